@@ -1,0 +1,161 @@
+"""A talking head: one public-domain photograph brought to life by smooth, known deformations."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+import skimage.data
+
+WIDTH, HEIGHT = 320, 240
+SAMPLE_RATE = 16_000
+
+_CROP = (slice(0, 240), slice(65, 385))  # of scikit-image's astronaut (Eileen Collins; NASA, public domain)
+_LEFT_EYE, _RIGHT_EYE = np.array([140.4, 101.5]), np.array([181.9, 103.1])
+_CHIN, _CENTRE = np.array([158.0, 158.0]), np.array([160.0, 115.0])
+_MOUTH_PIXELS, _BROW_PIXELS, _BLINK_PIXELS, _SHAPE_PIXELS = 9.0, 5.0, 4.0, 3.0  # largest displacements
+_WARMTH_LEVELS, _TINT_LEVELS = 16.0, 5.0  # of 255, in Cr and Cb
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is the same in all clips of a video: face shape, tint and background, all drawn from a seed."""
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What a clip shows.
+
+    warmth: colour of the face from -1 (bluish) to 1 (reddish), at unchanged luma (appearance only).
+    rate: openings of the mouth and liftings of the brows a second, in Hz, at unchanged amplitude (motion only).
+    pitch: fundamental of the voice in Hz (audio only).
+    seed: draws phases, blinks, head motion and lighting, which carry nothing.
+    """
+
+    warmth: float
+    rate: float
+    pitch: float
+    seed: int
+
+
+def render(identity: Identity, performance: Performance, seconds: float, fps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return RGB uint8 frames (T, HEIGHT, WIDTH, 3) and the voice, float32 in [-1, 1] at SAMPLE_RATE."""
+    rng = np.random.default_rng(performance.seed)
+    times = np.arange(round(seconds * fps)) / fps
+    mouth, brows = _articulation(times, performance.rate, rng), _articulation(times, performance.rate, rng)
+    blink = _blinks(times, rng)
+    poses = _poses(times, rng)
+    light = _lighting(rng)
+    flicker = 1 + 0.03 * np.sin(2 * np.pi * (rng.uniform(0.1, 0.3) * times + rng.uniform()))
+
+    photograph, mask = _photograph()
+    look = np.random.default_rng(identity.seed)
+    shape = _shape_field(look)
+    picture = _tint(photograph, performance.warmth, look.uniform(-1, 1))
+    background = _background(look)
+    frames = np.empty((len(times), HEIGHT, WIDTH, 3), np.uint8)
+    for index, pose in enumerate(poses):
+        field = shape + mouth[index] * _mouth_field() + brows[index] * _brow_field() + blink[index] * _blink_field()
+        around = cv2.warpAffine(field, pose, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        source = (_grid() @ pose[:, :2].T + pose[:, 2] + around).astype(np.float32)
+        head = cv2.remap(picture, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        alpha = cv2.remap(mask, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
+        composed = (alpha * head + (1 - alpha) * background) * (light * flicker[index])
+        frames[index] = np.clip(composed, 0, 255)
+    return frames, _voice(mouth, fps, performance.pitch, rng)
+
+
+def _articulation(times: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """A raised sine in [0, 1] whose rate wavers a little: its distribution over time does not tell the rate."""
+    waver = 0.15 * np.sin(2 * np.pi * (0.37 * times + rng.uniform()))
+    return 0.5 + 0.5 * np.sin(2 * np.pi * (rate * times + rng.uniform()) + waver)
+
+
+def _blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    moments = rng.uniform(0, times[-1], size=1 + rng.poisson(0.25 * times[-1]))
+    return np.exp(-(((times[:, None] - moments) / 0.08) ** 2)).max(axis=1)
+
+
+def _poses(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Affine maps (T, 2, 3) from output to photograph: slow sway, tilt and approach of the head."""
+    amplitudes, rates, phases = np.array([4.0, 3.0, 0.05, 0.03]), rng.uniform(0.1, 0.3, 4), rng.uniform(size=4)
+    x, y, angle, zoom = amplitudes[:, None] * np.sin(2 * np.pi * (rates[:, None] * times + phases[:, None]))
+    scale = 0.85 * np.exp(zoom)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+    shift = _CENTRE - linear @ _CENTRE - np.stack([x, y], -1)
+    return np.concatenate([linear, shift[..., None]], -1)
+
+
+def _lighting(rng: np.random.Generator) -> np.ndarray:
+    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.12)
+    ramp = (_grid() - [WIDTH / 2, HEIGHT / 2]) @ [np.cos(direction), np.sin(direction)] / (WIDTH / 2)
+    return (rng.uniform(0.85, 1.1) * (1 + strength * ramp))[..., None].astype(np.float32)
+
+
+def _tint(picture: np.ndarray, warmth: float, tint: float) -> np.ndarray:
+    """Shift Cr and Cb; luma, and so a grey picture's optical flow, stays the same (up to clipping)."""
+    luma_chroma = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
+    luma_chroma += np.float32([0, _WARMTH_LEVELS * warmth + _TINT_LEVELS * tint, -_WARMTH_LEVELS * warmth + _TINT_LEVELS * tint])
+    return np.clip(cv2.cvtColor(luma_chroma, cv2.COLOR_YCrCb2RGB), 0, 255)
+
+
+def _background(rng: np.random.Generator) -> np.ndarray:
+    coarse = rng.uniform(70, 190, size=3) + rng.normal(0, 20, size=(4, 5, 3))
+    return np.clip(cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), 0, 255)
+
+
+def _shape_field(rng: np.random.Generator) -> np.ndarray:
+    """Six random smooth displacements around the face: another face."""
+    field = np.zeros((HEIGHT, WIDTH, 2))
+    for _ in range(6):
+        centre = _CENTRE + rng.uniform(-40, 40, size=2)
+        field += _bump(centre, rng.uniform(18, 35)) * rng.uniform(-_SHAPE_PIXELS, _SHAPE_PIXELS, size=2)
+    return field
+
+
+@cache
+def _mouth_field() -> np.ndarray:
+    return _bump(_CHIN, 14) * [0, -_MOUTH_PIXELS]
+
+
+@cache
+def _brow_field() -> np.ndarray:
+    above = np.array([0, -16])
+    return (_bump(_LEFT_EYE + above, 10) + _bump(_RIGHT_EYE + above, 10)) * [0, _BROW_PIXELS]
+
+
+@cache
+def _blink_field() -> np.ndarray:
+    """Stretch the lid's skin over each eye."""
+    return (_bump(_LEFT_EYE, 7) + _bump(_RIGHT_EYE, 7)) * [0, -_BLINK_PIXELS * 2]
+
+
+@cache
+def _photograph() -> tuple[np.ndarray, np.ndarray]:
+    """The photograph, float32 RGB, and a soft mask (H, W) of head and shoulders."""
+    picture = skimage.data.astronaut()[_CROP].astype(np.float32)
+    mask = np.zeros((HEIGHT, WIDTH), np.float32)
+    cv2.ellipse(mask, (162, 92), (68, 84), 0, 0, 360, 1.0, -1)
+    cv2.fillPoly(mask, [np.array([[110, 160], [220, 160], [300, HEIGHT], [20, HEIGHT]])], 1.0)
+    return picture, cv2.GaussianBlur(mask, (0, 0), 5)
+
+
+@cache
+def _grid() -> np.ndarray:
+    return np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), -1).astype(np.float64)
+
+
+def _bump(centre: np.ndarray, sigma: float) -> np.ndarray:
+    return np.exp(-((_grid() - centre) ** 2).sum(-1, keepdims=True) / (2 * sigma**2))
+
+
+def _voice(mouth: np.ndarray, fps: int, pitch: float, rng: np.random.Generator) -> np.ndarray:
+    """A harmonic tone: `pitch` Hz, rising by a tenth as the mouth opens, loudness following the mouth."""
+    times = np.arange(len(mouth) * SAMPLE_RATE // fps) / SAMPLE_RATE
+    openness = np.interp(times, np.arange(len(mouth)) / fps, mouth)
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.1 * openness)) / SAMPLE_RATE
+    tone = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 6)) / 3
+    return ((0.1 + 0.6 * openness) * tone + rng.normal(0, 0.005, len(times))).clip(-1, 1).astype(np.float32)

@@ -1,0 +1,43 @@
+"""Find every face and its five points in a batch of frames with MTCNN."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from facenet_pytorch import MTCNN
+
+_BATCH = 32  # frames
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The n faces of a frame, in its pixels: boxes (n, 4) as x0, y0, x1, y1; scores (n,); points (n, 5, 2)."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    points: np.ndarray
+
+
+class Detector:
+    """MTCNN (Zhang et al. 2016, Joint face detection and alignment using multi-task cascaded convolutional networks).
+
+    `min_face` is the smallest face's side in pixels; time grows with its inverse square.
+    """
+
+    def __init__(self, min_face: int, device: torch.device) -> None:
+        self._network = MTCNN(keep_all=True, min_face_size=min_face, device=device)
+
+    def __call__(self, frames: np.ndarray) -> list[Faces]:
+        """Return each frame's faces; frames are RGB uint8 (T, H, W, 3)."""
+        faces: list[Faces] = []
+        for start in range(0, len(frames), _BATCH):
+            found = self._network.detect(frames[start : start + _BATCH], landmarks=True)
+            faces += [_faces(*of_frame) for of_frame in zip(*found, strict=True)]
+        return faces
+
+
+def _faces(boxes: np.ndarray | None, scores: np.ndarray, points: np.ndarray) -> Faces:
+    """Cast what `detect` returns: object arrays, and None for a frame without a face."""
+    if boxes is None:
+        return Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
+    return Faces(np.asarray(boxes, float), np.asarray(scores, float), np.asarray(points, float))

@@ -1,0 +1,37 @@
+"""OpenCV's DualTVL1OpticalFlow, pair by pair on the CPU: the peer that our own TV-L1 is held against."""
+
+import cv2
+import torch
+from torch import Tensor
+
+
+def tvl1(
+    previous: Tensor,
+    next: Tensor,  # noqa: A002
+    *,
+    lambda_: float,
+    theta: float,
+    tau: float,
+    scales: int,
+    scale_step: float,
+    warps: int,
+    iterations: int,
+    median: bool,
+) -> Tensor:
+    """Return the flow (B, 2, H, W) in pixels, as `lib.flow.tvl1.tvl1` does; OpenCV repeats `iterations` up to ten times
+    a warp, until little changes, and filters by a 5 x 5 median."""
+    solver = cv2.optflow.DualTVL1OpticalFlow_create(
+        tau=tau,
+        lambda_=lambda_,
+        theta=theta,
+        nscales=scales,
+        warps=warps,
+        innnerIterations=iterations,  # OpenCV's spelling
+        scaleStep=scale_step,
+        medianFiltering=5 if median else 1,
+    )
+    flows = [
+        torch.from_numpy(solver.calc(one.cpu().numpy(), other.cpu().numpy(), None).transpose(2, 0, 1).copy())
+        for one, other in zip(previous, next, strict=True)
+    ]
+    return torch.stack(flows) if flows else previous.new_zeros((0, 2, *previous.shape[1:]), dtype=torch.float32)

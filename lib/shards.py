@@ -1,0 +1,105 @@
+"""HDF5 shards: one file for each sub-folder of the corpus, in it one group for each clip, arrays with time first."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from lib import work
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a shard holds of one clip: arrays and attributes, or the reason why it is refused."""
+
+    clip: str
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    refused: str = ""
+
+
+def build(
+    stage: str,
+    out: Path,
+    inputs: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    make: Callable[[str], Iterable[Record]],
+    clips: int,
+) -> None:
+    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`, and keep what is already made.
+
+    `inputs[NAME]` (JSON-able) tells what the shard is made from: with the same inputs, parameters and code a shard made
+    by an earlier, even an interrupted run is taken as it is. `clips` is the total for the progress bar.
+    """
+    folder = work.ROOT / stage
+    folder.mkdir(parents=True, exist_ok=True)
+    made: dict[str, Path] = {}
+    with tqdm(total=clips, desc=stage, unit="clip") as bar:
+        for name in sorted(inputs):
+            made[name] = folder / f"{name}-{work.fingerprint(stage, parameters, inputs[name])}.h5"
+            if made[name].exists():
+                bar.update(len(clip_names(made[name])))
+                continue
+            partial = made[name].with_suffix(".partial")
+            with h5py.File(partial, "w", libver="latest") as file:
+                for record in make(name):
+                    _write(file, record)
+                    bar.update()
+            partial.rename(made[name])
+    work.publish([(path, Path(f"{name}.h5")) for name, path in made.items()], out)
+    for stale in set(folder.iterdir()) - set(made.values()):
+        stale.unlink()
+
+
+def inputs_from(folder: Path) -> dict[str, str]:
+    """Return, for a stage that makes shards from shards, each shard's name and its file's sha256."""
+    return {path.stem: work.sha256(path) for path in sorted(folder.glob("*.h5"))}
+
+
+def clip_names(path: Path) -> list[str]:
+    """Return the names of a shard's clips, refused ones too."""
+    with h5py.File(path) as file:
+        return list(file)
+
+
+def count_clips(folder: Path) -> int:
+    """Return how many clips the shards of a folder hold, refused ones too."""
+    return sum(len(clip_names(path)) for path in folder.glob("*.h5"))
+
+
+def read(path: Path) -> Iterator[Record]:
+    """Yield a shard's clips in order of name, arrays in memory."""
+    with h5py.File(path) as file:
+        for clip, group in file.items():
+            attributes = dict(group.attrs)
+            refused = attributes.pop("refused", "")
+            yield Record(clip, {name: data[()] for name, data in group.items()}, attributes, refused)
+
+
+def refusals(folder: Path) -> dict[str, str]:
+    """Return the refused clips of a folder of shards and their reasons."""
+    refused = {}
+    for path in sorted(folder.glob("*.h5")):
+        with h5py.File(path) as file:
+            refused |= {clip: group.attrs["refused"] for clip, group in file.items() if "refused" in group.attrs}
+    return refused
+
+
+def _write(file: h5py.File, record: Record) -> None:
+    group = file.create_group(record.clip)
+    if record.refused:
+        group.attrs["refused"] = record.refused
+        return
+    for name, value in record.attributes.items():
+        group.attrs[name] = value
+    for name, array in sorted(record.arrays.items()):
+        if array.ndim < 3:
+            group.create_dataset(name, data=array, track_times=False)
+        else:  # pictures and flows: one chunk a time step, so that a few steps can be read alone
+            group.create_dataset(
+                name, data=array, chunks=(1, *array.shape[1:]), compression="lzf", shuffle=True, track_times=False
+            )

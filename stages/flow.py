@@ -1,0 +1,71 @@
+"""Compute TV-L1 optical flow between consecutive aligned faces: data/flow/, metrics/flow.json."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import h5py
+import numpy as np
+from pydantic import Field
+
+from lib import errors, parameters, shards
+from lib.device import best_device
+from lib.flow import stream
+from lib.parameters import Section
+from lib.shards import Record
+
+FACES, FLOW, METRICS = Path("data/faces"), Path("data/flow"), Path("metrics/flow.json")
+
+
+class Flow(Section):
+    backend: Literal["torch", "opencv"]
+    lambda_: Annotated[float, Field(gt=0, alias="lambda")]
+    theta: Annotated[float, Field(gt=0)]
+    tau: Annotated[float, Field(gt=0, le=0.25)]
+    scales: Annotated[int, Field(ge=1)]
+    scale_step: Annotated[float, Field(gt=0, lt=1)]
+    warps: Annotated[int, Field(ge=1)]
+    iterations: Annotated[int, Field(ge=1)]
+    median: bool
+    bound: Annotated[float, Field(gt=0)]
+
+
+class Parameters(Section):
+    flow: Flow
+
+
+def main() -> None:
+    settings = parameters.load("flow", Parameters).flow
+    solver = settings.model_dump(exclude={"backend", "bound"})
+    device = best_device()
+
+    def make(shard: str) -> Iterator[Record]:
+        for record in shards.read(FACES / f"{shard}.h5"):
+            yield stream.flow(record, settings.backend, solver, settings.bound, device)
+
+    inputs = shards.inputs_from(FACES)
+    shards.build("flow", FLOW, inputs, settings.model_dump(), make, shards.count_clips(FACES))
+    METRICS.write_text(json.dumps(summary(), indent=2) + "\n")
+
+
+def summary() -> dict:
+    """Count pairs and average the motion over clips."""
+    pairs, valid, motion = 0, 0, []
+    for path in sorted(FLOW.glob("*.h5")):
+        with h5py.File(path) as file:
+            for group in file.values():
+                if "refused" not in group.attrs:
+                    pairs += len(group["valid"])
+                    valid += int(group["valid"][()].sum())
+                    motion.append(group.attrs["mean_motion"])
+    return {
+        "clips": len(motion),
+        "pairs": pairs,
+        "valid_pairs": valid,
+        "mean_motion_pixels": round(float(np.mean(motion)), 3) if motion else None,
+    }
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,49 @@
+"""Sample every usable clip's frames at a fixed rate: data/frames/, metrics/frames.json."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from lib import clips, errors, frames, parameters, shards
+from lib.errors import InputError
+from lib.parameters import Section
+from lib.shards import Record
+
+CLIPS, RAW, FRAMES, METRICS = (
+    Path(name) for name in ("data/clips.csv", "data/raw", "data/frames", "metrics/frames.json")
+)
+
+
+class Frames(Section):
+    fps: Annotated[float, Field(gt=0, le=60)]
+    max_side: Annotated[int, Field(ge=64)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+
+
+class Parameters(Section):
+    frames: Frames
+
+
+def main() -> None:
+    settings = parameters.load("frames", Parameters).frames.model_dump()
+    table = clips.read(CLIPS)
+    if table.empty:
+        raise InputError(f"no clip in {CLIPS} is usable; its column `reason` says why")
+    subsets = {str(subset): rows.sort_values("clip") for subset, rows in table.groupby("subset")}
+    inputs = {subset: rows[["clip", "sha256"]].to_dict("list") for subset, rows in subsets.items()}
+
+    def make(subset: str) -> Iterator[Record]:
+        for row in subsets[subset].itertuples():
+            yield frames.sample(RAW / row.file, row.clip, **settings)
+
+    shards.build("frames", FRAMES, inputs, settings, make, len(table))
+    refused = shards.refusals(FRAMES)
+    count = sum(len(record.arrays["times"]) for path in FRAMES.glob("*.h5") for record in shards.read(path) if not record.refused)
+    METRICS.write_text(json.dumps({"clips": len(table), "frames": count, "refused": refused}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    errors.run(main)
