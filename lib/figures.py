@@ -1,0 +1,96 @@
+"""The figures, drawn from tables and attention weights alone; each function returns one matplotlib figure."""
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.traits import TRAITS
+
+mpl.rcParams |= {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "savefig.bbox": "tight",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "0",
+}
+
+_COLOURS = ("#4477aa", "#ee6677", "#228833")  # Paul Tol's bright scheme, safe for colour-blind readers
+
+
+def learning_curve(history: pd.DataFrame) -> Figure:
+    """Training and validation loss by epoch, the kept epoch marked."""
+    figure, axes = _figure(4.5, 3)
+    axes.plot(history["epoch"], history["training_loss"], color=_COLOURS[0], label="training")
+    axes.plot(history["epoch"], history["validation_loss"], color=_COLOURS[1], label="validation")
+    best = history.loc[history["validation_loss"].idxmin(), "epoch"]
+    axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:.0f}")
+    axes.set(xlabel="epoch", ylabel="loss (mean squared error)", yscale="log")
+    axes.legend(frameon=False)
+    return figure
+
+
+def predicted_against_actual(predictions: pd.DataFrame) -> Figure:
+    """A scatter for each trait, clips of seen and of unseen videos apart, with the line of perfect prediction."""
+    figure = Figure(figsize=(12, 2.9), layout="constrained")
+    for axes, trait in zip(figure.subplots(1, len(TRAITS), sharex=True, sharey=True), TRAITS, strict=True):
+        rows = predictions[predictions["trait"] == trait]
+        for seen, colour, label in ((True, _COLOURS[0], "seen"), (False, _COLOURS[1], "unseen")):
+            part = rows[rows["seen"] == seen]
+            axes.scatter(
+                part["actual"], part["predicted"], s=9, alpha=0.7, color=colour, linewidths=0,
+                label=f"video {label} in training ({len(part)})",
+            )  # fmt: skip
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+        axes.set(title=trait, xlabel="actual score", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    figure.axes[0].set_ylabel("predicted score")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def error_distribution(predictions: pd.DataFrame) -> Figure:
+    """The signed errors of each trait as box plots: whiskers from the 5th to the 95th percentile."""
+    figure, axes = _figure(5.5, 3)
+    errors = [rows["predicted"] - rows["actual"] for _, rows in predictions.groupby("trait")[["predicted", "actual"]]]
+    names = [name for name, _ in predictions.groupby("trait")]
+    order = [names.index(trait) for trait in TRAITS]
+    axes.boxplot([errors[i] for i in order], tick_labels=TRAITS, whis=(5, 95), showfliers=False, medianprops={"color": _COLOURS[1]})
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_ylabel("predicted − actual score")
+    axes.tick_params(axis="x", rotation=20)
+    return figure
+
+
+def attention_over_time(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """For each clip, where in time either stream's tokens look in the other: the mean over heads and queries, summed over
+    places; uniform attention lies at the dotted line."""
+    if not any(clips.values()):
+        figure, axes = _figure(4.5, 1.2)
+        axes.axis("off")
+        axes.text(0.5, 0.5, "This fusion has no attention weights.", ha="center", va="center")
+        return figure
+    figure = Figure(figsize=(3 * len(clips), 2.8), layout="constrained")
+    grid = figure.subplots(1, len(clips), sharey=True, squeeze=False)[0]
+    for axes, (name, clip) in zip(grid, clips.items(), strict=True):
+        for key, colour, label in (
+            ("dynamic", _COLOURS[0], "static stream's look at the flow"),
+            ("static", _COLOURS[1], "dynamic stream's look at the faces"),
+        ):
+            query = "static" if key == "dynamic" else "dynamic"
+            times = clip[f"{key}_times"]
+            weights = clip[f"{query}_to_{key}"].mean((0, 1)).reshape(len(times), -1).sum(1)
+            axes.plot(times, 100 * weights, marker="o", markersize=3, color=colour, label=label)
+            axes.axhline(100 / len(times), color=colour, linestyle=":", linewidth=0.8)
+        axes.set(title=name, xlabel="time in the clip (s)")
+        axes.set_ylim(bottom=0)
+    grid[0].set_ylabel("attention (% of a stream's total)")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _figure(width: float, height: float):  # type: ignore[no-untyped-def]  # a pair of matplotlib's
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()

@@ -1,0 +1,95 @@
+"""Predict and score beside the predictors that see no pixel: data/predictions.csv, metrics/test.json, data/attention.h5."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from pydantic import Field
+
+from lib import clips, errors, parameters, serving, training
+from lib.baselines import BASELINES, is_seen
+from lib.dataset import Clips, collate, usable
+from lib.device import best_device
+from lib.errors import InputError
+from lib.parameters import Section
+from lib.scores import scores
+from lib.traits import TRAITS
+
+CLIPS, FACES, FLOW, MODEL, PREDICTIONS, ATTENTION, METRICS = (
+    Path(name)
+    for name in (
+        "data/clips.csv", "data/faces", "data/flow", "data/model.pt",
+        "data/predictions.csv", "data/attention.h5", "metrics/test.json",
+    )
+)  # fmt: skip
+
+
+class Evaluate(Section):
+    split: Literal["test", "validation"]
+    batch_size: Annotated[int, Field(ge=1)]
+    attention_clips: Annotated[int, Field(ge=0)]
+
+
+class Parameters(Section):
+    evaluate: Evaluate
+
+
+def main() -> None:
+    settings = parameters.load("evaluate", Parameters).evaluate
+    table = usable(clips.read(CLIPS), FLOW)
+    seen_in = table[table["split"] == "training"]
+    test = table[table["split"] == settings.split].reset_index(drop=True)
+    if test.empty:
+        raise InputError(f"params.yaml: evaluate.split = {settings.split!r}, but no clip of that split came through")
+    served = serving.load(MODEL, best_device())
+    data = Clips(test, FACES, FLOW, served.parameters["model"]["static"]["frames"])
+    actual, predicted = training.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
+    seen = is_seen(seen_in, test)
+
+    rows = test.loc[test.index.repeat(len(TRAITS)), ["clip", "video", "split"]].assign(
+        seen=np.repeat(seen, len(TRAITS)), trait=TRAITS * len(test), actual=actual.ravel(), predicted=predicted.ravel()
+    )
+    rows.to_csv(PREDICTIONS, index=False, float_format="%.6f")
+    METRICS.write_text(json.dumps(score_table(actual, predicted, seen_in, test, seen), indent=2) + "\n")
+    write_attention(served.network, data, test, settings.attention_clips)
+
+
+def score_table(
+    actual: np.ndarray, predicted: np.ndarray, seen_in: pd.DataFrame, test: pd.DataFrame, seen: np.ndarray
+) -> dict[str, Any]:
+    """Return every score of the model and the baselines, on all clips and on those of unseen videos."""
+    predictions = {"model": predicted} | {name: predict(seen_in, test) for name, predict in BASELINES.items()}
+    groups = {"all": np.ones(len(test), bool), "unseen_videos": ~seen}
+    return {
+        group: {"clips": int(members.sum())}
+        | {name: scores(actual[members], values[members]) for name, values in predictions.items() if members.any()}
+        for group, members in groups.items()
+    }
+
+
+@torch.no_grad()
+def write_attention(network: torch.nn.Module, data: Clips, test: pd.DataFrame, count: int) -> None:
+    """Write for `count` clips the attention weights (heads, queries, keys) in both directions, and the tokens' times."""
+    device = next(network.parameters()).device
+    with h5py.File(ATTENTION, "w", libver="latest") as file:
+        for index in np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(int)) if count else ():
+            batch = {key: value.to(device) for key, value in collate([data[int(index)]]).items()}
+            _, attention = network(batch, with_attention=True)
+            group = file.create_group(test["clip"][index])
+            for name, weights in attention.items():
+                group.create_dataset(name, data=weights[0].cpu().numpy(), track_times=False)
+            if attention:
+                stride = network.streams["dynamic"].time_stride
+                group.create_dataset("static_times", data=batch["face_times"][0].cpu().numpy(), track_times=False)
+                group.create_dataset(
+                    "dynamic_times", data=batch["flow_times"][0, ::stride].cpu().numpy(), track_times=False
+                )
+
+
+if __name__ == "__main__":
+    errors.run(main)
