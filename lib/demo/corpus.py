@@ -158,7 +158,7 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
                         _add(clips, clip, (rendered / clip).read_bytes())
                 _add(archive, f"test-1/{subset}" if secret else subset, inner.read_bytes())
                 inner.unlink()
-        scores = {name: dict(rows[name].astype(float)) for name in SCORES}
+        scores = {name: rows[name].to_dict() for name in SCORES}
         name = f"{short}-annotation.zip" if split == "training" else f"{short}-annotation-e.zip"
         with _archive(folder / name, None if split == "training" else KEY_A) as archive:
             _add(archive, f"annotation_{split}.pkl", pickle.dumps(scores, protocol=2))
