@@ -85,7 +85,7 @@ def attention_over_time(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
             axes.plot(times, 100 * weights, marker="o", markersize=3, color=colour, label=label)
             axes.axhline(100 / len(times), color=colour, linestyle=":", linewidth=0.8)
         axes.set(title=name, xlabel="time in the clip (s)")
-        axes.set_ylim(bottom=0)
+    grid[0].set_ylim(0, 1.1 * max(axes.get_ylim()[1] for axes in grid))
     grid[0].set_ylabel("attention (% of a stream's total)")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -1,0 +1,322 @@
+"""Annotations, archives, verification and the demo corpus."""
+
+import io
+import os
+import pickle
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pyzipper
+from tests.conftest import REAL, needs_real_clips
+
+from lib import annotations, clips, verify, video
+from lib.archives import Unpacker
+from lib.demo import corpus
+from lib.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.errors import InputError
+from lib.fetch import fetch
+from lib.traits import LATTICE, SCORES, TRAITS
+
+
+def unpacker(target: Path, *keys: str) -> Unpacker:
+    target.mkdir(exist_ok=True)
+    return Unpacker(target, keys, "set FIV2_KEY_A")
+
+
+def unpacked(target: Path, source: Path, *keys: str) -> list[str]:
+    return sorted(path.as_posix() for path in unpacker(target, *keys).unpack(source))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    return folder
+
+
+def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def zip_crypto(name: str, content: bytes, key: bytes) -> bytes:
+    """A zip with one entry under the traditional encryption (APPNOTE 6.1), which Python can read but not write."""
+    table = [zlib.crc32(bytes([n])) ^ 0xFF000000 ^ 0xFFFFFFFF for n in range(256)]
+    table = []
+    for n in range(256):
+        value = n
+        for _ in range(8):
+            value = value >> 1 ^ (0xEDB88320 if value & 1 else 0)
+        table.append(value)
+    keys = [0x12345678, 0x23456789, 0x34567890]
+
+    def update(byte: int) -> None:
+        keys[0] = keys[0] >> 8 ^ table[(keys[0] ^ byte) & 0xFF]
+        keys[1] = ((keys[1] + (keys[0] & 0xFF)) * 134775813 + 1) & 0xFFFFFFFF
+        keys[2] = keys[2] >> 8 ^ table[(keys[2] ^ keys[1] >> 24) & 0xFF]
+
+    for byte in key:
+        update(byte)
+    crc, encrypted = zlib.crc32(content), bytearray()
+    for byte in bytes(11) + bytes([crc >> 24]) + content:
+        mask = (keys[2] | 2) & 0xFFFF
+        encrypted.append(byte ^ (mask * (mask ^ 1) >> 8 & 0xFF))
+        update(byte)
+    common = struct.pack("<HHHHHIIIHH", 20, 1, 0, 0, 33, crc, len(encrypted), len(content), len(name), 0)
+    local = b"PK\x03\x04" + common + name.encode() + bytes(encrypted)
+    central = b"PK\x01\x02" + struct.pack("<H", 20) + common + struct.pack("<HHHII", 0, 0, 0, 0, 0) + name.encode()
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(central), len(local), 0)
+    return local + central + end
+
+
+def test_flat_nested_and_unpacked_sources(source: Path, tmp_path: Path) -> None:
+    inner = zipped({"-abcdefghij.000.mp4": b"one"})
+    (source / "train-1.zip").write_bytes(zipped({"training80_01.zip": inner, "readme.txt": b"x"}))
+    (source / "validation80_02").mkdir()
+    (source / "validation80_02" / "_bcdefghijk.001.mp4").write_bytes(b"two")
+    (source / "all").mkdir()
+    (source / "all" / "cdefghijklm.002.mp4").write_bytes(b"three")
+    (source / "annotation_training.pkl").write_bytes(b"four")
+    found = unpacked(tmp_path / "raw", source)
+    flat = next(name for name in found if name.startswith("clips_"))
+    assert found == [
+        "annotations/annotation_training.pkl", flat,
+        "training80_01/-abcdefghij.000.mp4", "validation80_02/_bcdefghijk.001.mp4",
+    ]  # fmt: skip
+    assert (tmp_path / "raw" / flat).read_bytes() == b"three"
+    assert (tmp_path / "raw/training80_01/-abcdefghij.000.mp4").read_bytes() == b"one"
+
+
+def test_what_is_there_is_not_unpacked_again_but_damage_is_mended(source: Path, tmp_path: Path) -> None:
+    (source / "training80_01.zip").write_bytes(zipped({"abcdefghijk.000.mp4": b"content"}))
+    unpacked(tmp_path / "raw", source)
+    clip = tmp_path / "raw/training80_01/abcdefghijk.000.mp4"
+    inode = clip.stat().st_ino
+    unpacked(tmp_path / "raw", source)
+    assert clip.stat().st_ino == inode
+    clip.write_bytes(b"damaged")
+    unpacked(tmp_path / "raw", source)
+    assert clip.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("kind", ["aes", "zip_crypto"])
+def test_both_kinds_of_encryption(source: Path, tmp_path: Path, kind: str) -> None:
+    path = source / "test80_01.zip"
+    if kind == "zip_crypto":
+        path.write_bytes(zip_crypto("abcdefghijk.000.mp4", b"secret clip", b"key A"))
+    else:
+        with pyzipper.AESZipFile(path, "w", encryption=pyzipper.WZ_AES) as archive:
+            archive.setpassword(b"key A")
+            archive.writestr("abcdefghijk.000.mp4", b"secret clip")
+    for wrong in ((), ("another key",)):
+        with pytest.raises(InputError, match=r"test80_01\.zip: abcdefghijk.* encrypted .* set FIV2_KEY_A"):
+            unpacked(tmp_path / "raw", source, *wrong)
+    unpacked(tmp_path / "raw", source, "another key", "key A")
+    assert (tmp_path / "raw/test80_01/abcdefghijk.000.mp4").read_bytes() == b"secret clip"
+
+
+@pytest.mark.parametrize("name", ["../evil.mp4", "/etc/evil.mp4", "a/../../evil.mp4", "C:\\evil.mp4", "..\\evil.mp4"])
+def test_paths_outside_are_refused(source: Path, tmp_path: Path, name: str) -> None:
+    (source / "train-1.zip").write_bytes(zipped({name: b"x"}))
+    with pytest.raises(InputError, match="outside"):
+        unpacked(tmp_path / "raw", source)
+
+
+def test_links_bombs_and_deep_nests_are_refused(source: Path, tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("abcdefghijk.000.mp4")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(source / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(InputError, match="is a link"):
+        unpacked(tmp_path / "raw", source)
+    (source / "a.zip").write_bytes(zipped({"abcdefghijk.000.mp4": bytes(1 << 24)}, zipfile.ZIP_DEFLATED))
+    with pytest.raises(InputError, match="would grow"):
+        unpacked(tmp_path / "raw", source)
+    nest = zipped({"abcdefghijk.000.mp4": b"x"})
+    for _ in range(3):
+        nest = zipped({"a.zip": nest})
+    (source / "a.zip").write_bytes(nest)
+    with pytest.raises(InputError, match="nested more than"):
+        unpacked(tmp_path / "raw", source)
+
+
+def test_damaged_archives_are_named(source: Path, tmp_path: Path) -> None:
+    whole = zipped({"abcdefghijk.000.mp4": b"content of the clip"})
+    (source / "a.zip").write_bytes(whole[:-30])
+    with pytest.raises(InputError, match=r"a\.zip is no whole zip"):
+        unpacked(tmp_path / "raw", source)
+    (source / "a.zip").write_bytes(whole.replace(b"content", b"cOntent"))
+    with pytest.raises(InputError, match=r"abcdefghijk\.000\.mp4 is damaged"):
+        unpacked(tmp_path / "raw", source)
+
+
+class _RunsCode:
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch /tmp/pickle-ran-code",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pickle.dumps(_RunsCode()), "system"),
+        (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
+        (pickle.dumps(partial(print, "x")), "functools.partial"),
+        (b"not a pickle", "no readable pickle"),
+        (pickle.dumps({"extraversion": {}}), "lacks agreeableness"),
+        (pickle.dumps([1, 2]), "holds no"),
+    ],
+)
+def test_other_pickles_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "annotation_training.pkl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        annotations.read(path)
+    assert not Path("/tmp/pickle-ran-code").exists()
+
+
+@needs_real_clips
+def test_the_real_annotations() -> None:
+    table = annotations.read(REAL / "annotation_training.pkl")
+    assert len(table) == 6000
+    assert not any(annotations.problem(row) for row in table.to_dict("records"))
+    assert table["extraversion"].mean() == pytest.approx(0.4761, abs=5e-5)
+
+
+def test_scores_off_the_lattice_are_found() -> None:
+    right = {name: 40 / LATTICE[name] for name in SCORES}
+    assert annotations.problem(right) == ""
+    assert "no multiple of 1/90" in annotations.problem(right | {"openness": 40 / 107})
+    assert "outside" in annotations.problem(right | {"openness": 1.1})
+    assert "no score" in annotations.problem(right | {"openness": float("nan")})
+
+
+def test_video_of_a_clip() -> None:
+    assert clips.video_of("-AmMDnVl4s8.003.mp4") == "-AmMDnVl4s8"
+    assert clips.video_of("a.b.c.003.mp4") == "a.b.c"
+    with pytest.raises(InputError, match="holiday"):
+        clips.video_of("holiday.mp4")
+
+
+def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def clip(name: str, frames: int) -> None:
+        pictures = rng.integers(0, 255, (frames, 48, 64, 3), np.uint8)
+        video.write(tmp_path / "raw" / name, pictures, 15, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+
+    (tmp_path / "raw").mkdir()
+    clip("aaaaaaaaaaa.000.mp4", 45)
+    clip("short______.000.mp4", 15)
+    clip("nolabel____.000.mp4", 45)
+    clip("badscore___.000.mp4", 45)
+    clip("cutoff_____.000.mp4", 45)
+    cut = tmp_path / "raw/cutoff_____.000.mp4"
+    cut.write_bytes(cut.read_bytes()[:5000])
+    (tmp_path / "raw/duplicate__.000.mp4").write_bytes((tmp_path / "raw/aaaaaaaaaaa.000.mp4").read_bytes())
+    (tmp_path / "raw/text_______.000.mp4").write_text("no video")
+    names = sorted(path.name for path in (tmp_path / "raw").iterdir())
+    right = {name: 40 / LATTICE[name] for name in SCORES} | {"split": "training"}
+    labelled = [name for name in names if not name.startswith("nolabel")] + ["missing____.000.mp4"]
+    scores = pd.DataFrame({name: dict(right) for name in labelled}).T
+    scores.loc["badscore___.000.mp4", "openness"] = 0.4444
+    table = verify.clip_table(scores, tmp_path, [Path("raw", name) for name in names], 2.0, 10).set_index("clip")
+    reasons = {name[:7]: reason for name, reason in table["reason"].items()}
+    assert reasons.pop("aaaaaaa") == ""
+    assert {name: reason.split(":")[0] for name, reason in reasons.items()} == {
+        "short__": "too short", "nolabel": "no annotation", "badscor": "score", "cutoff_": "file",
+        "duplica": "duplicate", "text___": "file", "missing": "no file in data/archives",
+    }  # fmt: skip
+    summary = verify.summary(table.reset_index())
+    assert (summary["annotated"], summary["files"], summary["usable"]) == (7, 7, 1)
+
+
+def test_the_plan_holds_what_data_readme_promises() -> None:
+    plan = corpus.plan(2000, 0.84, seed=1)
+    assert plan.equals(corpus.plan(2000, 0.84, seed=1))
+    assert not plan.equals(corpus.plan(2000, 0.84, seed=2))
+    assert plan["split"].value_counts().to_dict() == {"training": 1200, "validation": 400, "test": 400}
+    training = plan[plan["split"] == "training"]
+    test = plan[plan["split"] == "test"]
+    assert test["video"].isin(training["video"]).mean() == pytest.approx(0.84)
+    assert training["video"].nunique() / len(training) == pytest.approx(2624 / 6000, abs=0.01)
+    assert plan["video"].value_counts().max() <= 6
+    assert {name[0] for name in plan.index[:2]} == {"-", "_"}
+    r2 = plan[[*TRAITS, "appearance", "motion", "audio", "noise"]].corr() ** 2
+    for trait, carrier in {
+        "extraversion": "motion", "conscientiousness": "appearance", "neuroticism": "audio", "openness": "noise",
+    }.items():  # fmt: skip
+        assert r2.loc[trait, carrier] > 0.75
+        assert r2.loc[trait, ["appearance", "motion", "audio", "noise"]].drop(carrier).max() < 0.02
+    assert 0.3 < r2.loc["agreeableness", "appearance"] < 0.55
+    assert 0.3 < r2.loc["agreeableness", "motion"] < 0.55
+    assert not any(annotations.problem(row) for row in plan.to_dict("records"))
+
+
+def test_appearance_leaves_luma_and_motion_alone() -> None:
+    def grey(warmth: float) -> np.ndarray:
+        frames, _ = render(Identity(3), Performance(warmth, 1.0, 150.0, 5), 2.0, 5)
+        return frames @ [0.299, 0.587, 0.114]
+
+    assert np.abs(grey(-0.7) - grey(0.7)).mean() < 1.0
+
+
+def test_demo_archives_come_out_as_they_went_in(tmp_path: Path) -> None:
+    corpus.write(tmp_path / "demo", clips=20, seconds=2.0, shared=0.84, seed=0)
+    found = unpacked(tmp_path / "raw", tmp_path / "demo", corpus.KEY_A, corpus.KEY_B)
+    plan = corpus.plan(20, 0.84, 0)
+    assert {Path(name).name for name in found if name.endswith(".mp4")} == set(plan.index)
+    read = verify.read_annotations(tmp_path / "raw" / "annotations")
+    pd.testing.assert_frame_equal(read.loc[plan.index, list(SCORES)], plan[list(SCORES)], check_names=False)
+    with pytest.raises(InputError, match="FIV2_KEY_A"):
+        unpacked(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)
+
+
+class _Server(BaseHTTPRequestHandler):
+    content = bytes(range(256)) * 1000
+    ranges: list[str | None] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:  # noqa: N802
+        asked = self.headers["Range"]
+        self.ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(self.content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(self.content)}")
+            self.end_headers()
+            return
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        self.wfile.write(self.content[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_fetch_goes_on_and_checks(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/a.zip"
+    (tmp_path / "a.zip.part").write_bytes(_Server.content[:1234])
+    fetch(url, tmp_path / "a.zip", None)
+    assert _Server.ranges == ["bytes=1234-"]
+    assert (tmp_path / "a.zip").read_bytes() == _Server.content
+    with pytest.raises(InputError, match="sha256 is"):
+        fetch(url, tmp_path / "b.zip", "0" * 64)
+    assert not (tmp_path / "b.zip").exists()
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(InputError, match="run again"):
+        fetch(url, tmp_path / "c.zip", None)

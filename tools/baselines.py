@@ -1,0 +1,42 @@
+"""Score the predictors that see no pixel on any folder of annotation pickles: what a model has to beat."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from lib import annotations, clips, errors
+from lib.baselines import BASELINES, is_seen
+from lib.errors import InputError
+from lib.scores import scores
+from lib.traits import TRAITS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="holds annotation_training.pkl, annotation_validation.pkl, ...")
+    parser.add_argument("--train", default="training", choices=clips.SPLITS, help="split that is known")
+    parser.add_argument("--test", default="test", choices=clips.SPLITS, help="split that is predicted")
+    arguments = parser.parse_args()
+    training, test = (read(arguments.folder, split) for split in (arguments.train, arguments.test))
+    seen = is_seen(training, test)
+    print(f"{len(training)} clips known, {len(test)} predicted; {seen.sum()} of these are of videos that are known")
+    for title, members in (("all clips", seen | True), ("seen videos", seen), ("unseen videos", ~seen)):
+        rows = {}
+        for name, predict in BASELINES.items() if members.any() else ():
+            scored = scores(test[list(TRAITS)].to_numpy()[members], predict(training, test)[members])
+            rows[name] = scored["accuracy"] | {"R² (mean)": scored["r2"]["mean"]}
+        print(f"\n1-MAE, {title} ({members.sum()})\n{pd.DataFrame(rows).T.astype(float).round(4).to_string()}")
+
+
+def read(folder: Path, split: str) -> pd.DataFrame:
+    """Return a split's scores with the column `video`."""
+    path = folder / f"annotation_{split}.pkl"
+    if not path.exists():
+        raise InputError(f"{path} is missing; allowed: a folder that holds annotation_{split}.pkl")
+    table = annotations.read(path)
+    return table.assign(video=[clips.video_of(clip) for clip in table.index])
+
+
+if __name__ == "__main__":
+    errors.run(main)
