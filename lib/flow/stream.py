@@ -25,7 +25,7 @@ def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float
         return record
     present = record.arrays["found"] > 0
     valid = present[:-1] & present[1:]
-    grey = (torch.from_numpy(record.arrays["faces"]).float() @ _LUMA).round().to(torch.uint8).to(device)
+    grey = grey_levels(torch.from_numpy(record.arrays["faces"])).to(device)
     pairs = torch.from_numpy(np.flatnonzero(valid))
     scale = bound / _LEVELS
     quantised = np.zeros((len(valid), *grey.shape[1:], 2), np.int8)
@@ -34,3 +34,8 @@ def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float
     mean_motion = float(moved.norm(dim=1).mean()) if len(moved) else 0.0
     attributes = {"scale": scale, "mean_motion": mean_motion}
     return Record(record.clip, {"flow": quantised, "valid": valid}, attributes)
+
+
+def grey_levels(faces: Tensor) -> Tensor:
+    """RGB uint8 (T, S, S, 3) to luma, uint8 (T, S, S)."""
+    return (faces.float() @ _LUMA).round().to(torch.uint8)
