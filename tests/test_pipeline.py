@@ -1,0 +1,138 @@
+"""The whole pipeline in a copy of the project, on a demo of a few clips."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tests.conftest import REAL, ROOT, needs_real_clips
+
+STAGES = ["download", "frames", "faces", "flow", "train", "evaluate", "figures"]
+SMALLER = {"clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2"}
+
+
+class Project:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **{f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+        }
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        for name in subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0"):
+            if (ROOT / name).is_file() and not name.startswith(("dvc.lock", "metrics/")):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        self.edit(SMALLER)
+        for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
+            assert self.run(*command).returncode == 0
+
+    def edit(self, changes: dict[str, str]) -> None:
+        path = self.folder / "params.yaml"
+        text = path.read_text()
+        for before, after in changes.items():
+            assert before in text
+            text = text.replace(before, after)
+        path.write_text(text)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def dvc(self, *arguments: str) -> str:
+        done = self.run("dvc", *arguments)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("project"))
+    assert ran(project.dvc("repro")) == STAGES
+    assert project.run("git", "add", "-A").returncode == 0
+    assert project.run("git", "commit", "-qm", "demo").returncode == 0
+    return project
+
+
+def ran(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+def test_from_clips_to_figures(project: Project) -> None:
+    for name in ("learning_curve", "predicted_against_actual", "error_distribution", "attention_over_time"):
+        assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000
+        assert (project.folder / f"plots/pdf/{name}.pdf").stat().st_size > 5000
+    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    assert len(predictions) == 4 * 5
+    assert predictions["predicted"].between(0, 1).all()
+    assert predictions["predicted"].nunique() == len(predictions)
+    assert ran(project.dvc("repro")) == []
+
+
+def test_a_served_clip_is_as_evaluated(project: Project) -> None:
+    clips = sorted((project.folder / "data/raw/test80_01").glob("*.mp4"))
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.predict", *map(str, clips)],
+        cwd=project.folder, env=project.environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    traits = lines[0].split(",")[1:-1]
+    evaluated = pd.read_csv(project.folder / "data/predictions.csv").pivot(index="clip", columns="trait", values="predicted")
+    assert len(lines) == 1 + len(clips)
+    for line in lines[1:]:
+        clip, *values, refused = line.split(",")
+        assert refused == ""
+        assert [float(value) for value in values] == pytest.approx(evaluated.loc[Path(clip).name, traits], abs=1e-4)
+
+
+def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
+    assert ran(project.dvc("exp", "run", "-S", "model.fusion=concat")) == ["train", "evaluate", "figures"]
+    assert "all.model.accuracy.mean" in project.dvc("metrics", "diff")
+    project.dvc("plots", "show")
+    page = (project.folder / "dvc_plots/index.html").read_text()
+    assert "vegaEmbed" in page
+    assert "src=\"http" not in page
+    assert "loss" in page
+
+
+def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
+    unknown = project.run("dvc", "exp", "run", "-S", "model.fusion=sum")
+    assert unknown.returncode != 0
+    assert "model.fusion = 'sum'; allowed: 'cross_attention', 'concat', 'static' or 'dynamic'" in unknown.stdout
+    mistyped = project.run("dvc", "exp", "run", "-S", "model.fusoin=concat")
+    assert mistyped.returncode != 0
+    assert "fusoin" in mistyped.stdout
+    assert project.run("git", "checkout", "-q", "--", "params.yaml").returncode == 0
+    assert ran(project.dvc("repro")) in ([], ["train", "evaluate", "figures"])  # from the run cache, or at most these
+    assert (project.folder / "data/model.pt").exists()
+    empty = project.run("dvc", "repro", "-s", "download")
+    assert empty.returncode == 0
+    project.edit({"source: demo": "source: fiv2"})
+    missing = project.run("dvc", "repro", "download")
+    assert missing.returncode != 0
+    assert "data/archives/ is empty" in missing.stdout
+    project.edit({"source: fiv2": "source: demo"})
+    assert ran(project.dvc("repro", "flow")) == []
+
+
+@needs_real_clips
+def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    for path in (*REAL.glob("*.pkl"), *REAL.glob("*.mp4")):
+        (project.folder / "data/archives" / path.name).symlink_to(path)
+    project.edit({"source: demo": "source: fiv2"})
+    refused = project.run("dvc", "repro", "download")
+    assert refused.returncode != 0
+    assert "99.97% of the annotated clips are missing" in refused.stdout
+    project.edit({"allow_missing: 0.0": "allow_missing: 1.0"})
+    output = project.dvc("repro", "flow")
+    assert ran(output) == STAGES[:4]
+    assert "8000 clips are annotated; 7998 of them have no file" in output
+    table = pd.read_csv(project.folder / "data/clips.csv")
+    assert len(table) == 8000
+    assert table["reason"].isna().sum() == 2
