@@ -5,7 +5,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def augment(batch: dict[str, Tensor], mirror: bool, shift: int, brightness: float, contrast: float) -> dict[str, Tensor]:
+def augment(
+    batch: dict[str, Tensor], mirror: bool, shift: int, brightness: float, contrast: float
+) -> dict[str, Tensor]:
     """Return the batch with each clip mirrored (by half a chance), shifted, and its faces' light changed.
 
     A mirrored clip's flow is mirrored *and* its horizontal component negated: what moved left now moves right.

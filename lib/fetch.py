@@ -22,7 +22,7 @@ def fetch(url: str, destination: Path, sha256: str | None) -> None:
     try:
         with requests.get(url, headers={"Range": f"bytes={have}-"}, stream=True, timeout=_TIMEOUT) as answer:
             if answer.status_code == requests.codes.requested_range_not_satisfiable and have:
-                total = int(answer.headers.get("Content-Range", f"*/{have}").rsplit("/", 1)[1])
+                total: int | None = int(answer.headers.get("Content-Range", f"*/{have}").rsplit("/", 1)[1])
             else:
                 answer.raise_for_status()
                 if answer.status_code != requests.codes.partial_content:

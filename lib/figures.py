@@ -57,7 +57,13 @@ def error_distribution(predictions: pd.DataFrame) -> Figure:
     errors = [rows["predicted"] - rows["actual"] for _, rows in predictions.groupby("trait")[["predicted", "actual"]]]
     names = [name for name, _ in predictions.groupby("trait")]
     order = [names.index(trait) for trait in TRAITS]
-    axes.boxplot([errors[i] for i in order], tick_labels=TRAITS, whis=(5, 95), showfliers=False, medianprops={"color": _COLOURS[1]})
+    axes.boxplot(
+        [errors[i] for i in order],
+        tick_labels=TRAITS,
+        whis=(5, 95),
+        showfliers=False,
+        medianprops={"color": _COLOURS[1]},
+    )
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_ylabel("predicted − actual score")
     axes.tick_params(axis="x", rotation=20)

@@ -35,7 +35,8 @@ def page(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
     for caption, file in figures.items():
         data = base64.b64encode(file.read_bytes()).decode()
         parts.append(f'<h2>{escape(caption)}</h2><img alt="{escape(caption)}" src="data:image/png;base64,{data}">')
-    return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Report</title><style>{_STYLE}</style>{"".join(parts)}</html>\n'
+    head = f'<meta charset="utf-8"><title>Report</title><style>{_STYLE}</style>'
+    return f'<!DOCTYPE html><html lang="en">{head}{"".join(parts)}</html>\n'
 
 
 def table(group: Mapping[str, Any], score: str) -> pd.DataFrame:

@@ -28,7 +28,10 @@ def scores(actual: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, flo
             "ccc": 2 * covariance / (variance + predicted_variance + (actual.mean(0) - predicted.mean(0)) ** 2),
             "pearson": np.where(constant | flat, np.nan, covariance / np.sqrt(variance * predicted_variance)),
         }
-    return {name: {"mean": _number(of.mean()), **dict(zip(TRAITS, map(_number, of), strict=True))} for name, of in values.items()}
+    return {
+        name: {"mean": _number(of.mean()), **dict(zip(TRAITS, map(_number, of), strict=True))}
+        for name, of in values.items()
+    }
 
 
 def _number(value: Any) -> float | None:

@@ -82,7 +82,7 @@ def read(path: Path) -> Iterator[Record]:
 
 def refusals(folder: Path) -> dict[str, str]:
     """Return the refused clips of a folder of shards and their reasons."""
-    refused = {}
+    refused: dict[str, str] = {}
     for path in sorted(folder.glob("*.h5")):
         with h5py.File(path) as file:
             refused |= {clip: group.attrs["refused"] for clip, group in file.items() if "refused" in group.attrs}

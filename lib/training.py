@@ -77,7 +77,7 @@ def fit(
             break
         started = time.perf_counter()
         training.epoch = epoch
-        loader.generator.manual_seed(seed * 100_003 + epoch)  # type: ignore[union-attr]
+        loader.generator.manual_seed(seed * 100_003 + epoch)
         model.train()
         losses = []
         for step, batch in enumerate(fabric.setup_dataloaders(loader, use_distributed_sampler=False)):
@@ -88,7 +88,9 @@ def fit(
             loss = nn.functional.mse_loss(predicted, batch["traits"])
             if not loss.isfinite():
                 names = training.table["clip"].iloc[batch["index"].tolist()].tolist()
-                raise InputError(f"the loss is {loss.item()} in epoch {epoch + 1} at clips {', '.join(names)}; lower train.learning_rate")
+                raise InputError(
+                    f"the loss is {loss.item()} in epoch {epoch + 1} at clips {', '.join(names)}; lower train.learning_rate"
+                )
             optimizer.zero_grad()
             fabric.backward(loss)
             fabric.clip_gradients(model, optimizer, max_norm=clip_norm)
@@ -130,12 +132,15 @@ def fit(
 
 
 @torch.no_grad()
-def predict(fabric: Fabric, model: nn.Module, clips: Clips, batch_size: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    fabric: Fabric, model: nn.Module, clips: Clips, batch_size: int, workers: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the actual and the predicted traits of `clips`, (N, 5) each, in the table's order."""
     model.eval()
     loader = DataLoader(clips, batch_size, num_workers=workers, collate_fn=collate)
     actual, predicted = [], []
-    for batch in fabric.setup_dataloaders(loader, use_distributed_sampler=False):
+    batches: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    for batch in batches:
         predicted.append(model(batch)[0].float().cpu())
         actual.append(batch["traits"].cpu())
     return torch.cat(actual).double().numpy(), torch.cat(predicted).double().numpy()

@@ -40,7 +40,7 @@ def probe(path: Path) -> Probe:
             audio = bool(container.streams.audio)
             times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
             promised = stream.frames
-            step = stream.time_base
+            step = stream.time_base or Fraction(1, _TIME_BASE)
         first = next(sample(path, fps=1.0), None)
     except (av.FFmpegError, ValueError) as error:
         raise VideoError(f"cannot be read: {_text(error)}") from None

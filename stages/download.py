@@ -56,9 +56,10 @@ def main() -> None:
     if parameters_.source == "demo":
         archives, keys = demo_archives(parameters_.demo), [corpus.KEY_A, corpus.KEY_B]
     else:
-        archives, keys = fiv2_archives(parameters_.urls), [
-            os.environ[name] for name in ("FIV2_KEY_A", "FIV2_KEY_B") if os.environ.get(name)
-        ]
+        archives, keys = (
+            fiv2_archives(parameters_.urls),
+            [os.environ[name] for name in ("FIV2_KEY_A", "FIV2_KEY_B") if os.environ.get(name)],
+        )
     unpacker = Unpacker(folder, keys, KEY_HINT)
     files = sorted(set(tqdm(unpacker.unpack(archives), desc="unpack", unit="file")))
     clip_files = [file for file in files if file.suffix.lower() == ".mp4"]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import h5py
 import numpy as np
@@ -16,6 +16,7 @@ from lib.baselines import BASELINES, is_seen
 from lib.dataset import Clips, collate, usable
 from lib.device import best_device
 from lib.errors import InputError
+from lib.model.network import Network
 from lib.parameters import Section
 from lib.scores import scores
 from lib.traits import TRAITS
@@ -73,7 +74,7 @@ def score_table(
 
 
 @torch.no_grad()
-def write_attention(network: torch.nn.Module, data: Clips, test: pd.DataFrame, count: int) -> None:
+def write_attention(network: Network, data: Clips, test: pd.DataFrame, count: int) -> None:
     """Write for `count` clips the attention weights (heads, queries, keys) in both directions, and the tokens' times."""
     device = next(network.parameters()).device
     with h5py.File(ATTENTION, "w", libver="latest") as file:
@@ -84,7 +85,7 @@ def write_attention(network: torch.nn.Module, data: Clips, test: pd.DataFrame, c
             for name, weights in attention.items():
                 group.create_dataset(name, data=weights[0].cpu().numpy(), track_times=False)
             if attention:
-                stride = network.streams["dynamic"].time_stride
+                stride = cast(int, network.streams["dynamic"].time_stride)
                 group.create_dataset("static_times", data=batch["face_times"][0].cpu().numpy(), track_times=False)
                 group.create_dataset(
                     "dynamic_times", data=batch["flow_times"][0, ::stride].cpu().numpy(), track_times=False

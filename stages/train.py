@@ -75,7 +75,9 @@ def main() -> None:
     of_split = {split: table[table["split"] == split].reset_index(drop=True) for split in clips.SPLITS}
     for split in ("training", "validation"):
         if len(of_split[split]) < 2:
-            raise InputError(f"{len(of_split[split])} clips of the {split} split came through; training needs 2 or more")
+            raise InputError(
+                f"{len(of_split[split])} clips of the {split} split came through; training needs 2 or more"
+            )
     torch.manual_seed(settings.train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = Network(**settings.model.model_dump())

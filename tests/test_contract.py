@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.utils.serialize import load_yaml
-from tests.conftest import ROOT
 
 from lib import parameters
 from lib.errors import InputError
+from tests.conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
@@ -47,7 +47,9 @@ def test_stage_reads_exactly_the_sections_dvc_watches(stage: str) -> None:
     assert sorted(model.model_fields) == sorted(STAGES[stage]["params"])
 
 
-@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))], ids=lambda p: p.name
+)
 def test_shipped_parameters_are_valid(path: Path) -> None:
     values = load_yaml(path)
     for stage in STAGES:

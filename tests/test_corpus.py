@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import pyzipper
-from tests.conftest import REAL, needs_real_clips
 
 from lib import annotations, clips, verify, video
 from lib.archives import Unpacker
@@ -25,6 +24,7 @@ from lib.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.errors import InputError
 from lib.fetch import fetch
 from lib.traits import LATTICE, SCORES, TRAITS
+from tests.conftest import REAL, needs_real_clips
 
 
 def unpacker(target: Path, *keys: str) -> Unpacker:
@@ -287,7 +287,7 @@ class _Server(BaseHTTPRequestHandler):
     content = bytes(range(256)) * 1000
     ranges: list[str | None] = []  # noqa: RUF012
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         asked = self.headers["Range"]
         self.ranges.append(asked)
         start = int(asked.removeprefix("bytes=").removesuffix("-"))

@@ -80,7 +80,11 @@ def test_frozen_parts_stay_as_they_are() -> None:
 def test_weights_are_loaded_and_misfits_named(tmp_path: Path) -> None:
     source = Network("static", **SMALL).streams["static"].parts
     names = ("conv1", "bn1")
-    state = {f"{name}.{key}": value for name, part in zip(names, source[0][:2], strict=True) for key, value in part.state_dict().items()}
+    state = {
+        f"{name}.{key}": value
+        for name, part in zip(names, source[0][:2], strict=True)
+        for key, value in part.state_dict().items()
+    }
     for index in range(1, 5):
         state |= {f"layer{index}.{key}": value for key, value in source[index].state_dict().items()}
     torch.save(state, tmp_path / "right.pt")
@@ -149,16 +153,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted(tmp_path / "whole", seed=1, epochs=3)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        plain, calls = training.scores, []
+    plain, calls = training.scores, []
 
-        def interrupted(*arguments: np.ndarray) -> dict:
-            calls.append(1)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            return plain(*arguments)
+    def interrupted(*arguments: np.ndarray) -> dict:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(*arguments)
 
-        patched.setattr(training, "scores", interrupted)
+    monkeypatch.setattr(training, "scores", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         fitted(tmp_path / "cut", seed=1, epochs=3)
     assert same(whole, fitted(tmp_path / "cut", seed=1, epochs=3))
 
@@ -174,7 +178,9 @@ def test_scores_agree_with_the_references() -> None:
     predicted = 0.5 * actual + rng.normal(0, 0.1, (50, 5))
     found = scores(actual, predicted)
     a, p = torch.from_numpy(actual), torch.from_numpy(predicted)
-    assert list(found["r2"].values())[1:] == pytest.approx(r2_score(actual, predicted, multioutput="raw_values"), abs=1e-6)
+    assert list(found["r2"].values())[1:] == pytest.approx(
+        r2_score(actual, predicted, multioutput="raw_values"), abs=1e-6
+    )
     assert list(found["pearson"].values())[1:] == pytest.approx(reference.pearson_corrcoef(p, a).numpy(), abs=1e-6)
     # torchmetrics takes sample moments for the variances; by hand with population moments, as Lin defines it:
     ccc = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from tests.conftest import REAL, ROOT, needs_real_clips
 
 STAGES = ["download", "frames", "faces", "flow", "train", "evaluate", "figures"]
@@ -82,7 +83,9 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
     )  # fmt: skip
     lines = done.stdout.splitlines()
     traits = lines[0].split(",")[1:-1]
-    evaluated = pd.read_csv(project.folder / "data/predictions.csv").pivot(index="clip", columns="trait", values="predicted")
+    evaluated = pd.read_csv(project.folder / "data/predictions.csv").pivot(
+        index="clip", columns="trait", values="predicted"
+    )
     assert len(lines) == 1 + len(clips)
     for line in lines[1:]:
         clip, *values, refused = line.split(",")
@@ -96,7 +99,7 @@ def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
     project.dvc("plots", "show")
     page = (project.folder / "dvc_plots/index.html").read_text()
     assert "vegaEmbed" in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     assert "loss" in page
 
 

@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tests.conftest import REAL, needs_real_clips
 
 from lib import frames, shards, video, work
 from lib.demo.head import SAMPLE_RATE, Identity, Performance, render
@@ -18,6 +17,7 @@ from lib.flow import opencv, stream
 from lib.flow.energy import energy
 from lib.flow.tvl1 import tvl1
 from lib.shards import Record
+from tests.conftest import REAL, needs_real_clips
 
 SOLVER = {
     "lambda_": 0.15, "theta": 0.3, "tau": 0.25, "scales": 5, "scale_step": 0.8, "warps": 5, "iterations": 30, "median": True,

@@ -18,7 +18,9 @@ from lib.traits import TRAITS
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file (after -- if it begins with a dash)")
+    parser.add_argument(
+        "clips", nargs="+", type=Path, metavar="CLIP", help="a video file (after -- if it begins with a dash)"
+    )
     parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
     arguments = parser.parse_args()
     device = best_device()

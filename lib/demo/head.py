@@ -98,7 +98,8 @@ def _lighting(rng: np.random.Generator) -> np.ndarray:
 def _tint(picture: np.ndarray, warmth: float, tint: float) -> np.ndarray:
     """Shift Cr and Cb; luma, and so a grey picture's optical flow, stays the same (up to clipping)."""
     luma_chroma = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
-    luma_chroma += np.float32([0, _WARMTH_LEVELS * warmth + _TINT_LEVELS * tint, -_WARMTH_LEVELS * warmth + _TINT_LEVELS * tint])
+    warmer, tinted = _WARMTH_LEVELS * warmth, _TINT_LEVELS * tint
+    luma_chroma += np.array([0, tinted + warmer, tinted - warmer], np.float32)
     return np.clip(cv2.cvtColor(luma_chroma, cv2.COLOR_YCrCb2RGB), 0, 255)
 
 

@@ -15,7 +15,9 @@ from lib.shards import Record
 ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 """Values of `found`."""
 
-TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 """Eyes, nose and mouth corners in a picture of 112 x 112 pixels (Deng et al. 2019, ArcFace)."""
 
 
@@ -42,13 +44,19 @@ class Aligner:
         share = float((found == DETECTED).mean())
         if share < self._min_found:
             return Record(
-                record.clip, refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}"
+                record.clip,
+                refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
             )
         faces = np.zeros((len(pictures), self._size, self._size, 3), np.uint8)
         for index in np.flatnonzero(found):
             faces[index] = warp(pictures[index], landmarks[index], self._size)
         several = int(sum(len(faces_.boxes) > 1 for faces_ in seen))
-        arrays = {"faces": faces, "landmarks": landmarks.astype(np.float32), "found": found, "times": times}
+        arrays: dict[str, np.ndarray] = {
+            "faces": faces,
+            "landmarks": landmarks.astype(np.float32),
+            "found": found,
+            "times": times,
+        }
         return Record(record.clip, arrays, {"frames_with_several_faces": several})
 
 
@@ -56,8 +64,9 @@ def track(seen: Sequence[Faces]) -> tuple[np.ndarray, np.ndarray]:
     """Return the followed person's landmarks (T, 5, 2), NaN where not seen, and whether they were detected (T,)."""
     chosen = follow(seen)
     landmarks = np.full((len(seen), 5, 2), np.nan)
-    for time in np.flatnonzero(chosen >= 0):
-        landmarks[time] = seen[time].points[chosen[time]]
+    for time, face in enumerate(chosen.tolist()):
+        if face >= 0:
+            landmarks[time] = seen[time].points[face]
     return landmarks, chosen >= 0
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def energy(previous: Tensor, next: Tensor, flow: Tensor, lambda_: float = 0.15, border: int = 8) -> Tensor:  # noqa: A002
+def energy(previous: Tensor, next: Tensor, flow: Tensor, lambda_: float = 0.15, border: int = 8) -> Tensor:
     """Return (B,) the mean of lambda |next(x + u) - previous(x)| + |grad u1| + |grad u2| over the pixels that lie
     `border` from the edge; images (B, H, W) in grey levels from 0 to 255, flow (B, 2, H, W) in pixels."""
     height, width = previous.shape[1:]

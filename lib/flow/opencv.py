@@ -7,7 +7,7 @@ from torch import Tensor
 
 def tvl1(
     previous: Tensor,
-    next: Tensor,  # noqa: A002
+    next: Tensor,
     *,
     lambda_: float,
     theta: float,
@@ -20,7 +20,7 @@ def tvl1(
 ) -> Tensor:
     """Return the flow (B, 2, H, W) in pixels, as `lib.flow.tvl1.tvl1` does; OpenCV repeats `iterations` up to ten times
     a warp, until little changes, and filters by a 5 x 5 median."""
-    solver = cv2.optflow.DualTVL1OpticalFlow_create(
+    solver = cv2.optflow.DualTVL1OpticalFlow_create(  # type: ignore[attr-defined]  # not in its stubs
         tau=tau,
         lambda_=lambda_,
         theta=theta,

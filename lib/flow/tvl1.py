@@ -11,7 +11,7 @@ _SMALLEST_LEVEL = 8  # pixels; below it a pyramid level tells nothing
 @torch.no_grad()
 def tvl1(
     previous: Tensor,
-    next: Tensor,  # noqa: A002
+    next: Tensor,
     *,
     lambda_: float,
     theta: float,
@@ -59,7 +59,7 @@ def tvl1(
 
 def _solve_level(
     previous: Tensor,
-    next: Tensor,  # noqa: A002
+    next: Tensor,
     u: Tensor,
     lambda_: float,
     theta: float,

@@ -1,5 +1,7 @@
 """Dynamic stream: a 3D CNN over optical flow of any length, feature maps over time and space kept as tokens."""
 
+from typing import cast
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ class DynamicStream(nn.Module):
     def __init__(self, backbone: str) -> None:
         super().__init__()
         self.network = BACKBONES[backbone]()
-        self.output_dim = int(self.network.output_dim)
+        self.output_dim = cast(int, self.network.output_dim)
         self._lengths: Tensor | None = None
         over_time = [m for m in self.network.modules() if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1]
         with torch.no_grad():  # how much each convolution's input is shortened, learnt from one pass
@@ -73,7 +75,7 @@ class DynamicStream(nn.Module):
         if self._lengths is None:
             return None
         (features,) = inputs
-        valid = -(-self._lengths // module.time_stride)  # halving an odd length rounds up
+        valid = -(-self._lengths // cast(int, module.time_stride))  # halving an odd length rounds up
         inside = torch.arange(features.shape[2], device=features.device) < valid[:, None]
         return (features * inside[:, None, :, None, None],)
 

@@ -44,7 +44,9 @@ class CrossAttention(nn.Module):
         for block in self.blocks:
             updated = {}
             for query, key in ((one, other), (other, one)):
-                updated[query], weights = block[query](tokens[query], tokens[key], padding[key], with_attention)
+                updated[query], weights = block.get_submodule(query)(
+                    tokens[query], tokens[key], padding[key], with_attention
+                )
                 if weights is not None:
                     attention[f"{query}_to_{key}"] = weights
             tokens = updated

@@ -1,7 +1,7 @@
 """The two-stream network: faces and flow to tokens, tokens to one vector, the vector to five traits."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,16 +34,20 @@ class Network(nn.Module):
         if fusion not in FUSIONS:
             raise InputError(f"params.yaml: model.fusion = {fusion!r}; allowed: {', '.join(FUSIONS)}")
         if width % heads or width % 6:
-            raise InputError(f"params.yaml: model.width = {width}; allowed: a multiple of 6 and of model.heads = {heads}")
+            raise InputError(
+                f"params.yaml: model.width = {width}; allowed: a multiple of 6 and of model.heads = {heads}"
+            )
         make, streams = FUSIONS[fusion]
         self.streams = nn.ModuleDict()
         if "static" in streams:
             self.streams["static"] = StaticStream(static["backbone"], static["weights"], static["frozen"])
         if "dynamic" in streams:
             self.streams["dynamic"] = DynamicStream(dynamic["backbone"])
-        self.project = nn.ModuleDict({name: nn.Linear(self.streams[name].output_dim, width) for name in streams})
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(cast(int, self.streams[name].output_dim), width) for name in streams}
+        )
         self.fusion = make(streams, width, heads, depth, dropout)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.fusion.output_dim, len(TRAITS)))
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(cast(int, self.fusion.output_dim), len(TRAITS)))
 
     def forward(self, batch: Mapping[str, Tensor], with_attention: bool = False) -> tuple[Tensor, Attention]:
         """Return the traits (B, 5), in TRAITS' order, and the attention weights if asked for and where there are any.

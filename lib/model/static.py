@@ -26,6 +26,9 @@ class StaticStream(nn.Module):
     weights: None, "imagenet", or the path of a state dict. Raises InputError if they can't be had or don't fit.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: str, weights: str | None, frozen: int) -> None:
         super().__init__()
         network = BACKBONES[backbone]()
