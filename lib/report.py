@@ -20,9 +20,15 @@ table { border-collapse: collapse; } th, td { padding: .2em .8em; text-align: ri
 th:first-child { text-align: left; } img { max-width: 100%; }"""
 
 
-def page(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
-    """Return the page's HTML; `metrics` as in metrics/test.json, `figures` from caption to PNG file."""
+def page(metrics: Mapping[str, Any], figures: Mapping[str, Path], planted: bool) -> str:
+    """Return the page's HTML; `metrics` as in metrics/test.json, `figures` from caption to PNG file; `planted`
+    says that the labels are the demo's."""
     parts = ["<h1>Apparent personality: predictions on clips not trained on</h1>"]
+    if planted:
+        parts.append(
+            "<p><strong>Demo corpus: rendered clips with planted labels, which say nothing about anybody</strong>"
+            " (data/README.md says what carries each trait).</p>"
+        )
     for group, title in (("all", "All clips"), ("unseen_videos", "Clips of videos that training has not seen")):
         parts.append(f"<h2>{title} ({metrics[group]['clips']})</h2>")
         if metrics[group]["clips"]:
@@ -42,4 +48,4 @@ def page(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> str:
 def table(group: Mapping[str, Any], score: str) -> pd.DataFrame:
     """Return one score as a table: predictors by rows; the mean and each trait by columns."""
     rows = {label: group[name][score] for name, label in _NAMES.items()}
-    return pd.DataFrame(rows).T[["mean", *TRAITS]].astype(float).round(4)
+    return pd.DataFrame(rows).T[["mean", *TRAITS]].astype(float).round(4) + 0.0  # no "-0.0"

@@ -66,7 +66,7 @@ def main() -> None:
 
     scores = verify.read_annotations(folder / "annotations")
     table = verify.clip_table(scores, folder, clip_files, parameters_.min_seconds, parameters_.min_frames)
-    summary = verify.summary(table)
+    summary = {"source": parameters_.source} | verify.summary(table)
     if parameters_.source == "fiv2":
         summary["annotation_files"] = {
             name: "as distributed" if work.sha256(folder / "annotations" / name) == known else "not as distributed"

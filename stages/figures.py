@@ -12,10 +12,10 @@ from pydantic import Field
 from lib import errors, figures, parameters, report
 from lib.parameters import Section
 
-HISTORY, PREDICTIONS, ATTENTION, METRICS, PNG, PDF, REPORT = (
+DATA, HISTORY, PREDICTIONS, ATTENTION, METRICS, PNG, PDF, REPORT = (
     Path(name)
     for name in (
-        "plots/history.csv", "data/predictions.csv", "data/attention.h5", "metrics/test.json",
+        "metrics/data.json", "plots/history.csv", "data/predictions.csv", "data/attention.h5", "metrics/test.json",
         "plots/figures", "plots/pdf", "plots/report.html",
     )
 )  # fmt: skip
@@ -47,7 +47,8 @@ def main() -> None:
         figure.savefig(PNG / f"{name}.png", dpi=dpi)
         figure.savefig(PDF / f"{name}.pdf")
     captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
-    REPORT.write_text(report.page(json.loads(METRICS.read_text()), captions))
+    planted = json.loads(DATA.read_text())["source"] == "demo"
+    REPORT.write_text(report.page(json.loads(METRICS.read_text()), captions, planted))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_from_clips_to_figures(project: Project) -> None:
     assert len(predictions) == 4 * 5
     assert predictions["predicted"].between(0, 1).all()
     assert predictions["predicted"].nunique() == len(predictions)
+    assert "planted labels" in (project.folder / "plots/report.html").read_text()
     assert ran(project.dvc("repro")) == []
 
 
