@@ -71,7 +71,7 @@ def test_from_clips_to_figures(project: Project) -> None:
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
     assert len(predictions) == 4 * 5
     assert predictions["predicted"].between(0, 1).all()
-    assert predictions["predicted"].nunique() == len(predictions)
+    assert (predictions.groupby("trait")["predicted"].nunique() > 1).all()
     assert "planted labels" in (project.folder / "plots/report.html").read_text()
     assert ran(project.dvc("repro")) == []
 
