@@ -80,6 +80,13 @@ def read(path: Path) -> Iterator[Record]:
             yield Record(clip, {name: data[()] for name, data in group.items()}, attributes, refused)
 
 
+def column(folder: Path, name: str) -> Iterator[np.ndarray]:
+    """Yield the array `name` of each clip that is not refused, without reading the clip's other arrays."""
+    for path in sorted(folder.glob("*.h5")):
+        with h5py.File(path) as file:
+            yield from (group[name][()] for group in file.values() if "refused" not in group.attrs)
+
+
 def refusals(folder: Path) -> dict[str, str]:
     """Return the refused clips of a folder of shards and their reasons."""
     refused: dict[str, str] = {}

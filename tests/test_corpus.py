@@ -53,7 +53,6 @@ def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
 
 def zip_crypto(name: str, content: bytes, key: bytes) -> bytes:
     """A zip with one entry under the traditional encryption (APPNOTE 6.1), which Python can read but not write."""
-    table = [zlib.crc32(bytes([n])) ^ 0xFF000000 ^ 0xFFFFFFFF for n in range(256)]
     table = []
     for n in range(256):
         value = n
