@@ -1,5 +1,6 @@
 """The one exception for mistakes in what the user gave, and how a script ends on it."""
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -14,3 +15,11 @@ def run(main: Callable[[], None]) -> None:
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does."""
+    argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
+    ).parse_args()
+    run(main)

@@ -82,9 +82,12 @@ def read(path: Path) -> Iterator[Record]:
 
 def column(folder: Path, name: str) -> Iterator[np.ndarray]:
     """Yield the array `name` of each clip that is not refused, without reading the clip's other arrays."""
-    for path in sorted(folder.glob("*.h5")):
-        with h5py.File(path) as file:
-            yield from (group[name][()] for group in file.values() if "refused" not in group.attrs)
+    return (group[name][()] for group in _groups(folder))
+
+
+def attribute(folder: Path, name: str) -> Iterator[Any]:
+    """Yield the attribute `name` of each clip that is not refused, without reading any array."""
+    return (group.attrs[name] for group in _groups(folder))
 
 
 def refusals(folder: Path) -> dict[str, str]:
@@ -94,6 +97,12 @@ def refusals(folder: Path) -> dict[str, str]:
         with h5py.File(path) as file:
             refused |= {clip: group.attrs["refused"] for clip, group in file.items() if "refused" in group.attrs}
     return refused
+
+
+def _groups(folder: Path) -> Iterator[h5py.Group]:
+    for path in sorted(folder.glob("*.h5")):
+        with h5py.File(path) as file:
+            yield from (group for group in file.values() if "refused" not in group.attrs)
 
 
 def _write(file: h5py.File, record: Record) -> None:

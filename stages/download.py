@@ -126,4 +126,4 @@ def report(summary: dict) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run_stage(main)

@@ -93,4 +93,4 @@ def write_attention(network: Network, data: Clips, test: pd.DataFrame, count: in
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run_stage(main)

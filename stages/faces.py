@@ -41,12 +41,7 @@ def main() -> None:
 
 def summary() -> dict:
     """Count frames by how the face was found, and list the refused clips."""
-    found, several = np.zeros(3, int), 0
-    for path in sorted(FACES.glob("*.h5")):
-        for record in shards.read(path):
-            if not record.refused:
-                found += np.bincount(record.arrays["found"], minlength=3)
-                several += int(record.attributes["frames_with_several_faces"])
+    found = sum((np.bincount(one, minlength=3) for one in shards.column(FACES, "found")), np.zeros(3, int))
     refused = shards.refusals(FACES)
     return {
         "clips": shards.count_clips(FACES) - len(refused),
@@ -54,10 +49,10 @@ def summary() -> dict:
         "detected": int(found[DETECTED]),
         "interpolated": int(found[INTERPOLATED]),
         "absent": int(found[ABSENT]),
-        "frames_with_several_faces": several,
+        "frames_with_several_faces": int(sum(shards.attribute(FACES, "frames_with_several_faces"))),
         "refused": refused,
     }
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run_stage(main)

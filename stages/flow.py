@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-import h5py
 import numpy as np
 from pydantic import Field
 
@@ -51,21 +50,15 @@ def main() -> None:
 
 def summary() -> dict:
     """Count pairs and average the motion over clips."""
-    pairs, valid, motion = 0, 0, []
-    for path in sorted(FLOW.glob("*.h5")):
-        with h5py.File(path) as file:
-            for group in file.values():
-                if "refused" not in group.attrs:
-                    pairs += len(group["valid"])
-                    valid += int(group["valid"][()].sum())
-                    motion.append(group.attrs["mean_motion"])
+    valid = list(shards.column(FLOW, "valid"))
+    motion = list(shards.attribute(FLOW, "mean_motion"))
     return {
         "clips": len(motion),
-        "pairs": pairs,
-        "valid_pairs": valid,
+        "pairs": sum(map(len, valid)),
+        "valid_pairs": int(sum(one.sum() for one in valid)),
         "mean_motion_pixels": round(float(np.mean(motion)), 3) if motion else None,
     }
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run_stage(main)
