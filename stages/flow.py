@@ -26,6 +26,7 @@ class Flow(Section):
     scale_step: Annotated[float, Field(gt=0, lt=1)]
     warps: Annotated[int, Field(ge=1)]
     iterations: Annotated[int, Field(ge=1)]
+    epsilon: Annotated[float, Field(ge=0)]
     median: bool
     bound: Annotated[float, Field(gt=0)]
 

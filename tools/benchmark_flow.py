@@ -14,8 +14,16 @@ from lib.flow.energy import energy
 from lib.flow.stream import BACKENDS, grey_levels
 
 SOLVER = {
-    "lambda_": 0.15, "theta": 0.3, "tau": 0.25, "scales": 5, "scale_step": 0.8, "warps": 5, "iterations": 30, "median": True,
-}  # fmt: skip
+    "lambda_": 0.15,
+    "theta": 0.3,
+    "tau": 0.25,
+    "scales": 5,
+    "scale_step": 0.8,
+    "warps": 5,
+    "iterations": 300,
+    "epsilon": 0.01,
+    "median": True,
+}
 
 
 def main() -> None:

@@ -16,17 +16,20 @@ def tvl1(
     scale_step: float,
     warps: int,
     iterations: int,
+    epsilon: float,
     median: bool,
 ) -> Tensor:
-    """Return the flow (B, 2, H, W) in pixels, as `lib.flow.tvl1.tvl1` does; OpenCV repeats `iterations` up to ten times
-    a warp, until little changes, and filters by a 5 x 5 median."""
+    """Return the flow (B, 2, H, W) in pixels, as `lib.flow.tvl1.tvl1` does; OpenCV filters by a 5 x 5 median ten times
+    among a warp's iterations."""
     solver = cv2.optflow.DualTVL1OpticalFlow_create(  # type: ignore[attr-defined]  # not in its stubs
         tau=tau,
         lambda_=lambda_,
         theta=theta,
         nscales=scales,
         warps=warps,
-        innnerIterations=iterations,  # OpenCV's spelling
+        epsilon=epsilon,
+        innnerIterations=max(1, iterations // 10),  # OpenCV's spelling
+        outerIterations=10,
         scaleStep=scale_step,
         medianFiltering=5 if median else 1,
     )

@@ -1,11 +1,17 @@
-"""Dense TV-L1 optical flow of a batch of image pairs, in PyTorch, on whatever device the images are."""
+"""Dense TV-L1 optical flow of a batch of image pairs, on whatever device the images are.
+
+On a CPU the pyramid's levels are solved by `lib.flow.compiled`; the PyTorch code here is what it is held against, and what
+runs on a GPU.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_CACHED_PAIRS = 16  # on a CPU: so many 112 x 112 pairs at a time stay in its caches
+from lib.flow import compiled
+
 _SMALLEST_LEVEL = 8  # pixels; below it a pyramid level tells nothing
+_SHARPNESS = -0.75  # a of Keys (1981, Cubic convolution interpolation), as in OpenCV and PyTorch
 
 
 @torch.no_grad()
@@ -20,6 +26,7 @@ def tvl1(
     scale_step: float,
     warps: int,
     iterations: int,
+    epsilon: float,
     median: bool,
 ) -> Tensor:
     """Return the flow (B, 2, H, W), x then y, in pixels, that carries `previous` to `next`: next(x + u(x)) = previous(x).
@@ -28,86 +35,90 @@ def tvl1(
     Bischof (2007, A duality based approach for realtime TV-L1 optical flow) with forward differences and warps from
     coarse to fine, as in Sánchez, Meinhardt-Llopis and Facciolo (2013, TV-L1 optical flow estimation, IPOL).
 
-    previous, next: (B, H, W), uint8 or float, grey levels from 0 to 255.
+    Where x + u(x) lies outside the picture the data term is switched off, and the flow is carried on smoothly.
+
+    previous, next: (B, H, W), uint8 or float, grey levels from 0 to 255. float64 is computed in float64, slowly; all
+    else in float32.
     lambda_: weight of the data term. theta: tightness of the coupling of data and smoothness term.
     tau: time step of the dual ascent, stable up to 0.25.
     scales, scale_step: pyramid levels, the finest included, and the ratio of their sizes, in (0, 1).
-    warps, iterations: linearisations a level, and iterations for each; their number is fixed, so that a pair's flow does
-    not depend on the others in the batch.
+    warps: linearisations a level.
+    iterations, epsilon: iterations for each warp end after so many, or for a pair once the root mean square over its
+    pixels of u's change is below `epsilon` pixels, whatever the other pairs of the batch do.
     median: filter the flow by a 3 x 3 median before each warp, as Wedel et al. (2009) advise.
 
     Raises ValueError for images of other or different shapes, or with NaN or infinite values.
     """
     if previous.ndim != 3 or previous.shape != next.shape:
         raise ValueError(f"images are {tuple(previous.shape)} and {tuple(next.shape)}; both must be (B, H, W)")
-    previous, next = previous.float(), next.float()
+    dtype = torch.float64 if previous.dtype == torch.float64 else torch.float32
+    previous, next = previous.to(dtype), next.to(dtype)
     if not (previous.isfinite().all() and next.isfinite().all()):
         raise ValueError("an image holds NaN or infinite values")
-    flow = previous.new_zeros(len(previous), 2, *previous.shape[1:])
-    size = _CACHED_PAIRS if previous.device.type == "cpu" else max(len(previous), 1)
-    for start in range(0, len(previous), size):
-        pyramid = [(previous[start : start + size], next[start : start + size])]
-        while len(pyramid) < scales and min(pyramid[-1][0].shape[1:]) * scale_step >= _SMALLEST_LEVEL:
-            pyramid.append((_shrink(pyramid[-1][0], scale_step), _shrink(pyramid[-1][1], scale_step)))
-        u = torch.zeros_like(flow[start : start + size, :, :1, :1])
-        for level in reversed(pyramid):
-            u = _resize_flow(u, level[0].shape[1:])
-            u = _solve_level(*level, u, lambda_, theta, tau, warps, iterations, median)
-        flow[start : start + size] = u
-    return flow
+    if previous.numel() == 0:
+        return previous.new_zeros(len(previous), 2, *previous.shape[1:])
+    solve = compiled.solve_level if previous.device.type == "cpu" and dtype == torch.float32 else _solve_level
+    pyramid = [(previous, next)]
+    while len(pyramid) < scales and min(pyramid[-1][0].shape[1:]) * scale_step >= _SMALLEST_LEVEL:
+        pyramid.append((_shrink(pyramid[-1][0], scale_step), _shrink(pyramid[-1][1], scale_step)))
+    u = previous.new_zeros(len(previous), 2, 1, 1)
+    for previous, next in reversed(pyramid):
+        u = _resize_flow(u, previous.shape[1:])
+        u = solve(previous, next, _centred_gradient(next), u, lambda_, theta, tau, warps, iterations, epsilon, median)
+    return u
 
 
 def _solve_level(
     previous: Tensor,
     next: Tensor,
+    gradient: Tensor,
     u: Tensor,
     lambda_: float,
     theta: float,
     tau: float,
     warps: int,
     iterations: int,
+    epsilon: float,
     median: bool,
 ) -> Tensor:
-    horizontal = torch.zeros_like(u)  # the dual variables of u's x derivatives
-    vertical = torch.zeros_like(u)
-    dx, dy, step = torch.zeros_like(u), torch.zeros_like(u), torch.empty_like(u)
+    horizontal, vertical = torch.zeros_like(u), torch.zeros_like(u)  # the dual variables of u's x and y derivatives
     limit, rate = lambda_ * theta, tau / theta
-    images = torch.stack([next, *_centred_gradient(next)], 1)  # (B, 3, H, W)
+    images = torch.cat([next[:, None], gradient], 1)  # (B, 3, H, W)
     for _ in range(warps):
         if median:
             u = _median(u)
-        warped = _warp(images, u)
-        gradient = warped[:, 1:]
-        constant = warped[:, 0] - (gradient * u).sum(1) - previous
-        slope = gradient.square().sum(1, keepdim=True) + 1e-9  # |grad|^2, (B, 1, H, W)
-        scaled, high, low = gradient / slope, limit * slope, -limit * slope
+        warped, inside = _warp(images, u)
+        gradient = torch.where(inside, warped[:, 1:], 0)
+        constant = torch.where(inside[:, 0], warped[:, 0] - (gradient * u).sum(1) - previous, 0)
+        inverse = 1 / (gradient.square().sum(1) + 1e-9)
+        moving = torch.ones_like(u[:, :1, :1, :1], dtype=torch.bool)  # (B, 1, 1, 1)
         for _ in range(iterations):
-            residual = (gradient * u).sum(1).add_(constant).unsqueeze_(1)  # rho, (B, 1, H, W)
-            # the thresholding step: v = u - rho grad / |grad|^2, limited to lambda theta |grad|
-            u.sub_(torch.mul(scaled, torch.clamp(residual, low, high, out=residual), out=step))
+            # the thresholding step v = u - rho grad / |grad|^2, limited to lambda theta |grad|
+            step = (((gradient * u).sum(1) + constant) * inverse).clamp(-limit, limit)
             # u = v + theta div p
-            u.add_(horizontal, alpha=theta).add_(vertical, alpha=theta)
-            u[..., :, 1:].sub_(horizontal[..., :, :-1], alpha=theta)
-            u[..., 1:, :].sub_(vertical[..., :-1, :], alpha=theta)
-            # p = (p + tau/theta grad u) / (1 + tau/theta |grad u|); the last column's and row's derivatives stay 0
-            torch.sub(u[..., :, 1:], u[..., :, :-1], out=dx[..., :, :-1])
-            torch.sub(u[..., 1:, :], u[..., :-1, :], out=dy[..., :-1, :])
-            norm = torch.mul(dx, dx, out=step).addcmul_(dy, dy).sqrt_().mul_(rate).add_(1)
-            horizontal.add_(dx, alpha=rate).div_(norm)
-            vertical.add_(dy, alpha=rate).div_(norm)
+            change = theta * _divergence(horizontal, vertical) - step[:, None] * gradient
+            u = torch.where(moving, u + change, u)
+            # p = (p + tau/theta grad u) / (1 + tau/theta |grad u|); the last column's and row's derivatives are 0
+            dx = functional.pad(u.diff(dim=3), (0, 1))
+            dy = functional.pad(u.diff(dim=2), (0, 0, 0, 1))
+            norm = 1 + rate * (dx.square() + dy.square()).sqrt()
+            horizontal = torch.where(moving, (horizontal + rate * dx) / norm, horizontal)
+            vertical = torch.where(moving, (vertical + rate * dy) / norm, vertical)
+            moving = moving & (change.square().sum((1, 2, 3), keepdim=True) >= epsilon**2 * previous[0].numel())
+            if not moving.any():
+                break
     return u
 
 
+def _divergence(horizontal: Tensor, vertical: Tensor) -> Tensor:
+    """The negative adjoint of forward differences."""
+    return horizontal - functional.pad(horizontal, (1, -1)) + vertical - functional.pad(vertical, (0, 0, 1, -1))
+
+
 def _shrink(image: Tensor, step: float) -> Tensor:
-    """Smooth and sample anew: (B, H, W) to (B, round(H step), round(W step))."""
-    sigma = 0.6 * (step**-2 - 1) ** 0.5  # IPOL 2013, equation 17
-    radius = max(1, round(3 * sigma))
-    kernel = torch.exp(-(torch.arange(-radius, radius + 1, device=image.device) ** 2) / (2 * sigma**2))
-    kernel /= kernel.sum()
-    smooth = functional.pad(image[:, None], (radius,) * 4, mode="replicate")
-    smooth = functional.conv2d(functional.conv2d(smooth, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    """(B, H, W) to (B, round(H step), round(W step)), bilinear, as in OpenCV's pyramid."""
     size = [max(1, round(length * step)) for length in image.shape[1:]]
-    return functional.interpolate(smooth, size, mode="bilinear", align_corners=False)[:, 0]
+    return functional.interpolate(image[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _resize_flow(u: Tensor, size: torch.Size) -> Tensor:
@@ -116,21 +127,35 @@ def _resize_flow(u: Tensor, size: torch.Size) -> Tensor:
     return functional.interpolate(u, size, mode="bilinear", align_corners=False) * ratio
 
 
-def _centred_gradient(image: Tensor) -> tuple[Tensor, Tensor]:
+def _centred_gradient(image: Tensor) -> Tensor:
+    """(B, H, W) to (B, 2, H, W): d/dx and d/dy by central differences, the border replicated."""
     padded = functional.pad(image[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    return (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2, (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2
+    across, down = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2], padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
+    return torch.stack([across, down], 1) / 2
 
 
-def _warp(images: Tensor, u: Tensor) -> Tensor:
-    """Sample (B, C, H, W) at x + u(x), bicubic, replicating the border."""
+def _warp(images: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample images (B, C, H, W) at x + u(x), bicubic; and tell where that lies inside them, (B, 1, H, W)."""
     height, width = u.shape[2:]
-    y, x = torch.meshgrid(
-        torch.arange(height, device=u.device, dtype=u.dtype),
-        torch.arange(width, device=u.device, dtype=u.dtype),
-        indexing="ij",
-    )
-    grid = torch.stack([(x + u[:, 0]) * (2 / max(width - 1, 1)) - 1, (y + u[:, 1]) * (2 / max(height - 1, 1)) - 1], -1)
-    return functional.grid_sample(images, grid, mode="bicubic", padding_mode="border", align_corners=True)
+    x = torch.arange(width, device=u.device) + u[:, 0]
+    y = torch.arange(height, device=u.device)[:, None] + u[:, 1]
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    column, row = x.floor().clamp(0, width - 1), y.floor().clamp(0, height - 1)
+    across, down = _cubic((x - column).clamp(0, 1)), _cubic((y - row).clamp(0, 1))
+    flat = images.flatten(2)
+    warped = torch.zeros_like(images)
+    for j in range(4):
+        for i in range(4):
+            place = (row + (j - 1)).clamp(0, height - 1) * width + (column + (i - 1)).clamp(0, width - 1)
+            taken = flat.gather(2, place.long().flatten(1)[:, None].expand(-1, images.shape[1], -1))
+            warped += taken.view_as(images) * (down[j] * across[i])[:, None]
+    return warped, inside[:, None]
+
+
+def _cubic(t: Tensor) -> list[Tensor]:
+    """Return the weights of the pixels at -1, 0, 1 and 2 for the place `t` in [0, 1]: exactly 0, 1, 0, 0 for t = 0."""
+    a, s = _SHARPNESS, 1 - t
+    return [a * t * s * s, 1 + t * t * ((a + 2) * t - (a + 3)), t * (t * (2 + a) * s + t - a * s), a * t * t * s]
 
 
 def _median(u: Tensor) -> Tensor:

@@ -1,0 +1,155 @@
+"""TV-L1 optical flow against known motions, OpenCV's solver, a float64 reference and its own promises."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib import frames
+from lib.faces import align
+from lib.flow import opencv, stream, tvl1
+from lib.flow.energy import energy
+from lib.shards import Record
+from tests.conftest import REAL, needs_real_clips
+
+SOLVER = {
+    "lambda_": 0.15,
+    "theta": 0.3,
+    "tau": 0.25,
+    "scales": 5,
+    "scale_step": 0.8,
+    "warps": 5,
+    "iterations": 300,
+    "epsilon": 0.01,
+    "median": True,
+}
+CPU = torch.device("cpu")
+Motion = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def solve(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+    return tvl1.tvl1(previous, following, **SOLVER)
+
+
+def moved_face(face: np.ndarray, motion: Motion) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """A face, the same moved by a known flow u(x, y), and that flow (2, H, W): previous(x) = next(x + u(x))."""
+    y, x = np.mgrid[:112, :112].astype(np.float32)
+    known = motion(x, y).astype(np.float32)
+    previous = cv2.remap(face, x + known[0], y + known[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    as_bytes = [torch.from_numpy(image).round().clamp(0, 255).to(torch.uint8)[None] for image in (previous, face)]
+    return as_bytes[0], as_bytes[1], known
+
+
+def deformation(amplitude: float) -> Motion:
+    return lambda x, y: amplitude * np.stack([np.sin(x / 40 + 1) * np.cos(y / 50), np.cos(x / 45) * np.sin(y / 35 + 1)])
+
+
+def translation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.stack([np.full_like(x, 2.3), np.full_like(y, -1.6)])
+
+
+def rotation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return 0.05 * np.stack([55.5 - y, x - 55.5])
+
+
+def zoom(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return 0.06 * np.stack([x - 55.5, y - 55.5])
+
+
+def endpoint_error(flow: torch.Tensor, known: np.ndarray) -> float:
+    return float(np.linalg.norm(flow[0].numpy() - known, axis=0)[12:-12, 12:-12].mean())
+
+
+@pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])
+def test_a_deformed_face_is_followed_no_worse_than_by_opencv(face: np.ndarray, amplitude: float) -> None:
+    previous, following, known = moved_face(face, deformation(amplitude))
+    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **SOLVER)
+    assert endpoint_error(ours, known) < endpoint_error(theirs, known)
+    assert endpoint_error(ours, known) < 0.1 + 0.1 * amplitude
+    assert energy(previous, following, ours) < 1.03 * energy(previous, following, theirs)
+
+
+@pytest.mark.parametrize("motion", [translation, rotation, zoom])
+def test_known_motions_are_found(face: np.ndarray, motion: Motion) -> None:
+    previous, following, known = moved_face(face, motion)
+    assert np.linalg.norm(known, axis=0)[12:-12, 12:-12].mean() > 1.5
+    assert endpoint_error(solve(previous, following), known) < 0.35
+
+
+def test_identical_and_flat_images_have_exactly_no_flow(face: np.ndarray) -> None:
+    one = torch.from_numpy(face)[None]
+    for image in (one, one.double(), torch.full((1, 20, 33), 7.0)):
+        assert not solve(image, image).any()
+    assert solve(torch.full((1, 20, 33), 7.0), torch.full((1, 20, 33), 90.0)).abs().max() < 1e-4
+
+
+def test_the_batch_does_not_matter(face: np.ndarray) -> None:
+    previous, following, _ = moved_face(face, deformation(2))
+    alone = solve(previous, following)
+    together = solve(torch.cat([following, previous]), torch.cat([previous, following]))
+    assert torch.equal(together[1:], alone)
+    assert solve(previous[:0], following[:0]).shape == (0, 2, 112, 112)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (9, 1), (2, 3), (7, 8), (33, 20), (65, 130)])
+def test_any_size_agrees_with_the_float64_reference(face: np.ndarray, height: int, width: int) -> None:
+    image = cv2.resize(face, (width + 2, height + 2), interpolation=cv2.INTER_AREA)
+    previous = torch.from_numpy(image)[None, 1:-1, 1:-1]  # not contiguous
+    following = torch.from_numpy(image)[None, 1:-1, :-2]
+    reference = solve(previous.double(), following.double())
+    assert reference.dtype == torch.float64
+    assert solve(previous, following).shape == (1, 2, height, width)
+    torch.testing.assert_close(solve(previous, following).double(), reference, atol=1e-2, rtol=0)
+
+
+def test_compiled_and_plain_code_agree_on_a_face(face: np.ndarray) -> None:
+    previous, following, _ = moved_face(face, deformation(2))
+    torch.testing.assert_close(
+        solve(previous, following).double(), solve(previous.double(), following.double()), atol=1e-2, rtol=0
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_gpu_and_cpu_agree(face: np.ndarray) -> None:
+    previous, following, _ = moved_face(face, deformation(2))
+    on_gpu = solve(previous.cuda(), following.cuda())
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(on_gpu.cpu(), solve(previous, following), atol=1e-2, rtol=0)
+
+
+def test_nan_and_other_shapes_are_refused(face: np.ndarray) -> None:
+    image = torch.from_numpy(face)[None]
+    with pytest.raises(ValueError, match="NaN"):
+        solve(image, image * float("nan"))
+    with pytest.raises(ValueError, match="both must be"):
+        solve(image, image[:, :-1])
+
+
+def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(face: np.ndarray) -> None:
+    previous, following, _ = moved_face(face, deformation(2))
+    pictures = torch.cat([previous, following, following])[..., None].expand(-1, -1, -1, 3).numpy()
+    record = Record("a", {"faces": pictures, "found": np.array([2, 2, 0])})
+    made = stream.flow(record, "torch", SOLVER, 16.0, CPU)
+    exact = solve(previous, following)[0].permute(1, 2, 0).numpy()
+    scale = made.attributes["scale"]
+    assert np.abs(made.arrays["flow"][0] * scale - exact).max() <= scale / 2 + 1e-4
+    assert made.arrays["valid"].tolist() == [True, False]
+    assert not made.arrays["flow"][1].any()
+
+
+@needs_real_clips
+@pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
+def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
+    record = frames.sample(REAL / name, name, 5, 640, 90)
+    aligned = align.Aligner(112, 40, 0.5, 1.0, CPU)(record)
+    assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
+    assert (aligned.arrays["found"] == align.DETECTED).all()
+    grey = stream.grey_levels(torch.from_numpy(aligned.arrays["faces"]))
+    previous, following = grey[:-1], grey[1:]
+    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **SOLVER)
+    energies, bounds = energy(previous, following, ours), energy(previous, following, theirs)
+    assert energies.mean() < 1.01 * bounds.mean()
+    assert (energies < 1.01 * bounds).float().mean() >= 0.9
+    assert (ours - theirs).norm(dim=1).median() < 0.05
