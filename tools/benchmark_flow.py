@@ -1,17 +1,23 @@
-"""Time our TV-L1 and OpenCV's on the aligned faces of clips, and compare their energies."""
+"""Time TV-L1 flow against what else a user would pick, on aligned faces, and measure how right each is."""
 
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+from skimage.registration import optical_flow_tvl1
+from torch import Tensor
 
-from lib import errors, frames
+from lib import errors, shards
+from lib.device import best_device
 from lib.errors import InputError
-from lib.faces.align import Aligner
-from lib.flow.energy import energy
-from lib.flow.stream import BACKENDS, grey_levels
+from lib.flow import opencv, tvl1
+from lib.flow.measure import deformation, endpoint_error, energy, moved
+from lib.flow.stream import grey_levels
 
 SOLVER = {
     "lambda_": 0.15,
@@ -24,35 +30,111 @@ SOLVER = {
     "epsilon": 0.01,
     "median": True,
 }
+AMPLITUDES = 0.5, 1, 2, 4, 8
+SIZE = 112
+Method = Callable[[Tensor, Tensor], Tensor]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="a video, or a shard of data/faces/ (.h5)")
     parser.add_argument("--runs", type=int, default=3, help="timed runs, in turn; medians are printed (%(default)s)")
     arguments = parser.parse_args()
-    aligner = Aligner(112, 40, 0.5, 1.0, torch.device("cpu"))
-    print("| clip | pairs | OpenCV ms/pair | ours ms/pair | ratio | energy, ours/OpenCV | median difference px |")
-    print("|---|---|---|---|---|---|---|")
-    for clip in arguments.clips:
-        record = aligner(frames.sample(clip, clip.name, 5, 640, 90))
+    methods = choose_methods()
+    print(f"{torch.get_num_threads()} CPU threads; device: {best_device()}")
+    for path in arguments.inputs:
+        for name, grey in faces_of(path):
+            print_table(name, grey, methods, arguments.runs)
+
+
+def choose_methods() -> dict[str, Method]:
+    """Return the methods that this machine can run, DualTVL1, which the others are held against, first."""
+    methods: dict[str, Method] = {
+        "cv2 DualTVL1": lambda a, b: opencv.tvl1(a, b, **SOLVER),  # type: ignore[arg-type]
+        "ours, CPU": lambda a, b: tvl1.tvl1(a, b, **SOLVER),  # type: ignore[arg-type]
+        "cv2 DIS, medium": one_by_one(
+            lambda a, b: cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)  # type: ignore[attr-defined]
+        ),
+        # skimage's arguments and result are row first
+        "skimage TV-L1": one_by_one(
+            lambda a, b: optical_flow_tvl1(a / np.float32(255), b / np.float32(255))[::-1].transpose(1, 2, 0)
+        ),
+    }
+    if torch.cuda.is_available():
+        methods["ours, GPU"] = lambda a, b: tvl1.tvl1(a.cuda(), b.cuda(), **SOLVER).cpu()  # type: ignore[arg-type]
+        methods["RAFT small, random weights, GPU"] = raft()
+    return methods
+
+
+def one_by_one(solve: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Method:
+    def method(previous: Tensor, next: Tensor) -> Tensor:
+        flows = [solve(a.numpy(), b.numpy()) for a, b in zip(previous, next, strict=True)]
+        return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).float()
+
+    return method
+
+
+def raft() -> Method:
+    from torchvision.models.optical_flow import raft_small
+
+    network = raft_small().cuda().eval()
+
+    @torch.no_grad()
+    def method(previous: Tensor, next: Tensor) -> Tensor:
+        a, b = (image.cuda().float()[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for image in (previous, next))
+        a, b = (torch.nn.functional.interpolate(image, (128, 128)) for image in (a, b))  # RAFT's smallest
+        return torch.nn.functional.interpolate(network(a, b)[-1], previous.shape[1:]).cpu()
+
+    return method
+
+
+def faces_of(path: Path) -> list[tuple[str, Tensor]]:
+    """Return the clips of a video or a shard as (name, grey faces (T, S, S) uint8)."""
+    if path.suffix == ".h5":
+        records = list(shards.read(path))
+    else:
+        from lib import frames  # videos need PyAV and facenet-pytorch, shards do not
+        from lib.faces.align import Aligner
+
+        records = [Aligner(SIZE, 40, 0.5, 1.0, best_device())(frames.sample(path, path.name, 5, 640, 90))]
+    for record in records:
         if record.refused:
-            raise InputError(f"{clip}: {record.refused}")
-        grey = grey_levels(torch.from_numpy(record.arrays["faces"][record.arrays["found"] > 0]))
-        seconds: dict[str, list[float]] = {name: [] for name in BACKENDS}
-        flows = {}
-        for _ in range(arguments.runs):
-            for name, solve in BACKENDS.items():
-                started = time.perf_counter()
-                flows[name] = solve(grey[:-1], grey[1:], **SOLVER)
-                seconds[name].append(time.perf_counter() - started)
-        pairs = len(grey) - 1
-        ours, opencv = (1000 * statistics.median(seconds[name]) / pairs for name in ("torch", "opencv"))
-        mean = {name: energy(grey[:-1], grey[1:], flow).mean().item() for name, flow in flows.items()}
-        apart = (flows["torch"] - flows["opencv"]).norm(dim=1).median().item()
+            raise InputError(f"{path}: {record.refused}")
+    return [
+        (record.clip, grey_levels(torch.from_numpy(record.arrays["faces"][record.arrays["found"] > 0])))
+        for record in records
+    ]
+
+
+def print_table(name: str, grey: Tensor, methods: dict[str, Method], runs: int) -> None:
+    previous, next = grey[:-1], grey[1:]
+    face = grey[len(grey) // 2]
+    known = [deformation(face.shape[-1], amplitude) for amplitude in AMPLITUDES]
+    seconds: dict[str, list[float]] = {method: [] for method in methods}
+    flows: dict[str, Tensor] = {}
+    for solve in methods.values():  # compile, allocate
+        solve(previous[:2], next[:2])
+    for _ in range(runs):
+        for method, solve in methods.items():
+            started = time.perf_counter()
+            flows[method] = solve(previous, next)
+            seconds[method].append(time.perf_counter() - started)
+    of_pair = {method: 1000 * statistics.median(taken) / len(previous) for method, taken in seconds.items()}
+    peer = flows["cv2 DualTVL1"]
+    bounds = energy(previous, next, peer)
+    print(f"\n{name}: {len(previous)} pairs of {grey.shape[-1]} x {grey.shape[-2]}\n")
+    print("| method | ms/pair | times as fast | energy | pairs ≤ 1.01 | median difference px | endpoint error px |")
+    print("|---|---|---|---|---|---|---|")
+    for method, solve in methods.items():
+        energies = energy(previous, next, flows[method])
+        apart = (flows[method] - peer).norm(dim=1).median()
+        error = statistics.mean(
+            endpoint_error(solve(moved(face.numpy(), motion), face[None])[0], motion) for motion in known
+        )
         print(
-            f"| {clip.name} | {pairs} | {opencv:.0f} | {ours:.0f} | {opencv / ours:.1f} |"
-            f" {mean['torch'] / mean['opencv']:.3f} | {apart:.3f} |"
+            f"| {method} | {of_pair[method]:.2f} | {of_pair['cv2 DualTVL1'] / of_pair[method]:.1f} |"
+            f" {energies.mean() / bounds.mean():.3f} | {(energies <= 1.01 * bounds).float().mean():.0%} | {apart:.3f} |"
+            f" {error:.3f} |"
         )
 
 

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lib.flow import compiled
-
 _SMALLEST_LEVEL = 8  # pixels; below it a pyramid level tells nothing
 _SHARPNESS = -0.75  # a of Keys (1981, Cubic convolution interpolation), as in OpenCV and PyTorch
 
@@ -57,7 +55,11 @@ def tvl1(
         raise ValueError("an image holds NaN or infinite values")
     if previous.numel() == 0:
         return previous.new_zeros(len(previous), 2, *previous.shape[1:])
-    solve = compiled.solve_level if previous.device.type == "cpu" and dtype == torch.float32 else _solve_level
+    solve = _solve_level
+    if previous.device.type == "cpu" and dtype == torch.float32:
+        from lib.flow import compiled  # Numba is loaded where it is used
+
+        solve = compiled.solve_level
     pyramid = [(previous, next)]
     while len(pyramid) < scales and min(pyramid[-1][0].shape[1:]) * scale_step >= _SMALLEST_LEVEL:
         pyramid.append((_shrink(pyramid[-1][0], scale_step), _shrink(pyramid[-1][1], scale_step)))

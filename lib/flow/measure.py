@@ -1,0 +1,38 @@
+"""What to measure a flow by: the functional that TV-L1 minimises, and pictures moved by a known deformation."""
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+
+def energy(previous: Tensor, next: Tensor, flow: Tensor, lambda_: float = 0.15, border: int = 8) -> Tensor:
+    """Return (B,) the mean of lambda |next(x + u) - previous(x)| + |grad u1| + |grad u2| over the pixels that lie
+    `border` from the edge; images (B, H, W) in grey levels from 0 to 255, flow (B, 2, H, W) in pixels."""
+    height, width = previous.shape[1:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    grid = torch.stack([(x + flow[:, 0]) * 2 / (width - 1) - 1, (y + flow[:, 1]) * 2 / (height - 1) - 1], -1)
+    warped = functional.grid_sample(next[:, None].float(), grid, "bicubic", "border", align_corners=True)[:, 0]
+    across = functional.pad(flow.diff(dim=3), (0, 1))
+    down = functional.pad(flow.diff(dim=2), (0, 0, 0, 1))
+    density = lambda_ * (warped - previous.float()).abs() + (across.square() + down.square()).sqrt().sum(1)
+    return density[:, border:-border, border:-border].mean((1, 2))
+
+
+def moved(image: np.ndarray, known: np.ndarray) -> Tensor:
+    """Return the picture, uint8 (1, H, W), that the flow `known` (2, H, W) carries to `image` (H, W)."""
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    picture = ndimage.map_coordinates(image.astype(float), [y + known[1], x + known[0]], order=3, mode="nearest")
+    return torch.from_numpy(picture).round().clamp(0, 255).to(torch.uint8)[None]
+
+
+def deformation(size: int, amplitude: float) -> np.ndarray:
+    """Return a smooth flow (2, size, size) of up to `amplitude` pixels in each component."""
+    y, x = np.mgrid[:size, :size] * (112 / size)
+    return amplitude * np.stack([np.sin(x / 40 + 1) * np.cos(y / 50), np.cos(x / 45) * np.sin(y / 35 + 1)])
+
+
+def endpoint_error(flow: Tensor, known: np.ndarray, border: int = 12) -> float:
+    """Return the mean length in pixels of the difference of (2, H, W) flows, `border` from the edge."""
+    return float(np.linalg.norm(flow.numpy() - known, axis=0)[border:-border, border:-border].mean())
