@@ -34,6 +34,10 @@ def page(metrics: Mapping[str, Any], figures: Mapping[str, Path], planted: bool)
         if metrics[group]["clips"]:
             for score, label in (("accuracy", "1 − MAE"), ("r2", "R²"), ("ccc", "CCC")):
                 parts.append(f"<h3>{label}</h3>{table(metrics[group], score).to_html(na_rep='–', border=0)}")
+            parts.append(
+                "<h3>Skill over the training mean, 1 − MSE / MSE of the mean, and its 95 % interval by bootstrap over"
+                f" {metrics[group]['videos']} videos</h3>{skills(metrics[group]['model']).to_html(border=0)}"
+            )
     parts.append(
         "<p>In FIV2 the score called neuroticism correlates positively with the other four: it behaves as emotional"
         " stability. Scores with few clips are uncertain; a model is only as good as its distance to the two baselines.</p>"
@@ -49,3 +53,13 @@ def table(group: Mapping[str, Any], score: str) -> pd.DataFrame:
     """Return one score as a table: predictors by rows; the mean and each trait by columns."""
     rows = {label: group[name][score] for name, label in _NAMES.items()}
     return pd.DataFrame(rows).T[["mean", *TRAITS]].astype(float).round(4) + 0.0  # no "-0.0"
+
+
+def skills(model: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the model's skill as a table of one row: value, and lower and upper end of the interval."""
+    text = {}
+    for column in ("mean", *TRAITS):
+        values = [model[name][column] for name in ("skill", "skill_low", "skill_high")]
+        value, low, high = ("–" if one is None else f"{one:.2f}" for one in values)
+        text[column] = f"{value} [{low}, {high}]"
+    return pd.DataFrame([text], index=["model"])

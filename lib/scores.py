@@ -34,5 +34,29 @@ def scores(actual: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, flo
     }
 
 
+def skill(
+    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, videos: np.ndarray, resamples: int, seed: int
+) -> dict[str, dict[str, float | None]]:
+    """Return the skill 1 - MSE(predicted) / MSE(baseline) and its 95 % interval, in the form of `scores`.
+
+    Arrays (N, 5) and the clips' videos (N,). The interval (`skill_low`, `skill_high`) is the percentile bootstrap over
+    videos (Efron and Tibshirani 1993, chapter 13): the clips of a video are not independent, so videos are drawn, with
+    replacement, and all their clips with them. "mean" is the mean of the traits' skills.
+    """
+    _, of_video = np.unique(videos, return_inverse=True)
+    count = of_video.max() + 1
+    sums = np.zeros((2, count, len(TRAITS)))
+    for values, total in zip((predicted, baseline), sums, strict=True):
+        np.add.at(total, of_video, (values - actual) ** 2)
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)  # (resamples, videos)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = 1 - sums[0].sum(0) / sums[1].sum(0)
+        resampled = 1 - (draws @ sums[0]) / (draws @ sums[1])
+    resampled = np.column_stack([resampled.mean(1), resampled])
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    columns = {"skill": np.append(value.mean(), value), "skill_low": low, "skill_high": high}
+    return {name: dict(zip(("mean", *TRAITS), map(_number, of), strict=True)) for name, of in columns.items()}
+
+
 def _number(value: Any) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None

@@ -18,7 +18,7 @@ from lib.device import best_device
 from lib.errors import InputError
 from lib.model.network import Network
 from lib.parameters import Section
-from lib.scores import scores
+from lib.scores import scores, skill
 from lib.traits import TRAITS
 
 CLIPS, FACES, FLOW, MODEL, PREDICTIONS, ATTENTION, METRICS = (
@@ -34,6 +34,8 @@ class Evaluate(Section):
     split: Literal["test", "validation"]
     batch_size: Annotated[int, Field(ge=1)]
     attention_clips: Annotated[int, Field(ge=0)]
+    resamples: Annotated[int, Field(ge=100)]
+    seed: Annotated[int, Field(ge=0)]
 
 
 class Parameters(Section):
@@ -56,21 +58,39 @@ def main() -> None:
         seen=np.repeat(seen, len(TRAITS)), trait=TRAITS * len(test), actual=actual.ravel(), predicted=predicted.ravel()
     )
     rows.to_csv(PREDICTIONS, index=False, float_format="%.6f")
-    METRICS.write_text(json.dumps(score_table(actual, predicted, seen_in, test, seen), indent=2) + "\n")
+    METRICS.write_text(
+        json.dumps(score_table(actual, predicted, seen_in, test, seen, settings.resamples, settings.seed), indent=2)
+        + "\n"
+    )
     write_attention(served.network, data, test, settings.attention_clips)
 
 
 def score_table(
-    actual: np.ndarray, predicted: np.ndarray, seen_in: pd.DataFrame, test: pd.DataFrame, seen: np.ndarray
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    seen_in: pd.DataFrame,
+    test: pd.DataFrame,
+    seen: np.ndarray,
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Return every score of the model and the baselines, on all clips and on those of unseen videos."""
+    """Return every score of the model and the baselines, on all clips and on those of unseen videos; and the model's
+    skill over the training mean."""
     predictions = {"model": predicted} | {name: predict(seen_in, test) for name, predict in BASELINES.items()}
-    groups = {"all": np.ones(len(test), bool), "unseen_videos": ~seen}
-    return {
-        group: {"clips": int(members.sum())}
-        | {name: scores(actual[members], values[members]) for name, values in predictions.items() if members.any()}
-        for group, members in groups.items()
-    }
+    table: dict[str, Any] = {}
+    for group, members in (("all", np.ones(len(test), bool)), ("unseen_videos", ~seen)):
+        table[group] = {"clips": int(members.sum()), "videos": int(test["video"][members].nunique())}
+        if members.any():
+            table[group] |= {name: scores(actual[members], values[members]) for name, values in predictions.items()}
+            table[group]["model"] |= skill(
+                actual[members],
+                predicted[members],
+                predictions["mean_predictor"][members],
+                test["video"][members].to_numpy(),
+                resamples,
+                seed,
+            )
+    return table
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from lib.augment import mirror_clips
 from lib.dataset import collate
 from lib.errors import InputError
 from lib.model.network import Network
-from lib.scores import scores
+from lib.scores import scores, skill
 from lib.traits import TRAITS
 
 SMALL = {
@@ -206,3 +206,29 @@ def test_baselines_by_hand() -> None:
     assert baselines.mean(training_, test)[:, 0] == pytest.approx([0.5, 0.5])
     assert baselines.video_lookup(training_, test)[:, 0] == pytest.approx([0.3, 0.5])
     assert baselines.is_seen(training_, test).tolist() == [True, False]
+
+
+def test_skill_and_its_interval_over_videos() -> None:
+    rng = np.random.default_rng(0)
+    videos = np.repeat(np.arange(40), 5)
+    actual = rng.uniform(size=(200, 5))
+    mean = np.full((200, 5), 0.5)
+    found = skill(actual, actual, mean, videos, 200, 0)
+    assert set(found["skill"].values()) == set(found["skill_low"].values()) == {1.0}
+    found = skill(actual, mean, mean, videos, 200, 0)
+    assert set(found["skill"].values()) == set(found["skill_high"].values()) == {0.0}
+
+    half = (actual + mean) / 2  # halves every error
+    assert skill(actual, half, mean, videos, 200, 0)["skill"]["mean"] == 0.75
+    # an error that all clips of a video share makes the interval wider than the same errors shuffled over videos
+    shared = mean + np.repeat(rng.normal(0, 0.3, (40, 1)), 5, 0)
+    shuffled = mean + rng.permutation(shared - mean)
+    width = {}
+    for name, values in (("shared", shared), ("shuffled", shuffled)):
+        of = skill(mean + 0.1, values, mean, videos, 2000, 0)
+        low, high = of["skill_low"]["mean"], of["skill_high"]["mean"]
+        assert low is not None
+        assert high is not None
+        assert low < (of["skill"]["mean"] or 0) < high
+        width[name] = high - low
+    assert width["shared"] > 1.5 * width["shuffled"]
