@@ -1,8 +1,15 @@
 """TV-L1 optical flow against known motions, OpenCV's solver, a float64 reference and its own promises."""
 
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 import torch
 
 from lib import frames
@@ -91,6 +98,47 @@ def test_compiled_and_plain_code_agree_on_a_face(face: np.ndarray) -> None:
     torch.testing.assert_close(
         solve(previous, following).double(), solve(previous.double(), following.double()), atol=1e-2, rtol=0
     )
+
+
+@pytest.mark.parametrize(("height", "width"), [(9, 40), (33, 21)])
+@pytest.mark.parametrize("median", [True, False])
+def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, median: bool, tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    script = """
+        import sys, torch
+        from lib.flow import gpu, tvl1
+        previous, following, arguments = torch.load(sys.argv[1])
+        level = previous, following, tvl1._centred_gradient(following), torch.full((3, 2, *previous.shape[1:]), 0.4)
+        ours, reference = gpu.solve_level(*level, *arguments), tvl1._solve_level(*level, *arguments)
+        assert (reference - 0.4).abs().max() > 0.5
+        torch.testing.assert_close(ours, reference, atol=1e-3, rtol=0)
+    """
+    moving = torch.from_numpy(cv2.resize(skimage.data.camera(), (width + 1, height + 1), interpolation=cv2.INTER_AREA))
+    pictures = moving[:-1, :-1], moving[1:, 1:], moving[:-1, :-1]
+    previous, following = torch.stack(pictures).float(), torch.stack([pictures[0], *pictures[:2]]).float()
+    torch.save((previous, following, (0.15, 0.3, 0.25, 2, 12, 0.01, median)), tmp_path / "level.pt")
+    command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "level.pt"]
+    result = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("capability", [75, 90], ids=["Turing", "Hopper"])
+def test_the_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
+    pytest.importorskip("triton")
+    from triton import compile, compiler
+    from triton.backends.compiler import GPUTarget
+
+    from lib.flow import gpu
+
+    floats = dict.fromkeys(("limit", "theta", "rate", "enough"), "fp32")
+    constants = {"height": 112, "width": 112, "warps": 5, "median": True, "block": 1024}
+    signature = (
+        {"images": "*fp32", "state": "*fp32", "iterations": "i32"} | floats | dict.fromkeys(constants, "constexpr")
+    )
+    ordered = {name: signature[name] for name in gpu._solve.arg_names}
+    source = compiler.ASTSource(fn=gpu._solve, signature=ordered, constexprs=constants)
+    compiled = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 32})
+    assert compiled.asm["cubin"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

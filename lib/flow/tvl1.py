@@ -1,8 +1,16 @@
 """Dense TV-L1 optical flow of a batch of image pairs, on whatever device the images are.
 
-On a CPU the pyramid's levels are solved by `lib.flow.compiled`; the PyTorch code here is what it is held against, and what
-runs on a GPU.
+The pyramid's levels are solved by `lib.flow.compiled` on a CPU and by `lib.flow.gpu` on a GPU for which Triton is installed;
+the PyTorch code here is what both are held against, and what runs elsewhere.
 """
+
+import functools
+import os
+import shutil
+import sysconfig
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -60,6 +68,10 @@ def tvl1(
         from lib.flow import compiled  # Numba is loaded where it is used
 
         solve = compiled.solve_level
+    elif previous.device.type == "cuda" and dtype == torch.float32 and _triton_runs():
+        from lib.flow import gpu
+
+        solve = gpu.solve_level
     pyramid = [(previous, next)]
     while len(pyramid) < scales and min(pyramid[-1][0].shape[1:]) * scale_step >= _SMALLEST_LEVEL:
         pyramid.append((_shrink(pyramid[-1][0], scale_step), _shrink(pyramid[-1][1], scale_step)))
@@ -68,6 +80,20 @@ def tvl1(
         u = _resize_flow(u, previous.shape[1:])
         u = solve(previous, next, _centred_gradient(next), u, lambda_, theta, tau, warps, iterations, epsilon, median)
     return u
+
+
+@functools.cache
+def _triton_runs() -> bool:
+    """Tell, with a warning if not, whether Triton is there and what it makes its launcher from at its first use."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if find_spec("triton") and compiler and header.exists():
+        return True
+    warnings.warn(
+        f"TV-L1 on the GPU runs as plain PyTorch, much slower: the fast kernel needs Triton, gcc or clang, and {header}",
+        stacklevel=3,
+    )
+    return False
 
 
 def _solve_level(
