@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lib.traits import TRAITS
 
@@ -29,6 +30,7 @@ def learning_curve(history: pd.DataFrame) -> Figure:
     best = history.loc[history["validation_loss"].idxmin(), "epoch"]
     axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:.0f}")
     axes.set(xlabel="epoch", ylabel="loss (mean squared error)", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure
 

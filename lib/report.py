@@ -33,7 +33,8 @@ def page(metrics: Mapping[str, Any], figures: Mapping[str, Path], planted: bool)
         parts.append(f"<h2>{title} ({metrics[group]['clips']})</h2>")
         if metrics[group]["clips"]:
             for score, label in (("accuracy", "1 − MAE"), ("r2", "R²"), ("ccc", "CCC")):
-                parts.append(f"<h3>{label}</h3>{table(metrics[group], score).to_html(na_rep='–', border=0)}")
+                shown = table(metrics[group], score).to_html(na_rep="–", border=0, float_format="{:.4f}".format)
+                parts.append(f"<h3>{label}</h3>{shown}")
             parts.append(
                 "<h3>Skill over the training mean, 1 − MSE / MSE of the mean, and its 95 % interval by bootstrap over"
                 f" {metrics[group]['videos']} videos</h3>{skills(metrics[group]['model']).to_html(border=0)}"

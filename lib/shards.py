@@ -116,6 +116,5 @@ def _write(file: h5py.File, record: Record) -> None:
         if array.ndim < 3:
             group.create_dataset(name, data=array, track_times=False)
         else:  # pictures and flows: one chunk a time step, so that a few steps can be read alone
-            group.create_dataset(
-                name, data=array, chunks=(1, *array.shape[1:]), compression="lzf", shuffle=True, track_times=False
-            )
+            chunks = (1, *array.shape[1:])
+            group.create_dataset(name, data=array, chunks=chunks, compression="gzip", track_times=False)
