@@ -1,8 +1,24 @@
-"""The device that a stage runs on."""
+"""The device that a process computes on."""
+
+import fcntl
+import functools
+import os
+import tempfile
+from pathlib import Path
 
 import torch
 
 
+@functools.cache
 def best_device() -> torch.device:
-    """Return the first CUDA device, or the CPU where there is none."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the first CUDA device on which no other of the user's processes that asked here works, for as long as this
+    process lives; if there is none free the first; the CPU where there is no CUDA."""
+    for index in range(torch.cuda.device_count()):
+        lock = os.open(Path(tempfile.gettempdir(), f"cuda-{os.getuid()}-{index}.lock"), os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return torch.device("cuda", index)
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

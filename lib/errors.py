@@ -1,8 +1,10 @@
 """The one exception for mistakes in what the user gave, and how a script ends on it."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -18,8 +20,25 @@ def run(main: Callable[[], None]) -> None:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does."""
+    """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does.
+
+    What is logged goes to logs/STAGE.log, and to standard error too where that is no terminal with a progress bar on it.
+    """
+    script = sys.modules["__main__"]
     argparse.ArgumentParser(
-        description=sys.modules["__main__"].__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
+        description=script.__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
     ).parse_args()
-    run(main)
+    stage = Path(str(script.__file__)).stem
+    Path("logs").mkdir(exist_ok=True)
+    handlers: list[logging.Handler] = [logging.FileHandler(Path("logs", f"{stage}.log"))]
+    if not sys.stderr.isatty():
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", handlers=handlers)
+    log = logging.getLogger(stage)
+    log.info("begins")
+    try:
+        run(main)
+    except BaseException as error:
+        log.info("ends with %s: %s", type(error).__name__, error)
+        raise
+    log.info("ends")

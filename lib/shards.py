@@ -1,6 +1,11 @@
 """HDF5 shards: one file for each sub-folder of the corpus, in it one group for each clip, arrays with time first."""
 
+import logging
+import os
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,11 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from lib import work
+from lib import parallel, work
+from lib.errors import InputError
+from lib.parallel import Parallel
+
+_PARTIAL, _COUNT = ".partial", ".count"
 
 
 @dataclass(frozen=True)
@@ -29,30 +38,66 @@ def build(
     parameters: Mapping[str, Any],
     make: Callable[[str], Iterable[Record]],
     clips: int,
-) -> None:
-    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`, and keep what is already made.
+    settings: Parallel,
+    gpu: bool = False,
+) -> float:
+    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`, keep what is already made; return seconds.
 
     `inputs[NAME]` (JSON-able) tells what the shard is made from: with the same inputs, parameters and code a shard made
-    by an earlier, even an interrupted run is taken as it is. `clips` is the total for the progress bar.
+    by an earlier, even an interrupted run is taken as it is. `make` runs in other processes (`lib.parallel`), and on a
+    GPU if `gpu`. `clips` is the total for the progress bar.
+    Raises InputError if a shard can't be made; what is finished is kept.
     """
+    started = time.perf_counter()
     folder = work.ROOT / stage
     folder.mkdir(parents=True, exist_ok=True)
-    made: dict[str, Path] = {}
-    with tqdm(total=clips, desc=stage, unit="clip") as bar:
-        for name in sorted(inputs):
-            made[name] = folder / f"{name}-{work.fingerprint(stage, parameters, inputs[name])}.h5"
-            if made[name].exists():
-                bar.update(len(clip_names(made[name])))
-                continue
-            partial = made[name].with_suffix(".partial")
-            with h5py.File(partial, "w", libver="latest") as file:
-                for record in make(name):
-                    _write(file, record)
-                    bar.update()
-            partial.rename(made[name])
+    made = {name: folder / f"{name}-{work.fingerprint(stage, parameters, inputs[name])}.h5" for name in sorted(inputs)}
+    todo = {name: path for name, path in made.items() if not path.exists()}
+    for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}")):
+        left_over.unlink()
+    if todo:
+        kept = sum(len(clip_names(path)) for name, path in made.items() if name not in todo)
+        bar = tqdm(total=clips, initial=kept, desc=stage, unit="clip", disable=None)
+        with bar, parallel.executor(settings, gpu) as executor:
+            _watch(stage, {executor.submit(_make, path, make, name): name for name, path in todo.items()}, folder, bar)
     work.publish([(path, Path(f"{name}.h5")) for name, path in made.items()], out)
     for stale in set(folder.iterdir()) - set(made.values()):
         stale.unlink()
+    return round(time.perf_counter() - started, 1)
+
+
+def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tuple[int, int, float]:
+    """Write a shard under another name, and give it its own when it is whole; return clips, refused clips, seconds."""
+    started = time.perf_counter()
+    partial = path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}{_PARTIAL}")
+    clips = refused = 0
+    with h5py.File(partial, "w", libver="latest") as file:
+        for record in make(name):
+            _write(file, record)
+            clips, refused = clips + 1, refused + bool(record.refused)
+            path.with_suffix(_COUNT).write_text(str(clips))
+    work.keep(partial, path)
+    return clips, refused, time.perf_counter() - started
+
+
+def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> None:
+    """Wait for all tasks and show their clips as they come. Raises InputError for the first that fails."""
+    log, kept = logging.getLogger(stage), bar.n
+    while running:
+        for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            try:
+                clips, refused, seconds = future.result()
+            except Exception as error:
+                if parallel.died(error):
+                    said = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
+                elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
+                    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                else:
+                    raise
+                raise InputError(f"{stage}: shard {name}: {said}. Finished shards are kept") from error
+            log.info("%s: %d clips, %d refused, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
+        bar.update(kept + sum(int(path.read_text() or 0) for path in folder.glob(f"*{_COUNT}")) - bar.n)
 
 
 def inputs_from(folder: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The training loop: early stopping on the validation loss, resumable after each epoch."""
 
 import csv
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -71,7 +72,9 @@ def fit(
         history, best = state["history"], state["best"]
         torch.set_rng_state(state["random"])
 
-    bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, desc="train", unit="epoch")
+    bar = tqdm(
+        range(len(history), epochs), initial=len(history), total=epochs, desc="train", unit="epoch", disable=None
+    )
     for epoch in bar:
         if _epochs_since_best(history) >= patience:
             break
@@ -115,7 +118,9 @@ def fit(
         history.append(row)
         if _epochs_since_best(history) == 0:
             best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-        bar.set_postfix(training=f"{row['training_loss']:.4f}", validation=f"{row['validation_loss']:.4f}")
+        shown = {"training": f"{row['training_loss']:.4f}", "validation": f"{row['validation_loss']:.4f}"}
+        bar.set_postfix(shown)
+        logging.getLogger("train").info("epoch %d of %d: losses %s", epoch + 1, epochs, shown)
         partial = checkpoint.with_suffix(".partial")
         torch.save(
             {

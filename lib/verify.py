@@ -53,7 +53,9 @@ def clip_table(
         name: {"reason": "no file in data/archives", **dict(scores.loc[name])} for name in scores.index
     }
     first_with: dict[str, str] = {}
-    for name, probed in zip(sorted(by_name), tqdm(probes, desc="verify", total=len(by_name), unit="clip"), strict=True):
+    for name, probed in zip(
+        sorted(by_name), tqdm(probes, desc="verify", total=len(by_name), unit="clip", disable=None), strict=True
+    ):
         row = rows.setdefault(name, {"split": "", **dict.fromkeys(SCORES, math.nan)})
         row |= probed | {"subset": by_name[name].parent.name, "file": by_name[name].as_posix()}
         twin = first_with.setdefault(row["sha256"], name)

@@ -29,6 +29,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def keep(partial: Path, path: Path) -> None:
+    """Give a file that is whole its own name, so that not even a power cut leaves half a file under that name."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
 def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
     """Make the folder `out` of (file in a work folder, its path below `out`), at once and without copying."""
     partial = ROOT / f"{out.name}.partial"

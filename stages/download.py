@@ -61,7 +61,7 @@ def main() -> None:
             [os.environ[name] for name in ("FIV2_KEY_A", "FIV2_KEY_B") if os.environ.get(name)],
         )
     unpacker = Unpacker(folder, keys, KEY_HINT)
-    files = sorted(set(tqdm(unpacker.unpack(archives), desc="unpack", unit="file")))
+    files = sorted(set(tqdm(unpacker.unpack(archives), desc="unpack", unit="file", disable=None)))
     clip_files = [file for file in files if file.suffix.lower() == ".mp4"]
 
     scores = verify.read_annotations(folder / "annotations")

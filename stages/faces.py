@@ -11,6 +11,7 @@ from pydantic import Field
 from lib import errors, parameters, shards
 from lib.device import best_device
 from lib.faces.align import ABSENT, DETECTED, INTERPOLATED, Aligner
+from lib.parallel import Parallel
 from lib.parameters import Section
 from lib.shards import Record
 
@@ -26,17 +27,20 @@ class Faces(Section):
 
 class Parameters(Section):
     faces: Faces
+    parallel: Parallel
 
 
 def main() -> None:
-    settings = parameters.load("faces", Parameters).faces.model_dump()
-    aligner = Aligner(**settings, device=best_device())
+    given = parameters.load("faces", Parameters)
+    settings = given.faces.model_dump()
 
     def make(shard: str) -> Iterator[Record]:
+        aligner = Aligner(**settings, device=best_device())
         return map(aligner, shards.read(FRAMES / f"{shard}.h5"))
 
-    shards.build("faces", FACES, shards.inputs_from(FRAMES), settings, make, shards.count_clips(FRAMES))
-    METRICS.write_text(json.dumps(summary(), indent=2) + "\n")
+    inputs, clips = shards.inputs_from(FRAMES), shards.count_clips(FRAMES)
+    seconds = shards.build("faces", FACES, inputs, settings, make, clips, given.parallel, gpu=True)
+    METRICS.write_text(json.dumps(summary() | {"seconds": seconds}, indent=2) + "\n")
 
 
 def summary() -> dict:

@@ -11,6 +11,7 @@ from pydantic import Field
 from lib import errors, parameters, shards
 from lib.device import best_device
 from lib.flow import stream
+from lib.parallel import Parallel
 from lib.parameters import Section
 from lib.shards import Record
 
@@ -33,20 +34,22 @@ class Flow(Section):
 
 class Parameters(Section):
     flow: Flow
+    parallel: Parallel
 
 
 def main() -> None:
-    settings = parameters.load("flow", Parameters).flow
-    solver = settings.model_dump(exclude={"backend", "bound"})
-    device = best_device()
+    given = parameters.load("flow", Parameters)
+    settings = given.flow.model_dump()
+    solver = given.flow.model_dump(exclude={"backend", "bound"})
+    backend, bound = given.flow.backend, given.flow.bound
 
     def make(shard: str) -> Iterator[Record]:
         for record in shards.read(FACES / f"{shard}.h5"):
-            yield stream.flow(record, settings.backend, solver, settings.bound, device)
+            yield stream.flow(record, backend, solver, bound, best_device())
 
-    inputs = shards.inputs_from(FACES)
-    shards.build("flow", FLOW, inputs, settings.model_dump(), make, shards.count_clips(FACES))
-    METRICS.write_text(json.dumps(summary(), indent=2) + "\n")
+    inputs, clips = shards.inputs_from(FACES), shards.count_clips(FACES)
+    seconds = shards.build("flow", FLOW, inputs, settings, make, clips, given.parallel, gpu=True)
+    METRICS.write_text(json.dumps(summary() | {"seconds": seconds}, indent=2) + "\n")
 
 
 def summary() -> dict:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from lib import clips, errors, frames, parameters, shards
 from lib.errors import InputError
+from lib.parallel import Parallel
 from lib.parameters import Section
 from lib.shards import Record
 
@@ -25,10 +26,12 @@ class Frames(Section):
 
 class Parameters(Section):
     frames: Frames
+    parallel: Parallel
 
 
 def main() -> None:
-    settings = parameters.load("frames", Parameters).frames.model_dump()
+    given = parameters.load("frames", Parameters)
+    settings = given.frames.model_dump()
     table = clips.read(CLIPS)
     if table.empty:
         raise InputError(f"no clip in {CLIPS} is usable; its column `reason` says why")
@@ -39,10 +42,11 @@ def main() -> None:
         for row in subsets[subset].itertuples():
             yield frames.sample(RAW / row.file, row.clip, **settings)
 
-    shards.build("frames", FRAMES, inputs, settings, make, len(table))
+    seconds = shards.build("frames", FRAMES, inputs, settings, make, len(table), given.parallel)
     refused = shards.refusals(FRAMES)
     count = sum(map(len, shards.column(FRAMES, "times")))
-    METRICS.write_text(json.dumps({"clips": len(table), "frames": count, "refused": refused}, indent=2) + "\n")
+    summary = {"clips": len(table), "frames": count, "refused": refused, "seconds": seconds}
+    METRICS.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,17 +3,15 @@
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 import torch
 
-from lib import frames, shards, video, work
+from lib import frames, video
 from lib.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.faces import align
 from lib.faces.detect import Faces
 from lib.faces.follow import follow
-from lib.shards import Record
 
 SOLVER = {
     "lambda_": 0.15, "theta": 0.3, "tau": 0.25, "scales": 5, "scale_step": 0.8, "warps": 5, "iterations": 30, "median": True,
@@ -90,26 +88,3 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
     assert (record.arrays["found"] == align.DETECTED).mean() > 0.9
     numbered_video(tmp_path / "b.mp4", [0] * 45, 15)
     assert "found in 0%" in aligner(frames.sample(tmp_path / "b.mp4", "b.mp4", 5, 640, 90)).refused
-
-
-def test_shards_are_the_same_bytes_and_finished_ones_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    monkeypatch.setattr(work, "ROOT", tmp_path / "work")
-
-    def make(name: str) -> list[Record]:
-        calls.append(name)
-        if name == "b" and len(calls) == 2:
-            raise KeyboardInterrupt
-        return [Record("-x y.mp4", {"faces": np.arange(60).reshape(2, 5, 2, 3)}), Record("z", refused="why")]
-
-    with pytest.raises(KeyboardInterrupt):
-        shards.build("frames", tmp_path / "out", {"a": 1, "b": 1}, {}, make, 4)
-    assert not (tmp_path / "out").exists()
-    shards.build("frames", tmp_path / "out", {"a": 1, "b": 1}, {}, make, 4)
-    assert calls == ["a", "b", "b"]
-    assert (tmp_path / "out/a.h5").read_bytes() == (tmp_path / "out/b.h5").read_bytes()
-    shards.build("frames", tmp_path / "out", {"a": 1, "b": 2}, {}, make, 4)
-    assert calls == ["a", "b", "b", "b"]
-    assert shards.refusals(tmp_path / "out") == {"z": "why"}
-    with h5py.File(tmp_path / "out/a.h5") as file:
-        assert file["-x y.mp4/faces"].chunks == (1, 5, 2, 3)

@@ -83,7 +83,7 @@ def write(folder: Path, clips: int, seconds: float, shared: float, seed: int) ->
         for clip, row in table.iterrows()
     )  # fmt: skip
     done = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
-    for _ in tqdm(done, desc="demo clips", total=len(table), unit="clip"):
+    for _ in tqdm(done, desc="demo clips", total=len(table), unit="clip", disable=None):
         pass
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)

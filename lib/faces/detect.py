@@ -1,5 +1,6 @@
 """Find every face and its five points in a batch of frames with MTCNN."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,8 @@ class Detector:
     """
 
     def __init__(self, min_face: int, device: torch.device) -> None:
+        # MTCNN's batches differ in size from frame to frame; oneDNN would keep code for 1024 sizes, which takes gigabytes
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
         self._network = MTCNN(keep_all=True, min_face_size=min_face, device=device)
 
     def __call__(self, frames: np.ndarray) -> list[Faces]:
