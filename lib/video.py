@@ -84,6 +84,33 @@ def sample(path: Path, fps: float, max_side: int | None = None) -> Iterator[tupl
         raise VideoError(f"cannot be decoded: {_text(error)}") from None
 
 
+def sound(path: Path, sample_rate: int) -> tuple[float, np.ndarray]:
+    """Return the first audio stream, mixed down to one channel at `sample_rate` Hz: the seconds from the first video
+    frame to its first sample, and the samples, float32 in [-1, 1].
+
+    Raises VideoError if there is none or it can't be decoded.
+    """
+    chunks: list[np.ndarray] = []
+    try:
+        with av.open(str(path.absolute())) as container:
+            if not container.streams.audio:
+                raise VideoError("has no sound")
+            pictures = _video_stream(container)
+            zero = float((pictures.start_time or 0) * (pictures.time_base or 0))
+            resampler = av.AudioResampler("fltp", "mono", sample_rate)
+            start: float | None = None
+            for frame in container.decode(container.streams.audio[0]):
+                start = (frame.time or 0.0) - zero if start is None else start
+                chunks += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+            if start is not None:
+                chunks += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(f"sound cannot be decoded: {_text(error)}") from None
+    if start is None:
+        raise VideoError("has no sound")
+    return start, np.concatenate(chunks)
+
+
 def write(path: Path, frames: np.ndarray, fps: int, sound: np.ndarray, sample_rate: int) -> None:
     """Write RGB uint8 frames (T, H, W, 3) as H.264 and mono float sound in [-1, 1] as AAC; same input, same bytes."""
     with av.open(str(path), "w", format="mp4") as container:
