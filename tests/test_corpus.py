@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 import stat
 import struct
 import threading
@@ -11,6 +12,7 @@ import zlib
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -149,6 +151,24 @@ def test_links_bombs_and_deep_nests_are_refused(source: Path, tmp_path: Path) ->
     (source / "a.zip").write_bytes(nest)
     with pytest.raises(InputError, match="nested more than"):
         unpacked(tmp_path / "raw", source)
+
+
+def test_a_bomb_that_lies_about_its_size_ends_at_what_it_said(source: Path, tmp_path: Path) -> None:
+    honest = zipped({"abcdefghijk.000.mp4": bytes(1 << 24)}, zipfile.ZIP_DEFLATED)
+    (source / "a.zip").write_bytes(honest.replace(struct.pack("<I", 1 << 24), struct.pack("<I", 1000)))
+    with pytest.raises(InputError, match=r"abcdefghijk\.000\.mp4 is damaged"):
+        unpacked(tmp_path / "raw", source)
+    assert sum(path.stat().st_size for path in (tmp_path / "raw").rglob("*") if path.is_file()) <= 1000
+
+
+def test_an_archive_that_does_not_fit_on_the_disk_is_not_begun(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "a.zip").write_bytes(zipped({f"abcdefghijk.00{number}.mp4": bytes(90) for number in range(3)}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=269))
+    with pytest.raises(InputError, match=r"unpacks to 270 bytes, .* has 269 free; make room"):
+        unpacked(tmp_path / "raw", source)
+    assert not list((tmp_path / "raw").rglob("*.mp4"))
 
 
 def test_damaged_archives_are_named(source: Path, tmp_path: Path) -> None:

@@ -250,3 +250,18 @@ def test_rotation_is_read(tmp_path: Path) -> None:
     portrait(tmp_path / "a.mp4")
     probe = video.probe(tmp_path / "a.mp4")
     assert (probe.width, probe.height) == (WIDTH, HEIGHT)
+
+
+def test_new_clips_cost_their_own_shards(project: Project) -> None:
+    (project.folder / "logs/faces.log").unlink()
+    before = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
+    new = project.folder / "data/archives/training80_90"
+    new.mkdir()
+    encoded(HEAD[::-1])(new / "lost.000.mp4")
+    project.dvc("repro", "flow", "audio")
+    after = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
+    assert len(set(after.items()) - set(before.items())) == 1
+    assert before.items() < after.items()
+    assert "training80_90: 1 clips, 0 refused" in (project.folder / "logs/faces.log").read_text()
+    assert (project.folder / "logs/faces.log").read_text().count(" clips, ") == 1
+    assert not records(project, "flow")["lost"].refused

@@ -1,0 +1,168 @@
+"""Time frames, faces and flow of video clips against the straightforward way, and hold the results against each other.
+
+The straightforward way decodes with cv2.VideoCapture, runs facenet-pytorch's MTCNN as it comes (faces from 20 pixels on)
+on one full-size frame after the other, and OpenCV's DualTVL1 on one pair after the other.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from lib import errors, frames, shards, work
+from lib.device import best_device
+from lib.errors import InputError
+from lib.faces.align import DETECTED, Aligner, track, warp
+from lib.faces.detect import Detector, Faces
+from lib.faces.follow import follow
+from lib.flow import opencv, stream, tvl1
+from lib.flow.measure import energy
+from lib.parallel import Parallel
+from lib.shards import Record
+from tools.benchmark_flow import SIZE, SOLVER
+
+FPS, MAX_SIDE, QUALITY, MIN_FACE, BOUND = 5.0, 640, 90, 40, 16.0
+MTCNN_MIN_FACE = 20  # facenet-pytorch's default
+CLIPS_A_SHARD = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file")
+    parser.add_argument("--runs", type=int, default=3, help="runs of ours; medians are printed (%(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes for the table of many clips; 0: one a core")
+    arguments = parser.parse_args()
+    print(f"{torch.get_num_threads()} CPU threads; device: {best_device()}\n")
+    print("| clip | way | frames s | faces s | flow s | sum s | times as fast |")
+    print("|---|---|---|---|---|---|---|")
+    compared = [print_times(path, arguments.runs) for path in arguments.clips]
+    print("\n| clip | faces: both | only ours | only theirs | points apart | flow energy | as stored |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(compared))
+    print("\n| clips | seconds | seconds a clip | peak MiB of a worker |")
+    print("|---|---|---|---|")
+    for times in (1, 2, 4):
+        print_many(arguments.clips * 4 * times, arguments.workers)
+
+
+def print_times(path: Path, runs: int) -> str:
+    """Print a clip's two rows of times; return its row of the table that compares results."""
+    aligner = new_aligner()
+    (seen, side), their_seconds = straightforward(path)
+    results, all_seconds = zip(*(ours(path, aligner) for _ in range(runs)), strict=True)
+    record, flow = results[-1]
+    seconds = [statistics.median(one) for one in zip(*all_seconds, strict=True)]
+    for way, of_way in (("straightforward", their_seconds), ("ours", seconds)):
+        times = " | ".join(f"{one:.2f}" for one in (*of_way, sum(of_way)))
+        print(f"| {path.name} | {way} | {times} | {sum(their_seconds) / sum(of_way):.1f} |", flush=True)
+    return compare(path.name, seen, max(1, side / MAX_SIDE), record, flow)
+
+
+def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
+    """Return the aligned faces and the flow as the stages make them, and the seconds of frames, faces and flow."""
+    moments = [time.perf_counter()]
+    sampled = frames.sample(path, path.name, FPS, MAX_SIDE, QUALITY)
+    moments.append(time.perf_counter())
+    faces = aligner(sampled)
+    moments.append(time.perf_counter())
+    flow = stream.flow(faces, "torch", SOLVER, BOUND, best_device())
+    moments.append(time.perf_counter())
+    if flow.refused:
+        raise InputError(f"{path}: {flow.refused}")
+    return (faces, flow), np.diff(moments).tolist()
+
+
+def new_aligner() -> Aligner:
+    return Aligner(SIZE, MIN_FACE, 0.5, 1.0, best_device())
+
+
+def straightforward(path: Path) -> tuple[tuple[list[Faces], int], list[float]]:
+    """Return each sampled frame's faces and the frames' longer side, and the seconds of decoding, faces (alignment too)
+    and flow."""
+    moments = [time.perf_counter()]
+    pictures = _read(path)
+    moments.append(time.perf_counter())
+    detect = Detector(MTCNN_MIN_FACE, best_device())
+    seen = [detect(picture[None])[0] for picture in pictures]
+    landmarks, found = track(seen)
+    crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
+    moments.append(time.perf_counter())
+    grey = stream.grey_levels(torch.from_numpy(crops))
+    opencv.tvl1(grey[:-1], grey[1:], **SOLVER)  # type: ignore[arg-type]
+    moments.append(time.perf_counter())
+    return (seen, max(pictures[0].shape)), np.diff(moments).tolist()
+
+
+def _read(path: Path) -> list[np.ndarray]:
+    """Decode all frames; keep the one on show at each k / FPS seconds."""
+    capture, last = cv2.VideoCapture(str(path)), None
+    kept: list[np.ndarray] = []
+    while True:
+        there, picture = capture.read()
+        now = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if not there:
+            break
+        while last is not None and len(kept) / FPS < now - 1e-6:
+            kept.append(last)
+        last = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return kept if last is None else [*kept, last]
+
+
+def compare(name: str, seen: list[Faces], scale: float, faces: Record, flow: Record) -> str:
+    """Return a row: how many frames have a face either way; how far the five points are apart at the median, of the face's
+    width; and our flow's energy over DualTVL1's on the same crops, as computed and as stored.
+
+    seen: the straightforward way's faces. scale: its pixels over ours.
+    """
+    chosen = follow(seen)
+    steps = min(len(chosen), len(faces.arrays["found"]))
+    detected, theirs = faces.arrays["found"][:steps] == DETECTED, chosen[:steps] >= 0
+    apart = []
+    for step in np.flatnonzero(detected & theirs):
+        face = chosen[step]
+        width = np.ptp(seen[step].boxes[face, [0, 2]])
+        points = seen[step].points[face] - scale * faces.arrays["landmarks"][step]
+        apart.append(float(np.linalg.norm(points, axis=1).mean() / width))
+    grey = stream.grey_levels(torch.from_numpy(faces.arrays["faces"]))
+    pairs = torch.from_numpy(np.flatnonzero(flow.arrays["valid"]))
+    previous, following = grey[pairs], grey[pairs + 1]
+    stored = torch.from_numpy(flow.arrays["flow"])[pairs].permute(0, 3, 1, 2) * float(flow.attributes["scale"])
+    bound = energy(previous, following, opencv.tvl1(previous, following, **SOLVER)).mean()  # type: ignore[arg-type]
+    exact = energy(previous, following, tvl1.tvl1(previous, following, **SOLVER)).mean()  # type: ignore[arg-type]
+    return (
+        f"| {name} | {(detected & theirs).sum()} | {(detected & ~theirs).sum()} | {(~detected & theirs).sum()} |"
+        f" {statistics.median(apart):.1%} | {exact / bound:.3f} |"
+        f" {energy(previous, following, stored).mean() / bound:.3f} |"
+    )
+
+
+def print_many(paths: list[Path], workers: int) -> None:
+    """Print a row: all steps for so many clips, in shards of CLIPS_A_SHARD, by parallel workers."""
+    names = {f"{start:05d}": paths[start : start + CLIPS_A_SHARD] for start in range(0, len(paths), CLIPS_A_SHARD)}
+    with tempfile.TemporaryDirectory() as folder:
+        work.ROOT, memory = Path(folder, "work"), Path(folder, "memory")
+        memory.mkdir()
+
+        def make(name: str) -> Iterator[Record]:
+            aligner = new_aligner()
+            for index, path in enumerate(names[name]):
+                _, flow = ours(path, aligner)[0]
+                yield Record(f"{index}", flow.arrays, flow.attributes)
+            (memory / str(os.getpid())).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+        settings = Parallel(engine="loky", workers=workers)
+        seconds = shards.build("flow", Path(folder, "out"), dict.fromkeys(names), {}, make, len(paths), settings)
+        peak = max(int(path.read_text()) for path in memory.iterdir()) / 1024
+    print(f"| {len(paths)} | {seconds:.1f} | {seconds / len(paths):.2f} | {peak:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    errors.run(main)
