@@ -49,6 +49,10 @@ class Clips(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.table)
 
+    def labels(self) -> np.ndarray:
+        """Return the traits of all clips, (N, 5), in TRAITS' order."""
+        return self.table[list(TRAITS)].to_numpy(float)
+
     def __getitem__(self, index: int) -> Sample:
         row = self.table.iloc[index]
         shard = f"{row['subset']}.h5"

@@ -4,11 +4,11 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from joblib.externals import loky
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import Field
 
 from lib.errors import InputError
@@ -76,4 +76,4 @@ def _dask() -> Iterator[Executor]:
 
 def died(error: Exception) -> bool:
     """Tell whether a task failed because its worker was killed, as the system does when memory runs out."""
-    return isinstance(error, BrokenProcessPool | CancelledError) or type(error).__name__ == "KilledWorker"  # Dask's
+    return isinstance(error, TerminatedWorkerError | CancelledError) or type(error).__name__ == "KilledWorker"  # Dask's

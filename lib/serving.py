@@ -24,6 +24,28 @@ def load(path: Path, device: torch.device) -> Served:
         raise InputError(f"{path} is missing; run `dvc repro train`")
     saved = torch.load(path, map_location=device, weights_only=True)
     settings = saved["parameters"]["model"]
-    network = Network(**(settings | {"static": settings["static"] | {"weights": None}})).to(device)
+    untrained = {stream: settings[stream] | {"weights": None} for stream in ("static", "dynamic")}
+    network = Network(**(settings | untrained)).to(device)
     network.load_state_dict(saved["weights"])
     return Served(network.eval(), saved["parameters"])
+
+
+def warm_start(network: Network, path: Path) -> None:
+    """Load the weights of an older data/model.pt into a network. Raises InputError if it isn't there or is of another
+    shape."""
+    if not path.is_file():
+        raise InputError(
+            f"params.yaml: train.init = {str(path)!r} is no file; allowed: null, or the path of a model.pt"
+        )
+    weights, own = torch.load(path, map_location="cpu", weights_only=True)["weights"], network.state_dict()
+    wrong = sorted(
+        key
+        for key in own.keys() | weights.keys()
+        if key not in own or key not in weights or own[key].shape != weights[key].shape
+    )
+    if wrong:
+        raise InputError(
+            f"params.yaml: train.init = {str(path)!r} is a model of another shape ({len(wrong)} weights differ, first"
+            f" {wrong[0]}); set the section model as it was trained with, or train.init to null"
+        )
+    network.load_state_dict(weights)

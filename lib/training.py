@@ -1,10 +1,10 @@
-"""The training loop: early stopping on the validation loss, resumable after each epoch."""
+"""The training loop: any number of processes, early stopping on the validation loss, resumable after each epoch."""
 
 import csv
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from lib.augment import augment
+from lib import work
+from lib.augment import augment, draw
 from lib.dataset import Clips, collate
 from lib.errors import InputError
+from lib.losses import LOSSES, WEIGHTINGS
 from lib.scores import scores
+
+_PLATEAU = 3  # epochs without a better validation loss after which the plateau schedule halves the rates
 
 
 def fit(
+    fabric: Fabric,
     network: nn.Module,
     training: Clips,
     validation: Clips,
@@ -30,109 +35,131 @@ def fit(
     seed: int,
     epochs: int,
     batch_size: int,
-    learning_rate: float,
+    accumulate: int,
+    loss: str,
+    label_weighting: str,
+    learning_rate: Mapping[str, float],
     weight_decay: float,
+    schedule: str,
     warmup: int,
     patience: int,
     clip_norm: float,
-    precision: Any,
     workers: int,
     augmentation: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Minimise the mean squared error; return the best epoch's weights and a row of history for each epoch.
+    """Return the best epoch's weights, by validation loss, and a row of history for each epoch.
 
-    AdamW; the learning rate rises linearly for `warmup` epochs and falls along a cosine. `folder` keeps the last epoch's
-    state: an interrupted call goes on from there to the same result. Raises InputError on a loss that is not finite.
+    AdamW with the rates `learning_rate[NAME]` for the streams of that name and `learning_rate["head"]` for the rest; they
+    rise linearly for `warmup` epochs, then follow `schedule`: "cosine" falls to 0, "plateau" is halved when the validation
+    loss has not improved for three epochs. A step takes `batch_size` clips over all processes, in `accumulate` parts.
+    `folder` keeps the last epoch's state: an interrupted call goes on from there to the same result.
+    Raises InputError on a loss that is not finite, or if memory runs out.
     """
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)
-    torch.manual_seed(seed)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in network.parameters() if parameter.requires_grad],
-        lr=learning_rate,
-        weight_decay=weight_decay,
-    )
-    model, optimizer = fabric.setup(network, optimizer)
-    loader = DataLoader(
-        training,
-        batch_size,
-        shuffle=True,
-        drop_last=len(training) > batch_size,  # a last batch of one would upset batch norm
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=fabric.device.type == "cuda",
-        generator=torch.Generator(),
-    )
+    world, rank = fabric.world_size, fabric.global_rank
+    if batch_size % (world * accumulate):
+        raise InputError(
+            f"params.yaml: train.batch_size = {batch_size}; allowed: a multiple of train.devices times train.accumulate ="
+            f" {world} x {accumulate}"
+        )
+    optimizer = torch.optim.AdamW(_groups(network, learning_rate), weight_decay=weight_decay)
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     checkpoint = folder / "last.pt"
+    model, optimizer = fabric.setup(network, optimizer)
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
-        torch.set_rng_state(state["random"])
+    weights = torch.from_numpy(WEIGHTINGS[label_weighting](training.labels())).float()
 
     bar = tqdm(
-        range(len(history), epochs), initial=len(history), total=epochs, desc="train", unit="epoch", disable=None
+        range(len(history), epochs),
+        initial=len(history),
+        total=epochs,
+        desc="train",
+        unit="epoch",
+        disable=None if rank == 0 else True,
     )
     for epoch in bar:
         if _epochs_since_best(history) >= patience:
             break
-        started = time.perf_counter()
+        started, waited = time.perf_counter(), 0.0
         training.epoch = epoch
-        loader.generator.manual_seed(seed * 100_003 + epoch)
+        torch.manual_seed(seed * 100_003 + epoch * 1009 + rank)  # dropout
+        chance = torch.Generator().manual_seed(seed * 100_003 + epoch)  # the same in all processes
+        order = _batches(len(training), batch_size, chance)
+        loader = _loader(fabric, training, [part[rank::world] for part in _parts(order, accumulate)], workers)
         model.train()
-        losses = []
-        for step, batch in enumerate(fabric.setup_dataloaders(loader, use_distributed_sampler=False)):
-            rate = learning_rate * _schedule(epoch + step / len(loader), warmup, epochs)
+        losses: list[float] = []
+        batches = _timed(loader)
+        for step, members in enumerate(order):
+            factor = _factor(schedule, epoch + step / len(order), warmup, epochs, history)
             for group in optimizer.param_groups:
-                group["lr"] = rate
-            predicted, _ = model(augment(batch, **augmentation))
-            loss = nn.functional.mse_loss(predicted, batch["traits"])
-            if not loss.isfinite():
-                names = training.table["clip"].iloc[batch["index"].tolist()].tolist()
-                raise InputError(
-                    f"the loss is {loss.item()} in epoch {epoch + 1} at clips {', '.join(names)}; lower train.learning_rate"
-                )
-            optimizer.zero_grad()
-            fabric.backward(loss)
+                group["lr"] = group["initial_lr"] * factor
+            drawn, begin = draw(len(members), generator=chance, **augmentation), 0
+            for part in _parts([members], accumulate):
+                batch, seconds = next(batches)
+                waited += seconds
+                end = begin + len(part)
+                draws = drawn.of(slice(begin + rank, end, world))
+                last, begin = end == len(members), end
+                try:
+                    with fabric.no_backward_sync(model, enabled=not last):
+                        predicted, _ = model(augment(batch, draws))
+                        value = LOSSES[loss](
+                            predicted, batch["traits"], weights[batch["index"].cpu()].to(predicted.device)
+                        )
+                        _refuse_not_finite(value, epoch, training, batch["index"])
+                        fabric.backward(value * (len(part) / len(members)))
+                except torch.OutOfMemoryError as error:
+                    raise InputError(
+                        f"the GPU's memory does not suffice ({str(error).split('.')[0]}); lower model.static.frames, raise"
+                        " train.accumulate, or take train.precision = 16-mixed in params.yaml"
+                    ) from None
+                losses.append(value.item())
             fabric.clip_gradients(model, optimizer, max_norm=clip_norm)
             optimizer.step()
-            losses.append(loss.item())
-        actual, predicted_values = predict(fabric, model, validation, batch_size, workers)
+            optimizer.zero_grad()
+        trained = time.perf_counter() - started
+        actual, predicted_values = predict(fabric, model, validation, max(1, batch_size // accumulate), workers)
         scored = scores(actual, predicted_values)
+        validated = LOSSES[loss](*(torch.from_numpy(one) for one in (predicted_values, actual, np.ones_like(actual))))
         row = {
             "epoch": epoch + 1,
-            "training_loss": float(np.mean(losses)),
-            "validation_loss": scored["mse"]["mean"] or math.nan,
+            "training_loss": float(np.mean([np.mean(of_rank) for of_rank in _gather(fabric, losses)])),
+            "validation_loss": validated.item(),
             "validation_accuracy": scored["accuracy"]["mean"] or math.nan,
+            "validation_r2": scored["r2"]["mean"] or 0.0,
             "validation_ccc": scored["ccc"]["mean"] or 0.0,
             # predictions' spread over the labels': near 0 after a collapse to the mean
             "validation_spread": float((predicted_values.std(0) / actual.std(0)).mean()),
-            "learning_rate": rate,
+            "learning_rate": learning_rate["head"] * factor,
             "seconds": round(time.perf_counter() - started, 2),
-            "clips_per_second": round(len(training) / (time.perf_counter() - started), 2),
-        }
-        if fabric.device.type == "cuda":
-            row["gpu_peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            "clips_per_second": round(len(training) / trained, 2),
+            "waiting": round(waited / trained, 3),  # share of the time in which no batch was there
+        } | _gpu(fabric)
         history.append(row)
         if _epochs_since_best(history) == 0:
             best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-        shown = {"training": f"{row['training_loss']:.4f}", "validation": f"{row['validation_loss']:.4f}"}
+        shown = {
+            "training": f"{row['training_loss']:.4f}",
+            "validation": f"{row['validation_loss']:.4f}",
+            "spread": f"{row['validation_spread']:.2f}",
+        }
         bar.set_postfix(shown)
-        logging.getLogger("train").info("epoch %d of %d: losses %s", epoch + 1, epochs, shown)
-        partial = checkpoint.with_suffix(".partial")
-        torch.save(
-            {
+        fabric.log_dict({key: value for key, value in row.items() if key != "epoch"}, step=epoch + 1)
+        if rank == 0:
+            logging.getLogger("train").info("epoch %d of %d: %s", epoch + 1, epochs, shown)
+            partial = checkpoint.with_suffix(".partial")
+            state = {
                 "network": network.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "history": history,
                 "best": best,
-                "random": torch.get_rng_state(),
-            },
-            partial,
-        )
-        partial.rename(checkpoint)
+            }
+            torch.save(state, partial)
+            work.keep(partial, checkpoint)
     return best, history
 
 
@@ -140,15 +167,21 @@ def fit(
 def predict(
     fabric: Fabric, model: nn.Module, clips: Clips, batch_size: int, workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the actual and the predicted traits of `clips`, (N, 5) each, in the table's order."""
+    """Return the actual and the predicted traits of `clips`, (N, 5) each, in the table's order, in every process.
+
+    Each process predicts its own share; no clip is counted twice.
+    """
     model.eval()
-    loader = DataLoader(clips, batch_size, num_workers=workers, collate_fn=collate)
-    actual, predicted = [], []
-    batches: Any = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-    for batch in batches:
-        predicted.append(model(batch)[0].float().cpu())
-        actual.append(batch["traits"].cpu())
-    return torch.cat(actual).double().numpy(), torch.cat(predicted).double().numpy()
+    mine = list(range(len(clips)))[fabric.global_rank :: fabric.world_size]
+    parts = [mine[at : at + batch_size] for at in range(0, len(mine), batch_size)]
+    found = [
+        (batch["index"].cpu().numpy(), batch["traits"].cpu().numpy(), model(batch)[0].float().cpu().numpy())
+        for batch in _loader(fabric, clips, parts, workers)
+    ]
+    everywhere = [one for of_rank in _gather(fabric, found) for one in of_rank]
+    index, actual, predicted = (np.concatenate(values) for values in zip(*everywhere, strict=True))
+    order = np.argsort(index)
+    return actual[order].astype(float), predicted[order].astype(float)
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:
@@ -160,11 +193,102 @@ def write_history(history: list[dict[str, float]], path: Path) -> None:
         writer.writerows(history)
 
 
-def _schedule(epoch: float, warmup: int, epochs: int) -> float:
-    """Factor of the learning rate at a fraction of an epoch."""
+def _groups(network: nn.Module, learning_rate: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return AdamW's groups: each stream's backbone, and the rest as head."""
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            stream = name.split(".")[1] if name.startswith("streams.") else "head"
+            groups.setdefault(stream, []).append(parameter)
+    return [
+        {"params": members, "lr": learning_rate[name], "initial_lr": learning_rate[name]}
+        for name, members in groups.items()
+    ]
+
+
+def _batches(count: int, size: int, chance: torch.Generator) -> list[list[int]]:
+    """Return an epoch's batches of clips in random order; a last batch that isn't full is left out, if it isn't the only
+    one: batch norm would suffer from a batch of one."""
+    order = torch.randperm(count, generator=chance).tolist()
+    whole = max(size, count - count % size)
+    return [order[at : at + size] for at in range(0, min(whole, count), size)]
+
+
+def _parts(batches: Sequence[list[int]], accumulate: int) -> list[list[int]]:
+    """Divide each batch into up to `accumulate` parts of equal size."""
+    divided = []
+    for members in batches:
+        size = math.ceil(len(members) / accumulate)
+        divided += [members[at : at + size] for at in range(0, len(members), size)]
+    return divided
+
+
+def _loader(fabric: Fabric, clips: Clips, parts: list[list[int]], workers: int) -> Any:
+    loader = DataLoader(
+        clips,
+        batch_sampler=parts,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=fabric.device.type == "cuda",
+        generator=torch.Generator(),
+    )
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+
+def _timed(loader: Any) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """Yield each batch with the seconds that it was waited for."""
+    batches = iter(loader)
+    while True:
+        started = time.perf_counter()
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        yield batch, time.perf_counter() - started
+
+
+def _refuse_not_finite(loss: Tensor, epoch: int, training: Clips, index: Tensor) -> None:
+    if not loss.isfinite():
+        names = training.table["clip"].iloc[index.tolist()].tolist()
+        raise InputError(
+            f"the loss is {loss.item()} in epoch {epoch + 1} at clips {', '.join(names)}; lower train.learning_rate in"
+            " params.yaml. The epochs before are kept"
+        )
+
+
+def _gather(fabric: Fabric, value: Any) -> list[Any]:
+    """Return every process's value, in all of them."""
+    if fabric.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def _gpu(fabric: Fabric) -> dict[str, float]:
+    """Return the peak of allocated memory, and how busy the GPU is where nvidia-ml-py can tell."""
+    if fabric.device.type != "cuda":
+        return {}
+    figures = {"gpu_peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3)}
+    try:
+        return figures | {"gpu_percent": float(torch.cuda.utilization(fabric.device))}
+    except (ModuleNotFoundError, RuntimeError):  # no nvidia-ml-py, or a driver that does not tell
+        return figures
+
+
+def _factor(schedule: str, epoch: float, warmup: int, epochs: int, history: list[dict[str, float]]) -> float:
+    """Factor of the learning rates at a fraction of an epoch."""
     if epoch < warmup:
         return (epoch + 0.1) / (warmup + 0.1)
-    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1)))
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1)))
+    factor, best, since = 1.0, math.inf, 0
+    for row in history:
+        since = 0 if row["validation_loss"] < best else since + 1
+        best = min(best, row["validation_loss"])
+        if since == _PLATEAU:
+            factor, since = factor / 2, 0
+    return factor
 
 
 def _epochs_since_best(history: list[dict[str, float]]) -> int:

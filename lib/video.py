@@ -117,7 +117,8 @@ def write(path: Path, frames: np.ndarray, fps: int, sound: np.ndarray, sample_ra
         video = container.add_stream("libx264", rate=fps)
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
-        video.options = {"crf": "18", "preset": "veryfast", "threads": "1"}
+        # x264's look-ahead makes other bytes of the same frames from one call to the next
+        video.options = {"crf": "18", "preset": "veryfast", "threads": "1", "x264-params": "rc-lookahead=0"}
         audio = container.add_stream("aac", rate=sample_rate, layout="mono")
         audio.time_base = Fraction(1, sample_rate)
         for picture in frames:

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib import clips, errors, parameters, training, work
+from lib import clips, errors, parameters, serving, training, work
 from lib.dataset import Clips, usable
 from lib.errors import InputError
-from lib.model.network import Network
+from lib.loggers import LOGGERS
+from lib.losses import LOSSES, WEIGHTINGS
+from lib.model.fusions import FUSIONS
+from lib.model.network import OUTPUTS, Network
+from lib.model.static import PARTS
 from lib.parameters import Section
 
 CLIPS, FACES, FLOW, MODEL, HISTORY = (
@@ -19,18 +24,20 @@ CLIPS, FACES, FLOW, MODEL, HISTORY = (
 
 
 class Static(Section):
-    backbone: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"]
+    backbone: str
     weights: str | None
-    frozen: Annotated[int, Field(ge=0, le=5)]
+    frozen: Annotated[int, Field(ge=0, le=PARTS)]
     frames: Annotated[int, Field(ge=1)]
 
 
 class Dynamic(Section):
-    backbone: Literal["conv3d", "r3d_18", "mc3_18", "r2plus1d_18"]
+    backbone: str
+    weights: str | None
 
 
 class Model(Section):
-    fusion: Literal["cross_attention", "concat", "static", "dynamic"]
+    fusion: Literal[*FUSIONS]  # type: ignore[valid-type]
+    output: Literal[*OUTPUTS]  # type: ignore[valid-type]
     width: Annotated[int, Field(ge=6)]
     heads: Annotated[int, Field(ge=1)]
     depth: Annotated[int, Field(ge=1)]
@@ -46,12 +53,25 @@ class Augment(Section):
     contrast: Annotated[float, Field(ge=0, le=1)]
 
 
+class LearningRate(Section):
+    head: Annotated[float, Field(gt=0)]
+    static: Annotated[float, Field(gt=0)]
+    dynamic: Annotated[float, Field(gt=0)]
+
+
 class Train(Section):
     seed: Annotated[int, Field(ge=0)]
+    init: str | None
+    devices: Annotated[int, Field(ge=1)]
+    loggers: list[Literal[*LOGGERS]]  # type: ignore[valid-type]
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
-    learning_rate: Annotated[float, Field(gt=0)]
+    accumulate: Annotated[int, Field(ge=1)]
+    loss: Literal[*LOSSES]  # type: ignore[valid-type]
+    label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
+    learning_rate: LearningRate
     weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["cosine", "plateau"]
     warmup: Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)]
     clip_norm: Annotated[float, Field(gt=0)]
@@ -78,24 +98,38 @@ def main() -> None:
             raise InputError(
                 f"{len(of_split[split])} clips of the {split} split came through; training needs 2 or more"
             )
-    torch.manual_seed(settings.train.seed)
+    train = settings.train
+    torch.manual_seed(train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = Network(**settings.model.model_dump())
-    frames = settings.model.static.frames
     inputs = [work.sha256(path) for path in (CLIPS, *sorted(FACES.glob("*.h5")), *sorted(FLOW.glob("*.h5")))]
+    if train.init is not None:
+        serving.warm_start(network, Path(train.init))
+        inputs.append(work.sha256(Path(train.init)))
     folder = work.ROOT / f"train-{work.fingerprint('train', settings.model_dump(), inputs)}"
     folder.mkdir(parents=True, exist_ok=True)
+    loggers = [LOGGERS[name](settings.model_dump()) for name in train.loggers]
+    strategy = "ddp" if train.devices > 1 else "auto"
+    fabric = Fabric(strategy=strategy, devices=train.devices, precision=train.precision, loggers=loggers)
+    if train.devices > 1:
+        fabric.launch()  # from here on once in each process
+        if fabric.device.type == "cuda":
+            network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    frames = settings.model.static.frames
     weights, history = training.fit(
+        fabric,
         network,
-        Clips(of_split["training"], FACES, FLOW, frames, settings.train.seed),
+        Clips(of_split["training"], FACES, FLOW, frames, train.seed),
         Clips(of_split["validation"], FACES, FLOW, frames),
         folder,
-        augmentation=settings.train.augment.model_dump(),
-        **settings.train.model_dump(exclude={"augment"}),
+        augmentation=train.augment.model_dump(),
+        **train.model_dump(exclude={"augment", "init", "devices", "loggers", "precision"}),
     )
-    torch.save({"weights": weights, "parameters": settings.model_dump(exclude={"train"})}, MODEL)
-    training.write_history(history, HISTORY)
-    shutil.rmtree(folder)
+    fabric.barrier()
+    if fabric.global_rank == 0:
+        torch.save({"weights": weights, "parameters": settings.model_dump(exclude={"train"})}, MODEL)
+        training.write_history(history, HISTORY)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

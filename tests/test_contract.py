@@ -61,7 +61,7 @@ def test_shipped_parameters_are_valid(path: Path) -> None:
     ("section", "key", "value", "said"),
     [
         ("train", "epochs", 1.5, "train.epochs = 1.5"),
-        ("model", "fusion", "crossattention", "'cross_attention', 'concat', 'static' or 'dynamic'"),
+        ("model", "fusion", "crossattention", "'cross_attention', 'static_to_dynamic', "),
         ("model", "fusoin", "concat", "unknown key model.fusoin"),
     ],
 )

@@ -261,6 +261,18 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     assert (summary["annotated"], summary["files"], summary["usable"]) == (7, 7, 1)
 
 
+def test_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:
+    written = set()
+    for _ in range(4):
+        pictures, voice = render(Identity(3), Performance(0.0, 1.2, 150.0, 1), 2.0, corpus.FRAME_RATE)
+        video.write(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
+        written.add((tmp_path / "a.mp4").read_bytes())
+    assert len(written) == 1
+    pictures, voice = render(Identity(3), Performance(0.0, 1.2, 150.0, 2), 2.0, corpus.FRAME_RATE)
+    video.write(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
+    assert (tmp_path / "a.mp4").read_bytes() not in written
+
+
 def test_the_plan_holds_what_data_readme_promises() -> None:
     plan = corpus.plan(2000, 0.84, seed=1)
     assert plan.equals(corpus.plan(2000, 0.84, seed=1))

@@ -1,25 +1,31 @@
 """Model, training, scores and baselines."""
 
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torchmetrics.functional.regression as reference
+import torchvision
+from facenet_pytorch import InceptionResnetV1
 from sklearn.metrics import r2_score
 
-from lib import baselines, training
+from lib import baselines
 from lib.augment import mirror_clips
 from lib.dataset import collate
 from lib.errors import InputError
+from lib.model.dynamic import VIDEO_RESNETS, DynamicStream
+from lib.model.fusions import FUSIONS
 from lib.model.network import Network
+from lib.model.static import StaticStream
 from lib.scores import scores, skill
 from lib.traits import TRAITS
 
 SMALL = {
-    "width": 24, "heads": 4, "depth": 1, "dropout": 0.1,
-    "static": {"backbone": "resnet10", "weights": None, "frozen": 0}, "dynamic": {"backbone": "conv3d"},
+    "output": "sigmoid", "width": 24, "heads": 4, "depth": 1, "dropout": 0.1,
+    "static": {"backbone": "resnet10", "weights": None, "frozen": 0}, "dynamic": {"backbone": "conv3d", "weights": None},
 }  # fmt: skip
 
 
@@ -38,12 +44,14 @@ def samples(lengths: list[int], size: int = 32) -> list[dict[str, torch.Tensor]]
     ]
 
 
-@pytest.mark.parametrize("fusion", ["cross_attention", "concat", "static", "dynamic"])
-@pytest.mark.parametrize("backbone", ["conv3d", "r3d_18"])
+@pytest.mark.parametrize(
+    ("fusion", "backbone"),
+    [*((fusion, "conv3d") for fusion in FUSIONS), *(("dynamic", backbone) for backbone in VIDEO_RESNETS)],
+)
 @torch.no_grad()
 def test_padding_changes_nothing(fusion: str, backbone: str) -> None:
     torch.manual_seed(0)
-    network = Network(fusion, **(SMALL | {"dynamic": {"backbone": backbone}})).eval()
+    network = Network(fusion, **(SMALL | {"dynamic": {"backbone": backbone, "weights": None}})).eval()
     clips = samples([1, 6, 13])
     together, _ = network(collate(clips))
     alone = torch.cat([network(collate([clip]))[0] for clip in clips])
@@ -67,38 +75,135 @@ def test_attention_sums_to_one_and_does_not_change_the_result() -> None:
     assert (weights[0, :, :, 2 * tokens :] == 0).all()
 
 
-def test_frozen_parts_stay_as_they_are() -> None:
-    network = Network("static", **(SMALL | {"static": {"backbone": "resnet10", "weights": None, "frozen": 2}})).train()
-    before = {name: value.clone() for name, value in network.streams["static"].parts[:2].state_dict().items()}
-    network(collate(samples([4, 4])))[0].sum().backward()
-    after = network.streams["static"].parts
-    assert all(parameter.grad is None for parameter in after[:2].parameters())
-    assert all(parameter.grad is not None for parameter in after[2:].parameters())
-    assert all(torch.equal(before[name], value) for name, value in after[:2].state_dict().items())
+@pytest.mark.parametrize("backbone", ["resnet10", "resnext50_32x4d", "convnext_tiny", "vit_b_16", "mobilenet_v2"])
+def test_frozen_parts_stay_as_they_are(backbone: str) -> None:
+    stream = StaticStream(backbone, None, 2).train()
+    before = {name: value.clone() for name, value in stream.parts[:2].state_dict().items()}
+    features = stream(torch.rand(2, 3, 3, 64, 64))
+    assert features.shape[:3] == (2, stream.output_dim, 3)
+    assert features.shape[3] == features.shape[4] >= 2
+    features.square().sum().backward()
+    assert all(parameter.grad is None for parameter in stream.parts[:2].parameters())
+    assert all(parameter.grad is not None for parameter in stream.parts[2:].parameters())
+    assert all(torch.equal(before[name], value) for name, value in stream.parts[:2].state_dict().items())
 
 
-def test_weights_are_loaded_and_misfits_named(tmp_path: Path) -> None:
-    source = Network("static", **SMALL).streams["static"].parts
-    names = ("conv1", "bn1")
-    state = {
-        f"{name}.{key}": value
-        for name, part in zip(names, source[0][:2], strict=True)
-        for key, value in part.state_dict().items()
-    }
-    for index in range(1, 5):
-        state |= {f"layer{index}.{key}": value for key, value in source[index].state_dict().items()}
-    torch.save(state, tmp_path / "right.pt")
-    static = {"backbone": "resnet10", "weights": str(tmp_path / "right.pt"), "frozen": 0}
-    loaded = Network("static", **(SMALL | {"static": static})).streams["static"].parts
-    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in source.state_dict().items())
-    with pytest.raises(InputError, match="do not fit resnet18"):
-        Network("static", **(SMALL | {"static": static | {"backbone": "resnet18"}}))
-    with pytest.raises(InputError, match=r"model\.static\.weights = 'nowhere'"):
-        Network("static", **(SMALL | {"static": static | {"weights": "nowhere"}}))
+@torch.no_grad()
+def test_facenet_is_as_it_is_shipped() -> None:
+    torch.manual_seed(0)
+    stream, faces = StaticStream("inception_resnet_v1", None, 0).eval(), torch.rand(1, 1, 3, 160, 160)
+    network = InceptionResnetV1().eval()
+    names = iter(network.state_dict())
+    network.load_state_dict(dict(zip(names, stream.parts.state_dict().values(), strict=False)), strict=False)
+    seen: list[torch.Tensor] = []
+    network.avgpool_1a.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    network((faces[0] - 0.5) / 0.5)
+    torch.testing.assert_close(stream(faces)[:, :, 0], seen[0])
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "vit_b_16", "mobilenet_v2"])
+@torch.no_grad()
+def test_weights_are_loaded_whole(backbone: str, tmp_path: Path) -> None:
+    whole = torchvision.models.get_model(backbone, weights=None).eval()
+    torch.save(whole.state_dict(), tmp_path / "weights.pt")
+    stream = StaticStream(backbone, str(tmp_path / "weights.pt"), 0).eval()
+    picture = torch.rand(1, 1, 3, 224, 224)
+    pooled = stream(picture).mean((2, 3, 4))
+    seen: list[torch.Tensor] = []
+    last = [module for module in whole.modules() if isinstance(module, torch.nn.Linear)][-1]
+    last.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    whole((picture[0] - stream.mean) / stream.std)
+    if backbone.startswith("vit"):  # its classifier reads the class token: compare the others
+        tokens: list[torch.Tensor] = []
+        whole.encoder.register_forward_hook(lambda _, __, output: tokens.append(output))
+        whole((picture[0] - stream.mean) / stream.std)
+        seen = [tokens[0][:, 1:].mean(1)]
+    elif backbone.startswith("convnext"):  # its norm comes after pooling; ours keeps the tokens
+        norm = stream.parts[-1][-1]
+        pooled = norm(torch.nn.Sequential(*stream.parts[:-1], *stream.parts[-1][:-1])(
+            (picture[0] - stream.mean) / stream.std).mean((2, 3), keepdim=True)).flatten(1)  # fmt: skip
+    torch.testing.assert_close(pooled, seen[0], atol=1e-4, rtol=1e-4)
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet18.pt")
+    with pytest.raises(InputError, match=r"do not fit resnet34: layer1\.2\.bn1.* is missing; .* more"):
+        StaticStream("resnet34", str(tmp_path / "resnet18.pt"), 0)
+    torch.save(state | {"conv1.weight": torch.zeros(64, 1, 7, 7), "extra": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"conv1\.weight is \[64, 1, 7, 7\], not \[64, 3, 7, 7\]; extra is too many"):
+        StaticStream("resnet18", str(tmp_path / "other.pt"), 0)
+    with pytest.raises(InputError, match=r"model\.static\.weights = 'nowhere'; allowed: null, imagenet"):
+        StaticStream("resnet18", "nowhere", 0)
+    with pytest.raises(InputError, match=r"torchvision has none for resnet10"):
+        StaticStream("resnet10", "imagenet", 0)
+    with pytest.raises(
+        InputError, match=r"backbone = 'resnet19'; allowed: resnet10, inception_resnet_v1, convnext_base"
+    ):
+        StaticStream("resnet19", None, 0)
+    with pytest.raises(InputError, match=r"faces\.size = 60; a ViT takes multiples of 16"):
+        StaticStream("vit_b_16", None, 0)(torch.rand(1, 1, 3, 60, 60))
+
+
+def test_a_machine_without_network_is_told_what_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(
+        InputError, match=r"imagenet weights of resnet50 can't be downloaded .* copy https://.*resnet50"
+    ):
+        StaticStream("resnet50", "imagenet", 0)
+    with pytest.raises(InputError, match=r"kinetics weights of r3d_18 can't be downloaded .* model\.dynamic\.weights"):
+        DynamicStream("r3d_18", "kinetics")
+
+
+@pytest.mark.parametrize("backbone", VIDEO_RESNETS)
+def test_a_pretrained_stem_takes_flow(backbone: str, tmp_path: Path) -> None:
+    whole = torchvision.models.get_model(backbone, weights=None)
+    torch.save(whole.state_dict(), tmp_path / "weights.pt")
+    stream = DynamicStream(backbone, str(tmp_path / "weights.pt"))
+    stem, original = stream.network[0][0].weight, whole.stem[0].weight
+    assert torch.equal(stem[:, 0], stem[:, 1])
+    torch.testing.assert_close(stem[:, 0], original.mean(1))
+    pairs = zip(stream.network[4].state_dict().values(), whole.layer4.state_dict().values(), strict=True)
+    assert all(torch.equal(loaded, saved) for loaded, saved in pairs)
+
+
+@torch.no_grad()
+def test_late_average_is_the_mean_of_both_streams_own_predictions() -> None:
+    torch.manual_seed(0)
+    network = Network("late_average", **SMALL).eval()
+    batch = collate(samples([5, 5]))
+    both = []
+    for stream in range(2):
+        heads = network.head
+        network.head = torch.nn.ModuleList([heads[stream], heads[stream]])
+        network.fusion.streams = (("static",), ("dynamic",))[stream] * 2
+        both.append(network(batch)[0])
+        network.head, network.fusion.streams = heads, ("static", "dynamic")
+    torch.testing.assert_close(network(batch)[0], (both[0] + both[1]) / 2)
+
+
+@torch.no_grad()
+def test_one_direction_leaves_the_other_stream_alone() -> None:
+    network = Network("static_to_dynamic", **SMALL).eval()
+    _, attention = network(collate(samples([5, 5])), with_attention=True)
+    assert set(attention) == {"static_to_dynamic"}
+
+
+def test_output_is_bounded_only_by_a_sigmoid() -> None:
+    torch.manual_seed(0)
+    for output, unbounded in (("sigmoid", False), ("linear", True)):
+        network = Network("static", **(SMALL | {"output": output})).eval()
+        network.head[0][1].weight.data *= 100
+        predicted, _ = network(collate(samples([4, 4])))
+        assert bool(((predicted < 0) | (predicted > 1)).any()) == unbounded
 
 
 def test_contradictions_are_named() -> None:
-    with pytest.raises(InputError, match=r"model\.fusion = 'sum'; allowed: cross_attention, concat"):
+    with pytest.raises(InputError, match=r"model\.fusion = 'sum'; allowed: cross_attention, static_to_dynamic"):
         Network("sum", **SMALL)
     with pytest.raises(InputError, match=r"model\.width = 30"):
         Network("concat", **(SMALL | {"width": 30}))
@@ -114,62 +219,6 @@ def test_a_mirrored_clip_negates_horizontal_motion() -> None:
     same_faces, same = mirror_clips(faces, flow, torch.tensor([False]))
     assert torch.equal(same_faces, faces)
     assert torch.equal(same, flow)
-
-
-class _InMemory(torch.utils.data.Dataset):
-    def __init__(self, count: int) -> None:
-        self.samples, self.epoch = samples([4 + index % 3 for index in range(count)]), 0
-        self.table = pd.DataFrame({"clip": [f"{index}.mp4" for index in range(count)]})
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self.samples[index]
-
-
-def fitted(folder: Path, seed: int, epochs: int = 2, rate: float = 1e-3) -> dict[str, torch.Tensor]:
-    folder.mkdir(exist_ok=True)
-    torch.manual_seed(seed)
-    network = Network("cross_attention", **SMALL)
-    weights, history = training.fit(
-        network, _InMemory(8), _InMemory(4), folder, seed=seed, epochs=epochs, batch_size=4, learning_rate=rate,
-        weight_decay=0.01, warmup=1, patience=5, clip_norm=1.0, precision="32-true", workers=0,
-        augmentation={"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
-    )  # fmt: skip
-    assert len(history) == epochs
-    return weights
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path) -> None:
-    first = fitted(tmp_path / "a", seed=1)
-    assert same(first, fitted(tmp_path / "b", seed=1))
-    assert not same(first, fitted(tmp_path / "c", seed=2))
-
-
-def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = fitted(tmp_path / "whole", seed=1, epochs=3)
-    plain, calls = training.scores, []
-
-    def interrupted(*arguments: np.ndarray) -> dict:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return plain(*arguments)
-
-    monkeypatch.setattr(training, "scores", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        fitted(tmp_path / "cut", seed=1, epochs=3)
-    assert same(whole, fitted(tmp_path / "cut", seed=1, epochs=3))
-
-
-def test_a_loss_that_is_not_finite_stops_and_names_the_clips(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the loss is nan .* \d\.mp4"):
-        fitted(tmp_path, seed=1, epochs=5, rate=float("inf"))
 
 
 def test_scores_agree_with_the_references() -> None:

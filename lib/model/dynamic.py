@@ -6,6 +6,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from lib.errors import InputError
+from lib.model.weights import load
+
 FLOW_UNIT = 2.0  # pixels; brings typical flow near unit variance
 
 
@@ -26,33 +29,44 @@ class Conv3d(nn.Sequential):
         super().__init__(*layers)
 
 
-def _video_resnet(name: str) -> nn.Module:
-    """torchvision's video ResNets (Tran et al. 2018) with a two-channel stem, without pooling and classifier."""
+def _video_resnet(name: str, weights: str | None) -> nn.Module:
+    """torchvision's video ResNets (Tran et al. 2018) with a two-channel stem, without pooling and classifier.
+
+    Each of the stem's two channels takes the mean of the pretrained three, as in Wang et al. 2016 (Temporal segment
+    networks, cross-modality pre-training).
+    """
     network = torchvision.models.get_model(name, weights=None)
+    load(network, name, weights, "dynamic")
     first = network.stem[0]
     network.stem[0] = nn.Conv3d(2, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
+    if weights is not None:
+        with torch.no_grad():
+            network.stem[0].weight.copy_(first.weight.mean(1, keepdim=True).expand(-1, 2, -1, -1, -1))
     backbone = nn.Sequential(network.stem, network.layer1, network.layer2, network.layer3, network.layer4)
     backbone.output_dim = network.fc.in_features
     return backbone
 
 
-BACKBONES = {
-    "conv3d": Conv3d,
-    "r3d_18": lambda: _video_resnet("r3d_18"),
-    "mc3_18": lambda: _video_resnet("mc3_18"),
-    "r2plus1d_18": lambda: _video_resnet("r2plus1d_18"),
-}
+VIDEO_RESNETS = ("r3d_18", "mc3_18", "r2plus1d_18")
 
 
 class DynamicStream(nn.Module):
     """A 3D CNN whose result for a clip does not depend on how far the batch pads it.
 
     Before each convolution over time, what lies beyond a clip's end is set to zero, as the convolution's own padding is.
+    backbone: conv3d, r3d_18, mc3_18 or r2plus1d_18. weights: None, "kinetics" (Kinetics-400, torchvision's), or the path
+    of a state dict of the same network with a three-channel stem. Raises InputError if they can't be had or don't fit.
     """
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, backbone: str, weights: str | None) -> None:
         super().__init__()
-        self.network = BACKBONES[backbone]()
+        if backbone == "conv3d" and weights is not None:
+            raise InputError(f"params.yaml: model.dynamic.weights = {weights!r}; conv3d has none, so null is allowed")
+        if backbone != "conv3d" and backbone not in VIDEO_RESNETS:
+            raise InputError(
+                f"params.yaml: model.dynamic.backbone = {backbone!r}; allowed: conv3d, {', '.join(VIDEO_RESNETS)}"
+            )
+        self.network = Conv3d() if backbone == "conv3d" else _video_resnet(backbone, weights)
         self.output_dim = cast(int, self.network.output_dim)
         self._lengths: Tensor | None = None
         over_time = [m for m in self.network.modules() if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1]

@@ -1,6 +1,6 @@
 """The two-stream network: faces and flow to tokens, tokens to one vector, the vector to five traits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -12,17 +12,21 @@ from lib.model.fusions import FUSIONS, Attention
 from lib.model.static import StaticStream
 from lib.traits import TRAITS
 
+OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
+
 
 class Network(nn.Module):
-    """Predicts the traits, in [0, 1], from aligned faces and the flow between them.
+    """Predicts the traits from aligned faces and the flow between them.
 
-    fusion: a key of FUSIONS; width, heads, depth and dropout are its; static, dynamic: arguments of the two streams
-    (static's `frames` is the data's). Only the streams that the fusion takes are built.
+    fusion: a key of FUSIONS; width, heads, depth and dropout are its. output: "sigmoid" keeps predictions in [0, 1],
+    "linear" does not. static, dynamic: arguments of the two streams (static's `frames` is the data's). Only the streams
+    that the fusion takes are built.
     """
 
     def __init__(
         self,
         fusion: str,
+        output: str,
         width: int,
         heads: int,
         depth: int,
@@ -33,6 +37,8 @@ class Network(nn.Module):
         super().__init__()
         if fusion not in FUSIONS:
             raise InputError(f"params.yaml: model.fusion = {fusion!r}; allowed: {', '.join(FUSIONS)}")
+        if output not in OUTPUTS:
+            raise InputError(f"params.yaml: model.output = {output!r}; allowed: {', '.join(OUTPUTS)}")
         if width % heads or width % 6:
             raise InputError(
                 f"params.yaml: model.width = {width}; allowed: a multiple of 6 and of model.heads = {heads}"
@@ -42,12 +48,19 @@ class Network(nn.Module):
         if "static" in streams:
             self.streams["static"] = StaticStream(static["backbone"], static["weights"], static["frozen"])
         if "dynamic" in streams:
-            self.streams["dynamic"] = DynamicStream(dynamic["backbone"])
+            self.streams["dynamic"] = DynamicStream(dynamic["backbone"], dynamic["weights"])
         self.project = nn.ModuleDict(
             {name: nn.Linear(cast(int, self.streams[name].output_dim), width) for name in streams}
         )
         self.fusion = make(streams, width, heads, depth, dropout)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(cast(int, self.fusion.output_dim), len(TRAITS)))
+        linear = [
+            nn.Linear(cast(int, self.fusion.output_dim), len(TRAITS)) for _ in range(cast(int, self.fusion.vectors))
+        ]
+        if output == "linear":
+            for layer in linear:
+                nn.init.constant_(layer.bias, 0.5)  # the middle of the scores' range
+        self.head = nn.ModuleList(nn.Sequential(nn.Dropout(dropout), layer) for layer in linear)
+        self.output = OUTPUTS[output]
 
     def forward(self, batch: Mapping[str, Tensor], with_attention: bool = False) -> tuple[Tensor, Attention]:
         """Return the traits (B, 5), in TRAITS' order, and the attention weights if asked for and where there are any.
@@ -69,8 +82,9 @@ class Network(nn.Module):
             tokens[name] = projected + position_encoding(times, height, width, projected.shape[-1]).to(projected.dtype)
             beyond = torch.arange(steps, device=lengths.device) >= lengths[:, None]
             padding[name] = beyond.repeat_interleave(height * width, dim=1)
-        vector, attention = self.fusion(tokens, padding, with_attention)
-        return torch.sigmoid(self.head(vector)), attention
+        vectors, attention = self.fusion(tokens, padding, with_attention)  # (B, V, D)
+        predicted = [self.output(head(vector)) for head, vector in zip(self.head, vectors.unbind(1), strict=True)]
+        return torch.stack(predicted).mean(0), attention
 
 
 def position_encoding(times: Tensor, height: int, width: int, channels: int) -> Tensor:

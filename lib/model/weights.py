@@ -1,0 +1,73 @@
+"""Load pretrained weights into a backbone, and say what does not fit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lib.errors import InputError
+
+_CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.")
+
+
+def load(network: nn.Module, backbone: str, weights: str | None, stream: str) -> None:
+    """Load all but the classifier: nothing for None, torchvision's pretrained weights for the name of their data set,
+    else a state dict's file.
+
+    Raises InputError, naming model.STREAM.weights, if they can't be had, or a weight is missing, too many or of another
+    shape.
+    """
+    if weights is None:
+        return
+    state = _download(backbone, weights, stream) if weights in ("imagenet", "kinetics") else _read(weights, stream)
+    own = _without_classifier(network.state_dict())
+    state = _without_classifier(state)
+    wrong = [f"{key} is missing" for key in own.keys() - state.keys()]
+    wrong += [f"{key} is too many" for key in state.keys() - own.keys()]
+    wrong += [
+        f"{key} is {list(state[key].shape)}, not {list(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    if wrong:
+        shown = "; ".join(sorted(wrong)[:5])
+        raise InputError(
+            f"params.yaml: model.{stream}.weights = {weights!r} do not fit {backbone}: {shown}"
+            + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
+
+
+def _read(weights: str, stream: str) -> Mapping[str, Tensor]:
+    if not Path(weights).is_file():
+        name = "imagenet" if stream == "static" else "kinetics"
+        raise InputError(
+            f"params.yaml: model.{stream}.weights = {weights!r}; allowed: null, {name}, or the path of a state dict"
+        )
+    return torch.load(weights, map_location="cpu", weights_only=True)
+
+
+def _download(backbone: str, weights: str, stream: str) -> Mapping[str, Tensor]:
+    try:
+        choice = torchvision.models.get_model_weights(backbone).DEFAULT
+    except ValueError:
+        choice = None
+    if choice is None or ("kinetics" in str(choice).lower()) != (weights == "kinetics"):
+        raise InputError(
+            f"params.yaml: model.{stream}.weights = {weights!r}; torchvision has none for {backbone}; allowed: null, or the"
+            " path of a state dict"
+        )
+    try:
+        return choice.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError) as error:
+        raise InputError(
+            f"the {weights} weights of {backbone} can't be downloaded ({error}); copy {choice.url} to this machine and give"
+            f" its path as model.{stream}.weights in params.yaml"
+        ) from None
