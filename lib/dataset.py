@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from lib.errors import InputError
-from lib.traits import TRAITS
+from lib.traits import SCORES
 
 Sample = dict[str, Tensor]
 
@@ -50,8 +50,8 @@ class Clips(Dataset[Sample]):
         return len(self.table)
 
     def labels(self) -> np.ndarray:
-        """Return the traits of all clips, (N, 5), in TRAITS' order."""
-        return self.table[list(TRAITS)].to_numpy(float)
+        """Return the scores of all clips, (N, 6), in SCORES' order."""
+        return self.table[list(SCORES)].to_numpy(float)
 
     def __getitem__(self, index: int) -> Sample:
         row = self.table.iloc[index]
@@ -59,7 +59,7 @@ class Clips(Dataset[Sample]):
         rng = None if self._seed is None else np.random.default_rng([self._seed, self.epoch, index])
         faces, flow = self._file(self._faces / shard)[row["clip"]], self._file(self._flow / shard)[row["clip"]]
         sample = sample_of(faces, flow, flow.attrs["scale"], self._frames, rng)
-        sample["traits"] = torch.tensor(row[list(TRAITS)].to_numpy(np.float32))
+        sample["scores"] = torch.tensor(row[list(SCORES)].to_numpy(np.float32))
         sample["index"] = torch.tensor(index)
         return sample
 

@@ -21,6 +21,7 @@ from lib.dataset import Clips, collate
 from lib.errors import InputError
 from lib.losses import LOSSES, WEIGHTINGS
 from lib.scores import scores
+from lib.traits import TRAITS
 
 _PLATEAU = 3  # epochs without a better validation loss after which the plateau schedule halves the rates
 
@@ -107,9 +108,9 @@ def fit(
                 try:
                     with fabric.no_backward_sync(model, enabled=not last):
                         predicted, _ = model(augment(batch, draws))
-                        value = LOSSES[loss](
-                            predicted, batch["traits"], weights[batch["index"].cpu()].to(predicted.device)
-                        )
+                        actual = batch["scores"][:, : predicted.shape[1]]
+                        weight = weights[batch["index"].cpu(), : predicted.shape[1]].to(predicted.device)
+                        value = LOSSES[loss](predicted, actual, weight)
                         _refuse_not_finite(value, epoch, training, batch["index"])
                         fabric.backward(value * (len(part) / len(members)))
                 except torch.OutOfMemoryError as error:
@@ -122,9 +123,9 @@ def fit(
             optimizer.step()
             optimizer.zero_grad()
         trained = time.perf_counter() - started
-        actual, predicted_values = predict(fabric, model, validation, max(1, batch_size // accumulate), workers)
-        scored = scores(actual, predicted_values)
-        validated = LOSSES[loss](*(torch.from_numpy(one) for one in (predicted_values, actual, np.ones_like(actual))))
+        actual_values, predicted_values = predict(fabric, model, validation, max(1, batch_size // accumulate), workers)
+        scored = scores(actual_values[:, : len(TRAITS)], predicted_values[:, : len(TRAITS)])
+        validated = LOSSES[loss](*map(torch.from_numpy, (predicted_values, actual_values, np.ones_like(actual_values))))
         row = {
             "epoch": epoch + 1,
             "training_loss": float(np.mean([np.mean(of_rank) for of_rank in _gather(fabric, losses)])),
@@ -133,7 +134,7 @@ def fit(
             "validation_r2": scored["r2"]["mean"] or 0.0,
             "validation_ccc": scored["ccc"]["mean"] or 0.0,
             # predictions' spread over the labels': near 0 after a collapse to the mean
-            "validation_spread": float((predicted_values.std(0) / actual.std(0)).mean()),
+            "validation_spread": float((predicted_values.std(0) / actual_values.std(0)).mean()),
             "learning_rate": learning_rate["head"] * factor,
             "seconds": round(time.perf_counter() - started, 2),
             "clips_per_second": round(len(training) / trained, 2),
@@ -167,7 +168,7 @@ def fit(
 def predict(
     fabric: Fabric, model: nn.Module, clips: Clips, batch_size: int, workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the actual and the predicted traits of `clips`, (N, 5) each, in the table's order, in every process.
+    """Return the actual and the predicted scores of `clips`, (N, 5 or 6) each, in the table's order, in every process.
 
     Each process predicts its own share; no clip is counted twice.
     """
@@ -175,13 +176,13 @@ def predict(
     mine = list(range(len(clips)))[fabric.global_rank :: fabric.world_size]
     parts = [mine[at : at + batch_size] for at in range(0, len(mine), batch_size)]
     found = [
-        (batch["index"].cpu().numpy(), batch["traits"].cpu().numpy(), model(batch)[0].float().cpu().numpy())
+        (batch["index"].cpu().numpy(), batch["scores"].cpu().numpy(), model(batch)[0].float().cpu().numpy())
         for batch in _loader(fabric, clips, parts, workers)
     ]
     everywhere = [one for of_rank in _gather(fabric, found) for one in of_rank]
     index, actual, predicted = (np.concatenate(values) for values in zip(*everywhere, strict=True))
     order = np.argsort(index)
-    return actual[order].astype(float), predicted[order].astype(float)
+    return actual[order, : predicted.shape[1]].astype(float), predicted[order].astype(float)
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:

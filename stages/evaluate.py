@@ -44,9 +44,9 @@ class Parameters(Section):
 
 def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
-    table = usable(clips.read(CLIPS), FLOW)
-    seen_in = table[table["split"] == "training"]
-    test = table[table["split"] == settings.split].reset_index(drop=True)
+    usable_clips = usable(clips.read(CLIPS), FLOW)
+    seen_in = usable_clips[usable_clips["split"] == "training"]
+    test = usable_clips[usable_clips["split"] == settings.split].reset_index(drop=True)
     if test.empty:
         raise InputError(f"params.yaml: evaluate.split = {settings.split!r}, but no clip of that split came through")
     served = serving.load(MODEL, best_device())
@@ -54,14 +54,14 @@ def main() -> None:
     actual, predicted = training.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
     seen = is_seen(seen_in, test)
 
-    rows = test.loc[test.index.repeat(len(TRAITS)), ["clip", "video", "split"]].assign(
-        seen=np.repeat(seen, len(TRAITS)), trait=TRAITS * len(test), actual=actual.ravel(), predicted=predicted.ravel()
+    names = served.network.predicts
+    rows = test.loc[test.index.repeat(len(names)), ["clip", "video", "split"]].assign(
+        seen=np.repeat(seen, len(names)), trait=names * len(test), actual=actual.ravel(), predicted=predicted.ravel()
     )
     rows.to_csv(PREDICTIONS, index=False, float_format="%.6f")
-    METRICS.write_text(
-        json.dumps(score_table(actual, predicted, seen_in, test, seen, settings.resamples, settings.seed), indent=2)
-        + "\n"
-    )
+    five = slice(0, len(TRAITS))  # the interview, where it is predicted, is in predictions.csv
+    table = score_table(actual[:, five], predicted[:, five], seen_in, test, seen, settings.resamples, settings.seed)
+    METRICS.write_text(json.dumps(table, indent=2) + "\n")
     write_attention(served.network, data, test, settings.attention_clips)
 
 

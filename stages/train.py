@@ -38,6 +38,7 @@ class Dynamic(Section):
 class Model(Section):
     fusion: Literal[*FUSIONS]  # type: ignore[valid-type]
     output: Literal[*OUTPUTS]  # type: ignore[valid-type]
+    interview: bool
     width: Annotated[int, Field(ge=6)]
     heads: Annotated[int, Field(ge=1)]
     depth: Annotated[int, Field(ge=1)]

@@ -24,7 +24,7 @@ from lib.scores import scores, skill
 from lib.traits import TRAITS
 
 SMALL = {
-    "output": "sigmoid", "width": 24, "heads": 4, "depth": 1, "dropout": 0.1,
+    "output": "sigmoid", "interview": False, "width": 24, "heads": 4, "depth": 1, "dropout": 0.1,
     "static": {"backbone": "resnet10", "weights": None, "frozen": 0}, "dynamic": {"backbone": "conv3d", "weights": None},
 }  # fmt: skip
 
@@ -37,7 +37,7 @@ def samples(lengths: list[int], size: int = 32) -> list[dict[str, torch.Tensor]]
             "face_times": torch.tensor([0.2, 0.6]),
             "flow": torch.randn(length, 2, size, size, generator=generator),
             "flow_times": torch.arange(length) / 5,
-            "traits": torch.rand(5, generator=generator),
+            "scores": torch.rand(6, generator=generator),
             "index": torch.tensor(index),
         }
         for index, length in enumerate(lengths)

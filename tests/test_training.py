@@ -35,11 +35,11 @@ class InMemory(torch.utils.data.Dataset):
         for index, sample in enumerate(self.samples):
             level = (index * 37 % 100) / 100
             sample["faces"] = (sample["faces"].float() * 0.2 + 200 * level).to(torch.uint8)
-            sample["traits"] = torch.full((5,), level)
+            sample["scores"] = torch.full((6,), level)
         self.table = pd.DataFrame({"clip": [f"{index}.mp4" for index in range(count)]})
 
     def labels(self) -> np.ndarray:
-        return np.stack([sample["traits"].double().numpy() for sample in self.samples])
+        return np.stack([sample["scores"].double().numpy() for sample in self.samples])
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -136,6 +136,15 @@ def test_every_loss_learns(loss: str, weighting: str, tmp_path: Path) -> None:
         schedule="plateau",
     )  # fmt: skip
     assert history[-1]["training_loss"] < 0.9 * history[0]["training_loss"]
+
+
+def test_the_interview_is_a_sixth_score(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Network("static", **(SMALL | {"interview": True}))
+    fitted(tmp_path, network, epochs=1)
+    actual, predicted = training.predict(Fabric(accelerator="cpu", devices=1), network, InMemory(5), 2, 0)
+    assert actual.shape == predicted.shape == (5, 6)
+    assert network.predicts[-1] == "interview"
 
 
 def test_losses_by_hand() -> None:

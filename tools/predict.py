@@ -13,7 +13,6 @@ from lib.errors import InputError
 from lib.faces.align import Aligner
 from lib.flow import stream
 from lib.serving import Served
-from lib.traits import TRAITS
 
 
 def main() -> None:
@@ -27,20 +26,21 @@ def main() -> None:
     served = serving.load(arguments.model, device)
     aligner = Aligner(**served.parameters["faces"], device=device)
     writer = csv.writer(sys.stdout)
-    writer.writerow(["clip", *TRAITS, "refused"])
+    writer.writerow(["clip", *served.network.predicts, "refused"])
     refused = 0
     for clip in arguments.clips:
         try:
             writer.writerow([clip, *(f"{value:.6f}" for value in predict(clip, served, aligner, device)), ""])
         except InputError as error:
-            writer.writerow([clip, *[""] * len(TRAITS), error])
+            writer.writerow([clip, *[""] * len(served.network.predicts), error])
             refused += 1
     sys.exit(1 if refused else 0)
 
 
 @torch.no_grad()
 def predict(clip: Path, served: Served, aligner: Aligner, device: torch.device) -> list[float]:
-    """Return the traits of a video file in TRAITS' order. Raises InputError with the reason if it can't be used."""
+    """Return the scores of a video file, named by the network's `predicts`. Raises InputError saying why if it can't be
+    used."""
     settings = served.parameters
     if not clip.is_file():
         raise InputError(f"{clip} is no file")

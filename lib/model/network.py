@@ -10,7 +10,7 @@ from lib.errors import InputError
 from lib.model.dynamic import DynamicStream
 from lib.model.fusions import FUSIONS, Attention
 from lib.model.static import StaticStream
-from lib.traits import TRAITS
+from lib.traits import SCORES, TRAITS
 
 OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
 
@@ -20,13 +20,14 @@ class Network(nn.Module):
 
     fusion: a key of FUSIONS; width, heads, depth and dropout are its. output: "sigmoid" keeps predictions in [0, 1],
     "linear" does not. static, dynamic: arguments of the two streams (static's `frames` is the data's). Only the streams
-    that the fusion takes are built.
+    that the fusion takes are built. interview: the score of that name is predicted too, as a sixth.
     """
 
     def __init__(
         self,
         fusion: str,
         output: str,
+        interview: bool,
         width: int,
         heads: int,
         depth: int,
@@ -53,8 +54,10 @@ class Network(nn.Module):
             {name: nn.Linear(cast(int, self.streams[name].output_dim), width) for name in streams}
         )
         self.fusion = make(streams, width, heads, depth, dropout)
+        self.predicts = SCORES if interview else TRAITS
         linear = [
-            nn.Linear(cast(int, self.fusion.output_dim), len(TRAITS)) for _ in range(cast(int, self.fusion.vectors))
+            nn.Linear(cast(int, self.fusion.output_dim), len(self.predicts))
+            for _ in range(cast(int, self.fusion.vectors))
         ]
         if output == "linear":
             for layer in linear:
@@ -63,7 +66,7 @@ class Network(nn.Module):
         self.output = OUTPUTS[output]
 
     def forward(self, batch: Mapping[str, Tensor], with_attention: bool = False) -> tuple[Tensor, Attention]:
-        """Return the traits (B, 5), in TRAITS' order, and the attention weights if asked for and where there are any.
+        """Return the scores named by `predicts` (B, 5 or 6), and the attention weights if asked for and where there are any.
 
         batch: `faces` (B, K, 3, S, S) RGB in [0, 1], `face_times` (B, K) in seconds, `flow` (B, 2, T, S, S) in pixels,
         padded at the end, `flow_times` (B, T), `flow_length` (B,).
