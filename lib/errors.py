@@ -33,8 +33,9 @@ def run_stage(main: Callable[[], None]) -> None:
     handlers: list[logging.Handler] = [logging.FileHandler(Path("logs", f"{stage}.log"))]
     if not sys.stderr.isatty():
         handlers.append(logging.StreamHandler())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", handlers=handlers)
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone
     log = logging.getLogger(stage)
+    log.setLevel(logging.INFO)
     log.info("begins")
     try:
         run(main)

@@ -99,6 +99,22 @@ def attention_over_time(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
     return figure
 
 
+def differences(table: pd.DataFrame, baseline: str) -> Figure:
+    """Each predictor's gain in accuracy over the baseline and its 95 % interval, for the mean and each trait."""
+    columns, names = list(dict.fromkeys(table["trait"])), list(dict.fromkeys(table["predictor"]))
+    figure = Figure(figsize=(2.2 * len(columns), 1.1 + 0.3 * len(names)), layout="constrained")
+    for axes, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
+        rows = table[table["trait"] == column].set_index("predictor").loc[names]
+        reach = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+        axes.errorbar(
+            rows["difference"], range(len(names)), xerr=reach, fmt="o", markersize=4, color=_COLOURS[0], capsize=2
+        )
+        axes.axvline(0, color="grey", linewidth=0.8)
+        axes.set(title=column, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    figure.supxlabel(f"accuracy (1 − MAE) less that of {baseline}; 95 % interval over videos", fontsize=9)
+    return figure
+
+
 def _figure(width: float, height: float):  # type: ignore[no-untyped-def]  # a pair of matplotlib's
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()

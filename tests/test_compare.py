@@ -1,0 +1,82 @@
+"""tools/compare.py on CSV files with names as published ones have them."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.traits import LATTICE, SCORES, TRAITS
+from tests.conftest import ROOT
+
+OFFICIAL = ["ValueExtraversion", "ValueAgreeableness", "ValueConscientiousness", "ValueNeurotisicm", "ValueOpenness"]
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> pd.DataFrame:
+    """Annotation pickles of 30 training and 60 test clips of 20 videos; returns the test clips' scores."""
+    rng, tables = np.random.default_rng(0), {}
+    for split, count, first in (("training", 30, 0), ("test", 60, 2)):
+        names = [f"video{index % 20:06d}.{first + index // 20:03d}.mp4" for index in range(count)]
+        scores = {
+            name: dict(zip(names, (rng.integers(20, 80, count) / LATTICE[name]).tolist(), strict=True))
+            for name in SCORES
+        }
+        (tmp_path / f"annotation_{split}.pkl").write_bytes(pickle.dumps(scores))
+        tables[split] = pd.DataFrame(scores)
+    return tables["test"]
+
+
+def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.compare", *arguments, "--labels", str(folder), "--out", str(folder / "out")]
+    return subprocess.run([*command, "--resamples", "500"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def published(labels: pd.DataFrame, path: Path, error: float, **columns: str) -> None:
+    rng = np.random.default_rng(1)
+    table = labels[list(TRAITS)] + rng.choice([-error, error], (len(labels), 5))
+    table = table.set_axis(OFFICIAL, axis=1)[OFFICIAL[::-1]]
+    table.rename_axis("VideoName").reset_index().assign(**columns).to_csv(path, index=False)
+
+
+def test_published_predictions_stand_in_the_table(labels: pd.DataFrame, tmp_path: Path) -> None:
+    published(labels, tmp_path / "near.csv", 0.02)
+    published(labels.set_axis(labels.index.str.removesuffix(".mp4")), tmp_path / "far.csv", 0.05, note="x")
+    done = compare(
+        tmp_path,
+        f"near={tmp_path}/near.csv",
+        f"far={tmp_path}/far.csv,{tmp_path}/near.csv",
+        "video_lookup",
+        "--baseline",
+        "near",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "60 clips of 20 videos of the test split" in done.stdout
+    table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "trait"])
+    for trait in ("mean", *TRAITS):
+        assert table.loc[("near", trait), "accuracy"] == pytest.approx(0.98)
+        assert table.loc[("far", trait), "accuracy"] == pytest.approx(0.965)
+        assert table.loc[("far", trait), "spread"] == pytest.approx(np.std([0.95, 0.98], ddof=1), abs=1e-6)
+        assert table.loc[("far", trait), ["low", "high"]].tolist() == pytest.approx([-0.015, -0.015], abs=1e-6)
+    assert table.loc[("video_lookup", "mean"), "accuracy"] < 0.95
+    assert "\\toprule" in (tmp_path / "out.tex").read_text()
+    assert (tmp_path / "out.png").stat().st_size > 5000
+    assert (tmp_path / "out.pdf").stat().st_size > 5000
+
+
+def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Path) -> None:
+    published(labels, tmp_path / "all.csv", 0.02)
+    published(labels.iloc[1:], tmp_path / "fewer.csv", 0.02)
+    done = compare(tmp_path, f"a={tmp_path}/all.csv", f"b={tmp_path}/fewer.csv", "--baseline", "a")
+    assert done.returncode == 1
+    assert f"fewer.csv is not about the same clips as {tmp_path}/all.csv" in done.stderr
+    assert f"lacks 1, first {labels.index[0]}" in done.stderr
+    pd.read_csv(tmp_path / "all.csv").drop(columns="ValueOpenness").to_csv(tmp_path / "four.csv")
+    done = compare(tmp_path, f"a={tmp_path}/four.csv", "--baseline", "a")
+    assert "needed are one of clips (VIDEO.NNN.mp4) and one for each of extraversion" in done.stderr
+    done = compare(tmp_path, "a=no-such-experiment", "--baseline", "a")
+    assert "'no-such-experiment' is no revision or experiment that DVC keeps data/predictions.csv of" in done.stderr
+    assert done.stderr.count("\n") == 1

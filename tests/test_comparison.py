@@ -1,0 +1,78 @@
+"""Paired comparisons: by hand, against scipy, and by simulation of a known truth."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lib import comparison
+
+
+def clustered(rng: np.random.Generator, videos: int, clips: int, shared: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gains (N, 6) of mean 0 with a part that a video's clips share, and their videos."""
+    of_video = np.repeat(np.arange(videos), clips)
+    gains = rng.normal(0, 1, (videos * clips, 6)) + shared * rng.normal(0, 1, (videos, 6))[of_video]
+    return gains, of_video
+
+
+def test_holm_by_hand() -> None:
+    assert comparison.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert comparison.holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
+
+
+def test_a_difference_and_its_p_value_agree_with_scipys() -> None:
+    rng = np.random.default_rng(0)
+    gains = rng.normal(0.3, 1, (40, 6))
+    found = comparison.paired(np.zeros((40, 6)), gains, np.arange(40), 10_000, 0)
+    assert found["difference"] == pytest.approx(gains.mean(0))
+    for column in range(6):
+        reference = stats.permutation_test(
+            (gains[:, column],), np.mean, permutation_type="samples", n_resamples=10_000, rng=1
+        )
+        assert found["p"][column] == pytest.approx(reference.pvalue, abs=0.015)
+        low, high = stats.bootstrap((gains[:, column],), np.mean, method="percentile", rng=1).confidence_interval
+        assert (found["low"][column], found["high"][column]) == pytest.approx((low, high), abs=0.03)
+
+
+def test_intervals_hold_the_truth_and_naive_ones_do_not() -> None:
+    """1000 test sets a column of clips clustered in videos: the truth is 0."""
+    held = naive = wrong = 0
+    sets = 170  # of six columns
+    for number in range(sets):
+        gains, videos = clustered(np.random.default_rng(number), 120, 4, shared=1.0)
+        for clusters in (videos, np.arange(len(gains))):
+            found = comparison.paired(np.zeros_like(gains), gains, clusters, 600, number)
+            inside = int(((found["low"] <= 0) & (found["high"] >= 0)).sum())
+            if clusters is videos:
+                held += inside
+                wrong += int((found["p"] < 0.05).sum())
+            else:
+                naive += inside
+    assert 0.93 <= held / (6 * sets) <= 0.97
+    assert naive / (6 * sets) < 0.85
+    assert 0.035 <= wrong / (6 * sets) <= 0.065
+
+
+def test_the_smallest_difference_is_found_four_times_in_five() -> None:
+    found = []
+    gains, videos = clustered(np.random.default_rng(0), 150, 3, shared=0.7)
+    smallest = comparison.paired(np.zeros_like(gains), gains, videos, 1000, 0)["smallest"].mean()
+    for number in range(60):
+        gains, videos = clustered(np.random.default_rng(1 + number), 150, 3, shared=0.7)
+        found += (comparison.paired(np.zeros_like(gains), gains + smallest, videos, 500, number)["p"] < 0.05).tolist()
+    assert 0.73 <= np.mean(found) <= 0.87
+
+
+def test_the_table_averages_seeds_and_knows_its_baseline() -> None:
+    rng = np.random.default_rng(0)
+    actual, videos = rng.uniform(size=(60, 5)), np.repeat(np.arange(20), 3)
+    near, far = actual + 0.1, [actual + 0.2, actual - 0.3]
+    table = comparison.table({"far": far, "near": [near]}, actual, videos, "far", 200, 0).set_index(
+        ["predictor", "trait"]
+    )
+    assert table.loc[("far", "mean"), "accuracy"] == pytest.approx(0.75)
+    assert table.loc[("far", "openness"), "spread"] == pytest.approx(np.std([0.8, 0.7], ddof=1))
+    assert np.isnan(table.loc[("far", "mean"), "difference"])
+    assert np.isnan(table.loc[("near", "mean"), "spread"])
+    assert table.loc[("near", "openness"), "difference"] == pytest.approx(0.15)
+    assert table.loc[("near", "openness"), ["low", "high"]].tolist() == pytest.approx([0.15, 0.15])
+    assert table.loc[("near", "openness"), "p"] < 0.01

@@ -1,0 +1,194 @@
+"""Compare the predictions of DVC experiments, revisions and CSV files on the same clips: table, LaTeX and figure.
+
+A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is a revision or the name
+of an experiment whose data/predictions.csv DVC keeps; `workspace`; a CSV file with a column of clips and one for each trait;
+or mean_predictor or video_lookup, the predictors that see no pixel.
+"""
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import dvc.api
+import numpy as np
+import pandas as pd
+from dvc.exceptions import DvcException
+
+from lib import clips, comparison, errors, verify
+from lib.baselines import BASELINES, is_seen
+from lib.errors import InputError
+from lib.figures import differences
+from lib.traits import TRAITS
+
+PREDICTIONS, CLIPS = "data/predictions.csv", Path("data/clips.csv")
+_STEMS = {"extrav": 0, "agree": 1, "consc": 2, "neuro": 3, "openn": 4}  # ValueNeurotisicm is FIV2's own spelling
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictors", nargs="+", metavar="NAME=SOURCE[,SOURCE...]")
+    parser.add_argument(
+        "--baseline", required=True, metavar="NAME", help="the predictor that the others are held against"
+    )
+    parser.add_argument(
+        "--labels", type=Path, metavar="FOLDER", help="annotation pickles to score on, not data/clips.csv"
+    )
+    parser.add_argument("--split", choices=clips.SPLITS, default="test", help="(%(default)s)")
+    parser.add_argument("--unseen", action="store_true", help="only clips whose video has no training clip")
+    parser.add_argument("--resamples", type=int, default=10_000, help="for intervals and p-values (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("plots/comparison"), help="path without suffix (%(default)s)")
+    arguments = parser.parse_args()
+
+    labels = read_labels(arguments.labels)
+    training, test = labels[labels["split"] == "training"], labels[labels["split"] == arguments.split]
+    if arguments.unseen:
+        test = test[~is_seen(training, test)]
+    sources = dict(named(text) for text in arguments.predictors)
+    if arguments.baseline not in sources:
+        raise InputError(f"--baseline {arguments.baseline!r} is none of the predictors: {', '.join(sources)}")
+    read = {one: predictions(one, test) for of_seed in sources.values() for one in of_seed if one not in BASELINES}
+    for source, table in read.items():
+        refuse_other_clips(source, table.index, *next(iter(read.items())))
+    if read:  # the baselines that see no pixel predict what the others do
+        test = test[test["clip"].isin(next(iter(read.values())).index)]
+    read |= {name: pd.DataFrame(predict(training, test), test["clip"]) for name, predict in BASELINES.items()}
+    test = test.set_index("clip")
+    arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}
+    table = comparison.table(
+        arrays,
+        test[list(TRAITS)].to_numpy(),
+        test["video"].to_numpy(),
+        arguments.baseline,
+        arguments.resamples,
+        arguments.seed,
+    )
+    which = f"{len(test)} clips of {test['video'].nunique()} videos of the {arguments.split} split"
+    print(report(table, arguments.baseline, which + (", unseen in training" if arguments.unseen else "")))
+    write(table, arguments.baseline, arguments.out)
+
+
+def named(text: str) -> tuple[str, list[str]]:
+    name, _, sources = text.partition("=")
+    return (name, sources.split(",")) if sources else (name, [name])
+
+
+def read_labels(folder: Path | None) -> pd.DataFrame:
+    """Return clip, video, split and traits, from annotation pickles or from the workspace's clip table."""
+    if folder is not None:
+        table = verify.read_annotations(folder).rename_axis("clip").reset_index()
+        return table.assign(video=table["clip"].map(clips.video_of))
+    if not CLIPS.exists():
+        raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or give --labels FOLDER")
+    return clips.read(CLIPS)
+
+
+def predictions(source: str, test: pd.DataFrame) -> pd.DataFrame:
+    """Return a source's predictions: a row for each clip of `test` that it has (the index), a column for each trait."""
+    if source.endswith(".csv"):
+        if not Path(source).is_file():
+            raise InputError(f"{source} is no file")
+        table = pd.read_csv(source)
+    elif source == "workspace":
+        table = pd.read_csv(PREDICTIONS)
+    else:
+        try:
+            table = pd.read_csv(io.StringIO(dvc.api.read(PREDICTIONS, rev=source)))
+        except (DvcException, OSError) as error:
+            raise InputError(
+                f"{source!r} is no revision or experiment that DVC keeps {PREDICTIONS} of ({error}); allowed: those of"
+                " `git log` and `dvc exp list`, workspace, a .csv file, mean_predictor, video_lookup"
+            ) from None
+    table = long_to_wide(table) if "predicted" in table else wide(table, source)
+    return table[table.index.isin(test["clip"])]
+
+
+def long_to_wide(table: pd.DataFrame) -> pd.DataFrame:
+    return table.pivot(index="clip", columns="trait", values="predicted")[list(TRAITS)]
+
+
+def wide(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Return a table of the traits, found by the stems of their names, by clip, whose names end in .mp4 or lack it."""
+    columns = {}
+    for column in table.columns:
+        for stem, index in _STEMS.items():
+            if stem in str(column).lower():
+                columns[TRAITS[index]] = column
+    others = [column for column in table.columns if column not in columns.values()]
+    of_clips = [column for column in others if table[column].astype(str).str.fullmatch(r".+\.\d{3}(\.mp4)?").all()]
+    if len(columns) < len(TRAITS) or not of_clips:
+        raise InputError(
+            f"{source} has the columns {', '.join(map(str, table.columns))}; needed are one of clips (VIDEO.NNN.mp4) and one"
+            f" for each of {', '.join(TRAITS)}"
+        )
+    index = table[of_clips[0]].astype(str).str.removesuffix(".mp4") + ".mp4"
+    return table[[columns[trait] for trait in TRAITS]].set_axis(list(TRAITS), axis=1).set_index(index)
+
+
+def refuse_other_clips(source: str, found: pd.Index, first: str, of_first: pd.DataFrame) -> None:
+    """Raise InputError, naming a clip, unless a source is about the same clips as the first, each once."""
+    expected = of_first.index
+    if found.empty:
+        raise InputError(f"{source} has no clip of the split that is compared; --split and --labels choose it")
+    if found.has_duplicates:
+        raise InputError(f"{source} has clip {found[found.duplicated()][0]} twice")
+    lacking, extra = expected.difference(found), found.difference(expected)
+    if len(lacking) or len(extra):
+        shown = [f"lacks {len(lacking)}, first {lacking[0]}"] if len(lacking) else []
+        shown += [f"has {len(extra)} more, first {extra[0]}"] if len(extra) else []
+        raise InputError(
+            f"{source} is not about the same clips as {first} ({len(expected)} of this split): {'; '.join(shown)}"
+        )
+
+
+def report(table: pd.DataFrame, baseline: str, which: str) -> str:
+    """Return the tables as Markdown."""
+    lines = [f"Accuracy (1 - MAE) on {which}; difference to {baseline} with its 95 % interval over videos\n"]
+    lines.append("| predictor | seeds | " + " | ".join(comparison.COLUMNS) + " |")
+    lines.append("|---|---|" + "---|" * len(comparison.COLUMNS))
+    for name, rows in table.groupby("predictor", sort=False):
+        lines.append(f"| {name} | {rows['seeds'].iloc[0]} | " + " | ".join(map(accuracy, rows.itertuples())) + " |")
+    lines.append("\n| against " + baseline + " | " + " | ".join(comparison.COLUMNS) + " |")
+    lines.append("|---|" + "---|" * len(comparison.COLUMNS))
+    others = table[table["predictor"] != baseline]
+    for name, rows in others.groupby("predictor", sort=False):
+        lines.append(f"| {name} | " + " | ".join(map(difference, rows.itertuples())) + " |")
+    smallest = others.groupby("trait", sort=False)["smallest"].max()
+    lines.append("\np of the traits is Holm's. The smallest difference that these clips show four times in five: ")
+    lines[-1] += ", ".join(f"{trait} {value:.4f}" for trait, value in smallest.items())
+    return "\n".join(lines)
+
+
+def accuracy(row: tuple) -> str:
+    spread = "" if np.isnan(row.spread) else f" ± {row.spread:.4f}"  # type: ignore[attr-defined]
+    return f"{row.accuracy:.4f}{spread}"  # type: ignore[attr-defined]
+
+
+def difference(row: tuple) -> str:
+    return f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}], p {row.p_holm:.4f}"  # type: ignore[attr-defined]
+
+
+def write(table: pd.DataFrame, baseline: str, out: Path) -> None:
+    """Write out.csv, out.tex (booktabs), out.png and out.pdf."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    cells: dict[str, Sequence[str]] = {}
+    for name, rows in table.groupby("predictor", sort=False):
+        cells[str(name)] = [
+            accuracy(row).replace("±", r"$\pm$") + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()
+        ]
+    latex = pd.DataFrame.from_dict(cells, orient="index", columns=list(comparison.COLUMNS))
+    caption = f"Accuracy (1 - MAE); $^*$ differs from {baseline} (paired permutation test over videos, Holm, 5\\%)."
+    text = latex.rename(index=lambda name: name.replace("_", r"\_")).to_latex(
+        caption=caption.replace("_", r"\_"), column_format="l" + "r" * len(comparison.COLUMNS), position="t"
+    )
+    out.with_suffix(".tex").write_text(text)
+    figure = differences(table[table["predictor"] != baseline], baseline)
+    figure.savefig(out.with_suffix(".png"), dpi=150)
+    figure.savefig(out.with_suffix(".pdf"))
+    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
+
+
+if __name__ == "__main__":
+    errors.run(main)
