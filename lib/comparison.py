@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.traits import TRAITS
+from lib.scores import COLUMNS
 
-COLUMNS = ("mean", *TRAITS)
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
 

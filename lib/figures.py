@@ -88,6 +88,8 @@ def attention_over_time(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
             ("static", _COLOURS[1], "dynamic stream's look at the faces"),
         ):
             query = "static" if key == "dynamic" else "dynamic"
+            if f"{query}_to_{key}" not in clip:
+                continue  # cross-attention in one direction
             times = clip[f"{key}_times"]
             weights = clip[f"{query}_to_{key}"].mean((0, 1)).reshape(len(times), -1).sum(1)
             axes.plot(times, 100 * weights, marker="o", markersize=3, color=colour, label=label)

@@ -1,62 +1,92 @@
-"""Scores of predictions, per trait and as the mean over traits."""
-
-from typing import Any
+"""Scores of predictions, per trait and as the mean over traits, with intervals by bootstrap over videos."""
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from lib.traits import TRAITS
+
+COLUMNS = ("mean", *TRAITS)
 
 
 def scores(actual: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float | None]]:
     """Return {score: {"mean": ..., trait: ...}} for arrays (N, 5); a score that is not defined is None.
 
     accuracy is 1 - MAE (Ponce-López et al. 2016, ChaLearn LAP 2016, equation 1); R² is against the mean of `actual`;
-    CCC is Lin's (1989) with population moments; Pearson's correlation and R² are not defined for constant values.
+    CCC is Lin's (1989) with population moments; the correlations and R² are not defined for constant values.
     """
-    error = predicted - actual
-    mae, mse = np.abs(error).mean(0), (error**2).mean(0)
-    variance, predicted_variance = actual.var(0), predicted.var(0)
-    covariance = ((actual - actual.mean(0)) * (predicted - predicted.mean(0))).mean(0)
-    constant, flat = np.ptp(actual, axis=0) == 0, np.ptp(predicted, axis=0) == 0
+    values = _from_moments(_moments(actual, predicted, actual).sum(0))
+    del values["skill"]
+    return {name: dict(zip(COLUMNS, map(_number, of), strict=True)) for name, of in values.items()}
+
+
+def with_intervals(
+    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, videos: np.ndarray, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Return a row for each score and column of COLUMNS: score, trait, value, low, high; NaN where not defined.
+
+    The scores of `scores`, and skill: 1 - MSE(predicted) / MSE(baseline); arrays (N, 5), videos (N,). low and high are the
+    ends of the 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter 13): the clips of a video
+    are not independent, so videos are drawn, with replacement, and all their clips with them. For Spearman's correlation
+    clips keep the ranks that they have among all.
+    """
+    moments = _moments(actual, predicted, baseline)
+    _, of_video = np.unique(videos, return_inverse=True)
+    count = int(of_video.max()) + 1
+    sums = np.zeros((count, *moments.shape[1:]))
+    np.add.at(sums, of_video, moments)
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+    values = _from_moments(sums.sum(0))
+    resampled = _from_moments(np.einsum("rv,vtm->rtm", draws, sums, optimize=True))
+    rows = []
+    for name, value in values.items():
+        undefined = ~np.isfinite(value)
+        low, high = np.nanpercentile(np.where(undefined, 0, resampled[name]), [2.5, 97.5], axis=0)
+        ends = np.where(undefined, np.nan, [low, high])
+        columns = {"score": name, "trait": COLUMNS, "value": np.where(undefined, np.nan, value), "low": ends[0]}
+        rows.append(pd.DataFrame(columns | {"high": ends[1]}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """Return (N, 5, 14), what every score is made from once it is summed over clips."""
+    a, p, error = actual, predicted, predicted - actual
+    centre = a.mean(0)  # differences of large numbers lose digits
+    a, p = a - centre, p - centre
+    rank_a, rank_p = (stats.rankdata(values, axis=0) / len(values) - 0.5 for values in (actual, predicted))
+    parts = [np.ones_like(a), np.abs(error), error**2, a, p, a * a, p * p, a * p, (baseline - actual) ** 2]
+    return np.stack([*parts, rank_a, rank_p, rank_a**2, rank_p**2, rank_a * rank_p], -1)
+
+
+def _from_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """(..., 5, 14) to {score: (..., 6)}: the mean over traits, and each."""
     with np.errstate(divide="ignore", invalid="ignore"):
+        mean = sums / sums[..., :1]
+        mae, mse, a, p, aa, pp, ap, base = (mean[..., index] for index in range(1, 9))
+        variance, spread, covariance = _spread(aa, a), _spread(pp, p), ap - a * p
         values = {
             "accuracy": 1 - mae,
             "mae": mae,
             "mse": mse,
             "rmse": np.sqrt(mse),
-            "r2": np.where(constant, np.nan, 1 - mse / variance),
-            "ccc": 2 * covariance / (variance + predicted_variance + (actual.mean(0) - predicted.mean(0)) ** 2),
-            "pearson": np.where(constant | flat, np.nan, covariance / np.sqrt(variance * predicted_variance)),
+            "r2": 1 - mse / variance,
+            "ccc": 2 * covariance / (np.nan_to_num(variance) + np.nan_to_num(spread) + (a - p) ** 2),
+            "pearson": covariance / np.sqrt(variance * spread),
+            "spearman": _correlation(*(mean[..., index] for index in range(9, 14))),
+            "skill": 1 - mse / base,
         }
-    return {
-        name: {"mean": _number(of.mean()), **dict(zip(TRAITS, map(_number, of), strict=True))}
-        for name, of in values.items()
-    }
+    return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in values.items()}
 
 
-def skill(
-    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, videos: np.ndarray, resamples: int, seed: int
-) -> dict[str, dict[str, float | None]]:
-    """Return the skill 1 - MSE(predicted) / MSE(baseline) and its 95 % interval, in the form of `scores`.
-
-    Arrays (N, 5) and the clips' videos (N,). The interval (`skill_low`, `skill_high`) is the percentile bootstrap over
-    videos (Efron and Tibshirani 1993, chapter 13): the clips of a video are not independent, so videos are drawn, with
-    replacement, and all their clips with them. "mean" is the mean of the traits' skills.
-    """
-    _, of_video = np.unique(videos, return_inverse=True)
-    count = of_video.max() + 1
-    sums = np.zeros((2, count, len(TRAITS)))
-    for values, total in zip((predicted, baseline), sums, strict=True):
-        np.add.at(total, of_video, (values - actual) ** 2)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)  # (resamples, videos)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = 1 - sums[0].sum(0) / sums[1].sum(0)
-        resampled = 1 - (draws @ sums[0]) / (draws @ sums[1])
-    resampled = np.column_stack([resampled.mean(1), resampled])
-    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-    columns = {"skill": np.append(value.mean(), value), "skill_low": low, "skill_high": high}
-    return {name: dict(zip(("mean", *TRAITS), map(_number, of), strict=True)) for name, of in columns.items()}
+def _correlation(x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    return (xy - x * y) / np.sqrt(_spread(xx, x) * _spread(yy, y))
 
 
-def _number(value: Any) -> float | None:
+def _spread(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The variance, NaN where it is 0 but for rounding."""
+    variance = square - mean**2
+    return np.where(variance > 1e-12, variance, np.nan)
+
+
+def _number(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None

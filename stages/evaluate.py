@@ -1,4 +1,5 @@
-"""Predict and score beside the predictors that see no pixel: data/predictions.csv, metrics/test.json, data/attention.h5."""
+"""Predict and score beside the predictors that see no pixel: data/predictions.csv, data/scores.csv, metrics/test.json,
+data/attention.h5."""
 
 import json
 from pathlib import Path
@@ -18,14 +19,14 @@ from lib.device import best_device
 from lib.errors import InputError
 from lib.model.network import Network
 from lib.parameters import Section
-from lib.scores import scores, skill
+from lib.scores import with_intervals
 from lib.traits import TRAITS
 
-CLIPS, FACES, FLOW, MODEL, PREDICTIONS, ATTENTION, METRICS = (
+CLIPS, FACES, FLOW, MODEL, PREDICTIONS, ATTENTION, SCORES, METRICS = (
     Path(name)
     for name in (
         "data/clips.csv", "data/faces", "data/flow", "data/model.pt",
-        "data/predictions.csv", "data/attention.h5", "metrics/test.json",
+        "data/predictions.csv", "data/attention.h5", "data/scores.csv", "metrics/test.json",
     )
 )  # fmt: skip
 
@@ -61,7 +62,8 @@ def main() -> None:
     rows.to_csv(PREDICTIONS, index=False, float_format="%.6f")
     five = slice(0, len(TRAITS))  # the interview, where it is predicted, is in predictions.csv
     table = score_table(actual[:, five], predicted[:, five], seen_in, test, seen, settings.resamples, settings.seed)
-    METRICS.write_text(json.dumps(table, indent=2) + "\n")
+    table.to_csv(SCORES, index=False, float_format="%.6f")
+    METRICS.write_text(json.dumps(headline(table), indent=2) + "\n")
     write_attention(served.network, data, test, settings.attention_clips)
 
 
@@ -73,24 +75,38 @@ def score_table(
     seen: np.ndarray,
     resamples: int,
     seed: int,
-) -> dict[str, Any]:
-    """Return every score of the model and the baselines, on all clips and on those of unseen videos; and the model's
-    skill over the training mean."""
+) -> pd.DataFrame:
+    """Return a row for each group of clips, predictor, score and trait: value, and the ends of its 95 % interval."""
     predictions = {"model": predicted} | {name: predict(seen_in, test) for name, predict in BASELINES.items()}
-    table: dict[str, Any] = {}
-    for group, members in (("all", np.ones(len(test), bool)), ("unseen_videos", ~seen)):
-        table[group] = {"clips": int(members.sum()), "videos": int(test["video"][members].nunique())}
-        if members.any():
-            table[group] |= {name: scores(actual[members], values[members]) for name, values in predictions.items()}
-            table[group]["model"] |= skill(
-                actual[members],
-                predicted[members],
-                predictions["mean_predictor"][members],
-                test["video"][members].to_numpy(),
-                resamples,
-                seed,
+    tables = []
+    for group, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
+        videos = test["video"][members].to_numpy()
+        for name, values in predictions.items() if members.any() else ():
+            scored = with_intervals(
+                actual[members], values[members], predictions["mean_predictor"][members], videos, resamples, seed
             )
-    return table
+            about = {"group": group, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
+            tables.append(scored.assign(**about)[[*about, *scored.columns]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def headline(table: pd.DataFrame) -> dict[str, Any]:
+    """Return what metrics/test.json holds: for each group the model's accuracy with intervals, other scores' means, and
+    the baselines' accuracy."""
+    found: dict[str, Any] = {}
+    for group, rows in table.groupby("group", sort=False):
+        of_model, means = rows[rows["predictor"] == "model"], rows[rows["trait"] == "mean"]
+        accuracy = of_model[of_model["score"] == "accuracy"].set_index("trait")[["value", "low", "high"]].round(4)
+        others = of_model[(of_model["trait"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill"])]
+        baselines = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
+        found[str(group)] = {
+            "clips": int(rows["clips"].iloc[0]),
+            "videos": int(rows["videos"].iloc[0]),
+            "accuracy": accuracy.to_dict("index"),
+            **{row.score: None if np.isnan(row.value) else round(row.value, 4) for row in others.itertuples()},
+            **{f"accuracy_of_{row.predictor}": round(row.value, 4) for row in baselines.itertuples()},
+        }
+    return found
 
 
 @torch.no_grad()

@@ -12,10 +12,10 @@ from pydantic import Field
 from lib import errors, figures, parameters, report
 from lib.parameters import Section
 
-DATA, HISTORY, PREDICTIONS, ATTENTION, METRICS, PNG, PDF, REPORT = (
+DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, PNG, PDF, REPORT = (
     Path(name)
     for name in (
-        "metrics/data.json", "plots/history.csv", "data/predictions.csv", "data/attention.h5", "metrics/test.json",
+        "metrics/data.json", "plots/history.csv", "data/predictions.csv", "data/attention.h5", "data/scores.csv",
         "plots/figures", "plots/pdf", "plots/report.html",
     )
 )  # fmt: skip
@@ -48,7 +48,7 @@ def main() -> None:
         figure.savefig(PDF / f"{name}.pdf")
     captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
     planted = json.loads(DATA.read_text())["source"] == "demo"
-    REPORT.write_text(report.page(json.loads(METRICS.read_text()), captions, planted))
+    REPORT.write_text(report.page(pd.read_csv(SCORES), captions, planted))
 
 
 if __name__ == "__main__":

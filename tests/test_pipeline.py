@@ -96,7 +96,7 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
 
 def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
     assert ran(project.dvc("exp", "run", "-S", "model.fusion=concat")) == ["train", "evaluate", "figures"]
-    assert "all.model.accuracy.mean" in project.dvc("metrics", "diff")
+    assert "all.accuracy.mean.value" in project.dvc("metrics", "diff")
     project.dvc("plots", "show")
     page = (project.folder / "dvc_plots/index.html").read_text()
     assert "vegaEmbed" in page

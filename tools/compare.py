@@ -19,6 +19,7 @@ from lib import clips, comparison, errors, verify
 from lib.baselines import BASELINES, is_seen
 from lib.errors import InputError
 from lib.figures import differences
+from lib.scores import COLUMNS
 from lib.traits import TRAITS
 
 PREDICTIONS, CLIPS = "data/predictions.csv", Path("data/clips.csv")
@@ -145,12 +146,12 @@ def refuse_other_clips(source: str, found: pd.Index, first: str, of_first: pd.Da
 def report(table: pd.DataFrame, baseline: str, which: str) -> str:
     """Return the tables as Markdown."""
     lines = [f"Accuracy (1 - MAE) on {which}; difference to {baseline} with its 95 % interval over videos\n"]
-    lines.append("| predictor | seeds | " + " | ".join(comparison.COLUMNS) + " |")
-    lines.append("|---|---|" + "---|" * len(comparison.COLUMNS))
+    lines.append("| predictor | seeds | " + " | ".join(COLUMNS) + " |")
+    lines.append("|---|---|" + "---|" * len(COLUMNS))
     for name, rows in table.groupby("predictor", sort=False):
         lines.append(f"| {name} | {rows['seeds'].iloc[0]} | " + " | ".join(map(accuracy, rows.itertuples())) + " |")
-    lines.append("\n| against " + baseline + " | " + " | ".join(comparison.COLUMNS) + " |")
-    lines.append("|---|" + "---|" * len(comparison.COLUMNS))
+    lines.append("\n| against " + baseline + " | " + " | ".join(COLUMNS) + " |")
+    lines.append("|---|" + "---|" * len(COLUMNS))
     others = table[table["predictor"] != baseline]
     for name, rows in others.groupby("predictor", sort=False):
         lines.append(f"| {name} | " + " | ".join(map(difference, rows.itertuples())) + " |")
@@ -178,10 +179,10 @@ def write(table: pd.DataFrame, baseline: str, out: Path) -> None:
         cells[str(name)] = [
             accuracy(row).replace("±", r"$\pm$") + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()
         ]
-    latex = pd.DataFrame.from_dict(cells, orient="index", columns=list(comparison.COLUMNS))
+    latex = pd.DataFrame.from_dict(cells, orient="index", columns=list(COLUMNS))
     caption = f"Accuracy (1 - MAE); $^*$ differs from {baseline} (paired permutation test over videos, Holm, 5\\%)."
     text = latex.rename(index=lambda name: name.replace("_", r"\_")).to_latex(
-        caption=caption.replace("_", r"\_"), column_format="l" + "r" * len(comparison.COLUMNS), position="t"
+        caption=caption.replace("_", r"\_"), column_format="l" + "r" * len(COLUMNS), position="t"
     )
     out.with_suffix(".tex").write_text(text)
     figure = differences(table[table["predictor"] != baseline], baseline)

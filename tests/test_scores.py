@@ -1,0 +1,111 @@
+"""Scores against the references, their intervals, and the baselines."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torchmetrics.functional.regression as reference
+from scipy import stats
+from sklearn.metrics import r2_score
+
+from lib import baselines
+from lib.scores import COLUMNS, scores, with_intervals
+from lib.traits import TRAITS
+
+
+def test_scores_agree_with_the_references() -> None:
+    rng = np.random.default_rng(0)
+    actual = rng.uniform(size=(50, 5))
+    predicted = 0.5 * actual + rng.normal(0, 0.1, (50, 5))
+    found = scores(actual, predicted)
+    a, p = torch.from_numpy(actual), torch.from_numpy(predicted)
+    assert list(found["r2"].values())[1:] == pytest.approx(
+        r2_score(actual, predicted, multioutput="raw_values"), abs=1e-6
+    )
+    assert list(found["pearson"].values())[1:] == pytest.approx(reference.pearson_corrcoef(p, a).numpy(), abs=1e-6)
+    # torchmetrics takes sample moments for the variances; by hand with population moments, as Lin defines it:
+    ccc = [
+        2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+        for x, y in zip(actual.T, predicted.T, strict=True)
+    ]
+    assert list(found["ccc"].values())[1:] == pytest.approx(ccc, abs=1e-6)
+    assert found["mse"]["mean"] == pytest.approx(reference.mean_squared_error(p, a).item(), abs=1e-6)
+    assert found["accuracy"]["mean"] == pytest.approx(1 - reference.mean_absolute_error(p, a).item(), abs=1e-6)
+    assert list(found["spearman"].values())[1:] == pytest.approx(
+        [stats.spearmanr(x, y).statistic for x, y in zip(actual.T, predicted.T, strict=True)], abs=1e-6
+    )
+    assert found["rmse"]["openness"] == pytest.approx(np.sqrt(found["mse"]["openness"]), abs=1e-6)
+
+
+def test_a_constant_prediction_has_no_correlation() -> None:
+    actual = np.linspace(0, 1, 20).reshape(4, 5)
+    found = scores(actual, np.full((4, 5), 0.5))
+    assert found["pearson"]["mean"] is None
+    assert found["ccc"]["openness"] == 0
+
+
+def test_baselines_by_hand() -> None:
+    training_ = pd.DataFrame({"video": ["a", "a", "b"], **dict.fromkeys(TRAITS, [0.2, 0.4, 0.9])})
+    test = pd.DataFrame({"video": ["a", "c"], **dict.fromkeys(TRAITS, [0.0, 0.0])})
+    assert baselines.mean(training_, test)[:, 0] == pytest.approx([0.5, 0.5])
+    assert baselines.video_lookup(training_, test)[:, 0] == pytest.approx([0.3, 0.5])
+    assert baselines.is_seen(training_, test).tolist() == [True, False]
+
+
+def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:
+    return with_intervals(*arguments, resamples, 0).set_index(["score", "trait"])
+
+
+def test_values_are_those_of_scores_and_intervals_scipys() -> None:
+    rng = np.random.default_rng(0)
+    actual = rng.uniform(size=(80, 5))
+    predicted = 0.5 * actual + rng.normal(0, 0.1, (80, 5))
+    found, expected = intervals(actual, predicted, np.full((80, 5), 0.5), np.arange(80)), scores(actual, predicted)
+    for score, of in expected.items():
+        assert found.loc[score, "value"].to_dict() == pytest.approx(of, abs=1e-6)
+        assert (found.loc[score, "low"] < found.loc[score, "value"]).all()
+        assert (found.loc[score, "value"] < found.loc[score, "high"]).all()
+    for score, statistic in (
+        ("accuracy", lambda x, y: 1 - np.abs(x - y).mean()),
+        ("pearson", lambda x, y: np.corrcoef(x, y)[0, 1]),
+        ("r2", r2_score),
+    ):
+        pair = actual[:, 2], predicted[:, 2]
+        by_scipy = stats.bootstrap(
+            pair, statistic, paired=True, vectorized=False, method="percentile", n_resamples=2000, rng=1
+        )
+        low, high = by_scipy.confidence_interval
+        width = high - low
+        assert found.loc[(score, TRAITS[2]), "low"] == pytest.approx(low, abs=0.15 * width)
+        assert found.loc[(score, TRAITS[2]), "high"] == pytest.approx(high, abs=0.15 * width)
+
+
+def test_skill_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    videos, actual = np.repeat(np.arange(40), 5), rng.uniform(size=(200, 5))
+    mean = np.full((200, 5), 0.5)
+    assert (intervals(actual, actual, mean, videos).loc["skill"] == 1).all(axis=None)
+    assert (intervals(actual, mean, mean, videos).loc["skill"] == 0).all(axis=None)
+    half = (actual + mean) / 2  # halves every error
+    assert intervals(actual, half, mean, videos).loc[("skill", "mean"), "value"] == pytest.approx(0.75)
+
+
+def test_errors_that_a_video_shares_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    videos, mean = np.repeat(np.arange(40), 5), np.full((200, 5), 0.5)
+    shared = mean + np.repeat(rng.normal(0, 0.3, (40, 1)), 5, 0)
+    shuffled = mean + rng.permutation(shared - mean)
+    width = [
+        np.ptp(intervals(mean + 0.1, values, mean, videos).loc[("skill", "mean"), ["low", "high"]])
+        for values in (shared, shuffled)
+    ]
+    assert width[0] > 1.5 * width[1]
+
+
+def test_what_is_not_defined_has_no_value_and_no_interval() -> None:
+    actual = np.random.default_rng(0).uniform(size=(20, 5))
+    found = intervals(actual, np.full((20, 5), 0.5), np.full((20, 5), 0.5), np.arange(20))
+    assert found.loc["pearson"].isna().all(axis=None)
+    assert found.loc["spearman"].isna().all(axis=None)
+    assert found.loc["accuracy"].notna().all(axis=None)
+    assert set(found.index.get_level_values("trait")) == set(COLUMNS)
