@@ -12,7 +12,9 @@ from lib.scores import COLUMNS
 _NAMES = {
     "model": "model",
     "mean_predictor": "training mean (sees nothing)",
+    "median_predictor": "training median (sees nothing)",
     "video_lookup": "video look-up (sees no pixel)",
+    "shrunk_video_lookup": "video look-up, shrunk (sees no pixel)",
 }
 _GROUPS = {
     "all": "All clips",

@@ -12,8 +12,8 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib import clips, errors, parameters, serving, training
-from lib.baselines import BASELINES, is_seen
+from lib import baselines, clips, errors, parameters, serving, training
+from lib.baselines import is_seen
 from lib.dataset import Clips, collate, usable
 from lib.device import best_device
 from lib.errors import InputError
@@ -61,7 +61,11 @@ def main() -> None:
     )
     rows.to_csv(PREDICTIONS, index=False, float_format="%.6f")
     five = slice(0, len(TRAITS))  # the interview, where it is predicted, is in predictions.csv
-    table = score_table(actual[:, five], predicted[:, five], seen_in, test, seen, settings.resamples, settings.seed)
+    # what is scored can't choose a baseline's strength
+    validation = usable_clips[(usable_clips["split"] == "validation") & (settings.split != "validation")]
+    table = score_table(
+        actual[:, five], predicted[:, five], seen_in, validation, test, seen, settings.resamples, settings.seed
+    )
     table.to_csv(SCORES, index=False, float_format="%.6f")
     METRICS.write_text(json.dumps(headline(table), indent=2) + "\n")
     write_attention(served.network, data, test, settings.attention_clips)
@@ -71,13 +75,14 @@ def score_table(
     actual: np.ndarray,
     predicted: np.ndarray,
     seen_in: pd.DataFrame,
+    validation: pd.DataFrame,
     test: pd.DataFrame,
     seen: np.ndarray,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
     """Return a row for each group of clips, predictor, score and trait: value, and the ends of its 95 % interval."""
-    predictions = {"model": predicted} | {name: predict(seen_in, test) for name, predict in BASELINES.items()}
+    predictions = {"model": predicted} | baselines.predict(seen_in, test, validation)
     tables = []
     for group, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
         videos = test["video"][members].to_numpy()

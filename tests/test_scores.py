@@ -45,11 +45,20 @@ def test_a_constant_prediction_has_no_correlation() -> None:
 
 
 def test_baselines_by_hand() -> None:
-    training_ = pd.DataFrame({"video": ["a", "a", "b"], **dict.fromkeys(TRAITS, [0.2, 0.4, 0.9])})
+    training = pd.DataFrame({"video": ["a", "a", "b"], **dict.fromkeys(TRAITS, [0.2, 0.4, 0.9])})
     test = pd.DataFrame({"video": ["a", "c"], **dict.fromkeys(TRAITS, [0.0, 0.0])})
-    assert baselines.mean(training_, test)[:, 0] == pytest.approx([0.5, 0.5])
-    assert baselines.video_lookup(training_, test)[:, 0] == pytest.approx([0.3, 0.5])
-    assert baselines.is_seen(training_, test).tolist() == [True, False]
+    found = baselines.predict(training, test, test[:0])
+    assert found["mean_predictor"][:, 0] == pytest.approx([0.5, 0.5])
+    assert found["median_predictor"][:, 0] == pytest.approx([0.4, 0.4])
+    assert found["video_lookup"][:, 0] == pytest.approx([0.3, 0.5])
+    assert "shrunk_video_lookup" not in found
+    assert baselines.is_seen(training, test).tolist() == [True, False]
+    # two clips of mean 0.3 among all of mean 0.5: 0.4 is reached with k = 2, 0.3 with the least k
+    validation = pd.DataFrame({"video": ["a"], **dict.fromkeys(TRAITS, [0.4])})
+    assert baselines.predict(training, test, validation)["shrunk_video_lookup"][:, 4] == pytest.approx([0.4, 0.5])
+    validation[list(TRAITS)] = 0.2
+    shrunk = baselines.predict(training, test, validation)["shrunk_video_lookup"][:, 4]
+    assert shrunk == pytest.approx([(0.6 + 0.125 * 0.5) / 2.125, 0.5])
 
 
 def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:

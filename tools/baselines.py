@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import annotations, clips, errors
-from lib.baselines import BASELINES, is_seen
+from lib import annotations, baselines, clips, errors
+from lib.baselines import is_seen
 from lib.errors import InputError
 from lib.scores import scores
 from lib.traits import TRAITS
@@ -19,12 +19,18 @@ def main() -> None:
     parser.add_argument("--test", default="test", choices=clips.SPLITS, help="split that is predicted")
     arguments = parser.parse_args()
     training, test = (read(arguments.folder, split) for split in (arguments.train, arguments.test))
+    # the third split chooses the shrunk look-up's strength
+    others = [split for split in clips.SPLITS if split not in (arguments.train, arguments.test)]
+    validation = (
+        read(arguments.folder, others[0]) if (arguments.folder / f"annotation_{others[0]}.pkl").exists() else test[:0]
+    )
+    predictions = baselines.predict(training, test, validation)
     seen = is_seen(training, test)
     print(f"{len(training)} clips known, {len(test)} predicted; {seen.sum()} of these are of videos that are known")
     for title, members in (("all clips", seen | True), ("seen videos", seen), ("unseen videos", ~seen)):
         rows = {}
-        for name, predict in BASELINES.items() if members.any() else ():
-            scored = scores(test[list(TRAITS)].to_numpy()[members], predict(training, test)[members])
+        for name, predicted in predictions.items() if members.any() else ():
+            scored = scores(test[list(TRAITS)].to_numpy()[members], predicted[members])
             rows[name] = scored["accuracy"] | {"R² (mean)": scored["r2"]["mean"]}
         print(f"\n1-MAE, {title} ({members.sum()})\n{pd.DataFrame(rows).T.astype(float).round(4).to_string()}")
 

@@ -2,7 +2,7 @@
 
 A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is a revision or the name
 of an experiment whose data/predictions.csv DVC keeps; `workspace`; a CSV file with a column of clips and one for each trait;
-or mean_predictor or video_lookup, the predictors that see no pixel.
+or mean_predictor, median_predictor, video_lookup or shrunk_video_lookup, which see no pixel.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 
-from lib import clips, comparison, errors, verify
-from lib.baselines import BASELINES, is_seen
+from lib import baselines, clips, comparison, errors, verify
+from lib.baselines import NAMES, is_seen
 from lib.errors import InputError
 from lib.figures import differences
 from lib.scores import COLUMNS
@@ -49,12 +49,16 @@ def main() -> None:
     sources = dict(named(text) for text in arguments.predictors)
     if arguments.baseline not in sources:
         raise InputError(f"--baseline {arguments.baseline!r} is none of the predictors: {', '.join(sources)}")
-    read = {one: predictions(one, test) for of_seed in sources.values() for one in of_seed if one not in BASELINES}
+    read = {one: predictions(one, test) for of_seed in sources.values() for one in of_seed if one not in NAMES}
     for source, table in read.items():
         refuse_other_clips(source, table.index, *next(iter(read.items())))
     if read:  # the baselines that see no pixel predict what the others do
         test = test[test["clip"].isin(next(iter(read.values())).index)]
-    read |= {name: pd.DataFrame(predict(training, test), test["clip"]) for name, predict in BASELINES.items()}
+    validation = labels[(labels["split"] == "validation") & (arguments.split == "test")]
+    blind = baselines.predict(training, test, validation)
+    if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
+        raise InputError(f"{unknown[0]} needs labelled validation clips, and --split test")
+    read |= {name: pd.DataFrame(values, test["clip"]) for name, values in blind.items()}
     test = test.set_index("clip")
     arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}
     table = comparison.table(
@@ -99,7 +103,7 @@ def predictions(source: str, test: pd.DataFrame) -> pd.DataFrame:
         except (DvcException, OSError) as error:
             raise InputError(
                 f"{source!r} is no revision or experiment that DVC keeps {PREDICTIONS} of ({error}); allowed: those of"
-                " `git log` and `dvc exp list`, workspace, a .csv file, mean_predictor, video_lookup"
+                " `git log` and `dvc exp list`, workspace, a .csv file, {', '.join(NAMES)}"
             ) from None
     table = long_to_wide(table) if "predicted" in table else wide(table, source)
     return table[table.index.isin(test["clip"])]
