@@ -29,7 +29,7 @@ def learning_curve(history: pd.DataFrame) -> Figure:
     axes.plot(history["epoch"], history["validation_loss"], color=_COLOURS[1], label="validation")
     best = history.loc[history["validation_loss"].idxmin(), "epoch"]
     axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:.0f}")
-    axes.set(xlabel="epoch", ylabel="loss (mean squared error)", yscale="log")
+    axes.set(xlabel="epoch", ylabel="loss", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False)
     return figure

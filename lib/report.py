@@ -27,8 +27,9 @@ _SCORES = {
     "ccc": "CCC",
     "skill": "Skill over the training mean, 1 − MSE / MSE of the mean",
 }
-_STYLE = """body { font: 14px/1.5 sans-serif; max-width: 80em; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; } th, td { padding: .2em .8em; text-align: right; border-bottom: 1px solid #ddd; }
+_STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
+table { border-collapse: collapse; } table { font-size: 82%; white-space: nowrap; }
+th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child { text-align: left; } img { max-width: 100%; }"""
 
 
@@ -54,7 +55,8 @@ def page(scores: pd.DataFrame, figures: Mapping[str, Path], planted: bool) -> st
             parts.append(f"<h3>{label}</h3>{table(rows, score).to_html(border=0)}")
     parts.append(
         "<p>In FIV2 the score called neuroticism correlates positively with the other four: it behaves as emotional"
-        " stability. Scores with few clips are uncertain; a model is only as good as its distance to the two baselines.</p>"
+        " stability. Scores with few clips are uncertain; a model is only as good as its distance to the predictors that"
+        " see no pixel.</p>"
     )
     for caption, file in figures.items():
         data = base64.b64encode(file.read_bytes()).decode()
