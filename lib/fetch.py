@@ -31,7 +31,9 @@ def fetch(url: str, destination: Path, sha256: str | None) -> None:
                 total = have + int(length) if length else None
                 with (
                     partial.open("ab" if have else "wb") as file,
-                    tqdm(total=total, initial=have, desc=destination.name, unit="B", unit_scale=True) as bar,
+                    tqdm(
+                        total=total, initial=have, desc=destination.name, unit="B", unit_scale=True, disable=None
+                    ) as bar,
                 ):
                     for chunk in answer.iter_content(_CHUNK):
                         file.write(chunk)

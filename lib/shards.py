@@ -93,6 +93,8 @@ def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> N
                     said = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
                 elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
                     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                elif "deserialization" in str(error):  # Dask's
+                    said = "the scheduler or a worker can't import lib: start them in this folder by `python -m dask`"
                 else:
                     raise
                 raise InputError(f"{stage}: shard {name}: {said}. Finished shards are kept") from error
