@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from tqdm import tqdm
 
-from lib import annotations, errors, parameters, verify, work
+from lib import annotations, errors, parameters, split, verify, work
 from lib.archives import Unpacker
 from lib.demo import corpus
 from lib.errors import InputError
@@ -38,6 +38,8 @@ class Url(Section):
 
 class Download(Section):
     source: Literal["demo", "fiv2"]
+    split: Literal["official", "disjoint"]
+    split_seed: Annotated[int, Field(ge=0)]
     allow_missing: Annotated[float, Field(ge=0, le=1)]
     min_seconds: Annotated[float, Field(ge=0)]
     min_frames: Annotated[int, Field(ge=2)]
@@ -66,7 +68,10 @@ def main() -> None:
 
     scores = verify.read_annotations(folder / "annotations")
     table = verify.clip_table(scores, folder, clip_files, parameters_.min_seconds, parameters_.min_frames)
-    summary = {"source": parameters_.source} | verify.summary(table)
+    if parameters_.split == "disjoint":
+        usable = table["reason"] == ""
+        table.loc[usable, "split"] = split.disjoint(table[usable], parameters_.split_seed)
+    summary = {"source": parameters_.source, "split": parameters_.split} | verify.summary(table)
     if parameters_.source == "fiv2":
         summary["annotation_files"] = {
             name: "as distributed" if work.sha256(folder / "annotations" / name) == known else "not as distributed"

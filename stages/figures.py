@@ -1,22 +1,23 @@
-"""Draw the figures and the report from tables and attention weights: plots/figures/, plots/pdf/, plots/report.html."""
+"""Draw the figures and the report from tables and attention weights: plots/figures/, plots/pdf/, plots/report.html,
+plots/model_card.md."""
 
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import h5py
 import pandas as pd
 from pydantic import Field
 
-from lib import errors, figures, parameters, report
+from lib import card, errors, figures, parameters, report
 from lib.parameters import Section
 
-DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, PNG, PDF, REPORT = (
+DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, PNG, PDF, REPORT, CARD = (
     Path(name)
     for name in (
         "metrics/data.json", "plots/history.csv", "data/predictions.csv", "data/attention.h5", "data/scores.csv",
-        "plots/figures", "plots/pdf", "plots/report.html",
+        "plots/figures", "plots/pdf", "plots/report.html", "plots/model_card.md",
     )
 )  # fmt: skip
 
@@ -27,10 +28,11 @@ class Figures(Section):
 
 class Parameters(Section):
     figures: Figures
+    model: dict[str, Any]  # for the model card; train checks it
 
 
 def main() -> None:
-    dpi = parameters.load("figures", Parameters).figures.dpi
+    parameters_ = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
     predictions = pd.read_csv(PREDICTIONS)
     with h5py.File(ATTENTION) as file:
@@ -44,11 +46,12 @@ def main() -> None:
     for folder in (PNG, PDF):
         folder.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
-        figure.savefig(PNG / f"{name}.png", dpi=dpi)
+        figure.savefig(PNG / f"{name}.png", dpi=parameters_.figures.dpi)
         figure.savefig(PDF / f"{name}.pdf")
     captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
-    planted = json.loads(DATA.read_text())["source"] == "demo"
-    REPORT.write_text(report.page(pd.read_csv(SCORES), captions, planted))
+    data, scores = json.loads(DATA.read_text()), pd.read_csv(SCORES)
+    REPORT.write_text(report.page(scores, captions, planted=data["source"] == "demo"))
+    CARD.write_text(card.card(scores, data, {"model": parameters_.model}))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The whole pipeline in a copy of the project, on a demo of a few clips."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -73,6 +74,10 @@ def test_from_clips_to_figures(project: Project) -> None:
     assert predictions["predicted"].between(0, 1).all()
     assert (predictions.groupby("trait")["predicted"].nunique() > 1).all()
     assert "planted labels" in (project.folder / "plots/report.html").read_text()
+    card = (project.folder / "plots/model_card.md").read_text()
+    assert "Fusion `cross_attention`" in card
+    accuracy = json.loads((project.folder / "metrics/test.json").read_text())["all"]["accuracy"]["mean"]["value"]
+    assert f" videos) | model | {accuracy:.4f} [" in card
     assert ran(project.dvc("repro")) == []
 
 
@@ -122,6 +127,16 @@ def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     assert "data/archives/ is empty" in missing.stdout
     project.edit({"source: fiv2": "source: demo"})
     assert ran(project.dvc("repro", "flow")) == []
+
+
+def test_a_disjoint_split_shares_no_video(project: Project) -> None:
+    shared = json.loads((project.folder / "metrics/data.json").read_text())["videos_shared_with_training"]
+    assert max(shared.values()) > 0
+    project.edit({"split: official": "split: disjoint"})
+    assert ran(project.dvc("repro", "download")) == ["download"]
+    found = json.loads((project.folder / "metrics/data.json").read_text())
+    assert found["videos_shared_with_training"] == {"validation": 0, "test": 0}
+    assert found["clips"] == {"training": 12, "validation": 4, "test": 4}
 
 
 @needs_real_clips

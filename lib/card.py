@@ -1,0 +1,58 @@
+"""The model card: what the trained model is, what it was measured to do, and what it must not be used for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lib.scores import COLUMNS
+
+_FIV2 = (
+    "The labels of First Impressions V2 are first impressions: workers of a crowdsourcing platform saw two clips of"
+    " some 15 seconds at a time and said which person seemed friendlier, more organised, and so on; scores between 0 and 1"
+    " were fitted to these comparisons (Ponce-López et al. 2016, ChaLearn LAP 2016). They tell how strangers perceived a"
+    " person, with the strangers' prejudices, not what the person is like. The score called neuroticism correlates"
+    " positively with the other four: it behaves as emotional stability."
+)
+_DEMO = "The labels are the demo corpus's: planted in rendered clips (data/README.md). They say nothing about anybody."
+_GROUPS = {"all": "all", "seen_videos": "video seen in training", "unseen_videos": "video unseen in training"}
+
+
+def card(scores: pd.DataFrame, data: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    """Return the card as Markdown; `scores` as in data/scores.csv, `data` as in metrics/data.json, `parameters` the model's
+    own."""
+    model, labels = parameters["model"], _DEMO if data["source"] == "demo" else _FIV2
+    shared = ", ".join(f"{count} of the {split} videos" for split, count in data["videos_shared_with_training"].items())
+    clips = ", ".join(f"{count} {split}" for split, count in data["clips"].items())
+    static, dynamic = (
+        f"`{model[name]['backbone']}`, weights {model[name]['weights'] or 'from scratch'}"
+        for name in ("static", "dynamic")
+    )
+    lines = [
+        "# Model card: apparent personality from talking-head clips\n",
+        f"Fusion `{model['fusion']}` of a static stream ({static}) over aligned faces and a dynamic stream ({dynamic}) over"
+        " TV-L1 optical flow; five scores in [0, 1].\n",
+        "## What the labels are\n",
+        labels + "\n",
+        "## Data\n",
+        f"Split: {data['split']}. Clips: {clips}. Videos shared with training: {shared}. Where a test clip's video is in"
+        " training, a look-up that sees no pixel does well too; hence the rows apart.\n",
+        "## What it was measured to do\n",
+        "Accuracy (1 - MAE) with its 95 % interval by bootstrap over videos.\n",
+        "| clips | predictor | " + " | ".join(COLUMNS) + " |",
+        "|---|---|" + "---|" * len(COLUMNS),
+    ]
+    accuracy = scores[scores["score"] == "accuracy"]
+    for (group, predictor), rows in accuracy.groupby(["group", "predictor"], sort=False):
+        cells = [f"{row.value:.4f} [{row.low:.4f}, {row.high:.4f}]" for row in rows.itertuples()]
+        clips_of = f"{_GROUPS[str(group)]} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
+        lines.append(f"| {clips_of} | {predictor} | " + " | ".join(cells) + " |")
+    lines += [
+        "\nErrors for groups of persons (gender, ethnicity, age) were not measured: assume that they differ.\n",
+        "## What it is for, and what not\n",
+        "For research on how first impressions arise and how well models reproduce them. Not for judging a person, and for"
+        " no decision about anybody, hiring least of all: the labels measure observers, the errors above are large beside"
+        " the differences between people, and in the European Union a system for recruitment is a high-risk one (Regulation"
+        " 2024/1689, Annex III).",
+    ]
+    return "\n".join(lines) + "\n"
