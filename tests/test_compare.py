@@ -79,4 +79,5 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
     assert "needed are one of clips (VIDEO.NNN.mp4) and one for each of extraversion" in done.stderr
     done = compare(tmp_path, "a=no-such-experiment", "--baseline", "a")
     assert "'no-such-experiment' is no revision or experiment that DVC keeps data/predictions.csv of" in done.stderr
+    assert "a .csv file, mean_predictor, median_predictor" in done.stderr
     assert done.stderr.count("\n") == 1

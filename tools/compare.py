@@ -103,7 +103,7 @@ def predictions(source: str, test: pd.DataFrame) -> pd.DataFrame:
         except (DvcException, OSError) as error:
             raise InputError(
                 f"{source!r} is no revision or experiment that DVC keeps {PREDICTIONS} of ({error}); allowed: those of"
-                " `git log` and `dvc exp list`, workspace, a .csv file, {', '.join(NAMES)}"
+                f" `git log` and `dvc exp list`, workspace, a .csv file, {', '.join(NAMES)}"
             ) from None
     table = long_to_wide(table) if "predicted" in table else wide(table, source)
     return table[table.index.isin(test["clip"])]
