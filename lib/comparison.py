@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.scores import COLUMNS
+from lib.scores import COLUMNS, by_video, resample
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
@@ -30,17 +30,14 @@ def paired(
     `smallest` is the difference that such a test set shows with a power of 80 % at a level of 5 %.
     """
     gain = baseline - errors
-    _, of_video = np.unique(videos, return_inverse=True)
-    count = int(of_video.max()) + 1
-    sums, clips = np.zeros((count, gain.shape[1])), np.bincount(of_video).astype(float)
-    np.add.at(sums, of_video, gain)
+    sums = by_video(np.column_stack([gain, np.ones(len(gain))]), videos)  # the last column counts clips
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(count, np.full(count, 1 / count), resamples).astype(float)
-    resampled = (draws @ sums) / (draws @ clips)[:, None]
+    resampled = resample(sums, resamples, rng)
+    resampled = resampled[:, :-1] / resampled[:, -1:]
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-    signs = rng.choice([-1.0, 1.0], (resamples, count))
-    total = sums.sum(0)
-    extreme = np.abs(signs @ sums) >= np.abs(total) - 1e-12
+    signs = rng.choice([-1.0, 1.0], (resamples, len(sums)))
+    total = sums[:, :-1].sum(0)
+    extreme = np.abs(signs @ sums[:, :-1]) >= np.abs(total) - 1e-12
     p = (1 + extreme.sum(0)) / (1 + resamples)
     return {
         "difference": total / len(gain),

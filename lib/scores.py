@@ -30,14 +30,9 @@ def with_intervals(
     are not independent, so videos are drawn, with replacement, and all their clips with them. For Spearman's correlation
     clips keep the ranks that they have among all.
     """
-    moments = _moments(actual, predicted, baseline)
-    _, of_video = np.unique(videos, return_inverse=True)
-    count = int(of_video.max()) + 1
-    sums = np.zeros((count, *moments.shape[1:]))
-    np.add.at(sums, of_video, moments)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+    sums = by_video(_moments(actual, predicted, baseline), videos)
     values = _from_moments(sums.sum(0))
-    resampled = _from_moments(np.einsum("rv,vtm->rtm", draws, sums, optimize=True))
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))
     rows = []
     for name, value in values.items():
         undefined = ~np.isfinite(value)
@@ -46,6 +41,21 @@ def with_intervals(
         columns = {"score": name, "trait": COLUMNS, "value": np.where(undefined, np.nan, value), "low": ends[0]}
         rows.append(pd.DataFrame(columns | {"high": ends[1]}))
     return pd.concat(rows, ignore_index=True)
+
+
+def by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    """Return the sums (V, ...) of values (N, ...) over the clips of each of the V videos in `videos` (N,)."""
+    names, of_video = np.unique(videos, return_inverse=True)
+    sums = np.zeros((len(names), *values.shape[1:]))
+    np.add.at(sums, of_video, values)
+    return sums
+
+
+def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (resamples, ...): sums (V, ...) of `by_video` added up over V videos drawn with replacement, so many times."""
+    count = len(sums)
+    draws = rng.multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+    return np.tensordot(draws, sums, 1)
 
 
 def _moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
