@@ -62,17 +62,18 @@ def _build(backbone: str) -> tuple[nn.Module, Callable[[Any], tuple[nn.Sequentia
         from facenet_pytorch import InceptionResnetV1  # only who uses it needs it
 
         return InceptionResnetV1(), _inception_resnet
-    family = next((divide for pattern, divide in _FAMILIES.items() if re.fullmatch(pattern, backbone)), None)
-    if family is None or backbone not in torchvision.models.list_models(torchvision.models):
-        known = [
-            name
-            for name in torchvision.models.list_models(torchvision.models)
-            if any(re.fullmatch(pattern, name) for pattern in _FAMILIES)
-        ]
+    families = {
+        name: divide
+        for name in torchvision.models.list_models(torchvision.models)
+        for pattern, divide in _FAMILIES.items()
+        if re.fullmatch(pattern, name)
+    }
+    if backbone not in families:
         raise InputError(
-            f"params.yaml: model.static.backbone = {backbone!r}; allowed: resnet10, inception_resnet_v1, {', '.join(known)}"
+            f"params.yaml: model.static.backbone = {backbone!r}; allowed: resnet10, inception_resnet_v1,"
+            f" {', '.join(families)}"
         )
-    return torchvision.models.get_model(backbone, weights=None), family
+    return torchvision.models.get_model(backbone, weights=None), families[backbone]
 
 
 def _resnet(network: Any) -> tuple[nn.Sequential, int]:
