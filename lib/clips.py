@@ -25,6 +25,11 @@ def video_of(clip: str) -> str:
     return match["video"]
 
 
+def by_subset(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return each sub-folder's rows, sorted by clip: what becomes one shard."""
+    return {str(subset): rows.sort_values("clip") for subset, rows in clips.groupby("subset")}
+
+
 def read(path: Path, usable_only: bool = True) -> pd.DataFrame:
     """Read a clip table; without the refused clips (those with a reason) unless told otherwise."""
     clips = pd.read_csv(path, dtype={"clip": str, "video": str, "subset": str, "reason": str}, keep_default_na=True)

@@ -33,8 +33,10 @@ class Parameters(Section):
 def main() -> None:
     given = parameters.load("audio", Parameters)
     settings = given.audio.model_dump(exclude={"enabled"})
-    table = clips.read(CLIPS) if given.audio.enabled else clips.read(CLIPS).head(0)
-    subsets = {str(subset): rows.sort_values("clip") for subset, rows in table.groupby("subset")}
+    table = clips.read(CLIPS)
+    if not given.audio.enabled:
+        table = table.head(0)
+    subsets = clips.by_subset(table)
     inputs = {subset: rows[["clip", "sha256"]].to_dict("list") for subset, rows in subsets.items()}
 
     def make(subset: str) -> Iterator[Record]:

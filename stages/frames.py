@@ -35,7 +35,7 @@ def main() -> None:
     table = clips.read(CLIPS)
     if table.empty:
         raise InputError(f"no clip in {CLIPS} is usable; its column `reason` says why")
-    subsets = {str(subset): rows.sort_values("clip") for subset, rows in table.groupby("subset")}
+    subsets = clips.by_subset(table)
     inputs = {subset: rows[["clip", "sha256"]].to_dict("list") for subset, rows in subsets.items()}
 
     def make(subset: str) -> Iterator[Record]:
