@@ -18,18 +18,8 @@ from lib.flow import opencv, stream, tvl1
 from lib.flow.measure import deformation, endpoint_error, energy, moved
 from lib.shards import Record
 from tests.conftest import REAL, needs_real_clips
+from tools.benchmark_flow import SOLVER
 
-SOLVER = {
-    "lambda_": 0.15,
-    "theta": 0.3,
-    "tau": 0.25,
-    "scales": 5,
-    "scale_step": 0.8,
-    "warps": 5,
-    "iterations": 300,
-    "epsilon": 0.01,
-    "median": True,
-}
 CPU = torch.device("cpu")
 Y, X = np.mgrid[:112, :112].astype(float)
 

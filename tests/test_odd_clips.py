@@ -26,6 +26,14 @@ EMPTY = np.broadcast_to(
 Writer = Callable[[Path], None]
 
 
+def speak(container: av.container.OutputContainer, stream: av.AudioStream) -> None:
+    """The voice as the whole of an audio stream."""
+    samples = av.AudioFrame.from_ndarray(VOICE.astype(np.float32)[None], format="fltp", layout="mono")
+    samples.sample_rate, samples.pts = SAMPLE_RATE, 0
+    container.mux(stream.encode(samples))
+    container.mux(stream.encode())
+
+
 def encoded(
     frames: np.ndarray = HEAD,
     codec: str = "libx264",
@@ -53,10 +61,7 @@ def encoded(
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
             if sound:
-                samples = av.AudioFrame.from_ndarray(VOICE.astype(np.float32)[None], format="fltp", layout="mono")
-                samples.sample_rate, samples.pts = SAMPLE_RATE, 0
-                container.mux(sound.encode(samples))
-                container.mux(sound.encode())
+                speak(container, sound)
 
     return write
 
@@ -83,10 +88,7 @@ def portrait(path: Path) -> None:
 def only_sound(path: Path) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        samples = av.AudioFrame.from_ndarray(VOICE.astype(np.float32)[None], format="fltp", layout="mono")
-        samples.sample_rate, samples.pts = SAMPLE_RATE, 0
-        container.mux(stream.encode(samples))
-        container.mux(stream.encode())
+        speak(container, stream)
 
 
 def copied(path: Path) -> None:

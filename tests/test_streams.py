@@ -13,9 +13,6 @@ from lib.faces import align
 from lib.faces.detect import Faces
 from lib.faces.follow import follow
 
-SOLVER = {
-    "lambda_": 0.15, "theta": 0.3, "tau": 0.25, "scales": 5, "scale_step": 0.8, "warps": 5, "iterations": 30, "median": True,
-}  # fmt: skip
 CPU = torch.device("cpu")
 
 
