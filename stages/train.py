@@ -127,6 +127,8 @@ def main() -> None:
         **train.model_dump(exclude={"augment", "init", "devices", "loggers", "precision"}),
     )
     fabric.barrier()
+    for logger in loggers:
+        logger.finalize("success")
     if fabric.global_rank == 0:
         torch.save({"weights": weights, "parameters": settings.model_dump(exclude={"train"})}, MODEL)
         training.write_history(history, HISTORY)
