@@ -8,6 +8,7 @@ import torch
 
 from lib.errors import InputError
 from lib.model.network import Network
+from lib.model.weights import misfits
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,8 @@ def warm_start(network: Network, path: Path) -> None:
         raise InputError(
             f"params.yaml: train.init = {str(path)!r} is no file; allowed: null, or the path of a model.pt"
         )
-    weights, own = torch.load(path, map_location="cpu", weights_only=True)["weights"], network.state_dict()
-    wrong = sorted(
-        key
-        for key in own.keys() | weights.keys()
-        if key not in own or key not in weights or own[key].shape != weights[key].shape
-    )
-    if wrong:
+    weights = torch.load(path, map_location="cpu", weights_only=True)["weights"]
+    if wrong := misfits(network.state_dict(), weights):
         raise InputError(
             f"params.yaml: train.init = {str(path)!r} is a model of another shape ({len(wrong)} weights differ, first"
             f" {wrong[0]}); set the section model as it was trained with, or train.init to null"

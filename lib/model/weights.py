@@ -25,6 +25,18 @@ def load(network: nn.Module, backbone: str, weights: str | None, stream: str) ->
     state = _download(backbone, weights, stream) if weights in ("imagenet", "kinetics") else _read(weights, stream)
     own = _without_classifier(network.state_dict())
     state = _without_classifier(state)
+    wrong = misfits(own, state)
+    if wrong:
+        shown = "; ".join(wrong[:5])
+        raise InputError(
+            f"params.yaml: model.{stream}.weights = {weights!r} do not fit {backbone}: {shown}"
+            + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Say of each weight in which `state` differs from a network's `own` how it does, in order of name."""
     wrong = [f"{key} is missing" for key in own.keys() - state.keys()]
     wrong += [f"{key} is too many" for key in state.keys() - own.keys()]
     wrong += [
@@ -32,13 +44,7 @@ def load(network: nn.Module, backbone: str, weights: str | None, stream: str) ->
         for key in own.keys() & state.keys()
         if own[key].shape != state[key].shape
     ]
-    if wrong:
-        shown = "; ".join(sorted(wrong)[:5])
-        raise InputError(
-            f"params.yaml: model.{stream}.weights = {weights!r} do not fit {backbone}: {shown}"
-            + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        )
-    network.load_state_dict(state, strict=False)
+    return sorted(wrong)
 
 
 def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
