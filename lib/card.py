@@ -18,10 +18,10 @@ _DEMO = "The labels are the demo corpus's: planted in rendered clips (data/READM
 _GROUPS = {"all": "all", "seen_videos": "video seen in training", "unseen_videos": "video unseen in training"}
 
 
-def card(scores: pd.DataFrame, data: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
-    """Return the card as Markdown; `scores` as in data/scores.csv, `data` as in metrics/data.json, `parameters` the model's
-    own."""
-    model, labels = parameters["model"], _DEMO if data["source"] == "demo" else _FIV2
+def card(scores: pd.DataFrame, data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """Return the card as Markdown; `scores` as in data/scores.csv, `data` as in metrics/data.json, `model` the
+    parameters' section."""
+    labels = _DEMO if data["source"] == "demo" else _FIV2
     shared = ", ".join(f"{count} of the {split} videos" for split, count in data["videos_shared_with_training"].items())
     clips = ", ".join(f"{count} {split}" for split, count in data["clips"].items())
     static, dynamic = (

@@ -28,7 +28,7 @@ _SCORES = {
     "skill": "Skill over the training mean, 1 − MSE / MSE of the mean",
 }
 _STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; } table { font-size: 82%; white-space: nowrap; }
+table { border-collapse: collapse; font-size: 82%; white-space: nowrap; }
 th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child { text-align: left; } img { max-width: 100%; }"""
 

@@ -103,13 +103,13 @@ def headline(table: pd.DataFrame) -> dict[str, Any]:
         of_model, means = rows[rows["predictor"] == "model"], rows[rows["trait"] == "mean"]
         accuracy = of_model[of_model["score"] == "accuracy"].set_index("trait")[["value", "low", "high"]].round(4)
         others = of_model[(of_model["trait"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill"])]
-        baselines = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
+        blind = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
         found[str(group)] = {
             "clips": int(rows["clips"].iloc[0]),
             "videos": int(rows["videos"].iloc[0]),
             "accuracy": accuracy.to_dict("index"),
             **{row.score: None if np.isnan(row.value) else round(row.value, 4) for row in others.itertuples()},
-            **{f"accuracy_of_{row.predictor}": round(row.value, 4) for row in baselines.itertuples()},
+            **{f"accuracy_of_{row.predictor}": round(row.value, 4) for row in blind.itertuples()},
         }
     return found
 

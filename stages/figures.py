@@ -51,7 +51,7 @@ def main() -> None:
     captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
     data, scores = json.loads(DATA.read_text()), pd.read_csv(SCORES)
     REPORT.write_text(report.page(scores, captions, planted=data["source"] == "demo"))
-    CARD.write_text(card.card(scores, data, {"model": parameters_.model}))
+    CARD.write_text(card.card(scores, data, parameters_.model))
 
 
 if __name__ == "__main__":

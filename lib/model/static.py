@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -90,7 +91,7 @@ def _convnext(network: Any) -> tuple[nn.Sequential, int]:
 
 def _mobilenet(network: Any) -> tuple[nn.Sequential, int]:
     ends = (0, 2, 4, 7, 14, 19)  # where the picture has been halved
-    return nn.Sequential(*(network.features[a:b] for a, b in zip(ends, ends[1:], strict=False))), network.last_channel
+    return nn.Sequential(*(network.features[a:b] for a, b in pairwise(ends))), network.last_channel
 
 
 def _inception_resnet(network: Any) -> tuple[nn.Sequential, int]:
