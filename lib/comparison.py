@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.scores import COLUMNS, by_video, resample
+from lib.scores import COLUMNS, by_video, resample, scores
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
@@ -66,8 +66,9 @@ def table(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return a row for each predictor and column of COLUMNS: accuracy (mean over seeds), spread (standard deviation over
-    seeds, NaN for one), and, but for the baseline, what `paired` says of the errors averaged over seeds.
+    """Return a row for each predictor and column of COLUMNS: accuracy and r2 (means over seeds), spread and r2_spread
+    (standard deviations over seeds, NaN for one), and, but for the baseline, what `paired` says of the errors averaged over
+    seeds.
 
     predictions: name to arrays (N, 5), one a seed.
     """
@@ -77,10 +78,15 @@ def table(
     rows: list[dict[str, Any]] = []
     for name, of_seed in errors.items():
         accuracy = 1 - of_seed.mean(1)  # (seeds, 6)
-        spread = accuracy.std(0, ddof=1) if len(of_seed) > 1 else np.full(len(COLUMNS), np.nan)
+        r2 = np.array([list(scores(actual, one)["r2"].values()) for one in predictions[name]], float)
         against = {} if name == baseline else paired(of_seed.mean(0), errors[baseline].mean(0), videos, resamples, seed)
         for index, column in enumerate(COLUMNS):
             row = {"predictor": name, "trait": column, "seeds": len(of_seed)}
-            row |= {"accuracy": accuracy[:, index].mean(), "spread": spread[index]}
+            row |= {"accuracy": accuracy[:, index].mean(), "spread": _over_seeds(accuracy[:, index])}
+            row |= {"r2": r2[:, index].mean(), "r2_spread": _over_seeds(r2[:, index])}
             rows.append(row | {key: values[index] for key, values in against.items()})
     return pd.DataFrame(rows)
+
+
+def _over_seeds(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else np.nan

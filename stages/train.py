@@ -4,6 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from pydantic import Field
@@ -17,6 +19,7 @@ from lib.model.fusions import FUSIONS
 from lib.model.network import OUTPUTS, Network
 from lib.model.static import PARTS
 from lib.parameters import Section
+from lib.traits import SCORES
 
 CLIPS, FACES, FLOW, MODEL, HISTORY = (
     Path(name) for name in ("data/clips.csv", "data/faces", "data/flow", "data/model.pt", "plots/history.csv")
@@ -62,6 +65,7 @@ class LearningRate(Section):
 
 class Train(Section):
     seed: Annotated[int, Field(ge=0)]
+    shuffle_labels: bool
     init: str | None
     devices: Annotated[int, Field(ge=1)]
     loggers: list[Literal[*LOGGERS]]  # type: ignore[valid-type]
@@ -100,6 +104,8 @@ def main() -> None:
                 f"{len(of_split[split])} clips of the {split} split came through; training needs 2 or more"
             )
     train = settings.train
+    if train.shuffle_labels:
+        of_split = {split: shuffled(rows, train.seed) for split, rows in of_split.items()}
     torch.manual_seed(train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = Network(**settings.model.model_dump())
@@ -124,7 +130,7 @@ def main() -> None:
         Clips(of_split["validation"], FACES, FLOW, frames),
         folder,
         augmentation=train.augment.model_dump(),
-        **train.model_dump(exclude={"augment", "init", "devices", "loggers", "precision"}),
+        **train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"}),
     )
     fabric.barrier()
     for logger in loggers:
@@ -133,6 +139,12 @@ def main() -> None:
         torch.save({"weights": weights, "parameters": settings.model_dump(exclude={"train"})}, MODEL)
         training.write_history(history, HISTORY)
         shutil.rmtree(folder)
+
+
+def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the clips with their scores, all of a clip together, dealt out at random."""
+    order = np.random.default_rng(seed).permutation(len(table))
+    return table.assign(**{score: table[score].to_numpy()[order] for score in SCORES})
 
 
 if __name__ == "__main__":

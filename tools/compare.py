@@ -29,8 +29,22 @@ _STEMS = {"extrav": 0, "agree": 1, "consc": 2, "neuro": 3, "openn": 4}  # ValueN
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictors", nargs="+", metavar="NAME=SOURCE[,SOURCE...]")
+    add_options(parser)
+    arguments = parser.parse_args()
+
+    sources = dict(named(text) for text in arguments.predictors)
+    options = {key: value for key, value in vars(arguments).items() if key != "predictors"}
+    compare(sources, **options)
+
+
+def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, out: str = "plots/comparison") -> None:
+    """Add what `compare` takes beside the predictors."""
     parser.add_argument(
-        "--baseline", required=True, metavar="NAME", help="the predictor that the others are held against"
+        "--baseline",
+        required=baseline is None,
+        default=baseline,
+        metavar="NAME",
+        help="the predictor that the others are held against" + (f" ({baseline})" if baseline else ""),
     )
     parser.add_argument(
         "--labels", type=Path, metavar="FOLDER", help="annotation pickles to score on, not data/clips.csv"
@@ -39,39 +53,43 @@ def main() -> None:
     parser.add_argument("--unseen", action="store_true", help="only clips whose video has no training clip")
     parser.add_argument("--resamples", type=int, default=10_000, help="for intervals and p-values (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("plots/comparison"), help="path without suffix (%(default)s)")
-    arguments = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=Path(out), help="path without suffix (%(default)s)")
 
-    labels = read_labels(arguments.labels)
-    training, test = labels[labels["split"] == "training"], labels[labels["split"] == arguments.split]
-    if arguments.unseen:
+
+def compare(
+    sources: dict[str, list[str]],
+    baseline: str,
+    labels: Path | None,
+    split: str,
+    unseen: bool,
+    resamples: int,
+    seed: int,
+    out: Path,
+) -> None:
+    """Print and write the comparison of the predictors in `sources`, name to one SOURCE a seed."""
+    table = read_labels(labels)
+    training, test = table[table["split"] == "training"], table[table["split"] == split]
+    if unseen:
         test = test[~is_seen(training, test)]
-    sources = dict(named(text) for text in arguments.predictors)
-    if arguments.baseline not in sources:
-        raise InputError(f"--baseline {arguments.baseline!r} is none of the predictors: {', '.join(sources)}")
+    if baseline not in sources:
+        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(sources)}")
     read = {one: predictions(one, test) for of_seed in sources.values() for one in of_seed if one not in NAMES}
-    for source, table in read.items():
-        refuse_other_clips(source, table.index, *next(iter(read.items())))
+    for source, found in read.items():
+        refuse_other_clips(source, found.index, *next(iter(read.items())))
     if read:  # the baselines that see no pixel predict what the others do
         test = test[test["clip"].isin(next(iter(read.values())).index)]
-    validation = labels[(labels["split"] == "validation") & (arguments.split == "test")]
+    validation = table[(table["split"] == "validation") & (split == "test")]
     blind = baselines.predict(training, test, validation)
     if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
         raise InputError(f"{unknown[0]} needs labelled validation clips, and --split test")
     read |= {name: pd.DataFrame(values, test["clip"]) for name, values in blind.items()}
     test = test.set_index("clip")
     arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}
-    table = comparison.table(
-        arrays,
-        test[list(TRAITS)].to_numpy(),
-        test["video"].to_numpy(),
-        arguments.baseline,
-        arguments.resamples,
-        arguments.seed,
-    )
-    which = f"{len(test)} clips of {test['video'].nunique()} videos of the {arguments.split} split"
-    print(report(table, arguments.baseline, which + (", unseen in training" if arguments.unseen else "")))
-    write(table, arguments.baseline, arguments.out)
+    actual, videos = test[list(TRAITS)].to_numpy(), test["video"].to_numpy()
+    compared = comparison.table(arrays, actual, videos, baseline, resamples, seed)
+    which = f"{len(test)} clips of {len(set(videos))} videos of the {split} split"
+    print(report(compared, baseline, which + (", unseen in training" if unseen else "")))
+    write(compared, baseline, out)
 
 
 def named(text: str) -> tuple[str, list[str]]:
@@ -154,6 +172,9 @@ def report(table: pd.DataFrame, baseline: str, which: str) -> str:
     lines.append("|---|---|" + "---|" * len(COLUMNS))
     for name, rows in table.groupby("predictor", sort=False):
         lines.append(f"| {name} | {rows['seeds'].iloc[0]} | " + " | ".join(map(accuracy, rows.itertuples())) + " |")
+    lines += ["\nR²\n", "| predictor | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
+    for name, rows in table.groupby("predictor", sort=False):
+        lines.append(f"| {name} | " + " | ".join(map(r2, rows.itertuples())) + " |")
     lines.append("\n| against " + baseline + " | " + " | ".join(COLUMNS) + " |")
     lines.append("|---|" + "---|" * len(COLUMNS))
     others = table[table["predictor"] != baseline]
@@ -168,6 +189,11 @@ def report(table: pd.DataFrame, baseline: str, which: str) -> str:
 def accuracy(row: tuple) -> str:
     spread = "" if np.isnan(row.spread) else f" ± {row.spread:.4f}"  # type: ignore[attr-defined]
     return f"{row.accuracy:.4f}{spread}"  # type: ignore[attr-defined]
+
+
+def r2(row: tuple) -> str:
+    spread = "" if np.isnan(row.r2_spread) else f" ± {row.r2_spread:.2f}"  # type: ignore[attr-defined]
+    return f"{row.r2:.2f}{spread}"  # type: ignore[attr-defined]
 
 
 def difference(row: tuple) -> str:
