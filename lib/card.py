@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib.report import GROUP_SCORES, NO_GROUPS, group_table
 from lib.scores import COLUMNS
 
 _FIV2 = (
@@ -18,9 +19,9 @@ _DEMO = "The labels are the demo corpus's: planted in rendered clips (data/READM
 _GROUPS = {"all": "all", "seen_videos": "video seen in training", "unseen_videos": "video unseen in training"}
 
 
-def card(scores: pd.DataFrame, data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """Return the card as Markdown; `scores` as in data/scores.csv, `data` as in metrics/data.json, `model` the
-    parameters' section."""
+def card(scores: pd.DataFrame, groups: pd.DataFrame, data: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """Return the card as Markdown; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `data` as in
+    metrics/data.json, `model` the parameters' section."""
     labels = _DEMO if data["source"] == "demo" else _FIV2
     shared = ", ".join(f"{count} of the {split} videos" for split, count in data["videos_shared_with_training"].items())
     clips = ", ".join(f"{count} {split}" for split, count in data["clips"].items())
@@ -48,7 +49,8 @@ def card(scores: pd.DataFrame, data: Mapping[str, Any], model: Mapping[str, Any]
         clips_of = f"{_GROUPS[str(group)]} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
         lines.append(f"| {clips_of} | {predictor} | " + " | ".join(cells) + " |")
     lines += [
-        "\nErrors for groups of persons (gender, ethnicity, age) were not measured: assume that they differ.\n",
+        "\n## Groups of persons\n",
+        *_of_groups(groups),
         "## What it is for, and what not\n",
         "For research on how first impressions arise and how well models reproduce them. Not for judging a person, and for"
         " no decision about anybody, hiring least of all: the labels measure observers, the errors above are large beside"
@@ -56,3 +58,16 @@ def card(scores: pd.DataFrame, data: Mapping[str, Any], model: Mapping[str, Any]
         " 2024/1689, Annex III).",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _of_groups(groups: pd.DataFrame) -> list[str]:
+    if groups.empty:
+        return [NO_GROUPS + "\n"]
+    lines = [
+        "Mean over the traits, with 95 % intervals over videos; a gap is between the highest and the lowest group.\n"
+    ]
+    lines += ["| | group | " + " | ".join(GROUP_SCORES.values()) + " |", "|---|---|" + "---|" * len(GROUP_SCORES)]
+    for kind, rows in groups.groupby("kind", sort=False):
+        table = pd.DataFrame({score: group_table(rows, score)["mean"] for score in GROUP_SCORES})
+        lines += [f"| {kind} | {group} | " + " | ".join(cells) + " |" for group, cells in table.iterrows()]
+    return [*lines, ""]

@@ -53,6 +53,26 @@ def predicted_against_actual(predictions: pd.DataFrame) -> Figure:
     return figure
 
 
+def calibration(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """For each trait the quantiles (1 to 99 %) of the predicted against those of the actual scores; on the line both have
+    the same distribution. `scores` as in data/scores.csv."""
+    of_model = scores[(scores["group"] == "all") & (scores["predictor"] == "model")].set_index(["score", "trait"])[
+        "value"
+    ]
+    quantiles = np.linspace(0.01, 0.99, 99)
+    figure = Figure(figsize=(12, 2.9), layout="constrained")
+    for axes, trait in zip(figure.subplots(1, len(TRAITS), sharex=True, sharey=True), TRAITS, strict=True):
+        rows = predictions[predictions["trait"] == trait]
+        axes.plot(rows["actual"].quantile(quantiles), rows["predicted"].quantile(quantiles), color=_COLOURS[0])
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+        spread, regression = of_model["std_ratio", trait], of_model["regression_to_mean", trait]
+        about = f"std ratio {spread:.2f}\nregression to the mean {regression:.2f}"
+        axes.text(0.04, 0.96, about, transform=axes.transAxes, va="top", fontsize=8)
+        axes.set(title=trait, xlabel="actual score's quantile", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    figure.axes[0].set_ylabel("predicted score's quantile")
+    return figure
+
+
 def error_distribution(predictions: pd.DataFrame) -> Figure:
     """The signed errors of each trait as box plots: whiskers from the 5th to the 95th percentile."""
     figure, axes = _figure(5.5, 3)

@@ -15,6 +15,7 @@ _NAMES = {
     "median_predictor": "training median (sees nothing)",
     "video_lookup": "video look-up (sees no pixel)",
     "shrunk_video_lookup": "video look-up, shrunk (sees no pixel)",
+    "ridge": "ridge on mean face and flow energy",
 }
 _GROUPS = {
     "all": "All clips",
@@ -26,16 +27,23 @@ _SCORES = {
     "r2": "R²",
     "ccc": "CCC",
     "skill": "Skill over the training mean, 1 − MSE / MSE of the mean",
+    "std_ratio": "Spread: standard deviation of the predictions over that of the scores",
+    "regression_to_mean": "Regression to the mean: 0 if extreme scores are predicted as such, 1 if all come out as the mean",
 }
+GROUP_SCORES = {"accuracy": "1 − MAE", "bias": "mean signed error, predicted − actual"}
+NO_GROUPS = (
+    "No groups file (gender, ethnicity, age) was in data/archives/: errors for groups of persons were not measured. Assume"
+    " that they differ."
+)
 _STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 82%; white-space: nowrap; }
 th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child { text-align: left; } img { max-width: 100%; }"""
 
 
-def page(scores: pd.DataFrame, figures: Mapping[str, Path], planted: bool) -> str:
-    """Return the page's HTML; `scores` as in data/scores.csv, `figures` from caption to PNG file; `planted` says that
-    the labels are the demo's."""
+def page(scores: pd.DataFrame, groups: pd.DataFrame, figures: Mapping[str, Path], planted: bool) -> str:
+    """Return the page's HTML; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `figures` from caption
+    to PNG file; `planted` says that the labels are the demo's."""
     parts = ["<h1>Apparent personality: predictions on clips not trained on</h1>"]
     if planted:
         parts.append(
@@ -53,6 +61,12 @@ def page(scores: pd.DataFrame, figures: Mapping[str, Path], planted: bool) -> st
         )
         for score, label in _SCORES.items():
             parts.append(f"<h3>{label}</h3>{table(rows, score).to_html(border=0)}")
+    parts.append("<h2>Groups of persons</h2>")
+    if groups.empty:
+        parts.append(f"<p>{NO_GROUPS}</p>")
+    for kind, rows in groups.groupby("kind", sort=False):
+        for score, label in GROUP_SCORES.items():
+            parts.append(f"<h3>{escape(str(kind))}: {label}</h3>{group_table(rows, score).to_html(border=0)}")
     parts.append(
         "<p>In FIV2 the score called neuroticism correlates positively with the other four: it behaves as emotional"
         " stability. Scores with few clips are uncertain; a model is only as good as its distance to the predictors that"
@@ -63,6 +77,20 @@ def page(scores: pd.DataFrame, figures: Mapping[str, Path], planted: bool) -> st
         parts.append(f'<h2>{escape(caption)}</h2><img alt="{escape(caption)}" src="data:image/png;base64,{data}">')
     head = f'<meta charset="utf-8"><title>Report</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en">{head}{"".join(parts)}</html>\n'
+
+
+def group_table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Return one score of the model as a table: groups by rows, the gap last; the mean and each trait by columns; text."""
+    of_score, cells = rows[rows["score"] == score], {}
+    gaps = of_score["group"].str.startswith("gap")
+    for group, of_group in of_score[~gaps].groupby("group", sort=False):
+        label = f"{group} ({of_group['clips'].iloc[0]} clips, {of_group['videos'].iloc[0]} videos)"
+        cells[label] = {row["trait"]: _text(row) for _, row in of_group.iterrows()}
+    if gaps.any():
+        cells["gap between"] = {
+            row["trait"]: f"{_text(row)} {row['group'].removeprefix('gap: ')}" for _, row in of_score[gaps].iterrows()
+        }
+    return pd.DataFrame(cells).T[list(COLUMNS)]
 
 
 def table(rows: pd.DataFrame, score: str) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Scores of predictions, per trait and as the mean over traits, with intervals by bootstrap over videos."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -8,12 +10,16 @@ from lib.traits import TRAITS
 
 COLUMNS = ("mean", *TRAITS)
 
+_MOMENTS = 14
+
 
 def scores(actual: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float | None]]:
     """Return {score: {"mean": ..., trait: ...}} for arrays (N, 5); a score that is not defined is None.
 
     accuracy is 1 - MAE (Ponce-López et al. 2016, ChaLearn LAP 2016, equation 1); R² is against the mean of `actual`;
-    CCC is Lin's (1989) with population moments; the correlations and R² are not defined for constant values.
+    CCC is Lin's (1989) with population moments; the correlations and R² are not defined for constant values. bias is the
+    mean of predicted - actual, std_ratio the predictions' standard deviation over the scores', regression_to_mean 1 - the
+    slope of the predictions over the scores: 0 where extreme scores are predicted as such, 1 where all come out as the mean.
     """
     values = _from_moments(_moments(actual, predicted, actual).sum(0))
     del values["skill"]
@@ -31,8 +37,58 @@ def with_intervals(
     clips keep the ranks that they have among all.
     """
     sums = by_video(_moments(actual, predicted, baseline), videos)
-    values = _from_moments(sums.sum(0))
-    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))
+    return _rows(_from_moments(sums.sum(0)), _from_moments(resample(sums, resamples, np.random.default_rng(seed))))
+
+
+def of_groups(
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    baseline: np.ndarray,
+    videos: np.ndarray,
+    groups: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the rows of `with_intervals` for each group of clips, and for the gap between groups.
+
+    groups (N,) holds names, empty for clips in none. Columns before those of `with_intervals`: group, clips, videos. A gap
+    is the highest group's value less the lowest's, whose names the column `group` has; its interval is that of the
+    difference of these two, with videos drawn for all groups at once.
+    """
+    names = [name for name in np.unique(groups) if name]
+    moments = np.zeros((len(actual), len(names), len(TRAITS), _MOMENTS))
+    for index, name in enumerate(names):
+        members = groups == name
+        moments[members, index] = _moments(actual[members], predicted[members], baseline[members])
+    sums = by_video(moments, videos)
+    values = _from_moments(sums.sum(0))  # {score: (G, 6)}
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))  # {score: (resamples, G, 6)}
+    tables = []
+    for index, name in enumerate(names):
+        about = {"group": name, "clips": (groups == name).sum(), "videos": len(set(videos[groups == name]))}
+        rows = _rows(
+            {key: of[index] for key, of in values.items()}, {key: of[:, index] for key, of in resampled.items()}
+        )
+        tables.append(rows.assign(**about)[[*about, *rows.columns]])
+    if len(names) > 1:
+        place = np.arange(len(COLUMNS))
+        top, bottom = ({key: choose(of, 0) for key, of in values.items()} for choose in (np.argmax, np.argmin))
+        gap = _rows(
+            {key: of[top[key], place] - of[bottom[key], place] for key, of in values.items()},
+            {key: of[:, top[key], place] - of[:, bottom[key], place] for key, of in resampled.items()},
+        )
+        pairs = [
+            f"gap: {names[high]} - {names[low]}"
+            for key in values
+            for high, low in zip(top[key], bottom[key], strict=True)
+        ]
+        about = {"group": pairs, "clips": (groups != "").sum(), "videos": len(set(videos[groups != ""]))}
+        tables.append(gap.assign(**about)[[*about, *gap.columns]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _rows(values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """{score: (6,)} and {score: (resamples, 6)} to the rows of `with_intervals`."""
     rows = []
     for name, value in values.items():
         undefined = ~np.isfinite(value)
@@ -59,7 +115,7 @@ def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.n
 
 
 def _moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Return (N, 5, 14), what every score is made from once it is summed over clips."""
+    """Return (N, 5, _MOMENTS), what every score is made from once it is summed over clips."""
     a, p, error = actual, predicted, predicted - actual
     centre = a.mean(0)  # differences of large numbers lose digits
     a, p = a - centre, p - centre
@@ -69,7 +125,7 @@ def _moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) ->
 
 
 def _from_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """(..., 5, 14) to {score: (..., 6)}: the mean over traits, and each."""
+    """(..., 5, _MOMENTS) to {score: (..., 6)}: the mean over traits, and each."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = sums / sums[..., :1]
         mae, mse, a, p, aa, pp, ap, base = (mean[..., index] for index in range(1, 9))
@@ -84,6 +140,9 @@ def _from_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
             "pearson": covariance / np.sqrt(variance * spread),
             "spearman": _correlation(*(mean[..., index] for index in range(9, 14))),
             "skill": 1 - mse / base,
+            "bias": p - a,
+            "std_ratio": np.sqrt(np.nan_to_num(spread) / variance),
+            "regression_to_mean": 1 - covariance / variance,
         }
     return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in values.items()}
 

@@ -1,4 +1,4 @@
-"""Bring the corpus in, unpack it and verify every clip: data/raw/, data/clips.csv, metrics/data.json."""
+"""Bring the corpus in, unpack it and verify every clip: data/raw/, data/clips.csv, data/groups.csv, metrics/data.json."""
 
 import json
 import os
@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 from pydantic import Field
 from tqdm import tqdm
 
-from lib import annotations, errors, parameters, split, verify, work
+from lib import annotations, errors, groups, parameters, split, verify, work
 from lib.archives import Unpacker
 from lib.demo import corpus
 from lib.errors import InputError
 from lib.fetch import fetch
 from lib.parameters import Section
 
-ARCHIVES, RAW, CLIPS, METRICS = (
-    Path(name) for name in ("data/archives", "data/raw", "data/clips.csv", "metrics/data.json")
+ARCHIVES, RAW, CLIPS, GROUPS, METRICS = (
+    Path(name) for name in ("data/archives", "data/raw", "data/clips.csv", "data/groups.csv", "metrics/data.json")
 )
 KEY_HINT = (
     "set the environment variables FIV2_KEY_A (outer archives) and FIV2_KEY_B (inner ones)"
@@ -78,6 +78,9 @@ def main() -> None:
             for name, known in annotations.SHA256.items()
             if (folder / "annotations" / name).exists()
         }
+    of_persons = groups.read([folder / file for file in files], table["clip"][table["reason"] == ""])
+    for kind in of_persons.columns[1:]:
+        summary.setdefault("groups", {})[kind] = of_persons[kind].value_counts().sort_index().to_dict()
     report(summary)
     lost = 1 - summary["usable"] / summary["annotated"]
     if lost > parameters_.allow_missing:
@@ -89,6 +92,7 @@ def main() -> None:
         )
     work.publish([(folder / file, file) for file in files], RAW)
     table.to_csv(CLIPS, index=False)
+    of_persons.to_csv(GROUPS, index=False)
     METRICS.parent.mkdir(exist_ok=True)
     METRICS.write_text(json.dumps(summary, indent=2) + "\n")
 

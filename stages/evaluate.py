@@ -1,7 +1,8 @@
-"""Predict and score beside the predictors that see no pixel: data/predictions.csv, data/scores.csv, metrics/test.json,
-data/attention.h5."""
+"""Predict and score beside the baselines, on all clips and for groups of persons: data/predictions.csv, data/scores.csv,
+data/group_scores.csv, metrics/test.json, data/attention.h5."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -12,21 +13,21 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib import baselines, clips, errors, parameters, serving, training
+from lib import baselines, clips, descriptors, errors, parameters, serving, training
 from lib.baselines import is_seen
 from lib.dataset import Clips, collate, usable
 from lib.device import best_device
 from lib.errors import InputError
 from lib.model.network import Network
 from lib.parameters import Section
-from lib.scores import with_intervals
+from lib.scores import of_groups, with_intervals
 from lib.traits import TRAITS
 
-CLIPS, FACES, FLOW, MODEL, PREDICTIONS, ATTENTION, SCORES, METRICS = (
+CLIPS, GROUPS, FACES, FLOW, DESCRIPTORS, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRICS = (
     Path(name)
     for name in (
-        "data/clips.csv", "data/faces", "data/flow", "data/model.pt",
-        "data/predictions.csv", "data/attention.h5", "data/scores.csv", "metrics/test.json",
+        "data/clips.csv", "data/groups.csv", "data/faces", "data/flow", "data/descriptors", "data/model.pt",
+        "data/predictions.csv", "data/attention.h5", "data/scores.csv", "data/group_scores.csv", "metrics/test.json",
     )
 )  # fmt: skip
 
@@ -63,26 +64,26 @@ def main() -> None:
     five = slice(0, len(TRAITS))  # the interview, where it is predicted, is in predictions.csv
     # what is scored can't choose a baseline's strength
     validation = usable_clips[(usable_clips["split"] == "validation") & (settings.split != "validation")]
-    table = score_table(
-        actual[:, five], predicted[:, five], seen_in, validation, test, seen, settings.resamples, settings.seed
-    )
+    predictions = {"model": predicted[:, five]}
+    predictions |= baselines.predict(seen_in, test, validation, descriptors.read(DESCRIPTORS))
+    table = score_table(actual[:, five], predictions, test, seen, settings.resamples, settings.seed)
     table.to_csv(SCORES, index=False, float_format="%.6f")
+    persons = pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip").loc[test["clip"]]
+    of_persons = group_table(actual[:, five], predictions, test, persons, settings.resamples, settings.seed)
+    of_persons.to_csv(GROUP_SCORES, index=False, float_format="%.6f")
     METRICS.write_text(json.dumps(headline(table), indent=2) + "\n")
     write_attention(served.network, data, test, settings.attention_clips)
 
 
 def score_table(
     actual: np.ndarray,
-    predicted: np.ndarray,
-    seen_in: pd.DataFrame,
-    validation: pd.DataFrame,
+    predictions: Mapping[str, np.ndarray],
     test: pd.DataFrame,
     seen: np.ndarray,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
     """Return a row for each group of clips, predictor, score and trait: value, and the ends of its 95 % interval."""
-    predictions = {"model": predicted} | baselines.predict(seen_in, test, validation)
     tables = []
     for group, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
         videos = test["video"][members].to_numpy()
@@ -93,6 +94,23 @@ def score_table(
             about = {"group": group, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
             tables.append(scored.assign(**about)[[*about, *scored.columns]])
     return pd.concat(tables, ignore_index=True)
+
+
+def group_table(
+    actual: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    test: pd.DataFrame,
+    persons: pd.DataFrame,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the model's scores for each column of `persons` (kind) and group in it, and the gaps; empty without columns."""
+    tables = [pd.DataFrame(columns=["kind", "group", "clips", "videos", "score", "trait", "value", "low", "high"])]
+    for kind in persons:
+        model, mean, videos = predictions["model"], predictions["mean_predictor"], test["video"].to_numpy()
+        scored = of_groups(actual, model, mean, videos, persons[kind].to_numpy(), resamples, seed)
+        tables.append(scored.assign(kind=kind)[tables[0].columns])
+    return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
 def headline(table: pd.DataFrame) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Draw the figures and the report from tables and attention weights: plots/figures/, plots/pdf/, plots/report.html,
-plots/model_card.md."""
+"""Draw the figures, the report and the model card from tables and attention weights: plots/figures/, plots/pdf/,
+plots/report.html, docs/model_card.md."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from pydantic import Field
 from lib import card, errors, figures, parameters, report
 from lib.parameters import Section
 
-DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, PNG, PDF, REPORT, CARD = (
+DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, PNG, PDF, REPORT, CARD = (
     Path(name)
     for name in (
         "metrics/data.json", "plots/history.csv", "data/predictions.csv", "data/attention.h5", "data/scores.csv",
-        "plots/figures", "plots/pdf", "plots/report.html", "plots/model_card.md",
+        "data/group_scores.csv", "plots/figures", "plots/pdf", "plots/report.html", "docs/model_card.md",
     )
 )  # fmt: skip
 
@@ -34,13 +34,14 @@ class Parameters(Section):
 def main() -> None:
     parameters_ = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
-    predictions = pd.read_csv(PREDICTIONS)
+    predictions, scores, groups = (pd.read_csv(path) for path in (PREDICTIONS, SCORES, GROUP_SCORES))
     with h5py.File(ATTENTION) as file:
         attention = {clip: {name: data[()] for name, data in group.items()} for clip, group in file.items()}
     drawn = {
         "learning_curve": figures.learning_curve(pd.read_csv(HISTORY)),
         "predicted_against_actual": figures.predicted_against_actual(predictions),
         "error_distribution": figures.error_distribution(predictions),
+        "calibration": figures.calibration(predictions, scores),
         "attention_over_time": figures.attention_over_time(attention),
     }
     for folder in (PNG, PDF):
@@ -49,9 +50,9 @@ def main() -> None:
         figure.savefig(PNG / f"{name}.png", dpi=parameters_.figures.dpi)
         figure.savefig(PDF / f"{name}.pdf")
     captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
-    data, scores = json.loads(DATA.read_text()), pd.read_csv(SCORES)
-    REPORT.write_text(report.page(scores, captions, planted=data["source"] == "demo"))
-    CARD.write_text(card.card(scores, data, parameters_.model))
+    data = json.loads(DATA.read_text())
+    REPORT.write_text(report.page(scores, groups, captions, planted=data["source"] == "demo"))
+    CARD.write_text(card.card(scores, groups, data, parameters_.model))
 
 
 if __name__ == "__main__":

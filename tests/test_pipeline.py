@@ -10,9 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lib.demo import corpus
 from tests.conftest import REAL, ROOT, needs_real_clips
 
-STAGES = ["download", "frames", "audio", "faces", "flow", "train", "evaluate", "figures"]
+STAGES = ["download", "frames", "audio", "faces", "flow", "descriptors", "train", "evaluate", "figures"]
 SMALLER = {"clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2"}
 
 
@@ -66,7 +67,8 @@ def ran(output: str) -> list[str]:
 
 
 def test_from_clips_to_figures(project: Project) -> None:
-    for name in ("learning_curve", "predicted_against_actual", "error_distribution", "attention_over_time"):
+    drawn = ("learning_curve", "predicted_against_actual", "error_distribution", "calibration", "attention_over_time")
+    for name in drawn:
         assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000
         assert (project.folder / f"plots/pdf/{name}.pdf").stat().st_size > 5000
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
@@ -74,7 +76,7 @@ def test_from_clips_to_figures(project: Project) -> None:
     assert predictions["predicted"].between(0, 1).all()
     assert (predictions.groupby("trait")["predicted"].nunique() > 1).all()
     assert "planted labels" in (project.folder / "plots/report.html").read_text()
-    card = (project.folder / "plots/model_card.md").read_text()
+    card = (project.folder / "docs/model_card.md").read_text()
     assert "Fusion `cross_attention`" in card
     accuracy = json.loads((project.folder / "metrics/test.json").read_text())["all"]["accuracy"]["mean"]["value"]
     assert f" videos) | model | {accuracy:.4f} [" in card
@@ -127,6 +129,28 @@ def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     assert "data/archives/ is empty" in missing.stdout
     project.edit({"source: fiv2": "source: demo"})
     assert ran(project.dvc("repro", "flow")) == []
+
+
+def test_groups_of_persons_are_scored_without_training_again(project: Project) -> None:
+    assert "No groups file" in (project.folder / "docs/model_card.md").read_text()
+    archives = next((project.folder / "data/.work").glob("demo-*"))
+    (project.folder / "data/archives/corpus").symlink_to(archives)
+    clips = pd.read_csv(project.folder / "data/clips.csv")["clip"]
+    persons = pd.DataFrame({"VideoName": clips, "Ethnicity": 2, "Gender": [1, 2] * (len(clips) // 2)})
+    persons.to_csv(project.folder / "data/archives/eth_gender_annotations_dev.csv", sep=";", index=False)
+    project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
+    project.edit({"source: demo": "source: fiv2"})
+    assert {"train", "faces", "flow"}.isdisjoint(ran(project.dvc("repro")))
+    scores = pd.read_csv(project.folder / "data/group_scores.csv").set_index(["kind", "group", "score", "trait"])
+    assert set(scores.loc["gender"].index.get_level_values("group")) >= {"male", "female"}
+    overall = json.loads((project.folder / "metrics/test.json").read_text())["all"]["accuracy"]["openness"]["value"]
+    everybody = scores.loc[("ethnicity", "Caucasian", "accuracy", "openness"), "value"]
+    assert everybody == pytest.approx(overall, abs=1e-4)
+    for path in ("docs/model_card.md", "plots/report.html"):
+        text = (project.folder / path).read_text()
+        assert "gap between" in text
+        assert "No groups file" not in text
+    project.edit({"source: fiv2": "source: demo"})
 
 
 def test_a_disjoint_split_shares_no_video(project: Project) -> None:

@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.metrics import r2_score
 
 from lib import baselines
-from lib.scores import COLUMNS, scores, with_intervals
+from lib.scores import COLUMNS, of_groups, scores, with_intervals
 from lib.traits import TRAITS
 
 
@@ -59,6 +59,52 @@ def test_baselines_by_hand() -> None:
     validation[list(TRAITS)] = 0.2
     shrunk = baselines.predict(training, test, validation)["shrunk_video_lookup"][:, 4]
     assert shrunk == pytest.approx([(0.6 + 0.125 * 0.5) / 2.125, 0.5])
+
+
+def test_ridge_learns_what_the_descriptor_shows() -> None:
+    rng = np.random.default_rng(0)
+    clips = [f"v{index}.000.mp4" for index in range(300)]
+    descriptors = pd.DataFrame(rng.normal(size=(300, 20)), clips)
+    scores_ = descriptors.to_numpy() @ rng.normal(0, 0.05, (20, 5)) + 0.5 + rng.normal(0, 0.01, (300, 5))
+    table = pd.DataFrame(scores_, columns=list(TRAITS)).assign(clip=clips, video=clips)
+    parts = table[:200], table[250:], table[200:250]
+    found = baselines.predict(*parts, descriptors)
+    assert np.abs(found["ridge"] - parts[1][list(TRAITS)].to_numpy()).mean() < 0.015
+    assert set(found) == set(baselines.NAMES)
+    assert "ridge" not in baselines.predict(*parts)
+    # where the descriptor shows nothing, the strongest penalty leaves little but the mean
+    noise = baselines.predict(*parts, pd.DataFrame(rng.normal(size=(300, 20)), clips))
+    assert np.abs(noise["ridge"] - noise["mean_predictor"]).mean() < 0.02
+
+
+def test_spread_and_bias_by_hand() -> None:
+    actual = np.random.default_rng(0).uniform(size=(30, 5))
+    found = scores(actual, 0.3 * actual + 0.4)
+    assert found["std_ratio"]["mean"] == pytest.approx(0.3)
+    assert found["regression_to_mean"]["openness"] == pytest.approx(0.7)
+    assert found["bias"]["openness"] == pytest.approx(0.4 - 0.7 * actual[:, 4].mean(), abs=1e-6)
+    constant = scores(actual, np.full((30, 5), 0.5))
+    assert (constant["std_ratio"]["mean"], constant["regression_to_mean"]["mean"]) == (0, 1)
+
+
+def test_groups_and_their_gap() -> None:
+    rng = np.random.default_rng(0)
+    groups, videos = np.array(["a", "b", ""] * 100), np.arange(300) // 3
+    actual = rng.uniform(size=(300, 5))
+    predicted = actual + 0.1 * (groups == "b")[:, None] + rng.normal(0, 0.02, (300, 5))
+    table = of_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, 1000, 0)
+    found = table.set_index(["group", "score", "trait"])
+    for group in ("a", "b"):
+        members = groups == group
+        alone = intervals(actual[members], predicted[members], np.full((100, 5), 0.5), videos[members])
+        assert found.loc[group]["value"].to_dict() == pytest.approx(alone["value"].to_dict())
+        ends = ["low", "high"]
+        close = found.loc[(group, "accuracy", "mean"), ends].to_numpy(float)
+        assert close == pytest.approx(alone.loc[("accuracy", "mean"), ends].to_numpy(float), abs=1e-3)
+    gap = found.loc[("gap: b - a", "bias", "mean")]
+    assert gap["low"] < 0.1 < gap["high"]
+    assert gap["high"] - gap["low"] < 0.02
+    assert ("gap: a - b", "accuracy", "mean") in found.index
 
 
 def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:

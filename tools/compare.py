@@ -2,7 +2,7 @@
 
 A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is a revision or the name
 of an experiment whose data/predictions.csv DVC keeps; `workspace`; a CSV file with a column of clips and one for each trait;
-or mean_predictor, median_predictor, video_lookup or shrunk_video_lookup, which see no pixel.
+or one of mean_predictor, median_predictor, video_lookup, shrunk_video_lookup (which see no pixel) and ridge.
 """
 
 import argparse
@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 
-from lib import baselines, clips, comparison, errors, verify
+from lib import baselines, clips, comparison, descriptors, errors, verify
 from lib.baselines import NAMES, is_seen
 from lib.errors import InputError
 from lib.figures import differences
 from lib.scores import COLUMNS
 from lib.traits import TRAITS
 
-PREDICTIONS, CLIPS = "data/predictions.csv", Path("data/clips.csv")
+PREDICTIONS, CLIPS, DESCRIPTORS = "data/predictions.csv", Path("data/clips.csv"), Path("data/descriptors")
 _STEMS = {"extrav": 0, "agree": 1, "consc": 2, "neuro": 3, "openn": 4}  # ValueNeurotisicm is FIV2's own spelling
 
 
@@ -79,9 +79,13 @@ def compare(
     if read:  # the baselines that see no pixel predict what the others do
         test = test[test["clip"].isin(next(iter(read.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
-    blind = baselines.predict(training, test, validation)
+    described = None
+    if labels is None and DESCRIPTORS.is_dir():
+        described = descriptors.read(DESCRIPTORS)
+        training, validation, test = (rows[rows["clip"].isin(described.index)] for rows in (training, validation, test))
+    blind = baselines.predict(training, test, validation, described)
     if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
-        raise InputError(f"{unknown[0]} needs labelled validation clips, and --split test")
+        raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge {DESCRIPTORS}/")
     read |= {name: pd.DataFrame(values, test["clip"]) for name, values in blind.items()}
     test = test.set_index("clip")
     arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}

@@ -1,0 +1,59 @@
+"""Files of groups of persons, as FIV2 has them and as a user may write them."""
+
+from pathlib import Path
+
+import pytest
+
+from lib import groups
+from lib.errors import InputError
+
+CLIPS = ("a.000.mp4", "a.001.mp4", "b.000.mp4")
+
+
+def read(folder: Path, **files: str) -> list[list[str]]:
+    for name, text in files.items():
+        (folder / f"{name}.csv").write_text(text)
+    table = groups.read(sorted(folder.iterdir()), CLIPS)
+    return [list(table), *table.to_numpy().tolist()]
+
+
+def test_official_files_of_several_splits_are_joined(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        eth_gender_annotations_dev="VideoName;YouTubeID;Ethnicity;Gender\na.000.mp4;a;2;1\na.001.mp4;a;3;1\n",
+        eth_gender_annotations_test="VideoName;YouTubeID;Ethnicity;Gender\nb.000.mp4;b;1;2\nz.000.mp4;z;1;2\n",
+        age_anno_dev="VideoName,AgeGroup\na.000.mp4,4\n",
+        other="no,clips\n1,2\n",
+    )
+    assert found == [
+        ["clip", "agegroup", "ethnicity", "gender"],
+        ["a.000.mp4", "4", "Caucasian", "male"],
+        ["a.001.mp4", "", "African-American", "male"],
+        ["b.000.mp4", "", "Asian", "female"],
+    ]
+
+
+def test_without_a_file_there_are_clips_alone(tmp_path: Path) -> None:
+    assert read(tmp_path) == [["clip"], *([clip] for clip in CLIPS)]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"groups": "name,side\nx,left\n"}, "has the columns name, side, none of clips"),
+        ({"groups": "clip,side\na.000.mp4,left\na.000.mp4,right\n"}, "has clip a.000.mp4 twice"),
+        (
+            {"groups_a": "clip,side\na.000.mp4,left\n", "groups_b": "clip,side\na.000.mp4,right\n"},
+            "side of a.000.mp4 is 'right'; another file says 'left'",
+        ),
+        (
+            {"groups": "clip,id\n" + "".join(f"v.{index:03d}.mp4,{index}\n" for index in range(30))},
+            "column 'id' has 30 values (0, 1, 10, ...); allowed are up to 20 groups",
+        ),
+        ({"groups": ""}, "is no readable CSV file"),
+    ],
+)
+def test_what_can_not_be_groups_is_refused(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, **files)
+    assert said in str(caught.value)
