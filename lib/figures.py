@@ -65,7 +65,9 @@ def calibration(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         rows = predictions[predictions["trait"] == trait]
         axes.plot(rows["actual"].quantile(quantiles), rows["predicted"].quantile(quantiles), color=_COLOURS[0])
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        spread, regression = of_model["std_ratio", trait], of_model["regression_to_mean", trait]
+        spread, regression = (
+            round(of_model[name, trait], 2) + 0.0 for name in ("std_ratio", "regression_to_mean")
+        )  # no -0
         about = f"std ratio {spread:.2f}\nregression to the mean {regression:.2f}"
         axes.text(0.04, 0.96, about, transform=axes.transAxes, va="top", fontsize=8)
         axes.set(title=trait, xlabel="actual score's quantile", xlim=(0, 1), ylim=(0, 1), aspect="equal")
@@ -96,10 +98,7 @@ def attention_over_time(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
     """For each clip, where in time either stream's tokens look in the other: the mean over heads and queries, summed over
     places; uniform attention lies at the dotted line."""
     if not any(clips.values()):
-        figure, axes = _figure(4.5, 1.2)
-        axes.axis("off")
-        axes.text(0.5, 0.5, "This fusion has no attention weights.", ha="center", va="center")
-        return figure
+        return _no_attention()
     figure = Figure(figsize=(3 * len(clips), 2.8), layout="constrained")
     grid = figure.subplots(1, len(clips), sharey=True, squeeze=False)[0]
     for axes, (name, clip) in zip(grid, clips.items(), strict=True):
@@ -118,6 +117,52 @@ def attention_over_time(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
     grid[0].set_ylim(0, 1.1 * max(axes.get_ylim()[1] for axes in grid))
     grid[0].set_ylabel("attention (% of a stream's total)")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def attention_on_face(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """A row for each clip: on each face that the static stream saw, how much the flow's tokens look at its places; last, on
+    the middle face, at which places of the flow the faces' tokens look, summed over time. Mean over heads and queries, in
+    multiples of uniform attention; a cell is a token."""
+    if not any(clips.values()):
+        return _no_attention()
+    columns = 1 + max(len(clip["faces"]) for clip in clips.values())
+    figure = Figure(figsize=(1.3 * columns, 1.5 * len(clips) + 0.5), layout="constrained")
+    grid = figure.subplots(len(clips), columns, squeeze=False)
+    for row, (name, clip) in zip(grid, clips.items(), strict=True):
+        faces, times = clip["faces"], clip["static_times"]
+        maps: list[tuple[np.ndarray, str, np.ndarray | None]] = [
+            (face, f"face at {at:.1f} s", None) for face, at in zip(faces, times, strict=True)
+        ]
+        if "dynamic_to_static" in clip:
+            looks = _places(clip["dynamic_to_static"], len(faces))
+            maps = [(face, title, look) for (face, title, _), look in zip(maps, looks, strict=True)]
+        if "static_to_dynamic" in clip:
+            look = _places(clip["static_to_dynamic"], len(clip["dynamic_times"])).mean(0)
+            maps.append((faces[len(faces) // 2], "flow, all times", look))
+        for axes in row:
+            axes.axis("off")
+        for axes, (face, title, look) in zip(row, maps, strict=False):
+            axes.imshow(face, extent=(0, 1, 1, 0))
+            if look is not None:
+                shown = axes.imshow(look, cmap="magma", vmin=0, vmax=2, alpha=0.5, extent=(0, 1, 1, 0))
+            axes.set_title(title, fontsize=7)
+        row[0].text(0, -0.25, name, fontsize=7)
+    figure.colorbar(shown, ax=grid, label="attention, multiples of uniform", shrink=0.8)
+    return figure
+
+
+def _places(weights: np.ndarray, steps: int) -> np.ndarray:
+    """Weights (heads, queries, keys) of keys over `steps` times and a square grid, to (steps, h, w); 1 is uniform."""
+    over_keys = weights.mean((0, 1)) * weights.shape[-1]
+    side = round((len(over_keys) / steps) ** 0.5)
+    return over_keys.reshape(steps, side, side)
+
+
+def _no_attention() -> Figure:
+    figure, axes = _figure(4.5, 1.2)
+    axes.axis("off")
+    axes.text(0.5, 0.5, "This fusion has no attention weights.", ha="center", va="center")
     return figure
 
 

@@ -38,7 +38,7 @@ NO_GROUPS = (
 _STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 82%; white-space: nowrap; }
 th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child { text-align: left; } img { max-width: 100%; }"""
+th:first-child { text-align: left; } .groups td { white-space: normal; } img { max-width: 100%; }"""
 
 
 def page(scores: pd.DataFrame, groups: pd.DataFrame, figures: Mapping[str, Path], planted: bool) -> str:
@@ -66,7 +66,9 @@ def page(scores: pd.DataFrame, groups: pd.DataFrame, figures: Mapping[str, Path]
         parts.append(f"<p>{NO_GROUPS}</p>")
     for kind, rows in groups.groupby("kind", sort=False):
         for score, label in GROUP_SCORES.items():
-            parts.append(f"<h3>{escape(str(kind))}: {label}</h3>{group_table(rows, score).to_html(border=0)}")
+            parts.append(
+                f"<h3>{escape(str(kind))}: {label}</h3>{group_table(rows, score).to_html(border=0, classes='groups')}"
+            )
     parts.append(
         "<p>In FIV2 the score called neuroticism correlates positively with the other four: it behaves as emotional"
         " stability. Scores with few clips are uncertain; a model is only as good as its distance to the predictors that"

@@ -134,7 +134,8 @@ def headline(table: pd.DataFrame) -> dict[str, Any]:
 
 @torch.no_grad()
 def write_attention(network: Network, data: Clips, test: pd.DataFrame, count: int) -> None:
-    """Write for `count` clips the attention weights (heads, queries, keys) in both directions, and the tokens' times."""
+    """Write for `count` clips the attention weights (heads, queries, keys) in each direction, the tokens' times, and the
+    faces that the static stream saw: uint8 (K, S, S, 3)."""
     device = next(network.parameters()).device
     with h5py.File(ATTENTION, "w", libver="latest") as file:
         for index in np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(int)) if count else ():
@@ -145,6 +146,8 @@ def write_attention(network: Network, data: Clips, test: pd.DataFrame, count: in
                 group.create_dataset(name, data=weights[0].cpu().numpy(), track_times=False)
             if attention:
                 stride = cast(int, network.streams["dynamic"].time_stride)
+                faces = (255 * batch["faces"][0]).round().byte().permute(0, 2, 3, 1)
+                group.create_dataset("faces", data=faces.cpu().numpy(), compression="gzip", track_times=False)
                 group.create_dataset("static_times", data=batch["face_times"][0].cpu().numpy(), track_times=False)
                 group.create_dataset(
                     "dynamic_times", data=batch["flow_times"][0, ::stride].cpu().numpy(), track_times=False

@@ -43,6 +43,7 @@ def main() -> None:
         "error_distribution": figures.error_distribution(predictions),
         "calibration": figures.calibration(predictions, scores),
         "attention_over_time": figures.attention_over_time(attention),
+        "attention_on_the_face": figures.attention_on_face(attention),
     }
     for folder in (PNG, PDF):
         folder.mkdir(parents=True, exist_ok=True)

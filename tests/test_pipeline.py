@@ -67,8 +67,8 @@ def ran(output: str) -> list[str]:
 
 
 def test_from_clips_to_figures(project: Project) -> None:
-    drawn = ("learning_curve", "predicted_against_actual", "error_distribution", "calibration", "attention_over_time")
-    for name in drawn:
+    drawn = ("learning_curve", "predicted_against_actual", "error_distribution", "calibration")
+    for name in (*drawn, "attention_over_time", "attention_on_the_face"):
         assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000
         assert (project.folder / f"plots/pdf/{name}.pdf").stat().st_size > 5000
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
