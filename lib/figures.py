@@ -127,7 +127,7 @@ def attention_on_face(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     if not any(clips.values()):
         return _no_attention()
     columns = 1 + max(len(clip["faces"]) for clip in clips.values())
-    figure = Figure(figsize=(1.3 * columns, 1.5 * len(clips) + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.3 * columns, 1.45 * len(clips)), layout="constrained")
     grid = figure.subplots(len(clips), columns, squeeze=False)
     for row, (name, clip) in zip(grid, clips.items(), strict=True):
         faces, times = clip["faces"], clip["static_times"]
@@ -141,14 +141,15 @@ def attention_on_face(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
             look = _places(clip["static_to_dynamic"], len(clip["dynamic_times"])).mean(0)
             maps.append((faces[len(faces) // 2], "flow, all times", look))
         for axes in row:
-            axes.axis("off")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
         for axes, (face, title, look) in zip(row, maps, strict=False):
-            axes.imshow(face, extent=(0, 1, 1, 0))
+            axes.imshow(face.mean(-1), cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
             if look is not None:
                 shown = axes.imshow(look, cmap="magma", vmin=0, vmax=2, alpha=0.5, extent=(0, 1, 1, 0))
             axes.set_title(title, fontsize=7)
-        row[0].text(0, -0.25, name, fontsize=7)
-    figure.colorbar(shown, ax=grid, label="attention, multiples of uniform", shrink=0.8)
+        row[0].set_ylabel(name, fontsize=6)
+    figure.colorbar(shown, ax=grid, label="attention, multiples of uniform", shrink=0.8, extend="max")
     return figure
 
 
