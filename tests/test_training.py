@@ -23,6 +23,8 @@ from lib.loggers import LOGGERS
 from lib.losses import LOSSES, label_distribution_smoothing, uniform
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
+from lib.traits import SCORES
+from stages.train import shuffled
 from tests.conftest import ROOT
 from tests.test_model import SMALL, samples
 
@@ -30,8 +32,8 @@ from tests.test_model import SMALL, samples
 class InMemory(torch.utils.data.Dataset):
     """Clips of 4 to 6 flows whose traits can be learnt from their brightness."""
 
-    def __init__(self, count: int) -> None:
-        self.samples, self.epoch = samples([4 + index % 3 for index in range(count)]), 0
+    def __init__(self, count: int, size: int = 32) -> None:
+        self.samples, self.epoch = samples([4 + index % 3 for index in range(count)], size), 0
         for index, sample in enumerate(self.samples):
             level = (index * 37 % 100) / 100
             sample["faces"] = (sample["faces"].float() * 0.2 + 200 * level).to(torch.uint8)
@@ -124,6 +126,68 @@ def test_every_fusion_learns(fusion: str, tmp_path: Path) -> None:
     rates = dict.fromkeys(("head", "static", "dynamic"), 3e-3)
     _, history = fitted(tmp_path, network, epochs=5, learning_rate=rates, clips=16)
     assert history[-1]["training_loss"] < 0.7 * history[0]["training_loss"]
+
+
+@pytest.mark.parametrize(
+    ("static", "frozen", "dynamic"),
+    [
+        ("resnet18", 0, "conv3d"),
+        ("resnet50", 4, "r3d_18"),
+        ("resnext50_32x4d", 2, "mc3_18"),
+        ("convnext_tiny", 1, "r2plus1d_18"),
+        ("vit_b_16", 4, "conv3d"),
+        ("mobilenet_v2", 5, "conv3d"),
+        ("inception_resnet_v1", 3, "conv3d"),
+    ],
+)
+def test_every_backbone_trains_an_epoch(static: str, frozen: int, dynamic: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    streams = {
+        "static": {"backbone": static, "weights": None, "frozen": frozen},
+        "dynamic": {"backbone": dynamic, "weights": None},
+    }
+    network = Network("cross_attention", **(SMALL | streams))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if static == "resnet18" else "32-true")
+    clips = InMemory(4, size=80)  # pixels; inception_resnet_v1 takes no smaller faces
+    after, history = training.fit(fabric, network, clips, clips, tmp_path, **(SETTINGS | {"epochs": 1}))
+    assert np.isfinite(history[0]["validation_loss"])
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    for name in before:
+        kept = name.startswith("streams.static.parts.") and int(name.split(".")[3]) < frozen
+        assert (name in moved) != kept or name.endswith(("k_proj.bias", "num_batches_tracked")), name
+
+
+def test_planted_labels_are_found_and_shuffled_ones_are_not_beaten(tmp_path: Path) -> None:
+    rates = dict.fromkeys(("head", "static", "dynamic"), 3e-3)
+    skill = {}
+    for name in ("planted", "shuffled"):
+        clips, unseen = InMemory(32), InMemory(64)
+        unseen.samples = unseen.samples[32:]
+        if name == "shuffled":
+            labels = pd.DataFrame(clips.labels(), columns=list(SCORES))
+            for sample, row in zip(clips.samples, shuffled(labels, 0).to_numpy(np.float32), strict=True):
+                sample["scores"] = torch.from_numpy(row)
+        torch.manual_seed(0)
+        network, fabric = Network("static", **SMALL), Fabric(accelerator="cpu", devices=1)
+        (tmp_path / name).mkdir()
+        settings = SETTINGS | {"epochs": 8, "learning_rate": rates}
+        weights, _ = training.fit(fabric, network, clips, clips, tmp_path / name, **settings)
+        network.load_state_dict(weights)
+        actual, predicted = training.predict(fabric, network, unseen, 8, 0)
+        skill[name] = 1 - ((predicted - actual) ** 2).mean() / ((actual - clips.labels().mean()) ** 2).mean()
+    assert skill["planted"] > 0.7
+    assert skill["shuffled"] < 0.1
+
+
+def test_shuffled_clips_keep_their_scores_together() -> None:
+    table = pd.DataFrame({"clip": [f"{index}.mp4" for index in range(50)], **dict.fromkeys(SCORES, range(50))})
+    mixed = shuffled(table, 0)
+    assert (mixed["clip"] == table["clip"]).all()
+    assert (mixed["openness"] == mixed["interview"]).all()
+    assert sorted(mixed["openness"]) == list(range(50))
+    assert (mixed["openness"] != table["openness"]).mean() > 0.9
+    assert not shuffled(table, 1).equals(mixed)
 
 
 @pytest.mark.parametrize("weighting", ["none", "label_distribution_smoothing"])
