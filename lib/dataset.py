@@ -1,6 +1,7 @@
 """Clips' faces and flow from the shards, as padded batches."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -17,21 +18,21 @@ from lib.traits import SCORES
 Sample = dict[str, Tensor]
 
 
-def usable(table: pd.DataFrame, flow: Path) -> pd.DataFrame:
-    """Return the clips that have come through all stages; what was refused on the way has no flow.
+def usable(table: pd.DataFrame, *streams: Path) -> pd.DataFrame:
+    """Return the clips that none of the streams (folders of shards) has refused.
 
     Raises InputError if a shard or a clip in it is not there at all.
     """
-    kept = []
-    for subset, rows in table.groupby("subset"):
-        path = flow / f"{subset}.h5"
+    refused = set()
+    for stream, (subset, rows) in product(streams, table.groupby("subset")):
+        path = stream / f"{subset}.h5"
         if not path.exists():
-            raise InputError(f"{path} is missing; run `dvc repro flow`")
+            raise InputError(f"{path} is missing; run `dvc repro {stream.name}`")
         with h5py.File(path) as file:
             if missing := sorted(set(rows["clip"]) - set(file)):
-                raise InputError(f"{path} lacks {missing[0]} ({len(missing)} in all); run `dvc repro flow`")
-            kept += [clip for clip in rows["clip"] if "refused" not in file[clip].attrs]
-    return table[table["clip"].isin(kept)].reset_index(drop=True)
+                raise InputError(f"{path} lacks {missing[0]} ({len(missing)} in all); run `dvc repro {stream.name}`")
+            refused |= {clip for clip in rows["clip"] if "refused" in file[clip].attrs}
+    return table[~table["clip"].isin(refused)].reset_index(drop=True)
 
 
 class Clips(Dataset[Sample]):

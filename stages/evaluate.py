@@ -46,7 +46,7 @@ class Parameters(Section):
 
 def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
-    usable_clips = usable(clips.read(CLIPS), FLOW)
+    usable_clips = usable(clips.read(CLIPS), FACES, FLOW)
     seen_in = usable_clips[usable_clips["split"] == "training"]
     test = usable_clips[usable_clips["split"] == settings.split].reset_index(drop=True)
     if test.empty:

@@ -96,7 +96,7 @@ class Parameters(Section):
 
 def main() -> None:
     settings = parameters.load("train", Parameters)
-    table = usable(clips.read(CLIPS), FLOW)
+    table = usable(clips.read(CLIPS), FACES, FLOW)
     of_split = {split: table[table["split"] == split].reset_index(drop=True) for split in clips.SPLITS}
     for split in ("training", "validation"):
         if len(of_split[split]) < 2:
