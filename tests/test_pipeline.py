@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lib import baselines
 from lib.demo import corpus
 from tests.conftest import REAL, ROOT, needs_real_clips
 
@@ -109,6 +110,26 @@ def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
     assert "vegaEmbed" in page
     assert 'src="http' not in page
     assert "loss" in page
+
+
+def test_an_interrupted_ablation_goes_on_and_ends_in_the_table(project: Project) -> None:
+    ablate = (sys.executable, "-m", "tools.ablate", "--seeds", "0", "--resamples", "500", "--fusions")
+    parameters = (project.folder / "params.yaml").read_bytes()
+    first = project.run(*ablate, "static")
+    assert first.returncode == 0, first.stdout
+    again = project.run(*ablate, "static", "late_average")
+    assert again.returncode == 0, again.stdout
+    assert "1 of 2: ablation-static-seed0 is there" in again.stdout
+    assert ran(again.stdout) == ["train", "evaluate", "figures"]
+    assert "| against static | mean |" in again.stdout
+    table = pd.read_csv(project.folder / "plots/ablation.csv")
+    assert set(table["predictor"]) == {"static", "late_average", *baselines.NAMES}
+    assert (project.folder / "params.yaml").read_bytes() == parameters
+    project.edit({"patience: 10": "patience: 9"})
+    other = project.run(*ablate, "static")
+    assert other.returncode == 1
+    assert "ablation-static-seed0 was made with another section 'train' than params.yaml now has" in other.stdout
+    project.edit({"patience: 9": "patience: 10"})
 
 
 def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:

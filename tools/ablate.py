@@ -2,11 +2,12 @@
 
 Each run is `dvc exp run` with model.fusion and train.seed set; the rest of params.yaml holds for all. Runs that
 `dvc exp list` has are not repeated and an interrupted training goes on from its last epoch, so after an interruption the
-same command goes on. The table is that of tools.compare, with predictors that see no pixel beside the fusions.
+same command goes on. The table is that of tools.compare.
 """
 
 import argparse
 import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from typing import Any
 import dvc.api
 
 from lib import errors
+from lib.baselines import NAMES
 from lib.errors import InputError
 from lib.model.fusions import FUSIONS
 from tools.compare import add_options, compare
 
-PARAMETERS = Path("params.yaml")
-_BLIND = ("mean_predictor", "median_predictor", "video_lookup")
+PARAMETERS, DVC = Path("params.yaml"), (sys.executable, "-m", "dvc")
 
 
 def main() -> None:
@@ -30,16 +31,15 @@ def main() -> None:
     add_options(parser, baseline="static", out="plots/ablation")
     options = vars(parser.parse_args())
     name, fusions, seeds = (options.pop(key) for key in ("name", "fusions", "seeds"))
-    if options["baseline"] not in (*fusions, *_BLIND):
-        raise InputError(f"--baseline {options['baseline']!r} is none of {', '.join((*fusions, *_BLIND))}")
+    if options["baseline"] not in (*fusions, *NAMES):
+        raise InputError(f"--baseline {options['baseline']!r} is none of {', '.join((*fusions, *NAMES))}")
 
     given = PARAMETERS.read_bytes()
     try:
         run_all(name, fusions, seeds)
     finally:
         PARAMETERS.write_bytes(given)
-    sources = {fusion: [experiment(name, fusion, seed) for seed in seeds] for fusion in fusions}
-    compare(sources | {blind: [blind] for blind in _BLIND}, **options)
+    compare({fusion: [experiment(name, fusion, seed) for seed in seeds] for fusion in fusions}, **options)
     print("params.yaml is as it was; data/ and metrics/ are those of the last run, until `dvc repro`")
 
 
@@ -49,7 +49,7 @@ def experiment(name: str, fusion: str, seed: int) -> str:
 
 def run_all(name: str, fusions: list[str], seeds: list[int]) -> None:
     """Run what `dvc exp list` does not have; raises InputError if one that it has was made with other parameters."""
-    listed = subprocess.run(["dvc", "exp", "list", "--names-only"], capture_output=True, text=True, check=True)
+    listed = subprocess.run([*DVC, "exp", "list", "--names-only"], capture_output=True, text=True, check=True)
     there = set(listed.stdout.split())
     shared = dvc.api.params_show()
     todo = list(product(seeds, fusions))
@@ -61,7 +61,7 @@ def run_all(name: str, fusions: list[str], seeds: list[int]) -> None:
         print(f"{number} of {len(todo)}: {one}{' is there' if one in there else ''}", flush=True)
         if one in there:
             continue
-        command = ["dvc", "exp", "run", "-n", one, "-S", f"model.fusion={fusion}", "-S", f"train.seed={seed}"]
+        command = [*DVC, "exp", "run", "-n", one, "-S", f"model.fusion={fusion}", "-S", f"train.seed={seed}"]
         if status := subprocess.run(command, check=False).returncode:
             raise InputError(f"`{' '.join(command)}` ended with {status}; the experiments before it are kept")
 

@@ -2,7 +2,7 @@
 
 A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is a revision or the name
 of an experiment whose data/predictions.csv DVC keeps; `workspace`; a CSV file with a column of clips and one for each trait;
-or one of mean_predictor, median_predictor, video_lookup, shrunk_video_lookup (which see no pixel) and ridge.
+or a baseline of lib/baselines.py (they are in the table in any case).
 """
 
 import argparse
@@ -66,13 +66,11 @@ def compare(
     seed: int,
     out: Path,
 ) -> None:
-    """Print and write the comparison of the predictors in `sources`, name to one SOURCE a seed."""
+    """Print and write the comparison of the predictors in `sources`, name to one SOURCE a seed, and of the baselines."""
     table = read_labels(labels)
     training, test = table[table["split"] == "training"], table[table["split"] == split]
     if unseen:
         test = test[~is_seen(training, test)]
-    if baseline not in sources:
-        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(sources)}")
     read = {one: predictions(one, test) for of_seed in sources.values() for one in of_seed if one not in NAMES}
     for source, found in read.items():
         refuse_other_clips(source, found.index, *next(iter(read.items())))
@@ -86,6 +84,9 @@ def compare(
     blind = baselines.predict(training, test, validation, described)
     if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
         raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge {DESCRIPTORS}/")
+    sources = sources | {name: [name] for name in blind if [name] not in sources.values()}
+    if baseline not in sources:
+        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(sources)}")
     read |= {name: pd.DataFrame(values, test["clip"]) for name, values in blind.items()}
     test = test.set_index("clip")
     arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}
