@@ -53,22 +53,22 @@ def predicted_against_actual(predictions: pd.DataFrame) -> Figure:
     return figure
 
 
-def calibration(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """For each trait the quantiles (1 to 99 %) of the predicted against those of the actual scores; on the line both have
-    the same distribution. `scores` as in data/scores.csv."""
+def quantiles(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
+    """For each trait the quantiles (1 to 99 %) of the predicted against those of the actual scores: on the line both have
+    the same distribution, whether or not clip by clip. `scores` as in data/scores.csv."""
     of_model = scores[(scores["group"] == "all") & (scores["predictor"] == "model")].set_index(["score", "trait"])[
         "value"
     ]
-    quantiles = np.linspace(0.01, 0.99, 99)
+    shares = np.linspace(0.01, 0.99, 99)
     figure = Figure(figsize=(12, 2.9), layout="constrained")
     for axes, trait in zip(figure.subplots(1, len(TRAITS), sharex=True, sharey=True), TRAITS, strict=True):
         rows = predictions[predictions["trait"] == trait]
-        axes.plot(rows["actual"].quantile(quantiles), rows["predicted"].quantile(quantiles), color=_COLOURS[0])
+        axes.plot(rows["actual"].quantile(shares), rows["predicted"].quantile(shares), color=_COLOURS[0])
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        spread, regression = (
-            round(of_model[name, trait], 2) + 0.0 for name in ("std_ratio", "regression_to_mean")
-        )  # no -0
+        names = ("std_ratio", "regression_to_mean", "calibration_slope")
+        spread, regression, slope = (round(of_model[name, trait], 2) + 0.0 for name in names)  # no -0
         about = f"std ratio {spread:.2f}\nregression to the mean {regression:.2f}"
+        about += f"\nslope of actual over predicted {slope:.2f}"
         axes.text(0.04, 0.96, about, transform=axes.transAxes, va="top", fontsize=8)
         axes.set(title=trait, xlabel="actual score's quantile", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     figure.axes[0].set_ylabel("predicted score's quantile")
@@ -163,7 +163,13 @@ def _places(weights: np.ndarray, steps: int) -> np.ndarray:
 def _no_attention() -> Figure:
     figure, axes = _figure(4.5, 1.2)
     axes.axis("off")
-    axes.text(0.5, 0.5, "This fusion has no attention weights.", ha="center", va="center")
+    axes.text(
+        0.5,
+        0.5,
+        "No attention weights: the fusion has none, or evaluate.attention_clips is 0.",
+        ha="center",
+        va="center",
+    )
     return figure
 
 
@@ -173,7 +179,7 @@ def differences(table: pd.DataFrame, baseline: str) -> Figure:
     figure = Figure(figsize=(2.2 * len(columns), 1.1 + 0.3 * len(names)), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
         rows = table[table["trait"] == column].set_index("predictor").loc[names]
-        reach = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+        reach = np.maximum([rows["difference"] - rows["low"], rows["high"] - rows["difference"]], 0)  # rounding
         axes.errorbar(
             rows["difference"], range(len(names)), xerr=reach, fmt="o", markersize=4, color=_COLOURS[0], capsize=2
         )

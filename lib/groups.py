@@ -49,6 +49,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} is no readable CSV file ({error})") from None
     table.columns = [str(column).strip().lower() for column in table.columns]
     of_clips = [column for column in table if len(table) and table[column].str.fullmatch(_CLIP).all()]
+    table = table.replace("NA", "")
     if not of_clips:
         raise InputError(
             f"{path} has the columns {', '.join(table.columns)}, none of clips; needed is one of names like VIDEO.NNN.mp4"

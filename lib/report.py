@@ -4,10 +4,11 @@ import base64
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from lib.scores import COLUMNS
+from lib.scores import COLUMNS, MIN_VIDEOS
 
 _NAMES = {
     "model": "model",
@@ -28,12 +29,24 @@ _SCORES = {
     "ccc": "CCC",
     "skill": "Skill over the training mean, 1 − MSE / MSE of the mean",
     "std_ratio": "Spread: standard deviation of the predictions over that of the scores",
-    "regression_to_mean": "Regression to the mean: 0 if extreme scores are predicted as such, 1 if all come out as the mean",
+    "regression_to_mean": "Regression to the mean: 0 if extreme scores are predicted as such, 1 if all come out as the mean;"
+    " 1 − R² for a calibrated predictor",
+    "calibration_slope": "Slope of the actual scores over the predicted: 1 for a calibrated predictor",
 }
-GROUP_SCORES = {"accuracy": "1 − MAE", "bias": "mean signed error, predicted − actual"}
+GROUP_SCORES = {
+    ("model", "accuracy"): "1 − MAE",
+    ("model", "bias"): "mean signed error, predicted − actual",
+    ("mean_predictor", "bias"): "mean signed error of the training mean, which sees nothing",
+}
 NO_GROUPS = (
-    "No groups file (gender, ethnicity, age) was in data/archives/: errors for groups of persons were not measured. Assume"
-    " that they differ."
+    "No file in data/archives/ tells the groups (gender, ethnicity, age) of the scored clips: errors for groups of persons"
+    " were not measured. Assume that they differ."
+)
+ABOUT_GROUPS = (
+    "A difference is that of a group's value to the value of all other groups' clips together. A gap is between the highest"
+    " and the lowest group and has no interval: the two are chosen by the same data. A predictor that is not perfect"
+    " regresses to the mean, so that groups of other mean scores get other signed errors: hold them against the"
+    " training mean's."
 )
 _STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 82%; white-space: nowrap; }
@@ -41,10 +54,10 @@ th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child { text-align: left; } .groups td { white-space: normal; } img { max-width: 100%; }"""
 
 
-def page(scores: pd.DataFrame, groups: pd.DataFrame, figures: Mapping[str, Path], planted: bool) -> str:
+def page(scores: pd.DataFrame, groups: pd.DataFrame, figures: Mapping[str, Path], split: str, planted: bool) -> str:
     """Return the page's HTML; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `figures` from caption
-    to PNG file; `planted` says that the labels are the demo's."""
-    parts = ["<h1>Apparent personality: predictions on clips not trained on</h1>"]
+    to PNG file; `split` is the one that was scored; `planted` says that the labels are the demo's."""
+    parts = [f"<h1>Apparent personality: predictions on the {escape(split)} split</h1>"]
     if planted:
         parts.append(
             "<p><strong>Demo corpus: rendered clips with planted labels, which say nothing about anybody</strong>"
@@ -57,18 +70,17 @@ def page(scores: pd.DataFrame, groups: pd.DataFrame, figures: Mapping[str, Path]
             continue
         clips, videos = rows["clips"].iloc[0], rows["videos"].iloc[0]
         parts.append(
-            f"<h2>{title} ({clips} clips of {videos} videos)</h2><p>95 % intervals: bootstrap over videos.</p>"
+            f"<h2>{title} ({clips} clips of {videos} videos)</h2><p>95 % intervals: bootstrap over videos,"
+            f" from {MIN_VIDEOS} videos on.</p>"
         )
         for score, label in _SCORES.items():
             parts.append(f"<h3>{label}</h3>{table(rows, score).to_html(border=0)}")
     parts.append("<h2>Groups of persons</h2>")
-    if groups.empty:
-        parts.append(f"<p>{NO_GROUPS}</p>")
+    parts.append(f"<p>{NO_GROUPS if groups.empty else ABOUT_GROUPS}</p>")
     for kind, rows in groups.groupby("kind", sort=False):
-        for score, label in GROUP_SCORES.items():
-            parts.append(
-                f"<h3>{escape(str(kind))}: {label}</h3>{group_table(rows, score).to_html(border=0, classes='groups')}"
-            )
+        for (predictor, score), label in GROUP_SCORES.items():
+            cells = group_table(rows, predictor, score).to_html(border=0, classes="groups")
+            parts.append(f"<h3>{escape(str(kind))}: {label}</h3>{cells}")
     parts.append(
         "<p>In FIV2 the score called neuroticism correlates positively with the other four: it behaves as emotional"
         " stability. Scores with few clips are uncertain; a model is only as good as its distance to the predictors that"
@@ -81,17 +93,17 @@ def page(scores: pd.DataFrame, groups: pd.DataFrame, figures: Mapping[str, Path]
     return f'<!DOCTYPE html><html lang="en">{head}{"".join(parts)}</html>\n'
 
 
-def group_table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Return one score of the model as a table: groups by rows, the gap last; the mean and each trait by columns; text."""
-    of_score, cells = rows[rows["score"] == score], {}
-    gaps = of_score["group"].str.startswith("gap")
-    for group, of_group in of_score[~gaps].groupby("group", sort=False):
-        label = f"{group} ({of_group['clips'].iloc[0]} clips, {of_group['videos'].iloc[0]} videos)"
-        cells[label] = {row["trait"]: _text(row) for _, row in of_group.iterrows()}
-    if gaps.any():
-        cells["gap between"] = {
-            row["trait"]: f"{_text(row)} {row['group'].removeprefix('gap: ')}" for _, row in of_score[gaps].iterrows()
-        }
+def group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataFrame:
+    """Return one score as a table: groups, their differences to the others, and the gap by rows; the mean and each trait by
+    columns; text."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows[(rows["score"] == score) & (rows["predictor"] == predictor)].itertuples():
+        label = {
+            "value": f"{row.group} ({row.clips} clips, {row.videos} videos)",
+            "difference": f"{row.group} less the others",
+            "gap": "gap",
+        }[row.what]
+        cells.setdefault(label, {})[row.trait] = text(row) + (f" ({row.group})" if row.what == "gap" else "")
     return pd.DataFrame(cells).T[list(COLUMNS)]
 
 
@@ -99,13 +111,18 @@ def table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
     """Return one score as a table: predictors by rows; the mean and each trait by columns; text."""
     of_score = rows[rows["score"] == score].set_index(["predictor", "trait"])
     cells = {
-        label: {column: _text(of_score.loc[(name, column)]) for column in COLUMNS}
+        label: {column: text(of_score.loc[(name, column)]) for column in COLUMNS}
         for name, label in _NAMES.items()
         if name in rows["predictor"].unique()
     }
     return pd.DataFrame(cells).T[list(COLUMNS)]
 
 
-def _text(row: pd.Series) -> str:
-    value, low, high = (f"{row[name] + 0.0:.3f}".replace("-0.000", "0.000") for name in ("value", "low", "high"))
-    return "–" if pd.isna(row["value"]) else f"{value} [{low}, {high}]"
+def text(row: Any, digits: int = 3) -> str:
+    """Return the value of a row, or a dash where it is not defined, and its interval if it has one."""
+    value, low, high = (
+        f"{round(number, digits) + 0.0:.{digits}f}" for number in (row.value, row.low, row.high)
+    )  # no -0
+    if pd.isna(row.value):
+        return "–"
+    return value if pd.isna(row.low) else f"{value} [{low}, {high}]"

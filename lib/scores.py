@@ -10,6 +10,9 @@ from lib.traits import TRAITS
 
 COLUMNS = ("mean", *TRAITS)
 
+MIN_VIDEOS = 10
+"""Scores of fewer videos get no interval; a bootstrap's would be far too narrow."""
+
 _MOMENTS = 14
 
 
@@ -20,6 +23,8 @@ def scores(actual: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, flo
     CCC is Lin's (1989) with population moments; the correlations and R² are not defined for constant values. bias is the
     mean of predicted - actual, std_ratio the predictions' standard deviation over the scores', regression_to_mean 1 - the
     slope of the predictions over the scores: 0 where extreme scores are predicted as such, 1 where all come out as the mean.
+    calibration_slope is the slope of the scores over the predictions: 1 for a calibrated predictor, whose regression to the
+    mean is 1 - R².
     """
     values = _from_moments(_moments(actual, predicted, actual).sum(0))
     del values["skill"]
@@ -34,10 +39,11 @@ def with_intervals(
     The scores of `scores`, and skill: 1 - MSE(predicted) / MSE(baseline); arrays (N, 5), videos (N,). low and high are the
     ends of the 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter 13): the clips of a video
     are not independent, so videos are drawn, with replacement, and all their clips with them. For Spearman's correlation
-    clips keep the ranks that they have among all.
+    clips keep the ranks that they have among all. Below MIN_VIDEOS there is no interval: it would be far too narrow.
     """
     sums = by_video(_moments(actual, predicted, baseline), videos)
-    return _rows(_from_moments(sums.sum(0)), _from_moments(resample(sums, resamples, np.random.default_rng(seed))))
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))
+    return _rows(_from_moments(sums.sum(0)), resampled, len(sums))
 
 
 def of_groups(
@@ -49,52 +55,60 @@ def of_groups(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return the rows of `with_intervals` for each group of clips, and for the gap between groups.
+    """Return the rows of `with_intervals` for each group of clips, for its difference to the others, and for the gap.
 
-    groups (N,) holds names, empty for clips in none. Columns before those of `with_intervals`: group, clips, videos. A gap
-    is the highest group's value less the lowest's, whose names the column `group` has; its interval is that of the
-    difference of these two, with videos drawn for all groups at once.
+    groups (N,) holds names, empty for clips in none. Columns before those of `with_intervals`: what, group, clips, videos.
+    what is "value"; "difference", the group's value less that of all other groups' clips together, videos drawn for both at
+    once; or "gap", the highest group's value less the lowest's, `group` naming the two: it has no interval, for the two are
+    chosen by the same data.
     """
     names = [name for name in np.unique(groups) if name]
-    moments = np.zeros((len(actual), len(names), len(TRAITS), _MOMENTS))
-    for index, name in enumerate(names):
-        members = groups == name
-        moments[members, index] = _moments(actual[members], predicted[members], baseline[members])
+    # of each group the clips, then those of the others
+    sets = [part for name in names for part in (groups == name, (groups != name) & (groups != ""))]
+    moments = np.zeros((len(actual), len(sets), len(TRAITS), _MOMENTS))
+    for index, members in enumerate(sets):
+        if members.any():
+            moments[members, index] = _moments(actual[members], predicted[members], baseline[members])
     sums = by_video(moments, videos)
-    values = _from_moments(sums.sum(0))  # {score: (G, 6)}
-    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))  # {score: (resamples, G, 6)}
+    values = _from_moments(sums.sum(0))  # {score: (2 G, 6)}
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))  # {score: (resamples, 2 G, 6)}
     tables = []
-    for index, name in enumerate(names):
-        about = {"group": name, "clips": (groups == name).sum(), "videos": len(set(videos[groups == name]))}
-        rows = _rows(
-            {key: of[index] for key, of in values.items()}, {key: of[:, index] for key, of in resampled.items()}
-        )
+
+    def add(what: str, group: str | list[str], members: np.ndarray, rows: pd.DataFrame) -> None:
+        about = {"what": what, "group": group, "clips": members.sum(), "videos": len(set(videos[members]))}
         tables.append(rows.assign(**about)[[*about, *rows.columns]])
+
+    for index, name in enumerate(names):
+        members, others = sets[2 * index : 2 * index + 2]
+        count = [len(set(videos[part])) for part in (members, others)]
+        of_group, drawn = ({key: of[..., 2 * index, :] for key, of in one.items()} for one in (values, resampled))
+        add("value", name, members, _rows(of_group, drawn, count[0]))
+        if others.any():
+            apart, drawn_apart = (
+                {key: of[..., 2 * index, :] - of[..., 2 * index + 1, :] for key, of in one.items()}
+                for one in (values, resampled)
+            )
+            add("difference", name, members, _rows(apart, drawn_apart, min(count)))
     if len(names) > 1:
-        place = np.arange(len(COLUMNS))
-        top, bottom = ({key: choose(of, 0) for key, of in values.items()} for choose in (np.argmax, np.argmin))
-        gap = _rows(
-            {key: of[top[key], place] - of[bottom[key], place] for key, of in values.items()},
-            {key: of[:, top[key], place] - of[:, bottom[key], place] for key, of in resampled.items()},
-        )
+        of_groups_ = {key: of[::2] for key, of in values.items()}
         pairs = [
-            f"gap: {names[high]} - {names[low]}"
-            for key in values
-            for high, low in zip(top[key], bottom[key], strict=True)
+            f"{names[high]} less {names[low]}"
+            for of in of_groups_.values()
+            for high, low in zip(of.argmax(0), of.argmin(0), strict=True)
         ]
-        about = {"group": pairs, "clips": (groups != "").sum(), "videos": len(set(videos[groups != ""]))}
-        tables.append(gap.assign(**about)[[*about, *gap.columns]])
+        gap = {key: of.max(0) - of.min(0) for key, of in of_groups_.items()}
+        add("gap", pairs, groups != "", _rows(gap, {key: of[None] for key, of in gap.items()}, 0))
     return pd.concat(tables, ignore_index=True)
 
 
-def _rows(values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """{score: (6,)} and {score: (resamples, 6)} to the rows of `with_intervals`."""
+def _rows(values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], videos: int) -> pd.DataFrame:
+    """{score: (6,)} and {score: (resamples, 6)} to the rows of `with_intervals`; no interval for too few videos."""
     rows = []
     for name, value in values.items():
-        undefined = ~np.isfinite(value)
-        low, high = np.nanpercentile(np.where(undefined, 0, resampled[name]), [2.5, 97.5], axis=0)
-        ends = np.where(undefined, np.nan, [low, high])
-        columns = {"score": name, "trait": COLUMNS, "value": np.where(undefined, np.nan, value), "low": ends[0]}
+        defined = np.isfinite(value)
+        low, high = np.nanpercentile(np.where(defined, resampled[name], 0), [2.5, 97.5], axis=0)
+        ends = np.where(defined & (videos >= MIN_VIDEOS), [low, high], np.nan)
+        columns = {"score": name, "trait": COLUMNS, "value": np.where(defined, value, np.nan), "low": ends[0]}
         rows.append(pd.DataFrame(columns | {"high": ends[1]}))
     return pd.concat(rows, ignore_index=True)
 
@@ -143,6 +157,7 @@ def _from_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
             "bias": p - a,
             "std_ratio": np.sqrt(np.nan_to_num(spread) / variance),
             "regression_to_mean": 1 - covariance / variance,
+            "calibration_slope": covariance / spread,
         }
     return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in values.items()}
 

@@ -104,13 +104,15 @@ def group_table(
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return the model's scores for each column of `persons` (kind) and group in it, and the gaps; empty without columns."""
-    tables = [pd.DataFrame(columns=["kind", "group", "clips", "videos", "score", "trait", "value", "low", "high"])]
-    for kind in persons:
-        model, mean, videos = predictions["model"], predictions["mean_predictor"], test["video"].to_numpy()
-        scored = of_groups(actual, model, mean, videos, persons[kind].to_numpy(), resamples, seed)
-        tables.append(scored.assign(kind=kind)[tables[0].columns])
-    return pd.concat(tables[1:] or tables, ignore_index=True)
+    """Return the rows of `of_groups` for each column of `persons` (kind), of the model and of the mean predictor, whose bias
+    tells how far apart the groups' scores are; empty if no clip is in a group."""
+    columns = ["kind", "predictor", "what", "group", "clips", "videos", "score", "trait", "value", "low", "high"]
+    mean, videos, tables = predictions["mean_predictor"], test["video"].to_numpy(), []
+    for kind in persons.columns[persons.ne("").any()]:
+        for name in ("model", "mean_predictor"):
+            scored = of_groups(actual, predictions[name], mean, videos, persons[kind].to_numpy(), resamples, seed)
+            tables.append(scored.assign(kind=kind, predictor=name)[columns])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def headline(table: pd.DataFrame) -> dict[str, Any]:
@@ -119,17 +121,23 @@ def headline(table: pd.DataFrame) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for group, rows in table.groupby("group", sort=False):
         of_model, means = rows[rows["predictor"] == "model"], rows[rows["trait"] == "mean"]
-        accuracy = of_model[of_model["score"] == "accuracy"].set_index("trait")[["value", "low", "high"]].round(4)
+        accuracy = of_model[of_model["score"] == "accuracy"].set_index("trait")[["value", "low", "high"]]
         others = of_model[(of_model["trait"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill"])]
         blind = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
         found[str(group)] = {
             "clips": int(rows["clips"].iloc[0]),
             "videos": int(rows["videos"].iloc[0]),
-            "accuracy": accuracy.to_dict("index"),
-            **{row.score: None if np.isnan(row.value) else round(row.value, 4) for row in others.itertuples()},
-            **{f"accuracy_of_{row.predictor}": round(row.value, 4) for row in blind.itertuples()},
+            "accuracy": {
+                trait: {name: _number(value) for name, value in row.items()} for trait, row in accuracy.iterrows()
+            },
+            **{row.score: _number(row.value) for row in others.itertuples()},
+            **{f"accuracy_of_{row.predictor}": _number(row.value) for row in blind.itertuples()},
         }
     return found
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
 
 
 @torch.no_grad()

@@ -34,14 +34,15 @@ class Parameters(Section):
 def main() -> None:
     parameters_ = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
-    predictions, scores, groups = (pd.read_csv(path) for path in (PREDICTIONS, SCORES, GROUP_SCORES))
+    predictions, scores = pd.read_csv(PREDICTIONS), pd.read_csv(SCORES)
+    groups = pd.read_csv(GROUP_SCORES, dtype={"group": str, "kind": str}, keep_default_na=False, na_values=[""])
     with h5py.File(ATTENTION) as file:
         attention = {clip: {name: data[()] for name, data in group.items()} for clip, group in file.items()}
     drawn = {
         "learning_curve": figures.learning_curve(pd.read_csv(HISTORY)),
         "predicted_against_actual": figures.predicted_against_actual(predictions),
         "error_distribution": figures.error_distribution(predictions),
-        "calibration": figures.calibration(predictions, scores),
+        "quantiles": figures.quantiles(predictions, scores),
         "attention_over_time": figures.attention_over_time(attention),
         "attention_on_the_face": figures.attention_on_face(attention),
     }
@@ -51,9 +52,9 @@ def main() -> None:
         figure.savefig(PNG / f"{name}.png", dpi=parameters_.figures.dpi)
         figure.savefig(PDF / f"{name}.pdf")
     captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
-    data = json.loads(DATA.read_text())
-    REPORT.write_text(report.page(scores, groups, captions, planted=data["source"] == "demo"))
-    CARD.write_text(card.card(scores, groups, data, parameters_.model))
+    data, split = json.loads(DATA.read_text()), predictions["split"].iloc[0]
+    REPORT.write_text(report.page(scores, groups, captions, split, planted=data["source"] == "demo"))
+    CARD.write_text(card.card(scores, groups, split, data, parameters_.model))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,27 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
     pd.read_csv(tmp_path / "all.csv").drop(columns="ValueOpenness").to_csv(tmp_path / "four.csv")
     done = compare(tmp_path, f"a={tmp_path}/four.csv", "--baseline", "a")
     assert "needed are one of clips (VIDEO.NNN.mp4) and one for each of extraversion" in done.stderr
+    for column, said in (
+        ({"ValueOpenness": np.nan}, "lacks a number for clip"),
+        ({"true_openness": 0.5}, "two columns of openness: ValueOpenness, true_openness"),
+    ):
+        pd.read_csv(tmp_path / "all.csv").assign(**column).to_csv(tmp_path / "odd.csv", index=False)
+        done = compare(tmp_path, f"a={tmp_path}/odd.csv", "--baseline", "a")
+        assert said in done.stderr
+    for twice in (["a=x.csv", "a=y.csv"], ["a=x.csv", "ridge=y.csv"]):
+        assert "is there twice" in compare(tmp_path, *twice, "--baseline", "a").stderr
+    ours = labels.melt(ignore_index=False, value_vars=list(TRAITS), var_name="trait", value_name="actual")
+    ours = ours.rename_axis("clip").reset_index().assign(split="test", predicted=0.5)
+    ours.to_csv(tmp_path / "ours.csv")
+    assert compare(tmp_path, f"a={tmp_path}/ours.csv", "--baseline", "a").returncode == 0
+    ours.assign(actual=ours["actual"] + 0.01).to_csv(tmp_path / "other.csv")
+    done = compare(tmp_path, f"a={tmp_path}/other.csv", "--baseline", "a")
+    assert "was made on another split or corpus: extraversion of its test clip" in done.stderr
     done = compare(tmp_path, "a=no-such-experiment", "--baseline", "a")
     assert "'no-such-experiment' is no revision or experiment that DVC keeps data/predictions.csv of" in done.stderr
     assert "a .csv file, mean_predictor, median_predictor" in done.stderr
+    assert done.stderr.count("\n") == 1
+    (tmp_path / "annotation_training.pkl").unlink()
+    done = compare(tmp_path, f"a={tmp_path}/all.csv", "--baseline", "a")
+    assert "there is no labelled training clip" in done.stderr
     assert done.stderr.count("\n") == 1

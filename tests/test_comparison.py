@@ -76,3 +76,15 @@ def test_the_table_averages_seeds_and_knows_its_baseline() -> None:
     assert table.loc[("near", "openness"), "difference"] == pytest.approx(0.15)
     assert table.loc[("near", "openness"), ["low", "high"]].tolist() == pytest.approx([0.15, 0.15])
     assert table.loc[("near", "openness"), "p"] < 0.01
+
+
+def test_p_is_corrected_over_all_predictors() -> None:
+    rng = np.random.default_rng(0)
+    actual, videos = rng.uniform(size=(100, 5)), np.arange(100) // 2
+    predictions = {f"p{index}": [actual + rng.normal(0, 0.1 + 0.005 * index, (100, 5))] for index in range(6)}
+    found = comparison.table(predictions, actual, videos, "p0", 500, 0)
+    assert found.loc[found["predictor"] == "p0", ["p", "p_holm"]].isna().all(axis=None)
+    for family in (found["trait"] == "mean", found["trait"] != "mean"):
+        compared = found[family & (found["predictor"] != "p0")]
+        assert compared["p_holm"].tolist() == pytest.approx(comparison.holm(compared["p"].to_numpy()))
+    assert (found["p_holm"].dropna() > found["p"].dropna()).any()

@@ -93,7 +93,7 @@ def test_groups_and_their_gap() -> None:
     actual = rng.uniform(size=(300, 5))
     predicted = actual + 0.1 * (groups == "b")[:, None] + rng.normal(0, 0.02, (300, 5))
     table = of_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, 1000, 0)
-    found = table.set_index(["group", "score", "trait"])
+    found = table[table["what"] == "value"].set_index(["group", "score", "trait"])
     for group in ("a", "b"):
         members = groups == group
         alone = intervals(actual[members], predicted[members], np.full((100, 5), 0.5), videos[members])
@@ -101,10 +101,41 @@ def test_groups_and_their_gap() -> None:
         ends = ["low", "high"]
         close = found.loc[(group, "accuracy", "mean"), ends].to_numpy(float)
         assert close == pytest.approx(alone.loc[("accuracy", "mean"), ends].to_numpy(float), abs=1e-3)
-    gap = found.loc[("gap: b - a", "bias", "mean")]
-    assert gap["low"] < 0.1 < gap["high"]
-    assert gap["high"] - gap["low"] < 0.02
-    assert ("gap: a - b", "accuracy", "mean") in found.index
+    apart = table[table["what"] == "difference"].set_index(["group", "score", "trait"])
+    difference = apart.loc[("b", "bias", "mean")]
+    assert difference["low"] < 0.1 < difference["high"]
+    assert difference["high"] - difference["low"] < 0.02
+    assert apart.loc[("a", "bias", "mean"), "value"] == pytest.approx(-difference["value"])
+    gap = table[(table["what"] == "gap") & (table["trait"] == "mean")].set_index("score")
+    assert gap.loc["bias", "value"] == pytest.approx(difference["value"])
+    assert gap.loc["bias", "group"] == "b less a"
+    assert gap.loc["accuracy", "group"] == "a less b"
+    assert gap["low"].isna().all()
+
+
+def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    groups, videos = np.array(["a"] * 60 + ["b"] * 30 + ["c"]), np.arange(91)
+    actual = rng.uniform(size=(91, 5))
+    error = rng.normal(0, 0.1, (91, 5))
+    table = of_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, 500, 0)
+    found = table[(table["score"] == "bias") & (table["trait"] == "mean")].set_index(["what", "group"])
+    assert found.loc[("difference", "b"), "value"] == pytest.approx(
+        error[60:90].mean() - np.delete(error, slice(60, 90), 0).mean()
+    )
+    assert found.loc[("value", "c"), "value"] == pytest.approx(error[90].mean())
+    assert found.loc[[("value", "c"), ("difference", "c")], ["low", "high"]].isna().all(axis=None)
+    assert found.loc[[("value", "b"), ("difference", "b")], ["low", "high"]].notna().all(axis=None)
+    alone = of_groups(actual, actual, actual, videos, np.full(91, "a"), 500, 0)
+    assert set(alone["what"]) == {"value"}
+
+
+def test_a_calibrated_predictor_has_slope_one() -> None:
+    rng = np.random.default_rng(0)
+    predicted = rng.normal(0.5, 0.1, (20000, 5))
+    found = scores(predicted + rng.normal(0, 0.1, (20000, 5)), predicted)
+    assert found["calibration_slope"]["mean"] == pytest.approx(1, abs=0.02)
+    assert found["regression_to_mean"]["mean"] == pytest.approx(1 - found["r2"]["mean"], abs=0.02)
 
 
 def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def run_all(name: str, fusions: list[str], seeds: list[int]) -> None:
 
 
 def refuse_other_parameters(one: str, shared: dict[str, Any], fusion: str, seed: int) -> None:
-    expected = shared | {
+    expected = {key: section for key, section in shared.items() if key not in ("parallel", "figures")} | {
         "model": shared["model"] | {"fusion": fusion},
         "train": shared["train"] | {"seed": seed},
     }

@@ -32,7 +32,14 @@ def main() -> None:
     add_options(parser)
     arguments = parser.parse_args()
 
-    sources = dict(named(text) for text in arguments.predictors)
+    sources: dict[str, list[str]] = {}
+    for name, of_seed in map(named, arguments.predictors):
+        if name in sources or (name in NAMES and of_seed != [name]):
+            raise InputError(
+                f"predictor {name!r} is there twice; several seeds are NAME=SOURCE,SOURCE, and the baselines"
+                f" ({', '.join(NAMES)}) are in the table in any case"
+            )
+        sources[name] = of_seed
     options = {key: value for key, value in vars(arguments).items() if key != "predictors"}
     compare(sources, **options)
 
@@ -69,9 +76,14 @@ def compare(
     """Print and write the comparison of the predictors in `sources`, name to one SOURCE a seed, and of the baselines."""
     table = read_labels(labels)
     training, test = table[table["split"] == "training"], table[table["split"] == split]
+    of_split = test
     if unseen:
         test = test[~is_seen(training, test)]
-    read = {one: predictions(one, test) for of_seed in sources.values() for one in of_seed if one not in NAMES}
+    if training.empty or test.empty:
+        lacking = "training" if training.empty else f"{'unseen ' if unseen else ''}{split}"
+        raise InputError(f"there is no labelled {lacking} clip; --labels, --split and --unseen choose them")
+    given = dict.fromkeys(one for of_seed in sources.values() for one in of_seed if one not in NAMES)
+    read = {one: predictions(one, of_split, test["clip"]) for one in given}
     for source, found in read.items():
         refuse_other_clips(source, found.index, *next(iter(read.items())))
     if read:  # the baselines that see no pixel predict what the others do
@@ -112,8 +124,12 @@ def read_labels(folder: Path | None) -> pd.DataFrame:
     return clips.read(CLIPS)
 
 
-def predictions(source: str, test: pd.DataFrame) -> pd.DataFrame:
-    """Return a source's predictions: a row for each clip of `test` that it has (the index), a column for each trait."""
+def predictions(source: str, of_split: pd.DataFrame, members: pd.Series) -> pd.DataFrame:
+    """Return a source's predictions: a row for each clip of `members` that it has (the index), a column for each trait.
+
+    `of_split`: the labels of all clips of the split. Raises InputError if the source can't be read, was scored on other
+    labels, or has no number for a clip.
+    """
     if source.endswith(".csv"):
         if not Path(source).is_file():
             raise InputError(f"{source} is no file")
@@ -128,20 +144,40 @@ def predictions(source: str, test: pd.DataFrame) -> pd.DataFrame:
                 f"{source!r} is no revision or experiment that DVC keeps {PREDICTIONS} of ({error}); allowed: those of"
                 f" `git log` and `dvc exp list`, workspace, a .csv file, {', '.join(NAMES)}"
             ) from None
-    table = long_to_wide(table) if "predicted" in table else wide(table, source)
-    return table[table.index.isin(test["clip"])]
+    if "predicted" in table:
+        refuse_other_labels(source, table, of_split)
+        table = table.pivot(index="clip", columns="trait", values="predicted")[list(TRAITS)]
+    else:
+        table = wide(table, source)
+    table = table[table.index.isin(members)]
+    no_number = table.apply(pd.to_numeric, errors="coerce").isna().any(axis=1)
+    if no_number.any():
+        raise InputError(f"{source} lacks a number for clip {table.index[no_number][0]} ({no_number.sum()} in all)")
+    return table
 
 
-def long_to_wide(table: pd.DataFrame) -> pd.DataFrame:
-    return table.pivot(index="clip", columns="trait", values="predicted")[list(TRAITS)]
+def refuse_other_labels(source: str, table: pd.DataFrame, of_split: pd.DataFrame) -> None:
+    """Raise InputError if predictions of this pipeline were made on another split or corpus than what is compared."""
+    mine = table[table["split"].isin(of_split["split"]) & table["trait"].isin(TRAITS)]
+    labels = of_split.melt("clip", list(TRAITS), "trait", "label")
+    both = mine.merge(labels, "left", ["clip", "trait"])
+    other = both[~(np.abs(both["actual"] - both["label"]) < 1e-5)]
+    if len(other):
+        row = other.iloc[0]
+        raise InputError(
+            f"{source} was made on another split or corpus: {row['trait']} of its {row['split']} clip {row['clip']} is"
+            f" {row['actual']}, here {row['label']}"
+        )
 
 
 def wide(table: pd.DataFrame, source: str) -> pd.DataFrame:
     """Return a table of the traits, found by the stems of their names, by clip, whose names end in .mp4 or lack it."""
-    columns = {}
+    columns: dict[str, str] = {}
     for column in table.columns:
         for stem, index in _STEMS.items():
             if stem in str(column).lower():
+                if TRAITS[index] in columns:
+                    raise InputError(f"{source} has two columns of {TRAITS[index]}: {columns[TRAITS[index]]}, {column}")
                 columns[TRAITS[index]] = column
     others = [column for column in table.columns if column not in columns.values()]
     of_clips = [column for column in others if table[column].astype(str).str.fullmatch(r".+\.\d{3}(\.mp4)?").all()]
@@ -185,9 +221,13 @@ def report(table: pd.DataFrame, baseline: str, which: str) -> str:
     others = table[table["predictor"] != baseline]
     for name, rows in others.groupby("predictor", sort=False):
         lines.append(f"| {name} | " + " | ".join(map(difference, rows.itertuples())) + " |")
-    smallest = others.groupby("trait", sort=False)["smallest"].max()
-    lines.append("\np of the traits is Holm's. The smallest difference that these clips show four times in five: ")
-    lines[-1] += ", ".join(f"{trait} {value:.4f}" for trait, value in smallest.items())
+    given = others[~others["predictor"].isin(NAMES)]
+    smallest = (others if given.empty else given).groupby("trait", sort=False)["smallest"].max()
+    lines.append(
+        "\np is Holm's over all predictors and, but for the mean, traits. Intervals and p are about these predictions; other"
+        " trainings differ by the spread over seeds (±). The smallest difference that these clips show four times in five"
+        " (at 5 %, not corrected): " + ", ".join(f"{trait} {value:.4f}" for trait, value in smallest.items())
+    )
     return "\n".join(lines)
 
 
@@ -215,7 +255,10 @@ def write(table: pd.DataFrame, baseline: str, out: Path) -> None:
             accuracy(row).replace("±", r"$\pm$") + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()
         ]
     latex = pd.DataFrame.from_dict(cells, orient="index", columns=list(COLUMNS))
-    caption = f"Accuracy (1 - MAE); $^*$ differs from {baseline} (paired permutation test over videos, Holm, 5\\%)."
+    caption = (
+        f"Accuracy (1 - MAE); $^*$ differs from {baseline} (paired permutation test over videos, 5\\%, corrected by Holm"
+        " over all predictors and, but for the mean, traits)."
+    )
     text = latex.rename(index=lambda name: name.replace("_", r"\_")).to_latex(
         caption=caption.replace("_", r"\_"), column_format="l" + "r" * len(COLUMNS), position="t"
     )
