@@ -50,7 +50,7 @@ def card(
         " person: nothing tells who is in another video.\n",
         "## What it was measured to do\n",
         f"Accuracy (1 - MAE) on the {split} split, with its 95 % interval by bootstrap over videos, from {MIN_VIDEOS} videos"
-        f" on. Scored: {scores['clips'].max()} of {data['clips'][split]} clips; no face could be followed in the others.\n",
+        f" on. Scored are the {scores['clips'].max()} of {data['clips'][split]} clips whose face could be followed.\n",
         "| clips | predictor | " + " | ".join(COLUMNS) + " |",
         "|---|---|" + "---|" * len(COLUMNS),
     ]

@@ -81,7 +81,7 @@ def test_from_clips_to_figures(project: Project) -> None:
     assert "Fusion `cross_attention`" in card
     accuracy = json.loads((project.folder / "metrics/test.json").read_text())["all"]["accuracy"]["mean"]["value"]
     assert f" videos) | model | {accuracy:.4f} |" in card  # no interval: too few videos
-    assert "Scored: 4 of 4 clips" in card
+    assert "Scored are the 4 of 4 clips" in card
     assert ran(project.dvc("repro")) == []
 
 
