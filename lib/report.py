@@ -44,7 +44,7 @@ NO_GROUPS = (
 )
 ABOUT_GROUPS = (
     "A difference is that of a group's value to the value of all other groups' clips together. A gap is between the highest"
-    " and the lowest group and has no interval: the two are chosen by the same data. A predictor that is not perfect"
+    f" and the lowest group of {MIN_VIDEOS} or more videos and has no interval: the two are chosen by the same data. A predictor that is not perfect"
     " regresses to the mean, so that groups of other mean scores get other signed errors: hold them against the"
     " training mean's."
 )

@@ -59,8 +59,8 @@ def of_groups(
 
     groups (N,) holds names, empty for clips in none. Columns before those of `with_intervals`: what, group, clips, videos.
     what is "value"; "difference", the group's value less that of all other groups' clips together, videos drawn for both at
-    once; or "gap", the highest group's value less the lowest's, `group` naming the two: it has no interval, for the two are
-    chosen by the same data.
+    once; or "gap", the highest group's value less the lowest's of those with MIN_VIDEOS or more, `group` naming the two: it
+    has no interval, for the two are chosen by the same data.
     """
     names = [name for name in np.unique(groups) if name]
     # of each group the clips, then those of the others
@@ -89,14 +89,15 @@ def of_groups(
                 for one in (values, resampled)
             )
             add("difference", name, members, _rows(apart, drawn_apart, min(count)))
-    if len(names) > 1:
-        of_groups_ = {key: of[::2] for key, of in values.items()}
+    large = [index for index, name in enumerate(names) if len(set(videos[groups == name])) >= MIN_VIDEOS]
+    if len(large) > 1:
+        of_large = {key: of[::2][large] for key, of in values.items()}
         pairs = [
-            f"{names[high]} less {names[low]}"
-            for of in of_groups_.values()
+            f"{names[large[high]]} less {names[large[low]]}"
+            for of in of_large.values()
             for high, low in zip(of.argmax(0), of.argmin(0), strict=True)
         ]
-        gap = {key: of.max(0) - of.min(0) for key, of in of_groups_.items()}
+        gap = {key: of.max(0) - of.min(0) for key, of in of_large.items()}
         add("gap", pairs, groups != "", _rows(gap, {key: of[None] for key, of in gap.items()}, 0))
     return pd.concat(tables, ignore_index=True)
 
