@@ -44,9 +44,9 @@ NO_GROUPS = (
 )
 ABOUT_GROUPS = (
     "A difference is that of a group's value to the value of all other groups' clips together. A gap is between the highest"
-    f" and the lowest group of {MIN_VIDEOS} or more videos and has no interval: the two are chosen by the same data. A predictor that is not perfect"
-    " regresses to the mean, so that groups of other mean scores get other signed errors: hold them against the"
-    " training mean's."
+    f" and the lowest group of {MIN_VIDEOS} or more videos and has no interval: the two are chosen by the same data. A"
+    " predictor that is not perfect regresses to the mean, so that groups of other mean scores get other signed errors: hold"
+    " them against the training mean's."
 )
 _STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 82%; white-space: nowrap; }
