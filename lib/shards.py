@@ -161,7 +161,8 @@ def _write(file: h5py.File, record: Record) -> None:
         group.attrs[name] = value
     for name, array in sorted(record.arrays.items()):
         if array.ndim < 3:
-            group.create_dataset(name, data=array, track_times=False)
+            dataset = group.create_dataset(name, data=array, track_times=False)
         else:  # pictures and flows: one chunk a time step, so that a few steps can be read alone
             chunks = (1, *array.shape[1:])
-            group.create_dataset(name, data=array, chunks=chunks, compression="gzip", track_times=False)
+            dataset = group.create_dataset(name, data=array, chunks=chunks, compression="gzip", track_times=False)
+        dataset.flush()  # else where its bytes lie depends on when Python frees it: a profiler, as Dask's, delays that

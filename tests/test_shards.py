@@ -184,6 +184,19 @@ def test_a_dask_cluster_that_loses_a_worker_writes_the_same_bytes(
     assert written(tmp_path / "out") == whole
 
 
+def test_a_profiler_that_holds_frames_changes_no_byte(tmp_path: Path, calls: Path) -> None:
+    held, files = [], []
+    for profile in (None, lambda frame, *_: held.append(frame)):
+        sys.setprofile(profile)
+        try:
+            shards._make(tmp_path / "shard.h5", partial(make, calls), "a")
+        finally:
+            sys.setprofile(None)
+        files.append((tmp_path / "shard.h5").read_bytes())
+    assert held
+    assert files[0] == files[1]
+
+
 def test_a_dask_cluster_that_is_not_there_is_named(
     tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
