@@ -67,9 +67,8 @@ def quantiles(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
         names = ("std_ratio", "regression_to_mean", "calibration_slope")
         spread, regression, slope = (round(of_model[name, trait], 2) + 0.0 for name in names)  # no -0
-        about = f"std ratio {spread:.2f}\nregression to the mean {regression:.2f}"
-        about += f"\nslope of actual over predicted {slope:.2f}"
-        axes.text(0.04, 0.96, about, transform=axes.transAxes, va="top", fontsize=8)
+        about = f"std ratio {spread:.2f}\nregression to the mean {regression:.2f}\ncalibration slope {slope:.2f}"
+        axes.text(0.98, 0.03, about, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
         axes.set(title=trait, xlabel="actual score's quantile", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     figure.axes[0].set_ylabel("predicted score's quantile")
     return figure
