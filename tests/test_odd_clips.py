@@ -1,5 +1,6 @@
 """One corpus of odd, broken and hostile clips, all made here, through download, frames, audio, faces and flow."""
 
+import os
 import pickle
 import struct
 from collections.abc import Callable, Sequence
@@ -62,6 +63,8 @@ def encoded(
             container.mux(stream.encode())
             if sound:
                 speak(container, sound)
+        # where it may, SVT-AV1 makes its caller a real-time process, and all that comes after starves the machine
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     return write
 
