@@ -40,12 +40,9 @@ def predict(
             of_training, of_validation, of_test = (
                 descriptors.loc[table["clip"]].to_numpy() for table in (training, validation, test)
             )
-            models = [
-                make_pipeline(StandardScaler(), Ridge(penalty)).fit(of_training, scores) for penalty in _PENALTIES
-            ]
-            found["ridge"] = min(models, key=lambda one: np.abs(one.predict(of_validation) - actual).mean()).predict(
-                of_test
-            )
+            models = [make_pipeline(StandardScaler(), Ridge(one)).fit(of_training, scores) for one in _PENALTIES]
+            best = min(models, key=lambda model: np.abs(model.predict(of_validation) - actual).mean())
+            found["ridge"] = best.predict(of_test)
     return found
 
 

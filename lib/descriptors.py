@@ -21,10 +21,9 @@ def descriptor(
     is none).
     """
     mean_face = faces["faces"][faces["found"] > 0].mean(0, dtype=np.float32) / 255
-    parts = [_cells(mean_face, face_cells)]
     lengths = np.linalg.norm(flow["flow"][flow["valid"] > 0].astype(np.float32) * scale, axis=-1)
     energy = np.stack([_cells(length, flow_cells) for length in lengths] or [np.zeros(flow_cells**2, np.float32)])
-    return np.concatenate([*parts, energy.mean(0), energy.std(0)])
+    return np.concatenate([_cells(mean_face, face_cells), energy.mean(0), energy.std(0)])
 
 
 def read(folder: Path) -> pd.DataFrame:

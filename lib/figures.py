@@ -1,6 +1,6 @@
 """The figures, drawn from tables and attention weights alone; each function returns one matplotlib figure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +19,11 @@ mpl.rcParams |= {
     "svg.hashsalt": "0",
 }
 
+_CALIBRATION = {
+    "std_ratio": "std ratio",
+    "regression_to_mean": "regression to the mean",
+    "calibration_slope": "calibration slope",
+}
 _COLOURS = ("#4477aa", "#ee6677", "#228833")  # Paul Tol's bright scheme, safe for colour-blind readers
 
 
@@ -46,8 +51,7 @@ def predicted_against_actual(predictions: pd.DataFrame) -> Figure:
                 part["actual"], part["predicted"], s=9, alpha=0.7, color=colour, linewidths=0,
                 label=f"video {label} in training ({len(part)})",
             )  # fmt: skip
-        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        axes.set(title=trait, xlabel="actual score", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        _unit_square(axes, trait, "actual score")
     figure.axes[0].set_ylabel("predicted score")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -56,20 +60,16 @@ def predicted_against_actual(predictions: pd.DataFrame) -> Figure:
 def quantiles(predictions: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """For each trait the quantiles (1 to 99 %) of the predicted against those of the actual scores: on the line both have
     the same distribution, whether or not clip by clip. `scores` as in data/scores.csv."""
-    of_model = scores[(scores["group"] == "all") & (scores["predictor"] == "model")].set_index(["score", "trait"])[
-        "value"
-    ]
+    chosen = (scores["group"] == "all") & (scores["predictor"] == "model")
+    of_model = scores[chosen].set_index(["score", "trait"])["value"]
     shares = np.linspace(0.01, 0.99, 99)
     figure = Figure(figsize=(12, 2.9), layout="constrained")
     for axes, trait in zip(figure.subplots(1, len(TRAITS), sharex=True, sharey=True), TRAITS, strict=True):
         rows = predictions[predictions["trait"] == trait]
         axes.plot(rows["actual"].quantile(shares), rows["predicted"].quantile(shares), color=_COLOURS[0])
-        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
-        names = ("std_ratio", "regression_to_mean", "calibration_slope")
-        spread, regression, slope = (round(of_model[name, trait], 2) + 0.0 for name in names)  # no -0
-        about = f"std ratio {spread:.2f}\nregression to the mean {regression:.2f}\ncalibration slope {slope:.2f}"
+        about = "\n".join(f"{label} {of_model[score, trait]:z.2f}" for score, label in _CALIBRATION.items())  # z: no -0
         axes.text(0.98, 0.03, about, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
-        axes.set(title=trait, xlabel="actual score's quantile", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        _unit_square(axes, trait, "actual score's quantile")
     figure.axes[0].set_ylabel("predicted score's quantile")
     return figure
 
@@ -129,13 +129,12 @@ def attention_on_face(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     figure = Figure(figsize=(1.3 * columns, 1.45 * len(clips)), layout="constrained")
     grid = figure.subplots(len(clips), columns, squeeze=False)
     for row, (name, clip) in zip(grid, clips.items(), strict=True):
-        faces, times = clip["faces"], clip["static_times"]
-        maps: list[tuple[np.ndarray, str, np.ndarray | None]] = [
-            (face, f"face at {at:.1f} s", None) for face, at in zip(faces, times, strict=True)
-        ]
+        faces = clip["faces"]
+        looks: Sequence[np.ndarray | None] = [None] * len(faces)
         if "dynamic_to_static" in clip:
-            looks = _places(clip["dynamic_to_static"], len(faces))
-            maps = [(face, title, look) for (face, title, _), look in zip(maps, looks, strict=True)]
+            looks = list(_places(clip["dynamic_to_static"], len(faces)))
+        titles = [f"face at {at:.1f} s" for at in clip["static_times"]]
+        maps = list(zip(faces, titles, looks, strict=True))
         if "static_to_dynamic" in clip:
             look = _places(clip["static_to_dynamic"], len(clip["dynamic_times"])).mean(0)
             maps.append((faces[len(faces) // 2], "flow, all times", look))
@@ -152,6 +151,12 @@ def attention_on_face(clips: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     return figure
 
 
+def _unit_square(axes, trait: str, xlabel: str) -> None:  # type: ignore[no-untyped-def]  # matplotlib's
+    """Title and limits of a trait's panel, and the line on which predicted equals actual."""
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=0.8)
+    axes.set(title=trait, xlabel=xlabel, xlim=(0, 1), ylim=(0, 1), aspect="equal")
+
+
 def _places(weights: np.ndarray, steps: int) -> np.ndarray:
     """Weights (heads, queries, keys) of keys over `steps` times and a square grid, to (steps, h, w); 1 is uniform."""
     over_keys = weights.mean((0, 1)) * weights.shape[-1]
@@ -162,13 +167,8 @@ def _places(weights: np.ndarray, steps: int) -> np.ndarray:
 def _no_attention() -> Figure:
     figure, axes = _figure(4.5, 1.2)
     axes.axis("off")
-    axes.text(
-        0.5,
-        0.5,
-        "No attention weights: the fusion has none, or evaluate.attention_clips is 0.",
-        ha="center",
-        va="center",
-    )
+    reason = "No attention weights: the fusion has none, or evaluate.attention_clips is 0."
+    axes.text(0.5, 0.5, reason, ha="center", va="center")
     return figure
 
 

@@ -120,9 +120,7 @@ def table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
 
 def text(row: Any, digits: int = 3) -> str:
     """Return the value of a row, or a dash where it is not defined, and its interval if it has one."""
-    value, low, high = (
-        f"{round(number, digits) + 0.0:.{digits}f}" for number in (row.value, row.low, row.high)
-    )  # no -0
+    value, low, high = (f"{number:z.{digits}f}" for number in (row.value, row.low, row.high))  # z: no -0
     if pd.isna(row.value):
         return "–"
     return value if pd.isna(row.low) else f"{value} [{low}, {high}]"

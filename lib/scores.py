@@ -63,42 +63,44 @@ def of_groups(
     has no interval, for the two are chosen by the same data.
     """
     names = [name for name in np.unique(groups) if name]
-    # of each group the clips, then those of the others
-    sets = [part for name in names for part in (groups == name, (groups != name) & (groups != ""))]
-    moments = np.zeros((len(actual), len(sets), len(TRAITS), _MOMENTS))
-    for index, members in enumerate(sets):
-        if members.any():
-            moments[members, index] = _moments(actual[members], predicted[members], baseline[members])
+    # of each group its clips, and the others'
+    sets = [(groups == name, (groups != name) & (groups != "")) for name in names]
+    moments = np.zeros((len(actual), len(names), 2, len(TRAITS), _MOMENTS))
+    for index, pair in enumerate(sets):
+        for side, members in enumerate(pair):
+            if members.any():
+                moments[members, index, side] = _moments(actual[members], predicted[members], baseline[members])
     sums = by_video(moments, videos)
-    values = _from_moments(sums.sum(0))  # {score: (2 G, 6)}
-    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))  # {score: (resamples, 2 G, 6)}
+    values = _from_moments(sums.sum(0))  # {score: (G, 2, 6)}
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))  # {score: (resamples, G, 2, 6)}
+    own, drawn = ({key: of[..., 0, :] for key, of in one.items()} for one in (values, resampled))
+    apart, drawn_apart = (
+        {key: of[..., 0, :] - of[..., 1, :] for key, of in one.items()} for one in (values, resampled)
+    )
+    counts = [[len(set(videos[members])) for members in pair] for pair in sets]
     tables = []
 
     def add(what: str, group: str | list[str], members: np.ndarray, rows: pd.DataFrame) -> None:
         about = {"what": what, "group": group, "clips": members.sum(), "videos": len(set(videos[members]))}
         tables.append(rows.assign(**about)[[*about, *rows.columns]])
 
-    for index, name in enumerate(names):
-        members, others = sets[2 * index : 2 * index + 2]
-        count = [len(set(videos[part])) for part in (members, others)]
-        of_group, drawn = ({key: of[..., 2 * index, :] for key, of in one.items()} for one in (values, resampled))
-        add("value", name, members, _rows(of_group, drawn, count[0]))
+    def at(index: int, scores_: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {key: values[..., index, :] for key, values in scores_.items()}
+
+    for index, (name, (members, others)) in enumerate(zip(names, sets, strict=True)):
+        add("value", name, members, _rows(at(index, own), at(index, drawn), counts[index][0]))
         if others.any():
-            apart, drawn_apart = (
-                {key: of[..., 2 * index, :] - of[..., 2 * index + 1, :] for key, of in one.items()}
-                for one in (values, resampled)
-            )
-            add("difference", name, members, _rows(apart, drawn_apart, min(count)))
-    large = [index for index, name in enumerate(names) if len(set(videos[groups == name])) >= MIN_VIDEOS]
+            add("difference", name, members, _rows(at(index, apart), at(index, drawn_apart), min(counts[index])))
+    large = [index for index, (count, _) in enumerate(counts) if count >= MIN_VIDEOS]
     if len(large) > 1:
-        of_large = {key: of[::2][large] for key, of in values.items()}
+        of_large = {key: values[large] for key, values in own.items()}
         pairs = [
             f"{names[large[high]]} less {names[large[low]]}"
-            for of in of_large.values()
-            for high, low in zip(of.argmax(0), of.argmin(0), strict=True)
+            for values in of_large.values()
+            for high, low in zip(values.argmax(0), values.argmin(0), strict=True)
         ]
-        gap = {key: of.max(0) - of.min(0) for key, of in of_large.items()}
-        add("gap", pairs, groups != "", _rows(gap, {key: of[None] for key, of in gap.items()}, 0))
+        gap = {key: values.max(0) - values.min(0) for key, values in of_large.items()}
+        add("gap", pairs, groups != "", _rows(gap, {key: value[None] for key, value in gap.items()}, 0))
     return pd.concat(tables, ignore_index=True)
 
 

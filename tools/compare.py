@@ -238,7 +238,7 @@ def accuracy(row: tuple) -> str:
 
 def r2(row: tuple) -> str:
     spread = "" if np.isnan(row.r2_spread) else f" ± {row.r2_spread:.2f}"  # type: ignore[attr-defined]
-    return f"{round(row.r2, 2) + 0.0:.2f}{spread}"  # type: ignore[attr-defined]  # no -0
+    return f"{row.r2:z.2f}{spread}"  # type: ignore[attr-defined]  # z: no -0
 
 
 def difference(row: tuple) -> str:
