@@ -8,10 +8,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lib import audio, clips, errors, parameters, shards
-from lib.parallel import Parallel
-from lib.parameters import Section
-from lib.shards import Record
+from lib.core import clips, command, parameters, shards
+from lib.core.parallel import Parallel
+from lib.core.parameters import Section
+from lib.core.shards import Record
+from lib.streams import audio
 
 CLIPS, RAW, AUDIO, METRICS = (Path(name) for name in ("data/clips.csv", "data/raw", "data/audio", "metrics/audio.json"))
 
@@ -56,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lib import errors, parameters, shards
-from lib.descriptors import descriptor
-from lib.parallel import Parallel
-from lib.parameters import Section
-from lib.shards import Record
+from lib.core import command, parameters, shards
+from lib.core.parallel import Parallel
+from lib.core.parameters import Section
+from lib.core.shards import Record
+from lib.streams.descriptors import descriptor
 
 FACES, FLOW, DESCRIPTORS, METRICS = (
     Path(name) for name in ("data/faces", "data/flow", "data/descriptors", "metrics/descriptors.json")
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

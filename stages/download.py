@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 from tqdm import tqdm
 
-from lib import annotations, errors, groups, parameters, split, verify, work
-from lib.archives import Unpacker
-from lib.demo import corpus
-from lib.errors import InputError
-from lib.fetch import fetch
-from lib.parameters import Section
+from lib.core import command, parameters, resume
+from lib.core.errors import InputError
+from lib.core.parameters import Section
+from lib.sources import check, fiv2, persons, split
+from lib.sources.archives import Unpacker
+from lib.sources.demo import corpus
+from lib.sources.fetch import fetch
 
 ARCHIVES, RAW, CLIPS, GROUPS, METRICS = (
     Path(name) for name in ("data/archives", "data/raw", "data/clips.csv", "data/groups.csv", "metrics/data.json")
@@ -53,7 +54,7 @@ class Parameters(Section):
 
 def main() -> None:
     parameters_ = parameters.load("download", Parameters).download
-    folder = work.ROOT / f"download-{parameters_.source}"
+    folder = resume.ROOT / f"download-{parameters_.source}"
     folder.mkdir(parents=True, exist_ok=True)
     if parameters_.source == "demo":
         archives, keys = demo_archives(parameters_.demo), [corpus.KEY_A, corpus.KEY_B]
@@ -66,31 +67,31 @@ def main() -> None:
     files = sorted(set(tqdm(unpacker.unpack(archives), desc="unpack", unit="file", disable=None)))
     clip_files = [file for file in files if file.suffix.lower() == ".mp4"]
 
-    scores = verify.read_annotations(folder / "annotations")
-    table = verify.clip_table(scores, folder, clip_files, parameters_.min_seconds, parameters_.min_frames)
+    scores = check.read_annotations(folder / "annotations")
+    table = check.clip_table(scores, folder, clip_files, parameters_.min_seconds, parameters_.min_frames)
     if parameters_.split == "disjoint":
         usable = table["reason"] == ""
         table.loc[usable, "split"] = split.disjoint(table[usable], parameters_.split_seed)
-    summary = {"source": parameters_.source, "split": parameters_.split} | verify.summary(table)
+    summary = {"source": parameters_.source, "split": parameters_.split} | check.summary(table)
     if parameters_.source == "fiv2":
         summary["annotation_files"] = {
-            name: "as distributed" if work.sha256(folder / "annotations" / name) == known else "not as distributed"
-            for name, known in annotations.SHA256.items()
+            name: "as distributed" if resume.sha256(folder / "annotations" / name) == known else "not as distributed"
+            for name, known in fiv2.SHA256.items()
             if (folder / "annotations" / name).exists()
         }
-    of_persons = groups.read([folder / file for file in files], table["clip"][table["reason"] == ""])
+    of_persons = persons.read([folder / file for file in files], table["clip"][table["reason"] == ""])
     for kind in of_persons.columns[1:]:
         summary.setdefault("groups", {})[kind] = of_persons[kind].value_counts().sort_index().to_dict()
     report(summary)
     lost = 1 - summary["usable"] / summary["annotated"]
     if lost > parameters_.allow_missing:
-        table.to_csv(work.ROOT / "clips.csv", index=False)
+        table.to_csv(resume.ROOT / "clips.csv", index=False)
         raise InputError(
             f"{lost:.2%} of the annotated clips are missing or refused ({summary['refused']}; each clip's reason is in"
-            f" {work.ROOT / 'clips.csv'}); download.allow_missing in params.yaml allows {parameters_.allow_missing:.2%}."
+            f" {resume.ROOT / 'clips.csv'}); download.allow_missing in params.yaml allows {parameters_.allow_missing:.2%}."
             " What was unpacked is kept"
         )
-    work.publish([(folder / file, file) for file in files], RAW)
+    resume.publish([(folder / file, file) for file in files], RAW)
     table.to_csv(CLIPS, index=False)
     of_persons.to_csv(GROUPS, index=False)
     METRICS.parent.mkdir(exist_ok=True)
@@ -99,7 +100,7 @@ def main() -> None:
 
 def demo_archives(settings: Demo) -> Path:
     """Return the folder of the demo's archives, made if it is not there."""
-    folder = work.ROOT / f"demo-{work.fingerprint('download', settings.model_dump())}"
+    folder = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], settings.model_dump())}"
     if not folder.exists():
         corpus.write(folder, **settings.model_dump())
     return folder
@@ -135,4 +136,4 @@ def report(summary: dict) -> None:
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

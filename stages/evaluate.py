@@ -13,15 +13,19 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib import baselines, clips, descriptors, errors, parameters, serving, training
-from lib.baselines import is_seen
-from lib.dataset import Clips, collate, usable
-from lib.device import best_device
-from lib.errors import InputError
+from lib.core import clips, command, parameters
+from lib.core.device import best_device
+from lib.core.errors import InputError
+from lib.core.parameters import Section
+from lib.core.targets import TRAITS
+from lib.data.dataset import Clips, collate, usable
+from lib.model import checkpoint
 from lib.model.network import Network
-from lib.parameters import Section
-from lib.scores import of_groups, with_intervals
-from lib.traits import TRAITS
+from lib.scoring import baselines
+from lib.scoring.baselines import is_seen
+from lib.scoring.scores import of_groups, with_intervals
+from lib.streams import descriptors
+from lib.training import loop
 
 CLIPS, GROUPS, FACES, FLOW, DESCRIPTORS, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRICS = (
     Path(name)
@@ -51,9 +55,9 @@ def main() -> None:
     test = usable_clips[usable_clips["split"] == settings.split].reset_index(drop=True)
     if test.empty:
         raise InputError(f"params.yaml: evaluate.split = {settings.split!r}, but no clip of that split came through")
-    served = serving.load(MODEL, best_device())
+    served = checkpoint.load(MODEL, best_device())
     data = Clips(test, FACES, FLOW, served.parameters["model"]["static"]["frames"])
-    actual, predicted = training.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
+    actual, predicted = loop.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
     seen = is_seen(seen_in, test)
 
     names = served.network.predicts
@@ -163,4 +167,4 @@ def write_attention(network: Network, data: Clips, test: pd.DataFrame, count: in
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

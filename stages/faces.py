@@ -8,12 +8,12 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from lib import errors, parameters, shards
-from lib.device import best_device
-from lib.faces.align import ABSENT, DETECTED, INTERPOLATED, Aligner
-from lib.parallel import Parallel
-from lib.parameters import Section
-from lib.shards import Record
+from lib.core import command, parameters, shards
+from lib.core.device import best_device
+from lib.core.parallel import Parallel
+from lib.core.parameters import Section
+from lib.core.shards import Record
+from lib.streams.faces.align import ABSENT, DETECTED, INTERPOLATED, Aligner
 
 FRAMES, FACES, METRICS = Path("data/frames"), Path("data/faces"), Path("metrics/faces.json")
 
@@ -59,4 +59,4 @@ def summary() -> dict:
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

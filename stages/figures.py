@@ -10,8 +10,9 @@ import h5py
 import pandas as pd
 from pydantic import Field
 
-from lib import card, errors, figures, parameters, report
-from lib.parameters import Section
+from lib.core import command, parameters
+from lib.core.parameters import Section
+from lib.report import card, figures, page
 
 DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, PNG, PDF, REPORT, CARD = (
     Path(name)
@@ -53,9 +54,9 @@ def main() -> None:
         figure.savefig(PDF / f"{name}.pdf")
     captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
     data, split = json.loads(DATA.read_text()), predictions["split"].iloc[0]
-    REPORT.write_text(report.page(scores, groups, captions, split, planted=data["source"] == "demo"))
+    REPORT.write_text(page.page(scores, groups, captions, split, planted=data["source"] == "demo"))
     CARD.write_text(card.card(scores, groups, split, data, parameters_.model))
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

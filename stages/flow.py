@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from lib import errors, parameters, shards
-from lib.device import best_device
-from lib.flow import stream
-from lib.parallel import Parallel
-from lib.parameters import Section
-from lib.shards import Record
+from lib.core import command, parameters, shards
+from lib.core.device import best_device
+from lib.core.parallel import Parallel
+from lib.core.parameters import Section
+from lib.core.shards import Record
+from lib.streams.flow.make import flow as flow_of
 
 FACES, FLOW, METRICS = Path("data/faces"), Path("data/flow"), Path("metrics/flow.json")
 
@@ -45,7 +45,7 @@ def main() -> None:
 
     def make(shard: str) -> Iterator[Record]:
         for record in shards.read(FACES / f"{shard}.h5"):
-            yield stream.flow(record, backend, solver, bound, best_device())
+            yield flow_of(record, backend, solver, bound, best_device())
 
     inputs, clips = shards.inputs_from(FACES), shards.count_clips(FACES)
     seconds = shards.build("flow", FLOW, inputs, settings, make, clips, given.parallel, gpu=True)
@@ -65,4 +65,4 @@ def summary() -> dict:
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

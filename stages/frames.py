@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lib import clips, errors, frames, parameters, shards
-from lib.errors import InputError
-from lib.parallel import Parallel
-from lib.parameters import Section
-from lib.shards import Record
+from lib.core import clips, command, parameters, shards
+from lib.core.errors import InputError
+from lib.core.parallel import Parallel
+from lib.core.parameters import Section
+from lib.core.shards import Record
+from lib.streams import frames
 
 CLIPS, RAW, FRAMES, METRICS = (
     Path(name) for name in ("data/clips.csv", "data/raw", "data/frames", "metrics/frames.json")
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

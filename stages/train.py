@@ -10,16 +10,18 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib import clips, errors, parameters, serving, training, work
-from lib.dataset import Clips, usable
-from lib.errors import InputError
-from lib.loggers import LOGGERS
-from lib.losses import LOSSES, WEIGHTINGS
+from lib.core import clips, command, parameters, resume
+from lib.core.errors import InputError
+from lib.core.parameters import Section
+from lib.core.targets import SCORES
+from lib.data.dataset import Clips, usable
+from lib.model import checkpoint
+from lib.model.encoders.images import PARTS
 from lib.model.fusions import FUSIONS
 from lib.model.network import OUTPUTS, Network
-from lib.model.static import PARTS
-from lib.parameters import Section
-from lib.traits import SCORES
+from lib.training import loop
+from lib.training.loggers import LOGGERS
+from lib.training.losses import LOSSES, WEIGHTINGS
 
 CLIPS, FACES, FLOW, MODEL, HISTORY = (
     Path(name) for name in ("data/clips.csv", "data/faces", "data/flow", "data/model.pt", "plots/history.csv")
@@ -109,11 +111,11 @@ def main() -> None:
     torch.manual_seed(train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = Network(**settings.model.model_dump())
-    inputs = [work.sha256(path) for path in (CLIPS, *sorted(FACES.glob("*.h5")), *sorted(FLOW.glob("*.h5")))]
+    inputs = [resume.sha256(path) for path in (CLIPS, *sorted(FACES.glob("*.h5")), *sorted(FLOW.glob("*.h5")))]
     if train.init is not None:
-        serving.warm_start(network, Path(train.init))
-        inputs.append(work.sha256(Path(train.init)))
-    folder = work.ROOT / f"train-{work.fingerprint('train', settings.model_dump(), inputs)}"
+        checkpoint.warm_start(network, Path(train.init))
+        inputs.append(resume.sha256(Path(train.init)))
+    folder = resume.ROOT / f"train-{resume.fingerprint(['stages.train'], settings.model_dump(), inputs)}"
     folder.mkdir(parents=True, exist_ok=True)
     loggers = [LOGGERS[name](settings.model_dump()) for name in train.loggers]
     strategy = "ddp" if train.devices > 1 else "auto"
@@ -123,7 +125,7 @@ def main() -> None:
         if fabric.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     frames = settings.model.static.frames
-    weights, history = training.fit(
+    weights, history = loop.fit(
         fabric,
         network,
         Clips(of_split["training"], FACES, FLOW, frames, train.seed),
@@ -137,7 +139,7 @@ def main() -> None:
         logger.finalize("success")
     if fabric.global_rank == 0:
         torch.save({"weights": weights, "parameters": settings.model_dump(exclude={"train"})}, MODEL)
-        training.write_history(history, HISTORY)
+        loop.write_history(history, HISTORY)
         shutil.rmtree(folder)
 
 
@@ -148,4 +150,4 @@ def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    errors.run_stage(main)
+    command.run_stage(main)

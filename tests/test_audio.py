@@ -6,8 +6,9 @@ import librosa
 import numpy as np
 import pytest
 
-from lib import audio, video
-from lib.shards import Record
+from lib.core.shards import Record
+from lib.media import video
+from lib.streams import audio
 
 RATE = 16_000
 SETTINGS = {"sample_rate": RATE, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24}

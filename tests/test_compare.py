@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.traits import LATTICE, SCORES, TRAITS
+from lib.core.targets import LATTICE, SCORES, TRAITS
 from tests.conftest import ROOT
 
 OFFICIAL = ["ValueExtraversion", "ValueAgreeableness", "ValueConscientiousness", "ValueNeurotisicm", "ValueOpenness"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib import comparison
+from lib.scoring import paired
 
 
 def clustered(rng: np.random.Generator, videos: int, clips: int, shared: float) -> tuple[np.ndarray, np.ndarray]:
@@ -15,14 +15,14 @@ def clustered(rng: np.random.Generator, videos: int, clips: int, shared: float) 
 
 
 def test_holm_by_hand() -> None:
-    assert comparison.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert comparison.holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
+    assert paired.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert paired.holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
 
 
 def test_a_difference_and_its_p_value_agree_with_scipys() -> None:
     rng = np.random.default_rng(0)
     gains = rng.normal(0.3, 1, (40, 6))
-    found = comparison.paired(np.zeros((40, 6)), gains, np.arange(40), 10_000, 0)
+    found = paired.paired(np.zeros((40, 6)), gains, np.arange(40), 10_000, 0)
     assert found["difference"] == pytest.approx(gains.mean(0))
     for column in range(6):
         reference = stats.permutation_test(
@@ -40,7 +40,7 @@ def test_intervals_hold_the_truth_and_naive_ones_do_not() -> None:
     for number in range(sets):
         gains, videos = clustered(np.random.default_rng(number), 120, 4, shared=1.0)
         for clusters in (videos, np.arange(len(gains))):
-            found = comparison.paired(np.zeros_like(gains), gains, clusters, 600, number)
+            found = paired.paired(np.zeros_like(gains), gains, clusters, 600, number)
             inside = int(((found["low"] <= 0) & (found["high"] >= 0)).sum())
             if clusters is videos:
                 held += inside
@@ -55,10 +55,10 @@ def test_intervals_hold_the_truth_and_naive_ones_do_not() -> None:
 def test_the_smallest_difference_is_found_four_times_in_five() -> None:
     found = []
     gains, videos = clustered(np.random.default_rng(0), 150, 3, shared=0.7)
-    smallest = comparison.paired(np.zeros_like(gains), gains, videos, 1000, 0)["smallest"].mean()
+    smallest = paired.paired(np.zeros_like(gains), gains, videos, 1000, 0)["smallest"].mean()
     for number in range(60):
         gains, videos = clustered(np.random.default_rng(1 + number), 150, 3, shared=0.7)
-        found += (comparison.paired(np.zeros_like(gains), gains + smallest, videos, 500, number)["p"] < 0.05).tolist()
+        found += (paired.paired(np.zeros_like(gains), gains + smallest, videos, 500, number)["p"] < 0.05).tolist()
     assert 0.73 <= np.mean(found) <= 0.87
 
 
@@ -66,9 +66,7 @@ def test_the_table_averages_seeds_and_knows_its_baseline() -> None:
     rng = np.random.default_rng(0)
     actual, videos = rng.uniform(size=(60, 5)), np.repeat(np.arange(20), 3)
     near, far = actual + 0.1, [actual + 0.2, actual - 0.3]
-    table = comparison.table({"far": far, "near": [near]}, actual, videos, "far", 200, 0).set_index(
-        ["predictor", "trait"]
-    )
+    table = paired.table({"far": far, "near": [near]}, actual, videos, "far", 200, 0).set_index(["predictor", "trait"])
     assert table.loc[("far", "mean"), "accuracy"] == pytest.approx(0.75)
     assert table.loc[("far", "openness"), "spread"] == pytest.approx(np.std([0.8, 0.7], ddof=1))
     assert np.isnan(table.loc[("far", "mean"), "difference"])
@@ -82,9 +80,9 @@ def test_p_is_corrected_over_all_predictors() -> None:
     rng = np.random.default_rng(0)
     actual, videos = rng.uniform(size=(100, 5)), np.arange(100) // 2
     predictions = {f"p{index}": [actual + rng.normal(0, 0.1 + 0.005 * index, (100, 5))] for index in range(6)}
-    found = comparison.table(predictions, actual, videos, "p0", 500, 0)
+    found = paired.table(predictions, actual, videos, "p0", 500, 0)
     assert found.loc[found["predictor"] == "p0", ["p", "p_holm"]].isna().all(axis=None)
     for family in (found["trait"] == "mean", found["trait"] != "mean"):
         compared = found[family & (found["predictor"] != "p0")]
-        assert compared["p_holm"].tolist() == pytest.approx(comparison.holm(compared["p"].to_numpy()))
+        assert compared["p_holm"].tolist() == pytest.approx(paired.holm(compared["p"].to_numpy()))
     assert (found["p_holm"].dropna() > found["p"].dropna()).any()

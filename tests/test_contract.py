@@ -8,37 +8,46 @@ import pytest
 import yaml
 from dvc.utils.serialize import load_yaml
 
-from lib import parameters
-from lib.errors import InputError
+from lib.core import parameters, resume
+from lib.core.errors import InputError
 from tests.conftest import ROOT
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-def import_closure(script: Path) -> set[str]:
-    found: set[str] = set()
-    todo = [script]
-    while todo:
-        path = todo.pop()
-        if str(path) in found:
-            continue
-        found.add(str(path))
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{path}: relative import"
-                names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-            modules = [Path(name.replace(".", "/")).with_suffix(".py") for name in names]
-            todo += [module for module in modules if (ROOT / module).is_file()]
-    return found
+ORDER = ["core", "media", "sources", "streams", "data", "model", "scoring", "training", "report", "predict"]
+"""Packages of lib; each imports from itself and from those before it."""
+
+
+def file_of(module: str) -> str:
+    path = Path(module.replace(".", "/"))
+    return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
+
+
+def test_packages_import_downward_only() -> None:
+    assert {path.stem for path in (ROOT / "lib").iterdir() if not path.name.startswith("__")} <= set(ORDER)
+    for path in (ROOT / "lib").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                above = name.split(".")[0] in ("stages", "tools", "tests")
+                assert not above, f"{module} imports {name}"
+                if name.startswith("lib."):
+                    here, there = (ORDER.index(one.split(".")[1]) for one in (module, name))
+                    assert there <= here, f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_dependencies_are_the_import_closure(stage: str) -> None:
-    listed = {path for path in STAGES[stage]["deps"] if path.endswith(".py")}
-    assert listed == import_closure(Path(f"stages/{stage}.py"))
+def test_folders_cover_the_import_closure(stage: str) -> None:
+    listed = [path for path in STAGES[stage]["deps"] if path.startswith(("lib/", "stages/"))]
+    used = {file_of(name) for name in resume.closure([f"stages.{stage}"])} - {"stages/__init__.py", "lib/__init__.py"}
+    for file in used:
+        assert any(file == path or file.startswith(f"{path}/") for path in listed), f"{stage} lacks {file}"
+    for path in listed:
+        assert any(file == path or file.startswith(f"{path}/") for file in used), f"{stage} does not use {path}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

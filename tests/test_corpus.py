@@ -19,13 +19,15 @@ import pandas as pd
 import pytest
 import pyzipper
 
-from lib import annotations, clips, verify, video
-from lib.archives import Unpacker
-from lib.demo import corpus
-from lib.demo.head import SAMPLE_RATE, Identity, Performance, render
-from lib.errors import InputError
-from lib.fetch import fetch
-from lib.traits import LATTICE, SCORES, TRAITS
+from lib.core import clips
+from lib.core.errors import InputError
+from lib.core.targets import LATTICE, SCORES, TRAITS
+from lib.media import video
+from lib.sources import check, fiv2
+from lib.sources.archives import Unpacker
+from lib.sources.demo import corpus
+from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.sources.fetch import fetch
 from tests.conftest import REAL, needs_real_clips
 
 
@@ -201,24 +203,24 @@ def test_other_pickles_are_refused(tmp_path: Path, content: bytes, said: str) ->
     path = tmp_path / "annotation_training.pkl"
     path.write_bytes(content)
     with pytest.raises(InputError, match=said):
-        annotations.read(path)
+        fiv2.read(path)
     assert not Path("/tmp/pickle-ran-code").exists()
 
 
 @needs_real_clips
 def test_the_real_annotations() -> None:
-    table = annotations.read(REAL / "annotation_training.pkl")
+    table = fiv2.read(REAL / "annotation_training.pkl")
     assert len(table) == 6000
-    assert not any(annotations.problem(row) for row in table.to_dict("records"))
+    assert not any(fiv2.problem(row) for row in table.to_dict("records"))
     assert table["extraversion"].mean() == pytest.approx(0.4761, abs=5e-5)
 
 
 def test_scores_off_the_lattice_are_found() -> None:
     right = {name: 40 / LATTICE[name] for name in SCORES}
-    assert annotations.problem(right) == ""
-    assert "no multiple of 1/90" in annotations.problem(right | {"openness": 40 / 107})
-    assert "outside" in annotations.problem(right | {"openness": 1.1})
-    assert "no score" in annotations.problem(right | {"openness": float("nan")})
+    assert fiv2.problem(right) == ""
+    assert "no multiple of 1/90" in fiv2.problem(right | {"openness": 40 / 107})
+    assert "outside" in fiv2.problem(right | {"openness": 1.1})
+    assert "no score" in fiv2.problem(right | {"openness": float("nan")})
 
 
 def test_video_of_a_clip() -> None:
@@ -250,14 +252,14 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     labelled = [name for name in names if not name.startswith("nolabel")] + ["missing____.000.mp4"]
     scores = pd.DataFrame({name: dict(right) for name in labelled}).T
     scores.loc["badscore___.000.mp4", "openness"] = 0.4444
-    table = verify.clip_table(scores, tmp_path, [Path("raw", name) for name in names], 2.0, 10).set_index("clip")
+    table = check.clip_table(scores, tmp_path, [Path("raw", name) for name in names], 2.0, 10).set_index("clip")
     reasons = {name[:7]: reason for name, reason in table["reason"].items()}
     assert reasons.pop("aaaaaaa") == ""
     assert {name: reason.split(":")[0] for name, reason in reasons.items()} == {
         "short__": "too short", "nolabel": "no annotation", "badscor": "score", "cutoff_": "file",
         "duplica": "duplicate", "text___": "file", "missing": "no file in data/archives",
     }  # fmt: skip
-    summary = verify.summary(table.reset_index())
+    summary = check.summary(table.reset_index())
     assert (summary["annotated"], summary["files"], summary["usable"]) == (7, 7, 1)
 
 
@@ -292,7 +294,7 @@ def test_the_plan_holds_what_data_readme_promises() -> None:
         assert r2.loc[trait, ["appearance", "motion", "audio", "noise"]].drop(carrier).max() < 0.02
     assert 0.3 < r2.loc["agreeableness", "appearance"] < 0.55
     assert 0.3 < r2.loc["agreeableness", "motion"] < 0.55
-    assert not any(annotations.problem(row) for row in plan.to_dict("records"))
+    assert not any(fiv2.problem(row) for row in plan.to_dict("records"))
 
 
 def test_appearance_leaves_luma_and_motion_alone() -> None:
@@ -308,7 +310,7 @@ def test_demo_archives_come_out_as_they_went_in(tmp_path: Path) -> None:
     found = unpacked(tmp_path / "raw", tmp_path / "demo", corpus.KEY_A, corpus.KEY_B)
     plan = corpus.plan(20, 0.84, 0)
     assert {Path(name).name for name in found if name.endswith(".mp4")} == set(plan.index)
-    read = verify.read_annotations(tmp_path / "raw" / "annotations")
+    read = check.read_annotations(tmp_path / "raw" / "annotations")
     pd.testing.assert_frame_equal(read.loc[plan.index, list(SCORES)], plan[list(SCORES)], check_names=False)
     with pytest.raises(InputError, match="FIV2_KEY_A"):
         unpacked(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)

@@ -6,8 +6,8 @@ import h5py
 import pandas as pd
 import pytest
 
-from lib.dataset import usable
-from lib.errors import InputError
+from lib.core.errors import InputError
+from lib.data.dataset import usable
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "subset": ["one", "one", "two"]})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lib import device
+from lib.core import device
 
 
 def claimed(folder: str) -> str:

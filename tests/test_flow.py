@@ -12,13 +12,13 @@ import pytest
 import skimage.data
 import torch
 
-from lib import frames
-from lib.faces import align
-from lib.flow import opencv, stream, tvl1
-from lib.flow.measure import deformation, endpoint_error, energy, moved
-from lib.shards import Record
+from lib.core.shards import Record
+from lib.streams import frames
+from lib.streams.faces import align
+from lib.streams.flow import make, opencv, tvl1
 from tests.conftest import REAL, needs_real_clips
 from tools.benchmark_flow import SOLVER
+from tools.flow_quality import deformation, endpoint_error, energy, moved
 
 CPU = torch.device("cpu")
 Y, X = np.mgrid[:112, :112].astype(float)
@@ -96,7 +96,8 @@ def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, m
     pytest.importorskip("triton")
     script = """
         import sys, torch
-        from lib.flow import gpu, tvl1
+        from lib.streams.flow import gpu
+        from lib.streams.flow import tvl1
         previous, following, arguments = torch.load(sys.argv[1])
         level = previous, following, tvl1._centred_gradient(following), torch.full((3, 2, *previous.shape[1:]), 0.4)
         ours, reference = gpu.solve_level(*level, *arguments), tvl1._solve_level(*level, *arguments)
@@ -118,7 +119,7 @@ def test_the_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
     from triton import compile, compiler
     from triton.backends.compiler import GPUTarget
 
-    from lib.flow import gpu
+    from lib.streams.flow import gpu
 
     floats = dict.fromkeys(("limit", "theta", "rate", "enough"), "fp32")
     constants = {"height": 112, "width": 112, "warps": 5, "median": True, "block": 1024}
@@ -151,7 +152,7 @@ def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(fa
     previous, following = pair(face, deformation(112, 2))
     pictures = torch.cat([previous, following, following])[..., None].expand(-1, -1, -1, 3).numpy()
     record = Record("a", {"faces": pictures, "found": np.array([2, 2, 0])})
-    made = stream.flow(record, "torch", SOLVER, 16.0, CPU)
+    made = make.flow(record, "torch", SOLVER, 16.0, CPU)
     exact = solve(previous, following)[0].permute(1, 2, 0).numpy()
     scale = made.attributes["scale"]
     assert np.abs(made.arrays["flow"][0] * scale - exact).max() <= scale / 2 + 1e-4
@@ -166,7 +167,7 @@ def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
     aligned = align.Aligner(112, 40, 0.5, 1.0, CPU)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
     assert (aligned.arrays["found"] == align.DETECTED).all()
-    grey = stream.grey_levels(torch.from_numpy(aligned.arrays["faces"]))
+    grey = make.grey_levels(torch.from_numpy(aligned.arrays["faces"]))
     previous, following = grey[:-1], grey[1:]
     ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **SOLVER)
     energies, bounds = energy(previous, following, ours), energy(previous, following, theirs)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import groups
-from lib.errors import InputError
+from lib.core.errors import InputError
+from lib.sources import persons
 
 CLIPS = ("a.000.mp4", "a.001.mp4", "b.000.mp4")
 
@@ -13,7 +13,7 @@ CLIPS = ("a.000.mp4", "a.001.mp4", "b.000.mp4")
 def read(folder: Path, **files: str) -> list[list[str]]:
     for name, text in files.items():
         (folder / f"{name}.csv").write_text(text)
-    table = groups.read(sorted(folder.iterdir()), CLIPS)
+    table = persons.read(sorted(folder.iterdir()), CLIPS)
     return [list(table), *table.to_numpy().tolist()]
 
 

@@ -12,13 +12,13 @@ import torch
 import torchvision
 from facenet_pytorch import InceptionResnetV1
 
-from lib.augment import mirror_clips
-from lib.dataset import collate
-from lib.errors import InputError
-from lib.model.dynamic import VIDEO_RESNETS, DynamicStream
+from lib.core.errors import InputError
+from lib.data.augment import mirror_clips
+from lib.data.dataset import collate
+from lib.model.encoders.images import StaticStream
+from lib.model.encoders.volumes import VIDEO_RESNETS, DynamicStream
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
-from lib.model.static import StaticStream
 
 SMALL = {
     "output": "sigmoid", "interview": False, "width": 24, "heads": 4, "depth": 1, "dropout": 0.1,

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import shards, video
-from lib.demo.head import HEIGHT, SAMPLE_RATE, WIDTH, Identity, Performance, render
-from lib.shards import Record
-from lib.traits import LATTICE, SCORES
+from lib.core import shards
+from lib.core.shards import Record
+from lib.core.targets import LATTICE, SCORES
+from lib.media import video
+from lib.sources.demo.head import HEIGHT, SAMPLE_RATE, WIDTH, Identity, Performance, render
 from tests.test_pipeline import Project
 
 FPS, SECONDS = 15, 2.4

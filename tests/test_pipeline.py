@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib import baselines
-from lib.demo import corpus
+from lib.scoring import baselines
+from lib.sources.demo import corpus
 from tests.conftest import REAL, ROOT, needs_real_clips
 
 STAGES = ["download", "frames", "audio", "faces", "flow", "descriptors", "train", "evaluate", "figures"]

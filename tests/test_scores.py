@@ -8,9 +8,9 @@ import torchmetrics.functional.regression as reference
 from scipy import stats
 from sklearn.metrics import r2_score
 
-from lib import baselines
-from lib.scores import COLUMNS, of_groups, scores, with_intervals
-from lib.traits import TRAITS
+from lib.core.targets import TRAITS
+from lib.scoring import baselines
+from lib.scoring.scores import COLUMNS, of_groups, scores, with_intervals
 
 
 def test_scores_agree_with_the_references() -> None:

@@ -17,10 +17,10 @@ import h5py
 import numpy as np
 import pytest
 
-from lib import shards, work
-from lib.errors import InputError
-from lib.parallel import Parallel
-from lib.shards import Record
+from lib.core import resume, shards
+from lib.core.errors import InputError
+from lib.core.parallel import Parallel
+from lib.core.shards import Record
 from tests.conftest import ROOT
 
 LOKY = Parallel(engine="loky", workers=2)
@@ -29,7 +29,7 @@ INPUTS = {"a": 1, "b": 1, "c": 1}
 
 @pytest.fixture(autouse=True)
 def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "ROOT", tmp_path / "work")
+    monkeypatch.setattr(resume, "ROOT", tmp_path / "work")
 
 
 def make(calls: Path, name: str) -> Iterator[Record]:
@@ -76,7 +76,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
     (folder / "calls").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "ROOT", folder / "work")
+        patch.setattr(resume, "ROOT", folder / "work")
         build(folder / "out", partial(make, folder / "calls"))
     return written(folder / "out")
 
@@ -138,10 +138,10 @@ def test_a_killed_stage_goes_on_and_half_a_shard_is_never_taken(
         import time
         from functools import partial
         from pathlib import Path
-        from lib import work
+        from lib.core import resume
         from tests.test_shards import build, make_after
 
-        work.ROOT = Path({str(tmp_path / "work")!r})
+        resume.ROOT = Path({str(tmp_path / "work")!r})
         build(Path({str(tmp_path / "out")!r}), partial(make_after, Path({str(calls)!r}), partial(time.sleep, 600)))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, start_new_session=True)

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import annotations, clips, split
-from lib.clips import SPLITS
-from lib.traits import TRAITS
+from lib.core import clips
+from lib.core.clips import SPLITS
+from lib.core.targets import TRAITS
+from lib.sources import fiv2, split
 from tests.conftest import REAL, needs_real_clips
 
 
@@ -45,7 +46,7 @@ def test_a_split_that_is_not_there_stays_away() -> None:
 @needs_real_clips
 def test_the_real_annotations_are_split_by_video() -> None:
     names = ("training", "validation")
-    tables = [annotations.read(REAL / f"annotation_{name}.pkl").assign(split=name) for name in names]
+    tables = [fiv2.read(REAL / f"annotation_{name}.pkl").assign(split=name) for name in names]
     table = pd.concat(tables)
     table["video"] = [clips.video_of(clip) for clip in table.index]
     new = split.disjoint(table, 0)

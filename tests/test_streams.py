@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from lib import frames, video
-from lib.demo.head import SAMPLE_RATE, Identity, Performance, render
-from lib.faces import align
-from lib.faces.detect import Faces
-from lib.faces.follow import follow
+from lib.media import video
+from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.streams import frames
+from lib.streams.faces import align
+from lib.streams.faces.detect import Faces
+from lib.streams.faces.follow import follow
 
 CPU = torch.device("cpu")
 

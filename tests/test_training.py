@@ -15,15 +15,16 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from lib import serving, training
-from lib.augment import augment, draw
-from lib.dataset import collate
-from lib.errors import InputError
-from lib.loggers import LOGGERS
-from lib.losses import LOSSES, label_distribution_smoothing, uniform
+from lib.core.errors import InputError
+from lib.core.targets import SCORES
+from lib.data.augment import augment, draw
+from lib.data.dataset import collate
+from lib.model import checkpoint
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
-from lib.traits import SCORES
+from lib.training import loop
+from lib.training.loggers import LOGGERS
+from lib.training.losses import LOSSES, label_distribution_smoothing, uniform
 from stages.train import shuffled
 from tests.conftest import ROOT
 from tests.test_model import SMALL, samples
@@ -80,7 +81,7 @@ def fitted(
     torch.manual_seed(settings["seed"])
     network = network or Network("cross_attention", **SMALL)
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    return training.fit(fabric, network, InMemory(clips), InMemory(5), folder, **settings)
+    return loop.fit(fabric, network, InMemory(clips), InMemory(5), folder, **settings)
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -97,16 +98,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     script = f"""
         import os, signal
         from pathlib import Path
-        from lib import training
+        from lib.training import loop
         from tests.test_training import fitted
 
-        step, steps = training.augment, []
+        step, steps = loop.augment, []
         def last_step(*arguments):
             steps.append(1)
             if len(steps) == 4:  # the second of the second epoch
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(*arguments)
-        training.augment = last_step
+        loop.augment = last_step
         fitted(Path({str(tmp_path / "cut")!r}), epochs=3)
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, check=False)
@@ -150,7 +151,7 @@ def test_every_backbone_trains_an_epoch(static: str, frozen: int, dynamic: str, 
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if static == "resnet18" else "32-true")
     clips = InMemory(4, size=80)  # pixels; inception_resnet_v1 takes no smaller faces
-    after, history = training.fit(fabric, network, clips, clips, tmp_path, **(SETTINGS | {"epochs": 1}))
+    after, history = loop.fit(fabric, network, clips, clips, tmp_path, **(SETTINGS | {"epochs": 1}))
     assert np.isfinite(history[0]["validation_loss"])
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     for name in before:
@@ -172,9 +173,9 @@ def test_planted_labels_are_found_and_shuffled_ones_are_not_beaten(tmp_path: Pat
         network, fabric = Network("static", **SMALL), Fabric(accelerator="cpu", devices=1)
         (tmp_path / name).mkdir()
         settings = SETTINGS | {"epochs": 8, "learning_rate": rates}
-        weights, _ = training.fit(fabric, network, clips, clips, tmp_path / name, **settings)
+        weights, _ = loop.fit(fabric, network, clips, clips, tmp_path / name, **settings)
         network.load_state_dict(weights)
-        actual, predicted = training.predict(fabric, network, unseen, 8, 0)
+        actual, predicted = loop.predict(fabric, network, unseen, 8, 0)
         skill[name] = 1 - ((predicted - actual) ** 2).mean() / ((actual - clips.labels().mean()) ** 2).mean()
     assert skill["planted"] > 0.7
     assert skill["shuffled"] < 0.1
@@ -206,7 +207,7 @@ def test_the_interview_is_a_sixth_score(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = Network("static", **(SMALL | {"interview": True}))
     fitted(tmp_path, network, epochs=1)
-    actual, predicted = training.predict(Fabric(accelerator="cpu", devices=1), network, InMemory(5), 2, 0)
+    actual, predicted = loop.predict(Fabric(accelerator="cpu", devices=1), network, InMemory(5), 2, 0)
     assert actual.shape == predicted.shape == (5, 6)
     assert network.predicts[-1] == "interview"
 
@@ -257,14 +258,14 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
         from pathlib import Path
         from lightning_fabric import Fabric
         from tests.test_training import InMemory, Tiny, fitted
-        from lib import training
+        from lib.training import loop
 
         fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
         fabric.launch()
         torch.manual_seed(0)
         network = Tiny()
         _, history = fitted(Path({str(tmp_path / "two")!r}), network, fabric, epochs=3, clips=9)
-        actual, predicted = training.predict(fabric, network, InMemory(5), 2, 0)
+        actual, predicted = loop.predict(fabric, network, InMemory(5), 2, 0)
         if fabric.global_rank == 0:
             found = {{"history": history, "actual": actual.tolist(), "predicted": predicted.tolist()}}
             Path({str(tmp_path / "two.json")!r}).write_text(json.dumps(found))
@@ -278,7 +279,7 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     _, history = fitted(tmp_path / "one", network, epochs=3, clips=9)
     for name in ("training_loss", "validation_loss", "validation_ccc"):
         assert [row[name] for row in two["history"]] == pytest.approx([row[name] for row in history], abs=1e-6)
-    actual, predicted = training.predict(Fabric(accelerator="cpu", devices=1), network, InMemory(5), 2, 0)
+    actual, predicted = loop.predict(Fabric(accelerator="cpu", devices=1), network, InMemory(5), 2, 0)
     assert np.array(two["actual"]) == pytest.approx(actual)
     assert np.array(two["predicted"]) == pytest.approx(predicted, abs=1e-6)
 
@@ -298,7 +299,7 @@ def test_streams_learn_at_their_own_rates(tmp_path: Path) -> None:
 def test_the_rate_rises_and_falls() -> None:
     def rates(schedule: str, losses: list[float]) -> list[float]:
         history = [{"validation_loss": loss} for loss in losses]
-        return [training._factor(schedule, epoch, 2, 10, history[:epoch]) for epoch in range(10)]
+        return [loop._factor(schedule, epoch, 2, 10, history[:epoch]) for epoch in range(10)]
 
     cosine = rates("cosine", [1.0] * 10)
     assert cosine[0] < cosine[1] < cosine[2] == 1
@@ -344,15 +345,15 @@ def test_a_warm_start_beats_starting_over_at_equal_epochs(tmp_path: Path) -> Non
         torch.manual_seed(7)
         network = Network("concat", **SMALL)
         if name == "warm":
-            serving.warm_start(network, tmp_path / "old.pt")
+            checkpoint.warm_start(network, tmp_path / "old.pt")
         losses[name] = fitted(tmp_path / name, network, epochs=2, learning_rate=rates, clips=24)[1][-1][
             "validation_loss"
         ]
     assert losses["warm"] < 0.7 * losses["cold"]
     with pytest.raises(InputError, match=r"is a model of another shape \(\d+ weights differ, first"):
-        serving.warm_start(Network("static", **SMALL), tmp_path / "old.pt")
+        checkpoint.warm_start(Network("static", **SMALL), tmp_path / "old.pt")
     with pytest.raises(InputError, match=r"train\.init = 'nowhere' is no file"):
-        serving.warm_start(Network("static", **SMALL), Path("nowhere"))
+        checkpoint.warm_start(Network("static", **SMALL), Path("nowhere"))
 
 
 def test_loggers_write_what_history_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

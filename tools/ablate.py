@@ -14,10 +14,10 @@ from typing import Any
 
 import dvc.api
 
-from lib import errors
-from lib.baselines import NAMES
-from lib.errors import InputError
+from lib.core import command
+from lib.core.errors import InputError
 from lib.model.fusions import FUSIONS
+from lib.scoring.baselines import NAMES
 from tools.compare import add_options, compare
 
 PARAMETERS, DVC = Path("params.yaml"), (sys.executable, "-m", "dvc")
@@ -80,4 +80,4 @@ def refuse_other_parameters(one: str, shared: dict[str, Any], fusion: str, seed:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

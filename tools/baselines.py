@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import annotations, baselines, clips, errors
-from lib.baselines import is_seen
-from lib.errors import InputError
-from lib.scores import scores
-from lib.traits import TRAITS
+from lib.core import clips, command
+from lib.core.errors import InputError
+from lib.core.targets import TRAITS
+from lib.scoring import baselines
+from lib.scoring.baselines import is_seen
+from lib.scoring.scores import scores
+from lib.sources import fiv2
 
 
 def main() -> None:
@@ -40,9 +42,9 @@ def read(folder: Path, split: str) -> pd.DataFrame:
     path = folder / f"annotation_{split}.pkl"
     if not path.exists():
         raise InputError(f"{path} is missing; allowed: a folder that holds annotation_{split}.pkl")
-    table = annotations.read(path)
+    table = fiv2.read(path)
     return table.assign(video=[clips.video_of(clip) for clip in table.index])
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

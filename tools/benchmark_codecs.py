@@ -13,8 +13,8 @@ import cv2
 import h5py
 import numpy as np
 
-from lib import errors
-from lib.flow import tvl1
+from lib.core import command
+from lib.streams.flow import tvl1
 from tools.benchmark_flow import SOLVER, faces_of
 
 BOUND = 16.0  # pixels; as flow.bound
@@ -111,4 +111,4 @@ def from_jpeg(stored: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

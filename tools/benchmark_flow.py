@@ -15,12 +15,12 @@ import torch
 from skimage.registration import optical_flow_tvl1
 from torch import Tensor
 
-from lib import errors, shards
-from lib.device import best_device
-from lib.errors import InputError
-from lib.flow import opencv, tvl1
-from lib.flow.measure import deformation, endpoint_error, energy, moved
-from lib.flow.stream import grey_levels
+from lib.core import command, shards
+from lib.core.device import best_device
+from lib.core.errors import InputError
+from lib.streams.flow import opencv, tvl1
+from lib.streams.flow.make import grey_levels
+from tools.flow_quality import deformation, endpoint_error, energy, moved
 
 SOLVER = {
     "lambda_": 0.15,
@@ -109,8 +109,8 @@ def faces_of(path: Path) -> list[tuple[str, Tensor]]:
     if path.suffix == ".h5":
         records = list(shards.read(path))
     else:
-        from lib import frames  # videos need PyAV and facenet-pytorch, shards do not
-        from lib.faces.align import Aligner
+        from lib.streams import frames  # videos need PyAV and facenet-pytorch, shards do not
+        from lib.streams.faces.align import Aligner
 
         records = [Aligner(SIZE, 40, 0.5, 1.0, best_device())(frames.sample(path, path.name, 5, 640, 90))]
     for record in records:
@@ -182,4 +182,4 @@ def _status(key: str) -> int:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

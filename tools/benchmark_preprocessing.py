@@ -17,17 +17,18 @@ import cv2
 import numpy as np
 import torch
 
-from lib import errors, frames, shards, work
-from lib.device import best_device
-from lib.errors import InputError
-from lib.faces.align import DETECTED, Aligner, track, warp
-from lib.faces.detect import Detector, Faces
-from lib.faces.follow import follow
-from lib.flow import opencv, stream, tvl1
-from lib.flow.measure import energy
-from lib.parallel import Parallel
-from lib.shards import Record
+from lib.core import command, resume, shards
+from lib.core.device import best_device
+from lib.core.errors import InputError
+from lib.core.parallel import Parallel
+from lib.core.shards import Record
+from lib.streams import frames
+from lib.streams.faces.align import DETECTED, Aligner, track, warp
+from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.follow import follow
+from lib.streams.flow import make, opencv, tvl1
 from tools.benchmark_flow import SIZE, SOLVER
+from tools.flow_quality import energy
 
 FPS, MAX_SIDE, QUALITY, MIN_FACE, BOUND = 5.0, 640, 90, 40, 16.0
 MTCNN_MIN_FACE = 20  # facenet-pytorch's default
@@ -73,7 +74,7 @@ def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[floa
     moments.append(time.perf_counter())
     faces = aligner(sampled)
     moments.append(time.perf_counter())
-    flow = stream.flow(faces, "torch", SOLVER, BOUND, best_device())
+    flow = make.flow(faces, "torch", SOLVER, BOUND, best_device())
     moments.append(time.perf_counter())
     if flow.refused:
         raise InputError(f"{path}: {flow.refused}")
@@ -95,7 +96,7 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], int], list[float]]:
     landmarks, found = track(seen)
     crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(time.perf_counter())
-    grey = stream.grey_levels(torch.from_numpy(crops))
+    grey = make.grey_levels(torch.from_numpy(crops))
     opencv.tvl1(grey[:-1], grey[1:], **SOLVER)  # type: ignore[arg-type]
     moments.append(time.perf_counter())
     return (seen, max(pictures[0].shape)), np.diff(moments).tolist()
@@ -131,7 +132,7 @@ def compare(name: str, seen: list[Faces], scale: float, faces: Record, flow: Rec
         width = np.ptp(seen[step].boxes[face, [0, 2]])
         points = seen[step].points[face] - scale * faces.arrays["landmarks"][step]
         apart.append(float(np.linalg.norm(points, axis=1).mean() / width))
-    grey = stream.grey_levels(torch.from_numpy(faces.arrays["faces"]))
+    grey = make.grey_levels(torch.from_numpy(faces.arrays["faces"]))
     pairs = torch.from_numpy(np.flatnonzero(flow.arrays["valid"]))
     previous, following = grey[pairs], grey[pairs + 1]
     stored = torch.from_numpy(flow.arrays["flow"])[pairs].permute(0, 3, 1, 2) * float(flow.attributes["scale"])
@@ -148,7 +149,7 @@ def print_many(paths: list[Path], workers: int) -> None:
     """Print a row: all steps for so many clips, in shards of CLIPS_A_SHARD, by parallel workers."""
     names = {f"{start:05d}": paths[start : start + CLIPS_A_SHARD] for start in range(0, len(paths), CLIPS_A_SHARD)}
     with tempfile.TemporaryDirectory() as folder:
-        work.ROOT, memory = Path(folder, "work"), Path(folder, "memory")
+        resume.ROOT, memory = Path(folder, "work"), Path(folder, "memory")
         memory.mkdir()
 
         def make(name: str) -> Iterator[Record]:
@@ -165,4 +166,4 @@ def print_many(paths: list[Path], workers: int) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

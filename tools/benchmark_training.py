@@ -14,11 +14,12 @@ import yaml
 from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import errors, training
-from lib.dataset import Clips, collate
+from lib.core import command
+from lib.core.targets import SCORES
+from lib.data.dataset import Clips, collate
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
-from lib.traits import SCORES
+from lib.training import loop
 
 FRAMES = 77  # of a clip of 15.3 s at 5 a second
 TRAINING_CLIPS = 6000
@@ -81,7 +82,7 @@ def print_row(fusion: str, settings: dict[str, Any], table: pd.DataFrame, folder
         fabric = Fabric(devices=1, precision=train["precision"])
         work = folder / fusion
         work.mkdir()
-        _, history = training.fit(
+        _, history = loop.fit(
             fabric, network, data, Clips(table.head(2), folder / "faces", folder / "flow", frames), work,
             augmentation=train["augment"], **{key: train[key] for key in FITTED}, epochs=2,
         )  # fmt: skip
@@ -118,4 +119,4 @@ FITTED = (
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

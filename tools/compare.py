@@ -15,12 +15,15 @@ import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 
-from lib import baselines, clips, comparison, descriptors, errors, verify
-from lib.baselines import NAMES, is_seen
-from lib.errors import InputError
-from lib.figures import differences
-from lib.scores import COLUMNS
-from lib.traits import TRAITS
+from lib.core import clips, command
+from lib.core.errors import InputError
+from lib.core.targets import TRAITS
+from lib.report.figures import differences
+from lib.scoring import baselines, paired
+from lib.scoring.baselines import NAMES, is_seen
+from lib.scoring.scores import COLUMNS
+from lib.sources import check
+from lib.streams import descriptors
 
 PREDICTIONS, CLIPS, DESCRIPTORS = "data/predictions.csv", Path("data/clips.csv"), Path("data/descriptors")
 _STEMS = {"extrav": 0, "agree": 1, "consc": 2, "neuro": 3, "openn": 4}  # ValueNeurotisicm is FIV2's own spelling
@@ -103,7 +106,7 @@ def compare(
     test = test.set_index("clip")
     arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}
     actual, videos = test[list(TRAITS)].to_numpy(), test["video"].to_numpy()
-    compared = comparison.table(arrays, actual, videos, baseline, resamples, seed)
+    compared = paired.table(arrays, actual, videos, baseline, resamples, seed)
     which = f"{len(test)} clips of {len(set(videos))} videos of the {split} split"
     print(report(compared, baseline, which + (", unseen in training" if unseen else "")))
     write(compared, baseline, out)
@@ -117,7 +120,7 @@ def named(text: str) -> tuple[str, list[str]]:
 def read_labels(folder: Path | None) -> pd.DataFrame:
     """Return clip, video, split and traits, from annotation pickles or from the workspace's clip table."""
     if folder is not None:
-        table = verify.read_annotations(folder).rename_axis("clip").reset_index()
+        table = check.read_annotations(folder).rename_axis("clip").reset_index()
         return table.assign(video=table["clip"].map(clips.video_of))
     if not CLIPS.exists():
         raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or give --labels FOLDER")
@@ -270,4 +273,4 @@ def write(table: pd.DataFrame, baseline: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import torch
 
-from lib import dataset, errors, frames, serving
-from lib.device import best_device
-from lib.errors import InputError
-from lib.faces.align import Aligner
-from lib.flow import stream
-from lib.serving import Served
+from lib.core import command
+from lib.core.device import best_device
+from lib.core.errors import InputError
+from lib.data import dataset
+from lib.model import checkpoint
+from lib.model.checkpoint import Served
+from lib.streams import frames
+from lib.streams.faces.align import Aligner
+from lib.streams.flow import make
 
 
 def main() -> None:
@@ -23,7 +26,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
     arguments = parser.parse_args()
     device = best_device()
-    served = serving.load(arguments.model, device)
+    served = checkpoint.load(arguments.model, device)
     aligner = Aligner(**served.parameters["faces"], device=device)
     writer = csv.writer(sys.stdout)
     writer.writerow(["clip", *served.network.predicts, "refused"])
@@ -47,7 +50,7 @@ def predict(clip: Path, served: Served, aligner: Aligner, device: torch.device) 
     faces = aligner(frames.sample(clip, clip.name, **settings["frames"]))
     solver = {key: value for key, value in settings["flow"].items() if key not in ("backend", "bound")}
     solver["lambda_"] = solver.pop("lambda")
-    flow = stream.flow(faces, settings["flow"]["backend"], solver, settings["flow"]["bound"], device)
+    flow = make.flow(faces, settings["flow"]["backend"], solver, settings["flow"]["bound"], device)
     if flow.refused:
         raise InputError(flow.refused)
     scale = flow.attributes["scale"]
@@ -57,4 +60,4 @@ def predict(clip: Path, served: Served, aligner: Aligner, device: torch.device) 
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    command.run(main)

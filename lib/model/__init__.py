@@ -1,0 +1,1 @@
+"""The network: encoders, fusions, heads; its weights and its file."""

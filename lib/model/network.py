@@ -6,11 +6,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lib.errors import InputError
-from lib.model.dynamic import DynamicStream
+from lib.core.errors import InputError
+from lib.core.targets import SCORES, TRAITS
+from lib.model.encoders.images import StaticStream
+from lib.model.encoders.volumes import DynamicStream
 from lib.model.fusions import FUSIONS, Attention
-from lib.model.static import StaticStream
-from lib.traits import SCORES, TRAITS
 
 OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
 

@@ -1,0 +1,43 @@
+"""How a script starts, logs and ends."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lib.core.errors import InputError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`; an InputError becomes one line on standard error and exit status 1."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does.
+
+    What is logged goes to logs/STAGE.log, and to standard error too where that is no terminal with a progress bar on it.
+    """
+    script = sys.modules["__main__"]
+    argparse.ArgumentParser(
+        description=script.__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
+    ).parse_args()
+    stage = Path(str(script.__file__)).stem
+    Path("logs").mkdir(exist_ok=True)
+    handlers: list[logging.Handler] = [logging.FileHandler(Path("logs", f"{stage}.log"))]
+    if not sys.stderr.isatty():
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone
+    log = logging.getLogger(stage)
+    log.setLevel(logging.INFO)
+    log.info("begins")
+    try:
+        run(main)
+    except BaseException as error:
+        log.info("ends with %s: %s", type(error).__name__, error)
+        raise
+    log.info("ends")

@@ -1,0 +1,86 @@
+"""Work folders: what an interrupted or changed stage keeps, so that the next run redoes only what it must."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path("data/.work")
+"""A folder a stage; removing any of it costs time and nothing else."""
+
+_PROJECT = Path(__file__).parents[2]
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
+    """Return 16 hex digits of the code of `modules` with all of this project that they import, and of `inputs` (JSON-able).
+
+    Code is its syntax tree without docstrings: comments and layout do not count.
+    """
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
+    for name in sorted(closure(modules)):
+        tree = ast.parse(_path(name).read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+        digest.update(f"{name} {ast.dump(tree)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """Return the names of `modules` and of all modules and packages of this project that they import, directly or not."""
+    found: set[str] = set()
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name in found or not _path(name).exists():
+            continue
+        found.add(name)
+        todo += [name.rpartition(".")[0]]  # importing a module runs its packages
+        for node in ast.walk(ast.parse(_path(name).read_text())):
+            if isinstance(node, ast.Import):
+                todo += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def _path(module: str) -> Path:
+    """The file of a module or package of this project, whether or not it exists."""
+    place = _PROJECT.joinpath(*module.split("."))
+    return place / "__init__.py" if place.is_dir() else place.with_name(place.name + ".py")
+
+
+def sha256(path: Path) -> str:
+    """Return a file's sha256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def keep(partial: Path, path: Path) -> None:
+    """Give a file that is whole its own name, so that not even a power cut leaves half a file under that name."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
+    """Make the folder `out` of (file in a work folder, its path below `out`), at once and without copying."""
+    partial = ROOT / f"{out.name}.partial"
+    for folder in (partial, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file, place in files:
+        (partial / place).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file, partial / place)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(file, partial / place)
+    partial.rename(out)

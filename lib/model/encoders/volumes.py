@@ -1,0 +1,101 @@
+"""Dynamic stream: a 3D CNN over optical flow of any length, feature maps over time and space kept as tokens."""
+
+from typing import cast
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lib.core.errors import InputError
+from lib.model.weights import load
+
+FLOW_UNIT = 2.0  # pixels; brings typical flow near unit variance
+
+
+class Conv3d(nn.Sequential):
+    """A small 3D CNN for small corpora: four convolutions; time is halved twice, space four times."""
+
+    output_dim = 128
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        channels = (2, 16, 32, 64, self.output_dim)
+        for index, stride in enumerate([(1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)]):
+            layers += [
+                nn.Conv3d(channels[index], channels[index + 1], 3, stride, padding=1, bias=False),
+                nn.BatchNorm3d(channels[index + 1]),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+def _video_resnet(name: str, weights: str | None) -> nn.Module:
+    """torchvision's video ResNets (Tran et al. 2018) with a two-channel stem, without pooling and classifier.
+
+    Each of the stem's two channels takes the mean of the pretrained three, as in Wang et al. 2016 (Temporal segment
+    networks, cross-modality pre-training).
+    """
+    network = torchvision.models.get_model(name, weights=None)
+    load(network, name, weights, "dynamic")
+    first = network.stem[0]
+    network.stem[0] = nn.Conv3d(2, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
+    if weights is not None:
+        with torch.no_grad():
+            network.stem[0].weight.copy_(first.weight.mean(1, keepdim=True).expand(-1, 2, -1, -1, -1))
+    backbone = nn.Sequential(network.stem, network.layer1, network.layer2, network.layer3, network.layer4)
+    backbone.output_dim = network.fc.in_features
+    return backbone
+
+
+VIDEO_RESNETS = ("r3d_18", "mc3_18", "r2plus1d_18")
+
+
+class DynamicStream(nn.Module):
+    """A 3D CNN whose result for a clip does not depend on how far the batch pads it.
+
+    Before each convolution over time, what lies beyond a clip's end is set to zero, as the convolution's own padding is.
+    backbone: conv3d, r3d_18, mc3_18 or r2plus1d_18. weights: None, "kinetics" (Kinetics-400, torchvision's), or the path
+    of a state dict of the same network with a three-channel stem. Raises InputError if they can't be had or don't fit.
+    """
+
+    def __init__(self, backbone: str, weights: str | None) -> None:
+        super().__init__()
+        if backbone == "conv3d" and weights is not None:
+            raise InputError(f"params.yaml: model.dynamic.weights = {weights!r}; conv3d has none, so null is allowed")
+        if backbone != "conv3d" and backbone not in VIDEO_RESNETS:
+            raise InputError(
+                f"params.yaml: model.dynamic.backbone = {backbone!r}; allowed: conv3d, {', '.join(VIDEO_RESNETS)}"
+            )
+        self.network = Conv3d() if backbone == "conv3d" else _video_resnet(backbone, weights)
+        self.output_dim = cast(int, self.network.output_dim)
+        self._lengths: Tensor | None = None
+        over_time = [m for m in self.network.modules() if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1]
+        with torch.no_grad():  # how much each convolution's input is shortened, learnt from one pass
+            probes = [m.register_forward_pre_hook(_note_stride) for m in over_time]
+            self.time_stride = _PROBE // self.network.eval()(torch.zeros(1, 2, _PROBE, 32, 32)).shape[2]
+            for probe in probes:
+                probe.remove()
+        self.network.train()
+        for module in over_time:
+            module.register_forward_pre_hook(self._mask)
+
+    def forward(self, flow: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2, T, S, S) in pixels and (B,) lengths to feature maps (B, D, t, h, w) and their (B,) lengths."""
+        self._lengths = lengths if int(lengths.min()) < flow.shape[2] else None
+        features = self.network(flow / FLOW_UNIT)
+        return features, -(-lengths // self.time_stride)
+
+    def _mask(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        if self._lengths is None:
+            return None
+        (features,) = inputs
+        valid = -(-self._lengths // cast(int, module.time_stride))  # halving an odd length rounds up
+        inside = torch.arange(features.shape[2], device=features.device) < valid[:, None]
+        return (features * inside[:, None, :, None, None],)
+
+
+_PROBE = 64
+
+
+def _note_stride(module: nn.Module, inputs: tuple[Tensor]) -> None:
+    module.time_stride = _PROBE // inputs[0].shape[2]  # type: ignore[assignment]

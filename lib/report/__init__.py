@@ -1,0 +1,1 @@
+"""What people read: figures, the report's page, the model card."""

@@ -1,0 +1,1 @@
+"""How good predictions are: scores, baselines, intervals, paired comparisons."""

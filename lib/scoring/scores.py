@@ -1,0 +1,179 @@
+"""Scores of predictions, per trait and as the mean over traits, with intervals by bootstrap over videos."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lib.core.targets import TRAITS
+
+COLUMNS = ("mean", *TRAITS)
+
+MIN_VIDEOS = 10
+"""Scores of fewer videos get no interval; a bootstrap's would be far too narrow."""
+
+_MOMENTS = 14
+
+
+def scores(actual: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float | None]]:
+    """Return {score: {"mean": ..., trait: ...}} for arrays (N, 5); a score that is not defined is None.
+
+    accuracy is 1 - MAE (Ponce-López et al. 2016, ChaLearn LAP 2016, equation 1); R² is against the mean of `actual`;
+    CCC is Lin's (1989) with population moments; the correlations and R² are not defined for constant values. bias is the
+    mean of predicted - actual, std_ratio the predictions' standard deviation over the scores', regression_to_mean 1 - the
+    slope of the predictions over the scores: 0 where extreme scores are predicted as such, 1 where all come out as the mean.
+    calibration_slope is the slope of the scores over the predictions: 1 for a calibrated predictor, whose regression to the
+    mean is 1 - R².
+    """
+    values = _from_moments(_moments(actual, predicted, actual).sum(0))
+    del values["skill"]
+    return {name: dict(zip(COLUMNS, map(_number, of), strict=True)) for name, of in values.items()}
+
+
+def with_intervals(
+    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, videos: np.ndarray, resamples: int, seed: int
+) -> pd.DataFrame:
+    """Return a row for each score and column of COLUMNS: score, trait, value, low, high; NaN where not defined.
+
+    The scores of `scores`, and skill: 1 - MSE(predicted) / MSE(baseline); arrays (N, 5), videos (N,). low and high are the
+    ends of the 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter 13): the clips of a video
+    are not independent, so videos are drawn, with replacement, and all their clips with them. For Spearman's correlation
+    clips keep the ranks that they have among all. Below MIN_VIDEOS there is no interval: it would be far too narrow.
+    """
+    sums = by_video(_moments(actual, predicted, baseline), videos)
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))
+    return _rows(_from_moments(sums.sum(0)), resampled, len(sums))
+
+
+def of_groups(
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    baseline: np.ndarray,
+    videos: np.ndarray,
+    groups: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the rows of `with_intervals` for each group of clips, for its difference to the others, and for the gap.
+
+    groups (N,) holds names, empty for clips in none. Columns before those of `with_intervals`: what, group, clips, videos.
+    what is "value"; "difference", the group's value less that of all other groups' clips together, videos drawn for both at
+    once; or "gap", the highest group's value less the lowest's of those with MIN_VIDEOS or more, `group` naming the two: it
+    has no interval, for the two are chosen by the same data.
+    """
+    names = [name for name in np.unique(groups) if name]
+    # of each group its clips, and the others'
+    sets = [(groups == name, (groups != name) & (groups != "")) for name in names]
+    moments = np.zeros((len(actual), len(names), 2, len(TRAITS), _MOMENTS))
+    for index, pair in enumerate(sets):
+        for side, members in enumerate(pair):
+            if members.any():
+                moments[members, index, side] = _moments(actual[members], predicted[members], baseline[members])
+    sums = by_video(moments, videos)
+    values = _from_moments(sums.sum(0))  # {score: (G, 2, 6)}
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))  # {score: (resamples, G, 2, 6)}
+    own, drawn = ({key: of[..., 0, :] for key, of in one.items()} for one in (values, resampled))
+    apart, drawn_apart = (
+        {key: of[..., 0, :] - of[..., 1, :] for key, of in one.items()} for one in (values, resampled)
+    )
+    counts = [[len(set(videos[members])) for members in pair] for pair in sets]
+    tables = []
+
+    def add(what: str, group: str | list[str], members: np.ndarray, rows: pd.DataFrame) -> None:
+        about = {"what": what, "group": group, "clips": members.sum(), "videos": len(set(videos[members]))}
+        tables.append(rows.assign(**about)[[*about, *rows.columns]])
+
+    def at(index: int, scores_: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {key: values[..., index, :] for key, values in scores_.items()}
+
+    for index, (name, (members, others)) in enumerate(zip(names, sets, strict=True)):
+        add("value", name, members, _rows(at(index, own), at(index, drawn), counts[index][0]))
+        if others.any():
+            add("difference", name, members, _rows(at(index, apart), at(index, drawn_apart), min(counts[index])))
+    large = [index for index, (count, _) in enumerate(counts) if count >= MIN_VIDEOS]
+    if len(large) > 1:
+        of_large = {key: values[large] for key, values in own.items()}
+        pairs = [
+            f"{names[large[high]]} less {names[large[low]]}"
+            for values in of_large.values()
+            for high, low in zip(values.argmax(0), values.argmin(0), strict=True)
+        ]
+        gap = {key: values.max(0) - values.min(0) for key, values in of_large.items()}
+        add("gap", pairs, groups != "", _rows(gap, {key: value[None] for key, value in gap.items()}, 0))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _rows(values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], videos: int) -> pd.DataFrame:
+    """{score: (6,)} and {score: (resamples, 6)} to the rows of `with_intervals`; no interval for too few videos."""
+    rows = []
+    for name, value in values.items():
+        defined = np.isfinite(value)
+        low, high = np.nanpercentile(np.where(defined, resampled[name], 0), [2.5, 97.5], axis=0)
+        ends = np.where(defined & (videos >= MIN_VIDEOS), [low, high], np.nan)
+        columns = {"score": name, "trait": COLUMNS, "value": np.where(defined, value, np.nan), "low": ends[0]}
+        rows.append(pd.DataFrame(columns | {"high": ends[1]}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    """Return the sums (V, ...) of values (N, ...) over the clips of each of the V videos in `videos` (N,)."""
+    names, of_video = np.unique(videos, return_inverse=True)
+    sums = np.zeros((len(names), *values.shape[1:]))
+    np.add.at(sums, of_video, values)
+    return sums
+
+
+def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (resamples, ...): sums (V, ...) of `by_video` added up over V videos drawn with replacement, so many times."""
+    count = len(sums)
+    draws = rng.multinomial(count, np.full(count, 1 / count), resamples).astype(float)
+    return np.tensordot(draws, sums, 1)
+
+
+def _moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """Return (N, 5, _MOMENTS), what every score is made from once it is summed over clips."""
+    a, p, error = actual, predicted, predicted - actual
+    centre = a.mean(0)  # differences of large numbers lose digits
+    a, p = a - centre, p - centre
+    rank_a, rank_p = (stats.rankdata(values, axis=0) / len(values) - 0.5 for values in (actual, predicted))
+    parts = [np.ones_like(a), np.abs(error), error**2, a, p, a * a, p * p, a * p, (baseline - actual) ** 2]
+    return np.stack([*parts, rank_a, rank_p, rank_a**2, rank_p**2, rank_a * rank_p], -1)
+
+
+def _from_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """(..., 5, _MOMENTS) to {score: (..., 6)}: the mean over traits, and each."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = sums / sums[..., :1]
+        mae, mse, a, p, aa, pp, ap, base = (mean[..., index] for index in range(1, 9))
+        variance, spread, covariance = _spread(aa, a), _spread(pp, p), ap - a * p
+        values = {
+            "accuracy": 1 - mae,
+            "mae": mae,
+            "mse": mse,
+            "rmse": np.sqrt(mse),
+            "r2": 1 - mse / variance,
+            "ccc": 2 * covariance / (np.nan_to_num(variance) + np.nan_to_num(spread) + (a - p) ** 2),
+            "pearson": covariance / np.sqrt(variance * spread),
+            "spearman": _correlation(*(mean[..., index] for index in range(9, 14))),
+            "skill": 1 - mse / base,
+            "bias": p - a,
+            "std_ratio": np.sqrt(np.nan_to_num(spread) / variance),
+            "regression_to_mean": 1 - covariance / variance,
+            "calibration_slope": covariance / spread,
+        }
+    return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in values.items()}
+
+
+def _correlation(x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    return (xy - x * y) / np.sqrt(_spread(xx, x) * _spread(yy, y))
+
+
+def _spread(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The variance, NaN where it is 0 but for rounding."""
+    variance = square - mean**2
+    return np.where(variance > 1e-12, variance, np.nan)
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""The demo corpus: a talking head rendered with planted labels."""

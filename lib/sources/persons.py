@@ -1,0 +1,70 @@
+"""Groups of persons (gender, ethnicity, age) from annotation files, where the user has them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from lib.core.errors import InputError
+
+MAX_GROUPS = 20
+"""A column with more values is taken for a mistake."""
+
+_PATTERNS = ("groups*.csv", "eth_gender_annotations_*.csv", "age_anno_*.csv")
+_CODES = {
+    "ethnicity": {"1": "Asian", "2": "Caucasian", "3": "African-American"},
+    "gender": {"1": "male", "2": "female"},
+}
+"""What the numbers in FIV2's eth_gender_annotations_*.csv mean."""
+_CLIP = r".+\.\d{3}\.mp4"
+
+
+def read(files: Iterable[Path], clips: Iterable[str]) -> pd.DataFrame:
+    """Return `clip` and a column for each kind of group, text, empty where a clip has none; a row for each of `clips`.
+
+    Of `files` these count: groups*.csv (a column of clips, any others are groups), and FIV2's eth_gender_annotations_*.csv
+    and age_anno_*.csv; commas or semicolons between values. Without any, there is the column `clip` alone. Raises InputError
+    on a file without a column of clips, on a column of over MAX_GROUPS values, and where two files disagree about a clip.
+    """
+    table = pd.DataFrame({"clip": sorted(clips)})
+    found: dict[str, pd.Series] = {}
+    for path in sorted(path for path in files if any(path.match(pattern) for pattern in _PATTERNS)):
+        for kind, values in _read(path).items():
+            known = found.get(str(kind), pd.Series(dtype=object))
+            both = known.index.intersection(values.index)
+            if (differ := known[both] != values[both]).any():
+                clip = differ.index[differ][0]
+                raise InputError(f"{path}: {kind} of {clip} is {values[clip]!r}; another file says {known[clip]!r}")
+            found[str(kind)] = pd.concat([known, values[values.index.difference(both)]])
+    return table.assign(**{kind: table["clip"].map(values).fillna("") for kind, values in found.items()})
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Return a file's groups by clip."""
+    try:
+        with path.open() as file:
+            separator = ";" if ";" in file.readline() else ","
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise InputError(f"{path} is no readable CSV file ({error})") from None
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    of_clips = [column for column in table if len(table) and table[column].str.fullmatch(_CLIP).all()]
+    table = table.replace("NA", "")
+    if not of_clips:
+        raise InputError(
+            f"{path} has the columns {', '.join(table.columns)}, none of clips; needed is one of names like VIDEO.NNN.mp4"
+        )
+    kinds = [column for column in table if column not in (of_clips[0], "youtubeid")]
+    for kind in kinds:
+        values = sorted(table[kind].unique())
+        if len(values) > MAX_GROUPS:
+            raise InputError(
+                f"{path}: column {kind!r} has {len(values)} values ({', '.join(values[:3])}, ...); allowed are up to"
+                f" {MAX_GROUPS} groups: remove the column, or form groups"
+            )
+        if path.name.startswith("eth_gender"):
+            table[kind] = table[kind].replace(_CODES.get(kind, {}))
+    twice = table[of_clips[0]].duplicated()
+    if twice.any():
+        raise InputError(f"{path} has clip {table[of_clips[0]][twice].iloc[0]} twice")
+    return table.set_index(of_clips[0])[kinds]

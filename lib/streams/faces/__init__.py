@@ -1,0 +1,1 @@
+"""The speaker's face in every frame, aligned to one template."""

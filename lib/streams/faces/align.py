@@ -1,0 +1,96 @@
+"""Bring a followed face to a fixed five-point template by a similarity transform for each frame."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from skimage.transform import SimilarityTransform
+
+from lib.core.shards import Record
+from lib.streams import frames
+from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.follow import follow
+
+ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
+"""Values of `found`."""
+
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""Eyes, nose and mouth corners in a picture of 112 x 112 pixels (Deng et al. 2019, ArcFace)."""
+
+
+class Aligner:
+    """From frames to aligned faces of `size` pixels; detects faces from `min_face` pixels on, on `device`.
+
+    A clip in which the face is detected in less than the fraction `min_found` of the frames is refused; gaps of up to
+    `max_gap` seconds between two detections are bridged by linear interpolation of the five points.
+    """
+
+    def __init__(self, size: int, min_face: int, min_found: float, max_gap: float, device: torch.device) -> None:
+        self._size, self._min_found, self._max_gap = size, min_found, max_gap
+        self._detect = Detector(min_face, device)
+
+    def __call__(self, record: Record) -> Record:
+        """Return of a clip's frames `faces` uint8 (T, S, S, 3), `landmarks` (T, 5, 2) in the frame's pixels, `found`
+        (T,) with the values above, and `times` (T,); where the face is absent, faces are black and landmarks NaN."""
+        if record.refused:
+            return record
+        pictures = frames.decode(record)
+        times = record.arrays["times"]
+        seen = self._detect(pictures)
+        landmarks, found = interpolate(*track(seen), times, self._max_gap)
+        share = float((found == DETECTED).mean())
+        if share < self._min_found:
+            return Record(
+                record.clip,
+                refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
+            )
+        faces = np.zeros((len(pictures), self._size, self._size, 3), np.uint8)
+        for index in np.flatnonzero(found):
+            faces[index] = warp(pictures[index], landmarks[index], self._size)
+        several = int(sum(len(faces_.boxes) > 1 for faces_ in seen))
+        arrays: dict[str, np.ndarray] = {
+            "faces": faces,
+            "landmarks": landmarks.astype(np.float32),
+            "found": found,
+            "times": times,
+        }
+        return Record(record.clip, arrays, {"frames_with_several_faces": several})
+
+
+def track(seen: Sequence[Faces]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the followed person's landmarks (T, 5, 2), NaN where not seen, and whether they were detected (T,)."""
+    chosen = follow(seen)
+    landmarks = np.full((len(seen), 5, 2), np.nan)
+    for time, face in enumerate(chosen.tolist()):
+        if face >= 0:
+            landmarks[time] = seen[time].points[face]
+    return landmarks, chosen >= 0
+
+
+def interpolate(
+    landmarks: np.ndarray, detected: np.ndarray, times: np.ndarray, max_gap: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill gaps of up to `max_gap` seconds between detections; return landmarks (T, 5, 2) and `found` (T,) uint8."""
+    landmarks = landmarks.copy()
+    found = np.where(detected, DETECTED, ABSENT).astype(np.uint8)
+    at = np.flatnonzero(detected)
+    for before, after in zip(at[:-1], at[1:], strict=True):
+        if after - before > 1 and times[after] - times[before] <= max_gap:
+            for time in range(before + 1, after):
+                share = (times[time] - times[before]) / (times[after] - times[before])
+                landmarks[time] = (1 - share) * landmarks[before] + share * landmarks[after]
+            found[before + 1 : after] = INTERPOLATED
+    return landmarks, found
+
+
+def warp(picture: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
+    """Return the picture (size, size, 3) in which the five points lie nearest to the template's (least squares,
+    Umeyama 1991)."""
+    matrix = SimilarityTransform.from_estimate(points, TEMPLATE * (size / 112)).params[:2]
+    while np.linalg.norm(matrix[:, 0]) < 0.5:  # bilinear sampling alone would skip pixels
+        picture = cv2.pyrDown(picture)
+        matrix = matrix * [2, 2, 1]
+    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,1 @@
+"""TV-L1 optical flow between consecutive aligned faces."""
