@@ -36,11 +36,11 @@ def main() -> None:
     table = clips.read(CLIPS)
     if table.empty:
         raise InputError(f"no clip in {CLIPS} is usable; its column `reason` says why")
-    subsets = clips.by_subset(table)
-    inputs = {subset: rows[["clip", "sha256"]].to_dict("list") for subset, rows in subsets.items()}
+    shards_ = clips.by_shard(table)
+    inputs = {shard: rows[["clip", "sha256"]].to_dict("list") for shard, rows in shards_.items()}
 
-    def make(subset: str) -> Iterator[Record]:
-        for row in subsets[subset].itertuples():
+    def make(shard: str) -> Iterator[Record]:
+        for row in shards_[shard].itertuples():
             yield frames.sample(RAW / row.file, row.clip, **settings)
 
     seconds = shards.build("frames", FRAMES, inputs, settings, make, len(table), given.parallel)

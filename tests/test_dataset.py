@@ -9,13 +9,13 @@ import pytest
 from lib.core.errors import InputError
 from lib.data.dataset import usable
 
-TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "subset": ["one", "one", "two"]})
+TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})
 
 
 def write(stream: Path, clips: dict[str, list[str]], refused: str = "") -> Path:
     stream.mkdir()
-    for subset, names in clips.items():
-        with h5py.File(stream / f"{subset}.h5", "w") as file:
+    for shard, names in clips.items():
+        with h5py.File(stream / f"{shard}.h5", "w") as file:
             for name in names:
                 file.create_group(name).attrs.update({"refused": "why"} if name == refused else {})
     return stream

@@ -65,7 +65,7 @@ def write_shards(folder: Path, count: int, size: int) -> pd.DataFrame:
                 group.create_dataset(stream, data=array, chunks=(1, *shape[1:]), compression="gzip")
                 group["times"], group["found"] = np.arange(FRAMES) / 5, np.full(FRAMES, 2, np.uint8)
                 group.attrs["scale"] = 16 / 127
-    return pd.DataFrame({"clip": names, "subset": "made", **dict.fromkeys(SCORES, rng.uniform(size=count))})
+    return pd.DataFrame({"clip": names, "shard": "made", **dict.fromkeys(SCORES, rng.uniform(size=count))})
 
 
 def print_row(fusion: str, settings: dict[str, Any], table: pd.DataFrame, folder: Path, with_training: bool) -> None:

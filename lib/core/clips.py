@@ -10,7 +10,7 @@ from lib.core.targets import SCORES
 
 SPLITS = ("training", "validation", "test")
 COLUMNS = (
-    "clip", "video", "split", "subset", "file", "sha256", *SCORES,
+    "clip", "video", "split", "shard", "file", "sha256", *SCORES,
     "duration", "fps", "width", "height", "audio", "reason",
 )  # fmt: skip
 
@@ -25,13 +25,15 @@ def video_of(clip: str) -> str:
     return match["video"]
 
 
-def by_subset(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_shard(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return each sub-folder's rows, sorted by clip: what becomes one shard."""
-    return {str(subset): rows.sort_values("clip") for subset, rows in clips.groupby("subset")}
+    return {str(shard): rows.sort_values("clip") for shard, rows in clips.groupby("shard")}
 
 
 def read(path: Path, usable_only: bool = True) -> pd.DataFrame:
     """Read a clip table; without the refused clips (those with a reason) unless told otherwise."""
-    clips = pd.read_csv(path, dtype={"clip": str, "video": str, "subset": str, "reason": str}, keep_default_na=True)
+    clips = pd.read_csv(
+        path, dtype=dict.fromkeys(("clip", "video", "corpus", "shard", "file", "reason"), str), keep_default_na=True
+    )
     clips["reason"] = clips["reason"].fillna("")
     return clips[clips["reason"] == ""].reset_index(drop=True) if usable_only else clips

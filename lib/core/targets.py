@@ -1,10 +1,16 @@
-"""The Big Five traits, their fixed order, and the lattice that FIV2's scores lie on."""
+"""What is predicted: groups of columns of the clip table, each with a range; and the names of the Big Five."""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from lib.core.parameters import Section
 
 TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
-"""Order of the traits in every array and table; in FIV2, `neuroticism` is scored as emotional stability."""
+"""The Big Five in the order of every table; in FIV2, `neuroticism` is scored as emotional stability."""
 
 SCORES = (*TRAITS, "interview")
-"""The traits and the score for inviting the person to a job interview, all in [0, 1]."""
+"""FIV2's six columns."""
 
 LATTICE = {
     "extraversion": 107,
@@ -15,3 +21,48 @@ LATTICE = {
     "interview": 107,
 }
 """Every FIV2 score times this number is a whole number (measured on all of the distributed annotations)."""
+
+Values = TypeVar("Values", bound=Any)
+
+
+class TargetGroup(Section):
+    """An entry of the section `targets` of params.yaml: columns of data/clips.csv that one head of the network predicts.
+
+    range: lowest and highest value a column can have, in the table's units. The network and its losses work in units of the
+    range, 0 to 1, so that groups of other ranges weigh alike; all that is written is in the table's units.
+    """
+
+    columns: Annotated[list[str], Field(min_length=1)]
+    range: Annotated[list[float], Field(min_length=2, max_length=2)]
+    activation: Literal["sigmoid", "linear", "softmax"]
+    loss: Literal["mse", "mae", "huber", "ccc", "mse_ccc", "kl"]
+    weight: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.range[0] < self.range[1]:
+            raise ValueError(f"range = {self.range}; allowed: the lower end first")
+        if len(set(self.columns)) < len(self.columns):
+            raise ValueError(f"columns = {self.columns}; allowed: each once")
+        if self.loss == "kl" and self.activation != "softmax":
+            raise ValueError(f"loss = kl with activation = {self.activation}; allowed: kl with softmax")
+        if self.activation == "softmax" and (self.range != [0, 1] or len(self.columns) < 2):
+            raise ValueError("activation = softmax; allowed: with range [0, 1] and two columns or more")
+        return self
+
+    @property
+    def span(self) -> float:
+        """Width of the range."""
+        return self.range[1] - self.range[0]
+
+    def to_unit(self, values: Values) -> Values:
+        """Values in the table's units (array or tensor) to units of the range."""
+        return (values - self.range[0]) / self.span
+
+    def from_unit(self, values: Values) -> Values:
+        """The inverse of `to_unit`."""
+        return values * self.span + self.range[0]
+
+
+Targets = dict[str, TargetGroup]
+"""The section `targets`, or the part of it that a model predicts, by name."""

@@ -24,8 +24,8 @@ def usable(table: pd.DataFrame, *streams: Path) -> pd.DataFrame:
     Raises InputError if a shard or a clip in it is not there at all.
     """
     refused = set()
-    for stream, (subset, rows) in product(streams, table.groupby("subset")):
-        path = stream / f"{subset}.h5"
+    for stream, (shard, rows) in product(streams, table.groupby("shard")):
+        path = stream / f"{shard}.h5"
         if not path.exists():
             raise InputError(f"{path} is missing; run `dvc repro {stream.name}`")
         with h5py.File(path) as file:
@@ -56,7 +56,7 @@ class Clips(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         row = self.table.iloc[index]
-        shard = f"{row['subset']}.h5"
+        shard = f"{row['shard']}.h5"
         rng = None if self._seed is None else np.random.default_rng([self._seed, self.epoch, index])
         faces, flow = self._file(self._faces / shard)[row["clip"]], self._file(self._flow / shard)[row["clip"]]
         sample = sample_of(faces, flow, flow.attrs["scale"], self._frames, rng)

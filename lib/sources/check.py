@@ -59,7 +59,7 @@ def clip_table(
         sorted(by_name), tqdm(probes, desc="verify", total=len(by_name), unit="clip", disable=None), strict=True
     ):
         row = rows.setdefault(name, {"split": "", **dict.fromkeys(SCORES, math.nan)})
-        row |= probed | {"subset": by_name[name].parent.name, "file": by_name[name].as_posix()}
+        row |= probed | {"shard": by_name[name].parent.name, "file": by_name[name].as_posix()}
         twin = first_with.setdefault(row["sha256"], name)
         if row["split"] == "":
             row["reason"] = "no annotation"
