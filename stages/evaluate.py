@@ -2,36 +2,30 @@
 data/group_scores.csv, metrics/test.json, data/attention.h5."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
-import h5py
 import numpy as np
 import pandas as pd
-import torch
+from lib.scoring.tables import group_table, headline, score_table
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.core import clips, command, parameters
+from lib.core import clips, command, parameters, shards
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.core.targets import TRAITS
-from lib.data.dataset import Clips, collate, usable
-from lib.model import checkpoint
-from lib.model.network import Network
+from lib.data.dataset import Clips, usable
+from lib.model import checkpoint, explain, infer
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
-from lib.scoring.scores import of_groups, with_intervals
-from lib.streams import descriptors
-from lib.training import loop
+from lib.streams import base
 
-CLIPS, GROUPS, FACES, FLOW, DESCRIPTORS, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRICS = (
+CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRICS = (
     Path(name)
     for name in (
-        "data/clips.csv", "data/groups.csv", "data/faces", "data/flow", "data/descriptors", "data/model.pt",
-        "data/predictions.csv", "data/attention.h5", "data/scores.csv", "data/group_scores.csv", "metrics/test.json",
+        "data/clips.csv", "data/groups.csv", "data", "data/model.pt", "data/predictions.csv", "data/attention.h5",
+        "data/scores.csv", "data/group_scores.csv", "metrics/test.json",
     )
 )  # fmt: skip
 
@@ -50,120 +44,69 @@ class Parameters(Section):
 
 def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
-    usable_clips = usable(clips.read(CLIPS), FACES, FLOW)
-    seen_in = usable_clips[usable_clips["split"] == "training"]
-    test = usable_clips[usable_clips["split"] == settings.split].reset_index(drop=True)
+    served = checkpoint.load(MODEL, best_device())
+    readings = served.network.readings
+    table = usable(clips.read(CLIPS), DATA, readings, served.settings.missing)
+    training = table[(table["split"] == "training") & table["corpus"].isin(served.corpora)]
+    # what is scored can't choose a baseline's strength
+    validation = table[(table["split"] == "validation") & (settings.split != "validation")]
+    test = table[table["split"] == settings.split].reset_index(drop=True)
     if test.empty:
         raise InputError(f"params.yaml: evaluate.split = {settings.split!r}, but no clip of that split came through")
-    served = checkpoint.load(MODEL, best_device())
-    data = Clips(test, FACES, FLOW, served.parameters["model"]["static"]["frames"])
-    actual, predicted = loop.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
-    seen = is_seen(seen_in, test)
-
-    names = served.network.predicts
-    rows = test.loc[test.index.repeat(len(names)), ["clip", "video", "split"]].assign(
-        seen=np.repeat(seen, len(names)), trait=names * len(test), actual=actual.ravel(), predicted=predicted.ravel()
-    )
-    rows.to_csv(PREDICTIONS, index=False, float_format="%.6f")
-    five = slice(0, len(TRAITS))  # the interview, where it is predicted, is in predictions.csv
-    # what is scored can't choose a baseline's strength
-    validation = usable_clips[(usable_clips["split"] == "validation") & (settings.split != "validation")]
-    predictions = {"model": predicted[:, five]}
-    predictions |= baselines.predict(seen_in, test, validation, descriptors.read(DESCRIPTORS))
-    table = score_table(actual[:, five], predictions, test, seen, settings.resamples, settings.seed)
-    table.to_csv(SCORES, index=False, float_format="%.6f")
+    data = Clips(test, DATA, readings, served.streams, {})
+    predicted = infer.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
+    seen, vectors = is_seen(training, test), pooled_vectors()
     persons = pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip").loc[test["clip"]]
-    of_persons = group_table(actual[:, five], predictions, test, persons, settings.resamples, settings.seed)
-    of_persons.to_csv(GROUP_SCORES, index=False, float_format="%.6f")
-    METRICS.write_text(json.dumps(headline(table), indent=2) + "\n")
-    write_attention(served.network, data, test, settings.attention_clips)
 
-
-def score_table(
-    actual: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    test: pd.DataFrame,
-    seen: np.ndarray,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return a row for each group of clips, predictor, score and trait: value, and the ends of its 95 % interval."""
-    tables = []
-    for group, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
-        videos = test["video"][members].to_numpy()
-        for name, values in predictions.items() if members.any() else ():
-            scored = with_intervals(
-                actual[members], values[members], predictions["mean_predictor"][members], videos, resamples, seed
+    rows, scores, of_persons = [], [], []
+    for name, group in served.targets.items():
+        values, columns = group.from_unit(predicted[name]), group.columns
+        actual = test[list(columns)].to_numpy(float)
+        about = test.loc[test.index.repeat(len(columns)), ["clip", "video", "corpus", "split"]]
+        about = about.assign(seen=np.repeat(seen, len(columns)), targets=name, target=columns * len(test))
+        rows.append(about.assign(actual=actual.ravel(), predicted=values.ravel()))
+        known = np.isfinite(actual).any(1)
+        if not known.any():
+            raise InputError(
+                f"params.yaml: model.targets has {name}, but no {settings.split} clip's {', '.join(columns)} are known"
             )
-            about = {"group": group, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
-            tables.append(scored.assign(**about)[[*about, *scored.columns]])
-    return pd.concat(tables, ignore_index=True)
+        predictions = {"model": values} | baselines.predict(training, test, validation, columns, vectors)
+        predictions = {of: one[known] for of, one in predictions.items()}
+        scored = actual[known], predictions, test[known].reset_index(drop=True)
+        options = columns, group.span, settings.resamples, settings.seed
+        scores.append(score_table(*scored, seen[known], *options).assign(targets=name))
+        of_persons.append(group_table(*scored, persons[known], *options).assign(targets=name))
+    pd.concat(rows).to_csv(PREDICTIONS, index=False, float_format="%.6f")
+    found = first_column("targets", pd.concat(scores))
+    found.to_csv(SCORES, index=False, float_format="%.6f")
+    first_column("targets", pd.concat(of_persons)).to_csv(GROUP_SCORES, index=False, float_format="%.6f")
+    METRICS.write_text(
+        json.dumps({name: headline(of) for name, of in found.groupby("targets", sort=False)}, indent=2) + "\n"
+    )
+    count = min(settings.attention_clips, len(test))
+    explain.write_attention(ATTENTION, served.network, data, spread(len(test), count))
 
 
-def group_table(
-    actual: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    test: pd.DataFrame,
-    persons: pd.DataFrame,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return the rows of `of_groups` for each column of `persons` (kind), of the model and of the mean predictor, whose bias
-    tells how far apart the groups' scores are; empty if no clip is in a group."""
-    columns = ["kind", "predictor", "what", "group", "clips", "videos", "score", "trait", "value", "low", "high"]
-    mean, videos, tables = predictions["mean_predictor"], test["video"].to_numpy(), []
-    for kind in persons.columns[persons.ne("").any()]:
-        for name in ("model", "mean_predictor"):
-            scored = of_groups(actual, predictions[name], mean, videos, persons[kind].to_numpy(), resamples, seed)
-            tables.append(scored.assign(kind=kind, predictor=name)[columns])
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-
-
-def headline(table: pd.DataFrame) -> dict[str, Any]:
-    """Return what metrics/test.json holds: for each group the model's accuracy with intervals, other scores' means, and
-    the baselines' accuracy."""
-    found: dict[str, Any] = {}
-    for group, rows in table.groupby("group", sort=False):
-        of_model, means = rows[rows["predictor"] == "model"], rows[rows["trait"] == "mean"]
-        accuracy = of_model[of_model["score"] == "accuracy"].set_index("trait")[["value", "low", "high"]]
-        others = of_model[(of_model["trait"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill"])]
-        blind = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
-        found[str(group)] = {
-            "clips": int(rows["clips"].iloc[0]),
-            "videos": int(rows["videos"].iloc[0]),
-            "accuracy": {
-                trait: {name: _number(value) for name, value in row.items()} for trait, row in accuracy.iterrows()
-            },
-            **{row.score: _number(row.value) for row in others.itertuples()},
-            **{f"accuracy_of_{row.predictor}": _number(row.value) for row in blind.itertuples()},
-        }
+def pooled_vectors() -> dict[str, pd.DataFrame]:
+    """Return for each stream of vectors that is on a row of numbers for each clip that it has, by name."""
+    found = {}
+    for name in base.names():
+        stream = base.load(name)
+        if stream.kind == "vectors" and (DATA / name / base.ABOUT).exists():
+            records = (one for path in sorted((DATA / name).glob("*.h5")) for one in shards.read(path))
+            pooled = {one.clip: base.pooled(stream, one) for one in records if not one.refused}
+            found[name] = pd.DataFrame.from_dict(pooled, orient="index")
     return found
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 4)
+def spread(clips_: int, count: int) -> list[int]:
+    """Return `count` indices spread over `clips_`."""
+    return np.unique(np.linspace(0, clips_ - 1, count).astype(int)).tolist() if count else []
 
 
-@torch.no_grad()
-def write_attention(network: Network, data: Clips, test: pd.DataFrame, count: int) -> None:
-    """Write for `count` clips the attention weights (heads, queries, keys) in each direction, the tokens' times, and the
-    faces that the static stream saw: uint8 (K, S, S, 3)."""
-    device = next(network.parameters()).device
-    with h5py.File(ATTENTION, "w", libver="latest") as file:
-        for index in np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(int)) if count else ():
-            batch = {key: value.to(device) for key, value in collate([data[int(index)]]).items()}
-            _, attention = network(batch, with_attention=True)
-            group = file.create_group(test["clip"][index])
-            for name, weights in attention.items():
-                group.create_dataset(name, data=weights[0].cpu().numpy(), track_times=False)
-            if attention:
-                stride = cast(int, network.streams["dynamic"].time_stride)
-                faces = (255 * batch["faces"][0]).round().byte().permute(0, 2, 3, 1)
-                group.create_dataset("faces", data=faces.cpu().numpy(), compression="gzip", track_times=False)
-                group.create_dataset("static_times", data=batch["face_times"][0].cpu().numpy(), track_times=False)
-                group.create_dataset(
-                    "dynamic_times", data=batch["flow_times"][0, ::stride].cpu().numpy(), track_times=False
-                )
+def first_column(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with that column in front."""
+    return table[[name, *table.columns.drop(name)]]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Train the two-stream network and keep the best epoch: data/model.pt, plots/history.csv."""
+"""Train the network and keep the best epoch: data/model.pt, plots/history.csv, metrics/train.json."""
 
+import json
+import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -13,43 +16,19 @@ from pydantic import Field
 from lib.core import clips, command, parameters, resume
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.core.targets import SCORES
-from lib.data.dataset import Clips, usable
-from lib.model import checkpoint
-from lib.model.encoders.images import PARTS
-from lib.model.fusions import FUSIONS
-from lib.model.network import OUTPUTS, Network
+from lib.core.targets import TargetGroup, Targets
+from lib.data.dataset import Clips, Reading, labels, stream_of, streams_of, usable
+from lib.model import checkpoint, encoders
+from lib.model.network import Network, Settings
+from lib.streams import base
+from lib.streams.base import Made
 from lib.training import loop
 from lib.training.loggers import LOGGERS
-from lib.training.losses import LOSSES, WEIGHTINGS
+from lib.training.losses import WEIGHTINGS
 
-CLIPS, FACES, FLOW, MODEL, HISTORY = (
-    Path(name) for name in ("data/clips.csv", "data/faces", "data/flow", "data/model.pt", "plots/history.csv")
+CLIPS, DATA, MODEL, HISTORY, METRICS = (
+    Path(name) for name in ("data/clips.csv", "data", "data/model.pt", "plots/history.csv", "metrics/train.json")
 )
-
-
-class Static(Section):
-    backbone: str
-    weights: str | None
-    frozen: Annotated[int, Field(ge=0, le=PARTS)]
-    frames: Annotated[int, Field(ge=1)]
-
-
-class Dynamic(Section):
-    backbone: str
-    weights: str | None
-
-
-class Model(Section):
-    fusion: Literal[*FUSIONS]  # type: ignore[valid-type]
-    output: Literal[*OUTPUTS]  # type: ignore[valid-type]
-    interview: bool
-    width: Annotated[int, Field(ge=6)]
-    heads: Annotated[int, Field(ge=1)]
-    depth: Annotated[int, Field(ge=1)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    static: Static
-    dynamic: Dynamic
 
 
 class Augment(Section):
@@ -59,10 +38,12 @@ class Augment(Section):
     contrast: Annotated[float, Field(ge=0, le=1)]
 
 
+Rate = Annotated[float, Field(gt=0)]
+
+
 class LearningRate(Section):
-    head: Annotated[float, Field(gt=0)]
-    static: Annotated[float, Field(gt=0)]
-    dynamic: Annotated[float, Field(gt=0)]
+    head: Rate
+    encoders: dict[str, Rate]
 
 
 class Train(Section):
@@ -74,7 +55,7 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
     accumulate: Annotated[int, Field(ge=1)]
-    loss: Literal[*LOSSES]  # type: ignore[valid-type]
+    mix: dict[str, Annotated[float, Field(ge=0)]]
     label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
     learning_rate: LearningRate
     weight_decay: Annotated[float, Field(ge=0)]
@@ -88,48 +69,115 @@ class Train(Section):
 
 
 class Parameters(Section):
-    # what the model was fed with goes along with its weights; their own stages check these three
-    frames: dict[str, Any]
-    faces: dict[str, Any]
-    flow: dict[str, Any]
-    model: Model
+    model: Settings
+    targets: dict[str, TargetGroup]
     train: Train
 
 
 def main() -> None:
-    settings = parameters.load("train", Parameters)
-    table = usable(clips.read(CLIPS), FACES, FLOW)
-    of_split = {split: table[table["split"] == split].reset_index(drop=True) for split in clips.SPLITS}
+    given = parameters.load("train", Parameters)
+    readings, targets = given.model.readings(), given.model.chosen(given.targets)
+    streams = streams_read(readings)
+    training, validation = tables(given, readings, targets)
+    folder = resume.ROOT / "train" / fingerprint(given, readings, streams, training, validation)
+    if (folder / MODEL.name).exists():
+        logging.getLogger("train").info("the finished training is kept: code, settings and data are the same")
+    elif not fit(given, readings, targets, streams, training, validation, folder):
+        return  # one of several processes, and not the first
+    for out in (MODEL, HISTORY, METRICS):
+        out.parent.mkdir(exist_ok=True)
+        shutil.copyfile(folder / out.name, out)
+    for other in folder.parent.iterdir():
+        if other != folder and (other / MODEL.name).exists():
+            shutil.rmtree(other)
+
+
+def streams_read(readings: Mapping[str, Reading]) -> dict[str, Made]:
+    """Return how the streams that the encoders read were made. Raises InputError for one that is off."""
+    for name, reading in readings.items():
+        for stream in dict.fromkeys(stream_of(one)[0] for one in reading.reads):
+            if not (DATA / stream / base.ABOUT).exists():
+                raise InputError(
+                    f"params.yaml: model.use has {name}, whose encoder reads {stream}, but {stream}.enabled is false; set"
+                    f" {stream}.enabled to true, or remove {name} from model.use"
+                )
+    return base.made(DATA, streams_of(readings))
+
+
+def tables(given: Parameters, readings: Mapping[str, Reading], targets: Targets) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the clips that are trained and validated on: usable, of corpora in the mix, with a known target."""
+    table, train = clips.read(CLIPS), given.train
+    if unknown := train.mix.keys() - set(table["corpus"]):
+        raise InputError(
+            f"params.yaml: train.mix has {min(unknown)!r}; allowed: the corpora of data/clips.csv,"
+            f" {', '.join(sorted(set(table['corpus'])))}"
+        )
+    table = usable(table, DATA, readings, given.model.missing)
+    known = np.any([np.isfinite(values).any(1) for values in labels(table, targets).values()], axis=0)
+    table = table[known & (table["corpus"].map(train.mix).fillna(1) > 0)]
+    found = []
     for split in ("training", "validation"):
-        if len(of_split[split]) < 2:
-            raise InputError(
-                f"{len(of_split[split])} clips of the {split} split came through; training needs 2 or more"
-            )
-    train = settings.train
-    if train.shuffle_labels:
-        of_split = {split: shuffled(rows, train.seed) for split, rows in of_split.items()}
+        rows = table[table["split"] == split].reset_index(drop=True)
+        if len(rows) < 2:
+            raise InputError(f"{len(rows)} clips of the {split} split came through; training needs 2 or more")
+        columns = [column for group in targets.values() for column in group.columns]
+        found.append(shuffled(rows, columns, train.seed) if train.shuffle_labels else rows)
+    return found[0], found[1]
+
+
+def fingerprint(
+    given: Parameters, readings: Mapping[str, Reading], streams: Mapping[str, Made], *tables_: pd.DataFrame
+) -> str:
+    """Return what tells whether a finished training can be kept: the code, settings and data that it really uses."""
+    modules = ["stages.train", *(encoders.module_of(one.kind) for one in readings.values())]
+    read = streams_of(readings)
+    model = given.model.model_dump()
+    settings = {
+        "model": model | {"encoders": {name: model["encoders"][name] for name in readings}},
+        "targets": {name: group.model_dump() for name, group in given.model.chosen(given.targets).items()},
+        "train": given.train.model_dump(),
+        "streams": {name: about._asdict() for name, about in streams.items()},
+    }
+    columns = [column for group in settings["targets"].values() for column in group["columns"]]
+    data = [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables_]
+    sums = [resume.sha256(path) for name in read for path in sorted((DATA / name).glob("*.h5"))]
+    init = given.train.init
+    sums += [resume.sha256(Path(init))] if init is not None and Path(init).is_file() else []
+    return resume.fingerprint([*modules, *(base.load(name).module for name in read)], settings, data, sums)
+
+
+def fit(
+    given: Parameters,
+    readings: Mapping[str, Reading],
+    targets: Targets,
+    streams: Mapping[str, Made],
+    training: pd.DataFrame,
+    validation: pd.DataFrame,
+    folder: Path,
+) -> bool:
+    """Train, and write the model, its history and its summary to `folder`, which keeps an interrupted training's state;
+    return whether this process is the one that wrote."""
+    train = given.train
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    network = Network(**settings.model.model_dump())
-    inputs = [resume.sha256(path) for path in (CLIPS, *sorted(FACES.glob("*.h5")), *sorted(FLOW.glob("*.h5")))]
+    network = Network(given.model, targets, streams)
+    standardise(network, training, readings, streams)
     if train.init is not None:
         checkpoint.warm_start(network, Path(train.init))
-        inputs.append(resume.sha256(Path(train.init)))
-    folder = resume.ROOT / f"train-{resume.fingerprint(['stages.train'], settings.model_dump(), inputs)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    loggers = [LOGGERS[name](settings.model_dump()) for name in train.loggers]
+    loggers = [LOGGERS[name](given.model_dump()) for name in train.loggers]
     strategy = "ddp" if train.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=train.devices, precision=train.precision, loggers=loggers)
     if train.devices > 1:
         fabric.launch()  # from here on once in each process
         if fabric.device.type == "cuda":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    frames = settings.model.static.frames
     weights, history = loop.fit(
         fabric,
         network,
-        Clips(of_split["training"], FACES, FLOW, frames, train.seed),
-        Clips(of_split["validation"], FACES, FLOW, frames),
+        Clips(training, DATA, readings, streams, targets, train.seed),
+        Clips(validation, DATA, readings, streams, targets),
+        targets,
         folder,
         augmentation=train.augment.model_dump(),
         **train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"}),
@@ -138,15 +186,30 @@ def main() -> None:
     for logger in loggers:
         logger.finalize("success")
     if fabric.global_rank == 0:
-        torch.save({"weights": weights, "parameters": settings.model_dump(exclude={"train"})}, MODEL)
-        loop.write_history(history, HISTORY)
-        shutil.rmtree(folder)
+        loop.write_history(history, folder / HISTORY.name)
+        (folder / METRICS.name).write_text(json.dumps(loop.summary(history), indent=2) + "\n")
+        corpora = sorted(set(training["corpus"]))
+        partial = folder / "model.partial"
+        checkpoint.save(partial, weights, given.model, targets, streams, corpora)
+        resume.keep(partial, folder / MODEL.name)
+        (folder / "last.pt").unlink()
+    return fabric.global_rank == 0
 
 
-def shuffled(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return the clips with their scores, all of a clip together, dealt out at random."""
+def standardise(
+    network: Network, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, Made]
+) -> None:
+    """Show the training clips to the encoders that take their numbers' mean and standard deviation from them."""
+    for name, encoder in network.encoders.items():
+        if hasattr(encoder, "standardise"):
+            data = Clips(training, DATA, {name: readings[name]}, streams, {})
+            cast(Any, encoder).standardise(data[index].inputs[name] for index in range(len(data)))
+
+
+def shuffled(table: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:
+    """Return the clips with their targets, all of a clip together, dealt out at random."""
     order = np.random.default_rng(seed).permutation(len(table))
-    return table.assign(**{score: table[score].to_numpy()[order] for score in SCORES})
+    return table.assign(**{column: table[column].to_numpy()[order] for column in columns})
 
 
 if __name__ == "__main__":

@@ -25,16 +25,16 @@ def load(stage: str, model: type[ModelT]) -> ModelT:
     return check(dvc.api.params_show(stages=stage), model)
 
 
-def check(values: dict[str, Any], model: type[ModelT]) -> ModelT:
-    """Validate `values` (nested dicts as in params.yaml) against `model`."""
+def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> ModelT:
+    """Validate `values` (nested dicts as in params.yaml, or what it has under the key `prefix`) against `model`."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n       ".join(map(_line, error.errors()))) from None
+        raise InputError("\n       ".join(_line(one, prefix) for one in error.errors())) from None
 
 
-def _line(problem: Any) -> str:
-    key = ".".join(map(str, problem["loc"]))
+def _line(problem: Any, prefix: str) -> str:
+    key = ".".join(map(str, ([prefix] if prefix else []) + list(problem["loc"])))
     if problem["type"] == "missing":
         return f"params.yaml lacks {key}; params.yaml as shipped says what it is for"
     if problem["type"] == "extra_forbidden":

@@ -1,10 +1,14 @@
-"""Augmentation of a batch on its device: the same geometry for faces and flow."""
+"""Augmentation of a batch on its device: the same geometry for pictures and flow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from lib.data.batch import Sample
+from lib.streams.base import Kind
 
 
 @dataclass(frozen=True)
@@ -30,30 +34,42 @@ def draw(count: int, mirror: bool, shift: int, brightness: float, contrast: floa
     return Draws((even[:, 0] < 0.5) & mirror, steps, gain, offset, shift)
 
 
-def augment(batch: dict[str, Tensor], draws: Draws) -> dict[str, Tensor]:
-    """Return the batch with `faces` (B, K, 3, S, S) and `flow` (B, 2, T, S, S) changed as drawn.
+def augment(batch: Sample, draws: Draws, kinds: Mapping[str, Kind]) -> Sample:
+    """Return the batch with pictures (B, T, 3, H, W) and flow (B, T, 2, H, W) changed as drawn, vectors as they are.
+
+    kinds: of each reference to a stream that is read.
+    """
+    inputs = {
+        encoder: {
+            name: steps._replace(values=_augmented(steps.values, draws, kinds[name])) for name, steps in read.items()
+        }
+        for encoder, read in batch.inputs.items()
+    }
+    return batch._replace(inputs=inputs)
+
+
+def _augmented(values: Tensor, draws: Draws, kind: Kind) -> Tensor:
+    if kind not in ("pictures", "flow"):
+        return values
+    values = mirror_clips(values, draws.flipped.to(values.device), kind)
+    if draws.shift:
+        steps = draws.steps.tolist()
+        values = torch.stack([_shifted(clip, draws.shift, *by) for clip, by in zip(values, steps, strict=True)])
+    if kind == "pictures":
+        gain, offset = (of.to(values.device).view(-1, 1, 1, 1, 1) for of in (draws.gain, draws.offset))
+        values = ((values - 0.5) * gain + 0.5 + offset).clamp(0, 1)
+    return values
+
+
+def mirror_clips(values: Tensor, flipped: Tensor, kind: Kind) -> Tensor:
+    """Mirror the clips where `flipped` (B,) is true; values (B, T, C, H, W).
 
     A mirrored clip's flow is mirrored *and* its horizontal component negated: what moved left now moves right.
     """
-    device = batch["faces"].device
-    faces, flow = mirror_clips(batch["faces"], batch["flow"], draws.flipped.to(device))
-    if draws.shift:
-        faces, flow = (
-            torch.stack(
-                [_shifted(clip, draws.shift, *by) for clip, by in zip(clips, draws.steps.tolist(), strict=True)]
-            )
-            for clips in (faces, flow)
-        )
-    gain, offset = (value.to(device).view(-1, 1, 1, 1, 1) for value in (draws.gain, draws.offset))
-    faces = ((faces - 0.5) * gain + 0.5 + offset).clamp(0, 1)
-    return batch | {"faces": faces, "flow": flow}
-
-
-def mirror_clips(faces: Tensor, flow: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror the clips where `flipped` (B,) is true: faces (B, K, 3, S, S), flow (B, 2, T, S, S)."""
-    where = flipped.view(-1, 1, 1, 1, 1)
-    negated = flow.flip(-1) * flow.new_tensor([-1, 1]).view(1, 2, 1, 1, 1)
-    return torch.where(where, faces.flip(-1), faces), torch.where(where, negated, flow)
+    mirrored = values.flip(-1)
+    if kind == "flow":
+        mirrored = mirrored * values.new_tensor([-1, 1]).view(1, 1, 2, 1, 1)
+    return torch.where(flipped.view(-1, 1, 1, 1, 1), mirrored, values)
 
 
 def _shifted(clip: Tensor, most: int, down: int, right: int) -> Tensor:

@@ -1,68 +1,115 @@
-"""Clips' faces and flow from the shards, as padded batches."""
+"""Clips' steps from the shards, as samples."""
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
 import h5py
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from pydantic import Field
 from torch.utils.data import Dataset
 
+from lib.core import shards
 from lib.core.errors import InputError
-from lib.core.targets import SCORES
+from lib.core.parameters import Section
+from lib.core.shards import Record
+from lib.core.targets import Targets
+from lib.data.batch import Inputs, Sample
+from lib.streams import base
+from lib.streams.base import Made, Sequence
 
-Sample = dict[str, Tensor]
+
+class Reading(Section):
+    """Which streams an encoder reads, and which of their steps.
+
+    kind: of the encoder. reads: references to streams, `faces` or with an array `audio.mfcc`. The first is the clock: steps
+    are taken from it, from the others those nearest in time. take: "all" steps; "parts": `steps` of them, one of each of so
+    many equal parts, in training by chance (Wang et al. 2016, Temporal segment networks), else the middle one; "window": so
+    many consecutive ones, in training by chance, else in the middle.
+    """
+
+    kind: str
+    reads: list[str]
+    take: Literal["all", "parts", "window"]
+    steps: Annotated[int, Field(ge=1)]
 
 
-def usable(table: pd.DataFrame, *streams: Path) -> pd.DataFrame:
-    """Return the clips that none of the streams (folders of shards) has refused.
+def stream_of(reference: str) -> tuple[str, str]:
+    """Return the names of the stream and of the array that `faces` or `audio.mfcc` means; a stream's first array is its
+    own. Raises InputError if there is no such stream or array."""
+    name, _, array = reference.partition(".")
+    arrays = base.load(name).arrays
+    if array and array not in arrays:
+        raise InputError(f"stream {name} has no array {array!r}; allowed: {', '.join(arrays) or f'{name} alone'}")
+    return name, array or (arrays[0] if arrays else "")
+
+
+def streams_of(readings: Mapping[str, Reading]) -> list[str]:
+    """Return the names of the streams that are read, each once."""
+    return list(dict.fromkeys(stream_of(one)[0] for reading in readings.values() for one in reading.reads))
+
+
+def usable(
+    table: pd.DataFrame, data: Path, readings: Mapping[str, Reading], missing: Literal["drop", "keep"]
+) -> pd.DataFrame:
+    """Return the clips whose streams (folders of shards below `data`) were not refused: all that are read, or with "keep"
+    all of at least one encoder.
 
     Raises InputError if a shard or a clip in it is not there at all.
     """
-    refused = set()
-    for stream, (shard, rows) in product(streams, table.groupby("shard")):
-        path = stream / f"{shard}.h5"
-        if not path.exists():
-            raise InputError(f"{path} is missing; run `dvc repro {stream.name}`")
-        with h5py.File(path) as file:
-            if missing := sorted(set(rows["clip"]) - set(file)):
-                raise InputError(f"{path} lacks {missing[0]} ({len(missing)} in all); run `dvc repro {stream.name}`")
-            refused |= {clip for clip in rows["clip"] if "refused" in file[clip].attrs}
-    return table[~table["clip"].isin(refused)].reset_index(drop=True)
+    there = {}
+    for stream in streams_of(readings):
+        refused: set[str] = set()
+        for shard, rows in table.groupby("shard"):
+            path = data / stream / f"{shard}.h5"
+            if not path.exists():
+                raise InputError(f"{path} is missing; run `dvc repro {stream}`")
+            with h5py.File(path) as file:
+                if lacking := sorted(set(rows["clip"]) - set(file)):
+                    raise InputError(f"{path} lacks {lacking[0]} ({len(lacking)} in all); run `dvc repro {stream}`")
+                refused |= {clip for clip in rows["clip"] if "refused" in file[clip].attrs}
+        there[stream] = ~table["clip"].isin(refused)
+    by_encoder = [
+        pd.concat([there[stream_of(one)[0]] for one in reading.reads], axis=1).all(axis=1)
+        for reading in readings.values()
+    ]
+    whole = pd.concat(by_encoder, axis=1)
+    return table[whole.all(axis=1) if missing == "drop" else whole.any(axis=1)].reset_index(drop=True)
 
 
 class Clips(Dataset[Sample]):
-    """Samples of the clips in `table`: `frames` faces each, one of each of as many equal parts, and the whole flow.
+    """Samples of the clips in `table`, read from the folders of shards below `data`.
 
-    In training the face of a part is drawn by chance, as in Wang et al. 2016 (Temporal segment networks), from `seed`,
-    the epoch and the clip alone; else it is the one in the middle.
+    seed: of what training draws by chance, with the epoch and the clip; None: nothing is drawn.
     """
 
-    def __init__(self, table: pd.DataFrame, faces: Path, flow: Path, frames: int, seed: int | None = None) -> None:
-        self.table, self._faces, self._flow, self._frames, self._seed = table, faces, flow, frames, seed
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        data: Path,
+        readings: Mapping[str, Reading],
+        streams: Mapping[str, Made],
+        targets: Targets,
+        seed: int | None = None,
+    ) -> None:
+        self.table, self._data, self._readings, self._streams, self._seed = table, data, readings, streams, seed
+        self.targets = labels(table, targets)
         self.epoch = 0
         self._open: dict[Path, h5py.File] = {}
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def labels(self) -> np.ndarray:
-        """Return the scores of all clips, (N, 6), in SCORES' order."""
-        return self.table[list(SCORES)].to_numpy(float)
-
     def __getitem__(self, index: int) -> Sample:
-        row = self.table.iloc[index]
-        shard = f"{row['shard']}.h5"
-        rng = None if self._seed is None else np.random.default_rng([self._seed, self.epoch, index])
-        faces, flow = self._file(self._faces / shard)[row["clip"]], self._file(self._flow / shard)[row["clip"]]
-        sample = sample_of(faces, flow, flow.attrs["scale"], self._frames, rng)
-        sample["scores"] = torch.tensor(row[list(SCORES)].to_numpy(np.float32))
-        sample["index"] = torch.tensor(index)
-        return sample
+        clip, shard = self.table["clip"].iat[index], self.table["shard"].iat[index]
+        records = {
+            name: shards.of_group(self._file(self._data / name / f"{shard}.h5")[clip])
+            for name in streams_of(self._readings)
+        }
+        seed = None if self._seed is None else [self._seed, self.epoch, index]
+        targets = {group: values[index].astype(np.float32) for group, values in self.targets.items()}
+        return Sample(inputs_of(records, self._readings, self._streams, seed), targets, index)
 
     def _file(self, path: Path) -> h5py.File:
         if path not in self._open:
@@ -70,32 +117,71 @@ class Clips(Dataset[Sample]):
         return self._open[path]
 
 
-def sample_of(
-    faces: Mapping[str, np.ndarray],
-    flow: Mapping[str, np.ndarray],
-    scale: float,
-    frames: int,
-    rng: np.random.Generator | None,
-) -> Sample:
-    """Return one clip's sample from its arrays (in memory or in a file): faces uint8 (K, 3, S, S), flow (T, 2, S, S)."""
-    times = faces["times"][()]
-    present = np.flatnonzero(faces["found"][()])
-    place = np.full(frames, 0.5) if rng is None else rng.uniform(size=frames)
-    chosen = present[((np.arange(frames) + place) * len(present) / frames).astype(int)]
-    pictures = np.stack([faces["faces"][step] for step in chosen])
-    return {
-        "faces": torch.from_numpy(pictures).permute(0, 3, 1, 2),
-        "face_times": torch.from_numpy(times[chosen]).float(),
-        "flow": torch.from_numpy(flow["flow"][()]).permute(0, 3, 1, 2).float() * scale,
-        "flow_times": torch.from_numpy(times[:-1]).float(),
-    }
+def labels(table: pd.DataFrame, targets: Targets) -> dict[str, np.ndarray]:
+    """Return of each target group the clips' labels (N, K) in units of its range, NaN where unknown.
+
+    Raises InputError if the table lacks a column, or a label is out of range.
+    """
+    found = {}
+    for name, group in targets.items():
+        if lacking := [column for column in group.columns if column not in table]:
+            raise InputError(f"params.yaml: targets.{name}.columns has {lacking[0]!r}, which data/clips.csv lacks")
+        values = group.to_unit(table[list(group.columns)].to_numpy(float))
+        outside = (values < -1e-9) | (values > 1 + 1e-9)
+        if outside.any():
+            row, column = np.argwhere(outside)[0]
+            raise InputError(
+                f"params.yaml: targets.{name}.range = {group.range}, but {group.columns[column]} of clip"
+                f" {table['clip'].iat[row]} is {table[group.columns[column]].iat[row]}"
+            )
+        found[name] = values
+    return found
 
 
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples; flows are padded at the end to the longest: (B, 2, T, S, S), with `flow_length` (B,)."""
-    batch = {key: torch.stack([s[key] for s in samples]) for key in samples[0] if not key.startswith("flow")}
-    batch["faces"] = batch["faces"].float() / 255
-    batch["flow"] = pad_sequence([s["flow"] for s in samples], batch_first=True).transpose(1, 2)
-    batch["flow_times"] = pad_sequence([s["flow_times"] for s in samples], batch_first=True)
-    batch["flow_length"] = torch.tensor([len(s["flow"]) for s in samples])
-    return batch
+def inputs_of(
+    records: Mapping[str, Record],
+    readings: Mapping[str, Reading],
+    streams: Mapping[str, Made],
+    seed: list[int] | None,
+) -> Inputs:
+    """Return what each encoder reads of a clip; `records` by stream, arrays in memory or in a file, refused ones too: an
+    encoder of which one stream was refused gets no step. All encoders draw from the same `seed`, so at alike places."""
+    inputs: Inputs = {}
+    for encoder, reading in readings.items():
+        rng = None if seed is None else np.random.default_rng(seed)
+        read = {one: stream_of(one) for one in reading.reads}
+        if any(records[stream].refused for stream, _ in read.values()):
+            inputs[encoder] = {
+                one: _none(stream, streams[stream].shapes[array]) for one, (stream, array) in read.items()
+            }
+            continue
+        clock: np.ndarray | None = None
+        inputs[encoder] = {}
+        for one, (stream, array) in read.items():
+            record = records[stream]
+            seconds, chosen = base.times(record), base.present(record)
+            if clock is None:
+                chosen = _choose(chosen, reading, rng)
+                clock = seconds[chosen]
+            else:
+                chosen = chosen[np.abs(seconds[chosen] - clock[:, None]).argmin(1)]
+            values = base.load(stream).read(record, chosen, array)
+            inputs[encoder][one] = Sequence(values, clock.astype(np.float32), np.ones(len(chosen), bool))
+    return inputs
+
+
+def _choose(present: np.ndarray, reading: Reading, rng: np.random.Generator | None) -> np.ndarray:
+    count = reading.steps
+    if reading.take == "parts":
+        place = np.full(count, 0.5) if rng is None else rng.uniform(size=count)
+        return present[((np.arange(count) + place) * len(present) / count).astype(int)]
+    if reading.take == "window" and len(present) > count:
+        last = len(present) - count
+        start = last // 2 if rng is None else int(rng.integers(last + 1))
+        return present[start : start + count]
+    return present
+
+
+def _none(stream: str, shape: list[int]) -> Sequence:
+    of = np.uint8 if base.load(stream).kind == "pictures" else np.float32
+    return Sequence(np.zeros((0, *shape), of), np.zeros(0, np.float32), np.zeros(0, bool))

@@ -1,34 +1,88 @@
-"""Load a trained model as it was saved, with the parameters that its input must be made with."""
+"""The trained model's file: weights, and all that is needed to make its input and to read its output."""
 
+import importlib.metadata
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lib.core.errors import InputError
-from lib.model.network import Network
+from lib.core.parameters import check
+from lib.core.targets import TargetGroup, Targets
+from lib.model.network import Network, Settings
 from lib.model.weights import misfits
+from lib.streams.base import Made
+
+_FORMAT = 2
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "numpy",
+    "h5py",
+    "av",
+    "opencv-contrib-python",
+    "facenet-pytorch",
+)
 
 
 @dataclass(frozen=True)
 class Served:
-    """A network in evaluation mode and the sections frames, faces, flow and model that belong to it."""
+    """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, and the
+    corpora that it was trained on."""
 
     network: Network
-    parameters: dict[str, Any]
+    settings: Settings
+    targets: Targets
+    streams: dict[str, Made]
+    corpora: list[str]
+
+
+def save(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    settings: Settings,
+    targets: Targets,
+    streams: Mapping[str, Made],
+    corpora: Sequence[str],
+) -> None:
+    """Write the file; of the encoders' settings those of the encoders in use."""
+    model = settings.model_dump()
+    torch.save(
+        {
+            "format": _FORMAT,
+            "weights": dict(weights),
+            "model": model | {"encoders": {name: model["encoders"][name] for name in settings.use}},
+            "targets": {name: group.model_dump() for name, group in targets.items()},
+            "streams": {name: about._asdict() for name, about in streams.items()},
+            "corpora": list(corpora),
+            "commit": _commit(),
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
+        },
+        path,
+    )
 
 
 def load(path: Path, device: torch.device) -> Served:
-    """Load data/model.pt; its weights replace any that its parameters name. Raises InputError if it isn't there."""
+    """Load data/model.pt; its weights replace any that its settings name. Raises InputError if it isn't there, or was
+    written in another format."""
     if not path.exists():
         raise InputError(f"{path} is missing; run `dvc repro train`")
-    saved = torch.load(path, map_location=device, weights_only=True)
-    settings = saved["parameters"]["model"]
-    untrained = {stream: settings[stream] | {"weights": None} for stream in ("static", "dynamic")}
-    network = Network(**(settings | untrained)).to(device)
+    saved = _read(path)
+    model = saved["model"]
+    for encoder in model["encoders"].values():
+        if "weights" in encoder:
+            encoder["weights"] = None
+    settings = check(model, Settings)
+    targets = {name: check(group, TargetGroup) for name, group in saved["targets"].items()}
+    streams = {name: Made(**about) for name, about in saved["streams"].items()}
+    network = Network(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
-    return Served(network.eval(), saved["parameters"])
+    return Served(network.eval(), settings, targets, streams, saved["corpora"])
 
 
 def warm_start(network: Network, path: Path) -> None:
@@ -38,10 +92,40 @@ def warm_start(network: Network, path: Path) -> None:
         raise InputError(
             f"params.yaml: train.init = {str(path)!r} is no file; allowed: null, or the path of a model.pt"
         )
-    weights = torch.load(path, map_location="cpu", weights_only=True)["weights"]
+    weights = _read(path)["weights"]
     if wrong := misfits(network.state_dict(), weights):
         raise InputError(
             f"params.yaml: train.init = {str(path)!r} is a model of another shape ({len(wrong)} weights differ, first"
             f" {wrong[0]}); set the section model as it was trained with, or train.init to null"
         )
     network.load_state_dict(weights)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if saved.get("format") != _FORMAT:
+        raise InputError(
+            f"{path} is of format {saved.get('format', 1)}, this version reads {_FORMAT}: a model of two fixed streams knows"
+            " neither its streams' settings nor its targets by name; train it anew, or use the version that wrote it"
+        )
+    return saved
+
+
+def _commit() -> str | None:
+    """The commit of the project's code, with a + if files were changed; None without git."""
+    try:
+        found = [
+            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found[0] + ("+" if found[1] else "")
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

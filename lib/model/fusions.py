@@ -1,97 +1,91 @@
-"""Fusions of token sequences: built with their streams' width, they return one vector a clip and attention weights."""
+"""Fusions of encoders' tokens: built with their names and width, they return vectors of a clip and attention weights."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-Attention = dict[str, Tensor]
+from lib.model.tokens import Tokens
+
+Attention = dict[tuple[str, str], Tensor]
+"""Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
 
 
-class Pool(nn.Module):
-    """Mean of each stream's tokens, concatenated: the baselines `concat`, `static` and `dynamic`."""
+class Concat(nn.Module):
+    """Mean of each encoder's tokens, concatenated."""
 
-    def __init__(self, streams: tuple[str, ...], width: int, heads: int, depth: int, dropout: float) -> None:
+    def __init__(
+        self, names: Sequence[str], queries: Sequence[str], width: int, heads: int, depth: int, dropout: float
+    ) -> None:
         super().__init__()
-        self.streams = streams
-        self.vectors, self.output_dim = 1, width * len(streams)
+        self.names = tuple(names)
+        self.vectors, self.output_dim = 1, width * len(names)
 
-    def forward(
-        self, tokens: Mapping[str, Tensor], padding: Mapping[str, Tensor], with_attention: bool = False
-    ) -> tuple[Tensor, Attention]:
-        """tokens: (B, N_i, width) a stream; padding: (B, N_i), True where there is no token.
-
-        Returns (B, vectors, output_dim), of which each vector makes a prediction, and the attention weights.
-        """
-        means = [_mean(tokens[name], padding[name]) for name in self.streams]
-        return torch.cat(means, 1)[:, None], {}
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+        """Tokens (B, N_i, width) of each encoder to (B, vectors, output_dim), of which each vector makes a prediction, and
+        to the attention weights, if asked for and where there are any."""
+        return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], {}
 
 
-class LateAverage(Pool):
-    """Each stream predicts by itself from the mean of its tokens; the predictions are averaged (late fusion)."""
+class LateAverage(Concat):
+    """Each encoder predicts by itself from the mean of its tokens; the predictions are averaged (late fusion)."""
 
-    def __init__(self, streams: tuple[str, ...], width: int, heads: int, depth: int, dropout: float) -> None:
-        super().__init__(streams, width, heads, depth, dropout)
-        self.vectors, self.output_dim = len(streams), width
+    def __init__(
+        self, names: Sequence[str], queries: Sequence[str], width: int, heads: int, depth: int, dropout: float
+    ) -> None:
+        super().__init__(names, queries, width, heads, depth, dropout)
+        self.vectors, self.output_dim = len(names), width
 
-    def forward(
-        self, tokens: Mapping[str, Tensor], padding: Mapping[str, Tensor], with_attention: bool = False
-    ) -> tuple[Tensor, Attention]:
-        """As Pool's."""
-        return torch.stack([_mean(tokens[name], padding[name]) for name in self.streams], 1), {}
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+        """As Concat's."""
+        return torch.stack([mean(tokens[name]) for name in self.names], 1), {}
 
 
 class CrossAttention(nn.Module):
-    """Streams' tokens query the other's, `depth` times (Vaswani et al. 2017; both ways as in Lu et al. 2019, ViLBERT);
-    then the mean of each, concatenated. `queries`: the streams that do so."""
+    """Each encoder's tokens query every other's, `depth` times (Vaswani et al. 2017; both ways as in Lu et al. 2019,
+    ViLBERT), and what each other adds is added up; then the mean of each, concatenated. queries: who does so; []: all."""
 
     def __init__(
-        self,
-        streams: tuple[str, ...],
-        width: int,
-        heads: int,
-        depth: int,
-        dropout: float,
-        queries: tuple[str, ...] = ("static", "dynamic"),
+        self, names: Sequence[str], queries: Sequence[str], width: int, heads: int, depth: int, dropout: float
     ) -> None:
         super().__init__()
-        self.streams, self.queries = streams, queries
-        self.vectors, self.output_dim = 1, width * len(streams)
+        self.names = tuple(names)
+        self.pairs = [(query, key) for query in (queries or names) for key in names if key != query]
+        self.vectors, self.output_dim = 1, width * len(names)
         self.blocks = nn.ModuleList(
-            nn.ModuleDict({name: _Block(width, heads, dropout) for name in queries}) for _ in range(depth)
+            nn.ModuleDict({f"{query}_to_{key}": _Block(width, heads, dropout) for query, key in self.pairs})
+            for _ in range(depth)
         )
 
-    def forward(
-        self, tokens: Mapping[str, Tensor], padding: Mapping[str, Tensor], with_attention: bool = False
-    ) -> tuple[Tensor, Attention]:
-        """As Pool's; the attention, if asked for, is the last block's: QUERIES_to_KEYS (B, heads, N_queries, N_keys)."""
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+        """As Concat's; the attention is the last block's."""
         attention: Attention = {}
         for block in self.blocks:
-            updated = dict(tokens)
-            for query in self.queries:
-                key = next(name for name in self.streams if name != query)
-                updated[query], weights = block.get_submodule(query)(
-                    tokens[query], tokens[key], padding[key], with_attention
+            updated = {name: one.values for name, one in tokens.items()}
+            for query, key in self.pairs:
+                before = tokens[query].values
+                after, weights = block.get_submodule(f"{query}_to_{key}")(
+                    before, tokens[key].values, ~tokens[key].mask(), attend
                 )
+                # the first key's is taken as it is: with two encoders nothing is rounded
+                updated[query] = after if updated[query] is before else updated[query] + (after - before)
                 if weights is not None:
-                    attention[f"{query}_to_{key}"] = weights
-            tokens = updated
-        means = [_mean(tokens[name], padding[name]) for name in self.streams]
-        return torch.cat(means, 1)[:, None], attention
+                    attention[query, key] = weights
+            tokens = {name: one._replace(values=updated[name]) for name, one in tokens.items()}
+        return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], attention
 
 
-BOTH = ("static", "dynamic")
-FUSIONS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
-    "cross_attention": (CrossAttention, BOTH),
-    "static_to_dynamic": (partial(CrossAttention, queries=("static",)), BOTH),
-    "dynamic_to_static": (partial(CrossAttention, queries=("dynamic",)), BOTH),
-    "concat": (Pool, BOTH),
-    "late_average": (LateAverage, BOTH),
-    "static": (Pool, ("static",)),
-    "dynamic": (Pool, ("dynamic",)),
+FUSIONS: dict[str, Callable[..., nn.Module]] = {
+    "cross_attention": CrossAttention,
+    "concat": Concat,
+    "late_average": LateAverage,
 }
-"""Name: the class and the streams that it takes. X_to_Y is cross-attention in one direction: X's tokens query Y's."""
+
+
+def mean(tokens: Tokens) -> Tensor:
+    """Mean (B, D) of the tokens that are there."""
+    there = tokens.mask().unsqueeze(-1).to(tokens.values.dtype)
+    return (tokens.values * there).sum(1) / there.sum(1)
 
 
 class _Block(nn.Module):
@@ -114,8 +108,3 @@ class _Block(nn.Module):
         )
         query = query + attended
         return query + self.forward_(self.norm_forward(query)), weights
-
-
-def _mean(tokens: Tensor, padding: Tensor) -> Tensor:
-    present = (~padding).unsqueeze(-1).to(tokens.dtype)
-    return (tokens * present).sum(1) / present.sum(1)

@@ -1,115 +1,159 @@
-"""The two-stream network: faces and flow to tokens, tokens to one vector, the vector to five traits."""
+"""The network: encoders' tokens fused to one vector, the vector to a head for each target group."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.core.targets import SCORES, TRAITS
-from lib.model.encoders.images import StaticStream
-from lib.model.encoders.volumes import DynamicStream
+from lib.core.parameters import Section
+from lib.core.targets import Targets
+from lib.data.batch import Inputs
+from lib.data.dataset import Reading, stream_of
+from lib.model import encoders
 from lib.model.fusions import FUSIONS, Attention
+from lib.model.positions import position_encoding
+from lib.model.tokens import Tokens
+from lib.streams.base import Made
 
-OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "linear": nn.Identity()}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "linear": nn.Identity(),
+    "softmax": nn.Softmax(-1),
+}
+
+_OLD_FUSIONS = {
+    "static": "model.use=[faces]",
+    "dynamic": "model.use=[flow]",
+    "static_to_dynamic": "model.queries=[faces]",
+    "dynamic_to_static": "model.queries=[flow]",
+}
+
+
+class Settings(Section):
+    """The section `model` of params.yaml."""
+
+    use: Annotated[list[str], Field(min_length=1)]
+    fusion: str
+    queries: list[str]
+    targets: Annotated[list[str], Field(min_length=1)]
+    missing: Literal["drop", "keep"]
+    width: Annotated[int, Field(ge=6)]
+    heads: Annotated[int, Field(ge=1)]
+    depth: Annotated[int, Field(ge=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    encoders: dict[str, dict[str, Any]]
+
+    def readings(self) -> dict[str, Reading]:
+        """Return the checked settings of the encoders in use. Raises InputError for what is wrong in any encoder, and for
+        contradictions."""
+        known = encoders.settings_of(self.encoders)
+        for key, chosen, among in (("use", self.use, known), ("queries", self.queries, self.use)):
+            if unknown := [name for name in chosen if name not in among]:
+                raise InputError(f"params.yaml: model.{key} has {unknown[0]!r}; allowed: {', '.join(among)}")
+            if len(set(chosen)) < len(chosen):
+                raise InputError(f"params.yaml: model.{key} = {chosen}; allowed: each once")
+        if self.fusion not in FUSIONS:
+            now = f"; now it is {_OLD_FUSIONS[self.fusion]}" if self.fusion in _OLD_FUSIONS else ""
+            raise InputError(f"params.yaml: model.fusion = {self.fusion!r}; allowed: {', '.join(FUSIONS)}{now}")
+        if self.width % self.heads or self.width % 6:
+            raise InputError(
+                f"params.yaml: model.width = {self.width}; allowed: a multiple of 6 and of model.heads = {self.heads}"
+            )
+        return {name: known[name] for name in self.use}
+
+    def chosen(self, targets: Targets) -> Targets:
+        """Return the target groups that are predicted. Raises InputError if one is not under `targets`."""
+        if unknown := [name for name in self.targets if name not in targets]:
+            raise InputError(f"params.yaml: model.targets has {unknown[0]!r}; allowed: {', '.join(targets)}")
+        return {name: targets[name] for name in self.targets}
+
+
+class Output(NamedTuple):
+    """predicted: (B, K) for each target group, in units of its range. attention and tokens: what the fusion looked at."""
+
+    predicted: dict[str, Tensor]
+    attention: Attention
+    tokens: dict[str, Tokens]
 
 
 class Network(nn.Module):
-    """Predicts the traits from aligned faces and the flow between them.
+    """Predicts target groups from what its encoders read.
 
-    fusion: a key of FUSIONS; width, heads, depth and dropout are its. output: "sigmoid" keeps predictions in [0, 1],
-    "linear" does not. static, dynamic: arguments of the two streams (static's `frames` is the data's). Only the streams
-    that the fusion takes are built. interview: the score of that name is predicted too, as a sixth.
+    streams: how the streams that are read were made; a step's shape comes from there. A clip that an encoder has no step of
+    gets one learnt token in its place, with missing = "keep".
     """
 
-    def __init__(
-        self,
-        fusion: str,
-        output: str,
-        interview: bool,
-        width: int,
-        heads: int,
-        depth: int,
-        dropout: float,
-        static: Mapping[str, Any],
-        dynamic: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, settings: Settings, targets: Targets, streams: Mapping[str, Made]) -> None:
         super().__init__()
-        if fusion not in FUSIONS:
-            raise InputError(f"params.yaml: model.fusion = {fusion!r}; allowed: {', '.join(FUSIONS)}")
-        if output not in OUTPUTS:
-            raise InputError(f"params.yaml: model.output = {output!r}; allowed: {', '.join(OUTPUTS)}")
-        if width % heads or width % 6:
-            raise InputError(
-                f"params.yaml: model.width = {width}; allowed: a multiple of 6 and of model.heads = {heads}"
-            )
-        make, streams = FUSIONS[fusion]
-        self.streams = nn.ModuleDict()
-        if "static" in streams:
-            self.streams["static"] = StaticStream(static["backbone"], static["weights"], static["frozen"])
-        if "dynamic" in streams:
-            self.streams["dynamic"] = DynamicStream(dynamic["backbone"], dynamic["weights"])
+        self.readings, names, width = settings.readings(), tuple(settings.use), settings.width
+        self.encoders = nn.ModuleDict()
+        for name, reading in self.readings.items():
+            shapes = []
+            for stream, array in map(stream_of, reading.reads):
+                if array not in streams[stream].shapes:
+                    raise InputError(f"every clip was refused by stream {stream}; metrics/{stream}.json says why")
+                shapes.append(streams[stream].shapes[array])
+            self.encoders[name] = encoders.build(name, reading, shapes)
         self.project = nn.ModuleDict(
-            {name: nn.Linear(cast(int, self.streams[name].output_dim), width) for name in streams}
+            {name: nn.Linear(cast(int, self.encoders[name].output_dim), width) for name in names}
         )
-        self.fusion = make(streams, width, heads, depth, dropout)
-        self.predicts = SCORES if interview else TRAITS
-        linear = [
-            nn.Linear(cast(int, self.fusion.output_dim), len(self.predicts))
-            for _ in range(cast(int, self.fusion.vectors))
-        ]
-        if output == "linear":
-            for layer in linear:
-                nn.init.constant_(layer.bias, 0.5)  # the middle of the scores' range
-        self.head = nn.ModuleList(nn.Sequential(nn.Dropout(dropout), layer) for layer in linear)
-        self.output = OUTPUTS[output]
+        self.fusion = FUSIONS[settings.fusion](
+            names, settings.queries, width, settings.heads, settings.depth, settings.dropout
+        )
+        self.heads = nn.ModuleDict()
+        for name, group in targets.items():
+            size, vectors = cast(int, self.fusion.output_dim), cast(int, self.fusion.vectors)
+            layers = [nn.Linear(size, len(group.columns)) for _ in range(vectors)]
+            if group.activation == "linear":
+                for layer in layers:
+                    nn.init.constant_(layer.bias, 0.5)  # the middle of the range
+            self.heads[name] = nn.ModuleList(nn.Sequential(nn.Dropout(settings.dropout), layer) for layer in layers)
+        keep = settings.missing == "keep"
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in names} if keep else {})
+        self._activations = {name: ACTIVATIONS[group.activation] for name, group in targets.items()}
 
-    def forward(self, batch: Mapping[str, Tensor], with_attention: bool = False) -> tuple[Tensor, Attention]:
-        """Return the scores named by `predicts` (B, 5 or 6), and the attention weights if asked for and where there are any.
+    def forward(self, inputs: Inputs, attend: bool = False) -> Output:
+        """Return predictions, tokens, and the attention weights if asked for and where there are any."""
+        tokens = {name: self._tokens(name, read) for name, read in inputs.items()}
+        vectors, attention = self.fusion(tokens, attend)  # (B, V, D)
+        predicted = {}
+        for name, heads in self.heads.items():
+            each = zip(cast(nn.ModuleList, heads), vectors.unbind(1), strict=True)
+            predicted[name] = torch.stack([self._activations[name](head(vector)) for head, vector in each]).mean(0)
+        return Output(predicted, attention, tokens)
 
-        batch: `faces` (B, K, 3, S, S) RGB in [0, 1], `face_times` (B, K) in seconds, `flow` (B, 2, T, S, S) in pixels,
-        padded at the end, `flow_times` (B, T), `flow_length` (B,).
-        """
-        tokens, padding = {}, {}
-        for name, stream in self.streams.items():
-            if name == "static":
-                features = stream(batch["faces"])  # (B, D, K, h, w)
-                times = batch["face_times"]
-                lengths = torch.full_like(batch["flow_length"], features.shape[2])
-            else:
-                features, lengths = stream(batch["flow"], batch["flow_length"])  # (B, D, t, h, w)
-                times = batch["flow_times"][:, :: stream.time_stride]
-            steps, height, width = features.shape[2:]
-            projected = self.project[name](features.flatten(2).transpose(1, 2))  # (B, t h w, width)
-            tokens[name] = projected + position_encoding(times, height, width, projected.shape[-1]).to(projected.dtype)
-            beyond = torch.arange(steps, device=lengths.device) >= lengths[:, None]
-            padding[name] = beyond.repeat_interleave(height * width, dim=1)
-        vectors, attention = self.fusion(tokens, padding, with_attention)  # (B, V, D)
-        predicted = [self.output(head(vector)) for head, vector in zip(self.head, vectors.unbind(1), strict=True)]
-        return torch.stack(predicted).mean(0), attention
+    def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
+        """An encoder's tokens in the common width, with their places; clips without a step are not shown to it."""
+        there = torch.stack([steps.present.any(1) for steps in read.values()]).all(0)  # (B,)
+        if bool(there.all()):
+            return self._placed(name, self.encoders[name](read))
+        absent = self.absent[name]
+        rows = there.nonzero()[:, 0]
+        if len(rows) == 0:
+            unused = sum(0 * one.sum() for one in (*self.encoders[name].parameters(), *self.project[name].parameters()))
+            values = (absent + unused).expand(len(there), 1, -1)
+            return Tokens(values, values.new_zeros(len(there), 1), there.new_ones(len(there), 1), (1, 1))
+        some = self._placed(
+            name, self.encoders[name]({key: type(of)(*(part[rows] for part in of)) for key, of in read.items()})
+        )
+        values = some.values.new_zeros(len(there), *some.values.shape[1:]).index_copy(0, rows, some.values)
+        times = some.times.new_zeros(len(there), some.times.shape[1]).index_copy(0, rows, some.times)
+        present = some.present.new_zeros(len(there), some.present.shape[1]).index_copy(0, rows, some.present)
+        first = torch.arange(values.shape[1], device=rows.device) == 0
+        values = torch.where((~there[:, None] & first)[..., None], absent.to(values.dtype), values)
+        present[~there, 0] = True
+        return Tokens(values, times, present, some.grid)
 
+    def _placed(self, name: str, tokens: Tokens) -> Tokens:
+        projected = self.project[name](tokens.values)  # (B, N, width)
+        places = position_encoding(tokens.times, *tokens.grid, projected.shape[-1])
+        return tokens._replace(values=projected + places.to(projected.dtype))
 
-def position_encoding(times: Tensor, height: int, width: int, channels: int) -> Tensor:
-    """Sines and cosines (Vaswani et al. 2017) of time and place, the same for both streams: (B, t h w, channels).
-
-    A third of the channels each for seconds, and for rows and columns as fractions of the face; tokens are in the
-    order time, row, column.
-    """
-    batch, steps = times.shape
-    count = channels // 6
-    periods = torch.logspace(0, 1, count, 30, device=times.device)  # 1 to 30, of seconds or of a tenth of the face
-
-    def encode(value: Tensor) -> Tensor:
-        angle = 2 * torch.pi * value.unsqueeze(-1) / periods
-        return torch.cat([angle.sin(), angle.cos()], -1)
-
-    rows = torch.arange(height, device=times.device) * (10 / height)
-    columns = torch.arange(width, device=times.device) * (10 / width)
-    shape = (batch, steps, height, width, 2 * count)
-    parts = [
-        encode(times)[:, :, None, None].expand(shape),
-        encode(rows)[None, None, :, None].expand(shape),
-        encode(columns)[None, None, None].expand(shape),
-    ]
-    return torch.cat(parts, -1).flatten(1, 3)
+    def parameter_groups(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield each parameter that is trained with the name of its encoder, or "head"."""
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                yield name.split(".")[1] if name.startswith("encoders.") else "head", parameter

@@ -13,23 +13,22 @@ from lib.core.errors import InputError
 _CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.")
 
 
-def load(network: nn.Module, backbone: str, weights: str | None, stream: str) -> None:
-    """Load all but the classifier: nothing for None, torchvision's pretrained weights for the name of their data set,
-    else a state dict's file.
+def load(network: nn.Module, backbone: str, weights: str | None, corpus: str, key: str) -> None:
+    """Load all but the classifier: nothing for None, torchvision's pretrained weights for the name `corpus` ("imagenet" or
+    "kinetics"), else a state dict's file.
 
-    Raises InputError, naming model.STREAM.weights, if they can't be had, or a weight is missing, too many or of another
-    shape.
+    Raises InputError, naming `key`.weights, if they can't be had, or a weight is missing, too many or of another shape.
     """
     if weights is None:
         return
-    state = _download(backbone, weights, stream) if weights in ("imagenet", "kinetics") else _read(weights, stream)
+    state = _download(backbone, weights, key) if weights == corpus else _read(weights, corpus, key)
     own = _without_classifier(network.state_dict())
     state = _without_classifier(state)
     wrong = misfits(own, state)
     if wrong:
         shown = "; ".join(wrong[:5])
         raise InputError(
-            f"params.yaml: model.{stream}.weights = {weights!r} do not fit {backbone}: {shown}"
+            f"params.yaml: {key}.weights = {weights!r} do not fit {backbone}: {shown}"
             + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         )
     network.load_state_dict(state, strict=False)
@@ -51,23 +50,22 @@ def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
 
 
-def _read(weights: str, stream: str) -> Mapping[str, Tensor]:
+def _read(weights: str, corpus: str, key: str) -> Mapping[str, Tensor]:
     if not Path(weights).is_file():
-        name = "imagenet" if stream == "static" else "kinetics"
         raise InputError(
-            f"params.yaml: model.{stream}.weights = {weights!r}; allowed: null, {name}, or the path of a state dict"
+            f"params.yaml: {key}.weights = {weights!r}; allowed: null, {corpus}, or the path of a state dict"
         )
     return torch.load(weights, map_location="cpu", weights_only=True)
 
 
-def _download(backbone: str, weights: str, stream: str) -> Mapping[str, Tensor]:
+def _download(backbone: str, weights: str, key: str) -> Mapping[str, Tensor]:
     try:
         choice = torchvision.models.get_model_weights(backbone).DEFAULT
     except ValueError:
         choice = None
     if choice is None or ("kinetics" in str(choice).lower()) != (weights == "kinetics"):
         raise InputError(
-            f"params.yaml: model.{stream}.weights = {weights!r}; torchvision has none for {backbone}; allowed: null, or the"
+            f"params.yaml: {key}.weights = {weights!r}; torchvision has none for {backbone}; allowed: null, or the"
             " path of a state dict"
         )
     try:
@@ -75,5 +73,5 @@ def _download(backbone: str, weights: str, stream: str) -> Mapping[str, Tensor]:
     except (URLError, OSError) as error:
         raise InputError(
             f"the {weights} weights of {backbone} can't be downloaded ({error}); copy {choice.url} to this machine and give"
-            f" its path as model.{stream}.weights in params.yaml"
+            f" its path as {key}.weights in params.yaml"
         ) from None

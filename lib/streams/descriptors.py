@@ -1,14 +1,40 @@
 """A pooled, hand-made descriptor of a clip: its mean face and the energy of its flow. What learnt features have to beat."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import cv2
 import numpy as np
-import pandas as pd
+from pydantic import Field
 
-from lib.core import shards
+from lib.core.shards import Record
+from lib.streams.base import StreamSettings
+
+INPUTS = ("faces", "flow")
+KIND = "vectors"
+
+
+class Settings(StreamSettings):
+    """Cells a side that the mean face and the flow's energy are averaged in."""
+
+    face_cells: Annotated[int, Field(ge=1)]
+    flow_cells: Annotated[int, Field(ge=1)]
+
+
+def maker(settings: Settings) -> Callable[[Record, Record], Record]:
+    """Return what pools a clip's faces and flow."""
+
+    def make(faces: Record, flow: Record) -> Record:
+        scale = flow.attributes["scale"]
+        pooled = descriptor(faces.arrays, flow.arrays, scale, settings.face_cells, settings.flow_cells)
+        return Record(flow.clip, {"descriptor": pooled})
+
+    return make
+
+
+def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+    """Return the descriptor, (1, D): a clip has one."""
+    return record.arrays["descriptor"][()][None][chosen]
 
 
 def descriptor(
@@ -24,14 +50,6 @@ def descriptor(
     lengths = np.linalg.norm(flow["flow"][flow["valid"] > 0].astype(np.float32) * scale, axis=-1)
     energy = np.stack([_cells(length, flow_cells) for length in lengths] or [np.zeros(flow_cells**2, np.float32)])
     return np.concatenate([_cells(mean_face, face_cells), energy.mean(0), energy.std(0)])
-
-
-def read(folder: Path) -> pd.DataFrame:
-    """Return the descriptors of all clips that were not refused: (N, K), a row for each clip, by name."""
-    found: dict[str, Any] = {}
-    for path in sorted(folder.glob("*.h5")):
-        found |= {one.clip: one.arrays["descriptor"] for one in shards.read(path) if not one.refused}
-    return pd.DataFrame.from_dict(found, orient="index")
 
 
 def _cells(picture: np.ndarray, cells: int) -> np.ndarray:

@@ -1,41 +1,73 @@
 """A clip's frames at a fixed rate, as JPEG bytes that a shard can hold."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
+from pydantic import Field
 
+from lib.core import shards
 from lib.core.shards import Record
 from lib.media import video
+from lib.streams.base import RAW, Raw, StreamSettings
+
+INPUTS = (RAW,)
+KIND = "pictures"
 
 
-def sample(path: Path, clip: str, fps: float, max_side: int, quality: int) -> Record:
+class Settings(StreamSettings):
+    """fps: frames a second of presentation time; max_side: longest side in pixels; quality: JPEG's."""
+
+    fps: Annotated[float, Field(gt=0, le=60)]
+    max_side: Annotated[int, Field(ge=64)]
+    quality: Annotated[int, Field(ge=1, le=100)]
+
+
+def maker(settings: Settings) -> Callable[[Raw], Record]:
+    """Return what samples a clip's frames."""
+    return lambda raw: sample(raw, settings.fps, settings.max_side, settings.quality)
+
+
+def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+    """Return frames as RGB uint8 (K, 3, H, W)."""
+    offsets, jpeg = record.arrays["offsets"][()], record.arrays["jpeg"]
+    return np.stack([_decode(jpeg[offsets[at] : offsets[at + 1]]) for at in chosen]).transpose(0, 3, 1, 2)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Count the frames."""
+    return {"frames": sum(map(len, shards.column(folder, "times")))}
+
+
+def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     """Return a clip's frames, `fps` a second of presentation time, the longer side at most `max_side` pixels.
 
     The record holds `times` (T,) in seconds, and `jpeg`, all frames' bytes in one array; frame k is
     jpeg[offsets[k] : offsets[k + 1]]. A clip that does not decode or has fewer than two frames is refused.
     """
+    if raw.path is None:
+        return Record(raw.clip, refused="frames: no video")
     times: list[float] = []
     encoded: list[np.ndarray] = []
     try:
-        for time, frame in video.sample(path, fps, max_side):
+        for time, frame in video.sample(raw.path, fps, max_side):
             times.append(time)
             picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
             encoded.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
     except video.VideoError as error:
-        return Record(clip, refused=f"frames: {error}")
+        return Record(raw.clip, refused=f"frames: {error}")
     if len(times) < 2:
-        return Record(clip, refused=f"frames: {len(times)} at {fps} a second, flow needs 2")
+        return Record(raw.clip, refused=f"frames: {len(times)} at {fps} a second, flow needs 2")
     offsets = np.cumsum([0, *map(len, encoded)])
-    return Record(clip, {"times": np.array(times), "jpeg": np.concatenate(encoded), "offsets": offsets})
+    return Record(raw.clip, {"times": np.array(times), "jpeg": np.concatenate(encoded), "offsets": offsets})
 
 
 def decode(record: Record) -> np.ndarray:
-    """Return a record's frames as RGB uint8 (T, H, W, 3)."""
-    offsets, jpeg = record.arrays["offsets"], record.arrays["jpeg"]
-    return np.stack(
-        [
-            cv2.cvtColor(cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            for start, end in zip(offsets[:-1], offsets[1:], strict=True)
-        ]
-    )
+    """Return all of a record's frames as RGB uint8 (T, H, W, 3)."""
+    return steps(record, np.arange(len(record.arrays["times"]))).transpose(0, 2, 3, 1)
+
+
+def _decode(jpeg: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

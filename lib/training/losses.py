@@ -1,4 +1,4 @@
-"""Losses for scores in [0, 1], and weights against regression to the mean; each an entry of a dict, chosen by name."""
+"""Losses for targets in units of their range, and weights against regression to the mean; each an entry of a dict."""
 
 from collections.abc import Callable
 
@@ -8,31 +8,36 @@ from scipy import ndimage
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From predicted, actual and weights, all (B, K), to one number over the targets that are known: `actual` is NaN where it is
+unknown, weights have the mean 1. 0 if none is known."""
 
 
 def mse(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error; all (B, traits), weights of mean 1."""
-    return (weights * (predicted - actual).square()).mean()
+    """Mean squared error."""
+    return _mean(weights * (predicted - actual.nan_to_num()).square(), actual.isfinite())
 
 
 def mae(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
     """Mean absolute error: 1 - accuracy."""
-    return (weights * (predicted - actual).abs()).mean()
+    return _mean(weights * (predicted - actual.nan_to_num()).abs(), actual.isfinite())
 
 
 def huber(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
     """Quadratic for errors up to 0.1, linear beyond (Huber 1964)."""
-    return (weights * torch.nn.functional.huber_loss(predicted, actual, reduction="none", delta=0.1)).mean()
+    of_each = torch.nn.functional.huber_loss(predicted, actual.nan_to_num(), reduction="none", delta=0.1)
+    return _mean(weights * of_each, actual.isfinite())
 
 
 def ccc(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
-    """1 - Lin's (1989) concordance correlation coefficient of each trait over the batch, weighted moments, averaged."""
-    share = weights / weights.sum(0)
+    """1 - Lin's (1989) concordance correlation coefficient of each target over the batch, weighted moments, averaged."""
+    weights, actual = weights * actual.isfinite(), actual.nan_to_num()
+    total = weights.sum(0)
+    share = weights / torch.where(total > 0, total, 1)
     mean, actual_mean = (share * predicted).sum(0), (share * actual).sum(0)
     deviation, actual_deviation = predicted - mean, actual - actual_mean
     covariance = (share * deviation * actual_deviation).sum(0)
     spread = (share * deviation.square()).sum(0) + (share * actual_deviation.square()).sum(0)
-    return (1 - 2 * covariance / (spread + (mean - actual_mean).square() + 1e-8)).mean()
+    return _mean(1 - 2 * covariance / (spread + (mean - actual_mean).square() + 1e-8), total > 0)
 
 
 def mse_ccc(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
@@ -40,28 +45,44 @@ def mse_ccc(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
     return mse(predicted, actual, weights) / 0.15**2 + ccc(predicted, actual, weights)
 
 
-LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber, "ccc": ccc, "mse_ccc": mse_ccc}
+def kl(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of predicted from actual shares, the mean over clips whose shares are all known."""
+    shares = actual.nan_to_num()
+    logarithms = (shares + 1e-8).log() - predicted.clamp(min=1e-8).log()
+    return _mean((weights * shares * logarithms).sum(1), actual.isfinite().all(1))
+
+
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    """Mean of what is known, chosen after it is computed from finite numbers alone: NaN times 0 is a gradient of NaN."""
+    return values[known].mean() if bool(known.any()) else 0 * values.sum()
+
+
+LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber, "ccc": ccc, "mse_ccc": mse_ccc, "kl": kl}
 
 
 def uniform(labels: np.ndarray) -> np.ndarray:
-    """Weigh all clips alike: ones of the shape of `labels` (N, traits)."""
+    """Weigh all clips alike: ones of the shape of `labels` (N, K)."""
     return np.ones_like(labels)
 
 
 def label_distribution_smoothing(labels: np.ndarray) -> np.ndarray:
-    """Weigh a clip by the inverse square root of how frequent labels like its own are, mean 1, for each trait apart.
+    """Weigh a clip by the inverse square root of how frequent labels like its own are, mean 1, for each target apart.
 
-    labels: (N, traits) in [0, 1]. The density is a histogram of 100 bins smoothed by a Gaussian of 2 bins cut at 2 (Yang
-    et al. 2021, Delving into deep imbalanced regression, section 3.1).
+    labels: (N, K) in [0, 1], NaN where unknown; the weight there is 1. The density is a histogram of 100 bins smoothed by a
+    Gaussian of 2 bins cut at 2 (Yang et al. 2021, Delving into deep imbalanced regression, section 3.1).
     """
-    weights = np.empty_like(labels)
-    for trait, values in enumerate(labels.T):
-        bins = np.minimum((values * 100).astype(int), 99)
+    weights = np.ones_like(labels)
+    for target, values in enumerate(labels.T):
+        known = np.isfinite(values)
+        if not known.any():
+            continue
+        bins = np.minimum((values[known] * 100).astype(int), 99)
         density = ndimage.gaussian_filter1d(
             np.bincount(bins, minlength=100).astype(float), 2, mode="constant", radius=2
         )
-        weights[:, trait] = 1 / np.sqrt(density[bins])
-    return weights / weights.mean(0)
+        of_known = 1 / np.sqrt(density[bins])
+        weights[known, target] = of_known / of_known.mean()
+    return weights
 
 
 WEIGHTINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -1,18 +1,22 @@
-"""Static stream: a 2D network over single aligned faces, feature maps kept as tokens."""
+"""A 2D network over single pictures, feature maps kept as tokens."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torchvision
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from lib.core.errors import InputError
+from lib.data.dataset import Reading
+from lib.model.tokens import Tokens, of_maps
 from lib.model.weights import load
+from lib.streams.base import Sequence as Steps
 
 PARTS = 5
 """Into how many parts each backbone is divided, for freezing: the stem and four stages."""
@@ -20,21 +24,33 @@ PARTS = 5
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
-class StaticStream(nn.Module):
-    """A backbone with the first `frozen` of its five parts (stem, four stages) kept as loaded.
+class Settings(Reading):
+    """backbone, weights: as params.yaml says; frozen: how many of the five parts stay as loaded."""
+
+    kind: Literal["images"]
+    backbone: str
+    weights: str | None
+    frozen: Annotated[int, Field(ge=0, le=PARTS)]
+
+
+class Encoder(nn.Module):
+    """A 2D network over single pictures, with the first `frozen` of its five parts (stem, four stages) kept as loaded.
 
     backbone: resnet10 or the name of any ResNet, ResNeXt, Wide ResNet, ConvNeXt, ViT or mobilenet_v2 of torchvision, or
-    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict.
+    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. key: of the
+    settings in params.yaml.
     Raises InputError if there is no such backbone, or the weights can't be had or don't fit.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: str, weights: str | None, frozen: int) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
         super().__init__()
-        network, divide = _build(backbone)
-        load(network, backbone, weights, "static")
+        (self._stream,) = settings.reads
+        backbone, frozen = settings.backbone, settings.frozen
+        network, divide = _build(backbone, key)
+        load(network, backbone, settings.weights, "imagenet", key)
         self.parts, self.output_dim = divide(network)
         self._frozen = frozen
         self.parts[:frozen].requires_grad_(False)
@@ -42,20 +58,22 @@ class StaticStream(nn.Module):
         self.register_buffer("mean", torch.tensor([0.5] * 3 if face else _MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor([0.5] * 3 if face else _STD).view(3, 1, 1), persistent=False)
 
-    def train(self, mode: bool = True) -> "StaticStream":
+    def train(self, mode: bool = True) -> "Encoder":
         """Frozen parts keep their batch-norm statistics: they stay in evaluation mode."""
         super().train(mode)
         self.parts[: self._frozen].eval()
         return self
 
-    def forward(self, faces: Tensor) -> Tensor:
-        """(B, K, 3, S, S) RGB in [0, 1] to feature maps (B, D, K, h, w)."""
-        batch, frames = faces.shape[:2]
-        features = self.parts((faces.flatten(0, 1) - self.mean) / self.std)  # (B K, D, h, w)
-        return features.unflatten(0, (batch, frames)).transpose(1, 2)
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        """Pictures (B, T, 3, H, W) in [0, 1] to h w tokens for each: (B, T h w, D)."""
+        pictures = inputs[self._stream]
+        batch, steps = pictures.times.shape
+        features = self.parts((pictures.values.flatten(0, 1) - self.mean) / self.std)  # (B T, D, h, w)
+        features = features.unflatten(0, (batch, steps)).transpose(1, 2)  # (B, D, T, h, w)
+        return of_maps(features, pictures.times, pictures.present)
 
 
-def _build(backbone: str) -> tuple[nn.Module, Callable[[Any], tuple[nn.Sequential, int]]]:
+def _build(backbone: str, key: str) -> tuple[nn.Module, Callable[[Any], tuple[nn.Sequential, int]]]:
     """Return the whole network, and the function that divides it into parts without its classifier."""
     if backbone == "resnet10":
         return ResNet(BasicBlock, [1, 1, 1, 1]), _resnet
@@ -71,8 +89,7 @@ def _build(backbone: str) -> tuple[nn.Module, Callable[[Any], tuple[nn.Sequentia
     }
     if backbone not in families:
         raise InputError(
-            f"params.yaml: model.static.backbone = {backbone!r}; allowed: resnet10, inception_resnet_v1,"
-            f" {', '.join(families)}"
+            f"params.yaml: {key}.backbone = {backbone!r}; allowed: resnet10, inception_resnet_v1, {', '.join(families)}"
         )
     return torchvision.models.get_model(backbone, weights=None), families[backbone]
 
@@ -137,7 +154,7 @@ class _Patches(nn.Module):
         """(B, 3, S, S) to tokens (B, 1 + h w, D)."""
         if pictures.shape[-1] % cast(int, self.projection.stride[0]):
             raise InputError(
-                f"params.yaml: faces.size = {pictures.shape[-1]}; a ViT takes multiples of {self.projection.stride[0]}"
+                f"params.yaml: faces.side = {pictures.shape[-1]}; a ViT takes multiples of {self.projection.stride[0]}"
             )
         patches = self.projection(pictures)  # (B, D, h, w)
         first, others = self.positions[:, :1], self.positions[:, 1:]

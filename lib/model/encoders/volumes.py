@@ -1,13 +1,17 @@
-"""Dynamic stream: a 3D CNN over optical flow of any length, feature maps over time and space kept as tokens."""
+"""A 3D CNN over optical flow of any length, feature maps over time and space kept as tokens."""
 
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
+from lib.data.dataset import Reading
+from lib.model.tokens import Tokens, of_maps
 from lib.model.weights import load
+from lib.streams.base import Sequence as Steps
 
 FLOW_UNIT = 2.0  # pixels; brings typical flow near unit variance
 
@@ -29,14 +33,14 @@ class Conv3d(nn.Sequential):
         super().__init__(*layers)
 
 
-def _video_resnet(name: str, weights: str | None) -> nn.Module:
+def _video_resnet(name: str, weights: str | None, key: str) -> nn.Module:
     """torchvision's video ResNets (Tran et al. 2018) with a two-channel stem, without pooling and classifier.
 
     Each of the stem's two channels takes the mean of the pretrained three, as in Wang et al. 2016 (Temporal segment
     networks, cross-modality pre-training).
     """
     network = torchvision.models.get_model(name, weights=None)
-    load(network, name, weights, "dynamic")
+    load(network, name, weights, "kinetics", key)
     first = network.stem[0]
     network.stem[0] = nn.Conv3d(2, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
     if weights is not None:
@@ -50,23 +54,32 @@ def _video_resnet(name: str, weights: str | None) -> nn.Module:
 VIDEO_RESNETS = ("r3d_18", "mc3_18", "r2plus1d_18")
 
 
-class DynamicStream(nn.Module):
+class Settings(Reading):
+    """backbone, weights: as params.yaml says."""
+
+    kind: Literal["volumes"]
+    backbone: str
+    weights: str | None
+
+
+class Encoder(nn.Module):
     """A 3D CNN whose result for a clip does not depend on how far the batch pads it.
 
     Before each convolution over time, what lies beyond a clip's end is set to zero, as the convolution's own padding is.
     backbone: conv3d, r3d_18, mc3_18 or r2plus1d_18. weights: None, "kinetics" (Kinetics-400, torchvision's), or the path
-    of a state dict of the same network with a three-channel stem. Raises InputError if they can't be had or don't fit.
+    of a state dict of the same network with a three-channel stem. key: of the settings in params.yaml.
+    Raises InputError if they can't be had or don't fit.
     """
 
-    def __init__(self, backbone: str, weights: str | None) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
         super().__init__()
+        (self._stream,) = settings.reads
+        backbone, weights = settings.backbone, settings.weights
         if backbone == "conv3d" and weights is not None:
-            raise InputError(f"params.yaml: model.dynamic.weights = {weights!r}; conv3d has none, so null is allowed")
+            raise InputError(f"params.yaml: {key}.weights = {weights!r}; conv3d has none, so null is allowed")
         if backbone != "conv3d" and backbone not in VIDEO_RESNETS:
-            raise InputError(
-                f"params.yaml: model.dynamic.backbone = {backbone!r}; allowed: conv3d, {', '.join(VIDEO_RESNETS)}"
-            )
-        self.network = Conv3d() if backbone == "conv3d" else _video_resnet(backbone, weights)
+            raise InputError(f"params.yaml: {key}.backbone = {backbone!r}; allowed: conv3d, {', '.join(VIDEO_RESNETS)}")
+        self.network = Conv3d() if backbone == "conv3d" else _video_resnet(backbone, weights, key)
         self.output_dim = cast(int, self.network.output_dim)
         self._lengths: Tensor | None = None
         over_time = [m for m in self.network.modules() if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1]
@@ -79,11 +92,15 @@ class DynamicStream(nn.Module):
         for module in over_time:
             module.register_forward_pre_hook(self._mask)
 
-    def forward(self, flow: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2, T, S, S) in pixels and (B,) lengths to feature maps (B, D, t, h, w) and their (B,) lengths."""
-        self._lengths = lengths if int(lengths.min()) < flow.shape[2] else None
-        features = self.network(flow / FLOW_UNIT)
-        return features, -(-lengths // self.time_stride)
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        """Flow (B, T, 2, H, W) in pixels to t h w tokens (B, t h w, D)."""
+        flow = inputs[self._stream]
+        lengths = flow.present.sum(1)
+        self._lengths = lengths if int(lengths.min()) < flow.values.shape[1] else None
+        features = self.network(flow.values.transpose(1, 2) / FLOW_UNIT)  # (B, D, t, h, w)
+        times = flow.times[:, :: self.time_stride]
+        present = torch.arange(features.shape[2], device=times.device) < -(-lengths // self.time_stride)[:, None]
+        return of_maps(features, times, present)
 
     def _mask(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         if self._lengths is None:

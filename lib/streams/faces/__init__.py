@@ -1,1 +1,50 @@
 """The speaker's face in every frame, aligned to one template."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from lib.core import shards
+from lib.core.device import best_device
+from lib.core.shards import Record
+from lib.streams.base import StreamSettings
+from lib.streams.faces.align import ABSENT, DETECTED, INTERPOLATED, Aligner
+
+INPUTS = ("frames",)
+KIND = "pictures"
+ON_GPU = True
+
+
+class Settings(StreamSettings):
+    """side, min_face: pixels; min_found: share of frames; max_gap: seconds."""
+
+    side: Annotated[int, Field(ge=32, le=512)]
+    min_face: Annotated[int, Field(ge=12)]
+    min_found: Annotated[float, Field(ge=0, le=1)]
+    max_gap: Annotated[float, Field(ge=0)]
+
+
+def maker(settings: Settings) -> Callable[[Record], Record]:
+    """Return what finds, follows and aligns the face in a clip's frames."""
+    return Aligner(**settings.model_dump(exclude={"enabled"}), device=best_device())
+
+
+def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+    """Return faces as RGB uint8 (K, 3, S, S)."""
+    faces = record.arrays["faces"]
+    return np.stack([faces[at] for at in chosen]).transpose(0, 3, 1, 2)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Count frames by how the face was found."""
+    found = sum((np.bincount(one, minlength=3) for one in shards.column(folder, "found")), np.zeros(3, int))
+    return {
+        "frames": int(found.sum()),
+        "detected": int(found[DETECTED]),
+        "interpolated": int(found[INTERPOLATED]),
+        "absent": int(found[ABSENT]),
+        "frames_with_several_faces": int(sum(shards.attribute(folder, "frames_with_several_faces"))),
+    }

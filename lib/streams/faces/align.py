@@ -22,21 +22,19 @@ TEMPLATE = np.array(
 
 
 class Aligner:
-    """From frames to aligned faces of `size` pixels; detects faces from `min_face` pixels on, on `device`.
+    """From frames to aligned faces of `side` pixels; detects faces from `min_face` pixels on, on `device`.
 
     A clip in which the face is detected in less than the fraction `min_found` of the frames is refused; gaps of up to
     `max_gap` seconds between two detections are bridged by linear interpolation of the five points.
     """
 
-    def __init__(self, size: int, min_face: int, min_found: float, max_gap: float, device: torch.device) -> None:
-        self._size, self._min_found, self._max_gap = size, min_found, max_gap
+    def __init__(self, side: int, min_face: int, min_found: float, max_gap: float, device: torch.device) -> None:
+        self._side, self._min_found, self._max_gap = side, min_found, max_gap
         self._detect = Detector(min_face, device)
 
     def __call__(self, record: Record) -> Record:
         """Return of a clip's frames `faces` uint8 (T, S, S, 3), `landmarks` (T, 5, 2) in the frame's pixels, `found`
         (T,) with the values above, and `times` (T,); where the face is absent, faces are black and landmarks NaN."""
-        if record.refused:
-            return record
         pictures = frames.decode(record)
         times = record.arrays["times"]
         seen = self._detect(pictures)
@@ -47,9 +45,9 @@ class Aligner:
                 record.clip,
                 refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
             )
-        faces = np.zeros((len(pictures), self._size, self._size, 3), np.uint8)
+        faces = np.zeros((len(pictures), self._side, self._side, 3), np.uint8)
         for index in np.flatnonzero(found):
-            faces[index] = warp(pictures[index], landmarks[index], self._size)
+            faces[index] = warp(pictures[index], landmarks[index], self._side)
         several = int(sum(len(faces_.boxes) > 1 for faces_ in seen))
         arrays: dict[str, np.ndarray] = {
             "faces": faces,

@@ -1,1 +1,57 @@
 """TV-L1 optical flow between consecutive aligned faces."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from lib.core import shards
+from lib.core.device import best_device
+from lib.core.shards import Record
+from lib.streams.base import StreamSettings
+from lib.streams.flow.make import flow
+
+INPUTS = ("faces",)
+KIND = "flow"
+ON_GPU = True
+
+
+class Settings(StreamSettings):
+    """The solver's settings (params.yaml says what each is), and bound: pixels."""
+
+    backend: Literal["torch", "opencv"]
+    lambda_: Annotated[float, Field(gt=0, alias="lambda")]
+    theta: Annotated[float, Field(gt=0)]
+    tau: Annotated[float, Field(gt=0, le=0.25)]
+    scales: Annotated[int, Field(ge=1)]
+    scale_step: Annotated[float, Field(gt=0, lt=1)]
+    warps: Annotated[int, Field(ge=1)]
+    iterations: Annotated[int, Field(ge=1)]
+    epsilon: Annotated[float, Field(ge=0)]
+    median: bool
+    bound: Annotated[float, Field(gt=0)]
+
+
+def maker(settings: Settings) -> Callable[[Record], Record]:
+    """Return what computes the flow between a clip's faces."""
+    solver, device = settings.model_dump(exclude={"enabled", "backend", "bound"}), best_device()
+    return lambda faces: flow(faces, settings.backend, solver, settings.bound, device)
+
+
+def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+    """Return flow as float32 (K, 2, S, S): x and y in pixels."""
+    quantised = record.arrays["flow"][()][chosen]
+    return quantised.transpose(0, 3, 1, 2).astype(np.float32) * np.float32(record.attributes["scale"])
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Count pairs and average the motion over clips."""
+    valid = list(shards.column(folder, "valid"))
+    motion = list(shards.attribute(folder, "mean_motion"))
+    return {
+        "pairs": sum(map(len, valid)),
+        "valid_pairs": int(sum(one.sum() for one in valid)),
+        "mean_motion_pixels": round(float(np.mean(motion)), 3) if motion else None,
+    }

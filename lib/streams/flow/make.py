@@ -18,11 +18,9 @@ _LEVELS = 127
 def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float, device: torch.device) -> Record:
     """Return of a clip's faces their `flow`, int8 (T-1, S, S, 2): x and y, times the attribute `scale` in pixels.
 
-    `valid` (T-1,) tells where both faces of the pair are there; elsewhere the flow is 0. Components beyond `bound`
-    pixels are clipped; the largest error of quantisation is half of `scale` = bound / 127.
+    `times` (T-1,) are those of the earlier faces. `valid` (T-1,) tells where both faces of the pair are there; elsewhere the
+    flow is 0. Components beyond `bound` pixels are clipped; quantisation errs by half of `scale` = bound / 127 at most.
     """
-    if record.refused:
-        return record
     present = record.arrays["found"] > 0
     valid = present[:-1] & present[1:]
     grey = grey_levels(torch.from_numpy(record.arrays["faces"])).to(device)
@@ -33,7 +31,8 @@ def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float
     quantised[pairs] = (moved / scale).round().clamp(-_LEVELS, _LEVELS).to(torch.int8).permute(0, 2, 3, 1).cpu().numpy()
     mean_motion = float(moved.norm(dim=1).mean()) if len(moved) else 0.0
     attributes = {"scale": scale, "mean_motion": mean_motion}
-    return Record(record.clip, {"flow": quantised, "valid": valid}, attributes)
+    times = record.arrays["times"][:-1]
+    return Record(record.clip, {"flow": quantised, "valid": valid, "times": times}, attributes)
 
 
 def grey_levels(faces: Tensor) -> Tensor:

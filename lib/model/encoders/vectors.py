@@ -1,0 +1,106 @@
+"""Any stream of vectors (sound, features, embeddings): standardised, averaged over a few steps, a token each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib.core.errors import InputError
+from lib.data.dataset import Reading
+from lib.model.positions import position_encoding
+from lib.model.tokens import Tokens
+from lib.streams.base import Sequence as Steps
+
+
+class Settings(Reading):
+    """net, width, depth, dropout: the network over tokens; pool: consecutive steps that are averaged to a token."""
+
+    kind: Literal["vectors"]
+    net: Literal["linear", "mlp", "transformer"]
+    width: Annotated[int, Field(ge=6)]
+    depth: Annotated[int, Field(ge=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    pool: Annotated[int, Field(ge=1)]
+
+
+class Encoder(nn.Module):
+    """One or several streams of vectors, side by side.
+
+    Each number is standardised by its mean and standard deviation over the training clips, kept with the weights. net:
+    "linear"; "mlp", each token alone; or "transformer", pre-norm layers over all tokens of the clip (Vaswani et al. 2017).
+    Raises InputError if a stream is none of vectors.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+        super().__init__()
+        for stream, shape in zip(settings.reads, shapes, strict=True):
+            if len(shape) != 1:
+                raise InputError(f"params.yaml: {key}.reads has {stream!r}, whose steps are {list(shape)}, not vectors")
+        if settings.net == "transformer" and (settings.width % 6 or settings.width % _HEADS):
+            raise InputError(f"params.yaml: {key}.width = {settings.width}; allowed for a transformer: multiples of 12")
+        inputs, width, dropout = sum(shape[0] for shape in shapes), settings.width, settings.dropout
+        self._settings, self.output_dim = settings, width
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("std", torch.ones(inputs))
+        self.first = nn.Linear(inputs, width)
+        layers: list[nn.Module] = []
+        for _ in range(settings.depth if settings.net != "linear" else 0):
+            if settings.net == "mlp":
+                layers += [nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)]
+            else:
+                layers.append(
+                    nn.TransformerEncoderLayer(
+                        width, _HEADS, 2 * width, dropout, "gelu", batch_first=True, norm_first=True
+                    )
+                )
+        self.layers = nn.ModuleList(layers)
+
+    def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
+        """Take mean and standard deviation from clips' steps (numpy arrays (T, D)); a constant number becomes 0."""
+        count, total, squares = 0, torch.zeros_like(self.mean).double(), torch.zeros_like(self.mean).double()
+        for clip in clips:
+            values = self._values({name: torch.from_numpy(clip[name].values) for name in self._settings.reads}).double()
+            count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
+        if count:
+            mean = total / count
+            std = (squares / count - mean.square()).clamp(min=0).sqrt()
+            self.mean.copy_(mean)
+            self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.inf))
+
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        """Vectors (B, T, D) of each stream to a token for each `pool` of the T steps."""
+        first = inputs[self._settings.reads[0]]
+        values = self._values({name: inputs[name].values for name in self._settings.reads})
+        tokens, times, present = _pooled((values - self.mean) / self.std, first, self._settings.pool)
+        tokens = self.first(tokens)  # (B, N, width)
+        if self._settings.net == "transformer":
+            tokens = tokens + position_encoding(times, 1, 1, tokens.shape[-1]).to(tokens.dtype)
+        for layer in self.layers:
+            attends = isinstance(layer, nn.TransformerEncoderLayer)
+            tokens = layer(tokens, src_key_padding_mask=~present) if attends else layer(tokens)
+        return Tokens(tokens, times, present, (1, 1))
+
+    def _values(self, read: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([read[name] for name in self._settings.reads], -1)
+
+
+_HEADS = 4
+
+
+def _pooled(values: Tensor, steps: Steps, pool: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Average (B, T, D) over groups of `pool` steps, of which those count that are there; return values, times, present."""
+    there = steps.present.unsqueeze(-1).to(values.dtype)
+    if pool == 1:
+        return values * there, steps.times, steps.present
+    beyond = (0, 0, 0, -values.shape[1] % pool)
+    both = functional.pad(torch.cat([values, steps.times.unsqueeze(-1), there], -1) * there, beyond)
+    sums = both.unflatten(1, (-1, pool)).sum(2)  # (B, N, D + 2)
+    count = sums[..., -1]
+    means = sums / count.clamp(min=1).unsqueeze(-1)
+    return means[..., :-2], means[..., -2], count > 0

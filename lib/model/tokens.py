@@ -1,0 +1,28 @@
+"""What encoders return and fusions take."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Tokens(NamedTuple):
+    """An encoder's tokens of a batch, t times h w places, in the order time, row, column.
+
+    values: (B, t h w, D). times: (B, t) in seconds. present: (B, t). grid: (h, w); (1, 1) where there is no place.
+    """
+
+    values: Tensor
+    times: Tensor
+    present: Tensor
+    grid: tuple[int, int]
+
+    def mask(self) -> Tensor:
+        """(B, t h w), True where there is a token."""
+        height, width = self.grid
+        return self.present.repeat_interleave(height * width, dim=1)
+
+
+def of_maps(maps: Tensor, times: Tensor, present: Tensor) -> Tokens:
+    """Feature maps (B, D, t, h, w) as tokens."""
+    height, width = maps.shape[3:]
+    return Tokens(maps.flatten(2).transpose(1, 2), times, present, (height, width))

@@ -1,0 +1,152 @@
+"""What a stream is, how it is found by its name, and how steps of a clip are taken from it."""
+
+import importlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lib.core.errors import InputError
+from lib.core.parameters import Section, check
+from lib.core.shards import Record
+
+Kind = Literal["pictures", "flow", "points", "vectors"]
+"""What a step is: RGB uint8 (3, H, W), displacements in pixels (2, H, W), places (P, 2), or numbers (D,)."""
+
+RAW = "raw"
+"""Among a stream's inputs: the clip itself."""
+
+ABOUT = "stream.json"
+"""The file in a stream's folder that says how the stream was made."""
+
+
+class Raw(NamedTuple):
+    """A clip as it came: its file, None without video, and the folder of its corpus' other files, None outside a corpus."""
+
+    clip: str
+    path: Path | None
+    annotations: Path | None
+
+
+class StreamSettings(Section):
+    """What every stream's section has."""
+
+    enabled: bool
+
+
+class Sequence(NamedTuple):
+    """Steps of a clip (T, ...), or of a batch (B, T, ...): values, seconds, and whether the step is there."""
+
+    values: Any
+    times: Any
+    present: Any
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A module of lib/streams, by the names that it must have, and those that it may.
+
+    inputs (INPUTS): RAW or other streams. kind (KIND). settings (Settings): its section of params.yaml. maker: from the
+    settings to what makes a clip's Record from its input records; networks are loaded once. steps: a record and indices (K,)
+    to the values (K, ...) there; where the stream has several ARRAYS, the name of one comes third.
+    A record's array `times` (T,) has the seconds of its steps, without it there is one at 0; `found` (T,), where there is
+    one, is 0 for steps that can't be taken.
+    May be there: ON_GPU (a GPU is used), files (the other files that it reads, from settings and annotations folder),
+    summary (what is worth counting, from the folder of shards).
+    """
+
+    name: str
+    module: str
+    inputs: tuple[str, ...]
+    kind: Kind
+    settings: type[StreamSettings]
+    maker: Callable[[Any], Callable[..., Record]]
+    steps: Callable[..., np.ndarray]
+    arrays: tuple[str, ...]
+    on_gpu: bool
+    files: Callable[[Any, Path], list[Path]]
+    summary: Callable[[Path], dict[str, Any]]
+
+    def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+        """Return the values (K, ...) of an array's steps `chosen` (K,)."""
+        return self.steps(record, chosen, array) if self.arrays else self.steps(record, chosen)
+
+
+def names() -> list[str]:
+    """Return the names of all streams."""
+    found = [
+        path.stem for path in Path(__file__).parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    ]
+    return sorted(set(found) - {"__init__", "base", "build"})
+
+
+def load(name: str) -> Stream:
+    """Return the stream of that name. Raises InputError if there is none."""
+    if name not in names():
+        raise InputError(f"there is no stream {name!r}; allowed: {', '.join(names())}, the modules of lib/streams")
+    module = importlib.import_module(f"lib.streams.{name}")
+    return Stream(
+        name,
+        module.__name__,
+        module.INPUTS,
+        module.KIND,
+        module.Settings,
+        module.maker,
+        module.steps,
+        getattr(module, "ARRAYS", ()),
+        getattr(module, "ON_GPU", False),
+        getattr(module, "files", lambda settings, annotations: []),
+        getattr(module, "summary", lambda folder: {}),
+    )
+
+
+class Made(NamedTuple):
+    """What stream.json says: the settings that a stream was made with, and the shape of a step of each of its arrays."""
+
+    settings: dict[str, Any]
+    shapes: dict[str, list[int]]
+
+
+def made(data: Path, streams: Iterable[str]) -> dict[str, Made]:
+    """Return how these streams and all that they are made from were made, each after its inputs; `data` holds the folders.
+
+    Raises InputError for a stream that is off.
+    """
+    found: dict[str, Made] = {}
+    for name in streams:
+        path = data / name / ABOUT
+        if not path.exists():
+            raise InputError(f"stream {name} is off: params.yaml: {name}.enabled is false; set it to true to use it")
+        above = [one for one in load(name).inputs if one != RAW]
+        found |= {key: value for key, value in made(data, above).items() if key not in found}
+        found[name] = Made(**json.loads(path.read_text()))
+    return found
+
+
+def makers(streams: Mapping[str, Made]) -> dict[str, Callable[..., Record]]:
+    """Return for each stream what makes a clip's record from its inputs' records, as the stream was made."""
+    return {name: load(name).maker(check(about.settings, load(name).settings, name)) for name, about in streams.items()}
+
+
+def times(record: Record) -> np.ndarray:
+    """Return the seconds (T,) of a record's steps."""
+    return record.arrays["times"][()] if "times" in record.arrays else np.zeros(1)
+
+
+def present(record: Record) -> np.ndarray:
+    """Return the indices of the steps that can be taken."""
+    return np.flatnonzero(record.arrays["found"][()]) if "found" in record.arrays else np.arange(len(times(record)))
+
+
+def pooled(stream: Stream, record: Record) -> np.ndarray:
+    """Return one vector of a clip's record of a stream of vectors: the mean over time of all its arrays, and where there are
+    several steps their standard deviation."""
+    chosen = present(record)
+    parts = []
+    for array in stream.arrays or ("",):
+        values = stream.read(record, chosen, array)
+        parts += [values.mean(0)] + ([values.std(0)] if len(values) > 1 else [])
+    return np.concatenate(parts)

@@ -1,0 +1,196 @@
+"""Build a stream: its folder of shards from those of its inputs, in other processes, keeping what is already made."""
+
+import json
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pandas as pd
+from tqdm import tqdm
+
+from lib.core import clips, parallel, parameters, resume, shards
+from lib.core.errors import InputError
+from lib.core.parallel import Parallel
+from lib.core.parameters import Section
+from lib.core.shards import Record
+from lib.streams import base
+from lib.streams.base import ABOUT, RAW, Raw, Stream, StreamSettings
+
+DATA, CLIPS, METRICS = Path("data"), Path("data/clips.csv"), Path("metrics")
+
+_PARTIAL, _COUNT = ".partial", ".count"
+
+
+def stage(name: str, model: type[Section]) -> None:
+    """Make the stream `name` as params.yaml says: data/NAME/, and metrics/NAME.json with what is worth counting.
+
+    `model` has the sections NAME and `parallel`. A stream that is off is an empty folder.
+    """
+    given: Any = parameters.load(name, model)
+    stream, settings, out = base.load(name), getattr(given, name), DATA / name
+    METRICS.mkdir(exist_ok=True)
+    if not settings.enabled:
+        resume.publish([], out)
+        (METRICS / f"{name}.json").write_text(json.dumps({"enabled": False}, indent=2) + "\n")
+        return
+    above = [one for one in stream.inputs if one != RAW]
+    for one in above:
+        if not (DATA / one / ABOUT).exists():
+            raise InputError(
+                f"params.yaml: {name}.enabled is true and {one}.enabled is false, but {name} is made from {one};"
+                f" set {one}.enabled to true or {name}.enabled to false"
+            )
+    rows = _raw() if RAW in stream.inputs else {}
+    inputs = _inputs(stream, settings, rows)
+
+    def make(shard: str) -> Iterator[Record]:
+        make_clip = stream.maker(settings)
+        given = [_of(rows[shard]) if one == RAW else shards.read(DATA / one / f"{shard}.h5") for one in stream.inputs]
+        for records in zip(*given, strict=True):
+            refused = next((one for one in records if isinstance(one, Record) and one.refused), None)
+            yield refused or make_clip(*records)
+
+    clips_ = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / above[0])
+    seconds = build(stream, settings, out, inputs, make, clips_, given.parallel)
+    refused = shards.refusals(out)
+    for clip, reason in refused.items():
+        logging.getLogger(name).debug("%s: %s", clip, reason)
+    summary = {
+        "clips": clips_ - len(refused),
+        "refused": dict(sorted(Counter(refused.values()).items())),
+        **stream.summary(out),
+        "seconds": seconds,
+    }
+    (METRICS / f"{name}.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _raw() -> dict[str, pd.DataFrame]:
+    """Return the usable clips' rows by shard, sorted by clip."""
+    table = clips.read(CLIPS)
+    if table.empty:
+        raise InputError(f"no clip in {CLIPS} is usable; its column `reason` says why")
+    return clips.by_shard(table)
+
+
+def _of(rows: pd.DataFrame) -> Iterator[Raw]:
+    for row in rows.itertuples():
+        path = DATA / RAW / row.file if isinstance(row.file, str) else None
+        yield Raw(row.clip, path, _annotations(row.corpus))
+
+
+def _annotations(corpus: str) -> Path:
+    return DATA / RAW / corpus / "annotations"
+
+
+def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return what each shard is made from, by name: its clips and their files' sums, or its inputs' shards' sums."""
+    if rows:
+        corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
+        files = {corpus: list(map(resume.sha256, stream.files(settings, _annotations(corpus)))) for corpus in corpora}
+        return {
+            shard: [of_shard[["clip", "sha256"]].fillna("").to_dict("list"), files[of_shard["corpus"].iloc[0]]]
+            for shard, of_shard in rows.items()
+        }
+    found: dict[str, Any] = {}
+    for one in stream.inputs:
+        for path in sorted((DATA / one).glob("*.h5")):
+            found.setdefault(path.stem, []).append(resume.sha256(path))
+    return found
+
+
+def build(
+    stream: Stream,
+    settings: StreamSettings,
+    out: Path,
+    inputs: Mapping[str, Any],
+    make: Callable[[str], Iterable[Record]],
+    clips: int,
+    parallel_: Parallel,
+) -> float:
+    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`, keep what is already made; return seconds.
+
+    `inputs[NAME]` (JSON-able) tells what the shard is made from: with the same inputs, settings and code a shard made by an
+    earlier, even an interrupted run is taken as it is. `make` runs in other processes (`lib.core.parallel`). `clips` is the
+    total for the progress bar. Raises InputError if a shard can't be made; what is finished is kept.
+    """
+    started = time.perf_counter()
+    folder = resume.ROOT / stream.name
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = settings.model_dump(by_alias=True)
+    # whether a stream is on does not change what it is
+    kept = resume.fingerprint([stream.module, "lib.core.shards"], {**shown, "enabled": True})
+    made = {name: folder / f"{name}-{resume.fingerprint([], kept, inputs[name])}.h5" for name in sorted(inputs)}
+    todo = {name: path for name, path in made.items() if not path.exists()}
+    for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}")):
+        left_over.unlink()
+    log = logging.getLogger(stream.name)
+    log.info("%d shards are kept, %d are to be made", len(made) - len(todo), len(todo))
+    if todo:
+        there = sum(len(shards.clip_names(path)) for name, path in made.items() if name not in todo)
+        bar = tqdm(total=clips, initial=there, desc=stream.name, unit="clip", disable=None)
+        with bar, parallel.executor(parallel_, stream.on_gpu) as executor:
+            running = {executor.submit(_make, path, make, name): name for name, path in todo.items()}
+            _watch(stream.name, running, folder, bar)
+    about = folder / ABOUT
+    about.write_text(json.dumps({"settings": shown, "shapes": _shapes(stream, made.values())}, indent=2) + "\n")
+    resume.publish([(about, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in made.items())], out)
+    for stale in set(folder.iterdir()) - set(made.values()):
+        stale.unlink()
+    return round(time.perf_counter() - started, 1)
+
+
+def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
+    """Return the shape of a step of each of the stream's arrays, as the first clip that was not refused has it."""
+    for path in paths:
+        with h5py.File(path) as file:
+            for group in file.values():
+                record = shards.of_group(group)
+                if not record.refused:
+                    first = base.present(record)[:1]
+                    return {
+                        array: list(stream.read(record, first, array).shape[1:]) for array in stream.arrays or ("",)
+                    }
+    return {}
+
+
+def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tuple[int, int, float]:
+    """Write a shard under another name, and give it its own when it is whole; return clips, refused clips, seconds."""
+    started = time.perf_counter()
+    partial = path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}{_PARTIAL}")
+    clips = refused = 0
+    with h5py.File(partial, "w", libver="latest") as file:
+        for record in make(name):
+            shards.write(file, record)
+            clips, refused = clips + 1, refused + bool(record.refused)
+            path.with_suffix(_COUNT).write_text(str(clips))
+    resume.keep(partial, path)
+    return clips, refused, time.perf_counter() - started
+
+
+def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> None:
+    """Wait for all tasks and show their clips as they come. Raises InputError for the first that fails."""
+    log, kept = logging.getLogger(stage), bar.n
+    while running:
+        for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            try:
+                clips, refused, seconds = future.result()
+            except Exception as error:
+                if parallel.died(error):
+                    said = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
+                elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
+                    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                elif "deserialization" in str(error):  # Dask's
+                    said = "the scheduler or a worker can't import lib: start them in this folder by `python -m dask`"
+                else:
+                    raise
+                raise InputError(f"{stage}: shard {name}: {said}. Finished shards are kept") from error
+            log.info("%s: %d clips, %d refused, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
+        bar.update(kept + sum(int(path.read_text() or 0) for path in folder.glob(f"*{_COUNT}")) - bar.n)

@@ -1,0 +1,140 @@
+"""Vectors that the user already has of every clip, from tables and arrays beside the corpus."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from lib.core import shards
+from lib.core.errors import InputError
+from lib.core.shards import Record
+from lib.streams.base import RAW, Raw, StreamSettings
+
+INPUTS = (RAW,)
+KIND = "vectors"
+
+_SUFFIXES = (".csv", ".parquet", ".npz", ".h5", ".hdf5")
+_CLIP, _TIME = ("clip", "file", "id", "videoname"), "time"
+
+
+class Settings(StreamSettings):
+    """files: patterns of file names; a pattern's hold different clips, the patterns different numbers."""
+
+    files: Annotated[list[str], Field(min_length=1)]
+
+
+def maker(settings: Settings) -> Callable[[Raw], Record]:
+    """Return what looks up a clip's vectors."""
+    return lambda raw: look_up(raw, settings.files)
+
+
+def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+    """Return vectors (K, D)."""
+    return record.arrays["values"][()][chosen]
+
+
+def files(settings: Settings, annotations: Path) -> list[Path]:
+    """Return the files that the patterns find in a corpus' folder of annotations.
+
+    Raises InputError if a pattern finds none, or a file of another kind.
+    """
+    return [path for pattern in settings.files for path in _matching(pattern, annotations)]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Count the steps."""
+    return {"steps": sum(map(len, shards.column(folder, "times")))}
+
+
+def look_up(raw: Raw, patterns: list[str]) -> Record:
+    """Return a clip's `values` (T, D), float32, one pattern's numbers beside the next's, and `times` (T,).
+
+    A clip that is not in the files of each pattern, lacks a number, or has not as many steps in all of them, is refused.
+    """
+    if raw.annotations is None:
+        return Record(raw.clip, refused="features: a clip outside the corpus has none")
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for pattern in patterns:
+        of_pattern = next(
+            (one for path in _matching(pattern, raw.annotations) if (one := _vectors(path, raw.clip))), None
+        )
+        if of_pattern is None:
+            return Record(raw.clip, refused=f"features: not in {pattern}")
+        if not np.isfinite(of_pattern[1]).all():
+            return Record(raw.clip, refused=f"features: {pattern} lacks a number")
+        found.append(of_pattern)
+    times = found[0][0]
+    for pattern, (other, _) in zip(patterns, found, strict=True):
+        if not np.array_equal(times, other):
+            return Record(raw.clip, refused=f"features: {pattern} has other times than {patterns[0]}")
+    return Record(raw.clip, {"values": np.concatenate([values for _, values in found], 1), "times": times})
+
+
+def _matching(pattern: str, annotations: Path) -> list[Path]:
+    found = sorted(annotations.glob(pattern))
+    if not found:
+        raise InputError(
+            f"params.yaml: features.files has {pattern!r}, but nothing below data/archives/ is named so; there are:"
+            f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}"
+        )
+    for path in found:
+        if path.suffix not in _SUFFIXES:
+            raise InputError(
+                f"params.yaml: features.files finds {path.name}; allowed are files of {', '.join(_SUFFIXES)}"
+            )
+    return found
+
+
+def _vectors(path: Path, clip: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the times (T,) and vectors (T, D) of a clip in a file, which names it with its suffix or without."""
+    opened = _open(path)
+    name = next((one for one in (clip, clip.rpartition(".")[0]) if one in opened), None)
+    if name is None:
+        return None
+    held = opened[name]
+    if isinstance(held, tuple):
+        return held
+    beside = f"{name}:times"
+    if isinstance(held, h5py.Group):
+        held, times = held["values"], held.get("times")
+    else:
+        times = opened.get(beside)
+    values = np.atleast_2d(np.asarray(held, np.float32))
+    if times is None and len(values) > 1:
+        raise InputError(f"{path.name}: {name} has {len(values)} vectors and no times; put their seconds in {beside!r}")
+    return np.zeros(1) if times is None else np.asarray(times, float), values
+
+
+@cache
+def _open(path: Path) -> Mapping[str, Any]:
+    """Return what a file holds by clip: times and vectors of a table, arrays of others as they are asked for."""
+    if path.suffix == ".npz":
+        return np.load(path)
+    if path.suffix in (".h5", ".hdf5"):
+        return h5py.File(path)
+    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    named = [column for column in table if str(column).lower() in _CLIP]
+    if not named:
+        raise InputError(
+            f"{path.name} has the columns {', '.join(map(str, table))}; one of clips is needed, named {', '.join(_CLIP)}"
+        )
+    numbers = table.drop(columns=named[0])
+    if wrong := [str(column) for column in numbers if not pd.api.types.is_numeric_dtype(numbers[column])]:
+        raise InputError(f"{path.name}: column {wrong[0]} holds other things than numbers; remove or correct it")
+    times = numbers.pop(_TIME) if _TIME in numbers else pd.Series(0.0, table.index)
+    values = numbers.to_numpy(np.float32)
+    held: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for clip, rows in table.groupby(table[named[0]].astype(str)).indices.items():
+        of_clip = times.to_numpy(float)[rows]
+        if len(set(of_clip)) < len(of_clip):
+            raise InputError(
+                f"{path.name} has clip {clip} twice, in rows {rows[0] + 2} and {rows[1] + 2}; allowed: once a time"
+            )
+        order = np.argsort(of_clip)
+        held[str(clip)] = of_clip[order], values[rows][order]
+    return held
