@@ -1,18 +1,13 @@
 """Extract MFCC and log-mel spectrograms from every usable clip's sound: data/audio/, metrics/audio.json."""
 
 from lib.core import command
-from lib.core.parallel import Parallel
-from lib.core.parameters import Section
-from lib.streams import audio, build
+from lib.streams import build
 
-
-class Parameters(Section):
-    audio: audio.Settings
-    parallel: Parallel
+Parameters = build.parameters_of("audio")
 
 
 def main() -> None:
-    build.stage("audio", Parameters)
+    build.stage("audio")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
 """Pool each clip's faces and flow into a hand-made descriptor: data/descriptors/, metrics/descriptors.json."""
 
 from lib.core import command
-from lib.core.parallel import Parallel
-from lib.core.parameters import Section
-from lib.streams import build, descriptors
+from lib.streams import build
 
-
-class Parameters(Section):
-    descriptors: descriptors.Settings
-    parallel: Parallel
+Parameters = build.parameters_of("descriptors")
 
 
 def main() -> None:
-    build.stage("descriptors", Parameters)
+    build.stage("descriptors")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
 """Find, follow and align the speaker's face in every clip: data/faces/, metrics/faces.json."""
 
 from lib.core import command
-from lib.core.parallel import Parallel
-from lib.core.parameters import Section
-from lib.streams import build, faces
+from lib.streams import build
 
-
-class Parameters(Section):
-    faces: faces.Settings
-    parallel: Parallel
+Parameters = build.parameters_of("faces")
 
 
 def main() -> None:
-    build.stage("faces", Parameters)
+    build.stage("faces")
 
 
 if __name__ == "__main__":

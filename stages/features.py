@@ -1,18 +1,13 @@
 """Bring in the vectors that the user has of every clip: data/features/, metrics/features.json."""
 
 from lib.core import command
-from lib.core.parallel import Parallel
-from lib.core.parameters import Section
-from lib.streams import build, features
+from lib.streams import build
 
-
-class Parameters(Section):
-    features: features.Settings
-    parallel: Parallel
+Parameters = build.parameters_of("features")
 
 
 def main() -> None:
-    build.stage("features", Parameters)
+    build.stage("features")
 
 
 if __name__ == "__main__":

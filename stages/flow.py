@@ -1,18 +1,13 @@
 """Compute TV-L1 optical flow between consecutive aligned faces: data/flow/, metrics/flow.json."""
 
 from lib.core import command
-from lib.core.parallel import Parallel
-from lib.core.parameters import Section
-from lib.streams import build, flow
+from lib.streams import build
 
-
-class Parameters(Section):
-    flow: flow.Settings
-    parallel: Parallel
+Parameters = build.parameters_of("flow")
 
 
 def main() -> None:
-    build.stage("flow", Parameters)
+    build.stage("flow")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,13 @@
 """Sample every usable clip's frames at a fixed rate: data/frames/, metrics/frames.json."""
 
 from lib.core import command
-from lib.core.parallel import Parallel
-from lib.core.parameters import Section
-from lib.streams import build, frames
+from lib.streams import build
 
-
-class Parameters(Section):
-    frames: frames.Settings
-    parallel: Parallel
+Parameters = build.parameters_of("frames")
 
 
 def main() -> None:
-    build.stage("frames", Parameters)
+    build.stage("frames")
 
 
 if __name__ == "__main__":

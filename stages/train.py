@@ -24,7 +24,7 @@ from lib.streams import base
 from lib.streams.base import Made
 from lib.training import loop
 from lib.training.loggers import LOGGERS
-from lib.training.losses import WEIGHTINGS
+from lib.training.losses import LOSSES, WEIGHTINGS
 
 CLIPS, DATA, MODEL, HISTORY, METRICS = (
     Path(name) for name in ("data/clips.csv", "data", "data/model.pt", "plots/history.csv", "metrics/train.json")
@@ -77,6 +77,9 @@ class Parameters(Section):
 def main() -> None:
     given = parameters.load("train", Parameters)
     readings, targets = given.model.readings(), given.model.chosen(given.targets)
+    for name, group in targets.items():
+        if group.loss not in LOSSES:
+            raise InputError(f"params.yaml: targets.{name}.loss = {group.loss!r}; allowed: {', '.join(LOSSES)}")
     streams = streams_read(readings)
     training, validation = tables(given, readings, targets)
     folder = resume.ROOT / "train" / fingerprint(given, readings, streams, training, validation)

@@ -29,13 +29,14 @@ class TargetGroup(Section):
     """An entry of the section `targets` of params.yaml: columns of data/clips.csv that one head of the network predicts.
 
     range: lowest and highest value a column can have, in the table's units. The network and its losses work in units of the
-    range, 0 to 1, so that groups of other ranges weigh alike; all that is written is in the table's units.
+    range, 0 to 1, so that groups of other ranges weigh alike; all that is written is in the table's units. loss: a name of
+    lib/training/losses.py.
     """
 
     columns: Annotated[list[str], Field(min_length=1)]
     range: Annotated[list[float], Field(min_length=2, max_length=2)]
     activation: Literal["sigmoid", "linear", "softmax"]
-    loss: Literal["mse", "mae", "huber", "ccc", "mse_ccc", "kl"]
+    loss: str
     weight: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")

@@ -48,7 +48,7 @@ def stack(name: str, clips: SequenceOf[Sequence]) -> Sequence:
 
 
 def _tensor(part: np.ndarray) -> Tensor:
-    """Pictures stay as they are stored, channels last, which convolutions on a CPU are quicker with; all else in its order."""
+    """Pictures stay as they are stored, channels last, which a CPU's convolutions are quicker with; all else in order."""
     return torch.from_numpy(part if part.dtype == np.uint8 else np.ascontiguousarray(part))
 
 

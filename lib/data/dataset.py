@@ -78,6 +78,10 @@ def usable(
     return table[whole.all(axis=1) if missing == "drop" else whole.any(axis=1)].reset_index(drop=True)
 
 
+_SMALL = 1 << 16
+"""Bytes of a sample that is kept in memory once it is read."""
+
+
 class Clips(Dataset[Sample]):
     """Samples of the clips in `table`, read from the folders of shards below `data`.
 
@@ -97,11 +101,23 @@ class Clips(Dataset[Sample]):
         self.targets = labels(table, targets)
         self.epoch = 0
         self._open: dict[Path, h5py.File] = {}
+        self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: int) -> Sample:
+        if index in self._kept:
+            return self._kept[index]
+        sample = self._read(index)
+        # vectors of few steps: reading them takes longer than all else
+        by_chance = self._seed is not None and any(one.take != "all" for one in self._readings.values())
+        steps = [part for read in sample.inputs.values() for one in read.values() for part in one]
+        if not by_chance and sum(part.nbytes for part in steps) <= _SMALL:
+            self._kept[index] = sample
+        return sample
+
+    def _read(self, index: int) -> Sample:
         clip, shard = self.table["clip"].iat[index], self.table["shard"].iat[index]
         records = {
             name: shards.of_group(self._file(self._data / name / f"{shard}.h5")[clip])

@@ -4,6 +4,7 @@ import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -83,6 +84,7 @@ def names() -> list[str]:
     return sorted(set(found) - {"__init__", "base", "build"})
 
 
+@cache
 def load(name: str) -> Stream:
     """Return the stream of that name. Raises InputError if there is none."""
     if name not in names():

@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import pandas as pd
+from pydantic import create_model
 from tqdm import tqdm
 
 from lib.core import clips, parallel, parameters, resume, shards
@@ -28,12 +29,18 @@ DATA, CLIPS, METRICS = Path("data"), Path("data/clips.csv"), Path("metrics")
 _PARTIAL, _COUNT = ".partial", ".count"
 
 
-def stage(name: str, model: type[Section]) -> None:
+def parameters_of(name: str) -> type[Section]:
+    """Return the model of the sections of params.yaml that the stage of the stream `name` reads."""
+    fields: dict[str, Any] = {name: (base.load(name).settings, ...), "parallel": (Parallel, ...)}
+    return create_model("Parameters", __base__=Section, **fields)
+
+
+def stage(name: str) -> None:
     """Make the stream `name` as params.yaml says: data/NAME/, and metrics/NAME.json with what is worth counting.
 
-    `model` has the sections NAME and `parallel`. A stream that is off is an empty folder.
+    A stream that is off is an empty folder.
     """
-    given: Any = parameters.load(name, model)
+    given: Any = parameters.load(name, parameters_of(name))
     stream, settings, out = base.load(name), getattr(given, name), DATA / name
     METRICS.mkdir(exist_ok=True)
     if not settings.enabled:
