@@ -2,9 +2,8 @@
 data/group_scores.csv, metrics/test.json, data/attention.h5."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 import h5py
 import numpy as np
@@ -23,7 +22,7 @@ from lib.model import checkpoint
 from lib.model.network import Network
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
-from lib.scoring.scores import of_groups, with_intervals
+from lib.scoring.tables import group_table, headline, score_table
 from lib.streams import descriptors
 from lib.training import loop
 
@@ -77,71 +76,6 @@ def main() -> None:
     of_persons.to_csv(GROUP_SCORES, index=False, float_format="%.6f")
     METRICS.write_text(json.dumps(headline(table), indent=2) + "\n")
     write_attention(served.network, data, test, settings.attention_clips)
-
-
-def score_table(
-    actual: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    test: pd.DataFrame,
-    seen: np.ndarray,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return a row for each group of clips, predictor, score and trait: value, and the ends of its 95 % interval."""
-    tables = []
-    for group, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
-        videos = test["video"][members].to_numpy()
-        for name, values in predictions.items() if members.any() else ():
-            scored = with_intervals(
-                actual[members], values[members], predictions["mean_predictor"][members], videos, resamples, seed
-            )
-            about = {"group": group, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
-            tables.append(scored.assign(**about)[[*about, *scored.columns]])
-    return pd.concat(tables, ignore_index=True)
-
-
-def group_table(
-    actual: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    test: pd.DataFrame,
-    persons: pd.DataFrame,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return the rows of `of_groups` for each column of `persons` (kind), of the model and of the mean predictor, whose bias
-    tells how far apart the groups' scores are; empty if no clip is in a group."""
-    columns = ["kind", "predictor", "what", "group", "clips", "videos", "score", "trait", "value", "low", "high"]
-    mean, videos, tables = predictions["mean_predictor"], test["video"].to_numpy(), []
-    for kind in persons.columns[persons.ne("").any()]:
-        for name in ("model", "mean_predictor"):
-            scored = of_groups(actual, predictions[name], mean, videos, persons[kind].to_numpy(), resamples, seed)
-            tables.append(scored.assign(kind=kind, predictor=name)[columns])
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-
-
-def headline(table: pd.DataFrame) -> dict[str, Any]:
-    """Return what metrics/test.json holds: for each group the model's accuracy with intervals, other scores' means, and
-    the baselines' accuracy."""
-    found: dict[str, Any] = {}
-    for group, rows in table.groupby("group", sort=False):
-        of_model, means = rows[rows["predictor"] == "model"], rows[rows["trait"] == "mean"]
-        accuracy = of_model[of_model["score"] == "accuracy"].set_index("trait")[["value", "low", "high"]]
-        others = of_model[(of_model["trait"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill"])]
-        blind = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
-        found[str(group)] = {
-            "clips": int(rows["clips"].iloc[0]),
-            "videos": int(rows["videos"].iloc[0]),
-            "accuracy": {
-                trait: {name: _number(value) for name, value in row.items()} for trait, row in accuracy.iterrows()
-            },
-            **{row.score: _number(row.value) for row in others.itertuples()},
-            **{f"accuracy_of_{row.predictor}": _number(row.value) for row in blind.itertuples()},
-        }
-    return found
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 4)
 
 
 @torch.no_grad()

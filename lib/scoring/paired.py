@@ -21,8 +21,9 @@ def paired(
     errors, baseline: absolute errors (N, K), NaN where the target is unknown; videos (N,). `low` and `high` are the ends of
     the 95 % percentile bootstrap interval of `difference` over videos (Efron and Tibshirani 1993, chapter 13). `p` is a
     paired permutation test's: under the null hypothesis a video's two sets of errors can be exchanged (Good 2005,
-    Permutation, parametric and bootstrap tests of hypotheses). `smallest` is the difference that such a test set shows with a power of
-    80 % at a level of 5 %, not corrected. All of this is about these predictions: another training might predict otherwise.
+    Permutation, parametric and bootstrap tests of hypotheses). `smallest` is the difference that such a test set shows with
+    a power of 80 % at a level of 5 %, not corrected. All of this is about these predictions: another training might predict
+    otherwise.
     """
     gain = baseline - errors
     known = ~np.isnan(gain)
@@ -85,7 +86,7 @@ def table(
             row |= {"r2": r2[:, index].mean(), "r2_spread": _over_seeds(r2[:, index])}
             rows.append(row | {key: values[index] for key, values in against.items()})
     table = pd.DataFrame(rows)
-    compared = (table["predictor"] != baseline) & table.reindex(columns=["p"])["p"].notna()
+    compared = table["p"].notna()  # the baseline has none, nor has a column that no clip knows
     for family in (compared & (table["target"] == "mean"), compared & (table["target"] != "mean")):
         if family.any():
             table.loc[family, "p_holm"] = holm(table.loc[family, "p"].to_numpy())
