@@ -8,16 +8,18 @@ import torchmetrics.functional.regression as reference
 from scipy import stats
 from sklearn.metrics import r2_score
 
-from lib.core.targets import TRAITS
 from lib.scoring import baselines
-from lib.scoring.scores import COLUMNS, of_groups, scores, with_intervals
+from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
+from lib.scoring.tables import headline, score_table
+
+FIVE = ("a", "b", "c", "d", "e")
 
 
 def test_scores_agree_with_the_references() -> None:
     rng = np.random.default_rng(0)
     actual = rng.uniform(size=(50, 5))
     predicted = 0.5 * actual + rng.normal(0, 0.1, (50, 5))
-    found = scores(actual, predicted)
+    found = scores(actual, predicted, FIVE, 1)
     a, p = torch.from_numpy(actual), torch.from_numpy(predicted)
     assert list(found["r2"].values())[1:] == pytest.approx(
         r2_score(actual, predicted, multioutput="raw_values"), abs=1e-6
@@ -34,30 +36,32 @@ def test_scores_agree_with_the_references() -> None:
     assert list(found["spearman"].values())[1:] == pytest.approx(
         [stats.spearmanr(x, y).statistic for x, y in zip(actual.T, predicted.T, strict=True)], abs=1e-6
     )
-    assert found["rmse"]["openness"] == pytest.approx(np.sqrt(found["mse"]["openness"]), abs=1e-6)
+    assert found["rmse"]["e"] == pytest.approx(np.sqrt(found["mse"]["e"]), abs=1e-6)
 
 
 def test_a_constant_prediction_has_no_correlation() -> None:
     actual = np.linspace(0, 1, 20).reshape(4, 5)
-    found = scores(actual, np.full((4, 5), 0.5))
+    found = scores(actual, np.full((4, 5), 0.5), FIVE, 1)
     assert found["pearson"]["mean"] is None
-    assert found["ccc"]["openness"] == 0
+    assert found["ccc"]["e"] == 0
 
 
 def test_baselines_by_hand() -> None:
-    training = pd.DataFrame({"video": ["a", "a", "b"], **dict.fromkeys(TRAITS, [0.2, 0.4, 0.9])})
-    test = pd.DataFrame({"video": ["a", "c"], **dict.fromkeys(TRAITS, [0.0, 0.0])})
-    found = baselines.predict(training, test, test[:0])
+    training = pd.DataFrame({"video": ["a", "a", "b"], **dict.fromkeys(FIVE, [0.2, 0.4, 0.9])})
+    test = pd.DataFrame({"video": ["a", "c"], **dict.fromkeys(FIVE, [0.0, 0.0])})
+    found = baselines.predict(training, test, test[:0], FIVE, {})
     assert found["mean_predictor"][:, 0] == pytest.approx([0.5, 0.5])
     assert found["median_predictor"][:, 0] == pytest.approx([0.4, 0.4])
     assert found["video_lookup"][:, 0] == pytest.approx([0.3, 0.5])
     assert "shrunk_video_lookup" not in found
     assert baselines.is_seen(training, test).tolist() == [True, False]
     # two clips of mean 0.3 among all of mean 0.5: 0.4 is reached with k = 2, 0.3 with the least k
-    validation = pd.DataFrame({"video": ["a"], **dict.fromkeys(TRAITS, [0.4])})
-    assert baselines.predict(training, test, validation)["shrunk_video_lookup"][:, 4] == pytest.approx([0.4, 0.5])
-    validation[list(TRAITS)] = 0.2
-    shrunk = baselines.predict(training, test, validation)["shrunk_video_lookup"][:, 4]
+    validation = pd.DataFrame({"video": ["a"], **dict.fromkeys(FIVE, [0.4])})
+    assert baselines.predict(training, test, validation, FIVE, {})["shrunk_video_lookup"][:, 4] == pytest.approx(
+        [0.4, 0.5]
+    )
+    validation[list(FIVE)] = 0.2
+    shrunk = baselines.predict(training, test, validation, FIVE, {})["shrunk_video_lookup"][:, 4]
     assert shrunk == pytest.approx([(0.6 + 0.125 * 0.5) / 2.125, 0.5])
 
 
@@ -66,24 +70,24 @@ def test_ridge_learns_what_the_descriptor_shows() -> None:
     clips = [f"v{index}.000.mp4" for index in range(300)]
     descriptors = pd.DataFrame(rng.normal(size=(300, 20)), clips)
     scores_ = descriptors.to_numpy() @ rng.normal(0, 0.05, (20, 5)) + 0.5 + rng.normal(0, 0.01, (300, 5))
-    table = pd.DataFrame(scores_, columns=list(TRAITS)).assign(clip=clips, video=clips)
+    table = pd.DataFrame(scores_, columns=list(FIVE)).assign(clip=clips, video=clips)
     parts = table[:200], table[250:], table[200:250]
-    found = baselines.predict(*parts, descriptors)
-    assert np.abs(found["ridge"] - parts[1][list(TRAITS)].to_numpy()).mean() < 0.015
-    assert set(found) == set(baselines.NAMES)
-    assert "ridge" not in baselines.predict(*parts)
+    found = baselines.predict(*parts, FIVE, {"descriptors": descriptors})
+    assert np.abs(found["ridge_descriptors"] - parts[1][list(FIVE)].to_numpy()).mean() < 0.015
+    assert set(found) == {*baselines.NAMES, "ridge_descriptors"}
+    assert set(baselines.predict(*parts, FIVE, {})) == set(baselines.NAMES)
     # where the descriptor shows nothing, the strongest penalty leaves little but the mean
-    noise = baselines.predict(*parts, pd.DataFrame(rng.normal(size=(300, 20)), clips))
-    assert np.abs(noise["ridge"] - noise["mean_predictor"]).mean() < 0.02
+    noise = baselines.predict(*parts, FIVE, {"descriptors": pd.DataFrame(rng.normal(size=(300, 20)), clips)})
+    assert np.abs(noise["ridge_descriptors"] - noise["mean_predictor"]).mean() < 0.02
 
 
 def test_spread_and_bias_by_hand() -> None:
     actual = np.random.default_rng(0).uniform(size=(30, 5))
-    found = scores(actual, 0.3 * actual + 0.4)
+    found = scores(actual, 0.3 * actual + 0.4, FIVE, 1)
     assert found["std_ratio"]["mean"] == pytest.approx(0.3)
-    assert found["regression_to_mean"]["openness"] == pytest.approx(0.7)
-    assert found["bias"]["openness"] == pytest.approx(0.4 - 0.7 * actual[:, 4].mean(), abs=1e-6)
-    constant = scores(actual, np.full((30, 5), 0.5))
+    assert found["regression_to_mean"]["e"] == pytest.approx(0.7)
+    assert found["bias"]["e"] == pytest.approx(0.4 - 0.7 * actual[:, 4].mean(), abs=1e-6)
+    constant = scores(actual, np.full((30, 5), 0.5), FIVE, 1)
     assert (constant["std_ratio"]["mean"], constant["regression_to_mean"]["mean"]) == (0, 1)
 
 
@@ -92,8 +96,8 @@ def test_groups_and_their_gap() -> None:
     groups, videos = np.array(["a", "b", ""] * 100), np.arange(300) // 3
     actual = rng.uniform(size=(300, 5))
     predicted = actual + 0.1 * (groups == "b")[:, None] + rng.normal(0, 0.02, (300, 5))
-    table = of_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, 1000, 0)
-    found = table[table["what"] == "value"].set_index(["group", "score", "trait"])
+    table = of_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, FIVE, 1, 1000, 0)
+    found = table[table["what"] == "value"].set_index(["group", "score", "target"])
     for group in ("a", "b"):
         members = groups == group
         alone = intervals(actual[members], predicted[members], np.full((100, 5), 0.5), videos[members])
@@ -101,12 +105,12 @@ def test_groups_and_their_gap() -> None:
         ends = ["low", "high"]
         close = found.loc[(group, "accuracy", "mean"), ends].to_numpy(float)
         assert close == pytest.approx(alone.loc[("accuracy", "mean"), ends].to_numpy(float), abs=1e-3)
-    apart = table[table["what"] == "difference"].set_index(["group", "score", "trait"])
+    apart = table[table["what"] == "difference"].set_index(["group", "score", "target"])
     difference = apart.loc[("b", "bias", "mean")]
     assert difference["low"] < 0.1 < difference["high"]
     assert difference["high"] - difference["low"] < 0.02
     assert apart.loc[("a", "bias", "mean"), "value"] == pytest.approx(-difference["value"])
-    gap = table[(table["what"] == "gap") & (table["trait"] == "mean")].set_index("score")
+    gap = table[(table["what"] == "gap") & (table["target"] == "mean")].set_index("score")
     assert gap.loc["bias", "value"] == pytest.approx(difference["value"])
     assert gap.loc["bias", "group"] == "b less a"
     assert gap.loc["accuracy", "group"] == "a less b"
@@ -118,8 +122,8 @@ def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() ->
     groups, videos = np.array(["a"] * 60 + ["b"] * 30 + ["c"]), np.arange(91)
     actual = rng.uniform(size=(91, 5))
     error = rng.normal(0, 0.1, (91, 5))
-    table = of_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, 500, 0)
-    found = table[(table["score"] == "bias") & (table["trait"] == "mean")].set_index(["what", "group"])
+    table = of_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, FIVE, 1, 500, 0)
+    found = table[(table["score"] == "bias") & (table["target"] == "mean")].set_index(["what", "group"])
     assert found.loc[("difference", "b"), "value"] == pytest.approx(
         error[60:90].mean() - np.delete(error, slice(60, 90), 0).mean()
     )
@@ -127,27 +131,28 @@ def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() ->
     assert found.loc[[("value", "c"), ("difference", "c")], ["low", "high"]].isna().all(axis=None)
     assert found.loc[[("value", "b"), ("difference", "b")], ["low", "high"]].notna().all(axis=None)
     assert found.loc["gap"].index.tolist() in (["a less b"], ["b less a"])  # c is too small
-    alone = of_groups(actual, actual, actual, videos, np.full(91, "a"), 500, 0)
+    alone = of_groups(actual, actual, actual, videos, np.full(91, "a"), FIVE, 1, 500, 0)
     assert set(alone["what"]) == {"value"}
 
 
 def test_a_calibrated_predictor_has_slope_one() -> None:
     rng = np.random.default_rng(0)
     predicted = rng.normal(0.5, 0.1, (20000, 5))
-    found = scores(predicted + rng.normal(0, 0.1, (20000, 5)), predicted)
+    found = scores(predicted + rng.normal(0, 0.1, (20000, 5)), predicted, FIVE, 1)
     assert found["calibration_slope"]["mean"] == pytest.approx(1, abs=0.02)
     assert found["regression_to_mean"]["mean"] == pytest.approx(1 - found["r2"]["mean"], abs=0.02)
 
 
 def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:
-    return with_intervals(*arguments, resamples, 0).set_index(["score", "trait"])
+    return with_intervals(*arguments, FIVE, 1, resamples, 0).set_index(["score", "target"])
 
 
 def test_values_are_those_of_scores_and_intervals_scipys() -> None:
     rng = np.random.default_rng(0)
     actual = rng.uniform(size=(80, 5))
     predicted = 0.5 * actual + rng.normal(0, 0.1, (80, 5))
-    found, expected = intervals(actual, predicted, np.full((80, 5), 0.5), np.arange(80)), scores(actual, predicted)
+    found = intervals(actual, predicted, np.full((80, 5), 0.5), np.arange(80))
+    expected = scores(actual, predicted, FIVE, 1)
     for score, of in expected.items():
         assert found.loc[score, "value"].to_dict() == pytest.approx(of, abs=1e-6)
         assert (found.loc[score, "low"] < found.loc[score, "value"]).all()
@@ -163,8 +168,8 @@ def test_values_are_those_of_scores_and_intervals_scipys() -> None:
         )
         low, high = by_scipy.confidence_interval
         width = high - low
-        assert found.loc[(score, TRAITS[2]), "low"] == pytest.approx(low, abs=0.15 * width)
-        assert found.loc[(score, TRAITS[2]), "high"] == pytest.approx(high, abs=0.15 * width)
+        assert found.loc[(score, "c"), "low"] == pytest.approx(low, abs=0.15 * width)
+        assert found.loc[(score, "c"), "high"] == pytest.approx(high, abs=0.15 * width)
 
 
 def test_skill_by_hand() -> None:
@@ -195,4 +200,110 @@ def test_what_is_not_defined_has_no_value_and_no_interval() -> None:
     assert found.loc["pearson"].isna().all(axis=None)
     assert found.loc["spearman"].isna().all(axis=None)
     assert found.loc["accuracy"].notna().all(axis=None)
-    assert set(found.index.get_level_values("trait")) == set(COLUMNS)
+    assert set(found.index.get_level_values("target")) == {"mean", *FIVE}
+
+
+def test_an_unknown_target_changes_its_own_column_alone() -> None:
+    rng = np.random.default_rng(0)
+    videos, mean = np.repeat(np.arange(40), 3), np.full((120, 5), 4.0)
+    actual = rng.uniform(1, 7, (120, 5))
+    predicted = 0.5 * actual + 2 + rng.normal(0, 0.3, (120, 5))
+    lacking = actual.copy()
+    lacking[17, 1] = np.nan
+    whole, found, without = (
+        with_intervals(values[rows], predicted[rows], mean[rows], videos[rows], FIVE, 6, 500, 0).set_index(
+            ["target", "score"]
+        )[["value", "low", "high"]]
+        for values, rows in ((actual, slice(None)), (lacking, slice(None)), (actual, np.arange(120) != 17))
+    )
+    for other in ("a", "c", "d", "e"):
+        assert found.loc[other].equals(whole.loc[other])
+    assert found.loc["b", "value"].to_dict() == pytest.approx(without.loc["b", "value"].to_dict(), rel=1e-12)
+    assert (found.loc["b", "value"] != whole.loc["b", "value"]).all()
+    assert found.notna().all(axis=None)
+    of_five = [found.loc[(column, "r2"), "value"] for column in FIVE]
+    assert found.loc[("mean", "r2"), "value"] == pytest.approx(np.mean(of_five), rel=1e-12)
+    groups = np.array(["x", "y"] * 60)
+    persons = [of_groups(values, predicted, mean, videos, groups, FIVE, 6, 300, 0) for values in (actual, lacking)]
+    same = persons[0]["target"].isin(["a", "c", "d", "e"])
+    assert persons[0][same].equals(persons[1][same])
+
+
+def test_accuracy_is_in_units_of_the_range_and_errors_in_the_tables() -> None:
+    actual = np.array([[1.0], [4.0], [7.0]])
+    found = scores(actual, actual + 1.5, ["warm"], 6)
+    assert found["accuracy"] == {"mean": 0.75, "warm": 0.75}
+    assert found["bias"]["warm"] == found["mae"]["warm"] == pytest.approx(1.5)
+    assert scores((actual - 1) / 6, (actual + 0.5) / 6, ["warm"], 1)["r2"] == pytest.approx(found["r2"], abs=1e-6)
+
+
+def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> None:
+    rng = np.random.default_rng(0)
+    videos, actual = np.arange(40), rng.uniform(size=(40, 5))
+    actual[MIN_VIDEOS - 1 :, 0] = np.nan
+    found = intervals(actual, rng.uniform(size=(40, 5)), np.full((40, 5), 0.5), videos)
+    assert found.loc[("accuracy", ["a", "mean"]), ["low", "high"]].isna().all(axis=None)
+    assert found.loc[("accuracy", ["a", "mean"]), "value"].notna().all()
+    assert found.loc[("accuracy", "b"), ["low", "high"]].notna().all()
+    groups = np.array(["x", "y"] * 20)
+    gap = of_groups(actual, actual, actual, videos, groups, FIVE, 1, 100, 0).query("what == 'gap' and score == 'bias'")
+    assert gap.set_index("target")["value"].notna().to_dict() == {"mean": False, "a": False} | dict.fromkeys(
+        "bcde", True
+    )
+    actual[:, 0] = np.nan
+    found = intervals(actual, rng.uniform(size=(40, 5)), np.full((40, 5), 0.5), videos)
+    assert found.loc[("accuracy", ["a", "mean"]), "value"].isna().all()
+    assert found.loc[("accuracy", "b"), "value"] > 0
+
+
+def test_the_tables_of_a_group_and_its_headline() -> None:
+    rng = np.random.default_rng(0)
+    test = pd.DataFrame({"video": np.repeat([f"v{index}" for index in range(20)], 2)})
+    actual, seen = rng.uniform(1, 7, (40, 2)), np.arange(40) >= 10
+    actual[0, 0] = np.nan
+    predictions = {"model": np.full((40, 2), 4.0), "mean_predictor": np.full((40, 2), 4.0)}
+    table = score_table(actual, predictions, test, seen, ["warm", "cold"], 6, 100, 0)
+    assert set(table["target"]) == {"mean", "warm", "cold"}
+    assert table.groupby("subset")[["clips", "videos"]].first().loc["unseen_videos"].tolist() == [10, 5]
+    found = headline(table)
+    assert list(found) == ["all", "seen_videos", "unseen_videos"]
+    by_hand = 1 - np.nanmean(np.abs(actual - 4), 0) / 6
+    assert found["all"]["accuracy"]["warm"]["value"] == round(by_hand[0], 4)
+    assert found["all"]["accuracy_of_mean_predictor"] == round(by_hand.mean(), 4)
+    assert found["unseen_videos"]["accuracy"]["cold"]["low"] is None
+    assert found["all"]["r2"] == 0 or found["all"]["r2"] < 0
+
+
+def test_baselines_take_an_unknown_target_as_unknown() -> None:
+    training = pd.DataFrame(
+        {"video": ["a", "a", "b", "c"], "warm": [2.0, np.nan, 6.0, np.nan], "cold": [1.0, 3.0, 5.0, 7.0]}
+    )
+    test = pd.DataFrame({"video": ["a", "c", "d"]})
+    validation = pd.DataFrame({"video": ["a", "b"], "warm": [np.nan, 5.0], "cold": [np.nan, np.nan]})
+    found = baselines.predict(training, test, validation, ["warm", "cold"], {})
+    assert found["mean_predictor"][0].tolist() == [4, 4]
+    assert found["video_lookup"].tolist() == [[2, 2], [4, 7], [4, 4]]  # c has one clip, of unknown warmth
+    # the clip of b, 6 among a mean of 4, is to be 5: k = 1; so is a's one known clip
+    assert found["shrunk_video_lookup"][:, 0] == pytest.approx([3, 4, 4])
+    assert found["shrunk_video_lookup"][:, 1] == pytest.approx([(4 + 4) / 3, 5.5, 4])
+
+
+def test_ridge_leaves_out_what_is_unknown_and_gives_the_mean_without_a_vector() -> None:
+    rng = np.random.default_rng(0)
+    clips = [f"clip{index}" for index in range(300)]
+    vectors = pd.DataFrame(rng.normal(size=(300, 10)), clips)
+    values = vectors.to_numpy() @ rng.normal(0, 1, (10, 2)) + 4
+    table = pd.DataFrame(values, columns=["warm", "cold"]).assign(clip=clips, video=clips)
+    parts = [table[:200].copy(), table[250:], table[200:250]]
+    columns = ["warm", "cold"]
+    whole = baselines.predict(*parts, columns, {"x": vectors})["ridge_x"]
+    parts[0].loc[:49, "warm"] = np.nan
+    found = baselines.predict(*parts, columns, {"x": vectors})["ridge_x"]
+    assert found[:, 1] == pytest.approx(whole[:, 1], rel=1e-9)
+    alone = baselines.predict(parts[0][50:], *parts[1:], ["warm"], {"x": vectors})["ridge_x"]
+    assert found[:, 0] == pytest.approx(alone[:, 0], rel=1e-9)
+    lacking = baselines.predict(*parts, columns, {"x": vectors.drop(["clip0", "clip260"])})["ridge_x"]
+    assert lacking[10] == pytest.approx(parts[0][columns].mean().to_numpy())
+    assert np.abs(lacking[11] - values[261]).max() < 0.1
+    for nowhere in (vectors[:0], vectors[:200], vectors[200:]):
+        assert set(baselines.predict(*parts, columns, {"x": nowhere})) == set(baselines.NAMES)

@@ -1,49 +1,60 @@
-"""What a model has to beat: predictors that see no pixel, and ridge regression on a hand-made descriptor."""
+"""What a model has to beat: predictors that see no pixel, and ridge regressions on vectors of each clip."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.core.targets import TRAITS
+NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
+"""Those that know a clip's video at most; further ones are ridge_NAME for the vectors NAME."""
 
-NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup", "ridge")
-
+_RIDGE = "ridge_"
 _STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
 _PENALTIES = np.logspace(0, 6, 13)
 
 
 def predict(
-    training: pd.DataFrame, test: pd.DataFrame, validation: pd.DataFrame, descriptors: pd.DataFrame | None = None
+    training: pd.DataFrame,
+    test: pd.DataFrame,
+    validation: pd.DataFrame,
+    columns: Sequence[str],
+    vectors: Mapping[str, pd.DataFrame],
 ) -> dict[str, np.ndarray]:
-    """Return the predictions (N, 5) of each of NAMES for every test clip; tables have `video` and the traits.
+    """Return the predictions (N, K) of each baseline for every test clip; tables have `clip`, `video` and the K columns, NaN
+    where unknown.
 
-    mean_predictor, median_predictor: of the training clips. video_lookup: mean of the training clips of the same video, for
-    an unseen video the training mean. shrunk_video_lookup: that mean drawn towards the training mean as n / (n + k) for n
-    clips, with the k of lowest mean absolute error on `validation`. ridge: regression on `descriptors` (lib.descriptors; a
-    row for each clip, by name), standardised, with the penalty of lowest mean absolute error on `validation`; the tables
-    then have `clip` too. Both are left out where `validation` is empty, and ridge without descriptors.
+    mean_predictor, median_predictor: of the training clips. video_lookup: mean of the training clips of the same video that
+    know the column, the training mean where there is none. shrunk_video_lookup: that mean drawn towards the training mean as
+    n / (n + k) for n clips, with the k of lowest mean absolute error on `validation`. ridge_NAME: regression on
+    vectors[NAME] (a row of numbers for each clip, by name; clips may lack), standardised, with the penalty of lowest mean
+    absolute error on `validation`; a clip without a vector gets the training mean. The last two kinds are left out where
+    `validation` can't choose.
     """
-    scores = training[list(TRAITS)]
-    of_video = training.groupby("video")[list(TRAITS)]
+    targets = training[list(columns)]
+    mean = targets.mean()
+    of_video = training.groupby("video")[list(columns)]
     found = {
-        "mean_predictor": np.tile(scores.mean(), (len(test), 1)),
-        "median_predictor": np.tile(scores.median(), (len(test), 1)),
-        "video_lookup": of_video.mean().reindex(test["video"]).fillna(scores.mean()).to_numpy(),
+        "mean_predictor": np.tile(mean, (len(test), 1)),
+        "median_predictor": np.tile(targets.median(), (len(test), 1)),
+        "video_lookup": of_video.mean().reindex(test["video"]).fillna(mean).to_numpy(),
     }
-    if len(validation):
-        actual = validation[list(TRAITS)].to_numpy()
-        errors = {k: np.abs(_shrunk(training, validation, k) - actual).mean() for k in _STRENGTHS}
-        found["shrunk_video_lookup"] = _shrunk(training, test, min(errors, key=errors.__getitem__))
-        if descriptors is not None:
-            of_training, of_validation, of_test = (
-                descriptors.loc[table["clip"]].to_numpy() for table in (training, validation, test)
-            )
-            models = [make_pipeline(StandardScaler(), Ridge(one)).fit(of_training, scores) for one in _PENALTIES]
-            best = min(models, key=lambda model: np.abs(model.predict(of_validation) - actual).mean())
-            found["ridge"] = best.predict(of_test)
+    if _can_choose(training, validation, columns):
+        actual = validation[list(columns)].to_numpy()
+        errors = {k: np.nanmean(np.abs(_shrunk(training, validation, columns, k) - actual)) for k in _STRENGTHS}
+        found["shrunk_video_lookup"] = _shrunk(training, test, columns, min(errors, key=errors.__getitem__))
+    for name, table in vectors.items():
+        predicted = _ridge(training, test, validation, columns, table)
+        if predicted is not None:
+            found[f"{_RIDGE}{name}"] = np.where(np.isnan(predicted), mean, predicted)
     return found
+
+
+def is_baseline(name: str) -> bool:
+    """Return whether a predictor's name is one that `predict` gives."""
+    return name in NAMES or name.startswith(_RIDGE)
 
 
 def is_seen(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
@@ -51,8 +62,51 @@ def is_seen(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     return test["video"].isin(training["video"]).to_numpy()
 
 
-def _shrunk(training: pd.DataFrame, test: pd.DataFrame, strength: float) -> np.ndarray:
-    of_video = training.groupby("video")[list(TRAITS)]
+def _can_choose(training: pd.DataFrame, validation: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Whether there is a column that both know somewhere."""
+    return bool((training[list(columns)].notna().any() & validation[list(columns)].notna().any()).any())
+
+
+def _shrunk(training: pd.DataFrame, test: pd.DataFrame, columns: Sequence[str], strength: float) -> np.ndarray:
+    of_video = training.groupby("video")[list(columns)]
     total = of_video.sum().reindex(test["video"]).fillna(0).to_numpy()
-    count = of_video.size().reindex(test["video"]).fillna(0).to_numpy()[:, None]
-    return (total + strength * training[list(TRAITS)].mean().to_numpy()) / (count + strength)
+    count = of_video.count().reindex(test["video"]).fillna(0).to_numpy()
+    return (total + strength * training[list(columns)].mean().to_numpy()) / (count + strength)
+
+
+def _ridge(
+    training: pd.DataFrame, test: pd.DataFrame, validation: pd.DataFrame, columns: Sequence[str], vectors: pd.DataFrame
+) -> np.ndarray | None:
+    """Return (N, K), NaN for a clip without a vector and a column without training; None where there is nothing to learn
+    from or to choose by."""
+    training, validation = (table[table["clip"].isin(vectors.index)] for table in (training, validation))
+    if not _can_choose(training, validation, columns):
+        return None
+    targets, actual = training[list(columns)], validation[list(columns)].to_numpy()
+    of_validation = vectors.loc[validation["clip"]].to_numpy()
+    models = [_fit(vectors.loc[training["clip"]], targets, penalty) for penalty in _PENALTIES]
+    best = min(models, key=lambda model: np.nanmean(np.abs(_apply(model, of_validation, len(columns)) - actual)))
+    predicted = np.full((len(test), len(columns)), np.nan)
+    there = test["clip"].isin(vectors.index).to_numpy()
+    if there.any():
+        predicted[there] = _apply(best, vectors.loc[test["clip"][there]].to_numpy(), len(columns))
+    return predicted
+
+
+def _fit(inputs: pd.DataFrame, targets: pd.DataFrame, penalty: float) -> list[tuple[np.ndarray, Pipeline]]:
+    """Return pairs of columns (K,) bool and their model: columns that the same rows know share one."""
+    known = targets.notna().to_numpy()
+    models = []
+    for rows in np.unique(known, axis=1).T:
+        if rows.any():
+            columns = (known == rows[:, None]).all(0)
+            model = make_pipeline(StandardScaler(), Ridge(penalty))
+            models.append((columns, model.fit(inputs[rows].to_numpy(), targets.loc[rows, columns].to_numpy())))
+    return models
+
+
+def _apply(models: list[tuple[np.ndarray, Pipeline]], inputs: np.ndarray, columns: int) -> np.ndarray:
+    predicted = np.full((len(inputs), columns), np.nan)
+    for which, model in models:
+        predicted[:, which] = model.predict(inputs).reshape(len(inputs), -1)
+    return predicted

@@ -6,46 +6,45 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.scoring.scores import COLUMNS, by_video, resample, scores
+from lib.scoring.scores import by_video, resample, scores
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
 
 
-def absolute_errors(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return (N, 6): the mean over traits of |predicted - actual|, and that of each trait; arrays (N, 5)."""
-    errors = np.abs(predicted - actual)
-    return np.column_stack([errors.mean(1), errors])
-
-
 def paired(
     errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, resamples: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Return, each (6,), how much more accurate than a baseline a predictor is, and how sure that is.
+    """Return, each (K + 1,), how much smaller than a baseline's a predictor's errors are, and how sure that is: first of the
+    mean over the K columns, then of each.
 
-    errors, baseline: (N, 6) of `absolute_errors`; videos (N,). `difference` is of the accuracy 1 - MAE. `low` and `high`
-    are its 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter 13). `p` is a paired
-    permutation test's: under the null hypothesis a video's two sets of errors can be exchanged (Good 2005, Permutation,
-    parametric and bootstrap tests of hypotheses). `smallest` is the difference that such a test set shows with a power of
-    80 % at a level of 5 %, not corrected. All of this is about these predictions: another training might predict otherwise.
+    errors, baseline: absolute errors (N, K), NaN where the target is unknown; videos (N,). `low` and `high` are the ends of
+    the 95 % percentile bootstrap interval of `difference` over videos (Efron and Tibshirani 1993, chapter 13). `p` is a
+    paired permutation test's: under the null hypothesis a video's two sets of errors can be exchanged (Good 2005,
+    Permutation, parametric and bootstrap tests of hypotheses). `smallest` is the difference that such a test set shows with
+    a power of 80 % at a level of 5 %, not corrected. All of this is about these predictions: another training might predict
+    otherwise.
     """
     gain = baseline - errors
-    sums = by_video(np.column_stack([gain, np.ones(len(gain))]), videos)  # the last column counts clips
+    known = ~np.isnan(gain)
+    sums = by_video(np.stack([np.where(known, gain, 0), known], -1), videos)  # (V, K, 2)
+    difference = _mean_first(sums.sum(0))
+    defined = np.isfinite(difference)
     rng = np.random.default_rng(seed)
-    resampled = resample(sums, resamples, rng)
-    resampled = resampled[:, :-1] / resampled[:, -1:]
-    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    resampled = np.where(defined, _mean_first(resample(sums, resamples, rng)), 0)
     signs = rng.choice([-1.0, 1.0], (resamples, len(sums)))
-    total = sums[:, :-1].sum(0)
-    extreme = np.abs(signs @ sums[:, :-1]) >= np.abs(total) - 1e-12
-    p = (1 + extreme.sum(0)) / (1 + resamples)
-    return {
-        "difference": total / len(gain),
+    counts = np.broadcast_to(sums[..., 1].sum(0), (resamples, gain.shape[1]))
+    exchanged = _mean_first(np.stack([signs @ sums[..., 0], counts], -1))
+    low, high = np.nanpercentile(resampled, [2.5, 97.5], axis=0)
+    extreme = np.abs(exchanged) >= np.abs(difference) - 1e-12
+    found = {
+        "difference": difference,
         "low": low,
         "high": high,
-        "p": p,
-        "smallest": (_LEVEL + _POWER) * resampled.std(0, ddof=1),
+        "p": (1 + extreme.sum(0)) / (1 + resamples),
+        "smallest": (_LEVEL + _POWER) * np.nanstd(resampled, 0, ddof=1),
     }
+    return {name: np.where(defined, values, np.nan) for name, values in found.items()}
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -62,34 +61,43 @@ def table(
     actual: np.ndarray,
     videos: np.ndarray,
     baseline: str,
+    columns: Sequence[str],
+    span: float,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Return a row for each predictor and column of COLUMNS: accuracy and r2 (means over seeds), spread and r2_spread
-    (standard deviations over seeds, NaN for one), and, but for the baseline, what `paired` says of the errors averaged over
-    seeds. p_holm is p corrected (Holm 1979) over all predictors, for the mean; over all predictors and traits, for a trait.
+    """Return a row for each predictor and target, "mean" and each of `columns`: accuracy (1 - MAE / span) and r2 (means over
+    seeds), spread and r2_spread (standard deviations over seeds, NaN for one), and, but for the baseline, what `paired` says
+    of the accuracies averaged over seeds. p_holm is p corrected (Holm 1979) over all predictors, for the mean; over all
+    predictors and columns, for a column.
 
-    predictions: name to arrays (N, 5), one a seed.
+    predictions: name to arrays (N, K), one a seed; actual (N, K) is NaN where it is unknown.
     """
-    errors = {
-        name: np.stack([absolute_errors(actual, one) for one in of_seed]) for name, of_seed in predictions.items()
-    }
+    known = np.isfinite(actual).sum(0)
+    errors = {name: np.stack([np.abs(one - actual) for one in of_seed]) / span for name, of_seed in predictions.items()}
     rows: list[dict[str, Any]] = []
     for name, of_seed in errors.items():
-        accuracy = 1 - of_seed.mean(1)  # (seeds, 6)
-        r2 = np.array([list(scores(actual, one)["r2"].values()) for one in predictions[name]], float)
+        accuracy = 1 - np.stack([_mean_first(np.stack([np.nansum(one, 0), known], -1)) for one in of_seed])
+        r2 = np.array([list(scores(actual, one, columns, span)["r2"].values()) for one in predictions[name]], float)
         against = {} if name == baseline else paired(of_seed.mean(0), errors[baseline].mean(0), videos, resamples, seed)
-        for index, column in enumerate(COLUMNS):
-            row = {"predictor": name, "trait": column, "seeds": len(of_seed)}
+        for index, target in enumerate(("mean", *columns)):
+            row = {"predictor": name, "target": target, "seeds": len(of_seed)}
             row |= {"accuracy": accuracy[:, index].mean(), "spread": _over_seeds(accuracy[:, index])}
             row |= {"r2": r2[:, index].mean(), "r2_spread": _over_seeds(r2[:, index])}
             rows.append(row | {key: values[index] for key, values in against.items()})
     table = pd.DataFrame(rows)
-    compared = table["predictor"] != baseline
-    for family in (compared & (table["trait"] == "mean"), compared & (table["trait"] != "mean")):
+    compared = table["p"].notna()  # the baseline has none, nor has a column that no clip knows
+    for family in (compared & (table["target"] == "mean"), compared & (table["target"] != "mean")):
         if family.any():
             table.loc[family, "p_holm"] = holm(table.loc[family, "p"].to_numpy())
     return table
+
+
+def _mean_first(sums: np.ndarray) -> np.ndarray:
+    """Sums of gains and counts (..., K, 2) to means of gains (..., K + 1), first the mean over columns."""
+    with np.errstate(invalid="ignore"):
+        of_columns = sums[..., 0] / sums[..., 1]
+    return np.concatenate([of_columns.mean(-1, keepdims=True), of_columns], -1)
 
 
 def _over_seeds(values: np.ndarray) -> float:

@@ -1,49 +1,58 @@
-"""Scores of predictions, per trait and as the mean over traits, with intervals by bootstrap over videos."""
+"""Scores of predictions, per target and as the mean over targets, with intervals by bootstrap over videos."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lib.core.targets import TRAITS
-
-COLUMNS = ("mean", *TRAITS)
-
 MIN_VIDEOS = 10
-"""Scores of fewer videos get no interval; a bootstrap's would be far too narrow."""
+"""Scores of fewer videos that know the target get no interval; a bootstrap's would be far too narrow."""
 
 _MOMENTS = 14
 
 
-def scores(actual: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """Return {score: {"mean": ..., trait: ...}} for arrays (N, 5); a score that is not defined is None.
+def scores(
+    actual: np.ndarray, predicted: np.ndarray, columns: Sequence[str], span: float
+) -> dict[str, dict[str, float | None]]:
+    """Return {score: {"mean": ..., column: ...}} for arrays (N, K) of K columns; a score that is not defined is None.
 
-    accuracy is 1 - MAE (Ponce-López et al. 2016, ChaLearn LAP 2016, equation 1); R² is against the mean of `actual`;
+    `actual` is NaN where it is unknown: each column is scored on the clips that know it, "mean" is the mean over columns.
+    accuracy is 1 - MAE / span for targets whose range is `span` wide (Ponce-López et al. 2016, ChaLearn LAP 2016,
+    equation 1, where span is 1); all others are in the targets' units. R² is against the mean of `actual`;
     CCC is Lin's (1989) with population moments; the correlations and R² are not defined for constant values. bias is the
-    mean of predicted - actual, std_ratio the predictions' standard deviation over the scores', regression_to_mean 1 - the
-    slope of the predictions over the scores: 0 where extreme scores are predicted as such, 1 where all come out as the mean.
-    calibration_slope is the slope of the scores over the predictions: 1 for a calibrated predictor, whose regression to the
+    mean of predicted - actual, std_ratio the predictions' standard deviation over the targets', regression_to_mean 1 - the
+    slope of the predictions over the targets: 0 where extremes are predicted as such, 1 where all come out as the mean.
+    calibration_slope is the slope of the targets over the predictions: 1 for a calibrated predictor, whose regression to the
     mean is 1 - R².
     """
-    values = _from_moments(_moments(actual, predicted, actual).sum(0))
+    values = _from_moments(_moments(actual, predicted, actual).sum(0), span)
     del values["skill"]
-    return {name: dict(zip(COLUMNS, map(_number, of), strict=True)) for name, of in values.items()}
+    return {name: dict(zip(("mean", *columns), map(_number, of), strict=True)) for name, of in values.items()}
 
 
 def with_intervals(
-    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, videos: np.ndarray, resamples: int, seed: int
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    baseline: np.ndarray,
+    videos: np.ndarray,
+    columns: Sequence[str],
+    span: float,
+    resamples: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """Return a row for each score and column of COLUMNS: score, trait, value, low, high; NaN where not defined.
+    """Return a row for each score and for the mean and each of `columns`: score, target, value, low, high; NaN where not
+    defined.
 
-    The scores of `scores`, and skill: 1 - MSE(predicted) / MSE(baseline); arrays (N, 5), videos (N,). low and high are the
+    The scores of `scores`, and skill: 1 - MSE(predicted) / MSE(baseline); arrays (N, K), videos (N,). low and high are the
     ends of the 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter 13): the clips of a video
     are not independent, so videos are drawn, with replacement, and all their clips with them. For Spearman's correlation
-    clips keep the ranks that they have among all. Below MIN_VIDEOS there is no interval: it would be far too narrow.
+    clips keep the ranks that they have among all. Below MIN_VIDEOS that know a column (for the mean: every column) there is
+    no interval: it would be far too narrow.
     """
     sums = by_video(_moments(actual, predicted, baseline), videos)
-    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))
-    return _rows(_from_moments(sums.sum(0)), resampled, len(sums))
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)), span)
+    return _rows(_from_moments(sums.sum(0), span), resampled, _knowing(sums), columns)
 
 
 def of_groups(
@@ -52,6 +61,8 @@ def of_groups(
     baseline: np.ndarray,
     videos: np.ndarray,
     groups: np.ndarray,
+    columns: Sequence[str],
+    span: float,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -59,25 +70,25 @@ def of_groups(
 
     groups (N,) holds names, empty for clips in none. Columns before those of `with_intervals`: what, group, clips, videos.
     what is "value"; "difference", the group's value less that of all other groups' clips together, videos drawn for both at
-    once; or "gap", the highest group's value less the lowest's of those with MIN_VIDEOS or more, `group` naming the two: it
-    has no interval, for the two are chosen by the same data.
+    once; or "gap", the highest group's value less the lowest's of those with MIN_VIDEOS or more that know the column,
+    `group` naming the two: it has no interval, for the two are chosen by the same data.
     """
     names = [name for name in np.unique(groups) if name]
     # of each group its clips, and the others'
     sets = [(groups == name, (groups != name) & (groups != "")) for name in names]
-    moments = np.zeros((len(actual), len(names), 2, len(TRAITS), _MOMENTS))
+    moments = np.zeros((len(actual), len(names), 2, len(columns), _MOMENTS))
     for index, pair in enumerate(sets):
         for side, members in enumerate(pair):
             if members.any():
                 moments[members, index, side] = _moments(actual[members], predicted[members], baseline[members])
     sums = by_video(moments, videos)
-    values = _from_moments(sums.sum(0))  # {score: (G, 2, 6)}
-    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)))  # {score: (resamples, G, 2, 6)}
+    values = _from_moments(sums.sum(0), span)  # {score: (G, 2, K + 1)}
+    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)), span)  # (resamples, G, 2, K + 1)
     own, drawn = ({key: of[..., 0, :] for key, of in one.items()} for one in (values, resampled))
     apart, drawn_apart = (
         {key: of[..., 0, :] - of[..., 1, :] for key, of in one.items()} for one in (values, resampled)
     )
-    counts = [[len(set(videos[members])) for members in pair] for pair in sets]
+    knowing = _knowing(sums)  # (G, 2, K + 1)
     tables = []
 
     def add(what: str, group: str | list[str], members: np.ndarray, rows: pd.DataFrame) -> None:
@@ -88,32 +99,47 @@ def of_groups(
         return {key: values[..., index, :] for key, values in scores_.items()}
 
     for index, (name, (members, others)) in enumerate(zip(names, sets, strict=True)):
-        add("value", name, members, _rows(at(index, own), at(index, drawn), counts[index][0]))
+        add("value", name, members, _rows(at(index, own), at(index, drawn), knowing[index, 0], columns))
         if others.any():
-            add("difference", name, members, _rows(at(index, apart), at(index, drawn_apart), min(counts[index])))
-    large = [index for index, (count, _) in enumerate(counts) if count >= MIN_VIDEOS]
-    if len(large) > 1:
-        of_large = {key: values[large] for key, values in own.items()}
+            rows = _rows(at(index, apart), at(index, drawn_apart), knowing[index].min(0), columns)
+            add("difference", name, members, rows)
+    large = knowing[:, 0] >= MIN_VIDEOS  # (G, K + 1)
+    compared = large.sum(0) > 1
+    if compared.any():
+        highest, lowest = (
+            {key: np.where(large, values, sign * np.inf) for key, values in own.items()} for sign in (-1, 1)
+        )
         pairs = [
-            f"{names[large[high]]} less {names[large[low]]}"
-            for values in of_large.values()
-            for high, low in zip(values.argmax(0), values.argmin(0), strict=True)
+            f"{names[high]} less {names[low]}" if known else ""
+            for key in own
+            for high, low, known in zip(highest[key].argmax(0), lowest[key].argmin(0), compared, strict=True)
         ]
-        gap = {key: values.max(0) - values.min(0) for key, values in of_large.items()}
-        add("gap", pairs, groups != "", _rows(gap, {key: value[None] for key, value in gap.items()}, 0))
+        gap = {key: np.where(compared, highest[key].max(0) - lowest[key].min(0), np.nan) for key in own}
+        none = np.zeros(len(compared))  # no interval
+        add("gap", pairs, groups != "", _rows(gap, {key: value[None] for key, value in gap.items()}, none, columns))
     return pd.concat(tables, ignore_index=True)
 
 
-def _rows(values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], videos: int) -> pd.DataFrame:
-    """{score: (6,)} and {score: (resamples, 6)} to the rows of `with_intervals`; no interval for too few videos."""
+def _rows(
+    values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], videos: np.ndarray, columns: Sequence[str]
+) -> pd.DataFrame:
+    """{score: (K + 1,)} and {score: (resamples, K + 1)} to the rows of `with_intervals`; no interval where `videos` (K + 1,)
+    are too few."""
     rows = []
     for name, value in values.items():
         defined = np.isfinite(value)
         low, high = np.nanpercentile(np.where(defined, resampled[name], 0), [2.5, 97.5], axis=0)
         ends = np.where(defined & (videos >= MIN_VIDEOS), [low, high], np.nan)
-        columns = {"score": name, "trait": COLUMNS, "value": np.where(defined, value, np.nan), "low": ends[0]}
-        rows.append(pd.DataFrame(columns | {"high": ends[1]}))
+        cells = {"score": name, "target": ["mean", *columns], "value": np.where(defined, value, np.nan), "low": ends[0]}
+        rows.append(pd.DataFrame(cells | {"high": ends[1]}))
     return pd.concat(rows, ignore_index=True)
+
+
+def _knowing(sums: np.ndarray) -> np.ndarray:
+    """Sums (V, ..., K, _MOMENTS) over each video's clips to the number of videos that know a column: (..., K + 1), first the
+    least over columns."""
+    counts = (sums[..., 0] > 0).sum(0)
+    return np.concatenate([counts.min(-1, keepdims=True), counts], -1)
 
 
 def by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
@@ -132,23 +158,26 @@ def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.n
 
 
 def _moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Return (N, 5, _MOMENTS), what every score is made from once it is summed over clips."""
-    a, p, error = actual, predicted, predicted - actual
-    centre = a.mean(0)  # differences of large numbers lose digits
+    """Return (N, K, _MOMENTS), what every score is made from once it is summed over clips; all 0 where `actual` is NaN."""
+    known = ~np.isnan(actual)
+    count = np.maximum(known.sum(0), 1)
+    a, p, error = actual, np.where(known, predicted, np.nan), predicted - actual
+    rank_a, rank_p = (stats.rankdata(values, axis=0, nan_policy="omit") / count - 0.5 for values in (a, p))
+    centre = np.where(known, a, 0).sum(0) / count  # differences of large numbers lose digits
     a, p = a - centre, p - centre
-    rank_a, rank_p = (stats.rankdata(values, axis=0) / len(values) - 0.5 for values in (actual, predicted))
     parts = [np.ones_like(a), np.abs(error), error**2, a, p, a * a, p * p, a * p, (baseline - actual) ** 2]
-    return np.stack([*parts, rank_a, rank_p, rank_a**2, rank_p**2, rank_a * rank_p], -1)
+    parts += [rank_a, rank_p, rank_a**2, rank_p**2, rank_a * rank_p]
+    return np.where(known[..., None], np.stack(parts, -1), 0)
 
 
-def _from_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """(..., 5, _MOMENTS) to {score: (..., 6)}: the mean over traits, and each."""
+def _from_moments(sums: np.ndarray, span: float) -> dict[str, np.ndarray]:
+    """(..., K, _MOMENTS) to {score: (..., K + 1)}: the mean over columns, and each."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = sums / sums[..., :1]
         mae, mse, a, p, aa, pp, ap, base = (mean[..., index] for index in range(1, 9))
-        variance, spread, covariance = _spread(aa, a), _spread(pp, p), ap - a * p
+        variance, spread, covariance = _spread(aa, a, span), _spread(pp, p, span), ap - a * p
         values = {
-            "accuracy": 1 - mae,
+            "accuracy": 1 - mae / span,
             "mae": mae,
             "mse": mse,
             "rmse": np.sqrt(mse),
@@ -166,13 +195,13 @@ def _from_moments(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _correlation(x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    return (xy - x * y) / np.sqrt(_spread(xx, x) * _spread(yy, y))
+    return (xy - x * y) / np.sqrt(_spread(xx, x, 1) * _spread(yy, y, 1))
 
 
-def _spread(square: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _spread(square: np.ndarray, mean: np.ndarray, span: float) -> np.ndarray:
     """The variance, NaN where it is 0 but for rounding."""
     variance = square - mean**2
-    return np.where(variance > 1e-12, variance, np.nan)
+    return np.where(variance > 1e-12 * span**2, variance, np.nan)
 
 
 def _number(value: float) -> float | None:

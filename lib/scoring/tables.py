@@ -1,0 +1,81 @@
+"""Every score of every predictor of one target group, as tables: on subsets of the clips, and for groups of persons."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.scoring.scores import of_groups, with_intervals
+
+
+def score_table(
+    actual: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    test: pd.DataFrame,
+    seen: np.ndarray,
+    columns: Sequence[str],
+    span: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
+
+    actual and each of `predictions` (N, K) are of the rows of `test` (which has `video`), all of which know at least one
+    column; seen (N,) tells which clips' videos are in training.
+    """
+    tables = []
+    for subset, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
+        videos, mean = test["video"][members].to_numpy(), predictions["mean_predictor"][members]
+        for name, values in predictions.items() if members.any() else ():
+            scored = with_intervals(actual[members], values[members], mean, videos, columns, span, resamples, seed)
+            about = {"subset": subset, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
+            tables.append(scored.assign(**about)[[*about, *scored.columns]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def group_table(
+    actual: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    test: pd.DataFrame,
+    persons: pd.DataFrame,
+    columns: Sequence[str],
+    span: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the rows of `of_groups` for each column of `persons` (kind), of the model and of the mean predictor, whose bias
+    tells how far apart the groups' targets are; empty if no clip is in a group."""
+    order = ["kind", "predictor", "what", "group", "clips", "videos", "score", "target", "value", "low", "high"]
+    mean, videos, tables = predictions["mean_predictor"], test["video"].to_numpy(), []
+    for kind in persons.columns[persons.ne("").any()]:
+        groups = persons[kind].to_numpy()
+        for name in ("model", "mean_predictor"):
+            scored = of_groups(actual, predictions[name], mean, videos, groups, columns, span, resamples, seed)
+            tables.append(scored.assign(kind=kind, predictor=name)[order])
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
+
+
+def headline(table: pd.DataFrame) -> dict[str, Any]:
+    """Return what metrics/test.json holds of a target group's `score_table`: for each subset the model's accuracy with
+    intervals, other scores' means, and the baselines' accuracy."""
+    found: dict[str, Any] = {}
+    for subset, rows in table.groupby("subset", sort=False):
+        of_model, means = rows[rows["predictor"] == "model"], rows[rows["target"] == "mean"]
+        accuracy = of_model[of_model["score"] == "accuracy"].set_index("target")[["value", "low", "high"]]
+        others = of_model[(of_model["target"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill"])]
+        blind = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
+        found[str(subset)] = {
+            "clips": int(rows["clips"].iloc[0]),
+            "videos": int(rows["videos"].iloc[0]),
+            "accuracy": {
+                target: {name: _number(value) for name, value in row.items()} for target, row in accuracy.iterrows()
+            },
+            **{row.score: _number(row.value) for row in others.itertuples()},
+            **{f"accuracy_of_{row.predictor}": _number(row.value) for row in blind.itertuples()},
+        }
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
