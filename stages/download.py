@@ -1,35 +1,30 @@
-"""Bring the corpus in, unpack it and verify every clip: data/raw/, data/clips.csv, data/groups.csv, metrics/data.json."""
+"""Bring the corpora in, unpack them and verify every clip: data/raw/, data/clips.csv, data/groups.csv, metrics/data.json."""
 
 import json
-import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import pandas as pd
+from pydantic import Field, create_model
 from tqdm import tqdm
 
 from lib.core import command, parameters, resume
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources import check, fiv2, persons, split
-from lib.sources.archives import Unpacker
-from lib.sources.demo import corpus
+from lib.sources import base, check, listing, persons, split
+from lib.sources.check import Corpus
 from lib.sources.fetch import fetch
 
-ARCHIVES, RAW, CLIPS, GROUPS, METRICS = (
-    Path(name) for name in ("data/archives", "data/raw", "data/clips.csv", "data/groups.csv", "metrics/data.json")
-)
-KEY_HINT = (
-    "set the environment variables FIV2_KEY_A (outer archives) and FIV2_KEY_B (inner ones)"
-    " to the two keys that ChaLearn gives on registration"
-)
-
-
-class Demo(Section):
-    clips: Annotated[int, Field(ge=20)]
-    seconds: Annotated[float, Field(ge=2)]
-    shared: Annotated[float, Field(ge=0, le=1)]
-    seed: Annotated[int, Field(ge=0)]
+ARCHIVES, RAW, CLIPS, GROUPS, METRICS, SECONDS = (
+    Path(f"{name}")
+    for name in (
+        "data/archives", "data/raw", "data/clips.csv", "data/groups.csv", "metrics/data.json", "metrics/download.json"
+    )
+)  # fmt: skip
+MADE_OF = "made_of.json"
+"""Below data/raw/CORPUS/: the archives and settings that it was made of."""
 
 
 class Url(Section):
@@ -38,93 +33,156 @@ class Url(Section):
 
 
 class Download(Section):
-    source: Literal["demo", "fiv2"]
-    split: Literal["official", "disjoint"]
+    """What all sources have in common; a section for each of them comes to it."""
+
+    sources: Annotated[list[str], Field(min_length=1)]
+    videos: bool
+    split: Literal["official", "disjoint", "random", "folds", "validation_as_test"]
     split_seed: Annotated[int, Field(ge=0)]
+    folds: Annotated[int, Field(ge=3)]
+    fold: Annotated[int, Field(ge=0)]
     allow_missing: Annotated[float, Field(ge=0, le=1)]
     min_seconds: Annotated[float, Field(ge=0)]
     min_frames: Annotated[int, Field(ge=2)]
     urls: dict[str, Url]
-    demo: Demo
+
+
+def _section(settings: type[Section]) -> tuple[type[Section], Any]:
+    """A source that has nothing to be set needs no section."""
+    return settings, (... if settings.model_fields else settings())
+
+
+_SECTIONS: dict[str, Any] = {name: _section(base.load(name).Settings) for name in base.names()}
+Complete = create_model("Complete", __base__=Download, **_SECTIONS)
 
 
 class Parameters(Section):
-    download: Download
+    download: Complete  # type: ignore[valid-type]
 
 
 def main() -> None:
-    parameters_ = parameters.load("download", Parameters).download
-    folder = resume.ROOT / f"download-{parameters_.source}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if parameters_.source == "demo":
-        archives, keys = demo_archives(parameters_.demo), [corpus.KEY_A, corpus.KEY_B]
-    else:
-        archives, keys = (
-            fiv2_archives(parameters_.urls),
-            [os.environ[name] for name in ("FIV2_KEY_A", "FIV2_KEY_B") if os.environ.get(name)],
-        )
-    unpacker = Unpacker(folder, keys, KEY_HINT)
-    files = sorted(set(tqdm(unpacker.unpack(archives), desc="unpack", unit="file", disable=None)))
-    clip_files = [file for file in files if file.suffix.lower() == ".mp4"]
-
-    scores = check.read_annotations(folder / "annotations")
-    table = check.clip_table(scores, folder, clip_files, parameters_.min_seconds, parameters_.min_frames)
-    if parameters_.split == "disjoint":
-        usable = table["reason"] == ""
-        table.loc[usable, "split"] = split.disjoint(table[usable], parameters_.split_seed)
-    summary = {"source": parameters_.source, "split": parameters_.split} | check.summary(table)
-    if parameters_.source == "fiv2":
-        summary["annotation_files"] = {
-            name: "as distributed" if resume.sha256(folder / "annotations" / name) == known else "not as distributed"
-            for name, known in fiv2.SHA256.items()
-            if (folder / "annotations" / name).exists()
-        }
-    of_persons = persons.read([folder / file for file in files], table["clip"][table["reason"] == ""])
+    began = time.monotonic()
+    settings: Download = parameters.load("download", Parameters).download
+    corpora = [bring(name, settings) for name in dict.fromkeys(settings.sources)]
+    table = check.clip_table(corpora, settings.videos, settings.min_seconds, settings.min_frames)
+    table["split"] = dealt(table, settings)
+    summary = {"sources": [corpus.name for corpus in corpora], "split": settings.split} | check.summary(table)
+    if checked := dict(annotation_files(corpora)):
+        summary["annotation_files"] = checked
+    of_persons = persons.read(
+        [corpus.folder / file for corpus in corpora for file in corpus.files],
+        table["clip"][table["reason"] == ""],
+        {pattern: codes for corpus in corpora for pattern, codes in corpus.source.GROUPS.items()},
+    )
     for kind in of_persons.columns[1:]:
         summary.setdefault("groups", {})[kind] = of_persons[kind].value_counts().sort_index().to_dict()
     report(summary)
     lost = 1 - summary["usable"] / summary["annotated"]
-    if lost > parameters_.allow_missing:
+    if lost > settings.allow_missing:
         table.to_csv(resume.ROOT / "clips.csv", index=False)
         raise InputError(
             f"{lost:.2%} of the annotated clips are missing or refused ({summary['refused']}; each clip's reason is in"
-            f" {resume.ROOT / 'clips.csv'}); download.allow_missing in params.yaml allows {parameters_.allow_missing:.2%}."
+            f" {resume.ROOT / 'clips.csv'}); download.allow_missing in params.yaml allows {settings.allow_missing:.2%}."
             " What was unpacked is kept"
         )
-    resume.publish([(folder / file, file) for file in files], RAW)
-    table.to_csv(CLIPS, index=False)
-    of_persons.to_csv(GROUPS, index=False)
-    METRICS.parent.mkdir(exist_ok=True)
-    METRICS.write_text(json.dumps(summary, indent=2) + "\n")
+    resume.publish(
+        [(corpus.folder / file, Path(corpus.name, file)) for corpus in corpora for file in corpus.files], RAW
+    )
+    write(CLIPS, table.to_csv(index=False))
+    write(GROUPS, of_persons.to_csv(index=False))
+    write(METRICS, json.dumps(summary, indent=2) + "\n")
+    write(SECONDS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
 
 
-def demo_archives(settings: Demo) -> Path:
-    """Return the folder of the demo's archives, made if it is not there."""
-    folder = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], settings.model_dump())}"
-    if not folder.exists():
-        corpus.write(folder, **settings.model_dump())
-    return folder
+def bring(name: str, settings: Download) -> Corpus:
+    """Bring a source's files in and read its labels.
+
+    Where archives that were there are gone, what data/raw/ holds of them is taken.
+    """
+    source, own = base.load(name), getattr(settings, name)
+    folder = resume.ROOT / f"download-{name}"
+    made_of: dict[str, Any] = {"settings": own.model_dump(), "videos": settings.videos}
+    if source.ARCHIVES:
+        listed = listing.read(listing.LISTING)
+        made_of |= {
+            "archives": {path: file.sha256 for path, file in sorted(listed.items())},
+            "urls": sorted(settings.urls),
+        }
+        gone = listing.missing(ARCHIVES, listed, settings.urls)
+        gone += [url for url in settings.urls if not (ARCHIVES / url).exists() and url not in gone]
+        if gone and is_made_of(RAW / name, made_of):
+            print(f"{ARCHIVES}/ lacks {len(gone)} files ({gone[0]}, ...): {RAW / name}/, made of them, is taken")
+            folder = RAW / name
+        else:
+            have_archives(settings.urls, listed, gone)
+    if folder != RAW / name:
+        folder.mkdir(parents=True, exist_ok=True)
+        brought = source.bring(own, ARCHIVES, folder, settings.videos)
+        files = sorted(set(tqdm(brought, desc=f"unpack {name}", unit="file", disable=None)))
+        if source.ARCHIVES:
+            write(folder / MADE_OF, json.dumps(made_of, indent=2) + "\n")
+            files.append(Path(MADE_OF))
+    else:
+        files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return Corpus(name, source, folder, files, source.rows(own, folder, files))
 
 
-def fiv2_archives(urls: dict[str, Url]) -> Path:
-    """Return data/archives/ once it holds something, with what `urls` names fetched."""
-    for name, source in urls.items():
-        if Path(name).name != name:
-            raise InputError(f"params.yaml: download.urls has {name!r}; allowed: a plain file name")
-        if not (ARCHIVES / name).exists():
-            fetch(source.url, ARCHIVES / name, source.sha256)
-    if not any(path.name != "README.md" for path in ARCHIVES.iterdir()):
+def is_made_of(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Tell whether `folder` was made of these archives and settings."""
+    path = folder / MADE_OF
+    return path.exists() and json.loads(path.read_text()) == wanted
+
+
+def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: list[str]) -> None:
+    """Fetch what `urls` names of the files that are gone. Raises InputError if others are, or nothing is there."""
+    for name in gone:
+        if name in urls:
+            if Path(name).name != name:
+                raise InputError(f"params.yaml: download.urls has {name!r}; allowed: a plain file name")
+            fetch(urls[name].url, ARCHIVES / name, urls[name].sha256)
+    if lacking := [name for name in gone if name not in urls]:
         raise InputError(
-            f"download.source is fiv2 and {ARCHIVES}/ is empty; put or link FIV2's archives or unpacked folders there"
-            f" ({ARCHIVES}/README.md lists them), or name their URLs under download.urls in params.yaml"
+            f"{ARCHIVES}/ lacks {len(lacking)} files that {listing.LISTING} lists ({', '.join(lacking[:3])}), and {RAW}/ was"
+            f" not made of just these; put them back, or bring {RAW}/ back by `dvc pull`, or list what is there:"
+            f" {listing.COMMAND}. Nothing was changed"
         )
-    return ARCHIVES
+    if not listed and not urls:
+        raise InputError(
+            f"download.sources needs {ARCHIVES}/, and {ARCHIVES}/ is empty; put or link your archives or unpacked folders"
+            f" there ({ARCHIVES}/README.md tells which) and list them ({listing.COMMAND}), or name their URLs under"
+            " download.urls in params.yaml"
+        )
 
 
-def report(summary: dict) -> None:
+def dealt(table: pd.DataFrame, settings: Download) -> pd.Series:
+    """Return the split of each clip, the usable ones of each corpus dealt out as params.yaml says."""
+    dealing = split.Dealing(settings.split_seed, settings.folds, settings.fold)
+    result = table["split"].copy()
+    for _, usable in table[table["reason"] == ""].groupby("corpus"):
+        result[usable.index] = split.SPLITTERS[settings.split](usable, dealing)
+    return result
+
+
+def annotation_files(corpora: list[Corpus]) -> Iterator[tuple[str, str]]:
+    """Yield the names of annotation files whose checksums are known, and whether they are so."""
+    for corpus in corpora:
+        for name, known in corpus.source.CHECKSUMS.items():
+            path = corpus.folder / "annotations" / name
+            if path.exists():
+                yield name, "as distributed" if resume.sha256(path) == known else "not as distributed"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a new file: the old one may be linked to DVC's cache."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+
+
+def report(summary: dict[str, Any]) -> None:
     """Print what was found, missing files and unlabelled ones first."""
-    missing = summary["refused"].get("no file in data/archives", 0)
-    unlabelled = summary["refused"].get("no annotation", 0)
+    missing = summary["refused"].get(check.NO_FILE, 0)
+    unlabelled = summary["refused"].get(check.NO_ANNOTATION, 0)
     print(
         f"{summary['annotated']} clips are annotated; {missing} of them have no file."
         f" {unlabelled} files have no annotation. {summary['usable']} clips are usable: {summary['clips']}"

@@ -1,20 +1,24 @@
-"""The clip table (data/clips.csv): names, columns, and which clips can be used."""
+"""The clip table (data/clips.csv): columns, reading, and which clips can be used."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from lib.core.errors import InputError
-from lib.core.targets import SCORES
 
 SPLITS = ("training", "validation", "test")
-COLUMNS = (
-    "clip", "video", "split", "shard", "file", "sha256", *SCORES,
-    "duration", "fps", "width", "height", "audio", "reason",
-)  # fmt: skip
 
+_FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
+_LAST = ("duration", "fps", "width", "height", "audio", "reason")
+_TEXT = (*_FIRST, "reason")
 _CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.mp4", re.DOTALL)
+
+
+def columns(targets: Iterable[str]) -> list[str]:
+    """Return the table's columns in order, `targets` among them."""
+    return [*_FIRST, *targets, *_LAST]
 
 
 def video_of(clip: str) -> str:
@@ -26,14 +30,20 @@ def video_of(clip: str) -> str:
 
 
 def by_shard(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return each sub-folder's rows, sorted by clip: what becomes one shard."""
+    """Return each shard's rows, sorted by clip."""
     return {str(shard): rows.sort_values("clip") for shard, rows in clips.groupby("shard")}
 
 
 def read(path: Path, usable_only: bool = True) -> pd.DataFrame:
-    """Read a clip table; without the refused clips (those with a reason) unless told otherwise."""
+    """Read a clip table; without the refused clips (those with a reason) unless told otherwise.
+
+    Text is text, also where it says NA, and empty where there is none; a number that is not there is NaN.
+    """
+    header = pd.read_csv(path, nrows=0).columns
     clips = pd.read_csv(
-        path, dtype=dict.fromkeys(("clip", "video", "corpus", "shard", "file", "reason"), str), keep_default_na=True
+        path,
+        dtype=dict.fromkeys(_TEXT, str),
+        keep_default_na=False,
+        na_values={column: [""] for column in header if column not in _TEXT},
     )
-    clips["reason"] = clips["reason"].fillna("")
     return clips[clips["reason"] == ""].reset_index(drop=True) if usable_only else clips

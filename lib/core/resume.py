@@ -74,8 +74,7 @@ def keep(partial: Path, path: Path) -> None:
 def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
     """Make the folder `out` of (file in a work folder, its path below `out`), at once and without copying."""
     partial = ROOT / f"{out.name}.partial"
-    for folder in (partial, out):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for file, place in files:
         (partial / place).parent.mkdir(parents=True, exist_ok=True)
@@ -83,4 +82,5 @@ def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
             os.link(file, partial / place)
         except OSError:  # a file system without hard links
             shutil.copyfile(file, partial / place)
+    shutil.rmtree(out, ignore_errors=True)  # not before: files of it may be published again
     partial.rename(out)

@@ -1,54 +1,82 @@
 """Unpack clips and annotations from zips (nested, encrypted) and folders, trusting none of them."""
 
-import os
+import filecmp
 import re
 import shutil
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
 import pyzipper
 
 from lib.core.errors import InputError
+from lib.sources import listing
 
 MAX_DEPTH = 3
 """Archives within archives within archives; FIV2 has two."""
 MAX_RATIO = 100
 """Unpacked bytes to packed bytes; clips hardly shrink, annotations some five times."""
-FLAT_SUBSETS = 64
-"""Into how many subsets clips are spread that do not come in FIV2's sub-folders of 80."""
+FOLDERS = 64
+"""Over how many folders clips are spread that do not come in sub-folders of their own."""
+ANNOTATIONS = "annotations"
+"""The folder of all files that are no clips."""
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
+    ".ogv", ".gif",
+)  # fmt: skip
 
-_SUBSET = re.compile(r"(training|validation|test)80_\d+")
-_ANNOTATION = re.compile(r"(annotation|transcription)_\w+\.pkl|[\w-]+\.csv")
+_ANNOTATION_SUFFIXES = (".csv", ".pkl", ".parquet", ".npz", ".h5", ".json", ".srt", ".vtt", ".txt")
+_ABOUT = ("readme", "license")
 _SMALL = 1 << 20
+
+
+def annotation_place(path: PurePath) -> Path | None:
+    """Where a file of labels, features or words belongs: annotations/NAME; None for any other."""
+    wanted = path.suffix.lower() in _ANNOTATION_SUFFIXES and not path.name.lower().startswith(_ABOUT)
+    return Path(ANNOTATIONS, path.name) if wanted else None
+
+
+def spread(video: str) -> str:
+    """Return the folder, and so the shard, of the clips of a video that come in no sub-folder of their own."""
+    return f"clips_{zlib.crc32(video.encode()) % FOLDERS:02d}"
 
 
 @dataclass(frozen=True)
 class Unpacker:
-    """Unpacks a tree of archives and folders to `target`/SUBSET/CLIP and `target`/annotations/FILE.
+    """Unpacks a tree of archives and folders below `target`, each file to its `place` (None: it is left where it is).
 
-    What is there already and whole is not unpacked again. `keys` are tried on each encrypted entry.
+    `place` is given the path below the tree, for an archive's entry ARCHIVE/PATH. What is there already and whole is not
+    unpacked again. `keys` are tried on each encrypted entry.
     """
 
     target: Path
     keys: Sequence[str]
     key_hint: str
+    place: Callable[[PurePath], Path | None]
+    _origins: dict[Path, str] = field(default_factory=dict)
 
     def unpack(self, source: Path) -> Iterator[Path]:
-        """Yield, relative to `target`, each file as it lies there ready. Raises InputError naming archive and entry."""
-        for path in sorted(_files(source)):
+        """Yield, relative to `target`, each file as it lies there ready.
+
+        Raises InputError naming archive and entry, or two files of other bytes that have the same place.
+        """
+        self._origins.clear()
+        for path in listing.files(source):
             if path.suffix.lower() == ".zip":
                 yield from self._unpack_zip(path, str(path), path.stem, depth=1)
-            elif place := _place(path.relative_to(source.parent)):
-                if not self._is_copy(path, place):
-                    with path.open("rb") as stream:
-                        self._write(stream, place)
-                    shutil.copystat(path, self.target / place)
-                yield place
+            elif place := self.place(path.relative_to(source)):
+                if self._is_first(place, str(path)):
+                    if not self._is_copy(path, place):
+                        with path.open("rb") as stream:
+                            self._write(stream, place)
+                        shutil.copystat(path, self.target / place)
+                    yield place
+                else:
+                    self._refuse_other(path, place, str(path))
 
     def _unpack_zip(self, file: Path, shown: str, name: str, depth: int) -> Iterator[Path]:
         if depth > MAX_DEPTH:
@@ -61,18 +89,32 @@ class Unpacker:
             entries = [info for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
             self._refuse_hostile(entries, shown)
             for info in entries:
-                inside = PurePosixPath(name) / info.filename
+                inside, entry = PurePosixPath(name) / info.filename, f"{shown}/{info.filename}"
                 if inside.suffix.lower() == ".zip":
                     with tempfile.TemporaryDirectory(dir=self.target, prefix=".nested-") as folder:
                         nested = Path(folder, "nested.zip")
                         self._extract(archive, info, nested, shown)
-                        yield from self._unpack_zip(nested, f"{shown}/{info.filename}", inside.stem, depth + 1)
-                elif place := _place(inside):
-                    if not self._is_extracted(info, place):
-                        partial = self._partial(place)
+                        yield from self._unpack_zip(nested, entry, inside.stem, depth + 1)
+                elif place := self.place(inside):
+                    partial = self._partial(place)
+                    if self._is_first(place, entry):
+                        if not self._is_extracted(info, place):
+                            self._extract(archive, info, partial, shown)
+                            partial.rename(self.target / place)
+                        yield place
+                    else:
                         self._extract(archive, info, partial, shown)
-                        partial.rename(self.target / place)
-                    yield place
+                        self._refuse_other(partial, place, entry)
+                        partial.unlink()
+
+    def _is_first(self, place: Path, origin: str) -> bool:
+        return self._origins.setdefault(place, origin) == origin
+
+    def _refuse_other(self, file: Path, place: Path, origin: str) -> None:
+        if not filecmp.cmp(file, self.target / place, shallow=False):
+            raise InputError(
+                f"{self._origins[place]} and {origin} both become {place}, and their bytes differ; keep the right one"
+            )
 
     def _refuse_hostile(self, entries: list[pyzipper.ZipInfo], shown: str) -> None:
         for info in entries:
@@ -124,18 +166,3 @@ class Unpacker:
         if not file.exists() or file.stat().st_size != info.file_size:
             return False
         return info.CRC in (0, zlib.crc32(file.read_bytes()))  # AES entries may come without a checksum
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in names)
-
-
-def _place(path: PurePath) -> Path | None:
-    """Where a file belongs: SUBSET/CLIP for clips, annotations/FILE for annotations, None for anything else."""
-    if path.suffix.lower() == ".mp4":
-        subsets = [part for part in path.parts if _SUBSET.fullmatch(part)]
-        flat = f"clips_{zlib.crc32(path.name.rsplit('.', 2)[0].encode()) % FLAT_SUBSETS:02d}"
-        return Path(subsets[-1] if subsets else flat, path.name)
-    return Path("annotations", path.name) if _ANNOTATION.fullmatch(path.name) else None

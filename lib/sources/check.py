@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,91 +13,114 @@ from tqdm import tqdm
 
 from lib.core import clips, resume
 from lib.core.errors import InputError
-from lib.core.targets import SCORES
 from lib.media import video
-from lib.sources import fiv2
+from lib.sources.archives import VIDEO_SUFFIXES
+from lib.sources.base import Source
+from lib.sources.fiv2 import read_annotations as read_annotations  # for tools.compare
+
+NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
 
 
-def read_annotations(folder: Path) -> pd.DataFrame:
-    """Return the scores of annotation_SPLIT.pkl for each split there is: a row a clip (the index), and its `split`.
+@dataclass(frozen=True)
+class Corpus:
+    """What a source brought: `files` below `folder`, and the rows that it made of them."""
 
-    Raises InputError if there is none, or a clip is in two splits.
+    name: str
+    source: Source
+    folder: Path
+    files: Sequence[Path]
+    rows: pd.DataFrame
+
+
+def clip_table(corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_frames: int) -> pd.DataFrame:
+    """Return data/clips.csv's table: a row for each annotated clip and each video file, sorted by clip.
+
+    A clip is refused for the first of these: no annotation, no file, what its source finds wrong, a file that does not
+    open or lacks a video stream, frames or seconds, the same bytes as another annotated clip. Without `videos` files are
+    not asked for. A file without annotation that is another corpus' clip is left out.
+    Raises InputError if two corpora have a clip of the same name.
     """
-    tables = []
-    for split in clips.SPLITS:
-        path = folder / f"annotation_{split}.pkl"
-        if path.exists():
-            tables.append(fiv2.read(path).assign(split=split))
-    if not tables:
-        raise InputError(
-            "no annotation_training.pkl, annotation_validation.pkl or annotation_test.pkl was found;"
-            " put them, or the archives that hold them, into data/archives/ (data/archives/README.md lists all)"
-        )
-    table = pd.concat(tables)
-    if table.index.has_duplicates:
-        twice = table.index[table.index.duplicated()][0]
-        raise InputError(f"clip {twice} is annotated in two splits: {', '.join(table.loc[twice, 'split'])}")
-    return table
-
-
-def clip_table(
-    scores: pd.DataFrame, folder: Path, files: Sequence[Path], min_seconds: float, min_frames: int
-) -> pd.DataFrame:
-    """Return data/clips.csv's table: a row for each annotated clip and each file (paths below `folder`).
-
-    A clip is refused for the first of these: no annotation, no file, a wrong score, a name that names no video,
-    a file that does not open or lacks a video stream, frames or seconds, the same bytes as another clip.
-    """
-    by_name = {file.name: file for file in files}
-    probes = joblib.Parallel(n_jobs=-1, return_as="generator")(
-        joblib.delayed(_probe)(folder / by_name[name]) for name in sorted(by_name)
-    )
-    rows: dict[str, dict[str, Any]] = {
-        name: {"reason": "no file in data/archives", **dict(scores.loc[name])} for name in scores.index
-    }
-    first_with: dict[str, str] = {}
-    for name, probed in zip(
-        sorted(by_name), tqdm(probes, desc="verify", total=len(by_name), unit="clip", disable=None), strict=True
-    ):
-        row = rows.setdefault(name, {"split": "", **dict.fromkeys(SCORES, math.nan)})
-        row |= probed | {"shard": by_name[name].parent.name, "file": by_name[name].as_posix()}
-        twin = first_with.setdefault(row["sha256"], name)
-        if row["split"] == "":
-            row["reason"] = "no annotation"
-        elif wrong := fiv2.problem(row):
-            row["reason"] = f"score: {wrong}"
-        elif not row["reason"] and row["frames"] < min_frames:
-            row["reason"] = f"too short: {row['frames']} frames, download.min_frames is {min_frames}"
-        elif not row["reason"] and row["duration"] < min_seconds:
-            row["reason"] = f"too short: {row['duration']:.2f} s, download.min_seconds is {min_seconds}"
-        elif not row["reason"] and twin != name:
-            row["reason"] = f"duplicate: the same bytes as {twin}"
-    for name, row in rows.items():
-        row["clip"] = name
-        try:
-            row["video"] = clips.video_of(name)
-        except InputError as error:
-            row["video"], row["reason"] = "", row["reason"] or f"name: {error}"
-    table = pd.DataFrame(list(rows.values())).reindex(columns=list(clips.COLUMNS))
+    probes = _probe_all(corpora) if videos else {}
+    annotated = [
+        (row | {"corpus": corpus.name}, corpus) for corpus in corpora for row in corpus.rows.to_dict("records")
+    ]
+    rows: dict[str, dict[str, Any]] = {}
+    first_with: dict[str, dict[str, Any]] = {}
+    for row, corpus in sorted(annotated, key=lambda pair: str(pair[0]["clip"])):
+        if other := rows.get(row["clip"]):
+            raise InputError(
+                f"clip {row['clip']} is in the corpora {other['corpus']} and {row['corpus']}; rename it in one of them,"
+                " or take one of them out of download.sources in params.yaml"
+            )
+        probe = probes.pop((row["corpus"], row["file"]), None)
+        twin = first_with.setdefault(probe["sha256"], row) if probe else row
+        wrong = corpus.source.problem(row)
+        if videos and probe is None:
+            wrong = NO_FILE
+        elif probe and not wrong:
+            wrong = probe["reason"] or _too_short(probe, min_seconds, min_frames)
+            if not wrong and twin["clip"] != row["clip"]:
+                wrong = f"duplicate: the same bytes as {twin['clip']}"
+        rows[row["clip"]] = row | (probe or {}) | {"reason": wrong}
+    for (of_corpus, file), probe in probes.items():
+        name, twin = Path(file).name, first_with.get(probe["sha256"], {})
+        if twin and (twin["corpus"] != of_corpus or twin["clip"] == name):
+            continue
+        name = name if name not in rows else f"{of_corpus}_{file.replace('/', '_')}"
+        place = {"corpus": of_corpus, "shard": Path(file).parts[0], "file": file}
+        rows[name] = {"clip": name, "video": "", "split": ""} | place | probe | {"reason": NO_ANNOTATION}
+    for row in rows.values():
+        row["shard"] = f"{row['corpus']}-{row['shard']}"
+        row["file"] = row["file"] and f"{row['corpus']}/{row['file']}"
+    targets = [column for corpus in corpora for column in corpus.rows if column not in clips.columns([])]
+    table = pd.DataFrame(list(rows.values())).reindex(columns=clips.columns(dict.fromkeys(targets)))
     return table.sort_values("clip", ignore_index=True)
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Count clips, videos and refusals by kind, and the videos that splits share."""
+    """Count clips, videos and refusals by kind, in all and for each corpus, and the videos that splits share."""
     usable = table[table["reason"] == ""]
     videos = {split: set(usable.loc[usable["split"] == split, "video"]) for split in clips.SPLITS}
-    return {
-        "annotated": int((table["split"] != "").sum()),
-        "files": int(table["file"].notna().sum()),
-        "usable": len(usable),
-        "refused": dict(sorted(Counter(reason.split(":")[0] for reason in table["reason"] if reason).items())),
-        "clips": {split: int((usable["split"] == split).sum()) for split in clips.SPLITS},
+    return _counts(table) | {
         "videos": {split: len(names) for split, names in videos.items()},
         "videos_shared_with_training": {
             split: len(videos[split] & videos["training"]) for split in ("validation", "test")
         },
         "hours": round(float(usable["duration"].sum()) / 3600, 3),
+        "corpora": {str(name): _counts(rows) for name, rows in table.groupby("corpus")},
     }
+
+
+def _counts(table: pd.DataFrame) -> dict[str, Any]:
+    usable = table[table["reason"] == ""]
+    return {
+        "annotated": int((table["reason"] != NO_ANNOTATION).sum()),
+        "files": int((table["file"] != "").sum()),
+        "usable": len(usable),
+        "refused": dict(sorted(Counter(reason.split(":")[0] for reason in table["reason"] if reason).items())),
+        "clips": {split: int((usable["split"] == split).sum()) for split in clips.SPLITS},
+    }
+
+
+def _too_short(probe: dict[str, Any], min_seconds: float, min_frames: int) -> str:
+    if probe["frames"] < min_frames:
+        return f"too short: {probe['frames']} frames, download.min_frames is {min_frames}"
+    if probe["duration"] < min_seconds:
+        return f"too short: {probe['duration']:.2f} s, download.min_seconds is {min_seconds}"
+    return ""
+
+
+def _probe_all(corpora: Sequence[Corpus]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return what each video file holds, by corpus and file, in parallel."""
+    paths = {
+        (corpus.name, file.as_posix()): corpus.folder / file
+        for corpus in corpora
+        for file in corpus.files
+        if file.suffix.lower() in VIDEO_SUFFIXES
+    }
+    probes = joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(_probe)(path) for path in paths.values())
+    bar = tqdm(probes, desc="verify", total=len(paths), unit="clip", disable=None)
+    return dict(zip(paths, bar, strict=True))
 
 
 def _probe(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Groups of persons (gender, ethnicity, age) from annotation files, where the user has them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,26 +10,26 @@ from lib.core.errors import InputError
 MAX_GROUPS = 20
 """A column with more values is taken for a mistake."""
 
-_PATTERNS = ("groups*.csv", "eth_gender_annotations_*.csv", "age_anno_*.csv")
-_CODES = {
-    "ethnicity": {"1": "Asian", "2": "Caucasian", "3": "African-American"},
-    "gender": {"1": "male", "2": "female"},
-}
-"""What the numbers in FIV2's eth_gender_annotations_*.csv mean."""
+Codes = Mapping[str, Mapping[str, str]]
+"""What the codes in each column of a file mean."""
+
+_OWN = "groups*.csv"
 _CLIP = r".+\.\d{3}\.mp4"
 
 
-def read(files: Iterable[Path], clips: Iterable[str]) -> pd.DataFrame:
+def read(files: Iterable[Path], clips: Iterable[str], patterns: Mapping[str, Codes]) -> pd.DataFrame:
     """Return `clip` and a column for each kind of group, text, empty where a clip has none; a row for each of `clips`.
 
-    Of `files` these count: groups*.csv (a column of clips, any others are groups), and FIV2's eth_gender_annotations_*.csv
-    and age_anno_*.csv; commas or semicolons between values. Without any, there is the column `clip` alone. Raises InputError
+    Of `files` these count: groups*.csv (a column of clips, any others are groups), and those of the `patterns` that the
+    sources name; commas or semicolons between values. Without any, there is the column `clip` alone. Raises InputError
     on a file without a column of clips, on a column of over MAX_GROUPS values, and where two files disagree about a clip.
     """
     table = pd.DataFrame({"clip": sorted(clips)})
     found: dict[str, pd.Series] = {}
-    for path in sorted(path for path in files if any(path.match(pattern) for pattern in _PATTERNS)):
-        for kind, values in _read(path).items():
+    known_files: dict[str, Codes] = {_OWN: {}, **patterns}
+    wanted = {path: codes for path in files for pattern, codes in known_files.items() if path.match(pattern)}
+    for path, codes in sorted(wanted.items()):
+        for kind, values in _read(path, codes).items():
             known = found.get(str(kind), pd.Series(dtype=object))
             both = known.index.intersection(values.index)
             if (differ := known[both] != values[both]).any():
@@ -39,7 +39,7 @@ def read(files: Iterable[Path], clips: Iterable[str]) -> pd.DataFrame:
     return table.assign(**{kind: table["clip"].map(values).fillna("") for kind, values in found.items()})
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, codes: Codes) -> pd.DataFrame:
     """Return a file's groups by clip."""
     try:
         with path.open() as file:
@@ -48,11 +48,13 @@ def _read(path: Path) -> pd.DataFrame:
     except ValueError as error:
         raise InputError(f"{path} is no readable CSV file ({error})") from None
     table.columns = [str(column).strip().lower() for column in table.columns]
-    of_clips = [column for column in table if len(table) and table[column].str.fullmatch(_CLIP).all()]
+    of_clips = ["clip"] if "clip" in table else []
+    of_clips += [column for column in table if len(table) and table[column].str.fullmatch(_CLIP).all()]
     table = table.replace("NA", "")
     if not of_clips:
         raise InputError(
-            f"{path} has the columns {', '.join(table.columns)}, none of clips; needed is one of names like VIDEO.NNN.mp4"
+            f"{path} has the columns {', '.join(table.columns)}, none of clips; needed is one"
+            " called clip, or of names like VIDEO.NNN.mp4"
         )
     kinds = [column for column in table if column not in (of_clips[0], "youtubeid")]
     for kind in kinds:
@@ -62,8 +64,7 @@ def _read(path: Path) -> pd.DataFrame:
                 f"{path}: column {kind!r} has {len(values)} values ({', '.join(values[:3])}, ...); allowed are up to"
                 f" {MAX_GROUPS} groups: remove the column, or form groups"
             )
-        if path.name.startswith("eth_gender"):
-            table[kind] = table[kind].replace(_CODES.get(kind, {}))
+        table[kind] = table[kind].replace(codes.get(kind, {}))
     twice = table[of_clips[0]].duplicated()
     if twice.any():
         raise InputError(f"{path} has clip {table[of_clips[0]][twice].iloc[0]} twice")

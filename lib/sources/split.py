@@ -1,31 +1,127 @@
-"""A split in which no video is shared: the clips dealt out anew, video by video."""
+"""Ways to deal the clips of a corpus out to training, validation and test."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lib.core import clips
 from lib.core.clips import SPLITS
+from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 
+SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
+"""Where a corpus has no split of its own."""
+
 _STRATA = 10
+_VALIDATION = 10  # one of so many training videos
 
 
-def disjoint(table: pd.DataFrame, seed: int) -> pd.Series:
-    """Return a new split for each clip of `table` (columns video, split and the traits), of the same shares as before.
+class Dealing(NamedTuple):
+    """The seed, and for `folds` how many and which is the test set."""
 
-    All clips of a video go to one split. Videos are sorted into ten strata by the mean of their scores, and each stratum
+    seed: int
+    folds: int
+    fold: int
+
+
+def official(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
+    """Return the split that the source gives. Raises InputError if a clip has none."""
+    without = table["clip"][table["split"] == ""]
+    if len(without):
+        raise InputError(
+            f"download.split in params.yaml is official, and {len(without)} usable clips have no split ({without.iloc[0]},"
+            " ...); allowed: a split for each in the labels, or one of"
+            f" {', '.join(name for name in SPLITTERS if name not in ('official', 'validation_as_test'))}"
+        )
+    return table["split"]
+
+
+def disjoint(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
+    """Return a split in which no video is shared, of the same shares as the source's.
+
+    All clips of a video go to one split. Videos are sorted into ten strata by the mean of their targets, and each stratum
     is dealt out in random order, a video to the split that lacks most, so that the splits' labels are alike.
     """
-    share = table["split"].value_counts(normalize=True).reindex(SPLITS, fill_value=0)
-    videos = table.assign(score=table[list(TRAITS)].mean(axis=1)).groupby("video")["score"].agg(["mean", "size"])
-    order = videos["mean"].rank(method="first", pct=True)
+    return table["video"].map(_deal(table, _shares(table), dealing.seed))
+
+
+def random(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
+    """Return a split by clip, of the same shares as the source's: a leak, since clips of a video are alike."""
+    return table["clip"].map(_deal(table.assign(video=table["clip"]), _shares(table), dealing.seed))
+
+
+def folds(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
+    """Return a round of cross-validation by video: fold number `fold` is the test set, the next one validates."""
+    if dealing.fold >= dealing.folds:
+        raise InputError(
+            f"params.yaml: download.fold = {dealing.fold}; allowed: 0 to {dealing.folds - 1} (download.folds)"
+        )
+    equal = {str(fold): 1 / dealing.folds for fold in range(dealing.folds)}
+    of_fold = {str(dealing.fold): "test", str((dealing.fold + 1) % dealing.folds): "validation"}
+    return table["video"].map(_deal(table, equal, dealing.seed)).map(lambda fold: of_fold.get(fold, "training"))
+
+
+def validation_as_test(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
+    """Return the official validation clips as test, and a tenth of the training videos as validation.
+
+    For who has no test labels; clips of an official test set are in no split then.
+    """
+    training = table["video"][table["split"] == "training"].unique()
+    if len(training) < 2 or not (table["split"] == "validation").any():
+        raise InputError(
+            "download.split in params.yaml is validation_as_test; allowed: with validation clips and two training videos"
+            f" or more ({len(training)} are usable)"
+        )
+    chosen = np.random.default_rng(dealing.seed).permutation(np.sort(training))[: -(-len(training) // _VALIDATION)]
+    new = table["split"].map({"training": "training", "validation": "test"}).fillna("")
+    return new.mask((new == "training") & table["video"].isin(chosen), "validation")
+
+
+SPLITTERS: dict[str, Callable[[pd.DataFrame, Dealing], pd.Series]] = {
+    "official": official,
+    "disjoint": disjoint,
+    "random": random,
+    "folds": folds,
+    "validation_as_test": validation_as_test,
+}
+
+
+def _shares(table: pd.DataFrame) -> dict[str, float]:
+    """Return the source's own shares of the clips, without the splits that it lacks."""
+    own = table["split"][table["split"] != ""].value_counts(normalize=True)
+    return {split: float(own[split]) for split in SPLITS if split in own} or SHARES
+
+
+def _deal(table: pd.DataFrame, share: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Deal the videos out to the names in `share`, one at least to each. Raises InputError if they are too few."""
+    videos = table.assign(level=_level(table)).groupby("video")["level"].agg(["mean", "size"])
+    if len(videos) < len(share):
+        raise InputError(
+            f"download.split in params.yaml has {len(share)} parts to deal videos out to, and only {len(videos)} of a"
+            " corpus have usable clips"
+        )
+    order = videos["mean"].rank(method="first", pct=True, na_option="top")
     stratum = np.minimum((order * _STRATA).astype(int), _STRATA - 1)
     rng = np.random.default_rng(seed)
-    given = dict.fromkeys(SPLITS, 0)
+    given = dict.fromkeys(share, 0)
     chosen: dict[str, str] = {}
     for _, members in videos.groupby(stratum):
         for video in rng.permutation(members.index.to_numpy()):
             dealt = sum(given.values()) + int(members.loc[video, "size"])
-            lacks = {split: share[split] * dealt - given[split] for split in SPLITS if share[split] > 0}
+            lacks = {part: share[part] * dealt - given[part] for part in share}
             chosen[video] = max(lacks, key=lacks.__getitem__)
             given[chosen[video]] += int(members.loc[video, "size"])
-    return table["video"].map(chosen)
+    for empty in [part for part in share if part not in chosen.values()]:
+        parts = pd.Series(chosen).value_counts()
+        chosen[next(video for video in reversed(chosen) if chosen[video] == parts.index[0])] = empty
+    return chosen
+
+
+def _level(table: pd.DataFrame) -> pd.Series:
+    """One number a clip: the mean of its Big Five, or without them of all its targets in standard deviations."""
+    targets = table.drop(columns=clips.columns([]), errors="ignore").dropna(axis=1, how="all").astype(float)
+    if set(TRAITS) <= set(targets):
+        return targets[list(TRAITS)].mean(axis=1)
+    return ((targets - targets.mean()) / targets.std().replace(0, 1)).mean(axis=1)

@@ -13,9 +13,10 @@ import pyzipper
 from scipy.stats import norm
 from tqdm import tqdm
 
-from lib.core.targets import LATTICE, SCORES, TRAITS
+from lib.core.targets import TRAITS
 from lib.media import video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.sources.fiv2 import LATTICE, SCORES
 
 KEY_A, KEY_B = "demo key of the outer archive", "demo key of the inner archives"
 """They encrypt the demo's test archives, as the organisers' two keys do FIV2's; no secret."""
@@ -158,9 +159,10 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
                         _add(clips, clip, (rendered / clip).read_bytes())
                 _add(archive, f"test-1/{subset}" if secret else subset, inner.read_bytes())
                 inner.unlink()
-        scores = {name: rows[name].to_dict() for name in SCORES}
-        name = f"{short}-annotation.zip" if split == "training" else f"{short}-annotation-e.zip"
-        with _archive(folder / name, None if split == "training" else KEY_A) as archive:
+        names = rows.index.tolist()  # the same strings for each score, so that the pickle holds them once
+        scores = {name: dict(zip(names, rows[name].tolist(), strict=True)) for name in SCORES}
+        annotation = f"{short}-annotation.zip" if split == "training" else f"{short}-annotation-e.zip"
+        with _archive(folder / annotation, None if split == "training" else KEY_A) as archive:
             _add(archive, f"annotation_{split}.pkl", pickle.dumps(scores, protocol=2))
     truth = table[["split", "video", "appearance", "motion", "audio", "noise"]]
     truth.to_csv(folder / "demo_truth.csv")
