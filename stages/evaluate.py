@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from lib.scoring.tables import group_table, headline, score_table
 from lightning_fabric import Fabric
 from pydantic import Field
 
@@ -19,6 +18,7 @@ from lib.data.dataset import Clips, usable
 from lib.model import checkpoint, explain, infer
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
+from lib.scoring.tables import group_table, headline, score_table
 from lib.streams import base
 
 CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRICS = (

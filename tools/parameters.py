@@ -5,18 +5,20 @@ checked before anything is written.
 """
 
 import argparse
-import importlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dvc.utils.serialize import load_yaml
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
 from lib.core import command, parameters
 from lib.core.errors import InputError
+from lib.streams import build
 
-PARAMETERS, FOLDER, STAGES = Path("params.yaml"), Path("params"), Path("stages")
+PARAMETERS, FOLDER, STAGES = Path("params.yaml"), Path("params"), Path("dvc.yaml")
 _WHOLE = "demo"
 
 
@@ -59,10 +61,12 @@ def merged(name: str, changes: list[str]) -> CommentedMap:
 
 def check(values: Mapping[str, Any]) -> None:
     """Raise InputError if a stage would refuse the parameters."""
-    for script in sorted(STAGES.glob("[!_]*.py")):
-        model: Any = importlib.import_module(f"stages.{script.stem}").Parameters
+    for stage in load_yaml(STAGES)["stages"]:
+        script = f"stages.{stage}"
+        own = importlib.util.find_spec(script)
+        model: Any = importlib.import_module(script).Parameters if own else build.parameters_of(stage)
         given = parameters.check({name: _plain(values[name]) for name in model.model_fields}, model)
-        if script.stem == "train":
+        if stage == "train":
             given.model.readings()
             given.model.chosen(given.targets)
 

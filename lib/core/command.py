@@ -17,8 +17,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
 
 
-def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does.
+def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
+    """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does. Its name, if it is not
+    its script's, is `stage`.
 
     What is logged goes to logs/STAGE.log, and to standard error too where that is no terminal with a progress bar on it.
     """
@@ -26,7 +27,7 @@ def run_stage(main: Callable[[], None]) -> None:
     argparse.ArgumentParser(
         description=script.__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
     ).parse_args()
-    stage = Path(str(script.__file__)).stem
+    stage = stage or Path(str(script.__file__)).stem
     Path("logs").mkdir(exist_ok=True)
     handlers: list[logging.Handler] = [logging.FileHandler(Path("logs", f"{stage}.log"))]
     if not sys.stderr.isatty():

@@ -1,0 +1,18 @@
+"""Make a stream that has no script of its own, NAME of `python -m stages.stream NAME`: data/NAME/, metrics/NAME.json."""
+
+import sys
+
+from lib.core import command
+from lib.streams import base, build
+
+
+def main() -> None:
+    name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if name in base.names():
+        command.run_stage(lambda: build.stage(name), name)
+    else:
+        sys.exit(f"error: {__doc__}\nNAME = {name!r}; allowed: {', '.join(base.names())}")
+
+
+if __name__ == "__main__":
+    main()
