@@ -19,7 +19,8 @@ INPUTS = (RAW,)
 KIND = "vectors"
 
 _SUFFIXES = (".csv", ".parquet", ".npz", ".h5", ".hdf5")
-_CLIP, _TIME = ("clip", "file", "id", "videoname"), "time"
+_CLIP = ("clip", "file", "id", "videoname")
+_SECONDS = "seconds"  # not "time": that is a category of words in LIWC
 
 
 class Settings(StreamSettings):
@@ -126,7 +127,7 @@ def _open(path: Path) -> Mapping[str, Any]:
     numbers = table.drop(columns=named[0])
     if wrong := [str(column) for column in numbers if not pd.api.types.is_numeric_dtype(numbers[column])]:
         raise InputError(f"{path.name}: column {wrong[0]} holds other things than numbers; remove or correct it")
-    times = numbers.pop(_TIME) if _TIME in numbers else pd.Series(0.0, table.index)
+    times = numbers.pop(_SECONDS) if _SECONDS in numbers else pd.Series(0.0, table.index)
     values = numbers.to_numpy(np.float32)
     held: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for clip, rows in table.groupby(table[named[0]].astype(str)).indices.items():
