@@ -19,21 +19,22 @@ import pandas as pd
 import pytest
 import pyzipper
 
-from lib.core import clips
 from lib.core.errors import InputError
-from lib.core.targets import LATTICE, SCORES, TRAITS
+from lib.core.targets import TRAITS
 from lib.media import video
-from lib.sources import check, fiv2
+from lib.sources import base, check, fiv2
 from lib.sources.archives import Unpacker
+from lib.sources.check import Corpus
 from lib.sources.demo import corpus
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.fetch import fetch
+from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import REAL, needs_real_clips
 
 
 def unpacker(target: Path, *keys: str) -> Unpacker:
     target.mkdir(exist_ok=True)
-    return Unpacker(target, keys, "set FIV2_KEY_A")
+    return Unpacker(target, keys, "set FIV2_KEY_A", partial(fiv2.place, videos=True))
 
 
 def unpacked(target: Path, source: Path, *keys: str) -> list[str]:
@@ -112,6 +113,23 @@ def test_what_is_there_is_not_unpacked_again_but_damage_is_mended(source: Path, 
     clip.write_bytes(b"damaged")
     unpacked(tmp_path / "raw", source)
     assert clip.read_bytes() == b"content"
+
+
+def test_two_files_of_one_place_are_refused_unless_they_are_equal(source: Path, tmp_path: Path) -> None:
+    (source / "training80_01.zip").write_bytes(zipped({"abcdefghijk.000.mp4": b"content"}))
+    (source / "training80_01").mkdir()
+    (source / "training80_01" / "abcdefghijk.000.mp4").write_bytes(b"content")
+    (source / "old").mkdir()
+    (source / "old" / "annotation_training.pkl").write_bytes(b"labels")
+    (source / "labels.zip").write_bytes(zipped({"annotation_training.pkl": b"labels"}))
+    assert unpacked(tmp_path / "raw", source) == [
+        "annotations/annotation_training.pkl", "training80_01/abcdefghijk.000.mp4",
+    ]  # fmt: skip
+    (source / "old" / "annotation_training.pkl").write_bytes(b"old labels")
+    with pytest.raises(
+        InputError, match=r"labels\.zip/annotation_training\.pkl and .*old/annotation_training\.pkl both"
+    ):
+        unpacked(tmp_path / "raw", source)
 
 
 @pytest.mark.parametrize("kind", ["aes", "zip_crypto"])
@@ -211,23 +229,24 @@ def test_other_pickles_are_refused(tmp_path: Path, content: bytes, said: str) ->
 def test_the_real_annotations() -> None:
     table = fiv2.read(REAL / "annotation_training.pkl")
     assert len(table) == 6000
-    assert not any(fiv2.problem(row) for row in table.to_dict("records"))
+    assert not any(fiv2.problem(row) for row in table.rename_axis("clip").reset_index().to_dict("records"))
     assert table["extraversion"].mean() == pytest.approx(0.4761, abs=5e-5)
 
 
 def test_scores_off_the_lattice_are_found() -> None:
-    right = {name: 40 / LATTICE[name] for name in SCORES}
+    right: dict[str, object] = {name: 40 / LATTICE[name] for name in SCORES} | {"clip": "-AmMDnVl4s8.003.mp4"}
     assert fiv2.problem(right) == ""
     assert "no multiple of 1/90" in fiv2.problem(right | {"openness": 40 / 107})
     assert "outside" in fiv2.problem(right | {"openness": 1.1})
     assert "no score" in fiv2.problem(right | {"openness": float("nan")})
+    assert fiv2.problem(right | {"clip": "holiday.mp4"}).startswith("name: clip name 'holiday.mp4' is not of the form")
 
 
 def test_video_of_a_clip() -> None:
-    assert clips.video_of("-AmMDnVl4s8.003.mp4") == "-AmMDnVl4s8"
-    assert clips.video_of("a.b.c.003.mp4") == "a.b.c"
+    assert fiv2.video_of("-AmMDnVl4s8.003.mp4") == "-AmMDnVl4s8"
+    assert fiv2.video_of("a.b.c.003.mp4") == "a.b.c"
     with pytest.raises(InputError, match="holiday"):
-        clips.video_of("holiday.mp4")
+        fiv2.video_of("holiday.mp4")
 
 
 def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
@@ -248,11 +267,13 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     (tmp_path / "raw/duplicate__.000.mp4").write_bytes((tmp_path / "raw/aaaaaaaaaaa.000.mp4").read_bytes())
     (tmp_path / "raw/text_______.000.mp4").write_text("no video")
     names = sorted(path.name for path in (tmp_path / "raw").iterdir())
-    right = {name: 40 / LATTICE[name] for name in SCORES} | {"split": "training"}
     labelled = [name for name in names if not name.startswith("nolabel")] + ["missing____.000.mp4"]
-    scores = pd.DataFrame({name: dict(right) for name in labelled}).T
-    scores.loc["badscore___.000.mp4", "openness"] = 0.4444
-    table = check.clip_table(scores, tmp_path, [Path("raw", name) for name in names], 2.0, 10).set_index("clip")
+    rows = pd.DataFrame({"clip": labelled, "video": "", "split": "training", "shard": "raw"})
+    rows = rows.assign(**{name: 40 / LATTICE[name] for name in SCORES})
+    rows["file"] = [f"raw/{name}" if name in names else "" for name in labelled]
+    rows.loc[rows["clip"] == "badscore___.000.mp4", "openness"] = 0.4444
+    made = Corpus("mine", base.load("fiv2"), tmp_path, [Path("raw", name) for name in names], rows)
+    table = check.clip_table([made], True, 2.0, 10).set_index("clip")
     reasons = {name[:7]: reason for name, reason in table["reason"].items()}
     assert reasons.pop("aaaaaaa") == ""
     assert {name: reason.split(":")[0] for name, reason in reasons.items()} == {
@@ -261,6 +282,9 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     }  # fmt: skip
     summary = check.summary(table.reset_index())
     assert (summary["annotated"], summary["files"], summary["usable"]) == (7, 7, 1)
+    assert summary["corpora"]["mine"]["refused"] == summary["refused"]
+    without = check.clip_table([made], False, 2.0, 10)
+    assert without["reason"].map(lambda reason: reason.split(":")[0]).value_counts().to_dict() == {"": 6, "score": 1}
 
 
 def test_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:
@@ -294,7 +318,7 @@ def test_the_plan_holds_what_data_readme_promises() -> None:
         assert r2.loc[trait, ["appearance", "motion", "audio", "noise"]].drop(carrier).max() < 0.02
     assert 0.3 < r2.loc["agreeableness", "appearance"] < 0.55
     assert 0.3 < r2.loc["agreeableness", "motion"] < 0.55
-    assert not any(fiv2.problem(row) for row in plan.to_dict("records"))
+    assert not any(fiv2.problem(row) for row in plan.reset_index().to_dict("records"))
 
 
 def test_appearance_leaves_luma_and_motion_alone() -> None:
@@ -310,7 +334,7 @@ def test_demo_archives_come_out_as_they_went_in(tmp_path: Path) -> None:
     found = unpacked(tmp_path / "raw", tmp_path / "demo", corpus.KEY_A, corpus.KEY_B)
     plan = corpus.plan(20, 0.84, 0)
     assert {Path(name).name for name in found if name.endswith(".mp4")} == set(plan.index)
-    read = check.read_annotations(tmp_path / "raw" / "annotations")
+    read = fiv2.read_annotations(tmp_path / "raw" / "annotations")
     pd.testing.assert_frame_equal(read.loc[plan.index, list(SCORES)], plan[list(SCORES)], check_names=False)
     with pytest.raises(InputError, match="FIV2_KEY_A"):
         unpacked(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lib.core.errors import InputError
-from lib.sources import persons
+from lib.sources import fiv2, persons
 
 CLIPS = ("a.000.mp4", "a.001.mp4", "b.000.mp4")
 
@@ -13,7 +13,7 @@ CLIPS = ("a.000.mp4", "a.001.mp4", "b.000.mp4")
 def read(folder: Path, **files: str) -> list[list[str]]:
     for name, text in files.items():
         (folder / f"{name}.csv").write_text(text)
-    table = persons.read(sorted(folder.iterdir()), CLIPS)
+    table = persons.read(sorted(folder.iterdir()), CLIPS, fiv2.GROUPS)
     return [list(table), *table.to_numpy().tolist()]
 
 
@@ -31,6 +31,11 @@ def test_official_files_of_several_splits_are_joined(tmp_path: Path) -> None:
         ["a.001.mp4", "", "African-American", "male"],
         ["b.000.mp4", "", "Asian", "female"],
     ]
+
+
+def test_clips_of_any_name_are_found_in_a_column_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("Clip,hand\nholiday,left\n")
+    assert persons.read([tmp_path / "groups.csv"], ["holiday"], {}).to_numpy().tolist() == [["holiday", "left"]]
 
 
 def test_without_a_file_there_are_clips_alone(tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
-"""The video-disjoint split."""
+"""Ways to deal clips out."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core import clips
 from lib.core.clips import SPLITS
+from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.sources import fiv2, split
+from lib.sources.split import SPLITTERS, Dealing
 from tests.conftest import REAL, needs_real_clips
+
+DEALING = Dealing(seed=0, folds=5, fold=0)
 
 
 def made(videos: int, seed: int) -> pd.DataFrame:
@@ -17,7 +20,8 @@ def made(videos: int, seed: int) -> pd.DataFrame:
     level = rng.uniform(0.2, 0.8, videos)[video]
     scores = {trait: level + rng.normal(0, 0.05, len(video)) for trait in TRAITS}
     of_clip = rng.choice(SPLITS, len(video), p=[0.6, 0.2, 0.2])
-    return pd.DataFrame({"video": [f"v{number}" for number in video], "split": of_clip, **scores})
+    names = {"clip": [f"c{number}" for number in range(len(video))], "video": [f"v{number}" for number in video]}
+    return pd.DataFrame({**names, "split": of_clip, **scores})
 
 
 def assert_disjoint_and_alike(table: pd.DataFrame, new: pd.Series) -> None:
@@ -31,16 +35,82 @@ def assert_disjoint_and_alike(table: pd.DataFrame, new: pd.Series) -> None:
 def test_no_video_is_shared_and_labels_are_alike() -> None:
     table = made(400, 0)
     assert table.groupby("video")["split"].nunique().max() == 3
-    new = split.disjoint(table, 0)
+    new = split.disjoint(table, DEALING)
     assert_disjoint_and_alike(table, new)
-    assert new.equals(split.disjoint(table, 0))
-    assert not new.equals(split.disjoint(table, 1))
+    assert new.equals(split.disjoint(table, DEALING))
+    assert not new.equals(split.disjoint(table, Dealing(1, 5, 0)))
 
 
 def test_a_split_that_is_not_there_stays_away() -> None:
     table = made(100, 1)
-    new = split.disjoint(table[table["split"] != "test"], 0)
+    new = split.disjoint(table[table["split"] != "test"], DEALING)
     assert set(new) == {"training", "validation"}
+
+
+@pytest.mark.parametrize("shape", ["official", "without", "partly", "small", "other targets", "unknown targets"])
+@pytest.mark.parametrize("name", SPLITTERS)
+def test_every_way_deals_every_shape(name: str, shape: str) -> None:
+    table = made(100, 2)
+    if shape == "without":
+        table["split"] = ""
+    elif shape == "partly":
+        table.loc[:9, "split"] = ""
+    elif shape == "small":
+        table = table.groupby("video").head(1).head(6).assign(split=[*SPLITS, *SPLITS])
+    elif shape == "other targets":
+        table = table.drop(columns=list(TRAITS)).assign(warm=table["openness"] * 6 + 1, cold=1.0, duration=4.0)
+    elif shape == "unknown targets":
+        table[list(TRAITS)] = table[list(TRAITS)].mask(np.random.default_rng(0).random((len(table), 5)) < 0.3)
+    if shape in {"official": ("without", "partly"), "validation_as_test": ("without",)}.get(name, ()):
+        with pytest.raises(InputError, match=f"download.split in params.yaml is {name}"):
+            SPLITTERS[name](table, DEALING)
+        return
+    new = SPLITTERS[name](table, DEALING)
+    assert new.index.equals(table.index)
+    assert set(new) - {""} == set(SPLITS)
+    assert new.equals(SPLITTERS[name](table, DEALING))
+    assert ("" in set(new)) == (name == "validation_as_test")
+    if name in ("disjoint", "folds"):
+        assert new.groupby(table["video"]).nunique().max() == 1
+    if shape == "without" and name in ("disjoint", "random"):
+        assert new.value_counts(normalize=True).to_dict() == pytest.approx(split.SHARES, abs=0.01)
+
+
+def test_random_keeps_the_shares_and_shares_videos() -> None:
+    table = made(400, 0)
+    new = split.random(table, DEALING)
+    before, after = (values.value_counts(normalize=True) for values in (table["split"], new))
+    assert after[list(SPLITS)].tolist() == pytest.approx(before[list(SPLITS)].tolist(), abs=0.01)
+    assert new.groupby(table["video"]).nunique().max() == 3
+
+
+def test_each_clip_is_tested_in_one_fold_and_validates_in_one() -> None:
+    table = made(100, 3)
+    rounds = pd.DataFrame({fold: split.folds(table, Dealing(0, 5, fold)) for fold in range(5)})
+    assert (rounds == "test").sum(axis=1).eq(1).all()
+    assert (rounds == "validation").sum(axis=1).eq(1).all()
+    assert (rounds == "test").mean().tolist() == pytest.approx([0.2] * 5, abs=0.01)
+    with pytest.raises(InputError, match=r"download\.fold = 5; allowed: 0 to 4"):
+        split.folds(table, Dealing(0, 5, 5))
+
+
+def test_validation_becomes_test_and_a_tenth_of_the_training_videos_validation() -> None:
+    table = made(400, 4)
+    new = split.validation_as_test(table, DEALING)
+    assert (new == "test").equals(table["split"] == "validation")
+    assert (new == "").equals(table["split"] == "test")
+    videos = {name: set(table["video"][new == name]) for name in SPLITS}
+    assert not videos["validation"] & videos["training"]
+    assert len(videos["validation"]) == pytest.approx(
+        table["video"][table["split"] == "training"].nunique() / 10, abs=1
+    )
+
+
+def test_parts_are_never_empty_and_too_few_videos_are_said() -> None:
+    table = pd.DataFrame({"clip": list("abc"), "video": list("abc"), "split": "", "warm": [1.0, 2.0, 3.0]})
+    assert sorted(split.disjoint(table, DEALING)) == sorted(SPLITS)
+    with pytest.raises(InputError, match="has 3 parts to deal videos out to, and only 2"):
+        split.disjoint(table[:2], DEALING)
 
 
 @needs_real_clips
@@ -48,7 +118,7 @@ def test_the_real_annotations_are_split_by_video() -> None:
     names = ("training", "validation")
     tables = [fiv2.read(REAL / f"annotation_{name}.pkl").assign(split=name) for name in names]
     table = pd.concat(tables)
-    table["video"] = [clips.video_of(clip) for clip in table.index]
-    new = split.disjoint(table, 0)
+    table["video"] = [fiv2.video_of(clip) for clip in table.index]
+    new = split.disjoint(table, DEALING)
     assert not set(table["video"][new == "training"]) & set(table["video"][new == "validation"])
     assert new.value_counts().to_dict() == pytest.approx({"training": 6000, "validation": 2000}, abs=6)

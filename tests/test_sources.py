@@ -1,0 +1,208 @@
+"""The sources through the download stage: own tables, several corpora together, labels without videos."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from dvc.utils.serialize import load_yaml
+
+from lib.core import clips, parameters, resume
+from lib.core.errors import InputError
+from lib.core.targets import TRAITS
+from lib.media import video
+from lib.sources import base, listing
+from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from stages import download
+from tests.conftest import REAL, ROOT, needs_real_clips
+
+Stage = Callable[..., pd.DataFrame]
+OWN: dict[str, Any] = {
+    "sources": ["table"],
+    "table": {"path": "clips.csv", "targets": {"warm": [1, 7], "cold": [1, 7]}},
+}
+SMALL = {"demo": {"clips": 20, "seconds": 2.0, "shared": 0.84, "seed": 0}}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three videos of 2.2 s."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(3):
+        frames, voice = render(Identity(number), Performance(0.0, 1.0, 150.0, number), 2.2, 15)
+        video.write(folder / f"{number}.mp4", frames, 15, voice, SAMPLE_RATE)
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Runs download in an empty folder with changed parameters, once what is in data/archives/ is listed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resume, "ROOT", tmp_path / "data/.work")  # worker processes stay in an earlier test's folder
+    Path("data/archives").mkdir(parents=True)
+
+    def run(**changes: Any) -> pd.DataFrame:
+        values = {"download": load_yaml(ROOT / "params.yaml")["download"] | changes}
+        monkeypatch.setattr(parameters, "load", lambda _, model: parameters.check(values, model))
+        listing.write(Path("data/archives"), listing.LISTING, resume.ROOT / "archives.json")
+        download.main()
+        return clips.read(Path("data/clips.csv"), usable_only=False)
+
+    return run
+
+
+def own_clips(videos: list[Path], text: str, *names: str) -> None:
+    """Put the videos into data/archives/ under `names`, and the table beside them."""
+    for path, name in zip(videos, names, strict=False):
+        Path("data/archives", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("data/archives", name).write_bytes(path.read_bytes())
+    Path("data/archives/clips.csv").write_text(text)
+
+
+def test_an_unknown_source_is_told_the_choices(stage: Stage) -> None:
+    assert base.names() == ["demo", "fiv2", "table"]
+    with pytest.raises(InputError, match=r"download\.sources has 'mosei'; allowed: demo, fiv2, table"):
+        stage(sources=["mosei"])
+
+
+def test_own_clips_with_targets_of_their_own(stage: Stage, videos: list[Path]) -> None:
+    own_clips(
+        videos,
+        "\ufeffFile;split;note;cold;warm\na/one.mov;training;x;2.5;7\ntwo;validation;;;1\n\nthree.000.AVI;test;;4;3\n",
+        "a/one.mov", "b/two.mkv",
+    )  # fmt: skip
+    with zipfile.ZipFile("data/archives/more.zip", "w") as archive:
+        archive.write(videos[2], "inner/three.000.AVI")
+    table = stage(**OWN)
+    assert list(table) == clips.columns(["warm", "cold"])
+    assert table["clip"].tolist() == ["a_one.mov", "three.000.AVI", "two"]
+    assert table["video"].tolist() == ["a_one.mov", "three", "two"]
+    assert table["split"].tolist() == ["training", "test", "validation"]
+    np.testing.assert_array_equal(table[["warm", "cold"]], [[7, 2.5], [3, 4], [1, np.nan]])
+    assert set(table["corpus"]) == {"table"}
+    assert (table["reason"] == "").all()
+    assert table["duration"].tolist() == [2.2] * 3
+    for file, shard in zip(table["file"], table["shard"], strict=True):
+        assert file.startswith(f"table/{shard.removeprefix('table-')}/")
+        assert Path("data/raw", file).stat().st_nlink == 2
+    assert Path("data/raw/table/annotations/clips.csv").exists()
+    assert json.loads(Path("metrics/data.json").read_text())["clips"] == dict.fromkeys(clips.SPLITS, 1)
+    assert list(json.loads(Path("metrics/download.json").read_text())) == ["seconds"]
+
+
+def test_a_parquet_table_of_persons_is_read_as_a_csv(stage: Stage, videos: list[Path]) -> None:
+    own_clips(videos, "", *(f"{name}.mp4" for name in "abc"))
+    Path("data/archives/clips.csv").unlink()
+    columns = {"split": list(clips.SPLITS), "person": [7, 7, 8], "warm": [1, 2.5, None], "cold": [1.25, None, 3]}
+    pd.DataFrame({"clip": list("abc"), **columns}).to_parquet("data/archives/clips.parquet")
+    table = stage(**OWN | {"table": OWN["table"] | {"path": "clips.parquet"}})
+    assert table["video"].tolist() == ["7", "7", "8"]
+    assert table["split"].tolist() == list(clips.SPLITS)
+    np.testing.assert_array_equal(table[["warm", "cold"]], [[1, 1.25], [2.5, np.nan], [np.nan, 3]])
+
+
+def test_files_that_are_not_there_or_in_no_table_are_rows_with_a_reason(stage: Stage, videos: list[Path]) -> None:
+    own_clips(
+        videos, "file,split,warm,cold\nx/a.mp4,test,1,1\nb.mp4,test,,\nlost.mp4,test,2,2\n", "x/a.mp4", "b.mp4", "c.mp4"
+    )
+    table = stage(**OWN, allow_missing=1.0).set_index("clip")
+    assert table["reason"].to_dict() == {
+        "b.mp4": "target: none is known",
+        "c.mp4": "no annotation",
+        "lost.mp4": "no file in data/archives",
+        "x_a.mp4": "",
+    }
+    assert table.loc["lost.mp4", "file"] == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,warm,cold\na,1,1\n", "has the columns name, warm, cold; needed is one called clip or file"),
+        ("file,warm\na.mp4,1\n", "no column 'cold', which download.table.targets in params.yaml names; it has file, warm"),
+        ("file,warm,cold\na.mp4,1,1\n\nb.mp4,high,1\n", "row 4, column 'warm': 'high'; allowed: a number from 1 to 7"),
+        ("file,warm,cold\na.mp4,1,7.5\n", "row 2, column 'cold': '7.5'; allowed: a number from 1 to 7"),
+        ("file,warm,cold\na.mp4,nan,1\n", "row 2, column 'warm': 'nan'; allowed: a number from 1 to 7"),
+        ("file,warm,cold\na.mp4,inf,1\n", "row 2, column 'warm': 'inf'; allowed: a number from 1 to 7"),
+        ("file,warm,cold\na.mp4,1,1\nb.mp4,1,1\na.mp4,1,2\n", "row 4, column 'file': 'a.mp4'; allowed: each clip once; "),
+        ("clip,warm,cold\na/b,1,1\n", "row 2, column 'clip': 'a/b'; allowed: a name without slashes"),
+        ("file,warm,cold\n,1,1\n", "row 2, column 'file': ''; allowed: a name without slashes"),
+        ("file,split,warm,cold\na.mp4,train,1,1\n", "row 2, column 'split': 'train'; allowed: training, validation, test"),
+        ("file,warm,warm\na.mp4,1,1\n", "row 1: column 'warm' is there 2 times; allowed: once"),
+        ("file,warm,cold\na.mp4,1\n", "row 2 has 2 cells; allowed: 3, as the header has"),
+        ("file,warm,cold\nsame,1,1\n", "column 'file': 'same'; allowed: the path of one file; these fit: x/same"),
+        ("file,warm,cold\na.mp4,1,1\n", "download.split in params.yaml is official, and 1 usable clips have no split"),
+        ("file,warm,cold\n", "has no row but the header"),
+        ("", "has no header"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_table_is_named(stage: Stage, videos: list[Path], text: str, said: str) -> None:
+    own_clips(videos, text, "a.mp4", "x/same.mp4", "y/same.mp4")
+    with pytest.raises(InputError) as caught:
+        stage(**OWN, allow_missing=1.0)
+    assert said in str(caught.value)
+    assert not Path("data/clips.csv").exists()
+
+
+def test_a_binary_table_a_lost_table_and_wrong_settings_are_named(stage: Stage, videos: list[Path]) -> None:
+    own_clips(videos, "")
+    Path("data/archives/clips.csv").write_bytes(b"PK\x03\x04\xff\xfe")
+    with pytest.raises(InputError, match=r"clips\.csv is no readable CSV file"):
+        stage(**OWN)
+    with pytest.raises(InputError, match=r"download.table.path = 'labels.csv'; no such file"):
+        stage(**OWN | {"table": OWN["table"] | {"path": "labels.csv"}})
+    with pytest.raises(InputError, match=r"download.table.targets = \{\}; allowed: columns"):
+        stage(**OWN | {"table": OWN["table"] | {"targets": {}}})
+    with pytest.raises(InputError, match=r"targets.warm = \[7.0, 1.0\]; allowed: two numbers, the lower first"):
+        stage(**OWN | {"table": OWN["table"] | {"targets": {"warm": [7, 1]}}})
+
+
+def test_two_corpora_lie_side_by_side(stage: Stage, videos: list[Path]) -> None:
+    own_clips(
+        videos, "file,split,warm,cold\na.mp4,training,1,2\nb.mp4,validation,2,\nc.mp4,test,3,3\n", "a.mp4", "b.mp4"
+    )
+    Path("data/archives/training80_01").mkdir()
+    Path("data/archives/training80_01/c.mp4").write_bytes(videos[2].read_bytes())
+    table = stage(**OWN | SMALL | {"sources": ["demo", "table"]})
+    assert list(table) == clips.columns([*TRAITS, "interview", "warm", "cold"])
+    assert table["corpus"].value_counts().to_dict() == {"demo": 20, "table": 3}
+    shards = table.groupby("corpus")["shard"].agg(set)
+    assert not shards["demo"] & shards["table"]
+    assert shards["demo"] == {f"demo-{split}80_01" for split in clips.SPLITS}
+    assert table.loc[table["corpus"] == "demo", ["warm", "cold"]].isna().all(axis=None)
+    assert table.loc[table["corpus"] == "table", list(TRAITS)].isna().all(axis=None)
+    assert all(Path("data/raw", file).exists() for file in table["file"])
+    summary = json.loads(Path("metrics/data.json").read_text())
+    assert summary["sources"] == ["demo", "table"]
+    assert {name: counts["usable"] for name, counts in summary["corpora"].items()} == {"demo": 20, "table": 3}
+    dealt = stage(**OWN | SMALL | {"sources": ["demo", "table"], "split": "disjoint"})
+    assert set(dealt.loc[dealt["corpus"] == "table", "split"]) == set(clips.SPLITS)
+
+
+def test_clips_of_one_name_in_two_corpora_are_refused(stage: Stage, videos: list[Path]) -> None:
+    own_clips(videos, "file,split,warm,cold\na.mp4,training,1,2\n", "a.mp4")
+    name = stage(**SMALL)["clip"][0]
+    own_clips(videos, f"file,split,warm,cold\n{name},training,1,2\n", name)
+    with pytest.raises(InputError, match=f"clip {name} is in the corpora demo and table; rename it"):
+        stage(**OWN | SMALL | {"sources": ["demo", "table"]})
+
+
+@needs_real_clips
+def test_the_real_labels_without_videos(stage: Stage) -> None:
+    for path in (*REAL.glob("*.pkl"), *REAL.glob("*.csv"), *REAL.glob("*.mp4")):
+        Path("data/archives", path.name).symlink_to(path)
+    table = stage(sources=["fiv2"], videos=False)
+    assert (table["reason"] == "").all()
+    assert table["split"].value_counts().to_dict() == {"training": 6000, "validation": 2000}
+    assert (table["file"] == "").all()
+    assert table["duration"].isna().all()
+    assert table["shard"].nunique() == 64
+    assert table["shard"].str.fullmatch(r"fiv2-clips_\d\d").all()
+    assert table.loc[table["split"] == "training", "extraversion"].mean() == pytest.approx(0.4761, abs=5e-5)
+    assert not list(Path("data/raw").rglob("*.mp4"))
+    assert {path.suffix for path in Path("data/raw/fiv2/annotations").iterdir()} == {".pkl", ".csv"}
+    assert set(json.loads(Path("metrics/data.json").read_text())["annotation_files"].values()) == {"as distributed"}
