@@ -14,7 +14,7 @@ from lib.scoring import baselines
 from lib.sources.demo import corpus
 from tests.conftest import REAL, ROOT, needs_real_clips
 
-STAGES = ["download", "frames", "audio", "faces", "flow", "descriptors", "train", "evaluate", "figures"]
+STAGES = ["download", "frames", "audio", "features", "faces", "flow", "descriptors", "train", "evaluate", "figures"]
 SMALLER = {"clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2"}
 
 
@@ -68,25 +68,25 @@ def ran(output: str) -> list[str]:
 
 
 def test_from_clips_to_figures(project: Project) -> None:
-    drawn = ("learning_curve", "predicted_against_actual", "error_distribution", "quantiles")
-    for name in (*drawn, "attention_over_time", "attention_on_the_face"):
+    of_traits = [f"traits/{name}" for name in ("predicted_against_actual", "error_distribution", "quantiles")]
+    for name in (*of_traits, "learning_curve", "attention_over_time", "attention_on_the_face"):
         assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000
         assert (project.folder / f"plots/pdf/{name}.pdf").stat().st_size > 5000
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
     assert len(predictions) == 4 * 5
     assert predictions["predicted"].between(0, 1).all()
-    assert (predictions.groupby("trait")["predicted"].nunique() > 1).all()
+    assert (predictions.groupby("target")["predicted"].nunique() > 1).all()
     assert "planted labels" in (project.folder / "plots/report.html").read_text()
     card = (project.folder / "docs/model_card.md").read_text()
     assert "Fusion `cross_attention`" in card
-    accuracy = json.loads((project.folder / "metrics/test.json").read_text())["all"]["accuracy"]["mean"]["value"]
+    accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["mean"]["value"]
     assert f" videos) | model | {accuracy:.4f} |" in card  # no interval: too few videos
     assert "Scored are the 4 of 4 clips" in card
     assert ran(project.dvc("repro")) == []
 
 
 def test_a_served_clip_is_as_evaluated(project: Project) -> None:
-    clips = sorted((project.folder / "data/raw/test80_01").glob("*.mp4"))
+    clips = sorted((project.folder / "data/raw/demo/test80_01").glob("*.mp4"))
     done = subprocess.run(
         [sys.executable, "-m", "tools.predict", *map(str, clips)],
         cwd=project.folder, env=project.environment, capture_output=True, text=True, check=True,
@@ -94,7 +94,7 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
     lines = done.stdout.splitlines()
     traits = lines[0].split(",")[1:-1]
     evaluated = pd.read_csv(project.folder / "data/predictions.csv").pivot(
-        index="clip", columns="trait", values="predicted"
+        index="clip", columns="target", values="predicted"
     )
     assert len(lines) == 1 + len(clips)
     for line in lines[1:]:
@@ -105,7 +105,7 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
 
 def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
     assert ran(project.dvc("exp", "run", "-S", "model.fusion=concat")) == ["train", "evaluate", "figures"]
-    assert "all.accuracy.mean.value" in project.dvc("metrics", "diff")
+    assert "traits.all.accuracy.mean.value" in project.dvc("metrics", "diff")
     project.dvc("plots", "show")
     page = (project.folder / "dvc_plots/index.html").read_text()
     assert "vegaEmbed" in page
@@ -114,29 +114,29 @@ def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
 
 
 def test_an_interrupted_ablation_goes_on_and_ends_in_the_table(project: Project) -> None:
-    ablate = (sys.executable, "-m", "tools.ablate", "--seeds", "0", "--resamples", "500", "--fusions")
+    ablate = (sys.executable, "-m", "tools.ablate", "--seeds", "0", "--resamples", "500", "--baseline", "faces", "--variants")
     parameters = (project.folder / "params.yaml").read_bytes()
-    first = project.run(*ablate, "static")
+    first = project.run(*ablate, "faces")
     assert first.returncode == 0, first.stdout
-    again = project.run(*ablate, "static", "late_average")
+    again = project.run(*ablate, "faces", "late_average")
     assert again.returncode == 0, again.stdout
-    assert "1 of 2: ablation-static-seed0 is there" in again.stdout
+    assert "1 of 2: ablation-faces-seed0 is there" in again.stdout
     assert ran(again.stdout) == ["train", "evaluate", "figures"]
-    assert "| against static | mean |" in again.stdout
+    assert "| against faces | mean |" in again.stdout
     table = pd.read_csv(project.folder / "plots/ablation.csv")
-    assert set(table["predictor"]) == {"static", "late_average", *baselines.NAMES}
+    assert {"faces", "late_average", *baselines.NAMES, "ridge_audio"} <= set(table["predictor"])
     assert (project.folder / "params.yaml").read_bytes() == parameters
     project.edit({"patience: 10": "patience: 9"})
-    other = project.run(*ablate, "static")
+    other = project.run(*ablate, "faces")
     assert other.returncode == 1
-    assert "ablation-static-seed0 was made with another section 'train' than params.yaml now has" in other.stdout
+    assert "ablation-faces-seed0 was made with another section 'train' than params.yaml now has" in other.stdout
     project.edit({"patience: 9": "patience: 10"})
 
 
 def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     unknown = project.run("dvc", "exp", "run", "-S", "model.fusion=sum")
     assert unknown.returncode != 0
-    assert "model.fusion = 'sum'; allowed: 'cross_attention', 'static_to_dynamic', " in unknown.stdout
+    assert "model.fusion = 'sum'; allowed: cross_attention, concat, late_average" in unknown.stdout
     mistyped = project.run("dvc", "exp", "run", "-S", "model.fusoin=concat")
     assert mistyped.returncode != 0
     assert "fusoin" in mistyped.stdout
@@ -145,11 +145,11 @@ def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     assert (project.folder / "data/model.pt").exists()
     empty = project.run("dvc", "repro", "-s", "download")
     assert empty.returncode == 0
-    project.edit({"source: demo": "source: fiv2"})
+    project.edit({"sources: [demo]": "sources: [fiv2]"})
     missing = project.run("dvc", "repro", "download")
     assert missing.returncode != 0
     assert "data/archives/ is empty" in missing.stdout
-    project.edit({"source: fiv2": "source: demo"})
+    project.edit({"sources: [fiv2]": "sources: [demo]"})
     assert ran(project.dvc("repro", "flow")) == []
 
 
@@ -161,19 +161,19 @@ def test_groups_of_persons_are_scored_without_training_again(project: Project) -
     persons = pd.DataFrame({"VideoName": clips, "Ethnicity": 2, "Gender": [1, 2] * (len(clips) // 2)})
     persons.to_csv(project.folder / "data/archives/eth_gender_annotations_dev.csv", sep=";", index=False)
     project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
-    project.edit({"source: demo": "source: fiv2"})
+    project.edit({"sources: [demo]": "sources: [fiv2]"})
     assert {"train", "faces", "flow"}.isdisjoint(ran(project.dvc("repro")))
     table = pd.read_csv(project.folder / "data/group_scores.csv")
     assert set(table.loc[(table["kind"] == "gender") & (table["what"] == "difference"), "group"]) == {"male", "female"}
-    scores = table[table["predictor"] == "model"].set_index(["kind", "what", "group", "score", "trait"])
-    overall = json.loads((project.folder / "metrics/test.json").read_text())["all"]["accuracy"]["openness"]["value"]
+    scores = table[table["predictor"] == "model"].set_index(["kind", "what", "group", "score", "target"])
+    overall = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["openness"]["value"]
     everybody = scores.loc[("ethnicity", "value", "Caucasian", "accuracy", "openness"), "value"]
     assert everybody == pytest.approx(overall, abs=1e-4)
     for path in ("docs/model_card.md", "plots/report.html"):
         text = (project.folder / path).read_text()
         assert "female less the others" in text
         assert "tells the groups" not in text
-    project.edit({"source: fiv2": "source: demo"})
+    project.edit({"sources: [fiv2]": "sources: [demo]"})
 
 
 def test_a_disjoint_split_shares_no_video(project: Project) -> None:
@@ -191,13 +191,13 @@ def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
     project = Project(tmp_path)
     for path in (*REAL.glob("*.pkl"), *REAL.glob("*.mp4")):
         (project.folder / "data/archives" / path.name).symlink_to(path)
-    project.edit({"source: demo": "source: fiv2"})
+    project.edit({"sources: [demo]": "sources: [fiv2]"})
     refused = project.run("dvc", "repro", "download")
     assert refused.returncode != 0
     assert "of the annotated clips are missing or refused" in refused.stdout
     project.edit({"allow_missing: 0.0": "allow_missing: 1.0"})
     output = project.dvc("repro", "flow")
-    assert ran(output) == [stage for stage in STAGES[:5] if stage != "audio"]
+    assert ran(output) == ["download", "frames", "faces", "flow"]
     assert "8000 clips are annotated; 7998 of them have no file" in output
     table = pd.read_csv(project.folder / "data/clips.csv")
     assert len(table) == 8000
