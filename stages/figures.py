@@ -12,6 +12,7 @@ from pydantic import Field
 
 from lib.core import command, parameters
 from lib.core.parameters import Section
+from lib.core.targets import Targets
 from lib.report import card, figures, page
 
 DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, PNG, PDF, REPORT, CARD = (
@@ -30,6 +31,7 @@ class Figures(Section):
 class Parameters(Section):
     figures: Figures
     model: dict[str, Any]  # for the model card; train checks it
+    targets: Targets
 
 
 def main() -> None:
@@ -38,24 +40,33 @@ def main() -> None:
     predictions, scores = pd.read_csv(PREDICTIONS), pd.read_csv(SCORES)
     groups = pd.read_csv(GROUP_SCORES, dtype={"group": str, "kind": str}, keep_default_na=False, na_values=[""])
     with h5py.File(ATTENTION) as file:
-        attention = {clip: {name: data[()] for name, data in group.items()} for clip, group in file.items()}
+        attention = figures.read_attention(file)
+    targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
     drawn = {
-        "learning_curve": figures.learning_curve(pd.read_csv(HISTORY)),
-        "predicted_against_actual": figures.predicted_against_actual(predictions),
-        "error_distribution": figures.error_distribution(predictions),
-        "quantiles": figures.quantiles(predictions, scores),
-        "attention_over_time": figures.attention_over_time(attention),
-        "attention_on_the_face": figures.attention_on_face(attention),
+        "": {
+            "learning_curve": figures.learning_curve(pd.read_csv(HISTORY)),
+            "attention_over_time": figures.attention_over_time(attention),
+            "attention_on_the_face": figures.attention_on_face(attention),
+        }
     }
-    for folder in (PNG, PDF):
-        folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        figure.savefig(PNG / f"{name}.png", dpi=parameters_.figures.dpi)
-        figure.savefig(PDF / f"{name}.pdf")
-    captions = {name.replace("_", " ").capitalize(): PNG / f"{name}.png" for name in drawn}
+    for name, group in targets.items():
+        of_group = predictions[predictions["targets"] == name]
+        drawn[name] = {
+            "predicted_against_actual": figures.predicted_against_actual(of_group, group),
+            "error_distribution": figures.error_distribution(of_group, group),
+            "quantiles": figures.quantiles(of_group, scores[scores["targets"] == name], group),
+        }
+    files: dict[str, dict[str, Path]] = {}
+    for name, of_group in drawn.items():
+        for folder in (PNG / name, PDF / name):
+            folder.mkdir(parents=True, exist_ok=True)
+        for title, figure in of_group.items():
+            figure.savefig(PNG / name / f"{title}.png", dpi=parameters_.figures.dpi)
+            figure.savefig(PDF / name / f"{title}.pdf")
+        files[name] = {title.replace("_", " ").capitalize(): PNG / name / f"{title}.png" for title in of_group}
     data, split = json.loads(DATA.read_text()), predictions["split"].iloc[0]
-    REPORT.write_text(page.page(scores, groups, captions, split, planted=data["source"] == "demo"))
-    CARD.write_text(card.card(scores, groups, split, data, parameters_.model))
+    REPORT.write_text(page.page(scores, groups, targets, files, split, data["sources"]))
+    CARD.write_text(card.card(scores, groups, targets, split, data, parameters_.model))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""tools/compare.py on CSV files with names as published ones have them."""
+"""tools/compare.py on CSV files with names as published ones have them, and what is read of predictions of own targets."""
 
 import pickle
 import subprocess
@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.core.errors import InputError
 from lib.core.targets import LATTICE, SCORES, TRAITS
+from lib.scoring import predictions
 from tests.conftest import ROOT
 
 OFFICIAL = ["ValueExtraversion", "ValueAgreeableness", "ValueConscientiousness", "ValueNeurotisicm", "ValueOpenness"]
@@ -55,7 +57,7 @@ def test_published_predictions_stand_in_the_table(labels: pd.DataFrame, tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "60 clips of 20 videos of the test split" in done.stdout
-    table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "trait"])
+    table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "target"])
     for trait in ("mean", *TRAITS):
         assert table.loc[("near", trait), "accuracy"] == pytest.approx(0.98)
         assert table.loc[("far", trait), "accuracy"] == pytest.approx(0.965)
@@ -76,7 +78,7 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
     assert f"lacks 1, first {labels.index[0]}" in done.stderr
     pd.read_csv(tmp_path / "all.csv").drop(columns="ValueOpenness").to_csv(tmp_path / "four.csv")
     done = compare(tmp_path, f"a={tmp_path}/four.csv", "--baseline", "a")
-    assert "needed are one of clips (VIDEO.NNN.mp4) and one for each of extraversion" in done.stderr
+    assert f"needed are one of clips (as {labels.index[0]}) and one for each of extraversion" in done.stderr
     for column, said in (
         ({"ValueOpenness": np.nan}, "lacks a number for clip"),
         ({"true_openness": 0.5}, "two columns of openness: ValueOpenness, true_openness"),
@@ -84,12 +86,19 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
         pd.read_csv(tmp_path / "all.csv").assign(**column).to_csv(tmp_path / "odd.csv", index=False)
         done = compare(tmp_path, f"a={tmp_path}/odd.csv", "--baseline", "a")
         assert said in done.stderr
-    for twice in (["a=x.csv", "a=y.csv"], ["a=x.csv", "ridge=y.csv"]):
+    for twice in (["a=x.csv", "a=y.csv"], ["a=x.csv", "ridge_descriptors=y.csv"]):
         assert "is there twice" in compare(tmp_path, *twice, "--baseline", "a").stderr
-    ours = labels.melt(ignore_index=False, value_vars=list(TRAITS), var_name="trait", value_name="actual")
-    ours = ours.rename_axis("clip").reset_index().assign(split="test", predicted=0.5)
+    ours = labels.melt(ignore_index=False, value_vars=list(TRAITS), var_name="target", value_name="actual")
+    ours = ours.rename_axis("clip").reset_index().assign(split="test", targets="traits", predicted=0.5)
     ours.to_csv(tmp_path / "ours.csv")
     assert compare(tmp_path, f"a={tmp_path}/ours.csv", "--baseline", "a").returncode == 0
+    done = compare(tmp_path, f"a={tmp_path}/ours.csv", "--baseline", "a", "--targets", "traits")
+    assert "not allowed with argument" in done.stderr
+    ours.rename(columns={"target": "trait"}).drop(columns="targets").to_csv(tmp_path / "older.csv")
+    assert compare(tmp_path, f"a={tmp_path}/older.csv", "--baseline", "a").returncode == 0
+    ours.assign(targets="warmth").to_csv(tmp_path / "warmth.csv")
+    done = compare(tmp_path, f"a={tmp_path}/warmth.csv", "--baseline", "a")
+    assert "predicts warmth, not traits; --targets chooses" in done.stderr
     ours.assign(actual=ours["actual"] + 0.01).to_csv(tmp_path / "other.csv")
     done = compare(tmp_path, f"a={tmp_path}/other.csv", "--baseline", "a")
     assert "was made on another split or corpus: extraversion of its test clip" in done.stderr
@@ -101,3 +110,25 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
     done = compare(tmp_path, f"a={tmp_path}/all.csv", "--baseline", "a")
     assert "there is no labelled training clip" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_own_targets_are_read_where_labels_are_unknown_too(tmp_path: Path) -> None:
+    labels = pd.DataFrame({"clip": ["x.mov", "y.mov"], "split": "test", "warm": [2.0, np.nan], "warmth": [1.0, 7.0]})
+    columns, path = ["warm", "warmth"], str(tmp_path / "own.csv")
+    ours = labels.melt(["clip", "split"], columns, "target", "actual").assign(targets="mine", predicted=[3, 4, 5, 6])
+    ours.to_csv(path, index=False)
+    found = predictions.read(path, "mine", columns, labels, labels["clip"])
+    assert found.loc["y.mov"].tolist() == [4, 6]
+    assert list(found.index) == ["x.mov", "y.mov"]
+    assert list(predictions.read(path, "mine", columns, labels, ["y.mov"]).index) == ["y.mov"]
+    with pytest.raises(InputError, match=r"warm of its test clip y\.mov is nan, here 3\.0"):
+        predictions.read(path, "mine", columns, labels.fillna(3.0), labels["clip"])
+    with pytest.raises(InputError, match="has no predictions of cold"):
+        predictions.read(path, "mine", ["cold"], labels.assign(cold=1.0), labels["clip"])
+    # a column of the target's name before one that contains it; clips without their ending; other clips are left
+    wide = pd.DataFrame({"video": ["x", "y", "z"], "name": ["x", "y", "z"], "Warm": [1, 2, 3], "warmth_hat": [4, 5, 6]})
+    wide.to_csv(path, index=False)
+    found = predictions.read(path, "mine", columns, labels, labels["clip"])
+    assert found.loc["x.mov"].tolist() == [1, 4]
+    assert found.loc["y.mov"].tolist() == [2, 5]
+    assert len(found) == 2

@@ -26,13 +26,13 @@ def main() -> None:
     validation = (
         read(arguments.folder, others[0]) if (arguments.folder / f"annotation_{others[0]}.pkl").exists() else test[:0]
     )
-    predictions = baselines.predict(training, test, validation)
+    predictions = baselines.predict(training, test, validation, TRAITS, {})
     seen = is_seen(training, test)
     print(f"{len(training)} clips known, {len(test)} predicted; {seen.sum()} of these are of videos that are known")
     for title, members in (("all clips", seen | True), ("seen videos", seen), ("unseen videos", ~seen)):
         rows = {}
         for name, predicted in predictions.items() if members.any() else ():
-            scored = scores(test[list(TRAITS)].to_numpy()[members], predicted[members])
+            scored = scores(test[list(TRAITS)].to_numpy()[members], predicted[members], TRAITS, 1)
             rows[name] = scored["accuracy"] | {"R² (mean)": scored["r2"]["mean"]}
         print(f"\n1-MAE, {title} ({members.sum()})\n{pd.DataFrame(rows).T.astype(float).round(4).to_string()}")
 

@@ -5,78 +5,125 @@ from typing import Any
 
 import pandas as pd
 
-from lib.report.page import ABOUT_GROUPS, GROUP_SCORES, NO_GROUPS, group_table, text
-from lib.scoring.scores import COLUMNS, MIN_VIDEOS
+from lib.core.targets import TargetGroup, Targets
+from lib.report import words
+from lib.report.page import group_table
+from lib.scoring.scores import MIN_VIDEOS
 
 _FIV2 = (
     "The labels of First Impressions V2 are first impressions: workers of a crowdsourcing platform saw two clips of"
-    " some 15 seconds at a time and said which person seemed friendlier, more organised, and so on; scores between 0 and 1"
+    " some 15 seconds at a time and said which person seemed friendlier, more organised, and so on; numbers between 0 and 1"
     " were fitted to these comparisons (Ponce-López et al. 2016, ChaLearn LAP 2016). They tell how strangers perceived a"
-    " person, with the strangers' prejudices, not what the person is like. The score called neuroticism correlates"
-    " positively with the other four: it behaves as emotional stability."
+    " person, with the strangers' prejudices, not what the person is like."
+)
+_LIKE_FIV2 = (
+    "The labels of the corpus `fiv2` are those of the annotation files in data/archives/, which are not FIV2's own: say here"
+    " who rated what."
 )
 _DEMO = "The labels are the demo corpus's: planted in rendered clips (data/README.md). They say nothing about anybody."
-_OWN = (
-    "The labels are those of the annotation files in data/archives/, which are not FIV2's own: say here who rated what."
+_IMPRESSIONS = (
+    "For research on how first impressions arise and how well models reproduce them. Not for judging a person, and for"
+    " no decision about anybody, hiring least of all: the labels measure observers, the errors above are large beside"
+    " the differences between people"
 )
-_GROUPS = {"all": "all", "seen_videos": "video seen in training", "unseen_videos": "video unseen in training"}
+_ANY = (
+    "For research. Not for judging a person, and for no decision about anybody, hiring least of all: a label tells what"
+    " those who gave it thought or felt, and nothing was measured on other clips than these"
+)
+_LAW = ", and in the European Union a system for recruitment is a high-risk one (Regulation 2024/1689, Annex III)."
 
 
 def card(
-    scores: pd.DataFrame, groups: pd.DataFrame, split: str, data: Mapping[str, Any], model: Mapping[str, Any]
+    scores: pd.DataFrame,
+    groups: pd.DataFrame,
+    targets: Targets,
+    split: str,
+    data: Mapping[str, Any],
+    model: Mapping[str, Any],
 ) -> str:
-    """Return the card as Markdown; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `split` the one
-    that was scored, `data` as in metrics/data.json, `model` the parameters' section."""
-    as_distributed = "as distributed" in data.get("annotation_files", {}).values()
-    labels = _DEMO if data["source"] == "demo" else _FIV2 if as_distributed else _OWN
+    """Return the card as Markdown; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `targets` those
+    predicted, `split` the one that was scored, `data` as in metrics/data.json, `model` the parameters' section."""
+    sources = data["sources"]
     shared = ", ".join(f"{count} of the {name} videos" for name, count in data["videos_shared_with_training"].items())
     clips = ", ".join(f"{count} {name}" for name, count in data["clips"].items())
-    sees = {"static": "aligned faces", "dynamic": "TV-L1 optical flow"}
-    streams = " and ".join(
-        f"a {name} stream over {sees[name]} (`{model[name]['backbone']}`, {model[name]['weights'] or 'from scratch'})"
-        for name in ([model["fusion"]] if model["fusion"] in sees else sees)
-    )
-    output = f"{'six' if model['interview'] else 'five'} scores" + (
-        " in [0, 1]" if model["output"] == "sigmoid" else ""
-    )
+    stability = " ".join(filter(None, (words.stability(sources, group) for group in targets.values())))
     lines = [
-        "# Model card: apparent personality from talking-head clips\n",
-        f"Fusion `{model['fusion']}`: {streams}; {output}.\n",
+        f"# Model card: {', '.join(targets)}, predicted from clips\n",
+        f"{_encoders(model)} Predicted are {'; '.join(_outputs(*one) for one in targets.items())}.\n",
         "## What the labels are\n",
-        labels + "\n",
+        *(f"{_labels(source, data)}\n" for source in sources),
+        *([f"{stability}\n"] if stability else []),
         "## Data\n",
         f"Split: {data['split']}. Clips: {clips}. Videos shared with training: {shared}. Where a clip's video is in"
         " training, a look-up that sees no pixel does well too; hence the rows apart. An unseen video is not an unseen"
         " person: nothing tells who is in another video.\n",
         "## What it was measured to do\n",
-        f"Accuracy (1 - MAE) on the {split} split, with its 95 % interval by bootstrap over videos, from {MIN_VIDEOS} videos"
-        f" on. Scored are the {scores['clips'].max()} of {data['clips'][split]} clips whose face could be followed.\n",
-        "| clips | predictor | " + " | ".join(COLUMNS) + " |",
-        "|---|---|" + "---|" * len(COLUMNS),
+        f"On the {split} split, with 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on.\n",
     ]
-    accuracy = scores[scores["score"] == "accuracy"]
-    for (group, predictor), rows in accuracy.groupby(["group", "predictor"], sort=False):
-        cells = [text(row, 4) for row in rows.itertuples()]
-        clips_of = f"{_GROUPS[str(group)]} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
-        lines.append(f"| {clips_of} | {predictor} | " + " | ".join(cells) + " |")
-    lines += [
-        "\n## Groups of persons\n",
-        *_of_groups(groups),
-        "## What it is for, and what not\n",
-        "For research on how first impressions arise and how well models reproduce them. Not for judging a person, and for"
-        " no decision about anybody, hiring least of all: the labels measure observers, the errors above are large beside"
-        " the differences between people, and in the European Union a system for recruitment is a high-risk one (Regulation"
-        " 2024/1689, Annex III).",
-    ]
+    for name, group in targets.items():
+        lines += _measured(name, group, scores[scores["targets"] == name], data["clips"][split], len(targets) > 1)
+    lines.append("## Groups of persons\n")
+    lines.append(f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n")
+    for name, group in targets.items() if len(groups) else ():
+        lines += _of_persons(name, group, groups[groups["targets"] == name])
+    lines += ["## What it is for, and what not\n", (_IMPRESSIONS if {*sources} <= {"demo", "fiv2"} else _ANY) + _LAW]
     return "\n".join(lines) + "\n"
 
 
-def _of_groups(groups: pd.DataFrame) -> list[str]:
-    if groups.empty:
-        return [NO_GROUPS + "\n"]
-    lines = [f"Mean over the traits, with 95 % intervals over videos. {ABOUT_GROUPS}\n"]
-    lines += ["| | group | " + " | ".join(GROUP_SCORES.values()) + " |", "|---|---|" + "---|" * len(GROUP_SCORES)]
+def _encoders(model: Mapping[str, Any]) -> str:
+    described = []
+    for name in model["use"]:
+        settings = model["encoders"][name]
+        about = f"{settings['kind']} of {', '.join(settings['reads'])}"
+        about += f"; `{settings['backbone']}`" if "backbone" in settings else ""
+        about += f", {settings['weights'] or 'from scratch'}" if "weights" in settings else ""
+        described.append(f"{name} ({about})")
+    if len(described) == 1:
+        return f"One encoder, {described[0]}."
+    return f"Fusion `{model['fusion']}` of {len(described)} encoders: {', '.join(described)}."
+
+
+def _outputs(name: str, group: TargetGroup) -> str:
+    bounds = {
+        "sigmoid": words.scale(group),
+        "linear": f"unbounded, where the labels are {words.scale(group)}",
+        "softmax": "shares that add up to 1",
+    }
+    return f"{name}: {', '.join(group.columns)} ({bounds[group.activation]})"
+
+
+def _labels(source: str, data: Mapping[str, Any]) -> str:
+    if source == "demo":
+        return _DEMO
+    if source == "fiv2":
+        return _FIV2 if "as distributed" in data.get("annotation_files", {}).values() else _LIKE_FIV2
+    return (
+        f"The labels of the corpus `{source}` are as its files give them: say here who rated what, and on which scale."
+    )
+
+
+def _measured(name: str, group: TargetGroup, scores: pd.DataFrame, clips: int, titled: bool) -> list[str]:
+    columns = ["mean", *group.columns]
+    lines = [f"### {name}\n"] if titled else []
+    lines += [
+        f"Accuracy ({words.accuracy(group)}). Scored are {scores['clips'].max()} of {clips} clips: those with the streams"
+        " that the model needs and with a label.\n",
+        "| clips | predictor | " + " | ".join(columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    accuracy = scores[scores["score"] == "accuracy"]
+    for (subset, predictor), rows in accuracy.groupby(["subset", "predictor"], sort=False):
+        cells = [words.text(row, 4) for row in rows.itertuples()]
+        clips_of = f"{words.SUBSETS[str(subset)]} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
+        lines.append(f"| {clips_of} | {predictor} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _of_persons(name: str, group: TargetGroup, groups: pd.DataFrame) -> list[str]:
+    shown = words.group_scores(group)
+    lines = [f"{name.capitalize()}: mean over {', '.join(group.columns)}, with 95 % intervals over videos.\n"]
+    lines += ["| | group | " + " | ".join(shown.values()) + " |", "|---|---|" + "---|" * len(shown)]
     for kind, rows in groups.groupby("kind", sort=False):
-        table = pd.DataFrame({which: group_table(rows, *which)["mean"] for which in GROUP_SCORES})
+        table = pd.DataFrame({which: group_table(rows, *which)["mean"] for which in shown})
         lines += [f"| {kind} | {group} | " + " | ".join(cells) + " |" for group, cells in table.iterrows()]
     return [*lines, ""]

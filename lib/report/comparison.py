@@ -1,0 +1,100 @@
+"""The comparison of predictors (lib.scoring.paired.table) as Markdown, LaTeX and figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.report.figures import COLOURS
+from lib.scoring.baselines import is_baseline
+
+
+def markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
+    """Return the tables; `which` says of which clips they are, `accuracy` what accuracy is (lib.report.words)."""
+    columns = list(dict.fromkeys(table["target"]))
+    lines = [f"Accuracy ({accuracy}) on {which}; difference to {baseline} with its 95 % interval over videos\n"]
+    lines.append("| predictor | seeds | " + " | ".join(columns) + " |")
+    lines.append("|---|---|" + "---|" * len(columns))
+    for name, rows in table.groupby("predictor", sort=False):
+        lines.append(f"| {name} | {rows['seeds'].iloc[0]} | " + " | ".join(map(_accuracy, rows.itertuples())) + " |")
+    lines += ["\nR²\n", "| predictor | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name, rows in table.groupby("predictor", sort=False):
+        lines.append(f"| {name} | " + " | ".join(map(_r2, rows.itertuples())) + " |")
+    lines.append("\n| against " + baseline + " | " + " | ".join(columns) + " |")
+    lines.append("|---|" + "---|" * len(columns))
+    others = table[table["predictor"] != baseline]
+    for name, rows in others.groupby("predictor", sort=False):
+        lines.append(f"| {name} | " + " | ".join(map(_difference, rows.itertuples())) + " |")
+    given = others[~others["predictor"].map(is_baseline)]
+    smallest = (others if given.empty else given).groupby("target", sort=False)["smallest"].max()
+    lines.append(
+        "\np is Holm's over all predictors and, but for the mean, targets. Intervals and p are about these predictions;"
+        " other trainings differ by the spread over seeds (±). The smallest difference that these clips show four times in"
+        " five (at 5 %, not corrected): " + ", ".join(f"{target} {value:.4f}" for target, value in smallest.items())
+    )
+    return "\n".join(lines)
+
+
+def write(table: pd.DataFrame, baseline: str, accuracy: str, out: Path) -> None:
+    """Write out.csv, out.tex (booktabs), out.png and out.pdf."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    columns = list(dict.fromkeys(table["target"]))
+    cells: dict[str, Sequence[str]] = {}
+    for name, rows in table.groupby("predictor", sort=False):
+        cells[str(name)] = [
+            _accuracy(row).replace("±", r"$\pm$") + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()
+        ]
+    caption = (
+        f"Accuracy ({accuracy.replace('−', '-')}); $^*$ differs from {baseline} (paired permutation test over videos, 5\\%,"
+        " corrected by Holm over all predictors and, but for the mean, targets)."
+    )
+    latex = (
+        pd.DataFrame.from_dict(cells, orient="index", columns=columns).rename(_escaped, axis=0).rename(_escaped, axis=1)
+    )
+    text = latex.to_latex(caption=_escaped(caption), column_format="l" + "r" * len(columns), position="t")
+    out.with_suffix(".tex").write_text(text)
+    figure = differences(table[table["predictor"] != baseline], baseline, accuracy)
+    figure.savefig(out.with_suffix(".png"), dpi=150)
+    figure.savefig(out.with_suffix(".pdf"))
+
+
+def differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figure:
+    """Each predictor's gain in accuracy over the baseline and its 95 % interval, for the mean and each target."""
+    columns, names = list(dict.fromkeys(table["target"])), list(dict.fromkeys(table["predictor"]))
+    figure = Figure(figsize=(max(2.2 * len(columns), 6.5), 1.1 + 0.3 * len(names)), layout="constrained")
+    for axes, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
+        rows = table[table["target"] == column].set_index("predictor").loc[names]
+        reach = np.maximum([rows["difference"] - rows["low"], rows["high"] - rows["difference"]], 0)  # rounding
+        axes.errorbar(
+            rows["difference"], range(len(names)), xerr=reach, fmt="o", markersize=4, color=COLOURS[0], capsize=2
+        )
+        axes.axvline(0, color="grey", linewidth=0.8)
+        axes.set(title=column, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    figure.supxlabel(f"accuracy ({accuracy}) less that of {baseline}; 95 % interval over videos", fontsize=9)
+    return figure
+
+
+def _accuracy(row: Any) -> str:
+    return "–" if np.isnan(row.accuracy) else f"{row.accuracy:.4f}{_spread(row.spread, 4)}"
+
+
+def _r2(row: Any) -> str:
+    return "–" if np.isnan(row.r2) else f"{row.r2:z.2f}{_spread(row.r2_spread, 2)}"  # z: no -0
+
+
+def _spread(value: float, digits: int) -> str:
+    return "" if np.isnan(value) else f" ± {value:.{digits}f}"
+
+
+def _difference(row: Any) -> str:
+    if np.isnan(row.difference):
+        return "–"
+    return f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}], p {row.p_holm:.4f}"
+
+
+def _escaped(name: str) -> str:
+    return name.replace("_", r"\_")

@@ -1,0 +1,72 @@
+"""Words and numbers that the page, the card and the comparison share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lib.core.targets import TargetGroup
+from lib.scoring.scores import MIN_VIDEOS
+
+SUBSETS = {
+    "all": "all clips",
+    "seen_videos": "clips of videos that training has seen",
+    "unseen_videos": "clips of videos that training has not seen",
+}
+NO_GROUPS = (
+    "No file in data/archives/ tells the groups (gender, ethnicity, age) of the scored clips: errors for groups of persons"
+    " were not measured. Assume that they differ."
+)
+ABOUT_GROUPS = (
+    "A difference is that of a group's value to the value of all other groups' clips together. A gap is between the highest"
+    f" and the lowest group of {MIN_VIDEOS} or more videos and has no interval: the two are chosen by the same data. A"
+    " predictor that is not perfect regresses to the mean, so that groups whose labels have other means get other signed"
+    " errors: hold them against the training mean's."
+)
+_PREDICTORS = {
+    "mean_predictor": "training mean (sees nothing)",
+    "median_predictor": "training median (sees nothing)",
+    "video_lookup": "video look-up (sees no pixel)",
+    "shrunk_video_lookup": "video look-up, shrunk (sees no pixel)",
+    "ridge_descriptors": "ridge on mean face and flow energy",
+}
+_STABILITY = (
+    "In FIV2 the label called neuroticism correlates positively with the other four: it behaves as emotional stability."
+)
+
+
+def predictor(name: str) -> str:
+    """Return what readers call a predictor of data/scores.csv."""
+    return _PREDICTORS[name] if name in _PREDICTORS else name.replace("ridge_", "ridge on ")
+
+
+def accuracy(group: TargetGroup) -> str:
+    """Return what accuracy is for targets of this range."""
+    return "1 − MAE" if group.span == 1 else f"1 − MAE / {group.span:g}"
+
+
+def scale(group: TargetGroup) -> str:
+    """Return the targets' range: `0 to 1`."""
+    return f"{group.range[0]:g} to {group.range[1]:g}"
+
+
+def group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
+    """Return (predictor, score): what it is, for the scores that are shown of groups of persons."""
+    return {
+        ("model", "accuracy"): accuracy(group),
+        ("model", "bias"): "mean signed error, predicted − actual",
+        ("mean_predictor", "bias"): "mean signed error of the training mean, which sees nothing",
+    }
+
+
+def stability(sources: Sequence[str], group: TargetGroup) -> str:
+    """Return the sentence that readers of FIV2's neuroticism need, empty for any other targets."""
+    return _STABILITY if "fiv2" in sources and "neuroticism" in group.columns else ""
+
+
+def text(row: Any, digits: int = 3) -> str:
+    """Return the value of a row, or a dash where it is not defined, and its interval if it has one."""
+    value, low, high = (f"{number:z.{digits}f}" for number in (row.value, row.low, row.high))  # z: no -0
+    if pd.isna(row.value):
+        return "–"
+    return value if pd.isna(row.low) else f"{value} [{low}, {high}]"
