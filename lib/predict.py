@@ -22,8 +22,8 @@ class Predictor:
         self._device, self._makers = device, base.makers(self.served.streams)
 
     @torch.no_grad()
-    def __call__(self, clip: Path) -> dict[str, float]:
-        """Return the prediction for each target, in its own units.
+    def __call__(self, clip: Path) -> dict[str, dict[str, float]]:
+        """Return, by target group, the prediction for each of its columns, in the labels' own units.
 
         Raises InputError, saying why, if the clip can't be used; with missing = "keep" that is if no encoder can read it.
         """
@@ -36,10 +36,10 @@ class Predictor:
         if not (any(read) if self.served.settings.missing == "keep" else all(read)):
             raise InputError("; ".join(dict.fromkeys(one.refused for one in records.values() if one.refused)))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
-        found: dict[str, float] = {}
+        found = {}
         for name, values in network(batch.inputs).predicted.items():
             group = self.served.targets[name]
-            found |= dict(zip(group.columns, group.from_unit(values[0].float().cpu()).tolist(), strict=True))
+            found[name] = dict(zip(group.columns, group.from_unit(values[0].float().cpu()).tolist(), strict=True))
         return found
 
     def _records(self, clip: Path) -> dict[str, Record]:

@@ -10,16 +10,16 @@ import pandas as pd
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.core import clips, command, parameters, shards
+from lib.core import clips, command, parameters
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parameters import Section
+from lib.data import pooled
 from lib.data.dataset import Clips, usable
 from lib.model import checkpoint, explain, infer
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
 from lib.scoring.tables import group_table, headline, score_table
-from lib.streams import base
 
 CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRICS = (
     Path(name)
@@ -55,7 +55,7 @@ def main() -> None:
         raise InputError(f"params.yaml: evaluate.split = {settings.split!r}, but no clip of that split came through")
     data = Clips(test, DATA, readings, served.streams, {})
     predicted = infer.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
-    seen, vectors = is_seen(training, test), pooled_vectors()
+    seen, vectors = is_seen(training, test), pooled.vectors(DATA)
     persons = pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip").loc[test["clip"]]
 
     rows, scores, of_persons = [], [], []
@@ -73,9 +73,11 @@ def main() -> None:
         predictions = {"model": values} | baselines.predict(training, test, validation, columns, vectors)
         predictions = {of: one[known] for of, one in predictions.items()}
         scored = actual[known], predictions, test[known].reset_index(drop=True)
-        options = columns, group.span, settings.resamples, settings.seed
-        scores.append(score_table(*scored, seen[known], *options).assign(targets=name))
-        of_persons.append(group_table(*scored, persons[known], *options).assign(targets=name))
+        span, resamples, seed = group.span, settings.resamples, settings.seed
+        table = score_table(*scored, seen[known], columns, span, resamples, seed)
+        scores.append(table.assign(targets=name))
+        table = group_table(*scored, persons[known], columns, span, resamples, seed)
+        of_persons.append(table.assign(targets=name))
     pd.concat(rows).to_csv(PREDICTIONS, index=False, float_format="%.6f")
     found = first_column("targets", pd.concat(scores))
     found.to_csv(SCORES, index=False, float_format="%.6f")
@@ -85,18 +87,6 @@ def main() -> None:
     )
     count = min(settings.attention_clips, len(test))
     explain.write_attention(ATTENTION, served.network, data, spread(len(test), count))
-
-
-def pooled_vectors() -> dict[str, pd.DataFrame]:
-    """Return for each stream of vectors that is on a row of numbers for each clip that it has, by name."""
-    found = {}
-    for name in base.names():
-        stream = base.load(name)
-        if stream.kind == "vectors" and (DATA / name / base.ABOUT).exists():
-            records = (one for path in sorted((DATA / name).glob("*.h5")) for one in shards.read(path))
-            pooled = {one.clip: base.pooled(stream, one) for one in records if not one.refused}
-            found[name] = pd.DataFrame.from_dict(pooled, orient="index")
-    return found
 
 
 def spread(clips_: int, count: int) -> list[int]:

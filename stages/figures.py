@@ -37,25 +37,14 @@ class Parameters(Section):
 def main() -> None:
     parameters_ = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
-    predictions, scores = pd.read_csv(PREDICTIONS), pd.read_csv(SCORES)
     groups = pd.read_csv(GROUP_SCORES, dtype={"group": str, "kind": str}, keep_default_na=False, na_values=[""])
     with h5py.File(ATTENTION) as file:
         attention = figures.read_attention(file)
-    targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
-    drawn = {
-        "": {
-            "learning_curve": figures.learning_curve(pd.read_csv(HISTORY)),
-            "attention_over_time": figures.attention_over_time(attention),
-            "attention_on_the_face": figures.attention_on_face(attention),
-        }
-    }
+    results = figures.Results(pd.read_csv(HISTORY), pd.read_csv(PREDICTIONS), pd.read_csv(SCORES), attention)
+    targets = {name: parameters_.targets[name] for name in results.predictions["targets"].unique()}
+    drawn = {"": {name: draw(results) for name, draw in figures.FIGURES.items()}}
     for name, group in targets.items():
-        of_group = predictions[predictions["targets"] == name]
-        drawn[name] = {
-            "predicted_against_actual": figures.predicted_against_actual(of_group, group),
-            "error_distribution": figures.error_distribution(of_group, group),
-            "quantiles": figures.quantiles(of_group, scores[scores["targets"] == name], group),
-        }
+        drawn[name] = {title: draw_(results.of(name), group) for title, draw_ in figures.GROUP_FIGURES.items()}
     files: dict[str, dict[str, Path]] = {}
     for name, of_group in drawn.items():
         for folder in (PNG / name, PDF / name):
@@ -64,9 +53,9 @@ def main() -> None:
             figure.savefig(PNG / name / f"{title}.png", dpi=parameters_.figures.dpi)
             figure.savefig(PDF / name / f"{title}.pdf")
         files[name] = {title.replace("_", " ").capitalize(): PNG / name / f"{title}.png" for title in of_group}
-    data, split = json.loads(DATA.read_text()), predictions["split"].iloc[0]
-    REPORT.write_text(page.page(scores, groups, targets, files, split, data["sources"]))
-    CARD.write_text(card.card(scores, groups, targets, split, data, parameters_.model))
+    data, split = json.loads(DATA.read_text()), results.predictions["split"].iloc[0]
+    REPORT.write_text(page.page(results.scores, groups, targets, files, split, data["sources"]))
+    CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model))
 
 
 if __name__ == "__main__":

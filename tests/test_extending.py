@@ -1,11 +1,11 @@
 """What docs/development.md says an addition touches: each is made in a copy of the project, and all run from end to end."""
 
-from pathlib import Path
+import sys
 
 import h5py
 import pandas as pd
 import pytest
-from dvc.utils.serialize import load_yaml
+import torch
 
 from tests.test_pipeline import Project
 
@@ -26,7 +26,11 @@ class Settings(StreamSettings):
 
 
 def maker(settings):
-    return lambda audio: Record(audio.clip, {"levels": audio.arrays["log_mel"].mean(1)[:, None], "times": audio.arrays["times"]})
+    def make(audio):
+        arrays = audio.arrays
+        return Record(audio.clip, {"levels": arrays["log_mel"].mean(1)[:, None], "times": arrays["times"]})
+
+    return make
 
 
 def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
@@ -113,46 +117,99 @@ USED = """
     flow:"""
 
 
+FUSION = """
+
+class Highest(Concat):
+    def forward(self, tokens, attend=False):
+        return torch.cat([tokens[name].values.amax(1) for name in self.names], 1)[:, None], {}
+
+
+FUSIONS:"""
+LOSS = """
+
+def fourth_power(predicted, actual, weights):
+    return _mean(weights * (predicted - actual.nan_to_num()) ** 4, actual.isfinite())
+
+
+LOSSES:"""
+FIGURE = """
+def spans(of):
+    figure, axes = _figure(4, 3)
+    axes.bar(*zip(*of.predictions.groupby("target")["predicted"].std().items()))
+    return figure
+
+
+FIGURES:"""
+FOLDERS = "    - data/flow\n    - data/descriptors\n"
+EDITS: list[tuple[str, str, str]] = [
+    ("dvc.yaml", "\n  train:\n    cmd", STAGE),
+    ("dvc.yaml", FOLDERS, FOLDERS + "    - data/loudness\n"),
+    ("params.yaml", "\nmodel:", "\n" + SECTION),
+    ("params.yaml", "\n    flow:\n      # volumes", USED + "\n      # volumes"),
+    ("params.yaml", "use: [faces, flow]", "use: [faces, loudness]"),
+    ("params.yaml", "{faces: 0.001,", "{loudness: 0.01, faces: 0.001,"),
+    ("params.yaml", "sources: [demo]", "sources: [demo, others]"),
+    ("params.yaml", "\ntargets:", GROUP),
+    ("params.yaml", "targets: [traits]", "targets: [traits, lively]"),
+    ("params.yaml", "fusion: cross_attention\n", "fusion: highest\n"),
+    ("lib/model/fusions.py", "\n\nFUSIONS:", FUSION),
+    ("lib/model/fusions.py", '"concat": Concat,', '"concat": Concat, "highest": Highest,'),
+    ("lib/training/losses.py", "\n\nLOSSES:", LOSS),
+    ("lib/training/losses.py", '"kl": kl}', '"kl": kl, "fourth_power": fourth_power}'),
+    ("lib/scoring/scores.py", '"mae": mae,', '"mae": mae, "half_mae": mae / 2,'),
+    ("lib/report/figures.py", "\nFIGURES:", FIGURE),
+    ("lib/report/figures.py", '    "learning_curve": lambda', '    "spans": spans,\n    "learning_curve": lambda'),
+]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("extended"))
-
-    def edit(name: str, changes: dict[str, str]) -> None:
-        path = project.folder / name
-        text = path.read_text()
-        for before, after in changes.items():
-            assert text.count(before) == 1, f"{before!r} is {text.count(before)} times in {name}"
-            text = text.replace(before, after)
-        path.write_text(text)
-
-    # a stream, a kind of encoder that reads it
     (project.folder / "lib/streams/loudness.py").write_text(STREAM.lstrip())
     (project.folder / "lib/model/encoders/highest.py").write_text(ENCODER.lstrip())
-    edit("dvc.yaml", {"\n  train:\n    cmd": STAGE})
-    text = (project.folder / "dvc.yaml").read_text()
-    (project.folder / "dvc.yaml").write_text(text.replace("    - data/flow\n    - data/descriptors\n", "    - data/flow\n    - data/loudness\n    - data/descriptors\n"))  # fmt: skip
-    edit("params.yaml", {"\nmodel:": "\n" + SECTION, "\n    flow:\n      # volumes": USED + "\n      # volumes"})
-    edit("params.yaml", {"use: [faces, flow]": "use: [faces, loudness]", "{faces: 0.001,": "{loudness: 0.01, faces: 0.001,"})
-    # a source
     (project.folder / "lib/sources/others.py").write_text(SOURCE.lstrip())
-    edit("params.yaml", {"sources: [demo]": "sources: [demo, others]"})
-    # a target group
-    edit("params.yaml", {"\ntargets:": GROUP, "targets: [traits]": "targets: [traits, lively]"})
-    # a fusion, a loss, a score, a figure
-    edit("lib/model/fusions.py", {
-        '    "late_average": LateAverage,\n': '    "late_average": LateAverage,\n    "highest": Highest,\n',
-        "\n\nFUSIONS:": "\n\nclass Highest(Concat):\n    def forward(self, tokens, attend=False):\n"
-        "        return torch.cat([tokens[name].values.amax(1) for name in self.names], 1)[:, None], {}\n\n\nFUSIONS:",
-    })  # fmt: skip
-    edit("params.yaml", {"fusion: cross_attention\n": "fusion: highest\n"})
-    edit("lib/training/losses.py", {
-        '"kl": kl}': '"kl": kl, "fourth_power": fourth_power}',
-        "\n\nLOSSES:": "\n\ndef fourth_power(predicted, actual, weights):\n"
-        "    return _mean(weights * (predicted - actual.nan_to_num()) ** 4, actual.isfinite())\n\n\nLOSSES:",
-    })  # fmt: skip
-    edit("lib/scoring/scores.py", {'            "mae": mae,\n': '            "mae": mae,\n            "half_mae": mae / 2,\n'})
-    edit("lib/report/figures.py", {"FIGURES: ": FIGURE + "FIGURES: ", '    "learning_curve": ': '    "names": names,\n    "learning_curve": '})
+    for name, before, after in EDITS:
+        path = project.folder / name
+        assert before in path.read_text(), f"{before!r} is not in {name}"
+        path.write_text(path.read_text().replace(before, after))
     for command in (["git", "add", "-A"], ["git", "commit", "-qm", "extended"]):
         assert project.run(*command).returncode == 0
     project.dvc("repro")
     return project
+
+
+def test_a_stream_an_encoder_and_a_source_of_one_file_each(project: Project) -> None:
+    clips = pd.read_csv(project.folder / "data/clips.csv")
+    assert clips["corpus"].value_counts().to_dict() == {"demo": 20, "others": 20}
+    assert clips["reason"].isna().all()
+    shards = {path.stem for path in (project.folder / "data/loudness").glob("*.h5")}
+    assert shards == set(clips["shard"])
+    assert all(shard.startswith(("demo-", "others-")) for shard in shards)
+    with h5py.File(next((project.folder / "data/loudness").glob("*.h5"))) as file:
+        assert next(iter(file.values()))["levels"].shape[1] == 1
+    weights = torch.load(project.folder / "data/model.pt", weights_only=True)
+    assert weights["model"]["encoders"]["loudness"]["kind"] == "highest"
+    assert weights["corpora"] == ["demo", "others"]
+
+
+def test_a_target_group_a_loss_a_fusion_a_score_and_a_figure(project: Project) -> None:
+    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    assert predictions.groupby("targets")["target"].unique().map(list)["lively"] == ["openness", "extraversion"]
+    scores = pd.read_csv(project.folder / "data/scores.csv").set_index(
+        ["targets", "subset", "predictor", "target", "score"]
+    )
+    of_model = scores.loc[("lively", "all", "model", "extraversion"), "value"]
+    rows = predictions[(predictions["targets"] == "lively") & (predictions["target"] == "extraversion")]
+    assert of_model["half_mae"] == pytest.approx((rows["predicted"] - rows["actual"]).abs().mean() / 2, abs=2e-6)
+    assert ("lively", "all", "ridge_loudness", "mean", "accuracy") in scores.index
+    assert torch.load(project.folder / "data/model.pt", weights_only=True)["model"]["fusion"] == "highest"
+    for figure in ("spans", "lively/quantiles", "traits/quantiles"):
+        assert (project.folder / f"plots/figures/{figure}.png").stat().st_size > 5000
+
+
+def test_what_was_added_is_served(project: Project) -> None:
+    clip = next((project.folder / "data/raw/others").rglob("*.mp4"))
+    found = project.run(sys.executable, "-m", "tools.predict", str(clip))
+    assert found.returncode == 0, found.stdout
+    assert "extraversion (traits),agreeableness," in found.stdout
+    assert "openness (lively),extraversion (lively),refused" in found.stdout

@@ -79,7 +79,9 @@ def test_from_clips_to_figures(project: Project) -> None:
     assert "planted labels" in (project.folder / "plots/report.html").read_text()
     card = (project.folder / "docs/model_card.md").read_text()
     assert "Fusion `cross_attention`" in card
-    accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["mean"]["value"]
+    accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["mean"][
+        "value"
+    ]
     assert f" videos) | model | {accuracy:.4f} |" in card  # no interval: too few videos
     assert "Scored are the 4 of 4 clips" in card
     assert ran(project.dvc("repro")) == []
@@ -114,7 +116,18 @@ def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
 
 
 def test_an_interrupted_ablation_goes_on_and_ends_in_the_table(project: Project) -> None:
-    ablate = (sys.executable, "-m", "tools.ablate", "--seeds", "0", "--resamples", "500", "--baseline", "faces", "--variants")
+    ablate = (
+        sys.executable,
+        "-m",
+        "tools.ablate",
+        "--seeds",
+        "0",
+        "--resamples",
+        "500",
+        "--baseline",
+        "faces",
+        "--variants",
+    )
     parameters = (project.folder / "params.yaml").read_bytes()
     first = project.run(*ablate, "faces")
     assert first.returncode == 0, first.stdout
@@ -166,7 +179,8 @@ def test_groups_of_persons_are_scored_without_training_again(project: Project) -
     table = pd.read_csv(project.folder / "data/group_scores.csv")
     assert set(table.loc[(table["kind"] == "gender") & (table["what"] == "difference"), "group"]) == {"male", "female"}
     scores = table[table["predictor"] == "model"].set_index(["kind", "what", "group", "score", "target"])
-    overall = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["openness"]["value"]
+    headline = json.loads((project.folder / "metrics/test.json").read_text())["traits"]
+    overall = headline["all"]["accuracy"]["openness"]["value"]
     everybody = scores.loc[("ethnicity", "value", "Caucasian", "accuracy", "openness"), "value"]
     assert everybody == pytest.approx(overall, abs=1e-4)
     for path in ("docs/model_card.md", "plots/report.html"):

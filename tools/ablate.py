@@ -2,8 +2,8 @@
 
 Variants of params.yaml's model: each encoder of model.use alone, by its name; all of them by late_average, concat and
 cross_attention; and queries_ENCODER, cross-attention in which that encoder's tokens alone query. Each run is `dvc exp run`
-with these keys and train.seed set; the rest of params.yaml holds for all. Runs that `dvc exp list` has are not repeated and an
-interrupted training goes on from its last epoch, so after an interruption the same command goes on. The table is that of
+with these keys and train.seed set; the rest of params.yaml holds for all. Runs that `dvc exp list` has are not repeated and
+an interrupted training goes on from its last epoch, so after an interruption the same command goes on. The table is that of
 tools.compare.
 """
 

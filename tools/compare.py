@@ -16,13 +16,13 @@ from lib.core import clips, command, parameters
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS, TargetGroup, Targets
+from lib.data import pooled
 from lib.report import comparison, words
 from lib.scoring import baselines, paired, predictions
 from lib.scoring.baselines import is_baseline, is_seen
 from lib.sources import check
-from lib.streams import descriptors
 
-CLIPS, DESCRIPTORS = Path("data/clips.csv"), Path("data/descriptors")
+CLIPS, DATA = Path("data/clips.csv"), Path("data")
 _FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
 
 
@@ -99,10 +99,9 @@ def compare(
     if read:  # the baselines predict what the others do
         test = test[test["clip"].isin(next(iter(read.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
-    vectors = {"descriptors": descriptors.read(DESCRIPTORS)} if labels is None and DESCRIPTORS.is_dir() else {}
-    blind = baselines.predict(training, test, validation, columns, vectors)
+    blind = baselines.predict(training, test, validation, columns, pooled.vectors(DATA) if labels is None else {})
     if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
-        raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge {DESCRIPTORS}/")
+        raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge a stream")
     sources = sources | {name: [name] for name in blind if [name] not in sources.values()}
     if baseline not in sources:
         raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(sources)}")

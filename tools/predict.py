@@ -3,11 +3,13 @@
 import argparse
 import csv
 import sys
+from collections import Counter
 from pathlib import Path
 
 from lib.core import command
 from lib.core.device import best_device
 from lib.core.errors import InputError
+from lib.core.targets import Targets
 from lib.predict import Predictor
 
 
@@ -19,7 +21,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
     arguments = parser.parse_args()
     predict = Predictor(arguments.model, best_device())
-    names = [column for group in predict.served.targets.values() for column in group.columns]
+    names = titles(predict.served.targets)
     writer = csv.writer(sys.stdout)
     writer.writerow(["clip", *names, "refused"])
     refused = 0
@@ -30,8 +32,18 @@ def main() -> None:
             writer.writerow([clip, *[""] * len(names), error])
             refused += 1
         else:
-            writer.writerow([clip, *(f"{found[name]:.6f}" for name in names), ""])
+            writer.writerow([clip, *(f"{value:.6f}" for group in found.values() for value in group.values()), ""])
     sys.exit(1 if refused else 0)
+
+
+def titles(targets: Targets) -> list[str]:
+    """Return the columns' names, with that of their group where two groups have a column of one name."""
+    count = Counter(column for group in targets.values() for column in group.columns)
+    return [
+        f"{column} ({name})" if count[column] > 1 else column
+        for name, group in targets.items()
+        for column in group.columns
+    ]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The figures, drawn from tables and attention weights alone; each function returns one matplotlib figure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -221,8 +222,8 @@ def _panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each target of a group."""
     columns = min(_A_ROW, len(group.columns))
     rows = -(-len(group.columns) // columns)
-    height, layout = (2.9, "constrained") if rows == 1 else (3.2, "compressed")  # which keeps rows of squares together
-    figure = Figure(figsize=(2.4 * columns, height * rows), layout=layout)
+    height = 2.9 if rows == 1 else 3.2
+    figure = Figure(figsize=(2.4 * columns, height * rows), layout="constrained" if rows == 1 else "compressed")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[len(group.columns) :]:
         axes.set_visible(False)
@@ -263,3 +264,33 @@ def _no_attention(reason: str) -> Figure:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What figures are drawn from: plots/history.csv, data/predictions.csv, data/scores.csv, and `read_attention`."""
+
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    scores: pd.DataFrame
+    attention: Mapping[str, Attention]
+
+    def of(self, targets: str) -> "Results":
+        """Those of one target group."""
+        predictions, scores = (table[table["targets"] == targets] for table in (self.predictions, self.scores))
+        return replace(self, predictions=predictions, scores=scores)
+
+
+FIGURES: dict[str, Callable[[Results], Figure]] = {
+    "learning_curve": lambda of: learning_curve(of.history),
+    "attention_over_time": lambda of: attention_over_time(of.attention),
+    "attention_on_the_face": lambda of: attention_on_face(of.attention),
+}
+"""What is drawn once a run, by the file's name."""
+
+GROUP_FIGURES: dict[str, Callable[[Results, TargetGroup], Figure]] = {
+    "predicted_against_actual": lambda of, group: predicted_against_actual(of.predictions, group),
+    "error_distribution": lambda of, group: error_distribution(of.predictions, group),
+    "quantiles": lambda of, group: quantiles(of.predictions, of.scores, group),
+}
+"""What is drawn for each target group."""
