@@ -221,8 +221,9 @@ def _panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each target of a group."""
     columns = min(_A_ROW, len(group.columns))
     rows = -(-len(group.columns) // columns)
-    height, layout = (2.9, "constrained") if rows == 1 else (3.2, "compressed")  # which keeps rows of squares together
-    figure = Figure(figsize=(2.4 * columns, height * rows), layout=layout)
+    height = 2.9 if rows == 1 else 3.2
+    # compressed keeps rows of squares apart
+    figure = Figure(figsize=(2.4 * columns, height * rows), layout="constrained" if rows == 1 else "compressed")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[len(group.columns) :]:
         axes.set_visible(False)
