@@ -61,7 +61,7 @@ def main() -> None:
     rows, scores, of_persons = [], [], []
     for name, group in served.targets.items():
         values, columns = group.from_unit(predicted[name]), group.columns
-        actual = test[list(columns)].to_numpy(float)
+        actual = test[list(columns)].to_numpy(np.float32).astype(float)  # in the precision that is trained on
         about = test.loc[test.index.repeat(len(columns)), ["clip", "video", "corpus", "split"]]
         about = about.assign(seen=np.repeat(seen, len(columns)), targets=name, target=columns * len(test))
         rows.append(about.assign(actual=actual.ravel(), predicted=values.ravel()))

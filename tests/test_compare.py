@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
-from lib.core.targets import LATTICE, SCORES, TRAITS
+from lib.core.targets import TRAITS
 from lib.scoring import predictions
+from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import ROOT
 
 OFFICIAL = ["ValueExtraversion", "ValueAgreeableness", "ValueConscientiousness", "ValueNeurotisicm", "ValueOpenness"]

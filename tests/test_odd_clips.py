@@ -15,9 +15,9 @@ import pytest
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.core.targets import LATTICE, SCORES
 from lib.media import video
 from lib.sources.demo.head import HEIGHT, SAMPLE_RATE, WIDTH, Identity, Performance, render
+from lib.sources.fiv2 import LATTICE, SCORES
 from tests.test_pipeline import Project
 
 FPS, SECONDS = 15, 2.4

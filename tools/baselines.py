@@ -43,7 +43,7 @@ def read(folder: Path, split: str) -> pd.DataFrame:
     if not path.exists():
         raise InputError(f"{path} is missing; allowed: a folder that holds annotation_{split}.pkl")
     table = fiv2.read(path)
-    return table.assign(video=[clips.video_of(clip) for clip in table.index])
+    return table.assign(video=[fiv2.video_of(clip) for clip in table.index])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from lib.data import pooled
 from lib.report import comparison, words
 from lib.scoring import baselines, paired, predictions
 from lib.scoring.baselines import is_baseline, is_seen
-from lib.sources import check
+from lib.sources import fiv2
 
 CLIPS, DATA = Path("data/clips.csv"), Path("data")
 _FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
@@ -135,8 +135,8 @@ def target_group(name: str | None) -> tuple[str, TargetGroup]:
 def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFrame:
     """Return clip, video, split and targets of all clips that know one, from annotation pickles or the workspace's table."""
     if folder is not None:
-        table = check.read_annotations(folder).rename_axis("clip").reset_index()
-        return table.assign(video=table["clip"].map(clips.video_of))
+        table = fiv2.read_annotations(folder).rename_axis("clip").reset_index()
+        return table.assign(video=table["clip"].map(fiv2.video_of))
     if not CLIPS.exists():
         raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or give --labels FOLDER")
     table = clips.read(CLIPS)

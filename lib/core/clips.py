@@ -1,32 +1,20 @@
 """The clip table (data/clips.csv): columns, reading, and which clips can be used."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-
-from lib.core.errors import InputError
 
 SPLITS = ("training", "validation", "test")
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
 _LAST = ("duration", "fps", "width", "height", "audio", "reason")
 _TEXT = (*_FIRST, "reason")
-_CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.mp4", re.DOTALL)
 
 
 def columns(targets: Iterable[str]) -> list[str]:
     """Return the table's columns in order, `targets` among them."""
     return [*_FIRST, *targets, *_LAST]
-
-
-def video_of(clip: str) -> str:
-    """Return the id of the video that a clip was cut from: `-AmMDnVl4s8` for `-AmMDnVl4s8.003.mp4`."""
-    match = _CLIP_NAME.fullmatch(clip)
-    if match is None:
-        raise InputError(f"clip name {clip!r} is not of the form VIDEO.NNN.mp4 (as in J4GQm9j0JZ0.003.mp4)")
-    return match["video"]
 
 
 def by_shard(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:

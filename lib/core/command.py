@@ -20,8 +20,8 @@ def run(main: Callable[[], None]) -> None:
 def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
     """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does.
 
-    `stage` is its name, where that is not its script's. What is logged goes to logs/STAGE.log, and to standard error too where
-    that is no terminal with a progress bar on it.
+    `stage` is its name, where that is not its script's. What is logged goes to logs/STAGE.log, and to standard error too
+    where that is no terminal with a progress bar on it.
     """
     script = sys.modules["__main__"]
     argparse.ArgumentParser(

@@ -9,19 +9,6 @@ from lib.core.parameters import Section
 TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
 """The Big Five in the order of every table; in FIV2, `neuroticism` is scored as emotional stability."""
 
-SCORES = (*TRAITS, "interview")
-"""FIV2's six columns."""
-
-LATTICE = {
-    "extraversion": 107,
-    "agreeableness": 91,
-    "conscientiousness": 103,
-    "neuroticism": 96,
-    "openness": 90,
-    "interview": 107,
-}
-"""Every FIV2 score times this number is a whole number (measured on all of the distributed annotations)."""
-
 Values = TypeVar("Values", bound=Any)
 
 

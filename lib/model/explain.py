@@ -16,7 +16,7 @@ from lib.streams import base
 
 @torch.no_grad()
 def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence[int]) -> None:
-    """Write a group for each of the clips `chosen`, by name, with nothing in it where the fusion has no attention.
+    """Write a group for each of the clips `chosen`, by name; none where the fusion has no attention.
 
     attention/QUERY_to_KEY: weights (heads, queries, keys) between two encoders' tokens. tokens/ENCODER/times (t,) in seconds
     and grid (2,), h and w: its t h w tokens. pictures/ENCODER: uint8 (t, H, W, 3), what an encoder of pictures saw.
@@ -26,10 +26,12 @@ def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence
         for index in chosen:
             batch = to_device(collate([clips[index]]), device)
             output = network(batch.inputs, attend=True)
+            if not output.attention:
+                return
             group = file.create_group(clips.table["clip"].iat[index])
             for (query, key), weights in output.attention.items():
                 _add(group, f"attention/{query}_to_{key}", weights[0].cpu().numpy())
-            for name, tokens in output.tokens.items() if output.attention else ():
+            for name, tokens in output.tokens.items():
                 _add(group, f"tokens/{name}/times", tokens.times[0].cpu().numpy())
                 _add(group, f"tokens/{name}/grid", np.array(tokens.grid))
                 for reference, steps in batch.inputs[name].items():

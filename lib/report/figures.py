@@ -223,6 +223,7 @@ def _panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
     columns = min(_A_ROW, len(group.columns))
     rows = -(-len(group.columns) // columns)
     height = 2.9 if rows == 1 else 3.2
+    # compressed keeps rows of squares apart
     figure = Figure(figsize=(2.4 * columns, height * rows), layout="constrained" if rows == 1 else "compressed")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[len(group.columns) :]:

@@ -16,7 +16,6 @@ from lib.core.errors import InputError
 from lib.media import video
 from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
-from lib.sources.fiv2 import read_annotations as read_annotations  # for tools.compare
 
 NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
 

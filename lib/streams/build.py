@@ -88,7 +88,7 @@ def _raw() -> dict[str, pd.DataFrame]:
 
 def _of(rows: pd.DataFrame) -> Iterator[Raw]:
     for row in rows.itertuples():
-        path = DATA / RAW / row.file if isinstance(row.file, str) else None
+        path = DATA / RAW / row.file if row.file else None
         yield Raw(row.clip, path, _annotations(row.corpus))
 
 
@@ -102,7 +102,7 @@ def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.Data
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
         files = {corpus: list(map(resume.sha256, stream.files(settings, _annotations(corpus)))) for corpus in corpora}
         return {
-            shard: [of_shard[["clip", "sha256"]].fillna("").to_dict("list"), files[of_shard["corpus"].iloc[0]]]
+            shard: [of_shard[["clip", "sha256"]].to_dict("list"), files[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()
         }
     found: dict[str, Any] = {}
