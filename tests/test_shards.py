@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from lib.core import resume, shards
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
+from lib.streams import base, build, frames
 from tests.conftest import ROOT
 
 LOKY = Parallel(engine="loky", workers=2)
 INPUTS = {"a": 1, "b": 1, "c": 1}
+FRAMES = frames.Settings(enabled=True, fps=5, max_side=64, quality=90)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,9 @@ def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def make(calls: Path, name: str) -> Iterator[Record]:
     """Two clips; the call is noted."""
     (calls / f"{name}-{time.time_ns()}").touch()
-    yield Record("-x y.mp4", {"faces": np.arange(60 + ord(name)).reshape(1, -1, 1)}, {"scale": 0.5})
+    jpeg = np.frombuffer(cv2.imencode(".jpg", np.zeros((2, 3, 3), np.uint8))[1].tobytes(), np.uint8)
+    arrays = {"jpeg": jpeg, "offsets": np.array([0, len(jpeg)]), "times": np.zeros(1)}
+    yield Record("-x y.mp4", arrays | {"faces": np.arange(60 + ord(name)).reshape(1, -1, 1)}, {"scale": 0.5})
     yield Record("z", refused="why")
 
 
@@ -56,8 +61,9 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def build(out: Path, make: Callable[[str], Iterator[Record]], settings: Parallel = LOKY, **inputs: int) -> None:
-    shards.build("frames", out, INPUTS | inputs, {}, make, 6, settings)
+def build_(out: Path, make: Callable[[str], Iterator[Record]], settings: Parallel = LOKY, **inputs: int) -> None:
+    """Build a stream of frames, whose settings and code stay the same."""
+    build.build(base.load("frames"), FRAMES, out, INPUTS | inputs, make, 6, settings)
 
 
 def names(calls: Path) -> list[str]:
@@ -77,23 +83,25 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     (folder / "calls").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resume, "ROOT", folder / "work")
-        build(folder / "out", partial(make, folder / "calls"))
+        build_(folder / "out", partial(make, folder / "calls"))
     return written(folder / "out")
 
 
 def written(out: Path) -> dict[str, bytes]:
-    return {path.stem: path.read_bytes() for path in out.iterdir()}
+    return {path.stem: path.read_bytes() for path in out.glob("*.h5")}
 
 
 def test_only_what_changed_is_made_again(tmp_path: Path, calls: Path, whole: dict[str, bytes]) -> None:
-    build(tmp_path / "out", partial(make, calls))
+    build_(tmp_path / "out", partial(make, calls))
     assert written(tmp_path / "out") == whole
     assert shards.refusals(tmp_path / "out") == {"z": "why"}
-    build(tmp_path / "out", partial(make, calls))
+    build_(tmp_path / "out", partial(make, calls))
     assert names(calls) == ["a", "b", "c"]
-    build(tmp_path / "out", partial(make, calls), b=2, d=1)
+    build_(tmp_path / "out", partial(make, calls), b=2, d=1)
     assert names(calls) == ["a", "b", "b", "c", "d"]
     assert sorted(path.suffix for path in (tmp_path / "work/frames").iterdir()) == [".h5"] * 4
+    about = json.loads((tmp_path / "out/stream.json").read_text())
+    assert about == {"settings": FRAMES.model_dump(), "shapes": {"": [3, 2, 3]}}
     with h5py.File(tmp_path / "out/a.h5") as file:
         assert file["-x y.mp4/faces"].chunks == (1, 157, 1)
 
@@ -122,11 +130,11 @@ def test_an_accident_is_one_clear_error_and_costs_one_shard(
     tmp_path: Path, calls: Path, whole: dict[str, bytes], accident: Callable[[], None], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        build(tmp_path / "out", partial(make_after, calls, accident))
+        build_(tmp_path / "out", partial(make_after, calls, accident))
     assert names(calls) in (["a", "c"], ["a", "b", "c"])
     assert not (tmp_path / "out").exists()
     before = len(names(calls))
-    build(tmp_path / "out", partial(make_after, calls, accident))
+    build_(tmp_path / "out", partial(make_after, calls, accident))
     assert len(names(calls)) == before + 1
     assert written(tmp_path / "out") == whole
 
@@ -139,10 +147,10 @@ def test_a_killed_stage_goes_on_and_half_a_shard_is_never_taken(
         from functools import partial
         from pathlib import Path
         from lib.core import resume
-        from tests.test_shards import build, make_after
+        from tests.test_shards import build_, make_after
 
         resume.ROOT = Path({str(tmp_path / "work")!r})
-        build(Path({str(tmp_path / "out")!r}), partial(make_after, Path({str(calls)!r}), partial(time.sleep, 600)))
+        build_(Path({str(tmp_path / "out")!r}), partial(make_after, Path({str(calls)!r}), partial(time.sleep, 600)))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, start_new_session=True)
     until(lambda: (calls / "accident").exists())
@@ -150,7 +158,7 @@ def test_a_killed_stage_goes_on_and_half_a_shard_is_never_taken(
     process.wait()
     assert list((tmp_path / "work/frames").glob("b-*.partial"))
     assert not (tmp_path / "out").exists()
-    build(tmp_path / "out", partial(make_after, calls, kill_me))
+    build_(tmp_path / "out", partial(make_after, calls, kill_me))
     assert names(calls) == ["a", "b", "c"]
     assert written(tmp_path / "out") == whole
 
@@ -174,7 +182,7 @@ def test_a_dask_cluster_that_loses_a_worker_writes_the_same_bytes(
 
         threading.Thread(target=kill_the_worker, daemon=True).start()
         cluster = Parallel(engine="dask", workers=0)
-        build(tmp_path / "out", partial(make_after, calls, partial(time.sleep, 600)), cluster)
+        build_(tmp_path / "out", partial(make_after, calls, partial(time.sleep, 600)), cluster)
         assert sorted(process.poll() is None for process in processes) == [False, True, True]
     finally:
         for process in processes:
@@ -189,7 +197,7 @@ def test_a_profiler_that_holds_frames_changes_no_byte(tmp_path: Path, calls: Pat
     for profile in (None, lambda frame, *_: held.append(frame)):
         sys.setprofile(profile)
         try:
-            shards._make(tmp_path / "shard.h5", partial(make, calls), "a")
+            build._make(tmp_path / "shard.h5", partial(make, calls), "a")
         finally:
             sys.setprofile(None)
         files.append((tmp_path / "shard.h5").read_bytes())
@@ -203,7 +211,7 @@ def test_a_dask_cluster_that_is_not_there_is_named(
     cluster = Parallel(engine="dask", workers=0)
     monkeypatch.delenv("DASK_SCHEDULER_ADDRESS", raising=False)
     with pytest.raises(InputError, match="needs the environment variable DASK_SCHEDULER_ADDRESS"):
-        build(tmp_path / "out", partial(make, calls), cluster)
+        build_(tmp_path / "out", partial(make, calls), cluster)
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://x")
     with pytest.raises(InputError, match="no Dask scheduler answers at DASK_SCHEDULER_ADDRESS=nonsense"):
-        build(tmp_path / "out", partial(make, calls), cluster)
+        build_(tmp_path / "out", partial(make, calls), cluster)

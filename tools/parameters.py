@@ -8,7 +8,7 @@ import argparse
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dvc.utils.serialize import load_yaml
 from ruamel.yaml import YAML, YAMLError
@@ -31,7 +31,7 @@ def main() -> None:
     written = merged(arguments.name, arguments.changes)
     check(written)
     with PARAMETERS.open("w") as file:
-        _yaml().dump(written, file)
+        dump(written, file)
     print(
         f"{PARAMETERS} is {FOLDER / arguments.name}.yaml"
         + (f" with {', '.join(arguments.changes)}" if arguments.changes else "")
@@ -57,6 +57,11 @@ def merged(name: str, changes: list[str]) -> CommentedMap:
             value = {part: value}
         _merge(whole, value, change)
     return whole
+
+
+def dump(values: CommentedMap, file: TextIO) -> None:
+    """Write parameters as YAML, comments too."""
+    _yaml().dump(values, file)
 
 
 def check(values: Mapping[str, Any]) -> None:

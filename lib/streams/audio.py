@@ -4,13 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import librosa
 import numpy as np
 from pydantic import Field
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.media import video
 from lib.streams.base import RAW, Raw, StreamSettings
 
 INPUTS = (RAW,)
@@ -53,6 +51,10 @@ def features(raw: Raw, sample_rate: int, window: float, step: float, mels: int, 
     has mean 0 and standard deviation 1 over the clip (0 if it is constant). `times` are the windows' centres in seconds
     since the first video frame. A clip without sound is refused.
     """
+    import librosa  # who reads the stream needs neither this nor a decoder
+
+    from lib.media import video
+
     if raw.path is None:
         return Record(raw.clip, refused="audio: no video")
     try:

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.media import video
 from lib.streams.base import RAW, Raw, StreamSettings
 
 INPUTS = (RAW,)
@@ -47,6 +46,8 @@ def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     The record holds `times` (T,) in seconds, and `jpeg`, all frames' bytes in one array; frame k is
     jpeg[offsets[k] : offsets[k + 1]]. A clip that does not decode or has fewer than two frames is refused.
     """
+    from lib.media import video  # who reads the stream needs no decoder
+
     if raw.path is None:
         return Record(raw.clip, refused="frames: no video")
     times: list[float] = []

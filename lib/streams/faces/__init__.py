@@ -8,14 +8,15 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import shards
-from lib.core.device import best_device
 from lib.core.shards import Record
 from lib.streams.base import StreamSettings
-from lib.streams.faces.align import ABSENT, DETECTED, INTERPOLATED, Aligner
 
 INPUTS = ("frames",)
 KIND = "pictures"
 ON_GPU = True
+
+ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
+"""Values of `found`."""
 
 
 class Settings(StreamSettings):
@@ -29,6 +30,9 @@ class Settings(StreamSettings):
 
 def maker(settings: Settings) -> Callable[[Record], Record]:
     """Return what finds, follows and aligns the face in a clip's frames."""
+    from lib.core.device import best_device  # who reads the stream needs no detector
+    from lib.streams.faces.align import Aligner
+
     return Aligner(**settings.model_dump(exclude={"enabled"}), device=best_device())
 
 

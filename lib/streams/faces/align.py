@@ -9,11 +9,9 @@ from skimage.transform import SimilarityTransform
 
 from lib.core.shards import Record
 from lib.streams import frames
+from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
-
-ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
-"""Values of `found`."""
 
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]

@@ -8,10 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import shards
-from lib.core.device import best_device
 from lib.core.shards import Record
 from lib.streams.base import StreamSettings
-from lib.streams.flow.make import flow
 
 INPUTS = ("faces",)
 KIND = "flow"
@@ -36,6 +34,9 @@ class Settings(StreamSettings):
 
 def maker(settings: Settings) -> Callable[[Record], Record]:
     """Return what computes the flow between a clip's faces."""
+    from lib.core.device import best_device  # who reads the stream needs no solver
+    from lib.streams.flow.make import flow
+
     solver, device = settings.model_dump(exclude={"enabled", "backend", "bound"}), best_device()
     return lambda faces: flow(faces, settings.backend, solver, settings.bound, device)
 
