@@ -70,7 +70,7 @@ def check(values: Mapping[str, Any]) -> None:
         script = f"stages.{stage}"
         own = importlib.util.find_spec(script)
         model: Any = importlib.import_module(script).Parameters if own else build.parameters_of(stage)
-        given = parameters.check({name: _plain(values[name]) for name in model.model_fields}, model)
+        given = parameters.check({name: plain(values[name]) for name in model.model_fields}, model)
         if stage == "train":
             given.model.readings()
             given.model.chosen(given.targets)
@@ -87,12 +87,12 @@ def _merge(whole: CommentedMap, differs: Mapping[str, Any], source: str, above: 
             whole[key] = value
 
 
-def _plain(values: Any) -> Any:
+def plain(values: Any) -> Any:
     """YAML's own kinds of mappings, lists, numbers and texts as Python's."""
     if isinstance(values, Mapping):
-        return {str(key): _plain(value) for key, value in values.items()}
+        return {str(key): plain(value) for key, value in values.items()}
     if isinstance(values, list):
-        return [_plain(value) for value in values]
+        return [plain(value) for value in values]
     for kind in (bool, int, float, str):
         if isinstance(values, kind):
             return kind(values)

@@ -1,0 +1,105 @@
+"""What is made again and what is kept: comments, docstrings and what is not used cost nothing, a constant does."""
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib.core import parameters, resume
+from lib.core.parallel import Parallel
+from lib.core.shards import Record
+from lib.streams import base, build
+from lib.streams.base import Made
+from stages import train
+from tests.conftest import ROOT
+from tools.parameters import merged, plain
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the code, in which fingerprints look."""
+    for folder in ("lib", "stages"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(resume, "_PROJECT", tmp_path)
+    monkeypatch.setattr(resume, "ROOT", tmp_path / "work")
+    return tmp_path
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+
+
+def test_comments_docstrings_and_new_modules_do_not_count(copy: Path) -> None:
+    before = resume.fingerprint(["lib.streams.faces"], {"side": 64})
+    edit(copy / "lib/streams/faces/follow.py", "def follow(", "# a comment\n\n\ndef follow(")
+    edit(copy / "lib/streams/faces/align.py", '"""Bring a followed face', '"""Take a followed face')
+    edit(copy / "lib/core/errors.py", '"""A mistake in the input', '"""An error in the input')
+    (copy / "lib/core/unrelated.py").write_text("NUMBER = 1\n")
+    assert resume.fingerprint(["lib.streams.faces"], {"side": 64}) == before
+    assert resume.fingerprint(["lib.streams.faces"], {"side": 72}) != before
+    edit(
+        copy / "lib/streams/faces/follow.py", "_SAME_FACE = 0.3", "_SAME_FACE = 0.4"
+    )  # imported by align, in a function
+    assert resume.fingerprint(["lib.streams.faces"], {"side": 64}) != before
+
+
+def make(made: Path, name: str) -> Iterator[Record]:
+    (made / f"{name}{len(list(made.iterdir()))}").touch()
+    yield Record("a.mp4", refused="why")
+
+
+def test_shards_are_kept_but_for_a_changed_constant(copy: Path) -> None:
+    (copy / "made").mkdir()
+    stream = base.load("descriptors")
+    settings = stream.settings(enabled=True, face_cells=8, flow_cells=4)
+
+    def run() -> int:
+        parallel = Parallel(engine="loky", workers=1)
+        build.build(stream, settings, copy / "out", {"x": 1, "y": 2}, partial(make, copy / "made"), 2, parallel)
+        return len(list((copy / "made").iterdir()))
+
+    assert run() == 2
+    edit(copy / "lib/streams/descriptors.py", "def descriptor(", "# a comment\ndef descriptor(")
+    edit(
+        copy / "lib/streams/build.py", "_PARTIAL, _COUNT", "_UNRELATED = 1\n_PARTIAL, _COUNT"
+    )  # makes no shard's bytes
+    assert run() == 2
+    edit(copy / "lib/streams/descriptors.py", "/ 255", "/ 256")
+    assert run() == 4
+
+
+CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openness": [0.5, 0.6]}).assign(
+    **dict.fromkeys(("extraversion", "agreeableness", "conscientiousness", "neuroticism"), 0.5)
+)
+
+
+def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLIPS) -> str:
+    values = plain(merged("demo", list(changes)))
+    given = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
+    readings = given.model.readings()
+    streams = {name: Made({"of": flow if name == "flow" else name}, {"": [1]}) for name in train.streams_of(readings)}
+    return train.fingerprint(given, readings, streams, clips, clips)
+
+
+def test_a_training_is_kept_unless_something_that_it_uses_changes(copy: Path) -> None:
+    before, faces = fingerprint_of(), fingerprint_of("model.use=[faces]")
+    assert before != faces
+    assert fingerprint_of("model.encoders.audio.width=24") == before  # an encoder that is not in use
+    assert fingerprint_of("targets.interview.weight=2.0") == before  # a group that is not predicted
+    assert fingerprint_of("model.use=[faces]", flow="opencv") == faces  # a stream that is not read
+    assert fingerprint_of(flow="opencv") != before
+    assert fingerprint_of("train.seed=1") != before
+    assert fingerprint_of("model.encoders.faces.steps=5") != before
+    assert fingerprint_of(clips=CLIPS.assign(openness=[0.5, 0.7])) != before
+    assert fingerprint_of(clips=CLIPS.assign(duration=[1.0, 2.0])) == before
+    edit(copy / "lib/training/loop.py", "def fit(", "# a comment\ndef fit(")
+    edit(copy / "lib/model/encoders/vectors.py", "_HEADS = 4", "_HEADS = 2")
+    assert fingerprint_of() == before
+    edit(copy / "lib/model/encoders/volumes.py", "FLOW_UNIT = 2.0", "FLOW_UNIT = 3.0")
+    assert fingerprint_of() != before
+    assert fingerprint_of("model.use=[faces]") == faces
