@@ -175,7 +175,8 @@ def fit(
     fabric = Fabric(strategy=strategy, devices=train.devices, precision=train.precision, loggers=loggers)
     if train.devices > 1:
         fabric.launch()  # from here on once in each process
-        if fabric.device.type == "cuda":
+        # statistics in common make all wait for one, that may have no clip for an encoder
+        if fabric.device.type == "cuda" and given.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     weights, history = loop.fit(
         fabric,
