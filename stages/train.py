@@ -134,11 +134,13 @@ def fingerprint(
     """Return what tells whether a finished training can be kept: the code, settings and data that it really uses."""
     modules = ["stages.train", *(encoders.module_of(one.kind) for one in readings.values())]
     read = streams_of(readings)
-    model = given.model.model_dump()
+    model, training = given.model.model_dump(), given.train.model_dump()
+    rates = training["learning_rate"]["encoders"]
+    training["learning_rate"]["encoders"] = {name: rates[name] for name in rates if name in readings}
     settings = {
         "model": model | {"encoders": {name: model["encoders"][name] for name in readings}},
         "targets": {name: group.model_dump() for name, group in given.model.chosen(given.targets).items()},
-        "train": given.train.model_dump(),
+        "train": training,
         "streams": {name: about._asdict() for name, about in streams.items()},
     }
     columns = [column for group in settings["targets"].values() for column in group["columns"]]
@@ -173,7 +175,8 @@ def fit(
     fabric = Fabric(strategy=strategy, devices=train.devices, precision=train.precision, loggers=loggers)
     if train.devices > 1:
         fabric.launch()  # from here on once in each process
-        if fabric.device.type == "cuda":
+        # statistics in common make all wait for one, that may have no clip for an encoder
+        if fabric.device.type == "cuda" and given.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     weights, history = loop.fit(
         fabric,

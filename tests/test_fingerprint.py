@@ -90,7 +90,9 @@ def test_a_training_is_kept_unless_something_that_it_uses_changes(copy: Path) ->
     before, faces = fingerprint_of(), fingerprint_of("model.use=[faces]")
     assert before != faces
     assert fingerprint_of("model.encoders.audio.width=24") == before  # an encoder that is not in use
+    assert fingerprint_of("train.learning_rate.encoders.audio=0.5") == before
     assert fingerprint_of("targets.interview.weight=2.0") == before  # a group that is not predicted
+    assert fingerprint_of("train.learning_rate.encoders.faces=0.5") != before
     assert fingerprint_of("model.use=[faces]", flow="opencv") == faces  # a stream that is not read
     assert fingerprint_of(flow="opencv") != before
     assert fingerprint_of("train.seed=1") != before

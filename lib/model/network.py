@@ -129,7 +129,10 @@ class Network(nn.Module):
         """An encoder's tokens in the common width, with their places; clips without a step are not shown to it."""
         there = torch.stack([steps.present.any(1) for steps in read.values()]).all(0)  # (B,)
         if bool(there.all()):
-            return self._placed(name, self.encoders[name](read))
+            tokens = self._placed(name, self.encoders[name](read))
+            if name in self.absent:  # several devices need a gradient of it in every batch
+                tokens = tokens._replace(values=tokens.values + 0 * self.absent[name])
+            return tokens
         absent = self.absent[name]
         rows = there.nonzero()[:, 0]
         if len(rows) == 0:

@@ -135,7 +135,8 @@ def build(
     kept = resume.fingerprint([stream.module, "lib.core.shards"], {**shown, "enabled": True})
     made = {name: folder / f"{name}-{resume.fingerprint([], kept, inputs[name])}.h5" for name in sorted(inputs)}
     todo = {name: path for name, path in made.items() if not path.exists()}
-    for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}")):
+    # stream.json, if the last run was killed in its last moment, is one file with the published one
+    for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
         left_over.unlink()
     log = logging.getLogger(stream.name)
     log.info("%d shards are kept, %d are to be made", len(made) - len(todo), len(todo))

@@ -66,7 +66,7 @@ def look_up(raw: Raw, patterns: list[str]) -> Record:
         )
         if of_pattern is None:
             return Record(raw.clip, refused=f"features: not in {pattern}")
-        if not np.isfinite(of_pattern[1]).all():
+        if not all(np.isfinite(part).all() for part in of_pattern):
             return Record(raw.clip, refused=f"features: {pattern} lacks a number")
         found.append(of_pattern)
     times = found[0][0]
@@ -108,7 +108,10 @@ def _vectors(path: Path, clip: str) -> tuple[np.ndarray, np.ndarray] | None:
     values = np.atleast_2d(np.asarray(held, np.float32))
     if times is None and len(values) > 1:
         raise InputError(f"{path.name}: {name} has {len(values)} vectors and no times; put their seconds in {beside!r}")
-    return np.zeros(1) if times is None else np.asarray(times, float), values
+    seconds = np.zeros(1) if times is None else np.asarray(times, float)
+    if len(seconds) != len(values):
+        raise InputError(f"{path.name}: {name} has {len(values)} vectors and {len(seconds)} times; allowed: as many")
+    return seconds, values
 
 
 @cache
@@ -118,24 +121,27 @@ def _open(path: Path) -> Mapping[str, Any]:
         return np.load(path)
     if path.suffix in (".h5", ".hdf5"):
         return h5py.File(path)
-    table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    named = [column for column in table if str(column).lower() in _CLIP]
-    if not named:
+    if path.suffix == ".csv":
+        names = [column for column in pd.read_csv(path, nrows=0) if column.lower() in _CLIP]
+        table = pd.read_csv(path, dtype=dict.fromkeys(names[:1], str))  # 007 is no 7
+    else:
+        table = pd.read_parquet(path)
+        names = [column for column in table if str(column).lower() in _CLIP]
+    if not names:
         raise InputError(
             f"{path.name} has the columns {', '.join(map(str, table))}; one of clips is needed, named {', '.join(_CLIP)}"
         )
-    numbers = table.drop(columns=named[0])
+    numbers = table.drop(columns=names[0])
     if wrong := [str(column) for column in numbers if not pd.api.types.is_numeric_dtype(numbers[column])]:
         raise InputError(f"{path.name}: column {wrong[0]} holds other things than numbers; remove or correct it")
     times = numbers.pop(_SECONDS) if _SECONDS in numbers else pd.Series(0.0, table.index)
     values = numbers.to_numpy(np.float32)
     held: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for clip, rows in table.groupby(table[named[0]].astype(str)).indices.items():
+    for clip, rows in table.groupby(table[names[0]].astype(str)).indices.items():
         of_clip = times.to_numpy(float)[rows]
-        if len(set(of_clip)) < len(of_clip):
-            raise InputError(
-                f"{path.name} has clip {clip} twice, in rows {rows[0] + 2} and {rows[1] + 2}; allowed: once a time"
-            )
-        order = np.argsort(of_clip)
+        order = np.argsort(of_clip, kind="stable")
+        if (twice := np.flatnonzero(np.diff(of_clip[order]) == 0)).size:
+            first, second = rows[order[twice[0] : twice[0] + 2]] + 2
+            raise InputError(f"{path.name} has clip {clip} twice, in rows {first} and {second}; allowed: once a time")
         held[str(clip)] = of_clip[order], values[rows][order]
     return held

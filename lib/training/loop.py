@@ -26,7 +26,7 @@ from lib.model.network import Network
 from lib.scoring.scores import scores
 from lib.streams import base
 from lib.training import schedules
-from lib.training.losses import LOSSES, WEIGHTINGS
+from lib.training.losses import LOSSES, WEIGHTINGS, counted
 
 
 def fit(
@@ -78,7 +78,7 @@ def fit(
         history, best = state["history"], state["best"]
     weighting = WEIGHTINGS[label_weighting]
     weights = {name: torch.from_numpy(weighting(labels)).float() for name, labels in training.targets.items()}
-    known = {name: np.isfinite(labels).sum(1) for name, labels in training.targets.items()}
+    known = {name: counted(targets[name].loss, labels) for name, labels in training.targets.items()}
     kinds = {one: base.load(stream_of(one)[0]).kind for reading in network.readings.values() for one in reading.reads}
     corpora = training.table["corpus"].to_numpy(str)
 
@@ -99,6 +99,8 @@ def fit(
         torch.manual_seed(seed * 100_003 + epoch * 1009 + rank)  # dropout
         chance = torch.Generator().manual_seed(seed * 100_003 + epoch)  # the same in all processes
         order = schedules.batches(schedules.mixed(corpora, mix, chance), batch_size, chance)
+        if not order:
+            raise InputError(f"params.yaml: train.mix = {dict(mix)} leaves no clip of {len(training)}; raise it")
         mine = [part[rank::world] for part in schedules.parts(order, accumulate)]
         model.train()
         losses: dict[str, list[float]] = {name: [] for name in targets}

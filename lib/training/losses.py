@@ -60,6 +60,12 @@ def _mean(values: Tensor, known: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber, "ccc": ccc, "mse_ccc": mse_ccc, "kl": kl}
 
 
+def counted(loss: str, labels: np.ndarray) -> np.ndarray:
+    """Return (N,) over how many targets of each clip the loss is a mean; labels (N, K). "kl" takes clips whole."""
+    known = np.isfinite(labels)
+    return known.all(1).astype(int) if loss == "kl" else known.sum(1)
+
+
 def uniform(labels: np.ndarray) -> np.ndarray:
     """Weigh all clips alike: ones of the shape of `labels` (N, K)."""
     return np.ones_like(labels)

@@ -50,6 +50,22 @@ def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, Reading]
     return found
 
 
+def only_stream(settings: Reading, shapes: Sequence[Sequence[int]], channels: int, key: str) -> str:
+    """Return the reference to the one stream that is read.
+
+    Raises InputError if there are several, or its steps are not (`channels`, H, W).
+    """
+    if len(settings.reads) > 1:
+        raise InputError(f"params.yaml: {key}.reads = {settings.reads}; allowed for {settings.kind}: one stream")
+    (stream,), (shape,) = settings.reads, shapes
+    if len(shape) != 3 or shape[0] != channels:
+        raise InputError(
+            f"params.yaml: {key}.reads has {stream!r}, whose steps are {list(shape)}; allowed for {settings.kind}:"
+            f" [{channels}, height, width]"
+        )
+    return stream
+
+
 def build(name: str, settings: Reading, shapes: Sequence[Sequence[int]]) -> nn.Module:
     """Return the encoder of that name."""
     module = importlib.import_module(module_of(settings.kind))

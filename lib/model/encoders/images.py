@@ -14,6 +14,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from lib.core.errors import InputError
 from lib.data.dataset import Reading
+from lib.model.encoders import only_stream
 from lib.model.tokens import Tokens, of_maps
 from lib.model.weights import load
 from lib.streams.base import Sequence as Steps
@@ -47,7 +48,7 @@ class Encoder(nn.Module):
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
         super().__init__()
-        (self._stream,) = settings.reads
+        self._stream = only_stream(settings, shapes, 3, key)
         backbone, frozen = settings.backbone, settings.frozen
         network, divide = _build(backbone, key)
         load(network, backbone, settings.weights, "imagenet", key)

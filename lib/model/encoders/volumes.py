@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.data.dataset import Reading
+from lib.model.encoders import only_stream
 from lib.model.tokens import Tokens, of_maps
 from lib.model.weights import load
 from lib.streams.base import Sequence as Steps
@@ -73,7 +74,7 @@ class Encoder(nn.Module):
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
         super().__init__()
-        (self._stream,) = settings.reads
+        self._stream = only_stream(settings, shapes, 2, key)
         backbone, weights = settings.backbone, settings.weights
         if backbone == "conv3d" and weights is not None:
             raise InputError(f"params.yaml: {key}.weights = {weights!r}; conv3d has none, so null is allowed")

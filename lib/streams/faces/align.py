@@ -38,7 +38,7 @@ class Aligner:
         seen = self._detect(pictures)
         landmarks, found = interpolate(*track(seen), times, self._max_gap)
         share = float((found == DETECTED).mean())
-        if share < self._min_found:
+        if share < self._min_found or share == 0:
             return Record(
                 record.clip,
                 refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
