@@ -16,7 +16,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup, Targets
 from lib.data.batch import Sample, collate
 from lib.model.network import Network
-from lib.training.losses import LOSSES, counted, label_distribution_smoothing
+from lib.training.losses import LOSSES, counted
 from tests.conftest import ROOT
 from tests.test_training import InMemory, Tiny, fitted, network, rates, sample
 
@@ -113,82 +113,20 @@ def test_an_encoder_says_which_streams_it_can_read() -> None:
         network(["flow"], flow={"reads": ["faces"]})
 
 
-# ---- targets ----
-
-KNOWN = torch.tensor([[True, True, True], [True, False, True], [False, False, False], [False, True, True]])
-
-
-def numbers(loss: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Predictions, labels and weights, (4, 3)."""
-    generator = torch.Generator().manual_seed(0)
-    predicted, actual, weights = (torch.rand(4, 3, generator=generator) for _ in range(3))
-    if loss == "kl":
-        predicted, actual = predicted / predicted.sum(1, keepdim=True), actual / actual.sum(1, keepdim=True)
-    return predicted.requires_grad_(), actual, weights + 0.5
+def test_shares_count_by_whole_clips() -> None:
+    predicted = torch.full((3, 2), 0.5, requires_grad=True)
+    actual = torch.tensor([[0.9, 0.1], [torch.nan, 0.1], [torch.nan, torch.nan]])
+    LOSSES["kl"](predicted, actual, torch.ones(3, 2)).backward()
+    assert predicted.grad is not None
+    assert predicted.grad[0] == pytest.approx(torch.tensor([-1.8, -0.2]))
+    assert (predicted.grad[1:] == 0).all()
+    assert counted("kl", actual.numpy()).tolist() == [1, 0, 0]
+    assert counted("mse", actual.numpy()).tolist() == [2, 1, 0]
 
 
-def test_with_all_known_the_mean_squared_error_is_the_plain_one_bit_for_bit() -> None:
-    predicted, actual, weights = numbers("mse")
-    plain = (weights * (predicted - actual).square()).mean()
-    assert torch.equal(LOSSES["mse"](predicted, actual, weights), plain)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_loss_sees_nothing_of_what_is_unknown(loss: str) -> None:
-    predicted, actual, weights = numbers(loss)
-    value = LOSSES[loss](predicted, actual.masked_fill(~KNOWN, torch.nan), weights)
-    value.backward()
-    gradient = predicted.grad
-    assert gradient.isfinite().all()
-    counts = KNOWN.all(1, keepdim=True).expand(-1, 3) if loss == "kl" else KNOWN
-    assert (gradient[~counts] == 0).all()
-    assert (gradient[counts] != 0).any()
-    if loss == "kl":
-        expected = LOSSES[loss](predicted[:1], actual[:1], weights[:1])
-    else:  # each column over its own known rows, by its share
-        columns = [
-            LOSSES[loss](*(part[KNOWN[:, column], column : column + 1] for part in (predicted, actual, weights)))
-            for column in range(3)
-        ]
-        share = torch.full((3,), 1 / 3) if loss == "ccc" else KNOWN.sum(0) / KNOWN.sum()
-        expected = (torch.stack(columns) * share).sum()
-        if loss == "mse_ccc":  # its two parts are averaged each in its way
-            squared = LOSSES["mse"](predicted, actual.masked_fill(~KNOWN, torch.nan), weights) / 0.15**2
-            agreement = torch.stack(
-                [
-                    LOSSES["ccc"](*(part[KNOWN[:, one], one : one + 1] for part in (predicted, actual, weights)))
-                    for one in range(3)
-                ]
-            ).mean()
-            expected = squared + agreement
-    torch.testing.assert_close(value, expected, atol=1e-6, rtol=1e-5)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_group_of_which_nothing_is_known_has_no_loss_and_no_gradient(loss: str) -> None:
-    predicted, actual, weights = numbers(loss)
-    value = LOSSES[loss](predicted, torch.full_like(actual, torch.nan), weights)
-    value.backward()
-    assert value.item() == 0
-    assert (predicted.grad == 0).all()
-
-
-def test_the_divergence_of_shares_by_hand() -> None:
-    actual = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    predicted = torch.tensor([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]])
-    expected = (0.5 * np.log(0.5 / 0.25) + np.log(1 / 0.5)) / 2
-    assert LOSSES["kl"](predicted, actual, torch.ones(2, 3)).item() == pytest.approx(expected, abs=1e-6)
-    assert LOSSES["kl"](actual, actual, torch.ones(2, 3)).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_weights_against_regression_to_the_mean_are_those_of_the_known() -> None:
-    labels = np.random.default_rng(0).beta(5, 5, (200, 2))
-    labels[:150, 1] = np.nan
-    weights = label_distribution_smoothing(labels)
-    assert (weights[:150, 1] == 1).all()
-    assert weights[150:, 1:] == pytest.approx(label_distribution_smoothing(labels[150:, 1:]))
-    assert weights[:, :1] == pytest.approx(label_distribution_smoothing(labels[:, :1]))
-    assert (label_distribution_smoothing(np.full((3, 1), np.nan)) == 1).all()
+def test_a_mix_that_leaves_no_clip_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train\.mix = \{'demo': 0\.01\} leaves no clip of 8; raise it"):
+        fitted(tmp_path, Tiny(), mix={"demo": 0.01})
 
 
 GROUPS: Targets = {
