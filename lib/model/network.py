@@ -145,7 +145,9 @@ class Network(nn.Module):
         values = some.values.new_zeros(len(there), *some.values.shape[1:]).index_copy(0, rows, some.values)
         times = some.times.new_zeros(len(there), some.times.shape[1]).index_copy(0, rows, some.times)
         present = some.present.new_zeros(len(there), some.present.shape[1]).index_copy(0, rows, some.present)
-        first = torch.arange(values.shape[1], device=rows.device) == 0
+        height, width = some.grid
+        # at all places of the first time, which a mask has in common: alike tokens count as one
+        first = torch.arange(values.shape[1], device=rows.device) < height * width
         values = torch.where((~there[:, None] & first)[..., None], absent.to(values.dtype), values)
         present[~there, 0] = True
         return Tokens(values, times, present, some.grid)
