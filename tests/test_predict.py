@@ -1,0 +1,279 @@
+"""A small corpus through the streams' stages, training and prediction, without DVC: what is served is what was evaluated."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import av
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from dvc.utils.serialize import load_yaml
+from lightning_fabric import Fabric
+
+from lib.core import clips, parallel, parameters, resume
+from lib.core.errors import InputError
+from lib.core.targets import TRAITS
+from lib.data.dataset import Clips
+from lib.media import video
+from lib.model import checkpoint, explain, infer
+from lib.model.network import Network
+from lib.predict import Predictor
+from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.streams import build
+from stages import train
+from tests.conftest import ROOT
+
+CPU, FPS = torch.device("cpu"), 15
+NAMES = [f"v{index}.000.mp4" for index in range(7)]
+MUTE = NAMES[2]
+SPLITS = ["training", "training", "training", "training", "validation", "validation", "test"]
+WARMTH = {"columns": ["warm"], "range": [1, 7], "activation": "linear", "loss": "mae", "weight": 1.0}
+STREAMS = ["frames", "audio", "features", "faces", "flow"]
+
+
+def without_sound(path: Path, frames: np.ndarray) -> None:
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def parameters_(**changes: Any) -> dict[str, Any]:
+    """The shipped parameters, small, and some changed by SECTION__KEY=value."""
+    values = json.loads(json.dumps(load_yaml(ROOT / "params.yaml")))
+    small = {
+        "flow__scales": 2, "flow__warps": 2, "flow__iterations": 10, "audio__mels": 16, "audio__mfcc": 6,
+        "model__use": ["faces", "flow", "audio"], "model__width": 24, "model__targets": ["traits", "warmth"],
+        "model__missing": "keep", "targets__warmth": WARMTH, "train__epochs": 2, "train__batch_size": 4,
+    }  # fmt: skip
+    for path, value in (small | changes).items():
+        *sections, key = path.split("__")
+        inner = values
+        for section in sections:
+            inner = inner[section]
+        inner[key] = value
+    return values
+
+
+def use(patch: pytest.MonkeyPatch, values: dict[str, Any]) -> None:
+    """Let stages find these parameters, as DVC would give them."""
+
+    def load(stage: str, model: type[parameters.Section]) -> parameters.Section:
+        return parameters.check({name: values[name] for name in model.model_fields}, model)
+
+    patch.setattr(parameters, "load", load)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder, the working one, with seven clips and their streams; one clip has no sound."""
+    folder = tmp_path_factory.mktemp("project")
+    raw = folder / "data/raw/demo/one"
+    raw.mkdir(parents=True)
+    for index, name in enumerate(NAMES):
+        performance = Performance(index / 3 - 1, 0.5 + index / 5, 120.0 + 10 * index, index)
+        frames, voice = render(Identity(index), performance, 2.0, FPS)
+        if name == MUTE:
+            without_sound(raw / name, frames)
+        else:
+            video.write(raw / name, frames, FPS, voice, SAMPLE_RATE)
+    table = pd.DataFrame({"clip": NAMES, "video": NAMES, "split": SPLITS}).assign(
+        corpus=["demo"] * 5 + ["own"] * 2,
+        shard="demo-one",
+        file=[f"demo/one/{name}" for name in NAMES],
+        sha256=[resume.sha256(raw / name) for name in NAMES],
+        **{trait: np.linspace(0.2, 0.8, 7) for trait in TRAITS},
+        warm=[np.nan, 2, 3, 4, 5, np.nan, 7],
+        reason="",
+    )
+    table.loc[3, list(TRAITS)] = np.nan
+    table.to_csv(folder / "data/clips.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
+        use(patch, parameters_())
+        for name in STREAMS:
+            build.stage(name)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _given(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, parameters_())
+
+
+def given(**changes: Any) -> train.Parameters:
+    values = parameters_(**changes)
+    return parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
+
+
+def test_a_streams_folder_says_how_it_was_made(project: Path) -> None:
+    about = {
+        name: json.loads((project / f"data/{name}/stream.json").read_text()) for name in STREAMS if name != "features"
+    }
+    assert {name: of["shapes"] for name, of in about.items()} == {
+        "frames": {"": [3, 240, 320]},
+        "audio": {"log_mel": [16], "mfcc": [6]},
+        "faces": {"": [3, 64, 64]},
+        "flow": {"": [2, 64, 64]},
+    }
+    values = parameters_()
+    assert all(about[name]["settings"] == values[name] for name in about)
+    metrics = json.loads((project / "metrics/audio.json").read_text())
+    assert (metrics["clips"], metrics["refused"]) == (6, {"audio: has no sound": 1})
+
+
+def test_a_stream_that_is_off_is_an_empty_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not list((project / "data/features").iterdir())
+    assert json.loads((project / "metrics/features.json").read_text()) == {"enabled": False}
+    shutil.copytree(project / "data/audio", project / "kept")
+    use(monkeypatch, parameters_(audio__enabled=False))
+    build.stage("audio")
+    assert not list((project / "data/audio").iterdir())
+    use(monkeypatch, parameters_())
+    monkeypatch.setattr(build, "_make", lambda *_: pytest.fail("what was made is kept"))
+    build.stage("audio")
+    for path in (project / "kept").iterdir():
+        assert path.read_bytes() == (project / "data/audio" / path.name).read_bytes()
+
+
+def test_what_needs_a_stream_that_is_off_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    use(monkeypatch, parameters_(faces__enabled=False))
+    build.stage("faces")
+    with pytest.raises(InputError) as said:
+        build.stage("flow")
+    assert "flow.enabled is true and faces.enabled is false" in str(said.value)
+    with pytest.raises(InputError) as said:
+        train.streams_read(given(model__use=["faces"]).model.readings())
+    assert "model.use has faces, whose encoder reads faces, but faces.enabled is false" in str(said.value)
+    assert "\n" not in str(said.value)
+
+
+def test_who_is_trained_on(project: Path) -> None:
+    def of(**changes: Any) -> tuple[list[str], list[str]]:
+        chosen = given(**changes)
+        found = train.tables(chosen, chosen.model.readings(), chosen.model.chosen(chosen.targets))
+        return tuple(one["clip"].str[1].tolist() for one in found)  # type: ignore[return-value]
+
+    assert of() == (list("0123"), list("45"))
+    assert of(model__missing="drop") == (list("013"), list("45"))
+    assert of(model__targets=["traits"]) == (list("012"), list("45"))  # one has no known trait
+    assert of(model__use=["faces"], model__missing="drop") == (list("0123"), list("45"))
+    with pytest.raises(InputError, match=r"train\.mix has 'fiv2'; allowed: the corpora .*, demo, own"):
+        of(train__mix={"fiv2": 1.0})
+    with pytest.raises(InputError, match="1 clips of the validation split came through"):
+        of(train__mix={"own": 0.0})
+
+
+def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outs = [project / path for path in ("data/model.pt", "plots/history.csv", "metrics/train.json")]
+    train.main()
+    before = [path.read_bytes() for path in outs]
+    history = pd.read_csv(outs[1])
+    assert len(history) == 2
+    assert {f"validation_{score}_{group}" for score in ("accuracy", "r2", "ccc", "spread")
+            for group in ("traits", "warmth")} <= set(history)  # fmt: skip
+    for path in outs:
+        path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", lambda *_: pytest.fail("nothing that it uses has changed"))
+        use(patch, parameters_(audio__enabled=True, model__encoders__features__width=96))
+        train.main()
+    assert [path.read_bytes() for path in outs] == before
+    (kept,) = (project / "data/.work/train").iterdir()
+    assert not (kept / "last.pt").exists()
+    use(monkeypatch, parameters_(train__epochs=1))
+    train.main()
+    assert len(pd.read_csv(outs[1])) == 1
+    assert kept not in (project / "data/.work/train").iterdir()  # only the last one
+
+
+def model(folder: Path, **changes: Any) -> Path:
+    """A model of chance, with what it must know, in its file."""
+    chosen = given(**changes)
+    readings, targets = chosen.model.readings(), chosen.model.chosen(chosen.targets)
+    streams = train.streams_read(readings)
+    torch.manual_seed(1)
+    network = Network(chosen.model, targets, streams)
+    for parameter in network.absent.values():
+        torch.nn.init.normal_(parameter)
+    train.standardise(network, clips.read(Path("data/clips.csv"))[:4].reset_index(drop=True), readings, streams)
+    checkpoint.save(folder / "model.pt", network.state_dict(), chosen.model, targets, streams, ["demo"])
+    return folder / "model.pt"
+
+
+def raw(project: Path, name: str) -> Path:
+    return project / "data/raw/demo/one" / name
+
+
+@pytest.mark.parametrize("fusion", ["cross_attention", "late_average"])
+def test_what_is_served_is_what_was_evaluated(project: Path, tmp_path: Path, fusion: str) -> None:
+    predict = Predictor(model(tmp_path, model__fusion=fusion), CPU)
+    served, table = predict.served, clips.read(Path("data/clips.csv"))
+    assert list(served.streams) == ["frames", "faces", "flow", "audio"]
+    data = Clips(table, Path("data"), served.network.readings, served.streams, {})
+    evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), served.network, data, 3, 0)
+    assert evaluated["traits"].std(0).min() > 1e-4
+    for index, name in enumerate(NAMES):
+        found = predict(raw(project, name))
+        assert list(found) == ["traits", "warmth"]
+        assert list(found["traits"]) == list(TRAITS)
+        assert list(found["traits"].values()) == pytest.approx(evaluated["traits"][index], abs=1e-6)
+        assert found["warmth"]["warm"] == pytest.approx(1 + 6 * evaluated["warmth"][index, 0], abs=6e-6)
+
+
+def test_a_clip_that_lacks_a_stream_is_predicted_or_refused_as_the_model_was_trained(
+    project: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    keep = Predictor(model(tmp_path), CPU)
+    assert np.isfinite(list(keep(raw(project, MUTE))["traits"].values())).all()
+    with pytest.raises(InputError, match=r"^frames: .*; audio: sound cannot be decoded"):
+        keep(tmp_path / "text.mp4")
+    with pytest.raises(InputError, match=r"nowhere\.mp4 is no file"):
+        keep(Path("nowhere.mp4"))
+    drop = Predictor(model(tmp_path, model__missing="drop"), CPU)
+    with pytest.raises(InputError, match=r"^audio: has no sound$"):
+        drop(raw(project, MUTE))
+    assert drop(raw(project, NAMES[0]))["traits"]
+
+
+def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) -> None:
+    served = checkpoint.load(model(tmp_path), CPU)
+    data = Clips(clips.read(Path("data/clips.csv")), Path("data"), served.network.readings, served.streams, {})
+    explain.write_attention(tmp_path / "attention.h5", served.network, data, [0, NAMES.index(MUTE)])
+    with h5py.File(tmp_path / "attention.h5") as file, h5py.File("data/faces/demo-one.h5") as faces:
+        assert set(file) == {NAMES[0], MUTE}
+        group = file[NAMES[0]]
+        use = ["faces", "flow", "audio"]
+        assert set(group["attention"]) == {f"{query}_to_{key}" for query in use for key in use if query != key}
+        counts = {}
+        for name in use:
+            times, grid = group[f"tokens/{name}/times"][()], group[f"tokens/{name}/grid"][()]
+            counts[name] = len(times) * grid.prod()
+            assert (np.diff(times) > 0).all()
+        assert group["tokens/audio/grid"][()].tolist() == [1, 1]
+        for pair, weights in group["attention"].items():
+            query, key = pair.split("_to_")
+            assert weights.shape == (4, counts[query], counts[key])
+            assert weights[()].sum(-1) == pytest.approx(1, abs=1e-5)
+        assert list(group["pictures"]) == ["faces"]
+        stored = faces[NAMES[0]]["faces"][()]
+        shown = group["pictures/faces"][()]
+        assert shown.shape == (4, 64, 64, 3)
+        at = np.searchsorted(faces[NAMES[0]]["times"][()], group["tokens/faces/times"][()] - 1e-6)
+        assert (shown == stored[at]).all()
+        assert file[MUTE]["tokens/audio/times"].shape == (1,)
+    concat = checkpoint.load(model(tmp_path, model__fusion="concat"), CPU)
+    explain.write_attention(tmp_path / "none.h5", concat.network, data, [0])
+    with h5py.File(tmp_path / "none.h5") as file:
+        assert not list(file)
