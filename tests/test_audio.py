@@ -9,6 +9,7 @@ import pytest
 from lib.core.shards import Record
 from lib.media import video
 from lib.streams import audio
+from lib.streams.base import Raw
 
 RATE = 16_000
 SETTINGS = {"sample_rate": RATE, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24}
@@ -18,7 +19,7 @@ SECONDS = np.arange(2 * RATE) / RATE
 def heard(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: float) -> Record:
     pictures = np.full((30, 64, 64, 3), 90, np.uint8)
     video.write(folder / "a.mp4", pictures, 15, samples, rate)
-    return audio.features(folder / "a.mp4", "a.mp4", **(SETTINGS | settings))  # type: ignore[arg-type]
+    return audio.features(Raw("a.mp4", folder / "a.mp4", None), **(SETTINGS | settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("hertz", [220, 440, 1760])
@@ -56,4 +57,6 @@ def test_a_click_is_heard_when_it_sounds(tmp_path: Path, rate: int) -> None:
 def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
     assert "audio.window is 1.0" in heard(tmp_path, np.zeros(RATE // 2), window=1.0).refused
     (tmp_path / "b.mp4").write_bytes(b"no video")
-    assert "sound cannot be decoded" in audio.features(tmp_path / "b.mp4", "b.mp4", **SETTINGS).refused  # type: ignore[arg-type]
+    broken, none = Raw("b.mp4", tmp_path / "b.mp4", None), Raw("c.mp4", None, None)
+    assert "sound cannot be decoded" in audio.features(broken, **SETTINGS).refused  # type: ignore[arg-type]
+    assert audio.features(none, **SETTINGS).refused == "audio: no video"  # type: ignore[arg-type]

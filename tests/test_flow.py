@@ -14,6 +14,7 @@ import torch
 
 from lib.core.shards import Record
 from lib.streams import frames
+from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.flow import make, opencv, tvl1
 from tests.conftest import REAL, needs_real_clips
@@ -151,19 +152,20 @@ def test_nan_and_other_shapes_are_refused(face: np.ndarray) -> None:
 def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(face: np.ndarray) -> None:
     previous, following = pair(face, deformation(112, 2))
     pictures = torch.cat([previous, following, following])[..., None].expand(-1, -1, -1, 3).numpy()
-    record = Record("a", {"faces": pictures, "found": np.array([2, 2, 0])})
+    record = Record("a", {"faces": pictures, "found": np.array([2, 2, 0]), "times": np.arange(3.0)})
     made = make.flow(record, "torch", SOLVER, 16.0, CPU)
     exact = solve(previous, following)[0].permute(1, 2, 0).numpy()
     scale = made.attributes["scale"]
     assert np.abs(made.arrays["flow"][0] * scale - exact).max() <= scale / 2 + 1e-4
     assert made.arrays["valid"].tolist() == [True, False]
+    assert made.arrays["times"].tolist() == [0, 1]
     assert not made.arrays["flow"][1].any()
 
 
 @needs_real_clips
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
 def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
-    record = frames.sample(REAL / name, name, 5, 640, 90)
+    record = frames.sample(Raw(name, REAL / name, None), 5, 640, 90)
     aligned = align.Aligner(112, 40, 0.5, 1.0, CPU)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
     assert (aligned.arrays["found"] == align.DETECTED).all()

