@@ -1,36 +1,201 @@
-"""Which clips can be used, from the shards of both streams."""
+"""From shards to samples: which clips can be used, and which of their steps are taken."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 import pandas as pd
 import pytest
 
+from lib.core import shards
 from lib.core.errors import InputError
-from lib.data.dataset import usable
+from lib.core.shards import Record
+from lib.core.targets import TargetGroup
+from lib.data.batch import collate
+from lib.data.dataset import Clips, Reading, inputs_of, labels, streams_of, usable
+from lib.streams.base import Made
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})
+SHAPES = {"faces": Made({}, {"": [3, 4, 4]}), "flow": Made({}, {"": [2, 4, 4]}),
+          "audio": Made({}, {"log_mel": [2], "mfcc": [1]})}  # fmt: skip
 
 
-def write(stream: Path, clips: dict[str, list[str]], refused: str = "") -> Path:
-    stream.mkdir()
+def reading(*reads: str, take: Any = "all", steps: int = 1) -> Reading:
+    return Reading(kind="", reads=list(reads), take=take, steps=steps)
+
+
+FACES, FLOW, AUDIO = reading("faces"), reading("flow"), reading("audio.log_mel")
+
+
+def clip(stream: str, name: str = "a", length: int = 10) -> Record:
+    """A clip of which each step's values are its number: five pictures, four flows, a hundred windows of sound a second."""
+    numbers = np.arange(length)
+    if stream == "faces":
+        pictures = np.broadcast_to(numbers[:, None, None, None], (length, 4, 4, 3)).astype(np.uint8)
+        return Record(name, {"faces": pictures, "found": np.full(length, 2, np.uint8), "times": numbers / 5})
+    if stream == "flow":
+        moved = np.broadcast_to(numbers[:, None, None, None], (length, 4, 4, 2)).astype(np.int8)
+        return Record(name, {"flow": moved, "times": numbers / 4}, {"scale": 0.5})
+    values = numbers.astype(np.float32)[:, None]
+    return Record(name, {"log_mel": np.repeat(values, 2, 1), "mfcc": -values, "times": 0.01 * numbers + 0.0125})
+
+
+def write(data: Path, stream: str, clips: Mapping[str, list[str]], refused: str = "", length: int = 10) -> None:
+    (data / stream).mkdir(parents=True)
     for shard, names in clips.items():
-        with h5py.File(stream / f"{shard}.h5", "w") as file:
+        with h5py.File(data / stream / f"{shard}.h5", "w", libver="latest") as file:
             for name in names:
-                file.create_group(name).attrs.update({"refused": "why"} if name == refused else {})
-    return stream
+                record = Record(name, refused="why") if name in refused else clip(stream, name, length)
+                shards.write(file, record)
+
+
+WHOLE = {"one": ["a", "b"], "two": ["c"]}
 
 
 def test_a_clip_is_usable_if_no_stream_has_refused_it(tmp_path: Path) -> None:
-    whole = {"one": ["a", "b"], "two": ["c"]}
-    faces, flow = write(tmp_path / "faces", whole), write(tmp_path / "flow", whole, refused="b")
-    assert usable(TABLE, faces, flow)["clip"].tolist() == ["a", "c"]
-    assert usable(TABLE, faces)["clip"].tolist() == ["a", "b", "c"]
+    write(tmp_path, "faces", WHOLE, refused="c")
+    write(tmp_path, "flow", WHOLE, refused="bc")
+    write(tmp_path, "audio", WHOLE, refused="a")
+
+    def of(missing: Any, **readings: Reading) -> list[str]:
+        return usable(TABLE, tmp_path, readings, missing)["clip"].tolist()
+
+    assert of("drop", faces=FACES) == ["a", "b"]
+    assert of("drop", faces=FACES, flow=FLOW) == ["a"]
+    assert of("drop", faces=FACES, audio=AUDIO) == ["b"]
+    assert of("keep", faces=FACES, flow=FLOW) == ["a", "b"]
+    assert of("keep", flow=FLOW, audio=AUDIO) == ["a", "b", "c"]
+    assert of("keep", both=reading("flow", "audio.mfcc"), faces=FACES) == ["a", "b"]
+    assert of("keep", both=reading("flow", "audio.mfcc")) == []  # an encoder needs all that it reads
 
 
 def test_what_shards_lack_is_named(tmp_path: Path) -> None:
-    faces, flow = write(tmp_path / "faces", {"one": ["a", "b"]}), write(tmp_path / "flow", {"one": ["b"], "two": ["c"]})
+    write(tmp_path, "faces", {"one": ["a", "b"]})
+    write(tmp_path, "flow", {"one": ["b"], "two": ["c"]})
     with pytest.raises(InputError, match=r"faces/two\.h5 is missing; run `dvc repro faces`"):
-        usable(TABLE, faces)
+        usable(TABLE, tmp_path, {"faces": FACES}, "drop")
     with pytest.raises(InputError, match=r"flow/one\.h5 lacks a \(1 in all\); run `dvc repro flow`"):
-        usable(TABLE, flow)
+        usable(TABLE, tmp_path, {"flow": FLOW}, "keep")
+
+
+def taken(reading: Reading, seed: list[int] | None = None, length: int = 10, **records: Record) -> dict[str, Any]:
+    return inputs_of({"faces": clip("faces", length=length)} | records, {"one": reading}, SHAPES, seed)["one"]
+
+
+def picked(reading: Reading, seed: list[int] | None = None, length: int = 10) -> list[int]:
+    read = taken(reading, seed, length)["faces"]
+    assert read.present.all()
+    assert read.times == pytest.approx(read.values[:, 0, 0, 0] / 5)
+    assert read.values.shape[1:] == (3, 4, 4)
+    return read.values[:, 0, 0, 0].tolist()
+
+
+def test_parts_windows_and_all_of_a_clips_steps() -> None:
+    parts, window, every = (reading("faces", take=take, steps=4) for take in ("parts", "window", "all"))
+    assert picked(parts) == [1, 3, 6, 8]  # the middles of four quarters of ten
+    assert picked(window) == [3, 4, 5, 6]
+    assert picked(every) == list(range(10))
+    assert picked(parts, length=2) == [0, 0, 1, 1]
+    assert picked(window, length=2) == [0, 1]
+    drawn = [picked(parts, [0, epoch, 0]) for epoch in range(200)]
+    assert drawn[7] == picked(parts, [0, 7, 0])
+    assert {tuple(one) for one in drawn} > {(0, 2, 5, 7)}
+    for part, least, most in ((0, 0, 2), (1, 2, 4), (2, 5, 7), (3, 7, 9)):
+        assert {one[part] for one in drawn} == set(range(least, most + 1))
+    starts = {picked(window, [0, epoch, 0])[0] for epoch in range(200)}
+    assert starts == set(range(7))
+    assert all(np.diff(picked(window, [0, epoch, 0])).tolist() == [1, 1, 1] for epoch in range(20))
+    assert picked(every, [0, 1, 2]) == list(range(10))
+
+
+def test_steps_in_which_nothing_was_found_are_never_taken() -> None:
+    found = np.array([0, 2, 1, 0, 0, 2, 0, 2, 0, 0], np.uint8)
+    record = clip("faces")
+    faces = Record("a", {**record.arrays, "found": found})
+    for take in ("parts", "window", "all"):
+        for seed in (None, [1, 2, 3]):
+            read = taken(reading("faces", take=take, steps=3), seed, faces=faces)["faces"]
+            assert set(read.values[:, 0, 0, 0]) <= {1, 2, 5, 7}
+            assert read.times == pytest.approx(read.values[:, 0, 0, 0] / 5)
+
+
+@pytest.mark.parametrize("seed", [None, [5, 0, 1]])
+def test_several_streams_are_read_at_the_steps_of_the_first(seed: list[int] | None) -> None:
+    streams = {"audio": clip("audio", length=195), "flow": clip("flow", length=7)}
+    read = taken(reading("faces", "flow", "audio.mfcc", take="parts", steps=4), seed, **streams)
+    assert list(read) == ["faces", "flow", "audio.mfcc"]
+    clock = read["faces"].times
+    assert all((one.times == clock).all() for one in read.values())
+    flow = read["flow"].values[:, 0, 0, 0] / 0.5 / 4  # its own seconds
+    assert np.abs(flow - np.minimum(clock, 1.5)).max() <= 0.125 + 1e-6
+    windows = -read["audio.mfcc"].values[:, 0] * 0.01 + 0.0125
+    assert np.abs(windows - clock)[clock > 0.0125].max() <= 0.005 + 1e-6
+    swapped = taken(reading("audio.log_mel", "faces"), seed, **streams)
+    assert len(swapped["faces"].times) == 195
+    assert swapped["faces"].values[:, 0, 0, 0].tolist() == [
+        min(9, round(5 * (0.01 * at + 0.0125))) for at in range(195)
+    ]
+
+
+def test_an_encoder_of_which_a_stream_was_refused_gets_no_step() -> None:
+    streams = {"audio": Record("a", refused="audio: has no sound")}
+    read = taken(reading("faces", "audio.mfcc", take="parts", steps=4), **streams)
+    assert read["faces"].values.shape == (0, 3, 4, 4)
+    assert read["faces"].values.dtype == np.uint8
+    assert read["audio.mfcc"].values.shape == (0, 1)
+    assert len(read["audio.mfcc"].times) == len(read["faces"].present) == 0
+
+
+TARGETS = {
+    "near": TargetGroup(columns=["calm", "warm"], range=[1, 7], activation="linear", loss="mse", weight=1.0),
+    "far": TargetGroup(columns=["age"], range=[0, 100], activation="linear", loss="mse", weight=1.0),
+}
+RATED = TABLE.assign(calm=[1, 4, np.nan], warm=[7, 2.5, np.nan], age=[np.nan, 20, 50], corpus="x")
+
+
+def test_labels_are_in_units_of_their_range_and_unknown_where_unrated() -> None:
+    found = labels(RATED, TARGETS)
+    assert found["near"] == pytest.approx(np.array([[0, 1], [0.5, 0.25], [np.nan, np.nan]]), nan_ok=True)
+    assert found["far"] == pytest.approx(np.array([[np.nan], [0.2], [0.5]]), nan_ok=True)
+    with pytest.raises(InputError, match=r"targets\.near\.range = \[1\.0, 7\.0\], but warm of clip b is 7\.5"):
+        labels(RATED.assign(warm=[7, 7.5, 0]), TARGETS)
+    with pytest.raises(InputError, match=r"targets\.far\.columns has 'age', which data/clips\.csv lacks"):
+        labels(RATED.drop(columns="age"), TARGETS)
+
+
+def test_a_batch_is_padded_and_says_where(tmp_path: Path) -> None:
+    write(tmp_path, "faces", WHOLE, refused="b")
+    write(tmp_path, "flow", {"one": ["a", "b"]}, length=3)
+    write(tmp_path / "longer", "flow", {"two": ["c"]}, length=8)
+    (tmp_path / "longer/flow/two.h5").rename(tmp_path / "flow/two.h5")
+    readings = {"faces": reading("faces", take="parts", steps=2), "flow": FLOW}
+    data = Clips(RATED, tmp_path, readings, SHAPES, TARGETS)
+    batch = collate([data[index] for index in range(3)])
+    faces, flow = batch.inputs["faces"]["faces"], batch.inputs["flow"]["flow"]
+    assert faces.present.tolist() == [[True, True], [False, False], [True, True]]
+    assert faces.values.shape == (3, 2, 3, 4, 4)
+    assert faces.values[0, :, 0, 0, 0].tolist() == pytest.approx([2 / 255, 7 / 255])  # pictures in [0, 1]
+    assert not faces.values[1].any()
+    assert flow.present.sum(1).tolist() == [3, 3, 8]
+    assert flow.values[0, :, 0, 0, 0].tolist() == [0, 0.5, 1, 0, 0, 0, 0, 0]
+    assert batch.targets["near"][1].tolist() == [0.5, 0.25]
+    assert batch.targets["near"][2].isnan().all()
+    assert batch.index.tolist() == [0, 1, 2]
+
+
+def test_steps_are_drawn_anew_each_epoch_and_alike_by_all_encoders(tmp_path: Path) -> None:
+    write(tmp_path, "faces", WHOLE)
+    readings = {name: reading("faces", take="parts", steps=4) for name in ("faces", "again")}
+    data = Clips(RATED, tmp_path, readings, SHAPES, {}, seed=3)
+    seen = set()
+    for epoch in range(20):
+        data.epoch = epoch
+        inputs = data[0].inputs
+        assert (inputs["faces"]["faces"].times == inputs["again"]["faces"].times).all()
+        seen.add(tuple(inputs["faces"]["faces"].times))
+    assert len(seen) > 10
+    calm = Clips(RATED, tmp_path, readings, SHAPES, {})
+    assert (calm[0].inputs["faces"]["faces"].times == calm[0].inputs["faces"]["faces"].times).all()
+    assert streams_of(readings | {"sound": reading("audio.mfcc", "audio.log_mel")}) == ["faces", "audio"]

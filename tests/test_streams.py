@@ -1,5 +1,6 @@
-"""Frames, faces, flow and shards."""
+"""Frames and faces, and what a stream's folder says of it."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -7,14 +8,21 @@ import numpy as np
 import pytest
 import torch
 
+from lib.core.errors import InputError
+from lib.core.shards import Record
 from lib.media import video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
-from lib.streams import frames
+from lib.streams import base, frames
+from lib.streams.base import Made, Raw
 from lib.streams.faces import align
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.follow import follow
 
 CPU = torch.device("cpu")
+
+
+def raw(path: Path) -> Raw:
+    return Raw(path.name, path, None)
 
 
 def numbered_video(path: Path, levels: list[int], fps: int) -> None:
@@ -35,11 +43,15 @@ def test_frames_are_sampled_by_time(tmp_path: Path, fps: int) -> None:
 
 def test_long_side_is_limited_and_jpeg_comes_back(tmp_path: Path) -> None:
     numbered_video(tmp_path / "a.mp4", [100] * 30, 15)
-    record = frames.sample(tmp_path / "a.mp4", "a.mp4", 5, 48, 90)
+    record = frames.sample(raw(tmp_path / "a.mp4"), 5, 48, 90)
     pictures = frames.decode(record)
     assert pictures.shape == (10, 32, 48, 3)
     assert pictures.mean() == pytest.approx(100, abs=2)
-    assert "flow needs 2" in frames.sample(tmp_path / "a.mp4", "a.mp4", 0.3, 48, 90).refused
+    assert "flow needs 2" in frames.sample(raw(tmp_path / "a.mp4"), 0.3, 48, 90).refused
+    assert frames.sample(Raw("c.mp4", None, None), 5, 48, 90).refused == "frames: no video"
+    few = frames.steps(record, np.array([7, 2]))
+    assert few.shape == (2, 3, 32, 48)
+    assert (few.transpose(0, 2, 3, 1) == pictures[[7, 2]]).all()
 
 
 def faces(*centres: tuple[float, float, float]) -> Faces:
@@ -81,8 +93,45 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
     aligner = align.Aligner(64, 40, 0.5, 1.0, CPU)
     pictures, voice = render(Identity(1), Performance(0.5, 1.5, 150.0, 2), 3.0, 15)
     video.write(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
-    record = aligner(frames.sample(tmp_path / "a.mp4", "a.mp4", 5, 640, 90))
+    record = aligner(frames.sample(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
     assert (record.arrays["found"] == align.DETECTED).mean() > 0.9
     numbered_video(tmp_path / "b.mp4", [0] * 45, 15)
-    assert "found in 0%" in aligner(frames.sample(tmp_path / "b.mp4", "b.mp4", 5, 640, 90)).refused
+    assert "found in 0%" in aligner(frames.sample(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
+    anything = align.Aligner(64, 40, 0.0, 1.0, CPU)
+    assert "found in 0%" in anything(frames.sample(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused  # no face at all
+
+
+def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> None:
+    assert base.names() == ["audio", "descriptors", "faces", "features", "flow", "frames"]
+    kinds = {name: base.load(name).kind for name in base.names()}
+    assert kinds == dict.fromkeys(kinds, "vectors") | {"faces": "pictures", "frames": "pictures", "flow": "flow"}
+    with pytest.raises(
+        InputError, match=r"no stream 'face'; allowed: audio, descriptors, faces, features, flow, frames, "
+    ):
+        base.load("face")
+
+
+def about(data: Path, *streams: str) -> None:
+    for name in streams:
+        (data / name).mkdir(parents=True)
+        text = json.dumps({"settings": {"of": name}, "shapes": {"": [1]}})
+        (data / name / "stream.json").write_text(text)
+
+
+def test_how_streams_were_made_comes_inputs_first(tmp_path: Path) -> None:
+    about(tmp_path, "frames", "faces", "flow", "audio", "descriptors")
+    assert list(base.made(tmp_path, ["descriptors", "audio"])) == ["frames", "faces", "flow", "descriptors", "audio"]
+    assert list(base.made(tmp_path, ["audio", "flow", "faces"])) == ["audio", "frames", "faces", "flow"]
+    assert base.made(tmp_path, ["flow"])["faces"] == Made({"of": "faces"}, {"": [1]})
+    assert list(base.made(tmp_path, ["audio"])) == ["audio"]
+    with pytest.raises(InputError, match=r"stream features is off: params\.yaml: features\.enabled is false"):
+        base.made(tmp_path, ["audio", "features"])
+
+
+def test_a_streams_vectors_are_pooled_over_time_and_over_its_arrays() -> None:
+    arrays = {"log_mel": np.array([[0.0, 1], [2, 5]]), "mfcc": np.array([[1.0], [1]]), "times": np.arange(2.0)}
+    pooled = base.pooled(base.load("audio"), Record("a", arrays))
+    assert pooled.tolist() == [1, 3, 1, 2, 1, 0]  # mean and deviation of one array, then of the other
+    single = base.pooled(base.load("descriptors"), Record("a", {"descriptor": np.array([7.0, 8])}))
+    assert single.tolist() == [7, 8]
