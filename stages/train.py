@@ -121,8 +121,11 @@ def tables(given: Parameters, readings: Mapping[str, Reading], targets: Targets)
     found = []
     for split in ("training", "validation"):
         rows = table[table["split"] == split].reset_index(drop=True)
-        if len(rows) < 2:
-            raise InputError(f"{len(rows)} clips of the {split} split came through; training needs 2 or more")
+        if rows.empty:
+            raise InputError(
+                f"no clip of the {split} split came through; data/clips.csv and metrics/STREAM.json say why, and"
+                " download.split in params.yaml deals clips out"
+            )
         columns = [column for group in targets.values() for column in group.columns]
         found.append(shuffled(rows, columns, train.seed) if train.shuffle_labels else rows)
     return found[0], found[1]

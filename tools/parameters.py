@@ -53,9 +53,15 @@ def merged(name: str, changes: list[str]) -> CommentedMap:
             value: Any = _yaml().load(text)
         except YAMLError as error:
             raise InputError(f"{change!r} is no YAML: {error}") from None
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        _merge(whole, value, change)
+        *above, last = key.split(".")
+        section = whole
+        for part in above:
+            if not isinstance(section.get(part), CommentedMap):
+                raise InputError(
+                    f"{change!r}: there is no {part!r} in {'.'.join(above)}; allowed: {', '.join(section)}"
+                )
+            section = section[part]
+        section[last] = value
     return whole
 
 

@@ -1,0 +1,61 @@
+"""A user's own clips and ratings, from a zip to the report, and back to a prediction by the ratings' names."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib.media import video
+from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from tests.test_pipeline import Project
+
+CLIPS = {"anna.mov": "training", "ben.mp4": "validation", "carla.mp4": "test"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("own"))
+    archives = project.folder / "data/archives"
+    with zipfile.ZipFile(archives / "recordings.zip", "w") as file:
+        for number, name in enumerate(CLIPS):
+            pictures, voice = render(Identity(number), Performance(0.5, 1.5, 150.0, number), 3.0, 15)
+            video.write(project.folder / name, pictures, 15, voice, SAMPLE_RATE)
+            file.write(project.folder / name, f"session {number}/{name}")
+    table = pd.DataFrame(
+        {"file": CLIPS.keys(), "split": CLIPS.values(), "warm": [2.0, 5.5, 6.0], "dominant": [7, 1, None]}
+    )
+    table.to_csv(archives / "clips.csv", index=False)
+    python = (sys.executable, "-m")
+    assert project.run(*python, "tools.archives").returncode == 0
+    written = project.run(
+        *python, "tools.parameters", "table", "download.table.targets={warm: [1, 7], dominant: [1, 7]}",
+        "targets.own.columns=[warm, dominant]", "train.epochs=2",
+    )  # fmt: skip
+    assert written.returncode == 0, written.stdout
+    project.dvc("repro")
+    return project
+
+
+def test_three_clips_go_from_a_zip_to_the_report(project: Project) -> None:
+    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    assert predictions["clip"].unique().tolist() == ["carla.mp4"]
+    assert predictions["target"].tolist() == ["warm", "dominant"]
+    assert predictions["predicted"].between(1, 7).all()
+    assert predictions["actual"].isna().tolist() == [False, True]
+    for page in ("plots/report.html", "docs/model_card.md"):
+        text = (project.folder / page).read_text()
+        assert "warm" in text
+        assert "traits" not in text.lower().replace("apparent personality traits", "")
+        assert "extraversion" not in text
+    assert (project.folder / "plots/figures/own/predicted_against_actual.png").stat().st_size > 5000
+
+
+def test_a_prediction_has_the_ratings_names(project: Project) -> None:
+    done = project.run(sys.executable, "-m", "tools.predict", "carla.mp4")
+    assert done.returncode == 0, done.stdout
+    header, row = done.stdout.splitlines()[-2:]
+    assert header == "clip,warm,dominant,refused"
+    predicted = pd.read_csv(Path(project.folder, "data/predictions.csv"))["predicted"]
+    assert [float(value) for value in row.split(",")[1:3]] == pytest.approx(predicted.tolist(), abs=1e-4)
