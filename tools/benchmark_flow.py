@@ -110,9 +110,10 @@ def faces_of(path: Path) -> list[tuple[str, Tensor]]:
         records = list(shards.read(path))
     else:
         from lib.streams import frames  # videos need PyAV and facenet-pytorch, shards do not
+        from lib.streams.base import Raw
         from lib.streams.faces.align import Aligner
 
-        records = [Aligner(SIZE, 40, 0.5, 1.0, best_device())(frames.sample(path, path.name, 5, 640, 90))]
+        records = [Aligner(SIZE, 40, 0.5, 1.0, best_device())(frames.sample(Raw(path.name, path, None), 5, 640, 90))]
     for record in records:
         if record.refused:
             raise InputError(f"{path}: {record.refused}")

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 import torch
 
-from lib.core import command, resume, shards
+from lib.core import command, parameters, resume
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
-from lib.streams import frames
+from lib.streams import base, build, frames
+from lib.streams.base import Raw, StreamSettings
 from lib.streams.faces.align import DETECTED, Aligner, track, warp
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
@@ -70,7 +71,7 @@ def print_times(path: Path, runs: int) -> str:
 def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
     """Return the aligned faces and the flow as the stages make them, and the seconds of frames, faces and flow."""
     moments = [time.perf_counter()]
-    sampled = frames.sample(path, path.name, FPS, MAX_SIDE, QUALITY)
+    sampled = frames.sample(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY)
     moments.append(time.perf_counter())
     faces = aligner(sampled)
     moments.append(time.perf_counter())
@@ -145,6 +146,13 @@ def compare(name: str, seen: list[Faces], scale: float, faces: Record, flow: Rec
     )
 
 
+def flow_settings() -> StreamSettings:
+    """The section `flow` of params.yaml that `ours` goes by."""
+    solver = {key.removesuffix("_"): value for key, value in SOLVER.items()}
+    values = {"enabled": True, "backend": "torch", "bound": BOUND}
+    return parameters.check(values | solver, base.load("flow").settings)
+
+
 def print_many(paths: list[Path], workers: int) -> None:
     """Print a row: all steps for so many clips, in shards of CLIPS_A_SHARD, by parallel workers."""
     names = {f"{start:05d}": paths[start : start + CLIPS_A_SHARD] for start in range(0, len(paths), CLIPS_A_SHARD)}
@@ -160,7 +168,8 @@ def print_many(paths: list[Path], workers: int) -> None:
             (memory / str(os.getpid())).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
         settings = Parallel(engine="loky", workers=workers)
-        seconds = shards.build("flow", Path(folder, "out"), dict.fromkeys(names), {}, make, len(paths), settings)
+        stream, out = base.load("flow"), Path(folder, "out")
+        seconds = build.build(stream, flow_settings(), out, dict.fromkeys(names), make, len(paths), settings)
         peak = max(int(path.read_text()) for path in memory.iterdir()) / 1024
     print(f"| {len(paths)} | {seconds:.1f} | {seconds / len(paths):.2f} | {peak:.0f} |", flush=True)
 
