@@ -17,22 +17,24 @@ import cv2
 import numpy as np
 import torch
 
-from lib.core import command, resume, shards
+from lib.core import command, parameters, resume
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
-from lib.streams import frames
+from lib.streams import base, build, frames
+from lib.streams.base import Raw
 from lib.streams.faces.align import DETECTED, Aligner, track, warp
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
-from lib.streams.flow import make, opencv, tvl1
+from lib.streams.flow import Settings, make, opencv, tvl1
 from tools.benchmark_flow import SIZE, SOLVER
 from tools.flow_quality import energy
 
 FPS, MAX_SIDE, QUALITY, MIN_FACE, BOUND = 5.0, 640, 90, 40, 16.0
 MTCNN_MIN_FACE = 20  # facenet-pytorch's default
 CLIPS_A_SHARD = 2
+_FLOW = {"enabled": True, "backend": "torch", "bound": BOUND, **{key.rstrip("_"): of for key, of in SOLVER.items()}}
 
 
 def main() -> None:
@@ -70,15 +72,20 @@ def print_times(path: Path, runs: int) -> str:
 def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
     """Return the aligned faces and the flow as the stages make them, and the seconds of frames, faces and flow."""
     moments = [time.perf_counter()]
-    sampled = frames.sample(path, path.name, FPS, MAX_SIDE, QUALITY)
+    sampled = usable(path, frames.sample(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY))
     moments.append(time.perf_counter())
-    faces = aligner(sampled)
+    faces = usable(path, aligner(sampled))
     moments.append(time.perf_counter())
     flow = make.flow(faces, "torch", SOLVER, BOUND, best_device())
     moments.append(time.perf_counter())
-    if flow.refused:
-        raise InputError(f"{path}: {flow.refused}")
     return (faces, flow), np.diff(moments).tolist()
+
+
+def usable(path: Path, record: Record) -> Record:
+    """Return the record. Raises InputError if the clip is refused."""
+    if record.refused:
+        raise InputError(f"{path}: {record.refused}")
+    return record
 
 
 def new_aligner() -> Aligner:
@@ -152,7 +159,7 @@ def print_many(paths: list[Path], workers: int) -> None:
         resume.ROOT, memory = Path(folder, "work"), Path(folder, "memory")
         memory.mkdir()
 
-        def make(name: str) -> Iterator[Record]:
+        def make_shard(name: str) -> Iterator[Record]:
             aligner = new_aligner()
             for index, path in enumerate(names[name]):
                 _, flow = ours(path, aligner)[0]
@@ -160,7 +167,9 @@ def print_many(paths: list[Path], workers: int) -> None:
             (memory / str(os.getpid())).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
         settings = Parallel(engine="loky", workers=workers)
-        seconds = shards.build("flow", Path(folder, "out"), dict.fromkeys(names), {}, make, len(paths), settings)
+        of_flow = parameters.check(_FLOW, Settings)
+        out, inputs = Path(folder, "out"), dict.fromkeys(names)
+        seconds = build.build(base.load("flow"), of_flow, out, inputs, make_shard, len(paths), settings)
         peak = max(int(path.read_text()) for path in memory.iterdir()) / 1024
     print(f"| {len(paths)} | {seconds:.1f} | {seconds / len(paths):.2f} | {peak:.0f} |", flush=True)
 

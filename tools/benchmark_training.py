@@ -1,90 +1,120 @@
-"""Measure parameters, FLOPs, speed, waiting and memory of training each fusion, on made-up shards of FIV2's shape."""
+"""Measure parameters, FLOPs, speed, waiting and memory of training each variant, on made-up shards of FIV2's shape."""
 
 import argparse
+import json
 import resource
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.core import command
-from lib.core.targets import SCORES
-from lib.data.dataset import Clips, collate
-from lib.model.fusions import FUSIONS
+from lib.core import command, parameters, shards
+from lib.core.shards import Record
+from lib.data.batch import Inputs, collate
+from lib.data.dataset import Clips, streams_of
 from lib.model.network import Network
+from lib.streams import base
 from lib.training import loop
+from stages.train import Parameters
+from tools.ablate import variants
+from tools.parameters import merged, plain
 
-FRAMES = 77  # of a clip of 15.3 s at 5 a second
+FRAMES, FPS, WINDOWS = 77, 5, 1528  # of a clip of 15.3 s
 TRAINING_CLIPS = 6000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--params", type=Path, default=Path("params/fiv2.yaml"), help="a file like params.yaml (%(default)s)"
-    )
-    parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=list(FUSIONS), help="default: all")
+    parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="those of tools.ablate (all)")
     parser.add_argument("--batches", type=int, default=8, help="batches an epoch; the second of two epochs counts")
     parser.add_argument("--no-training", action="store_true", help="only parameters and FLOPs, which need no GPU")
     arguments = parser.parse_args()
-    settings = yaml.safe_load(arguments.params.read_text())
-    settings["model"]["static"]["weights"] = settings["model"]["dynamic"]["weights"] = None  # speed is the same
+    values = plain(merged(arguments.params, []))
+    for encoder in values["model"]["encoders"].values():
+        if "weights" in encoder:
+            encoder["weights"] = None  # speed is the same
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    hours = f"hours, {settings['train']['epochs']} epochs"
-    print(f"{arguments.params} on {device}; a clip: {FRAMES} frames of {settings['faces']['size']} pixels\n")
+    side, train = values["faces"]["side"], values["train"]
+    print(f"params/{arguments.params}.yaml on {device}; a clip: {FRAMES} frames of {side} pixels\n")
+    hours = f"hours, {train['epochs']} epochs"
     print(
-        f"| fusion | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB | {hours} |"
+        f"| variant | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB | {hours} |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        clips = write_shards(
-            Path(folder), settings["train"]["batch_size"] * arguments.batches, settings["faces"]["size"]
-        )
-        for fusion in arguments.fusions:
-            print_row(fusion, settings, clips, Path(folder), not arguments.no_training)
+        clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, side)
+        for name, changes in variants(values["model"]).items():
+            if name in (arguments.variants or [name]):
+                model = values["model"] | {key.removeprefix("model."): value for key, value in changes.items()}
+                sections = {"model": model, "targets": values["targets"], "train": train}
+                given = parameters.check(sections, Parameters)
+                print_row(name, given, clips, Path(folder), not arguments.no_training)
 
 
-def write_shards(folder: Path, count: int, size: int) -> pd.DataFrame:
-    """Write one shard of faces and one of flow, of chance, and return their clip table."""
+def write_shards(folder: Path, count: int, side: int) -> pd.DataFrame:
+    """Write one shard each of faces, flow and audio, of chance, and return their clip table."""
     rng = np.random.default_rng(0)
     names = [f"{index:06d}.mp4" for index in range(count)]
-    for stream, shape, low in (("faces", (FRAMES, size, size, 3), 0), ("flow", (FRAMES - 1, size, size, 2), -127)):
+
+    def smooth(steps: int, channels: int, low: int, of: type) -> np.ndarray:
+        coarse = rng.integers(low, low + 255, (steps, side // 8, side // 8, channels))
+        return coarse.repeat(8, 1).repeat(8, 2).astype(of)
+
+    for stream in ("faces", "flow", "audio"):
         (folder / stream).mkdir()
         with h5py.File(folder / stream / "made.h5", "w") as file:
             for name in names:
-                group = file.create_group(name)
-                smooth = rng.integers(low, low + 255, (shape[0], size // 8, size // 8, shape[3]))
-                array = smooth.repeat(8, 1).repeat(8, 2).astype(np.uint8 if stream == "faces" else np.int8)
-                group.create_dataset(stream, data=array, chunks=(1, *shape[1:]), compression="gzip")
-                group["times"], group["found"] = np.arange(FRAMES) / 5, np.full(FRAMES, 2, np.uint8)
-                group.attrs["scale"] = 16 / 127
-    return pd.DataFrame({"clip": names, "shard": "made", **dict.fromkeys(SCORES, rng.uniform(size=count))})
+                times = np.arange(FRAMES) / FPS
+                if stream == "faces":
+                    found = np.full(FRAMES, 2, np.uint8)
+                    record = Record(name, {"faces": smooth(FRAMES, 3, 0, np.uint8), "found": found, "times": times})
+                elif stream == "flow":
+                    arrays = {"flow": smooth(FRAMES - 1, 2, -127, np.int8), "times": times[:-1]}
+                    record = Record(name, arrays, {"scale": 16 / 127})
+                else:
+                    sound = rng.normal(size=(WINDOWS, 64)).astype(np.float32)
+                    arrays = {"log_mel": sound, "mfcc": sound[:, :24], "times": np.arange(WINDOWS) / 100}
+                    record = Record(name, arrays)
+                shards.write(file, record)
+        shapes = {
+            "faces": {"": [3, side, side]},
+            "flow": {"": [2, side, side]},
+            "audio": {"log_mel": [64], "mfcc": [24]},
+        }
+        (folder / stream / base.ABOUT).write_text(json.dumps({"settings": {}, "shapes": shapes[stream]}))
+    scores = dict.fromkeys(COLUMNS, rng.uniform(size=count))
+    return pd.DataFrame({"clip": names, "shard": "made", "corpus": "made", **scores})
 
 
-def print_row(fusion: str, settings: dict[str, Any], table: pd.DataFrame, folder: Path, with_training: bool) -> None:
-    train, frames = settings["train"], settings["model"]["static"]["frames"]
-    network = Network(**(settings["model"] | {"fusion": fusion}))
-    parameters = sum(one.numel() for one in network.parameters()) / 1e6
+COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
+
+
+def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
+    train, readings, targets = given.train, given.model.readings(), given.model.chosen(given.targets)
+    streams = made(folder, streams_of(readings))
+    network = Network(given.model, targets, streams)
+    parameters_ = sum(one.numel() for one in network.parameters()) / 1e6
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad) / 1e6
-    data = Clips(table, folder / "faces", folder / "flow", frames, seed=0)
+    data = Clips(table, folder, readings, streams, targets, seed=0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(collate([data[0]]))
-    row = f"| {fusion} | {parameters:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
-    row += f" {kept_for_backward(network, collate([data[0], data[1]])) / 2 / 2**20:.0f} |"
+        network.eval()(collate([data[0]]).inputs)
+    row = f"| {variant} | {parameters_:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
+    row += f" {kept_for_backward(network, collate([data[0], data[1]]).inputs) / 2 / 2**20:.0f} |"
     if with_training:
-        fabric = Fabric(devices=1, precision=train["precision"])
-        work = folder / fusion
+        fabric = Fabric(devices=1, precision=train.precision)
+        work = folder / f"work-{variant}"
         work.mkdir()
+        settings = train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"})
+        validation = Clips(table.head(2), folder, readings, streams, targets)
         _, history = loop.fit(
-            fabric, network, data, Clips(table.head(2), folder / "faces", folder / "flow", frames), work,
-            augmentation=train["augment"], **{key: train[key] for key in FITTED}, epochs=2,
+            fabric, network, data, validation, targets, work,
+            augmentation=train.augment.model_dump(), **(settings | {"epochs": 2}),
         )  # fmt: skip
         on_gpu = fabric.device.type == "cuda"
         peak = (
@@ -92,13 +122,18 @@ def print_row(fusion: str, settings: dict[str, Any], table: pd.DataFrame, folder
         )
         speed = history[-1]["clips_per_second"]
         row += f" {speed:.1f} | {history[-1]['waiting']:.0%} | {peak / 2**30:.1f} |"
-        row += f" {train['epochs'] * TRAINING_CLIPS / speed / 3600:.1f} |"
+        row += f" {train.epochs * TRAINING_CLIPS / speed / 3600:.1f} |"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
     print(row, flush=True)
 
 
-def kept_for_backward(network: Network, batch: dict[str, torch.Tensor]) -> int:
+def made(folder: Path, names: list[str]) -> dict[str, base.Made]:
+    """Return what stream.json says of the made-up streams, which are made of no others."""
+    return {name: base.Made(**json.loads((folder / name / base.ABOUT).read_text())) for name in names}
+
+
+def kept_for_backward(network: Network, inputs: Inputs) -> int:
     """Return the bytes of activations, in float32, that a forward pass keeps for the backward pass."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -108,14 +143,8 @@ def kept_for_backward(network: Network, batch: dict[str, torch.Tensor]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network.train()(batch)
+        network.train()(inputs)
     return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in weights)
-
-
-FITTED = (
-    "seed", "batch_size", "accumulate", "loss", "label_weighting", "learning_rate", "weight_decay", "schedule",
-    "warmup", "patience", "clip_norm", "workers",
-)  # fmt: skip
 
 
 if __name__ == "__main__":
