@@ -18,6 +18,7 @@ from torch import Tensor
 from lib.core import command, shards
 from lib.core.device import best_device
 from lib.core.errors import InputError
+from lib.streams.base import Raw
 from lib.streams.flow import opencv, tvl1
 from lib.streams.flow.make import grey_levels
 from tools.flow_quality import deformation, endpoint_error, energy, moved
@@ -110,10 +111,10 @@ def faces_of(path: Path) -> list[tuple[str, Tensor]]:
         records = list(shards.read(path))
     else:
         from lib.streams import frames  # videos need PyAV and facenet-pytorch, shards do not
-        from lib.streams.base import Raw
         from lib.streams.faces.align import Aligner
 
-        records = [Aligner(SIZE, 40, 0.5, 1.0, best_device())(frames.sample(Raw(path.name, path, None), 5, 640, 90))]
+        sampled = frames.sample(Raw(path.name, path, None), 5, 640, 90)
+        records = [sampled if sampled.refused else Aligner(SIZE, 40, 0.5, 1.0, best_device())(sampled)]
     for record in records:
         if record.refused:
             raise InputError(f"{path}: {record.refused}")

@@ -23,17 +23,18 @@ from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build, frames
-from lib.streams.base import Raw, StreamSettings
+from lib.streams.base import Raw
 from lib.streams.faces.align import DETECTED, Aligner, track, warp
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
-from lib.streams.flow import make, opencv, tvl1
+from lib.streams.flow import Settings, make, opencv, tvl1
 from tools.benchmark_flow import SIZE, SOLVER
 from tools.flow_quality import energy
 
 FPS, MAX_SIDE, QUALITY, MIN_FACE, BOUND = 5.0, 640, 90, 40, 16.0
 MTCNN_MIN_FACE = 20  # facenet-pytorch's default
 CLIPS_A_SHARD = 2
+_FLOW = {"enabled": True, "backend": "torch", "bound": BOUND, **{key.rstrip("_"): of for key, of in SOLVER.items()}}
 
 
 def main() -> None:
@@ -71,15 +72,20 @@ def print_times(path: Path, runs: int) -> str:
 def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
     """Return the aligned faces and the flow as the stages make them, and the seconds of frames, faces and flow."""
     moments = [time.perf_counter()]
-    sampled = frames.sample(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY)
+    sampled = usable(path, frames.sample(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY))
     moments.append(time.perf_counter())
-    faces = aligner(sampled)
+    faces = usable(path, aligner(sampled))
     moments.append(time.perf_counter())
     flow = make.flow(faces, "torch", SOLVER, BOUND, best_device())
     moments.append(time.perf_counter())
-    if flow.refused:
-        raise InputError(f"{path}: {flow.refused}")
     return (faces, flow), np.diff(moments).tolist()
+
+
+def usable(path: Path, record: Record) -> Record:
+    """Return the record. Raises InputError if the clip is refused."""
+    if record.refused:
+        raise InputError(f"{path}: {record.refused}")
+    return record
 
 
 def new_aligner() -> Aligner:
@@ -146,13 +152,6 @@ def compare(name: str, seen: list[Faces], scale: float, faces: Record, flow: Rec
     )
 
 
-def flow_settings() -> StreamSettings:
-    """The section `flow` of params.yaml that `ours` goes by."""
-    solver = {key.removesuffix("_"): value for key, value in SOLVER.items()}
-    values = {"enabled": True, "backend": "torch", "bound": BOUND}
-    return parameters.check(values | solver, base.load("flow").settings)
-
-
 def print_many(paths: list[Path], workers: int) -> None:
     """Print a row: all steps for so many clips, in shards of CLIPS_A_SHARD, by parallel workers."""
     names = {f"{start:05d}": paths[start : start + CLIPS_A_SHARD] for start in range(0, len(paths), CLIPS_A_SHARD)}
@@ -160,7 +159,7 @@ def print_many(paths: list[Path], workers: int) -> None:
         resume.ROOT, memory = Path(folder, "work"), Path(folder, "memory")
         memory.mkdir()
 
-        def make(name: str) -> Iterator[Record]:
+        def make_shard(name: str) -> Iterator[Record]:
             aligner = new_aligner()
             for index, path in enumerate(names[name]):
                 _, flow = ours(path, aligner)[0]
@@ -168,8 +167,9 @@ def print_many(paths: list[Path], workers: int) -> None:
             (memory / str(os.getpid())).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
         settings = Parallel(engine="loky", workers=workers)
-        stream, out = base.load("flow"), Path(folder, "out")
-        seconds = build.build(stream, flow_settings(), out, dict.fromkeys(names), make, len(paths), settings)
+        of_flow = parameters.check(_FLOW, Settings)
+        out, inputs = Path(folder, "out"), dict.fromkeys(names)
+        seconds = build.build(base.load("flow"), of_flow, out, inputs, make_shard, len(paths), settings)
         peak = max(int(path.read_text()) for path in memory.iterdir()) / 1024
     print(f"| {len(paths)} | {seconds:.1f} | {seconds / len(paths):.2f} | {peak:.0f} |", flush=True)
 

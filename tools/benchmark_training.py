@@ -1,6 +1,7 @@
-"""Measure parameters, FLOPs, speed, waiting and memory of training each fusion, on made-up shards of FIV2's shape."""
+"""Measure parameters, FLOPs, speed, waiting and memory of training each variant, on made-up shards of FIV2's shape."""
 
 import argparse
+import json
 import resource
 import tempfile
 from pathlib import Path
@@ -13,110 +14,108 @@ from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.core import command, parameters, shards
-from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.data.batch import Sample, collate
+from lib.data.batch import Inputs, collate
 from lib.data.dataset import Clips, streams_of
-from lib.model.fusions import FUSIONS
 from lib.model.network import Network
-from lib.streams.base import Made
+from lib.streams import base
 from lib.training import loop
 from stages.train import Parameters
-from tools.parameters import FOLDER, merged, plain
+from tools.ablate import variants
+from tools.parameters import merged, plain
 
-SECONDS, FRAMES = 15.3, 77  # of a clip of FIV2, at 5 frames a second
+FRAMES, FPS, WINDOWS = 77, 5, 1528  # of a clip of 15.3 s
 TRAINING_CLIPS = 6000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", default="fiv2", metavar="NAME", help=f"of {FOLDER}/NAME.yaml (%(default)s)")
-    parser.add_argument("--use", nargs="+", metavar="ENCODER", help="default: the parameters' model.use")
-    parser.add_argument("--fusions", nargs="+", choices=FUSIONS, default=list(FUSIONS), help="default: all")
+    parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="those of tools.ablate (all)")
     parser.add_argument("--batches", type=int, default=8, help="batches an epoch; the second of two epochs counts")
     parser.add_argument("--no-training", action="store_true", help="only parameters and FLOPs, which need no GPU")
     arguments = parser.parse_args()
     values = plain(merged(arguments.params, []))
-    side, audio = values["faces"]["side"], values["audio"]
     for encoder in values["model"]["encoders"].values():
         if "weights" in encoder:
             encoder["weights"] = None  # speed is the same
-    model = values["model"]
-    model["use"], model["queries"], model["missing"] = arguments.use or model["use"], [], "drop"
-    given = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    side, train = values["faces"]["side"], values["train"]
     print(f"params/{arguments.params}.yaml on {device}; a clip: {FRAMES} frames of {side} pixels\n")
+    hours = f"hours, {train['epochs']} epochs"
     print(
-        "| encoders | fusion | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB |"
-        f" hours, {given.train.epochs} epochs |"
+        f"| variant | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB | {hours} |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        count = given.train.batch_size * arguments.batches
-        names = streams_of(given.model.readings())
-        streams = {name: write_shard(Path(folder), name, count, side, audio) for name in names}
-        groups = given.model.chosen(given.targets).values()
-        middle = {column: sum(group.range) / 2 for group in groups for column in group.columns}
-        table = pd.DataFrame({"clip": clip_names(count), "corpus": "made up", "shard": "made"}).assign(**middle)
-        for fusion in arguments.fusions:
-            print_row(fusion, given, table, streams, Path(folder), not arguments.no_training)
+        clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, side)
+        for name, changes in variants(values["model"]).items():
+            if name in (arguments.variants or [name]):
+                model = values["model"] | {key.removeprefix("model."): value for key, value in changes.items()}
+                sections = {"model": model, "targets": values["targets"], "train": train}
+                given = parameters.check(sections, Parameters)
+                print_row(name, given, clips, Path(folder), not arguments.no_training)
 
 
-def clip_names(count: int) -> list[str]:
-    return [f"{index:06d}.mp4" for index in range(count)]
-
-
-def write_shard(folder: Path, stream: str, count: int, side: int, audio: dict[str, float]) -> Made:
-    """Write a shard of a stream, of chance, and return what its stream.json would say.
-
-    Raises InputError for a stream that is not made up here.
-    """
+def write_shards(folder: Path, count: int, side: int) -> pd.DataFrame:
+    """Write one shard each of faces, flow and audio, of chance, and return their clip table."""
     rng = np.random.default_rng(0)
-    if stream == "audio":
-        windows = round(SECONDS / audio["step"])
-        sizes = {"log_mel": int(audio["mels"]), "mfcc": int(audio["mfcc"])}
-        times, shapes = np.arange(windows) * audio["step"], {name: [size] for name, size in sizes.items()}
-    elif stream in ("faces", "flow"):
-        steps, channels = (FRAMES, 3) if stream == "faces" else (FRAMES - 1, 2)
-        times, shapes = np.arange(steps) / 5, {"": [channels, side, side]}
-    else:
-        raise InputError(f"--use: an encoder reads {stream}; shards are made up of faces, flow and audio alone")
-    (folder / stream).mkdir()
-    with h5py.File(folder / stream / "made.h5", "w", libver="latest") as file:
-        for name in clip_names(count):
-            if stream == "audio":
-                arrays = {of: rng.normal(size=(windows, size)).astype(np.float32) for of, size in sizes.items()}
-            else:
-                low, kind = (0, np.uint8) if stream == "faces" else (-127, np.int8)
-                smooth = rng.integers(low, low + 255, (steps, side // 8, side // 8, channels))
-                arrays = {stream: smooth.repeat(8, 1).repeat(8, 2).astype(kind), "found": np.full(steps, 2, np.uint8)}
-            shards.write(file, Record(name, arrays | {"times": times}, {"scale": 16 / 127}))
-    return Made({}, shapes)
+    names = [f"{index:06d}.mp4" for index in range(count)]
+
+    def smooth(steps: int, channels: int, low: int, of: type) -> np.ndarray:
+        coarse = rng.integers(low, low + 255, (steps, side // 8, side // 8, channels))
+        return coarse.repeat(8, 1).repeat(8, 2).astype(of)
+
+    for stream in ("faces", "flow", "audio"):
+        (folder / stream).mkdir()
+        with h5py.File(folder / stream / "made.h5", "w") as file:
+            for name in names:
+                times = np.arange(FRAMES) / FPS
+                if stream == "faces":
+                    found = np.full(FRAMES, 2, np.uint8)
+                    record = Record(name, {"faces": smooth(FRAMES, 3, 0, np.uint8), "found": found, "times": times})
+                elif stream == "flow":
+                    arrays = {"flow": smooth(FRAMES - 1, 2, -127, np.int8), "times": times[:-1]}
+                    record = Record(name, arrays, {"scale": 16 / 127})
+                else:
+                    sound = rng.normal(size=(WINDOWS, 64)).astype(np.float32)
+                    arrays = {"log_mel": sound, "mfcc": sound[:, :24], "times": np.arange(WINDOWS) / 100}
+                    record = Record(name, arrays)
+                shards.write(file, record)
+        shapes = {
+            "faces": {"": [3, side, side]},
+            "flow": {"": [2, side, side]},
+            "audio": {"log_mel": [64], "mfcc": [24]},
+        }
+        (folder / stream / base.ABOUT).write_text(json.dumps({"settings": {}, "shapes": shapes[stream]}))
+    scores = dict.fromkeys(COLUMNS, rng.uniform(size=count))
+    return pd.DataFrame({"clip": names, "shard": "made", "corpus": "made", **scores})
 
 
-def print_row(
-    fusion: str, given: Parameters, table: pd.DataFrame, streams: dict[str, Made], folder: Path, with_training: bool
-) -> None:
-    model, train = given.model.model_copy(update={"fusion": fusion}), given.train
-    readings, targets = model.readings(), model.chosen(given.targets)
-    network = Network(model, targets, streams)
-    every = sum(one.numel() for one in network.parameters()) / 1e6
+COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
+
+
+def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
+    train, readings, targets = given.train, given.model.readings(), given.model.chosen(given.targets)
+    streams = made(folder, streams_of(readings))
+    network = Network(given.model, targets, streams)
+    parameters_ = sum(one.numel() for one in network.parameters()) / 1e6
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad) / 1e6
     data = Clips(table, folder, readings, streams, targets, seed=0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(collate([data[0]]).inputs)
-    row = f"| {', '.join(model.use)} | {fusion} | {every:.1f} | {trained:.1f} |"
-    row += f" {counter.get_total_flops() / 1e9:.1f} |"
-    row += f" {kept_for_backward(network, collate([data[0], data[1]])) / 2 / 2**20:.0f} |"
+    row = f"| {variant} | {parameters_:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
+    row += f" {kept_for_backward(network, collate([data[0], data[1]]).inputs) / 2 / 2**20:.0f} |"
     if with_training:
         fabric = Fabric(devices=1, precision=train.precision)
-        work = folder / fusion
+        work = folder / f"work-{variant}"
         work.mkdir()
-        settings = train.model_dump(include=FITTED) | {"mix": {}, "epochs": 2}
-        few = Clips(table.head(2), folder, readings, streams, targets)
+        settings = train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"})
+        validation = Clips(table.head(2), folder, readings, streams, targets)
         _, history = loop.fit(
-            fabric, network, data, few, targets, work, augmentation=train.augment.model_dump(), **settings
-        )
+            fabric, network, data, validation, targets, work,
+            augmentation=train.augment.model_dump(), **(settings | {"epochs": 2}),
+        )  # fmt: skip
         on_gpu = fabric.device.type == "cuda"
         peak = (
             torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -129,7 +128,12 @@ def print_row(
     print(row, flush=True)
 
 
-def kept_for_backward(network: Network, batch: Sample) -> int:
+def made(folder: Path, names: list[str]) -> dict[str, base.Made]:
+    """Return what stream.json says of the made-up streams, which are made of no others."""
+    return {name: base.Made(**json.loads((folder / name / base.ABOUT).read_text())) for name in names}
+
+
+def kept_for_backward(network: Network, inputs: Inputs) -> int:
     """Return the bytes of activations, in float32, that a forward pass keeps for the backward pass."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -139,14 +143,8 @@ def kept_for_backward(network: Network, batch: Sample) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network.train()(batch.inputs)
+        network.train()(inputs)
     return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in weights)
-
-
-FITTED = {
-    "seed", "batch_size", "accumulate", "label_weighting", "learning_rate", "weight_decay", "schedule", "warmup",
-    "patience", "clip_norm", "workers",
-}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
     log = logging.getLogger(stage)
     log.setLevel(logging.INFO)
     log.info("begins")
+    began = time.monotonic()
     try:
         run(main)
     except BaseException as error:
         log.info("ends with %s: %s", type(error).__name__, error)
         raise
-    log.info("ends")
+    log.info("ends after %.1f s", time.monotonic() - began)
