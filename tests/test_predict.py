@@ -170,8 +170,9 @@ def test_who_is_trained_on(project: Path) -> None:
     assert of(model__use=["faces"], model__missing="drop") == (list("0123"), list("45"))
     with pytest.raises(InputError, match=r"train\.mix has 'fiv2'; allowed: the corpora .*, demo, own"):
         of(train__mix={"fiv2": 1.0})
-    with pytest.raises(InputError, match="1 clips of the validation split came through"):
-        of(train__mix={"own": 0.0})
+    assert of(train__mix={"own": 0.0}) == (list("0123"), ["4"])
+    with pytest.raises(InputError, match="no clip of the training split came through"):
+        of(train__mix={"demo": 0.0})
 
 
 def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
