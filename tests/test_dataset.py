@@ -13,7 +13,7 @@ from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
-from lib.data.batch import collate
+from lib.data.batch import collate, stack
 from lib.data.dataset import Clips, Reading, inputs_of, labels, streams_of, usable
 from lib.streams.base import Made
 
@@ -199,3 +199,29 @@ def test_steps_are_drawn_anew_each_epoch_and_alike_by_all_encoders(tmp_path: Pat
     calm = Clips(RATED, tmp_path, readings, SHAPES, {})
     assert (calm[0].inputs["faces"]["faces"].times == calm[0].inputs["faces"]["faces"].times).all()
     assert streams_of(readings | {"sound": reading("audio.mfcc", "audio.log_mel")}) == ["faces", "audio"]
+
+
+def test_small_samples_are_read_once_and_large_or_drawn_ones_anew(tmp_path: Path) -> None:
+    write(tmp_path, "audio", WHOLE)
+    write(tmp_path, "flow", WHOLE, length=600)
+    parts = reading("audio.mfcc", take="parts", steps=3)
+    small = Clips(RATED, tmp_path, {"audio": AUDIO}, SHAPES, TARGETS, seed=3)
+    large = Clips(RATED, tmp_path, {"flow": FLOW}, SHAPES, TARGETS)
+    drawn = Clips(RATED, tmp_path, {"audio": parts}, SHAPES, TARGETS, seed=3)
+    first = small[1]
+    small.epoch = 1
+    assert small[1] is first
+    again = Clips(RATED, tmp_path, {"audio": AUDIO}, SHAPES, TARGETS)[1]
+    for kept, read in zip(first.inputs["audio"]["audio.log_mel"], again.inputs["audio"]["audio.log_mel"], strict=True):
+        assert (kept == read).all()
+    assert first.targets["near"].tolist() == [0.5, 0.25]
+    assert (small[0].index, small[2].index) == (0, 2)
+    assert large[0] is not large[0]
+    assert drawn[0] is not drawn[0]
+
+
+def test_steps_of_other_shapes_are_not_stacked() -> None:
+    clips = [taken(reading("faces"), faces=clip("faces"))["faces"] for _ in range(2)]
+    clips[1] = clips[1]._replace(values=clips[1].values[..., :3])
+    with pytest.raises(InputError, match=r"steps of faces differ in shape .*: \(3, 4, 3\), \(3, 4, 4\)"):
+        stack("faces", clips)

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from lib.core import parameters
 from lib.core.errors import InputError
+from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.augment import mirror_clips
 from lib.data.batch import Sample, collate
+from lib.data.dataset import inputs_of
 from lib.model import checkpoint
 from lib.model.encoders import images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
@@ -146,6 +148,27 @@ def test_late_average_is_the_mean_of_each_encoders_own_prediction() -> None:
         alone.heads["traits"][0].load_state_dict(net.heads["traits"][index].state_dict())
         own.append(predicted(alone, [one._replace(inputs={name: one.inputs[name]}) for one in clips]))
     torch.testing.assert_close(predicted(net, clips), torch.stack(own).mean(0))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_batch_without_a_stream_is_fused_and_reaches_every_parameter(fusion: str) -> None:
+    torch.manual_seed(0)
+    use = ["flow", "audio"]
+    net, clips = network(use, fusion, missing="keep").train(), samples([3, 5], use)
+    for one in clips:
+        one.inputs["flow"]["flow"] = Steps(*(part[:0] for part in one.inputs["flow"]["flow"]))
+    output = net(collate(clips).inputs, attend=True)
+    assert output.tokens["flow"].mask().sum(1).tolist() == [1, 1]
+    for (_, key), weights in output.attention.items():
+        assert weights.isfinite().all()
+        assert key != "flow" or weights.shape[-1] == 1
+    total = sum(tokens.values.sum() for tokens in output.tokens.values()) + output.predicted["traits"].sum()
+    total.backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert not name.startswith("encoders.flow") or not parameter.grad.any(), name
+    assert net.absent["flow"].grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("backbone", ["resnet10", "resnext50_32x4d", "convnext_tiny", "vit_b_16", "mobilenet_v2"])
@@ -404,6 +427,33 @@ def test_what_a_network_of_vectors_can_see() -> None:
     doubled = of_vectors("linear")({"features": steps(2 * values)}).values
     single, zero = (of_vectors("linear")({"features": steps(factor * values)}).values for factor in (1, 0))
     torch.testing.assert_close(doubled - zero, 2 * (single - zero), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_vectors_of_two_arrays_stand_side_by_side_each_standardised() -> None:
+    torch.manual_seed(0)
+    reads = ["audio.log_mel", "audio.mfcc"]
+    sound = settings().encoders["audio"] | {"reads": reads, "net": "linear", "pool": 1}
+    net = network(["sound"], encoders={"sound": sound}).eval()
+    rng, clips, rows = np.random.default_rng(0), [], []
+    for index, length in enumerate((3, 8)):
+        log_mel = rng.normal(-40, 9, (length, 8)).astype(np.float32)
+        mfcc = rng.normal(2, 0.1, (length, 4)).astype(np.float32)
+        record = Record("a", {"log_mel": log_mel, "mfcc": mfcc, "times": np.arange(length) / 10})
+        made = {"audio": Made({}, {"log_mel": [8], "mfcc": [4]})}
+        clips.append(Sample(inputs_of({"audio": record}, net.readings, made, None), {}, index))
+        rows.append(np.concatenate([log_mel, mfcc], 1))
+    encoder, every = net.encoders["sound"], np.concatenate(rows)
+    encoder.standardise(one.inputs["sound"] for one in clips)
+    assert encoder.mean.numpy() == pytest.approx(every.mean(0), rel=1e-4)
+    assert encoder.std.numpy() == pytest.approx(every.std(0), rel=1e-3)
+    batch = collate(clips).inputs["sound"]
+    tokens = encoder(batch)
+    for values, own in zip(tokens.values, rows, strict=True):
+        standard = torch.from_numpy((own - every.mean(0)) / every.std(0))
+        torch.testing.assert_close(values[: len(own)], encoder.first(standard), atol=1e-3, rtol=0)
+    swapped = encoder(dict(reversed(batch.items())))  # by name, not by order
+    assert torch.equal(swapped.values, tokens.values)
 
 
 def test_an_encoder_of_vectors_names_what_it_cannot_take() -> None:
