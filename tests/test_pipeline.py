@@ -83,7 +83,7 @@ def test_from_clips_to_figures(project: Project) -> None:
         "value"
     ]
     assert f" videos) | model | {accuracy:.4f} |" in card  # no interval: too few videos
-    assert "Scored are the 4 of 4 clips" in card
+    assert "Scored are 4 of 4 clips" in card
     assert ran(project.dvc("repro")) == []
 
 
