@@ -48,6 +48,10 @@ class Project:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def list_archives(self) -> None:
+        done = self.run(sys.executable, "-m", "tools.archives")
+        assert done.returncode == 0, done.stdout
+
     def dvc(self, *arguments: str) -> str:
         done = self.run("dvc", *arguments)
         assert done.returncode == 0, done.stdout
@@ -170,11 +174,14 @@ def test_groups_of_persons_are_scored_without_training_again(project: Project) -
     assert "No file in data/archives/ tells the groups" in (project.folder / "docs/model_card.md").read_text()
     archives = next((project.folder / "data/.work").glob("demo-*"))
     (project.folder / "data/archives/corpus").symlink_to(archives)
+    project.list_archives()
+    project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
+    project.edit({"sources: [demo]": "sources: [fiv2]"})
+    assert "train" in ran(project.dvc("repro"))
     clips = pd.read_csv(project.folder / "data/clips.csv")["clip"]
     persons = pd.DataFrame({"VideoName": clips, "Ethnicity": 2, "Gender": [1, 2] * (len(clips) // 2)})
     persons.to_csv(project.folder / "data/archives/eth_gender_annotations_dev.csv", sep=";", index=False)
-    project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
-    project.edit({"sources: [demo]": "sources: [fiv2]"})
+    project.list_archives()
     assert {"train", "faces", "flow"}.isdisjoint(ran(project.dvc("repro")))
     table = pd.read_csv(project.folder / "data/group_scores.csv")
     assert set(table.loc[(table["kind"] == "gender") & (table["what"] == "difference"), "group"]) == {"male", "female"}
@@ -205,6 +212,7 @@ def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
     project = Project(tmp_path)
     for path in (*REAL.glob("*.pkl"), *REAL.glob("*.mp4")):
         (project.folder / "data/archives" / path.name).symlink_to(path)
+    project.list_archives()
     project.edit({"sources: [demo]": "sources: [fiv2]"})
     refused = project.run("dvc", "repro", "download")
     assert refused.returncode != 0
