@@ -207,7 +207,7 @@ def test_every_fusion_of_any_encoders_learns(fusion: str, use: list[str], tmp_pa
     torch.manual_seed(0)
     linear = {"traits": TRAITS_GROUP["traits"].model_copy(update={"activation": "linear"})}
     net = network(use, fusion, targets=linear)
-    _, history = fitted(tmp_path, net, targets=linear, epochs=5, learning_rate=rates(3e-3), clips=16)
+    _, history = fitted(tmp_path, net, targets=linear, epochs=8, patience=8, learning_rate=rates(3e-3), clips=16)
     assert history[-1]["training_loss"] < 0.7 * history[0]["training_loss"]
 
 
