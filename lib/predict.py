@@ -48,6 +48,5 @@ class Predictor:
         records: dict[str, Record] = {}
         for name, make in self._makers.items():
             above = [raw if one == RAW else records[one] for one in base.load(name).inputs]
-            refused = next((one for one in above if isinstance(one, Record) and one.refused), None)
-            records[name] = refused or make(*above)
+            records[name] = base.made_from(make, above)
         return records

@@ -133,6 +133,13 @@ def makers(streams: Mapping[str, Made]) -> dict[str, Callable[..., Record]]:
     return {name: load(name).maker(check(about.settings, load(name).settings, name)) for name, about in streams.items()}
 
 
+def made_from(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Record:
+    """Return what a stream's maker makes of a clip's inputs, or the first of them that was refused, as it is."""
+    above = list(above)
+    refused = next((one for one in above if isinstance(one, Record) and one.refused), None)
+    return refused or make(*above)
+
+
 def times(record: Record) -> np.ndarray:
     """Return the seconds (T,) of a record's steps."""
     return record.arrays["times"][()] if "times" in record.arrays else np.zeros(1)

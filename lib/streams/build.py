@@ -61,14 +61,11 @@ def stage(name: str) -> None:
         make_clip = stream.maker(settings)
         given = [_of(rows[shard]) if one == RAW else shards.read(DATA / one / f"{shard}.h5") for one in stream.inputs]
         for records in zip(*given, strict=True):
-            refused = next((one for one in records if isinstance(one, Record) and one.refused), None)
-            yield refused or make_clip(*records)
+            yield base.made_from(make_clip, records)
 
     clips_ = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / above[0])
     seconds = build(stream, settings, out, inputs, make, clips_, given.parallel)
     refused = shards.refusals(out)
-    for clip, reason in refused.items():
-        logging.getLogger(name).debug("%s: %s", clip, reason)
     summary = {
         "clips": clips_ - len(refused),
         "refused": dict(sorted(Counter(refused.values()).items())),
