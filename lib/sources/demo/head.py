@@ -31,8 +31,8 @@ class Performance:
 
     warmth: colour of the face from -1 (bluish) to 1 (reddish), at unchanged luma (appearance only).
     rate: openings of the mouth and liftings of the brows a second, in Hz, at unchanged amplitude (motion only).
-    glide: how the voice's pitch goes over the clip, from -1 (falls by an octave) to 1 (rises by one); its mean, its spread and
-    all else that no order in time is needed for are the same for a fall and for the equal rise (order of the audio only).
+    glide: how the voice's pitch goes over the clip, from -1 (falls by an octave) to 1 (rises by one); its mean, its spread
+    and all else that no order in time is needed for are alike for a fall and an equal rise (order of the audio only).
     seed: draws phases, blinks, head motion, lighting and the pitch's mean, which carry nothing.
     """
 
