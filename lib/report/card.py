@@ -75,7 +75,7 @@ def _encoders(model: Mapping[str, Any]) -> str:
     for name in model["use"]:
         settings = model["encoders"][name]
         about = f"{settings['kind']} of {', '.join(settings['reads'])}"
-        about += f"; `{settings['backbone']}`" if "backbone" in settings else ""
+        about += "".join(f"; `{settings[key]}`" for key in ("backbone", "net") if key in settings)
         about += f", {settings['weights'] or 'from scratch'}" if "weights" in settings else ""
         described.append(f"{name} ({about})")
     if len(described) == 1:
