@@ -16,11 +16,13 @@ from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of
 from lib.model.encoders import images, sound
 from lib.model.network import Network, Settings
+from lib.streams import base
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
-from tests.conftest import ROOT
+from tests.conftest import REAL, ROOT, needs_real_clips
 from tests.test_model import maps, of_pictures, steps
 from tests.test_training import PICTURES, TRAITS_GROUP, settings
+from tools import parameters as written
 from tools.parity.__main__ import TOLERANCE, deviations
 
 FIXTURES = sorted((ROOT / "tests/data/parity").glob("av_*.npz"))
@@ -302,3 +304,44 @@ def test_a_hidden_layer_lies_between_plain_concatenation_and_heads() -> None:
     output = net(inputs)
     joined = torch.cat([output.tokens[name].values[:, 0] for name in ("ears", "eyes")], 1)
     torch.testing.assert_close(output.predicted["own"], net.heads["own"][0][1](net.hidden[0](joined)))
+
+
+# ---- whole size, real clips ----
+
+
+@needs_real_clips
+def test_at_whole_size_real_clips_are_read_and_learnt_from() -> None:
+    given = written.plain(written.merged("audio_visual", ["model.encoders.frames.weights=null"]))
+    made = {name: Made(given[name], {}) for name in ("audio", "frames")}
+    makers, records = base.makers(made), []
+    for path in sorted(REAL.glob("*.mp4")):
+        raw = base.Raw(path.name, path, None)
+        records.append({name: make(raw) for name, make in makers.items()})
+    assert len(records) == 2
+    for one in records:
+        assert one["frames"].arrays["times"].shape == (77,)  # 15.3 s at 5 a second
+        assert one["audio"].arrays["mfcc"].shape == (pytest.approx(1319, abs=2), 24)
+    made["audio"] = Made(given["audio"], {"mfcc": [24], "log_mel": [128]})
+    made["frames"] = Made(given["frames"], {"": [3, 140, 248]})
+    model = check(given["model"], Settings, "model")
+    torch.manual_seed(0)
+    net = Network(model, TRAITS_GROUP, made)
+    clips = [Sample(inputs_of(one, net.readings, made, [0]), {}, index) for index, one in enumerate(records)]
+    batch = collate(clips)
+    assert batch.inputs["frames"]["frames"].values.shape == (2, 6, 3, 128, 128)
+    trained = [parameter for _, parameter in net.parameter_groups()]
+    published = {"audio": 160_896, "frames": 14_714_688 + 147_712}
+    own = {"audio": 2 * 2 * 4 * 64, "frames": 4 * 64}  # torch's LSTMs have a second bias
+    for name, encoder in net.encoders.items():
+        assert sum(parameter.numel() for parameter in encoder.parameters()) == published[name] + own[name]
+    frozen = [parameter.numel() for parameter in net.parameters() if not parameter.requires_grad]
+    assert sum(frozen) == 14_714_688
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    losses = []
+    for _ in range(2):
+        loss = (net.train()(batch.inputs).predicted["traits"] - 0.3).square().mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
