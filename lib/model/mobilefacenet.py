@@ -57,7 +57,14 @@ class _Unit(nn.Module):
     """Convolution, batch norm and, where `activated`, PReLU."""
 
     def __init__(
-        self, before: int, after: int, size: int, stride: int = 1, padding: int = 0, groups: int = 1, activated: bool = True
+        self,
+        before: int,
+        after: int,
+        size: int,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+        activated: bool = True,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(before, after, size, stride, padding, groups=groups, bias=False)

@@ -69,9 +69,7 @@ class S2D(nn.Module):
             Prompt(width, prompt_width, adapter_width if tma else None, adapter_heads) for _ in range(prompted)
         )
         self.prompt_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted))
-        self.landmark_norms = nn.ModuleList(
-            nn.LayerNorm(width, _EPS) for _ in range(prompted if norms == "own" else 0)
-        )
+        self.landmark_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted if norms == "own" else 0))
         self.ln_post = nn.LayerNorm(width, _EPS)
         self._initialise(init)
 
@@ -296,7 +294,9 @@ def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
     if "pos_embed" in named and named["pos_embed"].dim() == 3:
         before, named["pos_embed"] = named["pos_embed"].shape[1], interpolated(named["pos_embed"], network.grid)
         if before != named["pos_embed"].shape[1]:
-            said.append(f"positions are interpolated from {before - 1} patches to {network.grid[0]} x {network.grid[1]}")
+            said.append(
+                f"positions are interpolated from {before - 1} patches to {network.grid[0]} x {network.grid[1]}"
+            )
     channels = [of["landmark_embed.weight"].shape[-1] for of in (named, own) if "landmark_embed.weight" in of]
     if len(set(channels)) > 1:
         named = {name: value for name, value in named.items() if not name.startswith("landmark_embed.")}

@@ -90,7 +90,9 @@ def published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # of the options that a training was started with
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"params.yaml: {key} = {path!r} can't be read as weights: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"params.yaml: {key} = {path!r} can't be read as weights: {str(error).splitlines()[0]}"
+        ) from None
     for wrapper in ("model_state_dict", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -101,7 +103,7 @@ def published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
 
 
 def imagenet(backbone: str, key: str) -> Mapping[str, Tensor]:
-    """Return torchvision's weights for a backbone, downloaded. Raises InputError, naming `key`.weights, if there are none."""
+    """Return torchvision's weights of a backbone. Raises InputError, naming `key`.weights, if they can't be had."""
     return _download(backbone, "imagenet", key)
 
 

@@ -10,11 +10,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
+from lib.data.dataset import Reading, _choose
 from lib.model import s2d
+from lib.model.encoders.s2d import windows
 from lib.model.mobilefacenet import MobileFaceNet, scaled
 from lib.model.s2d import S2D
+from lib.training import schedules
 
 PREFIXES = ("s2d_", "mobilefacenet", "landmark_wrapper", "schedules")
+LEFT_OUT = {
+    "s2d_sdl": "soft targets from queues of each class' features; the project's targets are no classes"
+}
 
 Arrays = dict[str, np.ndarray]
 
@@ -108,7 +114,7 @@ def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     # the thesis scales landmarks after their norm, not before
     network.landmark_norms[0] = nn.Sequential(network.landmark_norms[0], _Halved())
     pictures = (given["x_times_100_uint8"] / 100)[:, None].expand(-1, frames, -1, -1, -1)
-    maps = functional.interpolate(given["a_uint8"] / 255, (14, 14), mode="bilinear", align_corners=False)
+    maps = functional.interpolate(given["a_uint8"].float(), (14, 14), mode="bilinear", align_corners=False)
 
     def score(pictures: Tensor, maps: Tensor) -> Tensor:
         return functional.linear(network(pictures, maps).mean(1), published["head.weight"], published["head.bias"])
@@ -160,10 +166,43 @@ def _wrapper(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     }
 
 
+def _schedules(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    """S2D's rates, which fall to 0 here and to 3e-5 of the highest there; EmoNeXt's, with steps in place of epochs."""
+    s2d_ = [2e-5 * schedules.factor("cosine_by_step", step / 7, 2, 10, [], steps=7) for step in range(70)]
+    emonext = [1e-3 * schedules.factor("cosine", step % 1024, 127, 1023, [], offset=1) for step in range(2101)]
+    return {"s2d_lr": np.array(s2d_), "emonext_lr": np.array(emonext)}
+
+
+class _Drawn:
+    """Draws the beginning of a window as published: never the last, from numpy's legacy generator."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.RandomState(seed)
+
+    def integers(self, count: int) -> int:
+        return self._generator.randint(count - 1)
+
+
+def _frames(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    """Which frames a window of training has, and which ones of a clip are left before windows of a test are cut."""
+    length, seed = arrays["meta/clip_len"].item(), arrays["meta/numpy_seed_before_each_train_call"].item()
+    found = {}
+    for name in (name.removeprefix("out/") for name in arrays if name.startswith("out/")):
+        subset, count = name.split("_")
+        take: Any = {"train": "window", "test": "all"}[subset]
+        rng: Any = _Drawn(seed)
+        chosen = _choose(np.arange(int(count)), Reading(kind="s2d", reads=[], take=take, steps=length), rng)
+        _, _, steps, _ = windows(torch.ones(1, len(chosen), dtype=torch.bool), max(length, len(chosen)), repeat=True)
+        found[name] = chosen[steps[0].numpy()]
+    return found
+
+
 _KINDS = {
     "s2d_small_deep": _small,
     "s2d_small_shallow": _small,
     "s2d_thesis_small": _thesis,
     "mobilefacenet": _landmarks,
     "landmark_wrapper": _wrapper,
+    "schedules": _schedules,
+    "s2d_frames": _frames,
 }
