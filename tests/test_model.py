@@ -317,7 +317,10 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
         ({"use": ["faces", "voice"]}, r"model\.use has 'voice'; allowed: faces, flow, audio"),
         ({"use": ["faces", "faces"]}, r"model\.use = \['faces', 'faces'\]; allowed: each once"),
         ({"use": ["faces"], "queries": ["flow"]}, r"model\.queries has 'flow'; allowed: faces"),
-        ({"flow": {"kind": "movies"}}, r"model\.encoders\.flow\.kind = 'movies'; allowed: images, s2d, vectors, volumes"),
+        (
+            {"flow": {"kind": "movies"}},
+            r"model\.encoders\.flow\.kind = 'movies'; allowed: images, s2d, vectors, volumes",
+        ),
         ({"flow": {"reads": []}}, r"model\.encoders\.flow\.reads = \[\]; allowed: one or several streams"),
         ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': there is no stream 'flows'; allowed: audio, desc"),
         ({"flow": {"reads": ["audio.mel"]}}, r"stream audio has no array 'mel'; allowed: log_mel, mfcc"),

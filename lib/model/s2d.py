@@ -242,7 +242,7 @@ def _initialise(module: nn.Module) -> None:
 
 # ---- published weights ----
 
-_HEADS = re.compile(r"(head|heads|weak_head)\.|landmark")
+_HEADS = re.compile(r"(head|heads|weak_head)\.|landmark(?!_embed\.|_norms\.)")
 """Of published weights what has no place here: classifiers, and landmark nets that were saved with the rest."""
 
 _NAMES = [
@@ -300,7 +300,9 @@ def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
     channels = [of["landmark_embed.weight"].shape[-1] for of in (named, own) if "landmark_embed.weight" in of]
     if len(set(channels)) > 1:
         named = {name: value for name, value in named.items() if not name.startswith("landmark_embed.")}
-        said.append(f"the projection of landmarks starts anew: theirs have {channels[0]} channels, these {channels[1]}")
+        said.append(
+            f"its projection is of landmarks of {channels[0]} channels, that of {channels[1]} is left as at the start"
+        )
         own = {name: value for name, value in own.items() if not name.startswith("landmark_embed.")}
     for part, of_part in _PARTS.items():
         if unused := sorted(name for name in named.keys() - own.keys() if of_part.search(name)):
@@ -309,7 +311,7 @@ def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
         expected = sorted(name for name in own if of_part.search(name))
         if expected and not named.keys() & set(expected):
             own = {name: value for name, value in own.items() if name not in expected}
-            said.append(f"{part} starts anew: it lacks {len(expected)} weights, first {expected[0]}")
+            said.append(f"it lacks {part}, left as at the start: {len(expected)} weights, first {expected[0]}")
     if wrong := misfits(own, named):
         raise InputError(f"{source} do not fit s2d: {shown(wrong)}")
     network.load_state_dict(named, strict=False)

@@ -18,9 +18,7 @@ from lib.model.s2d import S2D
 from lib.training import schedules
 
 PREFIXES = ("s2d_", "mobilefacenet", "landmark_wrapper", "schedules")
-LEFT_OUT = {
-    "s2d_sdl": "soft targets from queues of each class' features; the project's targets are no classes"
-}
+LEFT_OUT = {"s2d_sdl": "soft targets from queues of each class' features; the project's targets are no classes"}
 
 Arrays = dict[str, np.ndarray]
 
