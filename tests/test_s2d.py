@@ -405,6 +405,14 @@ def test_a_file_of_something_else_is_named(tmp_path: Path, saved: Any, said: str
     assert "\n" not in str(error.value)
 
 
+def test_a_landmark_nets_file_of_another_network_is_named(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"module.fc.weight": torch.zeros(3)}}, tmp_path / "other.pth")
+    with pytest.raises(
+        InputError, match=r"landmark_weights = '.*' do not fit mobilefacenet: .* is missing; and \d+ more$"
+    ):
+        encoder(landmarks="mobilefacenet", landmark_weights=str(tmp_path / "other.pth"))
+
+
 def test_what_is_partly_there_or_too_many_is_an_error() -> None:
     state = encoder().network.state_dict()
     for changed, said in (
