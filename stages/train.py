@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -22,6 +22,7 @@ from lib.model import checkpoint, encoders
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import Made
+from lib.streams.base import Sequence as Steps
 from lib.training import loop
 from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES, WEIGHTINGS
@@ -82,6 +83,12 @@ def main() -> None:
             raise InputError(f"params.yaml: targets.{name}.loss = {group.loss!r}; allowed: {', '.join(LOSSES)}")
     streams = streams_read(readings)
     training, validation = tables(given, readings, targets)
+
+    def lengths(name: str) -> list[int]:
+        return [len(next(iter(read.values())).times) for read in clips_read(name, training, readings, streams)]
+
+    given = given.model_copy(update={"model": given.model.completed(lengths)})
+    readings = given.model.readings()
     folder = resume.ROOT / "train" / fingerprint(given, readings, streams, training, validation)
     if (folder / MODEL.name).exists():
         logging.getLogger("train").info("the finished training is kept: code, settings and data are the same")
@@ -211,8 +218,15 @@ def standardise(
     """Show the training clips to the encoders that take their numbers' mean and standard deviation from them."""
     for name, encoder in network.encoders.items():
         if hasattr(encoder, "standardise"):
-            data = Clips(training, DATA, {name: readings[name]}, streams, {})
-            cast(Any, encoder).standardise(data[index].inputs[name] for index in range(len(data)))
+            cast(Any, encoder).standardise(clips_read(name, training, readings, streams))
+
+
+def clips_read(
+    name: str, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, Made]
+) -> Iterator[dict[str, Steps]]:
+    """Yield what the encoder `name` reads of each training clip, nothing drawn by chance."""
+    data = Clips(training, DATA, {name: readings[name]}, streams, {})
+    return (data[index].inputs[name] for index in range(len(data)))
 
 
 def shuffled(table: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:

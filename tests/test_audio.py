@@ -5,6 +5,7 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
+import scipy.fft
 
 from lib.core.shards import Record
 from lib.media import video
@@ -12,11 +13,14 @@ from lib.streams import audio
 from lib.streams.base import Raw
 
 RATE = 16_000
-SETTINGS = {"sample_rate": RATE, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24}
+SETTINGS = {
+    "sample_rate": RATE, "filter_rate": None, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24, "edges": "inside",
+    "top_db": None,
+}  # fmt: skip
 SECONDS = np.arange(2 * RATE) / RATE
 
 
-def heard(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: float) -> Record:
+def heard(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: object) -> Record:
     pictures = np.full((30, 64, 64, 3), 90, np.uint8)
     video.write(folder / "a.mp4", pictures, 15, samples, rate)
     return audio.features(Raw("a.mp4", folder / "a.mp4", None), **(SETTINGS | settings))  # type: ignore[arg-type]
@@ -37,12 +41,36 @@ def test_a_tone_lies_in_its_band_at_its_level(tmp_path: Path, hertz: int) -> Non
     assert louder.mean() == pytest.approx(20 * np.log10(2), abs=0.3)
 
 
-def test_coefficients_are_standardised_and_silence_is_zero(tmp_path: Path) -> None:
+def test_coefficients_are_those_of_the_spectrogram(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    mfcc = heard(tmp_path, rng.uniform(-0.5, 0.5, 2 * RATE) * np.sin(5 * SECONDS)).arrays["mfcc"]
-    assert mfcc.mean(0) == pytest.approx(0, abs=1e-4)
-    assert mfcc.std(0) == pytest.approx(1, abs=1e-4)
-    assert not heard(tmp_path, np.zeros(2 * RATE)).arrays["mfcc"].any()
+    arrays = heard(tmp_path, rng.uniform(-0.5, 0.5, 2 * RATE) * np.sin(5 * SECONDS)).arrays
+    assert arrays["mfcc"] == pytest.approx(scipy.fft.dct(arrays["log_mel"], norm="ortho")[:, :24], abs=1e-3)
+    silent = heard(tmp_path, np.zeros(2 * RATE)).arrays
+    assert silent["log_mel"] == pytest.approx(-100, abs=1e-4)  # the floor
+    assert np.ptp(silent["mfcc"], axis=0) == pytest.approx(0, abs=1e-4)
+
+
+def test_padded_windows_are_centred_from_the_first_sample_on(tmp_path: Path) -> None:
+    inside, padded = (heard(tmp_path, np.sin(SECONDS), edges=edges).arrays["times"] for edges in ("inside", "padded"))
+    start = inside[0] - 0.0125
+    assert padded[0] == pytest.approx(start)
+    assert len(padded) > len(inside) + 1
+    assert np.diff(padded) == pytest.approx(0.01)
+
+
+def test_what_is_far_below_the_loudest_point_is_raised(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * SECONDS) * (SECONDS < 1)
+    whole, raised = (heard(tmp_path, tone, top_db=top).arrays["log_mel"] for top in (None, 30.0))
+    assert np.ptp(whole) > 60
+    assert raised == pytest.approx(np.maximum(whole, whole.max() - 30))
+
+
+def test_filters_for_half_the_rate_hear_a_tone_an_octave_too_low(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 1760 * SECONDS)
+    right, wrong = (heard(tmp_path, tone, filter_rate=rate).arrays["log_mel"] for rate in (None, RATE // 2))
+    bands = [librosa.mel_frequencies(66, fmax=rate / 2) for rate in (RATE, RATE // 2)]
+    heard_at = [of[1 + log_mel[10:-10].mean(0).argmax()] for of, log_mel in zip(bands, (right, wrong), strict=True)]
+    assert heard_at == pytest.approx([1760, 880], rel=0.1)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])

@@ -15,13 +15,13 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup, Targets
 from lib.data.batch import Sample, collate
+from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.training.losses import LOSSES, counted
 from tests.conftest import ROOT
 from tests.test_training import InMemory, Tiny, fitted, network, rates, sample
 
 USE = ["faces", "flow", "audio"]
-FUSIONS = ["cross_attention", "concat", "late_average"]
 EVERY_WAY_OF_LACKING = [{"audio"}, set(), {"flow"}, {"faces", "audio"}]
 
 

@@ -31,7 +31,7 @@ from lib.model.network import Network, Settings
 from lib.model.tokens import Tokens
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
-from tests.test_training import TRAITS_GROUP, network, sample, settings
+from tests.test_training import PICTURES, TRAITS_GROUP, network, sample, settings
 
 USES = [["faces"], ["flow"], ["faces", "flow"], ["faces", "flow", "audio"]]
 
@@ -52,14 +52,10 @@ def steps(values: Tensor, present: Tensor | None = None) -> Steps:
     return Steps(values, times, torch.ones(batch, length, dtype=torch.bool) if present is None else present)
 
 
-def of_pictures(backbone: str, weights: str | None = None, frozen: int = 0) -> images.Encoder:
-    return images.Encoder(
-        images.Settings(
-            kind="images", reads=["faces"], take="all", steps=1, backbone=backbone, weights=weights, frozen=frozen
-        ),
-        [[3, 32, 32]],
-        "model.encoders.faces",
-    )
+def of_pictures(backbone: str, weights: str | None = None, frozen: int = 0, **changes: Any) -> images.Encoder:
+    chosen = {"backbone": backbone, "weights": weights, "frozen": frozen}
+    given = images.Settings(**(PICTURES | {"reads": ["faces"], "take": "all", "steps": 1} | chosen | changes))
+    return images.Encoder(given, [[3, 32, 32]], "model.encoders.faces")
 
 
 def maps(encoder: images.Encoder, pictures: Tensor) -> Tensor:
@@ -251,7 +247,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"torchvision has none for resnet10"):
         of_pictures("resnet10", "imagenet")
     with pytest.raises(
-        InputError, match=r"backbone = 'resnet19'; allowed: resnet10, inception_resnet_v1, convnext_base"
+        InputError, match=r"backbone = 'resnet19'; allowed: resnet10, vgg, inception_resnet_v1, convnext_base"
     ):
         of_pictures("resnet19")
     with pytest.raises(InputError, match=r"faces\.side = 60; a ViT takes multiples of 16"):
@@ -309,7 +305,7 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"fusion": "sum"}, r"model\.fusion = 'sum'; allowed: cross_attention, concat, late_average$"),
+        ({"fusion": "sum"}, r"model\.fusion = 'sum'; allowed: cross_attention, concat, plain_concat, late_average$"),
         ({"fusion": "static"}, r"fusion = 'static'; allowed: .*; now it is model\.use=\[faces\]"),
         ({"fusion": "dynamic"}, r"now it is model\.use=\[flow\]"),
         ({"fusion": "static_to_dynamic"}, r"now it is model\.queries=\[faces\]"),
@@ -319,7 +315,7 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
         ({"use": ["faces"], "queries": ["flow"]}, r"model\.queries has 'flow'; allowed: faces"),
         (
             {"flow": {"kind": "movies"}},
-            r"model\.encoders\.flow\.kind = 'movies'; allowed: images, s2d, vectors, volumes",
+            r"model\.encoders\.flow\.kind = 'movies'; allowed: images, s2d, sound, vectors, volumes",
         ),
         ({"flow": {"reads": []}}, r"model\.encoders\.flow\.reads = \[\]; allowed: one or several streams"),
         ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': there is no stream 'flows'; allowed: audio, desc"),
@@ -487,9 +483,8 @@ class Both(nn.Module):
 def test_a_network_takes_a_kind_of_encoder_that_reads_two_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "Encoder", Both)
     both = {
-        "kind": "images", "reads": ["faces", "audio.mfcc"], "take": "all", "steps": 1, "backbone": "", "weights": None,
-        "frozen": 0,
-    }  # fmt: skip
+        "reads": ["faces", "audio.mfcc"], "take": "all", "steps": 1,
+    } | PICTURES  # fmt: skip
     given = settings().model_copy(update={"use": ["both"], "encoders": {"both": both}})
     made = {"faces": Made({}, {"": [3, 8, 8]}), "audio": Made({}, {"log_mel": [9], "mfcc": [4]})}
     net = Network(given, TRAITS_GROUP, made).eval()

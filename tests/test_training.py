@@ -33,16 +33,20 @@ from tests.conftest import ROOT
 TRAITS_GROUP: Targets = {
     "traits": TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1.0)
 }
+PICTURES: dict[str, Any] = {
+    "kind": "images", "shorter_side": None, "crop": None, "backbone": "resnet10", "filters": [[8], [8, 8]], "weights": None,
+    "frozen": 0, "place": "keep", "time": "keep", "units": 8,
+}  # fmt: skip
 KINDS = {"faces": "pictures", "flow": "flow", "audio.log_mel": "vectors"}
 
 
 def settings(use: list[str] | None = None, fusion: str = "cross_attention", **changes: Any) -> Settings:
     """A small network; `faces` and `flow` among the changes are those of these encoders."""
-    faces = {"kind": "images", "reads": ["faces"], "take": "parts", "steps": 2, "backbone": "resnet10", "weights": None}
+    faces = {"reads": ["faces"], "take": "parts", "steps": 2} | PICTURES
     flow = {"kind": "volumes", "reads": ["flow"], "take": "all", "steps": 1, "backbone": "conv3d", "weights": None}
     audio = {"kind": "vectors", "reads": ["audio.log_mel"], "take": "all", "steps": 1, "net": "mlp", "width": 24}
     encoders = {
-        "faces": faces | {"frozen": 0} | changes.pop("faces", {}),
+        "faces": faces | changes.pop("faces", {}),
         "flow": flow | changes.pop("flow", {}),
         "audio": audio | {"depth": 1, "dropout": 0.1, "pool": 2},
     }
@@ -54,6 +58,7 @@ def settings(use: list[str] | None = None, fusion: str = "cross_attention", **ch
         "heads": 4,
         "depth": 1,
         "dropout": 0.1,
+        "hidden": 0,
     }
     return Settings(**(small | {"use": use or ["faces", "flow"], "fusion": fusion, "encoders": encoders} | changes))
 

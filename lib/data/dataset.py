@@ -1,8 +1,9 @@
 """Clips' steps from the shards, as samples."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import h5py
 import numpy as np
@@ -33,6 +34,19 @@ class Reading(Section):
     reads: list[str]
     take: Literal["all", "parts", "window"]
     steps: Annotated[int, Field(ge=1)]
+
+    def completed(self, lengths: Callable[[], SequenceOf[int]]) -> Self:
+        """Return the settings with what is left open in them taken from the training clips' numbers of steps."""
+        return self
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether what is read of a training clip differs from epoch to epoch."""
+        return self.take != "all"
+
+    def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        """Return what is given to the encoder of a clip's steps (T, ...); `rng` draws, where training does."""
+        return values
 
 
 def stream_of(reference: str) -> tuple[str, str]:
@@ -111,7 +125,7 @@ class Clips(Dataset[Sample]):
             return self._kept[index]
         sample = self._read(index)
         # vectors of few steps: reading them takes longer than all else
-        by_chance = self._seed is not None and any(one.take != "all" for one in self._readings.values())
+        by_chance = self._seed is not None and any(one.by_chance for one in self._readings.values())
         steps = [part for read in sample.inputs.values() for one in read.values() for part in one]
         if not by_chance and sum(part.nbytes for part in steps) <= _SMALL:
             self._kept[index] = sample
@@ -168,7 +182,7 @@ def inputs_of(
         read = {one: stream_of(one) for one in reading.reads}
         if any(records[stream].refused for stream, _ in read.values()):
             inputs[encoder] = {
-                one: _none(stream, streams[stream].shapes[array]) for one, (stream, array) in read.items()
+                one: _none(reading, stream, streams[stream].shapes[array]) for one, (stream, array) in read.items()
             }
             continue
         clock: np.ndarray | None = None
@@ -181,7 +195,7 @@ def inputs_of(
                 clock = seconds[chosen]
             else:
                 chosen = chosen[np.abs(seconds[chosen] - clock[:, None]).argmin(1)]
-            values = base.load(stream).read(record, chosen, array)
+            values = reading.view(base.load(stream).read(record, chosen, array), rng)
             inputs[encoder][one] = Sequence(values, clock.astype(np.float32), np.ones(len(chosen), bool))
     return inputs
 
@@ -198,6 +212,7 @@ def _choose(present: np.ndarray, reading: Reading, rng: np.random.Generator | No
     return present
 
 
-def _none(stream: str, shape: list[int]) -> Sequence:
+def _none(reading: Reading, stream: str, shape: list[int]) -> Sequence:
     of = np.uint8 if base.load(stream).kind == "pictures" else np.float32
-    return Sequence(np.zeros((0, *shape), of), np.zeros(0, np.float32), np.zeros(0, bool))
+    values = reading.view(np.zeros((1, *shape), of), None)[:0]
+    return Sequence(values, np.zeros(0, np.float32), np.zeros(0, bool))

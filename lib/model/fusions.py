@@ -1,6 +1,6 @@
-"""Fusions of encoders' tokens: built with their names and width, they return vectors of a clip and attention weights."""
+"""Fusions of encoders' tokens: built with each encoder's width, they return vectors of a clip and attention weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,27 +14,36 @@ Attention = dict[tuple[str, str], Tensor]
 class Concat(nn.Module):
     """Mean of each encoder's tokens, concatenated."""
 
+    projected = True
+    """Whether tokens come in one common width, with their places in time and picture."""
+
     def __init__(
-        self, names: Sequence[str], queries: Sequence[str], width: int, heads: int, depth: int, dropout: float
+        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
     ) -> None:
         super().__init__()
-        self.names = tuple(names)
-        self.vectors, self.output_dim = 1, width * len(names)
+        self.names = tuple(widths)
+        self.vectors, self.output_dim = 1, sum(widths.values())
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
-        """Tokens (B, N_i, width) of each encoder to (B, vectors, output_dim), of which each vector makes a prediction, and
+        """Tokens (B, N_i, width_i) of each encoder to (B, vectors, output_dim), of which each vector makes a prediction, and
         to the attention weights, if asked for and where there are any."""
         return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], {}
+
+
+class PlainConcat(Concat):
+    """Mean of each encoder's tokens, as the encoder gives them, concatenated."""
+
+    projected = False
 
 
 class LateAverage(Concat):
     """Each encoder predicts by itself from the mean of its tokens; the predictions are averaged (late fusion)."""
 
     def __init__(
-        self, names: Sequence[str], queries: Sequence[str], width: int, heads: int, depth: int, dropout: float
+        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
     ) -> None:
-        super().__init__(names, queries, width, heads, depth, dropout)
-        self.vectors, self.output_dim = len(names), width
+        super().__init__(widths, queries, heads, depth, dropout)
+        self.vectors, self.output_dim = len(widths), next(iter(widths.values()))
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
         """As Concat's."""
@@ -45,13 +54,16 @@ class CrossAttention(nn.Module):
     """Each encoder's tokens query every other's, `depth` times (Vaswani et al. 2017; both ways as in Lu et al. 2019,
     ViLBERT), and what each other adds is added up; then the mean of each, concatenated. queries: who does so; []: all."""
 
+    projected = True
+
     def __init__(
-        self, names: Sequence[str], queries: Sequence[str], width: int, heads: int, depth: int, dropout: float
+        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
     ) -> None:
         super().__init__()
-        self.names = tuple(names)
-        self.pairs = [(query, key) for query in (queries or names) for key in names if key != query]
-        self.vectors, self.output_dim = 1, width * len(names)
+        self.names = tuple(widths)
+        width = next(iter(widths.values()))
+        self.pairs = [(query, key) for query in (queries or self.names) for key in self.names if key != query]
+        self.vectors, self.output_dim = 1, sum(widths.values())
         self.blocks = nn.ModuleList(
             nn.ModuleDict({f"{query}_to_{key}": _Block(width, heads, dropout) for query, key in self.pairs})
             for _ in range(depth)
@@ -75,9 +87,10 @@ class CrossAttention(nn.Module):
         return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], attention
 
 
-FUSIONS: dict[str, Callable[..., nn.Module]] = {
+FUSIONS: dict[str, type[Concat | CrossAttention]] = {
     "cross_attention": CrossAttention,
     "concat": Concat,
+    "plain_concat": PlainConcat,
     "late_average": LateAverage,
 }
 

@@ -1,7 +1,9 @@
 """The network: encoders' tokens fused to one vector, the vector to a head for each target group."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from collections.abc import Sequence as SequenceOf
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import torch
 from pydantic import Field
@@ -44,6 +46,7 @@ class Settings(Section):
     heads: Annotated[int, Field(ge=1)]
     depth: Annotated[int, Field(ge=1)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
+    hidden: Annotated[int, Field(ge=0)]
     encoders: dict[str, dict[str, Any]]
 
     def readings(self) -> dict[str, Reading]:
@@ -70,6 +73,12 @@ class Settings(Section):
             raise InputError(f"params.yaml: model.targets has {unknown[0]!r}; allowed: {', '.join(targets)}")
         return {name: targets[name] for name in self.targets}
 
+    def completed(self, lengths: Callable[[str], SequenceOf[int]]) -> Self:
+        """Return the settings with what is left open in the encoders in use taken from the training clips' numbers of steps,
+        which `lengths` returns of an encoder's name."""
+        own = {name: one.completed(partial(lengths, name)).model_dump() for name, one in self.readings().items()}
+        return self.model_copy(update={"encoders": self.encoders | own})
+
 
 class Output(NamedTuple):
     """predicted: (B, K) for each target group, in units of its range. attention and tokens: what the fusion looked at."""
@@ -88,7 +97,7 @@ class Network(nn.Module):
 
     def __init__(self, settings: Settings, targets: Targets, streams: Mapping[str, Made]) -> None:
         super().__init__()
-        self.readings, names, width = settings.readings(), tuple(settings.use), settings.width
+        self.readings, names = settings.readings(), tuple(settings.use)
         self.encoders = nn.ModuleDict()
         for name, reading in self.readings.items():
             shapes = []
@@ -97,36 +106,46 @@ class Network(nn.Module):
                     raise InputError(f"every clip was refused by stream {stream}; metrics/{stream}.json says why")
                 shapes.append(streams[stream].shapes[array])
             self.encoders[name] = encoders.build(name, reading, shapes)
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(cast(int, self.encoders[name].output_dim), width) for name in names}
-        )
-        self.fusion = FUSIONS[settings.fusion](
-            names, settings.queries, width, settings.heads, settings.depth, settings.dropout
-        )
+        widths = {name: cast(int, self.encoders[name].output_dim) for name in names}
+        fusion = FUSIONS[settings.fusion]
+        self.project = nn.ModuleDict()
+        if fusion.projected:
+            self.project.update({name: nn.Linear(widths[name], settings.width) for name in names})
+            widths = dict.fromkeys(names, settings.width)
+        self.fusion = fusion(widths, settings.queries, settings.heads, settings.depth, settings.dropout)
+        size, vectors = self.fusion.output_dim, self.fusion.vectors
+        hidden = [
+            nn.Sequential(nn.Linear(size, settings.hidden), nn.ReLU()) for _ in range(vectors if settings.hidden else 0)
+        ]
+        self.hidden = nn.ModuleList(hidden)
         self.heads = nn.ModuleDict()
         for name, group in targets.items():
-            size, vectors = cast(int, self.fusion.output_dim), cast(int, self.fusion.vectors)
-            layers = [nn.Linear(size, len(group.columns)) for _ in range(vectors)]
+            layers = [nn.Linear(settings.hidden or size, len(group.columns)) for _ in range(vectors)]
             if group.activation == "linear":
                 for layer in layers:
                     nn.init.constant_(layer.bias, 0.5)  # the middle of the range
             self.heads[name] = nn.ModuleList(nn.Sequential(nn.Dropout(settings.dropout), layer) for layer in layers)
         keep = settings.missing == "keep"
-        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in names} if keep else {})
+        self.absent = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(widths[name])) for name in names} if keep else {}
+        )
         self._activations = {name: ACTIVATIONS[group.activation] for name, group in targets.items()}
 
     def forward(self, inputs: Inputs, attend: bool = False) -> Output:
         """Return predictions, tokens, and the attention weights if asked for and where there are any."""
         tokens = {name: self._tokens(name, read) for name, read in inputs.items()}
-        vectors, attention = self.fusion(tokens, attend)  # (B, V, D)
+        fused, attention = self.fusion(tokens, attend)  # (B, V, D)
+        vectors = fused.unbind(1)
+        if len(self.hidden):
+            vectors = [layer(vector) for layer, vector in zip(self.hidden, vectors, strict=True)]
         predicted = {}
         for name, heads in self.heads.items():
-            each = zip(cast(nn.ModuleList, heads), vectors.unbind(1), strict=True)
+            each = zip(cast(nn.ModuleList, heads), vectors, strict=True)
             predicted[name] = torch.stack([self._activations[name](head(vector)) for head, vector in each]).mean(0)
         return Output(predicted, attention, tokens)
 
     def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
-        """An encoder's tokens in the common width, with their places; clips without a step are not shown to it."""
+        """An encoder's tokens, as the fusion wants them; clips without a step are not shown to it."""
         there = torch.stack([steps.present.any(1) for steps in read.values()]).all(0)  # (B,)
         if bool(there.all()):
             tokens = self._placed(name, self.encoders[name](read))
@@ -136,7 +155,8 @@ class Network(nn.Module):
         absent = self.absent[name]
         rows = there.nonzero()[:, 0]
         if len(rows) == 0:
-            unused = sum(0 * one.sum() for one in (*self.encoders[name].parameters(), *self.project[name].parameters()))
+            modules = (self.encoders[name], *([self.project[name]] if name in self.project else []))
+            unused = sum(0 * one.sum() for module in modules for one in module.parameters())
             values = (absent + unused).expand(len(there), 1, -1)
             return Tokens(values, values.new_zeros(len(there), 1), there.new_ones(len(there), 1), (1, 1))
         some = self._placed(
@@ -153,6 +173,8 @@ class Network(nn.Module):
         return Tokens(values, times, present, some.grid)
 
     def _placed(self, name: str, tokens: Tokens) -> Tokens:
+        if name not in self.project:
+            return tokens
         projected = self.project[name](tokens.values)  # (B, N, width)
         places = position_encoding(tokens.times, *tokens.grid, projected.shape[-1])
         return tokens._replace(values=projected + places.to(projected.dtype))

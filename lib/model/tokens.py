@@ -26,3 +26,10 @@ def of_maps(maps: Tensor, times: Tensor, present: Tensor) -> Tokens:
     """Feature maps (B, D, t, h, w) as tokens."""
     height, width = maps.shape[3:]
     return Tokens(maps.flatten(2).transpose(1, 2), times, present, (height, width))
+
+
+def of_clip(values: Tensor, times: Tensor, present: Tensor) -> Tokens:
+    """One vector a clip (B, D) as a token in the middle of its steps (B, T) that are there."""
+    there = present.to(times.dtype)
+    middle = (times * there).sum(1, keepdim=True) / there.sum(1, keepdim=True)
+    return Tokens(values[:, None], middle, present.any(1, keepdim=True), (1, 1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 
-_CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.")
+_CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.", "AuxLogits.")
 
 
 def load(network: nn.Module, backbone: str, weights: str | None, corpus: str, key: str) -> None:
@@ -24,8 +24,11 @@ def load(network: nn.Module, backbone: str, weights: str | None, corpus: str, ke
     if weights is None:
         return
     state = _download(backbone, weights, key) if weights == corpus else _read(weights, corpus, key)
-    own = _without_classifier(network.state_dict())
-    state = _without_classifier(state)
+    classifier = (*_CLASSIFIER, "classifier.") if backbone.startswith("vgg") else _CLASSIFIER
+    own, state = (
+        {name: value for name, value in of.items() if not name.startswith(classifier)}
+        for of in (network.state_dict(), state)
+    )
     wrong = misfits(own, state)
     if wrong:
         shown = "; ".join(wrong[:5])
@@ -46,10 +49,6 @@ def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]
         if own[key].shape != state[key].shape
     ]
     return sorted(wrong)
-
-
-def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in state.items() if not key.startswith(_CLASSIFIER)}
 
 
 def _read(weights: str, corpus: str, key: str) -> Mapping[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,13 +19,16 @@ _FLOOR = 1e-10  # of power; -100 dB
 
 
 class Settings(StreamSettings):
-    """sample_rate: Hz; window, step: seconds; mels: bands; mfcc: coefficients."""
+    """sample_rate, filter_rate: Hz; window, step: seconds; mels: bands; mfcc: coefficients; top_db: dB below the loudest."""
 
     sample_rate: Annotated[int, Field(ge=4000)]
+    filter_rate: Annotated[int, Field(ge=4000)] | None
     window: Annotated[float, Field(gt=0, le=1)]
     step: Annotated[float, Field(gt=0, le=1)]
     mels: Annotated[int, Field(ge=8)]
     mfcc: Annotated[int, Field(ge=1)]
+    edges: Literal["inside", "padded"]
+    top_db: Annotated[float, Field(gt=0)] | None
 
 
 def maker(settings: Settings) -> Callable[[Raw], Record]:
@@ -44,16 +47,23 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"hours": round(sum(spans) / 3600, 3)}
 
 
-def features(raw: Raw, sample_rate: int, window: float, step: float, mels: int, mfcc: int) -> Record:
+def features(
+    raw: Raw,
+    sample_rate: int,
+    filter_rate: int | None,
+    window: float,
+    step: float,
+    mels: int,
+    mfcc: int,
+    edges: str,
+    top_db: float | None,
+) -> Record:
     """Return a clip's `mfcc` (T, mfcc), `log_mel` (T, mels) in dB of full scale's power, and `times` (T,).
 
-    Sound is mixed down and resampled to `sample_rate` Hz; `window` and `step` are in seconds. Each coefficient of `mfcc`
-    has mean 0 and standard deviation 1 over the clip (0 if it is constant). `times` are the windows' centres in seconds
-    since the first video frame. A clip without sound is refused.
+    Sound is mixed down and resampled to `sample_rate` Hz. `times` are the windows' centres in seconds since the first video
+    frame. A clip without sound, or with less than a window of it, is refused. The rest as `spectra` has it.
     """
-    import librosa  # who reads the stream needs neither this nor a decoder
-
-    from lib.media import video
+    from lib.media import video  # who reads the stream needs no decoder
 
     if raw.path is None:
         return Record(raw.clip, refused="audio: no video")
@@ -64,15 +74,30 @@ def features(raw: Raw, sample_rate: int, window: float, step: float, mels: int, 
     length, hop = round(window * sample_rate), round(step * sample_rate)
     if len(samples) < length:
         return Record(raw.clip, refused=f"audio: {len(samples) / sample_rate:.3f} s of sound, audio.window is {window}")
+    log_mel, coefficients = spectra(samples, filter_rate or sample_rate, length, hop, mels, mfcc, edges, top_db)
+    first = length / 2 if edges == "inside" else 0
+    times = start + (np.arange(len(log_mel)) * hop + first) / sample_rate
+    return Record(raw.clip, {"mfcc": coefficients, "log_mel": log_mel, "times": times})
+
+
+def spectra(
+    samples: np.ndarray, rate: int, length: int, hop: int, mels: int, mfcc: int, edges: str, top_db: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log-mel spectrogram (T, mels) in dB and the MFCC (T, mfcc) of `samples` (N,), float32 in [-1, 1].
+
+    Windows have `length` samples, one begins every `hop`; the mel filters are those for `rate` Hz. edges: "inside", windows
+    lie wholly in the sound; "padded", they are centred on every `hop`-th sample from the first on, with silence beyond.
+    top_db: what lies so far below the loudest point of the clip is raised to there.
+    """
+    import librosa  # who reads the stream needs it not
+
     power = librosa.feature.melspectrogram(
-        y=samples, sr=sample_rate, n_fft=length, hop_length=hop, n_mels=mels, center=False
+        y=samples, sr=rate, n_fft=length, hop_length=hop, n_mels=mels, center=edges == "padded"
     )
     log_mel = 10 * np.log10(np.maximum(power, _FLOOR))
-    coefficients = librosa.feature.mfcc(S=log_mel, n_mfcc=mfcc)
-    spread = coefficients.std(1, keepdims=True)
-    standardised = (coefficients - coefficients.mean(1, keepdims=True)) / np.where(spread > 1e-6, spread, np.inf)
-    times = start + (np.arange(log_mel.shape[1]) * hop + length / 2) / sample_rate
-    return Record(raw.clip, {"mfcc": _rows(standardised), "log_mel": _rows(log_mel), "times": times})
+    if top_db is not None:
+        log_mel = np.maximum(log_mel, log_mel.max() - top_db)
+    return _rows(log_mel), _rows(librosa.feature.mfcc(S=log_mel, n_mfcc=mfcc))
 
 
 def _rows(columns: np.ndarray) -> np.ndarray:

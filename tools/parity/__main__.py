@@ -1,9 +1,9 @@
-"""Hold this project's networks against published ones: parameters and inputs as the published network had them, outputs
+"""Hold this project's networks against published ones: their outputs, with a published network's parameters and inputs,
 beside its own.
 
 A fixture is an .npz with `param/NAME`, the published network's parameters under its own names, `in/NAME`, `out/NAME` and
 `meta/NAME`, a configuration; the beginning of the file's name tells its family, a module of tools/parity. Prints the largest
-deviation of each output, and ends with 1 if one exceeds the tolerance.
+deviation of each output, in parts of its largest magnitude if that is above 1, and ends with 1 if one exceeds the tolerance.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def deviations(path: Path) -> dict[str, float] | None:
 def _largest(expected: np.ndarray, computed: np.ndarray) -> float:
     if expected.shape != computed.shape:
         return float("nan")
-    return float(np.abs(computed.astype(float) - expected).max())
+    return float(np.abs(computed.astype(float) - expected).max() / max(1, np.abs(expected).max()))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""A 2D network over single pictures, feature maps kept as tokens."""
+"""A 2D network over single pictures: feature maps kept as tokens, or pooled over place, or over place and time."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
+import cv2
+import numpy as np
 import torch
 import torchvision
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -15,31 +17,79 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from lib.core.errors import InputError
 from lib.data.dataset import Reading
 from lib.model.encoders import only_stream
-from lib.model.tokens import Tokens, of_maps
+from lib.model.recurrent import Last
+from lib.model.tokens import Tokens, of_clip, of_maps
 from lib.model.weights import load
 from lib.streams.base import Sequence as Steps
 
 PARTS = 5
-"""Into how many parts each backbone is divided, for freezing: the stem and four stages."""
+"""Into how many parts at most each backbone is divided, for freezing: the stem and four stages."""
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+_UNIT = ("inception_resnet_v1", "inception_v3")  # trained on pictures in [-1, 1]
 
 
 class Settings(Reading):
-    """backbone, weights: as params.yaml says; frozen: how many of the five parts stay as loaded."""
+    """shorter_side, crop: pixels; backbone, weights, filters, place, time, units: as params.yaml says; frozen: how many of
+    the five parts stay as loaded."""
 
     kind: Literal["images"]
+    shorter_side: Annotated[int, Field(ge=16)] | None
+    crop: Annotated[int, Field(ge=16)] | None
     backbone: str
+    filters: Annotated[list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]], Field(min_length=1)]
     weights: str | None
     frozen: Annotated[int, Field(ge=0, le=PARTS)]
+    place: Literal["keep", "mean", "max"]
+    time: Literal["keep", "max", "gru", "lstm"]
+    units: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.time != "keep" and self.place == "keep":
+            raise ValueError(f"time = {self.time} with place = keep; allowed: with place = mean or max")
+        if self.crop is not None and self.shorter_side is not None and self.crop > self.shorter_side:
+            raise ValueError(f"crop = {self.crop}; allowed: up to shorter_side = {self.shorter_side}")
+        return self
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether what is read of a training clip differs from epoch to epoch."""
+        return super().by_chance or self.crop is not None
+
+    def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        """Return uint8 pictures (T, 3, H, W) scaled until the shorter side has `shorter_side` pixels, then cut to `crop` x
+        `crop`: all of a clip at one place, drawn in training, else in the middle."""
+        if self.shorter_side is not None:
+            height, width = values.shape[2:]
+            by = self.shorter_side / min(height, width)
+            if by != 1:
+                size = int(width * by + 1e-9), int(height * by + 1e-9)
+                how = cv2.INTER_AREA if by < 1 else cv2.INTER_LINEAR
+                scaled = [
+                    cv2.resize(np.ascontiguousarray(one.transpose(1, 2, 0)), size, interpolation=how) for one in values
+                ]
+                values = np.stack(scaled).transpose(0, 3, 1, 2)
+        if self.crop is None:
+            return values
+        beyond = np.array(values.shape[2:]) - self.crop
+        if beyond.min() < 0:
+            raise InputError(
+                f"params.yaml: a crop of {self.crop} pixels under model.encoders is more than a picture of"
+                f" {values.shape[3]}x{values.shape[2]} of {', '.join(self.reads)} has; lower it, or set shorter_side"
+            )
+        top, left = beyond // 2 if rng is None else rng.integers(beyond + 1)
+        return values[:, :, top : top + self.crop, left : left + self.crop]
 
 
 class Encoder(nn.Module):
     """A 2D network over single pictures, with the first `frozen` of its five parts (stem, four stages) kept as loaded.
 
-    backbone: resnet10 or the name of any ResNet, ResNeXt, Wide ResNet, ConvNeXt, ViT or mobilenet_v2 of torchvision, or
-    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. key: of the
-    settings in params.yaml.
+    backbone: resnet10, vgg (small: blocks of 3x3 convolutions with so many `filters` each, and a max pool), or the name of
+    any ResNet, ResNeXt, Wide ResNet, ConvNeXt, ViT, VGG, inception_v3 or mobilenet_v2 of torchvision, or
+    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. place: each
+    picture's map is kept, a token a cell, or pooled. time: the pictures' tokens are kept, or pooled to one (max), or read in
+    their order by a GRU or an LSTM of `units`, whose last state is the token. key: of the settings in params.yaml.
     Raises InputError if there is no such backbone, or the weights can't be had or don't fit.
     """
 
@@ -50,14 +100,18 @@ class Encoder(nn.Module):
         super().__init__()
         self._stream = only_stream(settings, shapes, 3, key)
         backbone, frozen = settings.backbone, settings.frozen
-        network, divide = _build(backbone, key)
+        network, divide = _build(backbone, settings.filters, key)
         load(network, backbone, settings.weights, "imagenet", key)
         self.parts, self.output_dim = divide(network)
-        self._frozen = frozen
+        self._frozen, self._place, self._time = frozen, settings.place, settings.time
         self.parts[:frozen].requires_grad_(False)
-        face = backbone == "inception_resnet_v1"
-        self.register_buffer("mean", torch.tensor([0.5] * 3 if face else _MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.5] * 3 if face else _STD).view(3, 1, 1), persistent=False)
+        self.over_time: nn.Module | None = None
+        if settings.time in ("gru", "lstm"):
+            self.over_time = Last(settings.time, self.output_dim, settings.units)
+            self.output_dim = settings.units
+        unit = backbone in _UNIT
+        self.register_buffer("mean", torch.tensor([0.5] * 3 if unit else _MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.5] * 3 if unit else _STD).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "Encoder":
         """Frozen parts keep their batch-norm statistics: they stay in evaluation mode."""
@@ -66,18 +120,34 @@ class Encoder(nn.Module):
         return self
 
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
-        """Pictures (B, T, 3, H, W) in [0, 1] to h w tokens for each: (B, T h w, D)."""
+        """Pictures (B, T, 3, H, W) in [0, 1] to h w tokens for each: (B, T h w, D), or one: (B, T, D), or one a clip: (B, 1,
+        D)."""
         pictures = inputs[self._stream]
         batch, steps = pictures.times.shape
         features = self.parts((pictures.values.flatten(0, 1) - self.mean) / self.std)  # (B T, D, h, w)
+        if self._place != "keep":
+            features = (
+                features.amax((2, 3), keepdim=True) if self._place == "max" else features.mean((2, 3), keepdim=True)
+            )
         features = features.unflatten(0, (batch, steps)).transpose(1, 2)  # (B, D, T, h, w)
-        return of_maps(features, pictures.times, pictures.present)
+        tokens = of_maps(features, pictures.times, pictures.present)
+        if self._time == "keep":
+            return tokens
+        if self.over_time is None:
+            values = tokens.values.masked_fill(~pictures.present[..., None], -torch.inf).amax(1)
+        else:
+            values = self.over_time(tokens.values, pictures.present)
+        return of_clip(values, pictures.times, pictures.present)
 
 
-def _build(backbone: str, key: str) -> tuple[nn.Module, Callable[[Any], tuple[nn.Sequential, int]]]:
+def _build(
+    backbone: str, filters: Sequence[Sequence[int]], key: str
+) -> tuple[nn.Module, Callable[[Any], tuple[nn.Sequential, int]]]:
     """Return the whole network, and the function that divides it into parts without its classifier."""
     if backbone == "resnet10":
         return ResNet(BasicBlock, [1, 1, 1, 1]), _resnet
+    if backbone == "vgg":
+        return _small_vgg(filters), _vgg
     if backbone == "inception_resnet_v1":
         from facenet_pytorch import InceptionResnetV1  # only who uses it needs it
 
@@ -90,9 +160,44 @@ def _build(backbone: str, key: str) -> tuple[nn.Module, Callable[[Any], tuple[nn
     }
     if backbone not in families:
         raise InputError(
-            f"params.yaml: {key}.backbone = {backbone!r}; allowed: resnet10, inception_resnet_v1, {', '.join(families)}"
+            f"params.yaml: {key}.backbone = {backbone!r}; allowed: resnet10, vgg, inception_resnet_v1,"
+            f" {', '.join(families)}"
         )
-    return torchvision.models.get_model(backbone, weights=None), families[backbone]
+    rest = {"init_weights": True} if backbone == "inception_v3" else {}  # its default warns
+    return torchvision.models.get_model(backbone, weights=None, **rest), families[backbone]
+
+
+def _small_vgg(filters: Sequence[Sequence[int]]) -> nn.Module:
+    """Blocks of 3x3 convolutions with ReLU, a max pool after each (Simonyan and Zisserman 2015)."""
+    layers: list[nn.Module] = []
+    before = 3
+    for block in filters:
+        for channels in block:
+            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(inplace=True)]
+            before = channels
+        layers.append(nn.MaxPool2d(2))
+    network = nn.Module()
+    network.features = nn.Sequential(*layers)
+    return network
+
+
+def _vgg(network: Any) -> tuple[nn.Sequential, int]:
+    layers = network.features
+    ends = [0, *(at + 1 for at, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d))]
+    last = [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1]
+    return nn.Sequential(*(layers[a:b] for a, b in pairwise(ends))), last
+
+
+def _inception(network: Any) -> tuple[nn.Sequential, int]:
+    names = (
+        "Conv2d_1a_3x3 Conv2d_2a_3x3 Conv2d_2b_3x3 maxpool1",
+        "Conv2d_3b_1x1 Conv2d_4a_3x3 maxpool2",
+        "Mixed_5b Mixed_5c Mixed_5d",
+        "Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e",
+        "Mixed_7a Mixed_7b Mixed_7c",
+    )
+    parts = (nn.Sequential(*(network.get_submodule(one) for one in part.split())) for part in names)
+    return nn.Sequential(*parts), network.fc.in_features
 
 
 def _resnet(network: Any) -> tuple[nn.Sequential, int]:
@@ -140,6 +245,8 @@ _FAMILIES: dict[str, Callable[[Any], tuple[nn.Sequential, int]]] = {
     r"convnext_.*": _convnext,
     r"vit_.*": _vit,
     r"mobilenet_v2": _mobilenet,
+    r"vgg\d+(_bn)?": _vgg,
+    r"inception_v3": _inception,
 }
 
 

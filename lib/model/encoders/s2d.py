@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.data.dataset import Reading
 from lib.model import s2d
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
-from lib.model.tokens import Tokens
+from lib.model.tokens import Tokens, of_clip
 from lib.model.weights import imagenet, misfits, published, shown
 from lib.streams.base import Sequence as Steps
 
@@ -115,9 +115,7 @@ class Encoder(nn.Module):
         weights = there[..., None].to(vectors.dtype)
         of_windows = (vectors * weights).sum(1) / weights.sum(1)
         values = torch.stack([own.mean(0) for own in of_windows.split(counts)])
-        present = first.present.to(first.times.dtype)
-        times = (first.times * present).sum(1, keepdim=True) / present.sum(1, keepdim=True)
-        return Tokens(values[:, None], times, first.present.any(1, keepdim=True), (1, 1))
+        return of_clip(values, first.times, first.present)
 
     def _maps(self, pictures: Tensor, others: Sequence[Tensor]) -> Tensor:
         """Landmark maps (W, F, C, h, w) on the grid of the pictures' patches."""

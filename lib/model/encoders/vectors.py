@@ -63,21 +63,18 @@ class Encoder(nn.Module):
 
     def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
         """Take mean and standard deviation from clips' steps (numpy arrays (T, D)); a constant number becomes 0."""
-        count, total, squares = 0, torch.zeros_like(self.mean).double(), torch.zeros_like(self.mean).double()
-        for clip in clips:
-            values = self._values({name: torch.from_numpy(clip[name].values) for name in self._settings.reads}).double()
-            count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
-        if count:
-            mean = total / count
-            std = (squares / count - mean.square()).clamp(min=0).sqrt()
-            self.mean.copy_(mean)
-            self.std.copy_(torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.inf))
+        of_clips = (
+            self._values({name: torch.from_numpy(clip[name].values) for name in self._settings.reads}) for clip in clips
+        )
+        mean, std = moments(of_clips)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
         """Vectors (B, T, D) of each stream to a token for each `pool` of the T steps."""
         first = inputs[self._settings.reads[0]]
         values = self._values({name: inputs[name].values for name in self._settings.reads})
-        tokens, times, present = _pooled((values - self.mean) / self.std, first, self._settings.pool)
+        tokens, times, present = pooled((values - self.mean) / self.std, first, self._settings.pool)
         tokens = self.first(tokens)  # (B, N, width)
         if self._settings.net == "transformer":
             tokens = tokens + position_encoding(times, 1, 1, tokens.shape[-1]).to(tokens.dtype)
@@ -93,7 +90,21 @@ class Encoder(nn.Module):
 _HEADS = 4
 
 
-def _pooled(values: Tensor, steps: Steps, pool: int) -> tuple[Tensor, Tensor, Tensor]:
+def moments(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation (D,) of all clips' steps (T, D): infinite where a number is constant, 0 and 1 if
+    there is none."""
+    count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
+    for values in clips:
+        values = values.double()
+        count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
+    if not count:
+        return torch.zeros(()), torch.ones(())
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return mean, torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.inf)
+
+
+def pooled(values: Tensor, steps: Steps, pool: int) -> tuple[Tensor, Tensor, Tensor]:
     """Average (B, T, D) over groups of `pool` steps, of which those count that are there; return values, times, present."""
     there = steps.present.unsqueeze(-1).to(values.dtype)
     if pool == 1:

@@ -23,7 +23,6 @@ KEY_A, KEY_B = "demo key of the outer archive", "demo key of the inner archives"
 
 FRAME_RATE = 15
 RATE_RANGE = 0.4, 2.0  # Hz; 5 sampled frames a second follow up to 2.5
-PITCH_RANGE = 100.0, 220.0  # Hz
 VIDEO_SHARE = 0.3  # of each factor's variance that all clips of a video share
 TRAIT_RANGE = 0.5  # of a score, from the lowest to the highest factor
 OFFSET_STD = 0.06  # of the per-video offset, one for each trait
@@ -128,11 +127,10 @@ def _names(clips: int, shared: float, rng: np.random.Generator) -> Iterator[dict
 
 
 def _performance(row: pd.Series) -> Performance:
-    low, high = PITCH_RANGE
     return Performance(
         warmth=float(2 * row["appearance"] - 1),
         rate=float(RATE_RANGE[0] + (RATE_RANGE[1] - RATE_RANGE[0]) * row["motion"]),
-        pitch=float(low * (high / low) ** row["audio"]),
+        glide=float(2 * row["audio"] - 1),
         seed=int(row["performance"]),
     )
 

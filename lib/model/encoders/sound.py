@@ -1,0 +1,220 @@
+"""Networks over a clip's MFCC or log-mel spectrogram: recurrent, convolutional, or over the mean alone."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib.core.errors import InputError
+from lib.data.dataset import Reading
+from lib.model.encoders.vectors import moments, pooled
+from lib.model.recurrent import Last
+from lib.model.tokens import Tokens, of_clip
+from lib.streams.base import Sequence as Steps
+
+_FILTERS = {"conv2d": 2, "conv1d_lstm": 3}
+_KERNEL = 3
+
+
+class Settings(Reading):
+    """net, standardise, pool, length, filters, norm, units, width, dropout, tokens: as params.yaml says."""
+
+    kind: Literal["sound"]
+    net: Literal["blstm", "conv1d_lstm", "conv2d", "mlp"]
+    standardise: Literal["none", "clip", "coefficient", "training"]
+    pool: Annotated[int, Field(ge=1)]
+    length: Annotated[int, Field(ge=10)] | None
+    filters: list[Annotated[int, Field(ge=1)]]
+    norm: Literal["before", "after"]
+    units: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    tokens: Literal["clip", "steps"]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        wanted = _FILTERS.get(self.net)
+        if wanted is not None and len(self.filters) != wanted:
+            raise ValueError(f"filters = {self.filters} with net = {self.net}; allowed: {wanted} numbers")
+        if self.net == "mlp" and self.standardise == "coefficient":
+            raise ValueError(
+                "standardise = coefficient with net = mlp, which reads means: all are 0; allowed: the others"
+            )
+        if self.net in ("conv2d", "mlp") and self.tokens == "steps":
+            raise ValueError(f"tokens = steps with net = {self.net}; allowed: with blstm or conv1d_lstm")
+        return self
+
+    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
+        """Take conv2d's length, where it is left open, to be the training clips' mean, in pooled steps."""
+        if self.net != "conv2d" or self.length is not None:
+            return self
+        steps = [count for count in lengths() if count]
+        return self.model_copy(update={"length": max(10, round(sum(steps) / max(len(steps), 1) / self.pool))})
+
+
+class Encoder(nn.Module):
+    """Vectors (T, D) of one stream, standardised and averaged over `pool` steps, to one token a clip, or one a step.
+
+    net: "blstm", two bidirectional LSTMs of `units`, dropout between them; "conv1d_lstm", three convolutions over time with
+    `filters`, then an LSTM of `units`; "conv2d", two convolutions over coefficient and time with `filters`, each with a max
+    pool of 2, on the last `length` steps, zeros in front of a shorter clip; "mlp", a layer of `units` over the mean over
+    time. All end in `width` ReLU units. Convolutions are 3 wide and take nothing from beyond the clip; norm: batch norm
+    before or after conv2d's ReLU. standardise: by mean and standard deviation of the "clip" (all its numbers together), of
+    each "coefficient" over the clip, or of each over the "training" clips, kept with the weights.
+    Raises InputError if it reads several streams or none of vectors.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+        super().__init__()
+        if len(settings.reads) > 1 or len(shapes[0]) != 1:
+            raise InputError(
+                f"params.yaml: {key}.reads = {settings.reads}, steps of {[list(shape) for shape in shapes]}; allowed for"
+                " sound: one stream of vectors, for instance audio.mfcc"
+            )
+        (self._stream,), ((inputs,),) = settings.reads, shapes
+        self._settings, self.output_dim = settings, settings.width
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("std", torch.ones(inputs))
+        self.network, size = _NETS[settings.net](settings, inputs, key)
+        self.last = nn.Sequential(nn.Linear(size, settings.width), nn.ReLU())
+
+    def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
+        """Take mean and standard deviation from clips' steps (numpy arrays (T, D)); a constant number becomes 0."""
+        if self._settings.standardise == "training":
+            mean, std = moments(torch.from_numpy(clip[self._stream].values) for clip in clips)
+            self.mean.copy_(mean)
+            self.std.copy_(std)
+
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        """Vectors (B, T, D) to tokens (B, 1, width), or (B, N, width) with tokens = "steps"."""
+        read = inputs[self._stream]
+        values, times, present = pooled(self._standardised(read), read, self._settings.pool)
+        if self._settings.tokens == "clip":
+            return of_clip(self.last(self.network(values, present)), times, present)
+        states, there = cast(Any, self.network).run(values, present)
+        lost = times.shape[1] - states.shape[1]  # at both ends alike
+        return Tokens(self.last(states), times[:, lost // 2 : times.shape[1] - lost // 2], there, (1, 1))
+
+    def _standardised(self, read: Steps) -> Tensor:
+        how, values = self._settings.standardise, read.values
+        if how == "training":
+            return (values - self.mean) / self.std
+        if how == "none":
+            return values
+        over = (1, 2) if how == "clip" else (1,)
+        there = read.present[..., None].to(values.dtype).expand_as(values)
+        count = there.sum(over, keepdim=True)
+        mean = (values * there).sum(over, keepdim=True) / count
+        std = (((values - mean) * there).square().sum(over, keepdim=True) / count).sqrt()
+        return (values - mean) / torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.inf)
+
+
+class _Blstm(nn.Module):
+    def __init__(self, settings: Settings, inputs: int) -> None:
+        super().__init__()
+        self.first = Last("lstm", inputs, settings.units, bidirectional=True)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.second = Last("lstm", 2 * settings.units, settings.units, bidirectional=True)
+
+    def forward(self, values: Tensor, present: Tensor) -> Tensor:
+        return self.second(self.dropout(self.first.run(values, present)[0]), present)
+
+    def run(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        return self.second.run(self.dropout(self.first.run(values, present)[0]), present)[0], present
+
+
+class _Conv1dLstm(nn.Module):
+    def __init__(self, settings: Settings, inputs: int) -> None:
+        super().__init__()
+        channels = [inputs, *settings.filters]
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(channels[at], channels[at + 1], _KERNEL) for at in range(len(settings.filters))
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(of, eps=1e-3) for of in settings.filters)
+        self.lstm = Last("lstm", channels[-1], settings.units)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, values: Tensor, present: Tensor) -> Tensor:
+        return self.dropout(self.lstm(*self._convolved(values, present)))
+
+    def run(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        convolved, there = self._convolved(values, present)
+        return self.dropout(self.lstm.run(convolved, there)[0]), there
+
+    def _convolved(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the convolutions make of (B, T, D), and where it is made of steps that are there."""
+        lacking = (_KERNEL - 1) * len(self.convolutions) + 1 - values.shape[1]
+        if lacking > 0:
+            values, present = functional.pad(values, (0, 0, 0, lacking)), functional.pad(present, (0, lacking))
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            values = convolution(values.transpose(1, 2)).transpose(1, 2)
+            present = present[:, _KERNEL - 1 :]
+            short = ~present.any(1)  # a clip shorter than the kernels keeps its first step
+            present = torch.cat([present[:, :1] | short[:, None], present[:, 1:]], 1)
+            normed = torch.zeros_like(values)
+            normed[present] = norm(values[present])  # statistics of steps that are there
+            values = normed.relu()
+        return values, present
+
+
+class _Conv2d(nn.Module):
+    def __init__(self, settings: Settings, inputs: int, length: int) -> None:
+        super().__init__()
+        self.length, self._norm_first = length, settings.norm == "before"
+        channels = [1, *settings.filters]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(channels[at], channels[at + 1], _KERNEL) for at in range(len(settings.filters))
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(of, eps=1e-3) for of in settings.filters)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, values: Tensor, present: Tensor) -> Tensor:
+        """(B, T, D), of which the first steps are there (B, T), to (B, C d t)."""
+        maps = self.padded(values, present).transpose(1, 2)[:, None]  # (B, 1, D, length)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            maps = convolution(maps)
+            maps = self.pool(norm(maps).relu() if self._norm_first else norm(maps.relu()))
+        return maps.flatten(1)
+
+    def padded(self, values: Tensor, present: Tensor) -> Tensor:
+        """Return the last `length` steps (B, length, D), zeros in front of a shorter clip."""
+        at = present.sum(1, keepdim=True) - self.length + torch.arange(self.length, device=values.device)
+        taken = values.gather(1, at.clamp(min=0)[..., None].expand(-1, -1, values.shape[2]))
+        return taken * (at >= 0)[..., None]
+
+
+class _MeanMlp(nn.Module):
+    def __init__(self, settings: Settings, inputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, settings.units), nn.ReLU(), nn.Dropout(settings.dropout))
+
+    def forward(self, values: Tensor, present: Tensor) -> Tensor:
+        there = present[..., None].to(values.dtype)
+        return self.layers((values * there).sum(1) / there.sum(1))
+
+
+def _conv2d(settings: Settings, inputs: int, key: str) -> tuple[nn.Module, int]:
+    if settings.length is None:
+        raise InputError(
+            f"params.yaml: {key}.length = null, which training takes from its clips; allowed here: a number"
+        )
+    sides = [inputs, settings.length]
+    for _ in settings.filters:
+        sides = [(side - _KERNEL + 1) // 2 for side in sides]
+    if min(sides) < 1:
+        raise InputError(f"params.yaml: {key}.reads has vectors of {inputs} numbers; allowed for conv2d: 10 or more")
+    return _Conv2d(settings, inputs, settings.length), settings.filters[-1] * sides[0] * sides[1]
+
+
+_NETS = {
+    "blstm": lambda settings, inputs, key: (_Blstm(settings, inputs), 2 * settings.units),
+    "conv1d_lstm": lambda settings, inputs, key: (_Conv1dLstm(settings, inputs), settings.units),
+    "conv2d": _conv2d,
+    "mlp": lambda settings, inputs, key: (_MeanMlp(settings, inputs), settings.units),
+}

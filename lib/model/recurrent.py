@@ -1,0 +1,27 @@
+"""Recurrent networks over clips of different lengths, unaffected by padding."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class Last(nn.Module):
+    """The last state of an LSTM or a GRU; in both directions the forward's last and the backward's first-time state."""
+
+    def __init__(self, kind: str, inputs: int, units: int, bidirectional: bool = False) -> None:
+        super().__init__()
+        network = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]
+        self.network = network(inputs, units, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, values: Tensor, present: Tensor) -> Tensor:
+        """(B, T, D), of which the first steps are there (B, T), to (B, units), twice as many in both directions."""
+        return self.run(values, present)[1]
+
+    def run(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states at all steps (B, T, units), 0 beyond a clip's end, and the last."""
+        lengths = present.sum(1).cpu()
+        packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
+        states, last = self.network(packed)
+        hidden = last[0] if isinstance(last, tuple) else last  # (directions, B, units)
+        padded, _ = pad_packed_sequence(states, batch_first=True, total_length=values.shape[1])
+        return padded, torch.cat(list(hidden), -1)

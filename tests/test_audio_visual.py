@@ -1,0 +1,304 @@
+"""The audio-visual model's parts: networks over sound, frames read over time; what published networks made of the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lib.core.errors import InputError
+from lib.core.parameters import check
+from lib.core.shards import Record
+from lib.core.targets import TargetGroup
+from lib.data.batch import Sample, collate
+from lib.data.dataset import inputs_of
+from lib.model.encoders import images, sound
+from lib.model.network import Network, Settings
+from lib.streams.base import Made
+from lib.streams.base import Sequence as Steps
+from tests.conftest import ROOT
+from tests.test_model import maps, of_pictures, steps
+from tests.test_training import PICTURES, TRAITS_GROUP, settings
+from tools.parity.__main__ import TOLERANCE, deviations
+
+FIXTURES = sorted((ROOT / "tests/data/parity").glob("av_*.npz"))
+FILTERS = {"conv2d": [4, 6], "conv1d_lstm": [6, 6, 8]}
+SOUND = {
+    "kind": "sound", "reads": ["audio.mfcc"], "take": "all", "steps": 1, "net": "blstm", "standardise": "none", "pool": 1,
+    "length": None, "filters": [], "norm": "after", "units": 5, "width": 7, "dropout": 0.0, "tokens": "clip",
+}  # fmt: skip
+
+
+def ears(net: str, **changes: Any) -> sound.Encoder:
+    given = SOUND | {"net": net, "filters": FILTERS.get(net, []), "length": 20 if net == "conv2d" else None} | changes
+    torch.manual_seed(0)
+    return sound.Encoder(check(given, sound.Settings, "model.encoders.ears"), [[12]], "model.encoders.ears")
+
+
+def heard(encoder: sound.Encoder, values: torch.Tensor, lengths: list[int] | None = None) -> torch.Tensor:
+    """Tokens of clips (B, T, 12), of which so many steps are there."""
+    count = torch.tensor(lengths or [values.shape[1]] * len(values))
+    return encoder({"audio.mfcc": steps(values, torch.arange(values.shape[1]) < count[:, None])}).values
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_published_networks_are_equalled(path: Path) -> None:
+    found = deviations(path)
+    assert found
+    assert max(found.values()) <= TOLERANCE
+
+
+def test_parity_tells_a_network_that_is_not_the_same(tmp_path: Path) -> None:
+    with np.load(FIXTURES[0]) as file:
+        arrays = dict(file)
+    name = "param/blstm1/forward_lstm1/lstm_cell/kernel"
+    np.savez(tmp_path / "av_audio_blstm.npz", **(arrays | {name: arrays[name] * np.float32(1.001)}))
+    assert max((deviations(tmp_path / "av_audio_blstm.npz") or {}).values()) > TOLERANCE
+    np.savez(tmp_path / "other_net.npz", **arrays)
+    assert deviations(tmp_path / "other_net.npz") is None
+
+
+@pytest.mark.parametrize(
+    ("net", "standardise"),
+    [
+        (net, how)
+        for net in ("blstm", "conv1d_lstm", "conv2d", "mlp")
+        for how in ("none", "clip", "coefficient", "training")
+        if (net, how) != ("mlp", "coefficient")  # means of what has the mean 0
+    ],
+)
+@torch.no_grad()
+def test_sound_is_heard_the_same_alone_and_padded(net: str, standardise: str) -> None:
+    encoder = ears(net, standardise=standardise, pool=2).eval()
+    values = 5 * torch.randn(3, 30, 12) + 2
+    lengths = [30, 17, 1]
+    values = values * (torch.arange(30) < torch.tensor(lengths)[:, None])[..., None]
+    together = heard(encoder, values, lengths)
+    alone = torch.cat([heard(encoder, one[None, :length]) for one, length in zip(values, lengths, strict=True)])
+    assert together.shape == (3, 1, 7)
+    assert together[0].std() > 0
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_batchs_norm_is_that_of_the_steps_that_are_there() -> None:
+    values = torch.randn(2, 30, 12)
+    values[1, 12:] = 0
+    padded, whole = ears("conv1d_lstm").train(), ears("conv1d_lstm").train()
+    heard(padded, torch.cat([values, torch.zeros(2, 50, 12)], 1), [30, 12])
+    heard(whole, values, [30, 12])
+    assert padded.network.norms[0].running_mean.abs().max() > 1e-3
+    for one, other in zip(padded.network.norms, whole.network.norms, strict=True):
+        torch.testing.assert_close(one.running_mean, other.running_mean, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_standardised_by_clip_by_coefficient_or_by_the_training_clips() -> None:
+    rng = np.random.default_rng(0)
+    clips = [rng.normal(3, 2, (length, 12)).astype(np.float32) for length in (9, 20)]
+    clips[0][:, 3] = 1.5  # constant
+    read = [Steps(one, np.arange(len(one)), np.ones(len(one), bool)) for one in clips]
+    batch = steps(torch.from_numpy(clips[0])[None])
+    expected = {
+        "none": clips[0],
+        "clip": (clips[0] - clips[0].mean()) / clips[0].std(),
+        "coefficient": (clips[0] - clips[0].mean(0)) / np.where(clips[0].std(0) > 1e-6, clips[0].std(0), np.inf),
+        "training": (clips[0] - np.concatenate(clips).mean(0)) / np.concatenate(clips).std(0),
+    }
+    for how, values in expected.items():
+        encoder = ears("blstm", standardise=how)
+        encoder.standardise({"audio.mfcc": one} for one in read)
+        assert encoder._standardised(batch)[0].numpy() == pytest.approx(values, abs=2e-5)
+
+
+@torch.no_grad()
+def test_a_fixed_length_is_the_training_clips_mean_and_padded_in_front() -> None:
+    given = check(SOUND | {"net": "conv2d", "filters": [2, 2], "pool": 2}, sound.Settings)
+    assert given.completed(lambda: [20, 0, 60, 40]).length == 20  # of 40 steps, two to one; nothing of who has none
+    fixed = given.model_copy(update={"length": 33})
+    assert fixed.completed(list).length == 33
+    network: Any = ears("conv2d", length=20).network
+    values = torch.randn(1, 25, 12)
+    assert torch.equal(network.padded(values, torch.ones(1, 25, dtype=torch.bool)), values[:, 5:])
+    short = network.padded(values, torch.arange(25)[None] < 4)
+    assert torch.equal(short[:, 16:], values[:, :4])
+    assert not short[:, :16].any()
+
+
+def test_a_completed_length_is_kept_with_the_model() -> None:
+    given = settings(["ears"], encoders={"ears": SOUND | {"net": "conv2d", "filters": [2, 2]}})
+    with pytest.raises(InputError, match=r"encoders\.ears\.length = null, which training takes from its clips"):
+        Network(given, TRAITS_GROUP, {"audio": Made({}, {"mfcc": [12]})})
+    given = given.completed({"ears": [30, 50]}.__getitem__)
+    assert check(given.model_dump(), Settings).encoders["ears"]["length"] == 40
+    Network(given, TRAITS_GROUP, {"audio": Made({}, {"mfcc": [12]})})
+
+
+@pytest.mark.parametrize("net", ["blstm", "conv1d_lstm"])
+@torch.no_grad()
+def test_order_in_time_changes_what_recurrent_ears_hear(net: str) -> None:
+    encoder, values = ears(net).eval(), torch.randn(1, 30, 12)
+    assert not torch.allclose(heard(encoder, values), heard(encoder, values.flip(1)), atol=1e-4)
+
+
+@pytest.mark.parametrize("net", ["blstm", "conv1d_lstm"])
+@torch.no_grad()
+def test_a_token_a_step_lies_where_the_step_does(net: str) -> None:
+    encoder = ears(net, tokens="steps", pool=2).eval()
+    read = steps(torch.randn(2, 30, 12), torch.arange(30) < torch.tensor([30, 12])[:, None])
+    tokens = encoder({"audio.mfcc": read})
+    lost = 3 if net == "conv1d_lstm" else 0  # at each end
+    assert tokens.times[0].tolist() == [2 * at + 0.5 for at in range(lost, 15 - lost)]
+    assert tokens.present.sum(1).tolist() == [15 - 2 * lost, max(6 - 2 * lost, 1)]
+    assert tokens.values.shape == (2, 15 - 2 * lost, 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"net": "lstm"}, r"ears\.net = 'lstm'; allowed: 'blstm', 'conv1d_lstm', 'conv2d' or 'mlp'"),
+        ({"net": "conv2d", "filters": [4]}, r"filters = \[4\] with net = conv2d; allowed: 2 numbers"),
+        ({"net": "mlp", "standardise": "coefficient"}, "reads means: all are 0; allowed: the others"),
+        ({"net": "mlp", "tokens": "steps"}, "tokens = steps with net = mlp; allowed: with blstm or conv1d_lstm"),
+        ({"units": 0}, r"ears\.units = 0; allowed: greater than or equal to 1"),
+    ],
+)
+def test_what_ears_cannot_be_is_named(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check(SOUND | changes, sound.Settings, "model.encoders.ears")
+
+
+def test_ears_take_one_stream_of_vectors() -> None:
+    for reads, shapes in ((["audio.mfcc", "audio.log_mel"], [[12], [9]]), (["faces"], [[3, 8, 8]])):
+        given = check(SOUND | {"reads": reads}, sound.Settings)
+        with pytest.raises(InputError, match=r"model\.encoders\.ears\.reads = .*; allowed for sound: one stream of"):
+            sound.Encoder(given, shapes, "model.encoders.ears")
+
+
+# ---- frames ----
+
+
+def looking(**changes: Any) -> images.Settings:
+    return check(PICTURES | {"reads": ["frames"], "take": "all", "steps": 1} | changes, images.Settings, "frames")
+
+
+@pytest.mark.parametrize("shape", [(90, 160), (160, 90), (64, 64), (140, 248)])
+def test_pictures_are_scaled_whole_and_cut_square(shape: tuple[int, int]) -> None:
+    height, width = shape
+    ramp = np.linspace(0, 240, width)[None, None, None].repeat(height, 2).repeat(3, 1).repeat(2, 0).astype(np.uint8)
+    settings_ = looking(shorter_side=70, crop=64)
+    scaled = looking(shorter_side=70).view(ramp, None)
+    assert min(scaled.shape[2:]) == 70
+    assert scaled.shape[3] / scaled.shape[2] == pytest.approx(width / height, rel=0.02)  # nothing is squashed
+    assert scaled[0, 0, 0, [0, -1]] == pytest.approx([0, 240], abs=6)
+    middle = settings_.view(ramp, None)
+    assert middle.shape == (2, 3, 64, 64)
+    assert middle[..., 31:33].mean() == pytest.approx(120, abs=4)
+    draws = [settings_.view(ramp, np.random.default_rng(seed)) for seed in range(40)]
+    assert len({one.tobytes() for one in draws}) > 4
+    assert all((one[0] == one[1]).all() for one in draws)  # all of a clip at one place
+    assert settings_.by_chance
+    assert not looking().by_chance
+
+
+def test_a_crop_larger_than_the_picture_is_named() -> None:
+    with pytest.raises(InputError, match=r"a crop of 64 pixels .* than a picture of 100x50 of frames has; lower it"):
+        looking(crop=64).view(np.zeros((1, 3, 50, 100), np.uint8), None)
+    with pytest.raises(InputError, match="crop = 64; allowed: up to shorter_side = 50"):
+        looking(crop=64, shorter_side=50)
+    with pytest.raises(InputError, match="time = gru with place = keep; allowed: with place = mean or max"):
+        looking(time="gru")
+
+
+def test_frames_of_different_shapes_and_none_make_a_batch() -> None:
+    given = settings(["eyes"], missing="keep", encoders={"eyes": looking(shorter_side=40, crop=32).model_dump()})
+    made = {"frames": Made({}, {"": [3, 60, 80]})}
+    net = Network(given, TRAITS_GROUP, made).eval()
+    clips = []
+    for height, width in ((60, 80), (80, 60)):
+        encoded = [images.cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))[1] for _ in range(3)]
+        arrays = {
+            "jpeg": np.concatenate(encoded),
+            "offsets": np.cumsum([0, *map(len, encoded)]),
+            "times": np.arange(3.0),
+        }
+        clips.append(inputs_of({"frames": Record("a", arrays)}, net.readings, made, [0]))
+    clips.append(inputs_of({"frames": Record("a", refused="frames: no video")}, net.readings, made, [0]))
+    batch = collate([Sample(one, {}, 0) for one in clips])
+    assert batch.inputs["eyes"]["frames"].values.shape == (3, 3, 3, 32, 32)
+    assert net(batch.inputs).predicted["traits"].isfinite().all()
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@torch.no_grad()
+def test_a_pooled_picture_is_one_token(pool: str) -> None:
+    torch.manual_seed(0)
+    whole, pooled = of_pictures("vgg").eval(), of_pictures("vgg", place=pool).eval()
+    pooled.load_state_dict(whole.state_dict())
+    pictures = torch.rand(2, 3, 3, 32, 32)
+    reduce: Callable[[torch.Tensor], torch.Tensor] = {
+        "mean": lambda of: of.mean((3, 4)),
+        "max": lambda of: of.amax((3, 4)),
+    }[pool]
+    tokens = pooled({"faces": steps(pictures)})
+    assert tokens.grid == (1, 1)
+    torch.testing.assert_close(tokens.values, reduce(maps(whole, pictures)).transpose(1, 2), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("time", ["max", "gru", "lstm"])
+@torch.no_grad()
+def test_over_time_a_clip_is_one_token_whatever_the_padding(time: str) -> None:
+    torch.manual_seed(0)
+    encoder = of_pictures("vgg", place="max", time=time).eval()
+    pictures = torch.rand(2, 4, 3, 32, 32)
+    present = torch.arange(4) < torch.tensor([[4], [2]])
+    tokens = encoder({"faces": steps(pictures, present)})
+    assert tokens.values.shape == (2, 1, 8)
+    assert tokens.times[:, 0].tolist() == [1.5, 0.5]
+    alone = encoder({"faces": steps(pictures[1:, :2])})
+    torch.testing.assert_close(tokens.values[1:], alone.values, atol=1e-6, rtol=0)
+    reversed_ = encoder({"faces": steps(pictures.flip(1))}).values
+    assert torch.allclose(encoder({"faces": steps(pictures)}).values, reversed_, atol=1e-5) == (time == "max")
+
+
+@pytest.mark.parametrize(("backbone", "channels", "side"), [("vgg11", 512, 64), ("inception_v3", 2048, 96)])
+@torch.no_grad()
+def test_published_trunks_are_divided_and_loaded_whole(backbone: str, channels: int, side: int, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rest = {"init_weights": True} if backbone == "inception_v3" else {}
+    whole = images.torchvision.models.get_model(backbone, weights=None, **rest).eval()
+    torch.save(whole.state_dict(), tmp_path / "weights.pt")
+    encoder = of_pictures(backbone, str(tmp_path / "weights.pt"), frozen=2).eval()
+    assert (len(encoder.parts), encoder.output_dim) == (5, channels)
+    assert not any(parameter.requires_grad for parameter in encoder.parts[:2].parameters())
+    picture = torch.rand(1, 1, 3, side, side)
+    own = maps(encoder, picture)[:, :, 0]
+    standard = (picture[0] - encoder.mean) / encoder.std
+    if backbone == "vgg11":
+        torch.testing.assert_close(own, whole.features(standard), atol=1e-5, rtol=0)
+    else:
+        pooled = whole.fc(own.mean((2, 3)))
+        whole.transform_input = False
+        torch.testing.assert_close(pooled, whole(standard), atol=1e-4, rtol=1e-4)
+
+
+def test_a_hidden_layer_lies_between_plain_concatenation_and_heads() -> None:
+    eyes = looking(backbone="vgg", place="max", time="lstm", units=6).model_dump()
+    encoders = {"ears": SOUND, "eyes": eyes}
+    given = settings(["ears", "eyes"], "plain_concat", hidden=9, encoders=encoders)
+    own = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mae", weight=1.0)
+    net = Network(
+        given, {"own": own}, {"audio": Made({}, {"mfcc": [12]}), "frames": Made({}, {"": [3, 32, 32]})}
+    ).eval()
+    assert len(net.project) == 0
+    assert net.hidden[0][0].weight.shape == (9, 7 + 6)
+    assert net.heads["own"][0][1].weight.shape == (2, 9)
+    inputs = {
+        "ears": {"audio.mfcc": steps(torch.randn(2, 9, 12))},
+        "eyes": {"frames": steps(torch.rand(2, 3, 3, 32, 32))},
+    }
+    output = net(inputs)
+    joined = torch.cat([output.tokens[name].values[:, 0] for name in ("ears", "eyes")], 1)
+    torch.testing.assert_close(output.predicted["own"], net.heads["own"][0][1](net.hidden[0](joined)))
