@@ -77,6 +77,8 @@ def load(path: Path, device: torch.device) -> Served:
     for encoder in model["encoders"].values():
         if "weights" in encoder:
             encoder["weights"] = None
+        if encoder.get("landmark_weights") is not None:
+            encoder["landmark_weights"] = "random"
     settings = check(model, Settings)
     targets = {name: check(group, TargetGroup) for name, group in saved["targets"].items()}
     streams = {name: Made(**about) for name, about in saved["streams"].items()}

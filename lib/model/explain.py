@@ -19,7 +19,8 @@ def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence
     """Write a group for each of the clips `chosen`, by name; none where the fusion has no attention.
 
     attention/QUERY_to_KEY: weights (heads, queries, keys) between two encoders' tokens. tokens/ENCODER/times (t,) in seconds
-    and grid (2,), h and w: its t h w tokens. pictures/ENCODER: uint8 (t, H, W, 3), what an encoder of pictures saw.
+    and grid (2,), h and w: its t h w tokens. pictures/ENCODER: uint8 (t, H, W, 3), what an encoder of pictures saw, of
+    several streams of them the first.
     """
     device = next(network.parameters()).device
     with h5py.File(path, "w", libver="latest") as file:
@@ -38,6 +39,7 @@ def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence
                     if base.load(stream_of(reference)[0]).kind == "pictures" and bool(steps.present.all()):
                         pictures = (255 * steps.values[0]).round().byte().permute(0, 2, 3, 1)
                         _add(group, f"pictures/{name}", pictures.cpu().numpy())
+                        break
 
 
 def _add(group: h5py.Group, name: str, array: np.ndarray) -> None:

@@ -1,6 +1,8 @@
 """Load pretrained weights into a backbone, and say what does not fit."""
 
-from collections.abc import Mapping
+import argparse
+import pickle
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.error import URLError
 
@@ -74,3 +76,36 @@ def _download(backbone: str, weights: str, key: str) -> Mapping[str, Tensor]:
             f"the {weights} weights of {backbone} can't be downloaded ({error}); copy {choice.url} to this machine and give"
             f" its path as {key}.weights in params.yaml"
         ) from None
+
+
+def published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
+    """Return the weights in a published checkpoint's file, out of what wraps them there.
+
+    `key` in params.yaml names the file; `otherwise` is said where there is none. Raises InputError if it can't be read.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"params.yaml: {key} = {path!r} is no file; {otherwise}")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # of the options that a training was started with
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise InputError(
+            f"params.yaml: {key} = {path!r} can't be read as weights: {str(error).splitlines()[0]}"
+        ) from None
+    for wrapper in ("model_state_dict", "model", "state_dict"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+            break
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"params.yaml: {key} = {path!r} holds no state dict, nor one under model or state_dict")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def imagenet(backbone: str, key: str) -> Mapping[str, Tensor]:
+    """Return torchvision's weights of a backbone. Raises InputError, naming `key`.weights, if they can't be had."""
+    return _download(backbone, "imagenet", key)
+
+
+def shown(wrong: Sequence[str]) -> str:
+    """The first of several mistakes, and how many more there are."""
+    return "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")

@@ -106,7 +106,7 @@ def fit(
         losses: dict[str, list[float]] = {name: [] for name in targets}
         batches = _timed(loader(fabric, training, mine, workers))
         for step, members in enumerate(order):
-            factor = schedules.factor(schedule, epoch + step / len(order), warmup, epochs, past)
+            factor = schedules.factor(schedule, epoch + step / len(order), warmup, epochs, past, len(order))
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
             drawn, begin = draw(len(members), generator=chance, **augmentation), 0

@@ -9,16 +9,28 @@ import torch
 _PLATEAU = 3  # epochs without a better validation loss after which the plateau schedule halves the rates
 
 
-def factor(schedule: str, epoch: float, warmup: int, epochs: int, losses: Sequence[float]) -> float:
+def factor(
+    schedule: str,
+    epoch: float,
+    warmup: int,
+    epochs: int,
+    losses: Sequence[float],
+    steps: int = 1,
+    offset: float = 0.1,
+) -> float:
     """Return the factor of the learning rates at a fraction of an epoch; `losses` are the validation losses so far.
 
-    After a linear rise over `warmup` epochs: "cosine" falls to 0, "plateau" is halved each time that the validation loss has
-    not improved for three epochs.
+    After a linear rise over `warmup` epochs, begun `offset` of an epoch before: "cosine" falls to 0, "plateau" is halved
+    each time that the validation loss has not improved for three epochs. "cosine_by_step" rises from 0 at the first to 1 at
+    the last of the warm-up's steps, of which an epoch has `steps`, then falls to 0 (Chen et al. 2023, S2D).
     """
+    if schedule == "cosine_by_step":
+        step, rise = round(epoch * steps), warmup * steps
+        return step / max(rise - 1, 1) if step < rise else _cosine(step - rise, epochs * steps - rise)
     if epoch < warmup:
-        return (epoch + 0.1) / (warmup + 0.1)
+        return (epoch + offset) / (warmup + offset)
     if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(epochs - warmup, 1)))
+        return _cosine(epoch - warmup, epochs - warmup)
     found, best, since = 1.0, math.inf, 0
     for loss in losses:
         since = 0 if loss < best else since + 1
@@ -26,6 +38,10 @@ def factor(schedule: str, epoch: float, warmup: int, epochs: int, losses: Sequen
         if since == _PLATEAU:
             found, since = found / 2, 0
     return found
+
+
+def _cosine(at: float, of: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * at / max(of, 1)))
 
 
 def epochs_since_best(losses: Sequence[float]) -> int:

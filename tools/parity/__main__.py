@@ -31,6 +31,9 @@ def main() -> None:
     options = parser.parse_args()
     worse = False
     for path in options.files:
+        if reason := left_out().get(path.stem):
+            print(f"{path.stem}: left out, {reason}")
+            continue
         found = deviations(path)
         if found is None:
             print(f"{path.stem}: no family of fixtures known here; known are {', '.join(sorted(families()))}")
@@ -48,6 +51,12 @@ def families() -> dict[str, str]:
     """Return for each beginning of a fixture's name the module that rebuilds its network."""
     modules = (f"tools.parity.{path.stem}" for path in _HERE.glob("[!_]*.py"))
     return {prefix: name for name in modules for prefix in importlib.import_module(name).PREFIXES}
+
+
+def left_out() -> dict[str, str]:
+    """Return by the fixture's name why what it holds has no counterpart in this project: LEFT_OUT of a family's module."""
+    modules = [importlib.import_module(name) for name in sorted(set(families().values()))]
+    return {stem: reason for module in modules for stem, reason in getattr(module, "LEFT_OUT", {}).items()}
 
 
 def deviations(path: Path) -> dict[str, float] | None:

@@ -1,0 +1,214 @@
+"""S2D over face pictures and their landmarks: a frozen ViT with trained additions, a token for each clip."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib.core.errors import InputError
+from lib.data.dataset import Reading
+from lib.model import s2d
+from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
+from lib.model.tokens import Tokens, of_clip
+from lib.model.weights import imagenet, misfits, published, shown
+from lib.streams.base import Sequence as Steps
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+_SPREAD = 1.0  # standard deviation of a point's Gaussian, in sides of a patch
+_WHERE = (
+    "allowed with landmarks = mobilefacenet: the path of mobilefacenet_model_best.pth.tar, of"
+    " github.com/cunjian/pytorch_face_landmark and github.com/MSA-LMC/S2D, or random; landmarks = points, drawing or none"
+    " need no file"
+)
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(Reading):
+    """frames: the T of a window; all else as params.yaml says."""
+
+    kind: Literal["s2d"]
+    frames: Positive
+    short: Literal["mask", "repeat"]
+    weights: str | None
+    frozen: bool
+    patch: Positive
+    width: Positive
+    depth: Positive
+    heads: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    prompts: s2d.Prompts
+    prompt_width: Positive
+    norms: s2d.Norms
+    init: s2d.Init
+    tma: bool
+    adapter_ratio: Annotated[float, Field(gt=0)]
+    adapter_heads: Positive
+    landmarks: Literal["mobilefacenet", "points", "drawing", "none"]
+    landmark_weights: str | None
+    landmark_input: Literal["bgr", "imagenet"]
+    checkpointing: bool
+
+
+class Encoder(nn.Module):
+    """S2D over windows of T frames, evenly spaced over the clip: the mean over frames and windows is the clip's token.
+
+    Reads pictures, and with landmarks "points" or "drawing" a second stream: places (P, 2) in pixels of the picture, or
+    pictures of the landmarks. Trained are the additions to the ViT and its last norm, and the rest of it where it is not
+    `frozen`. key: of the settings in params.yaml.
+    Raises InputError if the streams, the pictures' sides, widths or weights don't fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+        super().__init__()
+        self._settings, self.output_dim = settings, settings.width
+        (height, width), channels = _checked(settings, shapes, key)
+        self.network = s2d.S2D(
+            (height // settings.patch, width // settings.patch),
+            channels,
+            patch=settings.patch,
+            width=settings.width,
+            depth=settings.depth,
+            heads=settings.heads,
+            frames=settings.frames,
+            prompts=settings.prompts,
+            prompt_width=settings.prompt_width,
+            tma=settings.tma,
+            adapter_width=int(settings.width * settings.adapter_ratio),
+            adapter_heads=settings.adapter_heads,
+            norms=settings.norms,
+            init=settings.init,
+            dropout=settings.dropout,
+            checkpointing=settings.checkpointing,
+        )
+        if settings.weights is not None:
+            _load(self.network, settings.weights, key)
+        for parameter in self.network.frozen():
+            parameter.requires_grad_(not settings.frozen)
+        self.landmarks: MobileFaceNet | None = None
+        if settings.landmarks == "mobilefacenet":
+            self.landmarks = _landmark_net(settings.landmark_weights, key).requires_grad_(False).eval()
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """The landmark net keeps its batch-norm statistics: it stays in evaluation mode."""
+        super().train(mode)
+        if self.landmarks is not None:
+            self.landmarks.eval()
+        return self
+
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        """Pictures (B, T, 3, H, W) in [0, 1], and what else is read, to a token for each clip: (B, 1, D)."""
+        first = inputs[self._settings.reads[0]]
+        counts, clips, steps, there = windows(first.present, self._settings.frames, self._settings.short == "repeat")
+        pictures, *others = (inputs[name].values[clips[:, None], steps] for name in self._settings.reads)  # (W, F, ...)
+        maps = self._maps(pictures, others)
+        vectors = self.network((pictures - self.mean) / self.std, maps, there)  # (W, F, D)
+        weights = there[..., None].to(vectors.dtype)
+        of_windows = (vectors * weights).sum(1) / weights.sum(1)
+        values = torch.stack([own.mean(0) for own in of_windows.split(counts)])
+        return of_clip(values, first.times, first.present)
+
+    def _maps(self, pictures: Tensor, others: Sequence[Tensor]) -> Tensor:
+        """Landmark maps (W, F, C, h, w) on the grid of the pictures' patches."""
+        kind, grid = self._settings.landmarks, self.network.grid
+        if kind == "points":
+            return drawn(others[0], grid, self._settings.patch)
+        if kind == "none":
+            return pictures.new_zeros(*pictures.shape[:2], CHANNELS, *grid)
+        if kind == "drawing":
+            maps = others[0].flatten(0, 1)
+        else:
+            assert self.landmarks is not None
+            with torch.no_grad():
+                bgr = self._settings.landmark_input == "bgr"
+                seen = pictures.flip(2) if bgr else (pictures - self.mean) / self.std
+                maps = self.landmarks.features(seen.flatten(0, 1))
+        return functional.adaptive_avg_pool2d(maps, grid).unflatten(0, pictures.shape[:2])
+
+
+def windows(present: Tensor, frames: int, repeat: bool) -> tuple[list[int], Tensor, Tensor, Tensor]:
+    """Return in which windows clips, of which the steps `present` (B, T) are there, are seen: how many each clip has, and of
+    all W of them the clip (W,), its steps (W, F) and which of those are there (W, F).
+
+    A clip of up to `frames` steps has one window, whose end is not there, or with `repeat` is its last step; a longer one as
+    many as cover it, of `frames` each, evenly spaced.
+    """
+    there = present.cpu()
+    lengths = there.sum(1).clamp(min=1).tolist()
+    many = [-(-length // frames) for length in lengths]
+    order = there.int().argsort(dim=1, descending=True, stable=True)  # those that are there come first
+    within = torch.arange(frames if repeat else min(frames, max(lengths)))
+    starts = [torch.linspace(0, max(length - frames, 0), count) for length, count in zip(lengths, many, strict=True)]
+    clips = torch.arange(len(lengths)).repeat_interleave(torch.tensor(many))
+    places = torch.cat(starts).round().long()[:, None] + within
+    last = torch.tensor(lengths)[clips, None] - 1
+    steps = order[clips].gather(1, places.minimum(last))
+    return many, clips.to(present.device), steps.to(present.device), ((places <= last) | repeat).to(present.device)
+
+
+def drawn(points: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Draw points (..., P, 2), x and y in pixels, as a Gaussian each on the patches' centres: (..., P, h, w); where a point
+    is not known (NaN), 0 all over."""
+    x, y = ((torch.arange(count, device=points.device) + 0.5) * patch for count in reversed(grid))
+    far = (points[..., 0, None, None] - x).square() + (points[..., 1, None, None] - y[:, None]).square()
+    return (far / (-2 * (_SPREAD * patch) ** 2)).exp().nan_to_num(0)
+
+
+def _checked(settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> tuple[tuple[int, int], int]:
+    """Return the pictures' height and width and the landmark maps' channels. Raises InputError for what does not fit."""
+    kinds = ["points" if len(shape) == 2 and shape[1] == 2 else "pictures" for shape in shapes if len(shape) in (2, 3)]
+    wanted = ["pictures"] + {"points": ["points"], "drawing": ["pictures"]}.get(settings.landmarks, [])
+    if kinds != wanted or any(len(shape) == 3 and shape[0] != 3 for shape in shapes):
+        raise InputError(
+            f"params.yaml: {key}.reads = {settings.reads}, whose steps are {', '.join(map(str, map(list, shapes)))}; allowed"
+            f" with landmarks = {settings.landmarks}: {', then '.join(wanted)}"
+        )
+    height, width = shapes[0][1:]
+    if height % settings.patch or width % settings.patch:
+        raise InputError(
+            f"params.yaml: {key}.patch = {settings.patch}; allowed for {settings.reads[0]} of {height} x {width} pixels:"
+            " what divides both sides"
+        )
+    inner = int(settings.width * settings.adapter_ratio)
+    for name, heads, wide in (
+        ("heads", settings.heads, settings.width),
+        ("adapter_heads", settings.adapter_heads, inner),
+    ):
+        if wide % heads or not wide:
+            raise InputError(f"params.yaml: {key}.{name} = {heads}; allowed for a width of {wide}: what divides it")
+    channels = {"points": shapes[-1][0], "drawing": 3}.get(settings.landmarks, CHANNELS)
+    return (height, width), channels
+
+
+def _load(network: s2d.S2D, weights: str, key: str) -> None:
+    """Load "imagenet", torchvision's ViT-B/16, or a published file; what it lacks is logged."""
+    if weights == "imagenet":
+        state = imagenet("vit_b_16", key)
+    else:
+        state = published(weights, f"{key}.weights", "allowed: null, imagenet, or the path of weights of S2D or a ViT")
+    for line in s2d.load(network, state, f"params.yaml: {key}.weights = {weights!r}"):
+        logging.getLogger("train").info("%s.weights: %s", key, line)
+
+
+def _landmark_net(weights: str | None, key: str) -> MobileFaceNet:
+    """Return the landmark net with its published weights, or for "random" with none."""
+    network = MobileFaceNet()
+    if weights is None:
+        raise InputError(f"params.yaml: {key}.landmark_weights = null; {_WHERE}")
+    if weights != "random":
+        state = published(weights, f"{key}.landmark_weights", _WHERE)
+        if wrong := misfits(network.state_dict(), state):
+            raise InputError(
+                f"params.yaml: {key}.landmark_weights = {weights!r} do not fit mobilefacenet: {shown(wrong)}"
+            )
+        network.load_state_dict(state)
+    return network

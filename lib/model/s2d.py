@@ -1,0 +1,362 @@
+"""S2D (Chen et al. 2023, From static to dynamic): a frozen ViT over frames, prompted by landmarks and adapted over time.
+
+Each layer of the ViT (Dosovitskiy et al. 2021) gets two additions to its patches: a prompt made of patches and landmark map
+(multi-view complementary prompter, MCP), and what a bottleneck finds along time at each place (temporal-modeling adapter,
+TMA).
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from lib.core.errors import InputError
+from lib.model.weights import misfits, shown
+
+Prompts = Literal["deep", "shallow", "none"]
+Norms = Literal["own", "shared"]
+Init = Literal["zero", "reference"]
+
+_EPS = 1e-6
+_TMA_EPS = 1e-5  # of the norm inside TMA alone
+
+
+class S2D(nn.Module):
+    """Pictures and landmark maps of T frames to a vector for each frame.
+
+    grid: patches down and across a picture. frames: the largest T. channels: of a landmark map. prompts: "deep", in each
+    layer; "shallow", before the first alone; "none", the landmarks' tokens are added to the patches and there is no TMA
+    either. norms: "own", for patches and landmarks of each layer; "shared", as published: layer i takes that of i - 1 for
+    patches and the first for landmarks, the last is not used. init: "zero", additions begin at 0; "reference", as published.
+    dropout: in the ViT. checkpointing: activations inside layers are computed again for the gradient, to save memory.
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        channels: int,
+        *,
+        patch: int = 16,
+        width: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        frames: int = 16,
+        prompts: Prompts = "deep",
+        prompt_width: int = 8,
+        tma: bool = True,
+        adapter_width: int = 192,
+        adapter_heads: int = 8,
+        norms: Norms = "own",
+        init: Init = "zero",
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.grid, self._norms, self._checkpointing = grid, norms, checkpointing
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], width))
+        self.temporal_embedding = nn.Parameter(torch.empty(1, frames, width))
+        self.patch_embed = nn.Conv2d(3, width, patch, patch)
+        self.landmark_embed = nn.Linear(channels, width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        prompted = {"deep": depth, "shallow": 1, "none": 0}[prompts]
+        self.prompts = nn.ModuleList(
+            Prompt(width, prompt_width, adapter_width if tma else None, adapter_heads) for _ in range(prompted)
+        )
+        self.prompt_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted))
+        self.landmark_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted if norms == "own" else 0))
+        self.ln_post = nn.LayerNorm(width, _EPS)
+        self._initialise(init)
+
+    def frozen(self) -> Iterator[nn.Parameter]:
+        """Yield the ViT's parameters but those of its last norm, which is trained with the additions."""
+        yield from (self.cls_token, self.pos_embed, *self.patch_embed.parameters(), *self.blocks.parameters())
+
+    def forward(self, pictures: Tensor, maps: Tensor, present: Tensor | None = None) -> Tensor:
+        """Standardised pictures (B, T, 3, H, W) and landmark maps (B, T, C, h, w) to vectors (B, T, D).
+
+        present: (B, T), whether a frame is there; what is not there changes no other frame's vector.
+        """
+        batch, steps = pictures.shape[:2]
+        if present is None:
+            present = torch.ones(batch, steps, dtype=torch.bool, device=pictures.device)
+        patches = self.patch_embed(pictures.flatten(0, 1)).flatten(2).transpose(1, 2)  # (B T, N, D)
+        landmarks = self.landmark_embed(maps.flatten(0, 1).flatten(2).transpose(1, 2))
+        if len(self.prompts):
+            patches, landmarks = self._run(self._prompted, 0, patches, landmarks, present)
+        else:
+            patches = patches + landmarks
+        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
+        times = self.temporal_embedding[:, :steps].expand(batch, -1, -1).flatten(0, 1)
+        tokens = self.dropout(tokens) + times[:, None]
+        for layer in range(len(self.blocks)):
+            tokens, landmarks = self._run(self._layer, layer, tokens, landmarks, present)
+        found = self.ln_post(tokens[:, 0])
+        if self._norms == "shared" and len(self.prompts) > 1:  # several devices need a gradient of the unused norm
+            found = found + 0 * sum(one.sum() for one in self.prompt_norms[-1].parameters())
+        return found.unflatten(0, (batch, steps))
+
+    def _layer(self, layer: int, tokens: Tensor, landmarks: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        if 0 < layer < len(self.prompts):
+            patches, landmarks = self._prompted(layer, tokens[:, 1:], landmarks, present)
+            tokens = torch.cat([tokens[:, :1], patches], 1)
+        return self.blocks[layer](tokens), landmarks
+
+    def _prompted(self, layer: int, patches: Tensor, landmarks: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return patches (B T, N, D) with the layer's additions, and the prompt, which stands for landmarks from now on."""
+        own = self._norms == "own"
+        norm = self.prompt_norms[layer if own else max(layer - 1, 0)]
+        landmark_norm = self.landmark_norms[layer] if own else self.prompt_norms[0]
+        prompt, over_time = self.prompts[layer](norm(patches), landmark_norm(landmarks), present)
+        return patches + prompt if over_time is None else patches + over_time + prompt, prompt
+
+    def _run(self, part: Callable[..., tuple[Tensor, Tensor]], *inputs: int | Tensor) -> tuple[Tensor, Tensor]:
+        if self._checkpointing and torch.is_grad_enabled():
+            return checkpoint(part, *inputs, use_reentrant=False)
+        return part(*inputs)
+
+    @torch.no_grad()
+    def _initialise(self, init: Init) -> None:
+        self.apply(_initialise)
+        self.landmark_embed.reset_parameters()
+        for parameter in (self.cls_token, self.pos_embed, self.temporal_embedding):
+            nn.init.trunc_normal_(parameter, std=0.02)
+        if init == "zero":
+            ends: list[nn.Module] = [] if len(self.prompts) else [self.landmark_embed]
+            for prompt in cast("list[Prompt]", list(self.prompts)):
+                ends += [prompt.mcp.out] if prompt.tma is None else [prompt.mcp.out, prompt.tma.spatial[-1]]
+            for parameter in (self.temporal_embedding, *(one for end in ends for one in end.parameters())):
+                parameter.zero_()
+
+
+class Block(nn.Module):
+    """A pre-norm layer of a ViT, its modules named as in timm."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self._heads = heads
+        self.norm1 = nn.LayerNorm(width, _EPS)
+        self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width)})
+        self.norm2 = nn.LayerNorm(width, _EPS)
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (S, L, D) to the same."""
+        attended = self.attn["proj"](_attended(self.attn["qkv"](self.norm1(tokens)), self._heads))
+        tokens = tokens + self.dropout(attended)
+        inner = self.dropout(functional.gelu(self.mlp["fc1"](self.norm2(tokens))))
+        return tokens + self.dropout(self.mlp["fc2"](inner))
+
+
+class Prompt(nn.Module):
+    """A layer's additions to the patches: MCP's, and TMA's where there is one."""
+
+    def __init__(self, width: int, prompt_width: int, adapter_width: int | None, adapter_heads: int) -> None:
+        super().__init__()
+        self.mcp = MCP(width, prompt_width)
+        self.tma = None if adapter_width is None else TMA(width, adapter_width, adapter_heads)
+
+    def forward(self, patches: Tensor, landmarks: Tensor, present: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Patches and landmarks (B T, N, D) to both additions of the same shape."""
+        return self.mcp(patches, landmarks), None if self.tma is None else self.tma(patches, present)
+
+
+class MCP(nn.Module):
+    """Multi-view complementary prompter: patches, the salient ones raised, and landmarks, joined in few channels."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.patches, self.landmarks = nn.Linear(width, inner), nn.Linear(width, inner)
+        self.fovea = Fovea()
+        self.out = nn.Linear(inner, width)
+
+    def forward(self, patches: Tensor, landmarks: Tensor) -> Tensor:
+        return self.out(self.fovea(self.patches(patches)) + self.landmarks(landmarks))
+
+
+class Fovea(nn.Module):
+    """Values (S, N, C) times their softmax over the N places, of a sharpness that is learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharpness = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * (self.sharpness * values).softmax(1)
+
+
+class TMA(nn.Module):
+    """Temporal-modeling adapter: a bottleneck with attention over time, a norm, and a bottleneck for each token."""
+
+    def __init__(self, width: int, inner: int, heads: int) -> None:
+        super().__init__()
+        self.temporal = TemporalAdapter(width, inner, heads)
+        self.norm = nn.LayerNorm(width, _TMA_EPS)
+        self.spatial = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+
+    def forward(self, patches: Tensor, present: Tensor) -> Tensor:
+        """Patches (B T, N, D) and present (B, T) to (B T, N, D)."""
+        over_time = patches.unflatten(0, present.shape).transpose(1, 2).flatten(0, 1)  # (B N, T, D)
+        found = self.temporal(over_time, present.repeat_interleave(patches.shape[1], 0))
+        found = found.unflatten(0, (len(present), -1)).transpose(1, 2).flatten(0, 1)
+        return self.spatial(self.norm(found))
+
+
+class TemporalAdapter(nn.Module):
+    """A bottleneck with self-attention over time, nothing added to it."""
+
+    def __init__(self, width: int, inner: int, heads: int) -> None:
+        super().__init__()
+        self._heads = heads
+        self.down, self.up = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.qkv, self.proj = nn.Linear(inner, 3 * inner, bias=False), nn.Linear(inner, inner)
+
+    def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """Tokens (S, T, D), of which those that are not present (S, T) are not looked at, to (S, T, D)."""
+        inner = functional.gelu(self.down(tokens))
+        return self.up(self.proj(_attended(self.qkv(inner), self._heads, present[:, None, None])))
+
+
+def _attended(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
+    """Queries, keys and values side by side (S, L, 3 D) to the attended values (S, L, D)."""
+    query, key, value = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # (S, heads, L, D / heads)
+    return functional.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, MCP):
+        for linear in (module.patches, module.landmarks, module.out):
+            linear.reset_parameters()
+            nn.init.xavier_uniform_(linear.weight)
+    elif isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# ---- published weights ----
+
+_HEADS = re.compile(r"(head|heads|weak_head)\.|landmark(?!_embed\.|_norms\.)")
+"""Of published weights what has no place here: classifiers, and landmark nets that were saved with the rest."""
+
+_NAMES = [
+    (re.compile(pattern), name)
+    for pattern, name in (
+        # torchvision's ViT; linear_1 and linear_2 in the files that it downloads
+        (r"^class_token$", "cls_token"),
+        (r"^encoder\.pos_embedding$", "pos_embed"),
+        (r"^conv_proj\.", "patch_embed."),
+        (r"^encoder\.ln\.", "ln_post."),
+        (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+        (r"^(blocks\.\d+)\.ln_([12])\.", r"\1.norm\2."),
+        (r"\.self_attention\.in_proj_", ".attn.qkv."),
+        (r"\.self_attention\.out_proj\.", ".attn.proj."),
+        (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
+        (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
+        # timm's ViT
+        (r"^norm\.", "ln_post."),
+        (r"^patch_embed\.proj\.", "patch_embed."),
+        # S2D
+        (r"^patch_embed_prompt\.proj\.", "landmark_embed."),
+        (r"^prompt_blocks\.(\d+)\.TMA\.", r"prompts.\1.tma."),
+        (r"^prompt_blocks\.(\d+)\.", r"prompts.\1.mcp."),
+        (r"\.mcp\.conv0_0\.", ".mcp.patches."),
+        (r"\.mcp\.conv0_1\.", ".mcp.landmarks."),
+        (r"\.mcp\.conv1x1\.", ".mcp.out."),
+        (r"\.fovea\.smooth(_param)?$", ".fovea.sharpness"),
+        (r"\.T_Adapter\.D_fc1\.", ".temporal.down."),
+        (r"\.T_Adapter\.D_fc2\.", ".temporal.up."),
+        (r"\.T_Adapter\.attn\.", ".temporal."),
+        (r"\.S_Adapter\.D_fc1\.", ".spatial.0."),
+        (r"\.S_Adapter\.D_fc2\.", ".spatial.2."),
+    )
+]
+
+
+def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
+    """Load published weights of S2D, or of a ViT as timm or torchvision name them; return what is to be said of them.
+
+    Positions are interpolated to the network's grid. S2D's own parts may be missing, all along time or all of the prompts.
+    Raises InputError, which begins with `source`, if anything else is missing, too many or of another shape.
+    """
+    own, said = network.state_dict(), []
+    named = renamed(state)
+    if heads := sorted(state.keys() - {name for name in state if not _HEADS.match(name)}):
+        said.append(f"{len(heads)} weights of classifiers and landmark nets are left out, first {heads[0]}")
+    if len(network.landmark_norms):
+        named = _untied(named)
+    if "pos_embed" in named and named["pos_embed"].dim() == 3:
+        before, named["pos_embed"] = named["pos_embed"].shape[1], interpolated(named["pos_embed"], network.grid)
+        if before != named["pos_embed"].shape[1]:
+            said.append(
+                f"positions are interpolated from {before - 1} patches to {network.grid[0]} x {network.grid[1]}"
+            )
+    channels = [of["landmark_embed.weight"].shape[-1] for of in (named, own) if "landmark_embed.weight" in of]
+    if len(set(channels)) > 1:
+        named = {name: value for name, value in named.items() if not name.startswith("landmark_embed.")}
+        said.append(
+            f"its projection is of landmarks of {channels[0]} channels, that of {channels[1]} is left as at the start"
+        )
+        own = {name: value for name, value in own.items() if not name.startswith("landmark_embed.")}
+    for part, of_part in _PARTS.items():
+        if unused := sorted(name for name in named.keys() - own.keys() if of_part.search(name)):
+            named = {name: value for name, value in named.items() if name not in unused}
+            said.append(f"{len(unused)} weights of {part} are not used, first {unused[0]}")
+        expected = sorted(name for name in own if of_part.search(name))
+        if expected and not named.keys() & set(expected):
+            own = {name: value for name, value in own.items() if name not in expected}
+            said.append(f"it lacks {part}, left as at the start: {len(expected)} weights, first {expected[0]}")
+    if wrong := misfits(own, named):
+        raise InputError(f"{source} do not fit s2d: {shown(wrong)}")
+    network.load_state_dict(named, strict=False)
+    return said
+
+
+_PARTS = {
+    "the adapters": re.compile(r"\.tma\."),
+    "the temporal embedding": re.compile(r"^temporal_embedding$"),
+    "the prompts": re.compile(r"\.mcp\.|^(prompt|landmark)_norms\.|^landmark_embed\."),
+}
+"""Of S2D what a network or a file may do without."""
+
+
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return published weights under S2D's names here, without classifiers; convolutions over 1 x 1 pixels are linear."""
+    found = {}
+    for name, value in state.items():
+        if _HEADS.match(name):
+            continue
+        for pattern, own in _NAMES:
+            name = pattern.sub(own, name)
+        if name.endswith(".sharpness"):
+            value = value.reshape(())
+        elif value.shape[2:] == (1, 1) and (".mcp." in name or name.startswith("landmark_embed.")):
+            value = value[..., 0, 0]
+        found[name] = value
+    return found
+
+
+def interpolated(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return position embeddings (1, 1 + n n, D) on another grid, bicubic; the class token's stays."""
+    side = round((positions.shape[1] - 1) ** 0.5)
+    if (side, side) == grid or 1 + side * side != positions.shape[1]:
+        return positions
+    places = positions[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    places = functional.interpolate(places.float(), grid, mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :1], places.flatten(2).transpose(1, 2).to(positions.dtype)], 1)
+
+
+def _untied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give each layer the norms that it shares in the published weights."""
+    found = {name: value for name, value in state.items() if not name.startswith("prompt_norms.")}
+    for name in state.keys() - found.keys():
+        layer, kind = int(name.split(".")[1]), name.split(".")[2]
+        found[f"prompt_norms.{layer}.{kind}"] = state[f"prompt_norms.{max(layer - 1, 0)}.{kind}"]
+        found[f"landmark_norms.{layer}.{kind}"] = state[f"prompt_norms.0.{kind}"]
+    return found

@@ -1,0 +1,206 @@
+"""S2D, a landmark-prompted ViT, with its landmark net, and the thesis' variant of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib.core.errors import InputError
+from lib.data.dataset import Reading, _choose
+from lib.model import s2d
+from lib.model.encoders.s2d import windows
+from lib.model.mobilefacenet import MobileFaceNet, scaled
+from lib.model.s2d import S2D
+from lib.training import schedules
+
+PREFIXES = ("s2d_", "mobilefacenet", "landmark_wrapper", "schedules")
+LEFT_OUT = {"s2d_sdl": "soft targets from queues of each class' features; the project's targets are no classes"}
+
+Arrays = dict[str, np.ndarray]
+
+
+def outputs(path: Path, arrays: Arrays) -> Arrays:
+    """Return the outputs of the fixture's network, rebuilt; the name of the file tells which it is."""
+    with torch.no_grad():
+        found = _KINDS[path.stem](arrays, path.parent)
+    return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in found.items()}
+
+
+def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:
+    """The arrays below param/ or in/, without that."""
+    return {name.removeprefix(kind): torch.from_numpy(value) for name, value in arrays.items() if name.startswith(kind)}
+
+
+def _small(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    meta = {name.removeprefix("meta/"): value.item() for name, value in arrays.items() if name.startswith("meta/")}
+    grid, width = meta["img_size"] // meta["patch_size"], meta["embed_dim"]
+    network = S2D(
+        (grid, grid),
+        meta["in_chans_l"],
+        patch=meta["patch_size"],
+        width=width,
+        depth=meta["depth"],
+        heads=meta["num_heads"],
+        frames=meta["num_frames"],
+        prompts=meta["prompt_type"],
+        prompt_width=meta["hidden_dim"],
+        adapter_width=int(width * meta["adapter_scale"]),
+        adapter_heads=meta["adapter_heads"],
+        norms="shared",
+    ).eval()
+    published, given = _of(arrays, "param/"), _of(arrays, "in/")
+    s2d.load(network, published, "the fixture's weights")
+    first: Any = network.prompts[0]
+    seen = _Seen(network.blocks[0], network.blocks[-1], *network.prompts, first.mcp.fovea, first.tma.temporal)
+    pictures = given["x"].transpose(1, 2)  # (B, T, 3, H, W)
+    frames = network(pictures, given["a"].unflatten(0, pictures.shape[:2]))
+    feature = frames.mean(1)
+    score = functional.linear(feature, published["head.fc_cls.weight"], published["head.fc_cls.bias"])
+
+    def of_places(values: Tensor) -> Tensor:
+        return values[:2].transpose(1, 2).unflatten(2, (grid, grid))
+
+    found = {
+        "score": score,
+        "feature": feature,
+        "at/blocks.0.input": seen.inputs[network.blocks[0]][:2],
+        f"at/blocks.{meta['depth'] - 1}": seen.outputs[network.blocks[-1]][:2],
+        "at/prompt_blocks.0.fovea": of_places(seen.outputs[first.mcp.fovea]),
+        "at/prompt_blocks.0.TMA.T_Adapter": seen.outputs[first.tma.temporal][:32],
+    }
+    for layer, prompt in enumerate(network.prompts):
+        by_prompt, over_time = seen.outputs[prompt]
+        found |= {f"at/prompt_blocks.{layer}.0": of_places(by_prompt), f"at/prompt_blocks.{layer}.1": over_time[:2]}
+    return found
+
+
+class _Seen:
+    """What modules last got first, and what they gave."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self.inputs: dict[nn.Module, Tensor] = {}
+        self.outputs: dict[nn.Module, Any] = {}
+        for module in modules:
+            module.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self.inputs[module], self.outputs[module] = inputs[0], output
+
+
+def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    """Frames one by one; and as the thesis did, who gave frame k of a batch of B clips the landmarks of clip k mod B."""
+    published, given = _of(arrays, "param/"), _of(arrays, "in/")
+    frames, heads = arrays["meta/frames"].item(), arrays["meta/adapter_heads"].item()
+    width = published["cls_token"].shape[-1]
+    network = S2D(
+        (7, 7),
+        3,
+        width=width,
+        depth=2,
+        heads=4,
+        frames=frames,
+        prompts="shallow",
+        prompt_width=published["prompt_blocks.0.conv0_0.bias"].numel(),
+        adapter_width=width,
+        adapter_heads=heads,
+    ).eval()
+    s2d.load(network, published, "the fixture's weights")
+    # the thesis scales landmarks after their norm, not before
+    network.landmark_norms[0] = nn.Sequential(network.landmark_norms[0], _Halved())
+    pictures = (given["x_times_100_uint8"] / 100)[:, None].expand(-1, frames, -1, -1, -1)
+    maps = functional.interpolate(given["a_uint8"].float(), (14, 14), mode="bilinear", align_corners=False)
+
+    def score(pictures: Tensor, maps: Tensor) -> Tensor:
+        return functional.linear(network(pictures, maps).mean(1), published["head.weight"], published["head.bias"])
+
+    own = maps[:, None].expand(-1, frames, -1, -1, -1)
+    scrambled = maps.repeat(frames, 1, 1, 1).unflatten(0, pictures.shape[:2])
+    one_by_one = torch.cat([score(pictures[[clip]], own[[clip]]) for clip in range(len(pictures))])
+    return {"score_one_by_one": one_by_one, "score_batch_of_three": score(pictures, scrambled)}
+
+
+class _Halved(nn.Module):
+    """Tokens (S, 14 x 14, D) on a grid of 7 x 7, bilinear."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        maps = tokens.transpose(1, 2).unflatten(2, (14, 14))
+        return functional.interpolate(maps, (7, 7), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+
+
+def _landmark_net(folder: Path) -> MobileFaceNet:
+    published: dict[str, Tensor] = {}
+    for path in (folder / "mobilefacenet_params_1.npz", folder / "mobilefacenet_params_2.npz"):
+        if not path.exists():
+            raise InputError(f"{path} is missing: it holds this fixture's parameters")
+        with np.load(path) as file:
+            published |= _of(dict(file), "param/")
+    network = MobileFaceNet().eval()
+    own = network.state_dict()
+    network.load_state_dict({name: value.reshape(own[name].shape) for name, value in published.items()})
+    return network
+
+
+def _landmarks(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    network = _landmark_net(folder)
+    mean, std = (torch.tensor(of).view(3, 1, 1) for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    parts = ("conv1", "conv2_dw", "conv_23", "conv_3", "conv_34", "conv_4", "conv_5", "conv_6_sep")
+    seen = _Seen(*(getattr(network, part) for part in parts))
+    feature = network.features((_of(arrays, "in/")["x_uint8"] / 255 - mean) / std)
+    found = {"feature": feature, "landmarks": network.landmarks(feature)}
+    return found | {f"at/{part}": seen.outputs[getattr(network, part)][:1, :4] for part in parts}
+
+
+def _wrapper(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    network, pictures = _landmark_net(folder), _of(arrays, "in/")["x"].transpose(1, 2).flatten(0, 1)
+    feature = network.features(pictures)
+    return {
+        "resized_every_8th": scaled(pictures)[..., ::8, ::8],
+        "landmarks": network.landmarks(feature),
+        "feature_first_8": feature[:, :8],
+    }
+
+
+def _schedules(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    """S2D's rates, which fall to 0 here and to 3e-5 of the highest there; EmoNeXt's, with steps in place of epochs."""
+    s2d_ = [2e-5 * schedules.factor("cosine_by_step", step / 7, 2, 10, [], steps=7) for step in range(70)]
+    emonext = [1e-3 * schedules.factor("cosine", step % 1024, 127, 1023, [], offset=1) for step in range(2101)]
+    return {"s2d_lr": np.array(s2d_), "emonext_lr": np.array(emonext)}
+
+
+class _Drawn:
+    """Draws the beginning of a window as published: never the last, from numpy's legacy generator."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.RandomState(seed)
+
+    def integers(self, count: int) -> int:
+        return self._generator.randint(count - 1)
+
+
+def _frames(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
+    """Which frames a window of training has, and which ones of a clip are left before windows of a test are cut."""
+    length, seed = arrays["meta/clip_len"].item(), arrays["meta/numpy_seed_before_each_train_call"].item()
+    found = {}
+    for name in (name.removeprefix("out/") for name in arrays if name.startswith("out/")):
+        subset, count = name.split("_")
+        take: Any = {"train": "window", "test": "all"}[subset]
+        rng: Any = _Drawn(seed)
+        chosen = _choose(np.arange(int(count)), Reading(kind="s2d", reads=[], take=take, steps=length), rng)
+        _, _, steps, _ = windows(torch.ones(1, len(chosen), dtype=torch.bool), max(length, len(chosen)), repeat=True)
+        found[name] = chosen[steps[0].numpy()]
+    return found
+
+
+_KINDS = {
+    "s2d_small_deep": _small,
+    "s2d_small_shallow": _small,
+    "s2d_thesis_small": _thesis,
+    "mobilefacenet": _landmarks,
+    "landmark_wrapper": _wrapper,
+    "schedules": _schedules,
+    "s2d_frames": _frames,
+}
