@@ -12,7 +12,14 @@ from lib.report import comparison, words
 from lib.report.figures import COLOURS
 
 _MEAN = "mean_predictor"
-_HALF = 3  # panels a row
+_EXPLAINED = (
+    "Std ratio: the predictions' standard deviation over the actual values'; calibration slope: of the actual values over"
+    " the predicted. Both are best at 1, regression to the mean (1 less the slope of the predicted over the actual values)"
+    " at 0; a calibrated predictor's is 1 − R²."
+)
+_A_ROW = 3  # panels
+_NAMED = 7  # targets; of more their number is said
+_RATIOS = {"std_ratio": ",\npredicted / actual", "calibration_slope": ",\nactual on predicted"}
 
 
 class Shown(NamedTuple):
@@ -33,16 +40,12 @@ def shown(group: TargetGroup) -> dict[str, Shown]:
 
 def markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
     """Return the means over targets; `which` says of which clips they are."""
-    lines = [f"Mean of {', '.join(group.columns)} on {which}; {_about(table)}\n"]
+    lines = [f"{_mean(group)} on {which}; {_about(table)}\n"]
     lines.append("| | " + " | ".join(one.label for one in shown(group).values()) + " |")
     lines.append("|---|" + "---|" * len(shown(group)))
     for name, cells in _cells(table, group).items():
         lines.append(f"| {name} | " + " | ".join(" ".join(filter(None, cell)) for cell in cells) + " |")
-    lines.append(
-        "\nStd ratio: the predictions' standard deviation over the actual values'; calibration slope: of the actual values"
-        " over the predicted. Both are best at 1, regression to the mean (1 less the slope of the predicted over the actual"
-        " values) at 0; a calibrated predictor's is 1 − R²."
-    )
+    lines.append(f"\n{_EXPLAINED}")
     return "\n".join(lines)
 
 
@@ -51,31 +54,34 @@ def write(table: pd.DataFrame, which: str, group: TargetGroup, out: Path) -> Non
     labels = [_two_lines(one.label) if score in words.CALIBRATION else one.label for score, one in shown(group).items()]
     rows = [row for name, cells in _cells(table, group).items() for row in ((name, 0, cells), ("", 1, cells))]
     cells = pd.DataFrame([[cell[line] for cell in of] for _, line, of in rows], [name for name, _, _ in rows], labels)
-    caption = f"Mean of {', '.join(group.columns)} on {which}; {_about(table)}."
+    caption = f"{_mean(group)} on {which}; {_about(table)}. {_EXPLAINED}"
     kept = table[table["score"].isin(shown(group))]
     comparison.save(kept, cells, caption, panels(table, which, group), out)
 
 
 def panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
     """A panel for each score: each predictor's mean over targets and its 95 % interval, the training mean's as a line."""
-    names = list(dict.fromkeys(table["predictor"]))
+    names, seeds = list(dict.fromkeys(table["predictor"])), table["seeds"].max()
     figure = Figure(figsize=(8.5, 1.9 + 0.46 * len(names)), layout="constrained")
     means = table[table["target"] == "mean"].set_index(["score", "predictor"])
-    grid = figure.subplots(-(-len(shown(group)) // _HALF), _HALF, sharey=True).ravel()
+    grid = figure.subplots(-(-len(shown(group)) // _A_ROW), _A_ROW, sharey=True).ravel()
     for axes, (score, one) in zip(grid, shown(group).items(), strict=True):
         rows = means.loc[score].loc[names]
         for number, (name, row) in enumerate(rows.iterrows()):
-            reach = [[max(row["value"] - row["low"], 0)], [max(row["high"] - row["value"], 0)]]  # 0: rounding
             colour = COLOURS[1] if name == _MEAN else COLOURS[0]
+            if np.isnan(row["value"]):
+                axes.text(0.97, number, "not defined", transform=axes.get_yaxis_transform(), ha="right", va="center")
+                continue
+            reach = [[max(row["value"] - row["low"], 0)], [max(row["high"] - row["value"], 0)]]  # 0: rounding
             axes.errorbar(row["value"], number, xerr=reach, fmt="o", markersize=4, color=colour, capsize=2)
         axes.axvline(rows.loc[_MEAN, "value"], color=COLOURS[1], linewidth=0.8, linestyle=":", label="training mean")
         if one.ideal is not None:
             axes.axvline(one.ideal, color="grey", linewidth=0.8, label="ideal")
-        axes.set(
-            xlabel=one.label, yticks=range(len(names)), yticklabels=map(_name, names), ylim=(len(names) - 0.5, -0.5)
-        )
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
-    figure.suptitle(f"Mean of {', '.join(group.columns)}\n{which}; {_about(table)}", fontsize=9, x=0.01, ha="left")
+        axes.set(xlabel=one.label + _RATIOS.get(score, ""), ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), map(_name, names))
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    points = f"points: mean over {seeds} seeds; bars" if seeds > 1 else "bars"
+    figure.suptitle(f"{_mean(group)}\n{which}; {points}: 95 % interval over videos", fontsize=9, x=0.01, ha="left")
     return figure
 
 
@@ -99,6 +105,11 @@ def _two_lines(label: str) -> str:
 
 def _name(name: str) -> str:
     return "training mean" if name == _MEAN else name
+
+
+def _mean(group: TargetGroup) -> str:
+    columns = group.columns
+    return f"Mean of {', '.join(columns) if len(columns) <= _NAMED else f'{len(columns)} targets'}"
 
 
 def _about(table: pd.DataFrame) -> str:
