@@ -1,15 +1,27 @@
-"""Run the ablation, every variant of the model with every seed, as DVC experiments, and compare them.
+"""Run variants of the model, losses, or settings of your own, with every seed, as DVC experiments, and compare them.
 
-Variants of params.yaml's model: each encoder of model.use alone, by its name; all of them by late_average, concat and
-cross_attention; and queries_ENCODER, cross-attention in which that encoder's tokens alone query. Each run is `dvc exp run`
-with these keys and train.seed set; the rest of params.yaml holds for all. Runs that `dvc exp list` has are not repeated and
-an interrupted training goes on from its last epoch, so after an interruption the same command goes on. The table is that of
-tools.compare.
+--variants, the default, are of params.yaml's model: each encoder of model.use alone, by its name; all of them by
+late_average, concat and cross_attention; and queries_ENCODER, cross-attention in which that encoder's tokens alone query.
+They end in the table of tools.compare.
+
+--losses and --weightings: every loss of the target group (--targets) with every train.label_weighting. --grid: settings by
+name, each a list of KEY=VALUE as `dvc exp run -S` takes them, for instance --grid small=train.batch_size=8
+'faces=model.use=[faces] train.epochs=50' asis; none: params.yaml as it is. Both end in a table and a figure of spread,
+calibration slope, regression to the mean, accuracy, R² and CCC with 95 % intervals over videos, beside the training mean;
+paired differences of the same experiments are tools.compare's.
+
+Each run is `dvc exp run` with these keys and train.seed set; the rest of params.yaml holds for all. Runs that `dvc exp list`
+has are not repeated and an interrupted training goes on from its last epoch, so after an interruption the same command goes
+on.
 """
 
 import argparse
+import json
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -17,10 +29,15 @@ from typing import Any
 
 import dvc.api
 
-from lib.core import command
+from lib.core import command, parameters
 from lib.core.errors import InputError
+from lib.core.targets import TargetGroup
+from lib.report import spread
 from lib.scoring.baselines import is_baseline
-from tools.compare import add_options, compare
+from lib.scoring.tables import over_seeds
+from lib.training.losses import LOSSES, WEIGHTINGS
+from tools.compare import Sources, add_options, compare, gather, target_group
+from tools.parameters import check, parsed, plain, put
 
 PARAMETERS, DVC = Path("params.yaml"), (sys.executable, "-m", "dvc")
 
@@ -30,26 +47,66 @@ Changes = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="ablation", help="prefix of the experiments' names (%(default)s)")
+    parser.add_argument("--name", help="prefix of the experiments' names (ablation, losses or grid)")
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="(all)")
+    parser.add_argument("--losses", nargs="+", metavar="LOSS", help=f"{', '.join(LOSSES)} (params.yaml's)")
+    parser.add_argument("--weightings", nargs="+", metavar="NAME", help=f"{', '.join(WEIGHTINGS)} (params.yaml's)")
+    parser.add_argument("--grid", nargs="+", metavar="NAME='KEY=VALUE KEY=VALUE'")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
-    add_options(parser, baseline="concat", out="plots/ablation")
+    add_options(parser, baseline="concat, for --variants alone", out="plots/NAME")
+    parser.set_defaults(baseline=None, out=None)
     options = vars(parser.parse_args())
-    name, chosen, seeds = (options.pop(key) for key in ("name", "variants", "seeds"))
-    known = variants(dvc.api.params_show()["model"])
-    if unknown := [one for one in chosen or () if one not in known]:
-        raise InputError(f"--variants {unknown[0]!r}; allowed: {', '.join(known)}")
-    chosen = chosen or list(known)
-    if options["baseline"] not in chosen and not is_baseline(options["baseline"]):
-        raise InputError(f"--baseline {options['baseline']!r} is none of {', '.join(chosen)}, nor a baseline")
+    name, seeds, baseline = (options.pop(key) for key in ("name", "seeds", "baseline"))
+    kind, chosen = settings(
+        dvc.api.params_show(),
+        options["targets"],
+        *(options.pop(key) for key in ("variants", "losses", "weightings", "grid")),
+    )
+    name = name or kind
+    options["out"] = options["out"] or Path("plots", name)
+    if kind != "ablation" and baseline:
+        raise InputError("--baseline is for --variants; of other experiments tools.compare shows paired differences")
+    baseline = baseline or "concat"
+    if kind == "ablation" and baseline not in chosen and not is_baseline(baseline):
+        raise InputError(f"--baseline {baseline!r} is none of {', '.join(chosen)}, nor a baseline")
 
     given = PARAMETERS.read_bytes()
     try:
-        run_all(name, {one: known[one] for one in chosen}, seeds)
+        run_all(name, chosen, seeds)
     finally:
         PARAMETERS.write_bytes(given)
-    compare({one: [experiment(name, one, seed) for seed in seeds] for one in chosen}, **options)
+    sources = {one: [experiment(name, one, seed) for seed in seeds] for one in chosen}
+    if kind == "ablation":
+        compare(sources, baseline, **options)
+    else:
+        show_spread(sources, **options)
     print("params.yaml is as it was; data/ and metrics/ are those of the last run, until `dvc repro`")
+
+
+def settings(
+    shared: dict[str, Any],
+    targets: str | None,
+    of_model: list[str] | None,
+    losses_: list[str] | None,
+    weightings: list[str] | None,
+    grid_: list[str] | None,
+) -> tuple[str, dict[str, Changes]]:
+    """Return which kind of experiments is asked for, and their changes to the parameters `shared`, by name."""
+    asked = {"--variants": of_model, "--losses/--weightings": losses_ or weightings, "--grid": grid_}
+    if len(several := [option for option, values in asked.items() if values]) > 1:
+        raise InputError(f"{', '.join(several)} exclude each other; give one")
+    if grid_:
+        return "grid", grid(grid_, shared)
+    if losses_ or weightings:
+        name, group = target_group(targets)
+        if name not in shared["model"]["targets"]:
+            raise InputError(f"--targets {name!r} is none of model.targets: {', '.join(shared['model']['targets'])}")
+        return "losses", losses(
+            name, group, losses_ or [group.loss], weightings or [shared["train"]["label_weighting"]]
+        )
+    known = variants(shared["model"])
+    refuse_unknown("--variants", of_model or (), known)
+    return "ablation", {one: known[one] for one in of_model or known}
 
 
 def variants(model: dict[str, Any]) -> dict[str, Changes]:
@@ -61,6 +118,61 @@ def variants(model: dict[str, Any]) -> dict[str, Changes]:
         found |= {f"queries_{one}": {"use": use, "fusion": "cross_attention", "queries": [one]} for one in use}
         found["cross_attention"] = {"use": use, "fusion": "cross_attention", "queries": []}
     return {name: {f"model.{key}": value for key, value in changes.items()} for name, changes in found.items()}
+
+
+def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[str]) -> dict[str, Changes]:
+    """Return every loss of the target group `name` with every weighting: by LOSS where it is none, else LOSS-WEIGHTING."""
+    permitted = [loss for loss in LOSSES if _permits(group, loss)]
+    refuse_unknown("--losses", chosen, permitted, f" with targets.{name}.activation = {group.activation}")
+    refuse_unknown("--weightings", weightings, WEIGHTINGS)
+    return {
+        loss if weighting == "none" else f"{loss}-{weighting}": {
+            f"targets.{name}.loss": loss,
+            "train.label_weighting": weighting,
+        }
+        for weighting, loss in product(weightings, chosen)
+    }
+
+
+def _permits(group: TargetGroup, loss: str) -> bool:
+    try:
+        parameters.check(group.model_dump() | {"loss": loss}, TargetGroup)
+    except InputError:
+        return False
+    return True
+
+
+def grid(given: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
+    """Return the changes of NAME='KEY=VALUE KEY=VALUE', by name. Raises InputError if a stage would refuse one."""
+    found: dict[str, Changes] = {}
+    for one in given:
+        name, _, texts = one.partition("=")
+        if not re.fullmatch(r"[\w-]+", name) or name in found or is_baseline(name):
+            raise InputError(
+                f"--grid {one!r}; allowed: NAME='KEY=VALUE KEY=VALUE', each NAME once, of letters, digits, _, -"
+            )
+        changes = dict(map(parsed, re.split(r"\s+(?=[\w.]+=)", texts.strip()) if texts else ()))
+        changes = {key: plain(value) for key, value in changes.items()}
+        if mapped := [key for key, value in changes.items() if isinstance(value, dict)]:
+            raise InputError(f"--grid {one!r}: {mapped[0]} is a mapping; give each of its keys by itself")
+        if "train.seed" in changes:
+            raise InputError(f"--grid {one!r}: --seeds sets train.seed")
+        check(changed(shared, changes))
+        found[name] = changes
+    return found
+
+
+def refuse_unknown(option: str, given: Iterable[str], allowed: Iterable[str], where: str = "") -> None:
+    if unknown := [one for one in given if one not in allowed]:
+        raise InputError(f"{option} {unknown[0]!r}; allowed{where}: {', '.join(allowed)}")
+
+
+def changed(shared: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    """Return whole parameters with changes made."""
+    found = deepcopy(shared)
+    for key, value in changes.items():
+        put(found, key, value)
+    return found
 
 
 def experiment(name: str, variant: str, seed: int) -> str:
@@ -82,26 +194,29 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
         if one in there:
             continue
         changes = chosen[variant] | {"train.seed": seed}
-        set_ = [part for key, value in changes.items() for part in ("-S", f"{key}={_text(value)}")]
+        set_ = [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
         if status := subprocess.run([*DVC, "exp", "run", "-n", one, *set_], check=False).returncode:
-            raise InputError(f"`dvc exp run -n {one} {' '.join(set_)}` ended with {status}; those before it are kept")
-
-
-def _text(value: Any) -> str:
-    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
+            raise InputError(f"`dvc exp run -n {one} {shlex.join(set_)}` ended with {status}; those before it are kept")
 
 
 def refuse_other_parameters(one: str, shared: dict[str, Any], changes: Changes) -> None:
-    expected = {key: deepcopy(section) for key, section in shared.items() if key not in ("parallel", "figures")}
-    for key, value in changes.items():
-        section, _, name = key.partition(".")
-        expected[section][name] = value
+    expected = {key: section for key, section in changed(shared, changes).items() if key not in ("parallel", "figures")}
     found = dvc.api.params_show(rev=one)
     if other := [section for section in expected if found.get(section) != expected[section]]:
         raise InputError(
             f"experiment {one} was made with another section {other[0]!r} than params.yaml now has; give --name another"
             f" prefix, or remove it with `dvc exp remove {one}`"
         )
+
+
+def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which: Any) -> None:
+    """Print and write the spread and the other scores of experiments, and of the training mean; `which`: see `gather`."""
+    found = gather(sources, **which)
+    arrays = {one: found.predictions[one] for one in (*sources, "mean_predictor")}
+    table = over_seeds(arrays, found.actual, found.videos, found.group.columns, found.group.span, resamples, seed)
+    print(spread.markdown(table, found.which, found.group))
+    spread.write(table, found.which, found.group, out)
+    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 
 
 if __name__ == "__main__":

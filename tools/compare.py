@@ -8,8 +8,10 @@ clips).
 
 import argparse
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import dvc.api
+import numpy as np
 import pandas as pd
 
 from lib.core import clips, command, parameters
@@ -21,6 +23,9 @@ from lib.report import comparison, words
 from lib.scoring import baselines, paired, predictions
 from lib.scoring.baselines import is_baseline, is_seen
 from lib.sources import fiv2
+
+Sources = dict[str, list[str]]
+"""Predictors by name: one SOURCE a seed."""
 
 CLIPS, DATA = Path("data/clips.csv"), Path("data")
 _FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
@@ -36,7 +41,7 @@ def main() -> None:
     add_options(parser)
     arguments = parser.parse_args()
 
-    sources: dict[str, list[str]] = {}
+    sources: Sources = {}
     for name, of_seed in map(named, arguments.predictors):
         if name in sources or (is_baseline(name) and of_seed != [name]):
             raise InputError(
@@ -66,21 +71,34 @@ def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, ou
     parser.add_argument("--unseen", action="store_true", help="only clips whose video has no training clip")
     parser.add_argument("--resamples", type=int, default=10_000, help="for intervals and p-values (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path(out), help="path without suffix (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(out), help=f"path without suffix ({out})")
 
 
-def compare(
-    sources: dict[str, list[str]],
-    baseline: str,
-    targets: str | None,
-    labels: Path | None,
-    split: str,
-    unseen: bool,
-    resamples: int,
-    seed: int,
-    out: Path,
-) -> None:
-    """Print and write the comparison of the predictors in `sources`, name to one SOURCE a seed, and of the baselines."""
+class Gathered(NamedTuple):
+    """Predictions of the same clips: of each predictor arrays (N, K), one a seed; actual (N, K), NaN where unknown; videos
+    (N,); the target group that the K columns are; and which clips they are, in words."""
+
+    predictions: dict[str, list[np.ndarray]]
+    actual: np.ndarray
+    videos: np.ndarray
+    group: TargetGroup
+    which: str
+
+
+def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Path, **which: Any) -> None:
+    """Print and write the comparison of the predictors in `sources`, and of the baselines; `which`: see `gather`."""
+    found = gather(sources, **which)
+    if baseline not in found.predictions:
+        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(found.predictions)}")
+    group, arrays, accuracy = found.group, found.predictions, words.accuracy(found.group)
+    compared = paired.table(arrays, found.actual, found.videos, baseline, group.columns, group.span, resamples, seed)
+    print(comparison.markdown(compared, baseline, found.which, accuracy))
+    comparison.write(compared, baseline, accuracy, out)
+    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
+
+
+def gather(sources: Sources, targets: str | None, labels: Path | None, split: str, unseen: bool) -> Gathered:
+    """Return the predictions of `sources` and of the baselines. Raises InputError unless they are about the same clips."""
     name, group = target_group(targets) if labels is None else ("traits", _FIV2)
     columns = group.columns
     table = read_labels(labels, name, columns)
@@ -103,18 +121,13 @@ def compare(
     if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
         raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge a stream")
     sources = sources | {name: [name] for name in blind if [name] not in sources.values()}
-    if baseline not in sources:
-        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(sources)}")
     read |= {name: pd.DataFrame(values, test["clip"]) for name, values in blind.items()}
     test = test.set_index("clip")
     arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}
-    actual, videos = test[columns].to_numpy(), test["video"].to_numpy()
-    compared = paired.table(arrays, actual, videos, baseline, columns, group.span, resamples, seed)
+    videos = test["video"].to_numpy()
     which = f"{len(test)} clips of {len(set(videos))} videos of the {split} split"
     which += ", unseen in training" if unseen else ""
-    print(comparison.markdown(compared, baseline, which, words.accuracy(group)))
-    comparison.write(compared, baseline, words.accuracy(group), out)
-    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
+    return Gathered(arrays, test[columns].to_numpy(), videos, group, which)
 
 
 def named(text: str) -> tuple[str, list[str]]:

@@ -6,7 +6,7 @@ checked before anything is written.
 
 import argparse
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,23 +46,30 @@ def merged(name: str, changes: list[str]) -> CommentedMap:
         _merge(whole, differs, f"params/{name}.yaml")
         whole.ca.comment = differs.ca.comment
     for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise InputError(f"{change!r}; allowed: KEY=VALUE, for instance model.fusion=concat")
-        try:
-            value: Any = _yaml().load(text)
-        except YAMLError as error:
-            raise InputError(f"{change!r} is no YAML: {error}") from None
-        *above, last = key.split(".")
-        section = whole
-        for part in above:
-            if not isinstance(section.get(part), CommentedMap):
-                raise InputError(
-                    f"{change!r}: there is no {part!r} in {'.'.join(above)}; allowed: {', '.join(section)}"
-                )
-            section = section[part]
-        section[last] = value
+        put(whole, *parsed(change))
     return whole
+
+
+def parsed(change: str) -> tuple[str, Any]:
+    """Return key and value of KEY=VALUE, whose VALUE is YAML."""
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise InputError(f"{change!r}; allowed: KEY=VALUE, for instance model.fusion=concat")
+    try:
+        return key, _yaml().load(text)
+    except YAMLError as error:
+        raise InputError(f"{change!r} is no YAML: {error}") from None
+
+
+def put(whole: MutableMapping[str, Any], key: str, value: Any) -> None:
+    """Set `key`, SECTION.NAME or deeper, in whole parameters. Raises InputError where a name above the last is unknown."""
+    *above, last = key.split(".")
+    section = whole
+    for part in above:
+        if not isinstance(section.get(part), MutableMapping):
+            raise InputError(f"{key}: there is no {part!r} in {'.'.join(above)}; allowed: {', '.join(section)}")
+        section = section[part]
+    section[last] = value
 
 
 def dump(values: CommentedMap, file: TextIO) -> None:

@@ -1,5 +1,6 @@
 """The comparison of predictors (lib.scoring.paired.table) as Markdown, LaTeX and figure."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from matplotlib.figure import Figure
 
 from lib.report.figures import COLOURS
 from lib.scoring.baselines import is_baseline
+
+_LATEX = {"_": r"\_", "%": r"\%", "±": r"$\pm$", "−": "$-$", "²": "$^2$"}
 
 
 def markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
@@ -40,24 +43,25 @@ def markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> s
 
 def write(table: pd.DataFrame, baseline: str, accuracy: str, out: Path) -> None:
     """Write out.csv, out.tex (booktabs), out.png and out.pdf."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
     columns = list(dict.fromkeys(table["target"]))
     cells: dict[str, Sequence[str]] = {}
     for name, rows in table.groupby("predictor", sort=False):
-        cells[str(name)] = [
-            _accuracy(row).replace("±", r"$\pm$") + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()
-        ]
+        cells[str(name)] = [_accuracy(row) + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()]
     caption = (
-        f"Accuracy ({accuracy.replace('−', '-')}); $^*$ differs from {baseline} (paired permutation test over videos, 5\\%,"
+        f"Accuracy ({accuracy}); $^*$ differs from {baseline} (paired permutation test over videos, 5 %,"
         " corrected by Holm over all predictors and, but for the mean, targets)."
     )
-    latex = (
-        pd.DataFrame.from_dict(cells, orient="index", columns=columns).rename(_escaped, axis=0).rename(_escaped, axis=1)
-    )
-    text = latex.to_latex(caption=_escaped(caption), column_format="l" + "r" * len(columns), position="t")
-    out.with_suffix(".tex").write_text(text)
     figure = differences(table[table["predictor"] != baseline], baseline, accuracy)
+    save(table, pd.DataFrame.from_dict(cells, orient="index", columns=columns), caption, figure, out)
+
+
+def save(table: pd.DataFrame, cells: pd.DataFrame, caption: str, figure: Figure, out: Path) -> None:
+    """Write `table` to out.csv, the texts `cells` to out.tex (booktabs), the figure to out.png and out.pdf."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    latex = cells.map(_latex).rename(_latex, axis=0).rename(_latex, axis=1)
+    text = latex.to_latex(caption=_latex(caption), column_format="l" + "r" * cells.shape[1], position="t")
+    out.with_suffix(".tex").write_text(text.replace(r"\begin{tabular}", "\\footnotesize\n\\begin{tabular}"))
     figure.savefig(out.with_suffix(".png"), dpi=150)
     figure.savefig(out.with_suffix(".pdf"))
 
@@ -96,5 +100,7 @@ def _difference(row: Any) -> str:
     return f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}], p {row.p_holm:.4f}"
 
 
-def _escaped(name: str) -> str:
-    return name.replace("_", r"\_")
+def _latex(text: str) -> str:
+    for sign, command in _LATEX.items():
+        text = text.replace(sign, command)
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text)  # of negative numbers

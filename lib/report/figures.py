@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib.core.targets import TargetGroup
-from lib.report.words import scale
+from lib.report.words import CALIBRATION, scale
 
 mpl.rcParams |= {
     "font.size": 9,
@@ -27,11 +27,6 @@ mpl.rcParams |= {
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 """Paul Tol's bright scheme, safe for colour-blind readers."""
 
-_CALIBRATION = {
-    "std_ratio": "std ratio",
-    "regression_to_mean": "regression to the mean",
-    "calibration_slope": "calibration slope",
-}
 _A_ROW = 6  # panels
 _PICTURES = 6  # of an encoder, spread over its times
 
@@ -114,7 +109,7 @@ def quantiles(predictions: pd.DataFrame, scores: pd.DataFrame, group: TargetGrou
     for target, axes in panels.items():
         rows = known[known["target"] == target]
         axes.plot(rows["actual"].quantile(shares), rows["predicted"].quantile(shares), color=COLOURS[0])
-        about = "\n".join(f"{label} {_two_digits(of_model[score, target])}" for score, label in _CALIBRATION.items())
+        about = "\n".join(f"{label} {_two_digits(of_model[score, target])}" for score, label in CALIBRATION.items())
         axes.text(0.98, 0.03, about, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
         _square(axes, known, group, _title(target, rows, known), "quantile of the actual")
     _label_left(panels, f"quantile of the predicted ({scale(group)})")

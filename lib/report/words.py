@@ -23,6 +23,11 @@ ABOUT_GROUPS = (
     " predictor that is not perfect regresses to the mean, so that groups whose labels have other means get other signed"
     " errors: hold them against the training mean's."
 )
+CALIBRATION = {
+    "std_ratio": "std ratio",
+    "regression_to_mean": "regression to the mean",
+    "calibration_slope": "calibration slope",
+}
 _PREDICTORS = {
     "mean_predictor": "training mean (sees nothing)",
     "median_predictor": "training median (sees nothing)",

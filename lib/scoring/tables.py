@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.scoring.scores import of_groups, with_intervals
+from lib.scoring.scores import of_groups, scores, with_intervals
 
 
 def score_table(
@@ -54,6 +54,39 @@ def group_table(
             scored = of_groups(actual, predictions[name], mean, videos, groups, columns, span, resamples, seed)
             tables.append(scored.assign(kind=kind, predictor=name)[order])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
+
+
+def over_seeds(
+    predictions: Mapping[str, Sequence[np.ndarray]],
+    actual: np.ndarray,
+    videos: np.ndarray,
+    columns: Sequence[str],
+    span: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return a row for each predictor, target ("mean" and each of `columns`) and score of `scores`: value, the mean over
+    seeds; low and high, the ends of that mean's 95 % interval, for which all seeds get the same videos; and seed_std, the
+    standard deviation over seeds, NaN for one.
+
+    predictions: name to arrays (N, K), one a seed; actual (N, K) is NaN where it is unknown; videos (N,).
+    """
+    tables = []
+    for name, of_seed in predictions.items():
+        of_each = [scores(actual, one, columns, span) for one in of_seed]
+        every = range(len(columns))
+        for target, which in (("mean", [*every]), *((columns[index], [index]) for index in every)):
+            # the seeds' columns side by side, and of them the mean
+            repeated = np.tile(actual[:, which], len(of_seed))
+            predicted = np.hstack([one[:, which] for one in of_seed])
+            names = list(map(str, range(predicted.shape[1])))
+            rows = with_intervals(repeated, predicted, repeated, videos, names, span, resamples, seed)
+            rows = rows[(rows["target"] == "mean") & rows["score"].isin(of_each[0])]
+            values = np.array([[one[score][target] for score in rows["score"]] for one in of_each], float)
+            stds = values.std(0, ddof=1) if len(of_seed) > 1 else np.nan
+            about = {"predictor": name, "seeds": len(of_seed), "target": target}
+            tables.append(rows.assign(**about, seed_std=stds)[[*about, "score", "value", "low", "high", "seed_std"]])
+    return pd.concat(tables, ignore_index=True)
 
 
 def headline(table: pd.DataFrame) -> dict[str, Any]:

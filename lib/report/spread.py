@@ -1,0 +1,118 @@
+"""Spread, regression to the mean and accuracy (lib.scoring.tables.over_seeds) as Markdown, LaTeX and figure."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report import comparison, words
+from lib.report.figures import COLOURS
+
+_MEAN = "mean_predictor"
+_EXPLAINED = (
+    "Std ratio: the predictions' standard deviation over the actual values'; calibration slope: of the actual values over"
+    " the predicted. Both are best at 1, regression to the mean (1 less the slope of the predicted over the actual values)"
+    " at 0; a calibrated predictor's is 1 − R²."
+)
+_A_ROW = 3  # panels
+_NAMED = 7  # targets; of more their number is said
+_RATIOS = {"std_ratio": ",\npredicted / actual", "calibration_slope": ",\nactual on predicted"}
+
+
+class Shown(NamedTuple):
+    """A score as readers see it: what it is called, digits, and its ideal where it isn't simply the higher the better."""
+
+    label: str
+    digits: int
+    ideal: float | None
+
+
+def shown(group: TargetGroup) -> dict[str, Shown]:
+    """Return the scores of the table and the figure, in their order."""
+    ideal = {"std_ratio": 1.0, "calibration_slope": 1.0, "regression_to_mean": 0.0}
+    found = {score: Shown(words.CALIBRATION[score], 3, value) for score, value in ideal.items()}
+    others = {"accuracy": (words.accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
+    return found | {score: Shown(label, digits, None) for score, (label, digits) in others.items()}
+
+
+def markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
+    """Return the means over targets; `which` says of which clips they are."""
+    lines = [f"{_mean(group)} on {which}; {_about(table)}\n"]
+    lines.append("| | " + " | ".join(one.label for one in shown(group).values()) + " |")
+    lines.append("|---|" + "---|" * len(shown(group)))
+    for name, cells in _cells(table, group).items():
+        lines.append(f"| {name} | " + " | ".join(" ".join(filter(None, cell)) for cell in cells) + " |")
+    lines.append(f"\n{_EXPLAINED}")
+    return "\n".join(lines)
+
+
+def write(table: pd.DataFrame, which: str, group: TargetGroup, out: Path) -> None:
+    """Write out.csv (each target too), out.tex (booktabs), out.png and out.pdf."""
+    labels = [_two_lines(one.label) if score in words.CALIBRATION else one.label for score, one in shown(group).items()]
+    rows = [row for name, cells in _cells(table, group).items() for row in ((name, 0, cells), ("", 1, cells))]
+    cells = pd.DataFrame([[cell[line] for cell in of] for _, line, of in rows], [name for name, _, _ in rows], labels)
+    caption = f"{_mean(group)} on {which}; {_about(table)}. {_EXPLAINED}"
+    kept = table[table["score"].isin(shown(group))]
+    comparison.save(kept, cells, caption, panels(table, which, group), out)
+
+
+def panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
+    """A panel for each score: each predictor's mean over targets and its 95 % interval, the training mean's as a line."""
+    names, seeds = list(dict.fromkeys(table["predictor"])), table["seeds"].max()
+    figure = Figure(figsize=(8.5, 1.9 + 0.46 * len(names)), layout="constrained")
+    means = table[table["target"] == "mean"].set_index(["score", "predictor"])
+    grid = figure.subplots(-(-len(shown(group)) // _A_ROW), _A_ROW, sharey=True).ravel()
+    for axes, (score, one) in zip(grid, shown(group).items(), strict=True):
+        rows = means.loc[score].loc[names]
+        for number, (name, row) in enumerate(rows.iterrows()):
+            colour = COLOURS[1] if name == _MEAN else COLOURS[0]
+            if np.isnan(row["value"]):
+                axes.text(0.97, number, "not defined", transform=axes.get_yaxis_transform(), ha="right", va="center")
+                continue
+            reach = [[max(row["value"] - row["low"], 0)], [max(row["high"] - row["value"], 0)]]  # 0: rounding
+            axes.errorbar(row["value"], number, xerr=reach, fmt="o", markersize=4, color=colour, capsize=2)
+        axes.axvline(rows.loc[_MEAN, "value"], color=COLOURS[1], linewidth=0.8, linestyle=":", label="training mean")
+        if one.ideal is not None:
+            axes.axvline(one.ideal, color="grey", linewidth=0.8, label="ideal")
+        axes.set(xlabel=one.label + _RATIOS.get(score, ""), ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), map(_name, names))
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    points = f"points: mean over {seeds} seeds; bars" if seeds > 1 else "bars"
+    figure.suptitle(f"{_mean(group)}\n{which}; {points}: 95 % interval over videos", fontsize=9, x=0.01, ha="left")
+    return figure
+
+
+def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[tuple[str, str]]]:
+    """Of each predictor by name, for each score its mean over targets and its interval, texts; the latter may be empty."""
+    means = table[table["target"] == "mean"].set_index(["predictor", "score"])
+    return {
+        _name(name): [_cell(means.loc[(name, score)], one.digits) for score, one in shown(group).items()]
+        for name in dict.fromkeys(table["predictor"])
+    }
+
+
+def _cell(row: Any, digits: int) -> tuple[str, str]:
+    value, _, interval = words.text(row, digits).partition(" ")
+    return value if np.isnan(row.seed_std) else f"{value} ± {row.seed_std:.{digits}f}", interval
+
+
+def _two_lines(label: str) -> str:
+    return r"\shortstack{" + label.replace(" ", r"\\", 1) + "}"
+
+
+def _name(name: str) -> str:
+    return "training mean" if name == _MEAN else name
+
+
+def _mean(group: TargetGroup) -> str:
+    columns = group.columns
+    return f"Mean of {', '.join(columns) if len(columns) <= _NAMED else f'{len(columns)} targets'}"
+
+
+def _about(table: pd.DataFrame) -> str:
+    """What stands beside a value."""
+    several = table["seeds"].max() > 1
+    return ("mean ± standard deviation over seeds, " if several else "") + "95 % interval over videos"

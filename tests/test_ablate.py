@@ -1,0 +1,265 @@
+"""tools/ablate.py without training: which experiments are run, and what is made of predictions whose spread is known."""
+
+import subprocess
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dvc.api
+import numpy as np
+import pandas as pd
+import pytest
+from dvc.utils.serialize import load_yaml
+
+from lib.core.errors import InputError
+from lib.core.targets import TRAITS, TargetGroup
+from lib.report import spread
+from lib.scoring.scores import with_intervals
+from lib.scoring.tables import over_seeds
+from tests.conftest import ROOT
+from tools import ablate, parameters
+
+SLOPES = {"mse": 0.25, "ccc": 1.0}
+"""Of the predictions over the actual values, by loss; the weighting adds 0.25."""
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The parameters as shipped, which the tests may change."""
+    values = parameters.plain(load_yaml(ROOT / "params.yaml"))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(dvc.api, "params_show", lambda **_: deepcopy(values))
+    return values
+
+
+class Experiments:
+    """In place of DVC: the changes of each experiment that was run, and the predictions that come of them."""
+
+    def __init__(self, shared: dict[str, Any]) -> None:
+        self.shared, self.made, self.run = shared, {}, []
+        self.fails = ""
+
+    def __call__(self, command: list[str], **_: Any) -> SimpleNamespace:
+        if "list" in command:
+            return SimpleNamespace(stdout="\n".join(self.made), returncode=0)
+        name = command[command.index("-n") + 1]
+        Path("params.yaml").write_text("changed")
+        if name == self.fails:
+            return SimpleNamespace(returncode=255)
+        given = [parameters.parsed(one) for one in command[command.index("-n") + 2 :] if one != "-S"]
+        self.made[name] = ablate.changed(self.shared, dict(given))
+        self.run.append(name)
+        return SimpleNamespace(returncode=0)
+
+    def predictions(self, path: str, rev: str) -> str:
+        assert path == "data/predictions.csv"
+        train, group = self.made[rev]["train"], self.made[rev]["targets"]["traits"]
+        slope = SLOPES[group["loss"]] + 0.25 * (train["label_weighting"] != "none") + 0.01 * train["seed"]
+        table = pd.read_csv("data/clips.csv").query("split == 'test'")
+        rows = table.melt("clip", list(TRAITS), "target", "actual").assign(split="test", targets="traits")
+        return rows.assign(predicted=0.5 + slope * (rows["actual"] - 0.5)).to_csv(index=False)
+
+
+@pytest.fixture
+def experiments(shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiments:
+    """An empty project with 60 training and 60 test clips, three a video."""
+    found = Experiments(shared)
+    rng, count = np.random.default_rng(0), 120
+    table = pd.DataFrame({"clip": [f"{index:03d}.mp4" for index in range(count)], "reason": ""})
+    table = table.assign(video=[f"v{index // 3}" for index in range(count)], split=np.repeat(["training", "test"], 60))
+    for trait in TRAITS:
+        table[trait] = rng.uniform(size=count)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    table.to_csv("data/clips.csv", index=False)
+    Path("params.yaml").write_text("as given")
+    monkeypatch.setattr(subprocess, "run", found)
+    monkeypatch.setattr(dvc.api, "read", found.predictions)
+    monkeypatch.setattr(dvc.api, "params_show", lambda rev=None: deepcopy(found.made[rev] if rev else shared))
+    monkeypatch.setattr(ablate, "check", lambda values: None)  # imports every stage
+    return found
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["tools.ablate", *arguments, "--resamples", "200"])
+    ablate.main()
+
+
+def settings(shared: dict[str, Any], **asked: list[str]) -> tuple[str, dict[str, ablate.Changes]]:
+    return ablate.settings(shared, None, *(asked.get(one) for one in ("variants", "losses", "weightings", "grid")))
+
+
+def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, Any]) -> None:
+    both = settings(shared, losses=["mse", "ccc"], weightings=["none", "label_distribution_smoothing"])
+    loss, weighting = "targets.traits.loss", "train.label_weighting"
+    assert both == (
+        "losses",
+        {
+            "mse": {loss: "mse", weighting: "none"},
+            "ccc": {loss: "ccc", weighting: "none"},
+            "mse-label_distribution_smoothing": {loss: "mse", weighting: "label_distribution_smoothing"},
+            "ccc-label_distribution_smoothing": {loss: "ccc", weighting: "label_distribution_smoothing"},
+        },
+    )
+    shared["train"][weighting.partition(".")[2]] = "label_distribution_smoothing"
+    shared["model"]["targets"] = ["emotions", "traits"]
+    assert settings(shared, losses=["kl"])[1] == {
+        "kl-label_distribution_smoothing": {
+            "targets.emotions.loss": "kl",
+            weighting: "label_distribution_smoothing",
+        }
+    }
+    assert settings(shared, weightings=["none"])[1] == {"kl": {"targets.emotions.loss": "kl", weighting: "none"}}
+    with pytest.raises(InputError, match=r"--targets 'interview' is none of model\.targets: emotions, traits"):
+        ablate.settings(shared, "interview", None, ["mse"], None, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"losses": ["mse", "l1"]}, r"--losses 'l1'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc$"),
+        ({"losses": ["kl"]}, r"--losses 'kl'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc$"),
+        ({"weightings": ["inverse"]}, "--weightings 'inverse'; allowed: none, label_distribution_smoothing$"),
+        ({"variants": ["sum"]}, "--variants 'sum'; allowed: faces, flow, late_average"),
+        ({"variants": ["faces"], "weightings": ["none"]}, "--variants, --losses/--weightings exclude each other"),
+        ({"losses": ["mse"], "grid": ["a"]}, "--losses/--weightings, --grid exclude each other"),
+        ({"grid": ["train.epochs=3"]}, r"'train\.epochs=3'; allowed: NAME='KEY=VALUE KEY=VALUE'"),
+        ({"grid": ["a", "a=train.epochs=3"]}, "each NAME once"),
+        ({"grid": ["mean_predictor=train.epochs=3"]}, "allowed: NAME="),
+        ({"grid": ["a=8"]}, "'8'; allowed: KEY=VALUE"),
+        ({"grid": ["a=train.seed=8"]}, r"--seeds sets train\.seed"),
+        ({"grid": ["a=train.mix={demo: 2}"]}, r"train\.mix is a mapping"),
+        ({"grid": ["a=train.rates.head=2"]}, r"train\.rates\.head: there is no 'rates' in train\.rates; allowed: seed"),
+        ({"grid": ["a=model.fusoin=concat"]}, r"unknown key model\.fusoin"),
+        ({"grid": ["a=targets.traits.loss=kl"]}, "allowed: kl with softmax"),
+    ],
+)
+def test_what_cannot_be_run_is_named_before_anything_is(
+    shared: dict[str, Any], asked: dict[str, list[str]], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        settings(shared, **asked)
+
+
+def test_a_grid_takes_yaml(shared: dict[str, Any]) -> None:
+    given = [
+        "asis",
+        "one=model.use=[faces, flow] train.init=null  train.learning_rate.head=1e-3",
+        "two=train.init=a.pt",
+    ]
+    assert settings(shared, grid=given) == (
+        "grid",
+        {
+            "asis": {},
+            "one": {"model.use": ["faces", "flow"], "train.init": None, "train.learning_rate.head": 0.001},
+            "two": {"train.init": "a.pt"},
+        },
+    )
+
+
+def test_losses_are_run_once_and_compared(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--losses", "mse", "ccc", "--seeds", "0", "1"]
+    experiments.fails = "losses-mse-seed1"
+    with pytest.raises(InputError, match=r"losses-mse-seed1 -S 'targets\.traits\.loss=\"mse\"' .* ended with 255"):
+        main(monkeypatch, *arguments)
+    assert Path("params.yaml").read_text() == "as given"
+    experiments.fails = ""
+    main(monkeypatch, *arguments)
+    main(monkeypatch, *arguments, "--weightings", "none", "label_distribution_smoothing")
+    names = ["mse-seed0", "ccc-seed0", "mse-seed1", "ccc-seed1"]
+    weighted = [name.replace("-", "-label_distribution_smoothing-") for name in names]
+    assert experiments.run == [f"losses-{name}" for name in names + weighted]
+    assert Path("params.yaml").read_text() == "as given"
+
+    table = pd.read_csv("plots/losses.csv").set_index(["predictor", "target", "score"]).sort_index()
+    assert set(table.index.levels[1]) == {"mean", *TRAITS}
+    for target in ("mean", *TRAITS):
+        for name, slope in (("mse", 0.255), ("ccc-label_distribution_smoothing", 1.255)):  # the mean over seeds
+            rows = table.loc[(name, target)]
+            inverse = np.mean(1 / (slope + np.array([-0.005, 0.005])))
+            for score, value in (
+                ("std_ratio", slope), ("regression_to_mean", 1 - slope), ("calibration_slope", inverse)
+            ):  # fmt: skip
+                assert rows.loc[score, ["value", "low", "high"]].tolist() == pytest.approx([value] * 3, abs=2e-6)
+            assert rows.loc["std_ratio", "seed_std"] == pytest.approx(np.std([0, 0.01], ddof=1), abs=1e-6)
+        mean = table.loc[("mean_predictor", target)]
+        assert mean.loc[["std_ratio", "regression_to_mean"], "value"].tolist() == [0, 1]
+        assert np.isnan(mean.loc["calibration_slope", "value"])
+        assert mean.loc["accuracy", "low"] < mean.loc["accuracy", "value"] < mean.loc["accuracy", "high"]
+    shown = capsys.readouterr().out
+    assert "60 clips of 20 videos of the test split; mean ± standard deviation over seeds" in shown
+    assert "| mse | 0.255 ± 0.007 [0.255, 0.255] | 3.923 ± 0.109 [3.923, 3.923] | 0.745 ± 0.007 [0.745" in shown
+    assert "| training mean | 0.000 [0.000, 0.000] | – | 1.000" in shown
+    latex = Path("plots/losses.tex").read_text()
+    assert r"mse-label\_distribution\_smoothing & 0.505 $\pm$ 0.007 &" in latex
+    assert "\n & [0.255, 0.255] & [3.923, 3.923] & [0.745, 0.745] &" in latex
+    assert Path("plots/losses.png").stat().st_size > 5000
+    assert Path("plots/losses.pdf").stat().st_size > 5000
+
+
+def test_a_grid_goes_the_same_way(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = ["--grid", "asis", "b=targets.traits.loss=ccc model.use=[faces]"]
+    main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
+    assert experiments.made["mine-b-seed3"]["model"]["use"] == ["faces"]
+    assert experiments.made["mine-b-seed3"]["train"]["seed"] == 3
+    table = pd.read_csv("plots/mine.csv").query("score == 'std_ratio' and target == 'mean'").set_index("predictor")
+    assert table["value"].to_dict() == pytest.approx({"asis": 0.28, "b": 1.03, "mean_predictor": 0}, abs=1e-5)
+    assert table["seed_std"].isna().all()
+    with pytest.raises(InputError, match="--baseline is for --variants"):
+        main(monkeypatch, *grid, "--baseline", "asis")
+    experiments.shared["train"]["learning_rate"]["head"] = 0.1
+    with pytest.raises(InputError, match="mine-asis-seed3 was made with another section 'train'"):
+        main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
+
+
+def test_scores_over_seeds_have_the_interval_of_their_mean() -> None:
+    rng, columns = np.random.default_rng(0), ("a", "b")
+    actual, videos = rng.normal(size=(90, 2)), np.repeat(np.arange(30), 3)
+    actual[4, 1] = np.nan
+    one, other = (0.5 * actual + rng.normal(0, 0.3, (90, 2)) for _ in range(2))
+    table = over_seeds({"one": [one], "twice": [one, one], "both": [one, other]}, actual, videos, columns, 1, 300, 0)
+    table = table.set_index(["predictor", "target", "score"]).sort_index()
+    alone = with_intervals(actual, one, actual, videos, columns, 1, 300, 0).query("score != 'skill'")
+    alone = alone.set_index(["target", "score"])
+    ends = ["value", "low", "high"]
+    assert len(table) == 3 * len(alone)
+    for index, row in alone.iterrows():
+        for name in ("one", "twice"):
+            assert table.loc[(name, *index), ends].tolist() == pytest.approx(row[ends].tolist(), nan_ok=True)
+    assert table.loc["one", "seed_std"].isna().all()
+    assert table.loc["twice", "seed_std"].dropna().eq(0).all()
+    of_other = with_intervals(actual, other, actual, videos, columns, 1, 300, 0).set_index(["target", "score"])
+    both = table.loc[("both", "b", "r2")]
+    values = [found.loc[("b", "r2"), "value"] for found in (alone, of_other)]
+    assert both["value"] == pytest.approx(np.mean(values))
+    assert both["seed_std"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+    widths = [found.loc[("b", "r2"), "high"] - found.loc[("b", "r2"), "low"] for found in (alone, of_other)]
+    assert both["high"] - both["low"] < max(widths)
+
+
+def test_the_figure_says_what_is_shown() -> None:
+    group = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mse", weight=1)
+    rng = np.random.default_rng(0)
+    actual, videos = rng.uniform(1, 7, (60, 2)), np.repeat(np.arange(20), 3)
+    predictions = {"mse": [0.3 * actual + 2.8], "mean_predictor": [np.full((60, 2), 4.0)]}
+    table = over_seeds(predictions, actual, videos, group.columns, group.span, 200, 0)
+    figure = spread.panels(table, "60 clips", group)
+    panels = {axes.get_xlabel(): axes for axes in figure.axes}
+    assert list(panels) == [
+        "std ratio,\npredicted / actual",
+        "calibration slope,\nactual on predicted",
+        "regression to the mean",
+        "1 − MAE / 6",
+        "R²",
+        "CCC",
+    ]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["mse", "training mean"]
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["not defined"]
+    ideals = [line.get_xdata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == "ideal"]
+    assert ideals == [1, 1, 0]
+    points = [axes.containers[0].lines[0].get_xdata()[0] for axes in figure.axes[:3]]
+    assert points == pytest.approx([0.3, 1 / 0.3, 0.7])
+    assert figure.get_suptitle() == "Mean of warm, cold\n60 clips; bars: 95 % interval over videos"
