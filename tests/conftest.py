@@ -1,5 +1,9 @@
 """What several tests need: the real material where it is there, and small synthetic pictures."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests, and what they start, run side by side
+
 from pathlib import Path
 
 import cv2
