@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib.core.errors import InputError
@@ -29,11 +29,7 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
         description=script.__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
     ).parse_args()
     stage = stage or Path(str(script.__file__)).stem
-    Path("logs").mkdir(exist_ok=True)
-    handlers: list[logging.Handler] = [logging.FileHandler(Path("logs", f"{stage}.log"))]
-    if not sys.stderr.isatty():
-        handlers.append(logging.StreamHandler())
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone
+    log_to(stage, [] if sys.stderr.isatty() else [logging.StreamHandler()])
     log = logging.getLogger(stage)
     log.setLevel(logging.INFO)
     log.info("begins")
@@ -44,3 +40,10 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
         log.info("ends with %s: %s", type(error).__name__, error)
         raise
     log.info("ends after %.1f s", time.monotonic() - began)
+
+
+def log_to(name: str, others: Sequence[logging.Handler] = ()) -> None:
+    """Let what is logged go to logs/NAME.log, which is there once there is something to log, and to `others`."""
+    Path("logs").mkdir(exist_ok=True)
+    handlers = [logging.FileHandler(Path("logs", f"{name}.log"), delay=True), *others]
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib.core import clips, resume
-from lib.core.errors import InputError
+from lib.core.errors import InputError, internal, log_once
 from lib.media import video
 from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
@@ -52,7 +52,7 @@ def clip_table(corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_
                 " or take one of them out of download.sources in params.yaml"
             )
         probe = probes.pop((row["corpus"], row["file"]), None)
-        twin = first_with.setdefault(probe["sha256"], row) if probe else row
+        twin = first_with.setdefault(probe["sha256"] or row["clip"], row) if probe else row
         wrong = corpus.source.problem(row)
         if videos and probe is None:
             wrong = NO_FILE
@@ -119,15 +119,23 @@ def _probe_all(corpora: Sequence[Corpus]) -> dict[tuple[str, str], dict[str, Any
     }
     probes = joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(_probe)(path) for path in paths.values())
     bar = tqdm(probes, desc="verify", total=len(paths), unit="clip", disable=None)
-    return dict(zip(paths, bar, strict=True))
+    found = dict(zip(paths, bar, strict=True))
+    for probe in found.values():
+        if trace := probe.pop("traceback", ""):
+            log_once("download", trace)
+    return found
 
 
 def _probe(path: Path) -> dict[str, Any]:
-    digest = resume.sha256(path)
+    digest, nothing = "", {"frames": 0, "duration": math.nan}
     try:
+        digest = resume.sha256(path)
         found = video.probe(path)
     except video.VideoError as error:
-        return {"sha256": digest, "reason": f"file: {error}", "frames": 0, "duration": math.nan}
+        return {"sha256": digest, "reason": f"file: {error}", **nothing}
+    except Exception as error:
+        reason, trace = internal(error)
+        return {"sha256": digest, "reason": reason, "traceback": trace, **nothing}
     return {
         "sha256": digest,
         "reason": "",
