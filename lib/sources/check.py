@@ -31,7 +31,9 @@ class Corpus:
     rows: pd.DataFrame
 
 
-def clip_table(corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_frames: int) -> pd.DataFrame:
+def clip_table(
+    corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_frames: int, max_seconds: float = math.inf
+) -> pd.DataFrame:
     """Return data/clips.csv's table: a row for each annotated clip and each video file, sorted by clip.
 
     A clip is refused for the first of these: no annotation, no file, what its source finds wrong, a file that does not
@@ -57,7 +59,7 @@ def clip_table(corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_
         if videos and probe is None:
             wrong = NO_FILE
         elif probe and not wrong:
-            wrong = probe["reason"] or _too_short(probe, min_seconds, min_frames)
+            wrong = probe["reason"] or _of_wrong_length(probe, min_seconds, min_frames, max_seconds)
             if not wrong and twin["clip"] != row["clip"]:
                 wrong = f"duplicate: the same bytes as {twin['clip']}"
         rows[row["clip"]] = row | (probe or {}) | {"reason": wrong}
@@ -101,11 +103,13 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _too_short(probe: dict[str, Any], min_seconds: float, min_frames: int) -> str:
+def _of_wrong_length(probe: dict[str, Any], min_seconds: float, min_frames: int, max_seconds: float) -> str:
     if probe["frames"] < min_frames:
         return f"too short: {probe['frames']} frames, download.min_frames is {min_frames}"
     if probe["duration"] < min_seconds:
         return f"too short: {probe['duration']:.2f} s, download.min_seconds is {min_seconds}"
+    if probe["duration"] > max_seconds:
+        return f"too long: {probe['duration']:.2f} s, download.max_seconds is {max_seconds}"
     return ""
 
 
