@@ -230,7 +230,7 @@ def test_a_script_or_play_list_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "picture.png").rename(tmp_path / "picture.mp4")
     for name in ("script", "picture"):
         for read in (video.probe, lambda path: list(video.sample(path, 5)), lambda path: video.sound(path, RATE)):
-            with pytest.raises(video.VideoError, match="^is no video$"):
+            with pytest.raises(video.VideoError, match=r"^is no video$"):
                 read(tmp_path / f"{name}.mp4")
 
 

@@ -13,7 +13,9 @@ import av.stream
 import cv2
 import numpy as np
 
-_FORMATS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,obu,ivf,asf,flv,ogg,gif,mxf,nut,dv,rm,gxf,wtv,vc1,mjpeg,amv,swf"
+_FORMATS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,obu,ivf,asf,flv,ogg,gif,mxf,nut,dv,rm,gxf,wtv,vc1,mjpeg,amv"
+)
 """FFmpeg's names of formats that are videos; scripts and play lists, which name other files, are not among them."""
 _STEP_TOLERANCE = 1e-6  # seconds
 _MAX_GAP = 10.0  # seconds from a frame to the next
@@ -56,8 +58,8 @@ class _Film:
     def shown(self) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield the frames that are shown and their seconds since the first of them, in rising order.
 
-        What edits of the container hide is not shown, nor what can't be decoded. A frame without a time stamp follows the one
-        before at the stream's rate. Raises VideoError if the stamps leap.
+        What edits of the container hide is not shown, nor what can't be decoded. A frame without a time stamp follows the
+        one before at the stream's rate. Raises VideoError if the stamps leap.
         """
         self.stream.thread_type = "AUTO"
         last = -self._step
@@ -215,7 +217,7 @@ def _heard(container: av.container.InputContainer, stream: av.AudioStream) -> It
 
 def _finite(frame: av.AudioFrame) -> av.AudioFrame:
     """Return the frame with silence for samples that are no numbers."""
-    values = frame.to_ndarray()
+    values: np.ndarray = frame.to_ndarray()
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return frame
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
@@ -299,7 +301,7 @@ def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
 
 def _oriented(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """Apply the display matrix (FFmpeg's libavutil/display.h): x' = a x + c y, y' = b x + d y."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

@@ -32,7 +32,7 @@ class Detector:
         self._network = MTCNN(keep_all=True, min_face_size=min_face, device=device)
 
     def __call__(self, frames: np.ndarray) -> list[Faces]:
-        """Return each frame's faces; frames are RGB uint8 (T, H, W, 3). In pictures smaller than `min_face` there are none."""
+        """Return each frame's faces; frames are RGB uint8 (T, H, W, 3). Pictures smaller than `min_face` hold none."""
         if min(frames.shape[1:3]) * (_WINDOW / self._network.min_face_size) < _WINDOW:
             return [_faces(None, np.empty(0), np.empty(0)) for _ in frames]
         faces: list[Faces] = []
