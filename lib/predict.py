@@ -51,6 +51,8 @@ class Predictor:
         found = {}
         for name, values in network(batch.inputs).predicted.items():
             group = self.served.targets[name]
+            if not values.isfinite().all():
+                raise InputError("the model predicts no number of it")
             found[name] = dict(zip(group.columns, group.from_unit(values[0].float().cpu()).tolist(), strict=True))
         return found
 

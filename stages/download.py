@@ -41,12 +41,12 @@ class Download(Section):
     sources: Annotated[list[str], Field(min_length=1)]
     videos: bool
     split: Literal["official", "disjoint", "random", "folds", "validation_as_test"]
-    split_seed: Annotated[int, Field(ge=0)]
-    folds: Annotated[int, Field(ge=3)]
-    fold: Annotated[int, Field(ge=0)]
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    folds: Annotated[int, Field(ge=3, le=1000)]
+    fold: Annotated[int, Field(ge=0, le=999)]
     allow_missing: Annotated[float, Field(ge=0, le=1)]
-    min_seconds: Annotated[float, Field(ge=0)]
-    min_frames: Annotated[int, Field(ge=2)]
+    min_seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+    min_frames: Annotated[int, Field(ge=2, le=10_000_000)]
     max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)]
     urls: dict[str, Url]
 

@@ -1,6 +1,7 @@
 """How a script starts, logs and ends."""
 
 import argparse
+import errno
 import logging
 import sys
 import time
@@ -11,11 +12,30 @@ from lib.core.errors import InputError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`; an InputError becomes one line on standard error and exit status 1."""
+    """Run a script's `main`; an InputError, Ctrl-C or a disk that is full becomes one line on standard error and exit status
+    1, 130 for Ctrl-C."""
     try:
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit(f"error: {' '.join(str(error).split())}; make room, and run again: what is finished is kept")
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Tell whether a disk, a quota or the largest size of a file was behind an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def run_stage(main: Callable[[], None], stage: str | None = None) -> None:

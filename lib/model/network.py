@@ -40,9 +40,9 @@ class Settings(Section):
     queries: list[str]
     targets: Annotated[list[str], Field(min_length=1)]
     missing: Literal["drop", "keep"]
-    width: Annotated[int, Field(ge=6)]
-    heads: Annotated[int, Field(ge=1)]
-    depth: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=6, le=4096)]
+    heads: Annotated[int, Field(ge=1, le=64)]
+    depth: Annotated[int, Field(ge=1, le=64)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     encoders: dict[str, dict[str, Any]]
 

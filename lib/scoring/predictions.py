@@ -35,16 +35,21 @@ def read(
     table = _table(source)
     if "predicted" in table:
         table = table.rename(columns={"trait": "target"})  # as it was called before there were target groups
+        if lacking := [name for name in ("clip", "split", "target", "actual") if name not in table]:
+            raise InputError(f"{source} has no column {lacking[0]}, which predictions of this project have")
         if "targets" in table:
             if targets not in set(table["targets"]):
                 raise InputError(
-                    f"{source} predicts {', '.join(table['targets'].unique())}, not {targets}; --targets chooses"
+                    f"{source} predicts {', '.join(table['targets'].unique()) or 'nothing'}, not {targets}; --targets chooses"
                 )
             table = table[table["targets"] == targets]
         if lacking := [column for column in columns if column not in set(table["target"])]:
             raise InputError(f"{source} has no predictions of {', '.join(lacking)}")
         table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("actual", "predicted")})
         _refuse_other_labels(source, table, columns, of_split)
+        if (twice := table.duplicated(["clip", "target"])).any():
+            row = table[twice].iloc[0]
+            raise InputError(f"{source} has {row['target']} of clip {row['clip']} twice")
         table = table.pivot(index="clip", columns="target", values="predicted")[list(columns)]
     else:
         table = _wide(source, table, columns, of_split["clip"])

@@ -46,7 +46,7 @@ def annotation_place(path: PurePath) -> Path | None:
 
 def _hidden(name: str) -> bool:
     """Whether an archive's entry is what Mac OS puts beside a file (AppleDouble), or hidden."""
-    parts = PurePosixPath(name).parts
+    parts = PurePosixPath(name.replace("\\", "/")).parts
     return "__MACOSX" in parts or any(part.startswith(".") and part.strip(".") for part in parts)
 
 

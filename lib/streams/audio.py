@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.core import shards
 from lib.core.shards import Record
@@ -21,11 +21,21 @@ _FLOOR = 1e-10  # of power; -100 dB
 class Settings(StreamSettings):
     """sample_rate: Hz; window, step: seconds; mels: bands; mfcc: coefficients."""
 
-    sample_rate: Annotated[int, Field(ge=4000)]
+    sample_rate: Annotated[int, Field(ge=4000, le=192_000)]
     window: Annotated[float, Field(gt=0, le=1)]
     step: Annotated[float, Field(gt=0, le=1)]
-    mels: Annotated[int, Field(ge=8)]
-    mfcc: Annotated[int, Field(ge=1)]
+    mels: Annotated[int, Field(ge=8, le=512)]
+    mfcc: Annotated[int, Field(ge=1, le=512)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mfcc > self.mels:
+            raise ValueError(f"mfcc = {self.mfcc}; allowed: up to mels = {self.mels}")
+        if round(self.step * self.sample_rate) < 1 or round(self.window * self.sample_rate) < 2:
+            raise ValueError(
+                f"step = {self.step}, window = {self.window}; allowed: a sample or more, at {self.sample_rate} Hz"
+            )
+        return self
 
 
 def maker(settings: Settings) -> Callable[[Raw], Record]:

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import pandas as pd
-from pydantic import ConfigDict, create_model
+from pydantic import ConfigDict, Field, create_model
 from tqdm import tqdm
 
 from lib.core import clips, parallel, parameters, resume, shards
@@ -34,7 +34,7 @@ class Limit(Section):
 
     model_config = ConfigDict(extra="ignore")
 
-    allow_missing: float
+    allow_missing: Annotated[float, Field(ge=0, le=1)]
 
 
 def parameters_of(name: str) -> type[Section]:
@@ -152,6 +152,19 @@ def build(
     total for the progress bar. A shard in which a clip failed is not kept for the next run. Raises InputError if a shard
     can't be made; what is finished is kept.
     """
+    with resume.alone(stream.name):
+        return _build(stream, settings, out, inputs, make, clips, parallel_)
+
+
+def _build(
+    stream: Stream,
+    settings: StreamSettings,
+    out: Path,
+    inputs: Mapping[str, Any],
+    make: Callable[[str], Iterable[Record]],
+    clips: int,
+    parallel_: Parallel,
+) -> tuple[float, int]:
     started = time.perf_counter()
     folder = resume.ROOT / stream.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +172,11 @@ def build(
     # whether a stream is on does not change what it is
     kept = resume.fingerprint([stream.module, "lib.core.shards"], {**shown, "enabled": True})
     made = {name: folder / f"{name}-{resume.fingerprint([], kept, inputs[name])}.h5" for name in sorted(inputs)}
-    todo = {name: path for name, path in made.items() if not path.exists()}
+    todo = {name: path for name, path in made.items() if not resume.is_whole(path)}
+    damaged = [path for path in todo.values() if path.exists()]
+    for path in damaged:
+        logging.getLogger(stream.name).warning("%s is damaged, and is made again", path)
+        path.unlink()  # not written to: it may be one file with the published one and with DVC's
     # stream.json, if the last run was killed in its last moment, is one file with the published one
     for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
         left_over.unlink()
@@ -172,18 +189,21 @@ def build(
         with bar, parallel.executor(parallel_, stream.on_gpu) as executor:
             running = {executor.submit(_make, path, make, name): name for name, path in todo.items()}
             failed = _watch(stream.name, running, folder, bar)
+    for path in damaged:
+        resume.remove_from_cache(path)
     about = folder / ABOUT
     about.write_text(json.dumps({"settings": shown, "shapes": _shapes(stream, made.values())}, indent=2) + "\n")
     resume.publish([(about, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in made.items())], out)
     for stale in set(folder.iterdir()) - {path for name, path in made.items() if name not in failed}:
         stale.unlink()
+        (resume.sums(folder) / stale.name).unlink(missing_ok=True)
     return round(time.perf_counter() - started, 1), sum(failed.values())
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
     """Return the shape of a step of each of the stream's arrays, as the first clip that was not refused has it."""
     for path in paths:
-        with h5py.File(path) as file:
+        with shards.opened(path) as file:
             for group in file.values():
                 record = shards.of_group(group)
                 if not record.refused:
@@ -207,6 +227,7 @@ def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tup
             clips, refused = clips + 1, refused + bool(record.refused)
             failed += [record.attributes[TRACEBACK]] if TRACEBACK in record.attributes else []
             path.with_suffix(_COUNT).write_text(str(clips))
+    resume.note(path, partial)
     resume.keep(partial, path)
     return clips, refused, time.perf_counter() - started, failed
 
