@@ -1,17 +1,18 @@
 """From a clip's file to predictions, through the same functions as the pipeline's stages."""
 
+import os
 from pathlib import Path
 
 import torch
 
-from lib.core.errors import InputError
+from lib.core.errors import InputError, internal, log_once
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of
 from lib.data.loading import to_device
 from lib.model import checkpoint
 from lib.streams import base
-from lib.streams.base import RAW, Raw
+from lib.streams.base import RAW, TRACEBACK, Raw
 
 
 class Predictor:
@@ -26,8 +27,19 @@ class Predictor:
         """Return, by target group, the prediction for each of its columns, in the labels' own units.
 
         Raises InputError, saying why, if the clip can't be used; with missing = "keep" that is if no encoder can read it.
+        What goes wrong in the program itself is such a reason too; its traceback is logged.
         """
-        if not clip.is_file():
+        try:
+            return self._predict(clip)
+        except InputError:
+            raise
+        except Exception as error:
+            reason, trace = internal(error)
+            log_once("predict", trace)
+            raise InputError(reason) from error
+
+    def _predict(self, clip: Path) -> dict[str, dict[str, float]]:
+        if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
             raise InputError(f"{clip} is no file")
         records = self._records(clip)
         network, streams = self.served.network, self.served.streams
@@ -39,6 +51,8 @@ class Predictor:
         found = {}
         for name, values in network(batch.inputs).predicted.items():
             group = self.served.targets[name]
+            if not values.isfinite().all():
+                raise InputError("the model predicts no number of it")
             found[name] = dict(zip(group.columns, group.from_unit(values[0].float().cpu()).tolist(), strict=True))
         return found
 
@@ -49,4 +63,6 @@ class Predictor:
         for name, make in self._makers.items():
             above = [raw if one == RAW else records[one] for one in base.load(name).inputs]
             records[name] = base.made_from(make, above)
+            if trace := records[name].attributes.get(TRACEBACK):
+                log_once("predict", trace)
         return records

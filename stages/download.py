@@ -27,6 +27,9 @@ MADE_OF = "made_of.json"
 """Below data/raw/CORPUS/: the archives and settings that it was made of."""
 
 
+MAX_SECONDS = 24 * 3600
+
+
 class Url(Section):
     url: str
     sha256: str | None
@@ -38,12 +41,13 @@ class Download(Section):
     sources: Annotated[list[str], Field(min_length=1)]
     videos: bool
     split: Literal["official", "disjoint", "random", "folds", "validation_as_test"]
-    split_seed: Annotated[int, Field(ge=0)]
-    folds: Annotated[int, Field(ge=3)]
-    fold: Annotated[int, Field(ge=0)]
+    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    folds: Annotated[int, Field(ge=3, le=1000)]
+    fold: Annotated[int, Field(ge=0, le=999)]
     allow_missing: Annotated[float, Field(ge=0, le=1)]
-    min_seconds: Annotated[float, Field(ge=0)]
-    min_frames: Annotated[int, Field(ge=2)]
+    min_seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+    min_frames: Annotated[int, Field(ge=2, le=10_000_000)]
+    max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)]
     urls: dict[str, Url]
 
 
@@ -64,7 +68,7 @@ def main() -> None:
     began = time.monotonic()
     settings: Download = parameters.load("download", Parameters).download
     corpora = [bring(name, settings) for name in dict.fromkeys(settings.sources)]
-    table = check.clip_table(corpora, settings.videos, settings.min_seconds, settings.min_frames)
+    table = check.clip_table(corpora, settings.videos, settings.min_seconds, settings.min_frames, settings.max_seconds)
     table["split"] = dealt(table, settings)
     summary = {"sources": [corpus.name for corpus in corpora], "split": settings.split} | check.summary(table)
     if checked := dict(annotation_files(corpora)):

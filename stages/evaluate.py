@@ -32,10 +32,10 @@ CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRIC
 
 class Evaluate(Section):
     split: Literal["test", "validation"]
-    batch_size: Annotated[int, Field(ge=1)]
-    attention_clips: Annotated[int, Field(ge=0)]
-    resamples: Annotated[int, Field(ge=100)]
-    seed: Annotated[int, Field(ge=0)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    attention_clips: Annotated[int, Field(ge=0, le=10_000)]
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 class Parameters(Section):

@@ -10,7 +10,7 @@ import h5py
 import pandas as pd
 from pydantic import Field
 
-from lib.core import command, parameters
+from lib.core import clips, command, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.report import card, figures, page
@@ -37,10 +37,10 @@ class Parameters(Section):
 def main() -> None:
     parameters_ = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
-    groups = pd.read_csv(GROUP_SCORES, dtype={"group": str, "kind": str}, keep_default_na=False, na_values=[""])
+    groups = clips.read_csv(GROUP_SCORES)
     with h5py.File(ATTENTION) as file:
         attention = figures.read_attention(file)
-    results = figures.Results(pd.read_csv(HISTORY), pd.read_csv(PREDICTIONS), pd.read_csv(SCORES), attention)
+    results = figures.Results(pd.read_csv(HISTORY), clips.read_csv(PREDICTIONS), clips.read_csv(SCORES), attention)
     targets = {name: parameters_.targets[name] for name in results.predictions["targets"].unique()}
     drawn = {"": {name: draw(results) for name, draw in figures.FIGURES.items()}}
     for name, group in targets.items():

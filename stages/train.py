@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, cast
 import numpy as np
 import pandas as pd
 import torch
+from joblib.externals import loky
 from lightning_fabric import Fabric
 from pydantic import Field
 
@@ -34,12 +35,12 @@ CLIPS, DATA, MODEL, HISTORY, METRICS = (
 
 class Augment(Section):
     mirror: bool
-    shift: Annotated[int, Field(ge=0)]
+    shift: Annotated[int, Field(ge=0, le=512)]
     brightness: Annotated[float, Field(ge=0, le=1)]
     contrast: Annotated[float, Field(ge=0, le=1)]
 
 
-Rate = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, le=1000)]
 
 
 class LearningRate(Section):
@@ -48,24 +49,24 @@ class LearningRate(Section):
 
 
 class Train(Section):
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     shuffle_labels: bool
     init: str | None
-    devices: Annotated[int, Field(ge=1)]
+    devices: Annotated[int, Field(ge=1, le=1024)]
     loggers: list[Literal[*LOGGERS]]  # type: ignore[valid-type]
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=2)]
-    accumulate: Annotated[int, Field(ge=1)]
-    mix: dict[str, Annotated[float, Field(ge=0)]]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=2, le=65_536)]
+    accumulate: Annotated[int, Field(ge=1, le=65_536)]
+    mix: dict[str, Annotated[float, Field(ge=0, le=1000)]]
     label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
     learning_rate: LearningRate
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, le=100)]
     schedule: Literal["cosine", "cosine_by_step", "plateau"]
-    warmup: Annotated[int, Field(ge=0)]
-    patience: Annotated[int, Field(ge=1)]
-    clip_norm: Annotated[float, Field(gt=0)]
+    warmup: Annotated[int, Field(ge=0, le=100_000)]
+    patience: Annotated[int, Field(ge=1, le=100_000)]
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)]
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
-    workers: Annotated[int, Field(ge=0)]
+    workers: Annotated[int, Field(ge=0, le=1024)]
     augment: Augment
 
 
@@ -81,6 +82,8 @@ def main() -> None:
     for name, group in targets.items():
         if group.loss not in LOSSES:
             raise InputError(f"params.yaml: targets.{name}.loss = {group.loss!r}; allowed: {', '.join(LOSSES)}")
+    if given.train.devices > (most := torch.cuda.device_count() or loky.cpu_count()):
+        raise InputError(f"params.yaml: train.devices = {given.train.devices}; allowed: up to {most}, this machine's")
     streams = streams_read(readings)
     training, validation = tables(given, readings, targets)
 

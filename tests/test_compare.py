@@ -133,3 +133,26 @@ def test_own_targets_are_read_where_labels_are_unknown_too(tmp_path: Path) -> No
     assert found.loc["x.mov"].tolist() == [1, 4]
     assert found.loc["y.mov"].tolist() == [2, 5]
     assert len(found) == 2
+
+
+def test_tables_that_are_none_are_named(tmp_path: Path) -> None:
+    labels = pd.DataFrame({"clip": ["a", "b"], "split": "test", "warm": [0.25, 0.5]})
+    row = {"clip": "a", "split": "test", "targets": "own", "target": "warm", "actual": 0.25, "predicted": 0.5}
+    ours = pd.DataFrame([row, row | {"clip": "b", "actual": 0.5}])
+    path = str(tmp_path / "a.csv")
+
+    def said(text: str) -> str:
+        Path(path).write_text(text)
+        with pytest.raises(InputError, match=r"a\.csv") as caught:
+            found = predictions.read(path, "own", ["warm"], labels, labels["clip"])
+            predictions.refuse_other_clips(path, found.index, "b.csv", pd.Index(["a", "b"]))
+        return str(caught.value).removeprefix(path)
+
+    assert said("") == " is no readable CSV file (No columns to parse from file)"
+    assert said(ours.iloc[:0].to_csv(index=False)).startswith(" predicts nothing, not own")
+    assert said(pd.concat([ours, ours.iloc[:1]]).to_csv(index=False)) == " has warm of clip a twice"
+    assert said(ours.assign(target="cold").to_csv(index=False)) == " has no predictions of warm"
+    assert said(ours.drop(columns="actual").to_csv(index=False)).startswith(" has no column actual")
+    assert said("clip,warm\n").startswith(" has the columns clip, warm; needed are")
+    assert said("clip,warm\na,0.5\na,0.5\nb,1\n") == " has clip a twice"
+    assert said("clip,warm\na,0.5\nb,high\n").startswith(" lacks a number for clip b")

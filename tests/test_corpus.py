@@ -259,6 +259,7 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     clip("aaaaaaaaaaa.000.mp4", 45)
     clip("short______.000.mp4", 15)
+    clip("long_______.000.mp4", 90)
     clip("nolabel____.000.mp4", 45)
     clip("badscore___.000.mp4", 45)
     clip("cutoff_____.000.mp4", 45)
@@ -273,18 +274,18 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     rows["file"] = [f"raw/{name}" if name in names else "" for name in labelled]
     rows.loc[rows["clip"] == "badscore___.000.mp4", "openness"] = 0.4444
     made = Corpus("mine", base.load("fiv2"), tmp_path, [Path("raw", name) for name in names], rows)
-    table = check.clip_table([made], True, 2.0, 10).set_index("clip")
+    table = check.clip_table([made], True, 2.0, 10, 5.0).set_index("clip")
     reasons = {name[:7]: reason for name, reason in table["reason"].items()}
     assert reasons.pop("aaaaaaa") == ""
     assert {name: reason.split(":")[0] for name, reason in reasons.items()} == {
-        "short__": "too short", "nolabel": "no annotation", "badscor": "score", "cutoff_": "file",
+        "short__": "too short", "long___": "too long", "nolabel": "no annotation", "badscor": "score", "cutoff_": "file",
         "duplica": "duplicate", "text___": "file", "missing": "no file in data/archives",
     }  # fmt: skip
     summary = check.summary(table.reset_index())
-    assert (summary["annotated"], summary["files"], summary["usable"]) == (7, 7, 1)
+    assert (summary["annotated"], summary["files"], summary["usable"]) == (8, 8, 1)
     assert summary["corpora"]["mine"]["refused"] == summary["refused"]
     without = check.clip_table([made], False, 2.0, 10)
-    assert without["reason"].map(lambda reason: reason.split(":")[0]).value_counts().to_dict() == {"": 6, "score": 1}
+    assert without["reason"].map(lambda reason: reason.split(":")[0]).value_counts().to_dict() == {"": 7, "score": 1}
 
 
 def test_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ STAGE = """
     params:
     - loudness
     - parallel
+    - download.allow_missing
     outs:
     - data/loudness
     metrics:

@@ -50,6 +50,7 @@ def parameters_(**changes: Any) -> dict[str, Any]:
     """The shipped parameters, small, and some changed by SECTION__KEY=value."""
     values = json.loads(json.dumps(load_yaml(ROOT / "params.yaml")))
     small = {
+        "download__allow_missing": 0.2,
         "flow__scales": 2, "flow__warps": 2, "flow__iterations": 10, "audio__mels": 16, "audio__mfcc": 6,
         "model__use": ["faces", "flow", "audio"], "model__width": 24, "model__targets": ["traits", "warmth"],
         "model__missing": "keep", "targets__warmth": WARMTH, "train__epochs": 2, "train__batch_size": 4,

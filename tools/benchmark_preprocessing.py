@@ -169,7 +169,7 @@ def print_many(paths: list[Path], workers: int) -> None:
         settings = Parallel(engine="loky", workers=workers)
         of_flow = parameters.check(_FLOW, Settings)
         out, inputs = Path(folder, "out"), dict.fromkeys(names)
-        seconds = build.build(base.load("flow"), of_flow, out, inputs, make_shard, len(paths), settings)
+        seconds, _ = build.build(base.load("flow"), of_flow, out, inputs, make_shard, len(paths), settings)
         peak = max(int(path.read_text()) for path in memory.iterdir()) / 1024
     print(f"| {len(paths)} | {seconds:.1f} | {seconds / len(paths):.2f} | {peak:.0f} |", flush=True)
 

@@ -132,7 +132,10 @@ def gather(sources: Sources, targets: str | None, labels: Path | None, split: st
 
 def named(text: str) -> tuple[str, list[str]]:
     name, _, sources = text.partition("=")
-    return (name, sources.split(",")) if sources else (name, [name])
+    of_seed = sources.split(",") if sources else [name]
+    if "" in of_seed or len(set(of_seed)) < len(of_seed):
+        raise InputError(f"{text!r}; allowed: NAME=SOURCE,SOURCE with different sources, one a seed")
+    return name, of_seed
 
 
 def target_group(name: str | None) -> tuple[str, TargetGroup]:

@@ -20,6 +20,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
     arguments = parser.parse_args()
+    command.log_to("predict")
     predict = Predictor(arguments.model, best_device())
     names = titles(predict.served.targets)
     writer = csv.writer(sys.stdout)

@@ -9,7 +9,7 @@ SPLITS = ("training", "validation", "test")
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
 _LAST = ("duration", "fps", "width", "height", "audio", "reason")
-_TEXT = (*_FIRST, "reason")
+_TEXT = (*_FIRST, "reason", "targets", "target", "subset", "predictor", "score", "kind", "what", "group")
 
 
 def columns(targets: Iterable[str]) -> list[str]:
@@ -27,11 +27,13 @@ def read(path: Path, usable_only: bool = True) -> pd.DataFrame:
 
     Text is text, also where it says NA, and empty where there is none; a number that is not there is NaN.
     """
-    header = pd.read_csv(path, nrows=0).columns
-    clips = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(_TEXT, str),
-        keep_default_na=False,
-        na_values={column: [""] for column in header if column not in _TEXT},
-    )
+    clips = read_csv(path)
     return clips[clips["reason"] == ""].reset_index(drop=True) if usable_only else clips
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV file of ours: names are text, whatever they say; in the other columns an empty cell is NaN."""
+    header = pd.read_csv(path, nrows=0).columns
+    names = [column for column in header if column in _TEXT]
+    numbers = {column: [""] for column in header if column not in _TEXT}
+    return pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=numbers)

@@ -1,21 +1,41 @@
 """How a script starts, logs and ends."""
 
 import argparse
+import errno
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lib.core.errors import InputError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`; an InputError becomes one line on standard error and exit status 1."""
+    """Run a script's `main`; an InputError, Ctrl-C or a disk that is full becomes one line on standard error and exit status
+    1, 130 for Ctrl-C."""
     try:
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        sys.exit(f"error: {' '.join(str(error).split())}; make room, and run again: what is finished is kept")
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Tell whether a disk, a quota or the largest size of a file was behind an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
@@ -29,11 +49,7 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
         description=script.__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
     ).parse_args()
     stage = stage or Path(str(script.__file__)).stem
-    Path("logs").mkdir(exist_ok=True)
-    handlers: list[logging.Handler] = [logging.FileHandler(Path("logs", f"{stage}.log"))]
-    if not sys.stderr.isatty():
-        handlers.append(logging.StreamHandler())
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone
+    log_to(stage, [] if sys.stderr.isatty() else [logging.StreamHandler()])
     log = logging.getLogger(stage)
     log.setLevel(logging.INFO)
     log.info("begins")
@@ -44,3 +60,10 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
         log.info("ends with %s: %s", type(error).__name__, error)
         raise
     log.info("ends after %.1f s", time.monotonic() - began)
+
+
+def log_to(name: str, others: Sequence[logging.Handler] = ()) -> None:
+    """Let what is logged go to logs/NAME.log, which is there once there is something to log, and to `others`."""
+    Path("logs").mkdir(exist_ok=True)
+    handlers = [logging.FileHandler(Path("logs", f"{name}.log"), delay=True), *others]
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone

@@ -19,7 +19,7 @@ class Parallel(Section):
     """The section `parallel` of params.yaml."""
 
     engine: Literal["loky", "dask"]
-    workers: Annotated[int, Field(ge=0)]
+    workers: Annotated[int, Field(ge=0, le=1024)]
 
 
 @contextmanager

@@ -1,17 +1,21 @@
 """Read a stage's parameters as DVC sees them, and check them against the stage's pydantic model."""
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dvc.api
+from dvc.exceptions import DvcException
 from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
 from lib.core.errors import InputError
 
 
 class Section(BaseModel):
-    """A section of params.yaml: every key required, no other key allowed, no type coerced."""
+    """A section of params.yaml: every key required, no other key allowed, no type coerced, every number finite."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 ModelT = TypeVar("ModelT", bound=Section)
@@ -22,7 +26,11 @@ def load(stage: str, model: type[ModelT]) -> ModelT:
 
     Raises InputError with a line for each wrong key: its name, the value seen and what is allowed.
     """
-    return check(dvc.api.params_show(stages=stage), model)
+    try:
+        values = dvc.api.params_show(stages=stage)
+    except DvcException as error:
+        raise InputError(_mistake() or " ".join(str(error).split())) from None
+    return check(values, model)
 
 
 def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> ModelT:
@@ -31,6 +39,20 @@ def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> Mode
         return model.model_validate(values)
     except ValidationError as error:
         raise InputError("\n       ".join(_line(one, prefix) for one in error.errors())) from None
+
+
+def _mistake() -> str:
+    """Say where params.yaml or dvc.yaml is no YAML, or return an empty string."""
+    for path in map(Path, ("params.yaml", "dvc.yaml")):
+        try:
+            YAML(typ="safe").load(path)
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            return f"{path}{where}: {error.problem or error.context}; correct it"
+        except OSError:
+            return f"{path} is not here; run in the project's folder"
+    return ""
 
 
 def _line(problem: Any, prefix: str) -> str:

@@ -1,13 +1,18 @@
 """Work folders: what an interrupted or changed stage keeps, so that the next run redoes only what it must."""
 
 import ast
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from lib.core.errors import InputError
 
 ROOT = Path("data/.work")
 """A folder a stage; removing any of it costs time and nothing else."""
@@ -83,4 +88,56 @@ def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
         except OSError:  # a file system without hard links
             shutil.copyfile(file, partial / place)
     shutil.rmtree(out, ignore_errors=True)  # not before: files of it may be published again
-    partial.rename(out)
+    try:
+        partial.rename(out)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(partial, out)  # ROOT is a link to another file system
+
+
+def sums(folder: Path) -> Path:
+    """Return the folder with the checksums of a work folder's files."""
+    return folder.with_name(f"{folder.name}.sums")
+
+
+def note(path: Path, partial: Path) -> None:
+    """Note the checksum of `partial`, which will be called `path`."""
+    sums(path.parent).mkdir(exist_ok=True)
+    (sums(path.parent) / path.name).write_text(sha256(partial))
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a kept file is there and as it was made."""
+    noted = sums(path.parent) / path.name
+    return path.exists() and noted.exists() and sha256(path) == noted.read_text()
+
+
+def remove_from_cache(path: Path) -> None:
+    """Remove from DVC's cache the object of the file `path` if it is damaged: DVC would take it for whole."""
+    from dvc.exceptions import DvcException  # they take a second
+    from dvc.repo import Repo
+
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    try:
+        cache = Path(Repo().cache.local.path)
+    except (DvcException, AttributeError):  # not in a project
+        return
+    kept = cache / md5[:2] / md5[2:]
+    if kept.exists() and sha256(kept) != sha256(path):
+        kept.unlink()
+
+
+@contextmanager
+def alone(stage: str) -> Iterator[None]:
+    """Raise InputError if another process is here with the same stage in the same folder."""
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with (ROOT / f"{stage}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{stage} is already running in this folder; wait for it, or end it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield

@@ -1,12 +1,15 @@
 """HDF5 shards: one file for each sub-folder of the corpus, in it one group for each clip, arrays with time first."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+
+from lib.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,34 @@ def write(file: h5py.File, record: Record) -> None:
 
 def read(path: Path) -> Iterator[Record]:
     """Yield a shard's clips in order of name, arrays in memory."""
-    with h5py.File(path) as file:
+    with opened(path) as file:
         for group in file.values():
             record = of_group(group)
             yield Record(
                 record.clip, {name: data[()] for name, data in group.items()}, record.attributes, record.refused
             )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a shard to read. Raises InputError, naming the file and the way out, if that fails then or later."""
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to say of a file that HDF5 can't read."""
+    said = " ".join(str(error).split())
+    if not path.exists():
+        way = "it is missing; `dvc repro` makes it"
+    elif "unable to lock" in said or "No locks" in said:
+        way = "its file system has no locks; set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
+    else:
+        way = f"it is damaged; remove {path.parent} and run `dvc repro`, which makes it again"
+    return InputError(f"{path}: {way} ({said})")
 
 
 def of_group(group: h5py.Group) -> Record:
@@ -55,7 +80,7 @@ def of_group(group: h5py.Group) -> Record:
 
 def clip_names(path: Path) -> list[str]:
     """Return the names of a shard's clips, refused ones too."""
-    with h5py.File(path) as file:
+    with opened(path) as file:
         return list(file)
 
 
@@ -78,12 +103,12 @@ def refusals(folder: Path) -> dict[str, str]:
     """Return the refused clips of a folder of shards and their reasons."""
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("*.h5")):
-        with h5py.File(path) as file:
+        with opened(path) as file:
             refused |= {clip: group.attrs["refused"] for clip, group in file.items() if "refused" in group.attrs}
     return refused
 
 
 def _groups(folder: Path) -> Iterator[h5py.Group]:
     for path in sorted(folder.glob("*.h5")):
-        with h5py.File(path) as file:
+        with opened(path) as file:
             yield from (group for group in file.values() if "refused" not in group.attrs)

@@ -24,7 +24,7 @@ class TargetGroup(Section):
     range: Annotated[list[float], Field(min_length=2, max_length=2)]
     activation: Literal["sigmoid", "linear", "softmax"]
     loss: str
-    weight: Annotated[float, Field(ge=0)]
+    weight: Annotated[float, Field(ge=0, le=1e6)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -33,7 +33,7 @@ class Reading(Section):
     kind: str
     reads: list[str]
     take: Literal["all", "parts", "window"]
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=100_000)]
 
     def completed(self, lengths: Callable[[], SequenceOf[int]]) -> Self:
         """Return the settings with what is left open in them taken from the training clips' numbers of steps."""
@@ -79,7 +79,7 @@ def usable(
             path = data / stream / f"{shard}.h5"
             if not path.exists():
                 raise InputError(f"{path} is missing; run `dvc repro {stream}`")
-            with h5py.File(path) as file:
+            with shards.opened(path) as file:
                 if lacking := sorted(set(rows["clip"]) - set(file)):
                     raise InputError(f"{path} lacks {lacking[0]} ({len(lacking)} in all); run `dvc repro {stream}`")
                 refused |= {clip for clip in rows["clip"] if "refused" in file[clip].attrs}
@@ -143,7 +143,10 @@ class Clips(Dataset[Sample]):
 
     def _file(self, path: Path) -> h5py.File:
         if path not in self._open:
-            self._open[path] = h5py.File(path)
+            try:
+                self._open[path] = h5py.File(path)
+            except OSError as error:
+                raise shards.unreadable(path, error) from None
         return self._open[path]
 
 

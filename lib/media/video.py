@@ -1,16 +1,28 @@
-"""Read video files with PyAV: what a clip is made of, and its frames at a fixed rate by presentation time."""
+"""Read video files with PyAV: what a clip is made of, its frames at a fixed rate by presentation time, and its sound."""
 
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import av.stream
 import cv2
 import numpy as np
 
-_TIME_BASE = 1_000_000  # av's, a second
+_FORMATS = (
+    "mov,matroska,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,obu,ivf,asf,flv,ogg,gif,mxf,nut,dv,rm,gxf,wtv,vc1,mjpeg,amv"
+)
+"""FFmpeg's names of formats that are videos; scripts and play lists, which name other files, are not among them."""
 _STEP_TOLERANCE = 1e-6  # seconds
+_MAX_GAP = 10.0  # seconds from a frame to the next
+_MAX_BACK = 1.0  # seconds
+_MAX_ASPECT = 16  # of a pixel
+_HOLE = 0.015  # seconds that sound may lack without silence in their place; an AAC packet has 0.021 or more
+_LONGER = 1.0  # seconds of sound after the last frame
 
 
 class VideoError(Exception):
@@ -19,7 +31,7 @@ class VideoError(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """What a clip's headers and packets tell: seconds, frames a second, pixels as shown, whether it has sound."""
+    """What a clip holds: seconds, frames a second, frames and pixels as shown, whether it has sound."""
 
     duration: float
     frames: int
@@ -29,86 +41,189 @@ class Probe:
     audio: bool
 
 
-def probe(path: Path) -> Probe:
-    """Read every packet of the best video stream, decoding but the first frame.
+class _Film:
+    """The film in an open file, and when which of its frames is shown: all else asks `shown`."""
 
-    Raises VideoError if the file does not open, has no video stream, holds no frame, or ends before its index says.
+    def __init__(self, container: av.container.InputContainer) -> None:
+        stream = _chosen(container.streams.video)
+        if stream is None:
+            raise VideoError("has no video stream")
+        self._container, self.stream = container, stream
+        self._step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
+        self.zero: float | None = None
+        """The stream's time of the first frame shown, once a frame has told it."""
+        self.damaged = 0
+        """Packets so far that did not decode."""
+
+    def shown(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Yield the frames that are shown and their seconds since the first of them, in rising order.
+
+        What edits of the container hide is not shown, nor what can't be decoded. A frame without a time stamp follows the
+        one before at the stream's rate. Raises VideoError if the stamps leap.
+        """
+        self.stream.thread_type = "AUTO"
+        last = -self._step
+        for packet in self._container.demux(self.stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self.damaged += 1
+                continue
+            for frame in frames:
+                if frame.time is None:
+                    seconds = last + self._step
+                else:
+                    self.zero = frame.time - (last + self._step) if self.zero is None else self.zero
+                    seconds = frame.time - self.zero
+                if seconds - last > max(_MAX_GAP, 2 * self._step) or seconds < last - _MAX_BACK:
+                    raise VideoError(f"its time stamps leap by {seconds - last:.1f} s at {last:.1f} s")
+                if seconds >= last:
+                    yield seconds, frame
+                    last = seconds
+        if last < 0 and self.damaged:
+            raise VideoError(f"cannot be decoded: {self.damaged} packets are damaged")
+
+    def span(self) -> tuple[float, float]:
+        """Return the stream's times at which the first frame is shown and the last one ends; only the packets up to the
+        first stamped frame are decoded."""
+        for _ in self.shown():
+            if self.zero is not None:
+                break
+        zero, end = self.zero or 0.0, math.inf
+        for packet in self._container.demux(self.stream):
+            if packet.pts is not None and not packet.is_discard:
+                seconds = float(packet.pts * packet.time_base) + self._step
+                end = seconds if end == math.inf else max(end, seconds)
+        return zero, end
+
+    def refuse_if_cut_off(self, path: Path, there: int) -> None:
+        """Raise VideoError if the file's index promises frames that lie beyond its end; `there` are shown."""
+        promised, size = self.stream.frames, path.stat().st_size
+        if "mov" in self._container.format.name:  # of an edited film the index has what is shown
+            entries = self.stream.index_entries
+            promised, there = len(entries), sum(entry.pos + entry.size <= size for entry in entries)
+        if there + self.damaged < promised:
+            raise VideoError(f"is cut off: {there} of {promised} frames are there")
+
+
+def probe(path: Path) -> Probe:
+    """Decode the film.
+
+    Raises VideoError if the file does not open, has no film, holds no frame, or ends before its index says.
     """
-    try:
-        with av.open(str(path.absolute())) as container:
-            stream = _video_stream(container)
-            audio = bool(container.streams.audio)
-            times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
-            promised = stream.frames
-            step = stream.time_base or Fraction(1, _TIME_BASE)
-        first = next(sample(path, fps=1.0), None)
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"cannot be read: {_text(error)}") from None
-    if first is None or not times:
+    times: list[float] = []
+    width = height = 0
+    with _opened(path, "cannot be read") as container:
+        film = _Film(container)
+        for seconds, frame in film.shown():
+            if not times:
+                height, width = _picture(frame, _size(film.stream, frame, None)).shape[:2]
+            times.append(seconds)
+        film.refuse_if_cut_off(path, len(times))
+        audio = bool(container.streams.audio)
+    if not times:
         raise VideoError("holds no frame")
-    if len(times) < promised:
-        raise VideoError(f"is cut off: {len(times)} of {promised} frames are there")
-    span = float((times[-1] - times[0]) * step)
-    fps = (len(times) - 1) / span if span > 0 else 0.0
-    height, width = first[1].shape[:2]
-    return Probe(span + (1 / fps if fps else 0.0), len(times), fps, width, height, audio)
+    fps = (len(times) - 1) / times[-1] if times[-1] > 0 else 0.0
+    return Probe(times[-1] + (1 / fps if fps else 0.0), len(times), fps, width, height, audio)
 
 
 def sample(path: Path, fps: float, max_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (seconds since the clip's first frame, RGB uint8 (H, W, 3)) `fps` times a second of presentation time.
 
     At each instant k / fps the frame is the one on show: the last whose presentation time has come, whatever the
-    file's own rate. Rotation metadata is applied; frames whose longer side exceeds `max_side` are scaled down to it.
+    file's own rate. All are of the first one's size as shown; if its longer side exceeds `max_side`, of that scaled down.
     Raises VideoError if decoding fails on the way.
     """
-    try:
-        with av.open(str(path.absolute())) as container:
-            stream = _video_stream(container)
-            stream.thread_type = "AUTO"
-            start: float | None = None
-            shown: av.VideoFrame | None = None
-            index = 0
-            now = 0.0
-            for frame in container.decode(stream):
-                if frame.pts is None:
-                    continue
-                start = frame.time if start is None else start
-                now = frame.time - start
-                while shown is not None and index / fps < now - _STEP_TOLERANCE:
-                    yield index / fps, _picture(shown, max_side)
-                    index += 1
-                shown = frame
-            if shown is not None and index / fps <= now + _STEP_TOLERANCE:
-                yield index / fps, _picture(shown, max_side)
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"cannot be decoded: {_text(error)}") from None
+    with _opened(path, "cannot be decoded") as container:
+        film = _Film(container)
+        before: av.VideoFrame | None = None
+        size, index, now = (0, 0), 0, 0.0
+        for now, frame in film.shown():
+            if before is None:
+                size = _size(film.stream, frame, max_side)
+            while before is not None and index / fps < now - _STEP_TOLERANCE:
+                yield index / fps, _picture(before, size)
+                index += 1
+            before = frame
+        if before is not None and index / fps <= now + _STEP_TOLERANCE:
+            yield index / fps, _picture(before, size)
 
 
 def sound(path: Path, sample_rate: int) -> tuple[float, np.ndarray]:
-    """Return the first audio stream, mixed down to one channel at `sample_rate` Hz: the seconds from the first video
-    frame to its first sample, and the samples, float32 in [-1, 1].
+    """Return the sound, mixed down to one channel at `sample_rate` Hz: the seconds from the first video frame to its first
+    sample, and the samples, float32 in [-1, 1].
 
-    Raises VideoError if there is none or it can't be decoded.
+    What is missing by the time stamps, can't be decoded or is no number is silence; what comes long after the film is left
+    out. Raises VideoError if there is none or it can't be decoded.
     """
-    chunks: list[np.ndarray] = []
-    try:
-        with av.open(str(path.absolute())) as container:
-            if not container.streams.audio:
-                raise VideoError("has no sound")
-            pictures = _video_stream(container)
-            zero = float((pictures.start_time or 0) * (pictures.time_base or 0))
-            resampler = av.AudioResampler("fltp", "mono", sample_rate)
-            start: float | None = None
-            for frame in container.decode(container.streams.audio[0]):
-                start = (frame.time or 0.0) - zero if start is None else start
-                chunks += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
-            if start is not None:
-                chunks += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"sound cannot be decoded: {_text(error)}") from None
-    if start is None:
+    pieces: list[np.ndarray] = []
+    start: float | None = None
+    with _opened(path, "sound cannot be decoded") as container:
+        zero, end = _Film(container).span()
+    with _opened(path, "sound cannot be decoded") as container:
+        stream = _chosen(container.streams.audio)
+        if stream is None:
+            raise VideoError("has no sound")
+        resampler, seconds = _Resampler(sample_rate), 0.0  # of sound so far
+        for frame in _heard(container, stream):
+            if frame.time is not None:
+                start = frame.time - seconds if start is None else start
+                late = frame.time - start - seconds
+                if frame.time >= end + _LONGER:
+                    break
+                if late < -_MAX_BACK:
+                    raise VideoError(f"sound: its time stamps leap by {late:.1f} s at {seconds:.1f} s")
+                if late > _HOLE:
+                    pieces += resampler.rest()
+                    seconds += late
+                    pieces.append(np.zeros(max(round(seconds * sample_rate) - sum(map(len, pieces)), 0), np.float32))
+            seconds += frame.samples / frame.sample_rate
+            pieces += resampler(frame)
+        pieces += resampler.rest()
+    if not pieces:
         raise VideoError("has no sound")
-    return start, np.concatenate(chunks)
+    samples, start = np.concatenate(pieces), zero if start is None else start
+    if start + seconds > end + _LONGER:
+        samples = samples[: max(round((end - start) * sample_rate), 0)]
+    return start - zero, samples
+
+
+class _Resampler:
+    """One channel at one rate of any frames of sound."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._rate = sample_rate
+        self._resampler: av.AudioResampler | None = None
+
+    def __call__(self, frame: av.AudioFrame) -> list[np.ndarray]:
+        self._resampler = self._resampler or av.AudioResampler("fltp", "mono", self._rate)
+        return [piece.to_ndarray()[0] for piece in self._resampler.resample(_finite(frame))]
+
+    def rest(self) -> list[np.ndarray]:
+        """Return what is still in it, and begin anew."""
+        if self._resampler is None:
+            return []
+        resampler, self._resampler = self._resampler, None
+        return [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+
+
+def _heard(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.FFmpegError:
+            continue
+
+
+def _finite(frame: av.AudioFrame) -> av.AudioFrame:
+    """Return the frame with silence for samples that are no numbers."""
+    values: np.ndarray = frame.to_ndarray()
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return frame
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    finite = av.AudioFrame.from_ndarray(values, format=frame.format.name, layout=frame.layout.name)
+    finite.sample_rate, finite.pts, finite.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return finite
 
 
 def write(path: Path, frames: np.ndarray, fps: int, sound: np.ndarray, sample_rate: int) -> None:
@@ -130,21 +245,69 @@ def write(path: Path, frames: np.ndarray, fps: int, sound: np.ndarray, sample_ra
         container.mux(audio.encode())
 
 
-def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """The stream with the most pixels: some files carry a preview or a cover beside it."""
-    if not container.streams.video:
-        raise VideoError("has no video stream")
-    return max(container.streams.video, key=lambda stream: (stream.width or 0) * (stream.height or 0))
+class _opened:  # noqa: N801
+    """A context with the open file; FFmpeg's errors in it become VideoError, which say `what`.
+
+    Only formats of videos are opened, and none but this file.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path, self._what = path, what
+
+    def __enter__(self) -> av.container.InputContainer:
+        only = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+        try:
+            self._container = av.open(os.fspath(self._path.absolute()), options=only)
+        except av.error.ArgumentError:
+            raise VideoError("is no video") from None
+        except (av.FFmpegError, ValueError) as error:
+            raise VideoError(f"{self._what}: {_text(error)}") from None
+        return self._container
+
+    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
+        self._container.close()
+        if isinstance(error, av.FFmpegError | ValueError):
+            raise VideoError(f"{self._what}: {_text(error)}") from None
 
 
-def _picture(frame: av.VideoFrame, max_side: int | None) -> np.ndarray:
-    scale = min(1.0, max_side / max(frame.width, frame.height)) if max_side else 1.0
-    picture = frame.to_ndarray(
-        format="rgb24", width=round(frame.width * scale), height=round(frame.height * scale), interpolation="AREA"
+def _chosen(streams: Sequence[Any]) -> Any:
+    """Return the stream that the container marks as default, among several the one with the most pixels, or None; covers
+    and thumbnails are no film."""
+    marks = av.stream.Disposition
+    films = [one for one in streams if not one.disposition & (marks.attached_pic | marks.timed_thumbnails)]
+    return max(
+        films,
+        key=lambda one: (bool(one.disposition & marks.default), getattr(one, "width", 0) * getattr(one, "height", 0)),
+        default=None,
     )
-    turns = {0: None, 90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
-    turn = turns.get(round(frame.rotation / 90) * 90 % 360)
-    return picture if turn is None else cv2.rotate(picture, turn)
+
+
+def _size(stream: av.VideoStream, frame: av.VideoFrame, max_side: int | None) -> tuple[int, int]:
+    """Return the width and height, before it is turned, of what is shown of a frame."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    width = frame.width * float(aspect) if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else frame.width
+    scale = min(1.0, max_side / max(width, frame.height)) if max_side else 1.0
+    return max(round(width * scale), 1), max(round(frame.height * scale), 1)
+
+
+def _picture(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    """Return what is shown of a frame, RGB (H, W, 3); of interlaced fields one."""
+    if frame.interlaced_frame and frame.height > 1:
+        picture = cv2.resize(frame.to_ndarray(format="rgb24")[::2], size, interpolation=cv2.INTER_AREA)
+    else:
+        picture = frame.to_ndarray(format="rgb24", width=size[0], height=size[1], interpolation="AREA")
+    return _oriented(picture, frame)
+
+
+def _oriented(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """Apply the display matrix (FFmpeg's libavutil/display.h): x' = a x + c y, y' = b x + d y."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    if abs(a) < abs(b):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def _text(error: Exception) -> str:

@@ -15,6 +15,7 @@ from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
 from lib.model.network import Network, Settings
 from lib.model.weights import misfits
+from lib.streams import base
 from lib.streams.base import Made
 
 _FORMAT = 2
@@ -73,6 +74,13 @@ def load(path: Path, device: torch.device) -> Served:
     if not path.exists():
         raise InputError(f"{path} is missing; run `dvc repro train`")
     saved = _read(path)
+    try:
+        return _served(saved, device)
+    except Exception as error:  # what a file of nonsense raises can be anything
+        raise _no_model(path, error) from None
+
+
+def _served(saved: dict[str, Any], device: torch.device) -> Served:
     model = saved["model"]
     for encoder in model["encoders"].values():
         if "weights" in encoder:
@@ -82,6 +90,8 @@ def load(path: Path, device: torch.device) -> Served:
     settings = check(model, Settings)
     targets = {name: check(group, TargetGroup) for name, group in saved["targets"].items()}
     streams = {name: Made(**about) for name, about in saved["streams"].items()}
+    for name, about in streams.items():
+        check(about.settings, base.load(name).settings, name)
     network = Network(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
     return Served(network.eval(), settings, targets, streams, saved["corpora"])
@@ -104,13 +114,31 @@ def warm_start(network: Network, path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise _no_model(path, error) from None
+    if not isinstance(saved, dict):
+        raise _no_model(path, ValueError("it holds no model"))
+    weights = saved.get("weights")
+    if not isinstance(weights, dict) or not all(isinstance(values, Tensor) for values in weights.values()):
+        raise _no_model(path, ValueError("it holds no weights"))
     if saved.get("format") != _FORMAT:
         raise InputError(
             f"{path} is of format {saved.get('format', 1)}, this version reads {_FORMAT}: a model of two fixed streams knows"
             " neither its streams' settings nor its targets by name; train it anew, or use the version that wrote it"
         )
+    if wrong := [name for name, values in weights.items() if not values.isfinite().all()]:
+        raise _no_model(path, ValueError(f"its weights {wrong[0]} are not finite, {len(wrong)} in all"))
     return saved
+
+
+def _no_model(path: Path, error: Exception) -> InputError:
+    said = " ".join(str(error).replace("params.yaml: ", "").split())[:200]
+    return InputError(
+        f"{path} is no whole model of this project ({type(error).__name__}: {said}); run `dvc repro train`, bring it back by"
+        " `dvc checkout`, or name another"
+    )
 
 
 def _commit() -> str | None:

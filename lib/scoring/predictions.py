@@ -35,20 +35,26 @@ def read(
     table = _table(source)
     if "predicted" in table:
         table = table.rename(columns={"trait": "target"})  # as it was called before there were target groups
+        if lacking := [name for name in ("clip", "split", "target", "actual") if name not in table]:
+            raise InputError(f"{source} has no column {lacking[0]}, which predictions of this project have")
         if "targets" in table:
             if targets not in set(table["targets"]):
                 raise InputError(
-                    f"{source} predicts {', '.join(table['targets'].unique())}, not {targets}; --targets chooses"
+                    f"{source} predicts {', '.join(table['targets'].unique()) or 'nothing'}, not {targets}; --targets chooses"
                 )
             table = table[table["targets"] == targets]
         if lacking := [column for column in columns if column not in set(table["target"])]:
             raise InputError(f"{source} has no predictions of {', '.join(lacking)}")
+        table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("actual", "predicted")})
         _refuse_other_labels(source, table, columns, of_split)
+        if (twice := table.duplicated(["clip", "target"])).any():
+            row = table[twice].iloc[0]
+            raise InputError(f"{source} has {row['target']} of clip {row['clip']} twice")
         table = table.pivot(index="clip", columns="target", values="predicted")[list(columns)]
     else:
         table = _wide(source, table, columns, of_split["clip"])
-    table = table[table.index.isin(members)]
-    no_number = table.apply(pd.to_numeric, errors="coerce").isna().any(axis=1)
+    table = table[table.index.isin(members)].apply(pd.to_numeric, errors="coerce")
+    no_number = table.isna().any(axis=1)
     if no_number.any():
         raise InputError(f"{source} lacks a number for clip {table.index[no_number][0]} ({no_number.sum()} in all)")
     return table
@@ -74,14 +80,22 @@ def _table(source: str) -> pd.DataFrame:
         path = Path(PREDICTIONS if source == "workspace" else source)
         if not path.is_file():
             raise InputError(f"{path} is no file")
-        return pd.read_csv(path)
+        return _read_csv(path, source)
     try:
-        return pd.read_csv(io.StringIO(dvc.api.read(PREDICTIONS, rev=source)))
+        return _read_csv(io.StringIO(dvc.api.read(PREDICTIONS, rev=source)), source)
     except (DvcException, OSError) as error:
         raise InputError(
             f"{source!r} is no revision or experiment that DVC keeps {PREDICTIONS} of ({error}); allowed: those of"
             f" `git log` and `dvc exp list`, workspace, a .csv file, {', '.join(NAMES)}, ridge_descriptors"
         ) from None
+
+
+def _read_csv(file: Path | io.StringIO, source: str) -> pd.DataFrame:
+    """Read all columns as text: a clip may be called 007, or NA."""
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' errors are
+        raise InputError(f"{source} is no readable CSV file ({' '.join(str(error).split())})") from None
 
 
 def _refuse_other_labels(source: str, table: pd.DataFrame, columns: Sequence[str], of_split: pd.DataFrame) -> None:

@@ -20,8 +20,9 @@ def scores(
     `actual` is NaN where it is unknown: each column is scored on the clips that know it, "mean" is the mean over columns.
     accuracy is 1 - MAE / span for targets whose range is `span` wide (Ponce-López et al. 2016, ChaLearn LAP 2016,
     equation 1, where span is 1); all others are in the targets' units. R² is against the mean of `actual`;
-    CCC is Lin's (1989) with population moments; the correlations and R² are not defined for constant values. bias is the
-    mean of predicted - actual, std_ratio the predictions' standard deviation over the targets', regression_to_mean 1 - the
+    CCC is Lin's (1989) with population moments; it and R² are not defined for constant targets, the correlations for
+    constant values. bias is the mean of predicted - actual,
+    std_ratio the predictions' standard deviation over the targets', regression_to_mean 1 - the
     slope of the predictions over the targets: 0 where extremes are predicted as such, 1 where all come out as the mean.
     calibration_slope is the slope of the targets over the predictions: 1 for a calibrated predictor, whose regression to the
     mean is 1 - R².
@@ -182,7 +183,7 @@ def _from_moments(sums: np.ndarray, span: float) -> dict[str, np.ndarray]:
             "mse": mse,
             "rmse": np.sqrt(mse),
             "r2": 1 - mse / variance,
-            "ccc": 2 * covariance / (np.nan_to_num(variance) + np.nan_to_num(spread) + (a - p) ** 2),
+            "ccc": 2 * covariance / (variance + np.nan_to_num(spread) + (a - p) ** 2),
             "pearson": covariance / np.sqrt(variance * spread),
             "spearman": _correlation(*(mean[..., index] for index in range(9, 14))),
             "skill": 1 - mse / base,

@@ -1,6 +1,7 @@
 """Unpack clips and annotations from zips (nested, encrypted) and folders, trusting none of them."""
 
 import filecmp
+import os
 import re
 import shutil
 import stat
@@ -25,19 +26,48 @@ FOLDERS = 64
 ANNOTATIONS = "annotations"
 """The folder of all files that are no clips."""
 VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp",
-    ".ogv", ".gif",
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".wmv",
+    ".asf", ".flv", ".f4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".ogm", ".gif", ".mxf", ".nut", ".dv", ".rm",
+    ".rmvb", ".wtv", ".gxf", ".ivf", ".obu", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg", ".amv",
 )  # fmt: skip
 
 _ANNOTATION_SUFFIXES = (".csv", ".pkl", ".parquet", ".npz", ".h5", ".json", ".srt", ".vtt", ".txt")
 _ABOUT = ("readme", "license")
 _SMALL = 1 << 20
+_LONGEST_NAME = 255  # bytes
+_UTF8 = 1 << 11  # of a zip entry's flags
 
 
 def annotation_place(path: PurePath) -> Path | None:
     """Where a file of labels, features or words belongs: annotations/NAME; None for any other."""
     wanted = path.suffix.lower() in _ANNOTATION_SUFFIXES and not path.name.lower().startswith(_ABOUT)
     return Path(ANNOTATIONS, path.name) if wanted else None
+
+
+def _hidden(name: str) -> bool:
+    """Whether an archive's entry is what Mac OS puts beside a file (AppleDouble), or hidden."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return "__MACOSX" in parts or any(part.startswith(".") and part.strip(".") for part in parts)
+
+
+def _text(info: pyzipper.ZipInfo) -> str:
+    """Return an entry's name. Without the flag of UTF-8 zipfile reads code page 437, which hardly a program still writes: it
+    is UTF-8 if it can be, and Latin-1 if that has no control characters."""
+    name: str = info.filename
+    if info.flag_bits & _UTF8 or name.isascii():
+        return name
+    written = name.encode("cp437")
+    try:
+        return written.decode()
+    except UnicodeDecodeError:
+        latin = written.decode("latin-1")
+        return latin if latin.isprintable() else name
+
+
+def named(name: str) -> str:
+    """Return a clip's name as it is looked up: the suffix in small letters, as labels have it, whatever the disk has."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}{dot}{suffix.lower()}" if dot else name
 
 
 def spread(video: str) -> str:
@@ -86,10 +116,10 @@ class Unpacker:
         except (pyzipper.BadZipFile, OSError) as error:
             raise InputError(f"{shown} is no whole zip archive ({error}); fetch it again") from None
         with archive:
-            entries = [info for info in archive.infolist() if not info.is_dir() and "__MACOSX" not in info.filename]
+            entries = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
             self._refuse_hostile(entries, shown)
             for info in entries:
-                inside, entry = PurePosixPath(name) / info.filename, f"{shown}/{info.filename}"
+                inside, entry = PurePosixPath(name) / _text(info), f"{shown}/{_text(info)}"
                 if inside.suffix.lower() == ".zip":
                     with tempfile.TemporaryDirectory(dir=self.target, prefix=".nested-") as folder:
                         nested = Path(folder, "nested.zip")
@@ -108,7 +138,9 @@ class Unpacker:
                         partial.unlink()
 
     def _is_first(self, place: Path, origin: str) -> bool:
-        return self._origins.setdefault(place, origin) == origin
+        first = place not in self._origins
+        self._origins.setdefault(place, origin)
+        return first
 
     def _refuse_other(self, file: Path, place: Path, origin: str) -> None:
         if not filecmp.cmp(file, self.target / place, shallow=False):
@@ -118,11 +150,16 @@ class Unpacker:
 
     def _refuse_hostile(self, entries: list[pyzipper.ZipInfo], shown: str) -> None:
         for info in entries:
-            path = PurePosixPath(info.filename.replace("\\", "/"))
+            path = PurePosixPath(_text(info).replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", info.filename):
                 raise InputError(f"{shown}: entry {info.filename!r} points outside the archive; refused")
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise InputError(f"{shown}: entry {info.filename!r} is a link; refused")
+            if (length := len(os.fsencode(path.name))) > _LONGEST_NAME:
+                raise InputError(
+                    f"{shown}: entry {info.filename!r} has a name of {length} bytes; file systems allow {_LONGEST_NAME}:"
+                    " shorten it there and in the labels"
+                )
             if info.file_size > max(_SMALL, MAX_RATIO * info.compress_size):
                 raise InputError(
                     f"{shown}: entry {info.filename!r} would grow from {info.compress_size} to {info.file_size} bytes;"
@@ -140,7 +177,12 @@ class Unpacker:
                 with archive.open(info, pwd=key.encode() or None) as stream, destination.open("wb") as file:
                     shutil.copyfileobj(stream, file, _SMALL)
                 return
-            except (RuntimeError, pyzipper.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+            except NotImplementedError as error:
+                raise InputError(
+                    f"{shown}: {info.filename} is packed in a way that can't be read here ({error}); unpack it with another"
+                    " program, as 7-Zip, and put the folder in the archive's place"
+                ) from None
+            except (RuntimeError, pyzipper.BadZipFile, zlib.error, EOFError) as error:
                 problem = error  # with a wrong key: bad password, or rarely a bad checksum
         if encrypted:
             raise InputError(f"{shown}: {info.filename} is encrypted and no given key opens it; {self.key_hint}")

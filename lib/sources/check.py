@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib.core import clips, resume
-from lib.core.errors import InputError
+from lib.core.errors import InputError, internal, log_once
 from lib.media import video
 from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
@@ -31,7 +31,9 @@ class Corpus:
     rows: pd.DataFrame
 
 
-def clip_table(corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_frames: int) -> pd.DataFrame:
+def clip_table(
+    corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_frames: int, max_seconds: float = math.inf
+) -> pd.DataFrame:
     """Return data/clips.csv's table: a row for each annotated clip and each video file, sorted by clip.
 
     A clip is refused for the first of these: no annotation, no file, what its source finds wrong, a file that does not
@@ -52,12 +54,12 @@ def clip_table(corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_
                 " or take one of them out of download.sources in params.yaml"
             )
         probe = probes.pop((row["corpus"], row["file"]), None)
-        twin = first_with.setdefault(probe["sha256"], row) if probe else row
+        twin = first_with.setdefault(probe["sha256"] or row["clip"], row) if probe else row
         wrong = corpus.source.problem(row)
         if videos and probe is None:
             wrong = NO_FILE
         elif probe and not wrong:
-            wrong = probe["reason"] or _too_short(probe, min_seconds, min_frames)
+            wrong = probe["reason"] or _of_wrong_length(probe, min_seconds, min_frames, max_seconds)
             if not wrong and twin["clip"] != row["clip"]:
                 wrong = f"duplicate: the same bytes as {twin['clip']}"
         rows[row["clip"]] = row | (probe or {}) | {"reason": wrong}
@@ -101,11 +103,13 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _too_short(probe: dict[str, Any], min_seconds: float, min_frames: int) -> str:
+def _of_wrong_length(probe: dict[str, Any], min_seconds: float, min_frames: int, max_seconds: float) -> str:
     if probe["frames"] < min_frames:
         return f"too short: {probe['frames']} frames, download.min_frames is {min_frames}"
     if probe["duration"] < min_seconds:
         return f"too short: {probe['duration']:.2f} s, download.min_seconds is {min_seconds}"
+    if probe["duration"] > max_seconds:
+        return f"too long: {probe['duration']:.2f} s, download.max_seconds is {max_seconds}"
     return ""
 
 
@@ -119,15 +123,23 @@ def _probe_all(corpora: Sequence[Corpus]) -> dict[tuple[str, str], dict[str, Any
     }
     probes = joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(_probe)(path) for path in paths.values())
     bar = tqdm(probes, desc="verify", total=len(paths), unit="clip", disable=None)
-    return dict(zip(paths, bar, strict=True))
+    found = dict(zip(paths, bar, strict=True))
+    for probe in found.values():
+        if trace := probe.pop("traceback", ""):
+            log_once("download", trace)
+    return found
 
 
 def _probe(path: Path) -> dict[str, Any]:
-    digest = resume.sha256(path)
+    digest, nothing = "", {"frames": 0, "duration": math.nan}
     try:
+        digest = resume.sha256(path)
         found = video.probe(path)
     except video.VideoError as error:
-        return {"sha256": digest, "reason": f"file: {error}", "frames": 0, "duration": math.nan}
+        return {"sha256": digest, "reason": f"file: {error}", **nothing}
+    except Exception as error:
+        reason, trace = internal(error)
+        return {"sha256": digest, "reason": reason, "traceback": trace, **nothing}
     return {
         "sha256": digest,
         "reason": "",

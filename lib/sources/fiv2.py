@@ -18,7 +18,7 @@ from lib.core import clips
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
-from lib.sources.archives import ANNOTATIONS, Unpacker, annotation_place, spread
+from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, named, spread
 
 SCORES = (*TRAITS, "interview")
 
@@ -53,13 +53,21 @@ KEY_HINT = (
     " to the two keys that ChaLearn gives on registration"
 )
 
-_CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.mp4", re.DOTALL)
+_CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.\w+", re.DOTALL)
 _FOLDER = re.compile(r"(training|validation|test)80_\d+")
 
-_GLOBALS = {
-    ("numpy.core.multiarray", "scalar"): np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    ("numpy", "dtype"): np.dtype,
-}
+
+def _bytes(text: str, encoding: str) -> bytes:
+    """How old protocols write a number's bytes."""
+    return text.encode("latin-1")
+
+
+_GLOBALS: dict[tuple[str, str], Any] = {
+    (f"numpy.{core}.multiarray", "scalar"): np._core.multiarray.scalar  # type: ignore[attr-defined]
+    for core in ("core", "_core")  # numpy's before and from 2.0 on
+} | {("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _bytes}
+_NONE = ("", "-", "n/a", "na", "none", "null")
+"""Texts that say that there is no score."""
 _TOLERANCE = 1e-6  # of a score times its lattice number, from a whole number
 
 
@@ -80,7 +88,7 @@ def unpack(archives: Path, folder: Path, keys: Sequence[str], videos: bool) -> I
 
 def place(path: PurePath, videos: bool) -> Path | None:
     """Where a file belongs below the corpus' folder; None for one that is no part of it."""
-    if path.suffix.lower() != ".mp4":
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
         return annotation_place(path)
     folders = [part for part in path.parts if _FOLDER.fullmatch(part)]
     return Path(folders[-1] if folders else spread(path.name.rsplit(".", 2)[0]), path.name) if videos else None
@@ -91,9 +99,11 @@ def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame
     table = read_annotations(folder / ANNOTATIONS).rename_axis("clip").reset_index()
     found = _by_name(folder, files)
     table["video"] = [match["video"] if (match := _CLIP_NAME.fullmatch(clip)) else "" for clip in table["clip"]]
-    table["file"] = [found[clip].as_posix() if clip in found else "" for clip in table["clip"]]
+    there = [found.get(named(clip)) for clip in table["clip"]]
+    table["file"] = [file.as_posix() if file else "" for file in there]
     table["shard"] = [
-        found[clip].parts[0] if clip in found else spread(clip.rsplit(".", 2)[0]) for clip in table["clip"]
+        file.parts[0] if file else spread(clip.rsplit(".", 2)[0])
+        for clip, file in zip(table["clip"], there, strict=True)
     ]
     return table
 
@@ -101,7 +111,7 @@ def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame
 def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in files:
-        other = found.setdefault(file.name, file)
+        other = found.setdefault(named(file.name), file)
         if other != file and not filecmp.cmp(folder / other, folder / file, shallow=False):
             raise InputError(f"two files are called {file.name}, {other} and {file}, and their bytes differ; keep one")
     return found
@@ -177,6 +187,34 @@ def read(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} is no readable pickle ({type(error).__name__}: {error}); copy it again") from error
     if not isinstance(content, dict) or not all(isinstance(scores, dict) for scores in content.values()):
         raise InputError(f"{path} holds no {{trait: {{clip: score}}}} dictionary")
+    content = _named(path, content)
     if missing := [score for score in SCORES if score not in content]:
-        raise InputError(f"{path} lacks {', '.join(missing)}; it has {', '.join(map(str, content))}")
-    return pd.DataFrame({score: pd.Series(content[score], dtype=float) for score in SCORES}).sort_index()
+        has = ", ".join(list(content)[:10]) + (f" and {len(content) - 10} more" if len(content) > 10 else "")
+        turned = content and set(SCORES) <= set(_named(path, next(iter(content.values()))))
+        way = "; it is {clip: {trait: score}}, turn it to {trait: {clip: score}}" if turned else f"; it has {has}"
+        raise InputError(f"{path} lacks {', '.join(missing)}{way}")
+    columns = {}
+    for score in SCORES:
+        of_clips = _named(path, content[score])
+        columns[score] = pd.Series(
+            {clip: _score(f"{path}: {score} of {clip}", value) for clip, value in of_clips.items()}, dtype=float
+        )
+    return pd.DataFrame(columns).sort_index()
+
+
+def _named(path: Path, of: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a dictionary with its keys as text. Raises InputError if two become one."""
+    named = {key.decode(errors="replace") if isinstance(key, bytes) else str(key): value for key, value in of.items()}
+    if len(named) < len(of):
+        raise InputError(f"{path} has two keys that read the same, as text and as bytes or number; keep one")
+    return named
+
+
+def _score(where: str, value: Any) -> float:
+    """Return a score, NaN where there is none."""
+    if value is None or (isinstance(value, str) and value.strip().lower() in _NONE):
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{where} is {str(value)[:80]!r}; allowed: a number, or None where there is none") from None

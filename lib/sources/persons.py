@@ -42,21 +42,33 @@ def read(files: Iterable[Path], clips: Iterable[str], patterns: Mapping[str, Cod
 def _read(path: Path, codes: Codes) -> pd.DataFrame:
     """Return a file's groups by clip."""
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8-sig") as file:
             separator = ";" if ";" in file.readline() else ","
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:
         raise InputError(f"{path} is no readable CSV file ({error})") from None
     table.columns = [str(column).strip().lower() for column in table.columns]
-    of_clips = ["clip"] if "clip" in table else []
-    of_clips += [column for column in table if len(table) and table[column].str.fullmatch(_CLIP).all()]
-    table = table.replace("NA", "")
+    if (twice := table.columns[table.columns.duplicated()]).size:
+        raise InputError(
+            f"{path} has the column {twice[0]!r} twice (capital letters do not count); rename or remove one"
+        )
+    table = table.apply(lambda column: column.str.strip())
+    table = table[(table != "").any(axis=1)]
+    alike = {column: table[column].str.fullmatch(_CLIP) for column in table}
+    of_clips = ["clip"] if "clip" in table else [column for column in table if 2 * alike[column].sum() > len(table)]
+    if of_clips and of_clips[0] != "clip" and not alike[of_clips[0]].all():
+        row = table.index[~alike[of_clips[0]]][0]
+        raise InputError(
+            f"{path}, row {row + 2}, column {of_clips[0]!r}: {table[of_clips[0]][row]!r}; allowed: names like VIDEO.NNN.mp4,"
+            " or any in a column called clip"
+        )
     if not of_clips:
         raise InputError(
             f"{path} has the columns {', '.join(table.columns)}, none of clips; needed is one"
             " called clip, or of names like VIDEO.NNN.mp4"
         )
     kinds = [column for column in table if column not in (of_clips[0], "youtubeid")]
+    table[kinds] = table[kinds].replace("NA", "").replace(r"^(\d+)\.0+$", r"\1", regex=True)  # a spreadsheet's 2.0 is 2
     for kind in kinds:
         values = sorted(table[kind].unique())
         if len(values) > MAX_GROUPS:

@@ -15,7 +15,7 @@ from lib.core import clips
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.sources import spreadsheet
-from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, spread
+from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, named, spread
 from lib.sources.spreadsheet import Spreadsheet
 
 ARCHIVES = True
@@ -118,7 +118,7 @@ def _by_name(files: Sequence[Path]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for file in sorted(files):
         if file.suffix.lower() in VIDEO_SUFFIXES:
-            for name in (file.name, file.stem):
+            for name in (named(file.name), file.stem):
                 found.setdefault(name, []).append(file)
     return found
 
@@ -126,7 +126,7 @@ def _by_name(files: Sequence[Path]) -> dict[str, list[Path]]:
 def _matching(value: str, by_name: Mapping[str, list[Path]]) -> list[Path]:
     """Return the files whose path is `value` or, failing that, ends in it, with or without its suffix."""
     parts = tuple(part for part in value.replace("\\", "/").split("/") if part not in ("", "."))
-    there = by_name.get(parts[-1], []) if parts else []
+    there = by_name.get(parts[-1]) or by_name.get(named(parts[-1]), []) if parts else []
     whole = [file for file in there if file.parts[1:-1] == parts[:-1]]
     return whole or [file for file in there if len(parts) < 2 or file.parts[1:-1][1 - len(parts) :] == parts[:-1]]
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib.core import shards
 from lib.core.shards import Record
@@ -21,14 +21,24 @@ _FLOOR = 1e-10  # of power; -100 dB
 class Settings(StreamSettings):
     """sample_rate, filter_rate: Hz; window, step: seconds; mels: bands; mfcc: coefficients; top_db: dB below the loudest."""
 
-    sample_rate: Annotated[int, Field(ge=4000)]
-    filter_rate: Annotated[int, Field(ge=4000)] | None
+    sample_rate: Annotated[int, Field(ge=4000, le=192_000)]
+    filter_rate: Annotated[int, Field(ge=4000, le=192_000)] | None
     window: Annotated[float, Field(gt=0, le=1)]
     step: Annotated[float, Field(gt=0, le=1)]
-    mels: Annotated[int, Field(ge=8)]
-    mfcc: Annotated[int, Field(ge=1)]
+    mels: Annotated[int, Field(ge=8, le=512)]
+    mfcc: Annotated[int, Field(ge=1, le=512)]
     edges: Literal["inside", "padded"]
-    top_db: Annotated[float, Field(gt=0)] | None
+    top_db: Annotated[float, Field(gt=0, le=1000)] | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mfcc > self.mels:
+            raise ValueError(f"mfcc = {self.mfcc}; allowed: up to mels = {self.mels}")
+        if round(self.step * self.sample_rate) < 1 or round(self.window * self.sample_rate) < 2:
+            raise ValueError(
+                f"step = {self.step}, window = {self.window}; allowed: a sample or more, at {self.sample_rate} Hz"
+            )
+        return self
 
 
 def maker(settings: Settings) -> Callable[[Raw], Record]:

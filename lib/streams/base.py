@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lib.core.errors import InputError
+from lib.core.errors import InputError, internal
 from lib.core.parameters import Section, check
 from lib.core.shards import Record
 
@@ -22,6 +22,9 @@ RAW = "raw"
 
 ABOUT = "stream.json"
 """The file in a stream's folder that says how the stream was made."""
+
+TRACEBACK = "traceback"
+"""An attribute of a record, not of the shard: of what failed in the making."""
 
 
 class Raw(NamedTuple):
@@ -134,10 +137,19 @@ def makers(streams: Mapping[str, Made]) -> dict[str, Callable[..., Record]]:
 
 
 def made_from(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Record:
-    """Return what a stream's maker makes of a clip's inputs, or the first of them that was refused, as it is."""
+    """Return what a stream's maker makes of a clip's inputs, or the first of them that was refused, as it is.
+
+    A clip at which the maker fails is refused, with the attribute TRACEBACK. An InputError is about more than one clip.
+    """
     above = list(above)
     refused = next((one for one in above if isinstance(one, Record) and one.refused), None)
-    return refused or make(*above)
+    try:
+        return refused or make(*above)
+    except InputError:
+        raise
+    except Exception as error:
+        reason, trace = internal(error)
+        return Record(above[0].clip, attributes={TRACEBACK: trace}, refused=reason)
 
 
 def times(record: Record) -> np.ndarray:

@@ -9,29 +9,41 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import pandas as pd
-from pydantic import create_model
+from pydantic import ConfigDict, Field, create_model
 from tqdm import tqdm
 
 from lib.core import clips, parallel, parameters, resume, shards
-from lib.core.errors import InputError
+from lib.core.errors import InputError, log_once
 from lib.core.parallel import Parallel
 from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.streams import base
-from lib.streams.base import ABOUT, RAW, Raw, Stream, StreamSettings
+from lib.streams.base import ABOUT, RAW, TRACEBACK, Raw, Stream, StreamSettings
 
 DATA, CLIPS, METRICS = Path("data"), Path("data/clips.csv"), Path("metrics")
 
 _PARTIAL, _COUNT = ".partial", ".count"
 
 
+class Limit(Section):
+    """Of the section `download` what every stage holds itself to."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    allow_missing: Annotated[float, Field(ge=0, le=1)]
+
+
 def parameters_of(name: str) -> type[Section]:
     """Return the model of the sections of params.yaml that the stage of the stream `name` reads."""
-    fields: dict[str, Any] = {name: (base.load(name).settings, ...), "parallel": (Parallel, ...)}
+    fields: dict[str, Any] = {
+        name: (base.load(name).settings, ...),
+        "parallel": (Parallel, ...),
+        "download": (Limit, ...),
+    }
     return create_model("Parameters", __base__=Section, **fields)
 
 
@@ -64,15 +76,29 @@ def stage(name: str) -> None:
             yield base.made_from(make_clip, records)
 
     clips_ = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / above[0])
-    seconds = build(stream, settings, out, inputs, make, clips_, given.parallel)
+    seconds, internal = build(stream, settings, out, inputs, make, clips_, given.parallel)
     refused = shards.refusals(out)
     summary = {
         "clips": clips_ - len(refused),
         "refused": dict(sorted(Counter(refused.values()).items())),
+        "internal": internal,
         **stream.summary(out),
         "seconds": seconds,
     }
     (METRICS / f"{name}.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if internal:
+        print(
+            f"{name}: {internal} clips are refused for faults of the program itself; logs/{name}.log has their traceback"
+        )
+    if len(refused) > given.download.allow_missing * clips_:
+        reasons = resume.ROOT / f"refused-{name}.csv"
+        pd.DataFrame(sorted(refused.items()), columns=["clip", "reason"]).to_csv(reasons, index=False)
+        kind, count = Counter(refused.values()).most_common(1)[0]
+        raise InputError(
+            f"{name}: {len(refused) / clips_:.2%} of the clips are refused ({count} of {clips_}: {kind}; each clip's reason"
+            f" is in {reasons}); download.allow_missing in params.yaml allows {given.download.allow_missing:.2%}. Finished"
+            " shards are kept"
+        )
 
 
 def _raw() -> dict[str, pd.DataFrame]:
@@ -117,13 +143,28 @@ def build(
     make: Callable[[str], Iterable[Record]],
     clips: int,
     parallel_: Parallel,
-) -> float:
-    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`, keep what is already made; return seconds.
+) -> tuple[float, int]:
+    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`, keep what is already made; return seconds, and
+    how many clips failed.
 
     `inputs[NAME]` (JSON-able) tells what the shard is made from: with the same inputs, settings and code a shard made by an
     earlier, even an interrupted run is taken as it is. `make` runs in other processes (`lib.core.parallel`). `clips` is the
-    total for the progress bar. Raises InputError if a shard can't be made; what is finished is kept.
+    total for the progress bar. A shard in which a clip failed is not kept for the next run. Raises InputError if a shard
+    can't be made; what is finished is kept.
     """
+    with resume.alone(stream.name):
+        return _build(stream, settings, out, inputs, make, clips, parallel_)
+
+
+def _build(
+    stream: Stream,
+    settings: StreamSettings,
+    out: Path,
+    inputs: Mapping[str, Any],
+    make: Callable[[str], Iterable[Record]],
+    clips: int,
+    parallel_: Parallel,
+) -> tuple[float, int]:
     started = time.perf_counter()
     folder = resume.ROOT / stream.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,30 +172,38 @@ def build(
     # whether a stream is on does not change what it is
     kept = resume.fingerprint([stream.module, "lib.core.shards"], {**shown, "enabled": True})
     made = {name: folder / f"{name}-{resume.fingerprint([], kept, inputs[name])}.h5" for name in sorted(inputs)}
-    todo = {name: path for name, path in made.items() if not path.exists()}
+    todo = {name: path for name, path in made.items() if not resume.is_whole(path)}
+    damaged = [path for path in todo.values() if path.exists()]
+    for path in damaged:
+        logging.getLogger(stream.name).warning("%s is damaged, and is made again", path)
+        path.unlink()  # not written to: it may be one file with the published one and with DVC's
     # stream.json, if the last run was killed in its last moment, is one file with the published one
     for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
         left_over.unlink()
     log = logging.getLogger(stream.name)
     log.info("%d shards are kept, %d are to be made", len(made) - len(todo), len(todo))
+    failed: dict[str, int] = {}
     if todo:
         there = sum(len(shards.clip_names(path)) for name, path in made.items() if name not in todo)
         bar = tqdm(total=clips, initial=there, desc=stream.name, unit="clip", disable=None)
         with bar, parallel.executor(parallel_, stream.on_gpu) as executor:
             running = {executor.submit(_make, path, make, name): name for name, path in todo.items()}
-            _watch(stream.name, running, folder, bar)
+            failed = _watch(stream.name, running, folder, bar)
+    for path in damaged:
+        resume.remove_from_cache(path)
     about = folder / ABOUT
     about.write_text(json.dumps({"settings": shown, "shapes": _shapes(stream, made.values())}, indent=2) + "\n")
     resume.publish([(about, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in made.items())], out)
-    for stale in set(folder.iterdir()) - set(made.values()):
+    for stale in set(folder.iterdir()) - {path for name, path in made.items() if name not in failed}:
         stale.unlink()
-    return round(time.perf_counter() - started, 1)
+        (resume.sums(folder) / stale.name).unlink(missing_ok=True)
+    return round(time.perf_counter() - started, 1), sum(failed.values())
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
     """Return the shape of a step of each of the stream's arrays, as the first clip that was not refused has it."""
     for path in paths:
-        with h5py.File(path) as file:
+        with shards.opened(path) as file:
             for group in file.values():
                 record = shards.of_group(group)
                 if not record.refused:
@@ -165,28 +214,34 @@ def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
     return {}
 
 
-def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tuple[int, int, float]:
-    """Write a shard under another name, and give it its own when it is whole; return clips, refused clips, seconds."""
+def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tuple[int, int, float, list[str]]:
+    """Write a shard under another name, and give it its own when it is whole; return clips, refused clips, seconds, and the
+    tracebacks of those that failed."""
     started = time.perf_counter()
     partial = path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}{_PARTIAL}")
     clips = refused = 0
+    failed: list[str] = []
     with h5py.File(partial, "w", libver="latest") as file:
         for record in make(name):
             shards.write(file, record)
             clips, refused = clips + 1, refused + bool(record.refused)
+            failed += [record.attributes[TRACEBACK]] if TRACEBACK in record.attributes else []
             path.with_suffix(_COUNT).write_text(str(clips))
+    resume.note(path, partial)
     resume.keep(partial, path)
-    return clips, refused, time.perf_counter() - started
+    return clips, refused, time.perf_counter() - started, failed
 
 
-def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> None:
-    """Wait for all tasks and show their clips as they come. Raises InputError for the first that fails."""
+def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> dict[str, int]:
+    """Wait for all tasks and show their clips as they come; return how many failed, by shard. Raises InputError for the
+    first task that fails."""
     log, kept = logging.getLogger(stage), bar.n
+    found: dict[str, int] = {}
     while running:
         for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
             try:
-                clips, refused, seconds = future.result()
+                clips, refused, seconds, failed = future.result()
             except Exception as error:
                 if parallel.died(error):
                     said = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
@@ -198,4 +253,8 @@ def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> N
                     raise
                 raise InputError(f"{stage}: shard {name}: {said}. Finished shards are kept") from error
             log.info("%s: %d clips, %d refused, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
+            for trace in failed:
+                log_once(stage, trace)
+            found |= {name: len(failed)} if failed else {}
         bar.update(kept + sum(int(path.read_text() or 0) for path in folder.glob(f"*{_COUNT}")) - bar.n)
+    return found

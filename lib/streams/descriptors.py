@@ -17,8 +17,8 @@ KIND = "vectors"
 class Settings(StreamSettings):
     """Cells a side that the mean face and the flow's energy are averaged in."""
 
-    face_cells: Annotated[int, Field(ge=1)]
-    flow_cells: Annotated[int, Field(ge=1)]
+    face_cells: Annotated[int, Field(ge=1, le=64)]
+    flow_cells: Annotated[int, Field(ge=1, le=64)]
 
 
 def maker(settings: Settings) -> Callable[[Record, Record], Record]:

@@ -20,6 +20,7 @@ KIND = "vectors"
 
 _SUFFIXES = (".csv", ".parquet", ".npz", ".h5", ".hdf5")
 _CLIP = ("clip", "file", "id", "videoname")
+_NONE = ["", "NA", "N/A", "n/a", "NaN", "nan", "None", "null", "NULL", "<NA>"]
 _SECONDS = "seconds"  # not "time": that is a category of words in LIWC
 
 
@@ -122,8 +123,11 @@ def _open(path: Path) -> Mapping[str, Any]:
     if path.suffix in (".h5", ".hdf5"):
         return h5py.File(path)
     if path.suffix == ".csv":
-        names = [column for column in pd.read_csv(path, nrows=0) if column.lower() in _CLIP]
-        table = pd.read_csv(path, dtype=dict.fromkeys(names[:1], str))  # 007 is no 7
+        header = list(pd.read_csv(path, nrows=0))
+        names = [column for column in header if column.lower() in _CLIP]
+        numbers = {column: _NONE for column in header if column not in names[:1]}
+        # 007 is no 7, and a clip may be called NA
+        table = pd.read_csv(path, dtype=dict.fromkeys(names[:1], str), keep_default_na=False, na_values=numbers)
     else:
         table = pd.read_parquet(path)
         names = [column for column in table if str(column).lower() in _CLIP]

@@ -20,7 +20,7 @@ class Settings(StreamSettings):
     """fps: frames a second of presentation time; max_side: longest side in pixels; quality: JPEG's."""
 
     fps: Annotated[float, Field(gt=0, le=60)]
-    max_side: Annotated[int, Field(ge=64)]
+    max_side: Annotated[int, Field(ge=64, le=8192)]
     quality: Annotated[int, Field(ge=1, le=100)]
 
 

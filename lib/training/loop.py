@@ -152,6 +152,11 @@ def fit(
             "clips_per_second": round(sum(map(len, order)) / trained, 2),
             "waiting": round(waited / trained, 3),  # share of the time in which no batch was there
         } | _gpu(fabric)
+        if not math.isfinite(row["validation_loss"]):
+            raise InputError(
+                f"the validation loss is {row['validation_loss']} in epoch {epoch + 1}; lower train.learning_rate in"
+                " params.yaml. The epochs before are kept"
+            )
         history.append(row)
         if schedules.epochs_since_best([one["validation_loss"] for one in history]) == 0:
             best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}

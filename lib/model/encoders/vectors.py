@@ -20,10 +20,10 @@ class Settings(Reading):
 
     kind: Literal["vectors"]
     net: Literal["linear", "mlp", "transformer"]
-    width: Annotated[int, Field(ge=6)]
-    depth: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=6, le=4096)]
+    depth: Annotated[int, Field(ge=1, le=64)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    pool: Annotated[int, Field(ge=1)]
+    pool: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Encoder(nn.Module):

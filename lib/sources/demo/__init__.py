@@ -21,10 +21,10 @@ CHECKSUMS: Mapping[str, str] = {}
 class Settings(Section):
     """The section download.demo."""
 
-    clips: Annotated[int, Field(ge=20)]
-    seconds: Annotated[float, Field(ge=2)]
+    clips: Annotated[int, Field(ge=20, le=100_000)]
+    seconds: Annotated[float, Field(ge=2, le=600)]
     shared: Annotated[float, Field(ge=0, le=1)]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:

@@ -23,9 +23,9 @@ class Settings(StreamSettings):
     """side, min_face: pixels; min_found: share of frames; max_gap: seconds."""
 
     side: Annotated[int, Field(ge=32, le=512)]
-    min_face: Annotated[int, Field(ge=12)]
+    min_face: Annotated[int, Field(ge=12, le=8192)]
     min_found: Annotated[float, Field(ge=0, le=1)]
-    max_gap: Annotated[float, Field(ge=0)]
+    max_gap: Annotated[float, Field(ge=0, le=3600)]
 
 
 def maker(settings: Settings) -> Callable[[Record], Record]:

@@ -1,6 +1,6 @@
 """Bring a followed face to a fixed five-point template by a similarity transform for each frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ from skimage.transform import SimilarityTransform
 from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED
-from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import follow
 
 TEMPLATE = np.array(
@@ -33,9 +33,8 @@ class Aligner:
     def __call__(self, record: Record) -> Record:
         """Return of a clip's frames `faces` uint8 (T, S, S, 3), `landmarks` (T, 5, 2) in the frame's pixels, `found`
         (T,) with the values above, and `times` (T,); where the face is absent, faces are black and landmarks NaN."""
-        pictures = frames.decode(record)
         times = record.arrays["times"]
-        seen = self._detect(pictures)
+        seen = [faces for batch in _batches(record) for faces in self._detect(batch)]
         landmarks, found = interpolate(*track(seen), times, self._max_gap)
         share = float((found == DETECTED).mean())
         if share < self._min_found or share == 0:
@@ -43,9 +42,10 @@ class Aligner:
                 record.clip,
                 refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
             )
-        faces = np.zeros((len(pictures), self._side, self._side, 3), np.uint8)
-        for index in np.flatnonzero(found):
-            faces[index] = warp(pictures[index], landmarks[index], self._side)
+        faces = np.zeros((len(times), self._side, self._side, 3), np.uint8)
+        for index, picture in enumerate(picture for batch in _batches(record) for picture in batch):
+            if found[index]:
+                faces[index] = warp(picture, landmarks[index], self._side)
         several = int(sum(len(faces_.boxes) > 1 for faces_ in seen))
         arrays: dict[str, np.ndarray] = {
             "faces": faces,
@@ -54,6 +54,13 @@ class Aligner:
             "times": times,
         }
         return Record(record.clip, arrays, {"frames_with_several_faces": several})
+
+
+def _batches(record: Record) -> Iterator[np.ndarray]:
+    """Yield a record's frames, RGB uint8 (up to BATCH, H, W, 3): all of them may be gigabytes."""
+    for start in range(0, len(record.arrays["times"]), BATCH):
+        chosen = np.arange(start, min(start + BATCH, len(record.arrays["times"])))
+        yield frames.steps(record, chosen).transpose(0, 2, 3, 1)
 
 
 def track(seen: Sequence[Faces]) -> tuple[np.ndarray, np.ndarray]:

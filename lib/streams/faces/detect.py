@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 
-_BATCH = 32  # frames
+BATCH = 32  # frames
+_WINDOW = 12  # pixels a side that MTCNN looks at; it can't make a pyramid of less
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Detector:
         self._network = MTCNN(keep_all=True, min_face_size=min_face, device=device)
 
     def __call__(self, frames: np.ndarray) -> list[Faces]:
-        """Return each frame's faces; frames are RGB uint8 (T, H, W, 3)."""
+        """Return each frame's faces; frames are RGB uint8 (T, H, W, 3). Pictures smaller than `min_face` hold none."""
+        if min(frames.shape[1:3]) * (_WINDOW / self._network.min_face_size) < _WINDOW:
+            return [_faces(None, np.empty(0), np.empty(0)) for _ in frames]
         faces: list[Faces] = []
-        for start in range(0, len(frames), _BATCH):
-            found = self._network.detect(frames[start : start + _BATCH], landmarks=True)
+        for start in range(0, len(frames), BATCH):
+            found = self._network.detect(frames[start : start + BATCH], landmarks=True)
             faces += [_faces(*of_frame) for of_frame in zip(*found, strict=True)]
         return faces
 

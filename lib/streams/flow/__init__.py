@@ -20,16 +20,16 @@ class Settings(StreamSettings):
     """The solver's settings (params.yaml says what each is), and bound: pixels."""
 
     backend: Literal["torch", "opencv"]
-    lambda_: Annotated[float, Field(gt=0, alias="lambda")]
-    theta: Annotated[float, Field(gt=0)]
+    lambda_: Annotated[float, Field(gt=0, le=100, alias="lambda")]
+    theta: Annotated[float, Field(gt=0, le=100)]
     tau: Annotated[float, Field(gt=0, le=0.25)]
-    scales: Annotated[int, Field(ge=1)]
+    scales: Annotated[int, Field(ge=1, le=20)]
     scale_step: Annotated[float, Field(gt=0, lt=1)]
-    warps: Annotated[int, Field(ge=1)]
-    iterations: Annotated[int, Field(ge=1)]
-    epsilon: Annotated[float, Field(ge=0)]
+    warps: Annotated[int, Field(ge=1, le=100)]
+    iterations: Annotated[int, Field(ge=1, le=10_000)]
+    epsilon: Annotated[float, Field(ge=0, le=1)]
     median: bool
-    bound: Annotated[float, Field(gt=0)]
+    bound: Annotated[float, Field(gt=0, le=1000)]
 
 
 def maker(settings: Settings) -> Callable[[Record], Record]:

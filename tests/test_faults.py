@@ -1,0 +1,132 @@
+"""One clip never stops a corpus: what fails while a clip is made is that clip's row, in stages and in prediction."""
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from lib import predict
+from lib.core import errors, parallel, shards
+from lib.core.errors import InputError
+from lib.core.shards import Record
+from lib.media import video
+from lib.sources import base as sources
+from lib.sources import check
+from lib.sources.check import Corpus
+from lib.sources.fiv2 import LATTICE, SCORES
+from lib.streams import base, build
+from lib.streams.base import Raw
+from tests.test_predict import parameters_, use
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder in which stages run in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
+    errors.log_once.cache_clear()
+    return tmp_path
+
+
+def clip_table(folder: Path, *names: str) -> None:
+    (folder / "data/raw/demo/one").mkdir(parents=True)
+    for name in names:
+        (folder / "data/raw/demo/one" / name).write_text(name)
+    table = pd.DataFrame({"clip": names, "video": names, "split": "training", "corpus": "demo", "shard": "demo-one"})
+    table.assign(file=[f"demo/one/{name}" for name in names], sha256=names, reason="").to_csv(
+        folder / "data/clips.csv", index=False
+    )
+
+
+def frames_made_by(patch: pytest.MonkeyPatch, make: Callable[[Raw], Record]) -> None:
+    stream = base.load("frames")
+    fake = SimpleNamespace(**{**vars(stream), "maker": lambda settings: make, "summary": lambda folder: {}})
+    patch.setattr(base, "load", lambda name: fake)
+    patch.setattr(build, "_shapes", lambda *_: {})
+
+
+def test_what_fails_at_one_clip_is_its_row_and_the_stage_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip_table(folder, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    calls: list[str] = []
+
+    def make(raw: Raw) -> Record:
+        calls.append(raw.clip)
+        if raw.clip in ("b.mp4", "c.mp4"):
+            raise ValueError("all input arrays\nmust have the same shape")
+        return Record(raw.clip)
+
+    frames_made_by(monkeypatch, make)
+    reason = "internal: ValueError: all input arrays must have the same shape"
+    use(monkeypatch, parameters_(download__allow_missing=0.5))
+    with caplog.at_level(logging.INFO):
+        build.stage("frames")
+    assert shards.refusals(folder / "data/frames") == {"b.mp4": reason, "c.mp4": reason}
+    summary = json.loads((folder / "metrics/frames.json").read_text())
+    assert (summary["clips"], summary["refused"], summary["internal"]) == (2, {reason: 2}, 2)
+    assert caplog.text.count("Traceback") == 1
+    use(monkeypatch, parameters_(download__allow_missing=0.25))
+    with pytest.raises(InputError, match=r"^frames: 50\.00% of .* data/\.work/refused-frames.csv.*allows 25\.00%"):
+        build.stage("frames")
+    assert pd.read_csv("data/.work/refused-frames.csv")["clip"].tolist() == ["b.mp4", "c.mp4"]
+    assert len(calls) == 8  # a fault is no result: such a shard is made again
+
+
+def test_a_mistake_that_is_about_all_clips_still_stops_the_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip_table(folder, "a.mp4")
+
+    def make(raw: Raw) -> Record:
+        raise InputError("params.yaml: features.files")
+
+    frames_made_by(monkeypatch, make)
+    use(monkeypatch, parameters_())
+    with pytest.raises(InputError, match=r"^params\.yaml: features\.files$"):
+        build.stage("frames")
+
+
+def test_what_fails_in_verification_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["a.000.mp4", "b.000.mp4", "c.000.mp4"]
+    for name in names[:2]:
+        (tmp_path / name).write_text(name)
+    (tmp_path / names[2]).symlink_to(tmp_path / "nowhere")  # not even its bytes can be read
+    monkeypatch.setattr(check.joblib, "Parallel", lambda **_: lambda tasks: [of(*a, **k) for of, a, k in tasks])
+    whole = video.Probe(3.0, 45, 15, 9, 9, True)
+    monkeypatch.setattr(video, "probe", lambda path: 1 // 0 if path.name == names[0] else whole)
+    errors.log_once.cache_clear()
+    rows = pd.DataFrame({"clip": names, "video": "v", "split": "training", "shard": "one", "file": names})
+    rows = rows.assign(**{name: 40 / LATTICE[name] for name in SCORES})
+    corpus = Corpus("fiv2", sources.load("fiv2"), tmp_path, [Path(name) for name in names], rows)
+    reasons = check.clip_table([corpus], True, 2.0, 10)["reason"].tolist()
+    assert reasons[0] == "internal: ZeroDivisionError: integer division or modulo by zero"
+    assert reasons[1] == ""
+    assert reasons[2].startswith("internal: FileNotFoundError")
+    assert caplog.text.count("Traceback") == 2
+
+
+def test_prediction_gives_the_fault_as_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(raw: Raw) -> Record:
+        raise ValueError("no such thing")
+
+    served = SimpleNamespace(network=SimpleNamespace(readings={}), streams={"frames": None})
+    monkeypatch.setattr(predict.checkpoint, "load", lambda *_: served)
+    monkeypatch.setattr(base, "makers", lambda _: {"frames": fails})
+    monkeypatch.setattr(predict, "inputs_of", lambda *_, **__: 1 // 0)
+    errors.log_once.cache_clear()
+    (tmp_path / "a.mp4").write_text("")
+    predictor = predict.Predictor(tmp_path / "model.pt", torch.device("cpu"))
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"^internal: ZeroDivisionError: "):
+            predictor(tmp_path / "a.mp4")
+    assert caplog.text.count("Traceback") == 2  # the maker's and that of what came after, once each
+    assert "no such thing" in caplog.text

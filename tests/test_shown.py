@@ -1,0 +1,255 @@
+"""What of a film is shown, and when: one answer for verification, frames and sound, whatever the file."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lib.media import video
+from lib.streams import audio, frames
+from lib.streams.base import Raw
+from lib.streams.faces import align
+from tests.films import RATE, Track, entries, larger, level, numbered, patch, tone, write
+
+LOW_DELAY = {"bf": "0", "sc_threshold": "0", "g": "30"}
+WHOLE = 4.0, 60, 20
+"""Seconds, frames and samples of `numbered()`."""
+
+
+def seen(path: Path) -> tuple[float, int, int]:
+    """Seconds and frames by verification, and how many samples there are, each of which is the picture of its time."""
+    probe, sampled = video.probe(path), list(video.sample(path, 5))
+    first = level(sampled[0][1])
+    for seconds, shown in sampled:
+        assert level(shown) - first == pytest.approx(seconds, abs=0.08)
+        assert shown.shape[:2] == (probe.height, probe.width)
+    return round(probe.duration, 2), probe.frames, len(sampled)
+
+
+def heard(path: Path) -> tuple[float, np.ndarray]:
+    """When sound begins, and how loud it is in each tenth of a second from then on."""
+    start, samples = video.sound(path, RATE)
+    samples = samples[: len(samples) // 1600 * 1600]
+    return start, np.sqrt((samples.reshape(-1, 1600) ** 2).mean(1))
+
+
+def test_an_ordinary_clip(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered(), options={"g": "60", "bf": "2"}), Track(tone(4)))
+    assert seen(path) == WHOLE
+    start, loud = heard(path)
+    assert start == pytest.approx(0, abs=0.01)
+    assert loud[:40] == pytest.approx(0.3 / 2**0.5, abs=0.03)
+
+
+def test_a_change_of_size_in_the_middle_is_shown_at_the_first_size(tmp_path: Path) -> None:
+    one = write(tmp_path / "1.ts", Track(numbered(30), options=LOW_DELAY), kind="mpegts")
+    other = write(
+        tmp_path / "2.ts",
+        Track(numbered(30, width=320, height=240, begin=2), begin=2, options=LOW_DELAY),
+        kind="mpegts",
+    )
+    path = tmp_path / "a.mp4"
+    path.write_bytes(one.read_bytes() + other.read_bytes())
+    assert seen(path) == WHOLE
+    assert frames.decode(frames.sample(Raw("a", path, None), 5, 640, 90)).shape == (20, 120, 160, 3)
+
+
+def test_a_film_without_time_stamps_has_its_own_rate(tmp_path: Path) -> None:
+    assert seen(write(tmp_path / "a.mp4", Track(numbered(), options=LOW_DELAY), kind="h264")) == WHOLE
+
+
+def test_stamps_that_begin_late_count_back(tmp_path: Path) -> None:
+    tracks = Track(numbered(), begin=-1.5, options=LOW_DELAY), Track(tone(4), begin=-1.5)
+    path = write(tmp_path / "a.mkv", *tracks, kind="matroska", options={"avoid_negative_ts": "disabled"})
+    with av.open(str(path)) as container:
+        assert any(frame.pts is None for frame in container.decode(video=0))
+    assert seen(path) == WHOLE
+    assert heard(path)[0] == pytest.approx(0, abs=0.05)
+
+
+def test_what_an_edit_hides_at_the_start_is_not_shown(tmp_path: Path) -> None:
+    options = {"g": "80", "bf": "2", "sc_threshold": "0"}
+    path = write(
+        tmp_path / "a.mp4", Track(numbered(80), begin=-4 / 3, options=options), Track(tone(5.33), begin=-4 / 3)
+    )
+    assert seen(path) == WHOLE
+    assert level(next(video.sample(path, 5))[1]) == pytest.approx(4 / 3, abs=0.05)
+    assert heard(path)[0] == pytest.approx(0, abs=0.05)
+
+
+def test_what_an_edit_hides_at_the_end_is_not_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered(), options=LOW_DELAY | {"g": "10"}))
+    content = path.read_bytes()
+    place = content.index(b"elst") + 12
+    assert struct.unpack(">I", content[place : place + 4]) == (4000,)
+    patch(path, (place, struct.pack(">I", 2000)))
+    assert seen(path) == (2.0, 30, 10)
+
+
+def test_a_film_that_begins_amid_a_group_of_pictures_begins_at_its_first_picture(tmp_path: Path) -> None:
+    film = Track(numbered(90), options=LOW_DELAY, keep=lambda number, _: number >= 13)
+    sound = Track(tone(6), keep=lambda _, packet: packet.pts >= 0.8 * RATE)
+    path = write(tmp_path / "a.ts", film, sound, kind="mpegts")
+    assert seen(path) == WHOLE
+    assert level(next(video.sample(path, 5))[1]) == pytest.approx(2, abs=0.05)
+    assert heard(path)[0] == pytest.approx(0.8 - 2, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska"])
+def test_a_hole_in_the_sound_is_silence(tmp_path: Path, kind: str) -> None:
+    lost = Track(tone(4), keep=lambda _, packet: not 0.96 <= float(packet.pts * packet.time_base) < 2.56)
+    start, loud = heard(write(tmp_path / "a.mp4", Track(numbered()), lost, kind=kind))
+    assert start == pytest.approx(0, abs=0.01)
+    quiet = np.flatnonzero(loud[:40] < 0.1)
+    assert quiet.tolist() == pytest.approx(list(range(10, 25)), abs=1)
+    assert loud[26:39] == pytest.approx(0.3 / 2**0.5, abs=0.03)
+
+
+def test_no_numbers_are_silence(tmp_path: Path) -> None:
+    samples = tone(4)
+    samples[RATE : RATE + 1600] = np.nan
+    samples[2 * RATE] = np.inf
+    path = write(tmp_path / "a.mkv", Track(numbered()), Track(samples, codec="pcm_f32le"), kind="matroska")
+    _, loud = heard(path)
+    assert np.flatnonzero(loud < 0.1).tolist() == [10]
+    settings = {"sample_rate": RATE, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24}
+    record = audio.features(Raw("a", path, None), **settings)
+    assert all(np.isfinite(array).all() for array in record.arrays.values())
+
+
+def test_sound_much_longer_than_the_film_ends_with_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(20)))
+    assert len(video.sound(path, RATE)[1]) / RATE == pytest.approx(4, abs=0.05)
+
+
+def test_stamps_that_leap_are_refused(tmp_path: Path) -> None:
+    parts = [write(tmp_path / f"{begin}.ts", Track(numbered(30, begin=begin)), kind="mpegts") for begin in (0, 2)]
+    again = tmp_path / "again.ts"
+    again.write_bytes(b"".join(part.read_bytes() for part in parts))
+    ahead = write(
+        tmp_path / "ahead.mp4", Track(numbered(), times=[at / 15 + (7200 if at > 29 else 0) for at in range(60)])
+    )
+    for path, said in (again, r"leap by -1\.\d s at 1\.9 s"), (ahead, r"leap by 7200\.1 s at 1\.9 s"):
+        with pytest.raises(video.VideoError, match=said):
+            video.probe(path)
+        with pytest.raises(video.VideoError, match=said):
+            list(video.sample(path, 5))
+
+
+def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(tmp_path: Path) -> None:
+    for aspect, size in (Fraction(2), (120, 320)), (Fraction(1, 2), (120, 80)):
+        path = write(tmp_path / "a.mp4", Track(numbered(), aspect=aspect))
+        assert seen(path) == WHOLE
+        assert next(video.sample(path, 5))[1].shape[:2] == size
+    assert next(video.sample(path, 5, 60))[1].shape[:2] == (60, 40)
+
+
+TURNS = {  # the matrix's a, b, c, d, and what it makes of a picture
+    (1, 0, 0, 1): lambda picture: picture,
+    (-1, 0, 0, 1): lambda picture: picture[:, ::-1],
+    (1, 0, 0, -1): lambda picture: picture[::-1],
+    (-1, 0, 0, -1): lambda picture: picture[::-1, ::-1],
+    (0, 1, -1, 0): lambda picture: cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE),
+    (0, -1, 1, 0): lambda picture: cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE),
+    (0, 1, 1, 0): lambda picture: picture.transpose(1, 0, 2),
+    (0, -1, -1, 0): lambda picture: picture.transpose(1, 0, 2)[::-1, ::-1],
+}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_the_display_matrix_turns_and_mirrors(tmp_path: Path, turn: tuple[int, ...]) -> None:
+    corner = np.full((20, 120, 160, 3), 100, np.uint8)
+    corner[:, 10:40, 10:70] = 200
+    path = write(tmp_path / "a.mp4", Track(corner, options={"crf": "5"}))
+    stored = next(video.sample(path, 5))[1]
+    place = path.read_bytes().index(b"tkhd") + 44
+    a, b, c, d = (one << 16 for one in turn)
+    patch(path, (place, struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)))
+    shown = next(video.sample(path, 5))[1]
+    expected = TURNS[turn](stored)
+    assert shown.shape == expected.shape
+    assert (shown == expected).all()
+    probe = video.probe(path)
+    assert (probe.height, probe.width) == expected.shape[:2]
+
+
+def test_of_interlaced_fields_one_is_shown(tmp_path: Path) -> None:
+    moving = np.full((40, 120, 160, 3), 30, np.uint8)
+    for index, shown in enumerate(moving):
+        shown[:, 3 * index : 3 * index + 30] = 220
+    woven = moving[::2].copy()
+    woven[:, 1::2] = moving[1::2, 1::2]
+
+    def interlaced(stream: object) -> None:
+        stream.codec_context.flags |= 1 << 18 | 1 << 29  # type: ignore[attr-defined]
+
+    track = Track(woven, codec="mpeg2video", options={"b": "8000000"}, prepare=interlaced)
+    path = write(tmp_path / "a.mpg", track, kind="mpeg")
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    for _, shown in video.sample(path, 5):
+        combing = np.abs(np.diff(shown[..., 1].astype(float), axis=0)).mean()
+        assert combing < 1.5
+
+
+def test_pictures_smaller_than_a_face_hold_none(tmp_path: Path) -> None:
+    aligner = align.Aligner(64, 40, 0.5, 1.0, torch.device("cpu"))
+    for width, height in (32, 32), (320, 16):
+        path = write(tmp_path / "a.mp4", Track(larger(numbered(20), width, height)))
+        record = aligner(frames.sample(Raw("a", path, None), 5, 640, 90))
+        assert record.refused.startswith("faces: found in 0% of the frames")
+
+
+def test_the_containers_marks_choose_the_film(tmp_path: Path) -> None:
+    cover = Track(numbered(1, width=640, height=480), codec="mjpeg", pixels="yuvj420p", disposition=1024)
+    assert seen(write(tmp_path / "cover.mp4", Track(numbered()), cover)) == WHOLE
+    screen = Track(numbered(30, width=640, height=480, begin=1))
+    for order in (1, -1):
+        tracks = [Track(numbered(), disposition=1), screen][::order]
+        path = write(tmp_path / "default.mkv", *tracks, kind="matroska")
+        assert seen(path) == WHOLE
+    assert seen(write(tmp_path / "neither.mkv", Track(numbered()), screen, kind="matroska"))[1] == 30
+
+
+def test_the_containers_marks_choose_the_sound(tmp_path: Path) -> None:
+    for first, begins in (0, 0.1), (1, 0.3):
+        tracks = Track(tone(4) / 3, disposition=first), Track(tone(4), disposition=1 - first)
+        path = write(tmp_path / "a.mkv", Track(numbered()), *tracks, kind="matroska")
+        assert heard(path)[1][5:35].mean() == pytest.approx((0.3 if not first else 0.1) / 2**0.5, abs=0.03), begins
+
+
+def test_a_script_or_play_list_is_no_video(tmp_path: Path) -> None:
+    write(tmp_path / "other.mp4", Track(numbered()))
+    (tmp_path / "script.mp4").write_text("ffconcat version 1.0\nfile 'other.mp4'\n")
+    cv2.imwrite(str(tmp_path / "picture.png"), numbered(1)[0])
+    (tmp_path / "picture.png").rename(tmp_path / "picture.mp4")
+    for name in ("script", "picture"):
+        for read in (video.probe, lambda path: list(video.sample(path, 5)), lambda path: video.sound(path, RATE)):
+            with pytest.raises(video.VideoError, match=r"^is no video$"):
+                read(tmp_path / f"{name}.mp4")
+
+
+def test_one_damaged_packet_costs_itself_alone(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered(), options=LOW_DELAY), Track(tone(4)))
+    place, size = entries(path)[40]
+    patch(path, (place, bytes(size)))
+    probe = video.probe(path)
+    assert (round(probe.duration, 2), probe.frames) == (4.0, 59)
+    assert len(list(video.sample(path, 5))) == 20
+
+
+def test_one_damaged_packet_of_sound_is_a_gap_of_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(4)))
+    place, size = entries(path, 1)[30]
+    patch(path, (place, b"\xff" * size))
+    start, samples = video.sound(path, RATE)
+    assert start == pytest.approx(0, abs=0.01)
+    whole = video.sound(write(tmp_path / "b.mp4", Track(numbered()), Track(tone(4))), RATE)[1]
+    assert len(samples) == len(whole)
+    apart = np.flatnonzero(np.abs(samples - whole) > 0.05) / RATE
+    assert 1.8 < apart.min() < apart.max() < 2.2
