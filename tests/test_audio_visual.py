@@ -1,9 +1,12 @@
 """The audio-visual model's parts: networks over sound, frames read over time; what published networks made of the same."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -345,3 +348,84 @@ def test_at_whole_size_real_clips_are_read_and_learnt_from() -> None:
         loss.backward()
         optimizer.step()
     assert losses[1] < losses[0]
+
+
+# ---- sound that is odd ----
+
+
+def filmed(path: Path, samples: np.ndarray | None, rate: int = 48_000, layout: str = "mono", late: float = 0.0) -> Path:
+    """Write 4 s of film, with sound (channels, N) that begins so many seconds late."""
+    with av.open(str(path), "w") as container:
+        film = container.add_stream("libx264", rate=10)
+        film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+        track: Any = None
+        if samples is not None:
+            track = container.add_stream("pcm_s16le" if rate == 8000 else "aac", rate=rate, layout=layout)
+        for _ in range(40):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 90, np.uint8), format="rgb24")))
+        container.mux(film.encode())
+        if samples is not None:
+            sound_ = (32767 * samples).astype(np.int16).T.reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound_), format="s16", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate, round(late * rate), Fraction(1, rate)
+            container.mux(track.encode(frame))
+            container.mux(track.encode())
+    return path
+
+
+def tone(seconds: float, rate: int, channels: int = 1) -> np.ndarray:
+    return np.tile(0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate), (channels, 1))
+
+
+ODD: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
+    "whole": ({"samples": tone(4, 48_000)}, (0, 4)),
+    "late": ({"samples": tone(2.5, 48_000), "late": 1.5}, (1.5, 4)),
+    "ends early": ({"samples": tone(1, 48_000)}, (0, 1)),
+    "8 kHz mono": ({"samples": tone(4, 8000), "rate": 8000}, (0, 4)),
+    "48 kHz 5.1": ({"samples": tone(4, 48_000, 6), "layout": "5.1"}, (0, 4)),
+}
+
+
+@pytest.fixture(scope="module")
+def listening() -> tuple[Network, dict[str, Made]]:
+    given = written.plain(written.merged("audio_visual", []))
+    model = given["model"] | {"use": ["audio"]}
+    made = {"audio": Made(given["audio"], {"mfcc": [24], "log_mel": [128]})}
+    torch.manual_seed(0)
+    return Network(check(model, Settings, "model"), TRAITS_GROUP, made).eval(), made
+
+
+def scored(record: Record, net: Network, made: dict[str, Made]) -> torch.Tensor:
+    return net(collate([Sample(inputs_of({"audio": record}, net.readings, made, None), {}, 0)]).inputs).predicted[
+        "traits"
+    ]
+
+
+@pytest.mark.parametrize("name", ODD)
+@torch.no_grad()
+def test_odd_sound_is_heard_when_it_sounds(
+    name: str, tmp_path: Path, listening: tuple[Network, dict[str, Made]]
+) -> None:
+    net, made = listening
+    given, (begins, ends) = ODD[name]
+    path = filmed(tmp_path / "a.mkv", **given)
+    record = base.makers(made)["audio"](base.Raw("a.mkv", path, None))
+    assert not record.refused
+    bands, times = record.arrays["log_mel"], record.arrays["times"]
+    at_440 = librosa.mel_frequencies(130, fmax=22_050)[1:-1]
+    band = int(np.abs(at_440 - 440).argmin())
+    loud = times[bands[:, band] > bands.max() - 20]
+    assert (loud[0], loud[-1]) == pytest.approx((begins, ends), abs=0.08)
+    assert abs(bands[len(bands) // 4].argmax() - band) <= 1 or not begins < times[len(bands) // 4] < ends
+    assert scored(record, net, made).isfinite().all()
+
+
+@torch.no_grad()
+def test_silence_is_scored_and_no_sound_is_refused(tmp_path: Path, listening: tuple[Network, dict[str, Made]]) -> None:
+    net, made = listening
+    make = base.makers(made)["audio"]
+    silent = make(base.Raw("a.mkv", filmed(tmp_path / "a.mkv", np.zeros((1, 4 * 48_000))), None))
+    assert not silent.refused
+    assert scored(silent, net, made).isfinite().all()
+    none = make(base.Raw("b.mkv", filmed(tmp_path / "b.mkv", None), None))
+    assert none.refused == "audio: has no sound"
