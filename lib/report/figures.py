@@ -104,10 +104,10 @@ def learning_curve(history: pd.DataFrame, targets: Targets) -> Figure:
     figure = Figure(figsize=(8.5, 3.2), layout="constrained")
     loss, right = figure.subplots(1, 2)
     best = history.loc[history["validation_loss"].idxmin(), "epoch"]
-    for split in ("training", "validation"):
-        loss.plot(history["epoch"], history[f"{split}_loss"], color=_OF_SPLIT[split], label=split)
+    for split, about in (("training", "training, during the epoch"), ("validation", "validation, after it")):
+        loss.plot(history["epoch"], history[f"{split}_loss"], color=_OF_SPLIT[split], label=about)
         for name, style in zip(targets, cycle(("-", "--", "-.", (0, (1, 1)))), strict=False):
-            label = f"{split}, {name}" if len(targets) > 1 else split
+            label = f"{name}: {about}" if len(targets) > 1 else about
             values = history[f"{split}_accuracy_{name}"]
             right.plot(history["epoch"], values, color=_OF_SPLIT[split], linestyle=style, label=label)
     for axes in (loss, right):
@@ -133,7 +133,9 @@ def target_distributions(clips: pd.DataFrame, group: TargetGroup) -> Figure:
             values = rows.loc[rows["split"] == split, "actual"]
             count, edges = np.histogram(values, _BINS, (group.range[0], group.range[1]))
             clips_ = known.loc[known["split"] == split, "clip"].nunique()
-            axes.stairs(100 * count / max(len(values), 1), edges, color=colour, label=f"{split} ({clips_} clips)")
+            look: dict[str, Any] = {"fill": True, "alpha": 0.35} if split == "training" else {"linewidth": 1.5}
+            share = 100 * count / max(len(values), 1)
+            axes.stairs(share, edges, color=colour, label=f"{split} ({clips_} clips)", **look)
         axes.set(title=_title(target, rows, known), xlabel=f"actual ({scale(group)})", xlim=group.range)
         axes.tick_params(labelbottom=True)
     _label_left(panels, "share of the split's clips (%)")
@@ -173,8 +175,8 @@ def samples(clips: Mapping[str, Sample], predictions: pd.DataFrame, targets: Tar
     sound = list(dict.fromkeys(name for clip in clips.values() for name in clip.sound))
     if not pictures and not sound:
         return _nothing("no pictures and no sound: the network reads other streams alone")
-    widths = [2.0] * len(pictures) + [3.0] * len(sound) + [2.6] * len(targets)
-    height = max(2.0, 0.6 + 0.14 * max(len(group.columns) for group in targets.values()))
+    widths = [1.5] * len(pictures) + [3.0] * len(sound) + [2.6] * len(targets)
+    height = max(2.2, 0.6 + 0.14 * max(len(group.columns) for group in targets.values()))
     figure = Figure(figsize=(sum(widths), height * len(clips)), layout="constrained")
     grid = figure.subplots(len(clips), len(widths), width_ratios=widths, squeeze=False)
     errors = (predictions["predicted"] - predictions["actual"]).abs()
@@ -183,8 +185,8 @@ def samples(clips: Mapping[str, Sample], predictions: pd.DataFrame, targets: Tar
     for row, (name, clip), rank in zip(grid, clips.items(), ranks, strict=True):
         rows = predictions[predictions["clip"] == name]
         error = errors[rows.index][rows["targets"] == first].mean()
-        text = f"{name}: {rank} mean absolute error of {first}, {error:.3f}"
-        row[0].set_title(text, loc="left", fontsize=9).set_in_layout(False)
+        row[0].set_title(f"{name}: {rank} error, {error:.3f}", loc="left").set_in_layout(False)  # wider than its panel
+        row[-1].set_title(" ")  # keeps its place
         panels = iter(row)
         for stream in pictures:
             _picture(next(panels), stream, clip.pictures.get(stream))
@@ -193,6 +195,8 @@ def samples(clips: Mapping[str, Sample], predictions: pd.DataFrame, targets: Tar
             _sound(figure, next(panels), array, clip, every)
         for targets_, group in targets.items():
             _labels(next(panels), rows[rows["targets"] == targets_], targets_, group)
+    handles, title = grid[0, -1].get_legend_handles_labels(), f"error: mean absolute error of {first}"
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, title=title)
     return figure
 
 
@@ -253,7 +257,6 @@ def _labels(axes: Axes, rows: pd.DataFrame, name: str, group: TargetGroup) -> No
     axes.set_yticks(places, group.columns, fontsize=8)
     axes.set_xlim(min(group.range[0], rows["predicted"].min()), max(group.range[1], rows["predicted"].max()))
     axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{name} ({scale(group)})")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8, borderaxespad=0)
 
 
 def predicted_against_actual(predictions: pd.DataFrame, group: TargetGroup) -> Figure:
