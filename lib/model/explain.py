@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from lib.data.batch import collate
-from lib.data.dataset import Clips, Reading, stream_of, streams_of
+from lib.data.dataset import Clips, Reading, stream_of
 from lib.data.loading import to_device
 from lib.model.network import Network
 from lib.streams import base
@@ -56,11 +56,12 @@ def write_samples(
 
     pictures/STREAM: `values` uint8 (t, H, W, 3), a few of the pictures that encoders read; where they read none, of those
     that what they read was made from. sound/ARRAY, where there is the stream audio: `values` (T, mels) of log_mel, in dB,
-    with the bands' centres `frequencies` (mels,) in Hz; (T, mfcc) of mfcc. Each has `times` in seconds.
+    with the bands' centres `frequencies` (mels,) in Hz; (T, mfcc) of mfcc. Each has `times` in seconds, and the attribute
+    `read`, whether an encoder reads it.
     """
-    read = streams_of(readings)
+    read = {stream_of(one) for reading in readings.values() for one in reading.reads}
     pictures = [name for name in streams if base.load(name).kind == "pictures"]
-    pictures = [name for name in pictures if name in read] or pictures[-1:]
+    pictures = [name for name in pictures if stream_of(name) in read] or pictures[-1:]
     shown = {f"pictures/{name}": Reading(kind="", reads=[name], take="parts", steps=_PICTURES) for name in pictures}
     for array in base.load("audio").arrays if "audio" in streams else ():
         shown[f"sound/{array}"] = Reading(kind="", reads=[f"audio.{array}"], take="window", steps=_WINDOWS)
@@ -69,13 +70,14 @@ def write_samples(
         for index, clip in enumerate(table["clip"]):
             group = file.create_group(clip)
             for name, of_one in clips[index].inputs.items():
-                ((values, times, _),) = of_one.values()
+                ((reference, (values, times, _)),) = of_one.items()
                 if not len(times):  # this clip lacks the stream
                     continue
                 if name.startswith("pictures/"):
                     values = np.stack([_smaller(one) for one in values])
                 _add(group, f"{name}/values", values)
                 _add(group, f"{name}/times", times)
+                group[name].attrs["read"] = stream_of(reference) in read
                 if name == "sound/log_mel":
                     _add(group, f"{name}/frequencies", _centres(**streams["audio"].settings))
 

@@ -74,25 +74,33 @@ def read_attention(file: Mapping[str, Any]) -> dict[str, Attention]:
     return found
 
 
-class Sample(NamedTuple):
-    """A clip as the network's streams hold it, by name: pictures uint8 (t, H, W, 3), sound (T, D), each with the seconds of
-    its steps, and the centres (mels,) in Hz of the bands of log_mel, where there is any."""
+class Steps(NamedTuple):
+    """Of a clip: values (T, ...), seconds (T,), and whether the network reads them."""
 
-    pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    sound: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    values: np.ndarray
+    times: np.ndarray
+    read: bool
+
+
+class Sample(NamedTuple):
+    """A clip as the network's streams hold it, by name: pictures uint8 (t, H, W, 3), sound (T, D), and the centres (mels,)
+    in Hz of the bands of log_mel, where there is any."""
+
+    pictures: Mapping[str, Steps]
+    sound: Mapping[str, Steps]
     frequencies: np.ndarray
 
 
 def read_samples(file: Mapping[str, Any]) -> dict[str, Sample]:
     """Return what data/samples.h5 holds (an open h5py.File), by clip."""
 
-    def timed(group: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return {name: (of["values"][()], of["times"][()]) for name, of in group.items()}
+    def steps(of: Mapping[str, Any]) -> dict[str, Steps]:
+        return {name: Steps(one["values"][()], one["times"][()], bool(one.attrs["read"])) for name, one in of.items()}
 
     return {
         clip: Sample(
-            timed(group.get("pictures", {})),
-            timed(group.get("sound", {})),
+            steps(group.get("pictures", {})),
+            steps(group.get("sound", {})),
             np.array(group.get("sound/log_mel/frequencies", [])),
         )
         for clip, group in file.items()
@@ -101,7 +109,7 @@ def read_samples(file: Mapping[str, Any]) -> dict[str, Sample]:
 
 def learning_curve(history: pd.DataFrame, targets: Targets) -> Figure:
     """By epoch the loss and each target group's accuracy, of training and validation, the kept epoch marked."""
-    figure = Figure(figsize=(8.5, 3.2), layout="constrained")
+    figure = Figure(figsize=(8.5, 4), layout="constrained")
     loss, right = figure.subplots(1, 2)
     best = history.loc[history["validation_loss"].idxmin(), "epoch"]
     for split, about in (("training", "training, during the epoch"), ("validation", "validation, after it")):
@@ -114,7 +122,7 @@ def learning_curve(history: pd.DataFrame, targets: Targets) -> Figure:
         axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:.0f}")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     names = {accuracy(group) for group in targets.values()}
     loss.set(ylabel="loss", yscale="log")
     right.set_ylabel(names.pop() if len(names) == 1 else "1 − MAE / width of the range")
@@ -146,7 +154,7 @@ def target_distributions(clips: pd.DataFrame, group: TargetGroup) -> Figure:
 def scores_by_split(scores: pd.DataFrame, group: TargetGroup) -> Figure:
     """R² and accuracy on each split with the kept weights, of each target of a group and their mean, with intervals.
     `scores`: the group's rows of data/split_scores.csv."""
-    targets = ["mean", *group.columns]
+    targets = ["mean", *group.columns] if len(group.columns) > 1 else group.columns
     figure = Figure(figsize=(max(4.5, 1.1 * len(targets)), 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     for axes, score, label in zip(panels, ("r2", "accuracy"), ("R²", accuracy(group)), strict=True):
@@ -158,8 +166,7 @@ def scores_by_split(scores: pd.DataFrame, group: TargetGroup) -> Figure:
             places = np.arange(len(targets)) + offset
             axes.plot(places, rows["value"], marker="o", markersize=4, linestyle="", color=colour, label=about)
             axes.vlines(places, rows["low"], rows["high"], color=colour)
-        axes.axvline(0.5, color="grey", linewidth=0.8)
-        axes.set_ylabel(label)
+        axes.set(xlim=(-0.5, len(targets) - 0.5), ylabel=label)
     panels[0].axhline(0, color="grey", linestyle=":", linewidth=0.8)
     panels[1].set_xticks(range(len(targets)), targets, rotation=20)
     about = f"lines: 95 % intervals, bootstrap over videos, from {MIN_VIDEOS} videos on"
@@ -175,7 +182,7 @@ def samples(clips: Mapping[str, Sample], predictions: pd.DataFrame, targets: Tar
     sound = list(dict.fromkeys(name for clip in clips.values() for name in clip.sound))
     if not pictures and not sound:
         return _nothing("no pictures and no sound: the network reads other streams alone")
-    widths = [1.5] * len(pictures) + [3.0] * len(sound) + [2.6] * len(targets)
+    widths = [1.9] * len(pictures) + [3.0] * len(sound) + [2.6] * len(targets)
     height = max(2.2, 0.6 + 0.14 * max(len(group.columns) for group in targets.values()))
     figure = Figure(figsize=(sum(widths), height * len(clips)), layout="constrained")
     grid = figure.subplots(len(clips), len(widths), width_ratios=widths, squeeze=False)
@@ -191,7 +198,7 @@ def samples(clips: Mapping[str, Sample], predictions: pd.DataFrame, targets: Tar
         for stream in pictures:
             _picture(next(panels), stream, clip.pictures.get(stream))
         for array in sound:
-            every = [of.sound[array] for of in clips.values() if array in of.sound]
+            every = [one.sound[array] for one in clips.values() if array in one.sound]
             _sound(figure, next(panels), array, clip, every)
         for targets_, group in targets.items():
             _labels(next(panels), rows[rows["targets"] == targets_], targets_, group)
@@ -200,19 +207,23 @@ def samples(clips: Mapping[str, Sample], predictions: pd.DataFrame, targets: Tar
     return figure
 
 
-def _picture(axes: Axes, stream: str, shown: tuple[np.ndarray, np.ndarray] | None) -> None:
-    """Pictures (t, H, W, 3) side by side in rows, and their seconds."""
+def _picture(axes: Axes, stream: str, shown: Steps | None) -> None:
+    """Pictures side by side in rows, and their seconds."""
     if shown is None:
         _blank(axes, f"no {stream}")
         return
-    pictures, times = shown
+    pictures, times, read = shown
     across = int(np.ceil(np.sqrt(len(pictures))))
     blank = np.full_like(pictures, 255, shape=(-len(pictures) % across, *pictures.shape[1:]))
     _, height, width, _ = pictures.shape
     tiled = np.concatenate([pictures, blank]).reshape(-1, across, height, width, 3).swapaxes(1, 2)
     axes.imshow(tiled.reshape(-1, across * width, 3))
     axes.set_anchor("NW")
-    _blank(axes, f"{stream} at\n{', '.join(f'{time:.1f}' for time in times)} s")
+    _blank(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s")
+
+
+def _note(read: bool) -> str:
+    return "" if read else "\n(not read by the model)"
 
 
 def _blank(axes: Axes, label: str) -> None:
@@ -220,30 +231,30 @@ def _blank(axes: Axes, label: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _sound(
-    figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> None:
+def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence[Steps]) -> None:
     """A clip's log_mel or mfcc over time; `every`: those of all clips that are shown, which have a scale in common."""
     if array not in clip.sound:
         _blank(axes, "no sound")
         return
-    values, times = clip.sound[array]
-    together = np.concatenate([of for of, _ in every])
+    values, times, read = clip.sound[array]
+    together = np.concatenate([one.values for one in every])
     if array == "log_mel":
         high = together.max()
         low, colours, extend, label = high - _LOUDNESS, "magma", "min", "log-mel power (dB)"
         bands = clip.frequencies
         octaves = [octave for octave in _OCTAVES if bands[0] <= octave <= bands[-1]]
         axes.set_yticks(np.interp(octaves, bands, np.arange(len(bands))), octaves)
-        axes.set_ylabel("frequency (Hz), mel scale")
+        axes.set_ylabel(f"frequency (Hz){_note(read)}")
     else:  # coefficient 0 is the level: its values would leave the others no colour
         high = max(1e-6, np.percentile(np.abs(together[:, min(1, together.shape[1] - 1) :]), 99))
-        low, colours, extend, label = -high, "RdBu_r", "both", "MFCC"
-        axes.set_ylabel("coefficient")
+        low, colours, extend, label = -high, "RdBu_r", "both", "value"
+        axes.set_ylabel(f"MFCC{_note(read)}")
     half = (times[-1] - times[0]) / max(len(times) - 1, 1) / 2 or 0.5
     extent = (times[0] - half, times[-1] + half, -0.5, values.shape[1] - 0.5)
     image = axes.imshow(values.T, colours, aspect="auto", origin="lower", vmin=low, vmax=high, extent=extent)
-    axes.set(xlim=(min(of[0] for _, of in every) - half, max(of[-1] for _, of in every) + half), xlabel="time (s)")
+    begin, end = min(one.times[0] for one in every), max(one.times[-1] for one in every)
+    axes.set(xlim=(begin - half, end + half), xlabel="time (s)")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     figure.colorbar(image, ax=axes, label=label, extend=extend)
 
 
