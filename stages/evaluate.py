@@ -1,5 +1,6 @@
-"""Predict and score beside the baselines, on all clips and for groups of persons: data/predictions.csv, data/scores.csv,
-data/group_scores.csv, metrics/test.json, data/attention.h5."""
+"""Predict and score beside the baselines, on all clips and for groups of persons, and the other splits for comparison:
+data/predictions.csv, data/scores.csv, data/group_scores.csv, data/split_scores.csv, metrics/test.json, data/attention.h5,
+data/samples.h5."""
 
 import json
 from pathlib import Path
@@ -14,20 +15,22 @@ from lib.core import clips, command, parameters
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parameters import Section
+from lib.core.targets import TargetGroup
 from lib.data import pooled
 from lib.data.dataset import Clips, usable
 from lib.model import checkpoint, explain, infer
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
-from lib.scoring.tables import group_table, headline, score_table
+from lib.scoring.tables import group_table, headline, score_table, split_table
 
-CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, METRICS = (
+CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, SAMPLES, SCORES, GROUP_SCORES, SPLIT_SCORES, METRICS = (
     Path(name)
     for name in (
         "data/clips.csv", "data/groups.csv", "data", "data/model.pt", "data/predictions.csv", "data/attention.h5",
-        "data/scores.csv", "data/group_scores.csv", "metrics/test.json",
+        "data/samples.h5", "data/scores.csv", "data/group_scores.csv", "data/split_scores.csv", "metrics/test.json",
     )
 )  # fmt: skip
+_SAMPLES = 3  # clips
 
 
 class Evaluate(Section):
@@ -47,21 +50,30 @@ def main() -> None:
     served = checkpoint.load(MODEL, best_device())
     readings = served.network.readings
     table = usable(clips.read(CLIPS), DATA, readings, served.settings.missing)
-    training = table[(table["split"] == "training") & table["corpus"].isin(served.corpora)]
-    # what is scored can't choose a baseline's strength
-    validation = table[(table["split"] == "validation") & (settings.split != "validation")]
-    test = table[table["split"] == settings.split].reset_index(drop=True)
+    table = table[table["corpus"].isin(served.corpora) | (table["split"] != "training")]
+    splits = {split: table[table["split"] == split].reset_index(drop=True) for split in clips.SPLITS}
+    training, validation, test = splits["training"], splits["validation"], splits[settings.split]
+    if settings.split == "validation":  # what is scored can't choose a baseline's strength
+        validation = validation[:0]
     if test.empty:
         raise InputError(f"params.yaml: evaluate.split = {settings.split!r}, but no clip of that split came through")
-    data = Clips(test, DATA, readings, served.streams, {})
-    predicted = infer.predict(Fabric(devices=1), served.network, data, settings.batch_size, 0)
+    data = {split: Clips(rows, DATA, readings, served.streams, {}) for split, rows in splits.items() if len(rows)}
+    fabric = Fabric(devices=1)
+    predicted = {
+        split: infer.predict(fabric, served.network, of_split, settings.batch_size, 0, bar=f"predict {split}")
+        for split, of_split in data.items()
+    }
     seen, vectors = is_seen(training, test), pooled.vectors(DATA)
     persons = pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip").loc[test["clip"]]
 
-    rows, scores, of_persons = [], [], []
+    rows, scores, of_persons, of_splits = [], [], [], []
     for name, group in served.targets.items():
-        values, columns = group.from_unit(predicted[name]), group.columns
-        actual = test[list(columns)].to_numpy(np.float32).astype(float)  # in the precision that is trained on
+        columns = group.columns
+        judged = {
+            split: (_actual(splits[split], group), group.from_unit(of[name]), splits[split]["video"].to_numpy())
+            for split, of in predicted.items()
+        }
+        actual, values, _ = judged[settings.split]
         about = test.loc[test.index.repeat(len(columns)), ["clip", "video", "corpus", "split"]]
         about = about.assign(seen=np.repeat(seen, len(columns)), targets=name, target=columns * len(test))
         rows.append(about.assign(actual=actual.ravel(), predicted=values.ravel()))
@@ -78,15 +90,31 @@ def main() -> None:
         scores.append(table.assign(targets=name))
         table = group_table(*scored, persons[known], columns, span, resamples, seed)
         of_persons.append(table.assign(targets=name))
+        of_splits.append(split_table(judged, columns, span, resamples, seed).assign(targets=name))
     pd.concat(rows).to_csv(PREDICTIONS, index=False, float_format="%.6f")
     found = first_column("targets", pd.concat(scores))
     found.to_csv(SCORES, index=False, float_format="%.6f")
     first_column("targets", pd.concat(of_persons)).to_csv(GROUP_SCORES, index=False, float_format="%.6f")
+    first_column("targets", pd.concat(of_splits)).to_csv(SPLIT_SCORES, index=False, float_format="%.6f")
     METRICS.write_text(
         json.dumps({name: headline(of) for name, of in found.groupby("targets", sort=False)}, indent=2) + "\n"
     )
     count = min(settings.attention_clips, len(test))
-    explain.write_attention(ATTENTION, served.network, data, spread(len(test), count))
+    explain.write_attention(ATTENTION, served.network, data[settings.split], spread(len(test), count))
+    by_error = _by_error(rows[0])
+    samples = test.set_index("clip").loc[by_error[spread(len(by_error), _SAMPLES)]].reset_index()
+    explain.write_samples(SAMPLES, samples, DATA, readings, served.streams)
+
+
+def _actual(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
+    """The clips' targets (N, K), in the precision that is trained on."""
+    return table[list(group.columns)].to_numpy(np.float32).astype(float)
+
+
+def _by_error(predictions: pd.DataFrame) -> pd.Index:
+    """The clips that know a target, from the lowest to the highest mean absolute error."""
+    errors = (predictions["predicted"] - predictions["actual"]).abs()
+    return errors.groupby(predictions["clip"]).mean().dropna().sort_values(kind="stable").index
 
 
 def spread(clips_: int, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Draw the figures, the report and the model card from tables and attention weights: plots/figures/, plots/pdf/,
+"""Draw the figures, the report and the model card from tables, attention weights and samples: plots/figures/, plots/pdf/,
 plots/report.html, docs/model_card.md."""
 
 import json
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import h5py
-import pandas as pd
 from pydantic import Field
 
 from lib.core import clips, command, parameters
@@ -15,11 +14,12 @@ from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.report import card, figures, page
 
-DATA, HISTORY, PREDICTIONS, ATTENTION, SCORES, GROUP_SCORES, PNG, PDF, REPORT, CARD = (
+DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, SAMPLES, SCORES, GROUP_SCORES, SPLIT_SCORES, PNG, PDF, REPORT, CARD = (
     Path(name)
     for name in (
-        "metrics/data.json", "plots/history.csv", "data/predictions.csv", "data/attention.h5", "data/scores.csv",
-        "data/group_scores.csv", "plots/figures", "plots/pdf", "plots/report.html", "docs/model_card.md",
+        "metrics/data.json", "data/clips.csv", "plots/history.csv", "data/predictions.csv", "data/attention.h5",
+        "data/samples.h5", "data/scores.csv", "data/group_scores.csv", "data/split_scores.csv", "plots/figures",
+        "plots/pdf", "plots/report.html", "docs/model_card.md",
     )
 )  # fmt: skip
 
@@ -38,10 +38,11 @@ def main() -> None:
     parameters_ = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
     groups = clips.read_csv(GROUP_SCORES)
-    with h5py.File(ATTENTION) as file:
-        attention = figures.read_attention(file)
-    results = figures.Results(pd.read_csv(HISTORY), clips.read_csv(PREDICTIONS), clips.read_csv(SCORES), attention)
-    targets = {name: parameters_.targets[name] for name in results.predictions["targets"].unique()}
+    with h5py.File(ATTENTION) as attention, h5py.File(SAMPLES) as samples:
+        looks, shown = figures.read_attention(attention), figures.read_samples(samples)
+    history, predictions, scores, split_scores = map(clips.read_csv, (HISTORY, PREDICTIONS, SCORES, SPLIT_SCORES))
+    targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
+    results = figures.Results(history, clips.read(CLIPS), predictions, scores, split_scores, looks, shown, targets)
     drawn = {"": {name: draw(results) for name, draw in figures.FIGURES.items()}}
     for name, group in targets.items():
         drawn[name] = {title: draw_(results.of(name), group) for title, draw_ in figures.GROUP_FIGURES.items()}

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pandas as pd
 import pytest
 
+from lib.report.figures import FIGURES, GROUP_FIGURES
 from lib.scoring import baselines
 from lib.sources.demo import corpus
 from tests.conftest import REAL, ROOT, needs_real_clips
@@ -72,15 +74,32 @@ def ran(output: str) -> list[str]:
 
 
 def test_from_clips_to_figures(project: Project) -> None:
-    of_traits = [f"traits/{name}" for name in ("predicted_against_actual", "error_distribution", "quantiles")]
-    for name in (*of_traits, "learning_curve", "attention_over_time", "attention_on_the_face"):
+    of_traits = [f"traits/{name}" for name in GROUP_FIGURES]
+    assert {"traits/target_distributions", "traits/scores_by_split"} <= set(of_traits)
+    for name in (*of_traits, *FIGURES):
         assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000
         assert (project.folder / f"plots/pdf/{name}.pdf").stat().st_size > 5000
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
     assert len(predictions) == 4 * 5
     assert predictions["predicted"].between(0, 1).all()
     assert (predictions.groupby("target")["predicted"].nunique() > 1).all()
-    assert "planted labels" in (project.folder / "plots/report.html").read_text()
+    errors = (predictions["predicted"] - predictions["actual"]).abs().groupby(predictions["clip"]).mean()
+    with h5py.File(project.folder / "data/samples.h5") as file:
+        assert list(file) == errors.sort_values().index[[0, 1, 3]].tolist()
+    of_splits = pd.read_csv(project.folder / "data/split_scores.csv").set_index("split")
+    assert of_splits["clips"].groupby("split").first().to_dict() == {"training": 12, "validation": 4, "test": 4}
+    scores = pd.read_csv(project.folder / "data/scores.csv")
+    chosen = (scores["subset"] == "all") & (scores["predictor"] == "model") & scores["score"].isin(["accuracy", "r2"])
+    assert of_splits.loc["test", "value"].to_numpy() == pytest.approx(scores.loc[chosen, "value"], nan_ok=True)
+    history = pd.read_csv(project.folder / "plots/history.csv").set_index("epoch")
+    kept = json.loads((project.folder / "metrics/train.json").read_text())["kept_epoch"]
+    of_validation = of_splits.loc["validation"].set_index(["score", "target"])["value"]
+    for score in ("accuracy", "r2"):
+        assert of_validation[score, "mean"] == pytest.approx(history.loc[kept, f"validation_{score}_traits"], abs=2e-6)
+    page = (project.folder / "plots/report.html").read_text()
+    assert "planted labels" in page
+    for caption in ("Target distributions", "Scores by split", "Samples", "Learning curve"):
+        assert f"<h2>{caption}</h2>" in page
     card = (project.folder / "docs/model_card.md").read_text()
     assert "Fusion `cross_attention`" in card
     accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["mean"][

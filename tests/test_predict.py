@@ -184,6 +184,7 @@ def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPa
     assert len(history) == 2
     assert {f"validation_{score}_{group}" for score in ("accuracy", "r2", "ccc", "spread")
             for group in ("traits", "warmth")} <= set(history)  # fmt: skip
+    assert {"training_accuracy_traits", "training_accuracy_warmth"} <= set(history)
     for path in outs:
         path.unlink()
     with monkeypatch.context() as patch:
@@ -247,6 +248,48 @@ def test_a_clip_that_lacks_a_stream_is_predicted_or_refused_as_the_model_was_tra
     with pytest.raises(InputError, match=r"^audio: has no sound$"):
         drop(raw(project, MUTE))
     assert drop(raw(project, NAMES[0]))["traits"]
+
+
+def test_samples_are_what_the_shards_hold(project: Path, tmp_path: Path) -> None:
+    def written(name: str, **changes: Any) -> Path:
+        served = checkpoint.load(model(tmp_path, **changes), CPU)
+        table = clips.read(Path("data/clips.csv")).iloc[[3, 0, NAMES.index(MUTE)]]
+        readings, streams = served.network.readings, served.streams
+        explain.write_samples(tmp_path / name, table, Path("data"), readings, streams)
+        return tmp_path / name
+
+    path = written("samples.h5")
+    assert path.read_bytes() == written("again.h5").read_bytes()
+    with (
+        h5py.File(path) as file,
+        h5py.File("data/faces/demo-one.h5") as faces,
+        h5py.File("data/audio/demo-one.h5") as of,
+    ):
+        assert list(file) == [NAMES[3], NAMES[0], MUTE]
+        group, sound, pictures = file[NAMES[3]], of[NAMES[3]], faces[NAMES[3]]
+        assert set(group["pictures"]) == {"faces"}
+        times = group["pictures/faces/times"][()]
+        assert len(times) == 4
+        assert (np.diff(times) > 0).all()
+        at = [np.abs(pictures["times"][()] - time).argmin() for time in times]
+        assert np.array_equal(group["pictures/faces/values"], pictures["faces"][()][at])
+        for array in ("log_mel", "mfcc"):
+            assert np.array_equal(group[f"sound/{array}/values"], sound[array])
+            assert group[f"sound/{array}/times"][()] == pytest.approx(sound["times"][()])
+        read = {name: bool(group[name].attrs["read"]) for name in ("pictures/faces", "sound/log_mel", "sound/mfcc")}
+        assert read == {"pictures/faces": True, "sound/log_mel": True, "sound/mfcc": False}
+        assert "sound" not in file[MUTE]
+        # on the mel scale bands lie at like distances: linear to 1000 Hz, logarithmic above
+        centres = group["sound/log_mel/frequencies"][()]
+        mel = np.where(centres < 1000, centres * 3 / 200, 15 + 27 * np.log(np.maximum(centres, 1) / 1000) / np.log(6.4))
+        assert mel == pytest.approx(mel[0] * np.arange(1, 17))
+        assert 17 * mel[0] == pytest.approx(15 + 27 * np.log(8) / np.log(6.4))
+    with h5py.File(written("flow.h5", model__use=["flow"])) as file:  # what flow is made from
+        assert set(file[MUTE]) == {"pictures"}
+        assert not file[f"{MUTE}/pictures/faces"].attrs["read"]
+    with h5py.File(written("audio.h5", model__use=["audio"])) as file:
+        assert set(file[NAMES[0]]) == {"sound"}
+        assert not list(file[MUTE])
 
 
 def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) -> None:

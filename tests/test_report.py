@@ -103,6 +103,108 @@ def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
     assert [axes.get_title()[0] for axes in wide.axes if axes.get_visible()] == list("abcdefghi")
 
 
+def test_histograms_are_of_each_splits_clips() -> None:
+    clips = pd.DataFrame({"clip": list("abcdefg"), "split": ["training"] * 4 + ["validation", "test", "test"]})
+    clips["warm"] = [1, 1.2, 4, np.nan, 7, np.nan, np.nan]
+    clips["cold"] = [np.nan] * 3 + [2, 2, np.nan, 6.99]
+    figure = figures.target_distributions(clips, WARMTH)
+    warm, cold = figure.axes
+    assert warm.get_xlim() == cold.get_xlim() == (1, 7)
+    assert (warm.get_title(), cold.get_title()) == ("warm\n(4 of 6 known)", "cold\n(3 of 6 known)")
+    shares = [of.get_data().values for of in (*warm.patches, *cold.patches)]
+    expected = np.zeros((6, 20))  # bins of 0.3
+    expected[0, [0, 10]] = 200 / 3, 100 / 3
+    expected[1, 19], expected[3, 3], expected[4, 3], expected[5, 19] = 100, 100, 100, 100
+    assert np.array(shares) == pytest.approx(expected)
+    assert warm.patches[0].get_data().edges[[0, -1]].tolist() == [1, 7]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "training (4 clips)", "validation (1 clips)", "test (1 clips)",
+    ]  # fmt: skip
+
+
+def test_curves_are_of_losses_and_of_every_groups_accuracy() -> None:
+    history = pd.DataFrame({"epoch": [1, 2, 3], "training_loss": [3.0, 2, 1], "validation_loss": [3.0, 1, 2]})
+    for index, name in enumerate(("warmth", "traits")):
+        history[f"training_accuracy_{name}"] = np.array([0.1, 0.2, 0.3]) + index
+        history[f"validation_accuracy_{name}"] = np.array([0.4, 0.5, 0.4]) + index
+    loss, right = figures.learning_curve(history, {"warmth": WARMTH, "traits": FIVE}).axes
+    found = {line.get_label(): list(line.get_ydata()) for line in right.lines}
+    assert found.keys() == {
+        "warmth: training, during the epoch", "warmth: validation, after it",
+        "traits: training, during the epoch", "traits: validation, after it", "kept: epoch 2",
+    }  # fmt: skip
+    assert found["traits: validation, after it"] == [1.4, 1.5, 1.4]
+    assert found["warmth: training, during the epoch"] == [0.1, 0.2, 0.3]
+    assert [line.get_label() for line in loss.lines][-1] == "kept: epoch 2"
+    assert list(loss.lines[0].get_ydata()) == [3, 2, 1]
+    assert right.get_ylabel() == "1 − MAE / width of the range"
+    assert figures.learning_curve(history, {"warmth": WARMTH}).axes[1].get_ylabel() == "1 − MAE / 6"
+
+
+def test_scores_by_split_stand_with_their_intervals() -> None:
+    rows = [(split, score, target) for split in ("training", "test") for score in ("r2", "accuracy")
+            for target in ("mean", "warm", "cold")]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["split", "score", "target"]).assign(value=np.arange(12) / 10)
+    table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.2, clips=9, videos=5)
+    table.loc[table["split"] == "test", ["low", "high"]] = np.nan
+    r2, accuracy = figures.scores_by_split(table, WARMTH).axes
+    assert (r2.get_ylabel(), accuracy.get_ylabel()) == ("R²", "1 − MAE / 6")
+    assert [text.get_text() for text in accuracy.get_xticklabels()] == ["mean", "warm", "cold"]
+    for axes, first in ((r2, 0), (accuracy, 0.3)):
+        training, test = axes.lines[:2]
+        assert training.get_label() == "training (9 clips of 5 videos)"
+        assert list(training.get_ydata()) == pytest.approx([first, first + 0.1, first + 0.2])
+        assert list(test.get_ydata()) == pytest.approx([first + 0.6, first + 0.7, first + 0.8])
+        assert axes.collections[0].get_segments()[1][:, 1] == pytest.approx([first, first + 0.3])
+        assert not any(len(line) for line in axes.collections[1].get_segments())
+
+
+def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (4, 6, 8, 3), np.uint8)
+    mfcc = rng.normal(0, 1, (50, 5))
+    mfcc[:, 0] = -500
+    rows = scored("warmth", WARMTH)[0]
+    with h5py.File(tmp_path / "samples.h5", "w", track_order=True) as file:
+        for clip in ("c07", "c05", "c03"):
+            file[f"{clip}/pictures/faces/values"], file[f"{clip}/pictures/faces/times"] = pictures, np.arange(4) / 2
+            file[f"{clip}/pictures/faces"].attrs["read"] = True
+        file["c07/sound/log_mel/values"] = np.linspace(-100, 0, 50 * 4).reshape(50, 4)
+        file["c07/sound/log_mel/frequencies"] = np.array([300, 700, 1300, 4000])
+        file["c07/sound/mfcc/values"] = mfcc
+        for name in ("log_mel", "mfcc"):
+            file[f"c07/sound/{name}/times"] = np.arange(50) / 100
+            file[f"c07/sound/{name}"].attrs["read"] = name == "log_mel"
+        found = figures.read_samples(file)
+    figure = figures.samples(found, rows, {"warmth": WARMTH})
+    face, log_mel, of_mfcc, labels = figure.axes[:4]
+    errors = (rows["predicted"] - rows["actual"]).abs().groupby(rows["clip"]).mean()
+    assert [axes.get_title("left") for axes in figure.axes[:12:4]] == [
+        f"c07: lowest error, {errors['c07']:.3f}",
+        f"c05: median error, {errors['c05']:.3f}",
+        f"c03: highest error, {errors['c03']:.3f}",
+    ]
+    tiled = np.asarray(face.images[0].get_array())
+    assert np.array_equal(tiled[6:, 8:], pictures[3])
+    assert face.get_xlabel() == "faces at\n0.0, 0.5, 1.0, 1.5 s"
+    assert np.array_equal(log_mel.images[0].get_array(), np.linspace(-100, 0, 200).reshape(50, 4).T)
+    assert log_mel.images[0].get_clim() == (-80, 0)
+    assert log_mel.images[0].get_extent()[:2] == pytest.approx([-0.005, 0.495])
+    ticks = dict(zip([text.get_text() for text in log_mel.get_yticklabels()], log_mel.get_yticks(), strict=True))
+    assert ticks == pytest.approx({"500": 0.5, "1000": 1.5, "2000": 2 + 700 / 2700, "4000": 3})
+    assert (log_mel.get_ylabel(), log_mel.get_xlabel()) == ("frequency (Hz)", "time (s)")
+    assert of_mfcc.get_ylabel() == "MFCC\n(not read by the model)"
+    low, high = of_mfcc.images[0].get_clim()
+    assert -low == high < 5  # the level does not leave the others no colour
+    assert figure.axes[5].get_xlabel() == "no sound"
+    of_clip = rows[rows["clip"] == "c07"]
+    assert list(labels.lines[0].get_xdata()) == of_clip["actual"].tolist()
+    assert list(labels.lines[1].get_xdata()) == of_clip["predicted"].tolist()
+    assert [text.get_text() for text in labels.get_yticklabels()] == ["warm", "cold"]
+    bare = {clip: figures.Sample({}, {}, np.array([])) for clip in found}
+    assert "No pictures and no sound" in figures.samples(bare, rows, {"warmth": WARMTH}).axes[0].texts[0].get_text()
+
+
 def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> None:
     shapes = {"look": (2, (3, 2)), "move": (4, (2, 2)), "voice": (5, (1, 1))}
     tokens = {name: times * height * width for name, (times, (height, width)) in shapes.items()}

@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 from lib.scoring import baselines
 from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
-from lib.scoring.tables import headline, score_table
+from lib.scoring.tables import headline, score_table, split_table
 
 FIVE = ("a", "b", "c", "d", "e")
 
@@ -307,3 +307,28 @@ def test_ridge_leaves_out_what_is_unknown_and_gives_the_mean_without_a_vector() 
     assert np.abs(lacking[11] - values[261]).max() < 0.1
     for nowhere in (vectors[:0], vectors[:200], vectors[200:]):
         assert set(baselines.predict(*parts, columns, {"x": nowhere})) == set(baselines.NAMES)
+
+
+def test_scores_by_split_by_hand() -> None:
+    actual = np.array([[1.0, 3.0], [3.0, np.nan], [np.nan, np.nan], [5.0, 5.0]])
+    predicted = np.array([[2.0, 3.0], [3.0, 1.0], [1.0, 1.0], [4.0, 5.0]])
+    videos = np.array(["a", "a", "b", "c"])
+    nobody = np.full((1, 2), np.nan), np.ones((1, 2)), np.array(["d"])
+    many = np.tile(actual, (10, 1)), np.tile(predicted, (10, 1)), np.arange(40)
+    splits = {"training": many, "validation": nobody, "test": (actual, predicted, videos)}
+    table = split_table(splits, ["warm", "cold"], 4, 100, 0)
+    assert list(table) == ["split", "score", "target", "value", "low", "high", "clips", "videos"]
+    assert table["split"].unique().tolist() == ["training", "test"]
+    cells = table.set_index(["split", "score", "target"]).sort_index()
+    for split in ("training", "test"):
+        assert cells.loc[(split, "accuracy"), "value"].to_dict() == pytest.approx(
+            {"warm": 1 - (2 / 3) / 4, "cold": 1, "mean": 1 - (1 / 3) / 4}
+        )
+        assert cells.loc[(split, "r2"), "value"].to_dict() == pytest.approx({"warm": 0.75, "cold": 1, "mean": 0.875})
+    assert cells.loc["test", ["clips", "videos"]].drop_duplicates().to_numpy().tolist() == [[3, 2]]
+    assert cells.loc["test", ["low", "high"]].isna().all(axis=None)
+    of_many = cells.loc["training"]
+    assert set(of_many["videos"]) == {30}
+    assert (of_many["low"] <= of_many["value"]).all()
+    assert (of_many["value"] <= of_many["high"]).all()
+    assert table.equals(split_table(splits, ["warm", "cold"], 4, 100, 0))

@@ -373,6 +373,26 @@ def some_unknown(count: int) -> InMemory:
     return clips
 
 
+def test_an_epochs_accuracy_is_that_of_what_was_predicted_in_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, clips = Tiny(), some_unknown(8)
+    still = {"mirror": False, "shift": 0, "brightness": 0.0, "contrast": 0.0}
+    predicted = predict(cpu(), net, clips, 8, 0)["traits"]
+    errors = np.abs(predicted - clips.targets["traits"])
+    assert np.isnan(errors).any()
+    given = {"clips": clips, "learning_rate": rates(1e-12), "augmentation": still}
+    expected = 1 - np.nanmean(errors, 0).mean()  # a target is scored on the clips that know it
+    for accumulate in (1, 2):
+        _, history = fitted(tmp_path / str(accumulate), net, accumulate=accumulate, **given)
+        for row in history:
+            assert row["training_accuracy_traits"] == pytest.approx(expected, abs=2e-6)
+            assert row["validation_accuracy_traits"] == pytest.approx(expected, abs=2e-6)
+    unknown = InMemory(8)
+    unknown.targets["traits"][:, 0] = np.nan
+    _, history = fitted(tmp_path / "unknown", Tiny(), clips=unknown, epochs=1)
+    assert np.isnan(history[0]["training_accuracy_traits"])  # as any mean over targets of which one is not defined
+
+
 def test_a_batch_in_parts_steps_as_the_whole(tmp_path: Path) -> None:
     start = Tiny().state_dict()
     for name, clips in (("known", InMemory(9)), ("unknown", some_unknown(9))):
@@ -412,7 +432,7 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = Tiny()
     _, history = fitted(tmp_path / "one", net, epochs=3, clips=some_unknown(9))
-    for name in ("validation_loss", "validation_ccc_traits"):
+    for name in ("training_accuracy_traits", "validation_loss", "validation_ccc_traits"):
         assert [row[name] for row in two["history"]] == pytest.approx([row[name] for row in history], abs=1e-6)
     assert np.array(two["predicted"]) == pytest.approx(predict(cpu(), net, InMemory(5), 2, 0)["traits"], abs=1e-6)
 

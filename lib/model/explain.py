@@ -1,17 +1,26 @@
-"""What a network looked at: attention weights, where and when its tokens are, and the pictures that it saw."""
+"""What a network was given, and what it looked at: clips' pictures and sound; attention weights, where and when its tokens
+are, and the pictures that it saw."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import cv2
 import h5py
 import numpy as np
+import pandas as pd
 import torch
 
 from lib.data.batch import collate
-from lib.data.dataset import Clips, stream_of
+from lib.data.dataset import Clips, Reading, stream_of
 from lib.data.loading import to_device
 from lib.model.network import Network
 from lib.streams import base
+from lib.streams.base import Made
+
+_PICTURES = 4  # of a sample, spread over the clip
+_SIDE = 224  # of a sample's pictures, the longer one in pixels
+_WINDOWS = 2000  # of a sample's sound at most, from the middle of the clip
 
 
 @torch.no_grad()
@@ -42,6 +51,54 @@ def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence
                         break
 
 
+def write_samples(
+    path: Path, table: pd.DataFrame, data: Path, readings: Mapping[str, Reading], streams: Mapping[str, Made]
+) -> None:
+    """Write a group for each clip of `table`, by name, in its order, with what the network's `streams` hold of it.
+
+    pictures/STREAM: `values` uint8 (t, H, W, 3), a few of the pictures that encoders read; where they read none, of those
+    that what they read was made from. sound/ARRAY, where there is the stream audio: `values` (T, mels) of log_mel, in dB,
+    with the bands' centres `frequencies` (mels,) in Hz; (T, mfcc) of mfcc. Each has `times` in seconds, and the attribute
+    `read`, whether an encoder reads it.
+    """
+    read = {stream_of(one) for reading in readings.values() for one in reading.reads}
+    pictures = [name for name in streams if base.load(name).kind == "pictures"]
+    pictures = [name for name in pictures if stream_of(name) in read] or pictures[-1:]
+    shown = {f"pictures/{name}": Reading(kind="", reads=[name], take="parts", steps=_PICTURES) for name in pictures}
+    for array in base.load("audio").arrays if "audio" in streams else ():
+        shown[f"sound/{array}"] = Reading(kind="", reads=[f"audio.{array}"], take="window", steps=_WINDOWS)
+    clips = Clips(table, data, shown, streams, {})
+    with h5py.File(path, "w", libver="latest", track_order=True) as file:
+        for index, clip in enumerate(table["clip"]):
+            group = file.create_group(clip)
+            for name, of_one in clips[index].inputs.items():
+                ((reference, (values, times, _)),) = of_one.items()
+                if not len(times):  # this clip lacks the stream
+                    continue
+                if name.startswith("pictures/"):
+                    values = np.stack([_smaller(one) for one in values])
+                _add(group, f"{name}/values", values)
+                _add(group, f"{name}/times", times)
+                group[name].attrs["read"] = stream_of(reference) in read
+                if name == "sound/log_mel":
+                    _add(group, f"{name}/frequencies", _centres(**streams["audio"].settings))
+
+
+def _smaller(picture: np.ndarray) -> np.ndarray:
+    """(3, H, W) to (H, W, 3), at most _SIDE long."""
+    height, width = picture.shape[1:]
+    scale = min(1, _SIDE / max(height, width))
+    shape = (max(1, round(scale * width)), max(1, round(scale * height)))
+    return cv2.resize(np.ascontiguousarray(picture.transpose(1, 2, 0)), shape, interpolation=cv2.INTER_AREA)
+
+
+def _centres(sample_rate: int, mels: int, **_: Any) -> np.ndarray:
+    """The centres in Hz of the bands of a log-mel spectrogram up to half the sample rate."""
+    import librosa  # only where there is sound
+
+    return librosa.mel_frequencies(mels + 2, fmin=0, fmax=sample_rate / 2)[1:-1]
+
+
 def _add(group: h5py.Group, name: str, array: np.ndarray) -> None:
-    compression = "gzip" if array.ndim > 3 else None
+    compression = "gzip" if array.ndim > 1 else None
     group.create_dataset(name, data=array, compression=compression, track_times=False)

@@ -56,6 +56,32 @@ def group_table(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
 
 
+def split_table(
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    columns: Sequence[str],
+    span: float,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return a row for each split, score (r2, accuracy) and target: value, and the ends of its 95 % interval.
+
+    splits: of each split actual and predicted values (N, K) and videos (N,); clips that know no column don't count, and a
+    split without others has no row.
+    """
+    tables = []
+    for split, (actual, predicted, videos) in splits.items():
+        known = np.isfinite(actual).any(1)
+        if not known.any():
+            continue
+        actual, predicted, videos = actual[known], predicted[known], videos[known]
+        # no baseline: skill is not asked for
+        scored = with_intervals(actual, predicted, predicted, videos, columns, span, resamples, seed)
+        scored = scored[scored["score"].isin(["r2", "accuracy"])]
+        scored.insert(0, "split", split)
+        tables.append(scored.assign(clips=len(actual), videos=len(set(videos))))
+    return pd.concat(tables, ignore_index=True)
+
+
 def over_seeds(
     predictions: Mapping[str, Sequence[np.ndarray]],
     actual: np.ndarray,

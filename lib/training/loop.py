@@ -4,7 +4,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ def fit(
         mine = [part[rank::world] for part in schedules.parts(order, accumulate)]
         model.train()
         losses: dict[str, list[float]] = {name: [] for name in targets}
+        made: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in targets}  # actual and predicted
         batches = _timed(loader(fabric, training, mine, workers))
         for step, members in enumerate(order):
             factor = schedules.factor(schedule, epoch + step / len(order), warmup, epochs, past, len(order))
@@ -125,6 +126,7 @@ def fit(
                             value = LOSSES[group_.loss](predicted[name], batch.targets[name], weight)
                             share = world * known[name][part[rank::world]].sum() / max(known[name][members].sum(), 1)
                             total = total + group_.weight * value * share
+                            made[name].append((batch.targets[name], predicted[name].detach()))
                             if share:
                                 losses[name].append(value.item())
                         _refuse_not_finite(total, epoch, training, batch.index)
@@ -139,6 +141,7 @@ def fit(
             optimizer.zero_grad()
         trained = time.perf_counter() - started
         everywhere = gather(fabric, losses)
+        learnt = gather(fabric, {name: [_stacked(side) for side in zip(*of, strict=True)] for name, of in made.items()})
         found = predict(fabric, model, validation, max(1, batch_size // accumulate), workers)
         row = {
             "epoch": epoch + 1,
@@ -146,6 +149,7 @@ def fit(
                 group_.weight * float(np.mean([np.mean(of[name]) for of in everywhere if of[name]] or [0.0]))
                 for name, group_ in targets.items()
             ),
+            **_accuracies(targets, learnt),
             **_validated(targets, found, validation),
             "learning_rate": learning_rate["head"] * factor,
             "seconds": round(time.perf_counter() - started, 2),
@@ -196,6 +200,21 @@ def _validated(targets: Targets, predicted: Mapping[str, np.ndarray], validation
                 math.nan if value is None else value
             )
     return {"validation_loss": total} | found
+
+
+def _accuracies(targets: Targets, learnt: Sequence[Mapping[str, list[np.ndarray]]]) -> dict[str, float]:
+    """Return of each group the accuracy of an epoch's predictions, made with augmentation and dropout by weights that change
+    from step to step: every process' actual and predicted values, (N, K) each."""
+    found = {}
+    for name, group in targets.items():
+        actual, predicted = (np.concatenate(of) for of in zip(*(one[name] for one in learnt), strict=True))
+        value = scores(actual, predicted, group.columns, span=1.0)["accuracy"]["mean"]
+        found[f"training_accuracy_{name}"] = math.nan if value is None else value
+    return found
+
+
+def _stacked(batches: Sequence[Tensor]) -> np.ndarray:
+    return torch.cat(list(batches)).cpu().double().numpy()
 
 
 def write_history(history: list[dict[str, float]], path: Path) -> None:
