@@ -48,6 +48,7 @@ class Download(Section):
     min_seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
     min_frames: Annotated[int, Field(ge=2, le=10_000_000)]
     max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)]
+    max_damaged: Annotated[float, Field(ge=0, le=1)]
     urls: dict[str, Url]
 
 
@@ -68,7 +69,8 @@ def main() -> None:
     began = time.monotonic()
     settings: Download = parameters.load("download", Parameters).download
     corpora = [bring(name, settings) for name in dict.fromkeys(settings.sources)]
-    table = check.clip_table(corpora, settings.videos, settings.min_seconds, settings.min_frames, settings.max_seconds)
+    limits = settings.min_seconds, settings.min_frames, settings.max_seconds, settings.max_damaged
+    table = check.clip_table(corpora, settings.videos, *limits)
     table["split"] = dealt(table, settings)
     summary = {"sources": [corpus.name for corpus in corpora], "split": settings.split} | check.summary(table)
     if checked := dict(annotation_files(corpora)):

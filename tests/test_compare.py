@@ -142,10 +142,13 @@ def test_tables_that_are_none_are_named(tmp_path: Path) -> None:
     path = str(tmp_path / "a.csv")
 
     def said(text: str) -> str:
-        Path(path).write_text(text)
-        with pytest.raises(InputError, match=r"a\.csv") as caught:
+        def read() -> None:
             found = predictions.read(path, "own", ["warm"], labels, labels["clip"])
             predictions.refuse_other_clips(path, found.index, "b.csv", pd.Index(["a", "b"]))
+
+        Path(path).write_text(text)
+        with pytest.raises(InputError, match=r"a\.csv") as caught:
+            read()
         return str(caught.value).removeprefix(path)
 
     assert said("") == " is no readable CSV file (No columns to parse from file)"

@@ -1,7 +1,10 @@
 """A small corpus through the streams' stages, training and prediction, without DVC: what is served is what was evaluated."""
 
+import csv
+import io
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +19,7 @@ import torch
 from dvc.utils.serialize import load_yaml
 from lightning_fabric import Fabric
 
+import tools.predict
 from lib.core import clips, parallel, parameters, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
@@ -28,6 +32,7 @@ from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import build
 from stages import train
 from tests.conftest import ROOT
+from tests.films import Track, larger, numbered, write
 
 CPU, FPS = torch.device("cpu"), 15
 NAMES = [f"v{index}.000.mp4" for index in range(7)]
@@ -322,3 +327,31 @@ def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) ->
     explain.write_attention(tmp_path / "none.h5", concat.network, data, [0])
     with h5py.File(tmp_path / "none.h5") as file:
         assert not list(file)
+
+
+def test_every_file_is_a_row(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = raw(project, NAMES[0])
+    (tmp_path / "script.mp4").write_text(f"ffconcat version 1.0\nfile '{whole}'\n")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[:5000])
+    (tmp_path / "dangling.mp4").symlink_to("nowhere")
+    write(tmp_path / "tiny.mp4", Track(larger(numbered(30), 32, 32)))
+    write(tmp_path / "leap.mp4", Track(numbered(), times=[at / 15 + (7200 if at > 29 else 0) for at in range(60)]))
+    refused = [tmp_path, tmp_path / ("x" * 300), *sorted(tmp_path.iterdir())]
+    path = model(tmp_path, model__missing="drop")
+    monkeypatch.setattr(sys, "argv", ["predict", "--model", str(path), *map(str, refused), str(whole)])
+    with pytest.raises(SystemExit) as ended:
+        tools.predict.main()
+    assert ended.value.code == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["clip"] for row in rows] == [*map(str, refused), str(whole)]
+    said = {Path(row["clip"]).stem[:8]: row["refused"] for row in rows}
+    assert said.pop("v0.000") == ""
+    assert all(said.values())
+    assert not any("internal" in reason for reason in said.values()), said
+    assert "is no video" in said["script"]
+    assert "found in 0% of the frames" in said["tiny"]
+    assert "time stamps leap by 7200.1 s" in said["leap"]
+    assert float(rows[-1]["openness"]) > 0

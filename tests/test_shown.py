@@ -7,10 +7,14 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from lib.core.shards import Record
 from lib.media import video
+from lib.sources import base, check
+from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import audio, frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
@@ -239,7 +243,7 @@ def test_one_damaged_packet_costs_itself_alone(tmp_path: Path) -> None:
     place, size = entries(path)[40]
     patch(path, (place, bytes(size)))
     probe = video.probe(path)
-    assert (round(probe.duration, 2), probe.frames) == (4.0, 59)
+    assert (round(probe.duration, 2), probe.frames, probe.damaged) == (4.0, 59, 1)
     assert len(list(video.sample(path, 5))) == 20
 
 
@@ -253,3 +257,45 @@ def test_one_damaged_packet_of_sound_is_a_gap_of_it(tmp_path: Path) -> None:
     assert len(samples) == len(whole)
     apart = np.flatnonzero(np.abs(samples - whole) > 0.05) / RATE
     assert 1.8 < apart.min() < apart.max() < 2.2
+
+
+def noisy(path: Path, packets: range) -> Path:
+    """A film of which these packets are noise from byte 20 on: a decoder conceals that, and smears what follows."""
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.integers(0, 255, (240, 480, 3), np.uint8), (0, 0), 3)
+    moving = np.stack([wide[:, 2 * step : 2 * step + 320] for step in range(60)])
+    write(path, Track(moving, options={"bf": "0", "g": "60", "sc_threshold": "0"}))
+    of = entries(path)
+    return patch(path, *((of[at][0] + 20, rng.bytes(of[at][1] - 20)) for at in packets))
+
+
+def test_concealed_damage_is_told_and_too_much_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    names = {"whole": range(0), "some": range(20, 36, 4), "much": range(10, 50)}
+    for name, packets in names.items():
+        noisy(tmp_path / "raw" / f"{name}.000.mp4", packets)
+    files = [Path("raw", f"{name}.000.mp4") for name in names]
+    rows = pd.DataFrame({"clip": [file.name for file in files], "video": "v", "split": "training", "shard": "raw"})
+    rows = rows.assign(file=[str(file) for file in files], **{score: 40 / LATTICE[score] for score in SCORES})
+    corpus = check.Corpus("mine", base.load("fiv2"), tmp_path, files, rows)
+    table = check.clip_table([corpus], True, 2.0, 10, 600, 0.1).set_index("clip")
+    assert table["damaged"].to_dict() == {"whole.000.mp4": 0, "some.000.mp4": 4, "much.000.mp4": 40}
+    assert table["reason"].to_dict() == {
+        "whole.000.mp4": "",
+        "some.000.mp4": "",
+        "much.000.mp4": "damaged: 40 of 60 frames, download.max_damaged is 0.1",
+    }
+
+
+def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = frames.sample(Raw("a", write(tmp_path / "a.mp4", Track(numbered(90))), None), 15, 640, 90)
+    steps, held = frames.steps, []
+
+    def counted(record: Record, chosen: np.ndarray) -> np.ndarray:
+        held.append(len(chosen))
+        return steps(record, chosen)
+
+    monkeypatch.setattr(frames, "steps", counted)
+    align.Aligner(64, 40, 0.0, 1.0, torch.device("cpu"))(record)
+    assert max(held) == 32
+    assert sum(held[: -(-90 // 32)]) == 90

@@ -8,7 +8,7 @@ import pandas as pd
 SPLITS = ("training", "validation", "test")
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
-_LAST = ("duration", "fps", "width", "height", "audio", "reason")
+_LAST = ("duration", "fps", "width", "height", "audio", "damaged", "reason")
 _TEXT = (*_FIRST, "reason", "targets", "target", "subset", "predictor", "score", "kind", "what", "group")
 
 

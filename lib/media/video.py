@@ -31,7 +31,8 @@ class VideoError(Exception):
 
 @dataclass(frozen=True)
 class Probe:
-    """What a clip holds: seconds, frames a second, frames and pixels as shown, whether it has sound."""
+    """What a clip holds: seconds, frames a second, frames and pixels as shown, whether it has sound, and how many frames did
+    not decode or not without damage."""
 
     duration: float
     frames: int
@@ -39,6 +40,7 @@ class Probe:
     width: int
     height: int
     audio: bool
+    damaged: int = 0
 
 
 class _Film:
@@ -112,19 +114,20 @@ def probe(path: Path) -> Probe:
     Raises VideoError if the file does not open, has no film, holds no frame, or ends before its index says.
     """
     times: list[float] = []
-    width = height = 0
+    width = height = corrupt = 0
     with _opened(path, "cannot be read") as container:
         film = _Film(container)
         for seconds, frame in film.shown():
             if not times:
                 height, width = _picture(frame, _size(film.stream, frame, None)).shape[:2]
             times.append(seconds)
+            corrupt += frame.is_corrupt
         film.refuse_if_cut_off(path, len(times))
         audio = bool(container.streams.audio)
     if not times:
         raise VideoError("holds no frame")
     fps = (len(times) - 1) / times[-1] if times[-1] > 0 else 0.0
-    return Probe(times[-1] + (1 / fps if fps else 0.0), len(times), fps, width, height, audio)
+    return Probe(times[-1] + (1 / fps if fps else 0.0), len(times), fps, width, height, audio, film.damaged + corrupt)
 
 
 def sample(path: Path, fps: float, max_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:

@@ -39,9 +39,8 @@ def read(
             raise InputError(f"{source} has no column {lacking[0]}, which predictions of this project have")
         if "targets" in table:
             if targets not in set(table["targets"]):
-                raise InputError(
-                    f"{source} predicts {', '.join(table['targets'].unique()) or 'nothing'}, not {targets}; --targets chooses"
-                )
+                found = ", ".join(table["targets"].unique()) or "nothing"
+                raise InputError(f"{source} predicts {found}, not {targets}; --targets chooses")
             table = table[table["targets"] == targets]
         if lacking := [column for column in columns if column not in set(table["target"])]:
             raise InputError(f"{source} has no predictions of {', '.join(lacking)}")

@@ -32,14 +32,19 @@ class Corpus:
 
 
 def clip_table(
-    corpora: Sequence[Corpus], videos: bool, min_seconds: float, min_frames: int, max_seconds: float = math.inf
+    corpora: Sequence[Corpus],
+    videos: bool,
+    min_seconds: float,
+    min_frames: int,
+    max_seconds: float = math.inf,
+    max_damaged: float = 1.0,
 ) -> pd.DataFrame:
     """Return data/clips.csv's table: a row for each annotated clip and each video file, sorted by clip.
 
     A clip is refused for the first of these: no annotation, no file, what its source finds wrong, a file that does not
-    open or lacks a video stream, frames or seconds, the same bytes as another annotated clip. Without `videos` files are
-    not asked for. A file without annotation that is another corpus' clip is left out.
-    Raises InputError if two corpora have a clip of the same name.
+    open or lacks a video stream, frames or seconds, or has too many of either or damaged ones, the same bytes as another
+    annotated clip. Without `videos` files are not asked for. A file without annotation that is another corpus' clip is left
+    out. Raises InputError if two corpora have a clip of the same name.
     """
     probes = _probe_all(corpora) if videos else {}
     annotated = [
@@ -59,7 +64,11 @@ def clip_table(
         if videos and probe is None:
             wrong = NO_FILE
         elif probe and not wrong:
-            wrong = probe["reason"] or _of_wrong_length(probe, min_seconds, min_frames, max_seconds)
+            wrong = (
+                probe["reason"]
+                or _of_wrong_length(probe, min_seconds, min_frames, max_seconds)
+                or _damaged(probe, max_damaged)
+            )
             if not wrong and twin["clip"] != row["clip"]:
                 wrong = f"duplicate: the same bytes as {twin['clip']}"
         rows[row["clip"]] = row | (probe or {}) | {"reason": wrong}
@@ -113,6 +122,12 @@ def _of_wrong_length(probe: dict[str, Any], min_seconds: float, min_frames: int,
     return ""
 
 
+def _damaged(probe: dict[str, Any], max_damaged: float) -> str:
+    if probe["damaged"] > max_damaged * probe["frames"]:
+        return f"damaged: {probe['damaged']} of {probe['frames']} frames, download.max_damaged is {max_damaged}"
+    return ""
+
+
 def _probe_all(corpora: Sequence[Corpus]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return what each video file holds, by corpus and file, in parallel."""
     paths = {
@@ -149,4 +164,5 @@ def _probe(path: Path) -> dict[str, Any]:
         "width": found.width,
         "height": found.height,
         "audio": found.audio,
+        "damaged": found.damaged,
     }
