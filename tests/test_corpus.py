@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import librosa
 import numpy as np
 import pandas as pd
 import pytest
@@ -291,11 +292,11 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
 def test_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:
     written = set()
     for _ in range(4):
-        pictures, voice = render(Identity(3), Performance(0.0, 1.2, 150.0, 1), 2.0, corpus.FRAME_RATE)
+        pictures, voice = render(Identity(3), Performance(0.0, 1.2, 0.5, 1), 2.0, corpus.FRAME_RATE)
         video.write(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
         written.add((tmp_path / "a.mp4").read_bytes())
     assert len(written) == 1
-    pictures, voice = render(Identity(3), Performance(0.0, 1.2, 150.0, 2), 2.0, corpus.FRAME_RATE)
+    pictures, voice = render(Identity(3), Performance(0.0, 1.2, 0.5, 2), 2.0, corpus.FRAME_RATE)
     video.write(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
     assert (tmp_path / "a.mp4").read_bytes() not in written
 
@@ -324,7 +325,7 @@ def test_the_plan_holds_what_data_readme_promises() -> None:
 
 def test_appearance_leaves_luma_and_motion_alone() -> None:
     def grey(warmth: float) -> np.ndarray:
-        frames, _ = render(Identity(3), Performance(warmth, 1.0, 150.0, 5), 2.0, 5)
+        frames, _ = render(Identity(3), Performance(warmth, 1.0, 0.5, 5), 2.0, 5)
         return frames @ [0.299, 0.587, 0.114]
 
     assert np.abs(grey(-0.7) - grey(0.7)).mean() < 1.0
@@ -378,3 +379,20 @@ def test_fetch_goes_on_and_checks(tmp_path: Path) -> None:
     server.server_close()
     with pytest.raises(InputError, match="run again"):
         fetch(url, tmp_path / "c.zip", None)
+
+
+def test_a_fall_and_an_equal_rise_of_the_voice_differ_in_order_alone() -> None:
+    def heard(glide: float, rate: float = 1.0) -> np.ndarray:
+        _, voice = render(Identity(3), Performance(0.0, rate, glide, 5), 4.0, 5)
+        power = librosa.feature.melspectrogram(y=voice, sr=SAMPLE_RATE, n_fft=1024, hop_length=256, n_mels=64)
+        return 10 * np.log10(power + 1e-6)
+
+    fall, rise, level = heard(-0.9), heard(0.9), heard(0.0)
+    for pool in (np.mean, np.std):
+        difference = np.abs(pool(rise, 1) - pool(fall, 1)).mean()
+        assert difference < 0.35 * np.abs(pool(rise, 1) - pool(level, 1)).mean()
+    half = rise.shape[1] // 2
+    lowest = slice(0, 8)  # the first harmonic leaves these bands as it rises
+    assert (rise[lowest, :half].mean() - rise[lowest, half:].mean()) > 3
+    assert (fall[lowest, half:].mean() - fall[lowest, :half].mean()) > 3
+    assert np.array_equal(heard(0.3, rate=0.5), heard(0.3, rate=1.8))  # the mouth's rate is not to be heard

@@ -22,7 +22,7 @@ from lib.sources.fiv2 import LATTICE, SCORES
 from tests.test_pipeline import Project
 
 FPS, SECONDS = 15, 2.4
-HEAD, VOICE = render(Identity(3), Performance(0.0, 1.2, 150.0, 1), SECONDS, FPS)
+HEAD, VOICE = render(Identity(3), Performance(0.0, 1.2, 0.5, 1), SECONDS, FPS)
 EMPTY = np.broadcast_to(
     cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8), (0, 0), 3), HEAD.shape
 )

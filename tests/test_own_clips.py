@@ -20,7 +20,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     archives = project.folder / "data/archives"
     with zipfile.ZipFile(archives / "recordings.zip", "w") as file:
         for number, name in enumerate(CLIPS):
-            pictures, voice = render(Identity(number), Performance(0.5, 1.5, 150.0, number), 3.0, 15)
+            pictures, voice = render(Identity(number), Performance(0.5, 1.5, 0.5, number), 3.0, 15)
             video.write(project.folder / name, pictures, 15, voice, SAMPLE_RATE)
             file.write(project.folder / name, f"session {number}/{name}")
     table = pd.DataFrame(

@@ -85,7 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     raw = folder / "data/raw/demo/one"
     raw.mkdir(parents=True)
     for index, name in enumerate(NAMES):
-        performance = Performance(index / 3 - 1, 0.5 + index / 5, 120.0 + 10 * index, index)
+        performance = Performance(index / 3 - 1, 0.5 + index / 5, index / 4 - 0.5, index)
         frames, voice = render(Identity(index), performance, 2.0, FPS)
         if name == MUTE:
             without_sound(raw / name, frames)

@@ -33,7 +33,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three videos of 2.2 s."""
     folder = tmp_path_factory.mktemp("videos")
     for number in range(3):
-        frames, voice = render(Identity(number), Performance(0.0, 1.0, 150.0, number), 2.2, 15)
+        frames, voice = render(Identity(number), Performance(0.0, 1.0, 0.5, number), 2.2, 15)
         video.write(folder / f"{number}.mp4", frames, 15, voice, SAMPLE_RATE)
     return sorted(folder.iterdir())
 

@@ -91,7 +91,7 @@ def test_alignment_undoes_a_similarity() -> None:
 
 def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_path: Path) -> None:
     aligner = align.Aligner(64, 40, 0.5, 1.0, CPU)
-    pictures, voice = render(Identity(1), Performance(0.5, 1.5, 150.0, 2), 3.0, 15)
+    pictures, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
     video.write(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
     record = aligner(frames.sample(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)

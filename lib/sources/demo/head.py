@@ -15,6 +15,7 @@ _LEFT_EYE, _RIGHT_EYE = np.array([140.4, 101.5]), np.array([181.9, 103.1])
 _CHIN, _CENTRE = np.array([158.0, 158.0]), np.array([160.0, 115.0])
 _MOUTH_PIXELS, _BROW_PIXELS, _BLINK_PIXELS, _SHAPE_PIXELS = 9.0, 5.0, 4.0, 3.0  # largest displacements
 _PITCH_RANGE = 130.0, 170.0  # Hz
+_LOUDNESS_RATE = 0.4, 2.0  # Hz, of the voice
 _WARMTH_LEVELS, _TINT_LEVELS = 16.0, 5.0  # of 255, in Cr and Cb
 
 
@@ -33,7 +34,7 @@ class Performance:
     rate: openings of the mouth and liftings of the brows a second, in Hz, at unchanged amplitude (motion only).
     glide: how the voice's pitch goes over the clip, from -1 (falls by an octave) to 1 (rises by one); its mean, its spread
     and all else that no order in time is needed for are alike for a fall and an equal rise (order of the audio only).
-    seed: draws phases, blinks, head motion, lighting and the pitch's mean, which carry nothing.
+    seed: draws phases, blinks, head motion, lighting, the voice's loudness and mean pitch, which carry nothing.
     """
 
     warmth: float
@@ -66,7 +67,8 @@ def render(identity: Identity, performance: Performance, seconds: float, fps: in
         alpha = cv2.remap(mask, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
         composed = (alpha * head + (1 - alpha) * background) * (light * flicker[index])
         frames[index] = np.clip(composed, 0, 255)
-    return frames, _voice(mouth, fps, performance.glide, rng)
+    loudness = _articulation(times, rng.uniform(*_LOUDNESS_RATE), rng)  # the mouth's rate is not to be heard
+    return frames, _voice(loudness, fps, performance.glide, rng)
 
 
 def _articulation(times: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
@@ -155,13 +157,12 @@ def _bump(centre: np.ndarray, sigma: float) -> np.ndarray:
     return np.exp(-((_grid() - centre) ** 2).sum(-1, keepdims=True) / (2 * sigma**2))
 
 
-def _voice(mouth: np.ndarray, fps: int, glide: float, rng: np.random.Generator) -> np.ndarray:
-    """A harmonic tone around 130 to 170 Hz, gliding by `glide` octaves over the clip, higher by a tenth where the mouth is
-    open, loudness following the mouth."""
+def _voice(loudness: np.ndarray, fps: int, glide: float, rng: np.random.Generator) -> np.ndarray:
+    """A harmonic tone around 130 to 170 Hz, gliding by `glide` octaves over the clip, higher by a tenth where it is loud."""
     mean = rng.uniform(*_PITCH_RANGE)
-    times = np.arange(len(mouth) * SAMPLE_RATE // fps) / SAMPLE_RATE
-    openness = np.interp(times, np.arange(len(mouth)) / fps, mouth)
+    times = np.arange(len(loudness) * SAMPLE_RATE // fps) / SAMPLE_RATE
+    loud = np.interp(times, np.arange(len(loudness)) / fps, loudness)
     pitch = mean * 2 ** (glide * (times / times[-1] - 0.5))
-    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.1 * openness)) / SAMPLE_RATE
+    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.1 * loud)) / SAMPLE_RATE
     tone = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 6)) / 3
-    return ((0.1 + 0.6 * openness) * tone + rng.normal(0, 0.005, len(times))).clip(-1, 1).astype(np.float32)
+    return ((0.1 + 0.6 * loud) * tone + rng.normal(0, 0.005, len(times))).clip(-1, 1).astype(np.float32)
