@@ -60,6 +60,7 @@ class Train(Section):
     label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
     learning_rate: LearningRate
     weight_decay: Annotated[float, Field(ge=0)]
+    decay_all: bool
     schedule: Literal["cosine", "cosine_by_step", "plateau"]
     warmup: Annotated[int, Field(ge=0)]
     patience: Annotated[int, Field(ge=1)]

@@ -137,7 +137,8 @@ class Tiny(torch.nn.Module):
 
 SETTINGS: dict[str, Any] = {
     "seed": 1, "epochs": 2, "batch_size": 4, "accumulate": 1, "mix": {}, "label_weighting": "none",
-    "learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3, "flow": 1e-3, "audio": 1e-3}}, "weight_decay": 0.01,
+    "learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3, "flow": 1e-3, "audio": 1e-3}},
+    "weight_decay": 0.01, "decay_all": True,
     "schedule": "cosine", "warmup": 1, "patience": 5, "clip_norm": 1.0, "workers": 0,
     "augmentation": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
 }  # fmt: skip
@@ -432,6 +433,29 @@ def test_encoders_learn_at_their_own_rates(tmp_path: Path) -> None:
         InputError, match=r"train\.learning_rate\.encoders lacks flow, which model\.use has; it has faces"
     ):
         fitted(tmp_path / "lacks", net, learning_rate={"head": 1e-3, "encoders": {"faces": 1e-3}})
+
+
+def test_norms_biases_and_embeddings_decay_only_where_all_does(tmp_path: Path) -> None:
+    class Embedded(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = torch.nn.Parameter(torch.ones(1, 3, 4))  # unused, but with a gradient: it decays or not
+            self.scale = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, inputs: dict[str, Any]) -> Output:
+            found = super().forward(inputs)
+            unused = 0 * (self.positions.sum() + self.scale.sum())
+            return found._replace(predicted={name: of + unused for name, of in found.predicted.items()})
+
+    for decay_all in (True, False):
+        after, _ = fitted(tmp_path / str(decay_all), Embedded(), weight_decay=0.5, decay_all=decay_all)
+        for name in ("positions", "scale"):
+            assert bool((after[name] == 1).all()) == (not decay_all)
+    net = Embedded()
+    decaying, kept = loop._rated(net, rates(1e-3), decay_all=False)
+    assert [one.dim() for one in decaying["params"]] == [2]
+    assert sorted(one.dim() for one in kept["params"]) == [1, 1, 3]
+    assert kept["weight_decay"] == 0
 
 
 def test_two_corpora_of_other_targets_and_ranges_learn_together(tmp_path: Path) -> None:
