@@ -42,6 +42,7 @@ class Download(Section):
     videos: bool
     split: Literal["official", "disjoint", "random", "folds", "validation_as_test"]
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    split_fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] | None
     folds: Annotated[int, Field(ge=3, le=1000)]
     fold: Annotated[int, Field(ge=0, le=999)]
     allow_missing: Annotated[float, Field(ge=0, le=1)]
@@ -162,7 +163,8 @@ def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: l
 
 def dealt(table: pd.DataFrame, settings: Download) -> pd.Series:
     """Return the split of each clip, the usable ones of each corpus dealt out as params.yaml says."""
-    dealing = split.Dealing(settings.split_seed, settings.folds, settings.fold)
+    fractions = None if settings.split_fractions is None else tuple(settings.split_fractions)
+    dealing = split.Dealing(settings.split_seed, settings.folds, settings.fold, fractions)
     result = table["split"].copy()
     for _, usable in table[table["reason"] == ""].groupby("corpus"):
         result[usable.index] = split.SPLITTERS[settings.split](usable, dealing)

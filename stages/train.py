@@ -61,6 +61,7 @@ class Train(Section):
     label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
     learning_rate: LearningRate
     weight_decay: Annotated[float, Field(ge=0, le=100)]
+    decay_all: bool
     schedule: Literal["cosine", "cosine_by_step", "plateau"]
     warmup: Annotated[int, Field(ge=0, le=100_000)]
     patience: Annotated[int, Field(ge=1, le=100_000)]

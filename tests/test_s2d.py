@@ -28,6 +28,7 @@ from lib.training import schedules
 from tests.conftest import ROOT
 from tests.test_training import TRAITS_GROUP
 from tests.test_training import settings as model_settings
+from tools.parameters import merged, plain
 from tools.parity.__main__ import deviations
 
 FIXTURES = ROOT / "tests" / "data" / "parity"
@@ -107,6 +108,17 @@ def test_the_whole_network_has_as_many_parameters_as_published_and_trains_as_man
     frozen = {name.split(".")[1] for name, one in made.named_parameters() if not one.requires_grad}
     assert frozen == {"cls_token", "pos_embed", "patch_embed", "blocks"}
     assert sum(one.numel() for one in MobileFaceNet().parameters()) == 1_007_248
+
+
+@pytest.mark.parametrize(("name", "side", "trained"), [("s2d", 224, 9.2e6), ("s2d_thesis", 112, 4.7e6)])
+def test_shipped_parameters_build_the_whole_network(name: str, side: int, trained: float) -> None:
+    given = plain(merged(name, []))
+    own = given["model"]["encoders"]["s2d"] | {"weights": None}
+    with torch.device("meta"):
+        made = Encoder(check(own, Settings), [[3, side, side], [5, 2]], KEY)
+    assert given["faces"]["side"] == side
+    assert own["steps"] == own["frames"]
+    assert sum(one.numel() for one in made.parameters() if one.requires_grad) == pytest.approx(trained, rel=0.02)
 
 
 def of_vit(made: Encoder, given: Sequence[Tensor]) -> Tensor:

@@ -84,6 +84,17 @@ def test_random_keeps_the_shares_and_shares_videos() -> None:
     assert new.groupby(table["video"]).nunique().max() == 3
 
 
+@pytest.mark.parametrize("name", ["disjoint", "random"])
+def test_wanted_fractions_are_dealt_and_null_changes_nothing(name: str) -> None:
+    table, wanted = made(400, 0), (0.5, 0.2, 0.3)
+    new = SPLITTERS[name](table, Dealing(0, 5, 0, wanted))
+    assert new.value_counts(normalize=True)[list(SPLITS)].tolist() == pytest.approx(wanted, abs=0.01)
+    assert (new.groupby(table["video"]).nunique().max() == 1) == (name == "disjoint")
+    assert SPLITTERS[name](table, Dealing(0, 5, 0, None)).equals(SPLITTERS[name](table, DEALING))
+    with pytest.raises(InputError, match=r"split_fractions = \[0\.6, 0\.2, 0\.3\]; allowed: null, or .* add up to 1$"):
+        SPLITTERS[name](table, Dealing(0, 5, 0, (0.6, 0.2, 0.3)))
+
+
 def test_each_clip_is_tested_in_one_fold_and_validates_in_one() -> None:
     table = made(100, 3)
     rounds = pd.DataFrame({fold: split.folds(table, Dealing(0, 5, fold)) for fold in range(5)})

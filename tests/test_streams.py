@@ -103,11 +103,16 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
 
 
 def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> None:
-    assert base.names() == ["audio", "descriptors", "faces", "features", "flow", "frames"]
+    assert base.names() == ["audio", "descriptors", "faces", "features", "flow", "frames", "landmarks"]
     kinds = {name: base.load(name).kind for name in base.names()}
-    assert kinds == dict.fromkeys(kinds, "vectors") | {"faces": "pictures", "frames": "pictures", "flow": "flow"}
+    assert kinds == dict.fromkeys(kinds, "vectors") | {
+        "faces": "pictures",
+        "frames": "pictures",
+        "flow": "flow",
+        "landmarks": "points",
+    }
     with pytest.raises(
-        InputError, match=r"no stream 'face'; allowed: audio, descriptors, faces, features, flow, frames, "
+        InputError, match=r"no stream 'face'; allowed: audio, descriptors, faces, features, flow, frames, lan"
     ):
         base.load("face")
 

@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup, Targets
-from lib.data.augment import augment, draw
+from lib.data.augment import augment, draw, mirror_points
 from lib.data.batch import Sample, collate
 from lib.data.dataset import Reading
 from lib.model import checkpoint
@@ -137,7 +137,8 @@ class Tiny(torch.nn.Module):
 
 SETTINGS: dict[str, Any] = {
     "seed": 1, "epochs": 2, "batch_size": 4, "accumulate": 1, "mix": {}, "label_weighting": "none",
-    "learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3, "flow": 1e-3, "audio": 1e-3}}, "weight_decay": 0.01,
+    "learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3, "flow": 1e-3, "audio": 1e-3}},
+    "weight_decay": 0.01, "decay_all": True,
     "schedule": "cosine", "warmup": 1, "patience": 5, "clip_norm": 1.0, "workers": 0,
     "augmentation": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
 }  # fmt: skip
@@ -454,6 +455,29 @@ def test_encoders_learn_at_their_own_rates(tmp_path: Path) -> None:
         fitted(tmp_path / "lacks", net, learning_rate={"head": 1e-3, "encoders": {"faces": 1e-3}})
 
 
+def test_norms_biases_and_embeddings_decay_only_where_all_does(tmp_path: Path) -> None:
+    class Embedded(Tiny):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = torch.nn.Parameter(torch.ones(1, 3, 4))  # unused, but with a gradient: it decays or not
+            self.scale = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, inputs: dict[str, Any]) -> Output:
+            found = super().forward(inputs)
+            unused = 0 * (self.positions.sum() + self.scale.sum())
+            return found._replace(predicted={name: of + unused for name, of in found.predicted.items()})
+
+    for decay_all in (True, False):
+        after, _ = fitted(tmp_path / str(decay_all), Embedded(), weight_decay=0.5, decay_all=decay_all)
+        for name in ("positions", "scale"):
+            assert bool((after[name] == 1).all()) == (not decay_all)
+    net = Embedded()
+    decaying, kept = loop._rated(net, rates(1e-3), decay_all=False)
+    assert [one.dim() for one in decaying["params"]] == [2]
+    assert sorted(one.dim() for one in kept["params"]) == [1, 1, 3]
+    assert kept["weight_decay"] == 0
+
+
 def test_two_corpora_of_other_targets_and_ranges_learn_together(tmp_path: Path) -> None:
     warmth = TargetGroup(columns=["warm"], range=[1, 7], activation="sigmoid", loss="mae", weight=0.5)
     targets = TRAITS_GROUP | {"own": warmth}
@@ -507,6 +531,58 @@ def test_the_draws_of_a_share_are_those_of_the_whole() -> None:
         longest = alone.inputs[name][reference].values.shape[1]
         assert torch.equal(alone.inputs[name][reference].values, values[1::2, :longest])
         assert torch.equal(values, batch.inputs[name][reference].values) == (name == "audio")
+
+
+@pytest.mark.parametrize("count", [5, 68])
+def test_points_stay_on_what_they_mark(count: int) -> None:
+    """Each point is drawn as a bright pixel, and is found there again after augmentation; left and right change names."""
+    rng, side, shift = np.random.default_rng(0), 40, 3
+    cells = rng.permutation((side - 4 * shift) ** 2)[: 3 * count].reshape(1, 3, count)
+    places = np.stack([cells % (side - 4 * shift), cells // (side - 4 * shift)], -1) + 2 * shift  # of pixels, x and y
+    places = np.repeat(places, 8, 0)
+    pictures = np.zeros((8, 3, 3, side, side), np.float32)
+    for clip, time, point in np.ndindex(8, 3, count):
+        x, y = places[clip, time, point]
+        pictures[clip, time, :, y, x] = (point + 1) / count
+    points = torch.from_numpy(places + 0.5).float()
+    points[:, 0, 1] = torch.nan
+    values = {"faces": torch.from_numpy(pictures), "landmarks": points}
+    read = {name: Sequence(of, torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool)) for name, of in values.items()}
+    draws = draw(8, True, shift, 0.0, 0.0, torch.Generator().manual_seed(1))
+    assert draws.flipped.any()
+    assert not draws.flipped.all()
+    kinds = {"faces": "pictures", "landmarks": "points"}
+    found = augment(Sample({"s2d": read, "alone": {"landmarks": read["landmarks"]}}, {}, 0), draws, kinds).inputs
+    assert torch.equal(found["alone"]["landmarks"].values[:, 1:], points[:, 1:])
+    moved, seen = found["s2d"]["landmarks"].values, found["s2d"]["faces"].values
+    for clip, flipped in enumerate(draws.flipped.tolist()):
+        partners = IN_MIRROR[count] if flipped else list(range(count))
+        for point, partner in enumerate(partners):
+            assert bool(moved[clip, 0, point].isnan().all()) == (partner == 1)
+            x, y = moved[clip, 1, point].tolist()
+            level = seen[clip, 1, 0, int(y), int(x)].item()
+            assert (x % 1, y % 1) == (0.5, 0.5)
+            assert round(level * count) == partner + 1
+
+
+IN_MIRROR = {5: [1, 0, 2, 4, 3], 68: [0] * 68}
+for one, other in (
+    *((at, 16 - at) for at in range(17)),  # jaw
+    *((at, 43 - at) for at in range(17, 27)),  # brows
+    *((at, at) for at in range(27, 31)),  # bridge of the nose
+    *((at, 66 - at) for at in range(31, 36)),  # nostrils
+    *((36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)),  # eyes
+    *((48, 54), (49, 53), (50, 52), (51, 51), (59, 55), (58, 56), (57, 57)),  # outer lips
+    *((60, 64), (61, 63), (62, 62), (67, 65), (66, 66)),  # inner lips
+):
+    IN_MIRROR[68][one], IN_MIRROR[68][other] = other, one
+
+
+def test_points_whose_mirror_image_is_not_known_are_refused() -> None:
+    points, yes = torch.zeros(1, 1, 7, 2), torch.tensor([True])
+    with pytest.raises(InputError, match=r"train\.augment\.mirror = true; allowed with 5 or 68 points, not with 7"):
+        mirror_points(points, yes, 32)
+    assert torch.equal(mirror_points(points, ~yes, 32), points)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_clips(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ _VALIDATION = 10  # one of so many training videos
 
 
 class Dealing(NamedTuple):
-    """The seed, and for `folds` how many and which is the test set."""
+    """The seed; for `folds` how many and which is the test set; for `disjoint` and `random` the fractions of training,
+    validation and test, None: the source's own."""
 
     seed: int
     folds: int
     fold: int
+    fractions: tuple[float, ...] | None = None
 
 
 def official(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
@@ -39,17 +41,17 @@ def official(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
 
 
 def disjoint(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
-    """Return a split in which no video is shared, of the same shares as the source's.
+    """Return a split in which no video is shared, of the wanted shares, or the same as the source's.
 
     All clips of a video go to one split. Videos are sorted into ten strata by the mean of their targets, and each stratum
     is dealt out in random order, a video to the split that lacks most, so that the splits' labels are alike.
     """
-    return table["video"].map(_deal(table, _shares(table), dealing.seed))
+    return table["video"].map(_deal(table, _shares(table, dealing), dealing.seed))
 
 
 def random(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
-    """Return a split by clip, of the same shares as the source's: a leak, since clips of a video are alike."""
-    return table["clip"].map(_deal(table.assign(video=table["clip"]), _shares(table), dealing.seed))
+    """Return a split by clip, of the wanted shares or the source's: a leak, since clips of a video are alike."""
+    return table["clip"].map(_deal(table.assign(video=table["clip"]), _shares(table, dealing), dealing.seed))
 
 
 def folds(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
@@ -88,8 +90,18 @@ SPLITTERS: dict[str, Callable[[pd.DataFrame, Dealing], pd.Series]] = {
 }
 
 
-def _shares(table: pd.DataFrame) -> dict[str, float]:
-    """Return the source's own shares of the clips, without the splits that it lacks."""
+def _shares(table: pd.DataFrame, dealing: Dealing) -> dict[str, float]:
+    """Return the wanted shares of the clips, or the source's own, without the splits that it lacks.
+
+    Raises InputError if those wanted do not add up to 1.
+    """
+    if dealing.fractions is not None:
+        if abs(sum(dealing.fractions) - 1) > 1e-6:
+            raise InputError(
+                f"params.yaml: download.split_fractions = {list(dealing.fractions)}; allowed: null, or fractions of"
+                f" {', '.join(SPLITS)} that add up to 1"
+            )
+        return dict(zip(SPLITS, dealing.fractions, strict=True))
     own = table["split"][table["split"] != ""].value_counts(normalize=True)
     return {split: float(own[split]) for split in SPLITS if split in own} or SHARES
 

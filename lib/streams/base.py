@@ -14,6 +14,7 @@ from lib.core.errors import InputError, internal
 from lib.core.parameters import Section, check
 from lib.core.shards import Record
 
+# a place is x and y in pixels of the picture, from its upper left corner (half a pixel from the middle of the first), or NaN
 Kind = Literal["pictures", "flow", "points", "vectors"]
 """What a step is: RGB uint8 (3, H, W), displacements in pixels (2, H, W), places (P, 2), or numbers (D,)."""
 

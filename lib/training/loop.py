@@ -45,6 +45,7 @@ def fit(
     label_weighting: str,
     learning_rate: Mapping[str, Any],
     weight_decay: float,
+    decay_all: bool,
     schedule: str,
     warmup: int,
     patience: int,
@@ -66,7 +67,7 @@ def fit(
             f"params.yaml: train.batch_size = {batch_size}; allowed: a multiple of train.devices times train.accumulate ="
             f" {world} x {accumulate}"
         )
-    optimizer = torch.optim.AdamW(_rated(network, learning_rate), weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(_rated(network, learning_rate, decay_all), weight_decay=weight_decay)
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     checkpoint = folder / "last.pt"
@@ -239,8 +240,9 @@ def summary(history: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _rated(network: Network, learning_rate: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return AdamW's groups of parameters: each encoder's, and the rest as head's. Raises InputError if one has no rate."""
+def _rated(network: Network, learning_rate: Mapping[str, Any], decay_all: bool) -> list[dict[str, Any]]:
+    """Return AdamW's groups of parameters: each encoder's, and the rest as head's; unless `decay_all` those of norms, biases
+    and embeddings (1, N, D) apart, which do not decay. Raises InputError if one has no rate."""
     rates = {**learning_rate["encoders"], "head": learning_rate["head"]}
     groups: dict[str, list[torch.nn.Parameter]] = {}
     for name, parameter in network.parameter_groups():
@@ -250,7 +252,15 @@ def _rated(network: Network, learning_rate: Mapping[str, Any]) -> list[dict[str,
             f"params.yaml: train.learning_rate.encoders lacks {min(lacking)}, which model.use has; it has"
             f" {', '.join(learning_rate['encoders'])}"
         )
-    return [{"params": members, "lr": rates[name], "initial_lr": rates[name]} for name, members in groups.items()]
+    found: list[dict[str, Any]] = []
+    for name, members in groups.items():
+        kept = [] if decay_all else [one for one in members if one.dim() < 2 or (one.dim() == 3 and len(one) == 1)]
+        apart = set(map(id, kept))
+        decaying = [one for one in members if id(one) not in apart]
+        own = {"lr": rates[name], "initial_lr": rates[name]}
+        found += [{"params": decaying, **own}] if decaying else []
+        found += [{"params": kept, **own, "weight_decay": 0.0}] if kept else []
+    return found
 
 
 def _timed(loader: Any) -> Iterator[tuple[Sample, float]]:

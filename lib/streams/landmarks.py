@@ -1,0 +1,112 @@
+"""Points of the aligned face: the five that it was aligned by, or dlib's 68."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from lib.core import shards
+from lib.core.errors import InputError
+from lib.core.shards import Record
+from lib.streams.base import StreamSettings
+
+INPUTS = ("faces",)
+KIND = "points"
+
+_FIVE = ([*range(36, 42)], [*range(42, 48)], [30], [48], [54])
+"""Of the 68 points those whose means are the five: eyes, tip of the nose, corners of the mouth."""
+
+_BOX = np.array([[0.103, 0.204], [0.907, 1.008]])
+"""Corners, in sides of the picture, of the box in which the predictor's mean shape lies on the template's five points."""
+
+_SIDE = 224
+"""Pixels that smaller faces are scaled to: the predictor's points are whole pixels."""
+
+
+class Settings(StreamSettings):
+    """detector: "faces", the five points of the stream of that name, or "dlib", 68 points of its shape predictor."""
+
+    detector: Literal["faces", "dlib"]
+
+
+def maker(settings: Settings) -> Callable[[Record], Record]:
+    """Return what finds the points of a clip's aligned faces. Raises InputError if dlib is asked for and not installed."""
+    predict = _predictor() if settings.detector == "dlib" else None
+    return lambda faces: landmarks(faces, predict)
+
+
+def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+    """Return points as float32 (K, P, 2): x and y in pixels of the aligned face, from its upper left corner."""
+    return record.arrays["points"][()][chosen]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Count faces and points, those beyond the picture too; average the distance from the template."""
+    points = [one[np.isfinite(one).all((1, 2))] for one in shards.column(folder, "points")]
+    far = [float(one) for one in shards.attribute(folder, "pixels_from_template")]
+    return {
+        "faces": sum(map(len, points)),
+        "points": points[0].shape[1] if points else 0,
+        "outside": int(sum(shards.attribute(folder, "outside"))),
+        "mean_pixels_from_template": round(float(np.mean(far)), 3) if far else None,
+    }
+
+
+def landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None) -> Record:
+    """Return of a clip's faces `points` (T, P, 2), NaN where the face is absent, and their `found` and `times`.
+
+    Attributes: how many points lie `outside` of the picture, and the mean distance of the five points from the template that
+    the faces were aligned to, in pixels: large where a predictor goes wrong.
+    """
+    from lib.streams.faces.align import TEMPLATE  # who reads the stream needs no detector
+
+    pictures, there = faces.arrays["faces"], np.flatnonzero(faces.arrays["found"])
+    side = pictures.shape[1]
+    template = TEMPLATE * (side / 112) + 0.5
+    if predict is None:
+        found = [aligned(points, side) for points in faces.arrays["landmarks"][there]]
+    else:
+        found = [predict(picture) for picture in pictures[there]]
+    points = np.full((len(pictures), *found[0].shape), np.nan, np.float32)
+    points[there] = found
+    five = points[there] if predict is None else np.stack([points[there][:, of].mean(1) for of in _FIVE], 1)
+    far = np.linalg.norm(five - template, axis=-1).mean()
+    outside = ((points[there] < 0) | (points[there] > side)).any(-1).sum()
+    arrays = {"points": points, "found": faces.arrays["found"], "times": faces.arrays["times"]}
+    return Record(faces.clip, arrays, {"outside": int(outside), "pixels_from_template": float(far)})
+
+
+def aligned(points: np.ndarray, side: int) -> np.ndarray:
+    """Return where a frame's five points (5, 2) lie in the face of `side` pixels that they were aligned to."""
+    from skimage.transform import SimilarityTransform
+
+    from lib.streams.faces.align import TEMPLATE
+
+    to_template = SimilarityTransform.from_estimate(points, TEMPLATE * (side / 112))
+    return to_template(points) + 0.5  # the transform counts from the middle of the first pixel
+
+
+def _predictor() -> Callable[[np.ndarray], np.ndarray]:
+    """Return what finds 68 points (68, 2) in an aligned face, RGB uint8 (S, S, 3): an ensemble of regression trees
+    (Kazemi & Sullivan 2014)."""
+    try:
+        import dlib
+        import face_recognition_models
+    except ImportError as error:
+        raise InputError(
+            f"params.yaml: landmarks.detector = dlib, and {error.name} is not installed; pip install -r"
+            " requirements-dlib.txt, or set it to faces"
+        ) from None
+    predictor = dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
+
+    def predict(picture: np.ndarray) -> np.ndarray:
+        own = len(picture)
+        if own < _SIDE:
+            picture = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
+        box = (_BOX * len(picture)).round().astype(int).ravel().tolist()
+        found = predictor(np.ascontiguousarray(picture), dlib.rectangle(*box))
+        return (np.array([(point.x, point.y) for point in found.parts()]) + 0.5) * (own / len(picture))
+
+    return predict
