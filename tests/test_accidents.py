@@ -32,7 +32,7 @@ from tests.conftest import ROOT
 from tests.test_contract import STAGES
 from tests.test_predict import WARMTH, parameters_
 from tests.test_training import TRAITS_GROUP, InMemory, fitted, network, settings
-from tools import compare
+from tools import ablate, compare
 
 
 def test_a_validation_loss_that_is_none_stops_and_keeps_the_epochs_before(
@@ -277,19 +277,27 @@ def test_seeds_are_different_sources() -> None:
             compare.named(text)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device", "data/.work/x"),
-        RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/0: file write failed"),
-    ],
-)
-def test_a_full_disk_is_one_line(error: Exception) -> None:
-    def fail() -> None:
-        raise error
+FULL = """
+import resource, shutil, sys, torch
+from pathlib import Path
+from lib.core import command
+Path("x").write_bytes(bytes(200_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+writes = {"copy": lambda: shutil.copyfile("x", "y"), "save": lambda: torch.save({"a": torch.zeros(10**6)}, "y")}
+command.run(writes[sys.argv[1]])
+"""
 
-    with pytest.raises(SystemExit, match=r"^error: .*; make room, and run again: what is finished is kept$"):
-        command.run(fail)
+
+@pytest.mark.parametrize("way", ["copy", "save"])
+def test_a_full_disk_is_one_line(tmp_path: Path, way: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, way], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith("; make room, and run again: what is finished is kept\n")
+    assert done.stderr.count("\n") == 1
     with pytest.raises(OSError, match="denied"):
         command.run(lambda: (_ for _ in ()).throw(PermissionError("denied")))
 
@@ -326,3 +334,28 @@ def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "interrupted; what is finished is kept, the same command goes on from there\n"
+
+
+def test_an_ablation_goes_on_after_predictions_were_collected_as_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def run(arguments: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(arguments[3:])
+        return subprocess.CompletedProcess(arguments, 0, stdout="a-faces-seed0\na-flow-seed0\n")
+
+    def read(_: str, rev: str) -> str:
+        if rev == "a-flow-seed0":
+            raise FileNotFoundError("data/predictions.csv is not in the cache")
+        return ""
+
+    monkeypatch.setattr(ablate.subprocess, "run", run)
+    monkeypatch.setattr(ablate.dvc.api, "read", read)
+    monkeypatch.setattr(ablate.dvc.api, "params_show", lambda **_: {})
+    monkeypatch.setattr(ablate, "refuse_other_parameters", lambda *_: None)
+    changes = {"model.fusion": "concat"}
+    ablate.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
+    set_ = ["-S", "model.fusion=concat", "-S", "train.seed=0"]
+    assert ran[1:] == [
+        ["exp", "run", "-n", "a-flow-seed0", "--force", *set_],
+        ["exp", "run", "-n", "a-audio-seed0", *set_],
+    ]

@@ -299,3 +299,23 @@ def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: p
     align.Aligner(64, 40, 0.0, 1.0, torch.device("cpu"))(record)
     assert max(held) == 32
     assert sum(held[: -(-90 // 32)]) == 90
+
+
+def test_what_the_containers_aperture_hides_is_not_shown(tmp_path: Path) -> None:
+    sides = np.full((60, 120, 160, 3), 200, np.uint8)
+    sides[:, 30:90, 40:120] = numbered(60, width=80, height=60)
+    path = write(tmp_path / "a.mp4", Track(sides, options={"crf": "5", "bf": "0"}))
+    assert next(video.sample(path, 5))[1].shape == (120, 160, 3)
+    content = bytearray(path.read_bytes())
+    clap = struct.pack(">I4s8I", 40, b"clap", 80, 1, 60, 1, 0, 1, 0, 1)
+    place = content.index(b"avc1", content.index(b"stsd")) - 4
+    size = struct.unpack(">I", content[place : place + 4])[0]
+    at = content.index(b"stsd") - 4
+    above = [content.index(name) - 4 for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl")] + [at, place]
+    for box in above:
+        content[box : box + 4] = struct.pack(">I", struct.unpack(">I", content[box : box + 4])[0] + len(clap))
+    content[place + size : place + size] = clap
+    path.write_bytes(content)  # the index lies behind the pictures: their places stay
+    assert content.index(b"moov") > content.index(b"mdat")
+    assert seen(path) == WHOLE
+    assert next(video.sample(path, 5))[1].shape == (60, 80, 3)

@@ -28,12 +28,14 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
+from dvc.exceptions import DvcException
 
 from lib.core import command, parameters
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.report import spread
 from lib.scoring.baselines import is_baseline
+from lib.scoring.predictions import PREDICTIONS
 from lib.scoring.tables import over_seeds
 from lib.training.losses import LOSSES, WEIGHTINGS
 from tools.compare import Sources, add_options, compare, gather, target_group
@@ -182,9 +184,11 @@ def experiment(name: str, variant: str, seed: int) -> str:
 def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
     """Run what `dvc exp list` does not have; raises InputError if one that it has was made with other parameters."""
     listed = subprocess.run([*DVC, "exp", "list", "--names-only"], capture_output=True, text=True, check=True)
-    there = set(listed.stdout.split())
+    names = set(listed.stdout.split())
     shared = dvc.api.params_show()
     todo = list(product(seeds, chosen))
+    # `dvc gc` keeps the name of an experiment whose predictions it removes
+    there = {one for one in (experiment(name, variant, seed) for seed, variant in todo) if one in names and kept(one)}
     for seed, variant in todo:
         if (one := experiment(name, variant, seed)) in there:
             refuse_other_parameters(one, shared, chosen[variant] | {"train.seed": seed})
@@ -195,8 +199,18 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
             continue
         changes = chosen[variant] | {"train.seed": seed}
         set_ = [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
-        if status := subprocess.run([*DVC, "exp", "run", "-n", one, *set_], check=False).returncode:
+        again = ["--force"] if one in names else []  # else DVC would not write over it
+        if status := subprocess.run([*DVC, "exp", "run", "-n", one, *again, *set_], check=False).returncode:
             raise InputError(f"`dvc exp run -n {one} {shlex.join(set_)}` ended with {status}; those before it are kept")
+
+
+def kept(one: str) -> bool:
+    """Tell whether DVC still has an experiment's predictions."""
+    try:
+        dvc.api.read(PREDICTIONS, rev=one)
+    except (DvcException, OSError):
+        return False
+    return True
 
 
 def refuse_other_parameters(one: str, shared: dict[str, Any], changes: Changes) -> None:

@@ -32,7 +32,7 @@ def disk_is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter failed writing" in str(error):
+        if isinstance(error, RuntimeError) and "inline_container" in str(error):  # torch.save's
             return True
         error = error.__cause__ or error.__context__
     return False
