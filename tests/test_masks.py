@@ -15,11 +15,10 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup, Targets
 from lib.data.batch import Sample, collate
-from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.training.losses import LOSSES, counted
 from tests.conftest import ROOT
-from tests.test_training import InMemory, Tiny, fitted, network, rates, sample
+from tests.test_training import ANY_ENCODERS, InMemory, Tiny, fitted, network, rates, sample
 
 USE = ["faces", "flow", "audio"]
 EVERY_WAY_OF_LACKING = [{"audio"}, set(), {"flow"}, {"faces", "audio"}]
@@ -47,7 +46,7 @@ def keeping(fusion: str = "cross_attention") -> Network:
     return net
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", ANY_ENCODERS)
 @torch.no_grad()
 def test_a_clip_that_lacks_a_stream_is_the_same_alone_and_in_company(fusion: str) -> None:
     net, members = keeping(fusion).eval(), clips(*EVERY_WAY_OF_LACKING)
@@ -177,7 +176,7 @@ def test_two_processes_learn_as_one_from_partly_rated_clips_that_lack_streams(tm
         from pathlib import Path
         from lightning_fabric import Fabric
         from tests.test_masks import GROUPS, Shares, clips, partly_rated
-        from tests.test_training import InMemory, cpu, fitted, network
+        from tests.test_training import ANY_ENCODERS, InMemory, cpu, fitted, network
 
         fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
         fabric.launch()

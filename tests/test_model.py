@@ -26,12 +26,11 @@ from lib.data.dataset import inputs_of
 from lib.model import checkpoint
 from lib.model.encoders import images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
-from lib.model.fusions import FUSIONS
 from lib.model.network import Network, Settings
 from lib.model.tokens import Tokens
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
-from tests.test_training import PICTURES, TRAITS_GROUP, network, sample, settings
+from tests.test_training import ANY_ENCODERS, PICTURES, TRAITS_GROUP, network, sample, settings
 
 USES = [["faces"], ["flow"], ["faces", "flow"], ["faces", "flow", "audio"]]
 
@@ -69,7 +68,7 @@ def of_flow(backbone: str, weights: str | None = None) -> volumes.Encoder:
     return volumes.Encoder(given, [[2, 32, 32]], "model.encoders.flow")
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", ANY_ENCODERS)
 @pytest.mark.parametrize("use", USES, ids="+".join)
 @torch.no_grad()
 def test_padding_changes_nothing(fusion: str, use: list[str]) -> None:
@@ -119,7 +118,7 @@ def test_queries_restrict_who_looks_at_whom() -> None:
     assert all(name.split(".")[3].startswith("audio_to_") for name, _ in net.fusion.named_parameters("fusion"))
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", ANY_ENCODERS)
 @torch.no_grad()
 def test_a_fusion_of_one_encoder_is_the_mean_of_its_tokens(fusion: str) -> None:
     net = network(["flow"], fusion).eval()
@@ -146,7 +145,7 @@ def test_late_average_is_the_mean_of_each_encoders_own_prediction() -> None:
     torch.testing.assert_close(predicted(net, clips), torch.stack(own).mean(0))
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", ANY_ENCODERS)
 def test_a_batch_without_a_stream_is_fused_and_reaches_every_parameter(fusion: str) -> None:
     torch.manual_seed(0)
     use = ["flow", "audio"]
@@ -305,7 +304,10 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"fusion": "sum"}, r"model\.fusion = 'sum'; allowed: cross_attention, concat, plain_concat, late_average$"),
+        (
+            {"fusion": "sum"},
+            r"model\.fusion = 'sum'; allowed: cross_attention, concat, plain_concat, late_average, multitask",
+        ),
         ({"fusion": "static"}, r"fusion = 'static'; allowed: .*; now it is model\.use=\[faces\]"),
         ({"fusion": "dynamic"}, r"now it is model\.use=\[flow\]"),
         ({"fusion": "static_to_dynamic"}, r"now it is model\.queries=\[faces\]"),

@@ -16,12 +16,12 @@ from torchvision.models import VisionTransformer
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
+from lib.core.weights import published
 from lib.data.batch import Sample, collate
 from lib.model import checkpoint, s2d
 from lib.model.encoders.s2d import Encoder, Settings, drawn, windows
 from lib.model.mobilefacenet import MobileFaceNet
 from lib.model.network import Network
-from lib.model.weights import published
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
 from lib.training import schedules

@@ -21,6 +21,7 @@ from lib.data.augment import augment, draw, mirror_points
 from lib.data.batch import Sample, collate
 from lib.data.dataset import Reading
 from lib.model import checkpoint
+from lib.model.fusions import FUSIONS
 from lib.model.infer import predict
 from lib.model.network import Network, Output, Settings
 from lib.streams.base import Made, Sequence
@@ -33,6 +34,8 @@ from tests.conftest import ROOT
 TRAITS_GROUP: Targets = {
     "traits": TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1.0)
 }
+ANY_ENCODERS = [name for name in FUSIONS if not name.startswith("multitask")]
+"""Fusions of any number of encoders of any width."""
 PICTURES: dict[str, Any] = {
     "kind": "images", "shorter_side": None, "crop": None, "backbone": "resnet10", "filters": [[8], [8, 8]], "weights": None,
     "frozen": 0, "place": "keep", "time": "keep", "units": 8,
@@ -413,7 +416,8 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
         import json, torch
         from pathlib import Path
         from lightning_fabric import Fabric
-        from lib.model.infer import predict
+        from lib.model.fusions import FUSIONS
+from lib.model.infer import predict
         from tests.test_training import InMemory, Tiny, fitted, some_unknown
 
         fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")

@@ -13,8 +13,8 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
+from lib.core.weights import misfits
 from lib.model.network import Network, Settings
-from lib.model.weights import misfits
 from lib.streams import base
 from lib.streams.base import Made
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lib.model.tokens import Tokens
+from lib.core.errors import InputError
+from lib.model.tokens import Tokens, of_clip
 
 Attention = dict[tuple[str, str], Tensor]
 """Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
@@ -87,11 +88,67 @@ class CrossAttention(nn.Module):
         return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], attention
 
 
-FUSIONS: dict[str, type[Concat | CrossAttention]] = {
+class Multitask(nn.Module):
+    """Each of two encoders' tokens through `depth` transformer layers of its own, then each looks at the other's; the mean
+    of each, concatenated (the fusion of SSL-MEPR, over tokens). queries has no effect: both query."""
+
+    projected = False
+    pooled = False
+    """Whether each encoder's tokens are averaged before all else, as published: attention over one token is none."""
+
+    def __init__(
+        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.names = tuple(widths)
+        width = next(iter(widths.values()))
+        if len(widths) != 2 or set(widths.values()) != {width} or width % heads:
+            raise InputError(
+                f"params.yaml: model.fusion = multitask with encoders of widths {widths} and model.heads = {heads}; allowed:"
+                " two encoders of one width that heads divide"
+            )
+        self.vectors, self.output_dim = 1, 2 * width
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
+        self.encoders = nn.ModuleDict(
+            {name: nn.TransformerEncoder(layer, depth, enable_nested_tensor=False) for name in self.names}
+        )
+        self.cross = nn.ModuleDict(
+            {name: nn.MultiheadAttention(width, heads, dropout, batch_first=True) for name in self.names}
+        )
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in self.names})
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+        """As Concat's."""
+        own = {name: _one(tokens[name]) if self.pooled else tokens[name] for name in self.names}
+        for name, one in own.items():
+            own[name] = one._replace(values=self.encoders[name](one.values, src_key_padding_mask=~one.mask()))
+        attention: Attention = {}
+        vectors = []
+        for query, key in (self.names, self.names[::-1]):
+            mine, other = own[query].values, own[key].values
+            found, weights = self.cross[query](
+                mine, other, other, ~own[key].mask(), need_weights=attend, average_attn_weights=False
+            )
+            if weights is not None and not self.pooled:  # one token looks at one
+                attention[query, key] = weights
+            vectors.append(mean(own[query]._replace(values=self.norms[query](mine + self.dropout(found)))))
+        return torch.cat(vectors, 1)[:, None], attention
+
+
+class MultitaskPooled(Multitask):
+    """Multitask over one token an encoder, the mean of its tokens, as published."""
+
+    pooled = True
+
+
+FUSIONS: dict[str, type[Concat | CrossAttention | Multitask]] = {
     "cross_attention": CrossAttention,
     "concat": Concat,
     "plain_concat": PlainConcat,
     "late_average": LateAverage,
+    "multitask": Multitask,
+    "multitask_pooled": MultitaskPooled,
 }
 
 
@@ -99,6 +156,11 @@ def mean(tokens: Tokens) -> Tensor:
     """Mean (B, D) of the tokens that are there."""
     there = tokens.mask().unsqueeze(-1).to(tokens.values.dtype)
     return (tokens.values * there).sum(1) / there.sum(1)
+
+
+def _one(tokens: Tokens) -> Tokens:
+    """The mean of the tokens that are there as the only one."""
+    return of_clip(mean(tokens), tokens.times, tokens.present)
 
 
 class _Block(nn.Module):

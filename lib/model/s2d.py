@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lib.core.errors import InputError
-from lib.model.weights import misfits, shown
+from lib.core.weights import misfits, shown
 
 Prompts = Literal["deep", "shallow", "none"]
 Norms = Literal["own", "shared"]

@@ -15,11 +15,11 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from lib.core.errors import InputError
+from lib.core.weights import load
 from lib.data.dataset import Reading
 from lib.model.encoders import only_stream
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip, of_maps
-from lib.model.weights import load
 from lib.streams.base import Sequence as Steps
 
 PARTS = 5

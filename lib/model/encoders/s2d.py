@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
+from lib.core.weights import imagenet, misfits, published, shown
 from lib.data.dataset import Reading
 from lib.model import s2d
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
 from lib.model.tokens import Tokens, of_clip
-from lib.model.weights import imagenet, misfits, published, shown
 from lib.streams.base import Sequence as Steps
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet

@@ -8,10 +8,10 @@ import torchvision
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
+from lib.core.weights import load
 from lib.data.dataset import Reading
 from lib.model.encoders import only_stream
 from lib.model.tokens import Tokens, of_maps
-from lib.model.weights import load
 from lib.streams.base import Sequence as Steps
 
 FLOW_UNIT = 2.0  # pixels; brings typical flow near unit variance

@@ -1,0 +1,70 @@
+"""Embeddings of a clip's faces by one frozen network: a vector a face, evenly over the clip."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from lib.core.shards import Record
+from lib.streams import base
+from lib.streams.base import StreamSettings
+
+INPUTS = ("faces",)
+KIND = "vectors"
+ON_GPU = True
+
+
+class Settings(StreamSettings):
+    """steps: faces a clip at most; side: pixels; network, weights, colour, stn, se, seed: as params.yaml says."""
+
+    steps: Annotated[int, Field(ge=1, le=4096)]
+    side: Annotated[int, Field(ge=32, le=1024)]
+    network: str
+    weights: str | None
+    colour: Literal["rgb", "bgr"]
+    stn: bool
+    se: Literal["none", "identity", "reference"]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+def maker(settings: Settings) -> Callable[[Record], Record]:
+    """Return what embeds a clip's faces. Raises InputError if the network or its weights can't be had."""
+    import torch  # who reads the stream needs no network
+    from torch.nn import functional
+
+    from lib.core.device import best_device
+    from lib.streams import faces
+    from lib.streams.embeddings import networks
+
+    device = best_device()
+    network = (
+        networks.built(settings.network, settings.weights, settings.stn, settings.se, settings.seed).to(device).eval()
+    )
+    mean, std = (torch.tensor(of, device=device).view(3, 1, 1) for of in networks.standard(settings.network))
+
+    @torch.no_grad()
+    def embed(record: Record) -> Record:
+        chosen = evenly(base.present(record), settings.steps)
+        pictures = torch.from_numpy(np.ascontiguousarray(faces.steps(record, chosen))).to(device).float() / 255
+        if settings.colour == "bgr":
+            pictures = pictures.flip(1)
+        size = (settings.side, settings.side)
+        if pictures.shape[2:] != size:
+            pictures = functional.interpolate(pictures, size, mode="bilinear", antialias=True, align_corners=False)
+        values = network((pictures - mean) / std).float().cpu().numpy()
+        return Record(record.clip, {"values": values, "times": base.times(record)[chosen]})
+
+    return embed
+
+
+def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+    """Return embeddings (K, D)."""
+    return record.arrays["values"][()][chosen]
+
+
+def evenly(present: np.ndarray, count: int) -> np.ndarray:
+    """Return up to `count` of the indices `present`, evenly spaced, first and last among them; all if there are fewer."""
+    if len(present) <= count:
+        return present
+    return present[np.linspace(0, len(present) - 1, count).astype(int)]

@@ -1,0 +1,178 @@
+"""EmoNeXt (El Boudouri and Bohi 2023): ConvNeXt, a spatial transformer before it, squeeze-and-excitation between stages."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lib.core.errors import InputError
+from lib.core.weights import misfits, shown
+
+Se = Literal["none", "identity", "reference"]
+
+SIZES = {
+    "emonext_tiny": ((3, 3, 9, 3), (96, 192, 384, 768)),
+    "emonext_small": ((3, 3, 27, 3), (96, 192, 384, 768)),
+    "emonext_base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
+    "emonext_large": ((3, 3, 27, 3), (192, 384, 768, 1536)),
+    "emonext_xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048)),
+}
+"""Blocks and channels of the four stages (Liu et al. 2022, ConvNeXt)."""
+
+_EPS = 1e-6
+_REDUCTION = 16  # of channels inside squeeze-and-excitation
+_LOCALISED = 52  # side of the map that the spatial transformer's linear layer takes: of a picture of 224 pixels
+
+
+class EmoNeXt(nn.Module):
+    """Pictures to an embedding of as many numbers as the last stage has channels; its modules are named as published.
+
+    stn: the spatial transformer in front, which starts as the identity. se: squeeze-and-excitation after each downsampling:
+    "none"; "reference", as published, whose gates start near 0.5; "identity", gates of twice the sigmoid of 0, so that the
+    network starts as the ConvNeXt.
+    """
+
+    def __init__(self, depths: Sequence[int], channels: Sequence[int], *, stn: bool, se: Se) -> None:
+        super().__init__()
+        if stn:
+            self.localization = nn.Sequential(
+                nn.Conv2d(3, 8, 7), nn.BatchNorm2d(8), nn.MaxPool2d(2), nn.ReLU(),
+                nn.Conv2d(8, 10, 5), nn.BatchNorm2d(10), nn.MaxPool2d(2), nn.ReLU(),
+            )  # fmt: skip
+            self.fc_loc = nn.Sequential(nn.Linear(10 * _LOCALISED**2, 32), nn.ReLU(), nn.Linear(32, 6))
+        self.stn = stn
+        first = nn.Sequential(nn.Conv2d(3, channels[0], 4, 4), _OverChannels(channels[0], _EPS))
+        self.downsample_layers = nn.ModuleList([first])
+        for before, after in zip(channels[:-1], channels[1:], strict=True):
+            layers = [_OverChannels(before, _EPS), nn.Conv2d(before, after, 2, 2)]
+            self.downsample_layers.append(nn.Sequential(*layers, *([] if se == "none" else [_Excitation(after, se)])))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(_Block(wide) for _ in range(count))) for count, wide in zip(depths, channels, strict=True)
+        )
+        self.norm = nn.LayerNorm(channels[-1], _EPS)
+        self._initialise(se)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) to embeddings (B, D)."""
+        maps = self.transformed(pictures) if self.stn else pictures
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            maps = stage(downsample(maps))
+        return self.norm(maps.mean((2, 3)))
+
+    def theta(self, pictures: Tensor) -> Tensor:
+        """Return the affine maps (B, 2, 3) that the spatial transformer samples pictures by."""
+        # pooling to this size is the identity at 224 pixels, which the published network insists on
+        maps = functional.adaptive_avg_pool2d(self.localization(pictures), _LOCALISED)
+        return self.fc_loc(maps.flatten(1)).view(-1, 2, 3)
+
+    def transformed(self, pictures: Tensor) -> Tensor:
+        """Return the pictures as the spatial transformer samples them (Jaderberg et al. 2015)."""
+        grid = functional.affine_grid(self.theta(pictures), list(pictures.shape), align_corners=True)
+        return functional.grid_sample(pictures, grid, align_corners=True)
+
+    @torch.no_grad()
+    def _initialise(self, se: Se) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if self.stn:
+            last: Any = self.fc_loc[2]
+            last.weight.zero_()
+            last.bias.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]))
+        for module in self.modules():
+            if isinstance(module, _Excitation) and se == "identity":
+                nn.init.zeros_(module.get_parameter("fc.2.weight"))
+
+
+class _Block(nn.Module):
+    """A ConvNeXt block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels, _EPS)
+        self.pwconv1, self.pwconv2 = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.gamma = nn.Parameter(torch.full((channels,), 1e-6))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = self.pwconv1(self.norm(self.dwconv(maps).permute(0, 2, 3, 1)))
+        return maps + (self.gamma * self.pwconv2(functional.gelu(inner))).permute(0, 3, 1, 2)
+
+
+class _Excitation(nn.Module):
+    """Squeeze and excitation (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, se: Se) -> None:
+        super().__init__()
+        inner = channels // _REDUCTION
+        last = nn.Linear(inner, channels, bias=False)
+        self.fc = nn.Sequential(nn.Linear(channels, inner, bias=False), nn.ReLU(), last, nn.Sigmoid())
+        self._gain = 2 if se == "identity" else 1
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps * (self._gain * self.fc(maps.mean((2, 3))))[..., None, None]
+
+
+class _OverChannels(nn.LayerNorm):
+    """Layer norm over the channels of maps (B, C, H, W)."""
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(channels, eps)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+# ---- published weights ----
+
+_UNUSED = ("attention.", "head.", "classifier.2.")
+"""Of published weights what an embedding needs not: the head, and the attention over a batch that trains it."""
+
+
+def load(network: EmoNeXt, state: dict[str, Tensor], source: str) -> list[str]:
+    """Load published weights of EmoNeXt, or of ConvNeXt as its authors or torchvision name them; return what is to be said.
+
+    Raises InputError, which begins with `source`, if any but the spatial transformer's and squeeze-and-excitation's weights
+    are missing, or any is too many or of another shape.
+    """
+    named = {_renamed(name): value for name, value in state.items() if not name.startswith(_UNUSED)}
+    named = {name: value.flatten() if name.endswith("gamma") else value for name, value in named.items()}
+    own, said = network.state_dict(), []
+    for part, belongs in (
+        ("the spatial transformer", lambda name: name.startswith(("localization.", "fc_loc."))),
+        ("squeeze-and-excitation", lambda name: ".fc." in name),
+    ):
+        expected, given = ({name for name in names if belongs(name)} for names in (own, named))
+        if expected and not given:
+            said.append(f"it lacks {part}, left as at the start")
+            own = {name: value for name, value in own.items() if name not in expected}
+        elif given and not expected:
+            said.append(f"its {part} is not used")
+            named = {name: value for name, value in named.items() if name not in given}
+    if wrong := misfits(own, named):
+        raise InputError(f"{source} do not fit: {shown(wrong)}")
+    network.load_state_dict(named, strict=False)
+    return said
+
+
+_BLOCK = {"0": "dwconv", "2": "norm", "3": "pwconv1", "5": "pwconv2"}
+
+
+def _renamed(name: str) -> str:
+    """Return torchvision's ConvNeXt names as published; other names as they are."""
+    kind, *rest = name.split(".")
+    if kind == "classifier":
+        return f"norm.{rest[1]}"
+    if kind != "features":
+        return name
+    stage, of_stage = divmod(int(rest[0]), 2)
+    if not of_stage:
+        return ".".join(["downsample_layers", str(stage), *rest[1:]])
+    block = ["stages", str(stage), rest[1]]
+    if rest[2] == "layer_scale":
+        return ".".join([*block, "gamma"])
+    return ".".join([*block, _BLOCK[rest[3]], *rest[4:]])

@@ -1,0 +1,76 @@
+"""Networks that embed a face, by name, without their classifiers."""
+
+import logging
+import re
+
+import torch
+import torchvision
+from torch import nn
+
+from lib.core import weights
+from lib.core.errors import InputError
+from lib.streams.embeddings import emonext
+from lib.streams.embeddings.emonext import EmoNeXt, Se
+
+_FAMILIES = re.compile(r"resnet\d+|resnext.*|wide_resnet.*|convnext_.*|vit_.*|mobilenet_v2|vgg\d+(_bn)?")
+_FACENET = "inception_resnet_v1"
+_KEY = "embeddings"
+
+
+def standard(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return the mean and the standard deviation of the pictures that a network was trained on."""
+    if name == _FACENET:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+
+
+def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Module:
+    """Return the network, pictures (B, 3, S, S) to vectors (B, D), with weights `given`: None, "imagenet" or a path.
+
+    name: a key of `emonext.SIZES`, for which alone `stn` and `se` count; inception_resnet_v1 (FaceNet's); or a ResNet,
+    ResNeXt, ConvNeXt, ViT, VGG or mobilenet_v2 of torchvision. What is not loaded is drawn with the seed.
+    Raises InputError if there is no such network, or the weights can't be had or don't fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name in emonext.SIZES:
+            network: nn.Module = EmoNeXt(*emonext.SIZES[name], stn=stn, se=se)
+        elif name == _FACENET:
+            from facenet_pytorch import InceptionResnetV1  # only who uses it needs it
+
+            network = InceptionResnetV1()
+        else:
+            network = _torchvision(name)
+    if isinstance(network, EmoNeXt):
+        if given is not None:
+            _load(network, name, given)
+        return network
+    weights.load(network, name, given, "imagenet", _KEY)
+    return network if name == _FACENET else _without_classifier(network)
+
+
+def _torchvision(name: str) -> nn.Module:
+    known = [one for one in torchvision.models.list_models(torchvision.models) if _FAMILIES.fullmatch(one)]
+    if name not in known:
+        raise InputError(
+            f"params.yaml: {_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, *known])}"
+        )
+    return torchvision.models.get_model(name, weights=None)
+
+
+def _load(network: EmoNeXt, name: str, given: str) -> None:
+    if given == "imagenet":
+        state = dict(weights.imagenet(name.replace("emonext", "convnext"), _KEY))
+    else:
+        otherwise = "allowed: null, imagenet, or the path of weights of EmoNeXt or ConvNeXt"
+        state = weights.published(given, f"{_KEY}.weights", otherwise)
+    for line in emonext.load(network, state, f"params.yaml: {_KEY}.weights = {given!r}"):
+        logging.getLogger(_KEY).info("%s.weights: %s", _KEY, line)
+
+
+def _without_classifier(network: nn.Module) -> nn.Module:
+    """Return one of torchvision's networks with its last linear layer left out."""
+    last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
+    above, _, leaf = last.rpartition(".")
+    setattr(network.get_submodule(above), leaf, nn.Identity())
+    return network

@@ -1,0 +1,224 @@
+"""EmoNeXt, and the transformers over its embeddings for emotions, traits, and both (SSL-MEPR)."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lib.core.parameters import check
+from lib.core.targets import TargetGroup
+from lib.model.network import Network, Settings
+from lib.streams.base import Made, Sequence
+from lib.streams.embeddings import emonext
+from lib.streams.embeddings.emonext import EmoNeXt
+from lib.training.losses import LOSSES
+
+PREFIXES = ("emonext_", "mosei_transformer", "fiv2_transformer", "fusion_small", "mosei_loss_and_metrics")
+
+Arrays = dict[str, np.ndarray]
+Found = dict[str, Tensor]
+
+
+def outputs(path: Path, arrays: Arrays) -> Arrays:
+    """Return the outputs of the fixture's network, rebuilt; the name of the file tells which it is."""
+    with torch.no_grad():
+        return {name: value.numpy() for name, value in _KINDS[path.stem](arrays, path.parent).items()}
+
+
+# ---- EmoNeXt ----
+
+
+def _small(arrays: Arrays, folder: Path) -> Found:
+    with np.load(folder / "emonext_small_fc_loc0.npz") as file:
+        weights = _of(arrays, "param/") | _of(dict(file), "param/")
+    network = EmoNeXt(arrays["meta/depths"].tolist(), arrays["meta/dims"].tolist(), stn=True, se="reference").eval()
+    emonext.load(network, weights, "the fixture's weights")
+    pictures = torch.from_numpy(arrays["in/x_uint8"]).float() / 255
+    transformed = network.transformed(pictures)
+    maps, after, before, gates = transformed, [], [], []
+    network.get_submodule("downsample_layers.1.2.fc").register_forward_hook(lambda *of: gates.append(of[2]))
+    for downsample, stage in zip(network.downsample_layers, network.stages, strict=True):
+        before.append(downsample(maps))
+        maps = stage(before[-1])
+        after.append(maps)
+    found = _trained_by(network(pictures), weights)
+    logits, attention = found["logits"], found["attention_weights"]
+    entropy = functional.cross_entropy(logits, torch.from_numpy(arrays["in/labels"]), label_smoothing=0.2)
+    spread = (attention - attention.mean()).square().mean()
+    return found | {
+        "prediction": logits.argmax(1),
+        "cross_entropy": entropy,
+        "attention_loss": spread,
+        "loss": entropy + spread,
+        "theta": network.theta(pictures),
+        "stn_every_4th": transformed[..., ::4, ::4],
+        "at/localization_every_4th": network.localization(pictures)[..., ::4, ::4],
+        "at/downsample_layers.1": before[1][:1],
+        "at/downsample_layers.1.2.fc": gates[0],
+        "at/stages.0_every_4th": after[0][:1, :, ::4, ::4],
+        "at/stages.1": after[1][:1],
+        "at/stages.3": after[3],
+    }
+
+
+def _base(arrays: Arrays, folder: Path) -> Found:
+    depths, channels = arrays["meta/depths"].tolist(), arrays["meta/dims"].tolist()
+    network, width = EmoNeXt(depths, channels, stn=True, se="reference").eval(), channels[-1]
+    shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    shapes |= {f"attention.{part}.weight": (width, width) for part in ("query", "key")}
+    shapes |= {f"attention.{part}.bias": (width,) for part in ("query", "key", "norm")} | {
+        "attention.norm.weight": (width,)
+    }
+    shapes |= {"head.weight": (7, width), "head.bias": (7,)}
+    prefix, weights = arrays["meta/recipe_prefix"].item(), {}
+    for name, shape in shapes.items():
+        weights[name] = torch.zeros(shape, dtype=torch.int64)
+        if not name.endswith("num_batches_tracked"):
+            weights[name] = torch.from_numpy(_recipe(prefix + name, shape)) * (0.1 if name.endswith("gamma") else 1)
+    weights["fc_loc.2.weight"] = torch.zeros(6, 32)
+    weights["fc_loc.2.bias"] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+    emonext.load(network, weights, "the recipe's weights")
+    return _trained_by(network(torch.from_numpy(arrays["in/x_uint8"]).float() / 255), weights)
+
+
+def _trained_by(embedding: Tensor, weights: dict[str, Tensor]) -> Found:
+    """Return the embedding with the published head's logits, and the attention over the batch that training adds."""
+
+    def linear(name: str, values: Tensor) -> Tensor:
+        return functional.linear(values, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    width = embedding.shape[1]
+    normed = functional.layer_norm(
+        embedding, (width,), weights["attention.norm.weight"], weights["attention.norm.bias"], 1e-5
+    )
+    looked = linear("attention.query", normed) @ linear("attention.key", normed).T
+    return {
+        "embedding": embedding,
+        "logits": linear("head", embedding),
+        "attention_weights": (looked * width**-0.25).softmax(-1),
+    }
+
+
+def _recipe(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a parameter as the fixture's were: by its name and shape alone."""
+    values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "running_var":
+        return np.abs(values) * np.float32(0.25) + np.float32(0.75)
+    if leaf == "running_mean":
+        return values * np.float32(0.1)
+    if len(shape) <= 1:
+        return values * np.float32(0.1) + np.float32(leaf in ("weight", "gamma"))
+    return values / np.float32(np.sqrt(np.prod(shape[1:])))
+
+
+# ---- over embeddings ----
+
+
+def _transformer(arrays: Arrays, folder: Path) -> Found:
+    weights = _of(arrays, "param/")
+    network, tokens = _network(arrays, weights["fc.bias"].shape[0]), _read(arrays)
+    encoder: Any = network.encoders["one"]
+    encoder.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
+    _head(network, "one", weights, "fc")
+    seen: Found = {}
+    for index, layer in enumerate(encoder.encoder.layers):
+        layer.register_forward_hook(lambda module, given, out, at=index: seen.update({f"at/encoder.layers.{at}": out}))
+    return {"logits": network({"one": {"embeddings": tokens}}).predicted["one"], **seen}
+
+
+def _fusion(arrays: Arrays, folder: Path) -> Found:
+    weights = _of(arrays, "param/")
+    network: Any = _network(arrays, 5, 7)
+    sides = {"traits": "trait", "emotions": "emo"}
+    for name, own in sides.items():
+        prefix = f"{own}_model.model."
+        network.encoders[name].load_state_dict(_below(weights, prefix))
+        network.fusion.encoders[name].load_state_dict(_below(weights, f"{own}_encoder."))
+    for name, cross in zip(sides, ("cross1", "cross2"), strict=True):
+        network.fusion.cross[name].load_state_dict(_below(weights, f"{cross}.attn."))
+        network.fusion.norms[name].load_state_dict(_below(weights, f"{cross}.norm."))
+    network.hidden[0][0].load_state_dict(_below(weights, "shared_mlp.0."))
+    seen: dict[Any, Tensor] = {}
+    parts = [*network.fusion.encoders.values(), *network.fusion.norms.values(), network.hidden[0]]
+    for part in parts:
+        part.register_forward_hook(lambda module, given, out: seen.update({module: out}))
+    for name, own in sides.items():
+        _head(network, name, weights, f"{own}_head")
+    read = _read(arrays)
+    output = network({name: {"embeddings": read} for name in sides})
+    pooled = {name: (tokens.values * tokens.mask()[..., None]).sum(1) / tokens.mask().sum(1, keepdim=True)
+              for name, tokens in output.tokens.items()}  # fmt: skip
+    at = {f"at/{own}_model": pooled[name] for name, own in sides.items()}
+    at |= {f"at/{own}_encoder": seen[network.fusion.encoders[name]] for name, own in sides.items()}
+    at |= {f"at/cross{index}": seen[network.fusion.norms[name]] for index, name in enumerate(sides, 1)}
+    return at | {
+        "traits": output.predicted["traits"],
+        "emotion_logits": output.predicted["emotions"],
+        "at/shared_mlp": seen[network.hidden[0]],
+    }
+
+
+def _network(arrays: Arrays, *columns: int) -> Network:
+    """Return one transformer with a head, or with two numbers of columns the published fusion of two."""
+    width, heads, positions = arrays["meta/d_model"].item(), arrays["meta/heads"].item(), arrays["in/x"].shape[1]
+    names = ["one"] if len(columns) == 1 else ["traits", "emotions"]
+    one = {
+        "kind": "sequence_transformer", "reads": ["embeddings"], "take": "all", "steps": 1, "positions": positions,
+        "width": width, "heads": heads, "feed_forward": 4 * width, "depth": 3, "dropout": 0.2, "norm": "after",
+        "mask": False, "weights": None, "frozen": False,
+    }  # fmt: skip
+    both = len(columns) == 2
+    settings = {
+        "use": names, "fusion": "multitask_pooled" if both else "plain_concat", "queries": [], "targets": names,
+        "missing": "drop", "width": 6 * heads, "heads": heads, "depth": int(arrays.get("meta/encoder_layers", 1)),
+        "dropout": 0.2, "hidden": width if both else 0, "encoders": dict.fromkeys(names, one),
+    }  # fmt: skip
+    groups = {
+        name: TargetGroup(
+            columns=[str(at) for at in range(count)], range=[0, 1], activation="linear", loss="mse", weight=1
+        )
+        for name, count in zip(names, columns, strict=True)
+    }
+    made = {"embeddings": Made({}, {"": [arrays["in/x"].shape[2]]})}
+    return Network(check(settings, Settings, "model"), groups, made).eval()
+
+
+def _read(arrays: Arrays) -> Sequence:
+    values, lengths = torch.from_numpy(arrays["in/x"]), torch.from_numpy(arrays["in/lengths"])
+    steps = torch.arange(values.shape[1])
+    return Sequence(values, steps.float().expand(len(values), -1), steps < lengths[:, None])
+
+
+def _head(network: Network, name: str, weights: dict[str, Tensor], published: str) -> None:
+    head: Any = network.heads[name]
+    head[0][1].load_state_dict(_below(weights, f"{published}."))
+
+
+def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
+    given = _of(arrays, "in/")
+    shares = given["logits"].softmax(1)
+    weights = given["class_weights"].expand_as(shares)
+    return {"loss": LOSSES["kl"](shares, given["targets"], weights)}
+
+
+def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:
+    return _below({name: torch.from_numpy(value) for name, value in arrays.items() if name.startswith(kind)}, kind)
+
+
+def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+_KINDS = {
+    "emonext_small": _small,
+    "emonext_base_recipe": _base,
+    "mosei_transformer_small": _transformer,
+    "fiv2_transformer_small": _transformer,
+    "fusion_small": _fusion,
+    "mosei_loss_and_metrics": _loss_and_metrics,
+}
