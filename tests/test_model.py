@@ -31,6 +31,7 @@ from lib.model.tokens import Tokens
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
 from tests.test_training import ANY_ENCODERS, PICTURES, TRAITS_GROUP, network, sample, settings
+from tools import parameters as written
 
 USES = [["faces"], ["flow"], ["faces", "flow"], ["faces", "flow", "audio"]]
 
@@ -317,7 +318,7 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
         ({"use": ["faces"], "queries": ["flow"]}, r"model\.queries has 'flow'; allowed: faces"),
         (
             {"flow": {"kind": "movies"}},
-            r"model\.encoders\.flow\.kind = 'movies'; allowed: images, s2d, sound, vectors, volumes",
+            r"model\.encoders\.flow\.kind = 'movies'; allowed: images, s2d, sequence_transformer, sound, vectors, volumes",
         ),
         ({"flow": {"reads": []}}, r"model\.encoders\.flow\.reads = \[\]; allowed: one or several streams"),
         ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': there is no stream 'flows'; allowed: audio, desc"),
@@ -505,8 +506,10 @@ def test_a_network_takes_a_kind_of_encoder_that_reads_two_streams(monkeypatch: p
 
 # ---- the file ----
 
-STREAMS = {"faces": Made({"side": 32}, {"": [3, 32, 32]}), "flow": Made({}, {"": [2, 32, 32]}),
-           "audio": Made({}, {"log_mel": [8], "mfcc": [4]})}  # fmt: skip
+_SHAPES: dict[str, dict[str, list[int]]] = {
+    "faces": {"": [3, 32, 32]}, "flow": {"": [2, 32, 32]}, "audio": {"log_mel": [8], "mfcc": [4]},
+}  # fmt: skip
+STREAMS = {name: Made(written.plain(written.merged("demo", []))[name], shapes) for name, shapes in _SHAPES.items()}
 
 
 @torch.no_grad()
