@@ -193,7 +193,7 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
     ticks = dict(zip([text.get_text() for text in log_mel.get_yticklabels()], log_mel.get_yticks(), strict=True))
     assert ticks == pytest.approx({"500": 0.5, "1000": 1.5, "2000": 2 + 700 / 2700, "4000": 3})
     assert (log_mel.get_ylabel(), log_mel.get_xlabel()) == ("frequency (Hz)", "time (s)")
-    assert of_mfcc.get_ylabel() == "MFCC\n(not read by the model)"
+    assert (of_mfcc.get_ylabel(), of_mfcc.get_xlabel()) == ("MFCC", "time (s)\n(not read by the model)")
     low, high = of_mfcc.images[0].get_clim()
     assert -low == high < 5  # the level does not leave the others no colour
     assert figure.axes[5].get_xlabel() == "no sound"

@@ -239,16 +239,16 @@ def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence
         bands = clip.frequencies
         octaves = [octave for octave in _OCTAVES if bands[0] <= octave <= bands[-1]]
         axes.set_yticks(np.interp(octaves, bands, np.arange(len(bands))), octaves)
-        axes.set_ylabel(f"frequency (Hz){_note(read)}")
+        axes.set_ylabel("frequency (Hz)")
     else:  # coefficient 0 is the level: its values would leave the others no colour
         high = max(1e-6, np.percentile(np.abs(together[:, min(1, together.shape[1] - 1) :]), 99))
         low, colours, extend, label = -high, "RdBu_r", "both", "value"
-        axes.set_ylabel(f"MFCC{_note(read)}")
+        axes.set_ylabel("MFCC")
     half = (times[-1] - times[0]) / max(len(times) - 1, 1) / 2 or 0.5
     extent = (times[0] - half, times[-1] + half, -0.5, values.shape[1] - 0.5)
     image = axes.imshow(values.T, colours, aspect="auto", origin="lower", vmin=low, vmax=high, extent=extent)
     begin, end = min(one.times[0] for one in every), max(one.times[-1] for one in every)
-    axes.set(xlim=(begin - half, end + half), xlabel="time (s)")
+    axes.set(xlim=(begin - half, end + half), xlabel=f"time (s){_note(read)}")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     figure.colorbar(image, ax=axes, label=label, extend=extend)
 
