@@ -169,6 +169,7 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
         for clip in ("c07", "c05", "c03"):
             file[f"{clip}/pictures/faces/values"], file[f"{clip}/pictures/faces/times"] = pictures, np.arange(4) / 2
             file[f"{clip}/pictures/faces"].attrs["read"] = True
+        file["c07/pictures/faces/points"] = np.tile([[1.0, 2.0], [5.0, 2.0]], (4, 1, 1))
         file["c07/sound/log_mel/values"] = np.linspace(-100, 0, 50 * 4).reshape(50, 4)
         file["c07/sound/log_mel/frequencies"] = np.array([300, 700, 1300, 4000])
         file["c07/sound/mfcc/values"] = mfcc
@@ -186,6 +187,8 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
     ]
     tiled = np.asarray(face.images[0].get_array())
     assert np.array_equal(tiled[6:, 8:], pictures[3])
+    upon = [points.get_offsets().tolist() for points in face.collections]  # pictures of 8 x 6, two a row
+    assert upon == [[[1 + x, 2 + y], [5 + x, 2 + y]] for y in (0, 6) for x in (0, 8)]
     assert face.get_xlabel() == "faces at\n0.0, 0.5, 1.0, 1.5 s"
     assert np.array_equal(log_mel.images[0].get_array(), np.linspace(-100, 0, 200).reshape(50, 4).T)
     assert log_mel.images[0].get_clim() == (-80, 0)

@@ -59,12 +59,16 @@ def write_samples(
     pictures/STREAM: `values` uint8 (t, H, W, 3), a few of the pictures that encoders read; where they read none, of those
     that what they read was made from. sound/ARRAY, where there is the stream audio: `values` (T, mels) of log_mel, in dB,
     with the bands' centres `frequencies` (mels,) in Hz; (T, mfcc) of mfcc. Each has `times` in seconds, and the attribute
-    `read`, whether an encoder reads it.
+    `read`, whether an encoder reads it; pictures in which a stream has points have them as `points` (t, P, 2), in pixels.
     """
     read = {stream_of(one) for reading in readings.values() for one in reading.reads}
     pictures = [name for name in streams if base.load(name).kind == "pictures"]
     pictures = [name for name in pictures if stream_of(name) in read] or pictures[-1:]
-    shown = {f"pictures/{name}": Reading(kind="", reads=[name], take="parts", steps=_PICTURES) for name in pictures}
+    points = [name for name in streams if base.load(name).kind == "points"]
+    shown = {}
+    for name in pictures:
+        reads = [name, *(one for one in points if base.load(one).inputs == (name,))]
+        shown[f"pictures/{name}"] = Reading(kind="", reads=reads, take="parts", steps=_PICTURES)
     for array in base.load("audio").arrays if "audio" in streams else ():
         shown[f"sound/{array}"] = Reading(kind="", reads=[f"audio.{array}"], take="window", steps=_WINDOWS)
     clips = Clips(table, data, shown, streams, {})
@@ -72,11 +76,14 @@ def write_samples(
         for index, clip in enumerate(table["clip"]):
             group = file.create_group(clip)
             for name, of_one in clips[index].inputs.items():
-                ((reference, (values, times, _)),) = of_one.items()
+                (reference, (values, times, _)), *others = of_one.items()
                 if not len(times):  # this clip lacks the stream
                     continue
                 if name.startswith("pictures/"):
-                    values = np.stack([_smaller(one) for one in values])
+                    scale = min(1.0, _SIDE / max(values.shape[2:]))
+                    values = np.stack([_scaled(one, scale) for one in values])
+                    for _, upon in others:
+                        _add(group, f"{name}/points", (scale * upon.values).astype(np.float32))
                 _add(group, f"{name}/values", values)
                 _add(group, f"{name}/times", times)
                 group[name].attrs["read"] = stream_of(reference) in read
@@ -84,19 +91,19 @@ def write_samples(
                     _add(group, f"{name}/frequencies", _centres(**streams["audio"].settings))
 
 
-def _smaller(picture: np.ndarray) -> np.ndarray:
-    """(3, H, W) to (H, W, 3), at most _SIDE long."""
+def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
+    """(3, H, W) to (H, W, 3)."""
     height, width = picture.shape[1:]
-    scale = min(1, _SIDE / max(height, width))
     shape = (max(1, round(scale * width)), max(1, round(scale * height)))
     return cv2.resize(np.ascontiguousarray(picture.transpose(1, 2, 0)), shape, interpolation=cv2.INTER_AREA)
 
 
-def _centres(sample_rate: int, mels: int, **_: Any) -> np.ndarray:
-    """The centres in Hz of the bands of a log-mel spectrogram up to half the sample rate."""
+def _centres(sample_rate: int, mels: int, filter_rate: int | None = None, **_: Any) -> np.ndarray:
+    """The centres in Hz of the bands of a log-mel spectrogram; filters for another rate lie elsewhere than they should."""
     import librosa  # only where there is sound
 
-    return librosa.mel_frequencies(mels + 2, fmin=0, fmax=sample_rate / 2)[1:-1]
+    rate = filter_rate or sample_rate
+    return librosa.mel_frequencies(mels + 2, fmin=0, fmax=rate / 2)[1:-1] * (sample_rate / rate)
 
 
 def _add(group: h5py.Group, name: str, array: np.ndarray) -> None:

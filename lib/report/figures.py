@@ -70,11 +70,12 @@ def read_attention(file: Mapping[str, Any]) -> dict[str, Attention]:
 
 
 class Steps(NamedTuple):
-    """Of a clip: values (T, ...), seconds (T,), and whether the network reads them."""
+    """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels."""
 
     values: np.ndarray
     times: np.ndarray
     read: bool
+    points: np.ndarray | None = None
 
 
 class Sample(NamedTuple):
@@ -90,7 +91,15 @@ def read_samples(file: Mapping[str, Any]) -> dict[str, Sample]:
     """Return what data/samples.h5 holds (an open h5py.File), by clip."""
 
     def steps(of: Mapping[str, Any]) -> dict[str, Steps]:
-        return {name: Steps(one["values"][()], one["times"][()], bool(one.attrs["read"])) for name, one in of.items()}
+        return {
+            name: Steps(
+                one["values"][()],
+                one["times"][()],
+                bool(one.attrs["read"]),
+                one["points"][()] if "points" in one else None,
+            )
+            for name, one in of.items()
+        }
 
     return {
         clip: Sample(
@@ -207,12 +216,15 @@ def _picture(axes: Axes, stream: str, shown: Steps | None) -> None:
     if shown is None:
         _blank(axes, f"no {stream}")
         return
-    pictures, times, read = shown
+    pictures, times, read, points = shown
     across = int(np.ceil(np.sqrt(len(pictures))))
     blank = np.full_like(pictures, 255, shape=(-len(pictures) % across, *pictures.shape[1:]))
     _, height, width, _ = pictures.shape
     tiled = np.concatenate([pictures, blank]).reshape(-1, across, height, width, 3).swapaxes(1, 2)
     axes.imshow(tiled.reshape(-1, across * width, 3))
+    for index, of_picture in enumerate([] if points is None else points):
+        left, top = index % across * width, index // across * height
+        axes.scatter(of_picture[:, 0] + left, of_picture[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
     axes.set_anchor("NW")
     _blank(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s")
 
@@ -231,7 +243,7 @@ def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence
     if array not in clip.sound:
         _blank(axes, "no sound")
         return
-    values, times, read = clip.sound[array]
+    values, times, read, _ = clip.sound[array]
     together = np.concatenate([one.values for one in every])
     if array == "log_mel":
         high = together.max()
