@@ -1,0 +1,125 @@
+"""The source `mosei`: segments of CMU-MOSEI (Zadeh et al. 2018), cut, with sentiment and shares of seven emotions."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import Field
+
+from lib.core import clips
+from lib.core.errors import InputError
+from lib.core.parameters import Section
+from lib.sources import spreadsheet
+from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, spread
+
+ARCHIVES = True
+
+CHECKSUMS: Mapping[str, str] = {}
+
+GROUPS: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
+
+EMOTIONS = {
+    "anger": "anger",
+    "disgust": "disgust",
+    "fear": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprise": "surprise",
+}
+"""Targets, and what the labels' columns of intensities, 0 to 3, are called; the first target is `neutral`."""
+
+SPLITS = {
+    "training": "training",
+    "train": "training",
+    "validation": "validation",
+    "valid": "validation",
+    "test": "test",
+}
+_MOST, _SENTIMENT = 3.0, 3.0
+
+
+class Settings(Section):
+    """The section download.mosei: the labels' CSV or Parquet file, by name."""
+
+    labels: Annotated[str, Field(pattern=r"\.(csv|parquet)$")]
+
+
+def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
+    """Unpack all videos and annotations below `archives`; encrypted ones are not meant."""
+    yield from Unpacker(folder, (), "unpack it by hand", partial(_place, videos=videos)).unpack(archives)
+
+
+def _place(path: PurePath, videos: bool) -> Path | None:
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        return annotation_place(path)
+    return Path(spread(path.stem.rpartition("_")[0] or path.stem), path.name) if videos else None
+
+
+def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+    """Return the labelled segments, VIDEO_SEGMENT.mp4, with `sentiment` and the shares of `shares`.
+
+    Raises InputError naming row, column, value and what is allowed at the first mistake.
+    """
+    path = folder / ANNOTATIONS / settings.labels
+    if not path.exists():
+        raise InputError(
+            f"params.yaml: download.mosei.labels = {settings.labels!r}; no such file lies in data/archives/"
+        )
+    sheet = spreadsheet.read(path, f"data/archives/{settings.labels}")
+    needed = ["video", "segment", "start", "end", "split", "sentiment", *EMOTIONS.values()]
+    if lacking := [name for name in needed if sheet.column(name) is None]:
+        raise InputError(f"{sheet.name} has no column {lacking[0]!r}; it has {', '.join(sheet.header)}")
+    column = {name: str(sheet.column(name)) for name in needed}
+    there = {file.stem: file for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
+    found: dict[str, dict[str, Any]] = {}
+    for number, cells in sheet.rows.items():
+
+        def number_of(name: str, low: float, high: float, row: int = number) -> float:
+            text = sheet.rows[row][column[name]]
+            try:
+                value = float(text)
+            except ValueError:
+                value = math.nan
+            if not low <= value <= high:
+                raise sheet.error(row, column[name], text, f"a number from {low:g} to {high:g}")
+            return value
+
+        video, segment = cells[column["video"]], cells[column["segment"]]
+        name = f"{video}_{segment}"
+        if not video or not segment or f"{name}.mp4" in found:
+            raise sheet.error(number, column["segment"], segment, "each segment of a video once, both named")
+        start = number_of("start", -math.inf, math.inf)  # some begin before their video
+        if number_of("end", -math.inf, math.inf) <= start:
+            raise sheet.error(number, column["end"], cells[column["end"]], f"more than the start, {start:g}")
+        split = cells[column["split"]].lower()
+        if split and split not in SPLITS:
+            raise sheet.error(
+                number, column["split"], split, f"{', '.join(SPLITS)}, or nothing for a segment in no fold"
+            )
+        file = there.get(name)
+        found[f"{name}.mp4"] = {
+            "clip": f"{name}.mp4",
+            "video": video,
+            "split": SPLITS.get(split, ""),
+            "shard": file.parts[0] if file else spread(video),
+            "file": file.as_posix() if file else "",
+            "sentiment": number_of("sentiment", -_SENTIMENT, _SENTIMENT),
+        } | shares({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
+    return pd.DataFrame(list(found.values()))
+
+
+def shares(intensities: Mapping[str, float]) -> dict[str, float]:
+    """Return shares that add up to 1: neutral alone where no emotion has an intensity, else each emotion's part of their
+    sum."""
+    total = sum(intensities.values())
+    if not total:
+        return {"neutral": 1.0} | dict.fromkeys(intensities, 0.0)
+    return {"neutral": 0.0} | {name: value / total for name, value in intensities.items()}
+
+
+def problem(row: Mapping[str, Any]) -> str:
+    """Refuse a segment that is in no fold."""
+    return "" if row["split"] in clips.SPLITS else "split: in no fold"

@@ -1,0 +1,79 @@
+"""CMU-MOSEI's labels: shares of emotions, folds, and what is wrong with a file."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib.core.errors import InputError
+from lib.core.parameters import check
+from lib.sources import check as checks
+from lib.sources import mosei
+from lib.sources.check import Corpus
+from tests.conftest import ROOT
+
+LABELS = ROOT.parent / "shared" / "mosei" / "labels.csv"
+HEADER = "video,segment,start,end,split,sentiment,happy,sad,anger,surprise,disgust,fear\n"
+SETTINGS = check({"labels": "labels.csv"}, mosei.Settings)
+
+
+def read(folder: Path, text: str, *files: str) -> pd.DataFrame:
+    (folder / "annotations").mkdir(exist_ok=True)
+    (folder / "annotations/labels.csv").write_text(text)
+    return mosei.rows(SETTINGS, folder, [Path(file) for file in files])
+
+
+def test_intensities_are_shares_and_none_is_neutral(tmp_path: Path) -> None:
+    text = HEADER + "-a_b,0,1.5,4,train,-1,2,0,1,0,0,1\n-a_b,1,4,6.25,,0,0,0,0,0,0,0\nc,7,0,3,valid,3,0,0,0,0.5,0,0\n"
+    table = read(tmp_path, text, "clips_03/-a_b_0.mp4", "clips_03/other.mp4").set_index("clip")
+    assert table.index.tolist() == ["-a_b_0.mp4", "-a_b_1.mp4", "c_7.mp4"]
+    assert table["video"].tolist() == ["-a_b", "-a_b", "c"]
+    assert table["split"].tolist() == ["training", "", "validation"]
+    assert table["file"].tolist() == ["clips_03/-a_b_0.mp4", "", ""]
+    emotions = ["neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise"]
+    assert table[emotions].to_numpy().tolist() == [
+        [0, 0.25, 0, 0.25, 0.5, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1],
+    ]  # fmt: skip
+    assert table["sentiment"].tolist() == [-1, 0, 3]
+    assert [mosei.problem(row) for row in table.to_dict("records")] == ["", "split: in no fold", ""]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a,0,1,2,train,0,3.5,0,0,0,0,0", r"row 2, column 'happy': '3\.5'; allowed: a number from 0 to 3"),
+        ("a,0,2,1,train,0,1,0,0,0,0,0", r"row 2, column 'end': '1'; allowed: more than the start, 2"),
+        (
+            "a,0,1,2,dev,0,1,0,0,0,0,0",
+            r"row 2, column 'split': 'dev'; allowed: training, train, validation, valid, test",
+        ),
+        ("a,0,1,2,train,x,1,0,0,0,0,0", r"row 2, column 'sentiment': 'x'; allowed: a number from -3 to 3"),
+        ("a,0,1,2,train,0,1,0,0,0,0,0\na,0,3,4,train,0,1,0,0,0,0,0", r"row 3, column 'segment': '0'; allowed: each"),
+    ],
+)
+def test_a_mistake_is_named_by_row_and_column(row: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        read(tmp_path, HEADER + row + "\n")
+
+
+def test_columns_and_files_that_lack_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no column 'fear'; it has video, segment"):
+        read(tmp_path, HEADER.replace("fear", "dread") + "a,0,1,2,train,0,1,0,0,0,0,0\n")
+    with pytest.raises(InputError, match=r"download\.mosei\.labels = 'labels\.csv'; no such file"):
+        mosei.rows(SETTINGS, tmp_path / "nowhere", [])
+
+
+@pytest.mark.skipif(not LABELS.is_file(), reason="the real labels are not here")
+def test_every_real_segment_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    table = read(tmp_path, LABELS.read_text())
+    assert len(table) == 23_259
+    assert table["split"].value_counts().to_dict() == {"training": 16_327, "test": 4662, "validation": 1871, "": 399}
+    emotions = ["neutral", *mosei.EMOTIONS]
+    assert table[emotions].sum(axis=1).to_numpy() == pytest.approx(1)
+    assert (table["neutral"] == 1).mean() == pytest.approx(0.15, abs=0.005)
+    assert (table["happiness"] > 0).mean() == pytest.approx(0.54, abs=0.005)
+    corpus = Corpus("mosei", mosei, tmp_path, [Path("annotations/labels.csv")], table)  # type: ignore[arg-type]
+    found = checks.clip_table([corpus], videos=True, min_seconds=1, min_frames=10)
+    assert set(found["reason"]) == {checks.NO_FILE}
+    without = checks.clip_table([corpus], videos=False, min_seconds=1, min_frames=10)
+    assert without["reason"].value_counts().to_dict() == {"": 22_860, "split: in no fold": 399}
