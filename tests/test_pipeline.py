@@ -16,7 +16,19 @@ from lib.scoring import baselines
 from lib.sources.demo import corpus
 from tests.conftest import REAL, ROOT, needs_real_clips
 
-STAGES = ["download", "frames", "audio", "features", "faces", "flow", "descriptors", "train", "evaluate", "figures"]
+STAGES = [
+    "download",
+    "frames",
+    "audio",
+    "features",
+    "text",
+    "faces",
+    "flow",
+    "descriptors",
+    "train",
+    "evaluate",
+    "figures",
+]
 SMALLER = {"clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2"}
 
 
