@@ -30,9 +30,9 @@ COUNTS = (
     "words_a_sentence", "question_marks", "exclamation_marks", "commas", "numbers", "unclear", "fillers", "negations",
     "contractions", "first_person_singular", "first_person_plural", "second_person", "third_person",
 )  # fmt: skip
-"""Of a text; the last seven know English. characters: of words. long_words: of seven or more. types_a_word: different
-ones to all. words_a_second: from the first to the last subtitle, 0 without times. unclear: what a transcript has in brackets,
-as [inaudible]. fillers: um, uh, er, ...; you know, I mean, kind of, sort of."""
+"""Of a text; the last seven know English. characters: of words. long_words: of seven or more. types_a_word: different ones
+to all. words_a_second: from the first to the last subtitle, 0 without times. unclear: what has brackets, as [inaudible].
+fillers: um, uh, er, ...; you know, I mean, kind of, sort of."""
 
 _SUBTITLES = (".srt", ".vtt")
 _BESIDE = (*_SUBTITLES, ".txt")
