@@ -27,15 +27,15 @@ def errors(parts: list[pd.DataFrame], found: dict[str, np.ndarray]) -> dict[str,
     return {name: float(np.abs(one - parts[1][COLUMNS].to_numpy()).mean()) for name, one in found.items()}
 
 
-def test_a_stack_of_two_halves_beats_each_and_is_as_good_as_both_side_by_side() -> None:
+def test_a_stack_of_two_halves_beats_each_and_takes_the_best_where_it_is_among_them() -> None:
     parts, vectors, _ = corpus()
     learnt, validation = parts[0][:300], parts[0][300:]
-    both = pd.concat(vectors.values(), axis=1, ignore_index=True)
-    alone = errors(parts, baselines.predict(learnt, parts[1], validation, COLUMNS, vectors | {"both": both}))
     found = errors(parts, baselines.predict(learnt, parts[1], validation, COLUMNS, vectors))
-    assert found["stacked_ridge"] < 0.45 * min(found["ridge_one"], found["ridge_other"])
-    assert found["stacked_ridge"] < 1.2 * alone["ridge_both"]
-    assert found["ridge_one"] == alone["ridge_one"]  # the stack changes no other baseline
+    assert found["stacked_ridge"] < 0.6 * min(found["ridge_one"], found["ridge_other"])
+    vectors["both"] = pd.concat(vectors.values(), axis=1, ignore_index=True)
+    of_three = errors(parts, baselines.predict(learnt, parts[1], validation, COLUMNS, vectors))
+    assert of_three["stacked_ridge"] < 1.05 * of_three["ridge_both"]
+    assert found["ridge_one"] == of_three["ridge_one"]  # alone, as it would be without the others
 
 
 def test_a_vector_of_noise_does_little_harm() -> None:
@@ -62,16 +62,13 @@ def test_the_look_up_adds_what_the_video_tells_and_only_where_it_is_known() -> N
     np.testing.assert_array_equal(unseen["stacked_ridge"], found["stacked_ridge"])
 
 
-def test_the_look_up_by_hand() -> None:
+def test_the_look_up_is_the_videos_mean_residual() -> None:
     parts, vectors, _ = corpus(offset=3.0)
-    shift = np.subtract(
-        *(baselines.predict(*parts, COLUMNS, vectors)[name] for name in reversed(baselines.STACKED))
-    )  # of every video the mean residual of two clips, hardly shrunk
-    first = {video: rows.index for video, rows in parts[0].groupby("video")}
-    assert len(first) == 200
-    assert {len(rows) for rows in first.values()} == {2}
-    assert np.corrcoef(shift[:, 0], parts[1]["warm"])[0, 1] > 0.9
-    np.testing.assert_allclose(shift[:, 0], shift[:, 1], atol=0.8)  # one offset for both
+    found = baselines.predict(*parts, COLUMNS, vectors)
+    shift = found["stacked_ridge_and_video_lookup"] - found["stacked_ridge"]
+    of_video = parts[0].groupby("video")[COLUMNS].mean().loc[parts[1]["video"]]
+    assert np.corrcoef(shift[:, 0], of_video["warm"])[0, 1] > 0.9
+    assert shift.std() == pytest.approx(of_video["warm"].std(), rel=0.15)
 
 
 def test_nothing_is_known_of_the_test_clips_targets() -> None:
