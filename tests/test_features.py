@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
+from lib.data import pooled
 from lib.streams import base, features
 from lib.streams.base import Raw
 from tests.conftest import REAL, needs_real_clips
@@ -148,3 +150,19 @@ def test_real_word_categories_are_read_as_distributed(tmp_path: Path) -> None:
     values = found(tmp_path, "liwc_*.csv", clip=row[name]).arrays["values"]
     assert values.shape == (1, 93)
     assert values[0] == pytest.approx(row.drop(name).to_numpy(float), rel=1e-6)
+
+
+def test_the_numbers_of_each_pattern_are_a_part_that_baselines_read_alone(tmp_path: Path) -> None:
+    table(tmp_path / "words_all.csv", f"clip,seconds,a,b\n{A},0,1,2\n{A},1,3,4\nother.mp4,0,5,6\nother.mp4,1,5,8")
+    table(tmp_path / "faces.csv", f"clip,seconds,c\n{A},0,9\n{A},1,7\nother.mp4,0,1\nother.mp4,1,1")
+    (tmp_path / "data/features").mkdir(parents=True)
+    (tmp_path / "data/features" / base.ABOUT).touch()
+    with h5py.File(tmp_path / "data/features/a.h5", "w") as file:
+        for clip in (A, "other.mp4"):
+            shards.write(file, found(tmp_path, "words_*.csv", "faces.csv", clip=clip))
+    read = pooled.vectors(tmp_path / "data")
+    assert list(read) == ["features", "features.words", "features.faces"]
+    assert read["features"].loc[A].tolist() == [2, 3, 8, 1, 1, 1]  # means, then standard deviations
+    assert read["features.words"].loc["other.mp4"].tolist() == [5, 7, 0, 1]
+    assert read["features.faces"].loc[A].tolist() == [8, 1]
+    assert features._names(["a*.csv", "a.npz"]) == ["a*.csv", "a.npz"]

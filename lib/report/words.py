@@ -34,6 +34,8 @@ _PREDICTORS = {
     "video_lookup": "video look-up (sees no pixel)",
     "shrunk_video_lookup": "video look-up, shrunk (sees no pixel)",
     "ridge_descriptors": "ridge on mean face and flow energy",
+    "stacked_ridge": "ridge on each stream of vectors, stacked",
+    "stacked_ridge_and_video_lookup": "the same, stacked, and the video look-up (a leak: it knows the video)",
 }
 _STABILITY = (
     "In FIV2 the label called neuroticism correlates positively with the other four: it behaves as emotional stability."

@@ -8,12 +8,14 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lib.scoring.stacking import PENALTIES, stacked
+
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
-"""Those that know a clip's video at most; further ones are ridge_NAME for the vectors NAME."""
+"""Those that know a clip's video at most; further ones are ridge_NAME for the vectors NAME, and STACKED of all of them."""
+STACKED = ("stacked_ridge", "stacked_ridge_and_video_lookup")
 
 _RIDGE = "ridge_"
 _STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
-_PENALTIES = np.logspace(0, 6, 13)
 
 
 def predict(
@@ -30,8 +32,9 @@ def predict(
     know the column, the training mean where there is none. shrunk_video_lookup: that mean drawn towards the training mean as
     n / (n + k) for n clips, with the k of lowest mean absolute error on `validation`. ridge_NAME: regression on
     vectors[NAME] (a row of numbers for each clip, by name; clips may lack), standardised, with the penalty of lowest mean
-    absolute error on `validation`; a clip without a vector gets the training mean. The last two kinds are left out where
-    `validation` can't choose.
+    absolute error on `validation`; a clip without a vector gets the training mean. These two kinds are left out where
+    `validation` can't choose. stacked_ridge, stacked_ridge_and_video_lookup: of all vectors by training's own folds
+    (lib/scoring/stacking.py), of NAME.PART rather than of NAME; left out for fewer than two.
     """
     targets = training[list(columns)]
     mean = targets.mean()
@@ -49,12 +52,14 @@ def predict(
         predicted = _ridge(training, test, validation, columns, table)
         if predicted is not None:
             found[f"{_RIDGE}{name}"] = np.where(np.isnan(predicted), mean, predicted)
-    return found
+    parted = {name.partition(".")[0] for name in vectors if "." in name}
+    both = stacked(training, test, columns, {name: table for name, table in vectors.items() if name not in parted})
+    return found | (dict(zip(STACKED, both, strict=True)) if both else {})
 
 
 def is_baseline(name: str) -> bool:
     """Return whether a predictor's name is one that `predict` gives."""
-    return name in NAMES or name.startswith(_RIDGE)
+    return name in (*NAMES, *STACKED) or name.startswith(_RIDGE)
 
 
 def is_seen(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
@@ -84,7 +89,7 @@ def _ridge(
         return None
     targets, actual = training[list(columns)], validation[list(columns)].to_numpy()
     of_validation = vectors.loc[validation["clip"]].to_numpy()
-    models = [_fit(vectors.loc[training["clip"]], targets, penalty) for penalty in _PENALTIES]
+    models = [_fit(vectors.loc[training["clip"]], targets, penalty) for penalty in PENALTIES]
     best = min(models, key=lambda model: np.nanmean(np.abs(_apply(model, of_validation, len(columns)) - actual)))
     predicted = np.full((len(test), len(columns)), np.nan)
     there = test["clip"].isin(vectors.index).to_numpy()

@@ -1,20 +1,17 @@
 """The source `fiv2`: ChaLearn First Impressions V2: its layout, names, keys, and its pickles, which run no code."""
 
 import filecmp
-import io
 import math
 import os
-import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from lib.core import clips
+from lib.core import clips, pickles
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
@@ -55,17 +52,6 @@ KEY_HINT = (
 
 _CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.\w+", re.DOTALL)
 _FOLDER = re.compile(r"(training|validation|test)80_\d+")
-
-
-def _bytes(text: str, encoding: str) -> bytes:
-    """How old protocols write a number's bytes."""
-    return text.encode("latin-1")
-
-
-_GLOBALS: dict[tuple[str, str], Any] = {
-    (f"numpy.{core}.multiarray", "scalar"): np._core.multiarray.scalar  # type: ignore[attr-defined]
-    for core in ("core", "_core")  # numpy's before and from 2.0 on
-} | {("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _bytes}
 _NONE = ("", "-", "n/a", "na", "none", "null")
 """Texts that say that there is no score."""
 _TOLERANCE = 1e-6  # of a score times its lattice number, from a whole number
@@ -165,49 +151,27 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     return table
 
 
-class _ScoresUnpickler(pickle.Unpickler):
-    """Admits numpy scalars and nothing else that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _GLOBALS:
-            raise InputError(f"the pickle asks for {module}.{name}; only numpy scalars are allowed, so it was not read")
-        return _GLOBALS[module, name]
-
-
 def read(path: Path) -> pd.DataFrame:
     """Return the scores of an annotation pickle: a row a clip (the index), a column for each of SCORES.
 
     Raises InputError if the file asks for code, is no such pickle, or lacks a trait; a score that a clip lacks is NaN.
     """
-    try:
-        content = _ScoresUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(f"{path} is no readable pickle ({type(error).__name__}: {error}); copy it again") from error
+    content = pickles.load(path)
     if not isinstance(content, dict) or not all(isinstance(scores, dict) for scores in content.values()):
         raise InputError(f"{path} holds no {{trait: {{clip: score}}}} dictionary")
-    content = _named(path, content)
+    content = pickles.named(path, content)
     if missing := [score for score in SCORES if score not in content]:
         has = ", ".join(list(content)[:10]) + (f" and {len(content) - 10} more" if len(content) > 10 else "")
-        turned = content and set(SCORES) <= set(_named(path, next(iter(content.values()))))
+        turned = content and set(SCORES) <= set(pickles.named(path, next(iter(content.values()))))
         way = "; it is {clip: {trait: score}}, turn it to {trait: {clip: score}}" if turned else f"; it has {has}"
         raise InputError(f"{path} lacks {', '.join(missing)}{way}")
     columns = {}
     for score in SCORES:
-        of_clips = _named(path, content[score])
+        of_clips = pickles.named(path, content[score])
         columns[score] = pd.Series(
             {clip: _score(f"{path}: {score} of {clip}", value) for clip, value in of_clips.items()}, dtype=float
         )
     return pd.DataFrame(columns).sort_index()
-
-
-def _named(path: Path, of: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a dictionary with its keys as text. Raises InputError if two become one."""
-    named = {key.decode(errors="replace") if isinstance(key, bytes) else str(key): value for key, value in of.items()}
-    if len(named) < len(of):
-        raise InputError(f"{path} has two keys that read the same, as text and as bytes or number; keep one")
-    return named
 
 
 def _score(where: str, value: Any) -> float:

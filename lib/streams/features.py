@@ -1,5 +1,7 @@
 """Vectors that the user already has of every clip, from tables and arrays beside the corpus."""
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -74,7 +76,15 @@ def look_up(raw: Raw, patterns: list[str]) -> Record:
     for pattern, (other, _) in zip(patterns, found, strict=True):
         if not np.array_equal(times, other):
             return Record(raw.clip, refused=f"features: {pattern} has other times than {patterns[0]}")
-    return Record(raw.clip, {"values": np.concatenate([values for _, values in found], 1), "times": times})
+    parts = {name: values.shape[1] for name, (_, values) in zip(_names(patterns), found, strict=True)}
+    values = np.concatenate([values for _, values in found], 1)
+    return Record(raw.clip, {"values": values, "times": times}, {"parts": json.dumps(parts)})
+
+
+def _names(patterns: list[str]) -> list[str]:
+    """Return a name for each pattern: `liwc` for `liwc_*.csv`, the pattern itself where two would have one name."""
+    short = [re.split(r"[*?.\[]", pattern)[0].strip("_-") for pattern in patterns]
+    return short if all(short) and len(set(short)) == len(short) else patterns
 
 
 def _matching(pattern: str, annotations: Path) -> list[Path]:

@@ -1,0 +1,48 @@
+"""Read pickles of others, which may hold plain objects and numpy's scalars, and run no code."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.core.errors import InputError
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    """How old protocols write a number's bytes."""
+    return text.encode("latin-1")
+
+
+_GLOBALS: dict[tuple[str, str], Any] = {
+    (f"numpy.{core}.multiarray", "scalar"): np._core.multiarray.scalar  # type: ignore[attr-defined]
+    for core in ("core", "_core")  # numpy's before and from 2.0 on
+} | {("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _bytes}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits numpy scalars and nothing else that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _GLOBALS:
+            raise InputError(f"the pickle asks for {module}.{name}; only numpy scalars are allowed, so it was not read")
+        return _GLOBALS[module, name]
+
+
+def load(path: Path) -> Any:
+    """Return what a pickle holds, Python 2's too. Raises InputError if it asks for code or is no pickle."""
+    try:
+        return _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InputError(f"{path} is no readable pickle ({type(error).__name__}: {error}); copy it again") from error
+
+
+def named(path: Path, of: dict[Any, Any]) -> dict[str, Any]:
+    """Return a dictionary of a pickle with its keys as text. Raises InputError if two become one."""
+    names = {key.decode(errors="replace") if isinstance(key, bytes) else str(key): value for key, value in of.items()}
+    if len(names) < len(of):
+        raise InputError(f"{path} has two keys that read the same, as text and as bytes or number; keep one")
+    return names

