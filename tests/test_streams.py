@@ -113,7 +113,7 @@ def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> 
         "landmarks": "points",
     }
     with pytest.raises(
-        InputError, match=r"no stream 'face'; allowed: audio, descriptors, faces, features, flow, frames, lan"
+        InputError, match=r"no stream 'face'; allowed: audio, descriptors, embeddings, faces, features, fl"
     ):
         base.load("face")
 
