@@ -55,7 +55,7 @@ def test_counts_by_hand() -> None:
             "types_a_word": 0.75,
             "sentences": 1,
         }
-        | {"words_a_sentence": 4, "numbers": 1, "unclear": 2}
+        | {"words_a_sentence": 4, "words_a_second": 4 / 15, "numbers": 1, "unclear": 2}
     )
     assert of("I’ve")["contractions"] == of("I've")["contractions"] == 1  # typographic apostrophes
 

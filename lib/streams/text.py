@@ -31,7 +31,7 @@ COUNTS = (
     "contractions", "first_person_singular", "first_person_plural", "second_person", "third_person",
 )  # fmt: skip
 """Of a text; the last seven know English. characters: of words. long_words: of seven or more. types_a_word: different ones
-to all. words_a_second: from the first to the last subtitle, 0 without times. unclear: what has brackets, as [inaudible].
+to all. words_a_second: from the first to the last subtitle, without times of 15 seconds. unclear: what has brackets, as [inaudible].
 fillers: um, uh, er, ...; you know, I mean, kind of, sort of."""
 
 _SUBTITLES = (".srt", ".vtt")
@@ -54,6 +54,7 @@ _PATTERNS = {
 }
 _PHRASES = {name: re.compile(rf"(?<![\w'])(?:{pattern})(?![\w'])") for name, pattern in _PATTERNS.items()}
 _LONG = 7  # characters
+_SECONDS = 15.0  # a clip of FIV2, whose transcripts have no times
 _PIECE = 150  # words that the sentence network reads at once; it takes up to 256 word pieces
 _PACKAGE = "all_minilm_l6_v2"
 
@@ -193,7 +194,7 @@ def counts(words: Words) -> np.ndarray:
         "characters_a_word": letters / max(1, number),
         "long_words": sum(len(token) >= _LONG for token in tokens),
         "types_a_word": len(set(tokens)) / max(1, number),
-        "words_a_second": number / words.seconds if words.seconds > 0 else 0,
+        "words_a_second": number / (words.seconds or _SECONDS),
         "sentences": sentences,
         "words_a_sentence": number / sentences,
         "question_marks": len(re.findall("[?？؟]", text)),
