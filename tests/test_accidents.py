@@ -325,8 +325,9 @@ def test_a_mistake_in_yaml_is_its_line_and_column(tmp_path: Path) -> None:
 def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
     script = "import time; from lib.core import command; command.run(lambda: (print('on', flush=True), time.sleep(60)))"
     process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "on\n"
     time.sleep(0.2)
@@ -354,7 +355,7 @@ def test_an_ablation_goes_on_after_predictions_were_collected_as_garbage(monkeyp
     monkeypatch.setattr(ablate, "refuse_other_parameters", lambda *_: None)
     changes = {"model.fusion": "concat"}
     ablate.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
-    set_ = ["-S", "model.fusion=concat", "-S", "train.seed=0"]
+    set_ = ["-S", 'model.fusion="concat"', "-S", "train.seed=0"]
     assert ran[1:] == [
         ["exp", "run", "-n", "a-flow-seed0", "--force", *set_],
         ["exp", "run", "-n", "a-audio-seed0", *set_],

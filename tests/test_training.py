@@ -30,6 +30,7 @@ from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES, label_distribution_smoothing, uniform
 from stages.train import shuffled
 from tests.conftest import ROOT
+from tools import parameters as written
 
 TRAITS_GROUP: Targets = {
     "traits": TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1.0)
@@ -416,8 +417,7 @@ def test_two_processes_learn_as_one(tmp_path: Path) -> None:
         import json, torch
         from pathlib import Path
         from lightning_fabric import Fabric
-        from lib.model.fusions import FUSIONS
-from lib.model.infer import predict
+        from lib.model.infer import predict
         from tests.test_training import InMemory, Tiny, fitted, some_unknown
 
         fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
@@ -605,7 +605,8 @@ def test_memory_that_runs_out_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_a_warm_start_beats_starting_over_at_equal_epochs(tmp_path: Path) -> None:
     def saved(weights: dict[str, torch.Tensor]) -> Path:
-        streams = {"faces": Made({}, {"": [3, 32, 32]}), "flow": Made({}, {"": [2, 32, 32]})}
+        how, shapes = written.plain(written.merged("demo", [])), {"faces": [3, 32, 32], "flow": [2, 32, 32]}
+        streams = {name: Made(how[name], {"": shape}) for name, shape in shapes.items()}
         checkpoint.save(tmp_path / "old.pt", weights, settings(None, "concat"), TRAITS_GROUP, streams, ["demo"])
         return tmp_path / "old.pt"
 

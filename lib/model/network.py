@@ -46,7 +46,7 @@ class Settings(Section):
     heads: Annotated[int, Field(ge=1, le=64)]
     depth: Annotated[int, Field(ge=1, le=64)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    hidden: Annotated[int, Field(ge=0)]
+    hidden: Annotated[int, Field(ge=0, le=65_536)]
     encoders: dict[str, dict[str, Any]]
 
     def readings(self) -> dict[str, Reading]:

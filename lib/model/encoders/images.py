@@ -34,15 +34,17 @@ class Settings(Reading):
     the five parts stay as loaded."""
 
     kind: Literal["images"]
-    shorter_side: Annotated[int, Field(ge=16)] | None
-    crop: Annotated[int, Field(ge=16)] | None
+    shorter_side: Annotated[int, Field(ge=16, le=8192)] | None
+    crop: Annotated[int, Field(ge=16, le=8192)] | None
     backbone: str
-    filters: Annotated[list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]], Field(min_length=1)]
+    filters: Annotated[
+        list[Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1)]], Field(min_length=1)
+    ]
     weights: str | None
     frozen: Annotated[int, Field(ge=0, le=PARTS)]
     place: Literal["keep", "mean", "max"]
     time: Literal["keep", "max", "gru", "lstm"]
-    units: Annotated[int, Field(ge=1)]
+    units: Annotated[int, Field(ge=1, le=65_536)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -25,7 +25,7 @@ _WHERE = (
     " need no file"
 )
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Settings(Reading):
@@ -46,7 +46,7 @@ class Settings(Reading):
     norms: s2d.Norms
     init: s2d.Init
     tma: bool
-    adapter_ratio: Annotated[float, Field(gt=0)]
+    adapter_ratio: Annotated[float, Field(gt=0, le=16)]
     adapter_heads: Positive
     landmarks: Literal["mobilefacenet", "points", "drawing", "none"]
     landmark_weights: str | None

@@ -13,7 +13,7 @@ from lib.data.dataset import Reading
 from lib.model.tokens import Tokens
 from lib.streams.base import Sequence as Steps
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Settings(Reading):

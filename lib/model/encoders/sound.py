@@ -25,12 +25,12 @@ class Settings(Reading):
     kind: Literal["sound"]
     net: Literal["blstm", "conv1d_lstm", "conv2d", "mlp"]
     standardise: Literal["none", "clip", "coefficient", "training"]
-    pool: Annotated[int, Field(ge=1)]
-    length: Annotated[int, Field(ge=10)] | None
-    filters: list[Annotated[int, Field(ge=1)]]
+    pool: Annotated[int, Field(ge=1, le=100_000)]
+    length: Annotated[int, Field(ge=10, le=1_000_000)] | None
+    filters: list[Annotated[int, Field(ge=1, le=65_536)]]
     norm: Literal["before", "after"]
-    units: Annotated[int, Field(ge=1)]
-    width: Annotated[int, Field(ge=1)]
+    units: Annotated[int, Field(ge=1, le=65_536)]
+    width: Annotated[int, Field(ge=1, le=65_536)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     tokens: Literal["clip", "steps"]
 
