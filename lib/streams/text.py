@@ -31,8 +31,8 @@ COUNTS = (
     "contractions", "first_person_singular", "first_person_plural", "second_person", "third_person",
 )  # fmt: skip
 """Of a text; the last seven know English. characters: of words. long_words: of seven or more. types_a_word: different ones
-to all. words_a_second: from the first to the last subtitle, without times of 15 seconds. unclear: what has brackets, as [inaudible].
-fillers: um, uh, er, ...; you know, I mean, kind of, sort of."""
+to all. words_a_second: from the first to the last subtitle, without times of 15 seconds. unclear: what has brackets, as
+[inaudible]. fillers: um, uh, er, ...; you know, I mean, kind of, sort of."""
 
 _SUBTITLES = (".srt", ".vtt")
 _BESIDE = (*_SUBTITLES, ".txt")
