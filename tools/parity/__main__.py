@@ -64,8 +64,8 @@ def left_out() -> dict[str, str]:
 
 
 def deviations(path: Path) -> dict[str, float] | None:
-    """Return the largest deviation of each output of a fixture, NaN where it is not computed or its shape differs; none for a
-    file that only holds parameters of another; None if no family is known.
+    """Return the largest deviation of each output of a fixture, NaN where it is not computed or of another shape; none for
+    a file that only holds parameters of another; None if no family is known.
 
     A family's module has PREFIXES, and outputs(path, arrays), which returns arrays by the names of the fixture's `out/`.
     Raises InputError if the file can't be read.
