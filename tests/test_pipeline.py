@@ -186,7 +186,7 @@ def test_an_interrupted_ablation_goes_on_and_ends_in_the_table(project: Project)
 def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     unknown = project.run("dvc", "exp", "run", "-S", "model.fusion=sum")
     assert unknown.returncode != 0
-    assert "model.fusion = 'sum'; allowed: cross_attention, concat, late_average" in unknown.stdout
+    assert "model.fusion = 'sum'; allowed: cross_attention, concat, plain_concat, late_average" in unknown.stdout
     mistyped = project.run("dvc", "exp", "run", "-S", "model.fusoin=concat")
     assert mistyped.returncode != 0
     assert "fusoin" in mistyped.stdout
