@@ -14,6 +14,22 @@ import skimage.data
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "fiv2"
 
+_SLOW = (
+    "test_pipeline",
+    "test_extending",
+    "test_archives",
+    "test_own_clips",
+    "test_odd_clips",
+    "test_predict",
+    "test_shards",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest modules first: none is left over for one process at the end."""
+    items.sort(key=lambda item: _SLOW.index(item.path.stem) if item.path.stem in _SLOW else len(_SLOW))
+
+
 needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="the real FIV2 sample is not here")
 
 
