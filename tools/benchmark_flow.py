@@ -42,9 +42,16 @@ Method = Callable[[Tensor, Tensor], Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="a video, or a shard of data/faces/ (.h5)")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD", help="others than cv2 DualTVL1 (all that can run here)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="timed runs, in turn; medians are printed (%(default)s)")
     arguments = parser.parse_args()
     methods = choose_methods()
+    if unknown := [name for name in arguments.methods or () if name not in methods]:
+        raise InputError(f"--methods {unknown[0]!r}; allowed here: {', '.join(methods)}")
+    if arguments.methods:
+        methods = {name: solve for name, solve in methods.items() if name in ("cv2 DualTVL1", *arguments.methods)}
     print(f"{torch.get_num_threads()} CPU threads; device: {best_device()}")
     for path in arguments.inputs:
         for name, grey in faces_of(path):
@@ -64,11 +71,11 @@ def choose_methods() -> dict[str, Method]:
             lambda a, b: optical_flow_tvl1(a / np.float32(255), b / np.float32(255))[::-1].transpose(1, 2, 0)
         ),
     }
-    if torch.cuda.is_available() and find_spec("cucim"):
-        methods["cuCIM TV-L1, GPU"] = cucim()
     if torch.cuda.is_available():
         methods["ours, GPU"] = lambda a, b: tvl1.tvl1(a.cuda(), b.cuda(), **SOLVER).cpu()  # type: ignore[arg-type]
         methods["RAFT small, random weights, GPU"] = raft()
+    if torch.cuda.is_available() and find_spec("cucim"):
+        methods["cuCIM TV-L1, GPU"] = cucim()
     return methods
 
 

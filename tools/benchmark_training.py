@@ -5,7 +5,9 @@ import json
 import resource
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 import pandas as pd
@@ -14,24 +16,27 @@ from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.core import command, parameters, shards
+from lib.core.device import best_device
+from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Inputs, collate
 from lib.data.dataset import Clips, streams_of
-from lib.model.network import Network
+from lib.data.loading import to_device
+from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.training import loop
 from stages.train import Parameters
-from tools.ablate import variants
+from tools.ablate import Changes, refuse_unknown, variants
 from tools.parameters import merged, plain
 
-FRAMES, FPS, WINDOWS = 77, 5, 1528  # of a clip of 15.3 s
+SECONDS, FRAMES, FPS = 15.3, 77, 5  # of a clip
 TRAINING_CLIPS = 6000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
-    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="those of tools.ablate (all)")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="asis, or those of tools.ablate (all)")
     parser.add_argument("--batches", type=int, default=8, help="batches an epoch; the second of two epochs counts")
     parser.add_argument("--no-training", action="store_true", help="only parameters and FLOPs, which need no GPU")
     arguments = parser.parse_args()
@@ -40,56 +45,77 @@ def main() -> None:
         if "weights" in encoder:
             encoder["weights"] = None  # speed is the same
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    side, train = values["faces"]["side"], values["train"]
-    print(f"params/{arguments.params}.yaml on {device}; a clip: {FRAMES} frames of {side} pixels\n")
+    train, model = values["train"], values["model"]
+    print(f"params/{arguments.params}.yaml on {device}; {FRAMES} frames a clip\n")
     hours = f"hours, {train['epochs']} epochs"
     print(
         f"| variant | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB | {hours} |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, side)
-        for name, changes in variants(values["model"]).items():
-            if name in (arguments.variants or [name]):
-                model = values["model"] | {key.removeprefix("model."): value for key, value in changes.items()}
-                sections = {"model": model, "targets": values["targets"], "train": train}
-                given = parameters.check(sections, Parameters)
-                print_row(name, given, clips, Path(folder), not arguments.no_training)
+        streams = streams_of(parameters.check(model, Settings).readings())
+        clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, values, streams)
+        known: dict[str, Changes] = variants(model) | {"asis": {}}
+        refuse_unknown("--variants", arguments.variants or (), known)
+        for name in arguments.variants or variants(model):
+            changed = model | {key.removeprefix("model."): value for key, value in known[name].items()}
+            sections = {"model": changed, "targets": values["targets"], "train": train}
+            given = parameters.check(sections, Parameters)
+            print_row(name, given, clips, Path(folder), not arguments.no_training)
 
 
-def write_shards(folder: Path, count: int, side: int) -> pd.DataFrame:
-    """Write one shard each of faces, flow and audio, of chance, and return their clip table."""
+def write_shards(folder: Path, count: int, values: dict[str, Any], streams: list[str]) -> pd.DataFrame:
+    """Write one shard of each stream, of chance, as `values` of params.yaml would make it, and return their clip table."""
     rng = np.random.default_rng(0)
     names = [f"{index:06d}.mp4" for index in range(count)]
-
-    def smooth(steps: int, channels: int, low: int, of: type) -> np.ndarray:
-        coarse = rng.integers(low, low + 255, (steps, side // 8, side // 8, channels))
-        return coarse.repeat(8, 1).repeat(8, 2).astype(of)
-
-    for stream in ("faces", "flow", "audio"):
+    for stream in streams:
         (folder / stream).mkdir()
         with h5py.File(folder / stream / "made.h5", "w") as file:
             for name in names:
-                times = np.arange(FRAMES) / FPS
-                if stream == "faces":
-                    found = np.full(FRAMES, 2, np.uint8)
-                    record = Record(name, {"faces": smooth(FRAMES, 3, 0, np.uint8), "found": found, "times": times})
-                elif stream == "flow":
-                    arrays = {"flow": smooth(FRAMES - 1, 2, -127, np.int8), "times": times[:-1]}
-                    record = Record(name, arrays, {"scale": 16 / 127})
-                else:
-                    sound = rng.normal(size=(WINDOWS, 64)).astype(np.float32)
-                    arrays = {"log_mel": sound, "mfcc": sound[:, :24], "times": np.arange(WINDOWS) / 100}
-                    record = Record(name, arrays)
+                record, shapes = of_chance(stream, name, values, rng)
                 shards.write(file, record)
-        shapes = {
-            "faces": {"": [3, side, side]},
-            "flow": {"": [2, side, side]},
-            "audio": {"log_mel": [64], "mfcc": [24]},
-        }
-        (folder / stream / base.ABOUT).write_text(json.dumps({"settings": {}, "shapes": shapes[stream]}))
+        (folder / stream / base.ABOUT).write_text(json.dumps({"settings": {}, "shapes": shapes}))
     scores = dict.fromkeys(COLUMNS, rng.uniform(size=count))
     return pd.DataFrame({"clip": names, "shard": "made", "corpus": "made", **scores})
+
+
+def of_chance(
+    stream: str, clip: str, values: dict[str, Any], rng: np.random.Generator
+) -> tuple[Record, dict[str, list[int]]]:
+    """Return a stream's record of a clip, of chance, and the shapes of a step of its arrays."""
+    side, audio, times = values["faces"]["side"], values["audio"], np.arange(FRAMES) / FPS
+
+    def smooth(steps: int, height: int, width: int, channels: int, low: int, of: type) -> np.ndarray:
+        coarse = rng.integers(low, low + 255, (steps, -(-height // 8), -(-width // 8), channels))
+        return coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width].astype(of)
+
+    if stream == "faces":
+        arrays = {"faces": smooth(FRAMES, side, side, 3, 0, np.uint8), "found": np.full(FRAMES, 2, np.uint8)}
+        return Record(clip, arrays | {"times": times}), {"": [3, side, side]}
+    if stream == "flow":
+        arrays = {"flow": smooth(FRAMES - 1, side, side, 2, -127, np.int8), "times": times[:-1]}
+        return Record(clip, arrays, {"scale": 16 / 127}), {"": [2, side, side]}
+    if stream == "landmarks":
+        arrays = {"points": rng.uniform(0, side, (FRAMES, 5, 2)).astype(np.float32)}
+        return Record(clip, arrays | {"found": np.full(FRAMES, 2, np.uint8), "times": times}), {"": [5, 2]}
+    if stream == "frames":
+        width = values["frames"]["max_side"]
+        height = round(width * 9 / 16)
+        pictures = smooth(FRAMES, height, width, 3, 0, np.uint8)
+        jpeg = [
+            cv2.imencode(".jpg", one, [cv2.IMWRITE_JPEG_QUALITY, values["frames"]["quality"]])[1] for one in pictures
+        ]
+        arrays = {"times": times, "jpeg": np.concatenate(jpeg), "offsets": np.cumsum([0, *map(len, jpeg)])}
+        return Record(clip, arrays), {"": [3, height, width]}
+    if stream == "audio":
+        windows, bands, coefficients = int(SECONDS / audio["step"]), audio["mels"], audio["mfcc"]
+        arrays = {
+            "log_mel": rng.normal(size=(windows, bands)).astype(np.float32),
+            "mfcc": rng.normal(size=(windows, coefficients)).astype(np.float32),
+            "times": np.arange(windows) * audio["step"],
+        }
+        return Record(clip, arrays), {"log_mel": [bands], "mfcc": [coefficients]}
+    raise InputError(f"no {stream} can be made up; allowed: models that read faces, flow, landmarks, frames or audio")
 
 
 COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
@@ -98,33 +124,33 @@ COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", 
 def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
     train, readings, targets = given.train, given.model.readings(), given.model.chosen(given.targets)
     streams = made(folder, streams_of(readings))
-    network = Network(given.model, targets, streams)
+    network, device = Network(given.model, targets, streams).to(best_device()), best_device()
     parameters_ = sum(one.numel() for one in network.parameters()) / 1e6
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad) / 1e6
     data = Clips(table, folder, readings, streams, targets, seed=0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(collate([data[0]]).inputs)
+        network.eval()(to_device(collate([data[0]]), device).inputs)
     row = f"| {variant} | {parameters_:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
-    row += f" {kept_for_backward(network, collate([data[0], data[1]]).inputs) / 2 / 2**20:.0f} |"
+    row += f" {kept_for_backward(network, to_device(collate([data[0], data[1]]), device).inputs) / 2 / 2**20:.0f} |"
     if with_training:
         fabric = Fabric(devices=1, precision=train.precision)
         work = folder / f"work-{variant}"
         work.mkdir()
         settings = train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"})
         validation = Clips(table.head(2), folder, readings, streams, targets)
+        on_gpu = fabric.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
         _, history = loop.fit(
             fabric, network, data, validation, targets, work,
             augmentation=train.augment.model_dump(), **(settings | {"epochs": 2}),
         )  # fmt: skip
-        on_gpu = fabric.device.type == "cuda"
         peak = (
             torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         )
         speed = history[-1]["clips_per_second"]
         row += f" {speed:.1f} | {history[-1]['waiting']:.0%} | {peak / 2**30:.1f} |"
         row += f" {train.epochs * TRAINING_CLIPS / speed / 3600:.1f} |"
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
     print(row, flush=True)
 
 

@@ -1,6 +1,6 @@
 """Dense TV-L1 optical flow of a batch of image pairs, on whatever device the images are.
 
-The pyramid's levels are solved by `lib.flow.compiled` on a CPU and by `lib.flow.gpu` on a GPU for which Triton is installed;
+The pyramid's levels are solved by `compiled` on a CPU and by `gpu` on a GPU for which Triton is installed;
 the PyTorch code here is what both are held against, and what runs elsewhere.
 """
 

@@ -1,0 +1,114 @@
+"""Time predictions of video clips: the whole, from a file to its targets, and each of its parts alone.
+
+The model is one of params/ with weights of chance, since speed is the same, or one that you have (--model).
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib.core import command, parameters
+from lib.core.device import best_device
+from lib.core.shards import Record
+from lib.data.batch import Sample, collate
+from lib.data.dataset import inputs_of, streams_of
+from lib.data.loading import to_device
+from lib.model import checkpoint
+from lib.model.network import Network
+from lib.predict import Predictor
+from lib.streams import base
+from lib.streams.base import RAW, Made, Raw
+from stages.train import Parameters
+from tools.benchmark_training import of_chance
+from tools.parameters import merged, plain
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file")
+    parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
+    parser.add_argument("--model", type=Path, help="a trained model, in place of --params")
+    parser.add_argument("--runs", type=int, default=5, help="medians of so many are printed (%(default)s)")
+    arguments = parser.parse_args()
+    device = best_device()
+    shown = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        path = arguments.model or untrained(arguments.params, Path(folder) / "model.pt")
+        predictor = Predictor(path, device)
+        makers = base.makers(predictor.served.streams)
+        loading = time.perf_counter() - started
+        started = time.perf_counter()
+        predictor(arguments.clips[0])
+        first = time.perf_counter() - started
+        print(f"{arguments.model or f'params/{arguments.params}.yaml'} on {shown}; medians of {arguments.runs} runs")
+        print(f"the model is there after {loading:.1f} s, the first clip, which warms up, takes {first:.2f} s\n")
+        for number, clip in enumerate(arguments.clips):
+            runs = [timed(predictor, makers, clip, device) for _ in range(arguments.runs)]
+            seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
+            if not number:
+                print(f"| clip | {' | '.join(seconds)} |\n|{'---|' * (len(seconds) + 1)}")
+            print(f"| {clip.name} | {' | '.join(f'{value:.3f}' for value in seconds.values())} |", flush=True)
+
+
+def untrained(params: str, path: Path) -> Path:
+    """Write params/`params`.yaml's model with weights of chance, for streams made as it says, and return its path."""
+    values = plain(merged(params, []))
+    for encoder in values["model"]["encoders"].values():
+        if "weights" in encoder:
+            encoder["weights"] = None
+    given = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
+    read, rng = streams_of(given.model.readings()), np.random.default_rng(0)
+    streams = {one: Made(values[one], of_chance(one, "", values, rng)[1]) for name in read for one in made_of(name)}
+    targets = given.model.chosen(given.targets)
+    network = Network(given.model, targets, streams)
+    checkpoint.save(path, network.state_dict(), given.model, targets, streams, [])
+    return path
+
+
+def made_of(stream: str) -> Iterator[str]:
+    """Yield the streams that a stream is made of, each after its inputs, and the stream."""
+    for above in base.load(stream).inputs:
+        if above != RAW:
+            yield from made_of(above)
+    yield stream
+
+
+@torch.no_grad()
+def timed(
+    predictor: Predictor, makers: Mapping[str, Callable[..., Record]], clip: Path, device: torch.device
+) -> dict[str, float]:
+    """Return the seconds of each part alone, of their sum, and of the whole."""
+    records: dict[str, Record] = {}
+    seconds: dict[str, float] = {}
+
+    def lap(part: str, started: float) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds[part] = time.perf_counter() - started
+
+    served = predictor.served
+    for name, make in makers.items():
+        above = [Raw(clip.name, clip, None) if one == RAW else records[one] for one in base.load(name).inputs]
+        started = time.perf_counter()
+        records[name] = base.made_from(make, above)
+        lap(name, started)
+    started = time.perf_counter()
+    inputs = inputs_of(records, served.network.readings, served.streams, seed=None)
+    served.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
+    lap("network", started)
+    seconds["sum"] = sum(seconds.values())
+    started = time.perf_counter()
+    predictor(clip)
+    lap("whole", started)
+    return seconds
+
+
+if __name__ == "__main__":
+    command.run(main)
