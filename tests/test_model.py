@@ -1,5 +1,6 @@
 """Encoders, fusions, the network and its file."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -197,7 +198,11 @@ def test_facenet_is_as_it_is_shipped() -> None:
 @torch.no_grad()
 def test_weights_are_loaded_whole(backbone: str, tmp_path: Path) -> None:
     whole = torchvision.models.get_model(backbone, weights=None).eval()
-    torch.save(whole.state_dict(), tmp_path / "weights.pt")
+    older = {".mlp.0.": ".mlp.linear_1.", ".mlp.3.": ".mlp.linear_2."} if backbone == "vit_b_16" else {}
+    state = {
+        re.sub("|".join(older) or "$^", lambda name: older[name[0]], key): of for key, of in whole.state_dict().items()
+    }
+    torch.save(state, tmp_path / "weights.pt")
     stream = of_pictures(backbone, str(tmp_path / "weights.pt")).eval()
     picture = torch.rand(1, 1, 3, 224, 224)
     pooled = maps(stream, picture).mean((2, 3, 4))

@@ -22,6 +22,7 @@ STAGES = [
     "audio",
     "features",
     "text",
+    "pictures",
     "faces",
     "landmarks",
     "flow",

@@ -103,7 +103,18 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
 
 
 def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> None:
-    names = ["audio", "descriptors", "embeddings", "faces", "features", "flow", "frames", "landmarks", "text"]
+    names = [
+        "audio",
+        "descriptors",
+        "embeddings",
+        "faces",
+        "features",
+        "flow",
+        "frames",
+        "landmarks",
+        "pictures",
+        "text",
+    ]
     assert base.names() == names
     kinds = {name: base.load(name).kind for name in base.names()}
     assert kinds == dict.fromkeys(kinds, "vectors") | {
@@ -111,6 +122,7 @@ def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> 
         "frames": "pictures",
         "flow": "flow",
         "landmarks": "points",
+        "pictures": "pictures",
     }
     with pytest.raises(
         InputError, match=r"no stream 'face'; allowed: audio, descriptors, embeddings, faces, features, fl"

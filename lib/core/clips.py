@@ -7,6 +7,10 @@ import pandas as pd
 
 SPLITS = ("training", "validation", "test")
 
+PICTURES = "pictures"
+"""Below a corpus' annotations, the folder of the user's own pictures."""
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
 _LAST = ("duration", "fps", "width", "height", "audio", "damaged", "reason")
 _TEXT = (*_FIRST, "reason", "targets", "target", "subset", "predictor", "score", "kind", "what", "group")

@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.error import URLError
@@ -24,6 +25,8 @@ def load(network: nn.Module, backbone: str, weights: str | None, corpus: str, ke
     if weights is None:
         return
     state = _download(backbone, weights, key) if weights == corpus else _read(weights, corpus, key)
+    if backbone.startswith("vit_"):  # the files that torchvision offers have its older names
+        state = {re.sub(r"\.mlp\.linear_([12])\.", _numbered, name): value for name, value in state.items()}
     classifier = (*_CLASSIFIER, "classifier.") if backbone.startswith("vgg") else _CLASSIFIER
     own, state = (
         {name: value for name, value in of.items() if not name.startswith(classifier)}
@@ -37,6 +40,10 @@ def load(network: nn.Module, backbone: str, weights: str | None, corpus: str, ke
             + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         )
     network.load_state_dict(state, strict=False)
+
+
+def _numbered(match: re.Match[str]) -> str:
+    return f".mlp.{3 * (int(match[1]) - 1)}."
 
 
 def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

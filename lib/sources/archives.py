@@ -14,6 +14,7 @@ from typing import IO
 
 import pyzipper
 
+from lib.core import clips
 from lib.core.errors import InputError
 from lib.sources import listing
 
@@ -39,7 +40,10 @@ _UTF8 = 1 << 11  # of a zip entry's flags
 
 
 def annotation_place(path: PurePath) -> Path | None:
-    """Where a file of labels, features or words belongs: annotations/NAME; None for any other."""
+    """Where a file of labels, features or words belongs, annotations/NAME, a picture, annotations/pictures/PATH; None for
+    any other."""
+    if path.suffix.lower() in clips.PICTURE_SUFFIXES:
+        return Path(ANNOTATIONS, clips.PICTURES, *path.parts)
     wanted = path.suffix.lower() in _ANNOTATION_SUFFIXES and not path.name.lower().startswith(_ABOUT)
     return Path(ANNOTATIONS, path.name) if wanted else None
 

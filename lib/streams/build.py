@@ -209,7 +209,9 @@ def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
                 if not record.refused:
                     first = base.present(record)[:1]
                     return {
-                        array: list(stream.read(record, first, array).shape[1:]) for array in stream.arrays or ("",)
+                        array: list(stream.read(record, first, array).shape[1:])
+                        for array in stream.arrays or ("",)
+                        if array in record.arrays or not array
                     }
     return {}
 

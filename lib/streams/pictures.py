@@ -1,0 +1,118 @@
+"""Pictures that the user already has of every clip, in folders beside the corpus: faces, and drawings of landmarks."""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from lib.core import shards
+from lib.core.clips import PICTURE_SUFFIXES, PICTURES
+from lib.core.errors import InputError
+from lib.core.shards import Record
+from lib.streams.base import RAW, Raw, StreamSettings
+
+INPUTS = (RAW,)
+KIND = "pictures"
+ARRAYS = ("faces", "drawings")
+
+
+class Settings(StreamSettings):
+    """faces, drawings: folders below data/archives/, an archive's name for what lies in it, each with a folder for every
+    clip; drawings may be None. fps: pictures a second. side: pixels that all are scaled to."""
+
+    faces: Annotated[str, Field(min_length=1)]
+    drawings: Annotated[str, Field(min_length=1)] | None
+    fps: Annotated[float, Field(gt=0, le=1000)]
+    side: Annotated[int, Field(ge=16, le=1024)]
+
+
+def maker(settings: Settings) -> Callable[[Raw], Record]:
+    """Return what reads a clip's pictures."""
+    return lambda raw: pictures(raw, settings)
+
+
+def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+    """Return pictures as RGB uint8 (K, 3, S, S)."""
+    return record.arrays[array][()][chosen].transpose(0, 3, 1, 2)
+
+
+def files(settings: Settings, annotations: Path) -> list[Path]:
+    """Return all pictures in the two folders. Raises InputError for a folder that is not there."""
+    return [
+        path
+        for key in _given(settings)
+        for of_clip in _folders(annotations, key, settings).values()
+        for path in of_clip
+    ]
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Count the faces."""
+    return {"faces": sum(map(len, shards.column(folder, "times")))}
+
+
+def pictures(raw: Raw, settings: Settings) -> Record:
+    """Return a clip's `faces`, and `drawings` where there is a folder of them, RGB uint8 (T, S, S, 3), in the order of their
+    names, numbers in these by value, and their `times` (T,) in seconds.
+
+    A clip without a picture, with one that can't be read, or with more of one kind than of the other, is refused.
+    """
+    if raw.annotations is None:
+        return Record(raw.clip, refused="pictures: a clip outside the corpus has none")
+    arrays: dict[str, np.ndarray] = {}
+    for key, folder in _given(settings).items():
+        there = _folders(raw.annotations, key, settings)
+        paths = there.get(raw.clip) or there.get(raw.clip.rpartition(".")[0]) or []
+        if not paths:
+            return Record(raw.clip, refused=f"pictures: none in {folder}")
+        read = [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths]
+        if damaged := [path.name for path, one in zip(paths, read, strict=True) if one is None]:
+            return Record(raw.clip, refused=f"pictures: {damaged[0]} in {folder} can't be read")
+        arrays[key] = np.stack([_scaled(one, settings.side) for one in read if one is not None])
+    counts = {len(of) for of in arrays.values()}
+    if len(counts) > 1:
+        return Record(raw.clip, refused=f"pictures: {' and '.join(f'{len(of)} {key}' for key, of in arrays.items())}")
+    return Record(raw.clip, arrays | {"times": np.arange(counts.pop()) / settings.fps})
+
+
+def _given(settings: Settings) -> dict[str, str]:
+    both = {"faces": settings.faces, "drawings": settings.drawings}
+    return {key: folder for key, folder in both.items() if folder is not None}
+
+
+def _folders(annotations: Path, key: str, settings: Settings) -> dict[str, list[Path]]:
+    folder = _given(settings)[key]
+    found = _by_clip(annotations / PICTURES / folder)
+    if not found:
+        raise InputError(
+            f"params.yaml: pictures.{key} = {folder!r}; allowed: a folder below data/archives/ with a folder of pictures"
+            f" ({', '.join(PICTURE_SUFFIXES)}) for every clip"
+        )
+    return found
+
+
+@cache
+def _by_clip(folder: Path) -> dict[str, list[Path]]:
+    """Return the pictures of each folder in a folder, by its name, in order."""
+    found: dict[str, list[Path]] = {}
+    for path in folder.glob("*/*"):
+        found.setdefault(path.parent.name, []).append(path)
+    return {clip: sorted(paths, key=_order) for clip, paths in sorted(found.items())}
+
+
+def _order(path: Path) -> list[tuple[bool, int, str]]:
+    """9.jpg comes before 10.jpg."""
+    parts = re.split(r"(\d+)", path.stem)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def _scaled(picture: np.ndarray, side: int) -> np.ndarray:
+    if picture.shape[:2] == (side, side):
+        return picture
+    how = cv2.INTER_AREA if min(picture.shape[:2]) > side else cv2.INTER_LINEAR
+    return cv2.resize(picture, (side, side), interpolation=how)

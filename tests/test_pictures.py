@@ -1,0 +1,146 @@
+"""Pictures that the user has in place of videos: how they are found and read, what is refused, and S2D trained on them."""
+
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.core.errors import InputError
+from lib.core.shards import Record
+from lib.data.dataset import inputs_of
+from lib.model import encoders
+from lib.sources.archives import annotation_place
+from lib.streams import pictures
+from lib.streams.base import Made, Raw
+from tests.test_pipeline import Project
+from tools.parameters import merged, plain
+
+CLIP = "anna.000.mp4"
+
+
+def picture(value: int, height: int = 20, width: int = 20) -> np.ndarray:
+    """A picture whose red is `value`, green 0 and blue 255."""
+    return np.dstack([np.full((height, width), one, np.uint8) for one in (255, 0, value)])
+
+
+def put(folder: Path, kind: str, clip: str, names: dict[str, np.ndarray]) -> None:
+    place = folder / "pictures" / kind / clip
+    place.mkdir(parents=True, exist_ok=True)
+    for name, value in names.items():
+        cv2.imwrite(str(place / name), value)
+
+
+def found(folder: Path, clip: str = CLIP, drawings: str | None = None, side: int = 20) -> Record:
+    pictures._by_clip.cache_clear()
+    settings = pictures.Settings(enabled=True, faces="faces", drawings=drawings, fps=4.0, side=side)
+    return pictures.pictures(Raw(clip, None, folder), settings)
+
+
+@pytest.mark.parametrize("named", [CLIP, "anna.000"])
+def test_pictures_come_in_the_order_of_their_numbers_in_rgb(tmp_path: Path, named: str) -> None:
+    put(tmp_path, "faces", named, {f"frame{at}.png": picture(at) for at in (10, 9, 100)})
+    record = found(tmp_path)
+    assert record.arrays["faces"][:, 0, 0].tolist() == [[9, 0, 255], [10, 0, 255], [100, 0, 255]]
+    assert record.arrays["times"].tolist() == [0, 0.25, 0.5]
+    assert pictures.steps(record, np.array([2]), "faces").shape == (1, 3, 20, 20)
+    assert "drawings" not in record.arrays
+
+
+def test_pictures_of_any_size_are_scaled(tmp_path: Path) -> None:
+    put(tmp_path, "faces", CLIP, {"a.png": picture(1, 40, 60), "b.png": picture(2, 10, 8), "c.png": picture(3)})
+    assert found(tmp_path).arrays["faces"].shape == (3, 20, 20, 3)
+
+
+def test_drawings_stand_beside_the_faces(tmp_path: Path) -> None:
+    for kind, value in (("faces", 7), ("drawn", 200)):
+        put(tmp_path, kind, CLIP, {"1.png": picture(value), "2.png": picture(value + 1)})
+    record = found(tmp_path, drawings="drawn")
+    assert record.arrays["faces"][:, 0, 0, 0].tolist() == [7, 8]
+    assert record.arrays["drawings"][:, 0, 0, 0].tolist() == [200, 201]
+    settings = pictures.Settings(enabled=True, faces="faces", drawings="drawn", fps=4.0, side=20)
+    assert len(pictures.files(settings, tmp_path)) == 4
+    assert pictures.files(settings.model_copy(update={"drawings": None}), tmp_path)[0].parent.parent.name == "faces"
+
+
+def test_a_clip_that_lacks_pictures_is_refused_with_the_reason(tmp_path: Path) -> None:
+    put(tmp_path, "faces", CLIP, {"1.png": picture(1), "2.png": picture(1)})
+    put(tmp_path, "drawn", CLIP, {"1.png": picture(1)})
+    put(tmp_path, "faces", "damaged.mp4", {"1.png": picture(1)})
+    (tmp_path / "pictures/faces/damaged.mp4/2.png").write_bytes(b"no picture")
+    assert found(tmp_path, "ben.mp4").refused == "pictures: none in faces"
+    assert found(tmp_path, drawings="drawn").refused == "pictures: 2 faces and 1 drawings"
+    assert found(tmp_path, "damaged.mp4").refused == "pictures: 2.png in faces can't be read"
+    assert pictures.pictures(Raw(CLIP, None, None), None).refused  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
+    put(tmp_path, "faces", CLIP, {"1.png": picture(1)})
+    with pytest.raises(InputError, match=r"pictures\.drawings = 'drawn'; allowed: a folder below data/archives/ with"):
+        found(tmp_path, drawings="drawn")
+
+
+def test_pictures_keep_their_path_and_other_files_do_not() -> None:
+    assert annotation_place(Path("a/faces/x.mp4/1.JPG")) == Path("annotations/pictures/a/faces/x.mp4/1.JPG")
+    assert annotation_place(Path("a/labels.csv")) == Path("annotations/labels.csv")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Twelve clips: warm is how red a face is; each clip has four faces, in a folder, and four drawings, in a zip."""
+    project = Project(tmp_path_factory.mktemp("pictures"))
+    archives = project.folder / "data/archives"
+    rows = []
+    with zipfile.ZipFile(archives / "drawn.zip", "w") as file:
+        for number in range(12):
+            clip = f"person{number}.000.mp4"
+            for at in range(4):
+                path = archives / "faces" / clip / f"{at}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), picture(20 * number, 32, 32))
+                data = cv2.imencode(".png", picture(at, 32, 32))[1]
+                file.writestr(f"{clip}/{at}.png", io.BytesIO(data).getvalue())
+            split = ("training", "training", "validation", "test")[number % 4]
+            rows.append({"clip": clip, "split": split, "warm": number / 11})
+    pd.DataFrame(rows).to_csv(archives / "clips.csv", index=False)
+    python = (sys.executable, "-m")
+    assert project.run(*python, "tools.archives").returncode == 0
+    written = project.run(
+        *python, "tools.parameters", "table", "download.videos=false", "download.table.targets={warm: [0, 1]}",
+        "targets.own.columns=[warm]", "targets.own.range=[0, 1]", "pictures.enabled=true", "pictures.drawings=drawn",
+        "pictures.side=32", "frames.enabled=false", "faces.enabled=false", "flow.enabled=false", "audio.enabled=false",
+        "descriptors.enabled=false", "model.use=[s2d]", "model.fusion=plain_concat", "train.epochs=2",
+        "model.encoders.s2d.reads=[pictures.faces, pictures.drawings]", "model.encoders.s2d.landmarks=drawing",
+        "model.encoders.s2d.frames=4", "evaluate.attention_clips=0",
+    )  # fmt: skip
+    assert written.returncode == 0, written.stdout
+    project.dvc("repro")
+    return project
+
+
+def test_s2d_is_trained_on_pictures_without_a_video(project: Project) -> None:
+    about = (project.folder / "metrics/pictures.json").read_text()
+    assert '"clips": 12' in about
+    assert '"faces": 48' in about
+    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    assert predictions["clip"].tolist() == [f"person{number}.000.mp4" for number in (11, 3, 7)]
+    weights = torch.load(project.folder / "data/model.pt", weights_only=True)
+    assert weights["streams"]["pictures"]["shapes"] == {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
+
+
+def test_an_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
+    put(tmp_path, "faces", CLIP, {"1.png": picture(90, 32, 32)})
+    put(tmp_path, "drawn", CLIP, {"1.png": picture(250, 32, 32)})
+    record = found(tmp_path, drawings="drawn", side=32)
+    settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
+    settings |= {"reads": ["pictures.faces", "pictures.drawings"], "landmarks": "drawing", "init": "reference"}
+    reading = encoders.settings_of({"s2d": settings})["s2d"]
+    shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
+    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": Made({}, shapes)}, None)["s2d"]
+    assert inputs["pictures.faces"].values[0, 0, 0, 0] == 90
+    assert inputs["pictures.drawings"].values[0, 0, 0, 0] == 250
