@@ -86,7 +86,7 @@ def main() -> None:
         predictions = {of: one[known] for of, one in predictions.items()}
         scored = actual[known], predictions, test[known].reset_index(drop=True)
         span, resamples, seed = group.span, settings.resamples, settings.seed
-        table = score_table(*scored, seen[known], columns, span, resamples, seed)
+        table = score_table(*scored, seen[known], group, resamples, seed)
         scores.append(table.assign(targets=name))
         table = group_table(*scored, persons[known], columns, span, resamples, seed)
         of_persons.append(table.assign(targets=name))

@@ -45,7 +45,7 @@ def main() -> None:
     results = figures.Results(history, clips.read(CLIPS), predictions, scores, split_scores, looks, shown, targets)
     drawn = {"": {name: draw(results) for name, draw in figures.FIGURES.items()}}
     for name, group in targets.items():
-        drawn[name] = {title: draw_(results.of(name), group) for title, draw_ in figures.GROUP_FIGURES.items()}
+        drawn[name] = {title: draw_(results.of(name), group) for title, draw_ in figures.of_group(group).items()}
     files: dict[str, dict[str, Path]] = {}
     for name, of_group in drawn.items():
         for folder in (PNG / name, PDF / name):

@@ -37,7 +37,7 @@ def scored(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFrame, p
     persons = pd.DataFrame({"gender": np.tile(["female", "male"], 30)})
     rows = test.loc[test.index.repeat(count)].assign(split="test", seen=np.repeat(seen, count), targets=name)
     rows = rows.assign(target=group.columns * 60, actual=actual.ravel(), predicted=predicted.ravel())
-    scores = tables.score_table(actual, given, test, seen, *about).assign(targets=name)
+    scores = tables.score_table(actual, given, test, seen, group, 100, 0).assign(targets=name)
     return rows, scores, tables.group_table(actual, given, test, persons, *about).assign(targets=name)
 
 

@@ -8,6 +8,7 @@ import torchmetrics.functional.regression as reference
 from scipy import stats
 from sklearn.metrics import r2_score
 
+from lib.core.targets import TargetGroup
 from lib.scoring import baselines
 from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
 from lib.scoring.tables import headline, score_table, split_table
@@ -256,13 +257,16 @@ def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> N
     assert found.loc[("accuracy", "b"), "value"] > 0
 
 
+WARM = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mse", weight=1)
+
+
 def test_the_tables_of_a_group_and_its_headline() -> None:
     rng = np.random.default_rng(0)
     test = pd.DataFrame({"video": np.repeat([f"v{index}" for index in range(20)], 2)})
     actual, seen = rng.uniform(1, 7, (40, 2)), np.arange(40) >= 10
     actual[0, 0] = np.nan
     predictions = {"model": np.full((40, 2), 4.0), "mean_predictor": np.full((40, 2), 4.0)}
-    table = score_table(actual, predictions, test, seen, ["warm", "cold"], 6, 100, 0)
+    table = score_table(actual, predictions, test, seen, WARM, 100, 0)
     assert set(table["target"]) == {"mean", "warm", "cold"}
     assert table.groupby("subset")[["clips", "videos"]].first().loc["unseen_videos"].tolist() == [10, 5]
     found = headline(table)

@@ -17,7 +17,9 @@ class TargetGroup(Section):
 
     range: lowest and highest value a column can have, in the table's units. The network and its losses work in units of the
     range, 0 to 1, so that groups of other ranges weigh alike; all that is written is in the table's units. loss: a name of
-    lib/training/losses.py.
+    lib/training/losses.py. column_weights: of the columns in the loss; "balanced": the inverse of their means over the
+    training clips, with the mean 1. detect: columns that are also scored as present or absent (lib/scoring/detection.py);
+    detect_from: from which part of the range on one is detected.
     """
 
     columns: Annotated[list[str], Field(min_length=1)]
@@ -25,6 +27,9 @@ class TargetGroup(Section):
     activation: Literal["sigmoid", "linear", "softmax"]
     loss: str
     weight: Annotated[float, Field(ge=0, le=1e6)]
+    column_weights: Literal["balanced"] | list[Annotated[float, Field(gt=0, le=1e6)]] | None = None
+    detect: list[str] = Field(default_factory=list)
+    detect_from: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -32,6 +37,12 @@ class TargetGroup(Section):
             raise ValueError(f"range = {self.range}; allowed: the lower end first")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError(f"columns = {self.columns}; allowed: each once")
+        if unknown := [name for name in self.detect if name not in self.columns]:
+            raise ValueError(f"detect has {unknown[0]!r}; allowed: {', '.join(self.columns)}")
+        if isinstance(self.column_weights, list) and len(self.column_weights) != len(self.columns):
+            raise ValueError(f"column_weights = {self.column_weights}; allowed: a number for each of the columns")
+        if self.loss == "bce" and self.activation != "sigmoid":
+            raise ValueError(f"loss = bce with activation = {self.activation}; allowed: bce with sigmoid")
         if self.loss == "kl" and self.activation != "softmax":
             raise ValueError(f"loss = kl with activation = {self.activation}; allowed: kl with softmax")
         if self.activation == "softmax" and (self.range != [0, 1] or len(self.columns) < 2):

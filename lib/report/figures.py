@@ -36,6 +36,7 @@ _OCTAVES = tuple(125 * 2**octave for octave in range(1, 9))  # Hz
 _LOUDNESS = 80  # dB below the loudest that are told apart
 _A_ROW = 6  # panels
 _PICTURES = 6  # of an encoder, spread over its times
+_PARTS = 10  # of a reliability diagram
 _RANKS = {2: ["lowest", "highest"], 3: ["lowest", "median", "highest"]}
 
 
@@ -318,6 +319,55 @@ def quantiles(predictions: pd.DataFrame, scores: pd.DataFrame, group: TargetGrou
     return figure
 
 
+def reliability(predictions: pd.DataFrame, group: TargetGroup) -> Figure:
+    """For each target of a group the mean of the actual over the mean of the predicted values of clips, in up to ten parts
+    of as many each in the order of what is predicted: on the line what is predicted holds on average (Murphy and Winkler 1977).
+    `predictions`: the group's rows of data/predictions.csv."""
+    known = predictions.dropna(subset="actual")
+    figure, panels = _panels(group)
+    for target, axes in panels.items():
+        rows = known[known["target"] == target].sort_values("predicted", kind="stable")
+        if len(rows):
+            part = np.arange(len(rows)) * min(_PARTS, len(rows)) // len(rows)
+            of_part = rows.groupby(part)[["predicted", "actual"]].mean()
+            axes.plot(
+                of_part["predicted"], of_part["actual"], marker="o", markersize=4, color=COLOURS[0], clip_on=False
+            )
+        _square(axes, known, group, _title(target, rows, known), "mean predicted")
+    _label_left(panels, f"mean actual ({scale(group)})")
+    return figure
+
+
+def confusion(predictions: pd.DataFrame, group: TargetGroup) -> Figure:
+    """Of the clips whose largest share is each of a group's targets, how many have which largest share predicted; where
+    several are largest it is the first. `predictions`: the group's rows of data/predictions.csv."""
+    actual, predicted = (
+        predictions.pivot(index="clip", columns="target", values=values)[group.columns]
+        for values in ("actual", "predicted")
+    )
+    whole = actual.notna().all(axis=1)
+    if not whole.any():
+        return _nothing("no clip whose shares are all known")
+    count = len(group.columns)
+    pairs = [of[whole].to_numpy().argmax(1) for of in (actual, predicted)]
+    counts = np.bincount(np.ravel_multi_index(pairs, (count, count)), minlength=count**2).reshape(count, count)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, axes = _figure(1.6 + 0.75 * count, 1.0 + 0.65 * count)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in product(range(count), range(count)):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{shares[row, column]:.0%}\n{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
+    axes.set_xticks(range(count), group.columns, rotation=30, ha="right")
+    axes.set_yticks(
+        range(count), [f"{name} ({total})" for name, total in zip(group.columns, counts.sum(1), strict=True)]
+    )
+    axes.set(xlabel="largest predicted share", ylabel="largest actual share (clips)")
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="part of the row's clips", shrink=0.8)
+    return figure
+
+
 def error_distribution(predictions: pd.DataFrame, group: TargetGroup) -> Figure:
     """The signed errors of each target of a group as box plots: whiskers from the 5th to the 95th percentile."""
     known = predictions.dropna(subset="actual")
@@ -505,3 +555,19 @@ GROUP_FIGURES: dict[str, Callable[[Results, TargetGroup], Figure]] = {
     "quantiles": lambda of, group: quantiles(of.predictions, of.scores, group),
 }
 """What is drawn for each target group."""
+
+DETECTION_FIGURES: dict[str, Callable[[Results, TargetGroup], Figure]] = {
+    "reliability": lambda of, group: reliability(of.predictions, group),
+}
+"""What is drawn as well for a group with targets that are detected."""
+
+SHARE_FIGURES: dict[str, Callable[[Results, TargetGroup], Figure]] = {
+    "confusion": lambda of, group: confusion(of.predictions, group),
+}
+"""What is drawn as well for a group whose targets are shares of a whole."""
+
+
+def of_group(group: TargetGroup) -> dict[str, Callable[[Results, TargetGroup], Figure]]:
+    """Return what is drawn for a target group."""
+    shares = SHARE_FIGURES if group.activation == "softmax" else {}
+    return GROUP_FIGURES | (DETECTION_FIGURES if group.detect else {}) | shares

@@ -76,9 +76,23 @@ def _of_clips(scores: pd.DataFrame, group: TargetGroup) -> list[str]:
             f"<h2>{title} ({clips} clips of {videos} videos)</h2><p>95 % intervals: bootstrap over videos,"
             f" from {MIN_VIDEOS} videos on.</p>"
         )
-        for score, label in {"accuracy": words.accuracy(group), **_SCORES}.items():
+        for score, label in ({"accuracy": words.accuracy(group)} | _SCORES | _detections(group)).items():
             parts.append(f"<h3>{label}</h3>{table(rows, score).to_html(border=0)}")
     return parts
+
+
+def _detections(group: TargetGroup) -> dict[str, str]:
+    if not group.detect:
+        return {}
+    rule = (
+        f"Present: above {group.range[0]:g} in the labels; detected: from {group.from_unit(group.detect_from):.3g} on."
+    )
+    return {
+        "f1": f"F1 of what is present. {rule}",
+        "macro_f1": "F1, mean of present and absent",
+        "uar": "UAR, the mean recall of present and absent",
+        "auc": "Area under the ROC curve of what is present",
+    }
 
 
 def _of_persons(groups: pd.DataFrame, group: TargetGroup) -> list[str]:

@@ -53,7 +53,7 @@ def with_intervals(
     """
     sums = by_video(_moments(actual, predicted, baseline), videos)
     resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)), span)
-    return _rows(_from_moments(sums.sum(0), span), resampled, _knowing(sums), columns)
+    return intervals(_from_moments(sums.sum(0), span), resampled, sums, columns)
 
 
 def of_groups(
@@ -119,6 +119,17 @@ def of_groups(
         none = np.zeros(len(compared))  # no interval
         add("gap", pairs, groups != "", _rows(gap, {key: value[None] for key, value in gap.items()}, none, columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def intervals(
+    values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], sums: np.ndarray, columns: Sequence[str]
+) -> pd.DataFrame:
+    """Return a row for each score and for the mean and each of `columns`: score, target, value, low, high.
+
+    values {score: (K + 1,)}, the mean first, and resampled {score: (resamples, K + 1)}; sums (V, K, M) over each video's
+    clips, the first of the M counts those that know the column.
+    """
+    return _rows(values, resampled, _knowing(sums), columns)
 
 
 def _rows(

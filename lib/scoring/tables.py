@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.core.targets import TargetGroup
+from lib.scoring.detection import DETECTIONS, detections
 from lib.scoring.scores import of_groups, scores, with_intervals
 
 
@@ -14,8 +16,7 @@ def score_table(
     predictions: Mapping[str, np.ndarray],
     test: pd.DataFrame,
     seen: np.ndarray,
-    columns: Sequence[str],
-    span: float,
+    group: TargetGroup,
     resamples: int,
     seed: int,
 ) -> pd.DataFrame:
@@ -28,7 +29,12 @@ def score_table(
     for subset, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
         videos, mean = test["video"][members].to_numpy(), predictions["mean_predictor"][members]
         for name, values in predictions.items() if members.any() else ():
-            scored = with_intervals(actual[members], values[members], mean, videos, columns, span, resamples, seed)
+            scored = with_intervals(
+                actual[members], values[members], mean, videos, group.columns, group.span, resamples, seed
+            )
+            if group.detect:
+                found = detections(actual[members], values[members], videos, group, resamples, seed)
+                scored = pd.concat([scored, found], ignore_index=True)
             about = {"subset": subset, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
             tables.append(scored.assign(**about)[[*about, *scored.columns]])
     return pd.concat(tables, ignore_index=True)
@@ -122,7 +128,7 @@ def headline(table: pd.DataFrame) -> dict[str, Any]:
     for subset, rows in table.groupby("subset", sort=False):
         of_model, means = rows[rows["predictor"] == "model"], rows[rows["target"] == "mean"]
         accuracy = of_model[of_model["score"] == "accuracy"].set_index("target")[["value", "low", "high"]]
-        others = of_model[(of_model["target"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill"])]
+        others = of_model[(of_model["target"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill", *DETECTIONS])]
         blind = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
         found[str(subset)] = {
             "clips": int(rows["clips"].iloc[0]),

@@ -1,4 +1,4 @@
-"""The source `mosei`: segments of CMU-MOSEI (Zadeh et al. 2018), cut, with sentiment and shares of seven emotions."""
+"""The source `mosei`: segments of CMU-MOSEI (Zadeh et al. 2018), cut, with sentiment and emotions."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ def _place(path: PurePath, videos: bool) -> Path | None:
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
-    """Return the labelled segments, VIDEO_SEGMENT.mp4, with `sentiment` and the shares of `shares`.
+    """Return the labelled segments, VIDEO_SEGMENT.mp4, with `sentiment`, the shares of `shares`, and NAME_present, 0 or 1.
 
     Raises InputError naming row, column, value and what is allowed at the first mistake.
     """
@@ -107,8 +107,12 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
             "shard": file.parts[0] if file else spread(video),
             "file": file.as_posix() if file else "",
             "sentiment": number_of("sentiment", -_SENTIMENT, _SENTIMENT),
-        } | shares({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
+        } | _emotions({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
     return pd.DataFrame(list(found.values()))
+
+
+def _emotions(intensities: Mapping[str, float]) -> dict[str, float]:
+    return shares(intensities) | {f"{name}_present": float(value > 0) for name, value in intensities.items()}
 
 
 def shares(intensities: Mapping[str, float]) -> dict[str, float]:

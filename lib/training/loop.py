@@ -26,7 +26,7 @@ from lib.model.network import Network
 from lib.scoring.scores import scores
 from lib.streams import base
 from lib.training import schedules
-from lib.training.losses import LOSSES, WEIGHTINGS, counted
+from lib.training.losses import LOSSES, WEIGHTINGS, counted, of_columns
 
 
 def fit(
@@ -78,7 +78,10 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
     weighting = WEIGHTINGS[label_weighting]
-    weights = {name: torch.from_numpy(weighting(labels)).float() for name, labels in training.targets.items()}
+    weights = {
+        name: torch.from_numpy(weighting(labels) * of_columns(targets[name], labels)).float()
+        for name, labels in training.targets.items()
+    }
     known = {name: counted(targets[name].loss, labels) for name, labels in training.targets.items()}
     kinds = {one: base.load(stream_of(one)[0]).kind for reading in network.readings.values() for one in reading.reads}
     corpora = training.table["corpus"].to_numpy(str)

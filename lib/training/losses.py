@@ -7,6 +7,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from lib.core.errors import InputError
+from lib.core.targets import TargetGroup
+
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From predicted, actual and weights, all (B, K), to one number over the targets that are known: `actual` is NaN where it is
 unknown, weights have the mean 1. 0 if none is known."""
@@ -52,12 +55,37 @@ def kl(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
     return _mean((weights * shares * logarithms).sum(1), actual.isfinite().all(1))
 
 
+def bce(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy, for targets that are there or not."""
+    shares, predicted = actual.nan_to_num(), predicted.clamp(1e-7, 1 - 1e-7)
+    of_each = shares * predicted.log() + (1 - shares) * (1 - predicted).log()
+    return _mean(-weights * of_each, actual.isfinite())
+
+
 def _mean(values: Tensor, known: Tensor) -> Tensor:
     """Mean of what is known, chosen after it is computed from finite numbers alone: NaN times 0 is a gradient of NaN."""
     return values[known].mean() if bool(known.any()) else 0 * values.sum()
 
 
-LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber, "ccc": ccc, "mse_ccc": mse_ccc, "kl": kl}
+LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber, "ccc": ccc, "mse_ccc": mse_ccc, "kl": kl, "bce": bce}
+
+
+def of_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:
+    """Return the weights (K,) of a group's columns, ones where none are asked for; labels (N, K) in units of the range.
+
+    Raises InputError if "balanced" is asked for and a column is nowhere above the range's lower end.
+    """
+    if group.column_weights is None:
+        return np.ones(len(group.columns))
+    if group.column_weights != "balanced":
+        return np.array(group.column_weights)
+    means = np.array([values[np.isfinite(values)].mean() if np.isfinite(values).any() else 0 for values in labels.T])
+    if not (means > 0).all():
+        raise InputError(
+            f"params.yaml: column_weights = balanced for {', '.join(group.columns)}, but no training clip has"
+            f" {group.columns[int(means.argmin())]}; give numbers, or null"
+        )
+    return (1 / means) / (1 / means).mean()
 
 
 def counted(loss: str, labels: np.ndarray) -> np.ndarray:

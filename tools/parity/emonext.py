@@ -12,6 +12,8 @@ from torch.nn import functional
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup
 from lib.model.network import Network, Settings
+from lib.scoring import detection
+from lib.sources import mosei
 from lib.streams.base import Made, Sequence
 from lib.streams.embeddings import emonext
 from lib.streams.embeddings.emonext import EmoNeXt
@@ -203,7 +205,20 @@ def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
     given = _of(arrays, "in/")
     shares = given["logits"].softmax(1)
     weights = given["class_weights"].expand_as(shares)
-    return {"loss": LOSSES["kl"](shares, given["targets"], weights)}
+    columns = [*mosei.EMOTIONS]
+    group = TargetGroup(
+        columns=["neutral", *columns], range=[0, 1], activation="softmax", loss="kl", weight=1,
+        detect=columns, detect_from=1 / 7,
+    )  # fmt: skip
+    found = detection.values(given["targets"].double().numpy(), shares.double().numpy(), group)
+    scored = {
+        f"{published}{end}": torch.tensor(found[name][which])
+        for published, name in (("mf1", "macro_f1"), ("muar", "uar"))
+        for end, which in (("", 0), ("_each", slice(1, None)))
+    }
+    labels = {"predicted_labels": shares[:, 1:] >= group.detect_from, "target_labels": given["targets"][:, 1:] > 0}
+    labels = {name: of.long() for name, of in labels.items()}
+    return {"loss": LOSSES["kl"](shares, given["targets"], weights)} | labels | scored
 
 
 def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:
