@@ -160,8 +160,9 @@ def fingerprint(
     columns = [column for group in settings["targets"].values() for column in group["columns"]]
     data = [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables_]
     sums = [resume.sha256(path) for name in read for path in sorted((DATA / name).glob("*.h5"))]
-    init = given.train.init
-    sums += [resume.sha256(Path(init))] if init is not None and Path(init).is_file() else []
+    files = [given.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]
+    files += [encoder.get("landmark_weights") for encoder in settings["model"]["encoders"].values()]
+    sums += [resume.sha256(Path(file)) for file in files if file is not None and Path(file).is_file()]
     return resume.fingerprint([*modules, *(base.load(name).module for name in read)], settings, data, sums)
 
 

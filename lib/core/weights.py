@@ -99,7 +99,7 @@ def published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
         raise InputError(
             f"params.yaml: {key} = {path!r} can't be read as weights: {str(error).splitlines()[0]}"
         ) from None
-    for wrapper in ("model_state_dict", "model", "state_dict"):
+    for wrapper in ("weights", "model_state_dict", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
             break

@@ -66,7 +66,9 @@ def card(
     lines.append(f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n")
     for name, group in targets.items() if len(groups) else ():
         lines += _of_persons(name, group, groups[groups["targets"] == name])
-    lines += ["## What it is for, and what not\n", (_IMPRESSIONS if {*sources} <= {"demo", "fiv2"} else _ANY) + _LAW]
+    feelings = {about: None for group in targets.values() if (about := words.feelings(group))}
+    lines += ["## What it is for, and what not\n", *(f"{about}\n" for about in feelings)]
+    lines.append((_IMPRESSIONS if {*sources} <= {"demo", "fiv2"} else _ANY) + _LAW)
     return "\n".join(lines) + "\n"
 
 

@@ -321,7 +321,8 @@ def quantiles(predictions: pd.DataFrame, scores: pd.DataFrame, group: TargetGrou
 
 def reliability(predictions: pd.DataFrame, group: TargetGroup) -> Figure:
     """For each target of a group the mean of the actual over the mean of the predicted values of clips, in up to ten parts
-    of as many each in the order of what is predicted: on the line what is predicted holds on average (Murphy and Winkler 1977).
+    of as many each in the order of what is predicted: on the line what is predicted holds on average (Murphy and Winkler
+    1977).
     `predictions`: the group's rows of data/predictions.csv."""
     known = predictions.dropna(subset="actual")
     figure, panels = _panels(group)

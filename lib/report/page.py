@@ -51,8 +51,7 @@ def page(
         parts.append(f"<p>{escape(', '.join(group.columns))}; {words.scale(group)}.</p>")
         parts += _of_clips(scores[scores["targets"] == name], group)
         parts += _of_persons(groups[groups["targets"] == name], group)
-        if about := words.stability(sources, group):
-            parts.append(f"<p>{about}</p>")
+        parts += [f"<p>{about}</p>" for about in (words.stability(sources, group), words.feelings(group)) if about]
         parts += _drawn(figures[name])
     parts.append(
         "<p>Scores with few clips are uncertain; a model is only as good as its distance to the predictors that see no"

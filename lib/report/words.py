@@ -37,6 +37,12 @@ _PREDICTORS = {
     "stacked_ridge": "ridge on each stream of vectors, stacked",
     "stacked_ridge_and_video_lookup": "the same, stacked, and the video look-up (a leak: it knows the video)",
 }
+_FEELINGS = (
+    "What is predicted of emotions is how strangers label expressions of faces and voices, which do not tell what a person"
+    " feels (Barrett et al. 2019). In the European Union a system that infers emotions of persons at work or in education is"
+    " prohibited, but for medical or safety reasons (Regulation 2024/1689, Article 5(1)(f))."
+)
+_EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 _STABILITY = (
     "In FIV2 the label called neuroticism correlates positively with the other four: it behaves as emotional stability."
 )
@@ -69,6 +75,11 @@ def group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
 def stability(sources: Sequence[str], group: TargetGroup) -> str:
     """Return the sentence that readers of FIV2's neuroticism need, empty for any other targets."""
     return _STABILITY if "fiv2" in sources and "neuroticism" in group.columns else ""
+
+
+def feelings(group: TargetGroup) -> str:
+    """Return what readers of predicted emotions have to know, empty for any other targets."""
+    return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
 
 
 def text(row: Any, digits: int = 3) -> str:

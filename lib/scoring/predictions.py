@@ -101,8 +101,8 @@ def _refuse_other_labels(source: str, table: pd.DataFrame, columns: Sequence[str
     """Raise InputError if predictions of this pipeline were made on another split or corpus than what is compared."""
     mine = table[table["split"].isin(of_split["split"]) & table["target"].isin(columns)]
     labels = of_split.melt("clip", list(columns), "target", "label")
-    both = mine.merge(labels, "left", ["clip", "target"], indicator="found")
-    unknown = both["actual"].isna() & both["label"].isna() & (both["found"] == "both")
+    both = mine.merge(labels, "left", ["clip", "target"])
+    unknown = both["actual"].isna() & both["label"].isna()  # of all the group too: then the clip is not compared
     other = both[~((np.abs(both["actual"] - both["label"]) < 1e-5) | unknown)]
     if len(other):
         row = other.iloc[0]

@@ -1,5 +1,6 @@
 """A transformer over a short sequence of vectors, for instance embeddings of faces, with learnt positions."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -37,8 +38,8 @@ class Encoder(nn.Module):
     (the single-task networks of SSL-MEPR).
 
     norm: layer norm "after" each part, as published and in Vaswani et al. 2017, or "before" it. mask: whether steps that are
-    not there are not looked at either. weights: None, or the path of a published single-task network. frozen: all of it
-    stays as loaded, and nothing is dropped out of it.
+    not there are not looked at either. weights: None, or the path of a published single-task network or of a model.pt with
+    one such encoder. frozen: all of it stays as loaded, and nothing is dropped out of it.
     Raises InputError if it reads several streams or none of vectors, the heads don't divide the width, or the weights don't
     fit.
     """
@@ -90,8 +91,14 @@ class Encoder(nn.Module):
 
     def _load(self, path: str, key: str) -> None:
         state: dict[str, Tensor] = published(
-            path, f"{key}.weights", "allowed: null, or the path of a published single-task transformer"
+            path,
+            f"{key}.weights",
+            "allowed: null, or the path of a published single-task transformer, or of a model.pt",
         )
+        of_project = [name for name in state if re.fullmatch(r"encoders\.\w+\.pos_embed", name)]
+        if len(of_project) == 1:
+            prefix = of_project[0].removesuffix("pos_embed")
+            state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         state = {name: value for name, value in state.items() if not name.startswith("fc.")}
         if wrong := misfits(self.state_dict(), state):
             raise InputError(f"params.yaml: {key}.weights = {path!r} do not fit sequence_transformer: {shown(wrong)}")

@@ -1,0 +1,84 @@
+"""Two target groups by one network, on the encoders of finished single models: the tool, from labels to the comparison."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.core.errors import InputError
+from tests.test_pipeline import Project
+from tools import multitask
+
+ENCODER = (
+    "{kind: sequence_transformer, reads: [features], take: all, steps: 1, positions: 3, width: 24, heads: 2,"
+    " feed_forward: 24, depth: 1, dropout: 0.0, norm: after, mask: true, weights: null, frozen: false}"
+)
+GROUPS = ("own", "emotions")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Forty clips: half know `warm`, half the shares of three emotions; both follow the first of two numbers."""
+    project, rng = Project(tmp_path_factory.mktemp("multitask")), np.random.default_rng(0)
+    archives = project.folder / "data/archives"
+    rows, features = [], {}
+    for number in range(40):
+        clip, value = f"person{number}.000.mp4", rng.uniform()
+        features |= {clip: np.column_stack([np.full(3, value), rng.normal(size=3)]), f"{clip}:times": np.arange(3.0)}
+        known = number % 2
+        shares = {"neutral": 1 - value, "anger": value, "joy": 0} if known else {}
+        split = ("training", "training", "training", "validation", "test")[number // 2 % 5]
+        rows.append({"clip": clip, "split": split, "warm": None if known else value} | shares)
+    pd.DataFrame(rows).to_csv(archives / "clips.csv", index=False)
+    np.savez(archives / "features.npz", **features)
+    python = (sys.executable, "-m")
+    assert project.run(*python, "tools.archives").returncode == 0
+    written = project.run(
+        *python, "tools.parameters", "table", "download.videos=false", "frames.enabled=false", "faces.enabled=false",
+        "flow.enabled=false", "audio.enabled=false", "descriptors.enabled=false", "features.enabled=true",
+        "features.files=[features.npz]",
+        "download.table.targets={warm: [0, 1], neutral: [0, 1], anger: [0, 1], joy: [0, 1]}",
+        "targets.own.columns=[warm]", "targets.own.range=[0, 1]", "targets.emotions.columns=[neutral, anger, joy]",
+        "targets.emotions.detect=[anger]", "model.targets=[own, emotions]", "model.use=[of_own, of_emotions]",
+        "model.heads=2", "model.dropout=0.0", f"model.encoders.of_own={ENCODER}", f"model.encoders.of_emotions={ENCODER}",
+        "model.fusion=multitask", "model.hidden=16", "train.epochs=3",
+        "train.learning_rate.encoders={of_own: 0.001, of_emotions: 0.001}", "evaluate.resamples=100",
+        "evaluate.attention_clips=2",
+    )  # fmt: skip
+    assert written.returncode == 0, written.stdout
+    for command in (["git", "add", "-A"], ["git", "commit", "-qm", "two tasks"]):
+        assert project.run(*command).returncode == 0
+    return project
+
+
+def test_both_are_trained_on_the_single_models_encoders_and_compared(project: Project) -> None:
+    done = project.run(sys.executable, "-m", "tools.multitask", "--seeds", "0", "--resamples", "200")
+    assert done.returncode == 0, done.stdout
+    for group in GROUPS:
+        table = pd.read_csv(project.folder / f"plots/multitask-{group}.csv")
+        assert {group, "multitask", "multitask_pooled", "mean_predictor"} <= set(table["predictor"])
+    pooled = torch.load(project.folder / "data/model.pt", weights_only=True)
+    assert pooled["model"]["fusion"] == "multitask_pooled"
+    assert list(pooled["targets"]) == ["own", "emotions"]
+    for group in GROUPS:
+        path = Path("data/.work/multitask", f"multitask-{group}-seed0.pt")
+        single = torch.load(project.folder / path, weights_only=True)
+        assert pooled["model"]["encoders"][f"of_{group}"]["weights"] == str(path)
+        name = f"encoders.of_{group}.input_proj.weight"
+        assert torch.equal(single["weights"][name], pooled["weights"][name])
+    assert (project.folder / "plots/figures/emotions/confusion.png").stat().st_size > 5000
+    assert "do not tell what a person feels" in (project.folder / "plots/report.html").read_text()
+    assert "Article 5(1)(f)" in (project.folder / "docs/model_card.md").read_text()
+    again = project.run(sys.executable, "-m", "tools.multitask", "--seeds", "0", "--resamples", "200")
+    assert again.returncode == 0, again.stdout
+    assert again.stdout.count(" is there") == 4
+    assert "Running stage" not in again.stdout
+
+
+def test_encoders_that_do_not_suit_are_named() -> None:
+    model = {"use": ["faces"], "targets": ["traits"], "encoders": {"faces": {"kind": "images"}}}
+    with pytest.raises(InputError, match=r"model\.use = \['faces'\] of kinds \['images'\] for model\.targets"):
+        multitask.singles(model)
