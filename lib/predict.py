@@ -1,10 +1,15 @@
 """From a clip's file to predictions, through the same functions as the pipeline's stages."""
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from tqdm import tqdm
 
+from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
@@ -14,47 +19,124 @@ from lib.model import checkpoint
 from lib.streams import base
 from lib.streams.base import RAW, TRACEBACK, Raw
 
+SYNTHETIC = ("demo",)
+"""Corpora whose labels are planted."""
+
+_PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"
+_NEARLY = 0.1  # of a length
+
+
+@dataclass(frozen=True)
+class Target:
+    """A prediction, in the label's own units.
+
+    low, high: the ends of its interval, which holds the label of nine clips in ten that are like the validation clips
+    (lib/scoring/conformal.py), None where too few of these knew it. percentile: which part of the training clips has a lower
+    label, in per cent, None where none is known.
+    """
+
+    score: float
+    low: float | None
+    high: float | None
+    percentile: float | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted of a clip: by target group and column; none, and the reason in `refused`, for a clip that can't be
+    used. warnings: what makes the targets doubtful."""
+
+    clip: Path
+    targets: Mapping[str, Mapping[str, Target]]
+    refused: str
+    warnings: tuple[str, ...]
+
 
 class Predictor:
-    """A trained model that predicts single clips; what it loads is loaded once."""
+    """A trained model that predicts clips; what it loads is loaded once.
 
-    def __init__(self, model: Path, device: torch.device) -> None:
-        self.served = checkpoint.load(model, device)
-        self._device, self._makers = device, base.makers(self.served.streams)
+    model: the path of a model.pt; device: where it computes, by default a GPU if there is one.
+    Raises InputError if the file can't be used.
+    """
 
-    @torch.no_grad()
-    def __call__(self, clip: Path) -> dict[str, dict[str, float]]:
-        """Return, by target group, the prediction for each of its columns, in the labels' own units.
+    def __init__(self, model: Path | str = Path("data/model.pt"), device: torch.device | None = None) -> None:
+        self._device = best_device() if device is None else device
+        self.served = checkpoint.load(Path(model), self._device)
+        self._makers = base.makers(self.served.streams)
+        self.warnings: tuple[str, ...] = ()
+        """What is to be said of every prediction."""
+        if {*self.served.corpora} & {*SYNTHETIC}:
+            self.warnings = (_PLANTED,)
 
-        Raises InputError, saying why, if the clip can't be used; with missing = "keep" that is if no encoder can read it.
-        What goes wrong in the program itself is such a reason too; its traceback is logged.
+    def many(self, clips: Iterable[Path | str]) -> Iterator[Prediction]:
+        """Yield the prediction of each clip, in their order, with a progress bar on a terminal."""
+        every = list(clips)
+        for clip in tqdm(every, desc="predict", unit="clip", disable=None):
+            yield self(clip)
+
+    def __call__(self, clip: Path | str) -> Prediction:
+        """Return a clip's prediction; with missing = "keep" it is refused only if no encoder can read it.
+
+        What goes wrong in the program itself is a reason to refuse it too; its traceback is logged.
         """
+        clip = Path(clip)
         try:
-            return self._predict(clip)
-        except InputError:
-            raise
+            targets, warnings = self._predict(clip)
+        except InputError as error:
+            return Prediction(clip, {}, str(error), self.warnings)
         except Exception as error:
             reason, trace = internal(error)
             log_once("predict", trace)
-            raise InputError(reason) from error
+            return Prediction(clip, {}, reason, self.warnings)
+        return Prediction(clip, targets, "", (*self.warnings, *warnings))
 
-    def _predict(self, clip: Path) -> dict[str, dict[str, float]]:
+    @torch.no_grad()
+    def _predict(self, clip: Path) -> tuple[dict[str, dict[str, Target]], list[str]]:
         if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
             raise InputError(f"{clip} is no file")
         records = self._records(clip)
         network, streams = self.served.network, self.served.streams
         inputs = inputs_of(records, network.readings, streams, seed=None)
         read = [all(len(steps.times) for steps in of.values()) for of in inputs.values()]
+        refused = list(dict.fromkeys(one.refused for one in records.values() if one.refused))
         if not (any(read) if self.served.settings.missing == "keep" else all(read)):
-            raise InputError("; ".join(dict.fromkeys(one.refused for one in records.values() if one.refused)))
+            raise InputError("; ".join(refused))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
         found = {}
         for name, values in network(batch.inputs).predicted.items():
-            group = self.served.targets[name]
             if not values.isfinite().all():
                 raise InputError("the model predicts no number of it")
-            found[name] = dict(zip(group.columns, group.from_unit(values[0].float().cpu()).tolist(), strict=True))
+            found[name] = self._targets(name, values[0].double().cpu().numpy())
+        return found, [*(f"{reason}; predicted without it" for reason in refused), *self._about(records)]
+
+    def _targets(self, name: str, values: np.ndarray) -> dict[str, Target]:
+        """A group's values (K,), in units of its range, as predictions."""
+        group, reference = self.served.targets[name], self.served.references.get(name)
+        scores = group.from_unit(values)
+        if reference is None:
+            alone = (Target(float(score), None, None, None) for score in scores)
+            return dict(zip(group.columns, alone, strict=True))
+        found = {}
+        for column, score, width, quantiles in zip(
+            group.columns, scores, reference.half_widths.numpy(), reference.quantiles.numpy().T, strict=True
+        ):
+            ends = (score - width, score + width)
+            if group.activation != "linear":  # a score within the range, and so is the label
+                ends = max(ends[0], group.range[0]), min(ends[1], group.range[1])
+            known = np.isfinite(quantiles).all()
+            below = float(np.interp(score, quantiles, np.linspace(0, 100, len(quantiles)))) if known else None
+            low, high = map(float, ends) if np.isfinite(width) else (None, None)
+            found[column] = Target(float(score), low, high, below)
         return found
+
+    def _about(self, records: Mapping[str, Record]) -> Iterator[str]:
+        """Yield in which ways a clip is unlike those that were trained on."""
+        lasts = [float(times[-1]) for one in records.values() if len(times := one.arrays.get("times", ()))]
+        if not self.served.seconds or not lasts:
+            return
+        (shortest, longest), seconds = self.served.seconds, max(lasts)
+        if not (1 - _NEARLY) * shortest - 1 <= seconds <= (1 + _NEARLY) * longest + 1:
+            yield f"it takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
 
     def _records(self, clip: Path) -> dict[str, Record]:
         """Make the streams that the model reads, in the order in which they are made from each other."""

@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -19,8 +20,10 @@ from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import Clips, Reading, labels, stream_of, streams_of, usable
-from lib.model import checkpoint, encoders
+from lib.model import checkpoint, encoders, infer
+from lib.model.checkpoint import Reference
 from lib.model.network import Network, Settings
+from lib.scoring import conformal
 from lib.streams import base
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
@@ -203,6 +206,9 @@ def fit(
         augmentation=train.augment.model_dump(),
         **train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"}),
     )
+    network.load_state_dict(weights)
+    held_out = Clips(validation, DATA, readings, streams, targets)
+    found = infer.predict(fabric, network, held_out, max(1, train.batch_size // train.accumulate), train.workers)
     fabric.barrier()
     for logger in loggers:
         logger.finalize("success")
@@ -211,10 +217,26 @@ def fit(
         (folder / METRICS.name).write_text(json.dumps(loop.summary(history), indent=2) + "\n")
         corpora = sorted(set(training["corpus"]))
         partial = folder / "model.partial"
-        checkpoint.save(partial, weights, given.model, targets, streams, corpora)
+        references = {
+            name: reference(group, labels(training, {name: group})[name], held_out.targets[name], found[name])
+            for name, group in targets.items()
+        }
+        durations = training["duration"].dropna() if "duration" in training else training.index[:0]
+        seconds = [float(durations.min()), float(durations.max())] if len(durations) else []
+        checkpoint.save(partial, weights, given.model, targets, streams, corpora, seconds, references)
         resume.keep(partial, folder / MODEL.name)
         (folder / "last.pt").unlink()
     return fabric.global_rank == 0
+
+
+def reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> Reference:
+    """Return what a group's predictions are held against: the training labels, and the errors on the validation clips, whose
+    labels are `actual`; all (N, K) in units of the range."""
+    with warnings.catch_warnings():  # a column that no training clip knows
+        warnings.simplefilter("ignore", RuntimeWarning)
+        quantiles = np.nanquantile(training, np.linspace(0, 1, 101), axis=0)
+    widths = conformal.half_widths(actual, predicted) * group.span
+    return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
 
 
 def standardise(

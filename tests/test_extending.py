@@ -213,4 +213,4 @@ def test_what_was_added_is_served(project: Project) -> None:
     found = project.run(sys.executable, "-m", "tools.predict", str(clip))
     assert found.returncode == 0, found.stdout
     assert "extraversion (traits),agreeableness," in found.stdout
-    assert "openness (lively),extraversion (lively),refused" in found.stdout
+    assert "openness (lively),extraversion (lively),extraversion (traits) low," in found.stdout

@@ -540,7 +540,18 @@ def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
     made = {"flow": STREAMS["flow"]}
     checkpoint.save(tmp_path / "model.pt", net.state_dict(), weights, TRAITS_GROUP, made, ["demo"])
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert set(saved) == {"format", "weights", "model", "targets", "streams", "corpora", "commit", "versions"}
+    assert set(saved) == {
+        "format",
+        "weights",
+        "model",
+        "targets",
+        "streams",
+        "corpora",
+        "seconds",
+        "references",
+        "commit",
+        "versions",
+    }
     assert set(saved["model"]["encoders"]) == {"flow"}
     assert saved["model"]["encoders"]["flow"]["weights"] == "kinetics"
     assert parameters.check(saved["model"], Settings).fusion == "cross_attention"

@@ -56,6 +56,6 @@ def test_a_prediction_has_the_ratings_names(project: Project) -> None:
     done = project.run(sys.executable, "-m", "tools.predict", "carla.mp4")
     assert done.returncode == 0, done.stdout
     header, row = done.stdout.splitlines()[-2:]
-    assert header == "clip,warm,dominant,refused"
+    assert header.startswith("clip,warm,dominant,warm low,warm high,warm percentile,dominant low,")
     predicted = pd.read_csv(Path(project.folder, "data/predictions.csv"))["predicted"]
     assert [float(value) for value in row.split(",")[1:3]] == pytest.approx(predicted.tolist(), abs=1e-4)

@@ -1,5 +1,6 @@
 """The whole pipeline in a copy of the project, on a demo of a few clips."""
 
+import io
 import json
 import os
 import shutil
@@ -131,16 +132,17 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
         [sys.executable, "-m", "tools.predict", *map(str, clips)],
         cwd=project.folder, env=project.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    lines = done.stdout.splitlines()
-    traits = lines[0].split(",")[1:-1]
+    rows = pd.read_csv(io.StringIO(done.stdout), keep_default_na=False)
     evaluated = pd.read_csv(project.folder / "data/predictions.csv").pivot(
         index="clip", columns="target", values="predicted"
     )
-    assert len(lines) == 1 + len(clips)
-    for line in lines[1:]:
-        clip, *values, refused = line.split(",")
-        assert refused == ""
-        assert [float(value) for value in values] == pytest.approx(evaluated.loc[Path(clip).name, traits], abs=1e-4)
+    assert rows["clip"].tolist() == [*map(str, clips)]
+    assert (rows["refused"] == "").all()
+    assert rows["warnings"].str.startswith("the model was trained on rendered clips with planted labels").all()
+    assert done.stderr.startswith("warning: the model was trained on rendered clips")
+    for row in rows.itertuples():
+        values = rows.loc[row.Index, evaluated.columns].astype(float)
+        assert values.to_numpy() == pytest.approx(evaluated.loc[Path(row.clip).name].to_numpy(), abs=1e-4)
 
 
 def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -231,12 +233,13 @@ def test_what_is_served_is_what_was_evaluated(project: Path, tmp_path: Path, fus
     data = Clips(table, Path("data"), served.network.readings, served.streams, {})
     evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), served.network, data, 3, 0)
     assert evaluated["traits"].std(0).min() > 1e-4
-    for index, name in enumerate(NAMES):
-        found = predict(raw(project, name))
-        assert list(found) == ["traits", "warmth"]
-        assert list(found["traits"]) == list(TRAITS)
-        assert list(found["traits"].values()) == pytest.approx(evaluated["traits"][index], abs=1e-6)
-        assert found["warmth"]["warm"] == pytest.approx(1 + 6 * evaluated["warmth"][index, 0], abs=6e-6)
+    for index, found in enumerate(predict.many([raw(project, name) for name in NAMES])):
+        assert (found.clip.name, found.refused) == (NAMES[index], "")
+        assert list(found.targets) == ["traits", "warmth"]
+        assert list(found.targets["traits"]) == list(TRAITS)
+        traits = [target.score for target in found.targets["traits"].values()]
+        assert traits == pytest.approx(evaluated["traits"][index], abs=1e-6)
+        assert found.targets["warmth"]["warm"].score == pytest.approx(1 + 6 * evaluated["warmth"][index, 0], abs=6e-6)
 
 
 def test_a_clip_that_lacks_a_stream_is_predicted_or_refused_as_the_model_was_trained(
@@ -244,15 +247,15 @@ def test_a_clip_that_lacks_a_stream_is_predicted_or_refused_as_the_model_was_tra
 ) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     keep = Predictor(model(tmp_path), CPU)
-    assert np.isfinite(list(keep(raw(project, MUTE))["traits"].values())).all()
-    with pytest.raises(InputError, match=r"^frames: .*; audio: sound cannot be decoded"):
-        keep(tmp_path / "text.mp4")
-    with pytest.raises(InputError, match=r"nowhere\.mp4 is no file"):
-        keep(Path("nowhere.mp4"))
+    mute = keep(raw(project, MUTE))
+    assert all(np.isfinite(target.score) for target in mute.targets["traits"].values())
+    assert mute.warnings[1:] == ("audio: has no sound; predicted without it",)
+    assert re.match(r"frames: .*; audio: sound cannot be decoded", keep(tmp_path / "text.mp4").refused)
+    assert keep(Path("nowhere.mp4")).refused == "nowhere.mp4 is no file"
     drop = Predictor(model(tmp_path, model__missing="drop"), CPU)
-    with pytest.raises(InputError, match=r"^audio: has no sound$"):
-        drop(raw(project, MUTE))
-    assert drop(raw(project, NAMES[0]))["traits"]
+    assert drop(raw(project, MUTE)).refused == "audio: has no sound"
+    assert not drop(raw(project, MUTE)).targets
+    assert drop(raw(project, NAMES[0])).targets["traits"]
 
 
 def test_samples_are_what_the_shards_hold(project: Path, tmp_path: Path) -> None:
@@ -339,7 +342,7 @@ def test_every_file_is_a_row(
     (tmp_path / "dangling.mp4").symlink_to("nowhere")
     write(tmp_path / "tiny.mp4", Track(larger(numbered(30), 32, 32)))
     write(tmp_path / "leap.mp4", Track(numbered(), times=[at / 15 + (7200 if at > 29 else 0) for at in range(60)]))
-    refused = [tmp_path, tmp_path / ("x" * 300), *sorted(tmp_path.iterdir())]
+    refused = [tmp_path / ("x" * 300), *sorted(tmp_path.iterdir())]
     path = model(tmp_path, model__missing="drop")
     monkeypatch.setattr(sys, "argv", ["predict", "--model", str(path), *map(str, refused), str(whole)])
     with pytest.raises(SystemExit) as ended:
@@ -355,3 +358,137 @@ def test_every_file_is_a_row(
     assert "found in 0% of the frames" in said["tiny"]
     assert "time stamps leap by 7200.1 s" in said["leap"]
     assert float(rows[-1]["openness"]) > 0
+
+
+def test_a_trained_models_intervals_and_percentiles_come_from_its_own_clips(project: Path) -> None:
+    train.main()
+    predict = Predictor(project / "data/model.pt", CPU)
+    reference = predict.served.references["warmth"]
+    known = np.array([2, 3, 4])  # the training clips' labels
+    assert reference.quantiles[:, 0].numpy() == pytest.approx(np.quantile(known, np.linspace(0, 1, 101)), abs=1e-6)
+    assert not np.isfinite(reference.half_widths.numpy()[0])  # one validation clip knows it
+    found = predict(raw(project, NAMES[6])).targets["warmth"]["warm"]
+    assert (found.low, found.high) == (None, None)
+    assert found.percentile == pytest.approx(np.clip((found.score - 2) / 2 * 100, 0, 100), abs=0.01)
+
+
+def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:
+    """The model of chance with references that are given."""
+    chosen = given()
+    readings, targets = chosen.model.readings(), chosen.model.chosen(chosen.targets)
+    streams = train.streams_read(readings)
+    torch.manual_seed(1)
+    weights = Network(chosen.model, targets, streams).state_dict()
+    references = {
+        name: checkpoint.Reference(
+            torch.linspace(*group.range, 101)[:, None].expand(-1, len(group.columns)),
+            torch.full((len(group.columns),), half_width),
+        )
+        for name, group in targets.items()
+    }
+    checkpoint.save(folder / "model.pt", weights, chosen.model, targets, streams, ["own"], seconds, references)
+    return folder / "model.pt"
+
+
+def test_an_interval_ends_where_the_range_does(project: Path, tmp_path: Path) -> None:
+    predict = Predictor(model_with(tmp_path, [1.0, 3.0], 0.9), CPU)
+    found = predict(raw(project, NAMES[0]))
+    assert found.warnings == ()
+    for target in found.targets["traits"].values():
+        assert (target.low, target.high) == (
+            pytest.approx(max(0, target.score - 0.9)),
+            pytest.approx(min(1, target.score + 0.9)),
+        )
+        assert target.percentile == pytest.approx(100 * target.score, abs=0.01)
+    warm = found.targets["warmth"]["warm"]  # unbounded
+    assert (warm.low, warm.high) == (pytest.approx(warm.score - 0.9), pytest.approx(warm.score + 0.9))
+
+
+def test_a_clip_of_another_length_than_any_in_training_is_warned_of(project: Path, tmp_path: Path) -> None:
+    predict = Predictor(model_with(tmp_path, [14.0, 16.0], 0.1), CPU)
+    (warning,) = predict(raw(project, NAMES[0])).warnings
+    assert re.fullmatch(r"it takes [12]\.\d s, the training clips 14\.0 to 16\.0 s", warning)
+
+
+def predicted(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        tools.predict.main()
+    return int(ended.value.code)  # type: ignore[arg-type]
+
+
+def test_folders_patterns_and_a_list_are_taken(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in NAMES[:3]:
+        place = tmp_path / "day" / name[:2] / name
+        place.parent.mkdir(parents=True)
+        place.symlink_to(raw(project, name))
+    (tmp_path / "day/notes.txt").write_text("none")
+    path = model(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{raw(project, NAMES[4])}\n\n"))
+    assert predicted(monkeypatch, tmp_path / "day", f"{project}/data/raw/*/one/v3*", "-", "--model", path) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [Path(row["clip"]).name for row in rows] == NAMES[:5]
+    (tmp_path / "none").mkdir()
+    for given_, said in (
+        (tmp_path / "none", "has no video; looked for are"),
+        ("x*.mp4", "nothing is named as 'x\\*.mp4'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            list(tools.predict.found([str(given_)]))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_an_interrupted_run_goes_on_in_its_file(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    path, out, clips_ = model(tmp_path), tmp_path / f"of/scores{suffix}", [raw(project, name) for name in NAMES[:3]]
+    assert predicted(monkeypatch, *clips_, "--model", path, "--out", out) == 0
+    whole = out.read_text()
+    lines = whole.splitlines(keepends=True)
+    out.write_text("".join(lines[:-1]) + lines[-1][:20])  # killed within the last row
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    made: list[Path] = []
+    call = Predictor.__call__
+    monkeypatch.setattr(Predictor, "__call__", lambda self, clip: (made.append(clip), call(self, clip))[1])
+    assert predicted(monkeypatch, *clips_, tmp_path / "empty.mp4", "--model", path, "--out", out) == 1
+    assert made == [clips_[2], tmp_path / "empty.mp4"]
+    assert out.read_text().startswith(whole)
+    assert "empty.mp4" in out.read_text().splitlines()[-1]
+    assert predicted(monkeypatch, clips_[0], "--model", path, "--out", out) == 1  # one in it was refused
+    (tmp_path / f"other{suffix}").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="is there and holds no predictions of this model"):
+        tools.predict.done(tmp_path / f"other{suffix}", Predictor(path, CPU).served.targets)
+
+
+def test_a_table_is_for_reading(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model_with(tmp_path, [1.0, 3.0], 0.1)
+    assert predicted(monkeypatch, raw(project, NAMES[0]), "nowhere.mp4", "--model", path, "--format", "table") == 1
+    text = capsys.readouterr().out
+    line = r"  extraversion       0\.\d{3}  90 % interval 0\.\d{3} to 0\.\d{3}  above \d+ % of the training labels"
+    assert re.search(line, text)
+    assert text.endswith("nowhere.mp4\n  refused: nowhere.mp4 is no file\n")
+
+
+def test_the_readmes_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    model_with(tmp_path / "data", [1.0, 3.0], 0.1)
+    (tmp_path / "interviews").mkdir()
+    for name in NAMES[:2]:
+        (tmp_path / "interviews" / name).symlink_to(raw(project, name))
+    scope: dict[str, Any] = {}
+    exec(example, scope)
+    assert scope["prediction"].clip.name == NAMES[1]
+    assert 0 < scope["prediction"].targets["traits"]["openness"].score < 1
+
+
+def test_help_needs_no_network() -> None:
+    script = "import sys, tools.predict; sys.argv = ['predict', '--help']\ntry: tools.predict.main()\n"
+    script += "except SystemExit: print(sorted({'torch', 'cv2', 'pandas', 'av'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

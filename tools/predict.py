@@ -1,50 +1,182 @@
-"""Predict the targets of video clips with the trained model, through the same functions as the pipeline's stages."""
+"""Predict the targets of video clips with the trained model, through the same functions as the pipeline's stages.
+
+A clip that can't be used has the reason in place of its targets, and the exit code is then 1. Beside a score stand the ends
+of its 90 % interval and the percentile that it has among the training clips' labels.
+
+examples:
+  python -m tools.predict talk.mp4
+  python -m tools.predict interviews/ --out scores.csv     a folder and those in it; interrupted, the same command goes on
+  find . -name "*.mov" | python -m tools.predict - --format jsonl
+"""
 
 import argparse
 import csv
+import glob
+import json
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lib.core import command
-from lib.core.device import best_device
 from lib.core.errors import InputError
-from lib.core.targets import Targets
-from lib.predict import Predictor
+
+if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
+    from lib.core.targets import Targets
+    from lib.predict import Prediction
+
+_PARTS = ("low", "high", "percentile")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "clips", nargs="+", type=Path, metavar="CLIP", help="a video file (after -- if it begins with a dash)"
-    )
+        "clips", nargs="+", metavar="PATH",
+        help="a video file, a folder, a pattern as 'day1/*.mp4', or - for paths on standard input (after -- if it begins"
+        " with a dash)",
+    )  # fmt: skip
     parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
+    parser.add_argument(
+        "--format", choices=("table", "csv", "jsonl"), help="(table on a terminal, csv elsewhere and for --out)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a row a clip, added as it is done: .csv or .jsonl")
     arguments = parser.parse_args()
+    format_ = arguments.format or ("table" if arguments.out is None and sys.stdout.isatty() else "csv")
+    if arguments.out is not None:
+        if arguments.out.suffix not in (".csv", ".jsonl") or arguments.format not in (None, arguments.out.suffix[1:]):
+            raise InputError(f"--out {arguments.out} with --format {arguments.format}; allowed: a file .csv or .jsonl")
+        format_ = arguments.out.suffix[1:]
+    clips = list(found(arguments.clips))
     command.log_to("predict")
-    predict = Predictor(arguments.model, best_device())
-    names = titles(predict.served.targets)
-    writer = csv.writer(sys.stdout)
-    writer.writerow(["clip", *names, "refused"])
-    refused = 0
-    for clip in arguments.clips:
-        try:
-            found = predict(clip)
-        except InputError as error:
-            writer.writerow([clip, *[""] * len(names), error])
-            refused += 1
+    from lib.predict import Predictor
+
+    predictor = Predictor(arguments.model)
+    for warning in predictor.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    targets = predictor.served.targets
+    if arguments.out is None:
+        sys.exit(write(predictor.many(clips), targets, format_, sys.stdout, header=True))
+    refused, there = done(arguments.out, targets)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with arguments.out.open("a", newline="") as file:
+        todo = [clip for clip in clips if str(clip) not in there]
+        refused |= write(predictor.many(todo), targets, format_, file, header=not there and not file.tell())
+    sys.exit(refused)
+
+
+def found(given: Iterable[str]) -> Iterator[Path]:
+    """Yield the clips that are meant. Raises InputError for a folder without videos, or a pattern that nothing fits."""
+    from lib.sources.archives import VIDEO_SUFFIXES
+
+    for one in given:
+        if one == "-":
+            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
+        elif _is(Path(one), "dir"):
+            videos = sorted(path for path in Path(one).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+            if not videos:
+                raise InputError(f"{one} has no video; looked for are {', '.join(VIDEO_SUFFIXES)}")
+            yield from videos
+        elif any(letter in one for letter in "*?[") and not _is(Path(one), "file"):
+            fitting = sorted(glob.glob(one, recursive=True))  # noqa: PTH207 (Path's takes no absolute pattern)
+            if not fitting:
+                raise InputError(f"nothing is named as {one!r} says")
+            yield from map(Path, fitting)
         else:
-            writer.writerow([clip, *(f"{value:.6f}" for group in found.values() for value in group.values()), ""])
-    sys.exit(1 if refused else 0)
+            yield Path(one)
 
 
-def titles(targets: Targets) -> list[str]:
-    """Return the columns' names, with that of their group where two groups have a column of one name."""
+def _is(path: Path, kind: str) -> bool:
+    try:
+        return path.is_dir() if kind == "dir" else path.is_file()
+    except OSError:  # too long a name
+        return False
+
+
+def titles(targets: "Targets") -> dict[tuple[str, str], str]:
+    """Return what columns are called, by group and column: with the group's name where two groups have one of that name."""
     count = Counter(column for group in targets.values() for column in group.columns)
-    return [
-        f"{column} ({name})" if count[column] > 1 else column
+    return {
+        (name, column): f"{column} ({name})" if count[column] > 1 else column
         for name, group in targets.items()
         for column in group.columns
-    ]
+    }
+
+
+def write(predictions: "Iterable[Prediction]", targets: "Targets", format_: str, file: TextIO, header: bool) -> bool:
+    """Write a row, line or paragraph for each prediction as it comes; return whether a clip was refused."""
+    names, any_refused = titles(targets), False
+    parts = [f"{name} {part}" for name in names.values() for part in _PARTS]
+    writer = csv.DictWriter(file, ["clip", *names.values(), *parts, "warnings", "refused"])
+    if header and format_ == "csv":
+        writer.writeheader()
+    for one in predictions:
+        any_refused |= bool(one.refused)
+        if format_ == "csv":
+            writer.writerow(row(one, names))
+        elif format_ == "jsonl":
+            file.write(json.dumps(line(one)) + "\n")
+        else:
+            file.write(paragraph(one, names))
+        file.flush()
+    return any_refused
+
+
+def row(one: "Prediction", names: dict[tuple[str, str], str]) -> dict[str, str]:
+    """Return a prediction as cells by column."""
+    cells = {"clip": str(one.clip), "warnings": "; ".join(one.warnings), "refused": one.refused}
+    for (group, column), name in names.items() if one.targets else ():
+        target = one.targets[group][column]
+        cells[name] = f"{target.score:.6f}"
+        cells |= {f"{name} {part}": _cell(getattr(target, part)) for part in _PARTS}
+    return cells
+
+
+def line(one: "Prediction") -> dict[str, Any]:
+    """Return a prediction as what JSON can hold."""
+    targets = {name: {column: vars(target) for column, target in of.items()} for name, of in one.targets.items()}
+    return {"clip": str(one.clip), "targets": targets, "warnings": list(one.warnings), "refused": one.refused}
+
+
+def paragraph(one: "Prediction", names: dict[tuple[str, str], str]) -> str:
+    """Return a prediction for people."""
+    lines = [str(one.clip)] + [f"  refused: {one.refused}"] * bool(one.refused)
+    width = max(map(len, names.values()))
+    for (group, column), name in names.items() if one.targets else ():
+        target = one.targets[group][column]
+        between = "" if target.low is None else f"  90 % interval {target.low:.3f} to {target.high:.3f}"
+        rank = "" if target.percentile is None else f"  above {target.percentile:.0f} % of the training labels"
+        lines.append(f"  {name:{width}}  {target.score:.3f}{between}{rank}")
+    return "\n".join([*lines, *(f"  warning: {warning}" for warning in one.warnings)]) + "\n"
+
+
+def done(out: Path, targets: "Targets") -> tuple[bool, set[str]]:
+    """Return whether a clip of an earlier, interrupted run was refused, and which clips it has.
+
+    Raises InputError if the file is not of such a run.
+    """
+    if not out.exists() or not out.stat().st_size:
+        return False, set()
+    text = out.read_text()
+    if not text.endswith("\n"):  # the run ended within a row
+        out.write_text(text[: text.rfind("\n") + 1])
+    if out.suffix == ".jsonl":
+        try:
+            rows = [json.loads(text) for text in out.read_text().splitlines()]
+        except json.JSONDecodeError:
+            rows = [{}]
+    else:
+        with out.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        if rows and not {*titles(targets).values()} <= rows[0].keys():
+            rows = [{}]
+    if not all({"clip", "refused"} <= one.keys() for one in rows):
+        raise InputError(f"--out {out} is there and holds no predictions of this model; name another, or remove it")
+    return any(one["refused"] for one in rows), {one["clip"] for one in rows}
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,16 +31,28 @@ _PACKAGES = (
 )
 
 
+class Reference(NamedTuple):
+    """What a target group's predictions are held against, in its table's units: quantiles (101, K), 0 to 100 %, of the
+    training labels, NaN where none is known; half_widths (K,) of the intervals of lib/scoring/conformal.py, infinite where
+    there is none."""
+
+    quantiles: Tensor
+    half_widths: Tensor
+
+
 @dataclass(frozen=True)
 class Served:
-    """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, and the
-    corpora that it was trained on."""
+    """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, the corpora
+    that it was trained on, how long their clips are, from the shortest to the longest, in seconds (empty: not known), and by
+    target group what predictions are held against."""
 
     network: Network
     settings: Settings
     targets: Targets
     streams: dict[str, Made]
     corpora: list[str]
+    seconds: list[float]
+    references: dict[str, Reference]
 
 
 def save(
@@ -50,6 +62,8 @@ def save(
     targets: Targets,
     streams: Mapping[str, Made],
     corpora: Sequence[str],
+    seconds: Sequence[float] = (),
+    references: Mapping[str, Reference] | None = None,
 ) -> None:
     """Write the file; of the encoders' settings those of the encoders in use."""
     model = settings.model_dump()
@@ -61,6 +75,8 @@ def save(
             "targets": {name: group.model_dump() for name, group in targets.items()},
             "streams": {name: about._asdict() for name, about in streams.items()},
             "corpora": list(corpora),
+            "seconds": list(seconds),
+            "references": {name: one._asdict() for name, one in (references or {}).items()},
             "commit": _commit(),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
         },
@@ -94,7 +110,8 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
         check(about.settings, base.load(name).settings, name)
     network = Network(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
-    return Served(network.eval(), settings, targets, streams, saved["corpora"])
+    references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
+    return Served(network.eval(), settings, targets, streams, saved["corpora"], saved.get("seconds", []), references)
 
 
 def warm_start(network: Network, path: Path) -> None:

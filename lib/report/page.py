@@ -9,6 +9,7 @@ import pandas as pd
 
 from lib.core.targets import TargetGroup, Targets
 from lib.report import words
+from lib.scoring.conformal import LEVEL
 from lib.scoring.scores import MIN_VIDEOS
 
 _SCORES = {
@@ -19,6 +20,7 @@ _SCORES = {
     "regression_to_mean": "Regression to the mean: 0 if extremes are predicted as such, 1 if all come out as the mean;"
     " 1 − R² for a calibrated predictor",
     "calibration_slope": "Slope of the actual values over the predicted: 1 for a calibrated predictor",
+    "coverage": f"Coverage: the part of the clips whose label lies in the {LEVEL:.0%} interval of tools.predict",
 }
 _STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; font-size: 82%; white-space: nowrap; }
@@ -76,7 +78,8 @@ def _of_clips(scores: pd.DataFrame, group: TargetGroup) -> list[str]:
             f" from {MIN_VIDEOS} videos on.</p>"
         )
         for score, label in ({"accuracy": words.accuracy(group)} | _SCORES | _detections(group)).items():
-            parts.append(f"<h3>{label}</h3>{table(rows, score).to_html(border=0)}")
+            if (rows["score"] == score).any():
+                parts.append(f"<h3>{label}</h3>{table(rows, score).to_html(border=0)}")
     return parts
 
 

@@ -1,0 +1,52 @@
+"""Intervals for predictions of single clips: split conformal prediction from the errors on held-out clips."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.scoring.scores import by_video, intervals, resample
+
+LEVEL = 0.9
+"""Of clips like the held-out ones, the part whose label is to lie in the interval."""
+
+
+def half_widths(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return of each column half the interval's width (K,), infinite where too few clips know it; arrays (N, K).
+
+    It is the ceil((n + 1) LEVEL)-th smallest absolute error of the n clips that know the column (Lei et al. 2018,
+    Distribution-free predictive inference for regression, algorithm 2). The promise holds for clips that are exchangeable
+    with these and a model that did not see them; a model that was chosen by them comes out a little too narrow.
+    """
+    widths = np.full(actual.shape[1], np.inf)
+    for column, errors in enumerate(np.abs(predicted - actual).T):
+        known = np.sort(errors[np.isfinite(errors)])
+        rank = int(np.ceil((len(known) + 1) * LEVEL))
+        if rank <= len(known):
+            widths[column] = known[rank - 1]
+    return widths
+
+
+def coverage(
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    widths: np.ndarray,
+    videos: np.ndarray,
+    columns: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return a row for the mean and each of `columns`: score "coverage", target, value, low, high: which part of the clips'
+    labels lie in the intervals of half widths (K,); arrays (N, K), actual NaN where unknown, videos (N,). Not defined where
+    there is no interval. low and high as `lib.scoring.scores.with_intervals` has them."""
+    known = np.isfinite(actual)
+    inside = np.where(np.isfinite(widths), np.abs(predicted - actual) <= widths, np.nan)
+    sums = by_video(np.where(known[..., None], np.stack([known, inside], -1), 0.0), videos)
+
+    def parts(of: np.ndarray) -> dict[str, np.ndarray]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = of[..., 1] / of[..., 0]
+        return {"coverage": np.concatenate([value.mean(-1, keepdims=True), value], -1)}
+
+    drawn = resample(sums, resamples, np.random.default_rng(seed))
+    return intervals(parts(sums.sum(0)), parts(drawn), sums, columns)
