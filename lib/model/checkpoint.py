@@ -34,13 +34,15 @@ _PACKAGES = (
 @dataclass(frozen=True)
 class Served:
     """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, and the
-    corpora that it was trained on."""
+    corpora that it was trained on; of their training clips all, or train.clips and train.seed (`first_videos`)."""
 
     network: Network
     settings: Settings
     targets: Targets
     streams: dict[str, Made]
     corpora: list[str]
+    clips: int | None = None
+    seed: int = 0
 
 
 def save(
@@ -50,6 +52,8 @@ def save(
     targets: Targets,
     streams: Mapping[str, Made],
     corpora: Sequence[str],
+    clips: int | None = None,
+    seed: int = 0,
 ) -> None:
     """Write the file; of the encoders' settings those of the encoders in use."""
     model = settings.model_dump()
@@ -61,6 +65,7 @@ def save(
             "targets": {name: group.model_dump() for name, group in targets.items()},
             "streams": {name: about._asdict() for name, about in streams.items()},
             "corpora": list(corpora),
+            "subset": [clips, seed],
             "commit": _commit(),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
         },
@@ -94,7 +99,7 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
         check(about.settings, base.load(name).settings, name)
     network = Network(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
-    return Served(network.eval(), settings, targets, streams, saved["corpora"])
+    return Served(network.eval(), settings, targets, streams, saved["corpora"], *saved.get("subset", ()))
 
 
 def warm_start(network: Network, path: Path) -> None:
