@@ -518,10 +518,11 @@ def test_a_model_predicts_the_same_from_its_file(tmp_path: Path) -> None:
     given, targets = settings(USES[3], missing="keep"), {"own": TRAITS_GROUP["traits"].model_copy()}
     net, clips = Network(given, targets, STREAMS).eval(), samples([4, 9], USES[3])
     net.encoders["audio"].standardise(one.inputs["audio"] for one in clips)
-    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, ["demo", "fiv2"])
+    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, ["demo", "fiv2"], clips=40, seed=3)
     served = checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
     assert not served.network.training
     assert (served.targets, served.streams, served.corpora) == (targets, STREAMS, ["demo", "fiv2"])
+    assert (served.clips, served.seed) == (40, 3)
     assert served.settings == given
     inputs = collate(clips).inputs
     assert torch.equal(served.network(inputs).predicted["own"], net(inputs).predicted["own"])
