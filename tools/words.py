@@ -15,6 +15,7 @@ import numpy as np
 from lib.core import command, parameters
 from lib.core.errors import InputError
 from lib.report import ngrams
+from lib.report import words as report_words
 from lib.scoring.ngrams import ngram_table
 from lib.streams import text
 from lib.streams.base import Raw
@@ -62,8 +63,9 @@ def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, 
         f"Words and pairs of words with the highest and lowest weights in a ridge regression on the presence of"
         f" {found['ngram'].nunique()}, those that at least {videos} of {len(set(of_video))} videos ({len(table)} training"
         f" clips) have; how much is said is partialled out. {resamples} resamples of the videos: 95 % interval, and the"
-        f" share in which an n-gram is among the {top} highest or lowest."
-    )
+        f" share in which an n-gram is among the {top} highest or lowest. Chosen as the extremes, their weights are"
+        f" overstated. {report_words.stability(list(table['corpus'].unique()), group)}"
+    ).strip()
     print(ngrams.markdown(found, top, about))
     ngrams.write(found, top, about, group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
