@@ -27,6 +27,7 @@ STAGES = [
     "flow",
     "embeddings",
     "descriptors",
+    "sound_descriptors",
     "train",
     "evaluate",
     "figures",
