@@ -57,7 +57,7 @@ class Experiments:
         train = self.made[rev]["train"]
         rows = []
         for subset, less in (("all", 0.0), ("unseen_videos", 0.1)):
-            model = train["clips"] / 100 + train["seed"] / 1000 - less
+            model = (train["clips"] or 10 * self.made[rev]["download"]["fold"]) / 100 + train["seed"] / 1000 - less
             given = {"model": model, "mean_predictor": 0.0, "shrunk_video_lookup": 0.0, "ridge_text": model / 2}
             rows += [
                 {"targets": "traits", "subset": subset, "clips": 60, "videos": 20, "predictor": name, "score": score}
@@ -104,7 +104,7 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     ablate.main()
 
 
-ASKED = ("variants", "losses", "weightings", "grid", "sizes")
+ASKED = ("variants", "losses", "weightings", "grid", "sizes", "folds")
 
 
 def settings(shared: dict[str, Any], **asked: list[Any]) -> tuple[str, dict[str, ablate.Changes]]:
@@ -269,6 +269,33 @@ def test_sizes_are_a_learning_curve(
         curve("--split", "validation")
     with pytest.raises(InputError, match="--baseline is for --variants"):
         curve("--baseline", "model")
+
+
+def test_folds_are_scored_together(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["tools.ablate", "--folds", *arguments])
+        ablate.main()
+
+    with pytest.raises(InputError, match=r"--folds needs params\.yaml: download\.split = folds; it is 'official'"):
+        main("--seeds", "0")
+    experiments.shared["download"] |= {"split": "folds", "folds": 4}
+    main("--seeds", "0")
+    assert [experiments.made[f"folds-fold{fold}-seed0"]["download"]["fold"] for fold in range(4)] == [0, 1, 2, 3]
+    table = pd.read_csv("plots/folds.csv").set_index(["predictor", "score", "target"]).sort_index()
+    row = table.loc[("model", "r2", "mean")]
+    assert row["value"] == pytest.approx(0.15)  # of 0, 0.1, 0.2, 0.3
+    assert [row["low"], row["high"]] == pytest.approx([0.14, 0.16])  # 0.02 / √4
+    assert row["fold_std"] == pytest.approx(np.std([0, 0.1, 0.2, 0.3], ddof=1), abs=1e-6)
+    assert row[["folds", "clips", "videos"]].tolist() == [4, 240, 80]
+    said = capsys.readouterr().out
+    assert "over 4 folds, 240 clips of 80 videos, none in two folds" in said
+    assert "| model | 0.1500 [0.1400, 0.1600] | 0.150 [0.140, 0.160] |" in said
+    with pytest.raises(InputError, match="--folds takes one of --seeds"):
+        main()
+    with pytest.raises(InputError, match="--unseen is not for --folds"):
+        main("--seeds", "0", "--unseen")
 
 
 def test_scores_over_seeds_have_the_interval_of_their_mean() -> None:
