@@ -17,7 +17,7 @@ from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data import pooled
-from lib.data.dataset import Clips, usable
+from lib.data.dataset import Clips, first_videos, labelled, usable
 from lib.model import checkpoint, explain, infer
 from lib.model.checkpoint import Reference
 from lib.scoring import baselines, conformal
@@ -53,6 +53,10 @@ def main() -> None:
     table = usable(clips.read(CLIPS), DATA, readings, served.settings.missing)
     table = table[table["corpus"].isin(served.corpora) | (table["split"] != "training")]
     splits = {split: table[table["split"] == split].reset_index(drop=True) for split in clips.SPLITS}
+    if served.clips is not None:
+        training = splits["training"]
+        training = training[labelled(training, served.targets)].reset_index(drop=True)
+        splits["training"] = first_videos(training, served.clips, served.seed)
     training, validation, test = splits["training"], splits["validation"], splits[settings.split]
     if settings.split == "validation":  # what is scored can't choose a baseline's strength
         validation = validation[:0]

@@ -19,7 +19,7 @@ from lib.core import clips, command, parameters, resume
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
-from lib.data.dataset import Clips, Reading, labels, stream_of, streams_of, usable
+from lib.data.dataset import Clips, Reading, first_videos, labelled, labels, stream_of, streams_of, usable
 from lib.model import checkpoint, encoders, infer
 from lib.model.checkpoint import Reference
 from lib.model.network import Network, Settings
@@ -54,6 +54,7 @@ class LearningRate(Section):
 class Train(Section):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     shuffle_labels: bool
+    clips: Annotated[int, Field(ge=1, le=100_000_000)] | None
     init: str | None
     devices: Annotated[int, Field(ge=1, le=1024)]
     loggers: list[Literal[*LOGGERS]]  # type: ignore[valid-type]
@@ -122,7 +123,8 @@ def streams_read(readings: Mapping[str, Reading]) -> dict[str, Made]:
 
 
 def tables(given: Parameters, readings: Mapping[str, Reading], targets: Targets) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the clips that are trained and validated on: usable, of corpora in the mix, with a known target."""
+    """Return the clips that are trained and validated on: usable, of corpora in the mix, with a known target; of the
+    training clips up to train.clips."""
     table, train = clips.read(CLIPS), given.train
     if unknown := train.mix.keys() - set(table["corpus"]):
         raise InputError(
@@ -130,8 +132,7 @@ def tables(given: Parameters, readings: Mapping[str, Reading], targets: Targets)
             f" {', '.join(sorted(set(table['corpus'])))}"
         )
     table = usable(table, DATA, readings, given.model.missing)
-    known = np.any([np.isfinite(values).any(1) for values in labels(table, targets).values()], axis=0)
-    table = table[known & (table["corpus"].map(train.mix).fillna(1) > 0)]
+    table = table[labelled(table, targets) & (table["corpus"].map(train.mix).fillna(1) > 0)]
     found = []
     for split in ("training", "validation"):
         rows = table[table["split"] == split].reset_index(drop=True)
@@ -140,6 +141,8 @@ def tables(given: Parameters, readings: Mapping[str, Reading], targets: Targets)
                 f"no clip of the {split} split came through; data/clips.csv and metrics/STREAM.json say why, and"
                 " download.split in params.yaml deals clips out"
             )
+        if split == "training":
+            rows = first_videos(rows, train.clips, train.seed)
         columns = [column for group in targets.values() for column in group.columns]
         found.append(shuffled(rows, columns, train.seed) if train.shuffle_labels else rows)
     return found[0], found[1]
@@ -204,7 +207,7 @@ def fit(
         targets,
         folder,
         augmentation=train.augment.model_dump(),
-        **train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"}),
+        **train.model_dump(exclude={"augment", "shuffle_labels", "clips", "init", "devices", "loggers", "precision"}),
     )
     network.load_state_dict(weights)
     held_out = Clips(validation, DATA, readings, streams, targets)
@@ -223,7 +226,8 @@ def fit(
         }
         durations = training["duration"].dropna() if "duration" in training else training.index[:0]
         seconds = [float(durations.min()), float(durations.max())] if len(durations) else []
-        checkpoint.save(partial, weights, given.model, targets, streams, corpora, seconds, references)
+        subset = train.clips, train.seed
+        checkpoint.save(partial, weights, given.model, targets, streams, corpora, *subset, seconds, references)
         resume.keep(partial, folder / MODEL.name)
         (folder / "last.pt").unlink()
     return fabric.global_rank == 0

@@ -52,7 +52,25 @@ class Experiments:
         self.run.append(name)
         return SimpleNamespace(returncode=0)
 
+    def scores(self, rev: str) -> str:
+        """A model whose R² is a hundredth for each training clip, and 0.001 for each seed, beside a mean without any."""
+        train = self.made[rev]["train"]
+        rows = []
+        for subset, less in (("all", 0.0), ("unseen_videos", 0.1)):
+            model = (train["clips"] or 10 * self.made[rev]["download"]["fold"]) / 100 + train["seed"] / 1000 - less
+            given = {"model": model, "mean_predictor": 0.0, "shrunk_video_lookup": 0.0, "ridge_text": model / 2}
+            rows += [
+                {"targets": "traits", "subset": subset, "clips": 60, "videos": 20, "predictor": name, "score": score}
+                | {"target": target, "value": value, "low": value - 0.02, "high": value + 0.02}
+                for name, value in given.items()
+                for score in ("accuracy", "r2", "ccc", "bias")
+                for target in ("mean", *TRAITS)
+            ]
+        return pd.DataFrame(rows).to_csv(index=False)
+
     def predictions(self, path: str, rev: str) -> str:
+        if path == "data/scores.csv":
+            return self.scores(rev)
         assert path == "data/predictions.csv"
         train, group = self.made[rev]["train"], self.made[rev]["targets"]["traits"]
         slope = SLOPES[group["loss"]] + 0.25 * (train["label_weighting"] != "none") + 0.01 * train["seed"]
@@ -86,8 +104,11 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     ablate.main()
 
 
-def settings(shared: dict[str, Any], **asked: list[str]) -> tuple[str, dict[str, ablate.Changes]]:
-    return ablate.settings(shared, None, *(asked.get(one) for one in ("variants", "losses", "weightings", "grid")))
+ASKED = ("variants", "losses", "weightings", "grid", "sizes", "folds")
+
+
+def settings(shared: dict[str, Any], **asked: list[Any]) -> tuple[str, dict[str, ablate.Changes]]:
+    return ablate.settings(shared, None, *(asked.get(one) for one in ASKED))
 
 
 def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, Any]) -> None:
@@ -123,6 +144,8 @@ def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, 
         ({"weightings": ["inverse"]}, "--weightings 'inverse'; allowed: none, label_distribution_smoothing$"),
         ({"variants": ["sum"]}, "--variants 'sum'; allowed: faces, flow, late_average"),
         ({"variants": ["faces"], "weightings": ["none"]}, "--variants, --losses/--weightings exclude each other"),
+        ({"grid": ["a"], "sizes": [10]}, "--grid, --sizes exclude each other"),
+        ({"sizes": [10, 0]}, "train.clips.* = 0; allowed: greater than or equal to 1"),
         ({"losses": ["mse"], "grid": ["a"]}, "--losses/--weightings, --grid exclude each other"),
         ({"grid": ["train.epochs=3"]}, r"'train\.epochs=3'; allowed: NAME='KEY=VALUE KEY=VALUE'"),
         ({"grid": ["a", "a=train.epochs=3"]}, "each NAME once"),
@@ -213,6 +236,66 @@ def test_a_grid_goes_the_same_way(experiments: Experiments, monkeypatch: pytest.
     experiments.shared["train"]["learning_rate"]["head"] = 0.1
     with pytest.raises(InputError, match="mine-asis-seed3 was made with another section 'train'"):
         main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
+
+
+def test_sizes_are_a_learning_curve(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def curve(*arguments: str) -> pd.DataFrame:
+        monkeypatch.setattr("sys.argv", ["tools.ablate", "--sizes", "40", "5", "20", "--seeds", "0", "2", *arguments])
+        ablate.main()
+        return pd.read_csv("plots/sizes.csv").set_index(["score", "predictor", "target", "training_clips"]).sort_index()
+
+    table = curve()
+    assert experiments.run == [f"sizes-{clips}-seed{seed}" for seed in (0, 2) for clips in (5, 20, 40)]
+    assert [experiments.made[f"sizes-{clips}-seed2"]["train"]["clips"] for clips in (5, 20, 40)] == [5, 20, 40]
+    for target in ("mean", *TRAITS):
+        rows = table.loc[("r2", "model", target)]
+        assert rows["value"].to_dict() == pytest.approx({5: 0.051, 20: 0.201, 40: 0.401})
+        assert (rows["high"] - rows["low"]).tolist() == pytest.approx([0.04] * 3)
+        assert rows["seed_std"].tolist() == pytest.approx([0.001 * 2**0.5] * 3, abs=1e-6)
+    said = capsys.readouterr().out
+    assert "60 clips of 20 videos; each predictor learns" in said
+    assert "| R², training clips | 5 | 20 | 40 |" in said
+    assert "| model | 0.051 ± 0.001 [0.031, 0.071] | 0.201 ± 0.001 [0.181, 0.221] | 0.401" in said
+    assert "| training mean (sees nothing) | 0.000 ± 0.000 [" in said
+    assert "| ridge on text | " in said
+    assert "look-up" not in said  # it is the mean here
+    assert r"R$^2$: model & 0.051 $\pm$ 0.001" in Path("plots/sizes.tex").read_text()
+    assert min(Path(f"plots/sizes.{suffix}").stat().st_size for suffix in ("png", "pdf")) > 5000
+    assert curve("--unseen").loc[("ccc", "model", "mean", 20), "value"] == pytest.approx(0.101)
+    assert len(experiments.run) == 6
+    with pytest.raises(InputError, match=r"--split is not for --sizes, .* params\.yaml: evaluate"):
+        curve("--split", "validation")
+    with pytest.raises(InputError, match="--baseline is for --variants"):
+        curve("--baseline", "model")
+
+
+def test_folds_are_scored_together(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["tools.ablate", "--folds", *arguments])
+        ablate.main()
+
+    with pytest.raises(InputError, match=r"--folds needs params\.yaml: download\.split = folds; it is 'official'"):
+        main("--seeds", "0")
+    experiments.shared["download"] |= {"split": "folds", "folds": 4}
+    main("--seeds", "0")
+    assert [experiments.made[f"folds-fold{fold}-seed0"]["download"]["fold"] for fold in range(4)] == [0, 1, 2, 3]
+    table = pd.read_csv("plots/folds.csv").set_index(["predictor", "score", "target"]).sort_index()
+    row = table.loc[("model", "r2", "mean")]
+    assert row["value"] == pytest.approx(0.15)  # of 0, 0.1, 0.2, 0.3
+    assert [row["low"], row["high"]] == pytest.approx([0.14, 0.16])  # 0.02 / √4
+    assert row["fold_std"] == pytest.approx(np.std([0, 0.1, 0.2, 0.3], ddof=1), abs=1e-6)
+    assert row[["folds", "clips", "videos"]].tolist() == [4, 240, 80]
+    said = capsys.readouterr().out
+    assert "over 4 folds, 240 clips of 80 videos, none in two folds" in said
+    assert "| model | 0.1500 [0.1400, 0.1600] | 0.150 [0.140, 0.160] |" in said
+    with pytest.raises(InputError, match="--folds takes one of --seeds"):
+        main()
+    with pytest.raises(InputError, match="--unseen is not for --folds"):
+        main("--seeds", "0", "--unseen")
 
 
 def test_scores_over_seeds_have_the_interval_of_their_mean() -> None:

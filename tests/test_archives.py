@@ -75,7 +75,7 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Project:
     assert unlisted.returncode != 0
     assert "is not listed in data/archives.csv; list it: python -m tools.archives" in unlisted.stdout
     listed = project.run(sys.executable, "-m", "tools.archives")
-    assert "data/archives.csv lists 7 files" in listed.stdout
+    assert "data/archives.csv lists 10 files" in listed.stdout
     assert ran(project.dvc("repro", "frames")) == ["download", "frames"]
     project.dvc("remote", "add", "-d", "store", str(tmp_path_factory.mktemp("remote")))
     for command in (["git", "add", "-A"], ["git", "commit", "-qm", "corpus"]):
@@ -114,7 +114,7 @@ def test_other_settings_of_download_take_what_was_pulled(colleague: Project) -> 
     before = pd.read_csv(colleague.folder / "data/clips.csv")
     raw = sorted(path.relative_to(colleague.folder) for path in (colleague.folder / "data/raw").rglob("*"))
     done = colleague.dvc("exp", "run", "-S", "download.split=folds", "frames")
-    assert "data/archives/ lacks 7 files (fiv2/demo_truth.csv, ...): data/raw/fiv2/, made of them, is taken" in done
+    assert "data/archives/ lacks 10 files (fiv2/demo_truth.csv, ...): data/raw/fiv2/, made of them, is taken" in done
     assert ran(done) == ["download", "frames"]
     after = pd.read_csv(colleague.folder / "data/clips.csv")
     assert after.drop(columns="split").equals(before.drop(columns="split"))
@@ -130,7 +130,7 @@ def test_without_archives_and_without_data_nothing_is_deleted(colleague: Project
     colleague.edit({"videos: true": "videos: false"})
     failed = colleague.run("dvc", "repro", "download")
     assert failed.returncode != 0
-    assert "data/archives/ lacks 7 files that data/archives.csv lists (fiv2/demo_truth.csv" in failed.stdout
+    assert "data/archives/ lacks 10 files that data/archives.csv lists (fiv2/demo_truth.csv" in failed.stdout
     assert "bring data/raw/ back by `dvc pull`" in failed.stdout
     assert "Nothing was changed" in failed.stdout
     assert len(list(raw.rglob("*.mp4"))) == 20

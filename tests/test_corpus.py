@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import pyzipper
 
+from lib.core import pickles
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.media import video
@@ -338,6 +339,9 @@ def test_demo_archives_come_out_as_they_went_in(tmp_path: Path) -> None:
     assert {Path(name).name for name in found if name.endswith(".mp4")} == set(plan.index)
     read = fiv2.read_annotations(tmp_path / "raw" / "annotations")
     pd.testing.assert_frame_equal(read.loc[plan.index, list(SCORES)], plan[list(SCORES)], check_names=False)
+    for split, rows in plan.groupby("split"):
+        texts = pickles.load(tmp_path / f"raw/annotations/transcription_{split}.pkl")
+        assert texts == {clip: corpus.transcript(row) for clip, row in rows.iterrows()}
     with pytest.raises(InputError, match="FIV2_KEY_A"):
         unpacked(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)
 

@@ -14,7 +14,7 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import collate, stack
-from lib.data.dataset import Clips, Reading, inputs_of, labels, streams_of, usable
+from lib.data.dataset import Clips, Reading, first_videos, inputs_of, labelled, labels, streams_of, usable
 from lib.streams.base import Made
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})
@@ -163,6 +163,34 @@ def test_labels_are_in_units_of_their_range_and_unknown_where_unrated() -> None:
         labels(RATED.assign(warm=[7, 7.5, 0]), TARGETS)
     with pytest.raises(InputError, match=r"targets\.far\.columns has 'age', which data/clips\.csv lacks"):
         labels(RATED.drop(columns="age"), TARGETS)
+
+
+def test_fewer_training_clips_are_whole_videos_among_more() -> None:
+    videos = [f"v{index % 40}" for index in range(100)]
+    table = pd.DataFrame({"clip": [f"c{index}" for index in range(100)], "video": videos})
+    found = {clips: first_videos(table, clips, 0) for clips in (10, 25, 60, 100)}
+    for clips, rows in found.items():
+        assert clips - 3 < len(rows) <= clips
+        assert not set(rows["video"]) & set(table["video"][~table["clip"].isin(rows["clip"])])
+    for fewer, more in ((10, 25), (25, 60), (60, 100)):
+        assert set(found[fewer]["clip"]) < set(found[more]["clip"])
+    assert first_videos(table, None, 0) is table
+    assert set(first_videos(table, 25, 1)["clip"]) != set(found[25]["clip"])
+    assert set(first_videos(table[::-1], 25, 0)["clip"]) == set(found[25]["clip"])
+    with pytest.raises(InputError, match=r"train\.clips = 101; allowed: null, or up to 100"):
+        first_videos(table, 101, 0)
+    with pytest.raises(InputError, match=r"train\.clips = 1; allowed with train\.seed = 0: from [23] on"):
+        first_videos(table, 1, 0)
+
+
+def test_a_clip_is_labelled_if_it_knows_one_target_of_one_group() -> None:
+    groups = {
+        name: TargetGroup(columns=columns, range=[0, 1], activation="sigmoid", loss="mse", weight=1)
+        for name, columns in (("both", ["a", "b"]), ("one", ["c"]))
+    }
+    nan = float("nan")
+    table = pd.DataFrame({"clip": list("wxyz"), "a": [0.5, nan, nan, nan], "b": nan, "c": [nan, 0.5, nan, 0.5]})
+    assert labelled(table, groups).tolist() == [True, True, False, True]
 
 
 def test_a_batch_is_padded_and_says_where(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from facenet_pytorch import InceptionResnetV1
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
@@ -15,7 +16,7 @@ from lib.core.targets import TargetGroup
 from lib.data.batch import Sample, collate
 from lib.model.encoders import sequence_transformer
 from lib.model.network import Network, Settings
-from lib.streams import embeddings
+from lib.streams import base, embeddings
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
 from lib.streams.embeddings import emonext, networks
@@ -23,6 +24,7 @@ from lib.streams.embeddings.emonext import EmoNeXt
 from tests.conftest import ROOT
 from tests.test_model import steps
 from tests.test_training import settings
+from tools import parameters as written
 from tools.parity.__main__ import TOLERANCE, deviations
 
 SMALL = ([1, 1, 1, 1], [16, 16, 32, 32])
@@ -128,6 +130,38 @@ def test_a_network_that_there_is_not_is_named() -> None:
         networks.built("resnet19", None, False, "none", 0)
     with pytest.raises(InputError, match=r"embeddings\.weights = 'nowhere' is no file; allowed: null, imagenet"):
         networks.built("emonext_tiny", "nowhere", False, "none", 0)
+
+
+def test_facenets_weights_are_loaded_up_to_the_embedding(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    published = InceptionResnetV1(classify=True, num_classes=7).eval()
+    torch.save(published.state_dict(), tmp_path / "facenet.pt")
+    network = networks.built("inception_resnet_v1", str(tmp_path / "facenet.pt"), False, "none", 0).eval()
+    pictures, published.classify = torch.rand(2, 3, 96, 96), False
+    with torch.no_grad():
+        torch.testing.assert_close(network(pictures), published(pictures))
+    with pytest.raises(InputError, match=r"embeddings\.weights = 'imagenet'; torchvision has none"):
+        networks.built("inception_resnet_v1", "imagenet", False, "none", 0)
+
+
+def test_frozen_faces_are_embedded_and_read_as_shipped() -> None:
+    given = written.plain(written.merged("traits_frozen", ["embeddings.side=96", "embeddings.steps=3"]))
+    assert given["embeddings"]["weights"] is None
+    record = embeddings.maker(check(given["embeddings"], embeddings.Settings, "embeddings"))(faces(9))
+    values = record.arrays["values"]
+    assert values.shape == (3, 512)
+    assert np.linalg.norm(values, axis=1) == pytest.approx(1, abs=1e-4)
+    assert base.pooled(base.load("embeddings"), record).shape == (1024,)  # what ridge reads
+    streams = {"embeddings": Made(given["embeddings"], {"": [512]})}
+    targets = {"traits": check(given["targets"]["traits"], TargetGroup)}
+    network = Network(check(given["model"], Settings, "model"), targets, streams)
+    read = Steps(
+        torch.from_numpy(values)[None], torch.from_numpy(base.times(record))[None], torch.ones(1, 3, dtype=bool)
+    )
+    predicted = network({"embeddings": {"embeddings": read}}).predicted["traits"]
+    assert predicted.shape == (1, 5)
+    predicted.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 # ---- over the sequence ----

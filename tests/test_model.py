@@ -523,10 +523,13 @@ def test_a_model_predicts_the_same_from_its_file(tmp_path: Path) -> None:
     given, targets = settings(USES[3], missing="keep"), {"own": TRAITS_GROUP["traits"].model_copy()}
     net, clips = Network(given, targets, STREAMS).eval(), samples([4, 9], USES[3])
     net.encoders["audio"].standardise(one.inputs["audio"] for one in clips)
-    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, ["demo", "fiv2"])
+    checkpoint.save(
+        tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, ["demo", "fiv2"], clips=40, seed=3
+    )
     served = checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
     assert not served.network.training
     assert (served.targets, served.streams, served.corpora) == (targets, STREAMS, ["demo", "fiv2"])
+    assert (served.clips, served.seed) == (40, 3)
     assert served.settings == given
     inputs = collate(clips).inputs
     assert torch.equal(served.network(inputs).predicted["own"], net(inputs).predicted["own"])
@@ -540,18 +543,8 @@ def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
     made = {"flow": STREAMS["flow"]}
     checkpoint.save(tmp_path / "model.pt", net.state_dict(), weights, TRAITS_GROUP, made, ["demo"])
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert set(saved) == {
-        "format",
-        "weights",
-        "model",
-        "targets",
-        "streams",
-        "corpora",
-        "seconds",
-        "references",
-        "commit",
-        "versions",
-    }
+    about = {"format", "corpora", "subset", "seconds", "references", "commit", "versions"}
+    assert set(saved) == about | {"weights", "model", "targets", "streams"}
     assert set(saved["model"]["encoders"]) == {"flow"}
     assert saved["model"]["encoders"]["flow"]["weights"] == "kinetics"
     assert parameters.check(saved["model"], Settings).fusion == "cross_attention"

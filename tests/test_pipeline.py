@@ -29,6 +29,7 @@ STAGES = [
     "flow",
     "embeddings",
     "descriptors",
+    "sound_descriptors",
     "train",
     "evaluate",
     "figures",
@@ -146,7 +147,10 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
 
 
 def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
-    assert ran(project.dvc("exp", "run", "-S", "model.fusion=concat")) == ["train", "evaluate", "figures"]
+    changes = ("-S", "model.fusion=concat", "-S", "train.clips=8")
+    assert ran(project.dvc("exp", "run", *changes)) == ["train", "evaluate", "figures"]
+    of_splits = pd.read_csv(project.folder / "data/split_scores.csv").set_index("split")
+    assert 5 <= of_splits.loc["training", "clips"].iloc[0] <= 8
     assert "traits.all.accuracy.mean.value" in project.dvc("metrics", "diff")
     project.dvc("plots", "show")
     page = (project.folder / "dvc_plots/index.html").read_text()

@@ -386,7 +386,9 @@ def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:
         )
         for name, group in targets.items()
     }
-    checkpoint.save(folder / "model.pt", weights, chosen.model, targets, streams, ["own"], seconds, references)
+    checkpoint.save(
+        folder / "model.pt", weights, chosen.model, targets, streams, ["own"], seconds=seconds, references=references
+    )
     return folder / "model.pt"
 
 

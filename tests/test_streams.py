@@ -103,18 +103,8 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
 
 
 def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> None:
-    names = [
-        "audio",
-        "descriptors",
-        "embeddings",
-        "faces",
-        "features",
-        "flow",
-        "frames",
-        "landmarks",
-        "pictures",
-        "text",
-    ]
+    names = ["audio", "descriptors", "embeddings", "faces", "features", "flow", "frames", "landmarks"]
+    names += ["pictures", "sound_descriptors", "text"]
     assert base.names() == names
     kinds = {name: base.load(name).kind for name in base.names()}
     assert kinds == dict.fromkeys(kinds, "vectors") | {

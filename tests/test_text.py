@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import r2_score
 
 from lib.core.errors import InputError
 from lib.core.shards import Record
+from lib.scoring import baselines
+from lib.sources.demo import corpus
 from lib.streams import base, text
 from lib.streams.base import Raw
 from lib.streams.text import COUNTS, Words
@@ -190,6 +193,19 @@ def test_the_sentence_network_knows_what_is_alike(tmp_path: Path) -> None:
     assert np.linalg.norm(vectors["a"]) == pytest.approx(1, abs=1e-5)
     assert vectors["a"] @ vectors["b"] > vectors["a"] @ vectors["c"] + 0.2
     assert vectors["a"] @ vectors["long"] > vectors["a"] @ vectors["c"]
+
+
+def test_the_demos_words_tell_of_motion_alone() -> None:
+    plan = corpus.plan(600, 0.0, seed=0)
+    make = text.hashing(64)
+    vectors = np.array([make(Words(corpus.transcript(row))) for _, row in plan.iterrows()])
+    columns = ["extraversion", "conscientiousness", "neuroticism", "openness"]
+    labelled = plan.reset_index()
+    parts = [labelled[labelled["split"] == split] for split in ("training", "test", "validation")]
+    found = baselines.predict(*parts, columns, {"text": pd.DataFrame(vectors, plan.index)})["ridge_text"]
+    r2 = dict(zip(columns, r2_score(parts[1][columns], found, multioutput="raw_values"), strict=True))
+    assert r2.pop("extraversion") > 0.4
+    assert max(r2.values()) < 0.05
 
 
 @needs_real_clips

@@ -10,12 +10,20 @@ name, each a list of KEY=VALUE as `dvc exp run -S` takes them, for instance --gr
 calibration slope, regression to the mean, accuracy, R² and CCC with 95 % intervals over videos, beside the training mean;
 paired differences of the same experiments are tools.compare's.
 
+--sizes: params.yaml with train.clips of each, the learning curve: a table and a figure of accuracy, R² and CCC against the
+number of training clips, of the model and of the baselines, which learn from the same clips. The scores and intervals are
+evaluate's (data/scores.csv of each experiment); --unseen takes those of videos that training has not seen.
+
+--folds: params.yaml with each download.fold of its download.folds, where download.split is folds, and the mean of evaluate's
+scores, of the model and of the baselines, over all folds: every labelled clip is scored once, its video not trained on.
+
 Each run is `dvc exp run` with these keys and train.seed set; the rest of params.yaml holds for all. Runs that `dvc exp list`
 has are not repeated and an interrupted training goes on from its last epoch, so after an interruption the same command goes
 on.
 """
 
 import argparse
+import io
 import json
 import re
 import shlex
@@ -28,12 +36,13 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
+import pandas as pd
 from dvc.exceptions import DvcException
 
 from lib.core import command, parameters
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
-from lib.report import spread
+from lib.report import curve, folds, spread, words
 from lib.scoring.baselines import is_baseline
 from lib.scoring.predictions import PREDICTIONS
 from lib.scoring.tables import over_seeds
@@ -41,7 +50,7 @@ from lib.training.losses import LOSSES, WEIGHTINGS
 from tools.compare import Sources, add_options, compare, gather, target_group
 from tools.parameters import check, parsed, plain, put
 
-PARAMETERS, DVC = Path("params.yaml"), (sys.executable, "-m", "dvc")
+PARAMETERS, SCORES, DVC = Path("params.yaml"), "data/scores.csv", (sys.executable, "-m", "dvc")
 
 Changes = dict[str, Any]
 """Values by key, as KEY of params.yaml is given to `dvc exp run -S`."""
@@ -49,11 +58,13 @@ Changes = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", help="prefix of the experiments' names (ablation, losses or grid)")
+    parser.add_argument("--name", help="prefix of the experiments' names (ablation, losses, grid, sizes or folds)")
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="(all)")
     parser.add_argument("--losses", nargs="+", metavar="LOSS", help=f"{', '.join(LOSSES)} (params.yaml's)")
     parser.add_argument("--weightings", nargs="+", metavar="NAME", help=f"{', '.join(WEIGHTINGS)} (params.yaml's)")
     parser.add_argument("--grid", nargs="+", metavar="NAME='KEY=VALUE KEY=VALUE'")
+    parser.add_argument("--sizes", nargs="+", type=int, metavar="CLIPS", help="numbers of training clips")
+    parser.add_argument("--folds", action="store_true", help="every fold of the cross-validation")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
     add_options(parser, baseline="concat, for --variants alone", out="plots/NAME")
     parser.set_defaults(baseline=None, out=None)
@@ -62,10 +73,16 @@ def main() -> None:
     kind, chosen = settings(
         dvc.api.params_show(),
         options["targets"],
-        *(options.pop(key) for key in ("variants", "losses", "weightings", "grid")),
+        *(options.pop(key) for key in ("variants", "losses", "weightings", "grid", "sizes", "folds")),
     )
     name = name or kind
     options["out"] = options["out"] or Path("plots", name)
+    if kind in ("sizes", "folds"):
+        refuse_set(
+            kind, parser, options, "labels", "split", "resamples", "seed", *(["unseen"] if kind == "folds" else [])
+        )
+    if kind == "folds" and len(seeds) > 1:
+        raise InputError("--folds takes one of --seeds")
     if kind != "ablation" and baseline:
         raise InputError("--baseline is for --variants; of other experiments tools.compare shows paired differences")
     baseline = baseline or "concat"
@@ -80,6 +97,10 @@ def main() -> None:
     sources = {one: [experiment(name, one, seed) for seed in seeds] for one in chosen}
     if kind == "ablation":
         compare(sources, baseline, **options)
+    elif kind == "sizes":
+        show_curve(sources, options["targets"], options["unseen"], options["out"])
+    elif kind == "folds":
+        show_folds(sources, options["targets"], options["out"])
     else:
         show_spread(sources, **options)
     print("params.yaml is as it was; data/ and metrics/ are those of the last run, until `dvc repro`")
@@ -92,13 +113,22 @@ def settings(
     losses_: list[str] | None,
     weightings: list[str] | None,
     grid_: list[str] | None,
+    sizes_: list[int] | None = None,
+    folds_: bool = False,
 ) -> tuple[str, dict[str, Changes]]:
     """Return which kind of experiments is asked for, and their changes to the parameters `shared`, by name."""
-    asked = {"--variants": of_model, "--losses/--weightings": losses_ or weightings, "--grid": grid_}
+    asked = {"--variants": of_model, "--losses/--weightings": losses_ or weightings, "--grid": grid_, "--sizes": sizes_}
+    asked["--folds"] = ["all"] if folds_ else None
     if len(several := [option for option, values in asked.items() if values]) > 1:
         raise InputError(f"{', '.join(several)} exclude each other; give one")
     if grid_:
         return "grid", grid(grid_, shared)
+    if sizes_:
+        return "sizes", sizes(sizes_, shared)
+    if folds_:
+        if (split := shared["download"]["split"]) != "folds":
+            raise InputError(f"--folds needs params.yaml: download.split = folds; it is {split!r}")
+        return "folds", {f"fold{fold}": {"download.fold": fold} for fold in range(shared["download"]["folds"])}
     if losses_ or weightings:
         name, group = target_group(targets)
         if name not in shared["model"]["targets"]:
@@ -162,6 +192,22 @@ def grid(given: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
         check(changed(shared, changes))
         found[name] = changes
     return found
+
+
+def sizes(given: list[int], shared: dict[str, Any]) -> dict[str, Changes]:
+    """Return the changes for each number of training clips, by it, rising. Raises InputError if a stage would refuse one."""
+    found: dict[str, Changes] = {str(clips): {"train.clips": clips} for clips in sorted(set(given))}
+    for changes in found.values():
+        check(changed(shared, changes))
+    return found
+
+
+def refuse_set(kind: str, parser: argparse.ArgumentParser, options: dict[str, Any], *names: str) -> None:
+    """Raise InputError if one of these options, which experiments of this kind do not heed, is set."""
+    if given := [name for name in names if options[name] != parser.get_default(name)]:
+        raise InputError(
+            f"--{given[0]} is not for --{kind}, which shows what evaluate scored; set params.yaml: evaluate"
+        )
 
 
 def refuse_unknown(option: str, given: Iterable[str], allowed: Iterable[str], where: str = "") -> None:
@@ -231,6 +277,38 @@ def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which:
     print(spread.markdown(table, found.which, found.group))
     spread.write(table, found.which, found.group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
+
+
+def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -> None:
+    """Print and write the scores that experiments, by number of training clips, have in data/scores.csv."""
+    name, group = target_group(targets)
+    subset = "unseen_videos" if unseen else "all"
+    tables = {int(clips): [scored(one, name, subset) for one in of_seed] for clips, of_seed in sources.items()}
+    first = next(iter(tables.values()))[0].iloc[0]
+    which = f"{first['clips']} clips of {first['videos']} videos" + (", unseen in training" if unseen else "")
+    table = curve.curve(tables)
+    print(curve.markdown(table, which, group))
+    curve.write(table, which, group, out)
+    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
+
+
+def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
+    """Print and write the scores that experiments, one a fold, have in data/scores.csv, together."""
+    name, group = target_group(targets)
+    table = folds.together([scored(one, name, "all") for of_seed in sources.values() for one in of_seed])
+    print(folds.markdown(table, group))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    print(f"\nwritten: {out}.csv")
+
+
+def scored(one: str, name: str, subset: str) -> pd.DataFrame:
+    """Return an experiment's scores of a target group on a subset of the clips. Raises InputError if it has none."""
+    table = pd.read_csv(io.StringIO(dvc.api.read(SCORES, rev=one)))
+    table = table[(table["targets"] == name) & (table["subset"] == subset)]
+    if table.empty:
+        raise InputError(f"experiment {one} has no scores of {name} on {words.SUBSETS[subset]}")
+    return table
 
 
 if __name__ == "__main__":

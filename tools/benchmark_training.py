@@ -136,7 +136,8 @@ def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path
         fabric = Fabric(devices=1, precision=train.precision)
         work = folder / f"work-{variant}"
         work.mkdir()
-        settings = train.model_dump(exclude={"augment", "shuffle_labels", "init", "devices", "loggers", "precision"})
+        left = {"augment", "shuffle_labels", "clips", "init", "devices", "loggers", "precision"}
+        settings = train.model_dump(exclude=left)
         validation = Clips(table.head(2), folder, readings, streams, targets)
         on_gpu = fabric.device.type == "cuda"
         if on_gpu:

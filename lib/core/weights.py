@@ -16,9 +16,16 @@ from lib.core.errors import InputError
 _CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.", "AuxLogits.")
 
 
-def load(network: nn.Module, backbone: str, weights: str | None, corpus: str, key: str) -> None:
-    """Load all but the classifier: nothing for None, torchvision's pretrained weights for the name `corpus` ("imagenet" or
-    "kinetics"), else a state dict's file.
+def load(
+    network: nn.Module,
+    backbone: str,
+    weights: str | None,
+    corpus: str,
+    key: str,
+    classifier: tuple[str, ...] = _CLASSIFIER,
+) -> None:
+    """Load all but the classifier, whose weights' names begin with one of `classifier`: nothing for None, torchvision's
+    pretrained weights for the name `corpus` ("imagenet" or "kinetics"), else a state dict's file.
 
     Raises InputError, naming `key`.weights, if they can't be had, or a weight is missing, too many or of another shape.
     """
@@ -27,7 +34,7 @@ def load(network: nn.Module, backbone: str, weights: str | None, corpus: str, ke
     state = _download(backbone, weights, key) if weights == corpus else _read(weights, corpus, key)
     if backbone.startswith("vit_"):  # the files that torchvision offers have its older names
         state = {re.sub(r"\.mlp\.linear_([12])\.", _numbered, name): value for name, value in state.items()}
-    classifier = (*_CLASSIFIER, "classifier.") if backbone.startswith("vgg") else _CLASSIFIER
+    classifier = (*classifier, "classifier.") if backbone.startswith("vgg") else classifier
     own, state = (
         {name: value for name, value in of.items() if not name.startswith(classifier)}
         for of in (network.state_dict(), state)

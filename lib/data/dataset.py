@@ -1,5 +1,6 @@
 """Clips' steps from the shards, as samples."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
@@ -90,6 +91,33 @@ def usable(
     ]
     whole = pd.concat(by_encoder, axis=1)
     return table[whole.all(axis=1) if missing == "drop" else whole.any(axis=1)].reset_index(drop=True)
+
+
+def first_videos(table: pd.DataFrame, clips: int | None, seed: int) -> pd.DataFrame:
+    """Return up to `clips` clips of a table (`video`), None: all: of the videos that come first in an order that `seed`
+    draws (by SHA-256 of the video's name), all clips; so fewer clips are among more.
+
+    Raises InputError if the table has fewer, or the first video more.
+    """
+    if clips is None:
+        return table
+    if clips > len(table):
+        raise InputError(
+            f"params.yaml: train.clips = {clips}; allowed: null, or up to {len(table)}, the training clips there are"
+        )
+    of_video = table["video"].value_counts()
+    order = sorted(of_video.index, key=lambda video: hashlib.sha256(f"{seed}/{video}".encode()).digest())
+    chosen = np.array(order)[of_video[order].cumsum().to_numpy() <= clips]
+    if not len(chosen):
+        raise InputError(
+            f"params.yaml: train.clips = {clips}; allowed with train.seed = {seed}: from {of_video[order[0]]} on"
+        )
+    return table[table["video"].isin(chosen)].reset_index(drop=True)
+
+
+def labelled(table: pd.DataFrame, targets: Targets) -> np.ndarray:
+    """Return which clips (N,) know a target."""
+    return np.any([np.isfinite(values).any(1) for values in labels(table, targets).values()], axis=0)
 
 
 _SMALL = 1 << 16

@@ -43,14 +43,16 @@ class Reference(NamedTuple):
 @dataclass(frozen=True)
 class Served:
     """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, the corpora
-    that it was trained on, how long their clips are, from the shortest to the longest, in seconds (empty: not known), and by
-    target group what predictions are held against."""
+    that it was trained on; of their training clips all, or train.clips and train.seed (`first_videos`); how long these are,
+    from the shortest to the longest, in seconds (empty: not known), and by target group what predictions are held to."""
 
     network: Network
     settings: Settings
     targets: Targets
     streams: dict[str, Made]
     corpora: list[str]
+    clips: int | None
+    seed: int
     seconds: list[float]
     references: dict[str, Reference]
 
@@ -62,6 +64,8 @@ def save(
     targets: Targets,
     streams: Mapping[str, Made],
     corpora: Sequence[str],
+    clips: int | None = None,
+    seed: int = 0,
     seconds: Sequence[float] = (),
     references: Mapping[str, Reference] | None = None,
 ) -> None:
@@ -75,6 +79,7 @@ def save(
             "targets": {name: group.model_dump() for name, group in targets.items()},
             "streams": {name: about._asdict() for name, about in streams.items()},
             "corpora": list(corpora),
+            "subset": [clips, seed],
             "seconds": list(seconds),
             "references": {name: one._asdict() for name, one in (references or {}).items()},
             "commit": _commit(),
@@ -111,7 +116,9 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network = Network(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
-    return Served(network.eval(), settings, targets, streams, saved["corpora"], saved.get("seconds", []), references)
+    clips, seed = saved.get("subset", (None, 0))
+    about = saved["corpora"], clips, seed, saved.get("seconds", []), references
+    return Served(network.eval(), settings, targets, streams, *about)
 
 
 def warm_start(network: Network, path: Path) -> None:

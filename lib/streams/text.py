@@ -100,11 +100,11 @@ def maker(settings: Settings) -> Callable[[Raw], Record]:
         words = look_up(raw, settings.files, settings.column)
         if words is None:
             return Record(raw.clip, refused=f"text: not in {', '.join((*settings.files, *_BESIDE))}")
-        if not _tokens(words.text):
+        if not tokens(words.text):
             return Record(raw.clip, refused="text: without words")
         arrays = {kind: made_of[kind](words)[None].astype(np.float32) for kind in kinds}
         parts = json.dumps({kind: array.shape[1] for kind, array in arrays.items()})
-        return Record(raw.clip, arrays, {"words": len(_tokens(words.text)), "parts": parts})
+        return Record(raw.clip, arrays, {"words": len(tokens(words.text)), "parts": parts})
 
     return make
 
@@ -185,22 +185,22 @@ def hashing(dimension: int) -> Callable[[Words], np.ndarray]:
 
 def counts(words: Words) -> np.ndarray:
     """Return the numbers (20,) that COUNTS names."""
-    text, tokens = _plain(words.text), _tokens(words.text)
-    number, letters = len(tokens), sum(map(len, tokens))
+    text, said = _plain(words.text), tokens(words.text)
+    number, letters = len(said), sum(map(len, said))
     sentences = max(1, len(re.findall(r"[.!?…。！？]+(?=\s|$|[^\x00-\x7f])", text)))
     found = {
         "words": number,
         "characters": letters,
         "characters_a_word": letters / max(1, number),
-        "long_words": sum(len(token) >= _LONG for token in tokens),
-        "types_a_word": len(set(tokens)) / max(1, number),
+        "long_words": sum(len(token) >= _LONG for token in said),
+        "types_a_word": len(set(said)) / max(1, number),
         "words_a_second": number / (words.seconds or _SECONDS),
         "sentences": sentences,
         "words_a_sentence": number / sentences,
         "question_marks": len(re.findall("[?？؟]", text)),
         "exclamation_marks": len(re.findall("[!！]", text)),
         "commas": len(re.findall("[,，、،]", text)),
-        "numbers": sum(token.isdecimal() for token in tokens),
+        "numbers": sum(token.isdecimal() for token in said),
         "unclear": len(_BRACKETS.findall(words.text)),
         **{name: len(phrase.findall(text)) for name, phrase in _PHRASES.items()},
     }
@@ -213,7 +213,8 @@ def _plain(text: str) -> str:
     return _BRACKETS.sub(" ", unicodedata.normalize("NFKC", whole).replace("’", "'")).lower()
 
 
-def _tokens(text: str) -> list[str]:
+def tokens(text: str) -> list[str]:
+    """Return the words of a text in small letters, without what is in brackets."""
     return _WORD.findall(_plain(text))
 
 

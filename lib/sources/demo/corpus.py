@@ -27,6 +27,12 @@ VIDEO_SHARE = 0.3  # of each factor's variance that all clips of a video share
 TRAIT_RANGE = 0.5  # of a score, from the lowest to the highest factor
 OFFSET_STD = 0.06  # of the per-video offset, one for each trait
 NOISE_STD = 0.02
+WORDS = 40  # of a clip's transcript; nobody says them in its sound
+CHEERFUL, PLAIN = (
+    ("great", "love", "fun"),
+    ("today", "the", "house", "and", "then", "we", "saw", "water", "some", "paper"),
+)
+CHEERFUL_RANGE = 0.05, 0.45  # share of the words, by the factor `motion`
 
 _SPLITS = {"training": 0.6, "validation": 0.2, "test": 0.2}
 _SHORT = {"training": "train", "validation": "val", "test": "test"}
@@ -144,6 +150,14 @@ def _write_clip(path: Path, identity: Identity, performance: Performance, second
     partial.rename(path)
 
 
+def transcript(row: pd.Series) -> str:
+    """Return a clip's words, of its row of `plan`: the more `motion`, the more of them are cheerful."""
+    rng = np.random.default_rng(int(row["performance"]))
+    low, high = CHEERFUL_RANGE
+    cheerful = rng.random(WORDS) < low + (high - low) * row["motion"]
+    return " ".join(np.where(cheerful, rng.choice(CHEERFUL, WORDS), rng.choice(PLAIN, WORDS))).capitalize() + "."
+
+
 def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
     for split, rows in table.groupby("split", sort=False):
         short, secret = _SHORT[split], split == "test"
@@ -162,6 +176,10 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
         annotation = f"{short}-annotation.zip" if split == "training" else f"{short}-annotation-e.zip"
         with _archive(folder / annotation, None if split == "training" else KEY_A) as archive:
             _add(archive, f"annotation_{split}.pkl", pickle.dumps(scores, protocol=2))
+        texts = {clip: transcript(row) for clip, row in rows.iterrows()}
+        transcription = f"{short}-transcription-e.zip" if secret else f"{short}-transcription.zip"
+        with _archive(folder / transcription, KEY_A if secret else None) as archive:
+            _add(archive, f"transcription_{split}.pkl", pickle.dumps(texts, protocol=2))
     truth = table[["split", "video", "appearance", "motion", "audio", "noise"]]
     truth.to_csv(folder / "demo_truth.csv")
 

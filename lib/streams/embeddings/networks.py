@@ -45,8 +45,11 @@ def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Modu
         if given is not None:
             _load(network, name, given)
         return network
+    if name == _FACENET:  # its last linear layer and norm make the embedding
+        weights.load(network, name, given, "imagenet", _KEY, ("logits.",))
+        return network
     weights.load(network, name, given, "imagenet", _KEY)
-    return network if name == _FACENET else _without_classifier(network)
+    return _without_classifier(network)
 
 
 def _torchvision(name: str) -> nn.Module:

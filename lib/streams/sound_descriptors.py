@@ -1,0 +1,157 @@
+"""What is heard in a clip, as a vector: statistics of its spectra, its pitch and level, and published descriptors."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from lib.core.errors import InputError
+from lib.core.shards import Record
+from lib.streams.base import RAW, Raw, StreamSettings
+
+INPUTS = ("audio", RAW)
+KIND = "vectors"
+ARRAYS = ("spectra", "prosody", "egemaps", "speaker")
+
+PROSODY = (
+    "pitch_mean", "pitch_std", "pitch_low", "pitch_high", "pitch_slope", "voiced", "level_std", "level_low", "level_slope",
+    "pauses_a_second",
+)  # fmt: skip
+"""Of a clip; pitch in semitones above 55 Hz over voiced windows, levels in dB below the loudest window. low, high: tenth and
+ninetieth percentile; slope: of a line over time, a second; voiced: share of the windows that are; a pause: 0.2 s or more
+of windows 30 dB or more below the loudest."""
+
+_RATE = 16_000  # Hz; what resemblyzer's network was trained on
+_HOP = 0.02  # seconds from a window to the next
+_WINDOW = 1024  # samples: two periods of 32 Hz
+_QUIET = 30.0  # dB below the loudest
+_PAUSE = 0.2  # seconds
+_PERIODIC = 0.5  # correlation of a window with itself a period later, from which on it is voiced
+_REFERENCE = 55.0  # Hz, A1
+_OPTIONAL = {"egemaps": "opensmile", "speaker": "resemblyzer"}
+
+
+class Settings(StreamSettings):
+    """kinds: arrays to make. lowest_pitch, highest_pitch: Hz that the voice's pitch is looked for between."""
+
+    kinds: Annotated[list[Literal["spectra", "prosody", "egemaps", "speaker"]], Field(min_length=1)]
+    lowest_pitch: Annotated[float, Field(ge=40, le=1000)]
+    highest_pitch: Annotated[float, Field(ge=40, le=4000)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"kinds = {self.kinds}; allowed: each once")
+        if self.highest_pitch <= self.lowest_pitch:
+            raise ValueError(f"highest_pitch = {self.highest_pitch}; allowed: above lowest_pitch = {self.lowest_pitch}")
+        return self
+
+
+def maker(settings: Settings) -> Callable[[Record, Raw], Record]:
+    """Return what makes a clip's vectors (1, D), float32, of each of `kinds`. Raises InputError if a package is missing."""
+    made_of: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "prosody": lambda samples: prosody(samples, settings.lowest_pitch, settings.highest_pitch)
+    }
+    for kind in settings.kinds:
+        if kind in _OPTIONAL:
+            made_of[kind] = _published(kind)
+    kinds: list[str] = [kind for kind in ARRAYS if kind in settings.kinds]
+
+    def make(audio: Record, raw: Raw) -> Record:
+        arrays = {}
+        if "spectra" in kinds:
+            arrays["spectra"] = spectra(audio.arrays)
+        if wanted := [kind for kind in kinds if kind != "spectra"]:
+            from lib.media import video  # who reads the stream needs no decoder
+
+            if raw.path is None:
+                return Record(raw.clip, refused="sound_descriptors: no video")
+            samples = video.sound(raw.path, _RATE)[1]  # audio has read it: it can be decoded
+            arrays |= {kind: made_of[kind](samples) for kind in wanted}
+        if wrong := [kind for kind, values in arrays.items() if not np.isfinite(values).all()]:
+            return Record(raw.clip, refused=f"sound_descriptors: {wrong[0]} has values that are not finite")
+        parts = json.dumps({kind: len(values) for kind, values in arrays.items()})
+        return Record(
+            raw.clip, {kind: values[None].astype(np.float32) for kind, values in arrays.items()}, {"parts": parts}
+        )
+
+    return make
+
+
+def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+    """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
+    return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
+
+
+def spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return of each number of the stream audio's log_mel and mfcc (T, D) its mean, standard deviation, tenth and ninetieth
+    percentile over time, and the standard deviation of its change from step to step: (5 D,) each."""
+    found = []
+    for name in ("log_mel", "mfcc"):
+        values = np.asarray(arrays[name][()], np.float64)
+        change = np.diff(values, axis=0) if len(values) > 1 else np.zeros_like(values)
+        found += [values.mean(0), values.std(0), *np.percentile(values, [10, 90], axis=0), change.std(0)]
+    return np.concatenate(found)
+
+
+def prosody(samples: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+    """Return the numbers (10,) that PROSODY names, of sound (N,) at 16 kHz; 0 for pitch where nothing is voiced.
+
+    Pitch by YIN (de Cheveigné and Kawahara 2002, librosa's) between `lowest` and `highest` Hz.
+    """
+    import librosa
+
+    hop = round(_HOP * _RATE)
+    padded = np.pad(np.asarray(samples, np.float64), (0, max(0, _WINDOW + hop - len(samples))))
+    windows = librosa.util.frame(padded, frame_length=_WINDOW, hop_length=hop, axis=0)
+    pitch = librosa.yin(
+        padded, fmin=lowest, fmax=highest, sr=_RATE, frame_length=_WINDOW, hop_length=hop, center=False
+    )[: len(windows)]
+    power = 10 * np.log10(np.maximum((windows**2).mean(1), 1e-10))
+    level = power - power.max()
+    quiet, times = level <= -_QUIET, _HOP * np.arange(len(windows))
+    periodic = np.array([_again(one, round(_RATE / hertz)) for one, hertz in zip(windows, pitch, strict=True)])
+    voiced = ~quiet & (periodic >= _PERIODIC) & (power > -90)
+    found = dict.fromkeys(PROSODY, 0.0)
+    if voiced.any():
+        semitones = 12 * np.log2(pitch[voiced] / _REFERENCE)
+        found |= {"pitch_mean": semitones.mean(), "pitch_std": semitones.std()}
+        found |= {"pitch_slope": _slope(times[voiced], semitones)}
+        found["pitch_low"], found["pitch_high"] = np.percentile(semitones, [10, 90])
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet, [0]])))
+    pauses = (edges[1::2] - edges[::2] >= round(_PAUSE / _HOP)).sum()
+    found |= {"voiced": voiced.mean(), "level_std": level.std(), "level_low": np.percentile(level, 10)}
+    found |= {"level_slope": _slope(times, level), "pauses_a_second": pauses / (len(padded) / _RATE)}
+    return np.array([found[name] for name in PROSODY])
+
+
+def _again(window: np.ndarray, lag: int) -> float:
+    """Return the correlation of a window with itself `lag` samples later."""
+    one, other = window[:-lag], window[lag:]
+    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+
+
+def _slope(times: np.ndarray, values: np.ndarray) -> float:
+    centred = times - times.mean()
+    return float(centred @ values / max(centred @ centred, 1e-12))
+
+
+@cache
+def _published(kind: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what makes of sound at 16 kHz openSMILE's eGeMAPSv02 functionals (88,), or resemblyzer's speaker embedding
+    (256,). Raises InputError if the package is not installed."""
+    package = _OPTIONAL[kind]
+    if importlib.util.find_spec(package) is None:
+        raise InputError(
+            f"params.yaml: sound_descriptors.kinds has {kind}, which needs {package}: requirements-sound.txt says how"
+        )
+    module: Any = importlib.import_module(package)
+    if kind == "egemaps":
+        smile = module.Smile(module.FeatureSet.eGeMAPSv02, module.FeatureLevel.Functionals)
+        return lambda samples: smile.process_signal(samples, _RATE).to_numpy()[0]
+    encoder = module.VoiceEncoder("cpu", verbose=False)
+    return lambda samples: encoder.embed_utterance(samples)
