@@ -477,9 +477,9 @@ def test_a_table_is_for_reading(
 
 def test_the_readmes_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     model_with(tmp_path / "data", [1.0, 3.0], 0.1)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "interviews").mkdir()
     for name in NAMES[:2]:
         (tmp_path / "interviews" / name).symlink_to(raw(project, name))

@@ -117,8 +117,8 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     clips, seed = saved.get("subset", (None, 0))
-    about = saved["corpora"], clips, seed, saved.get("seconds", []), references
-    return Served(network.eval(), settings, targets, streams, *about)
+    rest = saved["corpora"], clips, seed, saved.get("seconds", []), references
+    return Served(network.eval(), settings, targets, streams, *rest)
 
 
 def warm_start(network: Network, path: Path) -> None:
