@@ -24,7 +24,7 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build, frames
 from lib.streams.base import Raw
-from lib.streams.faces.align import DETECTED, Aligner, track, warp
+from lib.streams.faces.align import DETECTED, Aligner, chosen, warp
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.flow import Settings, make, opencv, tvl1
@@ -89,7 +89,7 @@ def usable(path: Path, record: Record) -> Record:
 
 
 def new_aligner() -> Aligner:
-    return Aligner(SIZE, MIN_FACE, 0.5, 1.0, best_device())
+    return Aligner(SIZE, MIN_FACE, 0.5, 1.0, 1.0, best_device())
 
 
 def straightforward(path: Path) -> tuple[tuple[list[Faces], int], list[float]]:
@@ -100,7 +100,7 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], int], list[float]]:
     moments.append(time.perf_counter())
     detect = Detector(MTCNN_MIN_FACE, best_device())
     seen = [detect(picture[None])[0] for picture in pictures]
-    landmarks, found = track(seen)
+    landmarks, found = chosen(seen)
     crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(time.perf_counter())
     grey = make.grey_levels(torch.from_numpy(crops))
@@ -130,12 +130,12 @@ def compare(name: str, seen: list[Faces], scale: float, faces: Record, flow: Rec
 
     seen: the straightforward way's faces. scale: its pixels over ours.
     """
-    chosen = follow(seen)
-    steps = min(len(chosen), len(faces.arrays["found"]))
-    detected, theirs = faces.arrays["found"][:steps] == DETECTED, chosen[:steps] >= 0
+    face_of = follow(seen)
+    steps = min(len(face_of), len(faces.arrays["found"]))
+    detected, theirs = faces.arrays["found"][:steps] == DETECTED, face_of[:steps] >= 0
     apart = []
     for step in np.flatnonzero(detected & theirs):
-        face = chosen[step]
+        face = face_of[step]
         width = np.ptp(seen[step].boxes[face, [0, 2]])
         points = seen[step].points[face] - scale * faces.arrays["landmarks"][step]
         apart.append(float(np.linalg.norm(points, axis=1).mean() / width))
