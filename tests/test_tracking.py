@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from facenet_pytorch import MTCNN
 
 from lib.sources.demo.head import Identity, Performance, render
 from lib.streams.faces.detect import Detector, Faces
@@ -53,6 +54,21 @@ def run(detector: Scripted, scenes: Sequence[int], seconds: float, batch: int = 
     frames[:, 0, 0, 0] = np.arange(len(scenes))
     batches = [frames[start : start + batch] for start in range(0, len(frames), batch)]
     return Tracker(detector, seconds)(batches, np.arange(len(scenes)) / 5)  # type: ignore[arg-type]
+
+
+def test_the_detector_finds_what_facenet_pytorchs_finds(detector: Detector, head: np.ndarray) -> None:
+    small = cv2.resize(head, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    frames = np.full((3, len(head) + 7, head.shape[1] + small.shape[1], 3), 90, np.uint8)
+    frames[1, : len(head), small.shape[1] :] = head
+    frames[2, : len(small), : small.shape[1]], frames[2, 7:, small.shape[1] :] = small, head
+    theirs = MTCNN(keep_all=True, min_face_size=40).detect(frames, landmarks=True)
+    found = detector(frames)
+    assert [len(faces.boxes) for faces in found] == [0, 1, 2]
+    for faces, boxes, scores, points in list(zip(found, *theirs, strict=True))[1:]:
+        assert np.abs(faces.boxes - np.array(boxes, float)).max() < 0.01
+        assert np.abs(faces.scores - np.array(scores, float)).max() < 1e-4
+        assert np.abs(faces.points - np.array(points, float)).max() < 0.01
+    assert [len(faces.boxes) for faces in detector(frames[:, :39])] == [0, 0, 0]
 
 
 def test_a_key_frame_is_the_first_of_its_interval() -> None:
