@@ -166,7 +166,7 @@ def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(fa
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
 def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
     record = frames.sample(Raw(name, REAL / name, None), 5, 640, 90)
-    aligned = align.Aligner(112, 40, 0.5, 1.0, CPU)(record)
+    aligned = align.Aligner(112, 40, 0.5, 1.0, 0.0, CPU)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
     assert (aligned.arrays["found"] == align.DETECTED).all()
     grey = make.grey_levels(torch.from_numpy(aligned.arrays["faces"]))

@@ -114,7 +114,7 @@ def test_dlibs_points_and_the_five_agree_on_a_real_face() -> None:
     pytest.importorskip("dlib")
     clip = sorted(REAL.glob("*.mp4"))[0]
     side = 112
-    aligner = align.Aligner(side, 40, 0.5, 1.0, torch.device("cpu"))
+    aligner = align.Aligner(side, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
     faces = aligner(frames.sample(Raw(clip.name, clip, None), 0.5, 640, 90))
     five, record = of(faces).arrays["points"], of(faces, "dlib")
     points = record.arrays["points"]

@@ -203,7 +203,7 @@ def test_of_interlaced_fields_one_is_shown(tmp_path: Path) -> None:
 
 
 def test_pictures_smaller_than_a_face_hold_none(tmp_path: Path) -> None:
-    aligner = align.Aligner(64, 40, 0.5, 1.0, torch.device("cpu"))
+    aligner = align.Aligner(64, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
     for width, height in (32, 32), (320, 16):
         path = write(tmp_path / "a.mp4", Track(larger(numbered(20), width, height)))
         record = aligner(frames.sample(Raw("a", path, None), 5, 640, 90))
@@ -297,7 +297,7 @@ def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: p
         return steps(record, chosen)
 
     monkeypatch.setattr(frames, "steps", counted)
-    align.Aligner(64, 40, 0.0, 1.0, torch.device("cpu"))(record)
+    align.Aligner(64, 40, 0.0, 1.0, 1.0, torch.device("cpu"))(record)
     assert max(held) == 32
     assert sum(held[: -(-90 // 32)]) == 90
 

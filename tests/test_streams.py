@@ -90,7 +90,7 @@ def test_alignment_undoes_a_similarity() -> None:
 
 
 def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_path: Path) -> None:
-    aligner = align.Aligner(64, 40, 0.5, 1.0, CPU)
+    aligner = align.Aligner(64, 40, 0.5, 1.0, 1.0, CPU)
     pictures, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
     video.write(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
     record = aligner(frames.sample(raw(tmp_path / "a.mp4"), 5, 640, 90))
@@ -98,7 +98,7 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
     assert (record.arrays["found"] == align.DETECTED).mean() > 0.9
     numbered_video(tmp_path / "b.mp4", [0] * 45, 15)
     assert "found in 0%" in aligner(frames.sample(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
-    anything = align.Aligner(64, 40, 0.0, 1.0, CPU)
+    anything = align.Aligner(64, 40, 0.0, 1.0, 1.0, CPU)
     assert "found in 0%" in anything(frames.sample(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused  # no face at all
 
 

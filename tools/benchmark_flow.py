@@ -121,7 +121,7 @@ def faces_of(path: Path) -> list[tuple[str, Tensor]]:
         from lib.streams.faces.align import Aligner
 
         sampled = frames.sample(Raw(path.name, path, None), 5, 640, 90)
-        records = [sampled if sampled.refused else Aligner(SIZE, 40, 0.5, 1.0, best_device())(sampled)]
+        records = [sampled if sampled.refused else Aligner(SIZE, 40, 0.5, 1.0, 1.0, best_device())(sampled)]
     for record in records:
         if record.refused:
             raise InputError(f"{path}: {record.refused}")

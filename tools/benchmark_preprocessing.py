@@ -1,7 +1,8 @@
 """Time frames, faces and flow of video clips against the straightforward way, and hold the results against each other.
 
 The straightforward way decodes with cv2.VideoCapture, runs facenet-pytorch's MTCNN as it comes (faces from 20 pixels on)
-on one full-size frame after the other, and OpenCV's DualTVL1 on one pair after the other.
+on one full-size frame after the other, and OpenCV's DualTVL1 on one pair after the other. Between it and ours: our stages
+with facenet-pytorch's MTCNN on every frame, in batches, and ours on every frame (faces.key_seconds: 0).
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from facenet_pytorch import MTCNN
 
 from lib.core import command, parameters, resume
 from lib.core.device import best_device
@@ -24,14 +26,15 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build, frames
 from lib.streams.base import Raw
-from lib.streams.faces.align import DETECTED, Aligner, track, warp
-from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.align import DETECTED, Aligner, chosen, warp
+from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import follow
+from lib.streams.faces.track import Tracker
 from lib.streams.flow import Settings, make, opencv, tvl1
 from tools.benchmark_flow import SIZE, SOLVER
 from tools.flow_quality import energy
 
-FPS, MAX_SIDE, QUALITY, MIN_FACE, BOUND = 5.0, 640, 90, 40, 16.0
+FPS, MAX_SIDE, QUALITY, MIN_FACE, KEY_SECONDS, BOUND = 5.0, 640, 90, 40, 1.0, 16.0
 MTCNN_MIN_FACE = 20  # facenet-pytorch's default
 CLIPS_A_SHARD = 2
 _FLOW = {"enabled": True, "backend": "torch", "bound": BOUND, **{key.rstrip("_"): of for key, of in SOLVER.items()}}
@@ -46,7 +49,10 @@ def main() -> None:
     print(f"{torch.get_num_threads()} CPU threads; device: {best_device()}\n")
     print("| clip | way | frames s | faces s | flow s | sum s | times as fast |")
     print("|---|---|---|---|---|---|---|")
-    compared = [print_times(path, arguments.runs) for path in arguments.clips]
+    compared, tracked = zip(*(print_times(path, arguments.runs) for path in arguments.clips), strict=True)
+    print("\n| clip | frames | with a face, every frame detected | tracked | points apart: median | 95 % | most |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(tracked))
     print("\n| clip | faces: both | only ours | only theirs | points apart | flow energy | as stored |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(compared))
@@ -56,17 +62,46 @@ def main() -> None:
         print_many(arguments.clips * 4 * times, arguments.workers)
 
 
-def print_times(path: Path, runs: int) -> str:
-    """Print a clip's two rows of times; return its row of the table that compares results."""
-    aligner = new_aligner()
+class Facenet(Detector):
+    """facenet-pytorch's MTCNN as it comes."""
+
+    def __init__(self, min_face: int) -> None:
+        super().__init__(min_face, best_device())
+        self._theirs = MTCNN(keep_all=True, min_face_size=min_face, device=best_device())
+
+    def __call__(self, frames: np.ndarray) -> list[Faces]:
+        faces = []
+        for start in range(0, len(frames), BATCH):
+            for boxes, scores, points in zip(
+                *self._theirs.detect(frames[start : start + BATCH], landmarks=True), strict=True
+            ):
+                none = boxes is None
+                of_frame = (np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))) if none else (boxes, scores, points)
+                faces.append(Faces(*(np.asarray(one, float) for one in of_frame)))
+        return faces
+
+
+class EveryFrame(Aligner):
+    """Our stage, with facenet-pytorch's MTCNN on every frame."""
+
+    def __init__(self) -> None:
+        super().__init__(SIZE, MIN_FACE, 0.5, 1.0, 0.0, best_device())
+        self._track = Tracker(Facenet(MIN_FACE), 0.0)
+
+
+def print_times(path: Path, runs: int) -> tuple[str, str]:
+    """Print a clip's rows of times; return its rows of the tables that compare results and tracking."""
+    aligners = {"facenet-pytorch's MTCNN": EveryFrame(), "every frame": new_aligner(0.0), "ours": new_aligner()}
     (seen, side), their_seconds = straightforward(path)
-    results, all_seconds = zip(*(ours(path, aligner) for _ in range(runs)), strict=True)
-    record, flow = results[-1]
-    seconds = [statistics.median(one) for one in zip(*all_seconds, strict=True)]
-    for way, of_way in (("straightforward", their_seconds), ("ours", seconds)):
-        times = " | ".join(f"{one:.2f}" for one in (*of_way, sum(of_way)))
-        print(f"| {path.name} | {way} | {times} | {sum(their_seconds) / sum(of_way):.1f} |", flush=True)
-    return compare(path.name, seen, max(1, side / MAX_SIDE), record, flow)
+    of_runs = [{way: ours(path, aligner) for way, aligner in aligners.items()} for _ in range(runs)]
+    all_seconds = {"straightforward": [their_seconds], **{way: [run[way][1] for run in of_runs] for way in aligners}}
+    for way, of_way in all_seconds.items():
+        seconds = [statistics.median(one) for one in zip(*of_way, strict=True)]
+        times = " | ".join(f"{one:.2f}" for one in (*seconds, sum(seconds)))
+        print(f"| {path.name} | {way} | {times} | {sum(their_seconds) / sum(seconds):.1f} |", flush=True)
+    record, flow = of_runs[-1]["ours"][0]
+    tracked = compare_tracking(path.name, of_runs[-1]["every frame"][0][0], record)
+    return compare(path.name, seen, max(1, side / MAX_SIDE), record, flow), tracked
 
 
 def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
@@ -88,8 +123,8 @@ def usable(path: Path, record: Record) -> Record:
     return record
 
 
-def new_aligner() -> Aligner:
-    return Aligner(SIZE, MIN_FACE, 0.5, 1.0, best_device())
+def new_aligner(key_seconds: float = KEY_SECONDS) -> Aligner:
+    return Aligner(SIZE, MIN_FACE, 0.5, 1.0, key_seconds, best_device())
 
 
 def straightforward(path: Path) -> tuple[tuple[list[Faces], int], list[float]]:
@@ -98,9 +133,9 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], int], list[float]]:
     moments = [time.perf_counter()]
     pictures = _read(path)
     moments.append(time.perf_counter())
-    detect = Detector(MTCNN_MIN_FACE, best_device())
+    detect = Facenet(MTCNN_MIN_FACE)
     seen = [detect(picture[None])[0] for picture in pictures]
-    landmarks, found = track(seen)
+    landmarks, found = chosen(seen)
     crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(time.perf_counter())
     grey = make.grey_levels(torch.from_numpy(crops))
@@ -124,18 +159,29 @@ def _read(path: Path) -> list[np.ndarray]:
     return kept if last is None else [*kept, last]
 
 
+def compare_tracking(name: str, every: Record, tracked: Record) -> str:
+    """Return a row: frames; those with a face where every frame is detected, and where faces are tracked; how far the five
+    points are then apart, of the face's width: twice the distance of the eyes."""
+    there = [record.arrays["found"] == DETECTED for record in (every, tracked)]
+    points, others = (record.arrays["landmarks"][there[0] & there[1]] for record in (every, tracked))
+    widths = 2 * np.linalg.norm(points[:, 0] - points[:, 1], axis=1)
+    apart = np.linalg.norm(points - others, axis=2).mean(1) / widths
+    figures = " | ".join(f"{one:.1%}" for one in (*np.percentile(apart, [50, 95]), apart.max()))
+    return f"| {name} | {len(there[0])} | {there[0].sum()} | {there[1].sum()} | {figures} |"
+
+
 def compare(name: str, seen: list[Faces], scale: float, faces: Record, flow: Record) -> str:
     """Return a row: how many frames have a face either way; how far the five points are apart at the median, of the face's
     width; and our flow's energy over DualTVL1's on the same crops, as computed and as stored.
 
     seen: the straightforward way's faces. scale: its pixels over ours.
     """
-    chosen = follow(seen)
-    steps = min(len(chosen), len(faces.arrays["found"]))
-    detected, theirs = faces.arrays["found"][:steps] == DETECTED, chosen[:steps] >= 0
+    face_of = follow(seen)
+    steps = min(len(face_of), len(faces.arrays["found"]))
+    detected, theirs = faces.arrays["found"][:steps] == DETECTED, face_of[:steps] >= 0
     apart = []
     for step in np.flatnonzero(detected & theirs):
-        face = chosen[step]
+        face = face_of[step]
         width = np.ptp(seen[step].boxes[face, [0, 2]])
         points = seen[step].points[face] - scale * faces.arrays["landmarks"][step]
         apart.append(float(np.linalg.norm(points, axis=1).mean() / width))

@@ -20,12 +20,13 @@ ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 
 
 class Settings(StreamSettings):
-    """side, min_face: pixels; min_found: share of frames; max_gap: seconds."""
+    """side, min_face: pixels; min_found: share of frames; max_gap, key_seconds: seconds."""
 
     side: Annotated[int, Field(ge=32, le=512)]
     min_face: Annotated[int, Field(ge=12, le=8192)]
     min_found: Annotated[float, Field(ge=0, le=1)]
     max_gap: Annotated[float, Field(ge=0, le=3600)]
+    key_seconds: Annotated[float, Field(ge=0, le=3600)]
 
 
 def maker(settings: Settings) -> Callable[[Record], Record]:

@@ -12,30 +12,37 @@ from lib.streams import frames
 from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import follow
+from lib.streams.faces.track import Tracker
 
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 """Eyes, nose and mouth corners in a picture of 112 x 112 pixels (Deng et al. 2019, ArcFace)."""
 
+_KEPT = 128 * 2**20  # bytes of a clip's first frames that are decoded once only
+
 
 class Aligner:
-    """From frames to aligned faces of `side` pixels; detects faces from `min_face` pixels on, on `device`.
+    """From frames to aligned faces of `side` pixels; detects faces from `min_face` pixels on, on `device`, in a frame of
+    every `key_seconds`, and tracks them in between (0: detects in every frame).
 
     A clip in which the face is detected in less than the fraction `min_found` of the frames is refused; gaps of up to
     `max_gap` seconds between two detections are bridged by linear interpolation of the five points.
     """
 
-    def __init__(self, side: int, min_face: int, min_found: float, max_gap: float, device: torch.device) -> None:
+    def __init__(
+        self, side: int, min_face: int, min_found: float, max_gap: float, key_seconds: float, device: torch.device
+    ) -> None:
         self._side, self._min_found, self._max_gap = side, min_found, max_gap
-        self._detect = Detector(min_face, device)
+        self._track = Tracker(Detector(min_face, device), key_seconds)
 
     def __call__(self, record: Record) -> Record:
         """Return of a clip's frames `faces` uint8 (T, S, S, 3), `landmarks` (T, 5, 2) in the frame's pixels, `found`
         (T,) with the values above, and `times` (T,); where the face is absent, faces are black and landmarks NaN."""
         times = record.arrays["times"]
-        seen = [faces for batch in _batches(record) for faces in self._detect(batch)]
-        landmarks, found = interpolate(*track(seen), times, self._max_gap)
+        batches = _Batches(record)
+        seen = self._track(batches, times)
+        landmarks, found = interpolate(*chosen(seen), times, self._max_gap)
         share = float((found == DETECTED).mean())
         if share < self._min_found or share == 0:
             return Record(
@@ -43,7 +50,7 @@ class Aligner:
                 refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
             )
         faces = np.zeros((len(times), self._side, self._side, 3), np.uint8)
-        for index, picture in enumerate(picture for batch in _batches(record) for picture in batch):
+        for index, picture in enumerate(picture for batch in batches for picture in batch):
             if found[index]:
                 faces[index] = warp(picture, landmarks[index], self._side)
         several = int(sum(len(faces_.boxes) > 1 for faces_ in seen))
@@ -56,21 +63,32 @@ class Aligner:
         return Record(record.clip, arrays, {"frames_with_several_faces": several})
 
 
-def _batches(record: Record) -> Iterator[np.ndarray]:
-    """Yield a record's frames, RGB uint8 (up to BATCH, H, W, 3): all of them may be gigabytes."""
-    for start in range(0, len(record.arrays["times"]), BATCH):
-        chosen = np.arange(start, min(start + BATCH, len(record.arrays["times"])))
-        yield frames.steps(record, chosen).transpose(0, 2, 3, 1)
+class _Batches:
+    """A record's frames in batches, RGB uint8 (up to BATCH, H, W, 3), to be gone through more than once: all of them may be
+    gigabytes, so that only the first ones are kept."""
+
+    def __init__(self, record: Record) -> None:
+        self._record, self._kept = record, list[np.ndarray]()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        yield from self._kept
+        total = len(self._record.arrays["times"])
+        for start in range(BATCH * len(self._kept), total, BATCH):
+            steps = np.arange(start, min(start + BATCH, total))
+            batch = frames.steps(self._record, steps).transpose(0, 2, 3, 1)
+            if start == BATCH * len(self._kept) and batch.nbytes * (len(self._kept) + 1) <= _KEPT:
+                self._kept.append(batch)
+            yield batch
 
 
-def track(seen: Sequence[Faces]) -> tuple[np.ndarray, np.ndarray]:
+def chosen(seen: Sequence[Faces]) -> tuple[np.ndarray, np.ndarray]:
     """Return the followed person's landmarks (T, 5, 2), NaN where not seen, and whether they were detected (T,)."""
-    chosen = follow(seen)
+    face_of = follow(seen)
     landmarks = np.full((len(seen), 5, 2), np.nan)
-    for time, face in enumerate(chosen.tolist()):
+    for time, face in enumerate(face_of.tolist()):
         if face >= 0:
             landmarks[time] = seen[time].points[face]
-    return landmarks, chosen >= 0
+    return landmarks, face_of >= 0
 
 
 def interpolate(

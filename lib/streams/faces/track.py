@@ -1,0 +1,66 @@
+"""Detect faces in key frames and after cuts, and track them through the frames between."""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from lib.streams.faces.detect import Detector, Faces
+
+_THUMBNAIL = 32, 18  # pixels
+_CUT = 12.0  # grey levels by which their pixels differ on average, where the scene is another; heads move below
+
+
+class Tracker:
+    """Finds the faces of a clip's frames: by the whole detector in the first frame of every `key_seconds`, after cuts,
+    and wherever tracking loses a face or has none to track; by tracking in the others. 0: by the detector in all.
+
+    A person who comes between two key frames is found at the second one.
+    """
+
+    def __init__(self, detect: Detector, key_seconds: float) -> None:
+        self._detect, self._key_seconds = detect, key_seconds
+
+    def __call__(self, batches: Iterable[np.ndarray], times: np.ndarray) -> list[Faces]:
+        """Return the faces of each of a clip's frames, given in batches, RGB uint8 (n, H, W, 3), and their seconds (T,)."""
+        if not self._key_seconds:
+            return [faces for batch in batches for faces in self._detect(batch)]
+        fresh = key_frames(times, self._key_seconds)
+        seen: list[Faces] = []
+        last: np.ndarray | None = None
+        for batch in batches:
+            cut = cuts(batch if last is None else np.concatenate([last, batch]))[-len(batch) :]
+            seen += self._track(batch, fresh[len(seen) : len(seen) + len(batch)] | cut, seen[-1] if seen else None)
+            last = batch[-1:]
+        return seen
+
+    def _track(self, frames: np.ndarray, fresh: np.ndarray, before: Faces | None) -> list[Faces]:
+        """Return each frame's faces; `fresh` (n,) are detected, `before` are those of the frame before the first.
+
+        Tracking goes from all frames whose faces are known to the next ones at once: a network takes a batch in less time.
+        """
+        known: list[Faces | None] = [before, *(None for _ in frames)]
+        again = np.flatnonzero(fresh)
+        while True:
+            if len(again):
+                for at, faces in zip(again, self._detect(frames[again]), strict=True):
+                    known[at + 1] = faces
+            todo = np.array([at for at in range(len(frames)) if known[at] and not known[at + 1]], int)
+            if not len(todo):
+                return [faces for faces in known[1:] if faces]
+            for at, found in zip(todo, self._detect.refine(frames[todo], [known[at] for at in todo]), strict=True):
+                known[at + 1] = found
+            again = np.array([at for at in todo if not known[at + 1]], int)
+
+
+def key_frames(times: np.ndarray, seconds: float) -> np.ndarray:
+    """Return (T,) whether a frame at `times` (T,) is the first of an interval of so many seconds."""
+    interval = np.floor(times / seconds + 1e-6)
+    return np.diff(interval, prepend=-1) > 0
+
+
+def cuts(frames: np.ndarray) -> np.ndarray:
+    """Return (T,) whether each of the frames, RGB uint8 (T, H, W, 3), shows another scene than the one before: small grey
+    pictures of both differ much. The first one does not."""
+    small = [cv2.resize(one[::4, ::4], _THUMBNAIL, interpolation=cv2.INTER_AREA).mean(-1) for one in frames]
+    return np.abs(np.diff(small, axis=0, prepend=small[:1])).mean((1, 2)) >= _CUT

@@ -1,0 +1,185 @@
+"""Faces found in key frames and tracked through the frames between."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from facenet_pytorch import MTCNN
+
+from lib.sources.demo.head import Identity, Performance, render
+from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.follow import follow
+from lib.streams.faces.track import Tracker, cuts, key_frames
+
+NONE = Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector(40, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def head() -> np.ndarray:
+    """One frame of a talking head, RGB uint8 (H, W, 3)."""
+    return render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 0.2, 15)[0][0]
+
+
+class Scripted:
+    """A detector that finds `faces` in every frame, or tracks them, but for the frames in `losing`; a frame's first pixel is
+    its number. It notes which frames it was given."""
+
+    def __init__(self, losing: Sequence[int] = (), faces: Faces | None = None) -> None:
+        one = Faces(np.array([[10.0, 10, 30, 30]]), np.ones(1), np.zeros((1, 5, 2)))
+        self.losing, self.faces = losing, faces or one
+        self.detected: list[int] = []
+        self.tracked: list[int] = []
+
+    def __call__(self, frames: np.ndarray) -> list[Faces]:
+        self.detected += frames[:, 0, 0, 0].tolist()
+        return [self.faces for _ in frames]
+
+    def refine(self, frames: np.ndarray, near: Sequence[Faces]) -> list[Faces | None]:
+        numbers = frames[:, 0, 0, 0].tolist()
+        self.tracked += numbers
+        there = [len(faces.boxes) and number not in self.losing for number, faces in zip(numbers, near, strict=True)]
+        return [faces if is_there else None for is_there, faces in zip(there, near, strict=True)]
+
+
+def run(detector: Scripted, scenes: Sequence[int], seconds: float, batch: int = 8) -> list[Faces]:
+    """Track through grey frames at 5 a second, whose level is the scene's."""
+    frames = np.stack([np.full((36, 64, 3), level, np.uint8) for level in scenes])
+    frames[:, 0, 0, 0] = np.arange(len(scenes))
+    batches = [frames[start : start + batch] for start in range(0, len(frames), batch)]
+    return Tracker(detector, seconds)(batches, np.arange(len(scenes)) / 5)  # type: ignore[arg-type]
+
+
+def test_the_detector_finds_what_facenet_pytorchs_finds(detector: Detector, head: np.ndarray) -> None:
+    small = cv2.resize(head, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    frames = np.full((3, len(head) + 7, head.shape[1] + small.shape[1], 3), 90, np.uint8)
+    frames[1, : len(head), small.shape[1] :] = head
+    frames[2, : len(small), : small.shape[1]], frames[2, 7:, small.shape[1] :] = small, head
+    theirs = MTCNN(keep_all=True, min_face_size=40).detect(frames, landmarks=True)
+    found = detector(frames)
+    assert [len(faces.boxes) for faces in found] == [0, 1, 2]
+    for faces, boxes, scores, points in list(zip(found, *theirs, strict=True))[1:]:
+        assert np.abs(faces.boxes - np.array(boxes, float)).max() < 0.01
+        assert np.abs(faces.scores - np.array(scores, float)).max() < 1e-4
+        assert np.abs(faces.points - np.array(points, float)).max() < 0.01
+    assert [len(faces.boxes) for faces in detector(frames[:, :39])] == [0, 0, 0]
+
+
+def test_a_key_frame_is_the_first_of_its_interval() -> None:
+    assert np.flatnonzero(key_frames(np.arange(11) / 5, 1.0)).tolist() == [0, 5, 10]
+    assert np.flatnonzero(key_frames(np.arange(31) / 30, 0.7)).tolist() == [0, 21]
+    assert np.flatnonzero(key_frames(np.array([0.0, 0.9, 2.1, 2.5, 3.0]), 1.0)).tolist() == [0, 2, 4]
+    assert key_frames(np.arange(5) / 5, 0.1).all()
+
+
+def test_frames_between_key_frames_are_tracked() -> None:
+    detector = Scripted()
+    assert len(run(detector, [0] * 20, 1.0)) == 20
+    assert sorted(detector.detected) == [0, 5, 10, 15]
+    assert sorted(detector.tracked) == sorted(set(range(20)) - {0, 5, 10, 15})
+    every = Scripted()
+    run(every, [0] * 20, 0)
+    assert every.detected == list(range(20))
+    assert not every.tracked
+
+
+def test_a_cut_is_detected_afresh_also_between_two_batches() -> None:
+    detector = Scripted()
+    run(detector, [0] * 3 + [90] * 5 + [200] * 4, 3600)
+    assert sorted(detector.detected) == [0, 3, 8]
+
+
+def test_a_face_that_is_lost_is_detected_again_at_once() -> None:
+    detector = Scripted(losing=[4, 9])
+    run(detector, [0] * 12, 3600)
+    assert sorted(detector.detected) == [0, 4, 9]
+
+
+def test_where_there_is_nobody_to_track_every_frame_is_searched() -> None:
+    detector = Scripted(faces=NONE)
+    assert all(len(faces.boxes) == 0 for faces in run(detector, [0] * 12, 1.0))
+    assert sorted(detector.detected) == list(range(12))
+
+
+def test_a_cut_is_told_from_a_head_that_moves(head: np.ndarray) -> None:
+    moving = np.stack([shown(head, 4 * step, 0) for step in range(6)])
+    assert not cuts(moving).any()
+    other = np.ascontiguousarray(255 - head)
+    assert cuts(np.stack([head, head, other, other, head])).tolist() == [False, False, True, False, True]
+    assert not cuts(np.zeros((2, 3, 2, 3), np.uint8)).any()
+
+
+def shown(head: np.ndarray, right: float, down: float, scale: float = 1.0, width: float = 1.0) -> np.ndarray:
+    """Return the head moved by so many pixels, scaled about the middle, and narrowed, as heads are that turn."""
+    middle = np.array(head.shape[1::-1]) / 2
+    matrix = np.diag([scale * width, scale])
+    shift = middle - matrix @ middle + [right, down]
+    return cv2.warpAffine(head, np.column_stack([matrix, shift]), head.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+
+
+def apart(one: Faces, other: Faces) -> float:
+    """Return how far the first faces' five points are apart, of the face's width."""
+    return float(np.linalg.norm(one.points[0] - other.points[0], axis=1).mean() / np.ptp(one.boxes[0, [0, 2]]))
+
+
+def test_a_face_is_tracked_to_where_the_detector_finds_it(detector: Detector, head: np.ndarray) -> None:
+    frames = np.stack([shown(head, 4 * step, 2 * step, 1 + 0.02 * step) for step in range(5)])
+    whole = detector(frames)
+    found = detector.refine(frames[1:], whole[:-1])
+    assert all(faces is not None and len(faces.boxes) == 1 for faces in found)
+    assert max(apart(one, other) for one, other in zip(whole[1:], found, strict=True) if other) < 0.03
+
+
+def test_what_is_lost_says_so(detector: Detector, head: np.ndarray) -> None:
+    (face,) = detector(head[None])
+    left, top, right, bottom = face.boxes[0].round().astype(int)
+    covered = head.copy()
+    covered[top - 20 : bottom + 20, left - 20 : right + 20] = 128
+    beyond = Faces(face.boxes + [head.shape[1], 0, head.shape[1], 0], face.scores, face.points)
+    without_area = Faces(face.boxes[:, [0, 1, 0, 1]], face.scores, face.points)
+    twice = Faces(np.concatenate([face.boxes, face.boxes + 3]), np.ones(2), np.zeros((2, 5, 2)))
+    frames = np.stack([head, covered, head, head, head, head])
+    found = detector.refine(frames, [face, face, beyond, without_area, twice, NONE])
+    assert [faces is not None for faces in found] == [True, False, False, False, False, False]
+    assert detector.refine(frames[:0], []) == []
+
+
+def test_a_head_that_wanders_for_a_minute_turns_and_is_away_does_not_drift(
+    detector: Detector, head: np.ndarray
+) -> None:
+    times = np.arange(300) / 5
+    frames = []
+    for seconds in times:
+        turned = 1 - 0.4 * max(0.0, np.sin(2 * np.pi * seconds / 7)) ** 4
+        frames.append(
+            shown(head, 30 * np.sin(seconds), 10 * np.sin(1.7 * seconds), 1 + 0.2 * np.sin(seconds / 9), turned)
+        )
+        if 30 <= seconds < 32:
+            frames[-1] = np.full_like(head, 100)
+    pictures = np.stack(frames)
+    seen = Tracker(detector, 3600)([pictures[:150], pictures[150:]], times)
+    there = np.array([len(faces.boxes) == 1 for faces in seen])
+    assert there.tolist() == [not 30 <= seconds < 32 for seconds in times]
+    some = np.flatnonzero(there)[7::20]
+    distances = [apart(one, seen[at]) for at, one in zip(some, detector(pictures[some]), strict=True)]
+    assert np.median(distances) < 0.02
+    assert max(distances) < 0.04
+
+
+def test_the_same_of_two_is_followed(detector: Detector, head: np.ndarray) -> None:
+    small = cv2.resize(head, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    frames = np.full((20, len(head), head.shape[1] + small.shape[1], 3), 90, np.uint8)
+    for step, frame in enumerate(frames):
+        frame[:, small.shape[1] :] = shown(head, 15 * np.sin(step / 2), 0)
+        if step >= 7:  # comes in between two key frames
+            frame[: len(small), : small.shape[1]] = shown(small, 10 * np.sin(step / 3), 0)
+    seen = Tracker(detector, 1.0)([frames], np.arange(20) / 5)
+    middles = [faces.boxes[face, [0, 2]].mean() for faces, face in zip(seen, follow(seen), strict=True)]
+    assert min(middles) > small.shape[1]
+    assert [len(faces.boxes) for faces in seen[10:]] == [2] * 10
