@@ -139,8 +139,11 @@ def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"losses": ["mse", "l1"]}, r"--losses 'l1'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc$"),
-        ({"losses": ["kl"]}, r"--losses 'kl'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc$"),
+        (
+            {"losses": ["mse", "l1"]},
+            r"--losses 'l1'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc, bce$",
+        ),
+        ({"losses": ["kl"]}, r"--losses 'kl'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc, bce$"),
         ({"weightings": ["inverse"]}, "--weightings 'inverse'; allowed: none, label_distribution_smoothing$"),
         ({"variants": ["sum"]}, "--variants 'sum'; allowed: faces, flow, late_average"),
         ({"variants": ["faces"], "weightings": ["none"]}, "--variants, --losses/--weightings exclude each other"),

@@ -156,7 +156,7 @@ EDITS: list[tuple[str, str, str]] = [
     ("lib/model/fusions.py", "\n\nFUSIONS:", FUSION),
     ("lib/model/fusions.py", '"concat": Concat,', '"concat": Concat, "highest": Highest,'),
     ("lib/training/losses.py", "\n\nLOSSES:", LOSS),
-    ("lib/training/losses.py", '"kl": kl}', '"kl": kl, "fourth_power": fourth_power}'),
+    ("lib/training/losses.py", '"bce": bce}', '"bce": bce, "fourth_power": fourth_power}'),
     ("lib/scoring/scores.py", '"mae": mae,', '"mae": mae, "half_mae": mae / 2,'),
     ("lib/report/figures.py", "\nFIGURES:", FIGURE),
     ("lib/report/figures.py", '    "learning_curve": lambda', '    "spans": spans,\n    "learning_curve": lambda'),

@@ -65,8 +65,8 @@ def own_clips(videos: list[Path], text: str, *names: str) -> None:
 
 def test_an_unknown_source_is_told_the_choices(stage: Stage) -> None:
     assert base.names() == ["demo", "fiv2", "mosei", "table"]
-    with pytest.raises(InputError, match=r"download\.sources has 'mosei'; allowed: demo, fiv2, table"):
-        stage(sources=["mosei"])
+    with pytest.raises(InputError, match=r"download\.sources has 'iemocap'; allowed: demo, fiv2, mosei, table"):
+        stage(sources=["iemocap"])
 
 
 def test_own_clips_with_targets_of_their_own(stage: Stage, videos: list[Path]) -> None:
