@@ -62,7 +62,7 @@ class Predictor:
     def __init__(self, model: Path | str = Path("data/model.pt"), device: torch.device | None = None) -> None:
         self._device = best_device() if device is None else device
         self.served = checkpoint.load(Path(model), self._device)
-        self._makers = base.makers(self.served.streams)
+        self.makers = base.makers(self.served.streams)
         self.warnings: tuple[str, ...] = ()
         """What is to be said of every prediction."""
         if {*self.served.corpora} & {*SYNTHETIC}:
@@ -142,7 +142,7 @@ class Predictor:
         """Make the streams that the model reads, in the order in which they are made from each other."""
         raw = Raw(clip.name, clip, None)
         records: dict[str, Record] = {}
-        for name, make in self._makers.items():
+        for name, make in self.makers.items():
             above = [raw if one == RAW else records[one] for one in base.load(name).inputs]
             records[name] = base.made_from(make, above)
             if trace := records[name].attributes.get(TRACEBACK):

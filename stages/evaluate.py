@@ -19,8 +19,7 @@ from lib.core.targets import TargetGroup
 from lib.data import pooled
 from lib.data.dataset import Clips, first_videos, labelled, usable
 from lib.model import checkpoint, explain, infer
-from lib.model.checkpoint import Reference
-from lib.scoring import baselines, conformal
+from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
 from lib.scoring.tables import group_table, headline, score_table, split_table
 
@@ -91,9 +90,9 @@ def main() -> None:
         predictions = {of: one[known] for of, one in predictions.items()}
         scored = actual[known], predictions, test[known].reset_index(drop=True)
         span, resamples, seed = group.span, settings.resamples, settings.seed
-        table = score_table(*scored, seen[known], group, resamples, seed)
-        if name in served.references:
-            table = pd.concat([table, covered(scored, seen[known], served.references[name], group, resamples, seed)])
+        reference = served.references.get(name)
+        half_widths = None if reference is None else reference.half_widths.numpy()
+        table = score_table(*scored, seen[known], group, resamples, seed, half_widths)
         scores.append(table.assign(targets=name))
         table = group_table(*scored, persons[known], columns, span, resamples, seed)
         of_persons.append(table.assign(targets=name))
@@ -116,26 +115,6 @@ def main() -> None:
 def _actual(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
     """The clips' targets (N, K), in the precision that is trained on."""
     return table[list(group.columns)].to_numpy(np.float32).astype(float)
-
-
-def covered(
-    scored: tuple[np.ndarray, dict[str, np.ndarray], pd.DataFrame],
-    seen: np.ndarray,
-    reference: Reference,
-    group: TargetGroup,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return the rows of data/scores.csv that tell how often the model's intervals hold the label."""
-    actual, predictions, test = scored
-    tables = []
-    for subset, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
-        if members.any():
-            videos = test["video"][members].to_numpy()
-            given = actual[members], predictions["model"][members], reference.half_widths.numpy(), videos
-            about = {"subset": subset, "clips": members.sum(), "videos": len(set(videos)), "predictor": "model"}
-            tables.append(conformal.coverage(*given, group.columns, resamples, seed).assign(**about))
-    return pd.concat(tables)
 
 
 def _by_error(predictions: pd.DataFrame) -> pd.Index:

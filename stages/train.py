@@ -19,7 +19,7 @@ from lib.core import clips, command, parameters, resume
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
-from lib.data.dataset import Clips, Reading, first_videos, labelled, labels, stream_of, streams_of, usable
+from lib.data.dataset import Clips, Reading, first_videos, labelled, stream_of, streams_of, usable
 from lib.model import checkpoint, encoders, infer
 from lib.model.checkpoint import Reference
 from lib.model.network import Network, Settings
@@ -199,18 +199,19 @@ def fit(
         # statistics in common make all wait for one, that may have no clip for an encoder
         if fabric.device.type == "cuda" and given.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    trained_on = Clips(training, DATA, readings, streams, targets, train.seed)
+    held_out = Clips(validation, DATA, readings, streams, targets)
     weights, history = loop.fit(
         fabric,
         network,
-        Clips(training, DATA, readings, streams, targets, train.seed),
-        Clips(validation, DATA, readings, streams, targets),
+        trained_on,
+        held_out,
         targets,
         folder,
         augmentation=train.augment.model_dump(),
         **train.model_dump(exclude={"augment", "shuffle_labels", "clips", "init", "devices", "loggers", "precision"}),
     )
     network.load_state_dict(weights)
-    held_out = Clips(validation, DATA, readings, streams, targets)
     found = infer.predict(fabric, network, held_out, max(1, train.batch_size // train.accumulate), train.workers)
     fabric.barrier()
     for logger in loggers:
@@ -221,7 +222,7 @@ def fit(
         corpora = sorted(set(training["corpus"]))
         partial = folder / "model.partial"
         references = {
-            name: reference(group, labels(training, {name: group})[name], held_out.targets[name], found[name])
+            name: reference(group, trained_on.targets[name], held_out.targets[name], found[name])
             for name, group in targets.items()
         }
         durations = training["duration"].dropna() if "duration" in training else training.index[:0]

@@ -26,14 +26,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     table = pd.DataFrame(
         {"file": CLIPS.keys(), "split": CLIPS.values(), "warm": [2.0, 5.5, 6.0], "dominant": [7, 1, None]}
     )
-    table.to_csv(archives / "clips.csv", index=False)
-    python = (sys.executable, "-m")
-    assert project.run(*python, "tools.archives").returncode == 0
-    written = project.run(
-        *python, "tools.parameters", "table", "download.table.targets={warm: [1, 7], dominant: [1, 7]}",
-        "targets.own.columns=[warm, dominant]", "train.epochs=2",
+    project.own_table(
+        table, "download.table.targets={warm: [1, 7], dominant: [1, 7]}", "targets.own.columns=[warm, dominant]",
+        "train.epochs=2",
     )  # fmt: skip
-    assert written.returncode == 0, written.stdout
     project.dvc("repro")
     return project
 

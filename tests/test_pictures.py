@@ -1,7 +1,5 @@
 """Pictures that the user has in place of videos: how they are found and read, what is refused, and S2D trained on them."""
 
-import io
-import sys
 import zipfile
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from lib.model import encoders
 from lib.sources.archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Made, Raw
-from tests.test_pipeline import Project
+from tests.test_pipeline import WITHOUT_VIDEO, Project
 from tools.parameters import merged, plain
 
 CLIP = "anna.000.mp4"
@@ -104,21 +102,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(path), picture(20 * number, 32, 32))
                 data = cv2.imencode(".png", picture(at, 32, 32))[1]
-                file.writestr(f"{clip}/{at}.png", io.BytesIO(data).getvalue())
+                file.writestr(f"{clip}/{at}.png", data.tobytes())
             split = ("training", "training", "validation", "test")[number % 4]
             rows.append({"clip": clip, "split": split, "warm": number / 11})
-    pd.DataFrame(rows).to_csv(archives / "clips.csv", index=False)
-    python = (sys.executable, "-m")
-    assert project.run(*python, "tools.archives").returncode == 0
-    written = project.run(
-        *python, "tools.parameters", "table", "download.videos=false", "download.table.targets={warm: [0, 1]}",
-        "targets.own.columns=[warm]", "targets.own.range=[0, 1]", "pictures.enabled=true", "pictures.drawings=drawn",
-        "pictures.side=32", "frames.enabled=false", "faces.enabled=false", "flow.enabled=false", "audio.enabled=false",
-        "descriptors.enabled=false", "model.use=[s2d]", "model.fusion=plain_concat", "train.epochs=2",
+    project.own_table(
+        pd.DataFrame(rows), *WITHOUT_VIDEO, "download.table.targets={warm: [0, 1]}", "targets.own.columns=[warm]",
+        "targets.own.range=[0, 1]", "pictures.enabled=true", "pictures.drawings=drawn", "pictures.side=32",
+        "model.use=[s2d]", "model.fusion=plain_concat", "train.epochs=2",
         "model.encoders.s2d.reads=[pictures.faces, pictures.drawings]", "model.encoders.s2d.landmarks=drawing",
         "model.encoders.s2d.frames=4", "evaluate.attention_clips=0",
     )  # fmt: skip
-    assert written.returncode == 0, written.stdout
     project.dvc("repro")
     return project
 

@@ -34,6 +34,10 @@ STAGES = [
     "evaluate",
     "figures",
 ]
+WITHOUT_VIDEO = [
+    "download.videos=false", "frames.enabled=false", "faces.enabled=false", "flow.enabled=false", "audio.enabled=false",
+    "descriptors.enabled=false",
+]  # fmt: skip
 SMALLER = {"clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2"}
 
 
@@ -70,6 +74,13 @@ class Project:
     def list_archives(self) -> None:
         done = self.run(sys.executable, "-m", "tools.archives")
         assert done.returncode == 0, done.stdout
+
+    def own_table(self, table: pd.DataFrame, *changes: str) -> None:
+        """Take labels of one's own, beside what else is in data/archives/, with these parameters changed."""
+        table.to_csv(self.folder / "data/archives/clips.csv", index=False)
+        self.list_archives()
+        written = self.run(sys.executable, "-m", "tools.parameters", "table", *changes)
+        assert written.returncode == 0, written.stdout
 
     def dvc(self, *arguments: str) -> str:
         done = self.run("dvc", *arguments)

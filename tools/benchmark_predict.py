@@ -7,7 +7,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,7 @@ from lib.predict import Predictor
 from lib.streams import base
 from lib.streams.base import RAW, Made, Raw
 from stages.train import Parameters
-from tools.benchmark_training import of_chance
-from tools.parameters import merged, plain
+from tools.benchmark_training import device_name, of_chance, untrained
 
 
 def main() -> None:
@@ -37,32 +36,29 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="medians of so many are printed (%(default)s)")
     arguments = parser.parse_args()
     device = best_device()
-    shown = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        path = arguments.model or untrained(arguments.params, Path(folder) / "model.pt")
+        path = arguments.model or model_of_chance(arguments.params, Path(folder) / "model.pt")
         predictor = Predictor(path, device)
-        makers = base.makers(predictor.served.streams)
         loading = time.perf_counter() - started
         started = time.perf_counter()
         predictor(arguments.clips[0])
         first = time.perf_counter() - started
-        print(f"{arguments.model or f'params/{arguments.params}.yaml'} on {shown}; medians of {arguments.runs} runs")
+        print(
+            f"{arguments.model or f'params/{arguments.params}.yaml'} on {device_name()}; medians of {arguments.runs} runs"
+        )
         print(f"the model is there after {loading:.1f} s, the first clip, which warms up, takes {first:.2f} s\n")
         for number, clip in enumerate(arguments.clips):
-            runs = [timed(predictor, makers, clip, device) for _ in range(arguments.runs)]
+            runs = [timed(predictor, clip, device) for _ in range(arguments.runs)]
             seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
             if not number:
                 print(f"| clip | {' | '.join(seconds)} |\n|{'---|' * (len(seconds) + 1)}")
             print(f"| {clip.name} | {' | '.join(f'{value:.3f}' for value in seconds.values())} |", flush=True)
 
 
-def untrained(params: str, path: Path) -> Path:
+def model_of_chance(params: str, path: Path) -> Path:
     """Write params/`params`.yaml's model with weights of chance, for streams made as it says, and return its path."""
-    values = plain(merged(params, []))
-    for encoder in values["model"]["encoders"].values():
-        if "weights" in encoder:
-            encoder["weights"] = None
+    values = untrained(params)
     given = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
     read, rng = streams_of(given.model.readings()), np.random.default_rng(0)
     streams = {one: Made(values[one], of_chance(one, "", values, rng)[1]) for name in read for one in made_of(name)}
@@ -81,9 +77,7 @@ def made_of(stream: str) -> Iterator[str]:
 
 
 @torch.no_grad()
-def timed(
-    predictor: Predictor, makers: Mapping[str, Callable[..., Record]], clip: Path, device: torch.device
-) -> dict[str, float]:
+def timed(predictor: Predictor, clip: Path, device: torch.device) -> dict[str, float]:
     """Return the seconds of each part alone, of their sum, and of the whole."""
     records: dict[str, Record] = {}
     seconds: dict[str, float] = {}
@@ -94,7 +88,7 @@ def timed(
         seconds[part] = time.perf_counter() - started
 
     served = predictor.served
-    for name, make in makers.items():
+    for name, make in predictor.makers.items():
         above = [Raw(clip.name, clip, None) if one == RAW else records[one] for one in base.load(name).inputs]
         started = time.perf_counter()
         records[name] = base.made_from(make, above)

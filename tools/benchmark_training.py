@@ -40,13 +40,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=8, help="batches an epoch; the second of two epochs counts")
     parser.add_argument("--no-training", action="store_true", help="only parameters and FLOPs, which need no GPU")
     arguments = parser.parse_args()
-    values = plain(merged(arguments.params, []))
-    for encoder in values["model"]["encoders"].values():
-        if "weights" in encoder:
-            encoder["weights"] = None  # speed is the same
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    values = untrained(arguments.params)
     train, model = values["train"], values["model"]
-    print(f"params/{arguments.params}.yaml on {device}; {FRAMES} frames a clip\n")
+    print(f"params/{arguments.params}.yaml on {device_name()}; {FRAMES} frames a clip\n")
     hours = f"hours, {train['epochs']} epochs"
     print(
         f"| variant | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB | {hours} |"
@@ -62,6 +58,19 @@ def main() -> None:
             sections = {"model": changed, "targets": values["targets"], "train": train}
             given = parameters.check(sections, Parameters)
             print_row(name, given, clips, Path(folder), not arguments.no_training)
+
+
+def untrained(params: str) -> dict[str, Any]:
+    """Return the values of params/`params`.yaml, with weights of chance: speed is the same."""
+    values: dict[str, Any] = plain(merged(params, []))
+    for encoder in values["model"]["encoders"].values():
+        if "weights" in encoder:
+            encoder["weights"] = None
+    return values
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 
 def write_shards(folder: Path, count: int, values: dict[str, Any], streams: list[str]) -> pd.DataFrame:

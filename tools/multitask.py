@@ -42,11 +42,11 @@ def main() -> None:
             run_all(name, together(model, weights), [seed])
     finally:
         PARAMETERS.write_bytes(given)
+    out = out or Path("plots", name)
     for group in [only] if only else alone:
         sources = {one: [experiment(name, one, seed) for seed in seeds] for one in (group, *FUSIONS)}
-        place = (out or Path("plots", name)).with_name(f"{(out or Path(name)).name}-{group}")
         print(f"\n## {group}\n")
-        compare(sources, baseline or group, targets=group, out=place, **options)
+        compare(sources, baseline or group, targets=group, out=out.with_name(f"{out.name}-{group}"), **options)
     print("params.yaml is as it was; data/ and metrics/ are those of the last run, until `dvc repro`")
 
 

@@ -12,7 +12,9 @@ examples:
 import argparse
 import csv
 import glob
+import io
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -72,25 +74,18 @@ def found(given: Iterable[str]) -> Iterator[Path]:
     for one in given:
         if one == "-":
             yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-        elif _is(Path(one), "dir"):
+        elif os.path.isdir(one):  # noqa: PTH112 (Path's raises at too long a name)
             videos = sorted(path for path in Path(one).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
             if not videos:
                 raise InputError(f"{one} has no video; looked for are {', '.join(VIDEO_SUFFIXES)}")
             yield from videos
-        elif any(letter in one for letter in "*?[") and not _is(Path(one), "file"):
+        elif any(letter in one for letter in "*?[") and not os.path.isfile(one):  # noqa: PTH113
             fitting = sorted(glob.glob(one, recursive=True))  # noqa: PTH207 (Path's takes no absolute pattern)
             if not fitting:
                 raise InputError(f"nothing is named as {one!r} says")
             yield from map(Path, fitting)
         else:
             yield Path(one)
-
-
-def _is(path: Path, kind: str) -> bool:
-    try:
-        return path.is_dir() if kind == "dir" else path.is_file()
-    except OSError:  # too long a name
-        return False
 
 
 def titles(targets: "Targets") -> dict[tuple[str, str], str]:
@@ -157,21 +152,20 @@ def done(out: Path, targets: "Targets") -> tuple[bool, set[str]]:
     """
     if not out.exists() or not out.stat().st_size:
         return False, set()
-    text = out.read_text()
-    if not text.endswith("\n"):  # the run ended within a row
-        out.write_text(text[: text.rfind("\n") + 1])
+    text = out.read_bytes().decode()
+    whole = text[: text.rfind("\n") + 1]  # the run may have ended within a row
     if out.suffix == ".jsonl":
         try:
-            rows = [json.loads(text) for text in out.read_text().splitlines()]
+            rows = [json.loads(one) for one in whole.splitlines()]
         except json.JSONDecodeError:
             rows = [{}]
     else:
-        with out.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(whole, newline="")))
         if rows and not {*titles(targets).values()} <= rows[0].keys():
             rows = [{}]
     if not all({"clip", "refused"} <= one.keys() for one in rows):
         raise InputError(f"--out {out} is there and holds no predictions of this model; name another, or remove it")
+    out.write_bytes(whole.encode())
     return any(one["refused"] for one in rows), {one["clip"] for one in rows}
 
 

@@ -116,9 +116,8 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network = Network(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
-    clips, seed = saved.get("subset", (None, 0))
-    rest = saved["corpora"], clips, seed, saved.get("seconds", []), references
-    return Served(network.eval(), settings, targets, streams, *rest)
+    (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
+    return Served(network.eval(), settings, targets, streams, saved["corpora"], clips, seed, seconds, references)
 
 
 def warm_start(network: Network, path: Path) -> None:

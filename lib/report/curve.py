@@ -4,7 +4,6 @@ and figure."""
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +46,7 @@ def markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
     """Return a table for each score; `which` says of which clips."""
     sizes = list(dict.fromkeys(table["training_clips"]))
     lines = [f"Mean of {', '.join(group.columns)} on {which}; {_EXPLAINED}"]
-    for score, (label, digits) in _scores(group).items():
+    for score, (label, digits) in words.headline_scores(group).items():
         lines += [f"\n| {label}, training clips | {' | '.join(map(str, sizes))} |", "|---|" + "---|" * len(sizes)]
         lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in _cells(table, score, digits).items()]
     return "\n".join(lines)
@@ -56,7 +55,7 @@ def markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
 def write(table: pd.DataFrame, which: str, group: TargetGroup, out: Path) -> None:
     """Write out.csv (each predictor and target), out.tex (booktabs), out.png and out.pdf."""
     rows: dict[str, list[str]] = {}
-    for score, (label, digits) in _scores(group).items():
+    for score, (label, digits) in words.headline_scores(group).items():
         rows |= {f"{label}: {name}": cells for name, cells in _cells(table, score, digits).items()}
     sizes = list(map(str, dict.fromkeys(table["training_clips"])))
     caption = f"Mean of {', '.join(group.columns)} on {which}, by number of training clips; {_EXPLAINED}."
@@ -70,8 +69,8 @@ def panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
     means = table[table["target"] == "mean"].set_index(["score", "predictor"]).sort_index()
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     names, sizes = shown(table), sorted(set(table["training_clips"]))
-    grid = figure.subplots(1, len(_scores(group)))
-    for axes, (score, (label, _)) in zip(grid, _scores(group).items(), strict=True):
+    grid = figure.subplots(1, len(words.headline_scores(group)))
+    for axes, (score, (label, _)) in zip(grid, words.headline_scores(group).items(), strict=True):
         for index, (name, marker) in enumerate(zip(names, cycle(_MARKERS), strict=False)):
             rows = means.loc[[(score, name)]].sort_values("training_clips")
             places = rows["training_clips"] * 1.025 ** (index - (len(names) - 1) / 2)  # side by side
@@ -89,20 +88,10 @@ def panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
     return figure
 
 
-def _scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
-    """Of each score that is shown its label and digits."""
-    return {"accuracy": (words.accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
-
-
 def _cells(table: pd.DataFrame, score: str, digits: int) -> dict[str, list[str]]:
     means = table[(table["target"] == "mean") & (table["score"] == score)]
+    of_each = {name: means[means["predictor"] == name].itertuples() for name in shown(table)}
     return {
-        words.predictor(name): [_cell(row, digits) for row in means[means["predictor"] == name].itertuples()]
-        for name in shown(table)
+        words.predictor(name): [" ".join(filter(None, words.over_seeds(row, digits))) for row in rows]
+        for name, rows in of_each.items()
     }
-
-
-def _cell(row: Any, digits: int) -> str:
-    value, _, interval = words.text(row, digits).partition(" ")
-    spread = "" if np.isnan(row.seed_std) else f" ± {row.seed_std:.{digits}f}"
-    return f"{value}{spread} {interval}".strip()

@@ -27,7 +27,7 @@ def together(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame, group: TargetGroup) -> str:
     """Return a row for each predictor: the means over targets of accuracy, R² and CCC."""
-    shown = {"accuracy": (words.accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
+    shown = words.headline_scores(group)
     first, means = table.iloc[0], table[table["target"] == "mean"].set_index(["predictor", "score"])
     lines = [
         f"Mean of {', '.join(group.columns)} over {first['folds']} folds, {first['clips']} clips of {first['videos']}"

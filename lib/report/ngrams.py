@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib.core.targets import TargetGroup
-from lib.report import comparison
+from lib.report import comparison, words
 from lib.report.figures import COLOURS
 
 
@@ -67,7 +67,8 @@ def figure(table: pd.DataFrame, top: int, about: str, group: TargetGroup) -> Fig
         axes.set_title(target)
         axes.tick_params(axis="x", labelsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(3))
-    scale = f"{group.range[0]:g} to {group.range[1]:g}"
-    figure.supxlabel(f"weight: points of the target ({scale}) for a standard deviation of presence", fontsize=9)
+    figure.supxlabel(
+        f"weight: points of the target ({words.scale(group)}) for a standard deviation of presence", fontsize=9
+    )
     figure.suptitle(about, fontsize=8, x=0.01, ha="left", wrap=True)
     return figure

@@ -1,7 +1,7 @@
 """Spread, regression to the mean and accuracy (lib.scoring.tables.over_seeds) as Markdown, LaTeX and figure."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,8 +34,8 @@ def shown(group: TargetGroup) -> dict[str, Shown]:
     """Return the scores of the table and the figure, in their order."""
     ideal = {"std_ratio": 1.0, "calibration_slope": 1.0, "regression_to_mean": 0.0}
     found = {score: Shown(words.CALIBRATION[score], 3, value) for score, value in ideal.items()}
-    others = {"accuracy": (words.accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
-    return found | {score: Shown(label, digits, None) for score, (label, digits) in others.items()}
+    others = words.headline_scores(group).items()
+    return found | {score: Shown(label, digits, None) for score, (label, digits) in others}
 
 
 def markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
@@ -89,14 +89,9 @@ def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[tuple[str,
     """Of each predictor by name, for each score its mean over targets and its interval, texts; the latter may be empty."""
     means = table[table["target"] == "mean"].set_index(["predictor", "score"])
     return {
-        _name(name): [_cell(means.loc[(name, score)], one.digits) for score, one in shown(group).items()]
+        _name(name): [words.over_seeds(means.loc[(name, score)], one.digits) for score, one in shown(group).items()]
         for name in dict.fromkeys(table["predictor"])
     }
-
-
-def _cell(row: Any, digits: int) -> tuple[str, str]:
-    value, _, interval = words.text(row, digits).partition(" ")
-    return value if np.isnan(row.seed_std) else f"{value} ± {row.seed_std:.{digits}f}", interval
 
 
 def _two_lines(label: str) -> str:

@@ -82,6 +82,18 @@ def feelings(group: TargetGroup) -> str:
     return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
 
 
+def headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
+    """Return of each score that tables of experiments show its label and digits."""
+    return {"accuracy": (accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
+
+
+def over_seeds(row: Any, digits: int) -> tuple[str, str]:
+    """Return the value of a row, with its standard deviation over seeds if there are several, and its interval, which may be
+    empty."""
+    value, _, interval = text(row, digits).partition(" ")
+    return value if pd.isna(row.seed_std) else f"{value} ± {row.seed_std:.{digits}f}", interval
+
+
 def text(row: Any, digits: int = 3) -> str:
     """Return the value of a row, or a dash where it is not defined, and its interval if it has one."""
     value, low, high = (f"{number:z.{digits}f}" for number in (row.value, row.low, row.high))  # z: no -0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.scoring.scores import by_video, intervals, resample
+from lib.scoring.scores import by_video, intervals, with_mean
 
 LEVEL = 0.9
 """Of clips like the held-out ones, the part whose label is to lie in the interval."""
@@ -45,8 +45,6 @@ def coverage(
 
     def parts(of: np.ndarray) -> dict[str, np.ndarray]:
         with np.errstate(divide="ignore", invalid="ignore"):
-            value = of[..., 1] / of[..., 0]
-        return {"coverage": np.concatenate([value.mean(-1, keepdims=True), value], -1)}
+            return with_mean({"coverage": of[..., 1] / of[..., 0]})
 
-    drawn = resample(sums, resamples, np.random.default_rng(seed))
-    return intervals(parts(sums.sum(0)), parts(drawn), sums, columns)
+    return intervals(sums, parts, columns, resamples, seed)

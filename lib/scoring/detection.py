@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import by_video, intervals, resample
+from lib.scoring.scores import by_video, intervals, with_mean
 
 DETECTIONS = ("f1", "macro_f1", "uar", "auc")
 """The scores' names."""
@@ -32,21 +32,19 @@ def detections(
     scikit-learn. auc is the area under the ROC curve, not defined where all or none are present; its ranks, with ties in the
     middle, are those among all clips, also in a resample. Intervals as `lib.scoring.scores.with_intervals` has them.
     """
-    which = [group.columns.index(column) for column in group.detect]
-    sums = by_video(_counts(group.to_unit(actual[:, which]), group.to_unit(predicted[:, which]), group), videos)
-    resampled = _from_counts(resample(sums, resamples, np.random.default_rng(seed)))
-    return intervals(_from_counts(sums.sum(0)), resampled, sums, group.detect)
+    return intervals(by_video(_counts(actual, predicted, group), videos), _from_counts, group.detect, resamples, seed)
 
 
 def values(actual: np.ndarray, predicted: np.ndarray, group: TargetGroup) -> Mapping[str, np.ndarray]:
     """Return {score: (1 + J,)}, the mean over `group.detect` and each of these J, of arrays (N, K) as in `detections`."""
-    which = [group.columns.index(column) for column in group.detect]
-    return _from_counts(_counts(group.to_unit(actual[:, which]), group.to_unit(predicted[:, which]), group).sum(0))
+    return _from_counts(_counts(actual, predicted, group).sum(0))
 
 
 def _counts(actual: np.ndarray, predicted: np.ndarray, group: TargetGroup) -> np.ndarray:
     """Return (N, J, 7), what every score is made from once it is summed over clips; the first is 1 where `actual` is known,
     else all are 0."""
+    which = [group.columns.index(column) for column in group.detect]
+    actual, predicted = (group.to_unit(values[:, which]) for values in (actual, predicted))
     known = ~np.isnan(actual)
     present, detected = actual > 0, predicted >= group.detect_from
     rank = stats.rankdata(np.where(known, predicted, np.nan), axis=0, nan_policy="omit") / np.maximum(known.sum(0), 1)
@@ -62,5 +60,4 @@ def _from_counts(sums: np.ndarray) -> dict[str, np.ndarray]:
     recalls = hit / np.maximum(hit + missed, 1), rejected / np.maximum(rejected + false, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         auc = 0.5 + rank_present / (hit + missed) - rank_absent / (rejected + false)
-    found = zip(DETECTIONS, (f1, (f1 + f1_absent) / 2, sum(recalls) / 2, auc), strict=True)
-    return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in found}
+    return with_mean(dict(zip(DETECTIONS, (f1, (f1 + f1_absent) / 2, sum(recalls) / 2, auc), strict=True)))

@@ -1,6 +1,6 @@
 """Scores of predictions, per target and as the mean over targets, with intervals by bootstrap over videos."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -52,8 +52,7 @@ def with_intervals(
     no interval: it would be far too narrow.
     """
     sums = by_video(_moments(actual, predicted, baseline), videos)
-    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)), span)
-    return intervals(_from_moments(sums.sum(0), span), resampled, sums, columns)
+    return intervals(sums, lambda of: _from_moments(of, span), columns, resamples, seed)
 
 
 def of_groups(
@@ -122,14 +121,24 @@ def of_groups(
 
 
 def intervals(
-    values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], sums: np.ndarray, columns: Sequence[str]
+    sums: np.ndarray,
+    scores_of: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    columns: Sequence[str],
+    resamples: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """Return a row for each score and for the mean and each of `columns`: score, target, value, low, high.
+    """Return the rows of `with_intervals` for scores that are made of sums over clips.
 
-    values {score: (K + 1,)}, the mean first, and resampled {score: (resamples, K + 1)}; sums (V, K, M) over each video's
-    clips, the first of the M counts those that know the column.
+    sums (V, K, M) of `by_video`, the first of the M counts the clips that know the column; scores_of: from such sums
+    (..., K, M) over all videos to {score: (..., K + 1)}, the mean over columns first.
     """
-    return _rows(values, resampled, _knowing(sums), columns)
+    resampled = scores_of(resample(sums, resamples, np.random.default_rng(seed)))
+    return _rows(scores_of(sums.sum(0)), resampled, _knowing(sums), columns)
+
+
+def with_mean(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{score: (..., K)} to {score: (..., K + 1)}: the mean over columns, and each."""
+    return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in values.items()}
 
 
 def _rows(
@@ -203,7 +212,7 @@ def _from_moments(sums: np.ndarray, span: float) -> dict[str, np.ndarray]:
             "regression_to_mean": 1 - covariance / variance,
             "calibration_slope": covariance / spread,
         }
-    return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in values.items()}
+    return with_mean(values)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
+from lib.scoring.conformal import coverage
 from lib.scoring.detection import DETECTIONS, detections
 from lib.scoring.scores import of_groups, scores, with_intervals
 
@@ -19,11 +20,13 @@ def score_table(
     group: TargetGroup,
     resamples: int,
     seed: int,
+    half_widths: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
     actual and each of `predictions` (N, K) are of the rows of `test` (which has `video`), all of which know at least one
-    column; seen (N,) tells which clips' videos are in training.
+    column; seen (N,) tells which clips' videos are in training. half_widths (K,): of the model's intervals, whose coverage
+    is then a score.
     """
     tables = []
     for subset, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
@@ -34,6 +37,9 @@ def score_table(
             )
             if group.detect:
                 found = detections(actual[members], values[members], videos, group, resamples, seed)
+                scored = pd.concat([scored, found], ignore_index=True)
+            if half_widths is not None and name == "model":
+                found = coverage(actual[members], values[members], half_widths, videos, group.columns, resamples, seed)
                 scored = pd.concat([scored, found], ignore_index=True)
             about = {"subset": subset, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
             tables.append(scored.assign(**about)[[*about, *scored.columns]])

@@ -116,6 +116,11 @@ class Made(NamedTuple):
     shapes: dict[str, list[int]]
 
 
+def taken(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+    """Return an array's steps `chosen` (K,), of no numbers, (K, 0), where the stream was made without it."""
+    return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
+
+
 def made(data: Path, streams: Iterable[str]) -> dict[str, Made]:
     """Return how these streams and all that they are made from were made, each after its inputs; `data` holds the folders.
 

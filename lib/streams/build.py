@@ -112,10 +112,11 @@ def _raw() -> dict[str, pd.DataFrame]:
 def _of(rows: pd.DataFrame) -> Iterator[Raw]:
     for row in rows.itertuples():
         path = DATA / RAW / row.file if row.file else None
-        yield Raw(row.clip, path, _annotations(row.corpus))
+        yield Raw(row.clip, path, annotations(row.corpus))
 
 
-def _annotations(corpus: str) -> Path:
+def annotations(corpus: str) -> Path:
+    """Return the folder of a corpus' files that are no clips."""
     return DATA / RAW / corpus / "annotations"
 
 
@@ -124,7 +125,7 @@ def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.Data
     found: dict[str, Any] = {}
     if rows:
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
-        files = {corpus: list(map(resume.sha256, stream.files(settings, _annotations(corpus)))) for corpus in corpora}
+        files = {corpus: list(map(resume.sha256, stream.files(settings, annotations(corpus)))) for corpus in corpora}
         found = {
             shard: [of_shard[["clip", "sha256"]].to_dict("list"), files[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()
@@ -209,9 +210,7 @@ def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
                 if not record.refused:
                     first = base.present(record)[:1]
                     return {
-                        array: list(stream.read(record, first, array).shape[1:])
-                        for array in stream.arrays or ("",)
-                        if array in record.arrays or not array
+                        array: list(stream.read(record, first, array).shape[1:]) for array in stream.arrays or ("",)
                     }
     return {}
 

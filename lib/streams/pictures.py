@@ -14,7 +14,7 @@ from lib.core import shards
 from lib.core.clips import PICTURE_SUFFIXES, PICTURES
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings
+from lib.streams.base import RAW, Raw, StreamSettings, taken
 
 INPUTS = (RAW,)
 KIND = "pictures"
@@ -37,16 +37,17 @@ def maker(settings: Settings) -> Callable[[Raw], Record]:
 
 
 def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return pictures as RGB uint8 (K, 3, S, S)."""
-    return record.arrays[array][()][chosen].transpose(0, 3, 1, 2)
+    """Return pictures as RGB uint8 (K, 3, S, S); nothing, (K, 0), where there are no drawings."""
+    values = taken(record, chosen, array)
+    return values.transpose(0, 3, 1, 2) if array in record.arrays else values
 
 
 def files(settings: Settings, annotations: Path) -> list[Path]:
     """Return all pictures in the two folders. Raises InputError for a folder that is not there."""
     return [
         path
-        for key in _given(settings)
-        for of_clip in _folders(annotations, key, settings).values()
+        for key, folder in _given(settings).items()
+        for of_clip in _folders(annotations, key, folder).values()
         for path in of_clip
     ]
 
@@ -66,7 +67,7 @@ def pictures(raw: Raw, settings: Settings) -> Record:
         return Record(raw.clip, refused="pictures: a clip outside the corpus has none")
     arrays: dict[str, np.ndarray] = {}
     for key, folder in _given(settings).items():
-        there = _folders(raw.annotations, key, settings)
+        there = _folders(raw.annotations, key, folder)
         paths = there.get(raw.clip) or there.get(raw.clip.rpartition(".")[0]) or []
         if not paths:
             return Record(raw.clip, refused=f"pictures: none in {folder}")
@@ -85,8 +86,7 @@ def _given(settings: Settings) -> dict[str, str]:
     return {key: folder for key, folder in both.items() if folder is not None}
 
 
-def _folders(annotations: Path, key: str, settings: Settings) -> dict[str, list[Path]]:
-    folder = _given(settings)[key]
+def _folders(annotations: Path, key: str, folder: str) -> dict[str, list[Path]]:
     found = _by_clip(annotations / PICTURES / folder)
     if not found:
         raise InputError(

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings
+from lib.streams.base import RAW, Raw, StreamSettings, taken
 
 INPUTS = ("audio", RAW)
 KIND = "vectors"
@@ -84,7 +84,7 @@ def maker(settings: Settings) -> Callable[[Record, Raw], Record]:
 
 def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
-    return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
+    return taken(record, chosen, array)
 
 
 def spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from lib.core import pickles, shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings
+from lib.streams.base import RAW, Raw, StreamSettings, taken
 
 INPUTS = (RAW,)
 KIND = "vectors"
@@ -111,7 +111,7 @@ def maker(settings: Settings) -> Callable[[Raw], Record]:
 
 def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
-    return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
+    return taken(record, chosen, array)
 
 
 def files(settings: Settings, annotations: Path) -> list[Path]:
