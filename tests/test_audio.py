@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
 import scipy.fft
 
+from lib.core import imports
 from lib.core.shards import Record
 from lib.media import video
 from lib.streams import audio
@@ -33,7 +33,7 @@ def test_a_tone_lies_in_its_band_at_its_level(tmp_path: Path, hertz: int) -> Non
     assert record.arrays["log_mel"].shape == (steps, 64)
     assert record.arrays["mfcc"].shape == (steps, 24)
     assert np.diff(record.arrays["times"]) == pytest.approx(0.01)
-    bands = librosa.mel_frequencies(66, fmax=RATE / 2)
+    bands = imports.librosa().mel_frequencies(66, fmax=RATE / 2)
     loudest = record.arrays["log_mel"][10:-10].mean(0).argmax()
     assert bands[loudest] <= hertz <= bands[loudest + 2]
     half = heard(tmp_path, 0.25 * np.sin(2 * np.pi * hertz * SECONDS))
@@ -68,7 +68,7 @@ def test_what_is_far_below_the_loudest_point_is_raised(tmp_path: Path) -> None:
 def test_filters_for_half_the_rate_hear_a_tone_an_octave_too_low(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 1760 * SECONDS)
     right, wrong = (heard(tmp_path, tone, filter_rate=rate).arrays["log_mel"] for rate in (None, RATE // 2))
-    bands = [librosa.mel_frequencies(66, fmax=rate / 2) for rate in (RATE, RATE // 2)]
+    bands = [imports.librosa().mel_frequencies(66, fmax=rate / 2) for rate in (RATE, RATE // 2)]
     heard_at = [of[1 + log_mel[10:-10].mean(0).argmax()] for of, log_mel in zip(bands, (right, wrong), strict=True)]
     assert heard_at == pytest.approx([1760, 880], rel=0.1)
 

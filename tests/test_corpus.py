@@ -14,13 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
-import librosa
 import numpy as np
 import pandas as pd
 import pytest
 import pyzipper
 
-from lib.core import pickles
+from lib.core import imports, pickles
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.media import video
@@ -388,7 +387,7 @@ def test_fetch_goes_on_and_checks(tmp_path: Path) -> None:
 def test_a_fall_and_an_equal_rise_of_the_voice_differ_in_order_alone() -> None:
     def heard(glide: float, rate: float = 1.0) -> np.ndarray:
         _, voice = render(Identity(3), Performance(0.0, rate, glide, 5), 4.0, 5)
-        power = librosa.feature.melspectrogram(y=voice, sr=SAMPLE_RATE, n_fft=1024, hop_length=256, n_mels=64)
+        power = imports.librosa().feature.melspectrogram(y=voice, sr=SAMPLE_RATE, n_fft=1024, hop_length=256, n_mels=64)
         return 10 * np.log10(power + 1e-6)
 
     fall, rise, level = heard(-0.9), heard(0.9), heard(0.0)

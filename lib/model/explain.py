@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lib.core import imports
 from lib.data.batch import collate
 from lib.data.dataset import Clips, Reading, stream_of
 from lib.data.loading import to_device
@@ -100,7 +101,7 @@ def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:
 
 def _centres(sample_rate: int, mels: int, filter_rate: int | None = None, **_: Any) -> np.ndarray:
     """The centres in Hz of the bands of a log-mel spectrogram; filters for another rate lie elsewhere than they should."""
-    import librosa  # only where there is sound
+    librosa = imports.librosa()  # only where there is sound
 
     rate = filter_rate or sample_rate
     return librosa.mel_frequencies(mels + 2, fmin=0, fmax=rate / 2)[1:-1] * (sample_rate / rate)

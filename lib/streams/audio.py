@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from lib.core import shards
+from lib.core import imports, shards
 from lib.core.shards import Record
 from lib.streams.base import RAW, Raw, StreamSettings
 
@@ -99,7 +99,7 @@ def spectra(
     lie wholly in the sound; "padded", they are centred on every `hop`-th sample from the first on, with silence beyond.
     top_db: what lies so far below the loudest point of the clip is raised to there.
     """
-    import librosa  # who reads the stream needs it not
+    librosa = imports.librosa()  # who reads the stream needs it not
 
     power = librosa.feature.melspectrogram(
         y=samples, sr=rate, n_fft=length, hop_length=hop, n_mels=mels, center=edges == "padded"

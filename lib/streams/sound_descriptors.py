@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from lib.core import imports
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.streams.base import RAW, Raw, StreamSettings, taken
@@ -103,7 +104,7 @@ def prosody(samples: np.ndarray, lowest: float, highest: float) -> np.ndarray:
 
     Pitch by YIN (de Cheveigné and Kawahara 2002, librosa's) between `lowest` and `highest` Hz.
     """
-    import librosa
+    librosa = imports.librosa()
 
     hop = round(_HOP * _RATE)
     padded = np.pad(np.asarray(samples, np.float64), (0, max(0, _WINDOW + hop - len(samples))))

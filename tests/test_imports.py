@@ -1,0 +1,23 @@
+"""librosa is loaded by one process at a time: its compiled code is kept whole."""
+
+import fcntl
+import subprocess
+import sys
+
+import pytest
+
+from lib.core import imports
+from tests.conftest import ROOT
+
+SCRIPT = "from lib.core import imports; print(imports.librosa().yin.__name__)"
+
+
+def test_another_process_waits_until_librosa_is_loaded() -> None:
+    with imports.lock().open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        other = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(5)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert other.communicate(timeout=300)[0] == "yin\n"
+    assert other.returncode == 0
