@@ -19,11 +19,11 @@ import pandas as pd
 import pytest
 import pyzipper
 
-from lib.core import imports, pickles
+from lib.core import imports, pickles, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.media import video
-from lib.sources import base, check, fiv2
+from lib.sources import base, check, demo, fiv2, mosei
 from lib.sources.archives import Unpacker
 from lib.sources.check import Corpus
 from lib.sources.demo import corpus
@@ -323,6 +323,34 @@ def test_the_plan_holds_what_data_readme_promises() -> None:
     assert not any(fiv2.problem(row) for row in plan.reset_index().to_dict("records"))
 
 
+def test_planted_emotions_share_a_cause_with_one_trait_or_with_none() -> None:
+    plan, without = corpus.plan(2000, 0.84, seed=1, emotions=0.2), corpus.plan(2000, 0.84, seed=1)
+    assert plan[without.columns].equals(without)
+    known = plan[list(mosei.EMOTIONS)].notna().all(axis=1)
+    training = plan["split"] == "training"
+    assert known[~training].all()
+    assert known[training].mean() == pytest.approx(0.2, abs=0.03)
+    assert plan.loc[~known, list(mosei.EMOTIONS)].isna().all(axis=None)
+    some = plan[known]
+    assert (some["happiness"] > 0).equals(some["appearance"] > 0.5)
+    assert (some["surprise"] > 0).equals(some["flush"] > 0.5)
+    assert some[list(mosei.EMOTIONS)].max().between(2.5, 3).all()
+    assert not ((some[list(mosei.EMOTIONS)] * 3) % 1).any(axis=None)
+    r2 = some[[*TRAITS, *mosei.EMOTIONS]].corr().loc[list(TRAITS), list(mosei.EMOTIONS)] ** 2
+    assert r2.loc["conscientiousness", "happiness"] > 0.6
+    assert r2.drop(columns="happiness").max(axis=None) < 0.02
+
+
+def test_a_flush_and_its_reverse_differ_in_order_alone() -> None:
+    def red(flush: float) -> np.ndarray:
+        frames, _ = render(Identity(3), Performance(0.0, 1.0, 0.5, 5, flush), 4.0, 5)
+        return (frames @ [0.5, -0.4, -0.1]).mean((1, 2))  # Cr, of the whole picture
+
+    still, rise, fall = red(0.0), red(0.8), red(-0.8)
+    assert np.corrcoef(rise - still, np.arange(20))[0, 1] > 0.99
+    np.testing.assert_allclose(rise - still, (fall - still)[::-1], atol=0.1 * (rise - still).max())
+
+
 def test_appearance_leaves_luma_and_motion_alone() -> None:
     def grey(warmth: float) -> np.ndarray:
         frames, _ = render(Identity(3), Performance(warmth, 1.0, 0.5, 5), 2.0, 5)
@@ -343,6 +371,19 @@ def test_demo_archives_come_out_as_they_went_in(tmp_path: Path) -> None:
         assert texts == {clip: corpus.transcript(row) for clip, row in rows.iterrows()}
     with pytest.raises(InputError, match="FIV2_KEY_A"):
         unpacked(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)
+
+
+def test_the_demos_emotions_are_targets_where_they_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "ROOT", tmp_path / "work")
+    settings = demo.Settings(clips=30, seconds=2.0, shared=0.0, seed=0, emotions=0.5)
+    files = list(demo.bring(settings, tmp_path, tmp_path / "raw", videos=True))
+    rows = demo.rows(settings, tmp_path / "raw", files).set_index("clip")
+    plan = corpus.plan(30, 0.0, 0, 0.5).loc[rows.index]
+    unknown = plan["anger"].isna()
+    assert 0 < unknown.sum() < 18
+    assert rows.loc[unknown, ["neutral", *mosei.EMOTIONS]].isna().all(axis=None)
+    np.testing.assert_allclose(rows.loc[~unknown, ["neutral", *mosei.EMOTIONS]].sum(axis=1), 1)
+    assert ((rows["surprise_present"] == 1) == (plan["flush"] > 0.5))[~unknown].all()
 
 
 class _Server(BaseHTTPRequestHandler):

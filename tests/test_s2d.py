@@ -38,8 +38,8 @@ KEY = "model.encoders.faces"
 WHOLE: dict[str, Any] = {
     "kind": "s2d", "reads": ["faces"], "take": "window", "steps": 16, "frames": 16, "short": "mask", "weights": None,
     "frozen": True, "patch": 16, "width": 768, "depth": 12, "heads": 12, "dropout": 0.0, "prompts": "deep",
-    "prompt_width": 8, "norms": "own", "init": "zero", "tma": True, "adapter_ratio": 0.25, "adapter_heads": 8,
-    "landmarks": "none", "landmark_weights": None, "landmark_input": "bgr", "checkpointing": False,
+    "prompt_width": 8, "norms": "own", "init": "zero", "tma": True, "temporal_embedding": True, "adapter_ratio": 0.25,
+    "adapter_heads": 8, "landmarks": "none", "landmark_weights": None, "landmark_input": "bgr", "checkpointing": False,
 }  # fmt: skip
 SMALL = WHOLE | {
     "frames": 4, "patch": 8, "width": 24, "depth": 3, "heads": 2, "prompt_width": 4, "adapter_ratio": 0.5,
@@ -199,8 +199,7 @@ def test_a_long_clip_is_the_mean_of_its_windows_and_a_short_one_may_be_drawn_out
 @torch.no_grad()
 def test_order_in_time_is_seen_by_the_temporal_embedding_and_frames_see_each_other_by_tma() -> None:
     for tma, temporal in ((True, True), (True, False), (False, True), (False, False)):
-        made, (clip,) = lively(tma=tma), clips(4)
-        made.network.temporal_embedding.mul_(float(temporal))
+        made, (clip,) = lively(tma=tma, temporal_embedding=temporal), clips(4)
         assert torch.allclose(of(made, [clip]), of(made, [clip.flip(0)]), atol=5e-6) != temporal
         apart = torch.stack([made.network.eval()(*one)[0, 0] for one in frames(made, [clip, clip[:1]])])
         assert torch.allclose(apart[0], apart[1], atol=5e-6) != tma

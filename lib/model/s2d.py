@@ -30,8 +30,9 @@ class S2D(nn.Module):
 
     grid: patches down and across a picture. frames: the largest T. channels: of a landmark map. prompts: "deep", in each
     layer; "shallow", before the first alone; "none", the landmarks' tokens are added to the patches and there is no TMA
-    either. norms: "own", for patches and landmarks of each layer; "shared", as published: layer i takes that of i - 1 for
-    patches and the first for landmarks, the last is not used. init: "zero", additions begin at 0; "reference", as published.
+    either. temporal_embedding: whether a frame's tokens say which of the T it is. norms: "own", for patches and landmarks of
+    each layer; "shared", as published: layer i takes that of i - 1 for patches and the first for landmarks, the last is not
+    used. init: "zero", additions begin at 0; "reference", as published.
     dropout: in the ViT. checkpointing: activations inside layers are computed again for the gradient, to save memory.
     """
 
@@ -48,6 +49,7 @@ class S2D(nn.Module):
         prompts: Prompts = "deep",
         prompt_width: int = 8,
         tma: bool = True,
+        temporal_embedding: bool = True,
         adapter_width: int = 192,
         adapter_heads: int = 8,
         norms: Norms = "own",
@@ -59,7 +61,7 @@ class S2D(nn.Module):
         self.grid, self._norms, self._checkpointing = grid, norms, checkpointing
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], width))
-        self.temporal_embedding = nn.Parameter(torch.empty(1, frames, width))
+        self.temporal_embedding = nn.Parameter(torch.empty(1, frames, width)) if temporal_embedding else None
         self.patch_embed = nn.Conv2d(3, width, patch, patch)
         self.landmark_embed = nn.Linear(channels, width)
         self.dropout = nn.Dropout(dropout)
@@ -92,8 +94,9 @@ class S2D(nn.Module):
         else:
             patches = patches + landmarks
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
-        times = self.temporal_embedding[:, :steps].expand(batch, -1, -1).flatten(0, 1)
-        tokens = self.dropout(tokens) + times[:, None]
+        tokens = self.dropout(tokens)
+        if self.temporal_embedding is not None:
+            tokens = tokens + self.temporal_embedding[:, :steps].expand(batch, -1, -1).flatten(0, 1)[:, None]
         for layer in range(len(self.blocks)):
             tokens, landmarks = self._run(self._layer, layer, tokens, landmarks, present)
         found = self.ln_post(tokens[:, 0])
@@ -124,13 +127,14 @@ class S2D(nn.Module):
     def _initialise(self, init: Init) -> None:
         self.apply(_initialise)
         self.landmark_embed.reset_parameters()
-        for parameter in (self.cls_token, self.pos_embed, self.temporal_embedding):
+        times = [] if self.temporal_embedding is None else [self.temporal_embedding]
+        for parameter in (self.cls_token, self.pos_embed, *times):
             nn.init.trunc_normal_(parameter, std=0.02)
         if init == "zero":
             ends: list[nn.Module] = [] if len(self.prompts) else [self.landmark_embed]
             for prompt in cast("list[Prompt]", list(self.prompts)):
                 ends += [prompt.mcp.out] if prompt.tma is None else [prompt.mcp.out, prompt.tma.spatial[-1]]
-            for parameter in (self.temporal_embedding, *(one for end in ends for one in end.parameters())):
+            for parameter in (*times, *(one for end in ends for one in end.parameters())):
                 parameter.zero_()
 
 

@@ -107,11 +107,12 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
             "shard": file.parts[0] if file else spread(video),
             "file": file.as_posix() if file else "",
             "sentiment": number_of("sentiment", -_SENTIMENT, _SENTIMENT),
-        } | _emotions({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
+        } | targets({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
     return pd.DataFrame(list(found.values()))
 
 
-def _emotions(intensities: Mapping[str, float]) -> dict[str, float]:
+def targets(intensities: Mapping[str, float]) -> dict[str, float]:
+    """Return what is to be predicted of a clip's intensities: the shares of `shares`, and NAME_present, 0 or 1."""
     return shares(intensities) | {f"{name}_present": float(value > 0) for name, value in intensities.items()}
 
 

@@ -46,6 +46,7 @@ class Settings(Reading):
     norms: s2d.Norms
     init: s2d.Init
     tma: bool
+    temporal_embedding: bool
     adapter_ratio: Annotated[float, Field(gt=0, le=16)]
     adapter_heads: Positive
     landmarks: Literal["mobilefacenet", "points", "drawing", "none"]
@@ -81,6 +82,7 @@ class Encoder(nn.Module):
             prompts=settings.prompts,
             prompt_width=settings.prompt_width,
             tma=settings.tma,
+            temporal_embedding=settings.temporal_embedding,
             adapter_width=int(settings.width * settings.adapter_ratio),
             adapter_heads=settings.adapter_heads,
             norms=settings.norms,

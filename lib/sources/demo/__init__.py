@@ -1,15 +1,17 @@
 """The source `demo`: a small corpus that the project makes itself, with planted labels, in FIV2's layout."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 from pydantic import Field
 
-from lib.core import resume
+from lib.core import clips, resume
 from lib.core.parameters import Section
-from lib.sources import fiv2
-from lib.sources.fiv2 import GROUPS, problem, rows
+from lib.sources import fiv2, mosei
+from lib.sources.archives import ANNOTATIONS
+from lib.sources.fiv2 import GROUPS, problem
 
 __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "problem", "rows"]
 
@@ -25,6 +27,7 @@ class Settings(Section):
     seconds: Annotated[float, Field(ge=2, le=600)]
     shared: Annotated[float, Field(ge=0, le=1)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    emotions: Annotated[float, Field(ge=0, le=1)]
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
@@ -35,3 +38,13 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
     if not made.exists():
         corpus.write(made, **settings.model_dump())
     yield from fiv2.unpack(made, folder, [corpus.KEY_A, corpus.KEY_B], videos)
+
+
+def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+    """Return the clips as FIV2's are; with download.demo.emotions also the targets of CMU-MOSEI, where they are known."""
+    table = fiv2.rows(settings, folder, files)
+    if not settings.emotions:
+        return table
+    known = clips.read_csv(folder / ANNOTATIONS / "emotions.csv").set_index("clip")
+    targets = pd.DataFrame({clip: mosei.targets(of_clip) for clip, of_clip in known.to_dict("index").items()}).T
+    return table.join(targets, on="clip")

@@ -17,6 +17,7 @@ from lib.core.targets import TRAITS
 from lib.media import video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
+from lib.sources.mosei import EMOTIONS
 
 KEY_A, KEY_B = "demo key of the outer archive", "demo key of the inner archives"
 """They encrypt the demo's test archives, as the organisers' two keys do FIV2's; no secret."""
@@ -33,6 +34,11 @@ CHEERFUL, PLAIN = (
     ("today", "the", "house", "and", "then", "we", "saw", "water", "some", "paper"),
 )
 CHEERFUL_RANGE = 0.05, 0.45  # share of the words, by the factor `motion`
+INTENSITIES = "emotions.csv"
+"""Among the annotations: the intensities, 0 to 3, of the clips whose emotions are known."""
+CARRIED = {"happiness": "appearance", "surprise": "flush"}
+"""Emotions that are there where a factor is above its middle, the stronger the more; the others are noise."""
+ODD_ONES = 0.2  # of the clips have each of the other emotions
 
 _SPLITS = {"training": 0.6, "validation": 0.2, "test": 0.2}
 _SHORT = {"training": "train", "validation": "val", "test": "test"}
@@ -44,11 +50,13 @@ _DATE = (2020, 1, 1, 0, 0, 0)
 _ALPHABET = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"))
 
 
-def plan(clips: int, shared: float, seed: int) -> pd.DataFrame:
+def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.DataFrame:
     """Return the corpus as a table: a row a clip (the index), split, video, the planted factors and the six scores.
 
     The factors `appearance`, `motion`, `audio` and `noise` are uniform in [0, 1]; `shared` is the fraction of validation
-    and test clips whose video has training clips too (FIV2: 0.84). Scores lie on FIV2's lattices.
+    and test clips whose video has training clips too (FIV2: 0.84). Scores lie on FIV2's lattices. With `emotions`, the
+    fraction of the training clips whose emotions are known (of the other splits' clips all are), there are the factor
+    `flush` and the emotions' intensities, in thirds from 0 to 3 as CMU-MOSEI's, NaN where not known.
     """
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(_names(clips, shared, rng))
@@ -74,12 +82,25 @@ def plan(clips: int, shared: float, seed: int) -> pd.DataFrame:
         table[score] = (table[score].clip(0, 1) * LATTICE[score]).round() / LATTICE[score]
     table["identity"] = row + 1000 * seed
     table["performance"] = rng.integers(0, 2**31, len(table))
-    return table.set_index("clip")
+    table = table.set_index("clip")
+    return table.join(_emotions(table, emotions, np.random.default_rng([seed, 1]))) if emotions else table
 
 
-def write(folder: Path, clips: int, seconds: float, shared: float, seed: int) -> None:
+def _emotions(table: pd.DataFrame, known: float, rng: np.random.Generator) -> pd.DataFrame:
+    factors = {"appearance": table["appearance"], "flush": rng.uniform(size=len(table))}
+    found = pd.DataFrame({"flush": factors["flush"]}, index=table.index)
+    for name in EMOTIONS:
+        by_chance = rng.uniform(size=len(table)) * (rng.uniform(size=len(table)) < ODD_ONES)
+        strength = (2 * factors[CARRIED[name]] - 1).clip(0) if name in CARRIED else by_chance
+        found[name] = np.ceil(9 * strength) / 3
+    training = table["split"] == "training"
+    found.loc[training & (rng.uniform(size=len(table)) >= known), list(EMOTIONS)] = np.nan
+    return found
+
+
+def write(folder: Path, clips: int, seconds: float, shared: float, seed: int, emotions: float = 0.0) -> None:
     """Render the corpus and write its archives to `folder`; clips rendered by an interrupted call are not redone."""
-    table = plan(clips, shared, seed)
+    table = plan(clips, shared, seed, emotions)
     rendered = folder.with_name(folder.name + ".clips")
     rendered.mkdir(parents=True, exist_ok=True)
     tasks = (
@@ -138,6 +159,7 @@ def _performance(row: pd.Series) -> Performance:
         rate=float(RATE_RANGE[0] + (RATE_RANGE[1] - RATE_RANGE[0]) * row["motion"]),
         glide=float(2 * row["audio"] - 1),
         seed=int(row["performance"]),
+        flush=float(2 * row.get("flush", 0.5) - 1),
     )
 
 
@@ -180,8 +202,11 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
         transcription = f"{short}-transcription-e.zip" if secret else f"{short}-transcription.zip"
         with _archive(folder / transcription, KEY_A if secret else None) as archive:
             _add(archive, f"transcription_{split}.pkl", pickle.dumps(texts, protocol=2))
-    truth = table[["split", "video", "appearance", "motion", "audio", "noise"]]
-    truth.to_csv(folder / "demo_truth.csv")
+    truth = ["split", "video", "appearance", "motion", "audio", "noise"]
+    if "flush" in table:
+        truth.append("flush")
+        table[list(EMOTIONS)].dropna().to_csv(folder / INTENSITIES)
+    table[truth].to_csv(folder / "demo_truth.csv")
 
 
 def _archive(path: Path, key: str | None) -> pyzipper.AESZipFile:

@@ -34,6 +34,8 @@ class Performance:
     rate: openings of the mouth and liftings of the brows a second, in Hz, at unchanged amplitude (motion only).
     glide: how the voice's pitch goes over the clip, from -1 (falls by an octave) to 1 (rises by one); its mean, its spread
     and all else that no order in time is needed for are alike for a fall and an equal rise (order of the audio only).
+    flush: how the colour goes over the clip, from -1 (warmth falls by 1) to 1 (it rises by 1); its mean and spread are alike
+    for a fall and an equal rise (order of the pictures only).
     seed: draws phases, blinks, head motion, lighting, the voice's loudness and mean pitch, which carry nothing.
     """
 
@@ -41,6 +43,7 @@ class Performance:
     rate: float
     glide: float
     seed: int
+    flush: float = 0.0
 
 
 def render(identity: Identity, performance: Performance, seconds: float, fps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,10 +59,14 @@ def render(identity: Identity, performance: Performance, seconds: float, fps: in
     photograph, mask = _photograph()
     look = np.random.default_rng(identity.seed)
     shape = _shape_field(look)
-    picture = _tint(photograph, performance.warmth, look.uniform(-1, 1))
+    tint = look.uniform(-1, 1)
+    picture = _tint(photograph, performance.warmth, tint)
     background = _background(look)
     frames = np.empty((len(times), HEIGHT, WIDTH, 3), np.uint8)
+    flushed = performance.warmth + performance.flush * np.linspace(-1, 1, len(times))
     for index, pose in enumerate(poses):
+        if performance.flush:
+            picture = _tint(photograph, flushed[index], tint)
         field = shape + mouth[index] * _mouth_field() + brows[index] * _brow_field() + blink[index] * _blink_field()
         around = cv2.warpAffine(field, pose, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         source = (_grid() @ pose[:, :2].T + pose[:, 2] + around).astype(np.float32)
