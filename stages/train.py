@@ -66,6 +66,7 @@ class Train(Section):
     learning_rate: LearningRate
     weight_decay: Annotated[float, Field(ge=0, le=100)]
     decay_all: bool
+    ema: Annotated[float, Field(gt=0, lt=1)] | None
     schedule: Literal["cosine", "cosine_by_step", "plateau"]
     warmup: Annotated[int, Field(ge=0, le=100_000)]
     patience: Annotated[int, Field(ge=1, le=100_000)]

@@ -14,6 +14,7 @@ from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample, collate
+from lib.model.encoders import emonext as end
 from lib.model.encoders import sequence_transformer
 from lib.model.network import Network, Settings
 from lib.streams import base, embeddings
@@ -47,6 +48,61 @@ def test_published_networks_are_equalled(name: str) -> None:
 
 
 # ---- EmoNeXt ----
+
+
+def end_to_end(side: int = 48, **changes: Any) -> end.Encoder:
+    given = {
+        "kind": "emonext", "reads": ["faces"], "take": "all", "steps": 1, "network": "emonext_tiny", "weights": None,
+        "stn": True, "se": "identity", "drop_path": 0.0, "attention_loss": 0.0,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return end.Encoder(check(given | changes, end.Settings), [[3, side, side]], "model.encoders.emonext")
+
+
+def test_end_to_end_its_tokens_are_the_embeddings_of_single_pictures() -> None:
+    made, pictures = end_to_end().eval(), torch.rand(2, 3, 3, 48, 48)
+    tokens = made({"faces": steps(pictures)})
+    assert (tokens.values.shape, tokens.grid) == ((2, 3, 768), (1, 1))
+    alone = made.network((pictures[1, 2][None] - made.mean) / made.std)[0]
+    torch.testing.assert_close(tokens.values[1, 2], alone, rtol=1e-4, atol=1e-4)
+    tokens.values.square().sum().backward()
+    assert all(one.grad is not None and bool(one.grad.any()) for one in made.network.stages[0][0].parameters())
+    with pytest.raises(
+        InputError, match=r"model\.encoders\.emonext reads pictures of 31 x 31 pixels; allowed .* from 32 on"
+    ):
+        end_to_end(31)
+
+
+def test_attention_over_a_batch_is_evened_out_in_training_alone() -> None:
+    made, present = end_to_end(attention_loss=2.0), torch.tensor([[True, True], [True, False]])
+    given = {"faces": steps(torch.rand(2, 2, 3, 32, 32), present)}
+    made({"faces": steps(torch.rand(1, 1, 3, 32, 32))})
+    assert made.penalty is not None
+    assert made.penalty.item() == 0  # of one picture
+    values = made(given).values
+    weights = made.attention.weights(values[present])
+    assert weights.shape == (3, 3)
+    torch.testing.assert_close(weights.sum(1), torch.ones(3))
+    torch.testing.assert_close(made.penalty, 2 * weights.var(correction=0))
+    assert made.penalty.item() > 0
+    made.penalty.backward()
+    assert all(one.grad is not None for one in made.attention.parameters())
+    assert end_to_end().attention is None
+
+
+def test_blocks_are_left_out_by_chance_in_training_alone() -> None:
+    made = end_to_end(drop_path=0.9)
+    assert [stage[0].drop.p for stage in made.network.stages] == pytest.approx(
+        [0.0, 0.9 * 3 / 17, 0.9 * 6 / 17, 0.9 * 15 / 17]
+    )
+    for stage in made.network.stages:
+        for block in stage:
+            block.gamma.data.fill_(1.0)
+    given = {"faces": steps(torch.rand(1, 2, 3, 32, 32))}
+    with torch.no_grad():
+        assert not torch.equal(made(given).values, made(given).values)
+        made.eval()
+        assert torch.equal(made(given).values, made(given).values)
 
 
 @torch.no_grad()

@@ -133,7 +133,7 @@ class Tiny(torch.nn.Module):
         moved = (flow.values[:, :, 0].mean((2, 3)).sum(1) / flow.present.sum(1))[:, None]
         bright = faces[..., : faces.shape[-1] // 2].mean((1, 2, 3, 4))[:, None]
         joined = torch.cat([bright, moved, bright * moved], 1)
-        return Output({name: torch.sigmoid(head(joined)) for name, head in self.heads.items()}, {}, {})
+        return Output({name: torch.sigmoid(head(joined)) for name, head in self.heads.items()}, {}, {}, torch.zeros(()))
 
     def parameter_groups(self) -> Any:
         return (("head", parameter) for parameter in self.parameters())
@@ -142,7 +142,7 @@ class Tiny(torch.nn.Module):
 SETTINGS: dict[str, Any] = {
     "seed": 1, "epochs": 2, "batch_size": 4, "accumulate": 1, "mix": {}, "label_weighting": "none",
     "learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3, "flow": 1e-3, "audio": 1e-3}},
-    "weight_decay": 0.01, "decay_all": True,
+    "weight_decay": 0.01, "decay_all": True, "ema": None,
     "schedule": "cosine", "warmup": 1, "patience": 5, "clip_norm": 1.0, "workers": 0,
     "augmentation": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
 }  # fmt: skip
@@ -457,6 +457,39 @@ def test_encoders_learn_at_their_own_rates(tmp_path: Path) -> None:
         InputError, match=r"train\.learning_rate\.encoders lacks flow, which model\.use has; it has faces"
     ):
         fitted(tmp_path / "lacks", net, learning_rate={"head": 1e-3, "encoders": {"faces": 1e-3}})
+
+
+def test_the_moving_average_of_the_weights_is_validated_and_kept(tmp_path: Path) -> None:
+    def state() -> dict[str, Any]:
+        return torch.load(tmp_path / "last.pt", weights_only=True)
+
+    clips = InMemory(4, use=("faces", "flow"))  # a step an epoch
+    given = {"clips": clips, "ema": 0.75, "schedule": "plateau", "warmup": 0, "learning_rate": rates(1e-2)}
+    fitted(tmp_path, Tiny(), epochs=1, **given)
+    first = state()["network"]
+    weights, history = fitted(tmp_path, Tiny(), epochs=2, **given)  # goes on
+    second = state()["network"]
+    assert not same(first, second)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * second[name])
+    net = Tiny()
+    net.load_state_dict(weights)
+    found = predict(cpu(), net, clips, 4, 0)["traits"]
+    assert history[-1]["validation_loss"] == pytest.approx(np.square(found - clips.targets["traits"]).mean(), rel=1e-5)
+
+
+def test_what_an_encoder_asks_for_itself_is_added_to_the_loss_whatever_a_batch_is_divided_into(tmp_path: Path) -> None:
+    class Penalised(Tiny):
+        def forward(self, inputs: dict[str, Any]) -> Output:
+            return super().forward(inputs)._replace(penalty=self.heads["traits"].weight.square().mean())
+
+    found = []
+    for kind, accumulate in ((Tiny, 1), (Penalised, 1), (Penalised, 2)):
+        torch.manual_seed(0)
+        found.append(fitted(tmp_path / f"{len(found)}", kind(), accumulate=accumulate)[0]["heads.traits.weight"])
+    without, whole, parts = found
+    torch.testing.assert_close(whole, parts, rtol=0, atol=1e-6)
+    assert whole.abs().sum() < without.abs().sum() - 1e-3
 
 
 def test_norms_biases_and_embeddings_decay_only_where_all_does(tmp_path: Path) -> None:

@@ -81,11 +81,13 @@ class Settings(Section):
 
 
 class Output(NamedTuple):
-    """predicted: (B, K) for each target group, in units of its range. attention and tokens: what the fusion looked at."""
+    """predicted: (B, K) for each target group, in units of its range. attention and tokens: what the fusion looked at.
+    penalty: in training the encoders' own, to be added to the loss."""
 
     predicted: dict[str, Tensor]
     attention: Attention
     tokens: dict[str, Tokens]
+    penalty: Tensor
 
 
 class Network(nn.Module):
@@ -142,7 +144,9 @@ class Network(nn.Module):
         for name, heads in self.heads.items():
             each = zip(cast(nn.ModuleList, heads), vectors, strict=True)
             predicted[name] = torch.stack([self._activations[name](head(vector)) for head, vector in each]).mean(0)
-        return Output(predicted, attention, tokens)
+        penalties = [getattr(encoder, "penalty", None) for encoder in self.encoders.values()] if self.training else []
+        penalty = sum((one for one in penalties if one is not None), fused.new_zeros(()))
+        return Output(predicted, attention, tokens, penalty)
 
     def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
         """An encoder's tokens, as the fusion wants them; clips without a step are not shown to it."""

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from lib.core import resume
@@ -46,6 +48,7 @@ def fit(
     learning_rate: Mapping[str, Any],
     weight_decay: float,
     decay_all: bool,
+    ema: float | None,
     schedule: str,
     warmup: int,
     patience: int,
@@ -58,7 +61,8 @@ def fit(
     The loss is the sum over target groups of weight times loss, each over the targets that are known. AdamW with the rates
     `learning_rate["encoders"][NAME]` for the encoders and `learning_rate["head"]` for the rest, times `schedules.factor`. A
     step takes `batch_size` clips over all processes, in `accumulate` parts, which weigh by their known targets; an epoch has
-    the clips of each corpus as often as `mix` says. `folder` keeps the last epoch's state: an interrupted call goes on from
+    the clips of each corpus as often as `mix` says. With `ema` what is validated and returned are the weights' exponential
+    moving average over the steps, of that decay. `folder` keeps the last epoch's state: an interrupted call goes on from
     there to the same result. Raises InputError on a loss that is not finite, or if memory runs out.
     """
     world, rank = fabric.world_size, fabric.global_rank
@@ -72,11 +76,14 @@ def fit(
     best: dict[str, Tensor] = {}
     checkpoint = folder / "last.pt"
     model, optimizer = fabric.setup(network, optimizer)
+    average = None if ema is None else AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         history, best = state["history"], state["best"]
+        if average is not None:
+            average.load_state_dict(state["average"])
     weighting = WEIGHTINGS[label_weighting]
     weights = {
         name: torch.from_numpy(weighting(labels) * of_columns(targets[name], labels)).float()
@@ -123,8 +130,9 @@ def fit(
                 last, begin = end == len(members), end
                 try:
                     with fabric.no_backward_sync(model, enabled=not last):
-                        predicted = model(augment(batch, draws, kinds).inputs).predicted
-                        total = torch.zeros((), device=fabric.device)
+                        output = model(augment(batch, draws, kinds).inputs)
+                        predicted = output.predicted
+                        total = output.penalty * len(part) / len(members)
                         for name, group_ in targets.items():
                             weight = weights[name][batch.index.cpu()].to(fabric.device)
                             value = LOSSES[group_.loss](predicted[name], batch.targets[name], weight)
@@ -143,10 +151,13 @@ def fit(
             fabric.clip_gradients(model, optimizer, max_norm=clip_norm)
             optimizer.step()
             optimizer.zero_grad()
+            if average is not None:
+                average.update_parameters(network)
         trained = time.perf_counter() - started
         everywhere = gather(fabric, losses)
         learnt = gather(fabric, {name: [_stacked(side) for side in zip(*of, strict=True)] for name, of in made.items()})
-        found = predict(fabric, model, validation, max(1, batch_size // accumulate), workers)
+        with _averaged(network, average):
+            found = predict(fabric, model, validation, max(1, batch_size // accumulate), workers)
         row = {
             "epoch": epoch + 1,
             "training_loss": sum(
@@ -167,7 +178,8 @@ def fit(
             )
         history.append(row)
         if schedules.epochs_since_best([one["validation_loss"] for one in history]) == 0:
-            best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+            kept = network if average is None else average.module
+            best = {key: value.detach().cpu().clone() for key, value in kept.state_dict().items()}
         shown = {
             "training": f"{row['training_loss']:.4f}",
             "validation": f"{row['validation_loss']:.4f}",
@@ -183,10 +195,22 @@ def fit(
                 "optimizer": optimizer.state_dict(),
                 "history": history,
                 "best": best,
-            }
+            } | ({} if average is None else {"average": average.state_dict()})
             torch.save(state, partial)
             resume.keep(partial, checkpoint)
     return best, history
+
+
+@contextmanager
+def _averaged(network: Network, average: AveragedModel | None) -> Iterator[None]:
+    """Give the network the averaged weights for a while."""
+    if average is None:
+        yield
+        return
+    own = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    network.load_state_dict(average.module.state_dict())
+    yield
+    network.load_state_dict(own)
 
 
 def _validated(targets: Targets, predicted: Mapping[str, np.ndarray], validation: Clips) -> dict[str, float]:

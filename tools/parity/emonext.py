@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup
+from lib.model.encoders.emonext import Attention
 from lib.model.network import Network, Settings
 from lib.scoring import detection
 from lib.sources import mosei
@@ -89,19 +90,13 @@ def _base(arrays: Arrays, folder: Path) -> Found:
 
 def _trained_by(embedding: Tensor, weights: dict[str, Tensor]) -> Found:
     """Return the embedding with the published head's logits, and the attention over the batch that training adds."""
-
-    def linear(name: str, values: Tensor) -> Tensor:
-        return functional.linear(values, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-    width = embedding.shape[1]
-    normed = functional.layer_norm(
-        embedding, (width,), weights["attention.norm.weight"], weights["attention.norm.bias"], 1e-5
-    )
-    looked = linear("attention.query", normed) @ linear("attention.key", normed).T
+    attention = Attention(embedding.shape[1])
+    of_attention = {name.partition(".")[2]: value for name, value in weights.items() if name.startswith("attention.")}
+    attention.load_state_dict({name: of_attention[name] for name in attention.state_dict()})
     return {
         "embedding": embedding,
-        "logits": linear("head", embedding),
-        "attention_weights": (looked * width**-0.25).softmax(-1),
+        "logits": functional.linear(embedding, weights["head.weight"], weights["head.bias"]),
+        "attention_weights": attention.weights(embedding),
     }
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import StochasticDepth
 
 from lib.core.errors import InputError
 from lib.core.weights import misfits, shown
@@ -31,10 +33,13 @@ class EmoNeXt(nn.Module):
 
     stn: the spatial transformer in front, which starts as the identity. se: squeeze-and-excitation after each downsampling:
     "none"; "reference", as published, whose gates start near 0.5; "identity", gates of twice the sigmoid of 0, so that the
-    network starts as the ConvNeXt.
+    network starts as the ConvNeXt. drop_path: the chance that the last block is left out of a picture in training, that of
+    the others rises to it from 0 (Huang et al. 2016).
     """
 
-    def __init__(self, depths: Sequence[int], channels: Sequence[int], *, stn: bool, se: Se) -> None:
+    def __init__(
+        self, depths: Sequence[int], channels: Sequence[int], *, stn: bool, se: Se, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         if stn:
             self.localization = nn.Sequential(
@@ -48,8 +53,10 @@ class EmoNeXt(nn.Module):
         for before, after in zip(channels[:-1], channels[1:], strict=True):
             layers = [_OverChannels(before, _EPS), nn.Conv2d(before, after, 2, 2)]
             self.downsample_layers.append(nn.Sequential(*layers, *([] if se == "none" else [_Excitation(after, se)])))
+        chances = iter(np.linspace(0, drop_path, sum(depths)).tolist())
         self.stages = nn.ModuleList(
-            nn.Sequential(*(_Block(wide) for _ in range(count))) for count, wide in zip(depths, channels, strict=True)
+            nn.Sequential(*(_Block(wide, next(chances)) for _ in range(count)))
+            for count, wide in zip(depths, channels, strict=True)
         )
         self.norm = nn.LayerNorm(channels[-1], _EPS)
         self._initialise(se)
@@ -91,16 +98,17 @@ class EmoNeXt(nn.Module):
 class _Block(nn.Module):
     """A ConvNeXt block."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, drop: float) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = nn.LayerNorm(channels, _EPS)
         self.pwconv1, self.pwconv2 = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
         self.gamma = nn.Parameter(torch.full((channels,), 1e-6))
+        self.drop = StochasticDepth(drop, "row")
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.pwconv1(self.norm(self.dwconv(maps).permute(0, 2, 3, 1)))
-        return maps + (self.gamma * self.pwconv2(functional.gelu(inner))).permute(0, 3, 1, 2)
+        return maps + self.drop((self.gamma * self.pwconv2(functional.gelu(inner))).permute(0, 3, 1, 2))
 
 
 class _Excitation(nn.Module):

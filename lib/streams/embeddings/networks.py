@@ -43,7 +43,7 @@ def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Modu
             network = _torchvision(name)
     if isinstance(network, EmoNeXt):
         if given is not None:
-            _load(network, name, given)
+            load_emonext(network, name, given, _KEY, _KEY)
         return network
     if name == _FACENET:  # its last linear layer and norm make the embedding
         weights.load(network, name, given, "imagenet", _KEY, ("logits.",))
@@ -61,14 +61,18 @@ def _torchvision(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None)
 
 
-def _load(network: EmoNeXt, name: str, given: str) -> None:
+def load_emonext(network: EmoNeXt, name: str, given: str, key: str, log: str) -> None:
+    """Load "imagenet", torchvision's ConvNeXt of that size, or a published file; what it lacks is logged.
+
+    key: of the settings in params.yaml. Raises InputError if the weights can't be had or don't fit.
+    """
     if given == "imagenet":
-        state = dict(weights.imagenet(name.replace("emonext", "convnext"), _KEY))
+        state = dict(weights.imagenet(name.replace("emonext", "convnext"), key))
     else:
         otherwise = "allowed: null, imagenet, or the path of weights of EmoNeXt or ConvNeXt"
-        state = weights.published(given, f"{_KEY}.weights", otherwise)
-    for line in emonext.load(network, state, f"params.yaml: {_KEY}.weights = {given!r}"):
-        logging.getLogger(_KEY).info("%s.weights: %s", _KEY, line)
+        state = weights.published(given, f"{key}.weights", otherwise)
+    for line in emonext.load(network, state, f"params.yaml: {key}.weights = {given!r}"):
+        logging.getLogger(log).info("%s.weights: %s", key, line)
 
 
 def _without_classifier(network: nn.Module) -> nn.Module:

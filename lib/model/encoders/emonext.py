@@ -1,0 +1,90 @@
+"""EmoNeXt over single pictures, trained end to end: a token each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lib.core.errors import InputError
+from lib.data.dataset import Reading
+from lib.model.encoders import only_stream
+from lib.model.tokens import Tokens, of_maps
+from lib.streams.base import Sequence as Steps
+from lib.streams.embeddings import networks
+from lib.streams.embeddings.emonext import SIZES, EmoNeXt, Se
+
+_LEAST = 32  # pixels that become a cell of the last map
+
+
+class Settings(Reading):
+    """All as params.yaml says."""
+
+    kind: Literal["emonext"]
+    network: Literal[*SIZES]  # type: ignore[valid-type]
+    weights: str | None
+    stn: bool
+    se: Se
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+    attention_loss: Annotated[float, Field(ge=0, le=1e6)]
+
+
+class Encoder(nn.Module):
+    """EmoNeXt (El Boudouri and Bohi 2023) over pictures of any size from 32 pixels on, an embedding each.
+
+    In training with `attention_loss` the module has a `penalty`, that weight times `Attention`'s loss over the batch's
+    pictures. key: of the settings in params.yaml. Raises InputError if the pictures or the weights don't fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+        super().__init__()
+        self._stream = only_stream(settings, shapes, 3, key)
+        if min(shapes[0][1:]) < _LEAST:
+            raise InputError(
+                f"params.yaml: {key} reads pictures of {shapes[0][2]} x {shapes[0][1]} pixels; allowed for emonext: from"
+                f" {_LEAST} on"
+            )
+        depths, channels = SIZES[settings.network]
+        self.network = EmoNeXt(depths, channels, stn=settings.stn, se=settings.se, drop_path=settings.drop_path)
+        if settings.weights is not None:
+            networks.load_emonext(self.network, settings.network, settings.weights, key, "train")
+        self.output_dim, self._weight = channels[-1], settings.attention_loss
+        self.attention = Attention(self.output_dim) if self._weight else None
+        self.penalty: Tensor | None = None
+        mean, std = networks.standard(settings.network)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        """Pictures (B, T, 3, H, W) in [0, 1] to tokens (B, T, D)."""
+        pictures = inputs[self._stream]
+        found = self.network((pictures.values.flatten(0, 1) - self.mean) / self.std)  # (B T, D)
+        if self.attention is not None and self.training:
+            self.penalty = self._weight * self.attention(found[pictures.present.flatten()])
+        maps = found.unflatten(0, pictures.times.shape).transpose(1, 2)[..., None, None]
+        return of_maps(maps, pictures.times, pictures.present)
+
+
+class Attention(nn.Module):
+    """EmoNeXt's attention over a batch's embeddings, which is there to be regularised alone: the attended values are not
+    used, at inference it is not called."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+
+    def weights(self, embeddings: Tensor) -> Tensor:
+        """Embeddings (N, D) to weights (N, N) that add up to 1 in each row; scaled by the fourth root of D, as published."""
+        normed = self.norm(embeddings)
+        looked = self.query(normed) @ self.key(normed).T
+        return (looked * embeddings.shape[1] ** -0.25).softmax(-1)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return the mean squared distance of the weights (N, N) from their mean: 0 where each looks at all alike."""
+        weights = self.weights(embeddings)
+        return (weights - weights.mean()).square().mean()
