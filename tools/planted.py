@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core import command
+from lib.report.figures.base import sized
 
 _PAGE, _PICTURE = Path("docs/planted.md"), Path("docs/planted.png")
 
@@ -27,8 +28,7 @@ def read(page: Path) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Figure:
     """A cell for each R²: the bluer the higher, the redder the further below 0."""
     values = table.map(lambda cell: float(cell.split(" ± ")[0].replace("−", "-"))).to_numpy()
-    figure = Figure(figsize=(8.5, 0.6 + 0.26 * len(table)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = sized(8.5, 0.6 + 0.26 * len(table))
     axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.6 else "black"
