@@ -13,6 +13,7 @@ from lib.core import clips, command, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.report import card, figures, page
+from lib.report.figures import read
 
 DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, SAMPLES, SCORES, GROUP_SCORES, SPLIT_SCORES, PNG, PDF, REPORT, CARD = (
     Path(name)
@@ -39,21 +40,19 @@ def main() -> None:
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
     groups = clips.read_csv(GROUP_SCORES)
     with h5py.File(ATTENTION) as attention, h5py.File(SAMPLES) as samples:
-        looks, shown = figures.read_attention(attention), figures.read_samples(samples)
+        looks, shown = read.attention(attention), read.samples(samples)
     history, predictions, scores, split_scores = map(clips.read_csv, (HISTORY, PREDICTIONS, SCORES, SPLIT_SCORES))
     targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
     results = figures.Results(history, clips.read(CLIPS), predictions, scores, split_scores, looks, shown, targets)
-    drawn = {"": {name: draw(results) for name, draw in figures.FIGURES.items()}}
-    for name, group in targets.items():
-        drawn[name] = {title: draw_(results.of(name), group) for title, draw_ in figures.of_group(group).items()}
     files: dict[str, dict[str, Path]] = {}
-    for name, of_group in drawn.items():
+    for name, group in (("", None), *targets.items()):
         for folder in (PNG / name, PDF / name):
             folder.mkdir(parents=True, exist_ok=True)
-        for title, figure in of_group.items():
+        files[name] = {}
+        for title, figure in figures.drawn(results.of(name), group):
             figure.savefig(PNG / name / f"{title}.png", dpi=parameters_.figures.dpi)
             figure.savefig(PDF / name / f"{title}.pdf")
-        files[name] = {title.replace("_", " ").capitalize(): PNG / name / f"{title}.png" for title in of_group}
+            files[name][title.replace("_", " ").capitalize()] = PNG / name / f"{title}.png"
     data, split = json.loads(DATA.read_text()), results.predictions["split"].iloc[0]
     REPORT.write_text(page.page(results.scores, groups, targets, files, split, data["sources"]))
     CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model))

@@ -122,11 +122,11 @@ def test_the_figures_of_shares_count_the_clips() -> None:
             "predicted": [0.2, 0.5, 0.3, 0.1, 0.8, 0.1, 0.3, 0.3, 0.4],
         }
     )
-    figure = figures.confusion(rows, group())
+    figure = figures.confusion.draw(figures.Results(predictions=rows), group())
     counts = [text.get_text() for text in figure.axes[0].texts]
     assert counts == ["0%\n0", "100%\n1", "0%\n0", "0%\n0", "100%\n1", "0%\n0", "0%\n0", "0%\n0", "0%\n0"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["neutral (1)", "anger (1)", "joy (0)"]
-    line = figures.reliability(rows, group()).axes[0].lines[0]
+    line = figures.reliability.draw(figures.Results(predictions=rows), group()).axes[0].lines[0]
     assert line.get_xydata().tolist() == [[0.1, 0], [0.2, 0.6], [0.3, 0]]
-    assert "confusion" not in figures.of_group(group(activation="linear", loss="mse"))
-    assert "reliability" not in figures.of_group(group(detect=[]))
+    assert not figures.FIGURES["confusion"].groups(group(activation="linear", loss="mse"))
+    assert not figures.FIGURES["reliability"].groups(group(detect=[]))

@@ -134,13 +134,16 @@ def fourth_power(predicted, actual, weights):
 
 LOSSES:"""
 FIGURE = """
-def spans(of):
-    figure, axes = _figure(4, 3)
-    axes.bar(*zip(*of.predictions.groupby("target")["predicted"].std().items()))
+from lib.report.figures.base import sized
+
+CAPTION = "How far apart the predictions are."
+
+
+def draw(results):
+    figure, axes = sized(4, 3)
+    axes.bar(*zip(*results.predictions.groupby("target")["predicted"].std().items()))
     return figure
-
-
-FIGURES:"""
+"""
 FOLDERS = "    - data/flow\n    - data/descriptors\n"
 EDITS: list[tuple[str, str, str]] = [
     ("dvc.yaml", "\n  train:\n    cmd", STAGE),
@@ -158,8 +161,8 @@ EDITS: list[tuple[str, str, str]] = [
     ("lib/training/losses.py", "\n\nLOSSES:", LOSS),
     ("lib/training/losses.py", '"bce": bce}', '"bce": bce, "fourth_power": fourth_power}'),
     ("lib/scoring/scores.py", '"mae": mae,', '"mae": mae, "half_mae": mae / 2,'),
-    ("lib/report/figures.py", "\nFIGURES:", FIGURE),
-    ("lib/report/figures.py", '    "learning_curve": lambda', '    "spans": spans,\n    "learning_curve": lambda'),
+    ("lib/report/figures/__init__.py", "    scores_by_split,\n", "    scores_by_split,\n    spans,\n"),
+    ("lib/report/figures/__init__.py", '    "samples":', '    "spans": Kind(spans, "results"),\n    "samples":'),
 ]
 
 
@@ -169,6 +172,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.folder / "lib/streams/loudness.py").write_text(STREAM.lstrip())
     (project.folder / "lib/model/encoders/highest.py").write_text(ENCODER.lstrip())
     (project.folder / "lib/sources/others.py").write_text(SOURCE.lstrip())
+    (project.folder / "lib/report/figures/spans.py").write_text(FIGURE.lstrip())
     for name, before, after in EDITS:
         path = project.folder / name
         assert before in path.read_text(), f"{before!r} is not in {name}"

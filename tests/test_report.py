@@ -9,6 +9,7 @@ import pytest
 
 from lib.core.targets import TRAITS, TargetGroup
 from lib.report import card, figures, page
+from lib.report.figures import Results, read
 from lib.scoring import tables
 
 WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mse", weight=1)
@@ -83,7 +84,7 @@ def test_a_card_and_a_page_speak_of_the_groups_they_are_about(tmp_path: Path) ->
 
 def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
     rows, scores, _ = scored("warmth", WARMTH)
-    figure = figures.predicted_against_actual(rows, WARMTH)
+    figure = figures.predicted_against_actual.draw(Results(predictions=rows), WARMTH)
     warm, cold = figure.axes
     assert warm.get_title() == "warm\n(59 of 60 known)"
     assert cold.get_title() == "cold"
@@ -93,13 +94,16 @@ def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
         "video seen in training (40)",
         "video unseen in training (20)",
     ]
-    line = figures.quantiles(rows, scores, WARMTH).axes[0].lines[0]
+    line = figures.quantiles.draw(Results(predictions=rows, scores=scores), WARMTH).axes[0].lines[0]
     known = rows[rows["target"] == "warm"].dropna()
     assert line.get_ydata()[49] == pytest.approx(known["predicted"].median())
     assert np.isfinite(line.get_xydata()).all()
-    assert figures.error_distribution(rows, WARMTH).axes[0].get_ylabel() == "predicted − actual (range 1 to 7)"
+    assert (
+        figures.error_distribution.draw(Results(predictions=rows), WARMTH).axes[0].get_ylabel()
+        == "predicted − actual (range 1 to 7)"
+    )
     nine = TargetGroup(columns=list("abcdefghi"), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
-    wide = figures.predicted_against_actual(scored("nine", nine)[0], nine)
+    wide = figures.predicted_against_actual.draw(Results(predictions=scored("nine", nine)[0]), nine)
     assert [axes.get_title()[0] for axes in wide.axes if axes.get_visible()] == list("abcdefghi")
 
 
@@ -107,7 +111,7 @@ def test_histograms_are_of_each_splits_clips() -> None:
     clips = pd.DataFrame({"clip": list("abcdefg"), "split": ["training"] * 4 + ["validation", "test", "test"]})
     clips["warm"] = [1, 1.2, 4, np.nan, 7, np.nan, np.nan]
     clips["cold"] = [np.nan] * 3 + [2, 2, np.nan, 6.99]
-    figure = figures.target_distributions(clips, WARMTH)
+    figure = figures.target_distributions.draw(Results(clips=clips), WARMTH)
     warm, cold = figure.axes
     assert warm.get_xlim() == cold.get_xlim() == (1, 7)
     assert (warm.get_title(), cold.get_title()) == ("warm\n(4 of 6 known)", "cold\n(3 of 6 known)")
@@ -127,7 +131,7 @@ def test_curves_are_of_losses_and_of_every_groups_accuracy() -> None:
     for index, name in enumerate(("warmth", "traits")):
         history[f"training_accuracy_{name}"] = np.array([0.1, 0.2, 0.3]) + index
         history[f"validation_accuracy_{name}"] = np.array([0.4, 0.5, 0.4]) + index
-    loss, right = figures.learning_curve(history, {"warmth": WARMTH, "traits": FIVE}).axes
+    loss, right = figures.learning_curve.draw(Results(history=history, targets={"warmth": WARMTH, "traits": FIVE})).axes
     found = {line.get_label(): list(line.get_ydata()) for line in right.lines}
     assert found.keys() == {
         "warmth: training, during the epoch", "warmth: validation, after it",
@@ -138,7 +142,10 @@ def test_curves_are_of_losses_and_of_every_groups_accuracy() -> None:
     assert [line.get_label() for line in loss.lines][-1] == "kept: epoch 2"
     assert list(loss.lines[0].get_ydata()) == [3, 2, 1]
     assert right.get_ylabel() == "1 − MAE / width of the range"
-    assert figures.learning_curve(history, {"warmth": WARMTH}).axes[1].get_ylabel() == "1 − MAE / 6"
+    assert (
+        figures.learning_curve.draw(Results(history=history, targets={"warmth": WARMTH})).axes[1].get_ylabel()
+        == "1 − MAE / 6"
+    )
 
 
 def test_scores_by_split_stand_with_their_intervals() -> None:
@@ -147,7 +154,7 @@ def test_scores_by_split_stand_with_their_intervals() -> None:
     table = pd.DataFrame(rows, columns=["split", "score", "target"]).assign(value=np.arange(12) / 10)
     table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.2, clips=9, videos=5)
     table.loc[table["split"] == "test", ["low", "high"]] = np.nan
-    r2, accuracy = figures.scores_by_split(table, WARMTH).axes
+    r2, accuracy = figures.scores_by_split.draw(Results(split_scores=table), WARMTH).axes
     assert (r2.get_ylabel(), accuracy.get_ylabel()) == ("R²", "1 − MAE / 6")
     assert [text.get_text() for text in accuracy.get_xticklabels()] == ["mean", "warm", "cold"]
     for axes, first in ((r2, 0), (accuracy, 0.3)):
@@ -176,8 +183,8 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
         for name in ("log_mel", "mfcc"):
             file[f"c07/sound/{name}/times"] = np.arange(50) / 100
             file[f"c07/sound/{name}"].attrs["read"] = name == "log_mel"
-        found = figures.read_samples(file)
-    figure = figures.samples(found, rows, {"warmth": WARMTH})
+        found = read.samples(file)
+    figure = figures.samples.draw(Results(samples=found, predictions=rows, targets={"warmth": WARMTH}))
     face, log_mel, of_mfcc, labels = figure.axes[:4]
     errors = (rows["predicted"] - rows["actual"]).abs().groupby(rows["clip"]).mean()
     assert [axes.get_title("left") for axes in figure.axes[:12:4]] == [
@@ -204,8 +211,14 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
     assert list(labels.lines[0].get_xdata()) == of_clip["actual"].tolist()
     assert list(labels.lines[1].get_xdata()) == of_clip["predicted"].tolist()
     assert [text.get_text() for text in labels.get_yticklabels()] == ["warm", "cold"]
-    bare = {clip: figures.Sample({}, {}, np.array([])) for clip in found}
-    assert "No pictures and no sound" in figures.samples(bare, rows, {"warmth": WARMTH}).axes[0].texts[0].get_text()
+    bare = {clip: read.Sample({}, {}, np.array([])) for clip in found}
+    assert (
+        "No pictures and no sound"
+        in figures.samples.draw(Results(samples=bare, predictions=rows, targets={"warmth": WARMTH}))
+        .axes[0]
+        .texts[0]
+        .get_text()
+    )
 
 
 def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> None:
@@ -222,23 +235,23 @@ def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> N
                 weights[..., -1] = 2
             group[f"attention/{query}_to_{key}"] = weights / weights.sum(-1, keepdims=True)
         group["pictures/look"] = pictures
-        found = figures.read_attention(file)
+        found = read.attention(file)
         del group["pictures"]
-        without = figures.read_attention(file)
-    over_time = figures.attention_over_time(found)
+        without = read.attention(file)
+    over_time = figures.attention_over_time.draw(Results(attention=found))
     labels = {axes.get_ylabel().split("\n")[0]: axes for axes in over_time.axes}
     assert set(labels) == {"attention to look", "attention to move", "attention to voice"}
     assert over_time.axes[0].get_title() == "clip"
     lines = {line.get_label(): line.get_ydata() for line in labels["attention to move"].lines}
     assert lines["tokens of look"] == pytest.approx([25] * 4)
     assert lines["tokens of voice"] == pytest.approx([100 * 4 / 17] * 3 + [100 * 5 / 17])
-    on_face = figures.attention_on_face(found)
+    on_face = figures.attention_on_the_face.draw(Results(attention=found))
     assert [axes.get_title() for axes in on_face.axes[:3]] == ["look at 0.0 s", "look at 0.5 s", "move, all times"]
     shown = [np.asarray(axes.images[-1].get_array()) for axes in on_face.axes[:3]]
     assert shown[1] == pytest.approx(12 / 13 * np.array([[1, 1], [1, 1], [1, 2]]))
     of_voice = 16 / 17 * np.array([[1, 1], [1, 1.25]])  # at four times, at the last twice
     assert shown[2] == pytest.approx((of_voice + 1) / 2)
     assert np.array_equal(on_face.axes[2].images[0].get_array(), np.full((8, 8), 100))
-    assert len(figures.attention_on_face(without).axes[0].images) == 1
-    for drawn in (figures.attention_over_time({}), figures.attention_on_face({})):
+    assert len(figures.attention_on_the_face.draw(Results(attention=without)).axes[0].images) == 1
+    for drawn in (figures.attention_over_time.draw(Results()), figures.attention_on_the_face.draw(Results())):
         assert "o attention" in drawn.axes[0].texts[0].get_text()

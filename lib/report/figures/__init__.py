@@ -1,0 +1,74 @@
+"""The figures, a module each with `draw`, which returns one matplotlib figure, and the CAPTION that says what to see.
+
+They are drawn from `Results` alone: tables, attention weights, a few clips' samples. A figure more is a module here and a
+line in FIGURES.
+"""
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures import (
+    attention_on_the_face,
+    attention_over_time,
+    confusion,
+    error_distribution,
+    learning_curve,
+    predicted_against_actual,
+    quantiles,
+    reliability,
+    samples,
+    scores_by_split,
+    target_distributions,
+)
+from lib.report.figures.base import COLOURS as COLOURS
+from lib.report.figures.base import Results as Results
+
+
+class Kind(NamedTuple):
+    """A figure's module, the section of the page that it stands in, and the target groups that have one; None: it is drawn
+    once a run, by `draw(results)`, else by `draw(results.of(NAME), group)`."""
+
+    module: ModuleType
+    section: str
+    groups: Callable[[TargetGroup], bool] | None = None
+
+
+def _every(_: TargetGroup) -> bool:
+    return True
+
+
+def _detected(group: TargetGroup) -> bool:
+    return bool(group.detect)
+
+
+def _shares(group: TargetGroup) -> bool:
+    return group.activation == "softmax"
+
+
+FIGURES = {
+    "target_distributions": Kind(target_distributions, "data", _every),
+    "learning_curve": Kind(learning_curve, "results"),
+    "scores_by_split": Kind(scores_by_split, "results", _every),
+    "predicted_against_actual": Kind(predicted_against_actual, "results", _every),
+    "error_distribution": Kind(error_distribution, "results", _every),
+    "quantiles": Kind(quantiles, "results", _every),
+    "reliability": Kind(reliability, "results", _detected),
+    "confusion": Kind(confusion, "results", _shares),
+    "samples": Kind(samples, "samples"),
+    "attention_over_time": Kind(attention_over_time, "attention"),
+    "attention_on_the_face": Kind(attention_on_the_face, "attention"),
+}
+"""By the file's name, in the order of the page."""
+
+
+def drawn(results: Results, group: TargetGroup | None) -> Iterator[tuple[str, Figure]]:
+    """Yield name and figure of what is drawn of a target group, whose results these are; None: once a run."""
+    for name, kind in FIGURES.items():
+        if group is None and kind.groups is None:
+            yield name, kind.module.draw(results)
+        elif group is not None and kind.groups is not None and kind.groups(group):
+            yield name, kind.module.draw(results, group)

@@ -1,0 +1,49 @@
+"""A row for each encoder that is looked at, a column for each clip: where in time the other encoders' tokens look, the
+mean over heads and queries, summed over places; uniform attention lies at the dotted line."""
+
+from matplotlib.figure import Figure
+
+from lib.report.figures.base import COLOURS, Results, nothing
+
+CAPTION = (
+    "When in a clip the other encoders' tokens look, mean over heads and queries; uniform attention lies at "
+    "the dotted line. A flat curve says nothing about the clip. Attention is where information can come from, "
+    "not what the prediction rests on."
+)
+
+
+def draw(results: Results) -> Figure:
+    clips = results.attention
+    keys = list(dict.fromkeys(key for clip in clips.values() for _, key in clip.looks))
+    if not keys:
+        return nothing("no attention weights: the fusion has none, or evaluate.attention_clips is 0")
+    encoders = list(dict.fromkeys(name for clip in clips.values() for name in clip.times))
+    colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(encoders)}
+    figure = Figure(figsize=(max(3 * len(clips), 4.5), 0.6 + 2.2 * len(keys)), layout="constrained")
+    grid = figure.subplots(len(keys), len(clips), sharex="col", sharey="row", squeeze=False)
+    for row, key in zip(grid, keys, strict=True):
+        for axes, clip in zip(row, clips.values(), strict=True):
+            for (query, looked_at), weights in clip.looks.items():
+                if looked_at == key:
+                    times = clip.times[key]
+                    shares = 100 * weights.mean((0, 1)).reshape(len(times), -1).sum(1)
+                    label = f"tokens of {query}"
+                    axes.plot(times, shares, marker="o", markersize=3, color=colours[query], label=label)
+                    axes.axhline(100 / len(times), color="grey", linestyle=":", linewidth=0.8)
+        row[0].set_ylim(0, 1.1 * max(axes.get_ylim()[1] for axes in row))
+        row[0].set_ylabel(f"attention to {key}\n(% of its total)")
+    for top, bottom, name in zip(grid[0], grid[-1], clips, strict=True):
+        top.set_title(name)
+        bottom.set_xlabel("time in the clip (s)")
+    handles = {
+        label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        title="looking:",
+    )
+    return figure

@@ -1,0 +1,111 @@
+"""What figures share: the style, the results that they are drawn from, panels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lib.core.clips import SPLITS
+from lib.core.targets import TargetGroup, Targets
+from lib.report.figures.read import Attention, Sample
+from lib.report.words import scale
+
+mpl.rcParams |= {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "savefig.bbox": "tight",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "0",
+}
+
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+"""Paul Tol's bright scheme, safe for colour-blind readers."""
+
+OF_SPLIT = dict(zip(SPLITS, COLOURS, strict=False))
+A_ROW = 6  # panels
+
+
+def _no_rows() -> pd.DataFrame:
+    return pd.DataFrame({"targets": []})
+
+
+@dataclass(frozen=True)
+class Results:
+    """What figures are drawn from: the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv and
+    data/split_scores.csv, `read.attention`, `read.samples`, and the target groups that are predicted."""
+
+    history: pd.DataFrame = field(default_factory=_no_rows)
+    clips: pd.DataFrame = field(default_factory=_no_rows)
+    predictions: pd.DataFrame = field(default_factory=_no_rows)
+    scores: pd.DataFrame = field(default_factory=_no_rows)
+    split_scores: pd.DataFrame = field(default_factory=_no_rows)
+    attention: Mapping[str, Attention] = field(default_factory=dict)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
+    targets: Targets = field(default_factory=dict)
+
+    def of(self, targets: str) -> "Results":
+        """Those of one target group; of "" all."""
+        if not targets:
+            return self
+        tables = {name: getattr(self, name) for name in ("predictions", "scores", "split_scores")}
+        return replace(self, **{name: table[table["targets"] == targets] for name, table in tables.items()})
+
+
+def panels_of(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel for each target of a group."""
+    columns = min(A_ROW, len(group.columns))
+    rows = -(-len(group.columns) // columns)
+    height = 2.9 if rows == 1 else 3.2
+    # compressed keeps rows of squares apart
+    figure = Figure(figsize=(2.4 * columns, height * rows), layout="constrained" if rows == 1 else "compressed")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(group.columns) :]:
+        axes.set_visible(False)
+    return figure, dict(zip(group.columns, grid, strict=False))
+
+
+def label_left(panels: Mapping[str, Axes], label: str) -> None:
+    for axes in list(panels.values())[::A_ROW]:
+        axes.set_ylabel(label)
+
+
+def legend_below(figure: Figure, panels: Mapping[str, Axes]) -> None:
+    handles = next(iter(panels.values())).get_legend_handles_labels()
+    columns = min(len(handles[0]), len(panels))
+    figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def title_of(target: str, rows: pd.DataFrame, known: pd.DataFrame) -> str:
+    clips = known["clip"].nunique()
+    return target if len(rows) == clips else f"{target}\n({len(rows)} of {clips} known)"
+
+
+def square(axes: Axes, known: pd.DataFrame, group: TargetGroup, title: str, label: str) -> None:
+    """Title and limits of a target's panel, the range or all that is predicted, and the line on which both are equal."""
+    low = min(group.range[0], known["predicted"].min())
+    high = max(group.range[1], known["predicted"].max())
+    axes.plot([low, high], [low, high], color="grey", linewidth=0.8)
+    axes.set_title(title)
+    axes.tick_params(labelbottom=True)  # the last row may be shorter than the others
+    axes.set(xlabel=f"{label} ({scale(group)})", xlim=(low, high), ylim=(low, high), aspect="equal")
+
+
+def nothing(reason: str) -> Figure:
+    figure, axes = sized(4.5, 1.2)
+    axes.axis("off")
+    axes.text(0.5, 0.5, reason[0].upper() + reason[1:] + ".", ha="center", va="center")
+    return figure
+
+
+def sized(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def blank(axes: Axes, label: str) -> None:
+    axes.set(xticks=[], yticks=[], xlabel=label)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,44 @@
+"""Of the clips whose largest share is each of a group's targets, how many have which largest share predicted; where
+several are largest it is the first."""
+
+from itertools import product
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import Results, nothing, sized
+
+CAPTION = (
+    "Of the clips whose largest share is that of the row, how many have which largest share predicted. On the "
+    "diagonal both agree."
+)
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    predictions = results.predictions
+    actual, predicted = (
+        predictions.pivot(index="clip", columns="target", values=values)[group.columns]
+        for values in ("actual", "predicted")
+    )
+    whole = actual.notna().all(axis=1)
+    if not whole.any():
+        return nothing("no clip whose shares are all known")
+    count = len(group.columns)
+    pairs = [of[whole].to_numpy().argmax(1) for of in (actual, predicted)]
+    counts = np.bincount(np.ravel_multi_index(pairs, (count, count)), minlength=count**2).reshape(count, count)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, axes = sized(1.6 + 0.75 * count, 1.0 + 0.65 * count)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in product(range(count), range(count)):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{shares[row, column]:.0%}\n{counts[row, column]}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7)
+    axes.set_xticks(range(count), group.columns, rotation=30, ha="right")
+    axes.set_yticks(
+        range(count), [f"{name} ({total})" for name, total in zip(group.columns, counts.sum(1), strict=True)]
+    )
+    axes.set(xlabel="largest predicted share", ylabel="largest actual share (clips)")
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="part of the row's clips", shrink=0.8)
+    return figure

@@ -1,0 +1,28 @@
+"""The signed errors of each target of a group as box plots: whiskers from the 5th to the 95th percentile."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import COLOURS, Results, sized
+from lib.report.words import scale
+
+CAPTION = (
+    "Signed errors: boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th. A box that "
+    "does not lie about zero is a bias."
+)
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    known = results.predictions.dropna(subset="actual")
+    figure, axes = sized(max(3, 1.1 * len(group.columns)), 3)
+    errors = [rows["predicted"] - rows["actual"] for _, rows in _by_target(known, group)]
+    axes.boxplot(errors, tick_labels=group.columns, whis=(5, 95), showfliers=False, medianprops={"color": COLOURS[1]})
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_ylabel(f"predicted − actual (range {scale(group)})")
+    axes.tick_params(axis="x", rotation=20)
+    return figure
+
+
+def _by_target(rows: pd.DataFrame, group: TargetGroup) -> list[tuple[str, pd.DataFrame]]:
+    return [(target, rows[rows["target"] == target]) for target in group.columns]

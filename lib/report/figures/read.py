@@ -1,0 +1,79 @@
+"""Attention weights and samples as figures take them."""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Attention(NamedTuple):
+    """A clip's attention weights: looks[query, key] (heads, queries, keys); of each encoder its tokens' times (t,) and
+    their grid (h, w) at each; and what it sees, where that is pictures: uint8 (t, H, W, 3)."""
+
+    looks: Mapping[tuple[str, str], np.ndarray]
+    times: Mapping[str, np.ndarray]
+    grids: Mapping[str, tuple[int, int]]
+    pictures: Mapping[str, np.ndarray]
+
+
+def attention(file: Mapping[str, Any]) -> dict[str, Attention]:
+    """Return what data/attention.h5 holds (an open h5py.File), by clip; only clips with weights."""
+    found = {}
+    for clip, group in file.items():
+        tokens, weights = group["tokens"], group["attention"]
+        looks = {
+            (query, key): weights[f"{query}_to_{key}"][()]
+            for query, key in product(tokens, tokens)
+            if f"{query}_to_{key}" in weights
+        }
+        if looks:
+            found[clip] = Attention(
+                looks,
+                {name: of["times"][()] for name, of in tokens.items()},
+                {name: (int(of["grid"][0]), int(of["grid"][1])) for name, of in tokens.items()},
+                {name: of[()] for name, of in group["pictures"].items()} if "pictures" in group else {},
+            )
+    return found
+
+
+class Steps(NamedTuple):
+    """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels."""
+
+    values: np.ndarray
+    times: np.ndarray
+    read: bool
+    points: np.ndarray | None = None
+
+
+class Sample(NamedTuple):
+    """A clip as the network's streams hold it, by name: pictures uint8 (t, H, W, 3), sound (T, D), and the centres (mels,)
+    in Hz of the bands of log_mel, where there is any."""
+
+    pictures: Mapping[str, Steps]
+    sound: Mapping[str, Steps]
+    frequencies: np.ndarray
+
+
+def samples(file: Mapping[str, Any]) -> dict[str, Sample]:
+    """Return what data/samples.h5 holds (an open h5py.File), by clip."""
+
+    def steps(of: Mapping[str, Any]) -> dict[str, Steps]:
+        return {
+            name: Steps(
+                one["values"][()],
+                one["times"][()],
+                bool(one.attrs["read"]),
+                one["points"][()] if "points" in one else None,
+            )
+            for name, one in of.items()
+        }
+
+    return {
+        clip: Sample(
+            steps(group.get("pictures", {})),
+            steps(group.get("sound", {})),
+            np.array(group.get("sound/log_mel/frequencies", [])),
+        )
+        for clip, group in file.items()
+    }

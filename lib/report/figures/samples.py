@@ -1,0 +1,116 @@
+"""A row for each clip: pictures, log-mel spectrogram and MFCC, as far as the network's streams have them, and of each
+target group the actual and the predicted values."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import COLOURS, Results, blank, nothing
+from lib.report.figures.read import Sample, Steps
+from lib.report.words import scale
+
+_OCTAVES = tuple(125 * 2**octave for octave in range(1, 9))  # Hz
+_LOUDNESS = 80  # dB below the loudest that are told apart
+_RANKS = {2: ["lowest", "highest"], 3: ["lowest", "median", "highest"]}
+
+CAPTION = (
+    "The clips of the lowest, the median and the highest error as the model is given them, beside what was "
+    "actual and what it predicted. Look whether faces are whole and upright and the sound is there."
+)
+
+
+def draw(results: Results) -> Figure:
+    clips, predictions, targets = results.samples, results.predictions, results.targets
+    pictures = list(dict.fromkeys(name for clip in clips.values() for name in clip.pictures))
+    sound = list(dict.fromkeys(name for clip in clips.values() for name in clip.sound))
+    if not pictures and not sound:
+        return nothing("no pictures and no sound: the network reads other streams alone")
+    widths = [1.9] * len(pictures) + [3.0] * len(sound) + [2.6] * len(targets)
+    height = max(2.2, 0.6 + 0.14 * max(len(group.columns) for group in targets.values()))
+    figure = Figure(figsize=(sum(widths), height * len(clips)), layout="constrained")
+    grid = figure.subplots(len(clips), len(widths), width_ratios=widths, squeeze=False)
+    errors = (predictions["predicted"] - predictions["actual"]).abs()
+    first = next(iter(targets))
+    ranks = _RANKS.get(len(clips), [""] * len(clips))
+    for row, (name, clip), rank in zip(grid, clips.items(), ranks, strict=True):
+        rows = predictions[predictions["clip"] == name]
+        error = errors[rows.index][rows["targets"] == first].mean()
+        row[0].set_title(f"{name}: {rank} error, {error:.3f}", loc="left").set_in_layout(False)  # wider than its panel
+        row[-1].set_title(" ")  # keeps its place
+        panels = iter(row)
+        for stream in pictures:
+            _picture(next(panels), stream, clip.pictures.get(stream))
+        for array in sound:
+            every = [one.sound[array] for one in clips.values() if array in one.sound]
+            _sound(figure, next(panels), array, clip, every)
+        for targets_, group in targets.items():
+            _labels(next(panels), rows[rows["targets"] == targets_], targets_, group)
+    handles, title = grid[0, -1].get_legend_handles_labels(), f"error: mean absolute error of {first}"
+    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, title=title)
+    return figure
+
+
+def _picture(axes: Axes, stream: str, shown: Steps | None) -> None:
+    """Pictures side by side in rows, and their seconds."""
+    if shown is None:
+        blank(axes, f"no {stream}")
+        return
+    pictures, times, read, points = shown
+    across = int(np.ceil(np.sqrt(len(pictures))))
+    empty = np.full_like(pictures, 255, shape=(-len(pictures) % across, *pictures.shape[1:]))
+    _, height, width, _ = pictures.shape
+    tiled = np.concatenate([pictures, empty]).reshape(-1, across, height, width, 3).swapaxes(1, 2)
+    axes.imshow(tiled.reshape(-1, across * width, 3))
+    for index, of_picture in enumerate([] if points is None else points):
+        left, top = index % across * width, index // across * height
+        axes.scatter(of_picture[:, 0] + left, of_picture[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
+    axes.set_anchor("NW")
+    blank(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s")
+
+
+def _note(read: bool) -> str:
+    return "" if read else "\n(not read by the model)"
+
+
+def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence[Steps]) -> None:
+    """A clip's log_mel or mfcc over time; `every`: those of all clips that are shown, which have a scale in common."""
+    if array not in clip.sound:
+        blank(axes, "no sound")
+        return
+    values, times, read, _ = clip.sound[array]
+    together = np.concatenate([one.values for one in every])
+    if array == "log_mel":
+        high = together.max()
+        low, colours, extend, label = high - _LOUDNESS, "magma", "min", "log-mel power (dB)"
+        bands = clip.frequencies
+        octaves = [octave for octave in _OCTAVES if bands[0] <= octave <= bands[-1]]
+        axes.set_yticks(np.interp(octaves, bands, np.arange(len(bands))), octaves)
+        axes.set_ylabel("frequency (Hz)")
+    else:  # coefficient 0 is the level: its values would leave the others no colour
+        high = max(1e-6, np.percentile(np.abs(together[:, min(1, together.shape[1] - 1) :]), 99))
+        low, colours, extend, label = -high, "RdBu_r", "both", "value"
+        axes.set_ylabel("MFCC")
+    half = (times[-1] - times[0]) / max(len(times) - 1, 1) / 2 or 0.5
+    extent = (times[0] - half, times[-1] + half, -0.5, values.shape[1] - 0.5)
+    image = axes.imshow(values.T, colours, aspect="auto", origin="lower", vmin=low, vmax=high, extent=extent)
+    begin, end = min(one.times[0] for one in every), max(one.times[-1] for one in every)
+    axes.set(xlim=(begin - half, end + half), xlabel=f"time (s){_note(read)}")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    figure.colorbar(image, ax=axes, label=label, extend=extend)
+
+
+def _labels(axes: Axes, rows: pd.DataFrame, name: str, group: TargetGroup) -> None:
+    """A clip's actual and predicted values of a target group."""
+    rows = rows.set_index("target").loc[group.columns]
+    places = np.arange(len(rows))
+    axes.hlines(places, rows["actual"], rows["predicted"], color="lightgrey", zorder=0)
+    for column, marker, colour in (("actual", "o", COLOURS[0]), ("predicted", "D", COLOURS[1])):
+        axes.plot(rows[column], places, marker, color=colour, markersize=4, clip_on=False, label=column)
+    axes.set_yticks(places, group.columns, fontsize=8)
+    axes.set_xlim(min(group.range[0], rows["predicted"].min()), max(group.range[1], rows["predicted"].max()))
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{name} ({scale(group)})")

@@ -1,0 +1,37 @@
+"""R² and accuracy on each split with the kept weights, of each target of a group and their mean, with intervals."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import OF_SPLIT, Results
+from lib.report.words import accuracy
+from lib.scoring.scores import MIN_VIDEOS
+
+CAPTION = (
+    "R² and accuracy with the kept weights on each split. A training score far above the others is "
+    "overfitting; a validation score above the test score comes from choosing by it."
+)
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    scores = results.split_scores
+    targets = ["mean", *group.columns] if len(group.columns) > 1 else group.columns
+    figure = Figure(figsize=(max(4.5, 1.1 * len(targets)), 5), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, score, label in zip(panels, ("r2", "accuracy"), ("R²", accuracy(group)), strict=True):
+        for offset, (split, colour) in zip((-0.2, 0, 0.2), OF_SPLIT.items(), strict=True):
+            rows = scores[(scores["split"] == split) & (scores["score"] == score)].set_index("target").reindex(targets)
+            if rows["clips"].isna().all():
+                continue
+            about = f"{split} ({rows['clips'].iloc[0]:.0f} clips of {rows['videos'].iloc[0]:.0f} videos)"
+            places = np.arange(len(targets)) + offset
+            axes.plot(places, rows["value"], marker="o", markersize=4, linestyle="", color=colour, label=about)
+            axes.vlines(places, rows["low"], rows["high"], color=colour)
+        axes.set(xlim=(-0.5, len(targets) - 0.5), ylabel=label)
+    panels[0].axhline(0, color="grey", linestyle=":", linewidth=0.8)
+    panels[1].set_xticks(range(len(targets)), targets, rotation=20)
+    about = f"lines: 95 % intervals, bootstrap over videos, from {MIN_VIDEOS} videos on"
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", frameon=False, title=about)
+    return figure

@@ -1,0 +1,44 @@
+"""Draw the table of docs/planted.md, R² by predictor and target, as the picture of the front page: docs/planted.png."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.core import command
+from lib.report.figures.base import sized
+
+_PAGE, _PICTURE = Path("docs/planted.md"), Path("docs/planted.png")
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    draw(read(_PAGE)).savefig(_PICTURE, dpi=100)
+    print(f"written: {_PICTURE}")
+
+
+def read(page: Path) -> pd.DataFrame:
+    """Return the page's table as it stands: text; predictors by rows, targets by columns."""
+    lines = [line.strip("| \n").split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
+    return pd.DataFrame([cells[1:] for cells in lines[1:]], [cells[0] for cells in lines[1:]], lines[0][1:])
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """A cell for each R²: the bluer the higher, the redder the further below 0."""
+    values = table.map(lambda cell: float(cell.split(" ± ")[0].replace("−", "-"))).to_numpy()
+    figure, axes = sized(8.5, 0.6 + 0.26 * len(table))
+    axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value > 0.6 else "black"
+        axes.text(column, row, table.iat[row, column], ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xticks(range(len(table.columns)), [name.replace(" (", "\n(") for name in table.columns], fontsize=8)
+    axes.set_yticks(range(len(table)), table.index, fontsize=8)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+if __name__ == "__main__":
+    command.run(main)
