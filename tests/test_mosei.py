@@ -1,6 +1,7 @@
 """CMU-MOSEI's labels: shares of emotions, folds, and what is wrong with a file."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -10,7 +11,9 @@ from lib.core.parameters import check
 from lib.sources import check as checks
 from lib.sources import mosei
 from lib.sources.check import Corpus
+from lib.streams import audio, build, frames
 from tests.conftest import ROOT
+from tests.films import Track, level, numbered, tone, write
 
 LABELS = ROOT.parent / "shared" / "mosei" / "labels.csv"
 HEADER = "video,segment,start,end,split,sentiment,happy,sad,anger,surprise,disgust,fear\n"
@@ -38,9 +41,41 @@ def test_intensities_are_shares_and_none_is_neutral(tmp_path: Path) -> None:
     assert [mosei.problem(row) for row in table.to_dict("records")] == ["", "split: in no fold", ""]
 
 
+def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    write(tmp_path / "videos/a.mp4", Track(numbered(90), options={"g": "30"}), Track(tone(6)))
+    write(tmp_path / "videos/a_3.mp4", Track(numbered(30, begin=1)), Track(tone(2)))
+    segments = ((0, -0.5, 2), (1, 2, 4.5), (2, 5, 9), (3, 0, 2), (4, 7, 9), (5, 4.5, 4.9))
+    text = HEADER + "".join(f"a,{number},{start},{end},train,0,1,0,0,0,0,0\n" for number, start, end in segments)
+    files = [Path("videos/a.mp4"), Path("videos/a_3.mp4")]
+    rows = read(tmp_path, text, *map(str, files))
+    assert rows["file"].tolist() == ["videos/a.mp4"] * 3 + ["videos/a_3.mp4"] + ["videos/a.mp4"] * 2
+    assert rows["start"].fillna(-1).tolist() == [0, 2, 5, -1, 7, 4.5]
+    table = checks.clip_table([Corpus("mosei", cast(Any, mosei), tmp_path, files, rows)], True, 1.0, 5)
+    assert table["reason"].tolist() == [
+        "", "", "file: ends at 9.0 s, its video at 5.9 s", "", "file: begins at 7.0 s, after the end of its video",
+        "too short: 0.40 s, download.min_seconds is 1.0",
+    ]  # fmt: skip
+    assert table["duration"].round(1).tolist()[:2] == [2.0, 2.5]
+    assert table["sha256"].nunique() == 2
+    table["file"] = table["file"].str.removeprefix("mosei/")
+    raw = [
+        one._replace(path=tmp_path / row.file) for one, row in zip(build._of(table), table.itertuples(), strict=True)
+    ]
+    assert [one.span for one in raw[:4]] == [(0, 2), (2, 4.5), (5, 9), None]
+    made = [frames.sample(one, 5, 160, 95) for one in raw[:2]]
+    assert [len(record.arrays["times"]) for record in made] == [10, 13]
+    assert level(frames.decode(made[1])[3]) == pytest.approx(2.6, abs=0.1)
+    heard = audio.features(raw[1], 16_000, None, 0.025, 0.01, 64, 24, "inside", None)
+    assert heard.arrays["times"][[0, -1]] == pytest.approx([0.0125, 2.4875], abs=0.01)
+    told = build._told_by(table), build._told_by(table[table["start"].isna()])
+    assert told == (["clip", "sha256", "start", "end"], ["clip", "sha256"])
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
+        ("a,0,-2,0,train,0,1,0,0,0,0,0", r"row 2, column 'end': '0'; allowed: more than the start, -2, and 0"),
         ("a,0,1,2,train,0,3.5,0,0,0,0,0", r"row 2, column 'happy': '3\.5'; allowed: a number from 0 to 3"),
         ("a,0,2,1,train,0,1,0,0,0,0,0", r"row 2, column 'end': '1'; allowed: more than the start, 2"),
         (

@@ -50,6 +50,44 @@ def test_an_ordinary_clip(tmp_path: Path) -> None:
     assert loud[:40] == pytest.approx(0.3 / 2**0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mpegts", "matroska"])
+@pytest.mark.parametrize("options", [LOW_DELAY, {"g": "250", "bf": "3"}, {"g": "12", "bf": "2", "flags": "-cgop"}])
+def test_a_part_of_a_film_is_what_the_whole_shows_then(tmp_path: Path, kind: str, options: dict[str, str]) -> None:
+    film, voice = numbered(90), np.concatenate([tone(2.0), np.zeros(RATE), tone(3.0)])
+    path = write(tmp_path / "a", Track(film, options=options), Track(voice), kind=kind)
+    whole = list(video.sample(path, 60))  # each frame four times
+    for begin, end in ((0.0, 2.0), (1.3, 2.5), (4.05, 5.97)):
+        part, probe = list(video.sample(path, 5, span=(begin, end))), video.probe(path, (begin, end))
+        assert [seconds for seconds, _ in part] == [index / 5 for index in range(len(part))]
+        assert len(part) == round(np.ceil(round((end - begin) * 5, 6)))
+        for seconds, shown in part:
+            at = int((begin + seconds) * 60 + 1e-6)
+            assert np.array_equal(shown, whole[at][1]) or np.array_equal(shown, whole[at - 1][1])
+        assert probe.duration == pytest.approx(end - begin, abs=0.07)
+        assert probe.frames == pytest.approx((end - begin) * 15, abs=1.5)
+        start, samples = video.sound(path, RATE, (begin, end))
+        assert start == pytest.approx(0, abs=0.001)
+        assert len(samples) / RATE == pytest.approx(end - begin, abs=0.001)
+        first, of_whole = video.sound(path, RATE)
+        away = round((begin - first) * RATE)
+        assert np.abs(samples[400:-400] - of_whole[away:][: len(samples)][400:-400]).max() < 0.1
+
+
+def test_in_a_part_the_last_frame_stays_on_show_until_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered(4, 1), times=[0, 1, 2, 5]))
+    shown = [round(level(one)) for _, one in video.sample(path, 1, span=(1.5, 4.5))]
+    assert shown == [1, 2, 2]
+
+
+def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(4)))
+    assert video.probe(path, (2.0, 4.9)).duration == pytest.approx(2, abs=0.1)
+    with pytest.raises(video.VideoError, match=r"^ends at 5\.5 s, its video at 3\.9 s$"):
+        video.probe(path, (2.0, 5.5))
+    with pytest.raises(video.VideoError, match=r"^begins at 4\.5 s, after the end of its video$"):
+        video.probe(path, (4.5, 5.0))
+
+
 def test_a_change_of_size_in_the_middle_is_shown_at_the_first_size(tmp_path: Path) -> None:
     one = write(tmp_path / "1.ts", Track(numbered(30), options=LOW_DELAY), kind="mpegts")
     other = write(

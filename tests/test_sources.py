@@ -25,7 +25,7 @@ OWN: dict[str, Any] = {
     "sources": ["table"],
     "table": {"path": "clips.csv", "targets": {"warm": [1, 7], "cold": [1, 7]}},
 }
-SMALL = {"demo": {"clips": 20, "seconds": 2.0, "shared": 0.84, "seed": 0}}
+SMALL = {"demo": {"clips": 20, "seconds": 2.0, "shared": 0.84, "seed": 0, "emotions": 0.0}}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ PICTURES = "pictures"
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
-_LAST = ("duration", "fps", "width", "height", "audio", "damaged", "reason")
+_LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "reason")
 _TEXT = (*_FIRST, "reason", "targets", "target", "subset", "predictor", "score", "kind", "what", "group")
 
 

@@ -24,6 +24,10 @@ _MAX_BACK = 1.0  # seconds
 _MAX_ASPECT = 16  # of a pixel
 _HOLE = 0.015  # seconds that sound may lack without silence in their place; an AAC packet has 0.021 or more
 _LONGER = 1.0  # seconds of sound after the last frame
+_RUN_UP = 0.2  # seconds of sound before the first that is wanted, which its decoder needs
+
+Span = tuple[float, float]
+"""From when to when a clip lasts in its file: seconds since the first frame shown, the last not included."""
 
 
 class VideoError(Exception):
@@ -52,21 +56,27 @@ class _Film:
         if stream is None:
             raise VideoError("has no video stream")
         self._container, self.stream = container, stream
+        stream.thread_type = "AUTO"
         self.aperture = _aperture(container, stream)
         self._step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
         self.zero: float | None = None
         """The stream's time of the first frame shown, once a frame has told it."""
         self.damaged = 0
         """Packets so far that did not decode."""
+        self.over = False
+        """Whether the film ended within the span."""
 
-    def shown(self) -> Iterator[tuple[float, av.VideoFrame]]:
+    def shown(self, begin: float | None = None) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield the frames that are shown and their seconds since the first of them, in rising order.
 
-        What edits of the container hide is not shown, nor what can't be decoded. A frame without a time stamp follows the
-        one before at the stream's rate. Raises VideoError if the stamps leap.
+        With `begin`, seconds, from about the last key frame before it on. What edits of the container hide is not shown, nor
+        what can't be decoded. A frame without a time stamp follows the one before at the stream's rate. Raises VideoError
+        if the stamps leap.
         """
-        self.stream.thread_type = "AUTO"
         last = -self._step
+        if begin is not None:
+            self.seek(begin, self.stream)
+            last = math.nan
         for packet in self._container.demux(self.stream):
             try:
                 frames = packet.decode()
@@ -81,11 +91,60 @@ class _Film:
                     seconds = frame.time - self.zero
                 if seconds - last > max(_MAX_GAP, 2 * self._step) or seconds < last - _MAX_BACK:
                     raise VideoError(f"its time stamps leap by {seconds - last:.1f} s at {last:.1f} s")
-                if seconds >= last:
+                if seconds >= last or math.isnan(last):
                     yield seconds, frame
                     last = seconds
         if last < 0 and self.damaged:
             raise VideoError(f"cannot be decoded: {self.damaged} packets are damaged")
+
+    def seek(self, seconds: float, stream: Any) -> None:
+        """Go on reading `stream` at the last place before `seconds`, since the first frame shown, that the container knows.
+
+        Raises VideoError if the film has no time stamps.
+        """
+        self._container.seek(math.floor((self.first() + seconds) / stream.time_base), stream=stream)
+        self.damaged = 0
+
+    def first(self) -> float:
+        """Return the stream's time at which the first frame is shown. Raises VideoError if no frame has a time stamp."""
+        frames = self.shown()
+        while self.zero is None and next(frames, None) is not None:
+            pass
+        if self.zero is not None:
+            return self.zero
+        raise VideoError("has no time stamps by which to find a part of it")
+
+    def within(self, span: Span | None) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Yield the frames that are shown in a span, all without one, and their seconds since its beginning; the first,
+        which may have been on show before, at 0."""
+        if span is None:
+            yield from self.shown()
+            return
+        begin, end = span
+        if _can_seek(self._container):
+            for early in (0.0, 2.0, 20.0, begin):  # without an index it may come out too late
+                frames = self.shown(max(begin - early, 0.0))
+                on_show = next(frames, None)
+                if on_show is not None and on_show[0] <= begin + _STEP_TOLERANCE:
+                    break
+        else:
+            frames = self.shown()
+            on_show = next(frames, None)
+        for seconds, frame in frames if on_show else ():
+            if seconds >= end - _STEP_TOLERANCE:
+                break
+            if seconds > begin + _STEP_TOLERANCE:
+                if on_show is not None:
+                    yield 0.0, on_show[1]
+                    on_show = None
+                yield seconds - begin, frame
+            else:
+                on_show = seconds, frame
+        else:
+            self.over = True
+        ended = self.over and on_show is not None and on_show[0] + self._step < begin
+        if on_show is not None and on_show[0] < end and not ended:
+            yield 0.0, on_show[1]
 
     def span(self) -> tuple[float, float]:
         """Return the stream's times at which the first frame is shown and the last one ends; only the packets up to the
@@ -110,71 +169,90 @@ class _Film:
             raise VideoError(f"is cut off: {there} of {promised} frames are there")
 
 
-def probe(path: Path) -> Probe:
-    """Decode the film.
+def probe(path: Path, span: Span | None = None) -> Probe:
+    """Decode the film, or of a clip that lasts for a `span` of it that part.
 
-    Raises VideoError if the file does not open, has no film, holds no frame, or ends before its index says.
+    Raises VideoError if the file does not open, has no film, holds no frame, or ends before its index or the span says.
     """
     times: list[float] = []
     width = height = corrupt = 0
+    begin, end = span or (0.0, math.inf)
     with _opened(path, "cannot be read") as container:
         film = _Film(container)
-        for seconds, frame in film.shown():
+        for seconds, frame in film.within(span):
             if not times:
                 height, width = _picture(frame, _size(film, frame, None), film.aperture).shape[:2]
             times.append(seconds)
             corrupt += frame.is_corrupt
-        film.refuse_if_cut_off(path, len(times))
+        if span is None:
+            film.refuse_if_cut_off(path, len(times))
+        elif not times:
+            raise VideoError(f"begins at {begin:.1f} s, after the end of its video")
+        elif film.over and begin + times[-1] < end - _LONGER:
+            raise VideoError(f"ends at {end:.1f} s, its video at {begin + times[-1]:.1f} s")
         audio = bool(container.streams.audio)
     if not times:
         raise VideoError("holds no frame")
     fps = (len(times) - 1) / times[-1] if times[-1] > 0 else 0.0
-    return Probe(times[-1] + (1 / fps if fps else 0.0), len(times), fps, width, height, audio, film.damaged + corrupt)
+    duration = min(times[-1] + (1 / fps if fps else 0.0), end - begin)
+    return Probe(duration, len(times), fps, width, height, audio, film.damaged + corrupt)
 
 
-def sample(path: Path, fps: float, max_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
+def sample(
+    path: Path, fps: float, max_side: int | None = None, span: Span | None = None
+) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (seconds since the clip's first frame, RGB uint8 (H, W, 3)) `fps` times a second of presentation time.
 
     At each instant k / fps the frame is the one on show: the last whose presentation time has come, whatever the
     file's own rate. All are of the first one's size as shown; if its longer side exceeds `max_side`, of that scaled down.
-    Raises VideoError if decoding fails on the way.
+    A clip may last for a `span` of the film alone: instants count from its beginning, and the film is decoded from the last
+    key frame before. Raises VideoError if decoding fails on the way.
     """
     with _opened(path, "cannot be decoded") as container:
         film = _Film(container)
         before: av.VideoFrame | None = None
         size, index, now = (0, 0), 0, 0.0
-        for now, frame in film.shown():
+        for now, frame in film.within(span):
             if before is None:
                 size = _size(film, frame, max_side)
             while before is not None and index / fps < now - _STEP_TOLERANCE:
                 yield index / fps, _picture(before, size, film.aperture)
                 index += 1
             before = frame
-        if before is not None and index / fps <= now + _STEP_TOLERANCE:
+        if span is not None and not film.over:  # the last one stays on show until the end
+            now = span[1] - span[0] - 2 * _STEP_TOLERANCE
+        while before is not None and index / fps <= now + _STEP_TOLERANCE:
             yield index / fps, _picture(before, size, film.aperture)
+            index += 1
 
 
-def sound(path: Path, sample_rate: int) -> tuple[float, np.ndarray]:
+def sound(path: Path, sample_rate: int, span: Span | None = None) -> tuple[float, np.ndarray]:
     """Return the sound, mixed down to one channel at `sample_rate` Hz: the seconds from the first video frame to its first
     sample, and the samples, float32 in [-1, 1].
 
     What is missing by the time stamps, can't be decoded or is no number is silence; what comes long after the film is left
-    out. Raises VideoError if there is none or it can't be decoded.
+    out. Of a clip that lasts for a `span` of the film only that part is decoded, and seconds count from its beginning.
+    Raises VideoError if there is none or it can't be decoded.
     """
     pieces: list[np.ndarray] = []
     start: float | None = None
     with _opened(path, "sound cannot be decoded") as container:
-        zero, end = _Film(container).span()
+        film = _Film(container)
+        zero, end = film.span() if span is None else (film.first() + span[0], film.first() + span[1])
+        last = end + (_LONGER if span is None else 0)
     with _opened(path, "sound cannot be decoded") as container:
         stream = _chosen(container.streams.audio)
         if stream is None:
             raise VideoError("has no sound")
+        early = math.floor((zero - _RUN_UP) / stream.time_base)
+        if span is not None and early > (stream.start_time or 0) and _can_seek(container):
+            container.seek(early, stream=stream)
         resampler, seconds = _Resampler(sample_rate), 0.0  # of sound so far
         for frame in _heard(container, stream):
             if frame.time is not None:
                 start = frame.time - seconds if start is None else start
                 late = frame.time - start - seconds
-                if frame.time >= end + _LONGER:
+                if frame.time >= last:
                     break
                 if late < -_MAX_BACK:
                     raise VideoError(f"sound: its time stamps leap by {late:.1f} s at {seconds:.1f} s")
@@ -188,8 +266,12 @@ def sound(path: Path, sample_rate: int) -> tuple[float, np.ndarray]:
     if not pieces:
         raise VideoError("has no sound")
     samples, start = np.concatenate(pieces), zero if start is None else start
-    if start + seconds > end + _LONGER:
+    if start + seconds > last:
         samples = samples[: max(round((end - start) * sample_rate), 0)]
+    if span is not None and start < zero:
+        samples, start = samples[round((zero - start) * sample_rate) :], zero
+    if not len(samples):
+        raise VideoError("has no sound")
     return start - zero, samples
 
 
@@ -273,6 +355,11 @@ class _opened:  # noqa: N801
         self._container.close()
         if isinstance(error, av.FFmpegError | ValueError):
             raise VideoError(f"{self._what}: {_text(error)}") from None
+
+
+def _can_seek(container: av.container.InputContainer) -> bool:
+    """Whether a seek ends at a key frame, and time stamps after it are as before; other containers are read through."""
+    return bool({"mov", "matroska"}.intersection(container.format.name.split(",")))
 
 
 def _chosen(streams: Sequence[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from lib.media import video
 from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
 
+_NOTHING = {"frames": 0, "duration": math.nan}
 NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
 
 
@@ -51,15 +52,18 @@ def clip_table(
         (row | {"corpus": corpus.name}, corpus) for corpus in corpora for row in corpus.rows.to_dict("records")
     ]
     rows: dict[str, dict[str, Any]] = {}
-    first_with: dict[str, dict[str, Any]] = {}
+    first_with: dict[tuple[Any, ...], dict[str, Any]] = {}
+    used: set[tuple[Any, ...]] = set()
     for row, corpus in sorted(annotated, key=lambda pair: str(pair[0]["clip"])):
         if other := rows.get(row["clip"]):
             raise InputError(
                 f"clip {row['clip']} is in the corpora {other['corpus']} and {row['corpus']}; rename it in one of them,"
                 " or take one of them out of download.sources in params.yaml"
             )
-        probe = probes.pop((row["corpus"], row["file"]), None)
-        twin = first_with.setdefault(probe["sha256"] or row["clip"], row) if probe else row
+        of_file, span = _place(row)[:2], _place(row)[2:]
+        probe = probes.get((*of_file, *span))
+        used.add(of_file)
+        twin = first_with.setdefault((probe["sha256"] or row["clip"], *span), row) if probe else row
         wrong = corpus.source.problem(row)
         if videos and probe is None:
             wrong = NO_FILE
@@ -72,8 +76,10 @@ def clip_table(
             if not wrong and twin["clip"] != row["clip"]:
                 wrong = f"duplicate: the same bytes as {twin['clip']}"
         rows[row["clip"]] = row | (probe or {}) | {"reason": wrong}
-    for (of_corpus, file), probe in probes.items():
-        name, twin = Path(file).name, first_with.get(probe["sha256"], {})
+    for (of_corpus, file, *_), probe in probes.items():
+        if (of_corpus, file) in used:
+            continue
+        name, twin = Path(file).name, first_with.get((probe["sha256"], None, None), {})
         if twin and (twin["corpus"] != of_corpus or twin["clip"] == name):
             continue
         name = name if name not in rows else f"{of_corpus}_{file.replace('/', '_')}"
@@ -128,33 +134,61 @@ def _damaged(probe: dict[str, Any], max_damaged: float) -> str:
     return ""
 
 
-def _probe_all(corpora: Sequence[Corpus]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return what each video file holds, by corpus and file, in parallel."""
-    paths = {
-        (corpus.name, file.as_posix()): corpus.folder / file
+Place = tuple[str, str, float | None, float | None]
+"""Of a clip: its corpus, its file, and from when to when it lasts in the file, None and None for all of it."""
+
+
+def _place(row: Mapping[str, Any]) -> Place:
+    start, end = (None if math.isnan(row.get(key, math.nan)) else row[key] for key in ("start", "end"))
+    return row["corpus"], row["file"], start, end
+
+
+def _probe_all(corpora: Sequence[Corpus]) -> dict[Place, dict[str, Any]]:
+    """Return what each video file holds, or of one in which clips last for a part each of these parts, in parallel."""
+    spans: dict[Path, list[Place]] = {
+        corpus.folder / file: [(corpus.name, file.as_posix(), None, None)]
         for corpus in corpora
         for file in corpus.files
         if file.suffix.lower() in VIDEO_SUFFIXES
     }
-    probes = joblib.Parallel(n_jobs=-1, return_as="generator")(joblib.delayed(_probe)(path) for path in paths.values())
-    bar = tqdm(probes, desc="verify", total=len(paths), unit="clip", disable=None)
-    found = dict(zip(paths, bar, strict=True))
+    for corpus in corpora:
+        if "start" in corpus.rows:
+            for file, rows in corpus.rows[corpus.rows["start"].notna()].groupby("file"):
+                spans[corpus.folder / str(file)] = [
+                    _place(row | {"corpus": corpus.name}) for row in rows.to_dict("records")
+                ]
+    probes = joblib.Parallel(n_jobs=-1, return_as="generator")(
+        joblib.delayed(_probe_parts)(path, [place[2:] for place in places]) for path, places in spans.items()
+    )
+    bar = tqdm(probes, desc="verify", total=len(spans), unit="file", disable=None)
+    found = {
+        place: probe
+        for places, of_file in zip(spans.values(), bar, strict=True)
+        for place, probe in zip(places, of_file, strict=True)
+    }
     for probe in found.values():
         if trace := probe.pop("traceback", ""):
             log_once("download", trace)
     return found
 
 
-def _probe(path: Path) -> dict[str, Any]:
-    digest, nothing = "", {"frames": 0, "duration": math.nan}
+def _probe_parts(path: Path, spans: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
     try:
         digest = resume.sha256(path)
-        found = video.probe(path)
+    except OSError as error:
+        reason, trace = internal(error)
+        return [{"sha256": "", "reason": reason, "traceback": trace, **_NOTHING} for _ in spans]
+    return [_probe(path, digest, None if span[0] is None else span) for span in spans]
+
+
+def _probe(path: Path, digest: str, span: video.Span | None) -> dict[str, Any]:
+    try:
+        found = video.probe(path, span)
     except video.VideoError as error:
-        return {"sha256": digest, "reason": f"file: {error}", **nothing}
+        return {"sha256": digest, "reason": f"file: {error}", **_NOTHING}
     except Exception as error:
         reason, trace = internal(error)
-        return {"sha256": digest, "reason": reason, "traceback": trace, **nothing}
+        return {"sha256": digest, "reason": reason, "traceback": trace, **_NOTHING}
     return {
         "sha256": digest,
         "reason": "",

@@ -1,4 +1,4 @@
-"""The source `mosei`: segments of CMU-MOSEI (Zadeh et al. 2018), cut, with sentiment and emotions."""
+"""The source `mosei`: segments of CMU-MOSEI (Zadeh et al. 2018), cut or in whole videos, with sentiment and emotions."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,6 +61,7 @@ def _place(path: PurePath, videos: bool) -> Path | None:
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the labelled segments, VIDEO_SEGMENT.mp4, with `sentiment`, the shares of `shares`, and NAME_present, 0 or 1.
 
+    A segment's file is VIDEO_SEGMENT of any suffix, or VIDEO, in which it lasts from `start` to `end`.
     Raises InputError naming row, column, value and what is allowed at the first mistake.
     """
     path = folder / ANNOTATIONS / settings.labels
@@ -92,22 +93,28 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         if not video or not segment or f"{name}.mp4" in found:
             raise sheet.error(number, column["segment"], segment, "each segment of a video once, both named")
         start = number_of("start", -math.inf, math.inf)  # some begin before their video
-        if number_of("end", -math.inf, math.inf) <= start:
-            raise sheet.error(number, column["end"], cells[column["end"]], f"more than the start, {start:g}")
+        if (end := number_of("end", -math.inf, math.inf)) <= max(start, 0.0):
+            raise sheet.error(number, column["end"], cells[column["end"]], f"more than the start, {start:g}, and 0")
         split = cells[column["split"]].lower()
         if split and split not in SPLITS:
             raise sheet.error(
                 number, column["split"], split, f"{', '.join(SPLITS)}, or nothing for a segment in no fold"
             )
-        file = there.get(name)
-        found[f"{name}.mp4"] = {
-            "clip": f"{name}.mp4",
-            "video": video,
-            "split": SPLITS.get(split, ""),
-            "shard": file.parts[0] if file else spread(video),
-            "file": file.as_posix() if file else "",
-            "sentiment": number_of("sentiment", -_SENTIMENT, _SENTIMENT),
-        } | targets({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
+        file, whole = there.get(name), there.get(video)
+        span = {} if file or not whole else {"start": max(start, 0.0), "end": end}
+        file = file or whole
+        found[f"{name}.mp4"] = (
+            {
+                "clip": f"{name}.mp4",
+                "video": video,
+                "split": SPLITS.get(split, ""),
+                "shard": file.parts[0] if file else spread(video),
+                "file": file.as_posix() if file else "",
+                "sentiment": number_of("sentiment", -_SENTIMENT, _SENTIMENT),
+            }
+            | span
+            | targets({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
+        )
     return pd.DataFrame(list(found.values()))
 
 

@@ -78,7 +78,7 @@ def features(
     if raw.path is None:
         return Record(raw.clip, refused="audio: no video")
     try:
-        start, samples = video.sound(raw.path, sample_rate)
+        start, samples = video.sound(raw.path, sample_rate, raw.span)
     except video.VideoError as error:
         return Record(raw.clip, refused=f"audio: {error}")
     length, hop = round(window * sample_rate), round(step * sample_rate)

@@ -29,11 +29,13 @@ TRACEBACK = "traceback"
 
 
 class Raw(NamedTuple):
-    """A clip as it came: its file, None without video, and the folder of its corpus' other files, None outside a corpus."""
+    """A clip as it came: its file, None without video, and the folder of its corpus' other files, None outside a corpus;
+    from when to when it lasts in the file, in seconds, None for all of it."""
 
     clip: str
     path: Path | None
     annotations: Path | None
+    span: tuple[float, float] | None = None
 
 
 class StreamSettings(Section):

@@ -112,7 +112,8 @@ def _raw() -> dict[str, pd.DataFrame]:
 def _of(rows: pd.DataFrame) -> Iterator[Raw]:
     for row in rows.itertuples():
         path = DATA / RAW / row.file if row.file else None
-        yield Raw(row.clip, path, annotations(row.corpus))
+        span = None if pd.isna(row.start) else (row.start, row.end)
+        yield Raw(row.clip, path, annotations(row.corpus), span)
 
 
 def annotations(corpus: str) -> Path:
@@ -127,13 +128,18 @@ def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.Data
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
         files = {corpus: list(map(resume.sha256, stream.files(settings, annotations(corpus)))) for corpus in corpora}
         found = {
-            shard: [of_shard[["clip", "sha256"]].to_dict("list"), files[of_shard["corpus"].iloc[0]]]
+            shard: [of_shard[_told_by(of_shard)].to_dict("list"), files[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()
         }
     for one in (one for one in stream.inputs if one != RAW):
         for path in sorted((DATA / one).glob("*.h5")):
             found.setdefault(path.stem, []).append(resume.sha256(path))
     return found
+
+
+def _told_by(rows: pd.DataFrame) -> list[str]:
+    """Return the columns of a shard's rows by which what it is made from can be told."""
+    return ["clip", "sha256", *(["start", "end"] if rows["start"].notna().any() else [])]
 
 
 def build(

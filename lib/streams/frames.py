@@ -53,7 +53,7 @@ def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     times: list[float] = []
     encoded: list[np.ndarray] = []
     try:
-        for time, frame in video.sample(raw.path, fps, max_side):
+        for time, frame in video.sample(raw.path, fps, max_side, raw.span):
             times.append(time)
             picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
             encoded.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])

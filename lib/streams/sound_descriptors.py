@@ -71,7 +71,7 @@ def maker(settings: Settings) -> Callable[[Record, Raw], Record]:
 
             if raw.path is None:
                 return Record(raw.clip, refused="sound_descriptors: no video")
-            samples = video.sound(raw.path, _RATE)[1]  # audio has read it: it can be decoded
+            samples = video.sound(raw.path, _RATE, raw.span)[1]  # audio has read it: it can be decoded
             arrays |= {kind: made_of[kind](samples) for kind in wanted}
         if wrong := [kind for kind, values in arrays.items() if not np.isfinite(values).all()]:
             return Record(raw.clip, refused=f"sound_descriptors: {wrong[0]} has values that are not finite")
