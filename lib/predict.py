@@ -1,5 +1,6 @@
 """From a clip's file to predictions, through the same functions as the pipeline's stages."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
-from lib.data.dataset import inputs_of
+from lib.data.dataset import inputs_of, streams_of
 from lib.data.loading import to_device
+from lib.media import video
+from lib.media.video import Span
 from lib.model import checkpoint
 from lib.streams import base
 from lib.streams.base import RAW, TRACEBACK, Raw
@@ -41,15 +44,36 @@ class Target:
     percentile: float | None
 
 
+Targets = Mapping[str, Mapping[str, Target]]
+"""By target group and column."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is predicted of a part of a clip, from `start` to `end` in seconds; seen: the share of its times at which what
+    the model reads, a face for instance, was found, the mean over streams; no targets and the reason in `refused` where that
+    is too little."""
+
+    start: float
+    end: float
+    targets: Targets
+    seen: float
+    refused: str
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What is predicted of a clip: by target group and column; none, and the reason in `refused`, for a clip that can't be
-    used. warnings: what makes the targets doubtful."""
+    """What is predicted of a clip; nothing, and the reason in `refused`, for a clip that can't be used.
+
+    windows: the clip's parts, none for one about as long as those that the model was trained on; of a longer one the
+    targets are their mean, weighted by what was seen. warnings: what makes the targets doubtful.
+    """
 
     clip: Path
-    targets: Mapping[str, Mapping[str, Target]]
+    targets: Targets
     refused: str
     warnings: tuple[str, ...]
+    windows: tuple[Window, ...] = ()
 
 
 class Predictor:
@@ -81,20 +105,61 @@ class Predictor:
         """
         clip = Path(clip)
         try:
-            targets, warnings = self._predict(clip)
+            return self._predict(clip)
         except InputError as error:
             return Prediction(clip, {}, str(error), self.warnings)
         except Exception as error:
             reason, trace = internal(error)
             log_once("predict", trace)
             return Prediction(clip, {}, reason, self.warnings)
-        return Prediction(clip, targets, "", (*self.warnings, *warnings))
 
-    @torch.no_grad()
-    def _predict(self, clip: Path) -> tuple[dict[str, dict[str, Target]], list[str]]:
+    def _predict(self, clip: Path) -> Prediction:
         if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
             raise InputError(f"{clip} is no file")
-        records = self._records(clip)
+        spans = self._spans(clip)
+        if not spans:
+            values, _, warnings = self._values(clip, None)
+            return Prediction(clip, self._targets(values), "", (*self.warnings, *warnings))
+        windows, found, said = [], [], dict[str, None]()
+        for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
+            try:
+                values, seen, warnings = self._values(clip, span)
+            except InputError as error:
+                windows.append(Window(*span, {}, 0.0, str(error)))
+                continue
+            found.append((values, seen))
+            windows.append(Window(*span, self._targets(values), seen, ""))
+            said |= dict.fromkeys(warnings)
+        if not found:
+            raise InputError(windows[0].refused)
+        weights = np.array([seen for _, seen in found])
+        mean = {name: np.average([of[name] for of, _ in found], 0, weights) for name in found[0][0]}
+        about = (
+            f"it takes {spans[-1][1]:.1f} s, the training clips up to {self.served.seconds[1]:.1f} s: the mean of"
+            f" {len(found)} windows"
+        )
+        if len(found) < len(spans):
+            about += f" of {len(spans)}, the others are refused ({next(one.refused for one in windows if one.refused)})"
+        return Prediction(clip, self._targets(mean), "", (*self.warnings, about, *said), tuple(windows))
+
+    def _spans(self, clip: Path) -> list[Span]:
+        """Return windows as long as the longest training clip that cover a clip that is clearly longer, each half over the
+        one before; none for another clip."""
+        try:
+            whole = video.seconds(clip)
+        except video.VideoError:  # the streams say what is wrong
+            return []
+        longest = self.served.seconds[1] if self.served.seconds else math.inf
+        if not (1 + _NEARLY) * longest + 1 < whole < math.inf:
+            return []
+        count = math.ceil((whole - longest) / (longest / 2)) + 1
+        return [(float(start), float(start) + longest) for start in np.linspace(0, whole - longest, count)]
+
+    @torch.no_grad()
+    def _values(self, clip: Path, span: Span | None) -> tuple[dict[str, np.ndarray], float, list[str]]:
+        """Return of a clip or a part of it the values (K,) of each group, in units of its range, in which share of the
+        times the streams that are read have a step, and warnings."""
+        records = self._records(clip, span)
         network, streams = self.served.network, self.served.streams
         inputs = inputs_of(records, network.readings, streams, seed=None)
         read = [all(len(steps.times) for steps in of.values()) for of in inputs.values()]
@@ -102,14 +167,19 @@ class Predictor:
         if not (any(read) if self.served.settings.missing == "keep" else all(read)):
             raise InputError("; ".join(refused))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
-        found = {}
-        for name, values in network(batch.inputs).predicted.items():
-            if not values.isfinite().all():
-                raise InputError("the model predicts no number of it")
-            found[name] = self._targets(name, values[0].double().cpu().numpy())
-        return found, [*(f"{reason}; predicted without it" for reason in refused), *self._about(records)]
+        predicted = network(batch.inputs).predicted
+        if not all(values.isfinite().all() for values in predicted.values()):
+            raise InputError("the model predicts no number of it")
+        found = {name: values[0].double().cpu().numpy() for name, values in predicted.items()}
+        read_of = [records[name] for name in streams_of(network.readings)]
+        seen = np.mean([0 if one.refused else len(base.present(one)) / len(base.times(one)) for one in read_of])
+        warnings = [f"{reason}; predicted without it" for reason in refused]
+        return found, float(seen), [*warnings, *(self._about(records) if span is None else ())]
 
-    def _targets(self, name: str, values: np.ndarray) -> dict[str, Target]:
+    def _targets(self, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Target]]:
+        return {name: self._of_group(name, of) for name, of in values.items()}
+
+    def _of_group(self, name: str, values: np.ndarray) -> dict[str, Target]:
         """A group's values (K,), in units of its range, as predictions."""
         group, reference = self.served.targets[name], self.served.references.get(name)
         scores = group.from_unit(values)
@@ -138,9 +208,9 @@ class Predictor:
         if not (1 - _NEARLY) * shortest - 1 <= seconds <= (1 + _NEARLY) * longest + 1:
             yield f"it takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
 
-    def _records(self, clip: Path) -> dict[str, Record]:
+    def _records(self, clip: Path, span: Span | None) -> dict[str, Record]:
         """Make the streams that the model reads, in the order in which they are made from each other."""
-        raw = Raw(clip.name, clip, None)
+        raw = Raw(clip.name, clip, None, span)
         records: dict[str, Record] = {}
         for name, make in self.makers.items():
             above = [raw if one == RAW else records[one] for one in base.load(name).inputs]

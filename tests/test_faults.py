@@ -39,7 +39,7 @@ def clip_table(folder: Path, *names: str) -> None:
     for name in names:
         (folder / "data/raw/demo/one" / name).write_text(name)
     table = pd.DataFrame({"clip": names, "video": names, "split": "training", "corpus": "demo", "shard": "demo-one"})
-    table.assign(file=[f"demo/one/{name}" for name in names], sha256=names, reason="").to_csv(
+    table.assign(file=[f"demo/one/{name}" for name in names], sha256=names, start=None, end=None, reason="").to_csv(
         folder / "data/clips.csv", index=False
     )
 
@@ -100,7 +100,7 @@ def test_what_fails_in_verification_is_a_row(
     (tmp_path / names[2]).symlink_to(tmp_path / "nowhere")  # not even its bytes can be read
     monkeypatch.setattr(check.joblib, "Parallel", lambda **_: lambda tasks: [of(*a, **k) for of, a, k in tasks])
     whole = video.Probe(3.0, 45, 15, 9, 9, True)
-    monkeypatch.setattr(video, "probe", lambda path: 1 // 0 if path.name == names[0] else whole)
+    monkeypatch.setattr(video, "probe", lambda path, span: 1 // 0 if path.name == names[0] else whole)
     errors.log_once.cache_clear()
     rows = pd.DataFrame({"clip": names, "video": "v", "split": "training", "shard": "one", "file": names})
     rows = rows.assign(**{name: 40 / LATTICE[name] for name in SCORES})

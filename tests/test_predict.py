@@ -100,6 +100,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         sha256=[resume.sha256(raw / name) for name in NAMES],
         **{trait: np.linspace(0.2, 0.8, 7) for trait in TRAITS},
         warm=[np.nan, 2, 3, 4, 5, np.nan, 7],
+        start=np.nan,
+        end=np.nan,
         reason="",
     )
     table.loc[3, list(TRAITS)] = np.nan
@@ -410,6 +412,41 @@ def test_a_clip_of_another_length_than_any_in_training_is_warned_of(project: Pat
     predict = Predictor(model_with(tmp_path, [14.0, 16.0], 0.1), CPU)
     (warning,) = predict(raw(project, NAMES[0])).warnings
     assert re.fullmatch(r"it takes [12]\.\d s, the training clips 14\.0 to 16\.0 s", warning)
+
+
+def test_a_long_clip_is_predicted_in_windows_whose_mean_it_is(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_with(tmp_path, [1.5, 2.0], 0.1)
+    parts = [render(Identity(index), Performance(index - 1, 1.0, 0.0, index), 2.0, FPS) for index in range(3)]
+    frames = np.concatenate([pictures for pictures, _ in parts])
+    frames[FPS * 3 : FPS * 5] = 90  # nobody is there
+    long = tmp_path / "long.mp4"
+    without_sound(long, frames)
+    found = Predictor(model, CPU)(long)
+    spans = [(window.start, window.end) for window in found.windows]
+    assert spans == [pytest.approx((start, start + 2), abs=0.01) for start in (0, 1, 2, 3, 4)]
+    of_window = [window.targets["traits"]["openness"].score if window.targets else None for window in found.windows]
+    seen = [window.seen for window in found.windows]
+    assert seen == pytest.approx([2 / 3, 2 / 3, 1 / 2, 0, 1 / 2], abs=0.1)  # never heard
+    assert found.windows[3].refused
+    assert of_window[3] is None
+    del seen[3], of_window[3]
+    assert found.targets["traits"]["openness"].score == pytest.approx(np.average(of_window, weights=seen), abs=1e-6)
+    assert any("the mean of 4 windows of 5, the others are refused (faces" in warning for warning in found.warnings)
+    sample = list(video.sample(long, 5, span=spans[1]))
+    alone = tmp_path / "alone.mp4"
+    without_sound(alone, frames[FPS : 3 * FPS])
+    assert len(sample) == 10
+    whole = Predictor(model, CPU)(alone)
+    assert not whole.windows
+    assert whole.targets["traits"]["openness"].score == pytest.approx(of_window[1], abs=0.02)
+    predicted(monkeypatch, long, "--model", model, "--over-time", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [one["start"] for one in rows] == ["", *(f"{start:.3f}" for start, _ in spans)]
+    assert float(rows[2]["openness"]) == pytest.approx(of_window[1], abs=1e-6)
+    predicted(monkeypatch, long, "--model", model, "--over-time", "--format", "table")
+    assert re.search(r"  1\.0 to 3\.0 s: extraversion 0\.\d+", capsys.readouterr().out)
 
 
 def predicted(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

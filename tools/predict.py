@@ -1,11 +1,13 @@
 """Predict the targets of video clips with the trained model, through the same functions as the pipeline's stages.
 
 A clip that can't be used has the reason in place of its targets, and the exit code is then 1. Beside a score stand the ends
-of its 90 % interval and the percentile that it has among the training clips' labels.
+of its 90 % interval and the percentile that it has among the training clips' labels. A clip longer than those that the
+model was trained on is predicted in windows of their length, each half over the one before: its scores are their mean.
 
 examples:
   python -m tools.predict talk.mp4
   python -m tools.predict interviews/ --out scores.csv     a folder and those in it; interrupted, the same command goes on
+  python -m tools.predict lecture.mp4 --over-time            a row a window
   find . -name "*.mov" | python -m tools.predict - --format jsonl
 """
 
@@ -18,6 +20,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,7 +29,7 @@ from lib.core.errors import InputError
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
     from lib.core.targets import Targets
-    from lib.predict import Prediction
+    from lib.predict import Prediction, Window
 
 _PARTS = ("low", "high", "percentile")
 
@@ -43,12 +46,19 @@ def main() -> None:
         "--format", choices=("table", "csv", "jsonl"), help="(table on a terminal, csv elsewhere and for --out)"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="a row a clip, added as it is done: .csv or .jsonl")
+    parser.add_argument(
+        "--over-time", action="store_true", help="the scores of each window of long clips too (.jsonl has them always)"
+    )
     arguments = parser.parse_args()
     format_ = arguments.format or ("table" if arguments.out is None and sys.stdout.isatty() else "csv")
     if arguments.out is not None:
         if arguments.out.suffix not in (".csv", ".jsonl") or arguments.format not in (None, arguments.out.suffix[1:]):
             raise InputError(f"--out {arguments.out} with --format {arguments.format}; allowed: a file .csv or .jsonl")
         format_ = arguments.out.suffix[1:]
+        if arguments.over_time and format_ != "jsonl":
+            raise InputError(
+                f"--over-time with --out {arguments.out}; allowed: a file .jsonl, a line a clip with its windows"
+            )
     clips = list(found(arguments.clips))
     command.log_to("predict")
     from lib.predict import Predictor
@@ -58,7 +68,8 @@ def main() -> None:
         print(f"warning: {warning}", file=sys.stderr)
     targets = predictor.served.targets
     if arguments.out is None:
-        sys.exit(write(predictor.many(clips), targets, format_, sys.stdout, header=True))
+        predictions = predictor.many(clips)
+        sys.exit(write(predictions, targets, format_, sys.stdout, header=True, over_time=arguments.over_time))
     refused, there = done(arguments.out, targets)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("a", newline="") as file:
@@ -98,30 +109,47 @@ def titles(targets: "Targets") -> dict[tuple[str, str], str]:
     }
 
 
-def write(predictions: "Iterable[Prediction]", targets: "Targets", format_: str, file: TextIO, header: bool) -> bool:
-    """Write a row, line or paragraph for each prediction as it comes; return whether a clip was refused."""
+def write(
+    predictions: "Iterable[Prediction]",
+    targets: "Targets",
+    format_: str,
+    file: TextIO,
+    header: bool,
+    over_time: bool = False,
+) -> bool:
+    """Write a row, line or paragraph for each prediction as it comes, with `over_time` a row for each window too; return
+    whether a clip was refused."""
     names, any_refused = titles(targets), False
     parts = [f"{name} {part}" for name in names.values() for part in _PARTS]
-    writer = csv.DictWriter(file, ["clip", *names.values(), *parts, "warnings", "refused"])
+    times = ["start", "end", "seen"] if over_time else []
+    writer = csv.DictWriter(file, ["clip", *times, *names.values(), *parts, "warnings", "refused"])
     if header and format_ == "csv":
         writer.writeheader()
     for one in predictions:
         any_refused |= bool(one.refused)
         if format_ == "csv":
             writer.writerow(row(one, names))
+            writer.writerows(row(one, names, window) for window in (one.windows if over_time else ()))
         elif format_ == "jsonl":
             file.write(json.dumps(line(one)) + "\n")
         else:
-            file.write(paragraph(one, names))
+            file.write(paragraph(one, names, over_time))
         file.flush()
     return any_refused
 
 
-def row(one: "Prediction", names: dict[tuple[str, str], str]) -> dict[str, str]:
-    """Return a prediction as cells by column."""
-    cells = {"clip": str(one.clip), "warnings": "; ".join(one.warnings), "refused": one.refused}
-    for (group, column), name in names.items() if one.targets else ():
-        target = one.targets[group][column]
+def row(one: "Prediction", names: dict[tuple[str, str], str], window: "Window | None" = None) -> dict[str, str]:
+    """Return a prediction, or that of one of its windows, as cells by column."""
+    of = window or one
+    cells = {
+        "clip": str(one.clip),
+        "warnings": "; ".join(one.warnings) if window is None else "",
+        "refused": of.refused,
+    }
+    if window is not None:
+        cells |= {"start": f"{window.start:.3f}", "end": f"{window.end:.3f}", "seen": f"{window.seen:.3f}"}
+    for (group, column), name in names.items() if of.targets else ():
+        target = of.targets[group][column]
         cells[name] = f"{target.score:.6f}"
         cells |= {f"{name} {part}": _cell(getattr(target, part)) for part in _PARTS}
     return cells
@@ -129,11 +157,10 @@ def row(one: "Prediction", names: dict[tuple[str, str], str]) -> dict[str, str]:
 
 def line(one: "Prediction") -> dict[str, Any]:
     """Return a prediction as what JSON can hold."""
-    targets = {name: {column: vars(target) for column, target in of.items()} for name, of in one.targets.items()}
-    return {"clip": str(one.clip), "targets": targets, "warnings": list(one.warnings), "refused": one.refused}
+    return asdict(one) | {"clip": str(one.clip)}
 
 
-def paragraph(one: "Prediction", names: dict[tuple[str, str], str]) -> str:
+def paragraph(one: "Prediction", names: dict[tuple[str, str], str], over_time: bool) -> str:
     """Return a prediction for people."""
     lines = [str(one.clip)] + [f"  refused: {one.refused}"] * bool(one.refused)
     width = max(map(len, names.values()))
@@ -142,6 +169,11 @@ def paragraph(one: "Prediction", names: dict[tuple[str, str], str]) -> str:
         between = "" if target.low is None else f"  90 % interval {target.low:.3f} to {target.high:.3f}"
         rank = "" if target.percentile is None else f"  above {target.percentile:.0f} % of the training labels"
         lines.append(f"  {name:{width}}  {target.score:.3f}{between}{rank}")
+    for window in one.windows if over_time else ():
+        scores = (
+            f"{name} {window.targets[of][column].score:.3f}" for (of, column), name in names.items() if window.targets
+        )
+        lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.refused}")
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in one.warnings)]) + "\n"
 
 

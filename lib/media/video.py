@@ -198,6 +198,16 @@ def probe(path: Path, span: Span | None = None) -> Probe:
     return Probe(duration, len(times), fps, width, height, audio, film.damaged + corrupt)
 
 
+def seconds(path: Path) -> float:
+    """Return how long a film is shown, by its time stamps alone, which takes little time.
+
+    Raises VideoError if the file does not open or has no film; infinite without time stamps.
+    """
+    with _opened(path, "cannot be read") as container:
+        begin, end = _Film(container).span()
+    return end - begin
+
+
 def sample(
     path: Path, fps: float, max_side: int | None = None, span: Span | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
