@@ -60,7 +60,7 @@ class Stream:
     A record's array `times` (T,) has the seconds of its steps, without it there is one at 0; `found` (T,), where there is
     one, is 0 for steps that can't be taken.
     May be there: ON_GPU (a GPU is used), files (the other files that it reads, from settings and annotations folder),
-    summary (what is worth counting, from the folder of shards).
+    summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a record doubtful).
     """
 
     name: str
@@ -74,6 +74,7 @@ class Stream:
     on_gpu: bool
     files: Callable[[Any, Path], list[Path]]
     summary: Callable[[Path], dict[str, Any]]
+    doubts: Callable[[Record], list[str]]
 
     def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
         """Return the values (K, ...) of an array's steps `chosen` (K,)."""
@@ -106,6 +107,7 @@ def load(name: str) -> Stream:
         getattr(module, "ON_GPU", False),
         getattr(module, "files", lambda settings, annotations: []),
         getattr(module, "summary", lambda folder: {}),
+        getattr(module, "doubts", lambda record: []),
     )
 
 

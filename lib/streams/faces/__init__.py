@@ -17,6 +17,7 @@ ON_GPU = True
 
 ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 """Values of `found`."""
+_COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
 class Settings(StreamSettings):
@@ -44,12 +45,24 @@ def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Count frames by how the face was found."""
+    """Count frames by how the face was found, and those with several; cuts, and changes of person."""
     found = sum((np.bincount(one, minlength=3) for one in shards.column(folder, "found")), np.zeros(3, int))
     return {
         "frames": int(found.sum()),
         "detected": int(found[DETECTED]),
         "interpolated": int(found[INTERPOLATED]),
         "absent": int(found[ABSENT]),
-        "frames_with_several_faces": int(sum(shards.attribute(folder, "frames_with_several_faces"))),
+        **{name: int(sum(shards.attribute(folder, name))) for name in _COUNTED},
     }
+
+
+def doubts(record: Record) -> list[str]:
+    """Say where a clip shows more than one person or shot."""
+    several, cuts, changes = (int(record.attributes[name]) for name in _COUNTED)
+    frames = len(record.arrays["found"])
+    said = {
+        f"faces: several in {several} of {frames} frames; one person is followed": several,
+        f"faces: {cuts} {'cuts' if cuts > 1 else 'cut'}; there is no flow across {'them' if cuts > 1 else 'it'}": cuts,
+        f"faces: another person takes turns with the one followed; changes: {changes}": changes,
+    }
+    return [text for text, count in said.items() if count]
