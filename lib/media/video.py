@@ -13,6 +13,7 @@ import av
 import av.stream
 import cv2
 import numpy as np
+from av.video.frame import PictureType
 
 _FORMATS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,obu,ivf,asf,flv,ogg,gif,mxf,nut,dv,rm,gxf,wtv,vc1,mjpeg,amv"
@@ -33,7 +34,7 @@ class VideoError(Exception):
 @dataclass(frozen=True)
 class Probe:
     """What a clip holds: seconds, frames a second, frames and pixels as shown, whether it has sound, and how many frames did
-    not decode or not without damage."""
+    not decode or not without damage, those after a damaged one that are made from it included."""
 
     duration: float
     frames: int
@@ -113,23 +114,27 @@ class _Film:
 def probe(path: Path) -> Probe:
     """Decode the film.
 
-    Raises VideoError if the file does not open, has no film, holds no frame, or ends before its index says.
+    Where the decoder conceals damage (FFmpeg tells of it in H.264 and MPEG-4, not in HEVC and MPEG-2), all frames up to the
+    next key frame count as damaged; of a B frame, from which few are made, it alone. Raises VideoError if the file does not
+    open, has no film, holds no frame, or ends before its index says.
     """
     times: list[float] = []
-    width = height = corrupt = 0
+    width = height = damaged = 0
+    smeared = False
     with _opened(path, "cannot be read") as container:
         film = _Film(container)
         for seconds, frame in film.shown():
             if not times:
                 height, width = _picture(frame, _size(film, frame, None), film.aperture).shape[:2]
             times.append(seconds)
-            corrupt += frame.is_corrupt
+            smeared = (smeared and not frame.key_frame) or (frame.is_corrupt and frame.pict_type != PictureType.B)
+            damaged += smeared or frame.is_corrupt
         film.refuse_if_cut_off(path, len(times))
         audio = bool(container.streams.audio)
     if not times:
         raise VideoError("holds no frame")
     fps = (len(times) - 1) / times[-1] if times[-1] > 0 else 0.0
-    return Probe(times[-1] + (1 / fps if fps else 0.0), len(times), fps, width, height, audio, film.damaged + corrupt)
+    return Probe(times[-1] + (1 / fps if fps else 0.0), len(times), fps, width, height, audio, film.damaged + damaged)
 
 
 def sample(path: Path, fps: float, max_side: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
