@@ -103,6 +103,14 @@ def test_bounds_that_depend_on_each_other() -> None:
         parameters.check(parameters_()["audio"] | {"sample_rate": 4000, "step": 1e-9}, audio.Settings, "audio")
 
 
+def test_a_smallest_face_larger_than_every_frame_is_refused() -> None:
+    stream, above = base.load("faces"), {"frames": base.Made({"max_side": 248}, {})}
+    given = parameters.check(parameters_()["faces"] | {"min_face": 249}, stream.settings, "faces")
+    with pytest.raises(InputError, match=r"faces\.min_face = 249; allowed: up to frames\.max_side = 248"):
+        stream.agree(given, above)
+    stream.agree(given.model_copy(update={"min_face": 248}), above)
+
+
 def test_no_more_processes_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = parameters_(train__devices=99)
     given = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)

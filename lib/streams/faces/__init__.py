@@ -1,6 +1,6 @@
 """The speaker's face in every frame, aligned to one template."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import shards
+from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import StreamSettings
+from lib.streams.base import Made, StreamSettings
 
 INPUTS = ("frames",)
 KIND = "pictures"
@@ -28,6 +29,12 @@ class Settings(StreamSettings):
     min_found: Annotated[float, Field(ge=0, le=1)]
     max_gap: Annotated[float, Field(ge=0, le=3600)]
     key_seconds: Annotated[float, Field(ge=0, le=3600)]
+
+
+def agree(settings: Settings, above: Mapping[str, Made]) -> None:
+    """Raise InputError if no frame is large enough for the smallest face."""
+    if settings.min_face > (most := above["frames"].settings["max_side"]):
+        raise InputError(f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {most}")
 
 
 def maker(settings: Settings) -> Callable[[Record], Record]:
