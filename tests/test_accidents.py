@@ -121,6 +121,45 @@ def test_no_more_processes_than_the_machine_has(tmp_path: Path, monkeypatch: pyt
         train.main()
 
 
+def test_the_processes_of_a_training_that_is_killed_end_too(tmp_path: Path) -> None:
+    script = tmp_path / "training.py"
+    script.write_text("""
+import os, time
+from pathlib import Path
+from lightning_fabric import Fabric
+from stages import train
+
+def several(*_):
+    Fabric(accelerator="cpu", devices=2, strategy="ddp").launch()
+    Path(os.environ["OUT"], os.environ["LOCAL_RANK"]).write_text(str(os.getpid()))
+    time.sleep(600)
+
+train.parameters.load = several
+train.main()
+""")
+    environment = os.environ | {"OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: (tmp_path / "1").exists() and (tmp_path / "1").read_text() != "", 120)
+    finally:
+        first.kill()
+        first.wait()
+    second = int((tmp_path / "1").read_text())
+    wait_until(lambda: not is_running(second), 10)
+
+
+def wait_until(said: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not said():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
