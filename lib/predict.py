@@ -200,7 +200,10 @@ class Predictor:
         return found
 
     def _about(self, records: Mapping[str, Record]) -> Iterator[str]:
-        """Yield in which ways a clip is unlike those that were trained on."""
+        """Yield what is odd about a clip, and in which ways it is unlike those that were trained on."""
+        for name, record in records.items():
+            if not record.refused:
+                yield from base.load(name).doubts(record)
         lasts = [float(times[-1]) for one in records.values() if len(times := one.arrays.get("times", ()))]
         if not self.served.seconds or not lasts:
             return

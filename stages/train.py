@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from joblib.externals import loky
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.core import clips, command, parameters, resume
+from lib.core import clips, command, parallel, parameters, resume
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
@@ -83,6 +84,8 @@ class Parameters(Section):
 
 
 def main() -> None:
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # started by the first process of a training on several devices
+        parallel.end_with_parent()
     given = parameters.load("train", Parameters)
     readings, targets = given.model.readings(), given.model.chosen(given.targets)
     for name, group in targets.items():

@@ -103,6 +103,14 @@ def test_bounds_that_depend_on_each_other() -> None:
         parameters.check(parameters_()["audio"] | {"sample_rate": 4000, "step": 1e-9}, audio.Settings, "audio")
 
 
+def test_a_smallest_face_larger_than_every_frame_is_refused() -> None:
+    stream, above = base.load("faces"), {"frames": base.Made({"max_side": 248}, {})}
+    given = parameters.check(parameters_()["faces"] | {"min_face": 249}, stream.settings, "faces")
+    with pytest.raises(InputError, match=r"faces\.min_face = 249; allowed: up to frames\.max_side = 248"):
+        stream.agree(given, above)
+    stream.agree(given.model_copy(update={"min_face": 248}), above)
+
+
 def test_no_more_processes_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = parameters_(train__devices=99)
     given = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
@@ -111,6 +119,45 @@ def test_no_more_processes_than_the_machine_has(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InputError, match=r"train\.devices = 99; allowed: up to 2"):
         train.main()
+
+
+def test_the_processes_of_a_training_that_is_killed_end_too(tmp_path: Path) -> None:
+    script = tmp_path / "training.py"
+    script.write_text("""
+import os, time
+from pathlib import Path
+from lightning_fabric import Fabric
+from stages import train
+
+def several(*_):
+    Fabric(accelerator="cpu", devices=2, strategy="ddp").launch()
+    Path(os.environ["OUT"], os.environ["LOCAL_RANK"]).write_text(str(os.getpid()))
+    time.sleep(600)
+
+train.parameters.load = several
+train.main()
+""")
+    environment = os.environ | {"OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: (tmp_path / "1").exists() and (tmp_path / "1").read_text() != "", 120)
+    finally:
+        first.kill()
+        first.wait()
+    second = int((tmp_path / "1").read_text())
+    wait_until(lambda: not is_running(second), 10)
+
+
+def wait_until(said: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not said():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 @pytest.fixture

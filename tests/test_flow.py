@@ -152,7 +152,9 @@ def test_nan_and_other_shapes_are_refused(face: np.ndarray) -> None:
 def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(face: np.ndarray) -> None:
     previous, following = pair(face, deformation(112, 2))
     pictures = torch.cat([previous, following, following])[..., None].expand(-1, -1, -1, 3).numpy()
-    record = Record("a", {"faces": pictures, "found": np.array([2, 2, 0]), "times": np.arange(3.0)})
+    record = Record(
+        "a", {"faces": pictures, "found": np.array([2, 2, 0]), "times": np.arange(3.0), "cut": np.zeros(3, bool)}
+    )
     made = make.flow(record, "torch", SOLVER, 16.0, CPU)
     exact = solve(previous, following)[0].permute(1, 2, 0).numpy()
     scale = made.attributes["scale"]
@@ -160,6 +162,10 @@ def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(fa
     assert made.arrays["valid"].tolist() == [True, False]
     assert made.arrays["times"].tolist() == [0, 1]
     assert not made.arrays["flow"][1].any()
+    arrays = {**record.arrays, "found": np.full(3, 2), "cut": np.array([False, True, False])}
+    across = make.flow(Record("a", arrays), "torch", SOLVER, 16.0, CPU)
+    assert across.arrays["valid"].tolist() == [False, True]
+    assert not across.arrays["flow"][0].any()
 
 
 @needs_real_clips

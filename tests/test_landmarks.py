@@ -38,7 +38,7 @@ def of_dots() -> Record:
         pictures[time] = align.warp(np.repeat(dots[..., None], 3, 2), points[time], SIDE)
     points[FOUND == 0] = np.nan
     arrays = {"faces": pictures, "landmarks": points.astype(np.float32), "found": FOUND, "times": TIMES}
-    return Record("a.mp4", arrays, {"frames_with_several_faces": 0})
+    return Record("a.mp4", arrays)
 
 
 def of(faces: Record, detector: str = "faces") -> Record:

@@ -449,6 +449,22 @@ def test_a_long_clip_is_predicted_in_windows_whose_mean_it_is(
     assert re.search(r"  1\.0 to 3\.0 s: extraversion 0\.\d+", capsys.readouterr().out)
 
 
+def test_several_faces_cuts_and_changes_are_warned_of(project: Path, tmp_path: Path) -> None:
+    frames, _ = render(Identity(1), Performance(0.0, 1.0, 0.0, 1), 3.0, FPS)
+    two = np.concatenate([frames, frames[:, :, ::-1]], axis=2)
+    two[30:] //= 2  # the light goes out: another shot of the same person
+    two[30:, :, frames.shape[2] :] = 60
+    write(tmp_path / "two.mp4", Track(two))
+    predict = Predictor(model_with(tmp_path, [2.0, 4.0], 0.1), CPU)
+    assert predict(tmp_path / "two.mp4").warnings == (
+        "audio: has no sound; predicted without it",
+        "faces: several in 10 of 15 frames; one person is followed",
+        "faces: 1 cut; there is no flow across it",
+    )
+    counted = json.loads((project / "metrics/faces.json").read_text())
+    assert [counted[name] for name in ("frames_with_several_faces", "cuts", "changes_of_person")] == [0, 0, 0]
+
+
 def predicted(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:

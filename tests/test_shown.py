@@ -298,32 +298,46 @@ def test_one_damaged_packet_of_sound_is_a_gap_of_it(tmp_path: Path) -> None:
     assert 1.8 < apart.min() < apart.max() < 2.2
 
 
-def noisy(path: Path, packets: range) -> Path:
+def noisy(path: Path, packets: range, options: dict[str, str]) -> Path:
     """A film of which these packets are noise from byte 20 on: a decoder conceals that, and smears what follows."""
     rng = np.random.default_rng(0)
     wide = cv2.GaussianBlur(rng.integers(0, 255, (240, 480, 3), np.uint8), (0, 0), 3)
     moving = np.stack([wide[:, 2 * step : 2 * step + 320] for step in range(60)])
-    write(path, Track(moving, options={"bf": "0", "g": "60", "sc_threshold": "0"}))
+    write(path, Track(moving, options={"sc_threshold": "0", **options}))
     of = entries(path)
     return patch(path, *((of[at][0] + 20, rng.bytes(of[at][1] - 20)) for at in packets))
 
 
 def test_concealed_damage_is_told_and_too_much_is_refused(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    names = {"whole": range(0), "some": range(20, 36, 4), "much": range(10, 50)}
+    names = {"whole": range(0), "end": range(17, 18), "early": range(20, 36, 4)}
     for name, packets in names.items():
-        noisy(tmp_path / "raw" / f"{name}.000.mp4", packets)
+        noisy(tmp_path / "raw" / f"{name}.000.mp4", packets, {"bf": "0", "g": "20"})
     files = [Path("raw", f"{name}.000.mp4") for name in names]
     rows = pd.DataFrame({"clip": [file.name for file in files], "video": "v", "split": "training", "shard": "raw"})
     rows = rows.assign(file=[str(file) for file in files], **{score: 40 / LATTICE[score] for score in SCORES})
     corpus = check.Corpus("mine", base.load("fiv2"), tmp_path, files, rows)
     table = check.clip_table([corpus], True, 2.0, 10, 600, 0.1).set_index("clip")
-    assert table["damaged"].to_dict() == {"whole.000.mp4": 0, "some.000.mp4": 4, "much.000.mp4": 40}
+    assert table["damaged"].to_dict() == {"whole.000.mp4": 0, "end.000.mp4": 3, "early.000.mp4": 20}
     assert table["reason"].to_dict() == {
         "whole.000.mp4": "",
-        "some.000.mp4": "",
-        "much.000.mp4": "damaged: 40 of 60 frames, download.max_damaged is 0.1",
+        "end.000.mp4": "",
+        "early.000.mp4": "damaged: 20 of 60 frames, download.max_damaged is 0.1",
     }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"bf": "0", "g": "60"}, {"bf": "0", "g": "15"}, {"bf": "2", "b-pyramid": "none", "g": "60"}],
+)
+def test_what_is_made_from_a_damaged_frame_is_told_too(tmp_path: Path, options: dict[str, str]) -> None:
+    whole, damaged = tmp_path / "whole.mp4", tmp_path / "damaged.mp4"
+    noisy(whole, range(0), options)
+    noisy(damaged, range(20, 23), options)
+    pictures = [np.stack([shown for _, shown in video.sample(path, 15)]).astype(float) for path in (whole, damaged)]
+    smeared = np.abs(pictures[0] - pictures[1]).mean((1, 2, 3)) > 0.3
+    assert smeared.sum() >= 2
+    assert video.probe(damaged).damaged == pytest.approx(smeared.sum(), abs=2)
 
 
 def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import torch
 from facenet_pytorch import MTCNN
 
 from lib.sources.demo.head import Identity, Performance, render
+from lib.streams.faces.align import main_person
 from lib.streams.faces.detect import Detector, Faces
-from lib.streams.faces.follow import follow
 from lib.streams.faces.track import Tracker, cuts, key_frames
 
 NONE = Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
@@ -180,6 +180,7 @@ def test_the_same_of_two_is_followed(detector: Detector, head: np.ndarray) -> No
         if step >= 7:  # comes in between two key frames
             frame[: len(small), : small.shape[1]] = shown(small, 10 * np.sin(step / 3), 0)
     seen = Tracker(detector, 1.0)([frames], np.arange(20) / 5)
-    middles = [faces.boxes[face, [0, 2]].mean() for faces, face in zip(seen, follow(seen), strict=True)]
+    face_of = main_person(seen, [frames], np.arange(20) / 5).faces
+    middles = [faces.boxes[face, [0, 2]].mean() for faces, face in zip(seen, face_of, strict=True)]
     assert min(middles) > small.shape[1]
     assert [len(faces.boxes) for faces in seen[10:]] == [2] * 10

@@ -26,9 +26,8 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build, frames
 from lib.streams.base import Raw
-from lib.streams.faces.align import DETECTED, Aligner, chosen, warp
+from lib.streams.faces.align import DETECTED, Aligner, chosen, main_person, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
-from lib.streams.faces.follow import follow
 from lib.streams.faces.track import Tracker
 from lib.streams.flow import Settings, make, opencv, tvl1
 from tools.benchmark_flow import SIZE, SOLVER
@@ -92,7 +91,7 @@ class EveryFrame(Aligner):
 def print_times(path: Path, runs: int) -> tuple[str, str]:
     """Print a clip's rows of times; return its rows of the tables that compare results and tracking."""
     aligners = {"facenet-pytorch's MTCNN": EveryFrame(), "every frame": new_aligner(0.0), "ours": new_aligner()}
-    (seen, side), their_seconds = straightforward(path)
+    (seen, face_of, side), their_seconds = straightforward(path)
     of_runs = [{way: ours(path, aligner) for way, aligner in aligners.items()} for _ in range(runs)]
     all_seconds = {"straightforward": [their_seconds], **{way: [run[way][1] for run in of_runs] for way in aligners}}
     for way, of_way in all_seconds.items():
@@ -101,7 +100,7 @@ def print_times(path: Path, runs: int) -> tuple[str, str]:
         print(f"| {path.name} | {way} | {times} | {sum(their_seconds) / sum(seconds):.1f} |", flush=True)
     record, flow = of_runs[-1]["ours"][0]
     tracked = compare_tracking(path.name, of_runs[-1]["every frame"][0][0], record)
-    return compare(path.name, seen, max(1, side / MAX_SIDE), record, flow), tracked
+    return compare(path.name, seen, face_of, max(1, side / MAX_SIDE), record, flow), tracked
 
 
 def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
@@ -127,21 +126,22 @@ def new_aligner(key_seconds: float = KEY_SECONDS) -> Aligner:
     return Aligner(SIZE, MIN_FACE, 0.5, 1.0, key_seconds, best_device())
 
 
-def straightforward(path: Path) -> tuple[tuple[list[Faces], int], list[float]]:
-    """Return each sampled frame's faces and the frames' longer side, and the seconds of decoding, faces (alignment too)
-    and flow."""
+def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], list[float]]:
+    """Return each sampled frame's faces, which of them is followed, and the frames' longer side; and the seconds of
+    decoding, faces (alignment too) and flow."""
     moments = [time.perf_counter()]
     pictures = _read(path)
     moments.append(time.perf_counter())
     detect = Facenet(MTCNN_MIN_FACE)
     seen = [detect(picture[None])[0] for picture in pictures]
-    landmarks, found = chosen(seen)
+    face_of = main_person(seen, [np.stack(pictures)], np.arange(len(pictures)) / FPS).faces
+    landmarks, found = chosen(seen, face_of)
     crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(time.perf_counter())
     grey = make.grey_levels(torch.from_numpy(crops))
     opencv.tvl1(grey[:-1], grey[1:], **SOLVER)  # type: ignore[arg-type]
     moments.append(time.perf_counter())
-    return (seen, max(pictures[0].shape)), np.diff(moments).tolist()
+    return (seen, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
 
 
 def _read(path: Path) -> list[np.ndarray]:
@@ -170,13 +170,12 @@ def compare_tracking(name: str, every: Record, tracked: Record) -> str:
     return f"| {name} | {len(there[0])} | {there[0].sum()} | {there[1].sum()} | {figures} |"
 
 
-def compare(name: str, seen: list[Faces], scale: float, faces: Record, flow: Record) -> str:
+def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, faces: Record, flow: Record) -> str:
     """Return a row: how many frames have a face either way; how far the five points are apart at the median, of the face's
     width; and our flow's energy over DualTVL1's on the same crops, as computed and as stored.
 
-    seen: the straightforward way's faces. scale: its pixels over ours.
+    seen, face_of: the straightforward way's faces, and which of each frame's is followed. scale: its pixels over ours.
     """
-    face_of = follow(seen)
     steps = min(len(face_of), len(faces.arrays["found"]))
     detected, theirs = faces.arrays["found"][:steps] == DETECTED, face_of[:steps] >= 0
     apart = []

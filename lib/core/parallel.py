@@ -1,6 +1,8 @@
 """Spread tasks over this machine's processes or over a Dask cluster's machines."""
 
+import ctypes
 import os
+import signal
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Executor
@@ -44,6 +46,12 @@ def executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
         yield pool
     finally:
         pool.shutdown(kill_workers=True)
+
+
+def end_with_parent() -> None:
+    """Let the system end this process as soon as the one that started it ends, in whatever way (Linux)."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
 
 def _gpus() -> int:

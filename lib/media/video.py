@@ -13,6 +13,7 @@ import av
 import av.stream
 import cv2
 import numpy as np
+from av.video.frame import PictureType
 
 _FORMATS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,obu,ivf,asf,flv,ogg,gif,mxf,nut,dv,rm,gxf,wtv,vc1,mjpeg,amv"
@@ -37,7 +38,7 @@ class VideoError(Exception):
 @dataclass(frozen=True)
 class Probe:
     """What a clip holds: seconds, frames a second, frames and pixels as shown, whether it has sound, and how many frames did
-    not decode or not without damage."""
+    not decode or not without damage, those after a damaged one that are made from it included."""
 
     duration: float
     frames: int
@@ -172,10 +173,13 @@ class _Film:
 def probe(path: Path, span: Span | None = None) -> Probe:
     """Decode the film, or of a clip that lasts for a `span` of it that part.
 
-    Raises VideoError if the file does not open, has no film, holds no frame, or ends before its index or the span says.
+    Where the decoder conceals damage (FFmpeg tells of it in H.264 and MPEG-4, not in HEVC and MPEG-2), all frames up to the
+    next key frame count as damaged; of a B frame, from which few are made, it alone. Raises VideoError if the file does not
+    open, has no film, holds no frame, or ends before its index or the span says.
     """
     times: list[float] = []
-    width = height = corrupt = 0
+    width = height = damaged = 0
+    smeared = False
     begin, end = span or (0.0, math.inf)
     with _opened(path, "cannot be read") as container:
         film = _Film(container)
@@ -183,7 +187,8 @@ def probe(path: Path, span: Span | None = None) -> Probe:
             if not times:
                 height, width = _picture(frame, _size(film, frame, None), film.aperture).shape[:2]
             times.append(seconds)
-            corrupt += frame.is_corrupt
+            smeared = (smeared and not frame.key_frame) or (frame.is_corrupt and frame.pict_type != PictureType.B)
+            damaged += smeared or frame.is_corrupt
         if span is None:
             film.refuse_if_cut_off(path, len(times))
         elif not times:
@@ -195,7 +200,7 @@ def probe(path: Path, span: Span | None = None) -> Probe:
         raise VideoError("holds no frame")
     fps = (len(times) - 1) / times[-1] if times[-1] > 0 else 0.0
     duration = min(times[-1] + (1 / fps if fps else 0.0), end - begin)
-    return Probe(duration, len(times), fps, width, height, audio, film.damaged + corrupt)
+    return Probe(duration, len(times), fps, width, height, audio, film.damaged + damaged)
 
 
 def seconds(path: Path) -> float:

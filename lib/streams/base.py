@@ -61,8 +61,9 @@ class Stream:
     to the values (K, ...) there; where the stream has several ARRAYS, the name of one comes third.
     A record's array `times` (T,) has the seconds of its steps, without it there is one at 0; `found` (T,), where there is
     one, is 0 for steps that can't be taken.
-    May be there: ON_GPU (a GPU is used), files (the other files that it reads, from settings and annotations folder),
-    summary (what is worth counting, from the folder of shards).
+    May be there: ON_GPU (a GPU is used), files (the other files that it reads, from settings and annotations folder), agree
+    (raises InputError if settings contradict how the streams that it is made from were made),
+    summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a record doubtful).
     """
 
     name: str
@@ -75,7 +76,9 @@ class Stream:
     arrays: tuple[str, ...]
     on_gpu: bool
     files: Callable[[Any, Path], list[Path]]
+    agree: Callable[[Any, Mapping[str, "Made"]], None]
     summary: Callable[[Path], dict[str, Any]]
+    doubts: Callable[[Record], list[str]]
 
     def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
         """Return the values (K, ...) of an array's steps `chosen` (K,)."""
@@ -107,7 +110,9 @@ def load(name: str) -> Stream:
         getattr(module, "ARRAYS", ()),
         getattr(module, "ON_GPU", False),
         getattr(module, "files", lambda settings, annotations: []),
+        getattr(module, "agree", lambda settings, above: None),
         getattr(module, "summary", lambda folder: {}),
+        getattr(module, "doubts", lambda record: []),
     )
 
 

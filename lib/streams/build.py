@@ -66,6 +66,7 @@ def stage(name: str) -> None:
                 f"params.yaml: {name}.enabled is true and {one}.enabled is false, but {name} is made from {one};"
                 f" set {one}.enabled to true or {name}.enabled to false"
             )
+    stream.agree(settings, base.made(DATA, above))
     rows = _raw() if RAW in stream.inputs else {}
     inputs = _inputs(stream, settings, rows)
 

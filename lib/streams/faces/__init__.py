@@ -1,6 +1,6 @@
 """The speaker's face in every frame, aligned to one template."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,8 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import shards
+from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import StreamSettings
+from lib.streams.base import Made, StreamSettings
 
 INPUTS = ("frames",)
 KIND = "pictures"
@@ -17,6 +18,7 @@ ON_GPU = True
 
 ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 """Values of `found`."""
+_COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
 class Settings(StreamSettings):
@@ -27,6 +29,12 @@ class Settings(StreamSettings):
     min_found: Annotated[float, Field(ge=0, le=1)]
     max_gap: Annotated[float, Field(ge=0, le=3600)]
     key_seconds: Annotated[float, Field(ge=0, le=3600)]
+
+
+def agree(settings: Settings, above: Mapping[str, Made]) -> None:
+    """Raise InputError if no frame is large enough for the smallest face."""
+    if settings.min_face > (most := above["frames"].settings["max_side"]):
+        raise InputError(f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {most}")
 
 
 def maker(settings: Settings) -> Callable[[Record], Record]:
@@ -44,12 +52,24 @@ def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Count frames by how the face was found."""
+    """Count frames by how the face was found, and those with several; cuts, and changes of person."""
     found = sum((np.bincount(one, minlength=3) for one in shards.column(folder, "found")), np.zeros(3, int))
     return {
         "frames": int(found.sum()),
         "detected": int(found[DETECTED]),
         "interpolated": int(found[INTERPOLATED]),
         "absent": int(found[ABSENT]),
-        "frames_with_several_faces": int(sum(shards.attribute(folder, "frames_with_several_faces"))),
+        **{name: int(sum(shards.attribute(folder, name))) for name in _COUNTED},
     }
+
+
+def doubts(record: Record) -> list[str]:
+    """Say where a clip shows more than one person or shot."""
+    several, cuts, changes = (int(record.attributes[name]) for name in _COUNTED)
+    frames = len(record.arrays["found"])
+    said = {
+        f"faces: several in {several} of {frames} frames; one person is followed": several,
+        f"faces: {cuts} {'cuts' if cuts > 1 else 'cut'}; there is no flow across {'them' if cuts > 1 else 'it'}": cuts,
+        f"faces: another person takes turns with the one followed; changes: {changes}": changes,
+    }
+    return [text for text, count in said.items() if count]

@@ -1,6 +1,6 @@
 """Bring a followed face to a fixed five-point template by a similarity transform for each frame."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -11,8 +11,9 @@ from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED
 from lib.streams.faces.detect import BATCH, Detector, Faces
-from lib.streams.faces.follow import follow
-from lib.streams.faces.track import Tracker
+from lib.streams.faces.follow import Followed, follow
+from lib.streams.faces.looks import SIDE
+from lib.streams.faces.track import Tracker, cuts
 
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -38,11 +39,13 @@ class Aligner:
 
     def __call__(self, record: Record) -> Record:
         """Return of a clip's frames `faces` uint8 (T, S, S, 3), `landmarks` (T, 5, 2) in the frame's pixels, `found`
-        (T,) with the values above, and `times` (T,); where the face is absent, faces are black and landmarks NaN."""
+        (T,) with the values above, `cut` (T,), whether another shot begins, and `times` (T,); where the face is absent,
+        faces are black and landmarks NaN."""
         times = record.arrays["times"]
         batches = _Batches(record)
         seen = self._track(batches, times)
-        landmarks, found = interpolate(*chosen(seen), times, self._max_gap)
+        followed = main_person(seen, batches, times)
+        landmarks, found = interpolate(*chosen(seen, followed.faces), times, followed.cuts, self._max_gap)
         share = float((found == DETECTED).mean())
         if share < self._min_found or share == 0:
             return Record(
@@ -53,14 +56,19 @@ class Aligner:
         for index, picture in enumerate(picture for batch in batches for picture in batch):
             if found[index]:
                 faces[index] = warp(picture, landmarks[index], self._side)
-        several = int(sum(len(faces_.boxes) > 1 for faces_ in seen))
         arrays: dict[str, np.ndarray] = {
             "faces": faces,
             "landmarks": landmarks.astype(np.float32),
             "found": found,
+            "cut": followed.cuts,
             "times": times,
         }
-        return Record(record.clip, arrays, {"frames_with_several_faces": several})
+        counts = {
+            "frames_with_several_faces": int(sum(len(faces_.boxes) > 1 for faces_ in seen)),
+            "cuts": int(followed.cuts.sum()),
+            "changes_of_person": followed.changes,
+        }
+        return Record(record.clip, arrays, counts)
 
 
 class _Batches:
@@ -81,9 +89,24 @@ class _Batches:
             yield batch
 
 
-def chosen(seen: Sequence[Faces]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the followed person's landmarks (T, 5, 2), NaN where not seen, and whether they were detected (T,)."""
-    face_of = follow(seen)
+def main_person(seen: Sequence[Faces], batches: Iterable[np.ndarray], times: np.ndarray) -> Followed:
+    """Return whom to follow among the faces of a clip's frames, given in batches, RGB uint8 (n, H, W, 3)."""
+    looks: list[np.ndarray] = []
+    cut: list[np.ndarray] = []
+    last: np.ndarray | None = None
+    for batch in batches:
+        cut.append(cuts(batch if last is None else np.concatenate([last, batch]))[-len(batch) :])
+        last = batch[-1:]
+        for picture in batch:
+            aligned = [warp(picture, points, SIDE) for points in seen[len(looks)].points]
+            grey = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in aligned]
+            looks.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
+    return follow(seen, looks, np.concatenate(cut), times)
+
+
+def chosen(seen: Sequence[Faces], face_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the followed person's landmarks (T, 5, 2), NaN where not seen, and whether they were detected (T,); `face_of`
+    (T,) is their face in each frame, or -1."""
     landmarks = np.full((len(seen), 5, 2), np.nan)
     for time, face in enumerate(face_of.tolist()):
         if face >= 0:
@@ -92,14 +115,15 @@ def chosen(seen: Sequence[Faces]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interpolate(
-    landmarks: np.ndarray, detected: np.ndarray, times: np.ndarray, max_gap: float
+    landmarks: np.ndarray, detected: np.ndarray, times: np.ndarray, cut: np.ndarray, max_gap: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fill gaps of up to `max_gap` seconds between detections; return landmarks (T, 5, 2) and `found` (T,) uint8."""
+    """Fill gaps of up to `max_gap` seconds between detections of one shot; return landmarks (T, 5, 2) and `found` (T,)
+    uint8."""
     landmarks = landmarks.copy()
     found = np.where(detected, DETECTED, ABSENT).astype(np.uint8)
     at = np.flatnonzero(detected)
     for before, after in zip(at[:-1], at[1:], strict=True):
-        if after - before > 1 and times[after] - times[before] <= max_gap:
+        if after - before > 1 and times[after] - times[before] <= max_gap and not cut[before + 1 : after + 1].any():
             for time in range(before + 1, after):
                 share = (times[time] - times[before]) / (times[after] - times[before])
                 landmarks[time] = (1 - share) * landmarks[before] + share * landmarks[after]

@@ -1,45 +1,141 @@
-"""Follow one person through a clip in which several faces may be seen, come and go."""
+"""Follow one person through a clip in which several faces may be seen, come and go, and shots change."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from lib.streams.faces.detect import Faces
+from lib.streams.faces.looks import ALIKE, likeness, mean, motion
 
 _SAME_FACE = 0.3  # least intersection over union of a face's boxes in consecutive sightings
 _SIZE_RATIO = 2.0  # a face that was lost and found again is at most this much larger or smaller ...
 _DISTANCE = 1.5  # ... and at most so many face widths away
+_LIVELY = 1.4  # motion from which on a person counts in full; half of it counts a sixteenth
+_LEAST = 0.01  # what a person without motion counts
+_LIVING = 0.25  # what a living person counts at least
+_UNLIKE = 0.6  # likeness below which a face has become another person's in its place ...
+_AROUND = 5  # ... over so many sightings before and after
+_STRIDE = 0.2  # seconds between the sightings that motion is seen in
 
 
-def follow(frames: Sequence[Faces]) -> np.ndarray:
-    """Return (T,) the index of the main person's face in each frame, -1 where it is not seen.
+class Followed(NamedTuple):
+    """The main person. faces: (T,) the index of their face in each frame, -1 where it is not seen. cuts: (T,) whether a
+    frame shows another shot, or in a face's place another's, than the frame before. changes: how often frames that show
+    them and frames that show another living person instead take turns."""
 
-    Boxes are linked over time by overlap (Hungarian assignment). The main person's track is the one with the largest
-    sum of area times detection score; tracks that it can be a part of (at other times, alike in size and place) join.
+    faces: np.ndarray
+    cuts: np.ndarray
+    changes: int
+
+
+@dataclass
+class _Track:
+    """Sightings of a face: frames, rising, and which of the frame's faces it is."""
+
+    times: list[int]
+    faces: list[int]
+
+    def looks(self, of: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([of[time][face] for time, face in zip(self.times, self.faces, strict=True)])
+
+
+class _Person:
+    """Tracks that are one person's."""
+
+    def __init__(self, length: int) -> None:
+        self.faces = np.full(length, -1)
+        self.sightings, self.sum = 0, np.zeros(())
+
+    def take(self, track: _Track, look: np.ndarray) -> None:
+        self.faces[track.times] = track.faces
+        self.sightings, self.sum = self.sightings + len(track.times), self.sum + len(track.times) * look
+
+
+def follow(frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray, times: np.ndarray) -> Followed:
+    """Return the main person of a clip's frames (T) at `times` (T,), whose faces have `looks` (T of (n, S, S)); `cut` (T,)
+    tells which frames show another shot than the one before.
+
+    Boxes are linked over time by overlap (Hungarian assignment), not across cuts. Tracks of one shot that are near and alike
+    in size and at other times are one person's, of different shots those that look alike. The main person is the one who is
+    largest and seen longest: the sum of area times detection score, of each shot in units of its largest. It counts as much
+    as the person moves, so that a picture is followed only where nobody moves.
     """
-    tracks: list[dict[int, int]] = []
+    tracks = _linked(frames, cut)
+    sudden = _become_others(tracks, looks, len(frames))
+    if sudden.any():
+        cut = cut | sudden
+        tracks = _linked(frames, cut)
+    persons, shots = list[_Person](), np.cumsum(cut)
+    sizes = _sizes(frames, shots)
+    tracks.sort(key=lambda track: -sum(sizes[time][face] for time, face in zip(track.times, track.faces, strict=True)))
+    for track in tracks:
+        look = mean(track.looks(looks))
+        same = (person for person in persons if _is_of(person, track, look, frames, shots))
+        person = next(same, None)
+        if person is None:
+            persons.append(person := _Person(len(frames)))
+        person.take(track, look)
+    if not persons:
+        return Followed(np.full(len(frames), -1), cut, 0)
+    stride = max(1, round(_STRIDE / float(np.median(np.diff(times))))) if len(times) > 1 else 1
+    life = [_life(person.faces, looks, cut, stride) for person in persons]
+    size = [sum(sizes[time][person.faces[time]] for time in np.flatnonzero(person.faces >= 0)) for person in persons]
+    main = persons[int(np.argmax(np.multiply(size, life)))].faces
+    others = [person.faces >= 0 for person, its in zip(persons, life, strict=True) if its >= _LIVING]
+    instead = np.any(others, axis=0) & (main < 0) if others else np.zeros(len(frames), bool)
+    shown = (main >= 0)[(main >= 0) | instead]
+    return Followed(main, cut, int((shown[1:] != shown[:-1]).sum()))
+
+
+def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[_Track]:
+    """Return the tracks of all faces; none goes on over a cut."""
+    done: list[_Track] = []
+    tracks: list[_Track] = []
     for time, faces in enumerate(frames):
-        last = [frames[max(track)].boxes[track[max(track)]] for track in tracks]
+        if cut[time]:
+            done, tracks = done + tracks, []
+        last = [frames[track.times[-1]].boxes[track.faces[-1]] for track in tracks]
         overlap = np.array([[_overlap(before, box) for box in faces.boxes] for before in last])
         linked: set[int] = set()
         for track, face in zip(*linear_sum_assignment(-overlap), strict=True) if overlap.size else ():
             if overlap[track, face] >= _SAME_FACE:
-                tracks[track][time] = int(face)
+                tracks[track].times.append(time)
+                tracks[track].faces.append(int(face))
                 linked.add(int(face))
-        tracks += [{time: face} for face in range(len(faces.boxes)) if face not in linked]
+        tracks += [_Track([time], [face]) for face in range(len(faces.boxes)) if face not in linked]
+    return done + tracks
 
-    tracks.sort(key=lambda track: -sum(_weight(frames[time], face) for time, face in track.items()))
-    person: dict[int, int] = {}
+
+def _become_others(tracks: Sequence[_Track], looks: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Return (T,) in which frames a track goes on as another person: a cut that changes little but the face."""
+    found = np.zeros(length, bool)
     for track in tracks:
-        if not person or (person.keys().isdisjoint(track) and _alike(frames, person, track)):
-            person |= track
-    return np.array([person.get(time, -1) for time in range(len(frames))])
+        of = track.looks(looks)
+        for at in range(1, len(of)):
+            before, after = of[max(at - _AROUND, 0) : at], of[at : at + _AROUND]
+            if likeness(mean(before[-1:]), mean(after[:1])) < _UNLIKE and min(len(before), len(after)) > 1:
+                found[track.times[at]] |= likeness(mean(before), mean(after)) < _UNLIKE
+    return found
 
 
-def _weight(faces: Faces, face: int) -> float:
-    x0, y0, x1, y1 = faces.boxes[face]
-    return (x1 - x0) * (y1 - y0) * faces.scores[face]
+def _sizes(frames: Sequence[Faces], shots: np.ndarray) -> list[np.ndarray]:
+    """Return each frame's faces' areas times scores (T of (n,)), in units of the largest in the shot; `shots` (T,) rise."""
+    sizes = [np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1) * faces.scores for faces in frames]
+    largest = np.full(shots[-1] + 1, 1e-9)
+    np.maximum.at(largest, shots, [of.max(initial=0) for of in sizes])
+    return [of / largest[shot] for of, shot in zip(sizes, shots, strict=True)]
+
+
+def _life(person: np.ndarray, looks: Sequence[np.ndarray], cut: np.ndarray, stride: int) -> float:
+    """Return from _LEAST to 1 how much a person counts by their motion within shots; `person` (T,) are their faces."""
+    found = []
+    for shot in np.split(np.arange(len(cut)), np.flatnonzero(cut)):
+        seen = [time for time in shot[::stride].tolist() if person[time] >= 0]
+        found += [motion([looks[time][person[time]] for time in pair]) for pair in zip(seen, seen[1:], strict=False)]
+    return min(max((float(np.median(found)) / _LIVELY) ** 4, _LEAST), 1.0) if found else _LEAST
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> float:
@@ -49,10 +145,19 @@ def _overlap(one: np.ndarray, other: np.ndarray) -> float:
     return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)
 
 
-def _alike(frames: Sequence[Faces], person: dict[int, int], track: dict[int, int]) -> bool:
-    """Whether the two are alike where they come closest in time."""
-    before, after = min(((a, b) for a in person for b in track), key=lambda pair: abs(pair[0] - pair[1]))
-    one, other = frames[before].boxes[person[before]], frames[after].boxes[track[after]]
+def _is_of(person: _Person, track: _Track, look: np.ndarray, frames: Sequence[Faces], shots: np.ndarray) -> bool:
+    """Whether a track can be a person's: it is seen at other times, and looks like them (means over all sightings), or is
+    near and of their size where the two come closest in time within a shot."""
+    if (person.faces[track.times] >= 0).any():
+        return False
+    seen, times = np.flatnonzero(person.faces >= 0), np.array(track.times)
+    after = np.searchsorted(seen, times).clip(1, len(seen) - 1) if len(seen) > 1 else np.zeros(len(times), int)
+    nearest = np.where(abs(seen[after - 1] - times) <= abs(seen[after] - times), seen[after - 1], seen[after])
+    at = int(np.argmin(abs(nearest - times)))
+    before, now = int(nearest[at]), track.times[at]
+    if shots[before] != shots[now]:
+        return likeness(person.sum, look) >= ALIKE
+    one, other = frames[before].boxes[person.faces[before]], frames[now].boxes[track.faces[at]]
     width, other_width = one[2] - one[0], other[2] - other[0]
     distance = np.linalg.norm(one[:2] + one[2:] - other[:2] - other[2:]) / 2
     return bool(1 / _SIZE_RATIO < width / other_width < _SIZE_RATIO and distance < _DISTANCE * width)

@@ -18,11 +18,12 @@ _LEVELS = 127
 def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float, device: torch.device) -> Record:
     """Return of a clip's faces their `flow`, int8 (T-1, S, S, 2): x and y, times the attribute `scale` in pixels.
 
-    `times` (T-1,) are those of the earlier faces. `valid` (T-1,) tells where both faces of the pair are there; elsewhere the
-    flow is 0. Components beyond `bound` pixels are clipped; quantisation errs by half of `scale` = bound / 127 at most.
+    `times` (T-1,) are those of the earlier faces. `valid` (T-1,) tells where both faces of the pair are there and no cut is
+    between; elsewhere the flow is 0. Components beyond `bound` pixels are clipped; quantisation errs by half of `scale` =
+    bound / 127 at most.
     """
     present = record.arrays["found"] > 0
-    valid = present[:-1] & present[1:]
+    valid = present[:-1] & present[1:] & ~record.arrays["cut"][1:].astype(bool)
     grey = grey_levels(torch.from_numpy(record.arrays["faces"])).to(device)
     pairs = torch.from_numpy(np.flatnonzero(valid))
     scale = bound / _LEVELS
