@@ -34,21 +34,24 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 class Experiments:
-    """In place of DVC: the changes of each experiment that was run, and the predictions that come of them."""
+    """In place of DVC: the parameters of each experiment that was run, which begins with those that the one before left
+    behind, and the predictions that come of them."""
 
     def __init__(self, shared: dict[str, Any]) -> None:
         self.shared, self.made, self.run = shared, {}, []
+        self.left = shared
         self.fails = ""
 
     def __call__(self, command: list[str], **_: Any) -> SimpleNamespace:
         if "list" in command:
+            self.left = self.shared
             return SimpleNamespace(stdout="\n".join(self.made), returncode=0)
         name = command[command.index("-n") + 1]
         Path("params.yaml").write_text("changed")
         if name == self.fails:
             return SimpleNamespace(returncode=255)
         given = [parameters.parsed(one) for one in command[command.index("-n") + 2 :] if one != "-S"]
-        self.made[name] = ablate.changed(self.shared, dict(given))
+        self.made[name] = self.left = ablate.changed(self.left, dict(given))
         self.run.append(name)
         return SimpleNamespace(returncode=0)
 
@@ -227,8 +230,9 @@ def test_losses_are_run_once_and_compared(
 
 
 def test_a_grid_goes_the_same_way(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = ["--grid", "asis", "b=targets.traits.loss=ccc model.use=[faces]"]
+    grid = ["--grid", "b=targets.traits.loss=ccc model.use=[faces]", "asis"]
     main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
+    assert experiments.made["mine-asis-seed3"]["model"]["use"] == experiments.shared["model"]["use"]
     assert experiments.made["mine-b-seed3"]["model"]["use"] == ["faces"]
     assert experiments.made["mine-b-seed3"]["train"]["seed"] == 3
     table = pd.read_csv("plots/mine.csv").query("score == 'std_ratio' and target == 'mean'").set_index("predictor")
@@ -237,7 +241,7 @@ def test_a_grid_goes_the_same_way(experiments: Experiments, monkeypatch: pytest.
     with pytest.raises(InputError, match="--baseline is for --variants"):
         main(monkeypatch, *grid, "--baseline", "asis")
     experiments.shared["train"]["learning_rate"]["head"] = 0.1
-    with pytest.raises(InputError, match="mine-asis-seed3 was made with another section 'train'"):
+    with pytest.raises(InputError, match="mine-b-seed3 was made with another section 'train'"):
         main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
 
 

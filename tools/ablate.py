@@ -223,27 +223,40 @@ def changed(shared: dict[str, Any], changes: Changes) -> dict[str, Any]:
     return found
 
 
+def value_of(shared: dict[str, Any], key: str) -> list[Any]:
+    """Return the value of a key as `dvc exp run -S` takes it, none if there is none yet."""
+    *above, last = key.split(".")
+    for part in above:
+        shared = shared[part]
+    return [shared[last]] if last in shared else []
+
+
 def experiment(name: str, variant: str, seed: int) -> str:
     return f"{name}-{variant}-seed{seed}"
 
 
 def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
-    """Run what `dvc exp list` does not have; raises InputError if one that it has was made with other parameters."""
+    """Run what `dvc exp list` does not have; raises InputError if one that it has was made with other parameters.
+
+    Each run sets all that any of them changes: `dvc exp run` leaves params.yaml as the run before had it.
+    """
     listed = subprocess.run([*DVC, "exp", "list", "--names-only"], capture_output=True, text=True, check=True)
     names = set(listed.stdout.split())
     shared = dvc.api.params_show()
+    changed_keys = {key for changes in chosen.values() for key in changes}
+    asis = {key: found[0] for key in sorted(changed_keys) if (found := value_of(shared, key))}
     todo = list(product(seeds, chosen))
     # `dvc gc` keeps the name of an experiment whose predictions it removes
     there = {one for one in (experiment(name, variant, seed) for seed, variant in todo) if one in names and kept(one)}
     for seed, variant in todo:
         if (one := experiment(name, variant, seed)) in there:
-            refuse_other_parameters(one, shared, chosen[variant] | {"train.seed": seed})
+            refuse_other_parameters(one, shared, asis | chosen[variant] | {"train.seed": seed})
     for number, (seed, variant) in enumerate(todo, 1):
         one = experiment(name, variant, seed)
         print(f"{number} of {len(todo)}: {one}{' is there' if one in there else ''}", flush=True)
         if one in there:
             continue
-        changes = chosen[variant] | {"train.seed": seed}
+        changes = asis | chosen[variant] | {"train.seed": seed}
         set_ = [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
         again = ["--force"] if one in names else []  # else DVC would not write over it
         if status := subprocess.run([*DVC, "exp", "run", "-n", one, *again, *set_], check=False).returncode:
