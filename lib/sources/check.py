@@ -17,7 +17,7 @@ from lib.media import video
 from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
 
-NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
+NO_FILE, NO_ANNOTATION = clips.NO_FILE, clips.NO_ANNOTATION
 
 
 @dataclass(frozen=True)
