@@ -1,5 +1,5 @@
 """Draw the figures, the report and the model card from tables, attention weights and samples: plots/figures/, plots/pdf/,
-plots/report.html, docs/model_card.md."""
+plots/captions.tex, plots/tables/, plots/report.html, docs/model_card.md."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from pydantic import Field
 from lib.core import clips, command, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
-from lib.report import card, figures, page
+from lib.report import card, figures, latex, page
 from lib.report.figures import read
 
 (
     DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES,
-    SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, REPORT, CARD,
+    SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, CAPTIONS, TABLES, REPORT, CARD,
 ) = (
     Path(name)
     for name in (
@@ -26,7 +26,7 @@ from lib.report.figures import read
         "data/mean_attention.h5", "data/controls.csv",
         "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
         "data/lost.csv", "data/provenance.json", "params.yaml", "params/demo.yaml", "plots/figures", "plots/pdf",
-        "plots/report.html", "docs/model_card.md",
+        "plots/captions.tex", "plots/tables", "plots/report.html", "docs/model_card.md",
     )
 )  # fmt: skip
 
@@ -65,6 +65,11 @@ def main() -> None:
             shown.append(page.Drawn(name, kind.section, *words, PNG / name / f"{title}.png"))
     split, provenance = predictions["split"].iloc[0], json.loads(PROVENANCE.read_text())
     run = page.Run(provenance, data, split, *map(load_yaml, (PARAMETERS, SHIPPED)))
+    titled = {Path(one.targets, one.file.stem).as_posix(): one.caption for one in shown}
+    CAPTIONS.write_text(latex.captions(titled))
+    TABLES.mkdir(parents=True, exist_ok=True)
+    for name, group in targets.items():
+        (TABLES / f"{name}.tex").write_text(latex.headline(results.of(name).scores, group, split))
     of_page = scores, clips.read_csv(COMPARISONS), groups, results.clips
     REPORT.write_text(page.page(*of_page, targets, shown, run, parameters_.figures.dpi))
     CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model))

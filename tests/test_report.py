@@ -1,5 +1,6 @@
 """What is drawn and written of target groups: their own names and ranges, no unknown target, attention of any encoders."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib.core.targets import TRAITS, TargetGroup, Targets
-from lib.report import card, figures, page
+from lib.report import card, figures, latex, page
 from lib.report.figures import Results, read
 from lib.scoring import tables
 
@@ -266,3 +267,23 @@ def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> N
     assert len(figures.attention_on_the_face.draw(Results(attention=without)).axes[0].images) == 1
     for drawn in (figures.attention_over_time.draw(Results()), figures.attention_on_the_face.draw(Results())):
         assert "o attention" in drawn.axes[0].texts[0].get_text()
+
+
+def test_the_headlines_table_and_the_captions_are_latex() -> None:
+    _, scores, _ = scored("warmth", WARMTH)
+    text = latex.headline(scores, WARMTH, "test")
+    assert r"\toprule" in text
+    assert r" & 1 $-$ MAE / 6 & R$^2$ & CCC & 1 $-$ MAE / 6, unseen videos & R$^2$, unseen videos" in text
+    row = scores[(scores["predictor"] == "model") & (scores["target"] == "mean") & (scores["score"] == "accuracy")]
+    (model,) = [line for line in text.splitlines() if line.startswith("model &")]
+    assert [f"{value:.4f}" for value in row[row["subset"] != "seen_videos"]["value"]] == re.findall(
+        r"0\.\d{4}(?= \[)", model
+    )
+    assert "60 clips of 30 videos; 20 clips of 10 videos, unseen videos" in text
+    assert r"95 \% intervals" in text
+    macros = latex.captions({name: kind.module.CAPTION for name, kind in figures.FIGURES.items()})
+    lines = macros.splitlines()[2:]
+    assert len(lines) == len(figures.FIGURES)
+    for line in lines:
+        assert re.fullmatch(r"\\expandafter\\def\\csname figurecaption:\w+\\endcsname\{[^{}]+\}", line)
+        assert not re.search(r"(?<!\\)[%&#_]", line.split("endcsname", 1)[1])
