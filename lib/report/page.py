@@ -147,9 +147,9 @@ def headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup
                 verdict, p = _verdict(against[against["predictor"] == name].iloc[0])
                 verdicts.setdefault(verdict, []).append(f"{short} ({values[name]:.3f}{p})")
         said = "; it ".join(f"{verdict} that of {_listed(names)}" for verdict, names in verdicts.items())
-        more = ", ".join(text.format(" ") for _, text in others)
+        more = " and ".join(text.format(" ") for _, text in others)
         sentences.append(
-            f"On {clips} clips of {videos} videos{which} the model's {accuracy.format(', ')}, {said}. Its {more}."
+            f"On {clips} clips of {videos} videos{which} the model's {accuracy.format(', ')}, {said}. It reaches {more}."
         )
     return sentences
 
@@ -178,7 +178,11 @@ def leakage(scores: pd.DataFrame, group: TargetGroup, run: Run) -> str:
         return said
     gain = values["seen_videos", "video_lookup"] - values["seen_videos", "mean_predictor"]
     name = words.accuracy(group)
-    said += f" On their clips the look-up of a video's mean is worth {gain:+.3f} in {name} over the training mean"
+    said += (
+        f" On their clips the look-up of a video's mean is worth {gain:+.3f} in {name} over the training mean".replace(
+            " -", " −"
+        )
+    )
     if ("unseen_videos", "model") not in values.index:
         return f"{said}; no clip is of another video."
     seen, unseen = values["seen_videos", "model"], values["unseen_videos", "model"]
