@@ -1,6 +1,6 @@
 """Predict and score beside the baselines, on all clips and for groups of persons, and the other splits for comparison:
-data/predictions.csv, data/scores.csv, data/group_scores.csv, data/split_scores.csv, metrics/test.json, data/attention.h5,
-data/samples.h5."""
+data/predictions.csv, data/scores.csv, data/comparisons.csv, data/group_scores.csv, data/split_scores.csv, metrics/test.json,
+data/lost.csv, data/provenance.json, data/attention.h5, data/mean_attention.h5, data/controls.csv, data/samples.h5."""
 
 import json
 from pathlib import Path
@@ -17,17 +17,30 @@ from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data import pooled
-from lib.data.dataset import Clips, first_videos, labelled, usable
-from lib.model import checkpoint, explain, infer
+from lib.data.dataset import Clips, first_videos, labelled, lost, usable
+from lib.model import checkpoint, controls, explain, infer
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
-from lib.scoring.tables import group_table, headline, score_table, split_table
+from lib.scoring.tables import (
+    CONTROL_COLUMNS,
+    comparison_table,
+    control_table,
+    group_table,
+    headline,
+    score_table,
+    split_table,
+)
 
-CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, SAMPLES, SCORES, GROUP_SCORES, SPLIT_SCORES, METRICS = (
+(
+    CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES,
+    SPLIT_SCORES, LOST, PROVENANCE, METRICS,
+) = (
     Path(name)
     for name in (
         "data/clips.csv", "data/groups.csv", "data", "data/model.pt", "data/predictions.csv", "data/attention.h5",
-        "data/samples.h5", "data/scores.csv", "data/group_scores.csv", "data/split_scores.csv", "metrics/test.json",
+        "data/mean_attention.h5", "data/controls.csv",
+        "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
+        "data/lost.csv", "data/provenance.json", "metrics/test.json",
     )
 )  # fmt: skip
 _SAMPLES = 3  # clips
@@ -37,6 +50,8 @@ class Evaluate(Section):
     split: Literal["test", "validation"]
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
     attention_clips: Annotated[int, Field(ge=0, le=10_000)]
+    control_clips: Annotated[int, Field(ge=0, le=1_000_000)]
+    control_repeats: Annotated[int, Field(ge=1, le=1000)]
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
@@ -49,7 +64,10 @@ def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
     served = checkpoint.load(MODEL, best_device())
     readings = served.network.readings
-    table = usable(clips.read(CLIPS), DATA, readings, served.settings.missing)
+    verified = clips.read(CLIPS)
+    table = usable(verified, DATA, readings, served.settings.missing)
+    lost(verified, table["clip"], DATA, readings).to_csv(LOST, index=False)
+    PROVENANCE.write_text(json.dumps(served.provenance, indent=2) + "\n")
     table = table[table["corpus"].isin(served.corpora) | (table["split"] != "training")]
     splits = {split: table[table["split"] == split].reset_index(drop=True) for split in clips.SPLITS}
     if served.clips is not None:
@@ -70,7 +88,7 @@ def main() -> None:
     seen, vectors = is_seen(training, test), pooled.vectors(DATA)
     persons = pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip").loc[test["clip"]]
 
-    rows, scores, of_persons, of_splits = [], [], [], []
+    rows, scores, compared, of_persons, of_splits = [], [], [], [], []
     for name, group in served.targets.items():
         columns = group.columns
         judged = {
@@ -94,22 +112,47 @@ def main() -> None:
         half_widths = None if reference is None else reference.half_widths.numpy()
         table = score_table(*scored, seen[known], group, resamples, seed, half_widths)
         scores.append(table.assign(targets=name))
+        compared.append(comparison_table(*scored, seen[known], group, resamples, seed).assign(targets=name))
         table = group_table(*scored, persons[known], columns, span, resamples, seed)
         of_persons.append(table.assign(targets=name))
         of_splits.append(split_table(judged, columns, span, resamples, seed).assign(targets=name))
     pd.concat(rows).to_csv(PREDICTIONS, index=False, float_format="%.6f")
     found = first_column("targets", pd.concat(scores))
     found.to_csv(SCORES, index=False, float_format="%.6f")
+    first_column("targets", pd.concat(compared)).to_csv(COMPARISONS, index=False, float_format="%.6f")
     first_column("targets", pd.concat(of_persons)).to_csv(GROUP_SCORES, index=False, float_format="%.6f")
     first_column("targets", pd.concat(of_splits)).to_csv(SPLIT_SCORES, index=False, float_format="%.6f")
     METRICS.write_text(
         json.dumps({name: headline(of) for name, of in found.groupby("targets", sort=False)}, indent=2) + "\n"
     )
-    count = min(settings.attention_clips, len(test))
-    explain.write_attention(ATTENTION, served.network, data[settings.split], spread(len(test), count))
     by_error = _by_error(rows[0])
+    chosen = by_error[spread(len(by_error), min(settings.attention_clips, len(by_error)))]
+    explain.write_attention(ATTENTION, served.network, data[settings.split], pd.Index(test["clip"]).get_indexer(chosen))
+    sample = spread(len(test), min(settings.control_clips, len(test)))
+    explain.write_mean_attention(MEAN_ATTENTION, served.network, data[settings.split], sample, settings.seed)
+    control(fabric, served, data[settings.split], sample, settings).to_csv(CONTROLS, index=False, float_format="%.6f")
     samples = test.set_index("clip").loc[by_error[spread(len(by_error), _SAMPLES)]].reset_index()
     explain.write_samples(SAMPLES, samples, DATA, readings, served.streams)
+
+
+def control(
+    fabric: Fabric, served: checkpoint.Served, clips_: Clips, sample: list[int], settings: Evaluate
+) -> pd.DataFrame:
+    """Return `control_table` of each target group, of the clips of a sample that know a target; without any, no row."""
+    rows = clips_.table.iloc[sample]
+    tables: list[pd.DataFrame] = []
+    if sample:
+        repeats, seed = settings.control_repeats, settings.seed
+        predicted = controls.predict(fabric, served.network, clips_, sample, settings.batch_size, repeats, seed)
+        for name, group in served.targets.items():
+            actual = _actual(rows, group)
+            known = np.isfinite(actual).any(1)
+            given = {what: [group.from_unit(one[known]) for one in of[name]] for what, of in predicted.items()}
+            videos = rows["video"][known].to_numpy()
+            if known.any():
+                table = control_table(given, controls.INTACT, actual[known], videos, group, settings.resamples, seed)
+                tables.append(table.assign(targets=name))
+    return pd.concat(tables)[[*CONTROL_COLUMNS]] if tables else pd.DataFrame(columns=[*CONTROL_COLUMNS])
 
 
 def _actual(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:

@@ -1,5 +1,5 @@
 """Draw the figures, the report and the model card from tables, attention weights and samples: plots/figures/, plots/pdf/,
-plots/report.html, docs/model_card.md."""
+plots/captions.tex, plots/tables/, plots/report.html, docs/model_card.md."""
 
 import json
 import os
@@ -7,20 +7,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import h5py
+from dvc.utils.serialize import load_yaml
 from pydantic import Field
 
 from lib.core import clips, command, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
-from lib.report import card, figures, page
+from lib.report import card, figures, latex, page
 from lib.report.figures import read
 
-DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, SAMPLES, SCORES, GROUP_SCORES, SPLIT_SCORES, PNG, PDF, REPORT, CARD = (
+(
+    DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES,
+    SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, CAPTIONS, TABLES, REPORT, CARD,
+) = (
     Path(name)
     for name in (
         "metrics/data.json", "data/clips.csv", "plots/history.csv", "data/predictions.csv", "data/attention.h5",
-        "data/samples.h5", "data/scores.csv", "data/group_scores.csv", "data/split_scores.csv", "plots/figures",
-        "plots/pdf", "plots/report.html", "docs/model_card.md",
+        "data/mean_attention.h5", "data/controls.csv",
+        "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
+        "data/lost.csv", "data/provenance.json", "params.yaml", "params/demo.yaml", "plots/figures", "plots/pdf",
+        "plots/captions.tex", "plots/tables", "plots/report.html", "docs/model_card.md",
     )
 )  # fmt: skip
 
@@ -39,22 +45,33 @@ def main() -> None:
     parameters_ = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
     groups = clips.read_csv(GROUP_SCORES)
-    with h5py.File(ATTENTION) as attention, h5py.File(SAMPLES) as samples:
-        looks, shown = read.attention(attention), read.samples(samples)
+    with h5py.File(ATTENTION) as attention, h5py.File(MEAN_ATTENTION) as mean_attention, h5py.File(SAMPLES) as samples:
+        looks, mean, seen = read.attention(attention), read.mean_attention(mean_attention), read.samples(samples)
+    data = json.loads(DATA.read_text())
     history, predictions, scores, split_scores = map(clips.read_csv, (HISTORY, PREDICTIONS, SCORES, SPLIT_SCORES))
     targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
-    results = figures.Results(history, clips.read(CLIPS), predictions, scores, split_scores, looks, shown, targets)
-    files: dict[str, dict[str, Path]] = {}
+    lost, controls = clips.read_csv(LOST), clips.read_csv(CONTROLS)
+    tables = history, clips.read(CLIPS), predictions, scores, split_scores
+    results = figures.Results(*tables, looks, seen, targets, data, lost, controls, mean)
+    shown = []
     for name, group in (("", None), *targets.items()):
         for folder in (PNG / name, PDF / name):
             folder.mkdir(parents=True, exist_ok=True)
-        files[name] = {}
         for title, figure in figures.drawn(results.of(name), group):
             figure.savefig(PNG / name / f"{title}.png", dpi=parameters_.figures.dpi)
             figure.savefig(PDF / name / f"{title}.pdf")
-            files[name][title.replace("_", " ").capitalize()] = PNG / name / f"{title}.png"
-    data, split = json.loads(DATA.read_text()), results.predictions["split"].iloc[0]
-    REPORT.write_text(page.page(results.scores, groups, targets, files, split, data["sources"]))
+            kind = figures.FIGURES[title]
+            words = title.replace("_", " ").capitalize(), kind.module.CAPTION
+            shown.append(page.Drawn(name, kind.section, *words, PNG / name / f"{title}.png"))
+    split, provenance = predictions["split"].iloc[0], json.loads(PROVENANCE.read_text())
+    run = page.Run(provenance, data, split, *map(load_yaml, (PARAMETERS, SHIPPED)))
+    titled = {Path(one.targets, one.file.stem).as_posix(): one.caption for one in shown}
+    CAPTIONS.write_text(latex.captions(titled))
+    TABLES.mkdir(parents=True, exist_ok=True)
+    for name, group in targets.items():
+        (TABLES / f"{name}.tex").write_text(latex.headline(results.of(name).scores, group, split))
+    of_page = scores, clips.read_csv(COMPARISONS), groups, results.clips
+    REPORT.write_text(page.page(*of_page, targets, shown, run, parameters_.figures.dpi))
     CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model))
 
 

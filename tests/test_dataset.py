@@ -14,7 +14,7 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import collate, stack
-from lib.data.dataset import Clips, Reading, first_videos, inputs_of, labelled, labels, streams_of, usable
+from lib.data.dataset import Clips, Reading, first_videos, inputs_of, labelled, labels, lost, streams_of, usable
 from lib.streams.base import Made
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})
@@ -69,6 +69,17 @@ def test_a_clip_is_usable_if_no_stream_has_refused_it(tmp_path: Path) -> None:
     assert of("keep", flow=FLOW, audio=AUDIO) == ["a", "b", "c"]
     assert of("keep", both=reading("flow", "audio.mfcc"), faces=FACES) == ["a", "b"]
     assert of("keep", both=reading("flow", "audio.mfcc")) == []  # an encoder needs all that it reads
+
+
+def test_a_lost_clip_counts_once_where_it_was_lost_first(tmp_path: Path) -> None:
+    write(tmp_path, "faces", WHOLE, refused="c")
+    write(tmp_path, "flow", WHOLE, refused="bc")
+    write(tmp_path, "audio", WHOLE)
+    readings = {"faces": FACES, "flow": FLOW, "audio": AUDIO}
+    table = TABLE.assign(split=["training", "test", "test"])
+    rows = lost(table, usable(table, tmp_path, readings, "drop")["clip"], tmp_path, readings)
+    assert rows.to_numpy().tolist() == [["faces", "why", "test", 1], ["flow", "why", "test", 1], ["audio", "", "", 0]]
+    assert lost(table, ["a", "b", "c"], tmp_path, readings)["clips"].tolist() == [0, 0, 0]
 
 
 def test_what_shards_lack_is_named(tmp_path: Path) -> None:

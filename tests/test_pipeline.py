@@ -126,8 +126,12 @@ def test_from_clips_to_figures(project: Project) -> None:
         assert of_validation[score, "mean"] == pytest.approx(history.loc[kept, f"validation_{score}_traits"], abs=2e-6)
     page = (project.folder / "plots/report.html").read_text()
     assert "planted labels" in page
-    for caption in ("Target distributions", "Scores by split", "Samples", "Learning curve"):
-        assert f"<h2>{caption}</h2>" in page
+    for caption in ("Headline", "Clips used", "Target distributions", "Scores by split", "Samples", "Learning curve"):
+        assert f"<strong>{caption}.</strong>" in page
+    assert "On 4 clips of " in page
+    assert "<tr><td>download.demo.clips</td><td>200</td><td>20</td></tr>" in page
+    start = project.run("git", "rev-parse", "HEAD~1").stdout.strip()
+    assert json.loads((project.folder / "data/provenance.json").read_text())["commit"].startswith(start)
     card = (project.folder / "docs/model_card.md").read_text()
     assert "Fusion `cross_attention`" in card
     accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["mean"][

@@ -328,10 +328,26 @@ def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) ->
         at = np.searchsorted(faces[NAMES[0]]["times"][()], group["tokens/faces/times"][()] - 1e-6)
         assert (shown == stored[at]).all()
         assert file[MUTE]["tokens/audio/times"].shape == (1,)
+    sample = [0, 1, NAMES.index(MUTE)]
+    explain.write_mean_attention(tmp_path / "mean.h5", served.network, data, sample, 0)
+    with h5py.File(tmp_path / "mean.h5") as file:
+        assert (set(file), file.attrs["clips"]) == ({"faces", "flow"}, 3)  # audio is one token
+        for name in file:
+            for part in ("heads", "shuffled"):
+                looks = file[name][part][()]
+                assert looks.shape[0] == 4
+                assert looks.mean((1, 2)) == pytest.approx(1, abs=1e-5)
+            assert len(file[name]["correlations"]) == 3
+            assert np.abs(file[name]["correlations"]).max() <= 1
+        assert not np.allclose(file["faces/heads"], file["faces/shuffled"])
+        assert file["faces/picture"].shape == (64, 64, 3)
+        assert "picture" not in file["flow"]
     concat = checkpoint.load(model(tmp_path, model__fusion="concat"), CPU)
     explain.write_attention(tmp_path / "none.h5", concat.network, data, [0])
-    with h5py.File(tmp_path / "none.h5") as file:
-        assert not list(file)
+    explain.write_mean_attention(tmp_path / "no_mean.h5", concat.network, data, [0], 0)
+    for name in ("none.h5", "no_mean.h5"):
+        with h5py.File(tmp_path / name) as file:
+            assert not list(file)
 
 
 def test_every_file_is_a_row(

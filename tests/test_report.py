@@ -1,5 +1,6 @@
 """What is drawn and written of target groups: their own names and ranges, no unknown target, attention of any encoders."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -7,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core.targets import TRAITS, TargetGroup
-from lib.report import card, figures, page
+from lib.core.targets import TRAITS, TargetGroup, Targets
+from lib.report import card, figures, latex, page
 from lib.report.figures import Results, read
 from lib.scoring import tables
 
@@ -33,7 +34,8 @@ def scored(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFrame, p
     actual[0, 0] = np.nan
     predicted, seen = rng.uniform(*group.range, (60, count)), np.arange(60) >= 20
     predicted[1, 1] = group.range[1] + 0.5
-    given = {"model": predicted, "mean_predictor": np.full((60, count), np.mean(group.range))}
+    mean = np.full((60, count), np.mean(group.range))
+    given = {"model": predicted, "mean_predictor": mean, "video_lookup": mean}
     about = group.columns, group.span, 100, 0
     persons = pd.DataFrame({"gender": np.tile(["female", "male"], 30)})
     rows = test.loc[test.index.repeat(count)].assign(split="test", seen=np.repeat(seen, count), targets=name)
@@ -44,16 +46,26 @@ def scored(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFrame, p
 
 def data(*sources: str) -> dict[str, object]:
     counts = {"training": 100, "validation": 20, "test": 60}
-    return {"sources": list(sources), "split": "random", "clips": counts, "videos_shared_with_training": {"test": 20}}
+    shared = {"videos": counts, "videos_shared_with_training": {"test": 20}, "hours": 0.1}
+    return {"sources": list(sources), "split": "random", "clips": counts} | shared
 
 
-def test_a_card_and_a_page_speak_of_the_groups_they_are_about(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(b"x")
-    drawn = {"": {"Learning curve": tmp_path / "x.png"}, "warmth": {}, "traits": {}}
+def paged(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str) -> str:
+    clips = pd.DataFrame(
+        {"split": ["test"]} | {column: [0.5] for group in targets.values() for column in group.columns}
+    )
+    accuracy = scores[scores["score"] == "accuracy"]
+    compared = accuracy.rename(columns={"value": "difference"}).assign(p=0.01, p_holm=0.02)
+    parameters = {"model": MODEL, "train": {"seed": 0}}
+    run = page.Run({"commit": None, "versions": {}}, data(*sources), "test", parameters, parameters)
+    return page.page(scores, compared, persons, clips, targets, [], run, 150)
+
+
+def test_a_card_and_a_page_speak_of_the_groups_they_are_about() -> None:
     _, scores, persons = scored("warmth", WARMTH)
     texts = [
         card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL),
-        page.page(scores, persons, {"warmth": WARMTH}, drawn, "test", ["table"]),
+        paged(scores, persons, {"warmth": WARMTH}, "table"),
     ]
     for text in texts:
         assert "1 − MAE / 6" in text
@@ -66,7 +78,7 @@ def test_a_card_and_a_page_speak_of_the_groups_they_are_about(tmp_path: Path) ->
     _, of_five, persons_of_five = scored("traits", FIVE)
     arguments = pd.concat([scores, of_five]), pd.concat([persons, persons_of_five])
     written = card.card(*arguments, both, "test", data("fiv2", "demo"), MODEL)
-    shown = page.page(*arguments, both, drawn, "test", ["fiv2", "demo"])
+    shown = paged(*arguments, both, "fiv2", "demo")
     for text in (written, shown):
         assert text.count("behaves as emotional stability") == 1
         assert "planted" in text
@@ -76,7 +88,7 @@ def test_a_card_and_a_page_speak_of_the_groups_they_are_about(tmp_path: Path) ->
         < written.index("### traits")
         < written.index("(1 − MAE)")
     )
-    assert shown.index("<h1>Warmth</h1>") < shown.index("<h1>Traits</h1>")
+    assert shown.index("<h2>Warmth</h2>") < shown.index("<h2>Traits</h2>")
     nobody = tables.group_table(np.zeros((1, 2)), {"mean_predictor": np.zeros((1, 2))}, pd.DataFrame({"video": ["a"]}),
                                 pd.DataFrame(index=[0]), WARMTH.columns, 6, 100, 0).assign(targets="warmth")  # fmt: skip
     assert "were not measured" in card.card(scores, nobody, {"warmth": WARMTH}, "test", data("demo"), MODEL)
@@ -255,3 +267,23 @@ def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> N
     assert len(figures.attention_on_the_face.draw(Results(attention=without)).axes[0].images) == 1
     for drawn in (figures.attention_over_time.draw(Results()), figures.attention_on_the_face.draw(Results())):
         assert "o attention" in drawn.axes[0].texts[0].get_text()
+
+
+def test_the_headlines_table_and_the_captions_are_latex() -> None:
+    _, scores, _ = scored("warmth", WARMTH)
+    text = latex.headline(scores, WARMTH, "test")
+    assert r"\toprule" in text
+    assert r" & 1 $-$ MAE / 6 & R$^2$ & CCC & 1 $-$ MAE / 6, unseen videos & R$^2$, unseen videos" in text
+    row = scores[(scores["predictor"] == "model") & (scores["target"] == "mean") & (scores["score"] == "accuracy")]
+    (model,) = [line for line in text.splitlines() if line.startswith("model &")]
+    assert [f"{value:.4f}" for value in row[row["subset"] != "seen_videos"]["value"]] == re.findall(
+        r"0\.\d{4}(?= \[)", model
+    )
+    assert "60 clips of 30 videos; 20 clips of 10 videos, unseen videos" in text
+    assert r"95 \% intervals" in text
+    macros = latex.captions({name: kind.module.CAPTION for name, kind in figures.FIGURES.items()})
+    lines = macros.splitlines()[2:]
+    assert len(lines) == len(figures.FIGURES)
+    for line in lines:
+        assert re.fullmatch(r"\\expandafter\\def\\csname figurecaption:\w+\\endcsname\{[^{}]+\}", line)
+        assert not re.search(r"(?<!\\)[%&#_]", line.split("endcsname", 1)[1])

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
+"""Reasons of what is not there at all."""
+
 SPLITS = ("training", "validation", "test")
 
 PICTURES = "pictures"
@@ -13,7 +16,20 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
 _LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "reason")
-_TEXT = (*_FIRST, "reason", "targets", "target", "subset", "predictor", "score", "kind", "what", "group")
+_TEXT = (
+    *_FIRST,
+    "reason",
+    "targets",
+    "target",
+    "subset",
+    "predictor",
+    "score",
+    "kind",
+    "what",
+    "group",
+    "step",
+    "control",
+)
 
 
 def columns(targets: Iterable[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Clips' steps from the shards, as samples."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -73,24 +74,45 @@ def usable(
 
     Raises InputError if a shard or a clip in it is not there at all.
     """
-    there = {}
-    for stream in streams_of(readings):
-        refused: set[str] = set()
-        for shard, rows in table.groupby("shard"):
-            path = data / stream / f"{shard}.h5"
-            if not path.exists():
-                raise InputError(f"{path} is missing; run `dvc repro {stream}`")
-            with shards.opened(path) as file:
-                if lacking := sorted(set(rows["clip"]) - set(file)):
-                    raise InputError(f"{path} lacks {lacking[0]} ({len(lacking)} in all); run `dvc repro {stream}`")
-                refused |= {clip for clip in rows["clip"] if "refused" in file[clip].attrs}
-        there[stream] = ~table["clip"].isin(refused)
+    there = {stream: ~table["clip"].isin(refused(table, data, stream)) for stream in streams_of(readings)}
     by_encoder = [
         pd.concat([there[stream_of(one)[0]] for one in reading.reads], axis=1).all(axis=1)
         for reading in readings.values()
     ]
     whole = pd.concat(by_encoder, axis=1)
     return table[whole.all(axis=1) if missing == "drop" else whole.any(axis=1)].reset_index(drop=True)
+
+
+def refused(table: pd.DataFrame, data: Path, stream: str) -> dict[str, str]:
+    """Return the clips that a stream refused, with the reason. Raises InputError if a shard or a clip in it is not there."""
+    found: dict[str, str] = {}
+    for shard, rows in table.groupby("shard"):
+        path = data / stream / f"{shard}.h5"
+        if not path.exists():
+            raise InputError(f"{path} is missing; run `dvc repro {stream}`")
+        with shards.opened(path) as file:
+            if lacking := sorted(set(rows["clip"]) - set(file)):
+                raise InputError(f"{path} lacks {lacking[0]} ({len(lacking)} in all); run `dvc repro {stream}`")
+            attributes = {clip: file[clip].attrs for clip in rows["clip"]}
+            found |= {clip: str(of["refused"]) for clip, of in attributes.items() if "refused" in of}
+    return found
+
+
+def lost(table: pd.DataFrame, kept: Iterable[str], data: Path, readings: Mapping[str, Reading]) -> pd.DataFrame:
+    """Return where the clips of `table` that are not among `kept` were lost: a row for each stream that is read (step),
+    reason (up to its colon) and split, with how many clips, one of 0 clips where a stream lost none. A clip counts at the
+    first stream that refused it."""
+    left = table[~table["clip"].isin(set(kept))]
+    rows: list[tuple[str, str, str, int]] = []
+    for stream in streams_of(readings):
+        reasons = refused(left, data, stream)
+        here = left[left["clip"].isin(reasons)]
+        counts = Counter(
+            (reasons[clip].partition(":")[0], split) for clip, split in zip(here["clip"], here["split"], strict=True)
+        )
+        rows += [(stream, *of, clips) for of, clips in sorted(counts.items())] or [(stream, "", "", 0)]
+        left = left.drop(here.index)
+    return pd.DataFrame(rows, columns=["step", "reason", "split", "clips"])
 
 
 def first_videos(table: pd.DataFrame, clips: int | None, seed: int) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Batches on the device, in one process or shared out among several."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -10,11 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 from lib.data.batch import Sample, collate
 
 
-def loader(fabric: Fabric, clips: Dataset[Sample], parts: list[list[int]], workers: int) -> Any:
+def loader(fabric: Fabric, clips: Dataset[Sample] | Sequence[Sample], parts: list[list[int]], workers: int) -> Any:
     """Return what yields a batch for each of `parts`, which are indices of clips, read ahead by `workers` processes."""
     return fabric.setup_dataloaders(
         DataLoader(
-            clips,
+            cast(Dataset[Sample], clips),  # a list is as good
             batch_sampler=parts,
             num_workers=workers,
             collate_fn=collate,

@@ -44,7 +44,8 @@ class Reference(NamedTuple):
 class Served:
     """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, the corpora
     that it was trained on; of their training clips all, or train.clips and train.seed (`first_videos`); how long these are,
-    from the shortest to the longest, in seconds (empty: not known), and by target group what predictions are held to."""
+    from the shortest to the longest, in seconds (empty: not known), by target group what predictions are held to, and the
+    commit that it was trained at, with a + if files were changed, and the packages' versions."""
 
     network: Network
     settings: Settings
@@ -55,6 +56,7 @@ class Served:
     seed: int
     seconds: list[float]
     references: dict[str, Reference]
+    provenance: dict[str, Any]
 
 
 def save(
@@ -117,7 +119,9 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
-    return Served(network.eval(), settings, targets, streams, saved["corpora"], clips, seed, seconds, references)
+    provenance = {"commit": saved.get("commit"), "versions": saved.get("versions", {})}
+    corpora = saved["corpora"]
+    return Served(network.eval(), settings, targets, streams, corpora, clips, seed, seconds, references, provenance)
 
 
 def warm_start(network: Network, path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a network was given, and what it looked at: clips' pictures and sound; attention weights, where and when its tokens
 are, and the pictures that it saw."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ import h5py
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from lib.core import imports
 from lib.data.batch import collate
 from lib.data.dataset import Clips, Reading, stream_of
 from lib.data.loading import to_device
+from lib.model.fusions import Attention
 from lib.model.network import Network
 from lib.streams import base
 from lib.streams.base import Made
+from lib.streams.base import Sequence as Steps
 
 _PICTURES = 4  # of a sample, spread over the clip
 _SIDE = 224  # of a sample's pictures, the longer one in pixels
@@ -45,11 +49,70 @@ def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence
             for name, tokens in output.tokens.items():
                 _add(group, f"tokens/{name}/times", tokens.times[0].cpu().numpy())
                 _add(group, f"tokens/{name}/grid", np.array(tokens.grid))
-                for reference, steps in batch.inputs[name].items():
-                    if base.load(stream_of(reference)[0]).kind == "pictures" and bool(steps.present.all()):
-                        pictures = (255 * steps.values[0]).round().byte().permute(0, 2, 3, 1)
-                        _add(group, f"pictures/{name}", pictures.cpu().numpy())
-                        break
+                for pictures in _seen(batch.inputs[name]):
+                    _add(group, f"pictures/{name}", pictures)
+
+
+@torch.no_grad()
+def write_mean_attention(path: Path, network: Network, clips: Clips, chosen: Sequence[int], seed: int) -> None:
+    """Write what encoders' places are looked at in the mean over the clips `chosen`, and how much of it training has made.
+
+    ENCODER/heads (heads, h, w) is how much each head looks at the encoder's places, mean over the other encoders, their
+    tokens and the time, in multiples of uniform attention; ENCODER/shuffled is the same of the network with each of its
+    weights' numbers in another order, and ENCODER/correlations (clips,) Spearman's between the two networks' looks at the
+    encoder's tokens, clip by clip: near 0 where attention is what was learnt (Adebayo et al. 2018, Sanity checks for
+    saliency maps). ENCODER/picture, uint8 (H, W, 3), is the mean of what it saw, where that is pictures. There is no ENCODER
+    where no attention is, or where it has one token. `clips` is an attribute of the file.
+    """
+    device = next(network.parameters()).device
+    networks = network, shuffled(network, seed)
+    maps: dict[str, tuple[list[Any], list[Any], list[float], list[Any]]] = {}
+    for index in chosen:
+        batch = to_device(collate([clips[index]]), device)
+        outputs = [one(batch.inputs, attend=True) for one in networks]
+        for name, tokens in outputs[0].tokens.items():
+            both = [look for one in outputs if (look := looked_at(one.attention, name)) is not None]  # each (heads, N)
+            if not both or both[0].shape[1] < 2:
+                continue
+            found = maps.setdefault(name, ([], [], [], []))
+            for of, into in zip(both, found, strict=False):
+                into.append(of.reshape(len(of), -1, *tokens.grid).mean(1))
+            found[2].append(stats.spearmanr(both[0].mean(0), both[1].mean(0)).statistic)
+            found[3].extend(_seen(batch.inputs[name]))
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs["clips"] = len(chosen)
+        for name, (heads, of_shuffled, correlations, pictures) in maps.items():
+            _add(file, f"{name}/heads", np.mean(heads, 0))
+            _add(file, f"{name}/shuffled", np.mean(of_shuffled, 0))
+            _add(file, f"{name}/correlations", np.array(correlations))
+            if pictures:
+                _add(file, f"{name}/picture", np.mean([one.mean(0) for one in pictures], 0).round().astype(np.uint8))
+
+
+@torch.no_grad()
+def shuffled(network: Network, seed: int) -> Network:
+    """Return a copy of which each parameter's numbers are in another order."""
+    generator = torch.Generator().manual_seed(seed)
+    other = copy.deepcopy(network)
+    for parameter in other.parameters():
+        order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+        parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
+    return other
+
+
+def looked_at(attention: Attention, key: str) -> np.ndarray | None:
+    """Return how much each head looks at an encoder's tokens (heads, N), mean over who looks, in multiples of uniform
+    attention; None if nobody does. The attention is of one clip."""
+    looks = [weights[0].mean(1) * weights.shape[-1] for (_, other), weights in attention.items() if other == key]
+    return torch.stack(looks).mean(0).cpu().numpy() if looks else None
+
+
+def _seen(read: Mapping[str, Steps]) -> list[np.ndarray]:
+    """The pictures (t, H, W, 3), 0 to 255, of the first stream of them that an encoder of one clip reads, if it has all."""
+    for reference, steps in read.items():
+        if base.load(stream_of(reference)[0]).kind == "pictures" and bool(steps.present.all()):
+            return [(255 * steps.values[0]).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
+    return []
 
 
 def write_samples(

@@ -1,18 +1,26 @@
 """Predictions of a trained or a training network."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 from tqdm import tqdm
 
+from lib.data.batch import Sample
 from lib.data.dataset import Clips
 from lib.data.loading import gather, loader
 
 
 @torch.no_grad()
 def predict(
-    fabric: Fabric, model: nn.Module, clips: Clips, batch_size: int, workers: int, bar: str | None = None
+    fabric: Fabric,
+    model: nn.Module,
+    clips: Clips | Sequence[Sample],
+    batch_size: int,
+    workers: int,
+    bar: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the predictions (N, K) of each target group, in units of its range and the table's order, in every process.
 

@@ -49,7 +49,7 @@ def card(
     stability = " ".join(filter(None, (words.stability(sources, group) for group in targets.values())))
     lines = [
         f"# Model card: {', '.join(targets)}, predicted from clips\n",
-        f"{_encoders(model)} Predicted are {'; '.join(_outputs(*one) for one in targets.items())}.\n",
+        f"{words.encoders(model)} Predicted are {'; '.join(_outputs(*one) for one in targets.items())}.\n",
         "## What the labels are\n",
         *(f"{_labels(source, data)}\n" for source in sources),
         *([f"{stability}\n"] if stability else []),
@@ -70,19 +70,6 @@ def card(
     lines += ["## What it is for, and what not\n", *(f"{about}\n" for about in feelings)]
     lines.append((_IMPRESSIONS if {*sources} <= {"demo", "fiv2"} else _ANY) + _LAW)
     return "\n".join(lines) + "\n"
-
-
-def _encoders(model: Mapping[str, Any]) -> str:
-    described = []
-    for name in model["use"]:
-        settings = model["encoders"][name]
-        about = f"{settings['kind']} of {', '.join(settings['reads'])}"
-        about += "".join(f"; `{settings[key]}`" for key in ("backbone", "net") if key in settings)
-        about += f", {settings['weights'] or 'from scratch'}" if "weights" in settings else ""
-        described.append(f"{name} ({about})")
-    if len(described) == 1:
-        return f"One encoder, {described[0]}."
-    return f"Fusion `{model['fusion']}` of {len(described)} encoders: {', '.join(described)}."
 
 
 def _outputs(name: str, group: TargetGroup) -> str:

@@ -1,6 +1,5 @@
 """The comparison of predictors (lib.scoring.paired.table) as Markdown, LaTeX and figure."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lib.report import latex
 from lib.report.figures import COLOURS
 from lib.scoring.baselines import is_baseline
-
-_LATEX = {"_": r"\_", "%": r"\%", "±": r"$\pm$", "−": "$-$", "²": "$^2$"}
 
 
 def markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
@@ -59,9 +57,7 @@ def save(table: pd.DataFrame, cells: pd.DataFrame, caption: str, figure: Figure,
     """Write `table` to out.csv, the texts `cells` to out.tex (booktabs), the figure to out.png and out.pdf."""
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
-    latex = cells.map(_latex).rename(_latex, axis=0).rename(_latex, axis=1)
-    text = latex.to_latex(caption=_latex(caption), column_format="l" + "r" * cells.shape[1], position="t")
-    out.with_suffix(".tex").write_text(text.replace(r"\begin{tabular}", "\\footnotesize\n\\begin{tabular}"))
+    out.with_suffix(".tex").write_text(latex.table(cells, caption))
     figure.savefig(out.with_suffix(".png"), dpi=150)
     figure.savefig(out.with_suffix(".pdf"))
 
@@ -98,9 +94,3 @@ def _difference(row: Any) -> str:
     if np.isnan(row.difference):
         return "–"
     return f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}], p {row.p_holm:.4f}"
-
-
-def _latex(text: str) -> str:
-    for sign, command in _LATEX.items():
-        text = text.replace(sign, command)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text)  # of negative numbers

@@ -1,12 +1,18 @@
-"""One self-contained HTML page: the scores beside the baselines, and the figures."""
+"""One self-contained HTML page (page.html): the headline first, what was run and on which data, the scores beside the
+baselines, and the figures."""
 
 import base64
+import json
+import struct
 from collections.abc import Mapping, Sequence
-from html import escape
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
 from lib.report import words
 from lib.scoring.conformal import LEVEL
@@ -22,65 +28,232 @@ _SCORES = {
     "calibration_slope": "Slope of the actual values over the predicted: 1 for a calibrated predictor",
     "coverage": f"Coverage: the part of the clips whose label lies in the {LEVEL:.0%} interval of tools.predict",
 }
-_STYLE = """body { font: 14px/1.5 sans-serif; max-width: 84em; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; font-size: 82%; white-space: nowrap; }
-th, td { padding: .2em .6em; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child { text-align: left; } .groups td { white-space: normal; } img { max-width: 100%; }"""
+_LEVEL = 0.05  # of the tests in the headline
+_SECTIONS = {
+    "run": "What was run",
+    "data": "The data",
+    "results": "Results",
+    "needs": "What it needs",
+    "attention": "Where it looks",
+    "samples": "Samples",
+    "persons": "Groups of persons",
+    "limits": "Limits",
+}
+_LIMITS = (
+    "The labels say how others perceived a person in a clip, or whatever those who gave them were asked; not what the person"
+    " is like.",
+    "Intervals and p-values are about this trained model on these clips: another seed, corpus, language, camera or culture"
+    " may give others. tools.ablate measures the spread over seeds.",
+    "An unseen video is not an unseen person: nothing tells who is in another video.",
+    "Attention weights show where information can flow, not what a prediction rests on.",
+)
+
+
+class Drawn(NamedTuple):
+    """A figure as the page shows it: its target group ("": all), section, title, caption and PNG file."""
+
+    targets: str
+    section: str
+    title: str
+    caption: str
+    file: Path
+
+
+class Run(NamedTuple):
+    """What was run: `provenance` as in data/provenance.json, `data` as in metrics/data.json, the split that was scored, and
+    `parameters` as in params.yaml and as `shipped`."""
+
+    provenance: Mapping[str, Any]
+    data: Mapping[str, Any]
+    split: str
+    parameters: Mapping[str, Any]
+    shipped: Mapping[str, Any]
 
 
 def page(
     scores: pd.DataFrame,
+    comparisons: pd.DataFrame,
     groups: pd.DataFrame,
+    clips: pd.DataFrame,
     targets: Targets,
-    figures: Mapping[str, Mapping[str, Path]],
-    split: str,
-    sources: Sequence[str],
+    figures: Sequence[Drawn],
+    run: Run,
+    dpi: int,
 ) -> str:
-    """Return the page's HTML: a section for each of `targets`.
-
-    `scores` as in data/scores.csv, `groups` as in data/group_scores.csv; `figures` from target group, "" for what concerns
-    all of them, to caption to PNG file; `split` is the one that was scored, `sources` where its clips come from.
-    """
-    parts = [f"<h1>{escape(', '.join(targets).capitalize())}: predictions on the {escape(split)} split</h1>"]
-    if "demo" in sources:
-        parts.append(
-            "<p><strong>Demo corpus: rendered clips with planted labels, which say nothing about anybody</strong>"
-            " (data/README.md says what carries each trait).</p>"
-        )
-    for name, group in targets.items():
-        if len(targets) > 1:
-            parts.append(f"<h1>{escape(name.capitalize())}</h1>")
-        parts.append(f"<p>{escape(', '.join(group.columns))}; {words.scale(group)}.</p>")
-        parts += _of_clips(scores[scores["targets"] == name], group)
-        parts += _of_persons(groups[groups["targets"] == name], group)
-        parts += [f"<p>{about}</p>" for about in (words.stability(sources, group), words.feelings(group)) if about]
-        parts += _drawn(figures[name])
-    parts.append(
-        "<p>Scores with few clips are uncertain; a model is only as good as its distance to the predictors that see no"
-        " pixel.</p>"
+    """Return the page's HTML; `scores`, `comparisons`, `groups` and `clips` as in data/scores.csv, comparisons.csv,
+    group_scores.csv and clips.csv; `targets` are those predicted, figures have `dpi` pixels an inch."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    parts += _drawn(figures[""])
-    head = f'<meta charset="utf-8"><title>Report</title><style>{_STYLE}</style>'
-    return f'<!DOCTYPE html><html lang="en">{head}{"".join(parts)}</html>\n'
+    sources, shown = run.data["sources"], []
+    for figure in figures:
+        content = figure.file.read_bytes()
+        width, height = (round(96 * pixels / dpi) for pixels in struct.unpack(">II", content[16:24]))  # PNG's header
+        encoded = base64.b64encode(content).decode()
+        shown.append(figure._asdict() | {"data": encoded, "width": width, "height": height})
+    about = [note(group) for group in targets.values() for note in (partial(words.stability, sources), words.feelings)]
+    return environment.get_template("page.html").render(
+        sections=_SECTIONS,
+        sources=sources,
+        split=run.split,
+        groups={
+            name: {
+                "headline": headline(_of(scores, name), _of(comparisons, name), group),
+                "about": f"{', '.join(group.columns)}; {words.scale(group)}.",
+                "labels": _labels(clips, group),
+                "tables": _tables(_of(scores, name), _of(comparisons, name), group),
+                "persons": _of_persons(_of(groups, name), group),
+            }
+            for name, group in targets.items()
+        },
+        figures=shown,
+        run=_run(run),
+        changed=changed(run.parameters, run.shipped),
+        data=[_clips(run.data), *(leakage(_of(scores, name), group, run) for name, group in targets.items())],
+        fewest=MIN_VIDEOS,
+        persons=words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS,
+        limits=[*dict.fromkeys(filter(None, about)), *_LIMITS],
+    )
 
 
-def _of_clips(scores: pd.DataFrame, group: TargetGroup) -> list[str]:
-    parts = []
+def _of(table: pd.DataFrame, targets: str) -> pd.DataFrame:
+    return table[table["targets"] == targets]
+
+
+def headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup) -> list[str]:
+    """Return what comes first: how a target group's model stands to what it has to beat, on all clips and on those of unseen
+    videos."""
+    sentences = []
+    for subset, which in (("all", ""), ("unseen_videos", " that training has not seen")):
+        rows = scores[(scores["subset"] == subset) & (scores["target"] == "mean")]
+        if rows.empty:
+            sentences.append("No clip is of a video that training has not seen: how it does there was not measured.")
+            continue
+        of_model = rows[rows["predictor"] == "model"].set_index("score")
+        (_, accuracy), *others = (
+            (score, f"{label}{{}}{words.text(of_model.loc[score], 3)}")
+            for score, (label, _) in words.headline_scores(group).items()
+        )
+        clips, videos = rows["clips"].iloc[0], rows["videos"].iloc[0]
+        values = rows[rows["score"] == "accuracy"].set_index("predictor")["value"]
+        against = comparisons[(comparisons["subset"] == subset) & (comparisons["target"] == "mean")]
+        verdicts: dict[str, list[str]] = {}
+        for name, short in words.rivals(values.index).items():
+            if name != "model":
+                verdict, p = _verdict(against[against["predictor"] == name].iloc[0])
+                verdicts.setdefault(verdict, []).append(f"{short} ({values[name]:.3f}{p})")
+        said = "; it ".join(f"{verdict} that of {_listed(names)}" for verdict, names in verdicts.items())
+        more = " and ".join(text.format(" ") for _, text in others)
+        sentences.append(
+            f"On {clips} clips of {videos} videos{which} the model's {accuracy.format(', ')}, {said}. It reaches {more}."
+        )
+    return sentences
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _verdict(row: pd.Series) -> tuple[str, str]:
+    """How the model stands to a predictor, and the p-value, which may be empty."""
+    if pd.isna(row["p_holm"]):
+        return "stands, with too few videos for a test, beside", ""
+    p = f", p = {row['p_holm']:.2g}"
+    if row["p_holm"] >= _LEVEL:
+        return "can't be told from", p
+    return ("beats" if row["difference"] > 0 else "is worse than"), p
+
+
+def leakage(scores: pd.DataFrame, group: TargetGroup, run: Run) -> str:
+    """Return what a video that training has seen is worth: to the look-up, which sees no pixel, and to the model."""
+    shared, videos = run.data["videos_shared_with_training"].get(run.split, 0), run.data["videos"][run.split]
+    said = f"{shared} of the {videos} {run.split} videos have clips in training too."
+    means = scores[(scores["target"] == "mean") & (scores["score"] == "accuracy")]
+    values = means.set_index(["subset", "predictor"])["value"]
+    if ("seen_videos", "model") not in values.index:
+        return said
+    gain = values["seen_videos", "video_lookup"] - values["seen_videos", "mean_predictor"]
+    name = words.accuracy(group)
+    said += (
+        f" On their clips the look-up of a video's mean is worth {gain:+.3f} in {name} over the training mean".replace(
+            " -", " −"
+        )
+    )
+    if ("unseen_videos", "model") not in values.index:
+        return f"{said}; no clip is of another video."
+    seen, unseen = values["seen_videos", "model"], values["unseen_videos", "model"]
+    return f"{said}; the model reaches {seen:.3f} there and {unseen:.3f} on clips of other videos."
+
+
+def _clips(data: Mapping[str, Any]) -> str:
+    dealt = ", ".join(
+        f"{clips} {split} clips of {data['videos'][split]} videos" for split, clips in data["clips"].items()
+    )
+    return f"Corpora: {', '.join(data['sources'])}, {data['hours']:g} hours. Split {data['split']}: {dealt}."
+
+
+def _run(run: Run) -> dict[str, str]:
+    commit, versions = run.provenance["commit"], run.provenance["versions"]
+    at = "unknown: trained without git" if commit is None else commit.removesuffix("+")
+    return {
+        "Model": words.encoders(run.parameters["model"]).replace("`", ""),
+        "Trained at commit": at + (", with changed files" if commit is not None and commit.endswith("+") else ""),
+        "Seed": str(run.parameters["train"]["seed"]),
+        "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+
+
+def changed(parameters: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the parameters that are not as shipped, by name, with both values as text; none of how stages are run."""
+    both = [_flat(one) for one in (shipped, parameters)]
+    names = [name for name in dict.fromkeys([*both[0], *both[1]]) if name.partition(".")[0] != "parallel"]
+    pairs = {name: (both[0].get(name, "–"), both[1].get(name, "–")) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        found |= _flat(value, f"{above}{key}.") if nested else {f"{above}{key}": json.dumps(value)}
+    return found
+
+
+def _labels(clips: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
+    """The labels' statistics by split and their correlations over all clips, as text."""
+    columns = list(group.columns)
+    rows: dict[Any, dict[str, str]] = {}
+    for split in SPLITS:
+        of_split = clips.loc[clips["split"] == split, columns]
+        for column, values in of_split.items():
+            cell = f"{values.mean():.3f} ± {values.std():.3f} ({values.count()})" if values.count() else "–"
+            rows.setdefault(column, {})[split] = cell
+    correlations = clips[columns].corr().map(lambda value: "–" if pd.isna(value) else f"{value:.2f}")
+    return {
+        "Labels: mean ± standard deviation (clips)": pd.DataFrame(rows).T,
+        "Labels: Pearson's correlations": correlations,
+    }
+
+
+def _tables(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup) -> dict[str, dict[str, pd.DataFrame]]:
+    """By subset, by score the table of all predictors."""
+    found: dict[str, dict[str, pd.DataFrame]] = {}
+    labels = {"accuracy": words.accuracy(group)} | _SCORES | _detections(group)
     for subset, title in words.SUBSETS.items():
         rows = scores[scores["subset"] == subset]
         title = title[0].upper() + title[1:]
         if rows.empty:
-            parts.append(f"<h2>{title}: none</h2>")
+            found[f"{title}: none"] = {}
             continue
-        clips, videos = rows["clips"].iloc[0], rows["videos"].iloc[0]
-        parts.append(
-            f"<h2>{title} ({clips} clips of {videos} videos)</h2><p>95 % intervals: bootstrap over videos,"
-            f" from {MIN_VIDEOS} videos on.</p>"
-        )
-        for score, label in ({"accuracy": words.accuracy(group)} | _SCORES | _detections(group)).items():
-            if (rows["score"] == score).any():
-                parts.append(f"<h3>{label}</h3>{table(rows, score).to_html(border=0)}")
-    return parts
+        tables = {label: table(rows, score) for score, label in labels.items() if (rows["score"] == score).any()}
+        against = comparisons[comparisons["subset"] == subset].assign(score="", value=lambda of: of["difference"])
+        tables[f"{words.accuracy(group)} of the model less that of each other predictor"] = table(against, "")
+        found[f"{title} ({rows['clips'].iloc[0]} clips of {rows['videos'].iloc[0]} videos)"] = tables
+    return found
 
 
 def _detections(group: TargetGroup) -> dict[str, str]:
@@ -97,21 +270,12 @@ def _detections(group: TargetGroup) -> dict[str, str]:
     }
 
 
-def _of_persons(groups: pd.DataFrame, group: TargetGroup) -> list[str]:
-    parts = [f"<h2>Groups of persons</h2><p>{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}</p>"]
-    for kind, rows in groups.groupby("kind", sort=False):
-        for (predictor, score), label in words.group_scores(group).items():
-            cells = group_table(rows, predictor, score).to_html(border=0, classes="groups")
-            parts.append(f"<h3>{escape(str(kind))}: {label}</h3>{cells}")
-    return parts
-
-
-def _drawn(figures: Mapping[str, Path]) -> list[str]:
-    parts = []
-    for caption, file in figures.items():
-        data = base64.b64encode(file.read_bytes()).decode()
-        parts.append(f'<h2>{escape(caption)}</h2><img alt="{escape(caption)}" src="data:image/png;base64,{data}">')
-    return parts
+def _of_persons(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
+    return {
+        f"{kind}: {label}": group_table(rows, predictor, score)
+        for kind, rows in groups.groupby("kind", sort=False)
+        for (predictor, score), label in words.group_scores(group).items()
+    }
 
 
 def group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Words and numbers that the page, the card and the comparison share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,15 +42,45 @@ _FEELINGS = (
     " feels (Barrett et al. 2019). In the European Union a system that infers emotions of persons at work or in education is"
     " prohibited, but for medical or safety reasons (Regulation 2024/1689, Article 5(1)(f))."
 )
+STACKED = "stacked_ridge"
+_RIVALS = {
+    "model": "model",
+    "mean_predictor": "the training mean",
+    "video_lookup": "the video look-up",
+    STACKED: "stacked ridge",
+}
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 _STABILITY = (
     "In FIV2 the label called neuroticism correlates positively with the other four: it behaves as emotional stability."
 )
 
 
+def rivals(predictors: Iterable[str]) -> dict[str, str]:
+    """Return, of the predictors of data/scores.csv, the model and what a headline holds it against, with short names: the
+    mean, the look-up, and ridge, stacked where there are several."""
+    there = list(predictors)
+    ridge = [] if STACKED in there else [name for name in there if name.startswith("ridge_")]
+    names = _RIVALS | {name: predictor(name) for name in ridge}
+    return {name: short for name, short in names.items() if name in there}
+
+
 def predictor(name: str) -> str:
     """Return what readers call a predictor of data/scores.csv."""
     return _PREDICTORS[name] if name in _PREDICTORS else name.replace("ridge_", "ridge on ")
+
+
+def encoders(model: Mapping[str, Any]) -> str:
+    """Return which encoders a model has (the parameters' section) and how they are fused."""
+    described = []
+    for name in model["use"]:
+        settings = model["encoders"][name]
+        about = f"{settings['kind']} of {', '.join(settings['reads'])}"
+        about += "".join(f"; `{settings[key]}`" for key in ("backbone", "net") if key in settings)
+        about += f", {settings['weights'] or 'from scratch'}" if "weights" in settings else ""
+        described.append(f"{name} ({about})")
+    if len(described) == 1:
+        return f"One encoder, {described[0]}."
+    return f"Fusion `{model['fusion']}` of {len(described)} encoders: {', '.join(described)}."
 
 
 def accuracy(group: TargetGroup) -> str:

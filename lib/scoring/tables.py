@@ -9,7 +9,13 @@ import pandas as pd
 from lib.core.targets import TargetGroup
 from lib.scoring.conformal import coverage
 from lib.scoring.detection import DETECTIONS, detections
-from lib.scoring.scores import of_groups, scores, with_intervals
+from lib.scoring.paired import holm, paired
+from lib.scoring.paired import table as paired_table
+from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
+
+CONTROL_COLUMNS = (
+    "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
+)  # fmt: skip
 
 
 def score_table(
@@ -29,7 +35,7 @@ def score_table(
     is then a score.
     """
     tables = []
-    for subset, members in (("all", np.ones(len(test), bool)), ("seen_videos", seen), ("unseen_videos", ~seen)):
+    for subset, members in _subsets(seen).items():
         videos, mean = test["video"][members].to_numpy(), predictions["mean_predictor"][members]
         for name, values in predictions.items() if members.any() else ():
             scored = with_intervals(
@@ -44,6 +50,42 @@ def score_table(
             about = {"subset": subset, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
             tables.append(scored.assign(**about)[[*about, *scored.columns]])
     return pd.concat(tables, ignore_index=True)
+
+
+def comparison_table(
+    actual: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    test: pd.DataFrame,
+    seen: np.ndarray,
+    group: TargetGroup,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return how much higher the model's accuracy is than each other predictor's, a row for each subset of the clips,
+    predictor and target ("mean" first), with what `paired` says of it; no interval and no p below MIN_VIDEOS videos.
+
+    Arguments as of `score_table`. p_holm is p corrected (Holm 1979) over all predictors of a subset, for the mean; over all
+    predictors and columns, for a column.
+    """
+    errors = {name: np.abs(values - actual) / group.span for name, values in predictions.items()}
+    known, tables = np.isfinite(actual), []
+    for subset, members in _subsets(seen).items():
+        videos, rows = test["video"][members].to_numpy(), []
+        for name in errors.keys() - {"model"} if members.any() else ():
+            found = paired(errors["model"][members], errors[name][members], videos, resamples, seed)
+            rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *group.columns], **found}))
+        if not rows:
+            continue
+        table = pd.concat(rows, ignore_index=True).sort_values("predictor", kind="stable", ignore_index=True)
+        knowing = {column: len(set(videos[of])) for column, of in zip(group.columns, known[members].T, strict=True)}
+        few = table["target"].map(knowing | {"mean": min(knowing.values())}) < MIN_VIDEOS
+        table.loc[few, ["low", "high", "p", "smallest"]] = np.nan
+        for family in (table["target"] == "mean", table["target"] != "mean"):
+            compared = family & table["p"].notna()
+            table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
+        tables.append(table.assign(subset=subset))
+    columns = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "smallest"]
+    return pd.concat(tables, ignore_index=True).reindex(columns=columns)
 
 
 def group_table(
@@ -92,6 +134,35 @@ def split_table(
         scored.insert(0, "split", split)
         tables.append(scored.assign(clips=len(actual), videos=len(set(videos))))
     return pd.concat(tables, ignore_index=True)
+
+
+def control_table(
+    predictions: Mapping[str, Sequence[np.ndarray]],
+    intact: str,
+    actual: np.ndarray,
+    videos: np.ndarray,
+    group: TargetGroup,
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return how much worse predictions are than those named `intact`, a row for each name and for the mean and each column:
+    accuracy and r2 (means over repeats), and, but for `intact`, the loss of accuracy with the ends of its 95 % interval over
+    videos and p of `paired`, Holm's over all; no interval and no p below MIN_VIDEOS videos.
+
+    predictions: name to arrays (N, K), one a repeat; actual (N, K) is NaN where it is unknown; videos (N,).
+    """
+    columns, known = group.columns, np.isfinite(actual)
+    table = paired_table(predictions, actual, videos, intact, columns, group.span, resamples, seed)
+    knowing = {column: len(set(videos[of])) for column, of in zip(columns, known.T, strict=True)}
+    few = table["target"].map(knowing | {"mean": min(knowing.values())}) < MIN_VIDEOS
+    table.loc[few, ["low", "high", "p", "p_holm"]] = np.nan
+    table = table.assign(loss=-table["difference"], low=-table["high"], high=-table["low"], clips=len(actual))
+    table = table.rename(columns={"predictor": "control", "seeds": "repeats"})
+    return table[[*CONTROL_COLUMNS[1:]]]
+
+
+def _subsets(seen: np.ndarray) -> dict[str, np.ndarray]:
+    return {"all": np.ones(len(seen), bool), "seen_videos": seen, "unseen_videos": ~seen}
 
 
 def over_seeds(

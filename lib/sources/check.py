@@ -18,7 +18,7 @@ from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
 
 _NOTHING = {"frames": 0, "duration": math.nan}
-NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
+NO_FILE, NO_ANNOTATION = clips.NO_FILE, clips.NO_ANNOTATION
 
 
 @dataclass(frozen=True)

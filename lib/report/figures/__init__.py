@@ -12,11 +12,16 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report.figures import (
+    attention_matrix,
     attention_on_the_face,
     attention_over_time,
+    clips_used,
     confusion,
+    controls,
     error_distribution,
+    headline,
     learning_curve,
+    mean_attention,
     predicted_against_actual,
     quantiles,
     reliability,
@@ -50,6 +55,8 @@ def _shares(group: TargetGroup) -> bool:
 
 
 FIGURES = {
+    "headline": Kind(headline, "headline", _every),
+    "clips_used": Kind(clips_used, "data"),
     "target_distributions": Kind(target_distributions, "data", _every),
     "learning_curve": Kind(learning_curve, "results"),
     "scores_by_split": Kind(scores_by_split, "results", _every),
@@ -59,8 +66,11 @@ FIGURES = {
     "reliability": Kind(reliability, "results", _detected),
     "confusion": Kind(confusion, "results", _shares),
     "samples": Kind(samples, "samples"),
+    "controls": Kind(controls, "needs", _every),
+    "mean_attention": Kind(mean_attention, "attention"),
     "attention_over_time": Kind(attention_over_time, "attention"),
     "attention_on_the_face": Kind(attention_on_the_face, "attention"),
+    "attention_matrix": Kind(attention_matrix, "attention"),
 }
 """By the file's name, in the order of the page."""
 

@@ -5,14 +5,15 @@ encoders, heads and queries, in multiples of uniform attention; a cell is a toke
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures.base import Results, blank, nothing
+from lib.report.figures.base import Results, blank, nothing, upon
 from lib.report.figures.read import Attention
 
 _PICTURES = 6  # of an encoder, spread over its times
 
 CAPTION = (
-    "Where the other encoders' tokens look, in multiples of uniform attention, mean over encoders, heads and "
-    "queries. A cell is a token: nothing finer than a cell is known."
+    "Where the other encoders' tokens look, in multiples of uniform attention, mean over encoders, heads and queries; clips"
+    " from the lowest error (top) to the highest. A cell between the lines is a token: nothing finer is known, what lies"
+    " between is interpolated."
 )
 
 
@@ -28,11 +29,7 @@ def draw(results: Results) -> Figure:
         blank(axes, "")
     for row, (name, of_clip) in zip(grid, maps.items(), strict=True):
         for axes, (title, picture, look) in zip(row, of_clip, strict=False):
-            height, width = look.shape if picture is None else picture.shape[:2]
-            if picture is not None:
-                axes.imshow(picture.mean(-1), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-            opacity = 1 if picture is None else 0.5
-            shown = axes.imshow(look, cmap="magma", vmin=0, vmax=2, alpha=opacity, extent=(0, width, height, 0))
+            shown = upon(axes, picture, look)
             axes.set_title(title, fontsize=7)
         row[0].set_ylabel(name, fontsize=6)
     figure.colorbar(shown, ax=grid, label="attention, multiples of uniform", shrink=0.8, extend="max")

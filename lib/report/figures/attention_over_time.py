@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from lib.report.figures.base import COLOURS, Results, nothing
 
 CAPTION = (
-    "When in a clip the other encoders' tokens look, mean over heads and queries; uniform attention lies at "
-    "the dotted line. A flat curve says nothing about the clip. Attention is where information can come from, "
-    "not what the prediction rests on."
+    "When in a clip the other encoders' tokens look, mean over heads and queries; uniform attention lies at the dotted"
+    " line. A flat curve says nothing about the clip. Attention is where information can come from, not what the"
+    " prediction rests on."
 )
 
 

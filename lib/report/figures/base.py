@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
-from lib.report.figures.read import Attention, Sample
+from lib.report.figures.read import Attention, MeanAttention, Sample
 from lib.report.words import scale
 
 mpl.rcParams |= {
@@ -29,14 +32,18 @@ OF_SPLIT = dict(zip(SPLITS, COLOURS, strict=False))
 A_ROW = 6  # panels
 
 
+_NOWHERE = MeanAttention(0, {})
+
+
 def _no_rows() -> pd.DataFrame:
     return pd.DataFrame({"targets": []})
 
 
 @dataclass(frozen=True)
 class Results:
-    """What figures are drawn from: the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv and
-    data/split_scores.csv, `read.attention`, `read.samples`, and the target groups that are predicted."""
+    """What figures are drawn from: the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv,
+    data/split_scores.csv, data/lost.csv and data/controls.csv, metrics/data.json, `read.attention`, `read.mean_attention`,
+    `read.samples`, and the target groups that are predicted."""
 
     history: pd.DataFrame = field(default_factory=_no_rows)
     clips: pd.DataFrame = field(default_factory=_no_rows)
@@ -46,12 +53,16 @@ class Results:
     attention: Mapping[str, Attention] = field(default_factory=dict)
     samples: Mapping[str, Sample] = field(default_factory=dict)
     targets: Targets = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    lost: pd.DataFrame = field(default_factory=_no_rows)
+    controls: pd.DataFrame = field(default_factory=_no_rows)
+    mean_attention: MeanAttention = _NOWHERE
 
     def of(self, targets: str) -> "Results":
         """Those of one target group; of "" all."""
         if not targets:
             return self
-        tables = {name: getattr(self, name) for name in ("predictions", "scores", "split_scores")}
+        tables = {name: getattr(self, name) for name in ("predictions", "scores", "split_scores", "controls")}
         return replace(self, **{name: table[table["targets"] == targets] for name, table in tables.items()})
 
 
@@ -109,3 +120,17 @@ def sized(width: float, height: float) -> tuple[Figure, Axes]:
 def blank(axes: Axes, label: str) -> None:
     axes.set(xticks=[], yticks=[], xlabel=label)
     axes.spines[:].set_visible(False)
+
+
+def upon(axes: Axes, picture: np.ndarray | None, look: np.ndarray) -> AxesImage:
+    """Draw attention (h, w), in multiples of uniform, smoothly upon a picture (H, W, 3), with lines between its cells."""
+    rows, columns = look.shape
+    height, width = look.shape if picture is None else picture.shape[:2]
+    if picture is not None:
+        axes.imshow(picture.mean(-1), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
+    axes.hlines(np.arange(1, rows) * height / rows, 0, width, color="white", linewidth=0.3)
+    axes.vlines(np.arange(1, columns) * width / columns, 0, height, color="white", linewidth=0.3)
+    return axes.imshow(
+        look, cmap="magma", vmin=0, vmax=2, alpha=1 if picture is None else 0.5, extent=(0, width, height, 0),
+        interpolation="bilinear",
+    )  # fmt: skip

@@ -10,8 +10,8 @@ from lib.core.targets import TargetGroup
 from lib.report.figures.base import Results, nothing, sized
 
 CAPTION = (
-    "Of the clips whose largest share is that of the row, how many have which largest share predicted. On the "
-    "diagonal both agree."
+    "Of the clips whose largest share is that of the row, how many have which largest share predicted. On the diagonal"
+    " both agree."
 )
 
 

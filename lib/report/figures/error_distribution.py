@@ -8,8 +8,8 @@ from lib.report.figures.base import COLOURS, Results, sized
 from lib.report.words import scale
 
 CAPTION = (
-    "Signed errors: boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th. A box that "
-    "does not lie about zero is a bias."
+    "Signed errors: boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th. A box that does not"
+    " lie about zero is a bias."
 )
 
 

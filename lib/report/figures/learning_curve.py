@@ -9,8 +9,8 @@ from lib.report.figures.base import OF_SPLIT, Results
 from lib.report.words import accuracy
 
 CAPTION = (
-    "Loss and accuracy by epoch; the dotted line is the epoch whose weights are kept, that of the lowest "
-    "validation loss. Look for curves that part: from there on the model learns its training clips by heart."
+    "Loss and accuracy by epoch; the dotted line is the epoch whose weights are kept, that of the lowest validation loss."
+    " Look for curves that part: from there on the model learns its training clips by heart."
 )
 
 

@@ -8,8 +8,8 @@ from lib.report.figures.base import COLOURS, Results, label_left, legend_below, 
 from lib.report.words import scale
 
 CAPTION = (
-    "Each dot is a clip; on the line it is predicted as it is. A flat cloud is regression to the mean. Clips "
-    "of videos that training has seen can be known by their video alone: look at the others."
+    "Each dot is a clip; on the line it is predicted as it is. A flat cloud is regression to the mean. Clips of videos"
+    " that training has seen can be known by their video alone: look at the others."
 )
 
 

@@ -9,8 +9,8 @@ from lib.report.figures.base import COLOURS, Results, label_left, panels_of, squ
 from lib.report.words import CALIBRATION, scale
 
 CAPTION = (
-    "Quantiles (1 to 99 %) of the predicted against those of the actual values: on the line both have the same "
-    "spread, whether or not clip by clip. A curve flatter than the line says that extremes are not predicted."
+    "Quantiles (1 to 99 %) of the predicted against those of the actual values: on the line both have the same spread,"
+    " whether or not clip by clip. A curve flatter than the line says that extremes are not predicted."
 )
 
 

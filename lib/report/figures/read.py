@@ -37,6 +37,37 @@ def attention(file: Mapping[str, Any]) -> dict[str, Attention]:
     return found
 
 
+class Looked(NamedTuple):
+    """How an encoder's places are looked at, mean over clips, in multiples of uniform: by each head (heads, h, w); the same
+    with shuffled weights; the rank correlations (clips,) of the two; and the mean picture, uint8 (H, W, 3)."""
+
+    heads: np.ndarray
+    shuffled: np.ndarray
+    correlations: np.ndarray
+    picture: np.ndarray | None
+
+
+class MeanAttention(NamedTuple):
+    """Over how many clips, and of each encoder what is looked at."""
+
+    clips: int
+    encoders: Mapping[str, Looked]
+
+
+def mean_attention(file: Any) -> MeanAttention:
+    """Return what data/mean_attention.h5 holds (an open h5py.File)."""
+    encoders = {
+        name: Looked(
+            of["heads"][()],
+            of["shuffled"][()],
+            of["correlations"][()],
+            of["picture"][()] if "picture" in of else None,
+        )
+        for name, of in file.items()
+    }
+    return MeanAttention(int(file.attrs["clips"]), encoders)
+
+
 class Steps(NamedTuple):
     """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels."""
 

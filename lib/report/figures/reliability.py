@@ -12,8 +12,8 @@ from lib.report.words import scale
 _PARTS = 10  # of a reliability diagram
 
 CAPTION = (
-    "Mean of the actual over the mean of the predicted values, in up to ten parts of as many clips each in the "
-    "order of what is predicted: on the line what is predicted holds on average (Murphy and Winkler 1977)."
+    "Mean of the actual over the mean of the predicted values, in up to ten parts of as many clips each in the order of"
+    " what is predicted: on the line what is predicted holds on average (Murphy and Winkler 1977)."
 )
 
 

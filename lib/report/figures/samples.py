@@ -19,8 +19,8 @@ _LOUDNESS = 80  # dB below the loudest that are told apart
 _RANKS = {2: ["lowest", "highest"], 3: ["lowest", "median", "highest"]}
 
 CAPTION = (
-    "The clips of the lowest, the median and the highest error as the model is given them, beside what was "
-    "actual and what it predicted. Look whether faces are whole and upright and the sound is there."
+    "The clips of the lowest, the median and the highest error as the model is given them, beside what was actual and"
+    " what it predicted. Look whether faces are whole and upright and the sound is there."
 )
 
 

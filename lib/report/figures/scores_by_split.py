@@ -9,8 +9,8 @@ from lib.report.words import accuracy
 from lib.scoring.scores import MIN_VIDEOS
 
 CAPTION = (
-    "R² and accuracy with the kept weights on each split. A training score far above the others is "
-    "overfitting; a validation score above the test score comes from choosing by it."
+    "R² and accuracy with the kept weights on each split. A training score far above the others is overfitting; a"
+    " validation score above the test score comes from choosing by it."
 )
 
 

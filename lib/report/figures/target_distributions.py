@@ -12,8 +12,8 @@ from lib.report.words import scale
 _BINS = 20  # over a target's range
 
 CAPTION = (
-    "How often each target has which value, by split. The splits should look alike, and what a model can gain "
-    "over the mean is bounded by how wide they are."
+    "How often each target has which value, by split. The splits should look alike, and what a model can gain over the"
+    " mean is bounded by how wide they are."
 )
 
 

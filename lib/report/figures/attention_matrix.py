@@ -1,0 +1,42 @@
+"""Of a clip of middling error, each head's attention from one encoder's times to another's, and the mean of the heads."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.report.figures.base import Results, nothing
+
+CAPTION = (
+    "Of a clip of middling error: how the attention of each time of one encoder (rows) is shared out"
+    " among the times of another (columns), summed over places; each row adds up to 100 %. A diagonal says that what"
+    " happens at the same time is put together; columns, that some moments are looked at from everywhere; rows alike in"
+    " all of them, that it does not matter who looks."
+)
+
+
+def draw(results: Results) -> Figure:
+    clips = list(results.attention.items())
+    if not clips:
+        return nothing("no attention weights: the fusion has none, or evaluate.attention_clips is 0")
+    name, clip = clips[(len(clips) - 1) // 2]
+    heads = max(len(weights) for weights in clip.looks.values())
+    figure = Figure(figsize=(1.6 * (heads + 1) + 1, 0.4 + 1.7 * len(clip.looks)), layout="constrained")
+    grid = figure.subplots(len(clip.looks), heads + 1, squeeze=False)
+    for row, ((query, key), weights) in zip(grid, clip.looks.items(), strict=True):
+        times = clip.times[query], clip.times[key]
+        of_times = weights.reshape(len(weights), len(times[0]), -1, len(times[1]), weights.shape[2] // len(times[1]))
+        shares = 100 * of_times.mean(2).sum(-1)  # (heads, query's times, key's times)
+        every = [("mean of the heads", shares.mean(0)), *((f"head {at + 1}", one) for at, one in enumerate(shares))]
+        extent = (*_ends(times[1]), *_ends(times[0])[::-1])
+        for axes, (title, share) in zip(row, every, strict=False):
+            shown = axes.imshow(share, cmap="viridis", vmin=0, vmax=shares.max(), aspect="auto", extent=extent)
+            axes.set_title(title, fontsize=8)
+            axes.set_xlabel(f"{key} (s)", fontsize=8)
+        row[0].set_ylabel(f"{query} (s)", fontsize=8)
+        figure.colorbar(shown, ax=list(row), label="% of the row")
+    figure.suptitle(name, fontsize=9)
+    return figure
+
+
+def _ends(times: np.ndarray) -> tuple[float, float]:
+    half = (times[-1] - times[0]) / max(len(times) - 1, 1) / 2 or 0.5
+    return times[0] - half, times[-1] + half

@@ -1,0 +1,69 @@
+"""Clips from annotation to the splits as a flow chart, with how many were lost at each step and why (as CONSORT's, Schulz et
+al. 2010)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS
+from lib.report.figures.base import COLOURS, Results, sized
+
+CAPTION = (
+    "Clips from their annotation to their use; on the right what was lost at a step, by reason. Losses that hit some"
+    " persons more than others bias all that follows."
+)
+_REASONS = 5  # that are named at a step; others are added up
+
+
+def draw(results: Results) -> Figure:
+    steps, used = counted(results.data, results.lost)
+    width = 10 if any(reasons for *_, reasons in steps) else 5
+    figure, axes = sized(0.65 * width, 0.3 + 0.55 * (len(steps) + 1))
+    axes.set(xlim=(0, width), ylim=(len(steps) + 0.5, -0.5))
+    axes.axis("off")
+    for row, (name, clips, reasons) in enumerate(steps):
+        _box(axes, 2.5, row, f"{name}: {clips}", "#ffffff")
+        _arrow(axes, (2.5, row + 0.28), (2.5, row + 0.72))
+        if reasons:
+            _arrow(axes, (2.5, row - 0.5), (5.0, row - 0.5))
+            named = list(reasons.items())[:_REASONS]
+            others = sum(reasons.values()) - sum(count for _, count in named)
+            named += [("for other reasons", others)] if others else []
+            text = "\n".join(f"{count} {reason}" for reason, count in named)
+            axes.text(5.1, row - 0.5, text, va="center", fontsize=7, color=COLOURS[1])
+    splits = ", ".join(f"{count} {split}" for split, count in used.items())
+    _box(axes, 2.5, len(steps), f"used: {splits}", "#dde6f0")
+    return figure
+
+
+def counted(
+    data: Mapping[str, Any], lost: pd.DataFrame
+) -> tuple[list[tuple[str, int, dict[str, int]]], dict[str, int]]:
+    """Return the steps, each with its name, how many clips are left and how many were lost there by reason; and how many are
+    left of each split. `data` as in metrics/data.json, `lost` as in data/lost.csv."""
+    wrong = {reason: count for reason, count in data["refused"].items() if reason not in (NO_FILE, NO_ANNOTATION)}
+    gone = {NO_FILE: data["refused"][NO_FILE]} if NO_FILE in data["refused"] else {}
+    steps: list[tuple[str, int, dict[str, int]]] = [
+        ("annotated", data["annotated"], {}),
+        ("found", data["annotated"] - sum(gone.values()), gone),
+        ("verified", data["usable"], wrong),
+    ]
+    left = data["usable"]
+    for stream, rows in lost.groupby("step", sort=False):
+        reasons = rows[rows["clips"] > 0].groupby("reason")["clips"].sum().sort_values(ascending=False).to_dict()
+        left -= sum(reasons.values())
+        steps.append((f"with {stream}", left, reasons))
+    of_split = lost.groupby("split")["clips"].sum()
+    return steps, {split: data["clips"][split] - int(of_split.get(split, 0)) for split in SPLITS}
+
+
+def _box(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
+    look = {"boxstyle": "round,pad=0.4", "facecolor": colour, "edgecolor": "grey"}
+    axes.text(x, y, text, ha="center", va="center", bbox=look)
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "grey"})

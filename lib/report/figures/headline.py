@@ -1,0 +1,39 @@
+"""Accuracy, R² and CCC of the model and of what it has to beat, on all clips and those of unseen videos, with intervals."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report import words
+from lib.report.figures.base import COLOURS, Results
+
+CAPTION = (
+    "The model and what it has to beat, mean over targets. Lines are 95 % intervals over videos, where there are enough;"
+    " p in the text is of a paired permutation test over videos, after Holm over all baselines. A model has earned its"
+    " place where it lies right of the predictors that see no pixel, and of ridge, on the clips of videos that training"
+    " has not seen too."
+)
+_LOOKS = {"all": (-0.15, "o", COLOURS[0], "all clips"), "unseen_videos": (0.15, "D", COLOURS[1], "unseen videos")}
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    scores = results.scores[results.scores["target"] == "mean"]
+    predictors = words.rivals(scores["predictor"].unique())
+    figure = Figure(figsize=(4.6, 1.1 + 0.26 * len(predictors)), layout="constrained")  # legible on a phone
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, (score, (label, _)) in zip(panels, words.headline_scores(group).items(), strict=True):
+        for subset, (offset, marker, colour, name) in _LOOKS.items():
+            rows = scores[(scores["subset"] == subset) & (scores["score"] == score)].set_index("predictor")
+            rows = rows.reindex(predictors)
+            places = np.arange(len(rows)) + offset
+            axes.plot(rows["value"], places, marker, markersize=4, color=colour, label=name)
+            axes.hlines(places, rows["low"], rows["high"], color=colour)
+            if subset == "all" and "mean_predictor" in predictors:
+                axes.axvline(rows.loc["mean_predictor", "value"], color="grey", linestyle=":", linewidth=0.8)
+        axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=3)
+        axes.margins(x=0.12)
+    panels[0].set_yticks(range(len(predictors)), [name.removeprefix("the ") for name in predictors.values()])
+    panels[0].set_ylim(len(predictors) - 0.5, -0.5)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return figure

@@ -1,0 +1,47 @@
+"""Where each head looks on the mean face, mean over clips, beside the same of the network with shuffled weights."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.report.figures.base import Results, blank, nothing, upon
+from lib.report.figures.read import Looked
+
+CAPTION = (
+    "Where an encoder's places are looked at, mean over clips, times and who looks, on the mean of the aligned faces: the"
+    " mean of the heads, each head, and the sanity check, the same network with each of its weights' numbers shuffled"
+    " (Adebayo et al. 2018). If the shuffled network's map is alike, or the rank correlation between the two networks'"
+    " attention is far above 0, the map shows the network's build and not what it learnt."
+)
+
+
+def draw(results: Results) -> Figure:
+    every = results.mean_attention.encoders
+    encoders = {name: one for name, one in every.items() if one.heads[0].size > 1}
+    if not encoders:
+        return nothing("no attention to places: no encoder with places is looked at, or evaluate.control_clips is 0")
+    heads = max(len(one.heads) for one in encoders.values())
+    figure = Figure(figsize=(1.7 * (heads + 2) + 1, 2.1 * len(encoders)), layout="constrained")
+    grid = figure.subplots(len(encoders), heads + 2, squeeze=False)
+    for axes in grid.flat:
+        blank(axes, "")
+    picture = next((one.picture for one in encoders.values() if one.picture is not None), None)
+    for row, (name, one) in zip(grid, encoders.items(), strict=True):
+        looks = [("mean of the heads", one.heads.mean(0)), *((f"head {at + 1}", of) for at, of in enumerate(one.heads))]
+        for axes, (title, look) in zip(row, looks, strict=False):
+            shown = upon(axes, picture, look)
+            axes.set_title(title, fontsize=8)
+        upon(row[-1], picture, one.shuffled.mean(0))
+        row[-1].set_title("shuffled weights", fontsize=8)
+        row[-1].set_xlabel(_correlation(one), fontsize=7)
+        height, width = one.heads.shape[1:]
+        row[0].set_ylabel(f"{name}: {height} × {width} cells", fontsize=8)
+    others = [f"{name}: {_correlation(one)}" for name, one in every.items() if name not in encoders]
+    figure.supxlabel("\n".join(others).replace("\n(", " ("), fontsize=8)
+    label = f"attention, multiples of uniform;\nmean over {results.mean_attention.clips} clips"
+    figure.colorbar(shown, ax=grid, label=label, shrink=0.8, extend="max")
+    return figure
+
+
+def _correlation(one: Looked) -> str:
+    low, middle, high = np.nanpercentile(one.correlations, [5, 50, 95])
+    return f"rank correlation {middle:.2f}\n(5 to 95 % of clips: {low:.2f} to {high:.2f})"

@@ -1,0 +1,167 @@
+"""What predictions need: another clip's stream, another order, no motion; attention beside that of shuffled weights."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from scipy import stats
+from torch import nn
+
+from lib.core.targets import TargetGroup
+from lib.data.batch import Sample
+from lib.data.dataset import Reading
+from lib.model import controls, explain
+from lib.report import figures
+from lib.report.figures import Results, read
+from lib.scoring.tables import control_table
+from lib.streams.base import Sequence
+from tests.test_report import WARMTH
+
+COUNT = 40
+READINGS = {
+    "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
+    "move": Reading(kind="volumes", reads=["flow"], take="all", steps=1),
+}
+
+
+class Reader(nn.Module):
+    """Predicts the brightness of the faces, the size of the motion, and whether motion comes early, each by what is
+    planted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readings = READINGS
+
+    def forward(self, inputs: dict) -> SimpleNamespace:
+        look = inputs["look"]["faces"].values.flatten(1).mean(1)
+        flow = inputs["move"]["flow"].values.abs().flatten(2).mean(2)
+        early = flow[:, : flow.shape[1] // 2].mean(1) - flow[:, flow.shape[1] // 2 :].mean(1)
+        return SimpleNamespace(predicted={"planted": torch.stack([look, flow.mean(1), early], 1)})
+
+
+def sample(index: int) -> Sample:
+    rng = np.random.default_rng(index)
+    faces = np.full((5, 3, 4, 4), rng.integers(0, 256), np.uint8)
+    flow = np.ones((4, 2, 4, 4), np.float32) * (rng.uniform() * np.array([1, 1, 0.1, 0.1]))[:, None, None, None]
+    flow = flow if rng.integers(2) else flow[::-1].copy()
+    inputs = {
+        "look": {"faces": Sequence(faces, np.arange(5, dtype=np.float32), np.ones(5, bool))},
+        "move": {"flow": Sequence(flow, np.arange(4, dtype=np.float32), np.ones(4, bool))},
+    }
+    return Sample(inputs, {}, index)
+
+
+@pytest.fixture(scope="module")
+def predicted() -> dict[str, list[np.ndarray]]:
+    clips = [sample(index) for index in range(COUNT)]
+    found = controls.predict(Fabric(devices=1), Reader(), clips, range(COUNT), 16, 3, 0)
+    return {name: of["planted"] for name, of in found.items()}
+
+
+def test_what_a_prediction_needs_is_what_it_was_made_of(predicted: dict[str, list[np.ndarray]]) -> None:
+    group = TargetGroup(columns=["bright", "moved", "early"], range=[0, 1], activation="linear", loss="mse", weight=1)
+    actual = predicted["intact"][0]
+    videos = np.arange(COUNT) // 2
+    table = control_table(predicted, controls.INTACT, actual, videos, group, 500, 0)
+    assert list(dict.fromkeys(table["control"])) == [
+        "intact", "another clip's faces", "faces in another order", "another clip's flow", "no motion",
+        "flow in another order",
+    ]  # fmt: skip
+    assert table.set_index("control")["repeats"].groupby(level=0).first().to_dict() == {
+        "intact": 1, "another clip's faces": 3, "faces in another order": 3, "another clip's flow": 3, "no motion": 1,
+        "flow in another order": 3,
+    }  # fmt: skip
+    rows = table.set_index(["control", "target"])
+    needs = {
+        "bright": {"another clip's faces"},
+        "moved": {"another clip's flow", "no motion"},
+        "early": {"another clip's flow", "no motion", "flow in another order"},
+    }
+    for target, needed in needs.items():
+        for control in set(predicted) - {"intact"}:
+            row = rows.loc[(control, target)]
+            if control in needed:
+                assert row["loss"] > 0.05
+                assert row["low"] > 0
+                assert row["p_holm"] < 0.1
+            else:
+                assert row["loss"] == pytest.approx(0, abs=1e-6)
+    assert rows.loc[("no motion", "moved"), "loss"] == pytest.approx(actual[:, 1].mean(), abs=1e-6)
+    few = control_table(predicted, controls.INTACT, actual, np.arange(COUNT) % 9, group, 500, 0)
+    assert few[["low", "high", "p", "p_holm"]].isna().all().all()
+    figure = figures.controls.draw(Results(controls=table), group)
+    assert [axes.get_title() for axes in figure.axes] == ["mean", "bright", "moved", "early"]
+    assert figure.axes[2].lines[0].get_xdata()[3] == pytest.approx(rows.loc[("no motion", "moved"), "loss"])
+    nothing = figures.controls.draw(Results(controls=table[:0]), group)
+    assert "control_clips is 0" in nothing.axes[0].texts[0].get_text()
+
+
+def test_another_clips_stream_is_never_ones_own_and_each_is_dealt_once(predicted: dict[str, list[np.ndarray]]) -> None:
+    own = predicted["intact"][0][:, 0]
+    for swapped in predicted["another clip's faces"]:
+        assert sorted(swapped[:, 0]) == sorted(own)
+        assert (swapped[:, 0] != own).mean() > 0.9  # brightnesses may be alike
+    first, second, _ = predicted["another clip's faces"]
+    assert not np.array_equal(first, second)
+
+
+def test_steps_of_another_length_are_taken_at_the_same_part_of_the_clip() -> None:
+    def steps(count: int) -> Sequence:
+        return Sequence(np.arange(count), np.arange(count) / 5, np.ones(count, bool))
+
+    mine = {"both": {"flow": steps(4), "faces": steps(4)}, "one": {"flow": steps(4)}, "none": {"flow": steps(0)}}
+    other = {"both": {"flow": steps(8), "faces": steps(8)}, "one": {"flow": steps(8)}, "none": {"flow": steps(8)}}
+    found = controls.swapped(mine, other, "flow")
+    assert found["both"]["flow"].values.tolist() == [0, 2, 4, 6]
+    assert found["both"]["flow"].times.tolist() == [0, 0.2, 0.4, 0.6]
+    assert found["both"]["faces"] is mine["both"]["faces"]
+    assert found["one"]["flow"] is other["one"]["flow"]
+    assert len(found["none"]["flow"].times) == 0
+    assert mine["both"]["flow"].values.tolist() == [0, 1, 2, 3]
+    order = controls.shuffled(other, "flow", np.random.default_rng(0))
+    assert sorted(order["one"]["flow"].values) == list(range(8))
+    assert order["one"]["flow"].values.tolist() == order["both"]["flow"].values.tolist() != list(range(8))
+    assert order["one"]["flow"].times.tolist() == other["one"]["flow"].times.tolist()
+
+
+def test_attention_is_held_against_shuffled_weights() -> None:
+    layers = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    other = explain.shuffled(layers, 0)
+    for before, after in zip(layers.parameters(), other.parameters(), strict=True):
+        assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
+    assert not torch.equal(layers[0].weight, other[0].weight)
+    weights = torch.tensor([[[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], [[0.2, 0.2, 0.6], [0.0, 0.0, 1.0]]]])
+    attention = {("b", "a"): weights, ("c", "a"): torch.full((1, 2, 5, 3), 1 / 3)}
+    expected = (3 * weights[0].mean(1) + 1) / 2
+    assert explain.looked_at(attention, "a") == pytest.approx(expected.numpy())
+    assert explain.looked_at(attention, "b") is None
+
+
+def test_the_mean_map_and_the_matrix_are_drawn_as_they_are(tmp_path: Path) -> None:
+    heads = np.array([[[0.5, 1.5], [1, 1]], [[1.5, 0.5], [1, 1.0]]])
+    with h5py.File(tmp_path / "mean.h5", "w") as file:
+        file.attrs["clips"] = 7
+        file["look/heads"], file["look/shuffled"] = heads, heads[::-1]
+        file["look/correlations"] = np.array([0.1, 0.2, 0.6])
+        file["look/picture"] = np.full((6, 6, 3), 9, np.uint8)
+        found = read.mean_attention(file)
+    figure = figures.mean_attention.draw(Results(mean_attention=found))
+    mean, first, second, shuffled = figure.axes[:4]
+    assert np.asarray(mean.images[-1].get_array()).tolist() == [[1, 1], [1, 1]]
+    assert np.asarray(second.images[-1].get_array()).tolist() == heads[1].tolist()
+    assert np.asarray(first.images[-1].get_array()).tolist() == heads[0].tolist()
+    assert mean.get_ylabel() == "look: 2 × 2 cells"
+    assert shuffled.get_xlabel().startswith("rank correlation 0.20\n")
+    assert "o attention" in figures.mean_attention.draw(Results()).axes[0].texts[0].get_text()
+    # two times of one place look at three of two places
+    weights = stats.dirichlet(np.ones(6)).rvs((1, 2), np.random.default_rng(0)).reshape(1, 2, 6)
+    times = {"voice": np.array([0.0, 1]), "look": np.array([0.0, 1, 2])}
+    clip = read.Attention({("voice", "look"): weights}, times, {"voice": (1, 1), "look": (1, 2)}, {})
+    shown = figures.attention_matrix.draw(Results(attention={"c": clip})).axes[1].images[0]
+    assert np.asarray(shown.get_array()) == pytest.approx(100 * weights[0].reshape(2, 3, 2).sum(2))
+    assert shown.get_extent() == [-0.5, 2.5, 1.5, -0.5]
+    assert figures.controls.draw(Results(), WARMTH).axes[0].texts
