@@ -88,3 +88,21 @@ def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
     broken, none = Raw("b.mp4", tmp_path / "b.mp4", None), Raw("c.mp4", None, None)
     assert "sound cannot be decoded" in audio.features(broken, **SETTINGS).refused  # type: ignore[arg-type]
     assert audio.features(none, **SETTINGS).refused == "audio: no video"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("edges", ["inside", "padded"])
+@pytest.mark.parametrize(("length", "hop"), [(400, 160), (401, 500)])
+def test_long_sound_is_heard_in_parts_and_the_same(
+    edges: str, length: int, hop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 20_077).astype(np.float32)
+    whole = audio.spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
+    power = imports.librosa().feature.melspectrogram(
+        y=samples, sr=16_000, n_fft=length, hop_length=hop, n_mels=32, center=edges == "padded"
+    )
+    monkeypatch.setattr(audio, "_BLOCK", 7)
+    parts = audio.spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
+    decibels = 10 * np.log10(power).T
+    for log_mel, mfcc in (whole, parts):
+        assert log_mel == pytest.approx(np.maximum(decibels, decibels.max() - 60), abs=1e-3)
+        assert mfcc == pytest.approx(whole[1], abs=1e-3)

@@ -168,6 +168,26 @@ def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(fa
     assert not across.arrays["flow"][0].any()
 
 
+def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pictures = np.stack([np.roll(face, rng.integers(-2, 3), 1) for _ in range(8)]).astype(np.uint8)
+    there = {"found": np.array([2, 2, 2, 0, 2, 2, 2, 2]), "cut": np.zeros(8, bool), "times": np.arange(8.0)}
+    record = Record("a", {"faces": np.repeat(pictures[..., None], 3, 3), **there})
+    whole = make.flow(record, "torch", SOLVER, 16.0, CPU)
+    given: list[int] = []
+
+    def counted(previous: torch.Tensor, following: torch.Tensor, **solver: float) -> torch.Tensor:
+        given.append(len(previous))
+        return tvl1.tvl1(previous, following, **solver)
+
+    monkeypatch.setitem(make.BACKENDS, "torch", counted)
+    monkeypatch.setattr(make, "_BATCH", 2)
+    parts = make.flow(record, "torch", SOLVER, 16.0, CPU)
+    assert given == [2, 2, 1]
+    assert np.array_equal(parts.arrays["flow"], whole.arrays["flow"])
+    assert parts.attributes["mean_motion"] == pytest.approx(whole.attributes["mean_motion"], rel=1e-5)
+
+
 @needs_real_clips
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
 def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:

@@ -14,11 +14,15 @@ import av.stream
 import cv2
 import numpy as np
 from av.video.frame import PictureType
+from av.video.reformatter import ColorPrimaries, ColorTrc
+
+from lib.media import hdr
 
 _FORMATS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,obu,ivf,asf,flv,ogg,gif,mxf,nut,dv,rm,gxf,wtv,vc1,mjpeg,amv"
 )
 """FFmpeg's names of formats that are videos; scripts and play lists, which name other files, are not among them."""
+_TRANSFERS: dict[int, hdr.Transfer] = {ColorTrc.SMPTE2084: "pq", ColorTrc.ARIB_STD_B67: "hlg"}
 _STEP_TOLERANCE = 1e-6  # seconds
 _MAX_GAP = 10.0  # seconds from a frame to the next
 _MAX_BACK = 1.0  # seconds
@@ -434,14 +438,18 @@ def _size(film: _Film, frame: av.VideoFrame, max_side: int | None) -> tuple[int,
 
 
 def _picture(frame: av.VideoFrame, size: tuple[int, int], aperture: tuple[float, float]) -> np.ndarray:
-    """Return what is shown of a frame, RGB (H, W, 3); of interlaced fields one."""
+    """Return what is shown of a frame, RGB uint8 (H, W, 3); of interlaced fields one."""
+    transfer = _TRANSFERS.get(frame.color_trc)
+    values = "rgb48le" if transfer else "rgb24"
     if (frame.interlaced_frame and frame.height > 1) or aperture != (1.0, 1.0):
-        picture = frame.to_ndarray(format="rgb24")
+        picture = frame.to_ndarray(format=values)
         left, top = (round(side * (1 - share) / 2) for side, share in zip(picture.shape[1::-1], aperture, strict=True))
         picture = picture[top : len(picture) - top, left : picture.shape[1] - left]
         picture = cv2.resize(picture[:: 2 if frame.interlaced_frame else 1], size, interpolation=cv2.INTER_AREA)
     else:
-        picture = frame.to_ndarray(format="rgb24", width=size[0], height=size[1], interpolation="AREA")
+        picture = frame.to_ndarray(format=values, width=size[0], height=size[1], interpolation="AREA")
+    if transfer:
+        picture = hdr.to_sdr(picture, transfer, wide=frame.color_primaries != ColorPrimaries.BT709)
     return _oriented(picture, frame)
 
 

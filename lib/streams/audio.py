@@ -16,6 +16,7 @@ KIND = "vectors"
 ARRAYS = ("log_mel", "mfcc")
 
 _FLOOR = 1e-10  # of power; -100 dB
+_BLOCK = 10_000  # windows whose spectra are held at once
 
 
 class Settings(StreamSettings):
@@ -101,9 +102,12 @@ def spectra(
     """
     librosa = imports.librosa()  # who reads the stream needs it not
 
-    power = librosa.feature.melspectrogram(
-        y=samples, sr=rate, n_fft=length, hop_length=hop, n_mels=mels, center=edges == "padded"
-    )
+    if edges == "padded":
+        samples = np.pad(samples, length // 2)
+    starts = range(0, len(samples) - length + 1, hop * _BLOCK)
+    blocks = (samples[start : start + hop * (_BLOCK - 1) + length] for start in starts)
+    bands = {"sr": rate, "n_fft": length, "hop_length": hop, "n_mels": mels, "center": False}
+    power = np.concatenate([librosa.feature.melspectrogram(y=block, **bands) for block in blocks], axis=1)
     log_mel = 10 * np.log10(np.maximum(power, _FLOOR))
     if top_db is not None:
         log_mel = np.maximum(log_mel, log_mel.max() - top_db)

@@ -51,18 +51,19 @@ def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     if raw.path is None:
         return Record(raw.clip, refused="frames: no video")
     times: list[float] = []
-    encoded: list[np.ndarray] = []
+    offsets, encoded = [0], bytearray()
     try:
         for time, frame in video.sample(raw.path, fps, max_side, raw.span):
             times.append(time)
             picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-            encoded.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+            encoded += cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].data
+            offsets.append(len(encoded))
     except video.VideoError as error:
         return Record(raw.clip, refused=f"frames: {error}")
     if len(times) < 2:
         return Record(raw.clip, refused=f"frames: {len(times)} at {fps} a second, flow needs 2")
-    offsets = np.cumsum([0, *map(len, encoded)])
-    return Record(raw.clip, {"times": np.array(times), "jpeg": np.concatenate(encoded), "offsets": offsets})
+    jpeg = np.frombuffer(encoded, np.uint8)
+    return Record(raw.clip, {"times": np.array(times), "jpeg": jpeg, "offsets": np.array(offsets)})
 
 
 def decode(record: Record) -> np.ndarray:

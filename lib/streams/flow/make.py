@@ -13,6 +13,7 @@ BACKENDS: dict[str, Callable[..., Tensor]] = {"torch": tvl1.tvl1, "opencv": open
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601, as in OpenCV
 _LEVELS = 127
+_BATCH = 512  # pairs; the solver takes tens of floats a pixel of each
 
 
 def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float, device: torch.device) -> Record:
@@ -24,14 +25,17 @@ def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float
     """
     present = record.arrays["found"] > 0
     valid = present[:-1] & present[1:] & ~record.arrays["cut"][1:].astype(bool)
-    grey = grey_levels(torch.from_numpy(record.arrays["faces"])).to(device)
+    grey = torch.cat([grey_levels(faces) for faces in torch.from_numpy(record.arrays["faces"]).split(_BATCH)])
     pairs = torch.from_numpy(np.flatnonzero(valid))
     scale = bound / _LEVELS
     quantised = np.zeros((len(valid), *grey.shape[1:], 2), np.int8)
-    moved = BACKENDS[backend](grey[pairs], grey[pairs + 1], **solver)
-    quantised[pairs] = (moved / scale).round().clamp(-_LEVELS, _LEVELS).to(torch.int8).permute(0, 2, 3, 1).cpu().numpy()
-    mean_motion = float(moved.norm(dim=1).mean()) if len(moved) else 0.0
-    attributes = {"scale": scale, "mean_motion": mean_motion}
+    motion = 0.0
+    for some in pairs.split(_BATCH):
+        moved = BACKENDS[backend](grey[some].to(device), grey[some + 1].to(device), **solver)
+        in_steps = (moved / scale).round().clamp(-_LEVELS, _LEVELS).to(torch.int8)
+        quantised[some] = in_steps.permute(0, 2, 3, 1).cpu().numpy()
+        motion += float(moved.norm(dim=1).mean()) * len(some) if len(some) else 0.0
+    attributes = {"scale": scale, "mean_motion": motion / max(len(pairs), 1)}
     times = record.arrays["times"][:-1]
     return Record(record.clip, {"flow": quantised, "valid": valid, "times": times}, attributes)
 
