@@ -80,7 +80,7 @@ class _Film:
         """
         last = -self._step
         if begin is not None:
-            self.seek(begin, self.stream)
+            self.seek(begin)
             last = math.nan
         for packet in self._container.demux(self.stream):
             try:
@@ -102,12 +102,12 @@ class _Film:
         if last < 0 and self.damaged:
             raise VideoError(f"cannot be decoded: {self.damaged} packets are damaged")
 
-    def seek(self, seconds: float, stream: Any) -> None:
-        """Go on reading `stream` at the last place before `seconds`, since the first frame shown, that the container knows.
+    def seek(self, seconds: float) -> None:
+        """Go on reading at the last place before `seconds`, since the first frame shown, that the container knows.
 
         Raises VideoError if the film has no time stamps.
         """
-        self._container.seek(math.floor((self.first() + seconds) / stream.time_base), stream=stream)
+        self._container.seek(math.floor((self.first() + seconds) / self.stream.time_base), stream=self.stream)
         self.damaged = 0
 
     def first(self) -> float:
