@@ -127,6 +127,12 @@ def test_no_numbers_are_silence(tmp_path: Path) -> None:
     assert all(np.isfinite(array).all() for array in record.arrays.values())
 
 
+@pytest.mark.parametrize("factor", [10.0, 1e30])
+def test_samples_beyond_full_scale_are_clipped(tmp_path: Path, factor: float) -> None:
+    path = write(tmp_path / "a.mkv", Track(numbered()), Track(factor * tone(4), codec="pcm_f32le"), kind="matroska")
+    assert video.sound(path, RATE)[1] == pytest.approx(np.clip(factor * tone(4), -1, 1), abs=1e-6)
+
+
 def test_sound_much_longer_than_the_film_ends_with_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(20)))
     assert len(video.sound(path, RATE)[1]) / RATE == pytest.approx(4, abs=0.05)

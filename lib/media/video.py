@@ -230,11 +230,11 @@ def _heard(container: av.container.InputContainer, stream: av.AudioStream) -> It
 
 
 def _finite(frame: av.AudioFrame) -> av.AudioFrame:
-    """Return the frame with silence for samples that are no numbers."""
+    """Return the frame with silence for samples that are no numbers, and those beyond full scale clipped, as in 16 bits."""
     values: np.ndarray = frame.to_ndarray()
-    if values.dtype.kind != "f" or np.isfinite(values).all():
+    if values.dtype.kind != "f" or np.abs(values).max(initial=0) <= 1:  # not so, of NaN
         return frame
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(-1, 1)
     finite = av.AudioFrame.from_ndarray(values, format=frame.format.name, layout=frame.layout.name)
     finite.sample_rate, finite.pts, finite.time_base = frame.sample_rate, frame.pts, frame.time_base
     return finite
