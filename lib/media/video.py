@@ -203,15 +203,18 @@ def sound(path: Path, sample_rate: int) -> tuple[float, np.ndarray]:
 
 
 class _Resampler:
-    """One channel at one rate of any frames of sound."""
+    """One channel at one rate of any frames of sound, which may change in kind."""
 
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate
         self._resampler: av.AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
 
     def __call__(self, frame: av.AudioFrame) -> list[np.ndarray]:
-        self._resampler = self._resampler or av.AudioResampler("fltp", "mono", self._rate)
-        return [piece.to_ndarray()[0] for piece in self._resampler.resample(_finite(frame))]
+        kind = frame.format.name, frame.layout.name, frame.sample_rate
+        before = self.rest() if kind != self._kind else []
+        self._resampler, self._kind = self._resampler or av.AudioResampler("fltp", "mono", self._rate), kind
+        return before + [piece.to_ndarray()[0] for piece in self._resampler.resample(_finite(frame))]
 
     def rest(self) -> list[np.ndarray]:
         """Return what is still in it, and begin anew."""
