@@ -165,6 +165,27 @@ def test_no_numbers_are_silence(tmp_path: Path) -> None:
     assert all(np.isfinite(array).all() for array in record.arrays.values())
 
 
+@pytest.mark.parametrize("factor", [10.0, 1e30])
+def test_samples_beyond_full_scale_are_clipped(tmp_path: Path, factor: float) -> None:
+    path = write(tmp_path / "a.mkv", Track(numbered()), Track(factor * tone(4), codec="pcm_f32le"), kind="matroska")
+    assert video.sound(path, RATE)[1] == pytest.approx(np.clip(factor * tone(4), -1, 1), abs=1e-6)
+
+
+def test_sound_whose_rate_changes_in_the_middle_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    content = b""
+    for begin, rate in (0, RATE), (2, 48_000):
+        film = Track(numbered(30, begin=begin), begin=begin, options=LOW_DELAY)
+        sound = Track(tone(2, rate=rate), begin=begin, rate=rate)
+        content += write(path, film, sound, kind="mpegts").read_bytes()
+    path.write_bytes(content)
+    start, samples = video.sound(path, RATE)
+    assert start + len(samples) / RATE == pytest.approx(4, abs=0.1)
+    for second in (1, 3):  # a tone of 440 Hz, whatever it is made from
+        spectrum = np.abs(np.fft.rfft(samples[second * RATE - 8000 : second * RATE + 8000]))
+        assert spectrum.argmax() == 440
+
+
 def test_sound_much_longer_than_the_film_ends_with_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(20)))
     assert len(video.sound(path, RATE)[1]) / RATE == pytest.approx(4, abs=0.05)

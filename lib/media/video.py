@@ -295,15 +295,18 @@ def sound(path: Path, sample_rate: int, span: Span | None = None) -> tuple[float
 
 
 class _Resampler:
-    """One channel at one rate of any frames of sound."""
+    """One channel at one rate of any frames of sound, which may change in kind."""
 
     def __init__(self, sample_rate: int) -> None:
         self._rate = sample_rate
         self._resampler: av.AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
 
     def __call__(self, frame: av.AudioFrame) -> list[np.ndarray]:
-        self._resampler = self._resampler or av.AudioResampler("fltp", "mono", self._rate)
-        return [piece.to_ndarray()[0] for piece in self._resampler.resample(_finite(frame))]
+        kind = frame.format.name, frame.layout.name, frame.sample_rate
+        before = self.rest() if kind != self._kind else []
+        self._resampler, self._kind = self._resampler or av.AudioResampler("fltp", "mono", self._rate), kind
+        return before + [piece.to_ndarray()[0] for piece in self._resampler.resample(_finite(frame))]
 
     def rest(self) -> list[np.ndarray]:
         """Return what is still in it, and begin anew."""
@@ -322,11 +325,11 @@ def _heard(container: av.container.InputContainer, stream: av.AudioStream) -> It
 
 
 def _finite(frame: av.AudioFrame) -> av.AudioFrame:
-    """Return the frame with silence for samples that are no numbers."""
+    """Return the frame with silence for samples that are no numbers, and those beyond full scale clipped, as in 16 bits."""
     values: np.ndarray = frame.to_ndarray()
-    if values.dtype.kind != "f" or np.isfinite(values).all():
+    if values.dtype.kind != "f" or np.abs(values).max(initial=0) <= 1:  # not so, of NaN
         return frame
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(-1, 1)
     finite = av.AudioFrame.from_ndarray(values, format=frame.format.name, layout=frame.layout.name)
     finite.sample_rate, finite.pts, finite.time_base = frame.sample_rate, frame.pts, frame.time_base
     return finite
