@@ -110,6 +110,11 @@ def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
     known = rows[rows["target"] == "warm"].dropna()
     assert line.get_ydata()[49] == pytest.approx(known["predicted"].median())
     assert np.isfinite(line.get_xydata()).all()
+    differences = figures.residuals.draw(Results(predictions=rows), WARMTH).axes[0]
+    errors = known["predicted"] - known["actual"]
+    limits = [errors.mean(), errors.mean() - 1.96 * errors.std(), errors.mean() + 1.96 * errors.std()]
+    assert [line.get_ydata()[0] for line in differences.lines] == pytest.approx(limits)
+    assert [len(dots.get_offsets()) for dots in differences.collections] == [40, 19]
     assert (
         figures.error_distribution.draw(Results(predictions=rows), WARMTH).axes[0].get_ylabel()
         == "predicted − actual (range 1 to 7)"

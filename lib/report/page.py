@@ -177,12 +177,9 @@ def leakage(scores: pd.DataFrame, group: TargetGroup, run: Run) -> str:
     if ("seen_videos", "model") not in values.index:
         return said
     gain = values["seen_videos", "video_lookup"] - values["seen_videos", "mean_predictor"]
+    worth = f"{gain:+.3f}".replace("-", "−")
     name = words.accuracy(group)
-    said += (
-        f" On their clips the look-up of a video's mean is worth {gain:+.3f} in {name} over the training mean".replace(
-            " -", " −"
-        )
-    )
+    said += f" On their clips the look-up of a video's mean is worth {worth} in {name} over the training mean"
     if ("unseen_videos", "model") not in values.index:
         return f"{said}; no clip is of another video."
     seen, unseen = values["seen_videos", "model"], values["unseen_videos", "model"]

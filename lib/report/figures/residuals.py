@@ -1,0 +1,34 @@
+"""For each target of a group predicted less actual over the mean of both, with the mean difference and the limits of
+agreement, 1.96 standard deviations about it (Bland and Altman 1986)."""
+
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import COLOURS, Results, label_left, legend_below, panels_of, title_of
+from lib.report.words import scale
+
+CAPTION = (
+    "Errors over the mean of predicted and actual value (Bland and Altman 1986); solid: the mean error, dashed: the limits"
+    " of agreement, between which 95 % of the errors lie if they are normal. A cloud that falls from left to right is"
+    " regression to the mean: low values are predicted too high, and high ones too low."
+)
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    known = results.predictions.dropna(subset="actual")
+    figure, panels = panels_of(group)
+    for target, axes in panels.items():
+        rows = known[known["target"] == target]
+        errors, means = rows["predicted"] - rows["actual"], (rows["predicted"] + rows["actual"]) / 2
+        for seen, colour, label in ((True, COLOURS[0], "seen"), (False, COLOURS[1], "unseen")):
+            of = rows["seen"] == seen
+            label = f"video {label} in training"
+            axes.scatter(means[of], errors[of], s=9, alpha=0.7, color=colour, linewidths=0, label=label)
+        axes.axhline(errors.mean(), color="black", linewidth=0.8)
+        for sign in (-1, 1):
+            axes.axhline(errors.mean() + sign * 1.96 * errors.std(), color="black", linewidth=0.8, linestyle="--")
+        axes.set(title=title_of(target, rows, known), xlabel=f"mean of both ({scale(group)})")
+        axes.tick_params(labelbottom=True)
+    label_left(panels, "predicted − actual")
+    legend_below(figure, panels)
+    return figure
