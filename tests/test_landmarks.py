@@ -10,10 +10,12 @@ import torch
 
 from lib.core import shards
 from lib.core.errors import InputError
+from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.data.dataset import inputs_of
-from lib.streams import base, frames, landmarks
+from lib.streams import base, embeddings, frames, landmarks
 from lib.streams.base import Made, Raw
+from lib.streams.embeddings import networks
 from lib.streams.faces import align
 from lib.streams.landmarks import Settings
 from tests.conftest import REAL, needs_real_clips
@@ -125,3 +127,29 @@ def test_dlibs_points_and_the_five_agree_on_a_real_face() -> None:
     assert record.attributes["pixels_from_template"] < 0.05 * side
     left_to_right = points[:, [0, 36, 39, 27, 42, 45, 16], 0]
     assert (np.diff(left_to_right) > 0).all()
+
+
+@needs_real_clips
+def test_dlibs_face_network_tells_two_real_persons_apart() -> None:
+    pytest.importorskip("dlib")
+    given = {"enabled": True, "steps": 6, "side": 150, "network": "dlib_face", "weights": None, "colour": "rgb"}
+    settings = check(given | {"stn": False, "se": "none", "seed": 0}, embeddings.Settings)
+    embed, aligner = embeddings.maker(settings), align.Aligner(112, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
+    one, other = (
+        embed(aligner(frames.sample(Raw(clip.name, clip, None), 0.4, 640, 90))).arrays["values"]
+        for clip in sorted(REAL.glob("*.mp4"))[:2]
+    )
+    assert one.shape == (6, 128)
+    within = [np.linalg.norm(of - of.mean(0), axis=1).max() for of in (one, other)]
+    assert max(within) < 0.35
+    assert np.linalg.norm(one[:, None] - other[None], axis=-1).min() > 0.6  # dlib's own bound between two persons
+
+
+def test_without_dlib_its_face_network_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    with pytest.raises(
+        InputError, match=r"embeddings\.network = dlib_face, and dlib is not installed; pip install -r require"
+    ):
+        networks.built("dlib_face", None, False, "none", 0)
+    with pytest.raises(InputError, match=r"embeddings\.weights = 'imagenet'; allowed with dlib_face: null"):
+        networks.built("dlib_face", "imagenet", False, "none", 0)

@@ -91,22 +91,39 @@ def aligned(points: np.ndarray, side: int) -> np.ndarray:
 def _predictor() -> Callable[[np.ndarray], np.ndarray]:
     """Return what finds 68 points (68, 2) in an aligned face, RGB uint8 (S, S, 3): an ensemble of regression trees
     (Kazemi & Sullivan 2014)."""
+    dlib, models = dlib_and_models("landmarks.detector = dlib", "set it to faces")
+    shape = shape_finder(dlib, models)
+
+    def predict(picture: np.ndarray) -> np.ndarray:
+        larger, found = shape(picture)
+        return (np.array([(point.x, point.y) for point in found.parts()]) + 0.5) * (len(picture) / len(larger))
+
+    return predict
+
+
+def dlib_and_models(asked: str, otherwise: str) -> tuple[Any, Any]:
+    """Return dlib's module and that of its models' files. Raises InputError naming what `asked` for one that is not
+    installed, and what can be had `otherwise`."""
     try:
         import dlib
         import face_recognition_models
     except ImportError as error:
         raise InputError(
-            f"params.yaml: landmarks.detector = dlib, and {error.name} is not installed; pip install -r"
-            " requirements-dlib.txt, or set it to faces"
+            f"params.yaml: {asked}, and {error.name} is not installed; pip install -r requirements-dlib.txt, or {otherwise}"
         ) from None
-    predictor = dlib.shape_predictor(face_recognition_models.pose_predictor_model_location())
+    return dlib, face_recognition_models
 
-    def predict(picture: np.ndarray) -> np.ndarray:
-        own = len(picture)
-        if own < _SIDE:
+
+def shape_finder(dlib: Any, models: Any) -> Callable[[np.ndarray], tuple[np.ndarray, Any]]:
+    """Return what finds dlib's full_object_detection of 68 points in an aligned face, RGB uint8 (S, S, 3), and the picture
+    that it was found in, a larger one where the face is small."""
+    predictor = dlib.shape_predictor(models.pose_predictor_model_location())
+
+    def find(picture: np.ndarray) -> tuple[np.ndarray, Any]:
+        if len(picture) < _SIDE:
             picture = cv2.resize(picture, (_SIDE, _SIDE), interpolation=cv2.INTER_CUBIC)
+        picture = np.ascontiguousarray(picture)
         box = (_BOX * len(picture)).round().astype(int).ravel().tolist()
-        found = predictor(np.ascontiguousarray(picture), dlib.rectangle(*box))
-        return (np.array([(point.x, point.y) for point in found.parts()]) + 0.5) * (own / len(picture))
+        return picture, predictor(picture, dlib.rectangle(*box))
 
-    return predict
+    return find

@@ -10,10 +10,11 @@ from torch import nn
 from lib.core import weights
 from lib.core.errors import InputError
 from lib.streams.embeddings import emonext
+from lib.streams.embeddings.dlib_face import DlibFace
 from lib.streams.embeddings.emonext import EmoNeXt, Se
 
 _FAMILIES = re.compile(r"resnet\d+|resnext.*|wide_resnet.*|convnext_.*|vit_.*|mobilenet_v2|vgg\d+(_bn)?")
-_FACENET = "inception_resnet_v1"
+_FACENET, _DLIB = "inception_resnet_v1", "dlib_face"
 _KEY = "embeddings"
 
 
@@ -21,16 +22,23 @@ def standard(name: str) -> tuple[tuple[float, float, float], tuple[float, float,
     """Return the mean and the standard deviation of the pictures that a network was trained on."""
     if name == _FACENET:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    if name == _DLIB:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 
 
 def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Module:
     """Return the network, pictures (B, 3, S, S) to vectors (B, D), with weights `given`: None, "imagenet" or a path.
 
-    name: a key of `emonext.SIZES`, for which alone `stn` and `se` count; inception_resnet_v1 (FaceNet's); or a ResNet,
+    name: a key of `emonext.SIZES`, for which alone `stn` and `se` count; inception_resnet_v1 (FaceNet's); dlib_face, whose
+    weights are its own and must be null; or a ResNet,
     ResNeXt, ConvNeXt, ViT, VGG or mobilenet_v2 of torchvision. What is not loaded is drawn with the seed.
     Raises InputError if there is no such network, or the weights can't be had or don't fit.
     """
+    if name == _DLIB:
+        if given is not None:
+            raise InputError(f"params.yaml: {_KEY}.weights = {given!r}; allowed with dlib_face: null, it has its own")
+        return DlibFace()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if name in emonext.SIZES:
@@ -56,7 +64,7 @@ def _torchvision(name: str) -> nn.Module:
     known = [one for one in torchvision.models.list_models(torchvision.models) if _FAMILIES.fullmatch(one)]
     if name not in known:
         raise InputError(
-            f"params.yaml: {_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, *known])}"
+            f"params.yaml: {_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, _DLIB, *known])}"
         )
     return torchvision.models.get_model(name, weights=None)
 
