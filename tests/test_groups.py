@@ -55,7 +55,7 @@ def test_without_a_file_there_are_clips_alone(tmp_path: Path) -> None:
             {"groups": "clip,id\n" + "".join(f"v.{index:03d}.mp4,{index}\n" for index in range(30))},
             "column 'id' has 30 values (0, 1, 10, ...); allowed are up to 20 groups",
         ),
-        ({"groups": ""}, "is no readable CSV file"),
+        ({"groups": ""}, "has no header"),
     ],
 )
 def test_what_can_not_be_groups_is_refused(tmp_path: Path, files: dict[str, str], said: str) -> None:

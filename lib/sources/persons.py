@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.core.errors import InputError
+from lib.sources import spreadsheet
 
 MAX_GROUPS = 20
 """A column with more values is taken for a mistake."""
@@ -21,7 +22,7 @@ def read(files: Iterable[Path], clips: Iterable[str], patterns: Mapping[str, Cod
     """Return `clip` and a column for each kind of group, text, empty where a clip has none; a row for each of `clips`.
 
     Of `files` these count: groups*.csv (a column of clips, any others are groups), and those of the `patterns` that the
-    sources name; commas or semicolons between values. Without any, there is the column `clip` alone. Raises InputError
+    sources name; commas, semicolons or tabs between values. Without any, there is the column `clip` alone. Raises InputError
     on a file without a column of clips, on a column of over MAX_GROUPS values, and where two files disagree about a clip.
     """
     table = pd.DataFrame({"clip": sorted(clips)})
@@ -41,25 +42,19 @@ def read(files: Iterable[Path], clips: Iterable[str], patterns: Mapping[str, Cod
 
 def _read(path: Path, codes: Codes) -> pd.DataFrame:
     """Return a file's groups by clip."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            separator = ";" if ";" in file.readline() else ","
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:
-        raise InputError(f"{path} is no readable CSV file ({error})") from None
-    table.columns = [str(column).strip().lower() for column in table.columns]
+    table = pd.DataFrame.from_dict(spreadsheet.read(path, str(path)).rows, orient="index")
+    table = table.drop(columns="", errors="ignore")  # a spreadsheet's numbers of rows, or what follows a last comma
+    table.columns = table.columns.str.lower()
     if (twice := table.columns[table.columns.duplicated()]).size:
         raise InputError(
             f"{path} has the column {twice[0]!r} twice (capital letters do not count); rename or remove one"
         )
-    table = table.apply(lambda column: column.str.strip())
-    table = table[(table != "").any(axis=1)]
     alike = {column: table[column].str.fullmatch(_CLIP) for column in table}
     of_clips = ["clip"] if "clip" in table else [column for column in table if 2 * alike[column].sum() > len(table)]
     if of_clips and of_clips[0] != "clip" and not alike[of_clips[0]].all():
         row = table.index[~alike[of_clips[0]]][0]
         raise InputError(
-            f"{path}, row {row + 2}, column {of_clips[0]!r}: {table[of_clips[0]][row]!r}; allowed: names like VIDEO.NNN.mp4,"
+            f"{path}, row {row}, column {of_clips[0]!r}: {table[of_clips[0]][row]!r}; allowed: names like VIDEO.NNN.mp4,"
             " or any in a column called clip"
         )
     if not of_clips:
@@ -68,7 +63,9 @@ def _read(path: Path, codes: Codes) -> pd.DataFrame:
             " called clip, or of names like VIDEO.NNN.mp4"
         )
     kinds = [column for column in table if column not in (of_clips[0], "youtubeid")]
-    table[kinds] = table[kinds].replace("NA", "").replace(r"^(\d+)\.0+$", r"\1", regex=True)  # a spreadsheet's 2.0 is 2
+    table[kinds] = (
+        table[kinds].replace("NA", "").replace(r"^(\d+)[.,]0+$", r"\1", regex=True)
+    )  # a spreadsheet's 2.0 is 2
     for kind in kinds:
         values = sorted(table[kind].unique())
         if len(values) > MAX_GROUPS:

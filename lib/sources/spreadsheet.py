@@ -30,13 +30,14 @@ class Spreadsheet:
 def read(path: Path, name: str) -> Spreadsheet:
     """Read a .parquet file, or one of values between commas, semicolons or tabs; `name` is what errors call it.
 
-    Raises InputError if it is neither, has a column twice, or a row of another length than the header.
+    A column without a name is called ''. Raises InputError if it is neither, has a column twice, or a row of another length
+    than the header.
     """
     lines = _parquet(path, name) if path.suffix == ".parquet" else _csv(path, name)
     header = [cell.strip() for cell in lines[0]] if lines else []
     if not any(header):
         raise InputError(f"{name} has no header; allowed: names of columns in the first row")
-    if twice := sorted({column for column in header if header.count(column) > 1}):
+    if twice := sorted({column for column in header if column and header.count(column) > 1}):
         raise InputError(f"{name}, row 1: column {twice[0]!r} is there {header.count(twice[0])} times; allowed: once")
     rows = {}
     for number, line in enumerate(lines[1:], 2):
