@@ -160,7 +160,9 @@ def test_the_mean_map_and_the_matrix_are_drawn_as_they_are(tmp_path: Path) -> No
     # two times of one place look at three of two places
     weights = stats.dirichlet(np.ones(6)).rvs((1, 2), np.random.default_rng(0)).reshape(1, 2, 6)
     times = {"voice": np.array([0.0, 1]), "look": np.array([0.0, 1, 2])}
-    clip = read.Attention({("voice", "look"): weights}, times, {"voice": (1, 1), "look": (1, 2)}, {})
+    times["dot"] = np.array([0.5])  # all look at its one time
+    looks = {("look", "dot"): np.ones((1, 6, 1)), ("voice", "look"): weights}
+    clip = read.Attention(looks, times, {"voice": (1, 1), "look": (1, 2), "dot": (1, 1)}, {})
     shown = figures.attention_matrix.draw(Results(attention={"c": clip})).axes[1].images[0]
     assert np.asarray(shown.get_array()) == pytest.approx(100 * weights[0].reshape(2, 3, 2).sum(2))
     assert shown.get_extent() == [-0.5, 2.5, 1.5, -0.5]

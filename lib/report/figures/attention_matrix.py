@@ -18,10 +18,13 @@ def draw(results: Results) -> Figure:
     if not clips:
         return nothing("no attention weights: the fusion has none, or evaluate.attention_clips is 0")
     name, clip = clips[(len(clips) - 1) // 2]
-    heads = max(len(weights) for weights in clip.looks.values())
-    figure = Figure(figsize=(1.6 * (heads + 1) + 1, 0.4 + 1.7 * len(clip.looks)), layout="constrained")
-    grid = figure.subplots(len(clip.looks), heads + 1, squeeze=False)
-    for row, ((query, key), weights) in zip(grid, clip.looks.items(), strict=True):
+    looks = {pair: weights for pair, weights in clip.looks.items() if len(clip.times[pair[1]]) > 1}  # one time gets all
+    if not looks:
+        return nothing("no attention over time: each encoder that is looked at has one time")
+    heads = max(map(len, looks.values()))
+    figure = Figure(figsize=(1.6 * (heads + 1) + 1, 0.4 + 1.7 * len(looks)), layout="constrained")
+    grid = figure.subplots(len(looks), heads + 1, squeeze=False)
+    for row, ((query, key), weights) in zip(grid, looks.items(), strict=True):
         times = clip.times[query], clip.times[key]
         of_times = weights.reshape(len(weights), len(times[0]), -1, len(times[1]), weights.shape[2] // len(times[1]))
         shares = 100 * of_times.mean(2).sum(-1)  # (heads, query's times, key's times)
