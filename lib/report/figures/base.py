@@ -106,9 +106,8 @@ def square(axes: Axes, known: pd.DataFrame, group: TargetGroup, title: str, labe
 
 
 def nothing(reason: str) -> Figure:
-    figure, axes = sized(4.5, 1.2)
-    axes.axis("off")
-    axes.text(0.5, 0.5, reason[0].upper() + reason[1:] + ".", ha="center", va="center")
+    figure = Figure(figsize=(4.5, 1.2))
+    figure.text(0.5, 0.5, reason[0].upper() + reason[1:] + ".", ha="center", va="center")
     return figure
 
 
