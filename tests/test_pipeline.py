@@ -174,6 +174,24 @@ def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
     assert "loss" in page
 
 
+def test_the_demos_words_are_a_stream_that_a_model_reads(project: Project) -> None:
+    changes = (
+        "-S",
+        "text.enabled=true",
+        "-S",
+        "model.use=[text]",
+        "-S",
+        "model.fusion=plain_concat",
+        "-S",
+        "train.epochs=1",
+    )
+    assert ran(project.dvc("exp", "run", *changes)) == ["text", "train", "evaluate", "figures"]
+    assert json.loads((project.folder / "metrics/text.json").read_text())["clips"] == 20
+    scores = pd.read_csv(project.folder / "data/scores.csv")
+    assert {"model", "ridge_text.hashing", "ridge_descriptors"} <= set(scores["predictor"])
+    assert project.run("git", "checkout", "-q", "--", "params.yaml").returncode == 0
+
+
 def test_an_interrupted_ablation_goes_on_and_ends_in_the_table(project: Project) -> None:
     ablate = (
         sys.executable,

@@ -91,8 +91,8 @@ _HEADS = 4
 
 
 def moments(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation (D,) of all clips' steps (T, D): infinite where a number is constant, 0 and 1 if
-    there is none."""
+    """Return mean and standard deviation (D,) of all clips' steps (T, D): float32's largest number where a number is
+    constant, and so tells nothing, 0 and 1 if there is none."""
     count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
     for values in clips:
         values = values.double()
@@ -101,7 +101,7 @@ def moments(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         return torch.zeros(()), torch.ones(())
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return mean, torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.inf)
+    return mean, torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.finfo(torch.float32).max)
 
 
 def pooled(values: Tensor, steps: Steps, pool: int) -> tuple[Tensor, Tensor, Tensor]:
