@@ -66,7 +66,8 @@ SOURCE = '''
 
 from lib.core.parameters import Section
 from lib.sources import demo
-from lib.sources.demo import ARCHIVES, CHECKSUMS, GROUPS, problem, rows
+from lib.sources.demo import ARCHIVES, CHECKSUMS, GROUPS, problem
+from lib.sources.fiv2 import rows
 
 
 class Settings(Section):
@@ -74,7 +75,7 @@ class Settings(Section):
 
 
 def bring(settings, archives, folder, videos):
-    yield from demo.bring(demo.Settings(clips=20, seconds=2.0, shared=0.5, seed=1), archives, folder, videos)
+    yield from demo.bring(demo.Settings(clips=20, seconds=2.0, shared=0.5, seed=1, emotions=0.0), archives, folder, videos)
 '''
 STAGE = """
   loudness:

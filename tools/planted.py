@@ -1,4 +1,4 @@
-"""Draw the table of docs/planted.md, R² by predictor and target, as the picture of the front page: docs/planted.png."""
+"""Draw the first table of docs/planted.md, R² by predictor and target, as the picture of the front page: docs/planted.png."""
 
 import argparse
 from pathlib import Path
@@ -20,8 +20,9 @@ def main() -> None:
 
 
 def read(page: Path) -> pd.DataFrame:
-    """Return the page's table as it stands: text; predictors by rows, targets by columns."""
-    lines = [line.strip("| \n").split(" | ") for line in page.read_text().splitlines() if line.startswith("| ")]
+    """Return the page's first table as it stands: text; predictors by rows, targets by columns."""
+    first = next(part for part in page.read_text().split("\n\n") if part.startswith("| "))
+    lines = [line.strip("| \n").split(" | ") for line in first.splitlines() if line.startswith("| ")]
     return pd.DataFrame([cells[1:] for cells in lines[1:]], [cells[0] for cells in lines[1:]], lines[0][1:])
 
 
