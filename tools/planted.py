@@ -1,4 +1,4 @@
-"""Draw the first table of docs/planted.md, R² by predictor and target, as the picture of the front page: docs/planted.png."""
+"""Draw the first table of docs/planted.md, R² by predictor and target, as docs/planted.png, the picture of the front page."""
 
 import argparse
 from pathlib import Path
