@@ -1,4 +1,4 @@
-"""Draw the first table of docs/planted.md, R² by predictor and target, as docs/planted.png, the picture of the front page."""
+"""Draw the first table of docs/planted.md, R² by predictor and target, as docs/planted.png, for the front page."""
 
 import argparse
 from pathlib import Path
