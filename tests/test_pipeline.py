@@ -188,7 +188,7 @@ def test_the_demos_words_are_a_stream_that_a_model_reads(project: Project) -> No
     assert ran(project.dvc("exp", "run", *changes)) == ["text", "train", "evaluate", "figures"]
     assert json.loads((project.folder / "metrics/text.json").read_text())["clips"] == 20
     scores = pd.read_csv(project.folder / "data/scores.csv")
-    assert {"model", "ridge_text.hashing", "ridge_descriptors"} <= set(scores["predictor"])
+    assert {"model", "ridge_text", "ridge_descriptors"} <= set(scores["predictor"])
     assert project.run("git", "checkout", "-q", "--", "params.yaml").returncode == 0
 
 

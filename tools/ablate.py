@@ -227,7 +227,7 @@ def value_of(shared: dict[str, Any], key: str) -> list[Any]:
     """Return the value of a key as `dvc exp run -S` takes it, none if there is none yet."""
     *above, last = key.split(".")
     for part in above:
-        shared = shared[part]
+        shared = shared.get(part, {})
     return [shared[last]] if last in shared else []
 
 

@@ -107,7 +107,9 @@ def square(axes: Axes, known: pd.DataFrame, group: TargetGroup, title: str, labe
 
 def nothing(reason: str) -> Figure:
     figure = Figure(figsize=(4.5, 1.2))
-    figure.text(0.5, 0.5, reason[0].upper() + reason[1:] + ".", ha="center", va="center")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.text(0.5, 0.5, reason[0].upper() + reason[1:] + ".", ha="center", va="center")
     return figure
 
 
