@@ -198,6 +198,7 @@ def fit(
     loggers = [LOGGERS[name](given.model_dump()) for name in train.loggers]
     strategy = "ddp" if train.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=train.devices, precision=train.precision, loggers=loggers)
+    refuse_bfloat16(network, fabric.device.type, train.precision)
     if train.devices > 1:
         fabric.launch()  # from here on once in each process
         # statistics in common make all wait for one, that may have no clip for an encoder
@@ -236,6 +237,20 @@ def fit(
         resume.keep(partial, folder / MODEL.name)
         (folder / "last.pt").unlink()
     return fabric.global_rank == 0
+
+
+def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> None:
+    """Raise InputError for 3D convolutions in bfloat16 on a CPU: there PyTorch 2.11's gradients of their weights hold memory
+    that was never written."""
+    if (
+        device == "cpu"
+        and precision == "bf16-mixed"
+        and any(isinstance(one, torch.nn.Conv3d) for one in network.modules())
+    ):
+        raise InputError(
+            "params.yaml: train.precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true. There PyTorch's"
+            " gradients are wrong"
+        )
 
 
 def reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> Reference:

@@ -28,7 +28,7 @@ from lib.streams.base import Made, Sequence
 from lib.training import loop, schedules
 from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES, label_distribution_smoothing, uniform
-from stages.train import shuffled
+from stages.train import refuse_bfloat16, shuffled
 from tests.conftest import ROOT
 from tools import parameters as written
 
@@ -237,14 +237,31 @@ def test_every_backbone_trains_an_epoch(backbone: str, frozen: int, of_flow: str
     torch.manual_seed(0)
     net = network(side=80, faces={"backbone": backbone, "frozen": frozen}, flow={"backbone": of_flow})
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    fabric = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if backbone == "resnet18" else "32-true")
     clips = InMemory(4, side=80)  # pixels; inception_resnet_v1 takes no smaller faces
-    after, history = fitted(tmp_path, net, fabric, clips, epochs=1)
+    after, history = fitted(tmp_path, net, cpu(), clips, epochs=1)
     assert np.isfinite(history[0]["validation_loss"])
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     for name in before:
         kept = name.startswith("encoders.faces.parts.") and int(name.split(".")[3]) < frozen
         assert (name in moved) != kept or name.endswith(("k_proj.bias", "num_batches_tracked")), name
+
+
+def test_bfloat16_learns_too_but_not_3d_convolutions_on_a_cpu(tmp_path: Path) -> None:
+    weights = {}
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        fabric = Fabric(accelerator="cpu", devices=1, precision=precision)
+        weights[precision], history = fitted(tmp_path / precision, network(["faces"], "concat"), fabric, epochs=1)
+        assert np.isfinite(history[0]["validation_loss"])
+    assert not same(*weights.values())
+    both = network(["faces", "flow"], "concat")
+    refuse_bfloat16(both, "cuda", "bf16-mixed")
+    refuse_bfloat16(both, "cpu", "32-true")
+    refuse_bfloat16(network(["faces"], "concat"), "cpu", "bf16-mixed")
+    with pytest.raises(
+        InputError, match=r"train\.precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true"
+    ):
+        refuse_bfloat16(both, "cpu", "bf16-mixed")
 
 
 def test_planted_labels_are_found_and_shuffled_ones_are_not_beaten(tmp_path: Path) -> None:
