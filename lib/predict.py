@@ -145,11 +145,13 @@ class Predictor:
     def _spans(self, clip: Path) -> list[Span]:
         """Return windows as long as the longest training clip that cover a clip that is clearly longer, each half over the
         one before; none for another clip."""
+        if not self.served.seconds:
+            return []
+        longest = self.served.seconds[1]
         try:
             whole = video.seconds(clip)
         except video.VideoError:  # the streams say what is wrong
             return []
-        longest = self.served.seconds[1] if self.served.seconds else math.inf
         if not (1 + _NEARLY) * longest + 1 < whole < math.inf:
             return []
         count = math.ceil((whole - longest) / (longest / 2)) + 1

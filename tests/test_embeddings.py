@@ -24,7 +24,7 @@ from lib.streams.embeddings import emonext, networks
 from lib.streams.embeddings.emonext import EmoNeXt
 from tests.conftest import ROOT
 from tests.test_model import steps
-from tests.test_training import settings
+from tests.test_training import TRAITS_GROUP, settings
 from tools import parameters as written
 from tools.parity.__main__ import TOLERANCE, deviations
 
@@ -50,13 +50,15 @@ def test_published_networks_are_equalled(name: str) -> None:
 # ---- EmoNeXt ----
 
 
+EMONEXT: dict[str, Any] = {
+    "kind": "emonext", "reads": ["faces"], "take": "all", "steps": 1, "network": "emonext_tiny", "weights": None,
+    "stn": True, "se": "identity", "drop_path": 0.0, "attention_loss": 0.0,
+}  # fmt: skip
+
+
 def end_to_end(side: int = 48, **changes: Any) -> end.Encoder:
-    given = {
-        "kind": "emonext", "reads": ["faces"], "take": "all", "steps": 1, "network": "emonext_tiny", "weights": None,
-        "stn": True, "se": "identity", "drop_path": 0.0, "attention_loss": 0.0,
-    }  # fmt: skip
     torch.manual_seed(0)
-    return end.Encoder(check(given | changes, end.Settings), [[3, side, side]], "model.encoders.emonext")
+    return end.Encoder(check(EMONEXT | changes, end.Settings), [[3, side, side]], "model.encoders.emonext")
 
 
 def test_end_to_end_its_tokens_are_the_embeddings_of_single_pictures() -> None:
@@ -88,6 +90,18 @@ def test_attention_over_a_batch_is_evened_out_in_training_alone() -> None:
     made.penalty.backward()
     assert all(one.grad is not None for one in made.attention.parameters())
     assert end_to_end().attention is None
+
+
+def test_what_was_asked_for_of_one_batch_is_not_asked_for_of_the_next() -> None:
+    penalised = {**EMONEXT, "attention_loss": 1.0}
+    model = settings(["faces"], missing="keep")
+    model = model.model_copy(update={"encoders": model.encoders | {"faces": penalised}})
+    net = Network(model, TRAITS_GROUP, {"faces": Made({}, {"": [3, 32, 32]})}).train()
+    pictures = torch.rand(2, 2, 3, 32, 32)
+    seen, unseen = (steps(pictures, torch.full((2, 2), there)) for there in (True, False))
+    asked = [net({"faces": {"faces": one}}).penalty.item() for one in (seen, unseen)]
+    assert asked[0] > 0
+    assert asked[1] == 0
 
 
 def test_blocks_are_left_out_by_chance_in_training_alone() -> None:

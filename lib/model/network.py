@@ -144,8 +144,10 @@ class Network(nn.Module):
         for name, heads in self.heads.items():
             each = zip(cast(nn.ModuleList, heads), vectors, strict=True)
             predicted[name] = torch.stack([self._activations[name](head(vector)) for head, vector in each]).mean(0)
-        penalties = [getattr(encoder, "penalty", None) for encoder in self.encoders.values()] if self.training else []
-        penalty = sum((one for one in penalties if one is not None), fused.new_zeros(()))
+        penalty = fused.new_zeros(())
+        for encoder in cast(Iterator[Any], self.encoders.values()) if self.training else ():
+            if (own := getattr(encoder, "penalty", None)) is not None:
+                penalty, encoder.penalty = penalty + own, None  # the next batch may not be shown to it
         return Output(predicted, attention, tokens, penalty)
 
     def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:

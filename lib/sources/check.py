@@ -60,10 +60,10 @@ def clip_table(
                 f"clip {row['clip']} is in the corpora {other['corpus']} and {row['corpus']}; rename it in one of them,"
                 " or take one of them out of download.sources in params.yaml"
             )
-        of_file, span = _place(row)[:2], _place(row)[2:]
-        probe = probes.get((*of_file, *span))
-        used.add(of_file)
-        twin = first_with.setdefault((probe["sha256"] or row["clip"], *span), row) if probe else row
+        where = _place(row)
+        probe = probes.get(where)
+        used.add(where[:2])
+        twin = first_with.setdefault((probe["sha256"] or row["clip"], *where[2:]), row) if probe else row
         wrong = corpus.source.problem(row)
         if videos and probe is None:
             wrong = NO_FILE

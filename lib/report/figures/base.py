@@ -66,6 +66,10 @@ class Results:
         return replace(self, **{name: table[table["targets"] == targets] for name, table in tables.items()})
 
 
+OF_VIDEOS = ((True, COLOURS[0], "video seen in training"), (False, COLOURS[1], "video unseen in training"))
+"""Whether training has seen a clip's video, the colour and the label of these clips."""
+
+
 def panels_of(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each target of a group."""
     columns = min(A_ROW, len(group.columns))

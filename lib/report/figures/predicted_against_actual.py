@@ -4,7 +4,7 @@ clips whose target is unknown are not in its panel."""
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, label_left, legend_below, panels_of, square, title_of
+from lib.report.figures.base import OF_VIDEOS, Results, label_left, legend_below, panels_of, square, title_of
 from lib.report.words import scale
 
 CAPTION = (
@@ -18,12 +18,12 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure, panels = panels_of(group)
     for target, axes in panels.items():
         rows = known[known["target"] == target]
-        for seen, colour, label in ((True, COLOURS[0], "seen"), (False, COLOURS[1], "unseen")):
+        for seen, colour, label in OF_VIDEOS:
             part = rows[rows["seen"] == seen]
             clips = known.loc[known["seen"] == seen, "clip"].nunique()
             axes.scatter(
                 part["actual"], part["predicted"], s=9, alpha=0.7, color=colour, linewidths=0, clip_on=False, zorder=3,
-                label=f"video {label} in training ({clips})",
+                label=f"{label} ({clips})",
             )  # fmt: skip
         square(axes, known, group, title_of(target, rows, known), "actual")
     label_left(panels, f"predicted ({scale(group)})")

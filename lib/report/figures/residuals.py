@@ -4,7 +4,7 @@ agreement, 1.96 standard deviations about it (Bland and Altman 1986)."""
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, label_left, legend_below, panels_of, title_of
+from lib.report.figures.base import OF_VIDEOS, Results, label_left, legend_below, panels_of, title_of
 from lib.report.words import scale
 
 CAPTION = (
@@ -20,9 +20,8 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     for target, axes in panels.items():
         rows = known[known["target"] == target]
         errors, means = rows["predicted"] - rows["actual"], (rows["predicted"] + rows["actual"]) / 2
-        for seen, colour, label in ((True, COLOURS[0], "seen"), (False, COLOURS[1], "unseen")):
+        for seen, colour, label in OF_VIDEOS:
             of = rows["seen"] == seen
-            label = f"video {label} in training"
             axes.scatter(means[of], errors[of], s=9, alpha=0.7, color=colour, linewidths=0, label=label)
         axes.axhline(errors.mean(), color="black", linewidth=0.8)
         for sign in (-1, 1):

@@ -19,6 +19,9 @@ ARCHIVES = False
 
 CHECKSUMS: Mapping[str, str] = {}
 
+INTENSITIES = "emotions.csv"
+"""Among the annotations: the intensities, 0 to 3, of the clips whose emotions are known."""
+
 
 class Settings(Section):
     """The section download.demo."""
@@ -45,6 +48,6 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
     table = fiv2.rows(settings, folder, files)
     if not settings.emotions:
         return table
-    known = clips.read_csv(folder / ANNOTATIONS / "emotions.csv").set_index("clip")
+    known = clips.read_csv(folder / ANNOTATIONS / INTENSITIES).set_index("clip")
     targets = pd.DataFrame({clip: mosei.targets(of_clip) for clip, of_clip in known.to_dict("index").items()}).T
     return table.join(targets, on="clip")

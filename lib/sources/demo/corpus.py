@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from lib.core.targets import TRAITS
 from lib.media import video
+from lib.sources.demo import INTENSITIES
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.sources.mosei import EMOTIONS
@@ -34,8 +35,6 @@ CHEERFUL, PLAIN = (
     ("today", "the", "house", "and", "then", "we", "saw", "water", "some", "paper"),
 )
 CHEERFUL_RANGE = 0.05, 0.45  # share of the words, by the factor `motion`
-INTENSITIES = "emotions.csv"
-"""Among the annotations: the intensities, 0 to 3, of the clips whose emotions are known."""
 CARRIED = {"happiness": "appearance", "surprise": "flush"}
 """Emotions that are there where a factor is above its middle, the stronger the more; the others are noise."""
 ODD_ONES = 0.2  # of the clips have each of the other emotions

@@ -31,8 +31,7 @@ def motion(in_order: Sequence[np.ndarray]) -> float:
     best affine motion and change of light (Lucas and Kanade 1981, one step), of the look's contrast, in per cent.
 
     Pictures in a film have 0 to 0.7, up to 1.9 where the camera shakes hard; people 1.3 to 9 (in the clips that this was set
-    by). No motion is
-    seen in fewer than two looks.
+    by). No motion is seen in fewer than two looks.
     """
     blurred = [cv2.GaussianBlur(one.astype(np.float32), (0, 0), _BLUR) for one in in_order]
     return float(np.median([_left(one, other) for one, other in pairwise(blurred)])) if len(blurred) > 1 else 0.0
