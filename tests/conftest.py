@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 import skimage.data
 
+from lib.core import imports
+
+imports.librosa()  # before torchmetrics, which loads it as tests are collected: by one process at a time
+
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "fiv2"
 

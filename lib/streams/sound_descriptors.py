@@ -150,6 +150,7 @@ def _published(kind: str) -> Callable[[np.ndarray], np.ndarray]:
         raise InputError(
             f"params.yaml: sound_descriptors.kinds has {kind}, which needs {package}: requirements-sound.txt says how"
         )
+    imports.librosa()  # which resemblyzer loads too
     module: Any = importlib.import_module(package)
     if kind == "egemaps":
         smile = module.Smile(module.FeatureSet.eGeMAPSv02, module.FeatureLevel.Functionals)
