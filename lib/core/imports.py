@@ -18,7 +18,7 @@ def librosa() -> Any:
     """
     with lock().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        importlib.import_module("librosa.feature")  # and all that it needs: librosa.core, librosa.util
+        importlib.import_module("librosa.feature.spectral")  # librosa itself loads its modules when they are used: this, all
     return importlib.import_module("librosa")
 
 
