@@ -18,7 +18,8 @@ def librosa() -> Any:
     """
     with lock().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        importlib.import_module("librosa.feature.spectral")  # librosa itself loads its modules when they are used: this, all
+        # its modules are loaded when they are used; this one loads all that compile
+        importlib.import_module("librosa.feature.spectral")
     return importlib.import_module("librosa")
 
 
