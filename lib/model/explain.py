@@ -15,7 +15,7 @@ from scipy import stats
 
 from lib.core import imports
 from lib.data.batch import collate
-from lib.data.dataset import Clips, Reading, stream_of
+from lib.data.dataset import Clips, Reading, kind_of, stream_of
 from lib.data.loading import to_device
 from lib.model.fusions import Attention
 from lib.model.network import Network
@@ -110,7 +110,7 @@ def looked_at(attention: Attention, key: str) -> np.ndarray | None:
 def _seen(read: Mapping[str, Steps]) -> list[np.ndarray]:
     """The pictures (t, H, W, 3), 0 to 255, of the first stream of them that an encoder of one clip reads, if it has all."""
     for reference, steps in read.items():
-        if base.load(stream_of(reference)[0]).kind == "pictures" and bool(steps.present.all()):
+        if kind_of(reference) == "pictures" and bool(steps.present.all()):
             return [(255 * steps.values[0]).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
     return []
 
@@ -132,6 +132,7 @@ def write_samples(
     shown = {}
     for name in pictures:
         reads = [name, *(one for one in points if base.load(one).inputs == (name,))]
+        reads += [f"{name}.{one}" for one in base.load(name).kinds if streams[name].shapes[one] != [0]]
         shown[f"pictures/{name}"] = Reading(kind="", reads=reads, take="parts", steps=_PICTURES)
     for array in base.load("audio").arrays if "audio" in streams else ():
         shown[f"sound/{array}"] = Reading(kind="", reads=[f"audio.{array}"], take="window", steps=_WINDOWS)
