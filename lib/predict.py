@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
+from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of, streams_of
@@ -19,8 +21,9 @@ from lib.data.loading import to_device
 from lib.media import video
 from lib.media.video import Span
 from lib.model import checkpoint
-from lib.streams import base
+from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
+from lib.streams.faces import ASKED, MAIN
 
 SYNTHETIC = ("demo",)
 """Corpora whose labels are planted."""
@@ -79,14 +82,24 @@ class Prediction:
 class Predictor:
     """A trained model that predicts clips; what it loads is loaded once.
 
-    model: the path of a model.pt; device: where it computes, by default a GPU if there is one.
-    Raises InputError if the file can't be used.
+    model: the path of a model.pt; device: where it computes, by default a GPU if there is one. person: who is followed where
+    several are seen: "main", as in training; "left", "right", "largest", or N, as text, the Nth from the left, from 1 on.
+    Raises InputError if the file can't be used, or knows no persons.
     """
 
-    def __init__(self, model: Path | str = Path("data/model.pt"), device: torch.device | None = None) -> None:
+    def __init__(
+        self, model: Path | str = Path("data/model.pt"), device: torch.device | None = None, person: str = MAIN
+    ) -> None:
         self._device = best_device() if device is None else device
         self.served = checkpoint.load(Path(model), self._device)
         self.makers = base.makers(self.served.streams)
+        if person not in ASKED and not (person.isdecimal() and int(person)):
+            raise InputError(f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, from the left")
+        if "faces" in self.makers:
+            settings = check(self.served.streams["faces"].settings, faces.Settings, "faces")
+            self.makers["faces"] = faces.maker(settings, person)
+        elif person != MAIN:
+            raise InputError(f"person = {person!r}, but {model} sees no faces; allowed: {MAIN}")
         self.warnings: tuple[str, ...] = ()
         """What is to be said of every prediction."""
         if {*self.served.corpora} & {*SYNTHETIC}:
@@ -120,7 +133,7 @@ class Predictor:
         if not spans:
             values, _, warnings = self._values(clip, None)
             return Prediction(clip, self._targets(values), "", (*self.warnings, *warnings))
-        windows, found, said = [], [], dict[str, None]()
+        windows, found, said = [], [], dict[str, list[tuple[Span, str]]]()
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
                 values, seen, warnings = self._values(clip, span)
@@ -129,7 +142,8 @@ class Predictor:
                 continue
             found.append((values, seen))
             windows.append(Window(*span, self._targets(values), seen, ""))
-            said |= dict.fromkeys(warnings)
+            for warning in warnings:
+                said.setdefault(re.sub(r"\d+(\.\d+)?", "", warning), []).append((span, warning))
         if not found:
             raise InputError(windows[0].refused)
         weights = np.array([seen for _, seen in found])
@@ -140,7 +154,8 @@ class Predictor:
         )
         if len(found) < len(spans):
             about += f" of {len(spans)}, the others are refused ({next(one.refused for one in windows if one.refused)})"
-        return Prediction(clip, self._targets(mean), "", (*self.warnings, about, *said), tuple(windows))
+        of_windows = (_of_windows(alike) for alike in said.values())
+        return Prediction(clip, self._targets(mean), "", (*self.warnings, about, *of_windows), tuple(windows))
 
     def _spans(self, clip: Path) -> list[Span]:
         """Return windows as long as the longest training clip that cover a clip that is clearly longer, each half over the
@@ -176,7 +191,7 @@ class Predictor:
         read_of = [records[name] for name in streams_of(network.readings)]
         seen = np.mean([0 if one.refused else len(base.present(one)) / len(base.times(one)) for one in read_of])
         warnings = [f"{reason}; predicted without it" for reason in refused]
-        return found, float(seen), [*warnings, *(self._about(records) if span is None else ())]
+        return found, float(seen), [*warnings, *self._about(records, span)]
 
     def _targets(self, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Target]]:
         return {name: self._of_group(name, of) for name, of in values.items()}
@@ -201,13 +216,13 @@ class Predictor:
             found[column] = Target(float(score), low, high, below)
         return found
 
-    def _about(self, records: Mapping[str, Record]) -> Iterator[str]:
+    def _about(self, records: Mapping[str, Record], span: Span | None) -> Iterator[str]:
         """Yield what is odd about a clip, and in which ways it is unlike those that were trained on."""
         for name, record in records.items():
             if not record.refused:
                 yield from base.load(name).doubts(record)
         lasts = [float(times[-1]) for one in records.values() if len(times := one.arrays.get("times", ()))]
-        if not self.served.seconds or not lasts:
+        if not self.served.seconds or not lasts or span is not None:
             return
         (shortest, longest), seconds = self.served.seconds, max(lasts)
         if not (1 - _NEARLY) * shortest - 1 <= seconds <= (1 + _NEARLY) * longest + 1:
@@ -223,3 +238,10 @@ class Predictor:
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
         return records
+
+
+def _of_windows(alike: Sequence[tuple[Span, str]]) -> str:
+    """Say in one line what was said, with other numbers, of some windows of a clip."""
+    (start, end), first = alike[0]
+    others = len(alike) - 1
+    return f"{first} (from {start:.0f} to {end:.0f} s" + (f", and alike in {others} more windows)" if others else ")")

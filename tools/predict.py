@@ -49,6 +49,11 @@ def main() -> None:
     parser.add_argument(
         "--over-time", action="store_true", help="the scores of each window of long clips too (.jsonl has them always)"
     )
+    parser.add_argument(
+        "--person", default="main", metavar="WHO",
+        help="whose face is followed where several are seen: left, right, largest, or N, the Nth from the left"
+        " (%(default)s: as in training, who is large, seen long and moves)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     format_ = arguments.format or ("table" if arguments.out is None and sys.stdout.isatty() else "csv")
     if arguments.out is not None:
@@ -63,7 +68,7 @@ def main() -> None:
     command.log_to("predict")
     from lib.predict import Predictor
 
-    predictor = Predictor(arguments.model)
+    predictor = Predictor(arguments.model, person=arguments.person)
     for warning in predictor.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     targets = predictor.served.targets
