@@ -29,7 +29,7 @@ SYNTHETIC = ("demo",)
 """Corpora whose labels are planted."""
 
 _PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"
-_NEARLY = 0.1  # of a length
+_NEARLY = 0.1  # of a length, or another condition
 
 
 @dataclass(frozen=True)
@@ -221,12 +221,20 @@ class Predictor:
         for name, record in records.items():
             if not record.refused:
                 yield from base.load(name).doubts(record)
+                yield from self._unlike(name, base.load(name).conditions(record))
         lasts = [float(times[-1]) for one in records.values() if len(times := one.arrays.get("times", ()))]
         if not self.served.seconds or not lasts or span is not None:
             return
         (shortest, longest), seconds = self.served.seconds, max(lasts)
         if not (1 - _NEARLY) * shortest - 1 <= seconds <= (1 + _NEARLY) * longest + 1:
             yield f"it takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
+
+    def _unlike(self, stream: str, conditions: Mapping[str, float]) -> Iterator[str]:
+        known = self.served.ranges.get(stream, {})
+        for what, value in conditions.items():
+            low, high = known.get(what, (-math.inf, math.inf))
+            if not (1 - _NEARLY) * low <= value <= (1 + _NEARLY) * high:
+                yield f"{stream}: {what}: {value:.3g}, in the training clips {low:.3g} to {high:.3g}"
 
     def _records(self, clip: Path, span: Span | None) -> dict[str, Record]:
         """Make the streams that the model reads, in the order in which they are made from each other."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import h5py
 import numpy as np
 import pandas as pd
@@ -388,6 +389,32 @@ def test_a_trained_models_intervals_and_percentiles_come_from_its_own_clips(proj
     found = predict(raw(project, NAMES[6])).targets["warmth"]["warm"]
     assert (found.low, found.high) == (None, None)
     assert found.percentile == pytest.approx(np.clip((found.score - 2) / 2 * 100, 0, 100), abs=0.01)
+
+
+def test_a_clip_unlike_those_of_training_is_warned_of(project: Path, tmp_path: Path) -> None:
+    train.main()
+    predict = Predictor(project / "data/model.pt", CPU)
+    ranges = predict.served.ranges["faces"]
+    for index, name in enumerate(NAMES[:4]):  # the training clips lie within
+        with h5py.File("data/faces/demo-one.h5") as file:
+            landmarks = file[name]["landmarks"][()]
+        low, high = ranges["pixels between the eyes"]
+        assert low <= np.nanmedian(np.linalg.norm(landmarks[:, 0] - landmarks[:, 1], axis=1)) <= high, index
+        assert not any("in the training clips" in warning for warning in predict(raw(project, name)).warnings)
+    frames, _ = render(Identity(1), Performance(0.0, 1.0, 0.0, 1), 2.0, FPS)
+    dark = np.full((len(frames), 300, 300, 3), 20, np.uint8)
+    for to, picture in zip(dark, frames, strict=True):
+        small = cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA) // 3
+        to[: len(small), : small.shape[1]] = small
+    dark[20:] = 20  # nobody is there
+    without_sound(tmp_path / "dark.mp4", dark)
+    warnings = "\n".join(predict(tmp_path / "dark.mp4").warnings)
+    number = r"\d+(?:\.\d+)?"
+    for what in ("pixels between the eyes", "brightness of the face, of 255", "share of the frames with a face"):
+        (found,) = re.findall(rf"faces: {what}: ({number}), in the training clips ({number}) to ({number})", warnings)
+        value, low, high = map(float, found)
+        assert 0 < value < low <= high
+    assert "audio: has no sound; predicted without it" in warnings
 
 
 def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:

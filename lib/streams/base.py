@@ -63,7 +63,8 @@ class Stream:
     one, is 0 for steps that can't be taken.
     May be there: ON_GPU (a GPU is used), files (the other files that it reads, from settings and annotations folder), agree
     (raises InputError if settings contradict how the streams that it is made from were made),
-    summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a record doubtful).
+    summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a record doubtful),
+    conditions (numbers, by what they are, that a prediction's record should have in common with the training clips').
     """
 
     name: str
@@ -79,6 +80,7 @@ class Stream:
     agree: Callable[[Any, Mapping[str, "Made"]], None]
     summary: Callable[[Path], dict[str, Any]]
     doubts: Callable[[Record], list[str]]
+    conditions: Callable[[Record], dict[str, float]]
 
     def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
         """Return the values (K, ...) of an array's steps `chosen` (K,)."""
@@ -113,6 +115,7 @@ def load(name: str) -> Stream:
         getattr(module, "agree", lambda settings, above: None),
         getattr(module, "summary", lambda folder: {}),
         getattr(module, "doubts", lambda record: []),
+        getattr(module, "conditions", lambda record: {}),
     )
 
 

@@ -21,6 +21,7 @@ ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 MAIN = "main"
 ASKED = (MAIN, "left", "right", "largest")
 """Who can be followed, or N, as text: the Nth from the left, from 1 on."""
+_LOOKED_AT = 8  # of a clip's faces, for their brightness
 _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
@@ -78,3 +79,16 @@ def doubts(record: Record) -> list[str]:
         f"faces: another person takes turns with the one followed; changes: {changes}": changes,
     }
     return [text for text, count in said.items() if count]
+
+
+def conditions(record: Record) -> dict[str, float]:
+    """Return how a clip's face is seen: the distance of the eyes in the frame (median over time), the mean level of some
+    aligned faces, and the share of the frames in which the face is there."""
+    there = np.flatnonzero(record.arrays["found"][()])
+    eyes = record.arrays["landmarks"][()][there, :2]
+    some = there[np.unique(np.linspace(0, len(there) - 1, _LOOKED_AT).round().astype(int))]
+    return {
+        "pixels between the eyes": float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1))),
+        "brightness of the face, of 255": float(steps(record, some).mean()),
+        "share of the frames with a face": len(there) / len(record.arrays["found"]),
+    }
