@@ -3,9 +3,10 @@
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
 from lib.core.parameters import check
 from lib.core.shards import Record
-from lib.data.batch import Sample, collate
+from lib.data.batch import Inputs, Sample, collate
 from lib.data.dataset import inputs_of, streams_of
 from lib.data.loading import to_device
 from lib.media import video
 from lib.media.video import Span
 from lib.model import checkpoint
+from lib.model.network import Output
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces import ASKED, MAIN
@@ -79,6 +81,20 @@ class Prediction:
     windows: tuple[Window, ...] = ()
 
 
+class Seen(NamedTuple):
+    """What the network was given of a clip, or of the part of it between two times in seconds, and what it made of it, its
+    attention weights included: a batch of one."""
+
+    span: Span | None
+    records: Mapping[str, Record]
+    inputs: Inputs
+    output: Output
+    targets: Targets
+
+
+Watch = Callable[[Seen], None]
+
+
 class Predictor:
     """A trained model that predicts clips; what it loads is loaded once.
 
@@ -105,20 +121,24 @@ class Predictor:
         if {*self.served.corpora} & {*SYNTHETIC}:
             self.warnings = (_PLANTED,)
 
-    def many(self, clips: Iterable[Path | str]) -> Iterator[Prediction]:
-        """Yield the prediction of each clip, in their order, with a progress bar on a terminal."""
+    def many(
+        self, clips: Iterable[Path | str], by: Callable[[Path | str], Prediction] | None = None
+    ) -> Iterator[Prediction]:
+        """Yield the prediction of each clip, in their order, with a progress bar on a terminal; `by` predicts a clip in
+        place of the predictor itself."""
         every = list(clips)
         for clip in tqdm(every, desc="predict", unit="clip", disable=None):
-            yield self(clip)
+            yield (by or self)(clip)
 
-    def __call__(self, clip: Path | str) -> Prediction:
-        """Return a clip's prediction; with missing = "keep" it is refused only if no encoder can read it.
+    def __call__(self, clip: Path | str, watch: Watch | None = None) -> Prediction:
+        """Return a clip's prediction; with missing = "keep" it is refused only if no encoder can read it. `watch` is shown
+        each window, or the whole of a clip without any.
 
         What goes wrong in the program itself is a reason to refuse it too; its traceback is logged.
         """
         clip = Path(clip)
         try:
-            return self._predict(clip)
+            return self._predict(clip, watch)
         except InputError as error:
             return Prediction(clip, {}, str(error), self.warnings)
         except Exception as error:
@@ -126,17 +146,17 @@ class Predictor:
             log_once("predict", trace)
             return Prediction(clip, {}, reason, self.warnings)
 
-    def _predict(self, clip: Path) -> Prediction:
+    def _predict(self, clip: Path, watch: Watch | None) -> Prediction:
         if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
             raise InputError(f"{clip} is no file")
-        spans = self._spans(clip)
+        spans = self.spans(clip)
         if not spans:
-            values, _, warnings = self._values(clip, None)
+            values, _, warnings = self._values(clip, None, watch)
             return Prediction(clip, self._targets(values), "", (*self.warnings, *warnings))
         windows, found, said = [], [], dict[str, list[tuple[Span, str]]]()
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
-                values, seen, warnings = self._values(clip, span)
+                values, seen, warnings = self._values(clip, span, watch)
             except InputError as error:
                 windows.append(Window(*span, {}, 0.0, str(error)))
                 continue
@@ -157,7 +177,7 @@ class Predictor:
         of_windows = (_of_windows(alike) for alike in said.values())
         return Prediction(clip, self._targets(mean), "", (*self.warnings, about, *of_windows), tuple(windows))
 
-    def _spans(self, clip: Path) -> list[Span]:
+    def spans(self, clip: Path) -> list[Span]:
         """Return windows as long as the longest training clip that cover a clip that is clearly longer, each half over the
         one before; none for another clip."""
         if not self.served.seconds:
@@ -173,7 +193,9 @@ class Predictor:
         return [(float(start), float(start) + longest) for start in np.linspace(0, whole - longest, count)]
 
     @torch.no_grad()
-    def _values(self, clip: Path, span: Span | None) -> tuple[dict[str, np.ndarray], float, list[str]]:
+    def _values(
+        self, clip: Path, span: Span | None, watch: Watch | None
+    ) -> tuple[dict[str, np.ndarray], float, list[str]]:
         """Return of a clip or a part of it the values (K,) of each group, in units of its range, in which share of the
         times the streams that are read have a step, and warnings."""
         records = self._records(clip, span)
@@ -184,10 +206,13 @@ class Predictor:
         if not (any(read) if self.served.settings.missing == "keep" else all(read)):
             raise InputError("; ".join(refused))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
-        predicted = network(batch.inputs).predicted
+        output = network(batch.inputs, attend=watch is not None)
+        predicted = output.predicted
         if not all(values.isfinite().all() for values in predicted.values()):
             raise InputError("the model predicts no number of it")
         found = {name: values[0].double().cpu().numpy() for name, values in predicted.items()}
+        if watch is not None:
+            watch(Seen(span, records, batch.inputs, output, self._targets(found)))
         read_of = [records[name] for name in streams_of(network.readings)]
         seen = np.mean([0 if one.refused else len(base.present(one)) / len(base.times(one)) for one in read_of])
         warnings = [f"{reason}; predicted without it" for reason in refused]

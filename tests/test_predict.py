@@ -23,6 +23,7 @@ from dvc.utils.serialize import load_yaml
 from lightning_fabric import Fabric
 
 import tools.predict
+from lib import explained
 from lib.core import clips, parallel, parameters, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
@@ -512,6 +513,39 @@ def test_several_faces_cuts_and_changes_are_warned_of(project: Path, tmp_path: P
         Predictor(model(tmp_path, model__use=["audio"]), CPU, "left")
     counted = json.loads((project / "metrics/faces.json").read_text())
     assert [counted[name] for name in ("frames_with_several_faces", "cuts", "changes_of_person")] == [0, 0, 0]
+
+
+def test_what_a_prediction_rests_on_is_drawn(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, shown, whole = model_with(tmp_path, [1.0, 3.0], 0.1), tmp_path / "shown", raw(project, NAMES[0])
+    without_sound(tmp_path / "long.mp4", render(Identity(1), Performance(0, 1, 0, 1), 5.0, FPS)[0])
+    arguments = ["--model", path, "--explain", shown, "--format", "csv"]
+    assert predicted(monkeypatch, whole, tmp_path / "long.mp4", whole, "nowhere.mp4", *arguments) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    alone = Predictor(path, CPU)(whole).targets["traits"]["openness"].score
+    assert float(rows[0]["openness"]) == pytest.approx(alone, abs=1e-5)
+    names = [NAMES[0], "long.mp4", f"{NAMES[0]}-2"]
+    assert {one.name for one in shown.iterdir()} == {f"{name}{end}" for name in names for end in (".png", ".mp4")}
+    for name, frames in (("long.mp4", 25), (NAMES[0], 10)):
+        assert cv2.imread(str(shown / f"{name}.png")).std() > 20
+        film = list(video.sample(shown / f"{name}.mp4", 25))
+        assert film[-1][0] == pytest.approx((frames - 1) / 5, abs=0.05)
+    record = next(iter(video.sample(whole, 5)))[1]
+    scale = 480 / len(record)
+    with h5py.File("data/faces/demo-one.h5") as file:
+        nose = file[NAMES[0]]["landmarks"][0, 2] * scale
+    at = film[0][1][round(nose[1]) - 2 : round(nose[1]) + 3, round(nose[0]) - 2 : round(nose[0]) + 3].mean((0, 1))
+    assert np.abs(at - (238, 102, 119)).max() < 60  # the point on the nose
+    panels = film[0][1][:480, round(record.shape[1] * scale) :]
+    assert panels.shape[1] == 160
+    assert all(panels[top : top + 160].std() > 5 for top in (0, 160, 320))
+    deaf = Predictor(model(tmp_path, model__use=["audio"]), CPU)
+    assert not explained.explain(deaf, whole, tmp_path / "heard").refused
+    assert [one.name for one in tmp_path.glob("heard*")] == ["heard.png"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--explain .*file can't be made"):
+        tools.predict.explaining(deaf, tmp_path / "file")
 
 
 def predicted(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
