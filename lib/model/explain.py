@@ -49,7 +49,7 @@ def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence
             for name, tokens in output.tokens.items():
                 _add(group, f"tokens/{name}/times", tokens.times[0].cpu().numpy())
                 _add(group, f"tokens/{name}/grid", np.array(tokens.grid))
-                for pictures in _seen(batch.inputs[name]):
+                for pictures in pictures_seen(batch.inputs[name]):
                     _add(group, f"pictures/{name}", pictures)
 
 
@@ -78,7 +78,7 @@ def write_mean_attention(path: Path, network: Network, clips: Clips, chosen: Seq
             for of, into in zip(both, found, strict=False):
                 into.append(of.reshape(len(of), -1, *tokens.grid).mean(1))
             found[2].append(stats.spearmanr(both[0].mean(0), both[1].mean(0)).statistic)
-            found[3].extend(_seen(batch.inputs[name]))
+            found[3].extend(pictures_seen(batch.inputs[name]))
     with h5py.File(path, "w", libver="latest") as file:
         file.attrs["clips"] = len(chosen)
         for name, (heads, of_shuffled, correlations, pictures) in maps.items():
@@ -107,7 +107,7 @@ def looked_at(attention: Attention, key: str) -> np.ndarray | None:
     return torch.stack(looks).mean(0).cpu().numpy() if looks else None
 
 
-def _seen(read: Mapping[str, Steps]) -> list[np.ndarray]:
+def pictures_seen(read: Mapping[str, Steps]) -> list[np.ndarray]:
     """The pictures (t, H, W, 3), 0 to 255, of the first stream of them that an encoder of one clip reads, if it has all."""
     for reference, steps in read.items():
         if kind_of(reference) == "pictures" and bool(steps.present.all()):

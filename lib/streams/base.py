@@ -64,7 +64,8 @@ class Stream:
     May be there: KINDS (of those arrays that are of another kind), ON_GPU (a GPU is used), files (the other files that it
     reads, from settings and annotations folder), agree (raises InputError if settings contradict how the streams that it is
     made from were made), summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a
-    record doubtful).
+    record doubtful), conditions (numbers, by what they are, that a prediction's record should have in common with the
+    training clips').
     """
 
     name: str
@@ -81,6 +82,7 @@ class Stream:
     agree: Callable[[Any, Mapping[str, "Made"]], None]
     summary: Callable[[Path], dict[str, Any]]
     doubts: Callable[[Record], list[str]]
+    conditions: Callable[[Record], dict[str, float]]
 
     def kind_of(self, array: str) -> Kind:
         """Return what a step of an array is."""
@@ -120,6 +122,7 @@ def load(name: str) -> Stream:
         getattr(module, "agree", lambda settings, above: None),
         getattr(module, "summary", lambda folder: {}),
         getattr(module, "doubts", lambda record: []),
+        getattr(module, "conditions", lambda record: {}),
     )
 
 
