@@ -101,6 +101,7 @@ def main() -> None:
     seen, vectors = is_seen(training, test), pooled.vectors(DATA)
     persons = pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip").loc[test["clip"]]
 
+    read = made | as_loaded(data, settings.batch_size)
     rows, scores, compared, of_persons, of_splits, probes = [], [], [], [], [], []
     for name, group in served.targets.items():
         columns = group.columns
@@ -128,7 +129,7 @@ def main() -> None:
         compared.append(comparison_table(*scored, seen[known], group, resamples, seed).assign(targets=name))
         table = group_table(*scored, persons[known], columns, span, resamples, seed)
         of_persons.append(table.assign(targets=name))
-        arguments = training, test[known].reset_index(drop=True), validation, group, made, resamples, seed
+        arguments = training, test[known].reset_index(drop=True), validation, group, read, resamples, seed
         probes.append(probe_table(*arguments).assign(targets=name))
         of_splits.append(split_table(judged, columns, span, resamples, seed).assign(targets=name))
     pd.concat(rows).to_csv(PREDICTIONS, index=False, float_format="%.6f")
@@ -154,6 +155,22 @@ def main() -> None:
     worsen(fabric, served, data[settings.split], sample, settings).to_csv(ROBUSTNESS, index=False, float_format="%.6f")
     samples = test.set_index("clip").loc[by_error[spread(len(by_error), _SAMPLES)]].reset_index()
     explain.write_samples(SAMPLES, samples, DATA, readings, served.streams)
+
+
+def as_loaded(data: dict[str, Clips], batch_size: int) -> dict[str, pd.DataFrame]:
+    """Return what the encoders that began with given weights made of the clips before training (frozen encoder and ridge: a
+    baseline that tells what training was worth); of none where the weights can't be had, which is said."""
+    try:
+        encoders = checkpoint.pretrained(MODEL)
+    except InputError as error:
+        print(f"the encoders as they were loaded are not probed: {error}")
+        return {}
+    return {
+        f"{name}, as loaded": pd.concat(
+            [features.frozen(encoder, name, of_split, batch_size, best_device()) for of_split in data.values()]
+        )
+        for name, encoder in encoders.items()
+    }
 
 
 def place(made: dict[str, pd.DataFrame], used: pd.DataFrame, settings: Evaluate) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from lib.report.figures.base import Results, forest, nothing
 CAPTION = (
     "What each encoder's output, the mean of its tokens, and the fused vector tell of each target: R² of ridge learnt on the"
     " training clips (a linear probe, Alain and Bengio 2017), with 95 % intervals over videos, beside the model's own. An"
-    " encoder that tells of a target as much as the fused vector carries it alone."
+    " encoder that tells of a target as much as the fused vector carries it alone. As loaded: the encoder with the weights"
+    " that it began with, frozen; what the trained one tells more is what training it was worth."
 )
 
 
