@@ -1,11 +1,13 @@
 """Predict and score beside the baselines, on all clips and for groups of persons, and the other splits for comparison:
 data/predictions.csv, data/scores.csv, data/comparisons.csv, data/group_scores.csv, data/split_scores.csv, metrics/test.json,
-data/lost.csv, data/provenance.json, data/attention.h5, data/mean_attention.h5, data/controls.csv, data/samples.h5."""
+data/lost.csv, data/provenance.json, data/attention.h5, data/mean_attention.h5, data/controls.csv, data/importance.h5,
+data/deletion.csv, data/robustness.csv, data/probes.csv, data/map.csv, data/samples.h5."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Literal
 
+import h5py
 import numpy as np
 import pandas as pd
 from lightning_fabric import Fabric
@@ -18,27 +20,32 @@ from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data import pooled
 from lib.data.dataset import Clips, first_videos, labelled, lost, usable
-from lib.model import checkpoint, controls, explain, infer
-from lib.scoring import baselines
+from lib.model import checkpoint, controls, explain, features, importance, infer, robustness
+from lib.scoring import baselines, maps
 from lib.scoring.baselines import is_seen
 from lib.scoring.tables import (
     CONTROL_COLUMNS,
+    DELETION_COLUMNS,
+    ROBUSTNESS_COLUMNS,
     comparison_table,
     control_table,
+    deletion_table,
     group_table,
     headline,
+    probe_table,
     score_table,
     split_table,
 )
 
 (
-    CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES,
-    SPLIT_SCORES, LOST, PROVENANCE, METRICS,
+    CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES,
+    MAP, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, METRICS,
 ) = (
     Path(name)
     for name in (
         "data/clips.csv", "data/groups.csv", "data", "data/model.pt", "data/predictions.csv", "data/attention.h5",
-        "data/mean_attention.h5", "data/controls.csv",
+        "data/mean_attention.h5", "data/controls.csv", "data/importance.h5", "data/deletion.csv",
+        "data/robustness.csv", "data/probes.csv", "data/map.csv",
         "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
         "data/lost.csv", "data/provenance.json", "metrics/test.json",
     )
@@ -53,6 +60,9 @@ class Evaluate(Section):
     control_clips: Annotated[int, Field(ge=0, le=1_000_000)]
     control_repeats: Annotated[int, Field(ge=1, le=1000)]
     trees: bool
+    importance_clips: Annotated[int, Field(ge=0, le=1_000_000)]
+    robustness_clips: Annotated[int, Field(ge=0, le=1_000_000)]
+    map_clips: Annotated[int, Field(ge=0, le=100_000)]
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
@@ -82,14 +92,18 @@ def main() -> None:
         raise InputError(f"params.yaml: evaluate.split = {settings.split!r}, but no clip of that split came through")
     data = {split: Clips(rows, DATA, readings, served.streams, {}) for split, rows in splits.items() if len(rows)}
     fabric = Fabric(devices=1)
-    predicted = {
-        split: infer.predict(fabric, served.network, of_split, settings.batch_size, 0, bar=f"predict {split}")
-        for split, of_split in data.items()
-    }
+    with features.recorded(served.network) as recorded:
+        predicted = {
+            split: infer.predict(fabric, served.network, of_split, settings.batch_size, 0, bar=f"predict {split}")
+            for split, of_split in data.items()
+        }
+    used = pd.concat([splits[split] for split in data], ignore_index=True)
+    made = {name: pd.DataFrame(np.concatenate(of), index=used["clip"]) for name, of in recorded.items()}
     seen, vectors = is_seen(training, test), pooled.vectors(DATA)
     persons = pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip").loc[test["clip"]]
 
-    rows, scores, compared, of_persons, of_splits = [], [], [], [], []
+    read = made | as_loaded(data, settings.batch_size)
+    rows, scores, compared, of_persons, of_splits, probes = [], [], [], [], [], []
     for name, group in served.targets.items():
         columns = group.columns
         judged = {
@@ -118,6 +132,8 @@ def main() -> None:
         compared.append(comparison_table(*scored, seen[known], group, resamples, seed).assign(targets=name))
         table = group_table(*scored, persons[known], columns, span, resamples, seed)
         of_persons.append(table.assign(targets=name))
+        arguments = training, test[known].reset_index(drop=True), validation, group, read, resamples, seed
+        probes.append(probe_table(*arguments).assign(targets=name))
         of_splits.append(split_table(judged, columns, span, resamples, seed).assign(targets=name))
     pd.concat(rows).to_csv(PREDICTIONS, index=False, float_format="%.6f")
     found = first_column("targets", pd.concat(scores))
@@ -125,6 +141,8 @@ def main() -> None:
     first_column("targets", pd.concat(compared)).to_csv(COMPARISONS, index=False, float_format="%.6f")
     first_column("targets", pd.concat(of_persons)).to_csv(GROUP_SCORES, index=False, float_format="%.6f")
     first_column("targets", pd.concat(of_splits)).to_csv(SPLIT_SCORES, index=False, float_format="%.6f")
+    first_column("targets", pd.concat(probes)).to_csv(PROBES, index=False, float_format="%.6f")
+    place(made, used, settings).to_csv(MAP, index=False, float_format="%.6f")
     METRICS.write_text(
         json.dumps({name: headline(of) for name, of in found.groupby("targets", sort=False)}, indent=2) + "\n"
     )
@@ -134,8 +152,44 @@ def main() -> None:
     sample = spread(len(test), min(settings.control_clips, len(test)))
     explain.write_mean_attention(MEAN_ATTENTION, served.network, data[settings.split], sample, settings.seed)
     control(fabric, served, data[settings.split], sample, settings).to_csv(CONTROLS, index=False, float_format="%.6f")
+    sample = spread(len(test), min(settings.importance_clips, len(test)))
+    weigh(fabric, served, data[settings.split], sample, settings).to_csv(DELETION, index=False, float_format="%.6f")
+    sample = spread(len(test), min(settings.robustness_clips, len(test)))
+    worsen(fabric, served, data[settings.split], sample, settings).to_csv(ROBUSTNESS, index=False, float_format="%.6f")
     samples = test.set_index("clip").loc[by_error[spread(len(by_error), _SAMPLES)]].reset_index()
     explain.write_samples(SAMPLES, samples, DATA, readings, served.streams)
+
+
+def as_loaded(data: dict[str, Clips], batch_size: int) -> dict[str, pd.DataFrame]:
+    """Return what the encoders that began with given weights made of the clips before training (frozen encoder and ridge: a
+    baseline that tells what training was worth); of none where the weights can't be had, which is said."""
+    try:
+        encoders = checkpoint.pretrained(MODEL)
+    except InputError as error:
+        print(f"the encoders as they were loaded are not probed: {error}")
+        return {}
+    return {
+        f"{name}, as loaded": pd.concat(
+            [features.frozen(encoder, name, of_split, batch_size, best_device()) for of_split in data.values()]
+        )
+        for name, encoder in encoders.items()
+    }
+
+
+def place(made: dict[str, pd.DataFrame], used: pd.DataFrame, settings: Evaluate) -> pd.DataFrame:
+    """Return where clips' features lie on a plane: features, clip, video, split, x and y, of whole videos up to
+    evaluate.map_clips clips; and, of all of the features, same_video and same_video_by_chance as `maps.together` says."""
+    shown = first_videos(used, min(settings.map_clips, len(used)), settings.seed) if settings.map_clips else used[:0]
+    tables = [
+        pd.DataFrame(columns=["features", "clip", "video", "split", "x", "y", "same_video", "same_video_by_chance"])
+    ]
+    for name, vectors in made.items() if len(shown) else ():
+        values = vectors.loc[shown["clip"]].to_numpy()
+        x, y = maps.plane(values, settings.seed).T
+        found, by_chance = maps.together(values, shown["video"].to_numpy())
+        table = shown[["clip", "video", "split"]].assign(features=name, x=x, y=y)
+        tables.append(table.assign(same_video=found, same_video_by_chance=by_chance)[[*tables[0].columns]])
+    return pd.concat(tables[1:] or tables)
 
 
 def control(
@@ -156,6 +210,49 @@ def control(
                 table = control_table(given, controls.INTACT, actual[known], videos, group, settings.resamples, seed)
                 tables.append(table.assign(targets=name))
     return pd.concat(tables)[[*CONTROL_COLUMNS]] if tables else pd.DataFrame(columns=[*CONTROL_COLUMNS])
+
+
+def weigh(
+    fabric: Fabric, served: checkpoint.Served, clips_: Clips, sample: list[int], settings: Evaluate
+) -> pd.DataFrame:
+    """Write data/importance.h5, empty without a sample; return `deletion_table` of each target group."""
+    with h5py.File(IMPORTANCE, "w", libver="latest"):
+        tables: list[pd.DataFrame] = []
+    if sample:
+        samples = [clips_[index]._replace(index=place) for place, index in enumerate(sample)]
+        found = importance.measure(fabric, served.network, samples, settings.batch_size)
+        importance.write(IMPORTANCE, found)
+        repeats, seed = settings.control_repeats, settings.seed
+        deleted = importance.delete(fabric, served.network, samples, found, settings.batch_size, repeats, seed)
+        for name, group in served.targets.items():
+            given = {key: [group.from_unit(one) for one in of[name]] for key, of in deleted.items()}
+            table = deletion_table(given, _actual(clips_.table.iloc[sample], group), group)
+            tables.append(table.assign(targets=name))
+    return pd.concat(tables)[[*DELETION_COLUMNS]] if tables else pd.DataFrame(columns=[*DELETION_COLUMNS])
+
+
+def worsen(
+    fabric: Fabric, served: checkpoint.Served, clips_: Clips, sample: list[int], settings: Evaluate
+) -> pd.DataFrame:
+    """Return what worse faces cost, of each target group, on the clips of a sample that know a target and can be predicted
+    whatever is done: `control_table` with the columns corruption and strength; without any, no row."""
+    rows, tables = clips_.table.iloc[sample], list[pd.DataFrame]()
+    predicted = robustness.predict(fabric, served.network, served.streams, clips_, sample, settings.batch_size)
+    for name, group in served.targets.items():
+        found = {what: of[name] for what, of in predicted.items() if name in of}
+        if len(found) < len(predicted) or not found:
+            continue
+        actual = _actual(rows, group)
+        used = np.isfinite(actual).any(1) & np.isfinite([*found.values()]).all((0, 2))
+        if used.any():
+            given = {str(what): [group.from_unit(of[used])] for what, of in found.items()}
+            videos, resamples = rows["video"][used].to_numpy(), settings.resamples
+            table = control_table(given, str(robustness.INTACT), actual[used], videos, group, resamples, settings.seed)
+            corruption, strength = zip(
+                *({str(what): what for what in found}[one] for one in table["control"]), strict=True
+            )
+            tables.append(table.assign(targets=name, corruption=corruption, strength=strength))
+    return pd.concat(tables)[[*ROBUSTNESS_COLUMNS]] if tables else pd.DataFrame(columns=[*ROBUSTNESS_COLUMNS])
 
 
 def _actual(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:

@@ -17,13 +17,15 @@ from lib.report import card, figures, latex, page
 from lib.report.figures import read
 
 (
-    DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES,
-    SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, CAPTIONS, TABLES, REPORT, CARD,
+    DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES,
+    MAP, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, CAPTIONS,
+    TABLES, REPORT, CARD,
 ) = (
     Path(name)
     for name in (
         "metrics/data.json", "data/clips.csv", "plots/history.csv", "data/predictions.csv", "data/attention.h5",
-        "data/mean_attention.h5", "data/controls.csv",
+        "data/mean_attention.h5", "data/controls.csv", "data/importance.h5", "data/deletion.csv",
+        "data/robustness.csv", "data/probes.csv", "data/map.csv",
         "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
         "data/lost.csv", "data/provenance.json", "params.yaml", "params/demo.yaml", "plots/figures", "plots/pdf",
         "plots/captions.tex", "plots/tables", "plots/report.html", "docs/model_card.md",
@@ -47,12 +49,17 @@ def main() -> None:
     groups = clips.read_csv(GROUP_SCORES)
     with h5py.File(ATTENTION) as attention, h5py.File(MEAN_ATTENTION) as mean_attention, h5py.File(SAMPLES) as samples:
         looks, mean, seen = read.attention(attention), read.mean_attention(mean_attention), read.samples(samples)
+    with h5py.File(IMPORTANCE) as file:
+        importance = read.importance(file)
     data = json.loads(DATA.read_text())
     history, predictions, scores, split_scores = map(clips.read_csv, (HISTORY, PREDICTIONS, SCORES, SPLIT_SCORES))
     targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
-    lost, controls = clips.read_csv(LOST), clips.read_csv(CONTROLS)
+    lost, controls, deletion, robust = map(clips.read_csv, (LOST, CONTROLS, DELETION, ROBUSTNESS))
+    probes, places = clips.read_csv(PROBES), clips.read_csv(MAP)
     tables = history, clips.read(CLIPS), predictions, scores, split_scores
-    results = figures.Results(*tables, looks, seen, targets, data, lost, controls, mean)
+    results = figures.Results(
+        *tables, looks, seen, targets, data, lost, controls, mean, importance, deletion, robust, probes, places
+    )
     shown = []
     for name, group in (("", None), *targets.items()):
         for folder in (PNG / name, PDF / name):

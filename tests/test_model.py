@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import skimage.data
 import torch
@@ -24,7 +25,7 @@ from lib.core.targets import TargetGroup
 from lib.data.augment import mirror_clips
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of
-from lib.model import checkpoint
+from lib.model import checkpoint, features
 from lib.model.encoders import images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
 from lib.model.network import Network, Settings
@@ -535,6 +536,46 @@ def test_a_model_predicts_the_same_from_its_file(tmp_path: Path) -> None:
     assert served.settings == given
     inputs = collate(clips).inputs
     assert torch.equal(served.network(inputs).predicted["own"], net(inputs).predicted["own"])
+
+
+class Few(list[Sample]):
+    """Clips, by the names of letters."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame({"clip": list("abcdefg")[: len(self)]})
+
+
+def test_encoders_as_they_were_loaded_are_told_from_the_trained_ones(tmp_path: Path) -> None:
+    whole = torchvision.models.resnet18(weights=None).eval()
+    torch.save(whole.state_dict(), tmp_path / "weights.pt")
+    chosen = {"backbone": "resnet18", "weights": str(tmp_path / "weights.pt")}
+    given = settings(["faces", "flow"], faces=chosen)
+    net = Network(given, TRAITS_GROUP, STREAMS).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(1.1)  # training
+    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, TRAITS_GROUP, STREAMS, ["demo"])
+    (encoder,) = checkpoint.pretrained(tmp_path / "model.pt").values()
+    trained = net.encoders["faces"].state_dict()
+    kept = {name: one for name, one in encoder.state_dict().items() if name.endswith("weight")}
+    assert kept
+    assert all(torch.equal(trained[name], 1.1 * one) for name, one in kept.items())
+    clips = Few(samples([5, 3, 4]))
+    none = Steps(np.zeros((0, 3, 32, 32), np.uint8), np.zeros(0, np.float32), np.zeros(0, bool))
+    clips[1] = clips[1]._replace(inputs=clips[1].inputs | {"faces": {"faces": none}})
+    found = features.frozen(encoder, "faces", clips, 2, torch.device("cpu"))
+    assert list(found.index) == ["a", "c"]
+    with torch.no_grad():
+        tokens = encoder(collate([clips[2]]).inputs["faces"])
+    assert found.loc["c"].to_numpy() == pytest.approx(tokens.values[0].mean(0).numpy(), abs=1e-5)
+    checkpoint.save(
+        tmp_path / "scratch.pt", net.state_dict(), settings(["faces", "flow"]), TRAITS_GROUP, STREAMS, ["demo"]
+    )
+    assert checkpoint.pretrained(tmp_path / "scratch.pt") == {}
+    (tmp_path / "weights.pt").unlink()
+    with pytest.raises(InputError, match="weights"):
+        checkpoint.pretrained(tmp_path / "model.pt")
 
 
 def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:

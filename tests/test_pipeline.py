@@ -38,7 +38,10 @@ WITHOUT_VIDEO = [
     "download.videos=false", "frames.enabled=false", "faces.enabled=false", "flow.enabled=false", "audio.enabled=false",
     "descriptors.enabled=false",
 ]  # fmt: skip
-SMALLER = {"clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2"}
+SMALLER = {
+    "clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2",
+    "importance_clips: 12": "importance_clips: 2", "robustness_clips: 16": "robustness_clips: 2",
+}  # fmt: skip
 
 
 class Project:

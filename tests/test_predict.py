@@ -29,7 +29,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.data.dataset import Clips
 from lib.media import video
-from lib.model import checkpoint, explain, infer
+from lib.model import checkpoint, explain, importance, infer, robustness
 from lib.model.network import Network
 from lib.predict import Predictor
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
@@ -350,6 +350,31 @@ def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) ->
     for name in ("none.h5", "no_mean.h5"):
         with h5py.File(tmp_path / name) as file:
             assert not list(file)
+
+
+def test_importance_and_robustness_of_clips_that_lack_a_stream(project: Path, tmp_path: Path) -> None:
+    served = checkpoint.load(model(tmp_path), CPU)
+    data = Clips(clips.read(Path("data/clips.csv")), Path("data"), served.network.readings, served.streams, {})
+    fabric, chosen = Fabric(accelerator="cpu", devices=1), [0, NAMES.index(MUTE)]
+    found = importance.measure(
+        fabric, served.network, [data[index]._replace(index=at) for at, index in enumerate(chosen)], 2
+    )
+    assert {(region.stream, region.cell is None) for region in found.regions} == {
+        ("faces", False), ("faces", True), ("flow", False), ("flow", True), ("audio", True),
+    }  # fmt: skip
+    for method in importance.METHODS:
+        sizes = found.sizes[method]["traits"]
+        assert sizes.shape == (2 * 64 + 3 * 8, 5)
+        for stream in ("faces", "flow", "audio"):
+            assert sizes[[region.stream == stream for region in found.regions]].max() > 0
+    predicted = infer.predict(fabric, served.network, data, 2, 0)["traits"][chosen]
+    assert np.abs(found.missed["traits"]).max() < 0.2 * np.ptp(predicted)
+    worse = robustness.predict(fabric, served.network, served.streams, data, chosen, 2)
+    assert worse[robustness.INTACT]["traits"][0] == pytest.approx(predicted[0], abs=1e-6)
+    assert np.isnan(worse[robustness.INTACT]["traits"][1]).all()  # without sound it is not compared
+    assert all(
+        np.abs(of["traits"][0] - predicted[0]).max() > 1e-7 for what, of in worse.items() if what != robustness.INTACT
+    )
 
 
 def test_every_file_is_a_row(

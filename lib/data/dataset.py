@@ -187,12 +187,13 @@ class Clips(Dataset[Sample]):
             self._kept[index] = sample
         return sample
 
-    def _read(self, index: int) -> Sample:
+    def records(self, index: int, streams: Iterable[str]) -> dict[str, Record]:
+        """Return what the shards hold of a clip, by stream, arrays still in the file."""
         clip, shard = self.table["clip"].iat[index], self.table["shard"].iat[index]
-        records = {
-            name: shards.of_group(self._file(self._data / name / f"{shard}.h5")[clip])
-            for name in streams_of(self._readings)
-        }
+        return {name: shards.of_group(self._file(self._data / name / f"{shard}.h5")[clip]) for name in streams}
+
+    def _read(self, index: int) -> Sample:
+        records = self.records(index, streams_of(self._readings))
         seed = None if self._seed is None else [self._seed, self.epoch, index]
         targets = {group: values[index].astype(np.float32) for group, values in self.targets.items()}
         return Sample(inputs_of(records, self._readings, self._streams, seed), targets, index)

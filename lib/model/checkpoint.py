@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
@@ -108,6 +108,24 @@ def load(path: Path, device: torch.device) -> Served:
         return _served(saved, device)
     except Exception as error:  # what a file of nonsense raises can be anything
         raise _no_model(path, error) from None
+
+
+def pretrained(path: Path) -> dict[str, nn.Module]:
+    """Return the encoders of data/model.pt for which its settings name weights as they were before training, in evaluation
+    mode. Raises InputError if the weights can't be had."""
+    saved = _read(path)
+    settings = check(saved["model"], Settings)
+    streams = {name: Made(**about) for name, about in saved["streams"].items()}
+    network = Network(settings, {}, streams).eval() if any(map(_named, settings.encoders.values())) else None
+    return (
+        {}
+        if network is None
+        else {name: network.encoders[name] for name in settings.use if _named(settings.encoders[name])}
+    )
+
+
+def _named(encoder: Mapping[str, Any]) -> bool:
+    return encoder.get("weights") is not None
 
 
 def _served(saved: dict[str, Any], device: torch.device) -> Served:

@@ -47,7 +47,7 @@ def _changes(
             )
         if base.load(stream).kind == "flow":
             yield "no motion", [one._replace(inputs=still(one.inputs, stream)) for one in samples]
-        if any(len(steps.times) > 1 for one in samples for _, _, steps in _of(one.inputs, stream)):
+        if any(len(steps.times) > 1 for one in samples for _, _, steps in steps_of(one.inputs, stream)):
             for _ in range(repeats):
                 yield (
                     f"{stream} in another order",
@@ -58,8 +58,8 @@ def _changes(
 def swapped(inputs: Inputs, other: Inputs, stream: str) -> Inputs:
     """Return what encoders read of a clip with another clip's stream, at the same part of the way through it where an
     encoder reads other streams beside it; where either clip lacks the stream it is left as it is."""
-    found = _copied(inputs)
-    for encoder, reference, own in _of(inputs, stream):
+    found = copied(inputs)
+    for encoder, reference, own in steps_of(inputs, stream):
         steps = other[encoder][reference]
         if not len(own.times) or not len(steps.times):
             continue
@@ -72,8 +72,8 @@ def swapped(inputs: Inputs, other: Inputs, stream: str) -> Inputs:
 def shuffled(inputs: Inputs, stream: str, rng: np.random.Generator) -> Inputs:
     """Return what encoders read of a clip with a stream's steps in an order drawn by chance, the same for all encoders that
     read as many of them."""
-    found, seed = _copied(inputs), int(rng.integers(2**32))
-    for encoder, reference, own in _of(inputs, stream):
+    found, seed = copied(inputs), int(rng.integers(2**32))
+    for encoder, reference, own in steps_of(inputs, stream):
         order = np.random.default_rng(seed).permutation(len(own.times))
         found[encoder][reference] = own._replace(values=own.values[order])
     return found
@@ -81,13 +81,14 @@ def shuffled(inputs: Inputs, stream: str, rng: np.random.Generator) -> Inputs:
 
 def still(inputs: Inputs, stream: str) -> Inputs:
     """Return what encoders read of a clip with a stream of zeros."""
-    found = _copied(inputs)
-    for encoder, reference, own in _of(inputs, stream):
+    found = copied(inputs)
+    for encoder, reference, own in steps_of(inputs, stream):
         found[encoder][reference] = own._replace(values=np.zeros_like(own.values))
     return found
 
 
-def _of(inputs: Inputs, stream: str) -> list[tuple[str, str, base.Sequence]]:
+def steps_of(inputs: Inputs, stream: str) -> list[tuple[str, str, base.Sequence]]:
+    """Return encoder, reference and steps of all that encoders read of a stream."""
     return [
         (encoder, reference, steps)
         for encoder, read in inputs.items()
@@ -96,5 +97,6 @@ def _of(inputs: Inputs, stream: str) -> list[tuple[str, str, base.Sequence]]:
     ]
 
 
-def _copied(inputs: Mapping[str, Mapping[str, base.Sequence]]) -> Inputs:
+def copied(inputs: Mapping[str, Mapping[str, base.Sequence]]) -> Inputs:
+    """Return the same steps in dictionaries of their own."""
     return {encoder: dict(read) for encoder, read in inputs.items()}

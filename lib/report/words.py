@@ -34,6 +34,7 @@ _PREDICTORS = {
     "video_lookup": "video look-up (sees no pixel)",
     "shrunk_video_lookup": "video look-up, shrunk (sees no pixel)",
     "ridge_descriptors": "ridge on mean face and flow energy",
+    "ridge_embeddings": "ridge on a frozen network's embeddings",
     "boosted_trees": "boosted trees on all vectors",
     "stacked_ridge": "all regressions on vectors, stacked by ridge",
     "stacked_ridge_and_video_lookup": "the same, stacked, and the video look-up (a leak: it knows the video)",
@@ -44,6 +45,7 @@ _FEELINGS = (
     " prohibited, but for medical or safety reasons (Regulation 2024/1689, Article 5(1)(f))."
 )
 STACKED = "stacked_ridge"
+_FROZEN = "ridge_embeddings"
 _RIVALS = {
     "model": "model",
     "mean_predictor": "the training mean",
@@ -58,9 +60,9 @@ _STABILITY = (
 
 def rivals(predictors: Iterable[str]) -> dict[str, str]:
     """Return, of the predictors of data/scores.csv, the model and what a headline holds it against, with short names: the
-    mean, the look-up, and ridge, stacked where there are several."""
+    mean, the look-up, and ridge, stacked where there are several, on a frozen network's embeddings for itself too."""
     there = list(predictors)
-    ridge = [] if STACKED in there else [name for name in there if name.startswith("ridge_")]
+    ridge = [name for name in there if name.startswith("ridge_") and (STACKED not in there or name == _FROZEN)]
     names = _RIVALS | {name: predictor(name) for name in ridge}
     return {name: short for name, short in names.items() if name in there}
 

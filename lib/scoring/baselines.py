@@ -50,7 +50,7 @@ def predict(
         errors = {k: np.nanmean(np.abs(_shrunk(training, validation, columns, k) - actual)) for k in _STRENGTHS}
         found["shrunk_video_lookup"] = _shrunk(training, test, columns, min(errors, key=errors.__getitem__))
     for name, table in vectors.items():
-        predicted = _ridge(training, test, validation, columns, table)
+        predicted = ridge(training, test, validation, columns, table)
         if predicted is not None:
             found[f"{_RIDGE}{name}"] = np.where(np.isnan(predicted), mean, predicted)
     parted = {name.partition(".")[0] for name in vectors if "." in name}
@@ -82,11 +82,12 @@ def _shrunk(training: pd.DataFrame, test: pd.DataFrame, columns: Sequence[str], 
     return (total + strength * training[list(columns)].mean().to_numpy()) / (count + strength)
 
 
-def _ridge(
+def ridge(
     training: pd.DataFrame, test: pd.DataFrame, validation: pd.DataFrame, columns: Sequence[str], vectors: pd.DataFrame
 ) -> np.ndarray | None:
-    """Return (N, K), NaN for a clip without a vector and a column without training; None where there is nothing to learn
-    from or to choose by."""
+    """Return what ridge on standardised `vectors` predicts, (N, K), with the penalty of lowest mean absolute error on
+    `validation`; NaN for a clip without a vector and a column without training; None where there is nothing to learn from or
+    to choose by. Tables as of `predict`."""
     training, validation = (table[table["clip"].isin(vectors.index)] for table in (training, validation))
     if not _can_choose(training, validation, columns):
         return None

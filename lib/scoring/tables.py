@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
+from lib.scoring.baselines import ridge
 from lib.scoring.conformal import coverage
 from lib.scoring.detection import DETECTIONS, detections
 from lib.scoring.paired import holm, paired
@@ -16,6 +17,11 @@ from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
 )  # fmt: skip
+ROBUSTNESS_COLUMNS = (
+    "targets", "corruption", "strength", "target", "clips", "accuracy", "r2", "loss", "low", "high",
+)  # fmt: skip
+PROBE_COLUMNS = "targets", "features", "width", "target", "r2", "low", "high"
+DELETION_COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "accuracy", "lowest", "highest"
 
 
 def score_table(
@@ -159,6 +165,48 @@ def control_table(
     table = table.assign(loss=-table["difference"], low=-table["high"], high=-table["low"], clips=len(actual))
     table = table.rename(columns={"predictor": "control", "seeds": "repeats"})
     return table[[*CONTROL_COLUMNS[1:]]]
+
+
+def deletion_table(
+    predictions: Mapping[tuple[str, float], Sequence[np.ndarray]], actual: np.ndarray, group: TargetGroup
+) -> pd.DataFrame:
+    """Return the accuracy by order, deleted part and target ("mean" and each column): the mean over draws, the lowest and
+    the highest of a draw.
+
+    predictions: (order, part) to arrays (N, K), one a draw; actual (N, K) is NaN where it is unknown.
+    """
+    rows = []
+    for (order, deleted), draws in predictions.items():
+        errors = np.array([np.nanmean(np.abs(one - actual), 0) for one in draws])  # (draws, K)
+        accuracy = 1 - np.column_stack([errors.mean(1), errors]) / group.span
+        for target, of in zip(["mean", *group.columns], accuracy.T, strict=True):
+            rows.append((order, deleted, target, len(actual), len(draws), of.mean(), of.min(), of.max()))
+    return pd.DataFrame(rows, columns=[*DELETION_COLUMNS[1:]])
+
+
+def probe_table(
+    training: pd.DataFrame,
+    test: pd.DataFrame,
+    validation: pd.DataFrame,
+    group: TargetGroup,
+    features: Mapping[str, pd.DataFrame],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return what a linear probe (Alain and Bengio 2017), ridge as among the baselines, reads from each of `features` (a row
+    of numbers for each clip, by name): R² with the ends of its 95 % interval over videos, a row for the mean and each
+    column. Tables as of `baselines.predict`; no row where ridge can't be learnt."""
+    actual = test[list(group.columns)].to_numpy(float)
+    tables = [pd.DataFrame(columns=[*PROBE_COLUMNS[1:]])]
+    for name, vectors in features.items():
+        predicted = ridge(training, test, validation, group.columns, vectors)
+        if predicted is not None:
+            rows = with_intervals(
+                actual, predicted, predicted, test["video"].to_numpy(), group.columns, group.span, resamples, seed
+            )
+            rows = rows[rows["score"] == "r2"].rename(columns={"value": "r2"})
+            tables.append(rows.assign(features=name, width=vectors.shape[1])[[*PROBE_COLUMNS[1:]]])
+    return pd.concat(tables[1:] or tables)
 
 
 def _subsets(seen: np.ndarray) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
-from lib.report.figures.read import Attention, MeanAttention, Sample
+from lib.report.figures.read import Attention, Importance, MeanAttention, Sample
 from lib.report.words import scale
 
 mpl.rcParams |= {
@@ -33,6 +33,7 @@ A_ROW = 6  # panels
 
 
 _NOWHERE = MeanAttention(0, {})
+_NOTHING = Importance({}, {}, {}, {})
 
 
 def _no_rows() -> pd.DataFrame:
@@ -42,8 +43,9 @@ def _no_rows() -> pd.DataFrame:
 @dataclass(frozen=True)
 class Results:
     """What figures are drawn from: the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv,
-    data/split_scores.csv, data/lost.csv and data/controls.csv, metrics/data.json, `read.attention`, `read.mean_attention`,
-    `read.samples`, and the target groups that are predicted."""
+    data/split_scores.csv, data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv and
+    data/map.csv, metrics/data.json, `read.attention`, `read.mean_attention`, `read.importance`, `read.samples`, and the
+    target groups that are predicted."""
 
     history: pd.DataFrame = field(default_factory=_no_rows)
     clips: pd.DataFrame = field(default_factory=_no_rows)
@@ -57,13 +59,23 @@ class Results:
     lost: pd.DataFrame = field(default_factory=_no_rows)
     controls: pd.DataFrame = field(default_factory=_no_rows)
     mean_attention: MeanAttention = _NOWHERE
+    importance: Importance = _NOTHING
+    deletion: pd.DataFrame = field(default_factory=_no_rows)
+    robustness: pd.DataFrame = field(default_factory=_no_rows)
+    probes: pd.DataFrame = field(default_factory=_no_rows)
+    map: pd.DataFrame = field(default_factory=_no_rows)
 
     def of(self, targets: str) -> "Results":
         """Those of one target group; of "" all."""
         if not targets:
             return self
-        tables = {name: getattr(self, name) for name in ("predictions", "scores", "split_scores", "controls")}
-        return replace(self, **{name: table[table["targets"] == targets] for name, table in tables.items()})
+        names = ("predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes")
+        tables = {name: getattr(self, name) for name in names}
+        return replace(
+            self,
+            **{name: table[table["targets"] == targets] for name, table in tables.items()},
+            importance=self.importance.of(targets),
+        )
 
 
 OF_VIDEOS = ((True, COLOURS[0], "video seen in training"), (False, COLOURS[1], "video unseen in training"))
@@ -109,6 +121,31 @@ def square(axes: Axes, known: pd.DataFrame, group: TargetGroup, title: str, labe
     axes.set(xlabel=f"{label} ({scale(group)})", xlim=(low, high), ylim=(low, high), aspect="equal")
 
 
+def forest(table: pd.DataFrame, of: str, value: str, group: TargetGroup, label: str) -> Figure:
+    """A panel for the mean and each target, in it a row for each name in the column `of`: the column `value` and its
+    interval, low to high."""
+    names, targets = list(dict.fromkeys(table[of])), ["mean", *group.columns]
+    columns = min(A_ROW, len(targets))
+    rows = -(-len(targets) // columns)
+    figure = Figure(figsize=(1.9 + 1.5 * columns, rows * (0.7 + 0.26 * len(names))), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(targets) :]:
+        axes.set_visible(False)
+    for axes, target in zip(grid, targets, strict=False):
+        of_target = table[table["target"] == target].set_index(of).reindex(names)
+        places = np.arange(len(names))
+        axes.hlines(places, of_target["low"], of_target["high"], color=COLOURS[0])
+        axes.plot(of_target[value], places, "o", markersize=4, color=COLOURS[0])
+        axes.axvline(0, color="grey", linewidth=0.8)
+        axes.set_title(target, fontsize=9)
+        axes.tick_params(labelbottom=True)
+        axes.locator_params(axis="x", nbins=4)
+    grid[0].set_yticks(range(len(names)), names)
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.supxlabel(label, fontsize=9)
+    return figure
+
+
 def nothing(reason: str) -> Figure:
     figure = Figure(figsize=(4.5, 1.2))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -127,8 +164,9 @@ def blank(axes: Axes, label: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def upon(axes: Axes, picture: np.ndarray | None, look: np.ndarray) -> AxesImage:
-    """Draw attention (h, w), in multiples of uniform, smoothly upon a picture (H, W, 3), with lines between its cells."""
+def upon(axes: Axes, picture: np.ndarray | None, look: np.ndarray, most: float = 2) -> AxesImage:
+    """Draw values (h, w) from 0 to `most`, as attention in multiples of uniform, smoothly upon a picture (H, W, 3), with
+    lines between its cells."""
     rows, columns = look.shape
     height, width = look.shape if picture is None else picture.shape[:2]
     if picture is not None:
@@ -136,6 +174,6 @@ def upon(axes: Axes, picture: np.ndarray | None, look: np.ndarray) -> AxesImage:
     axes.hlines(np.arange(1, rows) * height / rows, 0, width, color="white", linewidth=0.3)
     axes.vlines(np.arange(1, columns) * width / columns, 0, height, color="white", linewidth=0.3)
     return axes.imshow(
-        look, cmap="magma", vmin=0, vmax=2, alpha=1 if picture is None else 0.5, extent=(0, width, height, 0),
+        look, cmap="magma", vmin=0, vmax=most, alpha=1 if picture is None else 0.5, extent=(0, width, height, 0),
         interpolation="bilinear",
     )  # fmt: skip

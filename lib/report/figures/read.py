@@ -68,6 +68,35 @@ def mean_attention(file: Any) -> MeanAttention:
     return MeanAttention(int(file.attrs["clips"]), encoders)
 
 
+class Importance(NamedTuple):
+    """By target group, method and stream: how much of a prediction hangs on each cell of the face (g, g, K) and each moment
+    (m, K), in units of the range; by stream the mean picture, uint8 (H, W, 3); and by target group how far integrated
+    gradients miss what they should add up to (clips, K)."""
+
+    cells: Mapping[tuple[str, str, str], np.ndarray]
+    moments: Mapping[tuple[str, str, str], np.ndarray]
+    pictures: Mapping[str, np.ndarray]
+    missed: Mapping[str, np.ndarray]
+
+    def of(self, targets: str) -> "Importance":
+        """That of one target group."""
+        cells, moments = ({key: of for key, of in part.items() if key[0] == targets} for part in self[:2])
+        return self._replace(cells=cells, moments=moments)
+
+
+def importance(file: Mapping[str, Any]) -> Importance:
+    """Return what data/importance.h5 holds (an open h5py.File)."""
+    sizes = {
+        (group, method, stream): of
+        for group, methods in file.get("sizes", {}).items()
+        for method, streams in methods.items()
+        for stream, of in streams.items()
+    }
+    cells, moments = ({key: of[what][()] for key, of in sizes.items() if what in of} for what in ("cells", "moments"))
+    pictures, missed = ({name: of[()] for name, of in file.get(what, {}).items()} for what in ("pictures", "missed"))
+    return Importance(cells, moments, pictures, missed)
+
+
 class Steps(NamedTuple):
     """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels."""
 

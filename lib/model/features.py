@@ -1,0 +1,50 @@
+"""The vectors that a network makes of clips on the way to its predictions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lib.data.batch import collate
+from lib.data.dataset import Clips
+from lib.data.loading import to_device
+from lib.model.fusions import mean
+from lib.model.network import Network
+from lib.model.tokens import Tokens
+
+FUSED = "fused"
+
+
+@torch.no_grad()
+def frozen(encoder: nn.Module, name: str, clips: Clips, batch_size: int, device: torch.device) -> pd.DataFrame:
+    """Return the mean of an encoder's tokens, a row for each clip that has all that it reads."""
+    encoder = encoder.to(device)
+    found: dict[str, np.ndarray] = {}
+    for at in range(0, len(clips), batch_size):
+        every = [clips[index] for index in range(at, min(at + batch_size, len(clips)))]
+        if samples := [one for one in every if all(len(steps.times) for steps in one.inputs[name].values())]:
+            values = mean(encoder(to_device(collate(samples), device).inputs[name])).float().cpu().numpy()
+            found |= dict(zip(clips.table["clip"].iloc[[one.index for one in samples]], values, strict=True))
+    return pd.DataFrame.from_dict(found, orient="index")
+
+
+@contextmanager
+def recorded(network: Network) -> Iterator[dict[str, list[np.ndarray]]]:
+    """Record, by encoder, the mean of its tokens as the fusion is given them, and FUSED, what the fusion makes of all: a row
+    of numbers for each clip that the network is given meanwhile, in lists of batches."""
+    found: dict[str, list[np.ndarray]] = {}
+
+    def add(_: nn.Module, given: tuple[dict[str, Tokens], Any], made: tuple[Tensor, Any]) -> None:
+        for name, tokens in given[0].items():
+            found.setdefault(name, []).append(mean(tokens).detach().float().cpu().numpy())
+        found.setdefault(FUSED, []).append(made[0].detach().float().flatten(1).cpu().numpy())
+
+    handle = network.fusion.register_forward_hook(add)
+    try:
+        yield found
+    finally:
+        handle.remove()

@@ -1,0 +1,33 @@
+"""A panel for each target: accuracy without the cells that are called the most important, and without as many by chance."""
+
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import COLOURS, Results, label_left, legend_below, nothing, panels_of
+from lib.report.figures.importance_on_the_face import TITLES
+from lib.report.words import accuracy
+
+CAPTION = (
+    "Whether what is called important is: accuracy when more and more cells of all streams are those of the mean clip, the"
+    " most important first (Samek et al. 2017), and cells by chance (the band spans the draws). Where a method's curve lies"
+    " below the one by chance its map is right; where accuracy does not fall, no place was needed."
+)
+_RANDOM = "random"
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    if results.deletion.empty:
+        return nothing("not measured: no stream has places, or evaluate.importance_clips is 0")
+    figure, panels = panels_of(group)
+    for column, axes in panels.items():
+        of_target = results.deletion[results.deletion["target"] == column]
+        for (order, title), colour in zip((TITLES | {_RANDOM: "by chance"}).items(), COLOURS, strict=False):
+            rows = of_target[of_target["order"] == order].sort_values("deleted")
+            axes.plot(100 * rows["deleted"], rows["accuracy"], marker=".", color=colour, label=title)
+            if order == _RANDOM:
+                axes.fill_between(100 * rows["deleted"], rows["lowest"], rows["highest"], color=colour, alpha=0.2)
+        axes.set(title=column, xlabel="cells taken away (%)", xlim=(0, 100))
+        axes.tick_params(labelbottom=True)
+    label_left(panels, f"{accuracy(group)}, {results.deletion['clips'].iloc[0]} clips")
+    legend_below(figure, panels)
+    return figure

@@ -1,0 +1,34 @@
+"""A panel for each target: how much of the prediction hangs on each moment of the clip, by stream and method."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import COLOURS, Results, label_left, legend_below, nothing, panels_of
+from lib.report.figures.importance_on_the_face import TITLES
+
+CAPTION = (
+    "On which moments of a clip the predictions rest, mean over clips: how far a prediction moves when a stream is that of"
+    " the mean clip for an eighth of the time, and how much of it that time makes up by integrated gradients. A flat curve"
+    " says that no part of a clip matters more than another; one at zero, that the stream does not matter."
+)
+_LINES = dict(zip(TITLES, ("-", "--"), strict=True))
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    moments = {(method, stream): of for (_, method, stream), of in results.importance.moments.items()}
+    if not moments:
+        return nothing("not measured: no stream has several steps, or evaluate.importance_clips is 0")
+    streams = list(dict.fromkeys(stream for _, stream in moments))
+    figure, panels = panels_of(group)
+    for index, (column, axes) in enumerate(panels.items()):
+        for (method, stream), of in moments.items():
+            places = 100 * (np.arange(len(of)) + 0.5) / len(of)
+            colour, label = COLOURS[streams.index(stream) % len(COLOURS)], f"{stream}, {TITLES[method]}"
+            axes.plot(places, of[:, index], _LINES[method], marker=".", color=colour, label=label)
+        axes.set(title=column, xlabel="part of the clip (%)", xlim=(0, 100))
+        axes.tick_params(labelbottom=True)
+    next(iter(panels.values())).set_ylim(bottom=0)  # of all, once all is drawn
+    label_left(panels, "change, part of the range")
+    legend_below(figure, panels)
+    return figure

@@ -1,0 +1,46 @@
+"""A panel for each corruption of the stored faces: how much accuracy is lost at its strengths."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures.base import COLOURS, Results, nothing
+from lib.report.words import accuracy
+
+CAPTION = (
+    "How much accuracy is lost on the same clips when the stored faces are made worse, from mild (left) to harsh (right):"
+    " the mean over targets with its 95 % interval over videos, and each target. No face is detected anew, so that a"
+    " detector's failures do not count; what is made of faces, as flow, is made of the worse ones. The model was not trained"
+    " for it."
+)
+_INTACT = "intact"
+_ACROSS = 4  # panels
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    if results.robustness.empty:
+        return nothing("not measured: the model reads no faces, or evaluate.robustness_clips is 0")
+    table = results.robustness[results.robustness["corruption"] != _INTACT]
+    names = list(dict.fromkeys(table["corruption"]))
+    rows = -(-len(names) // _ACROSS)
+    figure = Figure(figsize=(2.3 * _ACROSS, 2.3 * rows + 0.3), layout="constrained")
+    grid = figure.subplots(rows, _ACROSS, sharey=True, squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        of_name = table[table["corruption"] == name]
+        strengths = [f"{strength:g}" for strength in dict.fromkeys(of_name["strength"])]
+        places = np.arange(len(strengths))
+        for target, colour in zip(group.columns, [*COLOURS] * len(group.columns), strict=False):
+            losses = of_name.loc[of_name["target"] == target, "loss"]
+            axes.plot(places, losses, marker=".", linewidth=0.8, color=colour, label=target)
+        mean = of_name[of_name["target"] == "mean"]
+        axes.plot(places, mean["loss"], marker="o", markersize=4, color="black", label="mean")
+        axes.vlines(places, mean["low"], mean["high"], color="black")
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set(xlabel=name, xlim=(-0.3, len(strengths) - 0.7))
+        axes.set_xticks(places, strengths)
+    figure.supylabel(f"loss of {accuracy(group)}, {table['clips'].iloc[0]} clips", fontsize=9)
+    handles = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=min(6, len(handles[0])), frameon=False)
+    return figure

@@ -1,0 +1,95 @@
+"""What encoders make of clips: recorded as it is, read by a linear probe, laid out on a plane."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from lib.core.targets import TargetGroup
+from lib.model import features
+from lib.model.fusions import LateAverage
+from lib.model.tokens import Tokens
+from lib.report import figures
+from lib.report.figures import Results
+from lib.scoring import maps
+from lib.scoring.tables import probe_table
+
+GROUP = TargetGroup(columns=["told", "noise"], range=[0, 1], activation="linear", loss="mse", weight=1)
+
+
+def test_vectors_are_the_means_of_tokens_that_are_there() -> None:
+    network = SimpleNamespace(fusion=LateAverage({"look": 2, "move": 2}, [], 1, 1, 0.0))
+    values = torch.arange(12.0).reshape(2, 3, 2)
+    there = torch.tensor([[True, True, False], [True, False, False]])
+    tokens = {"look": Tokens(values, torch.zeros(2, 3), there, (1, 1)),
+              "move": Tokens(values[:, :1], torch.zeros(2, 1), there[:, :1], (1, 1))}  # fmt: skip
+    with features.recorded(network) as found:
+        for _ in range(2):
+            network.fusion(tokens)
+    network.fusion(tokens)  # no longer recorded
+    assert {name: len(of) for name, of in found.items()} == {"look": 2, "move": 2, features.FUSED: 2}
+    assert found["look"][0].tolist() == [[1, 2], [6, 7]]
+    assert found[features.FUSED][1].tolist() == [[1, 2, 0, 1], [6, 7, 6, 7]]
+    assert isinstance(network.fusion, nn.Module)
+
+
+@pytest.fixture(scope="module")
+def clips() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    rng = np.random.default_rng(0)
+    count = 240
+    video = np.repeat(np.arange(count // 4), 4)
+    table = pd.DataFrame({"clip": [f"c{index:03d}" for index in range(count)], "video": video.astype(str)})
+    table["split"] = np.repeat(["training", "validation", "test"], count // 3)
+    table[["told", "noise"]] = rng.uniform(0, 1, (count, 2))
+    identity = rng.normal(0, 1, (count // 4, 8))[video]
+    made = {
+        "reader": np.column_stack([table["told"] + rng.normal(0, 0.03, count), rng.normal(0, 1, (count, 3))]),
+        "person": identity + rng.normal(0, 0.05, (count, 8)),
+    }
+    return table, {name: pd.DataFrame(of, index=table["clip"]) for name, of in made.items()}
+
+
+def test_a_probe_finds_what_is_told_and_nothing_else(clips: tuple[pd.DataFrame, dict[str, pd.DataFrame]]) -> None:
+    table, made = clips
+    split = {name: rows.reset_index(drop=True) for name, rows in table.groupby("split")}
+    found = probe_table(split["training"], split["test"], split["validation"], GROUP, made, 200, 0)
+    rows = found.set_index(["features", "target"])
+    assert rows.loc[("reader", "told"), "r2"] > 0.95
+    assert rows.loc[("reader", "told"), "low"] > 0.9
+    for name, target in (("reader", "noise"), ("person", "told"), ("person", "noise")):
+        assert rows.loc[(name, target), "r2"] < 0.1
+    assert rows.loc[("person", "mean"), "width"] == 8
+    assert probe_table(split["training"], split["test"], split["validation"][:0], GROUP, made, 200, 0).empty
+    own = found[found["features"] == "reader"].rename(columns={"r2": "value"}).assign(predictor="model", score="r2")
+    drawn = figures.probes.draw(Results(probes=found, scores=own.assign(subset="all")), GROUP)
+    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["reader (4)", "person (8)", "the model"]
+    assert drawn.axes[1].lines[0].get_xdata()[0] == rows.loc[("reader", "told"), "r2"]
+    assert "no probe" in figures.probes.draw(Results(probes=found[:0]), GROUP).axes[0].texts[0].get_text().lower()
+
+
+def test_a_plane_keeps_neighbours_and_shows_whose_clips_they_are(
+    clips: tuple[pd.DataFrame, dict[str, pd.DataFrame]],
+) -> None:
+    table, made = clips
+    videos = table["video"].to_numpy()
+    places = maps.plane(made["person"].to_numpy(), 0)
+    assert np.array_equal(places, maps.plane(made["person"].to_numpy(), 0))
+    assert maps.together(places, videos)[0] > 0.9
+    found, by_chance = maps.together(made["person"].to_numpy(), videos)
+    assert found > 0.95
+    assert by_chance == pytest.approx(3 / 239)
+    assert maps.together(made["reader"].to_numpy(), videos)[0] < 0.1
+    assert np.isnan(maps.together(made["reader"].to_numpy(), np.arange(240))).all()
+    assert np.isnan(maps.plane(np.zeros((3, 2)), 0)).all()
+    shown = table[["clip", "video", "split"]].assign(features="person", x=places[:, 0], y=places[:, 1])
+    shown = shown.assign(same_video=found, same_video_by_chance=by_chance)
+    drawn = figures.features_map.draw(Results(map=shown, clips=table), GROUP)
+    told, _, video = drawn.axes[:3]
+    assert np.asarray(told.collections[0].get_array()) == pytest.approx(table["told"].to_numpy())
+    colours = [tuple(colour) for colour in video.collections[0].get_facecolors()]
+    assert sorted(map(colours.count, set(colours))) == [4] * 6 + [216]
+    assert video.get_xlabel().startswith("same video nearest:\n")
+    assert "map_clips is 0" in figures.features_map.draw(Results(), GROUP).axes[0].texts[0].get_text()

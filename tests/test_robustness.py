@@ -1,0 +1,136 @@
+"""Stored faces made worse: what is made of them is made again, and what is lost is what was taken."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from lib.core import shards
+from lib.core.parameters import check
+from lib.core.shards import Record
+from lib.core.targets import TargetGroup
+from lib.data.dataset import Clips, Reading
+from lib.model import robustness
+from lib.report import figures
+from lib.report.figures import Results
+from lib.scoring.tables import control_table
+from lib.streams import flow
+from lib.streams.base import Made
+
+SIDE, COUNT = 32, 12
+FLOW = {
+    "enabled": True, "backend": "torch", "lambda": 0.15, "theta": 0.3, "tau": 0.25, "scales": 2, "scale_step": 0.8, 
+    "warps": 2, "iterations": 20, "epsilon": 0.01, "median": True, "bound": 16.0,
+}  # fmt: skip
+STREAMS = {
+    "faces": Made({}, {"": [3, SIDE, SIDE]}),
+    "flow": Made(FLOW, {"": [2, SIDE, SIDE]}),
+}
+READINGS = {
+    "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
+    "move": Reading(kind="volumes", reads=["flow"], take="all", steps=1),
+}
+GROUP = TargetGroup(columns=["bright", "mouth", "moved"], range=[0, 1], activation="linear", loss="mse", weight=1)
+
+
+class Reader(nn.Module):
+    """Predicts the brightness of the picture's edge and of the mouth, and the motion."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readings = READINGS
+
+    def forward(self, inputs: dict) -> SimpleNamespace:
+        faces, flow_ = (inputs[of][stream].values for of, stream in (("look", "faces"), ("move", "flow")))
+        mouth = faces[..., 25:28, 15:18].flatten(1).mean(1)
+        values = [faces[..., 0, :].flatten(1).mean(1), mouth, flow_.abs().flatten(1).mean(1)]
+        return SimpleNamespace(predicted={"planted": torch.stack(values, 1)})
+
+
+def record(index: int) -> Record:
+    rng = np.random.default_rng(index)
+    faces = np.full((7, SIDE, SIDE, 3), rng.integers(100, 256), np.uint8)
+    faces[:, 25:28, 15:18] = rng.integers(150, 256)
+    for time, face in enumerate(faces):
+        face[8:16, 4 + time : 12 + time] = rng.integers(0, 90)
+    found, cut = np.full(7, 2, np.uint8), np.array([1, 0, 0, 0, 1, 0, 0], bool)
+    return Record(f"c{index:02d}", {"faces": faces, "found": found, "cut": cut, "times": np.arange(7) / 5})
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    folder = tmp_path_factory.mktemp("data")
+    make = flow.maker(check(FLOW, flow.Settings, "flow"))
+    for name in STREAMS:
+        (folder / name).mkdir()
+        with h5py.File(folder / name / "one.h5", "w") as file:
+            for index in range(COUNT):
+                of_clip = record(index)
+                shards.write(file, of_clip if name == "faces" else make(of_clip))
+    table = pd.DataFrame({"clip": [f"c{index:02d}" for index in range(COUNT)], "shard": "one"})
+    return Clips(table, folder, READINGS, STREAMS, {})
+
+
+def test_what_is_lost_is_what_was_taken(clips: Clips) -> None:
+    predicted = robustness.predict(Fabric(devices=1), Reader(), STREAMS, clips, range(COUNT), 5)
+    assert len(predicted) == 1 + 3 * len(robustness.CORRUPTIONS)
+    found = {what: of["planted"] for what, of in predicted.items()}
+    intact = found[robustness.INTACT]
+    stored = np.stack([record(index).arrays["faces"] for index in range(COUNT)]) / 255
+    assert intact[:, 0] == pytest.approx(stored[:, :, 0].mean((1, 2, 3)), abs=1e-6)
+    for percent in (50, 25, 12):
+        dark = found["light (%)", percent]
+        assert dark[:, :2] == pytest.approx(intact[:, :2] * percent / 100, abs=0.003)
+        assert (dark[:, 2] != intact[:, 2]).all()  # flow is made again
+    assert found["eyes covered (% of height)", 10][:, :2] == pytest.approx(intact[:, :2])
+    mouth = found["mouth covered (% of height)", 30]
+    assert mouth[:, 0] == pytest.approx(intact[:, 0])
+    assert mouth[:, 1] == pytest.approx(127 / 255, abs=1e-4)
+    assert (found["frames (one of ...)", 2][:, 2] > intact[:, 2]).all()  # larger steps
+    assert np.isnan(found["frames (one of ...)", 5]).sum() == 0
+    table = control_table({str(what): [of] for what, of in found.items()}, str(robustness.INTACT), intact,
+                          np.arange(COUNT), GROUP, 200, 0)  # fmt: skip
+    whats = [{str(what): what for what in found}[one] for one in table["control"]]
+    table["corruption"], table["strength"] = zip(*whats, strict=True)
+    panels = {axes.get_xlabel(): axes for axes in figures.robustness.draw(Results(robustness=table), GROUP).axes}
+    assert [*panels][: len(robustness.CORRUPTIONS)] == [*robustness.CORRUPTIONS]
+    lines = {line.get_label(): line.get_ydata() for line in panels["mouth covered (% of height)"].lines}
+    assert lines["bright"] == pytest.approx([0, 0, 0])
+    assert lines["mouth"][2] == pytest.approx(np.abs(intact[:, 1] - 127 / 255).mean(), abs=1e-4)
+    assert "robustness_clips is 0" in figures.robustness.draw(Results(), GROUP).axes[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize("name", robustness.CORRUPTIONS)
+def test_a_corruption_is_the_harsher_the_stronger(name: str) -> None:
+    rng = np.random.default_rng(0)
+    arrays = record(0).arrays | {"faces": rng.integers(0, 256, (7, SIDE, SIDE, 3), np.uint8)}
+    whole = Record("a", arrays)
+    _, strengths = robustness.CORRUPTIONS[name]
+    worse = [robustness.worse(whole, name, strength).arrays for strength in strengths]
+    if name.startswith("frames"):
+        assert [one["times"].tolist() for one in worse] == [[0, 0.4, 0.8, 1.2], [0, 0.6, 1.2], [0, 1.0]]
+        assert [one["cut"].tolist() for one in worse] == [[1, 0, 1, 0], [1, 0, 1], [1, 1]]
+        assert all(len(values) == len(one["times"]) for one in worse for values in one.values())
+        return
+    gaps = [np.abs(one["faces"].astype(float) - arrays["faces"]).mean() for one in worse]
+    assert 0 < gaps[0] < gaps[1] < gaps[2]
+    assert all(one["faces"].shape == arrays["faces"].shape and one["faces"].dtype == np.uint8 for one in worse)
+    assert not np.array_equal(arrays["faces"], worse[0]["faces"])
+
+
+def test_a_clip_of_which_nothing_is_left_is_not_predicted(clips: Clips, tmp_path: Path) -> None:
+    for name in STREAMS:
+        (tmp_path / name).mkdir()
+        with h5py.File(tmp_path / name / "one.h5", "w") as file:
+            shards.write(file, record(0) if name == "faces" else Record("c00", refused="flow: none"))
+    lost = Clips(clips.table[:1], tmp_path, READINGS, STREAMS, {})
+    predicted = robustness.predict(Fabric(devices=1), Reader(), STREAMS, lost, [0], 5)
+    assert not predicted[robustness.INTACT]
+    heard = SimpleNamespace(readings={"voice": Reading(kind="vectors", reads=["audio"], take="all", steps=1)})
+    assert robustness.predict(Fabric(devices=1), heard, {"audio": Made({}, {})}, clips, [0], 5) == {}
