@@ -143,7 +143,7 @@ def every_frame(detector: Detector, frames: np.ndarray) -> list[Faces]:
 def test_a_face_is_tracked_to_where_the_detector_finds_it(detector: Detector, head: np.ndarray) -> None:
     frames = np.stack([shown(head, 4 * step, 2 * step, 1 + 0.02 * step) for step in range(5)])
     whole, detected = detector(frames), every_frame(detector, frames)
-    found = detector.refine(frames[1:], detected[:-1], 2)
+    found = detector.refine(frames[1:], detected[:-1], 3)
     assert all(faces is not None and len(faces.boxes) == 1 for faces in found)
     assert max(apart(one, other) for one, other in zip(whole[1:], found, strict=True) if other) < 0.03
     assert max(apart(one, other) for one, other in zip(detected[1:], found, strict=True) if other) < 0.01

@@ -8,7 +8,7 @@ import numpy as np
 from lib.streams.faces.detect import Detector, Faces
 
 _THUMBNAIL = 32, 18  # pixels
-_RUNS, _FIRST_RUNS = 2, 5  # of the last network on a face that is tracked, and on one that was detected
+_RUNS, _FIRST_RUNS = 3, 5  # of the last network on a face that is tracked, and on one that was detected
 _CUT = 12.0  # grey levels by which their pixels differ on average, where the scene is another; heads move below
 
 
