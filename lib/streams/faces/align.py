@@ -10,7 +10,7 @@ from skimage.transform import SimilarityTransform
 from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED, MAIN
-from lib.streams.faces.detect import BATCH, Detector, Faces
+from lib.streams.faces.detect import BATCH, Detector, Faces, resample
 from lib.streams.faces.follow import Followed, follow
 from lib.streams.faces.looks import SIDE
 from lib.streams.faces.track import Tracker, cuts
@@ -150,7 +150,4 @@ def warp(picture: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
     """Return the picture (size, size, 3) in which the five points lie nearest to the template's (least squares,
     Umeyama 1991)."""
     matrix = SimilarityTransform.from_estimate(points, TEMPLATE * (size / 112)).params[:2]
-    while np.linalg.norm(matrix[:, 0]) < 0.5:  # bilinear sampling alone would skip pixels
-        picture = cv2.pyrDown(picture)
-        matrix = matrix * [2, 2, 1]
-    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return resample(picture, matrix, size)
