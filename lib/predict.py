@@ -27,7 +27,7 @@ from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces import ASKED, MAIN
 
-SYNTHETIC = ("demo",)
+SYNTHETIC = ("demo", "demo_emotions")
 """Corpora whose labels are planted."""
 
 _PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"
@@ -70,8 +70,8 @@ class Window:
 class Prediction:
     """What is predicted of a clip; nothing, and the reason in `refused`, for a clip that can't be used.
 
-    windows: the clip's parts, none for one about as long as those that the model was trained on; of a longer one the
-    targets are their mean, weighted by what was seen. warnings: what makes the targets doubtful.
+    windows: the clip's parts. Of one clearly longer than those that the model was trained on the targets are their mean,
+    weighted by what was seen; another has them if it was asked for. warnings: what makes the targets doubtful.
     """
 
     clip: Path
@@ -100,12 +100,20 @@ class Predictor:
 
     model: the path of a model.pt; device: where it computes, by default a GPU if there is one. person: who is followed where
     several are seen: "main", as in training; "left", "right", "largest", or N, as text, the Nth from the left, from 1 on.
-    Raises InputError if the file can't be used, or knows no persons.
+    window: seconds of the windows of longer clips; None: as long as the longest training clip, and no windows of clips
+    about as long as those. Raises InputError if the file can't be used, or knows no persons.
     """
 
     def __init__(
-        self, model: Path | str = Path("data/model.pt"), device: torch.device | None = None, person: str = MAIN
+        self,
+        model: Path | str = Path("data/model.pt"),
+        device: torch.device | None = None,
+        person: str = MAIN,
+        window: float | None = None,
     ) -> None:
+        if window is not None and not 0 < window < math.inf:
+            raise InputError(f"window = {window}; allowed: seconds above 0")
+        self.window = window
         self._device = best_device() if device is None else device
         self.served = checkpoint.load(Path(model), self._device)
         self.makers = base.makers(self.served.streams)
@@ -152,7 +160,26 @@ class Predictor:
         spans = self.spans(clip)
         if not spans:
             values, _, warnings = self._values(clip, None, watch)
-            return Prediction(clip, self._targets(values), "", (*self.warnings, *warnings))
+            windows, _, of_windows = self._windows(clip, self._parts(clip), None)
+            return Prediction(clip, self._targets(values), "", (*self.warnings, *warnings, *of_windows), windows)
+        windows, found, said = self._windows(clip, spans, watch)
+        if not found:
+            raise InputError(windows[0].refused)
+        weights = np.array([seen for _, seen in found])
+        mean = {name: np.average([of[name] for of, _ in found], 0, weights) for name in found[0][0]}
+        about = (
+            f"it takes {spans[-1][1]:.1f} s, the training clips up to {self.served.seconds[1]:.1f} s: the mean of"
+            f" {len(found)} windows"
+        )
+        if len(found) < len(spans):
+            about += f" of {len(spans)}, the others are refused ({next(one.refused for one in windows if one.refused)})"
+        return Prediction(clip, self._targets(mean), "", (*self.warnings, about, *said), windows)
+
+    def _windows(
+        self, clip: Path, spans: Sequence[Span], watch: Watch | None
+    ) -> tuple[tuple[Window, ...], list[tuple[dict[str, np.ndarray], float]], list[str]]:
+        """Return what is predicted of each part of a clip, of those that aren't refused the values and what was seen, and
+        warnings."""
         windows, found, said = [], [], dict[str, list[tuple[Span, str]]]()
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
@@ -164,33 +191,20 @@ class Predictor:
             windows.append(Window(*span, self._targets(values), seen, ""))
             for warning in warnings:
                 said.setdefault(re.sub(r"\d+(\.\d+)?", "", warning), []).append((span, warning))
-        if not found:
-            raise InputError(windows[0].refused)
-        weights = np.array([seen for _, seen in found])
-        mean = {name: np.average([of[name] for of, _ in found], 0, weights) for name in found[0][0]}
-        about = (
-            f"it takes {spans[-1][1]:.1f} s, the training clips up to {self.served.seconds[1]:.1f} s: the mean of"
-            f" {len(found)} windows"
-        )
-        if len(found) < len(spans):
-            about += f" of {len(spans)}, the others are refused ({next(one.refused for one in windows if one.refused)})"
-        of_windows = (_of_windows(alike) for alike in said.values())
-        return Prediction(clip, self._targets(mean), "", (*self.warnings, about, *of_windows), tuple(windows))
+        return tuple(windows), found, [_of_windows(alike) for alike in said.values()]
 
     def spans(self, clip: Path) -> list[Span]:
-        """Return windows as long as the longest training clip that cover a clip that is clearly longer, each half over the
-        one before; none for another clip."""
-        if not self.served.seconds:
+        """Return windows as long as the longest training clip, or as was asked for, that cover a clip that is clearly longer
+        than it; none for another clip."""
+        whole = _seconds(clip)
+        if not self.served.seconds or not (1 + _NEARLY) * self.served.seconds[1] + 1 < whole < math.inf:
             return []
-        longest = self.served.seconds[1]
-        try:
-            whole = video.seconds(clip)
-        except video.VideoError:  # the streams say what is wrong
-            return []
-        if not (1 + _NEARLY) * longest + 1 < whole < math.inf:
-            return []
-        count = math.ceil((whole - longest) / (longest / 2)) + 1
-        return [(float(start), float(start) + longest) for start in np.linspace(0, whole - longest, count)]
+        return _covering(whole, min(self.window or self.served.seconds[1], whole))
+
+    def _parts(self, clip: Path) -> list[Span]:
+        """Return the windows that were asked for of a clip that is longer, and not clearly longer than those of training."""
+        whole = _seconds(clip) if self.window else 0.0
+        return _covering(whole, self.window) if self.window and self.window < whole < math.inf else []
 
     @torch.no_grad()
     def _values(
@@ -271,6 +285,20 @@ class Predictor:
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
         return records
+
+
+def _seconds(clip: Path) -> float:
+    """Return how long a clip is shown, 0 if that can't be told: the streams say what is wrong."""
+    try:
+        return video.seconds(clip)
+    except video.VideoError:
+        return 0.0
+
+
+def _covering(whole: float, window: float) -> list[Span]:
+    """Return windows of so many seconds, each half over the one before, or more, that cover `whole` seconds."""
+    count = math.ceil((whole - window) / (window / 2)) + 1
+    return [(float(start), float(start) + window) for start in np.linspace(0, whole - window, count)]
 
 
 def _of_windows(alike: Sequence[tuple[Span, str]]) -> str:

@@ -510,6 +510,13 @@ def test_a_long_clip_is_predicted_in_windows_whose_mean_it_is(
     whole = Predictor(model, CPU)(alone)
     assert not whole.windows
     assert whole.targets["traits"]["openness"].score == pytest.approx(of_window[1], abs=0.02)
+    asked = Predictor(model, CPU, window=1.0)(alone)
+    assert asked.targets == whole.targets
+    assert [(one.start, one.end) for one in asked.windows] == [(0, 1), (0.5, 1.5), (1, 2)]
+    assert len({one.targets["traits"]["openness"].score for one in asked.windows}) == 3
+    assert [one.end for one in Predictor(model, CPU, window=3.0)(long).windows] == pytest.approx([3, 4.5, 6], abs=0.01)
+    with pytest.raises(InputError, match=r"window = 0\.0; allowed: seconds above 0"):
+        Predictor(model, CPU, window=0.0)
     predicted(monkeypatch, long, "--model", model, "--over-time", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [one["start"] for one in rows] == ["", *(f"{start:.3f}" for start, _ in spans)]

@@ -8,6 +8,7 @@ examples:
   python -m tools.predict talk.mp4
   python -m tools.predict interviews/ --out scores.csv     a folder and those in it; interrupted, the same command goes on
   python -m tools.predict lecture.mp4 --over-time            a row a window
+  python -m tools.predict talk.mp4 --over-time --window 3    a row for every three seconds, half over the ones before
   python -m tools.predict talk.mp4 --explain shown/          what it rests on: shown/talk.mp4.png, shown/talk.mp4.mp4
   find . -name "*.mov" | python -m tools.predict - --format jsonl
 """
@@ -51,6 +52,10 @@ def main() -> None:
         "--over-time", action="store_true", help="the scores of each window of long clips too (.jsonl has them always)"
     )
     parser.add_argument(
+        "--window", type=float, metavar="SECONDS",
+        help="length of the windows, which all longer clips then have (as the longest training clip's, of longer clips)",
+    )  # fmt: skip
+    parser.add_argument(
         "--person", default="main", metavar="WHO",
         help="whose face is followed where several are seen: left, right, largest, or N, the Nth from the left"
         " (%(default)s: as in training, who is large, seen long and moves)",
@@ -73,7 +78,7 @@ def main() -> None:
     command.log_to("predict")
     from lib.predict import Predictor
 
-    predictor = Predictor(arguments.model, person=arguments.person)
+    predictor = Predictor(arguments.model, person=arguments.person, window=arguments.window)
     for warning in predictor.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     targets = predictor.served.targets
