@@ -15,6 +15,7 @@ from lib.data.augment import Draws, augment
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of, kind_of
 from lib.model import encoders
+from lib.model.importance import Region, means_of, without
 from lib.sources.archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Made, Raw
@@ -179,6 +180,8 @@ def test_an_encoder_reads_faces_and_points(tmp_path: Path) -> None:
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}
     inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": Made({}, shapes)}, None)
     assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]
+    gone = without(inputs, [Region("pictures", (0, 0))], means_of([Sample(inputs, {}, 0)]))
+    assert gone["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # a cell is of pictures alone
     kinds = {one: kind_of(one) for one in reading.reads}
     mirror = Draws(torch.tensor([True]), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), torch.zeros(1), 0)
     mirrored = augment(collate([Sample(inputs, {}, 0)]), mirror, kinds).inputs["s2d"]
