@@ -1,5 +1,5 @@
 """Draw the figures, the report and the model card from tables, attention weights and samples: plots/figures/, plots/pdf/,
-plots/captions.tex, plots/tables/, plots/report.html, docs/model_card.md."""
+plots/captions.tex, plots/tables/, plots/report.html, docs/model_card.md, docs/data_sheet.md."""
 
 import json
 import os
@@ -13,13 +13,13 @@ from pydantic import Field
 from lib.core import clips, command, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
-from lib.report import card, figures, latex, page
+from lib.report import card, datasheet, figures, latex, page
 from lib.report.figures import read
 
 (
     DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES,
     MAP, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, CAPTIONS,
-    TABLES, REPORT, CARD,
+    TABLES, REPORT, CARD, SHEET,
 ) = (
     Path(name)
     for name in (
@@ -28,7 +28,7 @@ from lib.report.figures import read
         "data/robustness.csv", "data/probes.csv", "data/map.csv",
         "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
         "data/lost.csv", "data/provenance.json", "params.yaml", "params/demo.yaml", "plots/figures", "plots/pdf",
-        "plots/captions.tex", "plots/tables", "plots/report.html", "docs/model_card.md",
+        "plots/captions.tex", "plots/tables", "plots/report.html", "docs/model_card.md", "docs/data_sheet.md",
     )
 )  # fmt: skip
 
@@ -79,7 +79,9 @@ def main() -> None:
         (TABLES / f"{name}.tex").write_text(latex.headline(results.of(name).scores, group, split))
     of_page = scores, clips.read_csv(COMPARISONS), groups, results.clips
     REPORT.write_text(page.page(*of_page, targets, shown, run, parameters_.figures.dpi))
-    CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model))
+    CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model, robust))
+    streams = [name for name, of in run.parameters.items() if isinstance(of, dict) and of.get("enabled")]
+    SHEET.write_text(datasheet.datasheet(results.clips, groups, targets, data, streams))
 
 
 if __name__ == "__main__":
