@@ -1,5 +1,6 @@
 """Draw the figures, the report and the model card from tables, attention weights and samples: plots/figures/, plots/pdf/,
-plots/captions.tex, plots/tables/, plots/report.html, docs/model_card.md."""
+plots/captions.tex, plots/tables/, plots/paper/, plots/report.html, docs/model_card.md,
+docs/data_sheet.md."""
 
 import json
 import os
@@ -13,13 +14,13 @@ from pydantic import Field
 from lib.core import clips, command, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
-from lib.report import card, figures, latex, page
+from lib.report import card, datasheet, figures, latex, page, paper
 from lib.report.figures import read
 
 (
     DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES,
     MAP, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, CAPTIONS,
-    TABLES, REPORT, CARD,
+    TABLES, PAPER, REPORT, CARD, SHEET,
 ) = (
     Path(name)
     for name in (
@@ -28,7 +29,8 @@ from lib.report.figures import read
         "data/robustness.csv", "data/probes.csv", "data/map.csv",
         "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
         "data/lost.csv", "data/provenance.json", "params.yaml", "params/demo.yaml", "plots/figures", "plots/pdf",
-        "plots/captions.tex", "plots/tables", "plots/report.html", "docs/model_card.md",
+        "plots/captions.tex", "plots/tables",
+        "plots/paper/paper.tex", "plots/report.html", "docs/model_card.md", "docs/data_sheet.md",
     )
 )  # fmt: skip
 
@@ -60,13 +62,15 @@ def main() -> None:
     results = figures.Results(
         *tables, looks, seen, targets, data, lost, controls, mean, importance, deletion, robust, probes, places
     )
-    shown = []
+    shown, included = [], []
     for name, group in (("", None), *targets.items()):
         for folder in (PNG / name, PDF / name):
             folder.mkdir(parents=True, exist_ok=True)
         for title, figure in figures.drawn(results.of(name), group):
             figure.savefig(PNG / name / f"{title}.png", dpi=parameters_.figures.dpi)
+            wide = figures.for_paper(figure)
             figure.savefig(PDF / name / f"{title}.pdf")
+            included.append(paper.Included(Path(name, title).as_posix(), wide))
             kind = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize(), kind.module.CAPTION
             shown.append(page.Drawn(name, kind.section, *words, PNG / name / f"{title}.png"))
@@ -77,9 +81,17 @@ def main() -> None:
     TABLES.mkdir(parents=True, exist_ok=True)
     for name, group in targets.items():
         (TABLES / f"{name}.tex").write_text(latex.headline(results.of(name).scores, group, split))
-    of_page = scores, clips.read_csv(COMPARISONS), groups, results.clips
+    compared = clips.read_csv(COMPARISONS)
+    found = {
+        name: page.headline(page.of(scores, name), page.of(compared, name), group) for name, group in targets.items()
+    }
+    PAPER.parent.mkdir(parents=True, exist_ok=True)
+    PAPER.write_text(paper.paper(included, found, run.parameters, data, provenance, targets))
+    of_page = scores, compared, groups, results.clips
     REPORT.write_text(page.page(*of_page, targets, shown, run, parameters_.figures.dpi))
-    CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model))
+    CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model, robust))
+    streams = [name for name, of in run.parameters.items() if isinstance(of, dict) and of.get("enabled")]
+    SHEET.write_text(datasheet.datasheet(results.clips, groups, targets, data, streams))
 
 
 if __name__ == "__main__":

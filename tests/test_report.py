@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 from lib.core.targets import TRAITS, TargetGroup, Targets
-from lib.report import card, figures, latex, page
+from lib.report import card, datasheet, figures, latex, page
 from lib.report.figures import Results, read
 from lib.scoring import tables
 
 WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mse", weight=1)
 FIVE = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
+WORSE = pd.DataFrame({"targets": "warmth", "corruption": ["light (%)", "blur"], "strength": [12.0, 8.0], "target": "mean",
+                      "loss": [0.1234, 0.05]})  # fmt: skip
 MODEL = {
     "use": ["look", "voice"],
     "fusion": "concat",
@@ -64,7 +66,7 @@ def paged(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *source
 def test_a_card_and_a_page_speak_of_the_groups_they_are_about() -> None:
     _, scores, persons = scored("warmth", WARMTH)
     texts = [
-        card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL),
+        card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL, WORSE),
         paged(scores, persons, {"warmth": WARMTH}, "table"),
     ]
     for text in texts:
@@ -77,7 +79,7 @@ def test_a_card_and_a_page_speak_of_the_groups_they_are_about() -> None:
     both = {"warmth": WARMTH, "traits": FIVE}
     _, of_five, persons_of_five = scored("traits", FIVE)
     arguments = pd.concat([scores, of_five]), pd.concat([persons, persons_of_five])
-    written = card.card(*arguments, both, "test", data("fiv2", "demo"), MODEL)
+    written = card.card(*arguments, both, "test", data("fiv2", "demo"), MODEL, WORSE)
     shown = paged(*arguments, both, "fiv2", "demo")
     for text in (written, shown):
         assert text.count("behaves as emotional stability") == 1
@@ -91,7 +93,51 @@ def test_a_card_and_a_page_speak_of_the_groups_they_are_about() -> None:
     assert shown.index("<h2>Warmth</h2>") < shown.index("<h2>Traits</h2>")
     nobody = tables.group_table(np.zeros((1, 2)), {"mean_predictor": np.zeros((1, 2))}, pd.DataFrame({"video": ["a"]}),
                                 pd.DataFrame(index=[0]), WARMTH.columns, 6, 100, 0).assign(targets="warmth")  # fmt: skip
-    assert "were not measured" in card.card(scores, nobody, {"warmth": WARMTH}, "test", data("demo"), MODEL)
+    assert "were not measured" in card.card(scores, nobody, {"warmth": WARMTH}, "test", data("demo"), MODEL, WORSE)
+
+
+def test_a_card_tells_limits_in_numbers() -> None:
+    _, scores, persons = scored("warmth", WARMTH)
+    text = card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL, WORSE)
+    limits = text[text.index("## Limits, in numbers") : text.index("## Groups of persons")]
+    model = scores[(scores["predictor"] == "model") & (scores["target"] == "mean")].set_index(["subset", "score"])[
+        "value"
+    ]
+    mean = scores[(scores["predictor"] == "mean_predictor") & (scores["subset"] == "all") & (scores["score"] == "mae")]
+    assert (
+        f"errs by {model['all', 'mae']:.3f} on average (1 to 7), the training mean by {mean['value'].iloc[0]:.3f}"
+        in limits
+    )
+    assert "It tells nothing (R² not above 0) of warm, cold." in limits  # predictions of chance
+    seen, unseen = model["seen_videos", "accuracy"], model["unseen_videos", "accuracy"]
+    assert f"is {seen:.3f} on videos that training has seen, {unseen:.3f} on others" in limits
+    assert "cost up to 0.123 (light (%) at 12; not trained for it)" in limits
+    assert "Worse faces" not in card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL, WORSE[:0])
+
+
+def test_a_data_sheet_counts_what_can_be_counted() -> None:
+    clips = pd.DataFrame(
+        {"corpus": ["table"] * 4 + ["fiv2"] * 2, "video": list("aabbcd"), "reason": ["", "", "", "gone", "", ""]}
+    )
+    clips = clips.assign(duration=[2.0, 3, 4, 9, 15, 15], audio=[True, False, True, True, True, True])
+    clips["warm"], clips["cold"] = [1.0, 2, np.nan, 7, 3, 4], 2.0
+    counted = {"annotated": 5, "files": 4, "usable": 3, "refused": {"too short": 1}}
+    given = data("table", "fiv2") | {"corpora": {"table": counted, "fiv2": counted | {"refused": {}}}}
+    _, _, persons = scored("warmth", WARMTH)
+    text = datasheet.datasheet(clips, persons, {"warmth": WARMTH}, given, ["frames", "faces"])
+    assert (
+        "5 annotated clips, 4 files, 3 usable; refused: too short: 1. The usable ones come from 2 videos, up to 2"
+        in text
+    )
+    assert "2.0 to 4.0 s, 0.00 hours in all; 67% have sound" in text
+    assert "| warm | 4 | 2.500 | 1.291 | 1.000 | 4.000 |" in text
+    assert "| test | 60 | 60 | 20 |" in text
+    assert "gender female: 30 clips of 30 videos; gender male: 30 clips of 30 videos" in text
+    assert "Made of them: frames, faces," in text
+    assert text.count("**Motivation.**") == 2
+    assert "Amazon Mechanical Turk" in text
+    assert "Say here how the clips were recorded" in text
+    assert "stability" not in text
 
 
 def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:

@@ -1,13 +1,15 @@
 """The model card: what the trained model is, what it was measured to do, and what it must not be used for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup, Targets
 from lib.report import words
 from lib.report.page import group_table
+from lib.scoring.conformal import LEVEL
 from lib.scoring.scores import MIN_VIDEOS
 
 _FIV2 = (
@@ -40,9 +42,11 @@ def card(
     split: str,
     data: Mapping[str, Any],
     model: Mapping[str, Any],
+    robustness: pd.DataFrame,
 ) -> str:
-    """Return the card as Markdown; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `targets` those
-    predicted, `split` the one that was scored, `data` as in metrics/data.json, `model` the parameters' section."""
+    """Return the card as Markdown; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `robustness` as in
+    data/robustness.csv, `targets` those predicted, `split` the one that was scored, `data` as in metrics/data.json, `model`
+    the parameters' section."""
     sources = data["sources"]
     shared = ", ".join(f"{count} of the {name} videos" for name, count in data["videos_shared_with_training"].items())
     clips = ", ".join(f"{count} {name}" for name, count in data["clips"].items())
@@ -62,6 +66,10 @@ def card(
     ]
     for name, group in targets.items():
         lines += _measured(name, group, scores[scores["targets"] == name], data["clips"][split], len(targets) > 1)
+    lines.append("## Limits, in numbers\n")
+    for name, group in targets.items():
+        worse = robustness[robustness["targets"] == name]
+        lines += [*_limits(name, group, scores[scores["targets"] == name], worse), ""]
     lines.append("## Groups of persons\n")
     lines.append(f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n")
     for name, group in targets.items() if len(groups) else ():
@@ -111,6 +119,33 @@ def _measured(name: str, group: TargetGroup, scores: pd.DataFrame, clips: int, t
         clips_of = f"{words.SUBSETS[str(subset)]} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
         lines.append(f"| {clips_of} | {predictor} | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def _limits(name: str, group: TargetGroup, scores: pd.DataFrame, robustness: pd.DataFrame) -> Iterator[str]:
+    """Yield what the model can't do, a line each."""
+    model = scores[scores["predictor"] == "model"].set_index(["subset", "score", "target"])
+    means = scores[scores["target"] == "mean"].set_index(["subset", "score", "predictor"])["value"]
+
+    def value(score: str, target: str = "mean", subset: str = "all") -> float:
+        return float(model["value"].get((subset, score, target), np.nan))
+
+    mae, of_mean = value("mae"), means["all", "mae", "mean_predictor"]
+    yield f"- {name}: it errs by {mae:.3f} on average ({words.scale(group)}), the training mean by {of_mean:.3f}."
+    blind = [target for target in group.columns if not value("r2", target) > 0]
+    if blind:
+        yield f"- It tells nothing (R² not above 0) of {', '.join(blind)}."
+    yield (
+        f"- It draws predictions together: their standard deviation is {value('std_ratio'):.2f} of the actual values';"
+        f" regression to the mean {value('regression_to_mean'):.2f} (0: none)."
+    )
+    if np.isfinite(covered := value("coverage")):
+        yield f"- Its {LEVEL:.0%} intervals hold {covered:.0%} of the labels."
+    seen, unseen = (value("accuracy", subset=subset) for subset in ("seen_videos", "unseen_videos"))
+    if np.isfinite(seen - unseen):
+        yield f"- {words.accuracy(group)} is {seen:.3f} on videos that training has seen, {unseen:.3f} on others."
+    losses = robustness[robustness["target"] == "mean"].dropna(subset="loss") if len(robustness) else robustness
+    for row in losses.nlargest(1, "loss").itertuples() if len(losses) else ():
+        yield f"- Worse faces cost up to {row.loss:.3f} ({row.corruption} at {row.strength:g}; not trained for it)."
 
 
 def _of_persons(name: str, group: TargetGroup, groups: pd.DataFrame) -> list[str]:

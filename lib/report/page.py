@@ -105,25 +105,26 @@ def page(
         split=run.split,
         groups={
             name: {
-                "headline": headline(_of(scores, name), _of(comparisons, name), group),
+                "headline": headline(of(scores, name), of(comparisons, name), group),
                 "about": f"{', '.join(group.columns)}; {words.scale(group)}.",
                 "labels": _labels(clips, group),
-                "tables": _tables(_of(scores, name), _of(comparisons, name), group),
-                "persons": _of_persons(_of(groups, name), group),
+                "tables": _tables(of(scores, name), of(comparisons, name), group),
+                "persons": _of_persons(of(groups, name), group),
             }
             for name, group in targets.items()
         },
         figures=shown,
         run=_run(run),
         changed=changed(run.parameters, run.shipped),
-        data=[_clips(run.data), *(leakage(_of(scores, name), group, run) for name, group in targets.items())],
+        data=[_clips(run.data), *(leakage(of(scores, name), group, run) for name, group in targets.items())],
         fewest=MIN_VIDEOS,
         persons=words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS,
         limits=[*dict.fromkeys(filter(None, about)), *_LIMITS],
     )
 
 
-def _of(table: pd.DataFrame, targets: str) -> pd.DataFrame:
+def of(table: pd.DataFrame, targets: str) -> pd.DataFrame:
+    """Return the rows of a target group."""
     return table[table["targets"] == targets]
 
 

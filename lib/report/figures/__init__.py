@@ -38,6 +38,7 @@ from lib.report.figures import (
 )
 from lib.report.figures.base import COLOURS as COLOURS
 from lib.report.figures.base import Results as Results
+from lib.report.figures.base import for_paper as for_paper
 
 
 class Kind(NamedTuple):

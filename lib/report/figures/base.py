@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.text import Text
 
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
@@ -30,6 +31,10 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 OF_SPLIT = dict(zip(SPLITS, COLOURS, strict=False))
 A_ROW = 6  # panels
+COLUMNS = 3.5, 7.2
+"""Widths of one column of a journal's page and of two, in inches."""
+_NARROW = 5.0  # inches; what is wider takes two columns
+_POINTS = 7, 9
 
 
 _NOWHERE = MeanAttention(0, {})
@@ -144,6 +149,18 @@ def forest(table: pd.DataFrame, of: str, value: str, group: TargetGroup, label: 
     grid[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(label, fontsize=9)
     return figure
+
+
+def for_paper(figure: Figure) -> bool:
+    """Bring a figure to the width of one column or of two (COLUMNS), its text to 7 to 9 points; return whether it takes
+    two."""
+    width, height = figure.get_size_inches()
+    wide = bool(width > _NARROW)
+    scale = COLUMNS[wide] / width
+    figure.set_size_inches(COLUMNS[wide], height * min(1, scale**0.5))  # text shrinks less than panels
+    for text in figure.findobj(Text):
+        text.set_fontsize(float(np.clip(text.get_fontsize() * scale, *_POINTS)))
+    return wide
 
 
 def nothing(reason: str) -> Figure:

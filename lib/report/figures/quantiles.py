@@ -10,7 +10,9 @@ from lib.report.words import CALIBRATION, scale
 
 CAPTION = (
     "Quantiles (1 to 99 %) of the predicted against those of the actual values: on the line both have the same spread,"
-    " whether or not clip by clip. A curve flatter than the line says that extremes are not predicted."
+    " whether or not clip by clip. A curve flatter than the line says that extremes are not predicted. Below: the predicted"
+    " values' standard deviation by that of the actual ones (best: 1), regression to the mean (0), and the slope of the"
+    " actual over the predicted values (1)."
 )
 
 
@@ -24,10 +26,13 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     for target, axes in panels.items():
         rows = known[known["target"] == target]
         axes.plot(rows["actual"].quantile(shares), rows["predicted"].quantile(shares), color=COLOURS[0])
-        about = "\n".join(f"{label} {_two_digits(of_model[score, target])}" for score, label in CALIBRATION.items())
-        axes.text(0.98, 0.03, about, transform=axes.transAxes, ha="right", va="bottom", fontsize=7)
-        square(axes, known, group, title_of(target, rows, known), "quantile of the actual")
-    label_left(panels, f"quantile of the predicted ({scale(group)})")
+        about = "\n".join(
+            f"{label.removesuffix(' to the mean')} {_two_digits(of_model[score, target])}"
+            for score, label in CALIBRATION.items()
+        )
+        square(axes, known, group, title_of(target, rows, known), "actual")
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{about}", fontsize=8)
+    label_left(panels, f"predicted ({scale(group)})")
     return figure
 
 
