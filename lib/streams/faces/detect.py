@@ -82,9 +82,10 @@ class Detector:
     @torch.no_grad()
     def _cascade(self, frames: np.ndarray) -> list[Faces]:
         """Return the faces of frames, as facenet-pytorch's `detect_face` does (v2.5.3), whose parts these are."""
-        squares, of_frame = self._first_network(frames)
-        squares, of_frame = self._second_network(frames, of_frame, squares)
-        boxes, scores, points = self._last_network(squares, self._crops(frames, of_frame, squares, _LAST_WINDOW))
+        sums = [cv2.integral(one) for one in frames]
+        squares, of_frame = self._first_network(sums)
+        squares, of_frame = self._second_network(sums, of_frame, squares)
+        boxes, scores, points = self._last_network(squares, _crops(sums, of_frame, squares, _LAST_WINDOW))
         sure = scores > self._network.thresholds[2]
         of_frame, boxes, scores, points = of_frame[sure], boxes[sure], scores[sure], points[sure]
         found = []
@@ -95,10 +96,10 @@ class Detector:
             found.append(Faces(boxes[mine], scores[mine], points[mine]))
         return found
 
-    def _first_network(self, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Return squares (n, 4) in which there may be faces, and their frames (n,), from a pyramid of each frame."""
-        height, width = frames.shape[1:3]
-        sums = [cv2.integral(one) for one in frames]
+    def _first_network(self, sums: Sequence[np.ndarray]) -> tuple[Tensor, np.ndarray]:
+        """Return squares (n, 4) in which there may be faces, and their frames (n,), from a pyramid of each frame; `sums` are
+        the frames' integral images (H + 1, W + 1, 3)."""
+        height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
         scale = _WINDOW / self._network.min_face_size
         boxes, places = [torch.empty(0, 9)], [torch.empty(0, dtype=torch.long)]
         while min(height, width) * scale >= _WINDOW:
@@ -112,11 +113,13 @@ class Detector:
         corners, shift = all_boxes[kept, :4], all_boxes[kept, 5:]
         return mtcnn.rerec(corners + shift * (corners[:, 2:] - corners[:, :2]).repeat(1, 2)), of_frame[kept].numpy()
 
-    def _second_network(self, frames: np.ndarray, of_frame: np.ndarray, squares: Tensor) -> tuple[Tensor, np.ndarray]:
+    def _second_network(
+        self, sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: Tensor
+    ) -> tuple[Tensor, np.ndarray]:
         """Return which of the squares (n, 4) go on to the last network, moved to where they fit better, and their frames."""
         if not len(squares):
             return squares, of_frame
-        shift, scores = self._run(self._network.rnet, self._crops(frames, of_frame, squares, _SECOND_WINDOW))
+        shift, scores = self._run(self._network.rnet, _crops(sums, of_frame, squares, _SECOND_WINDOW))
         sure = torch.nonzero(scores[:, 1] > self._network.thresholds[1])[:, 0]
         sure = sure[batched_nms(squares[sure], scores[sure, 1], torch.from_numpy(of_frame)[sure], _SAME_FACE)]
         return mtcnn.rerec(mtcnn.bbreg(squares[sure], shift[sure])), of_frame[sure.numpy()]
@@ -135,15 +138,16 @@ class Detector:
         """Return what a network gives for pictures of levels 0 to 255 (n, 3, H, W), on the CPU."""
         return [one.cpu() for one in network((pictures.to(self._network.device).float() - 127.5) / 128)]
 
-    def _crops(self, frames: np.ndarray, of_frame: np.ndarray, squares: Tensor, side: int) -> Tensor:
-        """Return what lies in squares (n, 4) of the frames `of_frame` (n,), scaled to (n, 3, side, side); 0 to 255."""
-        height, width = frames.shape[1:3]
-        crops = [torch.empty(0, 3, side, side)]
-        for frame, y0, y1, x0, x1 in zip(of_frame, *mtcnn.pad(squares, width, height), strict=True):
-            top, left = min(y0, height) - 1, min(x0, width) - 1  # a square beyond the frame has its nearest pixels
-            crop = torch.from_numpy(frames[frame, top : max(y1, top + 1), left : max(x1, left + 1)]).permute(2, 0, 1)
-            crops.append(mtcnn.imresample(crop[None].float(), (side, side)))
-        return torch.cat(crops)
+
+def _crops(sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: Tensor, side: int) -> Tensor:
+    """Return what lies in squares (n, 4) of the frames `of_frame` (n,), scaled to (n, 3, side, side); 0 to 255. `sums` are
+    the frames' integral images (H + 1, W + 1, 3)."""
+    height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
+    crops = np.empty((len(squares), side, side, 3), np.float32)
+    for at, (frame, y0, y1, x0, x1) in enumerate(zip(of_frame, *mtcnn.pad(squares, width, height), strict=True)):
+        top, left = min(y0, height) - 1, min(x0, width) - 1  # a square beyond the frame has its nearest pixels
+        crops[at] = _scaled(sums[frame][top : max(y1, top + 1) + 1, left : max(x1, left + 1) + 1], side, side)
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
 def resample(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
