@@ -22,6 +22,7 @@ import torch
 from dvc.utils.serialize import load_yaml
 from lightning_fabric import Fabric
 
+import tools.export
 import tools.predict
 from lib import explained
 from lib.core import clips, parallel, parameters, resume
@@ -578,6 +579,55 @@ def test_what_a_prediction_rests_on_is_drawn(
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--explain .*file can't be made"):
         tools.predict.explaining(deaf, tmp_path / "file")
+
+
+@pytest.mark.parametrize("format_", ["onnx", "torch"])
+def test_what_is_exported_predicts_the_same(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    if format_ == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
+    path, names = model(tmp_path, model__missing="drop"), [NAMES[0], NAMES[1], NAMES[3]]
+    monkeypatch.setattr(
+        sys, "argv", ["export", *(str(raw(project, name)) for name in names), "--model", str(path), "--format", format_]
+    )
+    tools.export.main()
+    assert "3 of 3 windows have these steps" in capsys.readouterr().out
+    predictor, seen = Predictor(path, CPU), list[Any]()
+    found = predictor(raw(project, names[2]), seen.append)
+    given_ = {
+        f"{encoder}_{of.replace('.', '_')}_{part}": getattr(steps, part)
+        for encoder, read in seen[0].inputs.items()
+        for of, steps in read.items()
+        for part in ("values", "times")
+    }
+    if format_ == "onnx":
+        session = onnxruntime.InferenceSession(path.with_suffix(".onnx"))
+        assert json.loads(session.get_modelmeta().custom_metadata_map["targets"])["traits"]["columns"] == list(TRAITS)
+        taken = [one.name for one in session.get_inputs()]
+        values = session.run(None, {name: given_[name].numpy() for name in taken})
+    else:
+        about = {"about.json": ""}
+        program = torch.export.load(path.with_suffix(".pt2"), extra_files=about)
+        assert json.loads(about["about.json"])["targets"]["traits"]["columns"] == list(TRAITS)
+        values = [one.detach().numpy() for one in program.module()(*given_.values())]
+    for of_group, of in zip(values, found.targets.values(), strict=True):
+        assert of_group[0] == pytest.approx([one.score for one in of.values()], abs=1e-4)
+
+
+def test_what_can_not_be_exported_says_so(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    s2d, mute = model(tmp_path, model__use=["s2d"]), raw(project, MUTE)
+    for arguments, said in (
+        ([raw(project, NAMES[0])], "this network can't be exported"),
+        ([raw(project, NAMES[0]), "--out", "model.txt"], r"--out model\.txt; allowed: a path that ends in \.onnx"),
+        (["nowhere.mp4"], "nowhere.mp4 is refused: nowhere.mp4 is no file"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["export", "--model", str(s2d), *map(str, arguments)])
+        with pytest.raises(InputError, match=said):
+            tools.export.main()
+    monkeypatch.setattr(sys, "argv", ["export", "--model", str(model(tmp_path)), str(mute)])
+    with pytest.raises(InputError, match=f"{MUTE} has no step for the encoder audio"):
+        tools.export.main()
 
 
 def predicted(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

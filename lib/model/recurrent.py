@@ -1,5 +1,7 @@
 """Recurrent networks over clips of different lengths, unaffected by padding."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -19,9 +21,16 @@ class Last(nn.Module):
 
     def run(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Return the states at all steps (B, T, units), 0 beyond a clip's end, and the last."""
+        if torch.compiler.is_exporting():  # all steps are there
+            states, last = self.network(values)
+            return states, self._joined(last)
         lengths = present.sum(1).cpu()
         packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
         states, last = self.network(packed)
-        hidden = last[0] if isinstance(last, tuple) else last  # (directions, B, units)
         padded, _ = pad_packed_sequence(states, batch_first=True, total_length=values.shape[1])
-        return padded, torch.cat(list(hidden), -1)
+        return padded, self._joined(last)
+
+    @staticmethod
+    def _joined(last: Any) -> Tensor:
+        hidden = last[0] if isinstance(last, tuple) else last  # (directions, B, units)
+        return torch.cat(list(hidden), -1)

@@ -97,7 +97,8 @@ class Encoder(nn.Module):
         """Flow (B, T, 2, H, W) in pixels to t h w tokens (B, t h w, D)."""
         flow = inputs[self._stream]
         lengths = flow.present.sum(1)
-        self._lengths = lengths if int(lengths.min()) < flow.values.shape[1] else None
+        whole = torch.compiler.is_exporting() or int(lengths.min()) == flow.values.shape[1]
+        self._lengths = None if whole else lengths
         features = self.network(flow.values.transpose(1, 2) / FLOW_UNIT)  # (B, D, t, h, w)
         times = flow.times[:, :: self.time_stride]
         present = torch.arange(features.shape[2], device=times.device) < -(-lengths // self.time_stride)[:, None]
