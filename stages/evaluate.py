@@ -59,6 +59,7 @@ class Evaluate(Section):
     attention_clips: Annotated[int, Field(ge=0, le=10_000)]
     control_clips: Annotated[int, Field(ge=0, le=1_000_000)]
     control_repeats: Annotated[int, Field(ge=1, le=1000)]
+    trees: bool
     importance_clips: Annotated[int, Field(ge=0, le=1_000_000)]
     robustness_clips: Annotated[int, Field(ge=0, le=1_000_000)]
     map_clips: Annotated[int, Field(ge=0, le=100_000)]
@@ -118,7 +119,9 @@ def main() -> None:
             raise InputError(
                 f"params.yaml: model.targets has {name}, but no {settings.split} clip's {', '.join(columns)} are known"
             )
-        predictions = {"model": values} | baselines.predict(training, test, validation, columns, vectors)
+        predictions = {"model": values} | baselines.predict(
+            training, test, validation, columns, vectors, settings.trees
+        )
         predictions = {of: one[known] for of, one in predictions.items()}
         scored = actual[known], predictions, test[known].reset_index(drop=True)
         span, resamples, seed = group.span, settings.resamples, settings.seed

@@ -16,13 +16,13 @@ from joblib.externals import loky
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.core import clips, command, parallel, parameters, resume
+from lib.core import clips, command, parallel, parameters, resume, shards
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import Clips, Reading, first_videos, labelled, stream_of, streams_of, usable
 from lib.model import checkpoint, encoders, infer
-from lib.model.checkpoint import Reference
+from lib.model.checkpoint import Ranges, Reference
 from lib.model.network import Network, Settings
 from lib.scoring import conformal
 from lib.streams import base
@@ -233,7 +233,8 @@ def fit(
         durations = training["duration"].dropna() if "duration" in training else training.index[:0]
         seconds = [float(durations.min()), float(durations.max())] if len(durations) else []
         subset = train.clips, train.seed
-        checkpoint.save(partial, weights, given.model, targets, streams, corpora, *subset, seconds, references)
+        seen = ranges(training, streams)
+        checkpoint.save(partial, weights, given.model, targets, streams, corpora, *subset, seconds, references, seen)
         resume.keep(partial, folder / MODEL.name)
         (folder / "last.pt").unlink()
     return fabric.global_rank == 0
@@ -261,6 +262,18 @@ def reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, pred
         quantiles = np.nanquantile(training, np.linspace(0, 1, 101), axis=0)
     widths = conformal.half_widths(actual, predicted) * group.span
     return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
+
+
+def ranges(training: pd.DataFrame, streams: Mapping[str, Made]) -> Ranges:
+    """Return the lowest and the highest of each condition of the streams in the training clips."""
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
+    for shard, rows in training.groupby("shard"):
+        for name, of_stream in found.items():
+            with shards.opened(DATA / name / f"{shard}.h5") as file:
+                for record in (shards.of_group(file[clip]) for clip in rows["clip"]):
+                    for what, value in {} if record.refused else base.load(name).conditions(record).items():
+                        of_stream.setdefault(what, []).append(value)
+    return {name: {what: (min(values), max(values)) for what, values in of.items()} for name, of in found.items() if of}
 
 
 def standardise(

@@ -4,12 +4,15 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests, and what they start, run side by side
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
+from playwright.sync_api import Browser, sync_playwright
 
 from lib.core import imports
 
@@ -35,6 +38,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="the real FIV2 sample is not here")
+
+
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--no-first-run"]  # fmt: skip
+_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser that asks nobody, with a camera that shows no face."""
+    if _CHROMIUM is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome is installed")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=_CHROMIUM, args=_OFFLINE + _CAMERA)
 
 
 @pytest.fixture

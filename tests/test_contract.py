@@ -20,7 +20,19 @@ from tools import parameters as written
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-ORDER = ["core", "media", "sources", "streams", "data", "model", "scoring", "training", "report", "predict"]
+ORDER = [
+    "core",
+    "media",
+    "sources",
+    "streams",
+    "data",
+    "model",
+    "scoring",
+    "training",
+    "report",
+    "predict",
+    "explained",
+]
 """Packages of lib; each imports from itself and from those before it."""
 
 

@@ -118,7 +118,7 @@ def test_prediction_gives_the_fault_as_the_reason(
     def fails(raw: Raw) -> Record:
         raise ValueError("no such thing")
 
-    served = SimpleNamespace(network=SimpleNamespace(readings={}), streams={"frames": None}, corpora=[])
+    served = SimpleNamespace(network=SimpleNamespace(readings={}), streams={"frames": None}, corpora=[], seconds=())
     monkeypatch.setattr(predict.checkpoint, "load", lambda *_: served)
     monkeypatch.setattr(base, "makers", lambda _: {"frames": fails})
     monkeypatch.setattr(predict, "inputs_of", lambda *_, **__: 1 // 0)

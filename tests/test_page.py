@@ -1,14 +1,12 @@
 """The page: what it says first, what it says of the run, and how it behaves in a browser, on a phone and on a screen."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from lib.core.targets import TargetGroup
 from lib.report import figures, page
@@ -17,9 +15,6 @@ from lib.report.figures.clips_used import counted
 from lib.scoring.tables import comparison_table, group_table, score_table
 from tests.test_report import FIVE, WARMTH
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-           "--disable-sync", "--no-first-run"]  # fmt: skip
 DATA = {
     "sources": ["demo"], "split": "official", "annotated": 110, "files": 104, "usable": 100, "hours": 0.5,
     "refused": {"no file in data/archives": 7, "no annotation": 1, "too short": 2, "duplicate": 1},
@@ -84,14 +79,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "report.html"
     path.write_text(page.page(scores, comparisons, persons, clips, targets, shown, run, 150))
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium, chromium-browser or google-chrome is installed")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -32,7 +32,9 @@ Sighting = tuple[int, float, float]
 """Who is seen, where, and how large (half a side)."""
 
 
-def of(scene: Sequence[Sequence[Sighting]], cuts: Sequence[int] = (), still: Sequence[int] = ()) -> Followed:
+def of(
+    scene: Sequence[Sequence[Sighting]], cuts: Sequence[int] = (), still: Sequence[int] = (), asked: str = "main"
+) -> Followed:
     """Whom `follow` follows, 5 frames a second; all but those in `still` move their mouths."""
     seen, looks = [], []
     for time, sightings in enumerate(scene):
@@ -43,7 +45,7 @@ def of(scene: Sequence[Sequence[Sighting]], cuts: Sequence[int] = (), still: Seq
             if who not in still and time % 2:
                 look[20:26, 10:22] = 255 - look[20:26, 10:22]
         looks.append(np.array(of_time, np.uint8).reshape(-1, 32, 32))
-    return follow(seen, looks, np.isin(np.arange(len(scene)), cuts), np.arange(len(scene)) / 5)
+    return follow(seen, looks, np.isin(np.arange(len(scene)), cuts), np.arange(len(scene)) / 5, asked)
 
 
 def test_a_picture_is_followed_only_where_nobody_moves() -> None:
@@ -80,10 +82,22 @@ def test_a_cut_that_changes_nothing_but_the_face_is_found() -> None:
     assert turned_away.faces.tolist() == [0] * 11
 
 
-def aligned(path: Path, pictures: np.ndarray) -> Record:
+def test_who_is_asked_for_is_followed() -> None:
+    three = [[(0, 200, 20), (1, 60, 30), (2, 400, 40)]] * 20  # a portrait hangs to the right of all
+    for asked, face in (("main", 1), ("left", 1), ("right", 0), ("largest", 1), ("1", 1), ("2", 0)):
+        found = of(three, still=[2], asked=asked)
+        assert (found.persons, found.faces.tolist()) == (2, [face] * 20), asked
+    assert of(three, still=[2], asked="3").faces.tolist() == [-1] * 20
+    assert of(three, asked="right").faces.tolist() == [2] * 20
+    passing = [[(0, 50, 20), (1, 200, 15)]] + [[(0, 50, 20)]] * 19  # too short to be asked for
+    assert of(passing, asked="right").faces.tolist() == [0] * 20
+    assert of([[]] * 3, asked="left").persons == 0
+
+
+def aligned(path: Path, pictures: np.ndarray, person: str | None = None) -> Record:
     """The faces stage's record of a film of these pictures, 5 a second."""
     write(path, Track(np.repeat(pictures, 3, 0), options={"crf": "18"}))
-    return align.Aligner(64, 40, 0.5, 1.0, 0.0, CPU)(frames.sample(Raw("a", path, None), 5, 640, 90))
+    return align.Aligner(64, 40, 0.5, 1.0, 0.0, CPU, person)(frames.sample(Raw("a", path, None), 5, 640, 90))
 
 
 @pytest.mark.parametrize("first", [True, False])

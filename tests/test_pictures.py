@@ -11,8 +11,11 @@ import torch
 
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.data.dataset import inputs_of
+from lib.data.augment import Draws, augment
+from lib.data.batch import Sample, collate
+from lib.data.dataset import inputs_of, kind_of
 from lib.model import encoders
+from lib.model.importance import Region, means_of, without
 from lib.sources.archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Made, Raw
@@ -34,9 +37,11 @@ def put(folder: Path, kind: str, clip: str, names: dict[str, np.ndarray]) -> Non
         cv2.imwrite(str(place / name), value)
 
 
-def found(folder: Path, clip: str = CLIP, drawings: str | None = None, side: int = 20) -> Record:
+def found(
+    folder: Path, clip: str = CLIP, drawings: str | None = None, side: int = 20, points: str | None = None
+) -> Record:
     pictures._by_clip.cache_clear()
-    settings = pictures.Settings(enabled=True, faces="faces", drawings=drawings, fps=4.0, side=side)
+    settings = pictures.Settings(enabled=True, faces="faces", drawings=drawings, points=points, fps=4.0, side=side)
     return pictures.pictures(Raw(clip, None, folder), settings)
 
 
@@ -61,7 +66,7 @@ def test_drawings_stand_beside_the_faces(tmp_path: Path) -> None:
     record = found(tmp_path, drawings="drawn")
     assert record.arrays["faces"][:, 0, 0, 0].tolist() == [7, 8]
     assert record.arrays["drawings"][:, 0, 0, 0].tolist() == [200, 201]
-    settings = pictures.Settings(enabled=True, faces="faces", drawings="drawn", fps=4.0, side=20)
+    settings = pictures.Settings(enabled=True, faces="faces", drawings="drawn", points=None, fps=4.0, side=20)
     assert len(pictures.files(settings, tmp_path)) == 4
     assert pictures.files(settings.model_copy(update={"drawings": None}), tmp_path)[0].parent.parent.name == "faces"
 
@@ -81,6 +86,30 @@ def test_a_folder_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> Non
     put(tmp_path, "faces", CLIP, {"1.png": picture(1)})
     with pytest.raises(InputError, match=r"pictures\.drawings = 'drawn'; allowed: a folder below data/archives/ with"):
         found(tmp_path, drawings="drawn")
+
+
+def test_points_are_read_as_300_ws_and_scaled_with_their_pictures(tmp_path: Path) -> None:
+    put(tmp_path, "faces", CLIP, {"9.png": picture(1, 40, 60), "10.png": picture(2, 20, 20)})
+    place = tmp_path / "pictures/marks" / CLIP
+    place.mkdir(parents=True)
+    for at, of in (("9", "30 20\n60.0 40.0\n0 1e1"), ("10", "5 6\n7 8\n9 10")):
+        (place / f"{at}.pts").write_text(f"version: 1\nn_points: 3\n{{\n{of}\n}}\n")
+    record = found(tmp_path, points="marks", side=20)
+    assert record.arrays["points"].tolist() == [[[10, 10], [20, 20], [0, 5]], [[5, 6], [7, 8], [9, 10]]]
+    assert pictures.steps(record, np.array([1]), "points").shape == (1, 3, 2)
+    assert kind_of("pictures.points") == "points"
+    assert kind_of("pictures.faces") == kind_of("pictures.drawings") == "pictures"
+    assert annotation_place(Path("marks/x.mp4/1.PTS")) == Path("annotations/pictures/marks/x.mp4/1.PTS")
+    for wrong, said in (
+        ("{\n1 2\n}", "in marks are 1 and 3 points"),
+        ("{\n1 2 3\n}", "10.pts in marks can't be read"),
+        ("1 2", "10.pts in marks can't be read"),
+        ("{\nnan 2\n}", "10.pts in marks can't be read"),
+    ):
+        (place / "10.pts").write_text(wrong)
+        assert found(tmp_path, points="marks").refused == f"pictures: {said}"
+    (place / "10.pts").unlink()
+    assert found(tmp_path, points="marks").refused == "pictures: 2 faces and 1 points"
 
 
 def test_pictures_keep_their_path_and_other_files_do_not() -> None:
@@ -123,7 +152,8 @@ def test_s2d_is_trained_on_pictures_without_a_video(project: Project) -> None:
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
     assert predictions["clip"].tolist() == [f"person{number}.000.mp4" for number in (11, 3, 7)]
     weights = torch.load(project.folder / "data/model.pt", weights_only=True)
-    assert weights["streams"]["pictures"]["shapes"] == {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
+    shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32], "points": [0]}
+    assert weights["streams"]["pictures"]["shapes"] == shapes
 
 
 def test_an_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
@@ -137,3 +167,23 @@ def test_an_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
     inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": Made({}, shapes)}, None)["s2d"]
     assert inputs["pictures.faces"].values[0, 0, 0, 0] == 90
     assert inputs["pictures.drawings"].values[0, 0, 0, 0] == 250
+
+
+def test_an_encoder_reads_faces_and_points(tmp_path: Path) -> None:
+    put(tmp_path, "faces", CLIP, {"1.png": picture(90, 64, 64)})
+    (tmp_path / "pictures/marks" / CLIP).mkdir(parents=True)
+    (tmp_path / "pictures/marks" / CLIP / "1.pts").write_text("{\n" + "16 48\n" * 5 + "}")
+    record = found(tmp_path, side=32, points="marks")
+    settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
+    settings |= {"reads": ["pictures.faces", "pictures.points"], "landmarks": "points", "init": "reference"}
+    reading = encoders.settings_of({"s2d": settings})["s2d"]
+    shapes = {"faces": [3, 32, 32], "points": [5, 2]}
+    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": Made({}, shapes)}, None)
+    assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]
+    gone = without(inputs, [Region("pictures", (0, 0))], means_of([Sample(inputs, {}, 0)]))
+    assert gone["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # a cell is of pictures alone
+    kinds = {one: kind_of(one) for one in reading.reads}
+    mirror = Draws(torch.tensor([True]), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), torch.zeros(1), 0)
+    mirrored = augment(collate([Sample(inputs, {}, 0)]), mirror, kinds).inputs["s2d"]
+    assert mirrored["pictures.points"].values.tolist() == [[[[24, 24]] * 5]]
+    assert encoders.build("s2d", reading, list(shapes.values()))(mirrored).values.shape[:2] == (1, 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import h5py
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from dvc.utils.serialize import load_yaml
 from lightning_fabric import Fabric
 
 import tools.predict
+from lib import explained
 from lib.core import clips, parallel, parameters, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
@@ -435,6 +437,32 @@ def test_a_trained_models_intervals_and_percentiles_come_from_its_own_clips(proj
     assert found.percentile == pytest.approx(np.clip((found.score - 2) / 2 * 100, 0, 100), abs=0.01)
 
 
+def test_a_clip_unlike_those_of_training_is_warned_of(project: Path, tmp_path: Path) -> None:
+    train.main()
+    predict = Predictor(project / "data/model.pt", CPU)
+    ranges = predict.served.ranges["faces"]
+    for index, name in enumerate(NAMES[:4]):  # the training clips lie within
+        with h5py.File("data/faces/demo-one.h5") as file:
+            landmarks = file[name]["landmarks"][()]
+        low, high = ranges["pixels between the eyes"]
+        assert low <= np.nanmedian(np.linalg.norm(landmarks[:, 0] - landmarks[:, 1], axis=1)) <= high, index
+        assert not any("in the training clips" in warning for warning in predict(raw(project, name)).warnings)
+    frames, _ = render(Identity(1), Performance(0.0, 1.0, 0.0, 1), 2.0, FPS)
+    dark = np.full((len(frames), 300, 300, 3), 20, np.uint8)
+    for to, picture in zip(dark, frames, strict=True):
+        small = cv2.resize(picture, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA) // 3
+        to[: len(small), : small.shape[1]] = small
+    dark[20:] = 20  # nobody is there
+    without_sound(tmp_path / "dark.mp4", dark)
+    warnings = "\n".join(predict(tmp_path / "dark.mp4").warnings)
+    number = r"\d+(?:\.\d+)?"
+    for what in ("pixels between the eyes", "brightness of the face, of 255", "share of the frames with a face"):
+        (found,) = re.findall(rf"faces: {what}: ({number}), in the training clips ({number}) to ({number})", warnings)
+        value, low, high = map(float, found)
+        assert 0 < value < low <= high
+    assert "audio: has no sound; predicted without it" in warnings
+
+
 def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:
     """The model of chance with references that are given."""
     chosen = given()
@@ -502,6 +530,13 @@ def test_a_long_clip_is_predicted_in_windows_whose_mean_it_is(
     whole = Predictor(model, CPU)(alone)
     assert not whole.windows
     assert whole.targets["traits"]["openness"].score == pytest.approx(of_window[1], abs=0.02)
+    asked = Predictor(model, CPU, window=1.0)(alone)
+    assert asked.targets == whole.targets
+    assert [(one.start, one.end) for one in asked.windows] == [(0, 1), (0.5, 1.5), (1, 2)]
+    assert len({one.targets["traits"]["openness"].score for one in asked.windows}) == 3
+    assert [one.end for one in Predictor(model, CPU, window=3.0)(long).windows] == pytest.approx([3, 4.5, 6], abs=0.01)
+    with pytest.raises(InputError, match=r"window = 0\.0; allowed: seconds above 0"):
+        Predictor(model, CPU, window=0.0)
     predicted(monkeypatch, long, "--model", model, "--over-time", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [one["start"] for one in rows] == ["", *(f"{start:.3f}" for start, _ in spans)]
@@ -519,11 +554,50 @@ def test_several_faces_cuts_and_changes_are_warned_of(project: Path, tmp_path: P
     predict = Predictor(model_with(tmp_path, [2.0, 4.0], 0.1), CPU)
     assert predict(tmp_path / "two.mp4").warnings == (
         "audio: has no sound; predicted without it",
-        "faces: several in 10 of 15 frames; one person is followed",
+        "faces: several in 10 of 15 frames; one of 2 persons is followed",
         "faces: 1 cut; there is no flow across it",
     )
+    refused = Predictor(tmp_path / "model.pt", CPU, "3")(tmp_path / "two.mp4").refused
+    assert "faces: person 3 is asked for, 2 are seen" in refused
+    with pytest.raises(InputError, match=r"person = 'tallest'; allowed: main, left, right, largest, or a number"):
+        Predictor(tmp_path / "model.pt", CPU, "tallest")
+    with pytest.raises(InputError, match=r"person = 'left', but .*model.pt sees no faces; allowed: main"):
+        Predictor(model(tmp_path, model__use=["audio"]), CPU, "left")
     counted = json.loads((project / "metrics/faces.json").read_text())
     assert [counted[name] for name in ("frames_with_several_faces", "cuts", "changes_of_person")] == [0, 0, 0]
+
+
+def test_what_a_prediction_rests_on_is_drawn(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, shown, whole = model_with(tmp_path, [1.0, 3.0], 0.1), tmp_path / "shown", raw(project, NAMES[0])
+    without_sound(tmp_path / "long.mp4", render(Identity(1), Performance(0, 1, 0, 1), 5.0, FPS)[0])
+    arguments = ["--model", path, "--explain", shown, "--format", "csv"]
+    assert predicted(monkeypatch, whole, tmp_path / "long.mp4", whole, "nowhere.mp4", *arguments) == 1
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    alone = Predictor(path, CPU)(whole).targets["traits"]["openness"].score
+    assert float(rows[0]["openness"]) == pytest.approx(alone, abs=1e-5)
+    names = [NAMES[0], "long.mp4", f"{NAMES[0]}-2"]
+    assert {one.name for one in shown.iterdir()} == {f"{name}{end}" for name in names for end in (".png", ".mp4")}
+    for name, frames in (("long.mp4", 25), (NAMES[0], 10)):
+        assert cv2.imread(str(shown / f"{name}.png")).std() > 20
+        film = list(video.sample(shown / f"{name}.mp4", 25))
+        assert film[-1][0] == pytest.approx((frames - 1) / 5, abs=0.05)
+    record = next(iter(video.sample(whole, 5)))[1]
+    scale = 480 / len(record)
+    with h5py.File("data/faces/demo-one.h5") as file:
+        nose = file[NAMES[0]]["landmarks"][0, 2] * scale
+    at = film[0][1][round(nose[1]) - 2 : round(nose[1]) + 3, round(nose[0]) - 2 : round(nose[0]) + 3].mean((0, 1))
+    assert np.abs(at - (238, 102, 119)).max() < 60  # the point on the nose
+    panels = film[0][1][:480, round(record.shape[1] * scale) :]
+    assert panels.shape[1] == 160
+    assert all(panels[top : top + 160].std() > 5 for top in (0, 160, 320))
+    deaf = Predictor(model(tmp_path, model__use=["audio"]), CPU)
+    assert not explained.explain(deaf, whole, tmp_path / "heard").refused
+    assert [one.name for one in tmp_path.glob("heard*")] == ["heard.png"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--explain .*file can't be made"):
+        tools.predict.explaining(deaf, tmp_path / "file")
 
 
 def predicted(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

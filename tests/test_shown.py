@@ -1,6 +1,7 @@
 """What of a film is shown, and when: one answer for verification, frames and sound, whatever the file."""
 
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -393,3 +394,60 @@ def test_what_the_containers_aperture_hides_is_not_shown(tmp_path: Path) -> None
     assert content.index(b"moov") > content.index(b"mdat")
     assert seen(path) == WHOLE
     assert next(video.sample(path, 5))[1].shape == (60, 80, 3)
+
+
+def moving(frames: int) -> np.ndarray:
+    """Frames of a texture that moves, with noise: each is worth a B frame."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.integers(0, 255, (120, 160, 3)).astype(np.uint8), (0, 0), 3)
+    noise = rng.integers(0, 8, (frames, 120, 160, 3)).astype(np.uint8)
+    return noise + np.stack([np.roll(texture, (index, 2 * index), (0, 1)) // 2 for index in range(frames)])
+
+
+B_FRAMES = {"bf": "3", "g": "60"}
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mpegts", "matroska"])
+@pytest.mark.parametrize(
+    ("options", "even", "most"),
+    [
+        (B_FRAMES, True, 0.75),
+        (B_FRAMES, False, 0.75),
+        ({"bf": "3", "g": "24", "x264-params": "open-gop=1:b-pyramid=strict"}, True, 0.75),
+        ({"bf": "0", "g": "30"}, True, 1.0),  # each frame is one that others are made of
+        ({"bf": "2", "flags": "+ilme+ildct"}, True, 1.02),  # interlaced: the first frame tells, then all are decoded
+    ],
+)
+def test_what_is_not_decoded_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, options: dict[str, str], even: bool, most: float
+) -> None:
+    times = None if even else (np.cumsum(np.random.default_rng(0).integers(20, 150, 60)) / 1000).tolist()
+    path = write(tmp_path / "a", Track(moving(60), options=options, times=times), kind=kind)
+    decoded, shown = list[float](), video._Film.shown
+
+    def counted(film: video._Film, begin: float | None = None) -> Iterator[tuple[float, av.VideoFrame]]:
+        for seconds, frame in shown(film, begin):
+            decoded.append(seconds)
+            yield seconds, frame
+
+    monkeypatch.setattr(video._Film, "shown", counted)
+    asked = [(2.0, None), (2.0, (1.3, 2.9)), (0.4, None), (0.05, None), (60.0, None)]
+    few = [list(video.sample(path, fps, span=span)) for fps, span in asked]
+    decoded.clear()
+    list(video.sample(path, 2.0))
+    assert len(decoded) <= 60 * most
+    monkeypatch.setattr(video, "_plan", lambda *of: [])
+    whole = [list(video.sample(path, fps, span=span)) for fps, span in asked]
+    for one, other in zip(few, whole, strict=True):
+        assert [seconds for seconds, _ in one] == [seconds for seconds, _ in other]
+        assert all(np.array_equal(mine, its) for (_, mine), (_, its) in zip(one, other, strict=True))
+
+
+def test_a_damaged_film_is_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = noisy(tmp_path / "a.mp4", range(20, 23), {"bf": "3", "g": "60"})
+    assert video.probe(path).damaged
+    few = list(video.sample(path, 3.0))
+    monkeypatch.setattr(video, "_plan", lambda *of: [])
+    whole = list(video.sample(path, 3.0))
+    assert [seconds for seconds, _ in few] == [seconds for seconds, _ in whole]
+    assert all(np.array_equal(mine, its) for (_, mine), (_, its) in zip(few, whole, strict=True))

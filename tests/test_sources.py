@@ -15,7 +15,7 @@ from lib.core import clips, parameters, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.media import video
-from lib.sources import base, listing
+from lib.sources import base, listing, mosei
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from stages import download
 from tests.conftest import REAL, ROOT, needs_real_clips
@@ -25,7 +25,10 @@ OWN: dict[str, Any] = {
     "sources": ["table"],
     "table": {"path": "clips.csv", "targets": {"warm": [1, 7], "cold": [1, 7]}},
 }
-SMALL = {"demo": {"clips": 20, "seconds": 2.0, "shared": 0.84, "seed": 0, "emotions": 0.0}}
+SMALL = {
+    "demo": {"clips": 20, "seconds": 2.0, "shared": 0.84, "seed": 0, "emotions": 0.0},
+    "demo_emotions": {"clips": 20, "seconds": 2.0, "both": 2, "seed": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def own_clips(videos: list[Path], text: str, *names: str) -> None:
 
 
 def test_an_unknown_source_is_told_the_choices(stage: Stage) -> None:
-    assert base.names() == ["demo", "fiv2", "mosei", "table"]
+    assert base.names() == ["demo", "demo_emotions", "fiv2", "mosei", "table"]
     with pytest.raises(InputError, match=r"download\.sources has 'iemocap'; allowed: demo, fiv2, mosei, table"):
         stage(sources=["iemocap"])
 
@@ -181,6 +184,24 @@ def test_two_corpora_lie_side_by_side(stage: Stage, videos: list[Path]) -> None:
     assert {name: counts["usable"] for name, counts in summary["corpora"].items()} == {"demo": 20, "table": 3}
     dealt = stage(**OWN | SMALL | {"sources": ["demo", "table"], "split": "disjoint"})
     assert set(dealt.loc[dealt["corpus"] == "table", "split"]) == set(clips.SPLITS)
+
+
+def test_the_demos_traits_and_emotions_are_two_corpora_and_two_clips_have_both(stage: Stage) -> None:
+    table = stage(**SMALL | {"sources": ["demo", "demo_emotions"], "min_seconds": 1.9})
+    assert (table["reason"] == "").all()
+    assert table["corpus"].value_counts().to_dict() == {"demo": 20, "demo_emotions": 20}
+    traits, emotions = (table[list(of)].notna().all(axis=1) for of in (TRAITS, mosei.EMOTIONS))
+    assert (traits | emotions).all()
+    assert table.loc[traits & emotions, ["corpus", "split"]].to_numpy().tolist() == [["demo_emotions", "training"]] * 2
+    segments = table[table["corpus"] == "demo_emotions"]
+    assert set(segments["split"]) == set(clips.SPLITS)
+    assert not set(segments["video"]) & set(table.loc[table["corpus"] == "demo", "video"])
+    assert len(segments) > segments["file"].nunique() == segments["video"].nunique()  # whole videos
+    for _, of_video in segments.groupby("video"):
+        assert of_video["start"].tolist() == [2.0 * place for place in range(len(of_video))]
+        assert (of_video["end"] - of_video["start"] == 2).all()
+    warm = segments["sentiment"] / 6 + 0.5  # of `appearance`, which happiness is in too
+    assert ((segments["happiness_present"] > 0) == (warm > 0.5)).mean() > 0.9
 
 
 def test_clips_of_one_name_in_two_corpora_are_refused(stage: Stage, videos: list[Path]) -> None:

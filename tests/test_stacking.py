@@ -75,7 +75,7 @@ def test_nothing_is_known_of_the_test_clips_targets() -> None:
     parts, vectors, _ = corpus()
     found = baselines.predict(*parts, COLUMNS, vectors)
     parts[1][COLUMNS] = np.nan
-    for name in baselines.STACKED:
+    for name in (stacking.STACKED, stacking.STACKED_LOOKUP):
         np.testing.assert_array_equal(baselines.predict(*parts, COLUMNS, vectors)[name], found[name])
 
 
@@ -121,9 +121,45 @@ def test_what_is_unknown_or_lacks_a_vector_is_left_to_the_others() -> None:
 def test_one_vector_is_no_stack(names: tuple[str, ...]) -> None:
     parts, vectors, _ = corpus()
     vectors["nowhere"] = vectors["one"][400:]
-    assert not set(baselines.STACKED) & set(baselines.predict(*parts, COLUMNS, {name: vectors[name] for name in names}))
+    assert not set(baselines.JOINT) & set(baselines.predict(*parts, COLUMNS, {name: vectors[name] for name in names}))
     parts[0]["video"] = "v"
-    assert not set(baselines.STACKED) & set(baselines.predict(*parts, COLUMNS, vectors))
+    assert not set(baselines.JOINT) & set(baselines.predict(*parts, COLUMNS, vectors))
+
+
+def test_trees_read_what_ridge_cannot_and_know_nothing_of_the_test_clips() -> None:
+    parts, vectors, table = corpus()
+    far = vectors["one"][0].abs() > 0.67
+    for part in parts:
+        part["warm"] = table["warm"].loc[part.index] + 2.0 * far[part["clip"]].to_numpy()
+    found = baselines.predict(*parts, COLUMNS, vectors, trees=True)
+    assert list(found)[-3:] == ["boosted_trees", "stacked_ridge", "stacked_ridge_and_video_lookup"]
+    warm = {name: np.abs(one[:, 0] - parts[1]["warm"].to_numpy()).mean() for name, one in found.items()}
+    linear = baselines.predict(*parts, COLUMNS, vectors)["stacked_ridge"][:, 0]
+    assert warm["boosted_trees"] < 0.85 * warm["mean_predictor"]
+    assert warm["stacked_ridge"] < 0.85 * np.abs(linear - parts[1]["warm"].to_numpy()).mean()
+    parts[1][COLUMNS] = np.nan
+    again = baselines.predict(*parts, COLUMNS, vectors, trees=True)
+    for name in baselines.JOINT:
+        np.testing.assert_array_equal(again[name], found[name])
+    parts[0].loc[:, "cold"] = np.nan  # no clip knows it
+    assert np.isfinite(baselines.predict(*parts, COLUMNS, vectors, trees=True)["boosted_trees"][:, 0]).all()
+    alone = baselines.predict(*parts, COLUMNS, {"one": vectors["one"]}, trees=True)
+    assert {"boosted_trees", "stacked_ridge"} <= set(alone)  # two readings of one vector
+
+
+def test_the_stack_learns_from_validation_but_not_of_videos_that_count_as_unseen() -> None:
+    parts, vectors, _ = corpus()
+    training, test = parts[0][:200], parts[1]
+    validation = parts[0][200:].assign(video="own")
+    whole = pd.concat([training, validation], ignore_index=True)
+    found = baselines.predict(training, test, validation, COLUMNS, vectors)
+    of_whole = baselines.predict(whole, test, validation[:0], COLUMNS, vectors)
+    np.testing.assert_array_equal(found["stacked_ridge"], of_whole["stacked_ridge"])
+    shared = validation.assign(video="only tested")
+    test = test.assign(video="only tested")
+    found = baselines.predict(training, test, shared, COLUMNS, vectors)
+    without = baselines.predict(training, test, shared[:0], COLUMNS, vectors)
+    np.testing.assert_array_equal(found["stacked_ridge"], without["stacked_ridge"])
 
 
 def test_parts_are_stacked_in_place_of_their_whole() -> None:
@@ -131,7 +167,7 @@ def test_parts_are_stacked_in_place_of_their_whole() -> None:
     whole = pd.concat(vectors.values(), axis=1, ignore_index=True)
     of_parts = {"x": whole, "x.one": vectors["one"], "x.other": vectors["other"]}
     found = baselines.predict(*parts, COLUMNS, of_parts)
-    for name in baselines.STACKED:
+    for name in (stacking.STACKED, stacking.STACKED_LOOKUP):
         np.testing.assert_array_equal(found[name], baselines.predict(*parts, COLUMNS, vectors)[name])
         assert baselines.is_baseline(name)
         assert "stacked" in words.predictor(name)

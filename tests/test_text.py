@@ -113,6 +113,8 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
         assert " ".join(text.subtitles(said).text.split()) == "Hello there 42 times"
         assert text.subtitles(said).seconds == 4
     assert text.subtitles("") == Words("")
+    assert text.subtitles(srt, (3.5, 9.0)) == Words("42 times", 2.0)
+    assert text.subtitles(srt, (0.0, 1.7)) == Words("")
     (tmp_path / "a.srt").write_text(srt)
     (tmp_path / "b.txt").write_bytes("caf\xe9 au lait".encode("latin-1"))
     counts = dict(zip(COUNTS, made(tmp_path, "a.mp4", []).arrays["counts"][0], strict=True))
@@ -122,6 +124,10 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
     outside = text.look_up(Raw("a.mp4", tmp_path / "a.mp4", None), ["transcription_*.pkl"], "text")  # as in prediction
     assert outside is not None
     assert outside.seconds == 4
+    part = Raw("a_7.mp4", tmp_path / "a.mp4", tmp_path, (2.8, 9.0))  # a segment of CMU-MOSEI's whole video
+    assert text.look_up(part, [], "text") == Words("42 times", 2.0)
+    assert text.look_up(part._replace(clip="a.mp4"), [], "text") == Words("42 times", 2.0)  # a window of a long clip
+    assert text.look_up(Raw("b_7.mp4", tmp_path / "b.mp4", tmp_path, (2.8, 9.0)), [], "text") is None
     settings = text.Settings(enabled=True, files=[], column="text", kinds=["counts"], dimension=2, sentence=None)
     assert [path.name for path in text.files(settings, tmp_path)] == ["a.srt", "b.txt"]
 

@@ -1,6 +1,7 @@
 """Faces found in key frames and tracked through the frames between."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from facenet_pytorch import MTCNN
 
 from lib.sources.demo.head import Identity, Performance, render
+from lib.streams.base import Raw
 from lib.streams.faces.align import main_person
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.track import Tracker, cuts, key_frames
+from lib.streams.frames import decode, sample
+from tests.conftest import REAL, needs_real_clips
 
 NONE = Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
 
@@ -34,16 +38,18 @@ class Scripted:
     def __init__(self, losing: Sequence[int] = (), faces: Faces | None = None) -> None:
         one = Faces(np.array([[10.0, 10, 30, 30]]), np.ones(1), np.zeros((1, 5, 2)))
         self.losing, self.faces = losing, faces or one
+        self.calls: list[int] = []
         self.detected: list[int] = []
         self.tracked: list[int] = []
 
     def __call__(self, frames: np.ndarray) -> list[Faces]:
+        self.calls.append(len(frames))
         self.detected += frames[:, 0, 0, 0].tolist()
         return [self.faces for _ in frames]
 
-    def refine(self, frames: np.ndarray, near: Sequence[Faces]) -> list[Faces | None]:
+    def refine(self, frames: np.ndarray, near: Sequence[Faces], runs: int) -> list[Faces | None]:
         numbers = frames[:, 0, 0, 0].tolist()
-        self.tracked += numbers
+        self.tracked += [number for number in numbers if number not in self.detected]
         there = [len(faces.boxes) and number not in self.losing for number, faces in zip(numbers, near, strict=True)]
         return [faces if is_there else None for is_there, faces in zip(there, near, strict=True)]
 
@@ -105,6 +111,7 @@ def test_where_there_is_nobody_to_track_every_frame_is_searched() -> None:
     detector = Scripted(faces=NONE)
     assert all(len(faces.boxes) == 0 for faces in run(detector, [0] * 12, 1.0))
     assert sorted(detector.detected) == list(range(12))
+    assert len(detector.calls) < 6  # all that lie between two key frames at once
 
 
 def test_a_cut_is_told_from_a_head_that_moves(head: np.ndarray) -> None:
@@ -128,12 +135,57 @@ def apart(one: Faces, other: Faces) -> float:
     return float(np.linalg.norm(one.points[0] - other.points[0], axis=1).mean() / np.ptp(one.boxes[0, [0, 2]]))
 
 
+def every_frame(detector: Detector, frames: np.ndarray) -> list[Faces]:
+    """Return the faces where every frame is a key frame."""
+    return Tracker(detector, 0.1)([frames], np.arange(len(frames)) / 5)
+
+
 def test_a_face_is_tracked_to_where_the_detector_finds_it(detector: Detector, head: np.ndarray) -> None:
     frames = np.stack([shown(head, 4 * step, 2 * step, 1 + 0.02 * step) for step in range(5)])
-    whole = detector(frames)
-    found = detector.refine(frames[1:], whole[:-1])
+    whole, detected = detector(frames), every_frame(detector, frames)
+    found = detector.refine(frames[1:], detected[:-1], 3)
     assert all(faces is not None and len(faces.boxes) == 1 for faces in found)
     assert max(apart(one, other) for one, other in zip(whole[1:], found, strict=True) if other) < 0.03
+    assert max(apart(one, other) for one, other in zip(detected[1:], found, strict=True) if other) < 0.01
+
+
+def test_points_move_as_the_picture_does(detector: Detector, head: np.ndarray) -> None:
+    shifts = np.array([[0, 0], [0.4, 0.7], [1.5, -0.5], [-2.3, 1.1], [3.2, 2.6]])
+    frames = np.stack([shown(head, *shift) for shift in shifts.tolist()])
+
+    def error(found: Sequence[Faces]) -> float:
+        points = np.stack([faces.points[0] for faces in found]) - shifts[:, None]
+        return float(np.linalg.norm(points - points.mean(0), axis=2).mean() / np.ptp(found[0].boxes[0, [0, 2]]))
+
+    assert error(every_frame(detector, frames)) < min(0.003, error(detector(frames)) / 2)
+
+
+def test_nothing_moves_in_a_picture_that_stands_still(detector: Detector, head: np.ndarray) -> None:
+    seen = Tracker(detector, 1.0)([np.stack([head] * 11)], np.arange(11) / 5)
+    assert max(apart(one, other) for one, other in pairwise(seen)) < 0.002
+
+
+def test_after_a_cut_the_face_is_where_it_is_now(detector: Detector, head: np.ndarray) -> None:
+    other = np.ascontiguousarray(shown(head[:, ::-1], 60, 20, 0.8))
+    other[: len(other) // 4] = 0
+    frames = np.stack([head] * 3 + [other] * 3)
+    assert cuts(frames).tolist() == [False, False, False, True, False, False]
+    seen = Tracker(detector, 3600)([frames], np.arange(6) / 5)
+    (expected,) = detector(other[None])
+    assert max(apart(expected, faces) for faces in seen[3:]) < 0.03
+
+
+@needs_real_clips
+@pytest.mark.parametrize("clip", ["0ObEtA6Q8vU.004.mp4", "6KKNrufnL80.000.mp4"])
+def test_points_are_those_of_detecting_every_frame(detector: Detector, clip: str) -> None:
+    sampled = sample(Raw(clip, REAL / clip, (0.0, 4.0)), 5.0, 640, 90)
+    frames = decode(sampled)
+    times = sampled.arrays["times"]
+    tracked, detected = (Tracker(detector, seconds)([frames], times) for seconds in (1.0, 0.1))
+    assert [len(faces.boxes) for faces in tracked] == [len(faces.boxes) for faces in detected]
+    distances = [apart(one, other) for one, other in zip(detected, tracked, strict=True)]
+    assert np.median(distances) < 0.01
+    assert np.percentile(distances, 95) < 0.03
 
 
 def test_what_is_lost_says_so(detector: Detector, head: np.ndarray) -> None:
@@ -145,9 +197,9 @@ def test_what_is_lost_says_so(detector: Detector, head: np.ndarray) -> None:
     without_area = Faces(face.boxes[:, [0, 1, 0, 1]], face.scores, face.points)
     twice = Faces(np.concatenate([face.boxes, face.boxes + 3]), np.ones(2), np.zeros((2, 5, 2)))
     frames = np.stack([head, covered, head, head, head, head])
-    found = detector.refine(frames, [face, face, beyond, without_area, twice, NONE])
+    found = detector.refine(frames, [face, face, beyond, without_area, twice, NONE], 2)
     assert [faces is not None for faces in found] == [True, False, False, False, False, False]
-    assert detector.refine(frames[:0], []) == []
+    assert detector.refine(frames[:0], [], 2) == []
 
 
 def test_a_head_that_wanders_for_a_minute_turns_and_is_away_does_not_drift(
@@ -167,9 +219,9 @@ def test_a_head_that_wanders_for_a_minute_turns_and_is_away_does_not_drift(
     there = np.array([len(faces.boxes) == 1 for faces in seen])
     assert there.tolist() == [not 30 <= seconds < 32 for seconds in times]
     some = np.flatnonzero(there)[7::20]
-    distances = [apart(one, seen[at]) for at, one in zip(some, detector(pictures[some]), strict=True)]
-    assert np.median(distances) < 0.02
-    assert max(distances) < 0.04
+    distances = [apart(one, seen[at]) for at, one in zip(some, every_frame(detector, pictures[some]), strict=True)]
+    assert np.median(distances) < 0.01
+    assert max(distances) < 0.03
 
 
 def test_the_same_of_two_is_followed(detector: Detector, head: np.ndarray) -> None:

@@ -8,6 +8,8 @@ examples:
   python -m tools.predict talk.mp4
   python -m tools.predict interviews/ --out scores.csv     a folder and those in it; interrupted, the same command goes on
   python -m tools.predict lecture.mp4 --over-time            a row a window
+  python -m tools.predict talk.mp4 --over-time --window 3    a row for every three seconds, half over the ones before
+  python -m tools.predict talk.mp4 --explain shown/          what it rests on: shown/talk.mp4.png, shown/talk.mp4.mp4
   find . -name "*.mov" | python -m tools.predict - --format jsonl
 """
 
@@ -19,7 +21,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -29,7 +31,7 @@ from lib.core.errors import InputError
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
     from lib.core.targets import Targets
-    from lib.predict import Prediction, Window
+    from lib.predict import Prediction, Predictor, Window
 
 _PARTS = ("low", "high", "percentile")
 
@@ -49,6 +51,19 @@ def main() -> None:
     parser.add_argument(
         "--over-time", action="store_true", help="the scores of each window of long clips too (.jsonl has them always)"
     )
+    parser.add_argument(
+        "--window", type=float, metavar="SECONDS",
+        help="length of the windows, which all longer clips then have (as the longest training clip's, of longer clips)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--person", default="main", metavar="WHO",
+        help="whose face is followed where several are seen: left, right, largest, or N, the Nth from the left"
+        " (%(default)s: as in training, who is large, seen long and moves)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--explain", type=Path, metavar="FOLDER",
+        help="a sheet (PNG) and a film (MP4) of each clip go there: the face found, flow, attention, scores over time",
+    )  # fmt: skip
     arguments = parser.parse_args()
     format_ = arguments.format or ("table" if arguments.out is None and sys.stdout.isatty() else "csv")
     if arguments.out is not None:
@@ -63,19 +78,39 @@ def main() -> None:
     command.log_to("predict")
     from lib.predict import Predictor
 
-    predictor = Predictor(arguments.model)
+    predictor = Predictor(arguments.model, person=arguments.person, window=arguments.window)
     for warning in predictor.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     targets = predictor.served.targets
+    by = None if arguments.explain is None else explaining(predictor, arguments.explain)
     if arguments.out is None:
-        predictions = predictor.many(clips)
+        predictions = predictor.many(clips, by)
         sys.exit(write(predictions, targets, format_, sys.stdout, header=True, over_time=arguments.over_time))
     refused, there = done(arguments.out, targets)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("a", newline="") as file:
         todo = [clip for clip in clips if str(clip) not in there]
-        refused |= write(predictor.many(todo), targets, format_, file, header=not there and not file.tell())
+        refused |= write(predictor.many(todo, by), targets, format_, file, header=not there and not file.tell())
     sys.exit(refused)
+
+
+def explaining(predictor: "Predictor", folder: Path) -> "Callable[[Path | str], Prediction]":
+    """Return what predicts a clip and leaves its sheet and film in a folder, called as the clip is; a number is added for a
+    second clip of that name. Raises InputError if nothing can be written there."""
+    from lib.explained import explain
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--explain {folder} can't be made ({error.strerror}); name another folder") from None
+    count = Counter[str]()
+
+    def by(clip: Path | str) -> "Prediction":
+        clip = Path(clip)
+        count[clip.name] += 1
+        return explain(predictor, clip, folder / (clip.name + f"-{count[clip.name]}" * (count[clip.name] > 1)))
+
+    return by
 
 
 def found(given: Iterable[str]) -> Iterator[Path]:

@@ -13,6 +13,8 @@ SPLITS = ("training", "validation", "test")
 PICTURES = "pictures"
 """Below a corpus' annotations, the folder of the user's own pictures."""
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+POINTS_SUFFIX = ".pts"
+"""Of a file of points in a picture, as 300-W's (Sagonas et al. 2013)."""
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
 _LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "reason")

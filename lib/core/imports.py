@@ -18,7 +18,8 @@ def librosa() -> Any:
     """
     with lock().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        importlib.import_module("librosa.feature")  # and all that it needs: librosa.core, librosa.util
+        # its modules are loaded when they are used; this one loads all that compile
+        importlib.import_module("librosa.feature.spectral")
     return importlib.import_module("librosa")
 
 

@@ -51,6 +51,12 @@ class Reading(Section):
         return values
 
 
+def kind_of(reference: str) -> base.Kind:
+    """Return what a step of what is read is. Raises InputError if there is no such stream or array."""
+    stream, array = stream_of(reference)
+    return base.load(stream).kind_of(array)
+
+
 def stream_of(reference: str) -> tuple[str, str]:
     """Return the names of the stream and of the array that `faces` or `audio.mfcc` means; a stream's first array is its
     own. Raises InputError if there is no such stream or array."""
@@ -236,7 +242,8 @@ def inputs_of(
         read = {one: stream_of(one) for one in reading.reads}
         if any(records[stream].refused for stream, _ in read.values()):
             inputs[encoder] = {
-                one: _none(reading, stream, streams[stream].shapes[array]) for one, (stream, array) in read.items()
+                one: _none(reading, kind_of(one), streams[stream].shapes[array])
+                for one, (stream, array) in read.items()
             }
             continue
         clock: np.ndarray | None = None
@@ -266,7 +273,6 @@ def _choose(present: np.ndarray, reading: Reading, rng: np.random.Generator | No
     return present
 
 
-def _none(reading: Reading, stream: str, shape: list[int]) -> Sequence:
-    of = np.uint8 if base.load(stream).kind == "pictures" else np.float32
-    values = reading.view(np.zeros((1, *shape), of), None)[:0]
+def _none(reading: Reading, kind: base.Kind, shape: list[int]) -> Sequence:
+    values = reading.view(np.zeros((1, *shape), np.uint8 if kind == "pictures" else np.float32), None)[:0]
     return Sequence(values, np.zeros(0, np.float32), np.zeros(0, bool))

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ import av.stream
 import cv2
 import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import ColorPrimaries, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 
 from lib.media import hdr
 
@@ -23,6 +24,8 @@ _FORMATS = (
 )
 """FFmpeg's names of formats that are videos; scripts and play lists, which name other files, are not among them."""
 _TRANSFERS: dict[int, hdr.Transfer] = {ColorTrc.SMPTE2084: "pq", ColorTrc.ARIB_STD_B67: "hlg"}
+_SKIPPING = frozenset({"h264"})
+"""FFmpeg's decoders that leave out exactly the frames that no other is made of."""
 _STEP_TOLERANCE = 1e-6  # seconds
 _MAX_GAP = 10.0  # seconds from a frame to the next
 _MAX_BACK = 1.0  # seconds
@@ -37,6 +40,10 @@ Span = tuple[float, float]
 
 class VideoError(Exception):
     """A clip that cannot be used, and why."""
+
+
+class _NotAsPlannedError(Exception):
+    """A frame is not what the packets' time stamps say, or may have been made of damaged ones."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class _Film:
         if stream is None:
             raise VideoError("has no video stream")
         self._container, self.stream = container, stream
-        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = 1  # with more, damage looks different each time
+        self.reformat = VideoReformatter().reformat  # one for all frames: it takes as long to make as to use
         self.aperture = _aperture(container, stream)
         self._step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
         self.zero: float | None = None
@@ -70,6 +78,8 @@ class _Film:
         """Packets so far that did not decode."""
         self.over = False
         """Whether the film ended within the span."""
+        self.wanted: frozenset[int] | None = None
+        """Presentation times of the frames that are looked at, if others, of which no frame is made, need no decoding."""
 
     def shown(self, begin: float | None = None) -> Iterator[tuple[float, av.VideoFrame]]:
         """Yield the frames that are shown and their seconds since the first of them, in rising order.
@@ -82,13 +92,18 @@ class _Film:
         if begin is not None:
             self.seek(begin)
             last = math.nan
+        context = self.stream.codec_context
         for packet in self._container.demux(self.stream):
+            if self.wanted is not None:
+                context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in self.wanted else "NONREF"
             try:
                 frames = packet.decode()
             except av.FFmpegError:
                 self.damaged += 1
                 continue
             for frame in frames:
+                if self.wanted is not None and (self.damaged or frame.is_corrupt or frame.interlaced_frame):
+                    raise _NotAsPlannedError
                 if frame.time is None:
                     seconds = last + self._step
                 else:
@@ -189,7 +204,7 @@ def probe(path: Path, span: Span | None = None) -> Probe:
         film = _Film(container)
         for seconds, frame in film.within(span):
             if not times:
-                height, width = _picture(frame, _size(film, frame, None), film.aperture).shape[:2]
+                height, width = _picture(film, frame, _size(film, frame, None)).shape[:2]
             times.append(seconds)
             smeared = (smeared and not frame.key_frame) or (frame.is_corrupt and frame.pict_type != PictureType.B)
             damaged += smeared or frame.is_corrupt
@@ -225,23 +240,67 @@ def sample(
     At each instant k / fps the frame is the one on show: the last whose presentation time has come, whatever the
     file's own rate. All are of the first one's size as shown; if its longer side exceeds `max_side`, of that scaled down.
     A clip may last for a `span` of the film alone: instants count from its beginning, and the film is decoded from the last
-    key frame before. Raises VideoError if decoding fails on the way.
+    key frame before. Frames that are never on show, and of which no other is made, are not decoded where that gives the
+    same pictures. Raises VideoError if decoding fails on the way.
+    """
+    done = 0
+    if plan := _plan(path, fps, span):
+        try:
+            for one in _sample(path, fps, max_side, span, plan):
+                yield one
+                done += 1
+            return
+        except (_NotAsPlannedError, VideoError):  # what is left out may look like a leap
+            pass
+    yield from islice(_sample(path, fps, max_side, span, []), done, None)
+
+
+def _plan(path: Path, fps: float, span: Span | None) -> list[int]:
+    """Return by the packets' stamps the presentation time, in the stream's units, of the frame on show at each instant, then
+    those of the film's first and last. Empty where stamps don't tell, or the codec is none whose frames are skipped exactly.
     """
     with _opened(path, "cannot be decoded") as container:
+        stream = _Film(container).stream
+        if stream.codec_context.name not in _SKIPPING:
+            return []
+        stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        times = sorted(stamp for stamp in stamps if stamp is not None)
+        if len(times) < max(len(stamps), 2) or len(set(times)) < len(times):
+            return []
+        shown = np.array([float((stamp - times[0]) * stream.time_base) for stamp in times])
+    begin, end = span or (0.0, math.inf)
+    instants = begin + np.arange(math.ceil((min(end, shown[-1]) - begin) * fps + 1)) / fps
+    on_show = np.searchsorted(shown, instants + _STEP_TOLERANCE, "right") - 1
+    return [times[at] for at in on_show] + [times[0], times[-1]]
+
+
+def _sample(
+    path: Path, fps: float, max_side: int | None, span: Span | None, plan: Sequence[int]
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield what `sample` does; with a plan only the frames that it has are decoded, and those they are made of. Raises
+    _NotAsPlannedError where it does not hold."""
+    with _opened(path, "cannot be decoded") as container:
         film = _Film(container)
+        film.wanted = frozenset(plan) if plan else None
         before: av.VideoFrame | None = None
         size, index, now = (0, 0), 0, 0.0
+
+        def shown(frame: av.VideoFrame) -> tuple[float, np.ndarray]:
+            if plan and (index >= len(plan) or frame.pts != plan[index]):
+                raise _NotAsPlannedError
+            return index / fps, _picture(film, frame, size)
+
         for now, frame in film.within(span):
             if before is None:
                 size = _size(film, frame, max_side)
             while before is not None and index / fps < now - _STEP_TOLERANCE:
-                yield index / fps, _picture(before, size, film.aperture)
+                yield shown(before)
                 index += 1
             before = frame
         if span is not None and not film.over:  # the last one stays on show until the end
             now = span[1] - span[0] - 2 * _STEP_TOLERANCE
         while before is not None and index / fps <= now + _STEP_TOLERANCE:
-            yield index / fps, _picture(before, size, film.aperture)
+            yield shown(before)
             index += 1
 
 
@@ -440,17 +499,18 @@ def _size(film: _Film, frame: av.VideoFrame, max_side: int | None) -> tuple[int,
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def _picture(frame: av.VideoFrame, size: tuple[int, int], aperture: tuple[float, float]) -> np.ndarray:
+def _picture(film: _Film, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     """Return what is shown of a frame, RGB uint8 (H, W, 3); of interlaced fields one."""
     transfer = _TRANSFERS.get(frame.color_trc)
     values = "rgb48le" if transfer else "rgb24"
-    if (frame.interlaced_frame and frame.height > 1) or aperture != (1.0, 1.0):
-        picture = frame.to_ndarray(format=values)
-        left, top = (round(side * (1 - share) / 2) for side, share in zip(picture.shape[1::-1], aperture, strict=True))
+    if (frame.interlaced_frame and frame.height > 1) or film.aperture != (1.0, 1.0):
+        picture = film.reformat(frame, format=values).to_ndarray()
+        sides = zip(picture.shape[1::-1], film.aperture, strict=True)
+        left, top = (round(side * (1 - share) / 2) for side, share in sides)
         picture = picture[top : len(picture) - top, left : picture.shape[1] - left]
         picture = cv2.resize(picture[:: 2 if frame.interlaced_frame else 1], size, interpolation=cv2.INTER_AREA)
     else:
-        picture = frame.to_ndarray(format=values, width=size[0], height=size[1], interpolation="AREA")
+        picture = film.reformat(frame, *size, format=values, interpolation="AREA").to_ndarray()
     if transfer:
         picture = hdr.to_sdr(picture, transfer, wide=frame.color_primaries != ColorPrimaries.BT709)
     return _oriented(picture, frame)

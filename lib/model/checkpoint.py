@@ -40,12 +40,16 @@ class Reference(NamedTuple):
     half_widths: Tensor
 
 
+Ranges = dict[str, dict[str, tuple[float, float]]]
+
+
 @dataclass(frozen=True)
 class Served:
     """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, the corpora
     that it was trained on; of their training clips all, or train.clips and train.seed (`first_videos`); how long these are,
-    from the shortest to the longest, in seconds (empty: not known), by target group what predictions are held to, and the
-    commit that it was trained at, with a + if files were changed, and the packages' versions."""
+    from the shortest to the longest, in seconds (empty: not known), by stream and name the lowest and the highest of its
+    conditions (lib/streams/base.py) in them, by target group what predictions are held to, and the commit that it was
+    trained at, with a + if files were changed, and the packages' versions."""
 
     network: Network
     settings: Settings
@@ -55,6 +59,7 @@ class Served:
     clips: int | None
     seed: int
     seconds: list[float]
+    ranges: Ranges
     references: dict[str, Reference]
     provenance: dict[str, Any]
 
@@ -70,6 +75,7 @@ def save(
     seed: int = 0,
     seconds: Sequence[float] = (),
     references: Mapping[str, Reference] | None = None,
+    ranges: Ranges | None = None,
 ) -> None:
     """Write the file; of the encoders' settings those of the encoders in use."""
     model = settings.model_dump()
@@ -83,6 +89,7 @@ def save(
             "corpora": list(corpora),
             "subset": [clips, seed],
             "seconds": list(seconds),
+            "ranges": ranges or {},
             "references": {name: one._asdict() for name, one in (references or {}).items()},
             "commit": _commit(),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
@@ -138,8 +145,8 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
     provenance = {"commit": saved.get("commit"), "versions": saved.get("versions", {})}
-    corpora = saved["corpora"]
-    return Served(network.eval(), settings, targets, streams, corpora, clips, seed, seconds, references, provenance)
+    corpora, ranges, network = saved["corpora"], saved.get("ranges", {}), network.eval()
+    return Served(network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance)
 
 
 def warm_start(network: Network, path: Path) -> None:

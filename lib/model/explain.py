@@ -16,7 +16,7 @@ from torchvision.utils import flow_to_image
 
 from lib.core import imports
 from lib.data.batch import collate
-from lib.data.dataset import Clips, Reading, stream_of
+from lib.data.dataset import Clips, Reading, kind_of, stream_of
 from lib.data.loading import to_device
 from lib.model.fusions import Attention
 from lib.model.network import Network
@@ -50,7 +50,7 @@ def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence
             for name, tokens in output.tokens.items():
                 _add(group, f"tokens/{name}/times", tokens.times[0].cpu().numpy())
                 _add(group, f"tokens/{name}/grid", np.array(tokens.grid))
-                for pictures in _seen(batch.inputs[name]):
+                for pictures in pictures_seen(batch.inputs[name]):
                     _add(group, f"pictures/{name}", pictures)
 
 
@@ -79,7 +79,7 @@ def write_mean_attention(path: Path, network: Network, clips: Clips, chosen: Seq
             for of, into in zip(both, found, strict=False):
                 into.append(of.reshape(len(of), -1, *tokens.grid).mean(1))
             found[2].append(stats.spearmanr(both[0].mean(0), both[1].mean(0)).statistic)
-            found[3].extend(_seen(batch.inputs[name]))
+            found[3].extend(pictures_seen(batch.inputs[name]))
     with h5py.File(path, "w", libver="latest") as file:
         file.attrs["clips"] = len(chosen)
         for name, (heads, of_shuffled, correlations, pictures) in maps.items():
@@ -108,10 +108,10 @@ def looked_at(attention: Attention, key: str) -> np.ndarray | None:
     return torch.stack(looks).mean(0).cpu().numpy() if looks else None
 
 
-def _seen(read: Mapping[str, Steps]) -> list[np.ndarray]:
+def pictures_seen(read: Mapping[str, Steps]) -> list[np.ndarray]:
     """The pictures (t, H, W, 3), 0 to 255, of the first stream of them that an encoder of one clip reads, if it has all."""
     for reference, steps in read.items():
-        if base.load(stream_of(reference)[0]).kind == "pictures" and bool(steps.present.all()):
+        if kind_of(reference) == "pictures" and bool(steps.present.all()):
             return [(255 * steps.values[0]).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
     return []
 
@@ -137,6 +137,7 @@ def write_samples(
         shown[f"pictures/{name}"] = Reading(kind="", reads=[name], take="parts", steps=_PICTURES - 1)
     for name in pictures:
         reads = [name, *(one for one in points if base.load(one).inputs == (name,))]
+        reads += [f"{name}.{one}" for one in base.load(name).kinds if streams[name].shapes[one] != [0]]
         shown[f"pictures/{name}"] = Reading(kind="", reads=reads, take="parts", steps=_PICTURES)
     for array in base.load("audio").arrays if "audio" in streams else ():
         shown[f"sound/{array}"] = Reading(kind="", reads=[f"audio.{array}"], take="window", steps=_WINDOWS)

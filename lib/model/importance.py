@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lib.data.batch import Inputs, Sample, collate
-from lib.data.dataset import stream_of, streams_of
+from lib.data.dataset import kind_of, stream_of, streams_of
 from lib.data.loading import to_device
 from lib.model import infer
 from lib.model.controls import copied, steps_of
@@ -81,7 +81,7 @@ def measure(fabric: Fabric, network: Network, samples: Sequence[Sample], batch_s
     gradients, missed = _integrated(network, samples, regions, means, columns)
     pictures = {}
     for (_, reference), mean in means.items():
-        if base.load(stream_of(reference)[0]).kind == "pictures":
+        if kind_of(reference) == "pictures":
             pictures[stream_of(reference)[0]] = mean.transpose(1, 2, 0)
     by_occlusion = {name: np.stack(of) for name, of in moved.items()}
     return Importance(regions, dict(zip(METHODS, (by_occlusion, gradients), strict=True)), pictures, missed)
@@ -177,7 +177,8 @@ def without(inputs: Inputs, regions: Sequence[Region], means: Means) -> Inputs:
             values = own.values.copy()
             mean = _everywhere(means[encoder, reference], values)
             for region in regions:
-                if region.stream == stream and len(values):
+                placed = region.cell is None or kind_of(reference) in _PLACED
+                if region.stream == stream and len(values) and placed:
                     at = region.places(values.shape)
                     values[at] = mean[at]
             found[encoder][reference] = own._replace(values=values)
@@ -207,12 +208,7 @@ def _integrated(
             to_device(collate([sample._replace(inputs=one)]), device).inputs for one in (sample.inputs, mean)
         )
         # points are places in a picture: on the way from one to another nothing is there
-        ways = [
-            (encoder, of)
-            for encoder, read in batch.items()
-            for of in read
-            if base.load(stream_of(of)[0]).kind != "points"
-        ]
+        ways = [(encoder, of) for encoder, read in batch.items() for of in read if kind_of(of) != "points"]
         begin, end = (tuple(one[encoder][of].values for encoder, of in ways) for one in (start, batch))
 
         def predicted(*values: Tensor, group: str, batch: Inputs = batch, ways: Any = ways) -> Tensor:

@@ -1,6 +1,6 @@
 """The model card: what the trained model is, what it was measured to do, and what it must not be used for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ _LIKE_FIV2 = (
 _DEMO = "The labels are the demo corpus's: planted in rendered clips (data/README.md). They say nothing about anybody."
 _IMPRESSIONS = (
     "For research on how first impressions arise and how well models reproduce them. Not for judging a person, and for"
-    " no decision about anybody, hiring least of all: the labels measure observers, the errors above are large beside"
+    " no decision about anybody, hiring least of all: the labels measure observers, the errors are large beside"
     " the differences between people"
 )
 _ANY = (
@@ -76,8 +76,13 @@ def card(
         lines += _of_persons(name, group, groups[groups["targets"] == name])
     feelings = {about: None for group in targets.values() if (about := words.feelings(group))}
     lines += ["## What it is for, and what not\n", *(f"{about}\n" for about in feelings)]
-    lines.append((_IMPRESSIONS if {*sources} <= {"demo", "fiv2"} else _ANY) + _LAW)
+    lines.append(limits(sources))
     return "\n".join(lines) + "\n"
+
+
+def limits(sources: Iterable[str]) -> str:
+    """Return what a model trained on these corpora is for, and what not."""
+    return (_IMPRESSIONS if {*sources} <= {"demo", "fiv2"} else _ANY) + _LAW
 
 
 def _outputs(name: str, group: TargetGroup) -> str:

@@ -35,7 +35,8 @@ _PREDICTORS = {
     "shrunk_video_lookup": "video look-up, shrunk (sees no pixel)",
     "ridge_descriptors": "ridge on mean face and flow energy",
     "ridge_embeddings": "ridge on a frozen network's embeddings",
-    "stacked_ridge": "ridge on each stream of vectors, stacked",
+    "boosted_trees": "boosted trees on all vectors",
+    "stacked_ridge": "all regressions on vectors, stacked by ridge",
     "stacked_ridge_and_video_lookup": "the same, stacked, and the video look-up (a leak: it knows the video)",
 }
 _FEELINGS = (

@@ -8,11 +8,11 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.scoring.stacking import PENALTIES, stacked
+from lib.scoring.stacking import PENALTIES, STACKED, STACKED_LOOKUP, TREES, stacked
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
-"""Those that know a clip's video at most; further ones are ridge_NAME for the vectors NAME, and STACKED of all of them."""
-STACKED = ("stacked_ridge", "stacked_ridge_and_video_lookup")
+"""Those that know a clip's video at most; further ones are ridge_NAME for the vectors NAME, and JOINT of all of them."""
+JOINT = (STACKED, STACKED_LOOKUP, TREES)
 
 _RIDGE = "ridge_"
 _STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
@@ -24,6 +24,7 @@ def predict(
     validation: pd.DataFrame,
     columns: Sequence[str],
     vectors: Mapping[str, pd.DataFrame],
+    trees: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return the predictions (N, K) of each baseline for every test clip; tables have `clip`, `video` and the K columns, NaN
     where unknown.
@@ -33,8 +34,8 @@ def predict(
     n / (n + k) for n clips, with the k of lowest mean absolute error on `validation`. ridge_NAME: regression on
     vectors[NAME] (a row of numbers for each clip, by name; clips may lack), standardised, with the penalty of lowest mean
     absolute error on `validation`; a clip without a vector gets the training mean. These two kinds are left out where
-    `validation` can't choose. stacked_ridge, stacked_ridge_and_video_lookup: of all vectors by training's own folds
-    (lib/scoring/stacking.py), of NAME.PART rather than of NAME; left out for fewer than two.
+    `validation` can't choose. JOINT: of all vectors (lib/scoring/stacking.py), of NAME.PART rather than of NAME; they choose
+    by folds of their own, so that they learn from `validation` as well, but not of videos that the test clips alone share.
     """
     targets = training[list(columns)]
     mean = targets.mean()
@@ -53,13 +54,15 @@ def predict(
         if predicted is not None:
             found[f"{_RIDGE}{name}"] = np.where(np.isnan(predicted), mean, predicted)
     parted = {name.partition(".")[0] for name in vectors if "." in name}
-    both = stacked(training, test, columns, {name: table for name, table in vectors.items() if name not in parted})
-    return found | (dict(zip(STACKED, both, strict=True)) if both else {})
+    whole = {name: table for name, table in vectors.items() if name not in parted}
+    unseen = test["video"][~is_seen(training, test)]
+    learnt = pd.concat([training, validation[~validation["video"].isin(unseen)]], ignore_index=True)
+    return found | stacked(learnt, test, columns, whole, trees)
 
 
 def is_baseline(name: str) -> bool:
     """Return whether a predictor's name is one that `predict` gives."""
-    return name in (*NAMES, *STACKED) or name.startswith(_RIDGE)
+    return name in (*NAMES, *JOINT) or name.startswith(_RIDGE)
 
 
 def is_seen(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:

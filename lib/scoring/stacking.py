@@ -1,34 +1,51 @@
-"""Stacked ridge regressions (Wolpert 1992; Breiman 1996): what a linear reading of all vectors together reaches."""
+"""Stacked regressions (Wolpert 1992; Breiman 1996): what ridge, and boosted trees, read in all vectors together."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.linalg import solve
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold
+from tqdm import tqdm
 
 FOLDS = 5
 PENALTIES = np.logspace(0, 6, 13)
+STACKED, STACKED_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
 _STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
+_MOST = 1000  # numbers of a vector that trees read
+_TREES = {
+    "learning_rate": 0.05, "max_iter": 150, "max_leaf_nodes": 8, "min_samples_leaf": 30, "l2_regularization": 10.0,
+    "max_features": 0.3, "early_stopping": False, "random_state": 0,
+}  # fmt: skip
 
 
 def stacked(
-    training: pd.DataFrame, test: pd.DataFrame, columns: Sequence[str], vectors: Mapping[str, pd.DataFrame]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return two predictions (N, K) for the test clips, None where there are fewer than two vectors or FOLDS videos.
+    training: pd.DataFrame,
+    test: pd.DataFrame,
+    columns: Sequence[str],
+    vectors: Mapping[str, pd.DataFrame],
+    trees: bool = False,
+) -> dict[str, np.ndarray]:
+    """Return predictions (N, K) for the test clips, by name; none where there are fewer than two readings or FOLDS videos.
 
-    The first: ridge on each of `vectors` (a row a clip, by name; clips may lack), and ridge on what these predict of the
+    A reading is ridge on one of `vectors` (a row a clip, by name; clips may lack) or, with `trees`, TREES: gradient boosted
+    trees (Friedman 2001) on all that have at most a thousand numbers. STACKED: ridge on what the readings predict of the
     training clips out of fold. All folds are of training clips, no video in two; by them, mean absolute error chooses every
-    penalty. The second adds a look-up: the mean residual (out of fold) of the video's training clips, of which a training
-    clip knows the others', drawn towards 0 as n / (n + k). It knows the video, not the clip.
+    penalty. STACKED_LOOKUP adds a look-up: the mean residual (out of fold) of the video's training clips, of which a
+    training clip knows the others', drawn towards 0 as n / (n + k). It knows the video, not the clip.
     """
     training = training[training[list(columns)].notna().any(axis=1)]
     of_video = training["video"].to_numpy()
     known = [table for table in vectors.values() if training["clip"].isin(table.index).any()]
-    if len(known) < 2 or len(set(of_video)) < FOLDS:
-        return None
+    small = [table for table in known if table.shape[1] <= _MOST] if trees else []
+    if len(known) + bool(small) < 2 or len(set(of_video)) < FOLDS:
+        return {}
     targets, folds = training[list(columns)].to_numpy(float), folds_of(of_video)
-    inside, outside = zip(*(_read(training, test, targets, folds, table) for table in known), strict=True)
+    readings = [_read(training, test, targets, folds, table) for table in known]
+    if small:
+        readings.append(_grown(training, test, targets, folds, small))
+    inside, outside = zip(*readings, strict=True)
     every = np.ones(len(training), bool)
     of_training = out_of_fold(np.hstack(inside), every, targets, folds)
     best = _best(of_training, targets)
@@ -41,7 +58,8 @@ def stacked(
     errors = [np.nanmean(np.abs(residuals.to_numpy() - rest / (others + k))) for k in _STRENGTHS]
     strength = _STRENGTHS[int(np.argmin(errors))]
     count, total = (getattr(grouped, what)().reindex(test["video"]).fillna(0).to_numpy() for what in ("count", "sum"))
-    return predicted, predicted + total / (count + strength)
+    found = {TREES: outside[-1]} if small else {}
+    return found | {STACKED: predicted, STACKED_LOOKUP: predicted + total / (count + strength)}
 
 
 def folds_of(videos: np.ndarray) -> np.ndarray:
@@ -78,6 +96,28 @@ def _read(
     predicted = np.full((len(test), targets.shape[1]), np.nan)
     predicted[test_there] = _ridges(inputs[there], targets[there], of_test[test_there], PENALTIES[[best]])[0]
     return of_training[best], _or_mean(predicted, targets)
+
+
+def _grown(
+    training: pd.DataFrame, test: pd.DataFrame, targets: np.ndarray, folds: np.ndarray, vectors: Sequence[pd.DataFrame]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what trees on `vectors`, joined, predict of the training clips, out of fold, and of the test clips."""
+    inputs, of_test = (
+        np.hstack([one.reindex(table["clip"]).to_numpy(float) for one in vectors]) for table in (training, test)
+    )
+    of_training, predicted = np.full(targets.shape, np.nan), np.full((len(test), targets.shape[1]), np.nan)
+    known = np.isfinite(targets)
+    fits = [(column, fold) for column in np.flatnonzero(known.any(0)) for fold in range(-1, FOLDS)]
+    for column, fold in tqdm(fits, desc="boosted trees", unit="fit", disable=None):
+        left = folds == fold
+        learnt = known[:, column] & ~left  # of fold -1 there is no clip: it is learnt from all
+        if learnt.any():
+            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[learnt], targets[learnt, column])
+            if fold < 0:
+                predicted[:, column] = model.predict(of_test)
+            else:
+                of_training[left, column] = model.predict(inputs[left])
+    return _or_mean(of_training, targets), _or_mean(predicted, targets)
 
 
 def _best(predicted: np.ndarray, targets: np.ndarray) -> int:

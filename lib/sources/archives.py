@@ -40,9 +40,9 @@ _UTF8 = 1 << 11  # of a zip entry's flags
 
 
 def annotation_place(path: PurePath) -> Path | None:
-    """Where a file of labels, features or words belongs, annotations/NAME, a picture, annotations/pictures/PATH; None for
-    any other."""
-    if path.suffix.lower() in clips.PICTURE_SUFFIXES:
+    """Where a file of labels, features or words belongs, annotations/NAME, a picture or its points,
+    annotations/pictures/PATH; None for any other."""
+    if path.suffix.lower() in (*clips.PICTURE_SUFFIXES, clips.POINTS_SUFFIX):
         return Path(ANNOTATIONS, clips.PICTURES, *path.parts)
     wanted = path.suffix.lower() in _ANNOTATION_SUFFIXES and not path.name.lower().startswith(_ABOUT)
     return Path(ANNOTATIONS, path.name) if wanted else None

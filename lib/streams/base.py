@@ -61,9 +61,11 @@ class Stream:
     to the values (K, ...) there; where the stream has several ARRAYS, the name of one comes third.
     A record's array `times` (T,) has the seconds of its steps, without it there is one at 0; `found` (T,), where there is
     one, is 0 for steps that can't be taken.
-    May be there: ON_GPU (a GPU is used), files (the other files that it reads, from settings and annotations folder), agree
-    (raises InputError if settings contradict how the streams that it is made from were made),
-    summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a record doubtful).
+    May be there: KINDS (of those arrays that are of another kind), ON_GPU (a GPU is used), files (the other files that it
+    reads, from settings and annotations folder), agree (raises InputError if settings contradict how the streams that it is
+    made from were made), summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a
+    record doubtful), conditions (numbers, by what they are, that a prediction's record should have in common with the
+    training clips').
     """
 
     name: str
@@ -74,11 +76,17 @@ class Stream:
     maker: Callable[[Any], Callable[..., Record]]
     steps: Callable[..., np.ndarray]
     arrays: tuple[str, ...]
+    kinds: Mapping[str, Kind]
     on_gpu: bool
     files: Callable[[Any, Path], list[Path]]
     agree: Callable[[Any, Mapping[str, "Made"]], None]
     summary: Callable[[Path], dict[str, Any]]
     doubts: Callable[[Record], list[str]]
+    conditions: Callable[[Record], dict[str, float]]
+
+    def kind_of(self, array: str) -> Kind:
+        """Return what a step of an array is."""
+        return self.kinds.get(array, self.kind)
 
     def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
         """Return the values (K, ...) of an array's steps `chosen` (K,)."""
@@ -108,11 +116,13 @@ def load(name: str) -> Stream:
         module.maker,
         module.steps,
         getattr(module, "ARRAYS", ()),
+        getattr(module, "KINDS", {}),
         getattr(module, "ON_GPU", False),
         getattr(module, "files", lambda settings, annotations: []),
         getattr(module, "agree", lambda settings, above: None),
         getattr(module, "summary", lambda folder: {}),
         getattr(module, "doubts", lambda record: []),
+        getattr(module, "conditions", lambda record: {}),
     )
 
 

@@ -1,7 +1,8 @@
-"""Pictures that the user already has of every clip, in folders beside the corpus: faces, and drawings of landmarks."""
+"""Pictures that the user already has of every clip, in folders beside the corpus: faces, and their landmarks, as drawings or
+points."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,22 +12,24 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import shards
-from lib.core.clips import PICTURE_SUFFIXES, PICTURES
+from lib.core.clips import PICTURE_SUFFIXES, PICTURES, POINTS_SUFFIX
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings, taken
+from lib.streams.base import RAW, Kind, Raw, StreamSettings, taken
 
 INPUTS = (RAW,)
 KIND = "pictures"
-ARRAYS = ("faces", "drawings")
+ARRAYS = ("faces", "drawings", "points")
+KINDS: Mapping[str, Kind] = {"points": "points"}
 
 
 class Settings(StreamSettings):
-    """faces, drawings: folders below data/archives/, an archive's name for what lies in it, each with a folder for every
-    clip; drawings may be None. fps: pictures a second. side: pixels that all are scaled to."""
+    """faces, drawings, points: folders below data/archives/, an archive's name for what lies in it, each with a folder for
+    every clip; all but faces may be None. fps: pictures a second. side: pixels that all are scaled to."""
 
     faces: Annotated[str, Field(min_length=1)]
     drawings: Annotated[str, Field(min_length=1)] | None
+    points: Annotated[str, Field(min_length=1)] | None
     fps: Annotated[float, Field(gt=0, le=1000)]
     side: Annotated[int, Field(ge=16, le=1024)]
 
@@ -37,13 +40,13 @@ def maker(settings: Settings) -> Callable[[Raw], Record]:
 
 
 def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return pictures as RGB uint8 (K, 3, S, S); nothing, (K, 0), where there are no drawings."""
+    """Return pictures as RGB uint8 (K, 3, S, S), or points (K, P, 2); nothing, (K, 0), where there are none."""
     values = taken(record, chosen, array)
-    return values.transpose(0, 3, 1, 2) if array in record.arrays else values
+    return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
 
 
 def files(settings: Settings, annotations: Path) -> list[Path]:
-    """Return all pictures in the two folders. Raises InputError for a folder that is not there."""
+    """Return all files in the folders. Raises InputError for a folder that is not there."""
     return [
         path
         for key, folder in _given(settings).items()
@@ -58,10 +61,11 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def pictures(raw: Raw, settings: Settings) -> Record:
-    """Return a clip's `faces`, and `drawings` where there is a folder of them, RGB uint8 (T, S, S, 3), in the order of their
-    names, numbers in these by value, and their `times` (T,) in seconds.
+    """Return a clip's `faces`, and `drawings` where there is a folder of them, RGB uint8 (T, S, S, 3), where there is one of
+    them the faces' `points`, float32 (T, P, 2), in the order of their names, numbers in these by value, and their `times`
+    (T,) in seconds.
 
-    A clip without a picture, with one that can't be read, or with more of one kind than of the other, is refused.
+    A clip without a picture, with one that can't be read, or with more of one kind than of another, is refused.
     """
     if raw.annotations is None:
         return Record(raw.clip, refused="pictures: a clip outside the corpus has none")
@@ -71,27 +75,36 @@ def pictures(raw: Raw, settings: Settings) -> Record:
         paths = there.get(raw.clip) or there.get(raw.clip.rpartition(".")[0]) or []
         if not paths:
             return Record(raw.clip, refused=f"pictures: none in {folder}")
-        read = [cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths]
+        read = [_points(path) if key == "points" else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths]
         if damaged := [path.name for path, one in zip(paths, read, strict=True) if one is None]:
             return Record(raw.clip, refused=f"pictures: {damaged[0]} in {folder} can't be read")
-        arrays[key] = np.stack([_scaled(one, settings.side) for one in read if one is not None])
+        whole = [one for one in read if one is not None]
+        if key == "faces":
+            scales = [settings.side / np.array(one.shape[1::-1], np.float32) for one in whole]
+        if key == "points" and len({len(one) for one in whole}) > 1:
+            counted = " and ".join(sorted({str(len(one)) for one in whole}))
+            return Record(raw.clip, refused=f"pictures: in {folder} are {counted} points")
+        arrays[key] = np.stack(whole if key == "points" else [_scaled(one, settings.side) for one in whole])
     counts = {len(of) for of in arrays.values()}
     if len(counts) > 1:
         return Record(raw.clip, refused=f"pictures: {' and '.join(f'{len(of)} {key}' for key, of in arrays.items())}")
+    if "points" in arrays:
+        arrays["points"] = arrays["points"] * np.stack(scales)[:, None]
     return Record(raw.clip, arrays | {"times": np.arange(counts.pop()) / settings.fps})
 
 
 def _given(settings: Settings) -> dict[str, str]:
-    both = {"faces": settings.faces, "drawings": settings.drawings}
-    return {key: folder for key, folder in both.items() if folder is not None}
+    every = {"faces": settings.faces, "drawings": settings.drawings, "points": settings.points}
+    return {key: folder for key, folder in every.items() if folder is not None}
 
 
 def _folders(annotations: Path, key: str, folder: str) -> dict[str, list[Path]]:
     found = _by_clip(annotations / PICTURES / folder)
     if not found:
+        of = f"points ({POINTS_SUFFIX})" if key == "points" else f"pictures ({', '.join(PICTURE_SUFFIXES)})"
         raise InputError(
-            f"params.yaml: pictures.{key} = {folder!r}; allowed: a folder below data/archives/ with a folder of pictures"
-            f" ({', '.join(PICTURE_SUFFIXES)}) for every clip"
+            f"params.yaml: pictures.{key} = {folder!r}; allowed: a folder below data/archives/ with a folder of {of} for"
+            " every clip"
         )
     return found
 
@@ -109,6 +122,17 @@ def _order(path: Path) -> list[tuple[bool, int, str]]:
     """9.jpg comes before 10.jpg."""
     parts = re.split(r"(\d+)", path.stem)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+
+def _points(path: Path) -> np.ndarray | None:
+    """Return the points (P, 2) between the braces of a file as 300-W's, or None if there is none."""
+    inside = re.search(r"\{(.*)\}", path.read_text(errors="replace"), re.DOTALL)
+    rows = [line.split() for line in inside[1].strip().splitlines()] if inside else []
+    try:
+        points = np.array(rows, np.float32)
+    except ValueError:
+        return None
+    return points if points.ndim == 2 and points.shape[1] == 2 and np.isfinite(points).all() else None
 
 
 def _scaled(picture: np.ndarray, side: int) -> np.ndarray:

@@ -134,35 +134,39 @@ def summary(folder: Path) -> dict[str, Any]:
 
 def look_up(raw: Raw, patterns: list[str], column: str) -> Words | None:
     """Return a clip's words from the files of `patterns`, or from a file of the clip's name, which for a clip outside a
-    corpus lies beside it; None where they are nowhere."""
+    corpus lies beside it; those of a part of a film also from the film's subtitles. None where they are nowhere."""
     for path in (path for pattern in patterns if raw.annotations for path in _matching(pattern, raw.annotations)):
         texts = _texts(path, column)
         name = next((one for one in (raw.clip, raw.clip.rpartition(".")[0]) if one in texts), None)
         if name is not None:
             return Words(texts[name])
     folder = raw.annotations or (raw.path.parent if raw.path else None)
-    for suffix in _BESIDE if folder else ():
-        path = Path(folder or "", f"{raw.clip.rpartition('.')[0] or raw.clip}{suffix}")
-        if path.is_file():
-            text = _read(path)
-            return subtitles(text) if suffix in _SUBTITLES else Words(text)
+    own, film = raw.clip.rpartition(".")[0] or raw.clip, raw.path.stem if raw.path and raw.span else ""
+    for stem in dict.fromkeys([own, film] if film else [own]) if folder else ():
+        for suffix in _BESIDE if stem == own else _SUBTITLES:
+            path = Path(folder or "", f"{stem}{suffix}")
+            if path.is_file():
+                text = _read(path)
+                return subtitles(text, raw.span if stem == film else None) if suffix in _SUBTITLES else Words(text)
     return None
 
 
-def subtitles(text: str) -> Words:
-    """Return the words of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last."""
+def subtitles(text: str, span: tuple[float, float] | None = None) -> Words:
+    """Return the words of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last; with
+    a `span`, seconds, of those subtitles whose middle lies in it."""
     said: list[str] = []
     ends: list[float] = []
     for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.split("\n")
         number = next((index for index, line in enumerate(lines) if _CUE.match(line)), None)
         if number is not None and (match := _CUE.match(lines[number])):
-            hours, minutes, seconds, milli = (np.array([match[1 + i], match[5 + i]], object) for i in range(4))
-            ends += [
-                int(h or 0) * 3600 + int(m) * 60 + int(s) + int(ms) / 1000
-                for h, m, s, ms in zip(hours, minutes, seconds, milli, strict=True)
-            ]
-            said += lines[number + 1 :]
+            begin, end = (
+                int(match[i] or 0) * 3600 + int(match[i + 1]) * 60 + int(match[i + 2]) + int(match[i + 3]) / 1000
+                for i in (1, 5)
+            )
+            if span is None or span[0] <= (begin + end) / 2 < span[1]:
+                ends += [begin, end]
+                said += lines[number + 1 :]
     return Words(_TAG.sub("", " ".join(said)).strip(), max(ends) - min(ends) if ends else 0.0)
 
 

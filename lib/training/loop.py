@@ -21,12 +21,11 @@ from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.augment import augment, draw
 from lib.data.batch import Sample
-from lib.data.dataset import Clips, stream_of
+from lib.data.dataset import Clips, kind_of
 from lib.data.loading import gather, loader
 from lib.model.infer import predict
 from lib.model.network import Network
 from lib.scoring.scores import scores
-from lib.streams import base
 from lib.training import schedules
 from lib.training.losses import LOSSES, WEIGHTINGS, counted, of_columns
 
@@ -90,7 +89,7 @@ def fit(
         for name, labels in training.targets.items()
     }
     known = {name: counted(targets[name].loss, labels) for name, labels in training.targets.items()}
-    kinds = {one: base.load(stream_of(one)[0]).kind for reading in network.readings.values() for one in reading.reads}
+    kinds = {one: kind_of(one) for reading in network.readings.values() for one in reading.reads}
     corpora = training.table["corpus"].to_numpy(str)
 
     bar = tqdm(

@@ -39,11 +39,10 @@ def draw(results: Results) -> Figure:
 def _maps(clip: Attention) -> list[tuple[str, np.ndarray | None, np.ndarray]]:
     """A clip's panels: title, picture (H, W, 3) if there is one, and look (h, w), 1 where uniform."""
     found: list[tuple[str, np.ndarray | None, np.ndarray]] = []
-    for key, (height, width) in clip.grids.items():
-        weights = [of.mean((0, 1)) * of.shape[-1] for (_, looked_at), of in clip.looks.items() if looked_at == key]
-        if height * width == 1 or not weights:
+    for key in clip.grids:
+        looks = looks_at(clip, key)
+        if looks is None:
             continue
-        looks = np.mean(weights, 0).reshape(len(clip.times[key]), height, width)
         if key in clip.pictures:
             steps = np.unique(np.linspace(0, len(looks) - 1, min(_PICTURES, len(looks))).round().astype(int))
             found += [(f"{key} at {clip.times[key][at]:.1f} s", clip.pictures[key][at], looks[at]) for at in steps]
@@ -51,3 +50,13 @@ def _maps(clip: Attention) -> list[tuple[str, np.ndarray | None, np.ndarray]]:
             picture = next((of[len(of) // 2] for of in clip.pictures.values()), None)
             found.append((f"{key}, all times", picture, looks.mean(0)))
     return found
+
+
+def looks_at(clip: Attention, key: str) -> np.ndarray | None:
+    """Return how much the other encoders' tokens look at an encoder's places at each of its times, (t, h, w), 1 where
+    uniform; None where nobody does or it has no places."""
+    height, width = clip.grids[key]
+    weights = [of.mean((0, 1)) * of.shape[-1] for (_, looked_at), of in clip.looks.items() if looked_at == key]
+    if height * width == 1 or not weights:
+        return None
+    return np.mean(weights, 0).reshape(len(clip.times[key]), height, width)

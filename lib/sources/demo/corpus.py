@@ -104,7 +104,7 @@ def write(folder: Path, clips: int, seconds: float, shared: float, seed: int, em
     rendered.mkdir(parents=True, exist_ok=True)
     tasks = (
         joblib.delayed(_write_clip)(
-            rendered / clip, Identity(int(row["identity"])), _performance(row), seconds
+            rendered / clip, Identity(int(row["identity"])), performance_of(row), seconds
         )
         for clip, row in table.iterrows()
     )  # fmt: skip
@@ -152,7 +152,8 @@ def _names(clips: int, shared: float, rng: np.random.Generator) -> Iterator[dict
             yield clip_of(old_video(training), split)
 
 
-def _performance(row: pd.Series) -> Performance:
+def performance_of(row: pd.Series) -> Performance:
+    """Return what is to be seen and heard in a clip, of its row of `plan`."""
     return Performance(
         warmth=float(2 * row["appearance"] - 1),
         rate=float(RATE_RANGE[0] + (RATE_RANGE[1] - RATE_RANGE[0]) * row["motion"]),

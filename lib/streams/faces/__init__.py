@@ -18,6 +18,10 @@ ON_GPU = True
 
 ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 """Values of `found`."""
+MAIN = "main"
+ASKED = (MAIN, "left", "right", "largest")
+"""Who can be followed, or N, as text: the Nth from the left, from 1 on."""
+_LOOKED_AT = 8  # of a clip's faces, for their brightness
 _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
@@ -37,12 +41,13 @@ def agree(settings: Settings, above: Mapping[str, Made]) -> None:
         raise InputError(f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {most}")
 
 
-def maker(settings: Settings) -> Callable[[Record], Record]:
-    """Return what finds, follows and aligns the face in a clip's frames."""
+def maker(settings: Settings, person: str | None = None) -> Callable[[Record], Record]:
+    """Return what finds, follows and aligns the face in a clip's frames: the main person's, or that of whom
+    `lib.streams.faces.follow` is asked for; then the record has the attribute `persons`, how many there are, too."""
     from lib.core.device import best_device  # who reads the stream needs no detector
     from lib.streams.faces.align import Aligner
 
-    return Aligner(**settings.model_dump(exclude={"enabled"}), device=best_device())
+    return Aligner(**settings.model_dump(exclude={"enabled"}), device=best_device(), person=person)
 
 
 def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
@@ -66,10 +71,24 @@ def summary(folder: Path) -> dict[str, Any]:
 def doubts(record: Record) -> list[str]:
     """Say where a clip shows more than one person or shot."""
     several, cuts, changes = (int(record.attributes[name]) for name in _COUNTED)
-    frames = len(record.arrays["found"])
+    frames, persons = len(record.arrays["found"]), record.attributes.get("persons", 0)
+    who = f"one of {persons} persons" if persons > 1 else "one person"
     said = {
-        f"faces: several in {several} of {frames} frames; one person is followed": several,
+        f"faces: several in {several} of {frames} frames; {who} is followed": several,
         f"faces: {cuts} {'cuts' if cuts > 1 else 'cut'}; there is no flow across {'them' if cuts > 1 else 'it'}": cuts,
         f"faces: another person takes turns with the one followed; changes: {changes}": changes,
     }
     return [text for text, count in said.items() if count]
+
+
+def conditions(record: Record) -> dict[str, float]:
+    """Return how a clip's face is seen: the distance of the eyes in the frame (median over time), the mean level of some
+    aligned faces, and the share of the frames in which the face is there."""
+    there = np.flatnonzero(record.arrays["found"][()])
+    eyes = record.arrays["landmarks"][()][there, :2]
+    some = there[np.unique(np.linspace(0, len(there) - 1, _LOOKED_AT).round().astype(int))]
+    return {
+        "pixels between the eyes": float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1))),
+        "brightness of the face, of 255": float(steps(record, some).mean()),
+        "share of the frames with a face": len(there) / len(record.arrays["found"]),
+    }

@@ -9,8 +9,8 @@ from skimage.transform import SimilarityTransform
 
 from lib.core.shards import Record
 from lib.streams import frames
-from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED
-from lib.streams.faces.detect import BATCH, Detector, Faces
+from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED, MAIN
+from lib.streams.faces.detect import BATCH, Detector, Faces, resample
 from lib.streams.faces.follow import Followed, follow
 from lib.streams.faces.looks import SIDE
 from lib.streams.faces.track import Tracker, cuts
@@ -28,13 +28,21 @@ class Aligner:
     every `key_seconds`, and tracks them in between (0: detects in every frame).
 
     A clip in which the face is detected in less than the fraction `min_found` of the frames is refused; gaps of up to
-    `max_gap` seconds between two detections are bridged by linear interpolation of the five points.
+    `max_gap` seconds between two detections are bridged by linear interpolation of the five points. person: of whom, as
+    `follow` has it; None: the main person, and nobody asks how many there are.
     """
 
     def __init__(
-        self, side: int, min_face: int, min_found: float, max_gap: float, key_seconds: float, device: torch.device
+        self,
+        side: int,
+        min_face: int,
+        min_found: float,
+        max_gap: float,
+        key_seconds: float,
+        device: torch.device,
+        person: str | None = None,
     ) -> None:
-        self._side, self._min_found, self._max_gap = side, min_found, max_gap
+        self._side, self._min_found, self._max_gap, self._person = side, min_found, max_gap, person
         self._track = Tracker(Detector(min_face, device), key_seconds)
 
     def __call__(self, record: Record) -> Record:
@@ -44,7 +52,11 @@ class Aligner:
         times = record.arrays["times"]
         batches = _Batches(record)
         seen = self._track(batches, times)
-        followed = main_person(seen, batches, times)
+        followed = main_person(seen, batches, times, self._person or MAIN)
+        if self._person and self._person.isdecimal() and int(self._person) > followed.persons:
+            return Record(
+                record.clip, refused=f"faces: person {self._person} is asked for, {followed.persons} are seen"
+            )
         landmarks, found = interpolate(*chosen(seen, followed.faces), times, followed.cuts, self._max_gap)
         share = float((found == DETECTED).mean())
         if share < self._min_found or share == 0:
@@ -68,6 +80,8 @@ class Aligner:
             "cuts": int(followed.cuts.sum()),
             "changes_of_person": followed.changes,
         }
+        if self._person is not None:
+            counts["persons"] = followed.persons
         return Record(record.clip, arrays, counts)
 
 
@@ -89,8 +103,9 @@ class _Batches:
             yield batch
 
 
-def main_person(seen: Sequence[Faces], batches: Iterable[np.ndarray], times: np.ndarray) -> Followed:
-    """Return whom to follow among the faces of a clip's frames, given in batches, RGB uint8 (n, H, W, 3)."""
+def main_person(seen: Sequence[Faces], batches: Iterable[np.ndarray], times: np.ndarray, asked: str = MAIN) -> Followed:
+    """Return whom to follow, as `follow` has it, among the faces of a clip's frames, given in batches, RGB uint8
+    (n, H, W, 3)."""
     looks: list[np.ndarray] = []
     cut: list[np.ndarray] = []
     last: np.ndarray | None = None
@@ -101,7 +116,7 @@ def main_person(seen: Sequence[Faces], batches: Iterable[np.ndarray], times: np.
             aligned = [warp(picture, points, SIDE) for points in seen[len(looks)].points]
             grey = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in aligned]
             looks.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
-    return follow(seen, looks, np.concatenate(cut), times)
+    return follow(seen, looks, np.concatenate(cut), times, asked)
 
 
 def chosen(seen: Sequence[Faces], face_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +150,4 @@ def warp(picture: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
     """Return the picture (size, size, 3) in which the five points lie nearest to the template's (least squares,
     Umeyama 1991)."""
     matrix = SimilarityTransform.from_estimate(points, TEMPLATE * (size / 112)).params[:2]
-    while np.linalg.norm(matrix[:, 0]) < 0.5:  # bilinear sampling alone would skip pixels
-        picture = cv2.pyrDown(picture)
-        matrix = matrix * [2, 2, 1]
-    return cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return resample(picture, matrix, size)

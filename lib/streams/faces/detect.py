@@ -18,6 +18,7 @@ _SECOND_WINDOW, _LAST_WINDOW = 24, 48  # ... and its second and last network
 _GIVEN = 0.93  # side of the squares that it is given by the network before it, of its own boxes' (mean over real clips)
 _SAME_FACE = 0.7  # overlap of two boxes from which on MTCNN takes them for one face, at last of the smaller of them
 _INSIDE = 0.5  # least share of a box that lies in the frame
+_EARLIER = 1.5  # pixels by which MTCNN's crops, cut at whole pixels, begin before its squares, on average
 
 
 @dataclass(frozen=True)
@@ -50,34 +51,41 @@ class Detector:
         ]
 
     @torch.no_grad()
-    def refine(self, frames: np.ndarray, near: Sequence[Faces]) -> list[Faces | None]:
+    def refine(self, frames: np.ndarray, near: Sequence[Faces], runs: int) -> list[Faces | None]:
         """Return the faces of each frame (RGB uint8, (T, H, W, 3)) that lie near those of another, `near` (T), by MTCNN's
-        last network alone, run twice: on the box that is known, and on the box that this gives. The points are both's mean.
+        last network alone, run on the box that is known, on the box that this gives, and so on. The points are the mean of
+        the last two of these `runs`, 2 or more.
+
+        It sees crops that are resampled at the square's place and not, as in MTCNN, cut at whole pixels, so that a few runs
+        come to the same box whatever the first one.
 
         None, where not all of them are found again: one's score is below MTCNN's threshold, one has left the frame, two
         have become one, or there was none.
         """
         of_frame = np.repeat(np.arange(len(frames)), [len(faces.boxes) for faces in near])
         boxes = np.concatenate([np.empty((0, 4)), *(faces.boxes for faces in near)])
-        kept, scores, points = np.ones(len(boxes), bool), np.zeros(len(boxes)), np.zeros((2, len(boxes), 5, 2))
-        for run in range(2):
+        kept, scores, points = np.ones(len(boxes), bool), np.zeros(len(boxes)), np.zeros((runs, len(boxes), 5, 2))
+        for run in range(runs):
             kept[kept] = _inside(boxes[kept], frames.shape[2], frames.shape[1]) >= _INSIDE
-            found = self._last_network(frames, of_frame[kept], _given(boxes[kept]))
-            boxes[kept], scores[kept], points[run, kept] = found
+            squares = _given(boxes[kept])
+            boxes[kept], scores[kept], points[run, kept] = self._last_network(
+                squares, _resampled(frames, of_frame[kept], squares.numpy())
+            )
             kept &= scores > self._network.thresholds[2]
         refined: list[Faces | None] = []
         for frame in range(len(frames)):
             mine = np.flatnonzero(of_frame == frame)
             there = len(mine) and kept[mine].all() and len(_distinct(boxes[mine], scores[mine])) == len(mine)
-            refined.append(Faces(boxes[mine], scores[mine], points[:, mine].mean(0)) if there else None)
+            refined.append(Faces(boxes[mine], scores[mine], points[-2:, mine].mean(0)) if there else None)
         return refined
 
     @torch.no_grad()
     def _cascade(self, frames: np.ndarray) -> list[Faces]:
         """Return the faces of frames, as facenet-pytorch's `detect_face` does (v2.5.3), whose parts these are."""
-        squares, of_frame = self._first_network(frames)
-        squares, of_frame = self._second_network(frames, of_frame, squares)
-        boxes, scores, points = self._last_network(frames, of_frame, squares)
+        sums = [cv2.integral(one) for one in frames]
+        squares, of_frame = self._first_network(sums)
+        squares, of_frame = self._second_network(sums, of_frame, squares)
+        boxes, scores, points = self._last_network(squares, _crops(sums, of_frame, squares, _LAST_WINDOW))
         sure = scores > self._network.thresholds[2]
         of_frame, boxes, scores, points = of_frame[sure], boxes[sure], scores[sure], points[sure]
         found = []
@@ -88,10 +96,10 @@ class Detector:
             found.append(Faces(boxes[mine], scores[mine], points[mine]))
         return found
 
-    def _first_network(self, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
-        """Return squares (n, 4) in which there may be faces, and their frames (n,), from a pyramid of each frame."""
-        height, width = frames.shape[1:3]
-        sums = [cv2.integral(one) for one in frames]
+    def _first_network(self, sums: Sequence[np.ndarray]) -> tuple[Tensor, np.ndarray]:
+        """Return squares (n, 4) in which there may be faces, and their frames (n,), from a pyramid of each frame; `sums` are
+        the frames' integral images (H + 1, W + 1, 3)."""
+        height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
         scale = _WINDOW / self._network.min_face_size
         boxes, places = [torch.empty(0, 9)], [torch.empty(0, dtype=torch.long)]
         while min(height, width) * scale >= _WINDOW:
@@ -105,23 +113,23 @@ class Detector:
         corners, shift = all_boxes[kept, :4], all_boxes[kept, 5:]
         return mtcnn.rerec(corners + shift * (corners[:, 2:] - corners[:, :2]).repeat(1, 2)), of_frame[kept].numpy()
 
-    def _second_network(self, frames: np.ndarray, of_frame: np.ndarray, squares: Tensor) -> tuple[Tensor, np.ndarray]:
+    def _second_network(
+        self, sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: Tensor
+    ) -> tuple[Tensor, np.ndarray]:
         """Return which of the squares (n, 4) go on to the last network, moved to where they fit better, and their frames."""
         if not len(squares):
             return squares, of_frame
-        shift, scores = self._run(self._network.rnet, self._crops(frames, of_frame, squares, _SECOND_WINDOW))
+        shift, scores = self._run(self._network.rnet, _crops(sums, of_frame, squares, _SECOND_WINDOW))
         sure = torch.nonzero(scores[:, 1] > self._network.thresholds[1])[:, 0]
         sure = sure[batched_nms(squares[sure], scores[sure, 1], torch.from_numpy(of_frame)[sure], _SAME_FACE)]
         return mtcnn.rerec(mtcnn.bbreg(squares[sure], shift[sure])), of_frame[sure.numpy()]
 
-    def _last_network(
-        self, frames: np.ndarray, of_frame: np.ndarray, squares: Tensor
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return boxes (n, 4), scores (n,) and points (n, 5, 2) of the faces near squares (n, 4) of the frames `of_frame`
-        (n,), by MTCNN's last network."""
+    def _last_network(self, squares: Tensor, crops: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return boxes (n, 4), scores (n,) and points (n, 5, 2) of the faces near squares (n, 4), by MTCNN's last network;
+        `crops` (n, 3, 48, 48), 0 to 255, show what lies in the squares."""
         if not len(squares):
             return np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
-        shift, points, scores = self._run(self._network.onet, self._crops(frames, of_frame, squares, _LAST_WINDOW))
+        shift, points, scores = self._run(self._network.onet, crops)
         sides = (squares[:, 2:] - squares[:, :2] + 1)[:, None]
         places = torch.stack((points[:, :5], points[:, 5:]), dim=2) * sides + squares[:, None, :2] - 1
         return mtcnn.bbreg(squares, shift).double().numpy(), scores[:, 1].double().numpy(), places.double().numpy()
@@ -130,15 +138,39 @@ class Detector:
         """Return what a network gives for pictures of levels 0 to 255 (n, 3, H, W), on the CPU."""
         return [one.cpu() for one in network((pictures.to(self._network.device).float() - 127.5) / 128)]
 
-    def _crops(self, frames: np.ndarray, of_frame: np.ndarray, squares: Tensor, side: int) -> Tensor:
-        """Return what lies in squares (n, 4) of the frames `of_frame` (n,), scaled to (n, 3, side, side); 0 to 255."""
-        height, width = frames.shape[1:3]
-        crops = []
-        for frame, y0, y1, x0, x1 in zip(of_frame, *mtcnn.pad(squares, width, height), strict=True):
-            top, left = min(y0, height) - 1, min(x0, width) - 1  # a square beyond the frame has its nearest pixels
-            crop = torch.from_numpy(frames[frame, top : max(y1, top + 1), left : max(x1, left + 1)]).permute(2, 0, 1)
-            crops.append(mtcnn.imresample(crop[None].float(), (side, side)))
-        return torch.cat(crops)
+
+def _crops(sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: Tensor, side: int) -> Tensor:
+    """Return what lies in squares (n, 4) of the frames `of_frame` (n,), scaled to (n, 3, side, side); 0 to 255. `sums` are
+    the frames' integral images (H + 1, W + 1, 3)."""
+    height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
+    crops = np.empty((len(squares), side, side, 3), np.float32)
+    for at, (frame, y0, y1, x0, x1) in enumerate(zip(of_frame, *mtcnn.pad(squares, width, height), strict=True)):
+        top, left = min(y0, height) - 1, min(x0, width) - 1  # a square beyond the frame has its nearest pixels
+        crops[at] = _scaled(sums[frame][top : max(y1, top + 1) + 1, left : max(x1, left + 1) + 1], side, side)
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+
+def resample(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
+    """Return the picture (side, side, 3) to which a similarity transform (2, 3) brings another (H, W, 3), whose nearest
+    pixels are repeated beyond it."""
+    while np.linalg.norm(matrix[:, 0]) < 0.5:  # bilinear sampling alone would skip pixels
+        picture = cv2.pyrDown(picture)
+        matrix = matrix * [2, 2, 1]
+    return cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _resampled(frames: np.ndarray, of_frame: np.ndarray, squares: np.ndarray) -> Tensor:
+    """Return what lies in squares (n, 4), in parts of a pixel, of the frames `of_frame` (n,), for MTCNN's last network
+    (n, 3, 48, 48); 0 to 255. Beyond the frame the nearest pixels are repeated."""
+    crops = np.empty((len(squares), _LAST_WINDOW, _LAST_WINDOW, 3), np.uint8)
+    for at, (frame, (left, top, right, _)) in enumerate(zip(of_frame, squares, strict=True)):
+        side = right - left + 1
+        x, y = left - _EARLIER, top - _EARLIER  # where the crop begins, between pixels
+        x0, y0 = max(int(x - side / 4), 0), max(int(y - side / 4), 0)  # what is far away need not be scaled
+        near = frames[frame, y0 : int(y + 1.25 * side) + 1, x0 : int(x + 1.25 * side) + 1]
+        matrix = _LAST_WINDOW / side * np.array([[1, 0, 0.5 + x0 - x], [0, 1, 0.5 + y0 - y]]) - [[0, 0, 0.5]]
+        crops[at] = resample(near, matrix, _LAST_WINDOW)
+    return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
 def _scaled(sums: np.ndarray, height: int, width: int) -> np.ndarray:

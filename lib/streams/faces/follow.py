@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from lib.streams.faces import MAIN
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.looks import ALIKE, likeness, mean, motion
 
@@ -19,16 +20,18 @@ _LIVING = 0.25  # what a living person counts at least
 _UNLIKE = 0.6  # likeness below which a face has become another person's in its place ...
 _AROUND = 5  # ... over so many sightings before and after
 _STRIDE = 0.2  # seconds between the sightings that motion is seen in
+_SEEN = 0.1  # of the frames with faces: in fewer nobody is seen who could be asked for
 
 
 class Followed(NamedTuple):
-    """The main person. faces: (T,) the index of their face in each frame, -1 where it is not seen. cuts: (T,) whether a
-    frame shows another shot, or in a face's place another's, than the frame before. changes: how often frames that show
-    them and frames that show another living person instead take turns."""
+    """The person who is followed. faces: (T,) the index of their face in each frame, -1 where it is not seen. cuts: (T,)
+    whether a frame shows another shot, or in a face's place another's, than the frame before. changes: how often frames that
+    show them and frames that show another living person instead take turns. persons: how many could be asked for."""
 
     faces: np.ndarray
     cuts: np.ndarray
     changes: int
+    persons: int
 
 
 @dataclass
@@ -54,14 +57,17 @@ class _Person:
         self.sightings, self.sum = self.sightings + len(track.times), self.sum + len(track.times) * look
 
 
-def follow(frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray, times: np.ndarray) -> Followed:
-    """Return the main person of a clip's frames (T) at `times` (T,), whose faces have `looks` (T of (n, S, S)); `cut` (T,)
-    tells which frames show another shot than the one before.
+def follow(
+    frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray, times: np.ndarray, asked: str = MAIN
+) -> Followed:
+    """Return the main person, or the one of ASKED, of a clip's frames (T) at `times` (T,), whose faces have `looks` (T of
+    (n, S, S)); `cut` (T,) tells which frames show another shot than the one before.
 
     Boxes are linked over time by overlap (Hungarian assignment), not across cuts. Tracks of one shot that are near and alike
     in size and at other times are one person's, of different shots those that look alike. The main person is the one who is
     largest and seen longest: the sum of area times detection score, of each shot in units of its largest. It counts as much
-    as the person moves, so that a picture is followed only where nobody moves.
+    as the person moves, so that a picture is followed only where nobody moves. Others can be asked for who move and are seen
+    in a tenth of the frames with faces; where there is no Nth, nobody is followed.
     """
     tracks = _linked(frames, cut)
     sudden = _become_others(tracks, looks, len(frames))
@@ -79,15 +85,36 @@ def follow(frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray
             persons.append(person := _Person(len(frames)))
         person.take(track, look)
     if not persons:
-        return Followed(np.full(len(frames), -1), cut, 0)
+        return Followed(np.full(len(frames), -1), cut, 0, 0)
     stride = max(1, round(_STRIDE / float(np.median(np.diff(times))))) if len(times) > 1 else 1
     life = [_life(person.faces, looks, cut, stride) for person in persons]
     size = [sum(sizes[time][person.faces[time]] for time in np.flatnonzero(person.faces >= 0)) for person in persons]
-    main = persons[int(np.argmax(np.multiply(size, life)))].faces
+    order = np.argsort(-np.multiply(size, life), kind="stable")
+    least = _SEEN * sum(len(faces.boxes) > 0 for faces in frames)
+    there = [
+        persons[at].faces
+        for rank, at in enumerate(order)
+        if rank == 0 or (life[at] >= _LIVING and (persons[at].faces >= 0).sum() >= least)
+    ]
+    main = _asked(there, frames, asked)
     others = [person.faces >= 0 for person, its in zip(persons, life, strict=True) if its >= _LIVING]
     instead = np.any(others, axis=0) & (main < 0) if others else np.zeros(len(frames), bool)
     shown = (main >= 0)[(main >= 0) | instead]
-    return Followed(main, cut, int((shown[1:] != shown[:-1]).sum()))
+    return Followed(main, cut, int((shown[1:] != shown[:-1]).sum()), len(there))
+
+
+def _asked(persons: Sequence[np.ndarray], frames: Sequence[Faces], asked: str) -> np.ndarray:
+    """Return the one of the persons (each (T,), their faces; the main one first) who is asked for, -1 everywhere for a
+    number that nobody has."""
+    if asked == MAIN:
+        return persons[0]
+    boxes = [np.stack([one.boxes[at] for one, at in zip(frames, of, strict=True) if at >= 0]) for of in persons]
+    if asked == "largest":
+        return persons[int(np.argmax([np.prod(of[:, 2:] - of[:, :2], axis=1).mean() for of in boxes]))]
+    from_left = np.argsort([np.median(of[:, [0, 2]]) for of in boxes], kind="stable")
+    index = {"left": 0, "right": len(persons) - 1}.get(asked)
+    index = int(asked) - 1 if index is None else index
+    return persons[from_left[index]] if index < len(persons) else np.full(len(frames), -1)
 
 
 def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[_Track]:

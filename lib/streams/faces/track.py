@@ -8,12 +8,14 @@ import numpy as np
 from lib.streams.faces.detect import Detector, Faces
 
 _THUMBNAIL = 32, 18  # pixels
+_RUNS, _FIRST_RUNS = 3, 5  # of the last network on a face that is tracked, and on one that was detected
 _CUT = 12.0  # grey levels by which their pixels differ on average, where the scene is another; heads move below
 
 
 class Tracker:
     """Finds the faces of a clip's frames: by the whole detector in the first frame of every `key_seconds`, after cuts,
-    and wherever tracking loses a face or has none to track; by tracking in the others. 0: by the detector in all.
+    and wherever tracking loses a face or has none to track; by tracking in the others. What is detected is refined as what
+    is tracked, so that points don't jump from one to the other. 0: by the detector in all, as it comes.
 
     A person who comes between two key frames is found at the second one.
     """
@@ -38,19 +40,26 @@ class Tracker:
         """Return each frame's faces; `fresh` (n,) are detected, `before` are those of the frame before the first.
 
         Tracking goes from all frames whose faces are known to the next ones at once: a network takes a batch in less time.
+        After a frame without a face all up to the next known one are searched.
         """
         known: list[Faces | None] = [before, *(None for _ in frames)]
-        again = np.flatnonzero(fresh)
+        search = np.flatnonzero(fresh).tolist()
         while True:
-            if len(again):
-                for at, faces in zip(again, self._detect(frames[again]), strict=True):
-                    known[at + 1] = faces
-            todo = np.array([at for at in range(len(frames)) if known[at] and not known[at + 1]], int)
-            if not len(todo):
+            if search:
+                detected = self._detect(frames[search])
+                refined = self._detect.refine(frames[search], detected, _FIRST_RUNS)
+                for at, whole, better in zip(search, detected, refined, strict=True):
+                    known[at + 1] = better or whole
+            todo = [at for at in range(len(frames)) if known[at] and not known[at + 1]]
+            if not todo:
                 return [faces for faces in known[1:] if faces]
-            for at, found in zip(todo, self._detect.refine(frames[todo], [known[at] for at in todo]), strict=True):
+            near = [faces for at in todo if (faces := known[at])]
+            for at, found in zip(todo, self._detect.refine(frames[todo], near, _RUNS), strict=True):
                 known[at + 1] = found
-            again = np.array([at for at in todo if not known[at + 1]], int)
+            search = []
+            for at, faces in zip(todo, near, strict=True):
+                later = next((later for later in range(at, len(frames)) if known[later + 1]), len(frames))
+                search += range(at, later if not len(faces.boxes) else min(later, at + 1))
 
 
 def key_frames(times: np.ndarray, seconds: float) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""The demo's second corpus: whole videos of several segments with planted emotions, in the layout of CMU-MOSEI."""
+
+import shutil
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from lib.core.targets import TRAITS
+from lib.media import video
+from lib.sources.demo.corpus import FRAME_RATE, performance_of, plan
+from lib.sources.demo.head import SAMPLE_RATE, Identity, render
+from lib.sources.demo_emotions import KNOWN_TRAITS, LABELS
+from lib.sources.mosei import EMOTIONS
+
+
+def write(folder: Path, clips: int, seconds: float, seed: int, both: int) -> None:
+    """Write whole videos, whose segments of so many seconds follow each other, their labels, and the traits of the first
+    `both` training segments; videos of an interrupted call are not rendered again."""
+    table = plan(clips, 0.0, seed, 1.0)
+    table["segment"] = [int(clip.removesuffix(".mp4").rpartition(".")[2]) for clip in table.index]
+    table = table.sort_values(["video", "segment"])
+    rendered = folder.with_name(folder.name + ".partial")
+    rendered.mkdir(parents=True, exist_ok=True)
+    films = [(name, rows) for name, rows in table.groupby("video")]
+    tasks = (joblib.delayed(_film)(rendered / f"{name}.mp4", rows, seconds) for name, rows in films)
+    done = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
+    for _ in tqdm(done, desc="demo films", total=len(films), unit="film", disable=None):
+        pass
+    labels = table[["video", "segment"]].copy()
+    labels["start"] = seconds * table.groupby("video").cumcount()
+    labels["end"] = labels["start"] + seconds
+    labels["split"] = table["split"]
+    labels["sentiment"] = ((6 * table["appearance"] - 3) * 3).round() / 3
+    labels[list(EMOTIONS.values())] = table[list(EMOTIONS)].to_numpy()
+    labels.to_csv(rendered / LABELS, index=False, float_format="%.4f")
+    known = table[table["split"] == "training"].head(both)
+    names = (known["video"] + "_" + known["segment"].astype(str) + ".mp4").rename("clip")
+    known[list(TRAITS)].set_index(names).to_csv(rendered / KNOWN_TRAITS)
+    shutil.rmtree(folder, ignore_errors=True)
+    rendered.rename(folder)
+
+
+def _film(path: Path, segments: pd.DataFrame, seconds: float) -> None:
+    if path.exists():
+        return
+    person = Identity(int(segments["identity"].iloc[0]))
+    parts = [render(person, performance_of(row), seconds, FRAME_RATE) for _, row in segments.iterrows()]
+    frames, voices = (np.concatenate(of) for of in zip(*parts, strict=True))
+    partial = path.with_name(path.name + ".partial")
+    video.write(partial, frames, FRAME_RATE, voices, SAMPLE_RATE)
+    partial.rename(path)

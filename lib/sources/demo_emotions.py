@@ -1,0 +1,48 @@
+"""The source `demo_emotions`: a small corpus that the project makes itself, with planted emotions, in CMU-MOSEI's layout."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import Field
+
+from lib.core import clips, resume
+from lib.core.parameters import Section
+from lib.sources import mosei
+from lib.sources.archives import ANNOTATIONS
+from lib.sources.mosei import GROUPS, problem
+
+__all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "problem", "rows"]
+
+ARCHIVES = False
+
+CHECKSUMS: Mapping[str, str] = {}
+
+LABELS, KNOWN_TRAITS = "labels.csv", "traits.csv"
+"""Among the annotations: CMU-MOSEI's table, and the traits of the segments that know them."""
+
+
+class Settings(Section):
+    """The section download.demo_emotions."""
+
+    clips: Annotated[int, Field(ge=20, le=100_000)]
+    seconds: Annotated[float, Field(ge=2, le=600)]
+    both: Annotated[int, Field(ge=0, le=100_000)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
+    """Make the corpus, if it is not there, and bring it in as CMU-MOSEI's."""
+    from lib.sources.demo import films  # only who makes a demo waits for the renderer
+
+    made = resume.ROOT / f"demo_emotions-{resume.fingerprint(['lib.sources.demo.films'], settings.model_dump())}"
+    if not made.exists():
+        films.write(made, **settings.model_dump())
+    yield from mosei.bring(mosei.Settings(labels=LABELS), made, folder, videos)
+
+
+def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+    """Return the segments as CMU-MOSEI's are, and the traits of those that know them."""
+    traits = clips.read_csv(folder / ANNOTATIONS / KNOWN_TRAITS).set_index("clip")
+    return mosei.rows(mosei.Settings(labels=LABELS), folder, files).join(traits, on="clip")
