@@ -280,7 +280,10 @@ def test_samples_are_what_the_shards_hold(project: Path, tmp_path: Path) -> None
     ):
         assert list(file) == [NAMES[3], NAMES[0], MUTE]
         group, sound, pictures = file[NAMES[3]], of[NAMES[3]], faces[NAMES[3]]
-        assert set(group["pictures"]) == {"faces"}
+        assert set(group["pictures"]) == {"faces", "flow"}
+        assert group["pictures/flow/values"].shape == (4, 64, 64, 3)  # the last one is the wheel
+        assert len(group["pictures/flow/times"]) == 3
+        assert group["pictures/flow"].attrs["full"] > 0.1
         times = group["pictures/faces/times"][()]
         assert len(times) == 4
         assert (np.diff(times) > 0).all()
@@ -303,6 +306,23 @@ def test_samples_are_what_the_shards_hold(project: Path, tmp_path: Path) -> None
     with h5py.File(written("audio.h5", model__use=["audio"])) as file:
         assert set(file[NAMES[0]]) == {"sound"}
         assert not list(file[MUTE])
+
+
+def test_flow_has_the_standard_colours_up_to_a_full_one() -> None:
+    rng = np.random.default_rng(0)
+    flow = rng.normal(0, 2, (3, 2, 16, 20)).astype(np.float32)
+    flow[0, :, 0, 0], flow[0, :, 0, 1], flow[0, :, 0, 2] = 0, (-100, 0), (0, 100)
+    pictures, full = explain.coloured(flow)
+    assert pictures.shape == (4, 3, 16, 20)
+    assert (np.linalg.norm(flow, axis=1) > full).mean() == pytest.approx(0.01, abs=0.002)
+    assert (pictures[0, :, 0, 0] == 255).all()
+    wheel = pictures[3]
+    assert (wheel[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
+    left, down = pictures[0, :, 0, 1].astype(int), pictures[0, :, 0, 2].astype(int)
+    assert np.abs(wheel[:, 7:9, 1].astype(int) - left[:, None]).max() < 60
+    assert np.abs(wheel[:, 14, 9:11].astype(int) - down[:, None]).max() < 60
+    assert np.abs(left - down).max() > 100
+    assert explain.coloured(np.zeros((2, 2, 16, 16), np.float32))[0][:2].min() == 255
 
 
 def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
+from torchvision.utils import flow_to_image
 
 from lib.core import imports
 from lib.data.batch import collate
@@ -121,15 +122,19 @@ def write_samples(
     """Write a group for each clip of `table`, by name, in its order, with what the network's `streams` hold of it.
 
     pictures/STREAM: `values` uint8 (t, H, W, 3), a few of the pictures that encoders read; where they read none, of those
-    that what they read was made from. sound/ARRAY, where there is the stream audio: `values` (T, mels) of log_mel, in dB,
-    with the bands' centres `frequencies` (mels,) in Hz; (T, mfcc) of mfcc. Each has `times` in seconds, and the attribute
-    `read`, whether an encoder reads it; pictures in which a stream has points have them as `points` (t, P, 2), in pixels.
+    that what they read was made from; of flow, what `coloured` makes of it, with the attribute `full`. sound/ARRAY, where
+    there is the stream audio: `values` (T, mels) of log_mel, in dB, with the bands' centres `frequencies` (mels,) in Hz;
+    (T, mfcc) of mfcc. Each has `times` in seconds, and the attribute `read`, whether an encoder reads it; pictures in which
+    a stream has points have them as `points` (t, P, 2), in pixels.
     """
     read = {stream_of(one) for reading in readings.values() for one in reading.reads}
     pictures = [name for name in streams if base.load(name).kind == "pictures"]
     pictures = [name for name in pictures if stream_of(name) in read] or pictures[-1:]
     points = [name for name in streams if base.load(name).kind == "points"]
     shown = {}
+    flows = [name for name in streams if base.load(name).kind == "flow"]
+    for name in flows:
+        shown[f"pictures/{name}"] = Reading(kind="", reads=[name], take="parts", steps=_PICTURES - 1)
     for name in pictures:
         reads = [name, *(one for one in points if base.load(one).inputs == (name,))]
         reads += [f"{name}.{one}" for one in base.load(name).kinds if streams[name].shapes[one] != [0]]
@@ -144,6 +149,9 @@ def write_samples(
                 (reference, (values, times, _)), *others = of_one.items()
                 if not len(times):  # this clip lacks the stream
                     continue
+                full = None
+                if stream_of(reference)[0] in flows:
+                    values, full = coloured(values)
                 if name.startswith("pictures/"):
                     scale = min(1.0, _SIDE / max(values.shape[2:]))
                     values = np.stack([_scaled(one, scale) for one in values])
@@ -152,8 +160,25 @@ def write_samples(
                 _add(group, f"{name}/values", values)
                 _add(group, f"{name}/times", times)
                 group[name].attrs["read"] = stream_of(reference) in read
+                if full is not None:
+                    group[name].attrs["full"] = full
                 if name == "sound/log_mel":
                     _add(group, f"{name}/frequencies", _centres(**streams["audio"].settings))
+
+
+def coloured(flow: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return flow (T, 2, H, W) in the standard colours (Baker et al. 2011, A database and evaluation methodology for optical
+    flow), uint8 (T + 1, 3, H, W), and how many pixels a full colour means, which 1 % of the motion exceeds. The last picture
+    is the wheel that the colours are read by: motion from its middle to each place, full at the rim."""
+    full = max(float(np.percentile(np.linalg.norm(flow, axis=1), 99)), 1e-3)
+    height, width = flow.shape[2:]
+    down, right = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    every = np.concatenate([flow, full * np.stack([right, down])[None]])
+    size = np.linalg.norm(every, axis=1, keepdims=True)
+    within = torch.from_numpy(every * np.minimum(1, full / np.maximum(size, full))).float()
+    pictures = flow_to_image(within).numpy()
+    pictures[-1][:, down**2 + right**2 > 1] = 255
+    return pictures, full
 
 
 def _scaled(picture: np.ndarray, scale: float) -> np.ndarray:

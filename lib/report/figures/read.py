@@ -98,12 +98,14 @@ def importance(file: Mapping[str, Any]) -> Importance:
 
 
 class Steps(NamedTuple):
-    """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels."""
+    """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels; of
+    flow in colours the pixels that a full colour means; it has a picture more than seconds, the colours' wheel."""
 
     values: np.ndarray
     times: np.ndarray
     read: bool
     points: np.ndarray | None = None
+    full: float | None = None
 
 
 class Sample(NamedTuple):
@@ -125,6 +127,7 @@ def samples(file: Mapping[str, Any]) -> dict[str, Sample]:
                 one["times"][()],
                 bool(one.attrs["read"]),
                 one["points"][()] if "points" in one else None,
+                float(one.attrs["full"]) if "full" in one.attrs else None,
             )
             for name, one in of.items()
         }

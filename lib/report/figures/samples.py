@@ -20,7 +20,8 @@ _RANKS = {2: ["lowest", "highest"], 3: ["lowest", "median", "highest"]}
 
 CAPTION = (
     "The clips of the lowest, the median and the highest error as the model is given them, beside what was actual and"
-    " what it predicted. Look whether faces are whole and upright and the sound is there."
+    " what it predicted. Look whether faces are whole and upright and the sound is there. Flow is in the colours of its"
+    " wheel: the hue says where a place moves to, the strength how far (Baker et al. 2011)."
 )
 
 
@@ -60,7 +61,7 @@ def _picture(axes: Axes, stream: str, shown: Steps | None) -> None:
     if shown is None:
         blank(axes, f"no {stream}")
         return
-    pictures, times, read, points = shown
+    pictures, times, read, points, full = shown
     across = int(np.ceil(np.sqrt(len(pictures))))
     empty = np.full_like(pictures, 255, shape=(-len(pictures) % across, *pictures.shape[1:]))
     _, height, width, _ = pictures.shape
@@ -70,7 +71,8 @@ def _picture(axes: Axes, stream: str, shown: Steps | None) -> None:
         left, top = index % across * width, index // across * height
         axes.scatter(of_picture[:, 0] + left, of_picture[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
     axes.set_anchor("NW")
-    blank(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s")
+    wheel = "" if full is None else f"\nwheel: direction, to {full:.1f} px a step"
+    blank(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s{wheel}")
 
 
 def _note(read: bool) -> str:
@@ -82,7 +84,7 @@ def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence
     if array not in clip.sound:
         blank(axes, "no sound")
         return
-    values, times, read, _ = clip.sound[array]
+    values, times, read, *_ = clip.sound[array]
     together = np.concatenate([one.values for one in every])
     if array == "log_mel":
         high = together.max()
