@@ -54,14 +54,13 @@ def explain(predictor: Predictor, clip: Path, to: Path) -> Prediction:
     direction, full at 3 pixels of the aligned face from a frame to the next.
     """
     begins = [begin for begin, _ in predictor.spans(clip)] or [0.0]
-    ends = dict(zip(begins, [*begins[1:], np.inf], strict=True))
     each = {begins[at] for at in np.linspace(0, len(begins) - 1, _MOMENTS).round().astype(int)}
     kept: list[Moment] = []
     with _Film(to.with_name(f"{to.name}.mp4")) as film:
 
         def watch(seen: Seen) -> None:
             begin = seen.span[0] if seen.span else 0.0
-            there = [one for one in moments(seen) if one.time < ends[begin]]
+            there = [one for one in moments(seen) if one.time > film.until]  # windows overlap
             for moment in there:
                 film.show(moment, seen)
             if begin in each and there:
@@ -228,7 +227,8 @@ class _Film:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._container: av.container.OutputContainer | None = None
-        self._last = -1
+        self.until = -1.0
+        """The last moment's time."""
 
     def __enter__(self) -> Self:
         return self
@@ -243,7 +243,8 @@ class _Film:
             self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, 1000)
             self._stream.options = {"crf": "23", "preset": "veryfast"}
         frame = av.VideoFrame.from_ndarray(picture[: self._stream.height, : self._stream.width], format="rgb24")
-        self._last = frame.pts = max(round(1000 * moment.time), self._last + 1)
+        frame.pts = max(round(1000 * moment.time), round(1000 * self.until) + 1)
+        self.until = frame.pts / 1000
         frame.time_base = Fraction(1, 1000)
         self._container.mux(self._stream.encode(frame))
 
