@@ -4,7 +4,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +14,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from lib.core import parallel
 from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
+from lib.core.parallel import Parallel
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.data.batch import Inputs, Sample, collate
@@ -115,6 +119,7 @@ class Predictor:
             raise InputError(f"window = {window}; allowed: seconds above 0")
         self.window = window
         self._device = best_device() if device is None else device
+        self._made_of = Path(model).absolute(), self._device, person
         self.served = checkpoint.load(Path(model), self._device)
         self.makers = base.makers(self.served.streams)
         if person not in ASKED and not (person.isdecimal() and int(person)):
@@ -129,14 +134,24 @@ class Predictor:
         if {*self.served.corpora} & {*SYNTHETIC}:
             self.warnings = (_PLANTED,)
 
-    def many(
-        self, clips: Iterable[Path | str], by: Callable[[Path | str], Prediction] | None = None
-    ) -> Iterator[Prediction]:
-        """Yield the prediction of each clip, in their order, with a progress bar on a terminal; `by` predicts a clip in
-        place of the predictor itself."""
+    def many(self, clips: Iterable[Path | str], by: "By | None" = None, workers: int = 1) -> Iterator[Prediction]:
+        """Yield the prediction of each clip, in their order, with a progress bar on a terminal; `by` predicts a clip with a
+        predictor, in place of a call of it. Several `workers` are processes of this machine, each with a predictor.
+
+        Raises InputError if one of them was killed.
+        """
         every = list(clips)
-        for clip in tqdm(every, desc="predict", unit="clip", disable=None):
-            yield (by or self)(clip)
+        with ExitStack() as stack:
+            found: Iterable[Prediction] = ((by or Predictor.__call__)(self, clip) for clip in every)
+            if workers > 1:
+                pool = stack.enter_context(parallel.executor(Parallel(engine="loky", workers=workers), gpu=False))
+                found = pool.map(partial(_elsewhere, self._made_of, by), every)
+            try:
+                yield from tqdm(found, desc="predict", total=len(every), unit="clip", disable=None)
+            except Exception as error:
+                if not parallel.died(error):
+                    raise
+                raise InputError("a worker was killed; if memory ran out, ask for fewer") from None
 
     def __call__(self, clip: Path | str, watch: Watch | None = None) -> Prediction:
         """Return a clip's prediction; with missing = "keep" it is refused only if no encoder can read it. `watch` is shown
@@ -299,6 +314,19 @@ def _covering(whole: float, window: float) -> list[Span]:
     """Return windows of so many seconds, each half over the one before, or more, that cover `whole` seconds."""
     count = math.ceil((whole - window) / (window / 2)) + 1
     return [(float(start), float(start) + window) for start in np.linspace(0, whole - window, count)]
+
+
+By = Callable[[Predictor, Path | str], Prediction]
+
+
+@cache
+def _predictor(model: Path, device: torch.device, person: str) -> Predictor:
+    return Predictor(model, device, person)
+
+
+def _elsewhere(made_of: tuple[Path, torch.device, str], by: By | None, clip: Path | str) -> Prediction:
+    """Predict in a worker, which loads its predictor once."""
+    return (by or Predictor.__call__)(_predictor(*made_of), clip)
 
 
 def _of_windows(alike: Sequence[tuple[Span, str]]) -> str:

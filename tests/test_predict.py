@@ -40,6 +40,7 @@ from tests.conftest import ROOT
 from tests.films import Track, larger, numbered, write
 
 CPU, FPS = torch.device("cpu"), 15
+LOKY = parallel.executor  # which the fixture replaces
 NAMES = [f"v{index}.000.mp4" for index in range(7)]
 MUTE = NAMES[2]
 SPLITS = ["training", "training", "training", "training", "validation", "validation", "test"]
@@ -574,13 +575,17 @@ def test_what_a_prediction_rests_on_is_drawn(
     path, shown, whole = model_with(tmp_path, [1.0, 3.0], 0.1), tmp_path / "shown", raw(project, NAMES[0])
     without_sound(tmp_path / "long.mp4", render(Identity(1), Performance(0, 1, 0, 1), 5.0, FPS)[0])
     arguments = ["--model", path, "--explain", shown, "--format", "csv"]
-    assert predicted(monkeypatch, whole, tmp_path / "long.mp4", whole, "nowhere.mp4", *arguments) == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / NAMES[0]).symlink_to(whole)
+    clips_ = whole, tmp_path / "long.mp4", tmp_path / "other" / NAMES[0]
+    assert predicted(monkeypatch, *clips_, "nowhere.mp4", *arguments) == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     alone = Predictor(path, CPU)(whole).targets["traits"]["openness"].score
     assert float(rows[0]["openness"]) == pytest.approx(alone, abs=1e-5)
-    names = [NAMES[0], "long.mp4", f"{NAMES[0]}-2"]
+    names = sorted({one.name[:-4] for one in shown.iterdir()})
+    assert re.fullmatch(rf"long\.mp4 {NAMES[0]}-[0-9a-f]{{6}} {NAMES[0]}-[0-9a-f]{{6}}", " ".join(names))
     assert {one.name for one in shown.iterdir()} == {f"{name}{end}" for name in names for end in (".png", ".mp4")}
-    for name, frames in (("long.mp4", 25), (NAMES[0], 10)):
+    for name, frames in zip(names, (25, 10, 10), strict=True):
         assert cv2.imread(str(shown / f"{name}.png")).std() > 20
         film = list(video.sample(shown / f"{name}.mp4", 25))
         assert film[-1][0] == pytest.approx((frames - 1) / 5, abs=0.05)
@@ -597,8 +602,36 @@ def test_what_a_prediction_rests_on_is_drawn(
     assert not explained.explain(deaf, whole, tmp_path / "heard").refused
     assert [one.name for one in tmp_path.glob("heard*")] == ["heard.png"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"--explain .*file can't be made"):
-        tools.predict.explaining(deaf, tmp_path / "file")
+    with pytest.raises(InputError, match=r"--explain: nothing can be written in .*/file \(File exists\)"):
+        tools.predict.explaining([whole], tmp_path / "file")
+    with pytest.raises(InputError, match=r"--out: nothing can be written in .*/file/of \(Not a directory\)"):
+        tools.predict.writable("--out", tmp_path / "file/of")
+
+
+def test_workers_predict_what_one_predicts(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(parallel, "executor", LOKY)
+    path, clips_ = model(tmp_path), [raw(project, name) for name in NAMES[:3]]
+    said = []
+    for workers in (1, 2):
+        arguments = [
+            *clips_,
+            "nowhere.mp4",
+            "--model",
+            path,
+            "--workers",
+            workers,
+            "--explain",
+            tmp_path / str(workers),
+        ]
+        assert predicted(monkeypatch, *arguments, "--format", "csv") == 1
+        said.append(capsys.readouterr().out)
+    rows = [list(csv.DictReader(io.StringIO(text))) for text in said]
+    for one, other in zip(*rows, strict=True):
+        assert (one["clip"], one["refused"]) == (other["clip"], other["refused"])
+        assert not one["openness"] or float(one["openness"]) == pytest.approx(float(other["openness"]), abs=1e-5)
+    assert len(list((tmp_path / "2").iterdir())) == 6
 
 
 @pytest.mark.parametrize("format_", ["onnx", "torch"])

@@ -16,14 +16,16 @@ examples:
 import argparse
 import csv
 import glob
+import hashlib
 import io
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lib.core import command
@@ -61,6 +63,14 @@ def main() -> None:
         " (%(default)s: as in training, who is large, seen long and moves)",
     )  # fmt: skip
     parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        choices=range(1, 1025),
+        metavar="N",
+        help="processes, each with a model (%(default)s)",
+    )
+    parser.add_argument(
         "--explain", type=Path, metavar="FOLDER",
         help="a sheet (PNG) and a film (MP4) of each clip go there: the face found, flow, attention, scores over time",
     )  # fmt: skip
@@ -82,35 +92,46 @@ def main() -> None:
     for warning in predictor.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     targets = predictor.served.targets
-    by = None if arguments.explain is None else explaining(predictor, arguments.explain)
+    by = None if arguments.explain is None else explaining(clips, arguments.explain)
     if arguments.out is None:
-        predictions = predictor.many(clips, by)
+        predictions = predictor.many(clips, by, arguments.workers)
         sys.exit(write(predictions, targets, format_, sys.stdout, header=True, over_time=arguments.over_time))
     refused, there = done(arguments.out, targets)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    writable("--out", arguments.out.parent)
     with arguments.out.open("a", newline="") as file:
         todo = [clip for clip in clips if str(clip) not in there]
-        refused |= write(predictor.many(todo, by), targets, format_, file, header=not there and not file.tell())
+        refused |= write(
+            predictor.many(todo, by, arguments.workers), targets, format_, file, header=not there and not file.tell()
+        )
     sys.exit(refused)
 
 
-def explaining(predictor: "Predictor", folder: Path) -> "Callable[[Path | str], Prediction]":
-    """Return what predicts a clip and leaves its sheet and film in a folder, called as the clip is; a number is added for a
-    second clip of that name. Raises InputError if nothing can be written there."""
+def explaining(clips: Sequence[Path], folder: Path) -> "Callable[[Predictor, Path | str], Prediction]":
+    """Return what predicts a clip and leaves its sheet and film in a folder, called as the clip is, clips of one name with
+    six digits that their paths give. Raises InputError if nothing can be written there."""
     from lib.explained import explain
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--explain {folder} can't be made ({error.strerror}); name another folder") from None
-    count = Counter[str]()
+    writable("--explain", folder)
+    twice = {name for name, count in Counter(clip.name for clip in {*clips}).items() if count > 1}
 
-    def by(clip: Path | str) -> "Prediction":
+    def by(predictor: "Predictor", clip: Path | str) -> "Prediction":
         clip = Path(clip)
-        count[clip.name] += 1
-        return explain(predictor, clip, folder / (clip.name + f"-{count[clip.name]}" * (count[clip.name] > 1)))
+        told = f"-{hashlib.sha256(os.fsencode(clip)).hexdigest()[:6]}" if clip.name in twice else ""
+        return explain(predictor, clip, folder / f"{clip.name}{told}")
 
     return by
+
+
+def writable(option: str, folder: Path) -> None:
+    """Make a folder. Raises InputError if it can't be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{option}: nothing can be written in {folder} ({error.strerror}); name another folder"
+        ) from None
 
 
 def found(given: Iterable[str]) -> Iterator[Path]:
