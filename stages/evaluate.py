@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import h5py
 import numpy as np
 import pandas as pd
 from lightning_fabric import Fabric
@@ -177,9 +176,12 @@ def as_loaded(data: dict[str, Clips], batch_size: int) -> dict[str, pd.DataFrame
 
 
 def place(made: dict[str, pd.DataFrame], used: pd.DataFrame, settings: Evaluate) -> pd.DataFrame:
-    """Return where clips' features lie on a plane: features, clip, video, split, x and y, of whole videos up to
-    evaluate.map_clips clips; and, of all of the features, same_video and same_video_by_chance as `maps.together` says."""
-    shown = first_videos(used, min(settings.map_clips, len(used)), settings.seed) if settings.map_clips else used[:0]
+    """Return where clips' features lie on a plane: features, clip, video, split, x and y, of evaluate.map_clips clips, all
+    clips of a video (but for the last); and, of all of the features, same_video and same_video_by_chance as
+    `maps.together` says."""
+    videos = np.random.default_rng(settings.seed).permutation(used["video"].unique())
+    order = np.argsort(pd.Index(videos).get_indexer(used["video"]), kind="stable")
+    shown = used.iloc[order[: settings.map_clips]]
     tables = [
         pd.DataFrame(columns=["features", "clip", "video", "split", "x", "y", "same_video", "same_video_by_chance"])
     ]
@@ -215,20 +217,21 @@ def control(
 def weigh(
     fabric: Fabric, served: checkpoint.Served, clips_: Clips, sample: list[int], settings: Evaluate
 ) -> pd.DataFrame:
-    """Write data/importance.h5, empty without a sample; return `deletion_table` of each target group."""
-    with h5py.File(IMPORTANCE, "w", libver="latest"):
-        tables: list[pd.DataFrame] = []
-    if sample:
-        samples = [clips_[index]._replace(index=place) for place, index in enumerate(sample)]
-        found = importance.measure(fabric, served.network, samples, settings.batch_size)
-        importance.write(IMPORTANCE, found)
-        repeats, seed = settings.control_repeats, settings.seed
-        deleted = importance.delete(fabric, served.network, samples, found, settings.batch_size, repeats, seed)
-        for name, group in served.targets.items():
-            given = {key: [group.from_unit(one) for one in of[name]] for key, of in deleted.items()}
-            table = deletion_table(given, _actual(clips_.table.iloc[sample], group), group)
-            tables.append(table.assign(targets=name))
-    return pd.concat(tables)[[*DELETION_COLUMNS]] if tables else pd.DataFrame(columns=[*DELETION_COLUMNS])
+    """Write data/importance.h5, which is empty without a sample; return `deletion_table` of each target group."""
+    if not sample:
+        importance.write(IMPORTANCE, importance.Importance([], {}, {}, {}))
+        return pd.DataFrame(columns=[*DELETION_COLUMNS])
+    samples = [clips_[index]._replace(index=place) for place, index in enumerate(sample)]
+    found = importance.measure(fabric, served.network, samples, settings.batch_size)
+    importance.write(IMPORTANCE, found)
+    repeats, seed = settings.control_repeats, settings.seed
+    deleted = importance.delete(fabric, served.network, samples, found, settings.batch_size, repeats, seed)
+    tables = []
+    for name, group in served.targets.items():
+        given = {key: [group.from_unit(one) for one in of[name]] for key, of in deleted.items()}
+        table = deletion_table(given, _actual(clips_.table.iloc[sample], group), group)
+        tables.append(table.assign(targets=name))
+    return pd.concat(tables)[[*DELETION_COLUMNS]]
 
 
 def worsen(

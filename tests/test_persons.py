@@ -97,7 +97,7 @@ def test_who_is_asked_for_is_followed() -> None:
 def aligned(path: Path, pictures: np.ndarray, person: str | None = None) -> Record:
     """The faces stage's record of a film of these pictures, 5 a second."""
     write(path, Track(np.repeat(pictures, 3, 0), options={"crf": "18"}))
-    return align.Aligner(64, 40, 0.5, 1.0, 0.0, CPU, person)(frames.sample(Raw("a", path, None), 5, 640, 90))
+    return align.Aligner(64, 40, 0.5, 1.0, 0.0, CPU, person=person)(frames.sample(Raw("a", path, None), 5, 640, 90))
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -40,7 +40,7 @@ WITHOUT_VIDEO = [
 ]  # fmt: skip
 SMALLER = {
     "clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2",
-    "importance_clips: 12": "importance_clips: 2", "robustness_clips: 16": "robustness_clips: 2",
+    "importance_clips: 12": "importance_clips: 2", "robustness_clips: 24": "robustness_clips: 2",
 }  # fmt: skip
 
 

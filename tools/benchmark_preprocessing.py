@@ -2,7 +2,9 @@
 
 The straightforward way decodes with cv2.VideoCapture, runs facenet-pytorch's MTCNN as it comes (faces from 20 pixels on)
 on one full-size frame after the other, and OpenCV's DualTVL1 on one pair after the other. Between it and ours: our stages
-with facenet-pytorch's MTCNN on every frame, in batches, and ours on every frame (faces.key_seconds: 0).
+as they were, with all frames decoded, a scaler made for each and facenet-pytorch's MTCNN on every frame, in batches; and
+ours on every frame (faces.key_seconds: 0). Seconds are the process' on the CPU, of all its threads; with a GPU those that
+pass.
 """
 
 import argparse
@@ -12,11 +14,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
+import av
 import cv2
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from facenet_pytorch import MTCNN
 
 from lib.core import command, parameters, resume
@@ -24,6 +31,7 @@ from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
+from lib.media import video
 from lib.streams import base, build, frames
 from lib.streams.base import Raw
 from lib.streams.faces.align import DETECTED, Aligner, chosen, main_person, warp
@@ -36,6 +44,7 @@ from tools.flow_quality import energy
 FPS, MAX_SIDE, QUALITY, MIN_FACE, KEY_SECONDS, BOUND = 5.0, 640, 90, 40, 1.0, 16.0
 MTCNN_MIN_FACE = 20  # facenet-pytorch's default
 CLIPS_A_SHARD = 2
+AS_IT_WAS = "as it was"
 _FLOW = {"enabled": True, "backend": "torch", "bound": BOUND, **{key.rstrip("_"): of for key, of in SOLVER.items()}}
 
 
@@ -49,8 +58,8 @@ def main() -> None:
     print("| clip | way | frames s | faces s | flow s | sum s | times as fast |")
     print("|---|---|---|---|---|---|---|")
     compared, tracked = zip(*(print_times(path, arguments.runs) for path in arguments.clips), strict=True)
-    print("\n| clip | frames | with a face, every frame detected | tracked | points apart: median | 95 % | most |")
-    print("|---|---|---|---|---|---|---|")
+    print("\n| clip | frames | every frame detected | tracked | apart: median | 95 % | most | as they come |")
+    print("|---|---|---|---|---|---|---|---|")
     print("\n".join(tracked))
     print("\n| clip | faces: both | only ours | only theirs | points apart | flow energy | as stored |")
     print("|---|---|---|---|---|---|---|")
@@ -88,31 +97,65 @@ class EveryFrame(Aligner):
         self._track = Tracker(Facenet(MIN_FACE), 0.0)
 
 
+class ScalerAFrame:
+    """Scales each frame with a scaler of its own."""
+
+    @staticmethod
+    def reformat(frame: av.VideoFrame, *size: Any, **how: Any) -> av.VideoFrame:
+        return VideoReformatter().reformat(frame, *size, **how)
+
+
+@contextmanager
+def decoding(way: str) -> Iterator[None]:
+    """Let `frames` decode all frames, and make a scaler for each, in the way that was."""
+    if way == AS_IT_WAS:
+        with (
+            mock.patch.object(video, "_plan", return_value=[]),
+            mock.patch.object(video, "VideoReformatter", ScalerAFrame),
+        ):
+            yield
+    else:
+        yield
+
+
+def clock() -> float:
+    return time.perf_counter() if best_device().type == "cuda" else time.process_time()
+
+
 def print_times(path: Path, runs: int) -> tuple[str, str]:
     """Print a clip's rows of times; return its rows of the tables that compare results and tracking."""
-    aligners = {"facenet-pytorch's MTCNN": EveryFrame(), "every frame": new_aligner(0.0), "ours": new_aligner()}
+    aligners = {AS_IT_WAS: EveryFrame(), "every frame": new_aligner(0.0), "ours": new_aligner()}
     (seen, face_of, side), their_seconds = straightforward(path)
-    of_runs = [{way: ours(path, aligner) for way, aligner in aligners.items()} for _ in range(runs)]
+    of_runs: list[dict[str, tuple[tuple[Record, Record], list[float]]]] = [{} for _ in range(runs)]
+    for run in of_runs:
+        for way, aligner in aligners.items():
+            with decoding(way):
+                run[way] = ours(path, aligner)
     all_seconds = {"straightforward": [their_seconds], **{way: [run[way][1] for run in of_runs] for way in aligners}}
     for way, of_way in all_seconds.items():
         seconds = [statistics.median(one) for one in zip(*of_way, strict=True)]
         times = " | ".join(f"{one:.2f}" for one in (*seconds, sum(seconds)))
         print(f"| {path.name} | {way} | {times} | {sum(their_seconds) / sum(seconds):.1f} |", flush=True)
     record, flow = of_runs[-1]["ours"][0]
-    tracked = compare_tracking(path.name, of_runs[-1]["every frame"][0][0], record)
+    refined = usable(path, new_aligner(1 / (2 * FPS))(sampled(path)))
+    tracked = compare_tracking(path.name, of_runs[-1]["every frame"][0][0], refined, record)
     return compare(path.name, seen, face_of, max(1, side / MAX_SIDE), record, flow), tracked
 
 
 def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
     """Return the aligned faces and the flow as the stages make them, and the seconds of frames, faces and flow."""
-    moments = [time.perf_counter()]
-    sampled = usable(path, frames.sample(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY))
-    moments.append(time.perf_counter())
-    faces = usable(path, aligner(sampled))
-    moments.append(time.perf_counter())
+    moments = [clock()]
+    record = sampled(path)
+    moments.append(clock())
+    faces = usable(path, aligner(record))
+    moments.append(clock())
     flow = make.flow(faces, "torch", SOLVER, BOUND, best_device())
-    moments.append(time.perf_counter())
+    moments.append(clock())
     return (faces, flow), np.diff(moments).tolist()
+
+
+def sampled(path: Path) -> Record:
+    return usable(path, frames.sample(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY))
 
 
 def usable(path: Path, record: Record) -> Record:
@@ -129,18 +172,18 @@ def new_aligner(key_seconds: float = KEY_SECONDS) -> Aligner:
 def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], list[float]]:
     """Return each sampled frame's faces, which of them is followed, and the frames' longer side; and the seconds of
     decoding, faces (alignment too) and flow."""
-    moments = [time.perf_counter()]
+    moments = [clock()]
     pictures = _read(path)
-    moments.append(time.perf_counter())
+    moments.append(clock())
     detect = Facenet(MTCNN_MIN_FACE)
     seen = [detect(picture[None])[0] for picture in pictures]
     face_of = main_person(seen, [np.stack(pictures)], np.arange(len(pictures)) / FPS).faces
     landmarks, found = chosen(seen, face_of)
     crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
-    moments.append(time.perf_counter())
+    moments.append(clock())
     grey = make.grey_levels(torch.from_numpy(crops))
     opencv.tvl1(grey[:-1], grey[1:], **SOLVER)  # type: ignore[arg-type]
-    moments.append(time.perf_counter())
+    moments.append(clock())
     return (seen, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
 
 
@@ -159,15 +202,23 @@ def _read(path: Path) -> list[np.ndarray]:
     return kept if last is None else [*kept, last]
 
 
-def compare_tracking(name: str, every: Record, tracked: Record) -> str:
-    """Return a row: frames; those with a face where every frame is detected, and where faces are tracked; how far the five
-    points are then apart, of the face's width: twice the distance of the eyes."""
-    there = [record.arrays["found"] == DETECTED for record in (every, tracked)]
-    points, others = (record.arrays["landmarks"][there[0] & there[1]] for record in (every, tracked))
+def compare_tracking(name: str, every: Record, refined: Record, tracked: Record) -> str:
+    """Return a row: frames; those with a face where every frame is detected and refined, and where faces are tracked; how
+    far the five points are then apart, of the face's width: twice the distance of the eyes; and at the median how far
+    tracked ones are from those that are detected in every frame and not refined."""
+    apart = [_apart(of, tracked) for of in (refined, every)]
+    figures = " | ".join(
+        f"{one:.2%}" for one in (*np.percentile(apart[0], [50, 95]), apart[0].max(), np.median(apart[1]))
+    )
+    there = [(record.arrays["found"] == DETECTED).sum() for record in (refined, tracked)]
+    return f"| {name} | {len(tracked.arrays['found'])} | {there[0]} | {there[1]} | {figures} |"
+
+
+def _apart(one: Record, other: Record) -> np.ndarray:
+    both = (one.arrays["found"] == DETECTED) & (other.arrays["found"] == DETECTED)
+    points, others = (record.arrays["landmarks"][both] for record in (one, other))
     widths = 2 * np.linalg.norm(points[:, 0] - points[:, 1], axis=1)
-    apart = np.linalg.norm(points - others, axis=2).mean(1) / widths
-    figures = " | ".join(f"{one:.1%}" for one in (*np.percentile(apart, [50, 95]), apart.max()))
-    return f"| {name} | {len(there[0])} | {there[0].sum()} | {there[1].sum()} | {figures} |"
+    return np.linalg.norm(points - others, axis=2).mean(1) / widths
 
 
 def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, faces: Record, flow: Record) -> str:

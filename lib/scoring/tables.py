@@ -175,9 +175,10 @@ def deletion_table(
 
     predictions: (order, part) to arrays (N, K), one a draw; actual (N, K) is NaN where it is unknown.
     """
-    rows = []
+    rows, known = [], np.isfinite(actual)
     for (order, deleted), draws in predictions.items():
-        errors = np.array([np.nanmean(np.abs(one - actual), 0) for one in draws])  # (draws, K)
+        errors = np.array([np.where(known, np.abs(one - actual), 0).sum(0) for one in draws])  # (draws, K)
+        errors = errors / np.where(known.any(0), known.sum(0), np.nan)
         accuracy = 1 - np.column_stack([errors.mean(1), errors]) / group.span
         for target, of in zip(["mean", *group.columns], accuracy.T, strict=True):
             rows.append((order, deleted, target, len(actual), len(draws), of.mean(), of.min(), of.max()))

