@@ -119,7 +119,7 @@ class Predictor:
             raise InputError(f"window = {window}; allowed: seconds above 0")
         self.window = window
         self._device = best_device() if device is None else device
-        self._made_of = Path(model).absolute(), self._device, person
+        self._made_of = Path(model).absolute(), self._device, person, window
         self.served = checkpoint.load(Path(model), self._device)
         self.makers = base.makers(self.served.streams)
         if person not in ASKED and not (person.isdecimal() and int(person)):
@@ -319,12 +319,10 @@ def _covering(whole: float, window: float) -> list[Span]:
 By = Callable[[Predictor, Path | str], Prediction]
 
 
-@cache
-def _predictor(model: Path, device: torch.device, person: str) -> Predictor:
-    return Predictor(model, device, person)
+_predictor = cache(Predictor)
 
 
-def _elsewhere(made_of: tuple[Path, torch.device, str], by: By | None, clip: Path | str) -> Prediction:
+def _elsewhere(made_of: tuple[Path, torch.device, str, float | None], by: By | None, clip: Path | str) -> Prediction:
     """Predict in a worker, which loads its predictor once."""
     return (by or Predictor.__call__)(_predictor(*made_of), clip)
 

@@ -625,11 +625,12 @@ def test_workers_predict_what_one_predicts(
             "--explain",
             tmp_path / str(workers),
         ]
-        assert predicted(monkeypatch, *arguments, "--format", "csv") == 1
+        assert predicted(monkeypatch, *arguments, "--format", "csv", "--window", "1", "--over-time") == 1
         said.append(capsys.readouterr().out)
     rows = [list(csv.DictReader(io.StringIO(text))) for text in said]
+    assert sum(bool(one["start"]) for one in rows[0]) == 9  # windows
     for one, other in zip(*rows, strict=True):
-        assert (one["clip"], one["refused"]) == (other["clip"], other["refused"])
+        assert all(one[name] == other[name] for name in ("clip", "start", "refused"))
         assert not one["openness"] or float(one["openness"]) == pytest.approx(float(other["openness"]), abs=1e-5)
     assert len(list((tmp_path / "2").iterdir())) == 6
 
