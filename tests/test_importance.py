@@ -140,3 +140,13 @@ def test_maps_and_curves_are_drawn_as_they_are(found: importance.Importance, tmp
     )
     for module in (figures.importance_on_the_face, figures.importance_over_time, figures.deletion):
         assert "importance_clips is 0" in module.draw(Results(), GROUP).axes[0].texts[0].get_text()
+
+
+def test_one_vector_a_clip_has_neither_places_nor_moments() -> None:
+    one = Sequence(np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
+    clips = [Sample({"said": {"features": one}}, {}, index) for index in range(2)]
+    network = SimpleNamespace(readings={"said": Reading(kind="vectors", reads=["features"], take="all", steps=1)})
+    found = importance.measure(Fabric(devices=1), network, clips, 2)
+    assert found == importance.Importance([], {}, {}, {})
+    assert importance.delete(Fabric(devices=1), network, clips, found, 2, 3, 0) == {}
+    assert deletion_table({}, np.zeros((2, 4)), GROUP).empty

@@ -65,13 +65,15 @@ class Importance(NamedTuple):
 
 
 def measure(fabric: Fabric, network: Network, samples: Sequence[Sample], batch_size: int) -> Importance:
-    """Return how much the predictions of the samples rest on each region of each stream.
+    """Return how much the predictions of the samples rest on each region of each stream; empty where no stream has any.
 
     occlusion: how far a prediction moves if the region is the mean of all samples there (Zeiler and Fergus 2014).
     integrated_gradients: of the way from the mean input, all streams at once, to the clip's, the part that the region has,
     without its sign.
     """
     regions, means = list(regions_of(network, samples)), means_of(samples)
+    if not regions:
+        return Importance([], {}, {}, {})
     intact = infer.predict(fabric, network, samples, batch_size, 0)
     moved: dict[str, list[np.ndarray]] = {name: [] for name in intact}
     for region in regions:
