@@ -240,13 +240,13 @@ def sample(
     At each instant k / fps the frame is the one on show: the last whose presentation time has come, whatever the
     file's own rate. All are of the first one's size as shown; if its longer side exceeds `max_side`, of that scaled down.
     A clip may last for a `span` of the film alone: instants count from its beginning, and the film is decoded from the last
-    key frame before. Frames that are never on show, and of which no other is made, are not decoded where that gives the
-    same pictures. Raises VideoError if decoding fails on the way.
+    key frame before. Of a whole film frames that are never on show, and of which no other is made, are not decoded, where
+    that gives the same pictures. Raises VideoError if decoding fails on the way.
     """
     done = 0
-    if plan := _plan(path, fps, span):
+    if span is None and (plan := _plan(path, fps)):
         try:
-            for one in _sample(path, fps, max_side, span, plan):
+            for one in _sample(path, fps, max_side, None, plan):
                 yield one
                 done += 1
             return
@@ -255,10 +255,9 @@ def sample(
     yield from islice(_sample(path, fps, max_side, span, []), done, None)
 
 
-def _plan(path: Path, fps: float, span: Span | None) -> list[int]:
+def _plan(path: Path, fps: float) -> list[int]:
     """Return by the packets' stamps the presentation time, in the stream's units, of the frame on show at each instant, then
-    those of the film's first and last. Empty where stamps don't tell, or the codec is none whose frames are skipped exactly.
-    """
+    that of the film's last. Empty where stamps don't tell, or the codec is none whose frames are skipped exactly."""
     with _opened(path, "cannot be decoded") as container:
         stream = _Film(container).stream
         if stream.codec_context.name not in _SKIPPING:
@@ -267,11 +266,10 @@ def _plan(path: Path, fps: float, span: Span | None) -> list[int]:
         times = sorted(stamp for stamp in stamps if stamp is not None)
         if len(times) < max(len(stamps), 2) or len(set(times)) < len(times):
             return []
-        shown = np.array([float((stamp - times[0]) * stream.time_base) for stamp in times])
-    begin, end = span or (0.0, math.inf)
-    instants = begin + np.arange(math.ceil((min(end, shown[-1]) - begin) * fps + 1)) / fps
-    on_show = np.searchsorted(shown, instants + _STEP_TOLERANCE, "right") - 1
-    return [times[at] for at in on_show] + [times[0], times[-1]]
+        seconds = np.array([float((stamp - times[0]) * stream.time_base) for stamp in times])
+    instants = np.arange(math.ceil(seconds[-1] * fps + 1)) / fps
+    on_show = np.searchsorted(seconds, instants + _STEP_TOLERANCE, "right") - 1
+    return [times[at] for at in on_show] + [times[-1]]
 
 
 def _sample(
