@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -705,6 +706,9 @@ def test_loggers_write_what_history_holds(tmp_path: Path, monkeypatch: pytest.Mo
         [row["validation_loss"] for row in history]
     )
     (run,) = Path("logs/wandb").glob("offline-run-*/*.wandb")
+    until = time.monotonic() + 60  # its own process writes, and is done some time after the run
+    while b"validation_loss" not in run.read_bytes() and time.monotonic() < until:
+        time.sleep(0.2)
     assert b"validation_loss" in run.read_bytes()
 
 
