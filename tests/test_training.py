@@ -596,9 +596,9 @@ def test_points_stay_on_what_they_mark(count: int) -> None:
     places = np.stack([cells % (side - 4 * shift), cells // (side - 4 * shift)], -1) + 2 * shift  # of pixels, x and y
     places = np.repeat(places, 8, 0)
     pictures = np.zeros((8, 3, 3, side, side), np.float32)
-    for clip, time, point in np.ndindex(8, 3, count):
-        x, y = places[clip, time, point]
-        pictures[clip, time, :, y, x] = (point + 1) / count
+    for clip, moment, point in np.ndindex(8, 3, count):
+        x, y = places[clip, moment, point]
+        pictures[clip, moment, :, y, x] = (point + 1) / count
     points = torch.from_numpy(places + 0.5).float()
     points[:, 0, 1] = torch.nan
     values = {"faces": torch.from_numpy(pictures), "landmarks": points}
