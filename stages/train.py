@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.core import clips, command, parallel, parameters, resume, shards
+from lib.core.device import described
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
@@ -234,7 +235,14 @@ def fit(
         seconds = [float(durations.min()), float(durations.max())] if len(durations) else []
         subset = train.clips, train.seed
         seen = ranges(training, streams)
-        checkpoint.save(partial, weights, given.model, targets, streams, corpora, *subset, seconds, references, seen)
+        about = {
+            "hardware": described(fabric.device) + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
+            "clips": {"training": len(training), "validation": len(validation)},
+            "seed": train.seed,
+        }
+        checkpoint.save(
+            partial, weights, given.model, targets, streams, corpora, *subset, seconds, references, seen, about
+        )
         resume.keep(partial, folder / MODEL.name)
         (folder / "last.pt").unlink()
     return fabric.global_rank == 0

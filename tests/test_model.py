@@ -586,7 +586,7 @@ def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
     made = {"flow": STREAMS["flow"]}
     checkpoint.save(tmp_path / "model.pt", net.state_dict(), weights, TRAITS_GROUP, made, ["demo"])
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
-    about = {"format", "corpora", "subset", "seconds", "references", "commit", "versions"}
+    about = {"format", "corpora", "subset", "seconds", "ranges", "references", "about", "commit", "versions"}
     assert set(saved) == about | {"weights", "model", "targets", "streams"}
     assert set(saved["model"]["encoders"]) == {"flow"}
     assert saved["model"]["encoders"]["flow"]["weights"] == "kinetics"

@@ -13,7 +13,7 @@ from lib.report import figures, page
 from lib.report.figures import Results
 from lib.report.figures.clips_used import counted
 from lib.scoring.tables import comparison_table, group_table, score_table
-from tests.test_report import FIVE, WARMTH
+from tests.test_report import FIVE, TRAINED, WARMTH
 
 DATA = {
     "sources": ["demo"], "split": "official", "annotated": 110, "files": 104, "usable": 100, "hours": 0.5,
@@ -75,7 +75,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shown.append(page.Drawn(of, kind.section, name, kind.module.CAPTION, folder / f"{of}{name}.png"))
     model = {"use": ["look"], "encoders": {"look": {"kind": "images", "reads": ["faces"]}}}
     here = SHIPPED | {"train": {"seed": 3, "augment": {"mirror": True}}, "model": model, "parallel": {"workers": 9}}
-    run = page.Run({"commit": "f00+", "versions": {"torch": "2.11.0"}}, DATA, "test", here, SHIPPED)
+    run = page.Run({"commit": "f00+", "versions": {"torch": "2.11.0"}, **TRAINED}, DATA, "test", here, SHIPPED)
     path = folder / "report.html"
     path.write_text(page.page(scores, comparisons, persons, clips, targets, shown, run, 150))
     return path
@@ -141,6 +141,8 @@ def test_a_comparison_is_of_accuracies_and_holms_over_all_baselines() -> None:
 def test_what_was_run_and_what_was_lost_is_told(report: Path) -> None:
     text = report.read_text()
     assert "<td>f00, with changed files</td>" in text
+    assert "<td>100 training clips and 20 validation clips</td>" in text
+    assert "<td>a processor, 2 cores</td>" in text
     assert "<tr><td>train.seed</td><td>0</td><td>3</td></tr>" in text
     assert "parallel.workers" not in text
     assert "augment.mirror" not in text

@@ -12,11 +12,11 @@ from matplotlib.text import Text
 from lib.report import figures, latex, paper
 from lib.report.figures.base import COLUMNS, panels_of
 from tests.test_page import DATA, judged
-from tests.test_report import FIVE, WARMTH
+from tests.test_report import FIVE, TRAINED, WARMTH
 from tools import parameters as written
 
 TARGETS = {"warmth": WARMTH, "five_traits": FIVE}
-PROVENANCE = {"commit": "0123456789abcdef+", "versions": {"torch": "2.11.0"}}
+PROVENANCE = {"commit": "0123456789abcdef+", "versions": {"torch": "2.11.0"}, **TRAINED}
 FOUND = {"warmth": ["On 60 clips 1 − MAE / 6, 0.9 [−0.1, 1.0], R² & 50 % of_it."], "five_traits": ["None."]}
 
 
@@ -29,7 +29,7 @@ def test_methods_are_of_what_was_run() -> None:
     assert "4 heads and depth 1" in said
     assert "mse for warmth, mse for five\\_traits" in said
     assert "learning rate of 0.001" in said
-    assert "Trained at commit 0123456789ab, with changed files; torch 2.11.0." in said
+    assert "Trained at commit 0123456789ab, with changed files, on a processor, 2 cores; torch 2.11.0." in said
     assert "MFCC" not in said
     heard = paper.methods(
         written.merged("demo", ["model.use=[audio]"]), DATA, PROVENANCE | {"commit": None}, {"warmth": WARMTH}

@@ -17,6 +17,7 @@ WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear"
 FIVE = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
 WORSE = pd.DataFrame({"targets": "warmth", "corruption": ["light (%)", "blur"], "strength": [12.0, 8.0], "target": "mean",
                       "loss": [0.1234, 0.05]})  # fmt: skip
+TRAINED = {"hardware": "a processor, 2 cores", "clips": {"training": 100, "validation": 20}, "seed": 3}
 MODEL = {
     "use": ["look", "voice"],
     "fusion": "concat",
@@ -59,7 +60,7 @@ def paged(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *source
     accuracy = scores[scores["score"] == "accuracy"]
     compared = accuracy.rename(columns={"value": "difference"}).assign(p=0.01, p_holm=0.02)
     parameters = {"model": MODEL, "train": {"seed": 0}}
-    run = page.Run({"commit": None, "versions": {}}, data(*sources), "test", parameters, parameters)
+    run = page.Run({"commit": None, "versions": {}, **TRAINED}, data(*sources), "test", parameters, parameters)
     return page.page(scores, compared, persons, clips, targets, [], run, 150)
 
 

@@ -3,6 +3,8 @@
 import fcntl
 import functools
 import os
+import platform
+import re
 import tempfile
 from pathlib import Path
 
@@ -22,3 +24,12 @@ def best_device() -> torch.device:
             continue
         return torch.device("cuda", index)
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def described(device: torch.device) -> str:
+    """Return what a device is: the GPU's name, or the processor's and how many cores there are."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    path = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
+    return f"{named[1].strip() if named else platform.machine()}, {os.cpu_count()} cores"

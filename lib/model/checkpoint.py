@@ -76,8 +76,9 @@ def save(
     seconds: Sequence[float] = (),
     references: Mapping[str, Reference] | None = None,
     ranges: Ranges | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the file; of the encoders' settings those of the encoders in use."""
+    """Write the file; of the encoders' settings those of the encoders in use. about: what else its provenance tells."""
     model = settings.model_dump()
     torch.save(
         {
@@ -91,6 +92,7 @@ def save(
             "seconds": list(seconds),
             "ranges": ranges or {},
             "references": {name: one._asdict() for name, one in (references or {}).items()},
+            "about": dict(about or {}),
             "commit": _commit(),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
         },
@@ -144,7 +146,7 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
-    provenance = {"commit": saved.get("commit"), "versions": saved.get("versions", {})}
+    provenance = {"commit": saved.get("commit"), "versions": saved.get("versions", {})} | saved.get("about", {})
     corpora, ranges, network = saved["corpora"], saved.get("ranges", {}), network.eval()
     return Served(network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance)
 

@@ -203,7 +203,9 @@ def _run(run: Run) -> dict[str, str]:
     return {
         "Model": words.encoders(run.parameters["model"]).replace("`", ""),
         "Trained at commit": at + (", with changed files" if commit is not None and commit.endswith("+") else ""),
-        "Seed": str(run.parameters["train"]["seed"]),
+        "Learnt from": " and ".join(f"{count} {split} clips" for split, count in run.provenance["clips"].items()),
+        "Hardware": run.provenance["hardware"],
+        "Seed": str(run.provenance["seed"]),
         "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
 

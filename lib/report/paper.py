@@ -135,7 +135,7 @@ def methods(
     versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
     at = "" if commit is None else f"Trained at commit {commit.removesuffix('+')[:12]}"
     at += ", with changed files" if commit is not None and commit.endswith("+") else ""
-    said.append(f"{at or 'Trained without git'}; {escape(versions)}.")
+    said.append(f"{at or 'Trained without git'}, on {escape(provenance['hardware'])}; {escape(versions)}.")
     return "\n".join(said)
 
 
