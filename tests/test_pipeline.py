@@ -134,7 +134,10 @@ def test_from_clips_to_figures(project: Project) -> None:
     assert "On 4 clips of " in page
     assert "<tr><td>download.demo.clips</td><td>200</td><td>20</td></tr>" in page
     start = project.run("git", "rev-parse", "HEAD~1").stdout.strip()
-    assert json.loads((project.folder / "data/provenance.json").read_text())["commit"].startswith(start)
+    provenance = json.loads((project.folder / "data/provenance.json").read_text())
+    assert provenance["commit"].startswith(start)
+    assert provenance["clips"] == {"training": 12, "validation": 4}
+    assert "cores" in provenance["hardware"] or "NVIDIA" in provenance["hardware"]
     card = (project.folder / "docs/model_card.md").read_text()
     assert "Fusion `cross_attention`" in card
     accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["accuracy"]["mean"][
