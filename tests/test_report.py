@@ -339,3 +339,14 @@ def test_the_headlines_table_and_the_captions_are_latex() -> None:
     for line in lines:
         assert re.fullmatch(r"\\expandafter\\def\\csname figurecaption:\w+\\endcsname\{[^{}]+\}", line)
         assert not re.search(r"(?<!\\)[%&#_]", line.split("endcsname", 1)[1])
+
+
+def test_what_is_read_beside_predictions_tells_of_hiring_and_of_emotions() -> None:
+    (alone,) = card.cautions(["fiv2"], {"traits": FIVE})
+    assert "hiring least of all" in alone
+    emotions = FIVE.model_copy(update={"columns": ["anger_present", "sadness_present"]})
+    both = card.cautions(["demo", "demo_emotions"], {"traits": FIVE, "emotions": emotions, "again": emotions})
+    assert both[0] == alone
+    assert len(both) == 2
+    assert "do not tell what a person feels" in both[1]
+    assert "Article 5(1)(f)" in both[1]

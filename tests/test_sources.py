@@ -68,7 +68,9 @@ def own_clips(videos: list[Path], text: str, *names: str) -> None:
 
 def test_an_unknown_source_is_told_the_choices(stage: Stage) -> None:
     assert base.names() == ["demo", "demo_emotions", "fiv2", "mosei", "table"]
-    with pytest.raises(InputError, match=r"download\.sources has 'iemocap'; allowed: demo, demo_emotions, fiv2, mosei, table"):
+    with pytest.raises(
+        InputError, match=r"download\.sources has 'iemocap'; allowed: demo, demo_emotions, fiv2, mosei, table"
+    ):
         stage(sources=["iemocap"])
 
 

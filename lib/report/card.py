@@ -82,7 +82,13 @@ def card(
 
 def limits(sources: Iterable[str]) -> str:
     """Return what a model trained on these corpora is for, and what not."""
-    return (_IMPRESSIONS if {*sources} <= {"demo", "fiv2"} else _ANY) + _LAW
+    return (_IMPRESSIONS if {*sources} <= {"demo", "demo_emotions", "fiv2"} else _ANY) + _LAW
+
+
+def cautions(sources: Iterable[str], targets: Targets) -> list[str]:
+    """Return what is to be read beside predictions of these targets by a model trained on these corpora."""
+    notes = (words.feelings(group) for group in targets.values())
+    return [limits(sources), *dict.fromkeys(note for note in notes if note)]
 
 
 def _outputs(name: str, group: TargetGroup) -> str:
