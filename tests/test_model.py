@@ -578,6 +578,22 @@ def test_encoders_as_they_were_loaded_are_told_from_the_trained_ones(tmp_path: P
         checkpoint.pretrained(tmp_path / "model.pt")
 
 
+def test_what_a_run_itself_writes_does_not_make_its_commit_a_changed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "dvc.lock", "metrics/test.json"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("1")
+    for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b.c commit -qm a"):
+        subprocess.run(["git", *command.split()], check=True)
+    Path("dvc.lock").write_text("2")
+    Path("metrics/test.json").unlink()
+    assert re.fullmatch(r"[0-9a-f]{40}", str(checkpoint._commit()))
+    Path("params.yaml").write_text("2")
+    assert re.fullmatch(r"[0-9a-f]{40}\+", str(checkpoint._commit()))
+
+
 def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
     given = settings(["flow"], flow={"backbone": "r3d_18"})
     net = Network(given, TRAITS_GROUP, STREAMS)

@@ -29,6 +29,8 @@ _PACKAGES = (
     "opencv-contrib-python",
     "facenet-pytorch",
 )
+_OWN = ("--", ":/", ":!/dvc.lock", ":!/metrics")
+"""For git: all files but those that a run writes."""
 
 
 class Reference(NamedTuple):
@@ -196,11 +198,12 @@ def _no_model(path: Path, error: Exception) -> InputError:
 
 
 def _commit() -> str | None:
-    """The commit of the project's code, with a + if files were changed; None without git."""
+    """The commit of the project's code, with a + if files were changed other than those that DVC and stages write; None
+    without git."""
     try:
         found = [
             subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", *_OWN])
         ]
     except (OSError, subprocess.CalledProcessError):
         return None
