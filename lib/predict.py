@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from lib.core import parallel
+from lib.core.clips import SYNTHETIC
 from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
 from lib.core.parallel import Parallel
@@ -30,9 +31,6 @@ from lib.model.network import Output
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces import ASKED, MAIN
-
-SYNTHETIC = ("demo", "demo_emotions")
-"""Corpora whose labels are planted."""
 
 _PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"
 _NEARLY = 0.1  # of a length, or another condition
@@ -131,7 +129,7 @@ class Predictor:
             raise InputError(f"person = {person!r}, but {model} sees no faces; allowed: {MAIN}")
         self.warnings: tuple[str, ...] = ()
         """What is to be said of every prediction."""
-        if {*self.served.corpora} & {*SYNTHETIC}:
+        if not {*SYNTHETIC}.isdisjoint(self.served.corpora):
             self.warnings = (_PLANTED,)
 
     def many(self, clips: Iterable[Path | str], by: "By | None" = None, workers: int = 1) -> Iterator[Prediction]:
@@ -172,10 +170,11 @@ class Predictor:
     def _predict(self, clip: Path, watch: Watch | None) -> Prediction:
         if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
             raise InputError(f"{clip} is no file")
-        spans = self.spans(clip)
+        whole = seconds_of(clip)
+        spans = self._long(whole)
         if not spans:
             values, _, warnings = self._values(clip, None, watch)
-            windows, _, of_windows = self._windows(clip, self._parts(clip), None)
+            windows, _, of_windows = self._windows(clip, self._parts(whole), None)
             return Prediction(clip, self._targets(values), "", (*self.warnings, *warnings, *of_windows), windows)
         windows, found, said = self._windows(clip, spans, watch)
         if not found:
@@ -211,14 +210,16 @@ class Predictor:
     def spans(self, clip: Path) -> list[Span]:
         """Return windows as long as the longest training clip, or as was asked for, that cover a clip that is clearly longer
         than it; none for another clip."""
-        whole = _seconds(clip)
+        return self._long(seconds_of(clip))
+
+    def _long(self, whole: float) -> list[Span]:
+        """Return `spans` of a clip of so many seconds."""
         if not self.served.seconds or not (1 + _NEARLY) * self.served.seconds[1] + 1 < whole < math.inf:
             return []
         return _covering(whole, min(self.window or self.served.seconds[1], whole))
 
-    def _parts(self, clip: Path) -> list[Span]:
+    def _parts(self, whole: float) -> list[Span]:
         """Return the windows that were asked for of a clip that is longer, and not clearly longer than those of training."""
-        whole = _seconds(clip) if self.window else 0.0
         return _covering(whole, self.window) if self.window and self.window < whole < math.inf else []
 
     @torch.no_grad()
@@ -302,7 +303,7 @@ class Predictor:
         return records
 
 
-def _seconds(clip: Path) -> float:
+def seconds_of(clip: Path) -> float:
     """Return how long a clip is shown, 0 if that can't be told: the streams say what is wrong."""
     try:
         return video.seconds(clip)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib.core.clips import SYNTHETIC
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.report import card, datasheet, figures, latex, page
 from lib.report.figures import Results, read
@@ -350,3 +351,11 @@ def test_what_is_read_beside_predictions_tells_of_hiring_and_of_emotions() -> No
     assert len(both) == 2
     assert "do not tell what a person feels" in both[1]
     assert "Article 5(1)(f)" in both[1]
+
+
+@pytest.mark.parametrize("source", SYNTHETIC)
+def test_every_made_corpus_is_said_to_be_planted(source: str) -> None:
+    _, scores, persons = scored("warmth", WARMTH)
+    written = card.card(scores, persons, {"warmth": WARMTH}, "test", data(source), MODEL, WORSE)
+    for text in (written, paged(scores, persons, {"warmth": WARMTH}, source)):
+        assert "planted" in text

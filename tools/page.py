@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -155,13 +156,9 @@ def page(gradio: Any, predictor: "Predictor", folder: Path, max_seconds: float, 
 def predicted(predictor: "Predictor", clip: Path, to: Path, max_seconds: float) -> "Prediction":
     """Return a clip's prediction, with its sheet and film beside `to`; one that is too long is refused."""
     from lib.explained import explain
-    from lib.media import video
-    from lib.predict import Prediction
+    from lib.predict import Prediction, seconds_of
 
-    try:
-        seconds = video.seconds(clip)
-    except video.VideoError:  # the predictor says what is wrong
-        seconds = 0.0
+    seconds = seconds_of(clip)
     if max_seconds < seconds < math.inf:
         reason = (
             f"takes {seconds:.0f} s; allowed: up to {max_seconds:.0f} s. `python -m tools.predict` takes any length"
@@ -243,8 +240,6 @@ def _group(one: "Prediction", predictor: "Predictor", name: str) -> dict[str, An
 
 def _named(one: "Prediction") -> "Prediction":
     """A prediction of a clip by its name alone: where it was uploaded to is nobody's business."""
-    from dataclasses import replace
-
     return replace(one, clip=Path(one.clip.name), refused=one.refused.replace(str(one.clip), one.clip.name))
 
 

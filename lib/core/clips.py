@@ -10,6 +10,9 @@ NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
 
 SPLITS = ("training", "validation", "test")
 
+SYNTHETIC = ("demo", "demo_emotions")
+"""Corpora whose clips are rendered and whose labels are planted."""
+
 PICTURES = "pictures"
 """Below a corpus' annotations, the folder of the user's own pictures."""
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lib.core.clips import SYNTHETIC
 from lib.core.targets import TargetGroup, Targets
 from lib.report import words
 from lib.report.page import group_table
@@ -74,21 +75,17 @@ def card(
     lines.append(f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n")
     for name, group in targets.items() if len(groups) else ():
         lines += _of_persons(name, group, groups[groups["targets"] == name])
-    feelings = {about: None for group in targets.values() if (about := words.feelings(group))}
-    lines += ["## What it is for, and what not\n", *(f"{about}\n" for about in feelings)]
-    lines.append(limits(sources))
+    limits, *notes = cautions(sources, targets)
+    lines += ["## What it is for, and what not\n", *(f"{note}\n" for note in notes), limits]
     return "\n".join(lines) + "\n"
 
 
-def limits(sources: Iterable[str]) -> str:
-    """Return what a model trained on these corpora is for, and what not."""
-    return (_IMPRESSIONS if {*sources} <= {"demo", "demo_emotions", "fiv2"} else _ANY) + _LAW
-
-
 def cautions(sources: Iterable[str], targets: Targets) -> list[str]:
-    """Return what is to be read beside predictions of these targets by a model trained on these corpora."""
+    """Return what is to be read beside predictions of these targets by a model trained on these corpora: what it is for, and
+    what not, then notes on targets."""
+    limits = (_IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2"} else _ANY) + _LAW
     notes = (words.feelings(group) for group in targets.values())
-    return [limits(sources), *dict.fromkeys(note for note in notes if note)]
+    return [limits, *dict.fromkeys(note for note in notes if note)]
 
 
 def _outputs(name: str, group: TargetGroup) -> str:
@@ -101,7 +98,7 @@ def _outputs(name: str, group: TargetGroup) -> str:
 
 
 def _labels(source: str, data: Mapping[str, Any]) -> str:
-    if source == "demo":
+    if source in SYNTHETIC:
         return _DEMO
     if source == "fiv2":
         return _FIV2 if "as distributed" in data.get("annotation_files", {}).values() else _LIKE_FIV2

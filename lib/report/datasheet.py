@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib.core.clips import SPLITS
+from lib.core.clips import SPLITS, SYNTHETIC
 from lib.core.targets import Targets
 from lib.report import words
 
@@ -45,6 +45,7 @@ _KNOWN = {
         "Made anew from its seed by whoever runs the project.",
     ),
 }
+_KNOWN |= dict.fromkeys(SYNTHETIC, _KNOWN["demo"])
 _OWN = Corpus(
     "Say here for which purpose, by whom and with whose money the clips were collected.",
     "Say here who is seen and heard, how they were asked, what they agreed to, and how they can take it back.",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lib.core.clips import SPLITS
+from lib.core.clips import SPLITS, SYNTHETIC
 from lib.core.targets import TargetGroup, Targets
 from lib.report import words
 from lib.scoring.conformal import LEVEL
@@ -101,7 +101,7 @@ def page(
     about = [note(group) for group in targets.values() for note in (partial(words.stability, sources), words.feelings)]
     return environment.get_template("page.html").render(
         sections=_SECTIONS,
-        sources=sources,
+        planted=not {*SYNTHETIC}.isdisjoint(sources),
         split=run.split,
         groups={
             name: {
@@ -191,22 +191,19 @@ def leakage(scores: pd.DataFrame, group: TargetGroup, run: Run) -> str:
 
 
 def _clips(data: Mapping[str, Any]) -> str:
-    dealt = ", ".join(
-        f"{clips} {split} clips of {data['videos'][split]} videos" for split, clips in data["clips"].items()
-    )
-    return f"Corpora: {', '.join(data['sources'])}, {data['hours']:g} hours. Split {data['split']}: {dealt}."
+    sources = ", ".join(data["sources"])
+    return f"Corpora: {sources}, {data['hours']:g} hours. Split {data['split']}: {words.dealt(data)}."
 
 
 def _run(run: Run) -> dict[str, str]:
-    commit, versions = run.provenance["commit"], run.provenance["versions"]
-    at = "unknown: trained without git" if commit is None else commit.removesuffix("+")
+    commit = run.provenance["commit"]
     return {
         "Model": words.encoders(run.parameters["model"]).replace("`", ""),
-        "Trained at commit": at + (", with changed files" if commit is not None and commit.endswith("+") else ""),
+        "Trained at commit": "unknown: trained without git" if commit is None else words.at_commit(commit),
         "Learnt from": " and ".join(f"{count} {split} clips" for split, count in run.provenance["clips"].items()),
         "Hardware": run.provenance["hardware"],
         "Seed": str(run.provenance["seed"]),
-        "Packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Packages": words.versions(run.provenance),
     }
 
 

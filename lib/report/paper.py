@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lib.core.clips import SYNTHETIC
 from lib.core.targets import Targets
 from lib.report import words
 from lib.report.latex import escape
@@ -24,9 +25,8 @@ _SOURCES = {
 _CORPORA = {
     "fiv2": "First Impressions V2 \\cite{ponce2016}",
     "mosei": "CMU-MOSEI \\cite{zadeh2018}",
-    "demo": "a rendered demonstration corpus whose labels are planted",
     "table": "our own corpus",
-}
+} | dict.fromkeys(SYNTHETIC, "a rendered demonstration corpus whose labels are planted")
 _BEGIN = r"""% Written by the pipeline; copy plots/ before you change it. In plots/paper, twice: pdflatex paper
 \documentclass[10pt,twocolumn]{article}
 \usepackage[utf8]{inputenc}
@@ -88,13 +88,10 @@ def methods(
     """Return the paragraph on what was done, as LaTeX."""
     model, train, evaluate = parameters["model"], parameters["train"], parameters["evaluate"]
     read = {one.partition(".")[0] for name in model["use"] for one in model["encoders"][name]["reads"]}
-    corpora = " and ".join(_CORPORA.get(name, escape(name)) for name in data["sources"])
-    clips = ", ".join(
-        f"{count} {split} clips of {data['videos'][split]} videos" for split, count in data["clips"].items()
-    )
+    corpora = " and ".join(dict.fromkeys(_CORPORA.get(name, escape(name)) for name in data["sources"]))
     said = [
         f"We used {corpora}: {data['usable']} of {data['annotated']} annotated clips ({data['hours']:g} hours), split"
-        f" {escape(data['split'])}: {clips}."
+        f" {escape(data['split'])}: {words.dealt(data)}."
     ]
     faces = read & {"faces", "flow", "landmarks", "embeddings"}
     if faces or "frames" in read:
@@ -132,10 +129,9 @@ def methods(
         " resamples; comparisons are paired permutation tests over videos, corrected by Holm \\cite{holm1979}."
     )
     commit = provenance["commit"]
-    versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
-    at = "" if commit is None else f"Trained at commit {commit.removesuffix('+')[:12]}"
-    at += ", with changed files" if commit is not None and commit.endswith("+") else ""
-    said.append(f"{at or 'Trained without git'}, on {escape(provenance['hardware'])}; {escape(versions)}.")
+    at = "Trained without git" if commit is None else f"Trained at commit {words.at_commit(commit, 12)}"
+    versions = words.versions(provenance)
+    said.append(f"{at}, on {escape(provenance['hardware'])}; {escape(versions)}.")
     return "\n".join(said)
 
 

@@ -115,6 +115,23 @@ def feelings(group: TargetGroup) -> str:
     return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
 
 
+def dealt(data: Mapping[str, Any]) -> str:
+    """Return how many clips of how many videos each split has; `data` as in metrics/data.json."""
+    return ", ".join(
+        f"{count} {split} clips of {data['videos'][split]} videos" for split, count in data["clips"].items()
+    )
+
+
+def at_commit(commit: str, digits: int = 40) -> str:
+    """Return a provenance's commit, of so many digits, and whether files were changed."""
+    return commit.removesuffix("+")[:digits] + (", with changed files" if commit.endswith("+") else "")
+
+
+def versions(provenance: Mapping[str, Any]) -> str:
+    """Return the packages of data/provenance.json with their versions."""
+    return ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
+
+
 def headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
     """Return of each score that tables of experiments show its label and digits."""
     return {"accuracy": (accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
