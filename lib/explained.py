@@ -10,15 +10,13 @@ import av
 import cv2
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from skimage.transform import SimilarityTransform
-from torchvision.utils import flow_to_image
 
 from lib.core.targets import TargetGroup
-from lib.model.explain import pictures_seen
+from lib.model.explain import coloured, pictures_seen
 from lib.predict import Prediction, Predictor, Seen
 from lib.report.figures.attention_on_the_face import looks_at
 from lib.report.figures.base import COLOURS, blank
@@ -95,8 +93,7 @@ def moments(seen: Seen) -> Iterator[Moment]:
             if upon is not None:
                 panels[f"attention, {key}"] = _heat(upon, look[nearest])
         if flow is not None and not flow.refused and at < len(flow.arrays["valid"]) and flow.arrays["valid"][at]:
-            moved = torch.from_numpy(base.load("flow").steps(flow, np.array([at]))[0])
-            panels["flow"] = _coloured(moved * (_FULL / moved.norm(dim=0)).clamp(max=1.0))
+            panels["flow"] = _coloured(base.load("flow").steps(flow, np.array([at])))[0]
         yield Moment(begin + float(time), picture, panels)
 
 
@@ -133,7 +130,7 @@ def sheet(prediction: Prediction, predictor: Predictor, kept: Sequence[Moment]) 
             wheel = grid[rows.index("flow"), -1].inset_axes((1.02, 0.3, 0.2, 0.4))
             blank(wheel, "")
             wheel.set_title(f"{_FULL:.0f} px", fontsize=7)
-            wheel.imshow(_wheel())
+            wheel.imshow(_coloured(np.zeros((0, 2, 101, 101)))[-1])
         parts[0].supxlabel(_CAPTION, fontsize=8)
     below = parts[-1].subplots((1 + over_time) * len(groups), 1, squeeze=False)[:, 0]
     for at, name in enumerate(groups):
@@ -207,18 +204,9 @@ def _heat(picture: np.ndarray, look: np.ndarray) -> np.ndarray:
     return (0.5 * picture.mean(-1, keepdims=True) + 0.5 * heat).astype(np.uint8)
 
 
-def _coloured(flow: torch.Tensor) -> np.ndarray:
-    """Return flow (2, H, W) in colours, RGB uint8 (H, W, 3): torchvision's are full at the longest displacement."""
-    longest = float(flow.norm(dim=0).max())
-    colours = flow_to_image(flow).permute(1, 2, 0).numpy().astype(float)
-    return (255 - min(1.0, longest / _FULL) * (255 - colours)).astype(np.uint8)
-
-
-def _wheel() -> np.ndarray:
-    """Return which colour a displacement from the middle has, white beyond the circle."""
-    x, y = np.meshgrid(*[np.linspace(-_FULL, _FULL, 101, dtype=np.float32)] * 2)
-    inside = np.hypot(x, y) <= _FULL
-    return _coloured(torch.from_numpy(np.stack([x, y]) * inside))
+def _coloured(flow: np.ndarray) -> np.ndarray:
+    """Return flow (T, 2, H, W) in colours, RGB uint8 (T + 1, H, W, 3), the last of which is their wheel."""
+    return coloured(flow, _FULL)[0].transpose(0, 2, 3, 1)
 
 
 class _Film:

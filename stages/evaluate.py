@@ -248,12 +248,11 @@ def worsen(
         actual = _actual(rows, group)
         used = np.isfinite(actual).any(1) & np.isfinite([*found.values()]).all((0, 2))
         if used.any():
-            given = {str(what): [group.from_unit(of[used])] for what, of in found.items()}
+            done = {str(what): what for what in found}
+            given = {name_: [group.from_unit(found[what][used])] for name_, what in done.items()}
             videos, resamples = rows["video"][used].to_numpy(), settings.resamples
             table = control_table(given, str(robustness.INTACT), actual[used], videos, group, resamples, settings.seed)
-            corruption, strength = zip(
-                *({str(what): what for what in found}[one] for one in table["control"]), strict=True
-            )
+            corruption, strength = zip(*(done[one] for one in table["control"]), strict=True)
             tables.append(table.assign(targets=name, corruption=corruption, strength=strength))
     return pd.concat(tables)[[*ROBUSTNESS_COLUMNS]] if tables else pd.DataFrame(columns=[*ROBUSTNESS_COLUMNS])
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lib.core import command, parameters
-from lib.core.device import best_device
+from lib.core.device import best_device, described
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of, streams_of
@@ -25,7 +25,7 @@ from lib.predict import Predictor
 from lib.streams import base
 from lib.streams.base import RAW, Made, Raw
 from stages.train import Parameters
-from tools.benchmark_training import device_name, of_chance, untrained
+from tools.benchmark_training import of_chance, untrained
 
 
 def main() -> None:
@@ -44,9 +44,8 @@ def main() -> None:
         started = time.perf_counter()
         predictor(arguments.clips[0])
         first = time.perf_counter() - started
-        print(
-            f"{arguments.model or f'params/{arguments.params}.yaml'} on {device_name()}; medians of {arguments.runs} runs"
-        )
+        model = arguments.model or f"params/{arguments.params}.yaml"
+        print(f"{model} on {described(device)}; medians of {arguments.runs} runs")
         print(f"the model is there after {loading:.1f} s, the first clip, which warms up, takes {first:.2f} s\n")
         for number, clip in enumerate(arguments.clips):
             runs = [timed(predictor, clip, device) for _ in range(arguments.runs)]

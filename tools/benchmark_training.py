@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.core import command, parameters, shards
-from lib.core.device import best_device
+from lib.core.device import best_device, described
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Inputs, collate
@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     values = untrained(arguments.params)
     train, model = values["train"], values["model"]
-    print(f"params/{arguments.params}.yaml on {device_name()}; {FRAMES} frames a clip\n")
+    print(f"params/{arguments.params}.yaml on {described(best_device())}; {FRAMES} frames a clip\n")
     hours = f"hours, {train['epochs']} epochs"
     print(
         f"| variant | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB | {hours} |"
@@ -67,10 +67,6 @@ def untrained(params: str) -> dict[str, Any]:
         if "weights" in encoder:
             encoder["weights"] = None
     return values
-
-
-def device_name() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 
 def write_shards(folder: Path, count: int, values: dict[str, Any], streams: list[str]) -> pd.DataFrame:

@@ -120,16 +120,11 @@ def pretrained(path: Path) -> dict[str, nn.Module]:
     saved = _read(path)
     settings = check(saved["model"], Settings)
     streams = {name: Made(**about) for name, about in saved["streams"].items()}
-    network = Network(settings, {}, streams).eval() if any(map(_named, settings.encoders.values())) else None
-    return (
-        {}
-        if network is None
-        else {name: network.encoders[name] for name in settings.use if _named(settings.encoders[name])}
-    )
-
-
-def _named(encoder: Mapping[str, Any]) -> bool:
-    return encoder.get("weights") is not None
+    named = [name for name in settings.use if settings.encoders[name].get("weights") is not None]
+    if not named:
+        return {}
+    network = Network(settings, {}, streams).eval()
+    return {name: network.encoders[name] for name in named}
 
 
 def _served(saved: dict[str, Any], device: torch.device) -> Served:

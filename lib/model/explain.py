@@ -166,11 +166,11 @@ def write_samples(
                     _add(group, f"{name}/frequencies", _centres(**streams["audio"].settings))
 
 
-def coloured(flow: np.ndarray) -> tuple[np.ndarray, float]:
+def coloured(flow: np.ndarray, full: float | None = None) -> tuple[np.ndarray, float]:
     """Return flow (T, 2, H, W) in the standard colours (Baker et al. 2011, A database and evaluation methodology for optical
-    flow), uint8 (T + 1, 3, H, W), and how many pixels a full colour means, which 1 % of the motion exceeds. The last picture
-    is the wheel that the colours are read by: motion from its middle to each place, full at the rim."""
-    full = max(float(np.percentile(np.linalg.norm(flow, axis=1), 99)), 1e-3)
+    flow), uint8 (T + 1, 3, H, W), and how many pixels a `full` colour means; None: which 1 % of the motion exceeds. The last
+    picture is the wheel that the colours are read by: motion from its middle to each place, full at the rim."""
+    full = max(float(np.percentile(np.linalg.norm(flow, axis=1), 99)), 1e-3) if full is None else full
     height, width = flow.shape[2:]
     down, right = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     every = np.concatenate([flow, full * np.stack([right, down])[None]])

@@ -8,14 +8,13 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.scoring.stacking import PENALTIES, STACKED, STACKED_LOOKUP, TREES, stacked
+from lib.scoring.stacking import PENALTIES, STACKED, STACKED_LOOKUP, STRENGTHS, TREES, stacked
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Those that know a clip's video at most; further ones are ridge_NAME for the vectors NAME, and JOINT of all of them."""
 JOINT = (STACKED, STACKED_LOOKUP, TREES)
 
 _RIDGE = "ridge_"
-_STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
 
 
 def predict(
@@ -47,7 +46,7 @@ def predict(
     }
     if _can_choose(training, validation, columns):
         actual = validation[list(columns)].to_numpy()
-        errors = {k: np.nanmean(np.abs(_shrunk(training, validation, columns, k) - actual)) for k in _STRENGTHS}
+        errors = {k: np.nanmean(np.abs(_shrunk(training, validation, columns, k) - actual)) for k in STRENGTHS}
         found["shrunk_video_lookup"] = _shrunk(training, test, columns, min(errors, key=errors.__getitem__))
     for name, table in vectors.items():
         predicted = ridge(training, test, validation, columns, table)

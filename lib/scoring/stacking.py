@@ -12,7 +12,7 @@ from tqdm import tqdm
 FOLDS = 5
 PENALTIES = np.logspace(0, 6, 13)
 STACKED, STACKED_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
-_STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
+STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
 _MOST = 1000  # numbers of a vector that trees read
 _TREES = {
     "learning_rate": 0.05, "max_iter": 150, "max_leaf_nodes": 8, "min_samples_leaf": 30, "l2_regularization": 10.0,
@@ -55,8 +55,8 @@ def stacked(
     grouped = residuals.groupby(of_video)
     count, total = (grouped.transform(what).to_numpy() for what in ("count", "sum"))
     others, rest = count - residuals.notna().to_numpy(), total - residuals.fillna(0).to_numpy()
-    errors = [np.nanmean(np.abs(residuals.to_numpy() - rest / (others + k))) for k in _STRENGTHS]
-    strength = _STRENGTHS[int(np.argmin(errors))]
+    errors = [np.nanmean(np.abs(residuals.to_numpy() - rest / (others + k))) for k in STRENGTHS]
+    strength = STRENGTHS[int(np.argmin(errors))]
     count, total = (getattr(grouped, what)().reindex(test["video"]).fillna(0).to_numpy() for what in ("count", "sum"))
     found = {TREES: outside[-1]} if small else {}
     return found | {STACKED: predicted, STACKED_LOOKUP: predicted + total / (count + strength)}

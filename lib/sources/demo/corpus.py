@@ -3,7 +3,7 @@
 import pickle
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import joblib
@@ -102,15 +102,7 @@ def write(folder: Path, clips: int, seconds: float, shared: float, seed: int, em
     table = plan(clips, shared, seed, emotions)
     rendered = folder.with_name(folder.name + ".clips")
     rendered.mkdir(parents=True, exist_ok=True)
-    tasks = (
-        joblib.delayed(_write_clip)(
-            rendered / clip, Identity(int(row["identity"])), performance_of(row), seconds
-        )
-        for clip, row in table.iterrows()
-    )  # fmt: skip
-    done = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
-    for _ in tqdm(done, desc="demo clips", total=len(table), unit="clip", disable=None):
-        pass
+    render_all({rendered / str(clip): table.loc[[clip]] for clip in table.index}, seconds, "clip")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -152,8 +144,15 @@ def _names(clips: int, shared: float, rng: np.random.Generator) -> Iterator[dict
             yield clip_of(old_video(training), split)
 
 
-def performance_of(row: pd.Series) -> Performance:
-    """Return what is to be seen and heard in a clip, of its row of `plan`."""
+def render_all(films: Mapping[Path, pd.DataFrame], seconds: float, unit: str) -> None:
+    """Write films, of the rows of `plan` that one shows after the other, of so many seconds each; none that is there."""
+    tasks = (joblib.delayed(_write)(path, rows, seconds) for path, rows in films.items())
+    done = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
+    for _ in tqdm(done, desc=f"demo {unit}s", total=len(films), unit=unit, disable=None):
+        pass
+
+
+def _performance(row: pd.Series) -> Performance:
     return Performance(
         warmth=float(2 * row["appearance"] - 1),
         rate=float(RATE_RANGE[0] + (RATE_RANGE[1] - RATE_RANGE[0]) * row["motion"]),
@@ -163,10 +162,12 @@ def performance_of(row: pd.Series) -> Performance:
     )
 
 
-def _write_clip(path: Path, identity: Identity, performance: Performance, seconds: float) -> None:
+def _write(path: Path, rows: pd.DataFrame, seconds: float) -> None:
     if path.exists():
         return
-    frames, voice = render(identity, performance, seconds, FRAME_RATE)
+    person = Identity(int(rows["identity"].iloc[0]))
+    parts = [render(person, _performance(row), seconds, FRAME_RATE) for _, row in rows.iterrows()]
+    frames, voice = (np.concatenate(of) for of in zip(*parts, strict=True))
     partial = path.with_name(path.name + ".partial")
     video.write(partial, frames, FRAME_RATE, voice, SAMPLE_RATE)
     partial.rename(path)

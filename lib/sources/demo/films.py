@@ -3,15 +3,8 @@
 import shutil
 from pathlib import Path
 
-import joblib
-import numpy as np
-import pandas as pd
-from tqdm import tqdm
-
 from lib.core.targets import TRAITS
-from lib.media import video
-from lib.sources.demo.corpus import FRAME_RATE, performance_of, plan
-from lib.sources.demo.head import SAMPLE_RATE, Identity, render
+from lib.sources.demo.corpus import plan, render_all
 from lib.sources.demo_emotions import KNOWN_TRAITS, LABELS
 from lib.sources.mosei import EMOTIONS
 
@@ -24,11 +17,7 @@ def write(folder: Path, clips: int, seconds: float, seed: int, both: int) -> Non
     table = table.sort_values(["video", "segment"])
     rendered = folder.with_name(folder.name + ".partial")
     rendered.mkdir(parents=True, exist_ok=True)
-    films = [(name, rows) for name, rows in table.groupby("video")]
-    tasks = (joblib.delayed(_film)(rendered / f"{name}.mp4", rows, seconds) for name, rows in films)
-    done = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
-    for _ in tqdm(done, desc="demo films", total=len(films), unit="film", disable=None):
-        pass
+    render_all({rendered / f"{name}.mp4": rows for name, rows in table.groupby("video")}, seconds, "film")
     labels = table[["video", "segment"]].copy()
     labels["start"] = seconds * table.groupby("video").cumcount()
     labels["end"] = labels["start"] + seconds
@@ -41,14 +30,3 @@ def write(folder: Path, clips: int, seconds: float, seed: int, both: int) -> Non
     known[list(TRAITS)].set_index(names).to_csv(rendered / KNOWN_TRAITS)
     shutil.rmtree(folder, ignore_errors=True)
     rendered.rename(folder)
-
-
-def _film(path: Path, segments: pd.DataFrame, seconds: float) -> None:
-    if path.exists():
-        return
-    person = Identity(int(segments["identity"].iloc[0]))
-    parts = [render(person, performance_of(row), seconds, FRAME_RATE) for _, row in segments.iterrows()]
-    frames, voices = (np.concatenate(of) for of in zip(*parts, strict=True))
-    partial = path.with_name(path.name + ".partial")
-    video.write(partial, frames, FRAME_RATE, voices, SAMPLE_RATE)
-    partial.rename(path)
