@@ -19,7 +19,7 @@ from lib.streams.faces import align
 from lib.streams.flow import make, opencv, tvl1
 from tests.conftest import REAL, needs_real_clips
 from tools.benchmark_flow import SOLVER
-from tools.flow_quality import deformation, endpoint_error, energy, moved
+from tools.flow_quality import deformation, endpoint_error, energy, moved, noisy
 
 CPU = torch.device("cpu")
 Y, X = np.mgrid[:112, :112].astype(float)
@@ -29,9 +29,9 @@ def solve(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
     return tvl1.tvl1(previous, following, **SOLVER)
 
 
-def pair(face: np.ndarray, known: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(face: np.ndarray, known: np.ndarray, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """The face moved by a known flow, and the face."""
-    return moved(face, known), torch.from_numpy(face)[None].to(torch.uint8)
+    return noisy(moved(face, known), noise), noisy(torch.from_numpy(face)[None].to(torch.uint8), noise, seed=1)
 
 
 @pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])
@@ -41,7 +41,16 @@ def test_a_deformed_face_is_followed_no_worse_than_by_opencv(face: np.ndarray, a
     ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **SOLVER)
     assert endpoint_error(ours[0], known) < endpoint_error(theirs[0], known)
     assert endpoint_error(ours[0], known) < 0.1 + 0.1 * amplitude
+
+
+@pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])
+@pytest.mark.parametrize("noise", [2.0, 4.0])
+def test_in_noise_energy_and_error_are_near_opencvs(face: np.ndarray, amplitude: float, noise: float) -> None:
+    known = deformation(112, amplitude)
+    previous, following = pair(face, known, noise)
+    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **SOLVER)
     assert energy(previous, following, ours) < 1.03 * energy(previous, following, theirs)
+    assert endpoint_error(ours[0], known) < 1.3 * endpoint_error(theirs[0], known)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +109,7 @@ def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, m
         from lib.streams.flow import gpu
         from lib.streams.flow import tvl1
         previous, following, arguments = torch.load(sys.argv[1])
-        level = previous, following, tvl1._centred_gradient(following), torch.full((3, 2, *previous.shape[1:]), 0.4)
+        level = previous, following, torch.full((3, 2, *previous.shape[1:]), 0.4)
         ours, reference = gpu.solve_level(*level, *arguments), tvl1._solve_level(*level, *arguments)
         assert (reference - 0.4).abs().max() > 0.5
         torch.testing.assert_close(ours, reference, atol=1e-3, rtol=0)
@@ -108,7 +117,7 @@ def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, m
     moving = torch.from_numpy(cv2.resize(skimage.data.camera(), (width + 1, height + 1), interpolation=cv2.INTER_AREA))
     pictures = moving[:-1, :-1], moving[1:, 1:], moving[:-1, :-1]
     previous, following = torch.stack(pictures).float(), torch.stack([pictures[0], *pictures[:2]]).float()
-    torch.save((previous, following, (0.15, 0.3, 0.25, 2, 12, 0.01, median)), tmp_path / "level.pt")
+    torch.save((previous, following, (0.15, 0.1, 0.15, 2, 12, 0.01, median)), tmp_path / "level.pt")
     command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "level.pt"]
     result = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -122,7 +131,7 @@ def test_the_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
 
     from lib.streams.flow import gpu
 
-    floats = dict.fromkeys(("limit", "theta", "rate", "enough"), "fp32")
+    floats = dict.fromkeys(("limit", "coupling", "tau", "sigma", "enough"), "fp32")
     constants = {"height": 112, "width": 112, "warps": 5, "median": True, "block": 1024}
     signature = (
         {"images": "*fp32", "state": "*fp32", "iterations": "i32"} | floats | dict.fromkeys(constants, "constexpr")
@@ -199,6 +208,6 @@ def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
     previous, following = grey[:-1], grey[1:]
     ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **SOLVER)
     energies, bounds = energy(previous, following, ours), energy(previous, following, theirs)
-    assert energies.mean() < 1.01 * bounds.mean()
-    assert (energies < 1.01 * bounds).float().mean() >= 0.9
-    assert (ours - theirs).norm(dim=1).median() < 0.05
+    assert energies.mean() < bounds.mean()
+    assert (energies < 1.01 * bounds).float().mean() >= 0.95
+    assert (ours - theirs).norm(dim=1).median() < 0.2

@@ -25,7 +25,7 @@ from lib.streams.base import Made
 
 SIDE, COUNT = 32, 12
 FLOW = {
-    "enabled": True, "backend": "torch", "lambda": 0.15, "theta": 0.3, "tau": 0.25, "scales": 2, "scale_step": 0.8, 
+    "enabled": True, "backend": "torch", "lambda": 0.15, "theta": 0.1, "tau": 0.15, "scales": 2, "scale_step": 0.8, 
     "warps": 2, "iterations": 20, "epsilon": 0.01, "median": True, "bound": 16.0,
 }  # fmt: skip
 STREAMS = {
@@ -57,8 +57,9 @@ def record(index: int) -> Record:
     rng = np.random.default_rng(index)
     faces = np.full((7, SIDE, SIDE, 3), rng.integers(100, 256), np.uint8)
     faces[:, 25:28, 15:18] = rng.integers(150, 256)
+    shade = rng.integers(0, 90)
     for time, face in enumerate(faces):
-        face[8:16, 4 + time : 12 + time] = rng.integers(0, 90)
+        face[8:16, 4 + time : 12 + time] = shade
     found, cut = np.full(7, 2, np.uint8), np.array([1, 0, 0, 0, 1, 0, 0], bool)
     return Record(f"c{index:02d}", {"faces": faces, "found": found, "cut": cut, "times": np.arange(7) / 5})
 

@@ -27,6 +27,12 @@ def moved(image: np.ndarray, known: np.ndarray) -> Tensor:
     return torch.from_numpy(picture).round().clamp(0, 255).to(torch.uint8)[None]
 
 
+def noisy(picture: Tensor, deviation: float, seed: int = 0) -> Tensor:
+    """Return a uint8 picture with Gaussian noise of so many grey levels."""
+    noise = deviation * torch.randn(picture.shape, generator=torch.Generator().manual_seed(seed))
+    return (picture + noise).round().clamp(0, 255).to(torch.uint8)
+
+
 def deformation(size: int, amplitude: float) -> np.ndarray:
     """Return a smooth flow (2, size, size) of up to `amplitude` pixels in each component."""
     y, x = np.mgrid[:size, :size] * (112 / size)

@@ -12,6 +12,8 @@ _SOURCES = {
     "zhang2016": "K. Zhang et al. Joint face detection and alignment using multitask cascaded convolutional networks. IEEE"
     " Signal Processing Letters, 2016.",
     "zach2007": "C. Zach, T. Pock, H. Bischof. A duality based approach for realtime TV-L1 optical flow. DAGM, 2007.",
+    "chambolle2011": "A. Chambolle, T. Pock. A first-order primal-dual algorithm for convex problems with applications to"
+    " imaging. Journal of Mathematical Imaging and Vision, 2011.",
     "vaswani2017": "A. Vaswani et al. Attention is all you need. NeurIPS, 2017.",
     "loshchilov2019": "I. Loshchilov, F. Hutter. Decoupled weight decay regularization. ICLR, 2019.",
     "efron1993": "B. Efron, R. J. Tibshirani. An introduction to the bootstrap. Chapman and Hall, 1993.",
@@ -102,10 +104,12 @@ def methods(
             f" ({parameters['faces']['side']} pixels a side) by a similarity transform."
         )
     if "flow" in read:
-        flow = parameters["flow"]
+        flow, ours = parameters["flow"], parameters["flow"]["backend"] == "torch"
+        theta = rf" $\theta={flow['theta']:g}$," if ours else ""  # OpenCV has its own
         said.append(
-            "Between consecutive faces TV-L1 optical flow \\cite{zach2007} was computed"
-            rf" ($\lambda={flow['lambda']:g}$, $\theta={flow['theta']:g}$, {flow['scales']} scales, {flow['warps']} warps)."
+            "Between consecutive faces TV-L1 optical flow \\cite{zach2007} was computed by"
+            + (" a primal-dual scheme \\cite{chambolle2011}" if ours else " OpenCV's DualTVL1")
+            + rf" ($\lambda={flow['lambda']:g}$,{theta} {flow['scales']} scales, {flow['warps']} warps)."
         )
     if "audio" in read:
         audio = parameters["audio"]

@@ -1,7 +1,7 @@
 """A pyramid level of TV-L1 on the CPU, compiled by Numba: pair by pair, so that a pair's state stays in a core's cache.
 
-The same scheme as `lib.flow.tvl1._solve_level`, which is the reference. Numba brings its compiler along and keeps what it
-compiled in `__pycache__`; the first use on a machine takes some seconds more.
+The same scheme as `lib.streams.flow.tvl1._solve_level`, which is the reference. Numba brings its compiler along and keeps
+what it compiled in `__pycache__`; the first use on a machine takes some seconds more.
 """
 
 import math
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.nn import functional
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -20,16 +21,15 @@ _OPTIONS: dict[str, Any] = {
     "error_model": "numpy",
     "fastmath": True,
 }
-_FIELDS = 10  # u1, u2, p11, p12, p21, p22, gradient x and y, constant, 1 / |gradient|^2
-_ZERO, _ONE, _TWO, _THREE = np.float32(0), np.float32(1), np.float32(2), np.float32(3)
-_SHARPNESS = np.float32(-0.75)  # a of Keys (1981), as in OpenCV and PyTorch
-_TINY = np.float32(1e-9)
+_FIELDS = 12  # u1, u2, v1, v2, p11, p12, p21, p22, gradient x and y, constant, coupling / |gradient|^2
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_TINY, _EDGE = np.float32(1e-9), np.float32(1e-3)
+_MARGIN = 1, 2, 1, 2  # pixels that the bicubic interpolation takes before and after
 
 
 def solve_level(
     previous: Tensor,
     next: Tensor,
-    gradient: Tensor,
     u: Tensor,
     lambda_: float,
     theta: float,
@@ -39,13 +39,14 @@ def solve_level(
     epsilon: float,
     median: bool,
 ) -> Tensor:
-    """Return the flow (B, 2, H, W) that starts from `u`; images (B, H, W), `gradient` of `next` (B, 2, H, W); float32.
+    """Return the flow (B, 2, H, W) that starts from `u`; images (B, H, W); float32.
 
     Pairs are shared out over as many threads as PyTorch uses.
     """
     flow = u.clone(memory_format=torch.contiguous_format)
-    images = [tensor.contiguous().numpy() for tensor in (previous, next, gradient, flow)]
-    weights = (np.float32(value) for value in (lambda_ * theta, theta, tau / theta))
+    padded = functional.pad(next[:, None], _MARGIN, mode="replicate").flatten(1)
+    images = [tensor.contiguous().numpy() for tensor in (previous, padded, flow)]
+    weights = (np.float32(value) for value in (lambda_ * tau, tau / (tau + theta), tau, 1 / (8 * tau)))
     settings = (*weights, warps, iterations, np.float32(epsilon), median)
 
     def solve(pair: int) -> None:
@@ -59,12 +60,12 @@ def solve_level(
 @njit(**_OPTIONS)
 def _solve(
     previous: np.ndarray,
-    next: np.ndarray,
-    gradient: np.ndarray,
+    padded: np.ndarray,
     flow: np.ndarray,
     limit: np.float32,
-    theta: np.float32,
-    rate: np.float32,
+    coupling: np.float32,
+    tau: np.float32,
+    sigma: np.float32,
     warps: int,
     iterations: int,
     epsilon: np.float32,
@@ -86,8 +87,14 @@ def _solve(
             _median(u2, flow[1])
             u1[:, :width] = flow[0]
             u2[:, :width] = flow[1]
-        _linearise(previous, next, gradient, u1, u2, state[6:, first:last])
-        _iterate(state, height, width, limit, theta, rate, iterations, epsilon)
+        gx, gy, constant, inverse = (
+            state[8, first:last],
+            state[9, first:last],
+            state[10, first:last],
+            state[11, first:last],
+        )
+        _linearise(previous, padded, u1, u2, gx, gy, constant, inverse, coupling)
+        _iterate(state, height, width, limit, tau, sigma, iterations, epsilon)
     flow[0] = u1[:, :width]
     flow[1] = u2[:, :width]
 
@@ -98,8 +105,8 @@ def _iterate(
     height: int,
     width: int,
     limit: np.float32,
-    theta: np.float32,
-    rate: np.float32,
+    tau: np.float32,
+    sigma: np.float32,
     iterations: int,
     epsilon: np.float32,
 ) -> None:
@@ -107,22 +114,23 @@ def _iterate(
     first, last = stride, (height + 1) * stride
     inside, right, left = slice(first, last), slice(first + 1, last + 1), slice(first - 1, last - 1)
     below, above = slice(first + stride, last + stride), slice(first - stride, last - stride)
-    u1, u2, p11, p12, p21, p22 = state[0], state[1], state[2], state[3], state[4], state[5]
-    gx, gy, constant, inverse = state[6, inside], state[7, inside], state[8, inside], state[9, inside]
+    u1, u2, v1, v2 = state[0], state[1], state[2], state[3]
+    p11, p12, p21, p22 = state[4], state[5], state[6], state[7]
+    gx, gy, constant, inverse = state[8, inside], state[9, inside], state[10, inside], state[11, inside]
     enough = epsilon * epsilon * np.float32(height * width)
     for _ in range(iterations):
         # fmt: off
         change = _primal(
-            u1[inside], u2[inside], gx, gy, constant, inverse,
-            p11[inside], p12[inside], p11[left], p12[above], p21[inside], p22[inside], p21[left], p22[above], limit, theta,
+            u1[inside], u2[inside], v1[inside], v2[inside], gx, gy, constant, inverse,
+            p11[inside], p12[inside], p11[left], p12[above], p21[inside], p22[inside], p21[left], p22[above], limit, tau,
         )
         for end in range(first + width, last, stride):  # repeat the last column and line: derivatives across them are 0
-            u1[end], u2[end] = u1[end - 1], u2[end - 1]
+            v1[end], v2[end] = v1[end - 1], v2[end - 1]
         for below_last in range(last, last + width):
-            u1[below_last], u2[below_last] = u1[below_last - stride], u2[below_last - stride]
+            v1[below_last], v2[below_last] = v1[below_last - stride], v2[below_last - stride]
         _dual(
-            u1[inside], u2[inside], u1[right], u2[right], u1[below], u2[below],
-            p11[inside], p12[inside], p21[inside], p22[inside], rate,
+            v1[inside], v2[inside], v1[right], v2[right], v1[below], v2[below],
+            p11[inside], p12[inside], p21[inside], p22[inside], sigma,
         )
         # fmt: on
         for end in range(first + width, last, stride):
@@ -135,6 +143,8 @@ def _iterate(
 def _primal(
     u1: np.ndarray,
     u2: np.ndarray,
+    v1: np.ndarray,
+    v2: np.ndarray,
     gx: np.ndarray,
     gy: np.ndarray,
     constant: np.ndarray,
@@ -148,91 +158,122 @@ def _primal(
     p21_left: np.ndarray,
     p22_above: np.ndarray,
     limit: np.float32,
-    theta: np.float32,
+    tau: np.float32,
 ) -> np.float32:
-    """The thresholding step v, then u = v + theta div p; return the sum of squares of u's change."""
+    """u + tau div p, thresholded, and v, extrapolated by as much again; return the sum of squares of u's change."""
     change = _ZERO
     for i in range(len(u1)):
-        step = (constant[i] + gx[i] * u1[i] + gy[i] * u2[i]) * inverse[i]
+        change1 = tau * (p11[i] - p11_left[i] + p12[i] - p12_above[i])
+        change2 = tau * (p21[i] - p21_left[i] + p22[i] - p22_above[i])
+        step = (constant[i] + gx[i] * (u1[i] + change1) + gy[i] * (u2[i] + change2)) * inverse[i]
         step = min(max(step, -limit), limit)
-        change1 = theta * (p11[i] - p11_left[i] + p12[i] - p12_above[i]) - step * gx[i]
-        change2 = theta * (p21[i] - p21_left[i] + p22[i] - p22_above[i]) - step * gy[i]
+        change1 -= step * gx[i]
+        change2 -= step * gy[i]
         u1[i] += change1
         u2[i] += change2
+        v1[i] = u1[i] + change1
+        v2[i] = u2[i] + change2
         change += change1 * change1 + change2 * change2
     return change
 
 
 @njit(**_OPTIONS)
 def _dual(
-    u1: np.ndarray,
-    u2: np.ndarray,
-    u1_right: np.ndarray,
-    u2_right: np.ndarray,
-    u1_below: np.ndarray,
-    u2_below: np.ndarray,
+    v1: np.ndarray,
+    v2: np.ndarray,
+    v1_right: np.ndarray,
+    v2_right: np.ndarray,
+    v1_below: np.ndarray,
+    v2_below: np.ndarray,
     p11: np.ndarray,
     p12: np.ndarray,
     p21: np.ndarray,
     p22: np.ndarray,
-    rate: np.float32,
+    sigma: np.float32,
 ) -> None:
-    """p = (p + tau/theta grad u) / (1 + tau/theta |grad u|); one division serves both components."""
-    for i in range(len(u1)):
-        x1, y1 = u1_right[i] - u1[i], u1_below[i] - u1[i]
-        x2, y2 = u2_right[i] - u2[i], u2_below[i] - u2[i]
-        norm1 = _ONE + rate * math.sqrt(x1 * x1 + y1 * y1)
-        norm2 = _ONE + rate * math.sqrt(x2 * x2 + y2 * y2)
-        both = _ONE / (norm1 * norm2)
-        p11[i] = (p11[i] + rate * x1) * (both * norm2)
-        p12[i] = (p12[i] + rate * y1) * (both * norm2)
-        p21[i] = (p21[i] + rate * x2) * (both * norm1)
-        p22[i] = (p22[i] + rate * y2) * (both * norm1)
+    """p + sigma grad v, shortened to length 1 where it is longer."""
+    for i in range(len(v1)):
+        x1, y1 = p11[i] + sigma * (v1_right[i] - v1[i]), p12[i] + sigma * (v1_below[i] - v1[i])
+        x2, y2 = p21[i] + sigma * (v2_right[i] - v2[i]), p22[i] + sigma * (v2_below[i] - v2[i])
+        ratio1 = _ONE / math.sqrt(max(_ONE, x1 * x1 + y1 * y1))
+        ratio2 = _ONE / math.sqrt(max(_ONE, x2 * x2 + y2 * y2))
+        p11[i], p12[i] = x1 * ratio1, y1 * ratio1
+        p21[i], p22[i] = x2 * ratio2, y2 * ratio2
 
 
 @njit(**_OPTIONS)
 def _linearise(
-    previous: np.ndarray, next: np.ndarray, gradient: np.ndarray, u1: np.ndarray, u2: np.ndarray, out: np.ndarray
+    previous: np.ndarray,
+    padded: np.ndarray,
+    u1: np.ndarray,
+    u2: np.ndarray,
+    gx: np.ndarray,
+    gy: np.ndarray,
+    constant: np.ndarray,
+    inverse: np.ndarray,
+    coupling: np.float32,
 ) -> None:
-    """Write to `out` the gradient of `next` at x + u, the constant of the linearised residual, and 1 / |gradient|^2."""
+    """Fill in the gradient of the next image at x + u, the constant of the linearised residual, and coupling / |gradient|^2;
+    `padded` is that image with a margin, flat.
+
+    A line at a time: where its pixels are; their 16 neighbours, which alone is no work for vector instructions; the rest.
+    """
     height, width = previous.shape
-    horizontal, vertical = gradient[0], gradient[1]
+    stride = np.int32(width + _MARGIN[0] + _MARGIN[1])
+    right, bottom = np.float32(width) - _ONE, np.float32(height) - _ONE
+    place, inside = np.empty(width, np.int32), np.empty(width, np.float32)
+    across, down = np.empty(width, np.float32), np.empty(width, np.float32)
+    near = np.empty((16, width), np.float32)
+    a0, a1, a2, a3, b0, b1, b2, b3 = near[0], near[1], near[2], near[3], near[4], near[5], near[6], near[7]
+    c0, c1, c2, c3, d0, d1, d2, d3 = near[8], near[9], near[10], near[11], near[12], near[13], near[14], near[15]
     for y in range(height):
+        flow1, flow2, earlier = u1[y], u2[y], previous[y]
+        line = slice(y * (width + 1), y * (width + 1) + width)
+        line_gx, line_gy, line_constant, line_inverse = gx[line], gy[line], constant[line], inverse[line]
         for x in range(width):
-            px, py = np.float32(x) + u1[y, x], np.float32(y) + u2[y, x]
-            gx, gy, value = _ZERO, _ZERO, previous[y, x]
-            if _ZERO <= px <= width - _ONE and _ZERO <= py <= height - _ONE:
-                column, row = int(px), int(py)
-                # fmt: off
-                c0, c1, c2, c3 = max(column - 1, 0), column, min(column + 1, width - 1), min(column + 2, width - 1)
-                w0, w1, w2, w3 = _cubic(px - np.float32(column))
-                weights = _cubic(py - np.float32(row))
-                value = _ZERO
-                for k in range(4):
-                    r = min(max(row - 1 + k, 0), height - 1)
-                    value += weights[k] * (w0 * next[r, c0] + w1 * next[r, c1] + w2 * next[r, c2] + w3 * next[r, c3])
-                    gx += weights[k] * (
-                        w0 * horizontal[r, c0] + w1 * horizontal[r, c1] + w2 * horizontal[r, c2] + w3 * horizontal[r, c3]
-                    )
-                    gy += weights[k] * (
-                        w0 * vertical[r, c0] + w1 * vertical[r, c1] + w2 * vertical[r, c2] + w3 * vertical[r, c3]
-                    )
-                # fmt: on
-            i = y * (width + 1) + x
-            out[0, i], out[1, i] = gx, gy
-            out[2, i] = value - gx * u1[y, x] - gy * u2[y, x] - previous[y, x]
-            out[3, i] = _ONE / (gx * gx + gy * gy + _TINY)
+            far_x, far_y = np.float32(x) + flow1[x], np.float32(y) + flow2[x]
+            near_x, near_y = min(max(far_x, _ZERO), right), min(max(far_y, _ZERO), bottom)
+            inside[x] = _ONE if max(abs(near_x - far_x), abs(near_y - far_y)) < _EDGE else _ZERO
+            column, row = np.int32(near_x), np.int32(near_y)
+            across[x], down[x] = near_x - np.float32(column), near_y - np.float32(row)
+            place[x] = row * stride + column
+        for x in range(width):
+            at = np.uint64(place[x])  # unsigned: Numba looks at a signed index for whether it counts from the end
+            for j in range(4):
+                for i in range(4):
+                    near[4 * j + i, x] = padded[at + np.uint64(i)]
+                at += np.uint64(stride)
+        for x in range(width):
+            tx, ty = across[x], down[x]
+            h0, h1, h2, h3 = _cubic(ty)
+            w0, w1, w2, w3 = _cubic(tx)
+            value = (
+                h0 * (w0 * a0[x] + w1 * a1[x] + w2 * a2[x] + w3 * a3[x])
+                + h1 * (w0 * b0[x] + w1 * b1[x] + w2 * b2[x] + w3 * b3[x])
+                + h2 * (w0 * c0[x] + w1 * c1[x] + w2 * c2[x] + w3 * c3[x])
+                + h3 * (w0 * d0[x] + w1 * d1[x] + w2 * d2[x] + w3 * d3[x])
+            )
+            sx, sy, half = _ONE - tx, _ONE - ty, _HALF * inside[x]
+            slope_x = half * (
+                sy * (sx * (b2[x] - b0[x]) + tx * (b3[x] - b1[x])) + ty * (sx * (c2[x] - c0[x]) + tx * (c3[x] - c1[x]))
+            )
+            slope_y = half * (
+                sx * (sy * (c1[x] - a1[x]) + ty * (d1[x] - b1[x])) + tx * (sy * (c2[x] - a2[x]) + ty * (d2[x] - b2[x]))
+            )
+            line_gx[x], line_gy[x] = slope_x, slope_y
+            line_constant[x] = inside[x] * (value - earlier[x]) - slope_x * flow1[x] - slope_y * flow2[x]
+            line_inverse[x] = coupling / (slope_x * slope_x + slope_y * slope_y + _TINY)
 
 
 @njit(**_OPTIONS)
 def _cubic(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Return the weights of the pixels at -1, 0, 1 and 2 for the place `t` in [0, 1): exactly 0, 1, 0, 0 for t = 0."""
+    """Return the weights of the pixels at -1, 0, 1 and 2 for the place `t` in [0, 1]: exactly 0, 1, 0, 0 for t = 0."""
     s = _ONE - t
     return (
-        _SHARPNESS * t * s * s,
-        _ONE + t * t * ((_SHARPNESS + _TWO) * t - (_SHARPNESS + _THREE)),
-        t * (t * (_TWO + _SHARPNESS) * s + t - _SHARPNESS * s),
-        _SHARPNESS * t * t * s,
+        -_HALF * t * s * s,
+        _ONE + t * t * (np.float32(1.5) * t - np.float32(2.5)),
+        _HALF * t * (s + t * (np.float32(2) + np.float32(3) * s)),
+        -_HALF * t * t * s,
     )
 
 
@@ -241,20 +282,21 @@ def _median(image: np.ndarray, out: np.ndarray) -> None:
     """Write the 3 x 3 median of `image` (H, W or wider) to `out` (H, W): columns sorted, then the median of the greatest
     low, the middle middle and the least high."""
     height, width = out.shape
+    sorted = np.empty((3, width + 2), np.float32)
+    low, middle, high = sorted[0, 1:-1], sorted[1, 1:-1], sorted[2, 1:-1]
+    low0, middle0, high0 = sorted[0, :-2], sorted[1, :-2], sorted[2, :-2]
+    low2, middle2, high2 = sorted[0, 2:], sorted[1, 2:], sorted[2, 2:]
     for y in range(height):
-        above, here, below = image[max(y - 1, 0)], image[y], image[min(y + 1, height - 1)]
+        above, here, below, result = image[max(y - 1, 0)], image[y], image[min(y + 1, height - 1)], out[y]
         for x in range(width):
-            low0, middle0, high0 = _sort(above, here, below, max(x - 1, 0))
-            low1, middle1, high1 = _sort(above, here, below, x)
-            low2, middle2, high2 = _sort(above, here, below, min(x + 1, width - 1))
-            low = max(low0, low1, low2)
-            middle = max(min(middle0, middle1), min(max(middle0, middle1), middle2))
-            high = min(high0, high1, high2)
-            out[y, x] = max(min(low, middle), min(max(low, middle), high))
-
-
-@njit(**_OPTIONS)
-def _sort(above: np.ndarray, here: np.ndarray, below: np.ndarray, x: int) -> tuple[np.float32, np.float32, np.float32]:
-    a, b, c = above[x], here[x], below[x]
-    low, high = min(a, b), max(a, b)
-    return min(low, c), max(low, min(high, c)), max(high, c)
+            less, more = min(above[x], here[x]), max(above[x], here[x])
+            low[x] = min(less, below[x])
+            middle[x] = max(less, min(more, below[x]))
+            high[x] = max(more, below[x])
+        sorted[:, 0] = sorted[:, 1]
+        sorted[:, -1] = sorted[:, -2]
+        for x in range(width):
+            least = max(low0[x], low[x], low2[x])
+            most = min(high0[x], high[x], high2[x])
+            between = max(min(middle0[x], middle[x]), min(max(middle0[x], middle[x]), middle2[x]))
+            result[x] = max(min(least, between), min(max(least, between), most))

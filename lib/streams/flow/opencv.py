@@ -19,12 +19,10 @@ def tvl1(
     epsilon: float,
     median: bool,
 ) -> Tensor:
-    """Return the flow (B, 2, H, W) in pixels, as `lib.flow.tvl1.tvl1` does; OpenCV filters by a 5 x 5 median ten times
-    among a warp's iterations."""
+    """Return the flow (B, 2, H, W) in pixels, as `lib.streams.flow.tvl1.tvl1` does. OpenCV filters by a 5 x 5 median ten
+    times among a warp's iterations. `theta` and `tau` are of no use: its scheme, another, has its own, 0.3 and 0.25."""
     solver = cv2.optflow.DualTVL1OpticalFlow_create(  # type: ignore[attr-defined]  # not in its stubs
-        tau=tau,
         lambda_=lambda_,
-        theta=theta,
         nscales=scales,
         warps=warps,
         epsilon=epsilon,

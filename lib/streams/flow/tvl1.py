@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _SMALLEST_LEVEL = 8  # pixels; below it a pyramid level tells nothing
-_SHARPNESS = -0.75  # a of Keys (1981, Cubic convolution interpolation), as in OpenCV and PyTorch
+_EDGE = 1e-3  # pixels; what lies less outside a picture is inside, so that no rounding decides
 
 
 @torch.no_grad()
@@ -37,16 +37,21 @@ def tvl1(
 ) -> Tensor:
     """Return the flow (B, 2, H, W), x then y, in pixels, that carries `previous` to `next`: next(x + u(x)) = previous(x).
 
-    Minimises lambda |next(x + u) - previous(x)| + |grad u1| + |grad u2| by the duality-based scheme of Zach, Pock and
-    Bischof (2007, A duality based approach for realtime TV-L1 optical flow) with forward differences and warps from
-    coarse to fine, as in Sánchez, Meinhardt-Llopis and Facciolo (2013, TV-L1 optical flow estimation, IPOL).
+    Minimises lambda |next(x + v) - previous(x)| + |u - v|^2 / (2 theta) + |grad u1| + |grad u2| over u and v, the functional
+    of Zach, Pock and Bischof (2007, A duality based approach for realtime TV-L1 optical flow), with forward differences and
+    warps from coarse to fine, as in Sánchez, Meinhardt-Llopis and Facciolo (2013, TV-L1 optical flow estimation, IPOL); but
+    by the primal-dual scheme of Chambolle and Pock (2011, A first-order primal-dual algorithm for convex problems with
+    applications to imaging, algorithm 1), which needs fewer iterations than alternating between u and v. Images are
+    interpolated bicubically (Keys 1981, Cubic convolution interpolation, a = -1/2), their central differences bilinearly.
 
     Where x + u(x) lies outside the picture the data term is switched off, and the flow is carried on smoothly.
 
     previous, next: (B, H, W), uint8 or float, grey levels from 0 to 255. float64 is computed in float64, slowly; all
     else in float32.
-    lambda_: weight of the data term. theta: tightness of the coupling of data and smoothness term.
-    tau: time step of the dual ascent, stable up to 0.25.
+    lambda_: weight of the data term.
+    theta: looseness of the coupling of data and smoothness term; the smaller, the nearer to TV-L1 itself, and the more of
+    the pictures' noise is taken for motion.
+    tau: step of the primal descent, the dual ascent's being 1 / (8 tau): any converges.
     scales, scale_step: pyramid levels, the finest included, and the ratio of their sizes, in (0, 1).
     warps: linearisations a level.
     iterations, epsilon: iterations for each warp end after so many, or for a pair once the root mean square over its
@@ -78,7 +83,7 @@ def tvl1(
     u = previous.new_zeros(len(previous), 2, 1, 1)
     for previous, next in reversed(pyramid):
         u = _resize_flow(u, previous.shape[1:])
-        u = solve(previous, next, _centred_gradient(next), u, lambda_, theta, tau, warps, iterations, epsilon, median)
+        u = solve(previous, next, u, lambda_, theta, tau, warps, iterations, epsilon, median)
     return u
 
 
@@ -99,7 +104,6 @@ def _triton_runs() -> bool:
 def _solve_level(
     previous: Tensor,
     next: Tensor,
-    gradient: Tensor,
     u: Tensor,
     lambda_: float,
     theta: float,
@@ -109,29 +113,30 @@ def _solve_level(
     epsilon: float,
     median: bool,
 ) -> Tensor:
-    horizontal, vertical = torch.zeros_like(u), torch.zeros_like(u)  # the dual variables of u's x and y derivatives
-    limit, rate = lambda_ * theta, tau / theta
-    images = torch.cat([next[:, None], gradient], 1)  # (B, 3, H, W)
+    horizontal, vertical = torch.zeros_like(u), torch.zeros_like(u)  # p, the dual variables of u's x and y derivatives
+    limit, coupling = lambda_ * tau, tau / (tau + theta)
+    sigma = 1 / (8 * tau)  # 8 bounds the squared norm of forward differences
     for _ in range(warps):
         if median:
             u = _median(u)
-        warped, inside = _warp(images, u)
-        gradient = torch.where(inside, warped[:, 1:], 0)
-        constant = torch.where(inside[:, 0], warped[:, 0] - (gradient * u).sum(1) - previous, 0)
-        inverse = 1 / (gradient.square().sum(1) + 1e-9)
+        warped, gradient, inside = _warp(next, u)
+        gradient = torch.where(inside[:, None], gradient, 0)
+        constant = torch.where(inside, warped - previous, 0) - (gradient * u).sum(1)
+        inverse = coupling / (gradient.square().sum(1) + 1e-9)
         moving = torch.ones_like(u[:, :1, :1, :1], dtype=torch.bool)  # (B, 1, 1, 1)
         for _ in range(iterations):
-            # the thresholding step v = u - rho grad / |grad|^2, limited to lambda theta |grad|
-            step = (((gradient * u).sum(1) + constant) * inverse).clamp(-limit, limit)
-            # u = v + theta div p
-            change = theta * _divergence(horizontal, vertical) - step[:, None] * gradient
-            u = torch.where(moving, u + change, u)
-            # p = (p + tau/theta grad u) / (1 + tau/theta |grad u|); the last column's and row's derivatives are 0
-            dx = functional.pad(u.diff(dim=3), (0, 1))
-            dy = functional.pad(u.diff(dim=2), (0, 0, 0, 1))
-            norm = 1 + rate * (dx.square() + dy.square()).sqrt()
-            horizontal = torch.where(moving, (horizontal + rate * dx) / norm, horizontal)
-            vertical = torch.where(moving, (vertical + rate * dy) / norm, vertical)
+            # the data term's proximal step from u + tau div p: less rho grad / |grad|^2, coupled, lambda tau |grad| at most
+            change = tau * _divergence(horizontal, vertical)
+            step = (((gradient * (u + change)).sum(1) + constant) * inverse).clamp(-limit, limit)
+            change = torch.where(moving, change - step[:, None] * gradient, 0)
+            u = u + change
+            # p + sigma grad v, v = u extrapolated, shortened to length 1; the last column's and row's derivatives are 0
+            v = u + change
+            across = horizontal + sigma * functional.pad(v.diff(dim=3), (0, 1))
+            down = vertical + sigma * functional.pad(v.diff(dim=2), (0, 0, 0, 1))
+            length = (across.square() + down.square()).sqrt().clamp(min=1)
+            horizontal = torch.where(moving, across / length, horizontal)
+            vertical = torch.where(moving, down / length, vertical)
             moving = moving & (change.square().sum((1, 2, 3), keepdim=True) >= epsilon**2 * previous[0].numel())
             if not moving.any():
                 break
@@ -155,35 +160,42 @@ def _resize_flow(u: Tensor, size: torch.Size) -> Tensor:
     return functional.interpolate(u, size, mode="bilinear", align_corners=False) * ratio
 
 
-def _centred_gradient(image: Tensor) -> Tensor:
-    """(B, H, W) to (B, 2, H, W): d/dx and d/dy by central differences, the border replicated."""
-    padded = functional.pad(image[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    across, down = padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2], padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]
-    return torch.stack([across, down], 1) / 2
-
-
-def _warp(images: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample images (B, C, H, W) at x + u(x), bicubic; and tell where that lies inside them, (B, 1, H, W)."""
+def _warp(image: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sample at x + u(x) the values of `image` (B, H, W), bicubically, and its central differences (B, 2, H, W), bilinearly:
+    the bicubic's own derivative would follow the noise; and tell where x + u(x) lies inside."""
     height, width = u.shape[2:]
     x = torch.arange(width, device=u.device) + u[:, 0]
     y = torch.arange(height, device=u.device)[:, None] + u[:, 1]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    column, row = x.floor().clamp(0, width - 1), y.floor().clamp(0, height - 1)
-    across, down = _cubic((x - column).clamp(0, 1)), _cubic((y - row).clamp(0, 1))
-    flat = images.flatten(2)
-    warped = torch.zeros_like(images)
+    near_x, near_y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    inside = ((near_x - x).abs() < _EDGE) & ((near_y - y).abs() < _EDGE)
+    column, row = near_x.floor(), near_y.floor()
+    across, down = near_x - column, near_y - row
+
+    value, dx, dy = torch.zeros_like(image), torch.zeros_like(image), torch.zeros_like(image)
     for j in range(4):
         for i in range(4):
             place = (row + (j - 1)).clamp(0, height - 1) * width + (column + (i - 1)).clamp(0, width - 1)
-            taken = flat.gather(2, place.long().flatten(1)[:, None].expand(-1, images.shape[1], -1))
-            warped += taken.view_as(images) * (down[j] * across[i])[:, None]
-    return warped, inside[:, None]
+            taken = image.flatten(1).gather(1, place.long().flatten(1)).view_as(image)
+            value += _cubic(down)[j] * _cubic(across)[i] * taken
+            dx += _linear(down)[j] * _difference(across)[i] * taken
+            dy += _difference(down)[j] * _linear(across)[i] * taken
+    return value, torch.stack([dx, dy], 1), inside
 
 
 def _cubic(t: Tensor) -> list[Tensor]:
     """Return the weights of the pixels at -1, 0, 1 and 2 for the place `t` in [0, 1]: exactly 0, 1, 0, 0 for t = 0."""
-    a, s = _SHARPNESS, 1 - t
-    return [a * t * s * s, 1 + t * t * ((a + 2) * t - (a + 3)), t * (t * (2 + a) * s + t - a * s), a * t * t * s]
+    s = 1 - t
+    return [-t * s * s / 2, 1 + t * t * (1.5 * t - 2.5), t * (s + t * (2 + 3 * s)) / 2, -t * t * s / 2]
+
+
+def _linear(t: Tensor) -> list[Tensor]:
+    """Return the same pixels' weights for a linear interpolation."""
+    return [torch.zeros_like(t), 1 - t, t, torch.zeros_like(t)]
+
+
+def _difference(t: Tensor) -> list[Tensor]:
+    """Return the same pixels' weights in the central differences of the inner two, interpolated linearly."""
+    return [(t - 1) / 2, -t / 2, (1 - t) / 2, t / 2]
 
 
 def _median(u: Tensor) -> Tensor:
