@@ -13,7 +13,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from lib.streams import base, build, frames
 from lib.streams.base import Raw
 from lib.streams.faces.align import DETECTED, Aligner, chosen, main_person, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
+from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker
 from lib.streams.flow import Settings, make, opencv, tvl1
 from tools.benchmark_flow import SIZE, SOLVER
@@ -77,12 +78,11 @@ class Facenet(Detector):
         super().__init__(min_face, best_device())
         self._theirs = MTCNN(keep_all=True, min_face_size=min_face, device=best_device())
 
-    def __call__(self, frames: np.ndarray) -> list[Faces]:
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
         faces = []
         for start in range(0, len(frames), BATCH):
-            for boxes, scores, points in zip(
-                *self._theirs.detect(frames[start : start + BATCH], landmarks=True), strict=True
-            ):
+            batch = np.stack(frames[start : start + BATCH])
+            for boxes, scores, points in zip(*self._theirs.detect(batch, landmarks=True), strict=True):
                 none = boxes is None
                 of_frame = (np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))) if none else (boxes, scores, points)
                 faces.append(Faces(*(np.asarray(one, float) for one in of_frame)))
@@ -176,10 +176,11 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     pictures = _read(path)
     moments.append(clock())
     detect = Facenet(MTCNN_MIN_FACE)
-    seen = [detect(picture[None])[0] for picture in pictures]
-    face_of = main_person(seen, [np.stack(pictures)], np.arange(len(pictures)) / FPS).faces
+    seen = [detect([picture])[0] for picture in pictures]
+    shown = list(map(Frame, pictures))
+    face_of = main_person(seen, [shown], np.arange(len(pictures)) / FPS).faces
     landmarks, found = chosen(seen, face_of)
-    crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
+    crops = np.stack([warp(shown[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(clock())
     grey = make.grey_levels(torch.from_numpy(crops))
     opencv.tvl1(grey[:-1], grey[1:], **SOLVER)  # type: ignore[arg-type]
