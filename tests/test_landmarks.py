@@ -17,6 +17,7 @@ from lib.streams import base, embeddings, frames, landmarks
 from lib.streams.base import Made, Raw
 from lib.streams.embeddings import networks
 from lib.streams.faces import align
+from lib.streams.faces.frame import Frame
 from lib.streams.landmarks import Settings
 from tests.conftest import REAL, needs_real_clips
 from tests.test_s2d import SMALL, encoder, together
@@ -37,7 +38,7 @@ def of_dots() -> Record:
     for time in np.flatnonzero(FOUND):
         far = (right - points[time, :, 0, None, None]) ** 2 + (down - points[time, :, 1, None, None]) ** 2
         dots = (255 * np.exp(-far / 18).max(0)).astype(np.uint8)
-        pictures[time] = align.warp(np.repeat(dots[..., None], 3, 2), points[time], SIDE)
+        pictures[time] = align.warp(Frame(np.repeat(dots[..., None], 3, 2)), points[time], SIDE)
     points[FOUND == 0] = np.nan
     arrays = {"faces": pictures, "landmarks": points.astype(np.float32), "found": FOUND, "times": TIMES}
     return Record("a.mp4", arrays)

@@ -364,13 +364,13 @@ def test_what_is_made_from_a_damaged_frame_is_told_too(tmp_path: Path, options: 
 
 def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = frames.sample(Raw("a", write(tmp_path / "a.mp4", Track(numbered(90))), None), 15, 640, 90)
-    steps, held = frames.steps, []
+    pictures, held = frames.pictures, []
 
-    def counted(record: Record, chosen: np.ndarray) -> np.ndarray:
+    def counted(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
         held.append(len(chosen))
-        return steps(record, chosen)
+        return pictures(record, chosen)
 
-    monkeypatch.setattr(frames, "steps", counted)
+    monkeypatch.setattr(frames, "pictures", counted)
     align.Aligner(64, 40, 0.0, 1.0, 1.0, torch.device("cpu"))(record)
     assert max(held) == 32
     assert sum(held[: -(-90 // 32)]) == 90

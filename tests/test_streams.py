@@ -17,6 +17,7 @@ from lib.streams.base import Made, Raw
 from lib.streams.faces import align
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.follow import follow
+from lib.streams.faces.frame import Frame
 
 CPU = torch.device("cpu")
 
@@ -93,7 +94,7 @@ def test_alignment_undoes_a_similarity() -> None:
     turn = cv2.getRotationMatrix2D((56, 56), 20, 1.3) + [[0, 0, 40], [0, 0, 30]]
     moved = cv2.warpAffine(picture, turn, (220, 200), borderMode=cv2.BORDER_REPLICATE)
     points = align.TEMPLATE @ turn[:, :2].T + turn[:, 2]
-    back = align.warp(moved, points, 112)
+    back = align.warp(Frame(moved), points, 112)
     assert np.abs(back[20:-20, 20:-20].astype(int) - picture[20:-20, 20:-20]).mean() < 1.5
 
 

@@ -19,6 +19,7 @@ from lib.streams.base import Raw
 from lib.streams.faces import Settings, agree
 from lib.streams.faces.align import main_person
 from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker, cuts, key_frames
 from lib.streams.faces.yunet import YuNet
 from tests.conftest import REAL, needs_real_clips
@@ -37,6 +38,10 @@ def head() -> np.ndarray:
     return render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 0.2, 15)[0][0]
 
 
+def shots(frames: Sequence[np.ndarray]) -> list[Frame]:
+    return [Frame(frame) for frame in frames]
+
+
 class Scripted:
     """A detector that finds `faces` in every frame, or tracks them, but for the frames in `losing`; a frame's first pixel is
     its number. It notes which frames it was given."""
@@ -48,13 +53,13 @@ class Scripted:
         self.detected: list[int] = []
         self.tracked: list[int] = []
 
-    def __call__(self, frames: np.ndarray) -> list[Faces]:
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
         self.calls.append(len(frames))
-        self.detected += frames[:, 0, 0, 0].tolist()
+        self.detected += [int(frame[0, 0, 0]) for frame in frames]
         return [self.faces for _ in frames]
 
-    def refine(self, frames: np.ndarray, near: Sequence[Faces], runs: int) -> list[Faces | None]:
-        numbers = frames[:, 0, 0, 0].tolist()
+    def refine(self, frames: Sequence[Frame], near: Sequence[Faces], runs: int) -> list[Faces | None]:
+        numbers = [int(frame.pixels[0, 0, 0]) for frame in frames]
         self.tracked += [number for number in numbers if number not in self.detected]
         there = [len(faces.boxes) and number not in self.losing for number, faces in zip(numbers, near, strict=True)]
         return [faces if is_there else None for is_there, faces in zip(there, near, strict=True)]
@@ -64,7 +69,7 @@ def run(detector: Scripted, scenes: Sequence[int], seconds: float, batch: int = 
     """Track through grey frames at 5 a second, whose level is the scene's."""
     frames = np.stack([np.full((36, 64, 3), level, np.uint8) for level in scenes])
     frames[:, 0, 0, 0] = np.arange(len(scenes))
-    batches = [frames[start : start + batch] for start in range(0, len(frames), batch)]
+    batches = [shots(frames[start : start + batch]) for start in range(0, len(frames), batch)]
     return Tracker(detector, seconds)(batches, np.arange(len(scenes)) / 5)  # type: ignore[arg-type]
 
 
@@ -122,10 +127,10 @@ def test_where_there_is_nobody_to_track_every_frame_is_searched() -> None:
 
 def test_a_cut_is_told_from_a_head_that_moves(head: np.ndarray) -> None:
     moving = np.stack([shown(head, 4 * step, 0) for step in range(6)])
-    assert not cuts(moving).any()
+    assert not cuts(shots(moving)).any()
     other = np.ascontiguousarray(255 - head)
-    assert cuts(np.stack([head, head, other, other, head])).tolist() == [False, False, True, False, True]
-    assert not cuts(np.zeros((2, 3, 2, 3), np.uint8)).any()
+    assert cuts(shots([head, head, other, other, head])).tolist() == [False, False, True, False, True]
+    assert not cuts(shots(np.zeros((2, 3, 2, 3), np.uint8))).any()
 
 
 def shown(head: np.ndarray, right: float, down: float, scale: float = 1.0, width: float = 1.0) -> np.ndarray:
@@ -143,13 +148,13 @@ def apart(one: Faces, other: Faces) -> float:
 
 def every_frame(detector: Detector, frames: np.ndarray) -> list[Faces]:
     """Return the faces where every frame is a key frame."""
-    return Tracker(detector, 0.1)([frames], np.arange(len(frames)) / 5)
+    return Tracker(detector, 0.1)([shots(frames)], np.arange(len(frames)) / 5)
 
 
 def test_a_face_is_tracked_to_where_the_detector_finds_it(detector: Detector, head: np.ndarray) -> None:
     frames = np.stack([shown(head, 4 * step, 2 * step, 1 + 0.02 * step) for step in range(5)])
     whole, detected = detector(frames), every_frame(detector, frames)
-    found = detector.refine(frames[1:], detected[:-1], 3)
+    found = detector.refine(shots(frames[1:]), detected[:-1], 3)
     assert all(faces is not None and len(faces.boxes) == 1 for faces in found)
     assert max(apart(one, other) for one, other in zip(whole[1:], found, strict=True) if other) < 0.03
     assert max(apart(one, other) for one, other in zip(detected[1:], found, strict=True) if other) < 0.01
@@ -167,7 +172,7 @@ def test_points_move_as_the_picture_does(detector: Detector, head: np.ndarray) -
 
 
 def test_nothing_moves_in_a_picture_that_stands_still(detector: Detector, head: np.ndarray) -> None:
-    seen = Tracker(detector, 1.0)([np.stack([head] * 11)], np.arange(11) / 5)
+    seen = Tracker(detector, 1.0)([shots([head] * 11)], np.arange(11) / 5)
     assert max(apart(one, other) for one, other in pairwise(seen)) < 0.002
 
 
@@ -175,8 +180,8 @@ def test_after_a_cut_the_face_is_where_it_is_now(detector: Detector, head: np.nd
     other = np.ascontiguousarray(shown(head[:, ::-1], 60, 20, 0.8))
     other[: len(other) // 4] = 0
     frames = np.stack([head] * 3 + [other] * 3)
-    assert cuts(frames).tolist() == [False, False, False, True, False, False]
-    seen = Tracker(detector, 3600)([frames], np.arange(6) / 5)
+    assert cuts(shots(frames)).tolist() == [False, False, False, True, False, False]
+    seen = Tracker(detector, 3600)([shots(frames)], np.arange(6) / 5)
     (expected,) = detector(other[None])
     assert max(apart(expected, faces) for faces in seen[3:]) < 0.03
 
@@ -187,7 +192,7 @@ def test_points_are_those_of_detecting_every_frame(detector: Detector, clip: str
     sampled = frames.sample(Raw(clip, REAL / clip, (0.0, 4.0)), 5.0, 640, 90)
     pictures = frames.decode(sampled)
     times = sampled.arrays["times"]
-    tracked, detected = (Tracker(detector, seconds)([pictures], times) for seconds in (1.0, 0.1))
+    tracked, detected = (Tracker(detector, seconds)([shots(pictures)], times) for seconds in (1.0, 0.1))
     assert [len(faces.boxes) for faces in tracked] == [len(faces.boxes) for faces in detected]
     distances = [apart(one, other) for one, other in zip(detected, tracked, strict=True)]
     assert np.median(distances) < 0.01
@@ -202,7 +207,7 @@ def test_what_is_lost_says_so(detector: Detector, head: np.ndarray) -> None:
     beyond = Faces(face.boxes + [head.shape[1], 0, head.shape[1], 0], face.scores, face.points)
     without_area = Faces(face.boxes[:, [0, 1, 0, 1]], face.scores, face.points)
     twice = Faces(np.concatenate([face.boxes, face.boxes + 3]), np.ones(2), np.zeros((2, 5, 2)))
-    frames = np.stack([head, covered, head, head, head, head])
+    frames = shots([head, covered, head, head, head, head])
     found = detector.refine(frames, [face, face, beyond, without_area, twice, NONE], 2)
     assert [faces is not None for faces in found] == [True, False, False, False, False, False]
     assert detector.refine(frames[:0], [], 2) == []
@@ -221,7 +226,7 @@ def test_a_head_that_wanders_for_a_minute_turns_and_is_away_does_not_drift(
         if 30 <= seconds < 32:
             frames[-1] = np.full_like(head, 100)
     pictures = np.stack(frames)
-    seen = Tracker(detector, 3600)([pictures[:150], pictures[150:]], times)
+    seen = Tracker(detector, 3600)([shots(pictures[:150]), shots(pictures[150:])], times)
     there = np.array([len(faces.boxes) == 1 for faces in seen])
     assert there.tolist() == [not 30 <= seconds < 32 for seconds in times]
     some = np.flatnonzero(there)[7::20]
@@ -237,8 +242,8 @@ def test_the_same_of_two_is_followed(detector: Detector, head: np.ndarray) -> No
         frame[:, small.shape[1] :] = shown(head, 15 * np.sin(step / 2), 0)
         if step >= 7:  # comes in between two key frames
             frame[: len(small), : small.shape[1]] = shown(small, 10 * np.sin(step / 3), 0)
-    seen = Tracker(detector, 1.0)([frames], np.arange(20) / 5)
-    face_of = main_person(seen, [frames], np.arange(20) / 5).faces
+    seen = Tracker(detector, 1.0)([shots(frames)], np.arange(20) / 5)
+    face_of = main_person(seen, [shots(frames)], np.arange(20) / 5).faces
     middles = [faces.boxes[face, [0, 2]].mean() for faces, face in zip(seen, face_of, strict=True)]
     assert min(middles) > small.shape[1]
     assert [len(faces.boxes) for faces in seen[10:]] == [2] * 10

@@ -9,12 +9,13 @@ pass.
 
 import argparse
 import os
-import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,33 +27,46 @@ import torch
 from av.video.reformatter import VideoReformatter
 from facenet_pytorch import MTCNN
 
-from lib.core import command, parameters, resume
+from lib.core import command, parameters, resume, shards
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.media import video
 from lib.streams import base, build, frames
-from lib.streams.base import Raw
+from lib.streams.base import Raw, Stream, StreamSettings
 from lib.streams.faces.align import DETECTED, Aligner, chosen, main_person, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
+from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker
-from lib.streams.flow import Settings, make, opencv, tvl1
+from lib.streams.flow import make, opencv, tvl1
 from tools.benchmark_flow import SIZE, SOLVER
 from tools.flow_quality import energy
 
 FPS, MAX_SIDE, QUALITY, MIN_FACE, KEY_SECONDS, BOUND = 5.0, 640, 90, 40, 1.0, 16.0
 MTCNN_MIN_FACE = 20  # facenet-pytorch's default
 CLIPS_A_SHARD = 2
+MANY, WORKERS = (8, 16, 32, 64), (1, 2)
 AS_IT_WAS = "as it was"
-_FLOW = {"enabled": True, "backend": "torch", "bound": BOUND, **{key.rstrip("_"): of for key, of in SOLVER.items()}}
+_STAGES: dict[str, dict[str, Any]] = {
+    "frames": {"enabled": True, "fps": FPS, "max_side": MAX_SIDE, "quality": QUALITY},
+    "faces": {
+        **{"enabled": True, "side": SIZE, "min_face": MIN_FACE, "min_found": 0.5, "max_gap": 1.0},
+        **{"key_seconds": KEY_SECONDS, "detector": "mtcnn", "weights": None},
+    },
+    "flow": {
+        "enabled": True,
+        "backend": "torch",
+        "bound": BOUND,
+        **{key.rstrip("_"): of for key, of in SOLVER.items()},
+    },
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file")
     parser.add_argument("--runs", type=int, default=3, help="runs of ours; medians are printed (%(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="processes for the table of many clips; 0: one a core")
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} CPU threads; device: {best_device()}\n")
     print("| clip | way | frames s | faces s | flow s | sum s | times as fast |")
@@ -64,10 +78,11 @@ def main() -> None:
     print("\n| clip | faces: both | only ours | only theirs | points apart | flow energy | as stored |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(compared))
-    print("\n| clips | seconds | seconds a clip | peak MiB of a worker |")
-    print("|---|---|---|---|")
-    for times in (1, 2, 4):
-        print_many(arguments.clips * 4 * times, arguments.workers)
+    print("\n| workers | clips | seconds | seconds a clip | peak MiB of a worker: frames | faces | flow |")
+    print("|---|---|---|---|---|---|---|")
+    for workers in WORKERS:
+        for count in MANY:
+            print_many(list(islice(cycle(arguments.clips), count)), workers)
 
 
 class Facenet(Detector):
@@ -77,12 +92,11 @@ class Facenet(Detector):
         super().__init__(min_face, best_device())
         self._theirs = MTCNN(keep_all=True, min_face_size=min_face, device=best_device())
 
-    def __call__(self, frames: np.ndarray) -> list[Faces]:
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
         faces = []
         for start in range(0, len(frames), BATCH):
-            for boxes, scores, points in zip(
-                *self._theirs.detect(frames[start : start + BATCH], landmarks=True), strict=True
-            ):
+            batch = np.stack(frames[start : start + BATCH])
+            for boxes, scores, points in zip(*self._theirs.detect(batch, landmarks=True), strict=True):
                 none = boxes is None
                 of_frame = (np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))) if none else (boxes, scores, points)
                 faces.append(Faces(*(np.asarray(one, float) for one in of_frame)))
@@ -176,10 +190,11 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     pictures = _read(path)
     moments.append(clock())
     detect = Facenet(MTCNN_MIN_FACE)
-    seen = [detect(picture[None])[0] for picture in pictures]
-    face_of = main_person(seen, [np.stack(pictures)], np.arange(len(pictures)) / FPS).faces
+    seen = [detect([picture])[0] for picture in pictures]
+    shown = list(map(Frame, pictures))
+    face_of = main_person(seen, [shown], np.arange(len(pictures)) / FPS).faces
     landmarks, found = chosen(seen, face_of)
-    crops = np.stack([warp(pictures[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
+    crops = np.stack([warp(shown[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(clock())
     grey = make.grey_levels(torch.from_numpy(crops))
     opencv.tvl1(grey[:-1], grey[1:], **SOLVER)  # type: ignore[arg-type]
@@ -249,25 +264,35 @@ def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, fac
 
 
 def print_many(paths: list[Path], workers: int) -> None:
-    """Print a row: all steps for so many clips, in shards of CLIPS_A_SHARD, by parallel workers."""
+    """Print a row: each stage's seconds and its workers' peak memory (Linux) for so many clips, in shards of CLIPS_A_SHARD,
+    by so many worker processes."""
     names = {f"{start:05d}": paths[start : start + CLIPS_A_SHARD] for start in range(0, len(paths), CLIPS_A_SHARD)}
+    parallel, taken, peaks = Parallel(engine="loky", workers=workers), 0.0, []
     with tempfile.TemporaryDirectory() as folder:
-        resume.ROOT, memory = Path(folder, "work"), Path(folder, "memory")
-        memory.mkdir()
+        resume.ROOT = Path(folder, "work")
+        for name, of in _STAGES.items():
+            stream = base.load(name)
+            settings, memory = parameters.check(of, stream.settings), Path(folder, "memory", name)
+            memory.mkdir(parents=True)
 
-        def make_shard(name: str) -> Iterator[Record]:
-            aligner = new_aligner()
-            for index, path in enumerate(names[name]):
-                _, flow = ours(path, aligner)[0]
-                yield Record(f"{index}", flow.arrays, flow.attributes)
-            (memory / str(os.getpid())).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+            def make_shard(shard: str, stream: Stream, settings: StreamSettings, memory: Path) -> Iterator[Record]:
+                if stream.inputs == (base.RAW,):
+                    given: Iterable[Any] = [Raw(f"{at}", path, None) for at, path in enumerate(names[shard])]
+                else:
+                    given = shards.read(Path(folder, stream.inputs[0], f"{shard}.h5"))
+                yield from map(stream.maker(settings), given)
+                # getrusage's ru_maxrss counts what the process had that this one was forked from
+                status = Path("/proc/self/status").read_text()
+                (memory / str(os.getpid())).write_text(status.partition("VmHWM:")[2].split()[0])
 
-        settings = Parallel(engine="loky", workers=workers)
-        of_flow = parameters.check(_FLOW, Settings)
-        out, inputs = Path(folder, "out"), dict.fromkeys(names)
-        seconds, _ = build.build(base.load("flow"), of_flow, out, inputs, make_shard, len(paths), settings)
-        peak = max(int(path.read_text()) for path in memory.iterdir()) / 1024
-    print(f"| {len(paths)} | {seconds:.1f} | {seconds / len(paths):.2f} | {peak:.0f} |", flush=True)
+            make = partial(make_shard, stream=stream, settings=settings, memory=memory)
+            seconds, _ = build.build(
+                stream, settings, Path(folder, name), dict.fromkeys(names), make, len(paths), parallel
+            )
+            taken += seconds
+            peaks.append(max(int(path.read_text()) for path in memory.iterdir()) / 1024)
+    of_stages = " | ".join(f"{one:.0f}" for one in peaks)
+    print(f"| {workers} | {len(paths)} | {taken:.1f} | {taken / len(paths):.2f} | {of_stages} |", flush=True)
 
 
 if __name__ == "__main__":

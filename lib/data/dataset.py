@@ -1,9 +1,10 @@
 """Clips' steps from the shards, as samples."""
 
 import hashlib
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -150,6 +151,8 @@ def labelled(table: pd.DataFrame, targets: Targets) -> np.ndarray:
 
 _SMALL = 1 << 16
 """Bytes of a sample that is kept in memory once it is read."""
+_KNOWN = 20_000
+"""Of so many clips' streams is kept which steps there are, which takes as long to read as some of the steps."""
 
 
 class Clips(Dataset[Sample]):
@@ -172,6 +175,7 @@ class Clips(Dataset[Sample]):
         self.epoch = 0
         self._open: dict[Path, h5py.File] = {}
         self._kept: dict[int, Sample] = {}
+        self._known: dict[tuple[Path, str], Record] = {}
 
     def __len__(self) -> int:
         return len(self.table)
@@ -190,7 +194,17 @@ class Clips(Dataset[Sample]):
     def records(self, index: int, streams: Iterable[str]) -> dict[str, Record]:
         """Return what the shards hold of a clip, by stream, arrays still in the file."""
         clip, shard = self.table["clip"].iat[index], self.table["shard"].iat[index]
-        return {name: shards.of_group(self._file(self._data / name / f"{shard}.h5")[clip]) for name in streams}
+        return {name: self._record(self._data / name / f"{shard}.h5", clip) for name in streams}
+
+    def _record(self, path: Path, clip: str) -> Record:
+        group = self._file(path)[clip]
+        known = self._known.get((path, clip))
+        if known is None:
+            of_steps = {name: group[name][()] for name in ("times", "found") if name in group}
+            known = replace(shards.of_group(group), arrays=of_steps)
+            if len(self._known) < _KNOWN:
+                self._known[path, clip] = known
+        return replace(known, arrays=ChainMap(dict(known.arrays), group))
 
     def _read(self, index: int) -> Sample:
         records = self.records(index, streams_of(self._readings))

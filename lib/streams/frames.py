@@ -31,8 +31,13 @@ def maker(settings: Settings) -> Callable[[Raw], Record]:
 
 def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return frames as RGB uint8 (K, 3, H, W)."""
+    return np.stack(pictures(record, chosen)).transpose(0, 3, 1, 2)
+
+
+def pictures(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
+    """Return frames as RGB uint8 (K of (H, W, 3))."""
     offsets, jpeg = record.arrays["offsets"][()], record.arrays["jpeg"]
-    return np.stack([_decode(jpeg[offsets[at] : offsets[at + 1]]) for at in chosen]).transpose(0, 3, 1, 2)
+    return [np.asarray(cv2.imdecode(jpeg[offsets[at] : offsets[at + 1]], cv2.IMREAD_COLOR_RGB)) for at in chosen]
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -68,8 +73,4 @@ def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
 
 def decode(record: Record) -> np.ndarray:
     """Return all of a record's frames as RGB uint8 (T, H, W, 3)."""
-    return steps(record, np.arange(len(record.arrays["times"]))).transpose(0, 2, 3, 1)
-
-
-def _decode(jpeg: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return np.stack(pictures(record, np.arange(len(record.arrays["times"]))))

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 import torch
-from skimage.transform import SimilarityTransform
 
 from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED, MAIN
-from lib.streams.faces.detect import BATCH, Detector, Faces, resample
+from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import Followed, follow
+from lib.streams.faces.frame import Frame
 from lib.streams.faces.looks import SIDE
 from lib.streams.faces.track import Tracker, cuts
 from lib.streams.faces.yunet import YuNet
@@ -67,9 +67,9 @@ class Aligner:
                 refused=f"faces: found in {share:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
             )
         faces = np.zeros((len(times), self._side, self._side, 3), np.uint8)
-        for index, picture in enumerate(picture for batch in batches for picture in batch):
+        for index, frame in enumerate(frame for batch in batches for frame in batch):
             if found[index]:
-                faces[index] = warp(picture, landmarks[index], self._side)
+                faces[index] = warp(frame, landmarks[index], self._side)
         arrays: dict[str, np.ndarray] = {
             "faces": faces,
             "landmarks": landmarks.astype(np.float32),
@@ -88,34 +88,38 @@ class Aligner:
 
 
 class _Batches:
-    """A record's frames in batches, RGB uint8 (up to BATCH, H, W, 3), to be gone through more than once: all of them may be
-    gigabytes, so that only the first ones are kept."""
+    """A record's frames in batches of up to BATCH, to be gone through more than once: all of them may be gigabytes, so that
+    only the first ones are kept."""
 
     def __init__(self, record: Record) -> None:
-        self._record, self._kept = record, list[np.ndarray]()
+        self._record, self._kept = record, list[list[Frame]]()
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[list[Frame]]:
         yield from self._kept
         total = len(self._record.arrays["times"])
         for start in range(BATCH * len(self._kept), total, BATCH):
             steps = np.arange(start, min(start + BATCH, total))
-            batch = frames.steps(self._record, steps).transpose(0, 2, 3, 1)
-            if start == BATCH * len(self._kept) and batch.nbytes * (len(self._kept) + 1) <= _KEPT:
+            batch = [Frame(pixels) for pixels in frames.pictures(self._record, steps)]
+            if (
+                start == BATCH * len(self._kept)
+                and sum(one.pixels.nbytes for one in batch) * (len(self._kept) + 1) <= _KEPT
+            ):
                 self._kept.append(batch)
             yield batch
 
 
-def main_person(seen: Sequence[Faces], batches: Iterable[np.ndarray], times: np.ndarray, asked: str = MAIN) -> Followed:
-    """Return whom to follow, as `follow` has it, among the faces of a clip's frames, given in batches, RGB uint8
-    (n, H, W, 3)."""
+def main_person(
+    seen: Sequence[Faces], batches: Iterable[Sequence[Frame]], times: np.ndarray, asked: str = MAIN
+) -> Followed:
+    """Return whom to follow, as `follow` has it, among the faces of a clip's frames, given in batches."""
     looks: list[np.ndarray] = []
     cut: list[np.ndarray] = []
-    last: np.ndarray | None = None
+    last: list[Frame] = []
     for batch in batches:
-        cut.append(cuts(batch if last is None else np.concatenate([last, batch]))[-len(batch) :])
-        last = batch[-1:]
-        for picture in batch:
-            aligned = [warp(picture, points, SIDE) for points in seen[len(looks)].points]
+        cut.append(cuts([*last, *batch])[len(last) :])
+        last = [batch[-1]]
+        for frame in batch:
+            aligned = [warp(frame, points, SIDE) for points in seen[len(looks)].points]
             grey = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in aligned]
             looks.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
     return follow(seen, looks, np.concatenate(cut), times, asked)
@@ -148,8 +152,15 @@ def interpolate(
     return landmarks, found
 
 
-def warp(picture: np.ndarray, points: np.ndarray, size: int) -> np.ndarray:
-    """Return the picture (size, size, 3) in which the five points lie nearest to the template's (least squares,
-    Umeyama 1991)."""
-    matrix = SimilarityTransform.from_estimate(points, TEMPLATE * (size / 112)).params[:2]
-    return resample(picture, matrix, size)
+def warp(frame: Frame, points: np.ndarray, size: int) -> np.ndarray:
+    """Return the picture (size, size, 3) in which the five points lie nearest to the template's."""
+    return frame.resampled(similarity(points, TEMPLATE * (size / 112)), size)
+
+
+def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the similarity transform (2, 3) that brings points (P, 2) nearest to others (least squares; Umeyama 1991)."""
+    middle, other_middle = points.mean(0), others.mean(0)
+    flat, other_flat = ((of - of_middle) @ [1, 1j] for of, of_middle in ((points, middle), (others, other_middle)))
+    turn = np.vdot(flat, other_flat) / np.vdot(flat, flat).real  # in the complex plane it is one factor
+    matrix = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    return np.column_stack([matrix, other_middle - matrix @ middle])

@@ -3,20 +3,25 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
-from facenet_pytorch.models.utils import detect_face as mtcnn
-from torch import Tensor
-from torchvision.ops import batched_nms
+
+from lib.streams.faces.frame import Frame
+from lib.streams.faces.mtcnn import first_network, last_network, second_network
 
 BATCH = 32  # frames
-_WINDOW = 12  # pixels a side that MTCNN looks at; it can't make a pyramid of less
-_SECOND_WINDOW, _LAST_WINDOW = 24, 48  # ... and its second and last network
+_AT_ONCE = 8  # frames whose integral images are held
+_FACTOR = 0.709  # of a pyramid's level, of the one before
+_WINDOW = 12  # pixels a side that MTCNN's first network looks at; it can't make a pyramid of less ...
+_STRIDE = 2  # ... from a window to the next ...
+_SECOND_WINDOW, _LAST_WINDOW = 24, 48  # ... and that its second and last network look at
+_SURE = 0.6, 0.7, 0.7  # the networks' least scores
 _GIVEN = 0.93  # side of the squares that it is given by the network before it, of its own boxes' (mean over real clips)
-_SAME_FACE = 0.7  # overlap of two boxes from which on MTCNN takes them for one face, at last of the smaller of them
+_SAME_LEVEL = 0.5  # overlap of two boxes of one level of the pyramid from which on MTCNN takes them for one face ...
+_SAME_FACE = 0.7  # ... and of others, at last of the smaller of them
 _INSIDE = 0.5  # least share of a box that lies in the frame
 _EARLIER = 1.5  # pixels by which MTCNN's crops, cut at whole pixels, begin before its squares, on average
 
@@ -31,7 +36,7 @@ class Faces:
 
 
 class Detector:
-    """MTCNN (Zhang et al. 2016, Joint face detection and alignment using multi-task cascaded convolutional networks).
+    """MTCNN: three networks, of which each looks closer at what the one before has found.
 
     `min_face` is the smallest face's side in pixels; time grows with its inverse square.
     """
@@ -39,22 +44,22 @@ class Detector:
     def __init__(self, min_face: int, device: torch.device) -> None:
         # MTCNN's batches differ in size from frame to frame; oneDNN would keep code for 1024 sizes, which takes gigabytes
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-        self._network = MTCNN(keep_all=True, min_face_size=min_face, device=device)
-        if device.type == "cpu":  # the same numbers up to rounding, pooled in a third of the time
-            self._network.to(memory_format=torch.channels_last)
+        self._min_face = min_face
+        self._networks = first_network(device), second_network(device), last_network(device)
 
-    def __call__(self, frames: np.ndarray) -> list[Faces]:
-        """Return each frame's faces, the largest first; frames are RGB uint8 (T, H, W, 3). Pictures smaller than `min_face`
-        hold none."""
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
+        """Return each frame's faces, the largest first; frames are RGB uint8 (T of (H, W, 3)). Pictures smaller than
+        `min_face` hold none."""
         return [
-            faces for start in range(0, len(frames), BATCH) for faces in self._cascade(frames[start : start + BATCH])
+            faces
+            for start in range(0, len(frames), _AT_ONCE)
+            for faces in self._cascade(frames[start : start + _AT_ONCE])
         ]
 
-    @torch.no_grad()
-    def refine(self, frames: np.ndarray, near: Sequence[Faces], runs: int) -> list[Faces | None]:
-        """Return the faces of each frame (RGB uint8, (T, H, W, 3)) that lie near those of another, `near` (T), by MTCNN's
-        last network alone, run on the box that is known, on the box that this gives, and so on. The points are the mean of
-        the last two of these `runs`, 2 or more.
+    def refine(self, frames: Sequence[Frame], near: Sequence[Faces], runs: int) -> list[Faces | None]:
+        """Return the faces of each of the frames (T) that lie near those of another, `near` (T), by MTCNN's last network
+        alone, run on the box that is known, on the box that this gives, and so on. The points are the mean of the last two
+        of these `runs`, 2 or more.
 
         It sees crops that are resampled at the square's place and not, as in MTCNN, cut at whole pixels, so that a few runs
         come to the same box whatever the first one.
@@ -66,12 +71,13 @@ class Detector:
         boxes = np.concatenate([np.empty((0, 4)), *(faces.boxes for faces in near)])
         kept, scores, points = np.ones(len(boxes), bool), np.zeros(len(boxes)), np.zeros((runs, len(boxes), 5, 2))
         for run in range(runs):
-            kept[kept] = _inside(boxes[kept], frames.shape[2], frames.shape[1]) >= _INSIDE
+            if len(frames):
+                height, width = frames[0].pixels.shape[:2]
+                kept[kept] = _inside(boxes[kept], width, height) >= _INSIDE
             squares = _given(boxes[kept])
-            boxes[kept], scores[kept], points[run, kept] = self._last_network(
-                squares, _resampled(frames, of_frame[kept], squares.numpy())
-            )
-            kept &= scores > self._network.thresholds[2]
+            crops = _resampled([frames[at] for at in of_frame[kept]], squares)
+            boxes[kept], scores[kept], points[run, kept] = self._last_network(squares, crops)
+            kept &= scores > _SURE[2]
         refined: list[Faces | None] = []
         for frame in range(len(frames)):
             mine = np.flatnonzero(of_frame == frame)
@@ -79,14 +85,13 @@ class Detector:
             refined.append(Faces(boxes[mine], scores[mine], points[-2:, mine].mean(0)) if there else None)
         return refined
 
-    @torch.no_grad()
-    def _cascade(self, frames: np.ndarray) -> list[Faces]:
-        """Return the faces of frames, as facenet-pytorch's `detect_face` does (v2.5.3), whose parts these are."""
+    def _cascade(self, frames: Sequence[np.ndarray]) -> list[Faces]:
+        """Return the faces of frames, as facenet-pytorch's `detect_face` does (v2.5.3)."""
         sums = [cv2.integral(one) for one in frames]
         squares, of_frame = self._first_network(sums)
         squares, of_frame = self._second_network(sums, of_frame, squares)
         boxes, scores, points = self._last_network(squares, _crops(sums, of_frame, squares, _LAST_WINDOW))
-        sure = scores > self._network.thresholds[2]
+        sure = scores > _SURE[2]
         of_frame, boxes, scores, points = of_frame[sure], boxes[sure], scores[sure], points[sure]
         found = []
         for frame in range(len(frames)):
@@ -96,81 +101,74 @@ class Detector:
             found.append(Faces(boxes[mine], scores[mine], points[mine]))
         return found
 
-    def _first_network(self, sums: Sequence[np.ndarray]) -> tuple[Tensor, np.ndarray]:
+    def _first_network(self, sums: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return squares (n, 4) in which there may be faces, and their frames (n,), from a pyramid of each frame; `sums` are
         the frames' integral images (H + 1, W + 1, 3)."""
         height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
-        scale = _WINDOW / self._network.min_face_size
-        boxes, places = [torch.empty(0, 9)], [torch.empty(0, dtype=torch.long)]
+        scale = _WINDOW / self._min_face
+        found = [
+            (np.empty((0, 4), np.float32), np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, int))
+        ]
         while min(height, width) * scale >= _WINDOW:
             level = np.stack([_scaled(one, int(height * scale + 1), int(width * scale + 1)) for one in sums])
-            shift, scores = self._run(self._network.pnet, torch.from_numpy(level).permute(0, 3, 1, 2))
-            of_level, at = mtcnn.generateBoundingBox(shift, scores[:, 1], scale, self._network.thresholds[0])
-            kept = batched_nms(of_level[:, :4], of_level[:, 4], at, 0.5)
-            boxes, places, scale = [*boxes, of_level[kept]], [*places, at[kept]], scale * self._network.factor
-        all_boxes, of_frame = torch.cat(boxes), torch.cat(places)
-        kept = batched_nms(all_boxes[:, :4], all_boxes[:, 4], of_frame, _SAME_FACE)
-        corners, shift = all_boxes[kept, :4], all_boxes[kept, 5:]
-        return mtcnn.rerec(corners + shift * (corners[:, 2:] - corners[:, :2]).repeat(1, 2)), of_frame[kept].numpy()
+            scores, shift = self._networks[0](level)
+            frame, y, x = at = np.nonzero(scores >= _SURE[0])
+            corner = _STRIDE * np.stack([x, y], axis=1).astype(np.float32)
+            boxes = np.floor(np.hstack([corner + 1, corner + _WINDOW]) / np.float32(scale))
+            kept = _unlike(boxes, scores[at], frame, _SAME_LEVEL)
+            found.append((boxes[kept], shift[frame, :, y, x][kept], scores[at][kept], frame[kept]))
+            scale *= _FACTOR
+        boxes, shift, scores, of_frame = map(np.concatenate, zip(*found, strict=True))
+        kept = _unlike(boxes, scores, of_frame, _SAME_FACE)
+        boxes, shift = boxes[kept], shift[kept]
+        return _square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), of_frame[kept]
 
     def _second_network(
-        self, sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: Tensor
-    ) -> tuple[Tensor, np.ndarray]:
+        self, sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return which of the squares (n, 4) go on to the last network, moved to where they fit better, and their frames."""
         if not len(squares):
             return squares, of_frame
-        shift, scores = self._run(self._network.rnet, _crops(sums, of_frame, squares, _SECOND_WINDOW))
-        sure = torch.nonzero(scores[:, 1] > self._network.thresholds[1])[:, 0]
-        sure = sure[batched_nms(squares[sure], scores[sure, 1], torch.from_numpy(of_frame)[sure], _SAME_FACE)]
-        return mtcnn.rerec(mtcnn.bbreg(squares[sure], shift[sure])), of_frame[sure.numpy()]
+        scores, shift = self._networks[1](_crops(sums, of_frame, squares, _SECOND_WINDOW))
+        sure = np.flatnonzero(scores > _SURE[1])
+        sure = sure[_unlike(squares[sure], scores[sure], of_frame[sure], _SAME_FACE)]
+        return _square(_moved(squares[sure], shift[sure])), of_frame[sure]
 
-    def _last_network(self, squares: Tensor, crops: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _last_network(self, squares: np.ndarray, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes (n, 4), scores (n,) and points (n, 5, 2) of the faces near squares (n, 4), by MTCNN's last network;
-        `crops` (n, 3, 48, 48), 0 to 255, show what lies in the squares."""
+        `crops` (n, 48, 48, 3), 0 to 255, show what lies in the squares."""
         if not len(squares):
             return np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
-        shift, points, scores = self._run(self._network.onet, crops)
+        scores, rest = self._networks[2](crops)
         sides = (squares[:, 2:] - squares[:, :2] + 1)[:, None]
-        places = torch.stack((points[:, :5], points[:, 5:]), dim=2) * sides + squares[:, None, :2] - 1
-        return mtcnn.bbreg(squares, shift).double().numpy(), scores[:, 1].double().numpy(), places.double().numpy()
-
-    def _run(self, network: torch.nn.Module, pictures: Tensor) -> list[Tensor]:
-        """Return what a network gives for pictures of levels 0 to 255 (n, 3, H, W), on the CPU."""
-        return [one.cpu() for one in network((pictures.to(self._network.device).float() - 127.5) / 128)]
+        points = rest[:, 4:].reshape(-1, 2, 5).transpose(0, 2, 1) * sides + squares[:, None, :2] - 1
+        return _moved(squares, rest[:, :4]).astype(float), scores.astype(float), points.astype(float)
 
 
-def _crops(sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: Tensor, side: int) -> Tensor:
-    """Return what lies in squares (n, 4) of the frames `of_frame` (n,), scaled to (n, 3, side, side); 0 to 255. `sums` are
+def _crops(sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: np.ndarray, side: int) -> np.ndarray:
+    """Return what lies in squares (n, 4) of the frames `of_frame` (n,), scaled to (n, side, side, 3); 0 to 255. `sums` are
     the frames' integral images (H + 1, W + 1, 3)."""
     height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
     crops = np.empty((len(squares), side, side, 3), np.float32)
-    for at, (frame, y0, y1, x0, x1) in enumerate(zip(of_frame, *mtcnn.pad(squares, width, height), strict=True)):
-        top, left = min(y0, height) - 1, min(x0, width) - 1  # a square beyond the frame has its nearest pixels
-        crops[at] = _scaled(sums[frame][top : max(y1, top + 1) + 1, left : max(x1, left + 1) + 1], side, side)
-    return torch.from_numpy(crops).permute(0, 3, 1, 2)
+    for at, (frame, (x0, y0, x1, y1)) in enumerate(zip(of_frame, squares.astype(int).tolist(), strict=True)):
+        # a square beyond the frame has its nearest pixels
+        top, left = min(max(y0, 1), height) - 1, min(max(x0, 1), width) - 1
+        bottom, right = max(min(y1, height), top + 1), max(min(x1, width), left + 1)
+        crops[at] = _scaled(sums[frame][top : bottom + 1, left : right + 1], side, side)
+    return crops
 
 
-def resample(picture: np.ndarray, matrix: np.ndarray, side: int) -> np.ndarray:
-    """Return the picture (side, side, 3) to which a similarity transform (2, 3) brings another (H, W, 3), whose nearest
-    pixels are repeated beyond it."""
-    while np.linalg.norm(matrix[:, 0]) < 0.5:  # bilinear sampling alone would skip pixels
-        picture = cv2.pyrDown(picture)
-        matrix = matrix * [2, 2, 1]
-    return cv2.warpAffine(picture, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _resampled(frames: np.ndarray, of_frame: np.ndarray, squares: np.ndarray) -> Tensor:
-    """Return what lies in squares (n, 4), in parts of a pixel, of the frames `of_frame` (n,), for MTCNN's last network
-    (n, 3, 48, 48); 0 to 255. Beyond the frame the nearest pixels are repeated."""
+def _resampled(frames: Sequence[Frame], squares: np.ndarray) -> np.ndarray:
+    """Return what lies in squares (n, 4), in parts of a pixel, of the frames (n), for MTCNN's last network (n, 48, 48, 3);
+    0 to 255. Beyond the frame the nearest pixels are repeated."""
     crops = np.empty((len(squares), _LAST_WINDOW, _LAST_WINDOW, 3), np.uint8)
-    for at, (frame, (left, top, right, _)) in enumerate(zip(of_frame, squares, strict=True)):
-        side = right - left + 1
+    for at, (frame, (left, top, right, _)) in enumerate(zip(frames, squares.tolist(), strict=True)):
+        scale = _LAST_WINDOW / (right - left + 1)
         x, y = left - _EARLIER, top - _EARLIER  # where the crop begins, between pixels
-        x0, y0 = max(int(x - side / 4), 0), max(int(y - side / 4), 0)  # what is far away need not be scaled
-        near = frames[frame, y0 : int(y + 1.25 * side) + 1, x0 : int(x + 1.25 * side) + 1]
-        matrix = _LAST_WINDOW / side * np.array([[1, 0, 0.5 + x0 - x], [0, 1, 0.5 + y0 - y]]) - [[0, 0, 0.5]]
-        crops[at] = resample(near, matrix, _LAST_WINDOW)
-    return torch.from_numpy(crops).permute(0, 3, 1, 2)
+        crops[at] = frame.resampled(
+            np.array([[scale, 0, scale * (0.5 - x) - 0.5], [0, scale, scale * (0.5 - y) - 0.5]]), _LAST_WINDOW
+        )
+    return crops
 
 
 def _scaled(sums: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -185,6 +183,7 @@ def _scaled(sums: np.ndarray, height: int, width: int) -> np.ndarray:
     return (rows.take(right, axis=1) - rows.take(left, axis=1)) / pixels.astype(np.float32)
 
 
+@lru_cache(4096)
 def _edges(length: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where each of so many parts of a length begins and ends, in whole pixels: neighbours may have one in common."""
     at = np.arange(parts)
@@ -198,14 +197,41 @@ def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.prod(np.maximum(seen, 0), axis=1) / np.maximum(np.prod(sides, axis=1), 1e-9)
 
 
-def _given(boxes: np.ndarray) -> Tensor:
+def _square(boxes: np.ndarray) -> np.ndarray:
+    """Return squares (n, 4) about the middles of boxes (n, 4), of their longer sides."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    side = sides.max(1, keepdims=True, initial=0)
+    corner = boxes[:, :2] + (sides - side) / 2
+    return np.hstack([corner, corner + side])
+
+
+def _moved(squares: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Return boxes (n, 4) whose edges are shifted from the squares' (n, 4) by these parts of their sides (n, 4)."""
+    return squares + shift * np.tile(squares[:, 2:] - squares[:, :2] + 1, 2)
+
+
+def _given(boxes: np.ndarray) -> np.ndarray:
     """Return squares (n, 4) as the last network gets them from the one before it, where its own boxes are these (n, 4)."""
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True, initial=0) * _GIVEN
-    return torch.from_numpy(np.hstack([middles - side / 2, middles + side / 2])).float()
+    return np.hstack([middles - side / 2, middles + side / 2]).astype(np.float32)
+
+
+def _unlike(boxes: np.ndarray, scores: np.ndarray, of_frame: np.ndarray, most: float) -> np.ndarray:
+    """Return the indices of the boxes (n, 4) that no better one of the same frame overlaps with by more than `most` of the
+    union of both, the best first."""
+    corners, sides = boxes[:, :2].astype(float), (boxes[:, 2:] - boxes[:, :2]).astype(float)
+    lists = np.hstack([corners, sides]).tolist(), scores.tolist(), of_frame.tolist()
+    return np.asarray(cv2.dnn.NMSBoxesBatched(*lists, 0.0, most), int)
 
 
 def _distinct(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the indices of the boxes (n, 4) that are of different faces, by MTCNN's last non-maximum suppression."""
-    of_one = torch.zeros(len(boxes))
-    return mtcnn.batched_nms_numpy(torch.from_numpy(boxes), torch.from_numpy(scores), of_one, _SAME_FACE, "Min").numpy()
+    """Return the indices of the boxes (n, 4) of a frame that are of different faces, the best first: by MTCNN's last
+    non-maximum suppression, which goes by the part of the smaller box that the other covers."""
+    areas, kept = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1), list[int]()
+    for at in np.argsort(-scores, kind="stable").tolist():
+        sides = np.minimum(boxes[at, 2:], boxes[kept, 2:]) - np.maximum(boxes[at, :2], boxes[kept, :2]) + 1
+        covered = np.prod(np.maximum(sides, 0), axis=1) / np.minimum(areas[at], areas[kept])
+        if (covered <= _SAME_FACE).all():
+            kept.append(at)
+    return np.array(kept, int)

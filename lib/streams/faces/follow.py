@@ -87,7 +87,8 @@ def follow(
     if not persons:
         return Followed(np.full(len(frames), -1), cut, 0, 0)
     stride = max(1, round(_STRIDE / float(np.median(np.diff(times))))) if len(times) > 1 else 1
-    life = [_life(person.faces, looks, cut, stride) for person in persons]
+    alone = len(persons) == 1  # then nobody is to be told from
+    life = [1.0 if alone else _life(person.faces, looks, cut, stride) for person in persons]
     size = [sum(sizes[time][person.faces[time]] for time in np.flatnonzero(person.faces >= 0)) for person in persons]
     order = np.argsort(-np.multiply(size, life), kind="stable")
     least = _SEEN * sum(len(faces.boxes) > 0 for faces in frames)

@@ -1,15 +1,14 @@
 """Detect faces in key frames and after cuts, and track them through the frames between."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 
 from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.frame import Frame
 
-_THUMBNAIL = 32, 18  # pixels
 _RUNS, _FIRST_RUNS = 3, 5  # of the last network on a face that is tracked, and on one that was detected
-_CUT = 12.0  # grey levels by which their pixels differ on average, where the scene is another; heads move below
+_CUT = 12.0  # grey levels by which thumbnails' pixels differ on average, where the scene is another; heads move below
 
 
 class Tracker:
@@ -23,20 +22,20 @@ class Tracker:
     def __init__(self, detect: Detector, key_seconds: float) -> None:
         self._detect, self._key_seconds = detect, key_seconds
 
-    def __call__(self, batches: Iterable[np.ndarray], times: np.ndarray) -> list[Faces]:
-        """Return the faces of each of a clip's frames, given in batches, RGB uint8 (n, H, W, 3), and their seconds (T,)."""
+    def __call__(self, batches: Iterable[Sequence[Frame]], times: np.ndarray) -> list[Faces]:
+        """Return the faces of each of a clip's frames, given in batches, and their seconds (T,)."""
         if not self._key_seconds:
-            return [faces for batch in batches for faces in self._detect(batch)]
+            return [faces for batch in batches for faces in self._detect([one.pixels for one in batch])]
         fresh = key_frames(times, self._key_seconds)
         seen: list[Faces] = []
-        last: np.ndarray | None = None
+        last: list[Frame] = []
         for batch in batches:
-            cut = cuts(batch if last is None else np.concatenate([last, batch]))[-len(batch) :]
+            cut = cuts([*last, *batch])[len(last) :]
             seen += self._track(batch, fresh[len(seen) : len(seen) + len(batch)] | cut, seen[-1] if seen else None)
-            last = batch[-1:]
+            last = [batch[-1]]
         return seen
 
-    def _track(self, frames: np.ndarray, fresh: np.ndarray, before: Faces | None) -> list[Faces]:
+    def _track(self, frames: Sequence[Frame], fresh: np.ndarray, before: Faces | None) -> list[Faces]:
         """Return each frame's faces; `fresh` (n,) are detected, `before` are those of the frame before the first.
 
         Tracking goes from all frames whose faces are known to the next ones at once: a network takes a batch in less time.
@@ -46,15 +45,16 @@ class Tracker:
         search = np.flatnonzero(fresh).tolist()
         while True:
             if search:
-                detected = self._detect(frames[search])
-                refined = self._detect.refine(frames[search], detected, _FIRST_RUNS)
+                searched = [frames[at] for at in search]
+                detected = self._detect([one.pixels for one in searched])
+                refined = self._detect.refine(searched, detected, _FIRST_RUNS)
                 for at, whole, better in zip(search, detected, refined, strict=True):
                     known[at + 1] = better or whole
             todo = [at for at in range(len(frames)) if known[at] and not known[at + 1]]
             if not todo:
                 return [faces for faces in known[1:] if faces]
             near = [faces for at in todo if (faces := known[at])]
-            for at, found in zip(todo, self._detect.refine(frames[todo], near, _RUNS), strict=True):
+            for at, found in zip(todo, self._detect.refine([frames[at] for at in todo], near, _RUNS), strict=True):
                 known[at + 1] = found
             search = []
             for at, faces in zip(todo, near, strict=True):
@@ -68,8 +68,8 @@ def key_frames(times: np.ndarray, seconds: float) -> np.ndarray:
     return np.diff(interval, prepend=-1) > 0
 
 
-def cuts(frames: np.ndarray) -> np.ndarray:
-    """Return (T,) whether each of the frames, RGB uint8 (T, H, W, 3), shows another scene than the one before: small grey
-    pictures of both differ much. The first one does not."""
-    small = [cv2.resize(one[::4, ::4], _THUMBNAIL, interpolation=cv2.INTER_AREA).mean(-1) for one in frames]
+def cuts(frames: Sequence[Frame]) -> np.ndarray:
+    """Return (T,) whether each of the frames shows another scene than the one before: small grey pictures of both differ
+    much. The first one does not."""
+    small = [one.thumbnail for one in frames]
     return np.abs(np.diff(small, axis=0, prepend=small[:1])).mean((1, 2)) >= _CUT

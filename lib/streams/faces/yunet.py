@@ -1,5 +1,6 @@
 """Find every face in a batch of frames with YuNet, a small network that OpenCV runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -37,10 +38,10 @@ class YuNet(Detector):
                 f"params.yaml: faces.weights = {weights!r} can't be read as YuNet's: {error.err}"
             ) from None
 
-    def __call__(self, frames: np.ndarray) -> list[Faces]:
-        """Return each frame's faces, the largest first; frames are RGB uint8 (T, H, W, 3). Points are in MTCNN's order, 3 to
-        7 % of a face's width away from its."""
-        self._yunet.setInputSize((frames.shape[2], frames.shape[1]))
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
+        """Return each frame's faces, the largest first; frames are RGB uint8 (T of (H, W, 3)). Points are in MTCNN's order,
+        3 to 7 % of a face's width away from its."""
+        self._yunet.setInputSize(frames[0].shape[1::-1])
         return [self._faces(self._yunet.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]) for frame in frames]
 
     def _faces(self, rows: np.ndarray | None) -> Faces:
