@@ -31,8 +31,10 @@ from lib.core.targets import TRAITS
 from lib.data.dataset import Clips
 from lib.media import video
 from lib.model import checkpoint, explain, importance, infer, robustness
+from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.predict import Predictor
+from lib.report import words
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import build
 from stages import train
@@ -213,6 +215,24 @@ def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPa
     assert kept not in (project / "data/.work/train").iterdir()  # only the last one
 
 
+def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, dates = pd.read_csv("data/clips.csv"), ["2026-01-02T03:04:05+00:00"] * 5 + ["2025-01-01T00:00:00+00:00", ""]
+    table.assign(dated=dates).to_csv(tmp_path / "clips.csv", index=False)
+    monkeypatch.setattr(train, "CLIPS", tmp_path / "clips.csv")
+    monkeypatch.setattr(train, "MODEL", tmp_path / "model.pt")
+    made = []
+    for run in ("one", "two"):
+        monkeypatch.setattr(resume, "ROOT", tmp_path / run)
+        train.main()
+        made.append((tmp_path / "model.pt").read_bytes())
+    assert made[0] == made[1]
+    provenance = checkpoint.load(tmp_path / "model.pt", CPU).provenance
+    assert provenance["newest_input"] == dates[0]
+    assert words.newest_input(provenance) == f"{dates[0]}, the newest file of its corpora"
+
+
 def model(folder: Path, **changes: Any) -> Path:
     """A model of chance, with what it must know, in its file."""
     chosen = given(**changes)
@@ -231,11 +251,13 @@ def raw(project: Path, name: str) -> Path:
     return project / "data/raw/demo/one" / name
 
 
-@pytest.mark.parametrize("fusion", ["cross_attention", "late_average"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_what_is_served_is_what_was_evaluated(project: Path, tmp_path: Path, fusion: str) -> None:
-    predict = Predictor(model(tmp_path, model__fusion=fusion), CPU)
+    two = fusion.startswith("multitask")  # takes two encoders of one width
+    use, width = (["faces", "audio"], 512) if two else (["faces", "flow", "audio"], 64)
+    predict = Predictor(model(tmp_path, model__fusion=fusion, model__use=use, model__encoders__audio__width=width), CPU)
     served, table = predict.served, clips.read(Path("data/clips.csv"))
-    assert list(served.streams) == ["frames", "faces", "flow", "audio"]
+    assert list(served.streams) == ["frames", *use]
     data = Clips(table, Path("data"), served.network.readings, served.streams, {})
     evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), served.network, data, 3, 0)
     assert evaluated["traits"].std(0).min() > 1e-4

@@ -20,9 +20,10 @@ POINTS_SUFFIX = ".pts"
 """Of a file of points in a picture, as 300-W's (Sagonas et al. 2013)."""
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
-_LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "reason")
+_LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "dated", "reason")
 _TEXT = (
     *_FIRST,
+    "dated",
     "reason",
     "targets",
     "target",

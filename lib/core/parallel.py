@@ -83,5 +83,6 @@ def _dask() -> Iterator[Executor]:
 
 
 def died(error: Exception) -> bool:
-    """Tell whether a task failed because its worker was killed, as the system does when memory runs out; loky's error and Dask's."""
-    return isinstance(error, CancelledError) or type(error).__name__ in ("TerminatedWorkerError", "KilledWorker")
+    """Tell whether a task failed because its worker was killed, as the system does when memory runs out."""
+    by_loky_or_dask = type(error).__name__ in ("TerminatedWorkerError", "KilledWorker")
+    return by_loky_or_dask or isinstance(error, CancelledError)
