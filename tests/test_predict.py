@@ -38,7 +38,7 @@ from lib.report import words
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import build
 from stages import train
-from tests.conftest import ROOT
+from tests.conftest import ODD, ROOT
 from tests.films import Track, larger, numbered, write
 
 CPU, FPS = torch.device("cpu"), 15
@@ -781,6 +781,42 @@ def test_the_readmes_example_runs(project: Path, tmp_path: Path, monkeypatch: py
     exec(example, scope)
     assert scope["prediction"].clip.name == NAMES[1]
     assert 0 < scope["prediction"].targets["traits"]["openness"].score < 1
+
+
+def test_who_reads_a_part_of_the_rows_gets_no_traceback(project: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.predict", *["nowhere.mp4"] * 3, "--model", str(model(tmp_path))]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.close()
+        assert run.stderr.read().splitlines() == [
+            "warning: the model was trained on rendered clips with planted labels: what it says of a person means nothing"
+        ]
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason="the odd clips are not here")
+def test_a_folder_of_odd_clips_is_a_row_each(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model(tmp_path, model__missing="drop", model__use=["faces", "flow"])
+    assert predicted(monkeypatch, ODD, "--model", path, "--format", "csv") == 1
+    said = capsys.readouterr()
+    rows = {Path(row["clip"]).name: row for row in csv.DictReader(io.StringIO(said.out))}
+    assert set(rows) == {one.name for one in ODD.iterdir()} - {"README.md"}
+    for row in rows.values():
+        assert bool(row["refused"]) != bool(row["openness"]), row
+        assert not row["refused"].startswith("internal"), row
+    for name, reason in (
+        ("audio_only.mp4", "frames: has no video stream"),
+        ("one_frame.mp4", "frames: 1 at 5.0 a second"),
+        ("no_face.mp4", "faces: found in 0% of the frames"),
+        ("truncated_nomoov_or_cut.mp4", "frames: cannot be decoded"),
+        ("two_faces.mp4", ""),
+        ("vfr.mp4", ""),
+    ):
+        refused = rows[name]["refused"]
+        assert refused.startswith(reason) if reason else not refused, rows[name]
+    assert "Traceback" not in said.err
 
 
 def test_help_needs_no_network() -> None:

@@ -1,10 +1,13 @@
-"""Time predictions of video clips: the whole, from a file to its targets, and each of its parts alone.
+"""Time predictions of video clips: the start, the whole, from a file to its targets, each of its parts alone, and clips a
+minute by `tools.predict` with one and two workers.
 
 The model is one of params/ with weights of chance, since speed is the same, or one that you have (--model).
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +30,8 @@ from lib.streams.base import RAW, Made, Raw
 from stages.train import Parameters
 from tools.benchmark_training import of_chance, untrained
 
+_PROJECT = Path(__file__).parents[1]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,25 +39,47 @@ def main() -> None:
     parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
     parser.add_argument("--model", type=Path, help="a trained model, in place of --params")
     parser.add_argument("--runs", type=int, default=5, help="medians of so many are printed (%(default)s)")
+    parser.add_argument(
+        "--many", type=int, default=8, help="clips a minute are of twice so many clips less so many (%(default)s)"
+    )
     arguments = parser.parse_args()
     device = best_device()
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
         path = arguments.model or model_of_chance(arguments.params, Path(folder) / "model.pt")
         predictor = Predictor(path, device)
-        loading = time.perf_counter() - started
-        started = time.perf_counter()
-        predictor(arguments.clips[0])
-        first = time.perf_counter() - started
+        predictor(arguments.clips[0])  # warms up
         model = arguments.model or f"params/{arguments.params}.yaml"
-        print(f"{model} on {described(device)}; medians of {arguments.runs} runs")
-        print(f"the model is there after {loading:.1f} s, the first clip, which warms up, takes {first:.2f} s\n")
+        print(f"{model} on {described(device)}; seconds, medians of {arguments.runs} runs\n")
         for number, clip in enumerate(arguments.clips):
             runs = [timed(predictor, clip, device) for _ in range(arguments.runs)]
             seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
             if not number:
+                warm = seconds["whole"]
                 print(f"| clip | {' | '.join(seconds)} |\n|{'---|' * (len(seconds) + 1)}")
             print(f"| {clip.name} | {' | '.join(f'{value:.3f}' for value in seconds.values())} |", flush=True)
+        del predictor
+        shown = ["--model", str(path.absolute()), "--format", "csv"]
+        clips = [str(clip.absolute()) for clip in arguments.clips]
+        help_ = statistics.median(command_seconds("--help") for _ in range(arguments.runs))
+        first = statistics.median(command_seconds(clips[0], *shown) for _ in range(arguments.runs))
+        print("\n| `tools.predict` | |\n|---|---|")
+        print(f"| `--help`, s | {help_:.2f} |\n| one clip, from start to end, s | {first:.2f} |")
+        print(f"| of these the start, s: the clip's own `whole` taken off | {first - warm:.2f} |", flush=True)
+        for workers in (1, 2):
+            some, twice = (
+                command_seconds(*(clips * many)[:many], "--workers", str(workers), *shown)
+                for many in (arguments.many, 2 * arguments.many)
+            )
+            print(f"| clips a minute, --workers {workers} | {60 * arguments.many / (twice - some):.1f} |", flush=True)
+
+
+def command_seconds(*arguments: str) -> float:
+    """Return the seconds that `tools.predict` takes from its start to its end, with these arguments."""
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "tools.predict", *arguments], cwd=_PROJECT, check=True, stdout=subprocess.DEVNULL
+    )
+    return time.perf_counter() - started
 
 
 def model_of_chance(params: str, path: Path) -> Path:
@@ -77,7 +104,7 @@ def made_of(stream: str) -> Iterator[str]:
 
 @torch.no_grad()
 def timed(predictor: Predictor, clip: Path, device: torch.device) -> dict[str, float]:
-    """Return the seconds of each part alone, of their sum, and of the whole."""
+    """Return the seconds of each part alone, of their sum, and of the whole, and the whole's part of the sum."""
     records: dict[str, Record] = {}
     seconds: dict[str, float] = {}
 
@@ -100,6 +127,7 @@ def timed(predictor: Predictor, clip: Path, device: torch.device) -> dict[str, f
     started = time.perf_counter()
     predictor(clip)
     lap("whole", started)
+    seconds["whole / sum"] = seconds["whole"] / seconds["sum"]
     return seconds
 
 

@@ -1,7 +1,9 @@
 """The trained model's file: weights, and all that is needed to make its input and to read its output."""
 
 import importlib.metadata
+import pickle
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +170,11 @@ def warm_start(network: Network, path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of another pickle's protocol: the error says enough
+            warnings.simplefilter("ignore")
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise _no_model(path, ValueError("it is no file of weights, or holds code, which was not run")) from None
     except Exception as error:
         raise _no_model(path, error) from None
     if not isinstance(saved, dict):
@@ -187,7 +193,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _no_model(path: Path, error: Exception) -> InputError:
-    said = " ".join(str(error).replace("params.yaml: ", "").split())[:200]
+    said = " ".join(str(error).replace("params.yaml: ", "").split()).partition(". ")[0][:200]
     return InputError(
         f"{path} is no whole model of this project ({type(error).__name__}: {said}); run `dvc repro train`, bring it back by"
         " `dvc checkout`, or name another"
