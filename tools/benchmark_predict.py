@@ -5,6 +5,7 @@ The model is one of params/ with weights of chance, since speed is the same, or 
 """
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 
 from lib.core import command, parameters
 from lib.core.device import best_device, described
+from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of, streams_of
@@ -42,16 +44,27 @@ def main() -> None:
     parser.add_argument(
         "--many", type=int, default=8, help="clips a minute are of twice so many clips less so many (%(default)s)"
     )
+    parser.add_argument(
+        "--cpu", action="store_true", help="CPU seconds, for a machine that is shared; not of clips a minute"
+    )
     arguments = parser.parse_args()
     device = best_device()
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.model or model_of_chance(arguments.params, Path(folder) / "model.pt")
         predictor = Predictor(path, device)
+        for clip in arguments.clips:
+            if predictor.spans(clip):
+                raise InputError(
+                    f"{clip} is longer than the clips that {path} was trained on, and predicted in windows: no sum of its"
+                    " parts; name a shorter one, or --params in place of --model"
+                )
         predictor(arguments.clips[0])  # warms up
         model = arguments.model or f"params/{arguments.params}.yaml"
-        print(f"{model} on {described(device)}; seconds, medians of {arguments.runs} runs\n")
+        print(
+            f"{model} on {described(device)}; {'CPU ' if arguments.cpu else ''}seconds, medians of {arguments.runs} runs\n"
+        )
         for number, clip in enumerate(arguments.clips):
-            runs = [timed(predictor, clip, device) for _ in range(arguments.runs)]
+            runs = [timed(predictor, clip, device, arguments.cpu) for _ in range(arguments.runs)]
             seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
             if not number:
                 warm = seconds["whole"]
@@ -60,8 +73,8 @@ def main() -> None:
         del predictor
         shown = ["--model", str(path.absolute()), "--format", "csv"]
         clips = [str(clip.absolute()) for clip in arguments.clips]
-        help_ = statistics.median(command_seconds("--help") for _ in range(arguments.runs))
-        first = statistics.median(command_seconds(clips[0], *shown) for _ in range(arguments.runs))
+        help_ = statistics.median(command_seconds("--help", cpu=arguments.cpu) for _ in range(arguments.runs))
+        first = statistics.median(command_seconds(clips[0], *shown, cpu=arguments.cpu) for _ in range(arguments.runs))
         print("\n| `tools.predict` | |\n|---|---|")
         print(f"| `--help`, s | {help_:.2f} |\n| one clip, from start to end, s | {first:.2f} |")
         print(f"| of these the start, s: the clip's own `whole` taken off | {first - warm:.2f} |", flush=True)
@@ -73,13 +86,23 @@ def main() -> None:
             print(f"| clips a minute, --workers {workers} | {60 * arguments.many / (twice - some):.1f} |", flush=True)
 
 
-def command_seconds(*arguments: str) -> float:
-    """Return the seconds that `tools.predict` takes from its start to its end, with these arguments."""
-    started = time.perf_counter()
+def command_seconds(*arguments: str, cpu: bool = False) -> float:
+    """Return the seconds, or CPU seconds, that `tools.predict` takes from its start to its end, with these arguments."""
+    clock = _of_children if cpu else time.perf_counter
+    started = clock()
     subprocess.run(
-        [sys.executable, "-m", "tools.predict", *arguments], cwd=_PROJECT, check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "tools.predict", *arguments],
+        cwd=_PROJECT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    return time.perf_counter() - started
+    return clock() - started
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def model_of_chance(params: str, path: Path) -> Path:
@@ -103,28 +126,29 @@ def made_of(stream: str) -> Iterator[str]:
 
 
 @torch.no_grad()
-def timed(predictor: Predictor, clip: Path, device: torch.device) -> dict[str, float]:
-    """Return the seconds of each part alone, of their sum, and of the whole, and the whole's part of the sum."""
+def timed(predictor: Predictor, clip: Path, device: torch.device, cpu: bool) -> dict[str, float]:
+    """Return the seconds, or CPU seconds, of each part alone, their sum, the whole, and the whole in units of the sum."""
     records: dict[str, Record] = {}
     seconds: dict[str, float] = {}
+    clock = time.process_time if cpu else time.perf_counter
 
     def lap(part: str, started: float) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds[part] = time.perf_counter() - started
+        seconds[part] = clock() - started
 
     served = predictor.served
     for name, make in predictor.makers.items():
         above = [Raw(clip.name, clip, None) if one == RAW else records[one] for one in base.load(name).inputs]
-        started = time.perf_counter()
+        started = clock()
         records[name] = base.made_from(make, above)
         lap(name, started)
-    started = time.perf_counter()
+    started = clock()
     inputs = inputs_of(records, served.network.readings, served.streams, seed=None)
     served.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
     lap("network", started)
     seconds["sum"] = sum(seconds.values())
-    started = time.perf_counter()
+    started = clock()
     predictor(clip)
     lap("whole", started)
     seconds["whole / sum"] = seconds["whole"] / seconds["sum"]
