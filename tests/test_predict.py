@@ -824,3 +824,10 @@ def test_help_needs_no_network() -> None:
     script += "except SystemExit: print(sorted({'torch', 'cv2', 'pandas', 'av'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_prediction_loads_nothing_that_it_needs_not() -> None:
+    heavy = "{'pandas', 'lightning_fabric', 'torchmetrics', 'dvc', 'joblib', 'sklearn', 'matplotlib', 'librosa'}"
+    script = f"import sys, lib.predict; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
