@@ -20,6 +20,7 @@ imports.librosa()  # before torchmetrics, which loads it as tests are collected:
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "fiv2"
+ODD = ROOT.parent / "shared" / "clips"
 
 _SLOW = (
     "test_pipeline",

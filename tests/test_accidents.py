@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -277,10 +278,22 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+class Code:
+    """What makes a file, as soon as it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
 DAMAGE: dict[str, Callable[[Path], Any]] = {
     "cut": cut,
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("no model"),
+    "code": lambda path: torch.save({"weights": Code(path.with_name("run"))}, path),
+    "plain_code": lambda path: path.write_bytes(pickle.dumps(Code(path.with_name("run")))),
     "folder": lambda path: path.mkdir(),
     "foreign": lambda path: torch.save({"layer.weight": torch.zeros(2)}, path),
     "list": lambda path: torch.save([1, 2], path),
@@ -298,6 +311,8 @@ def test_a_model_that_is_none_is_one_line_with_the_way_out(tmp_path: Path, kind:
     with pytest.raises(InputError, match=r"model\.pt is no whole model .*; run `dvc repro train`") as caught:
         checkpoint.load(path, torch.device("cpu"))
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    assert ("holds code, which was not run" in str(caught.value)) == (kind in ("code", "plain_code", "text"))
     if kind not in ("fps", "lacking", "shape"):  # of which a warm start needs nothing
         with pytest.raises(InputError, match=r"model\.pt"):
             checkpoint.warm_start(network(["faces"], "concat"), path)

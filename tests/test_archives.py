@@ -1,6 +1,7 @@
 """data/archives.csv: what it lists, and what a colleague, a queue and an owner without archives can run by it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from lib.sources import listing
 from lib.sources.demo import corpus
 from tests.test_pipeline import Project, ran
 
-HEADER = "path,bytes,sha256\n"
+HEADER, DATE = "path,bytes,sha256,modified\n", ",2020-01-02T03:04:05+00:00\n"
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
 
@@ -25,14 +26,23 @@ def test_the_list_holds_path_size_and_checksum_and_reads_only_what_changed(tmp_p
     (folder / "sub").mkdir(parents=True)
     for name in ("README.md", ".hidden", "b.zip", "sub/a, b.csv"):
         (folder / name).write_bytes(b"hello")
+    for file in (folder / "b.zip", folder / "sub/a, b.csv", tmp_path / "elsewhere" / "linked.zip"):
+        os.utime(file, (1577934245, 1577934245))
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (folder / "sub" / "loop").symlink_to(folder)
     assert listing.write(folder, path, known) == 3
-    assert path.read_text() == f'{HEADER}b.zip,5,{HELLO}\nlink/linked.zip,5,{HELLO}\n"sub/a, b.csv",5,{HELLO}\n'
+    assert (
+        path.read_text()
+        == f'{HEADER}b.zip,5,{HELLO}{DATE}link/linked.zip,5,{HELLO}{DATE}"sub/a, b.csv",5,{HELLO}{DATE}'
+    )
     assert listing.write(folder, path, known) == 0
+    os.utime(folder / "b.zip")  # a copy of it: the list keeps its date
+    assert listing.write(folder, path, known) == 1
+    assert path.read_text().count(DATE) == 3
     (folder / "b.zip").write_bytes(b"")
     assert listing.write(folder, path, known) == 1
     assert listing.read(path)["b.zip"].bytes == 0
+    assert listing.read(path)["b.zip"].modified > "2026"
     assert listing.missing(folder, listing.read(path), ()) == []
     (folder / "gone").symlink_to("nowhere")
     with pytest.raises(InputError, match="gone is a link to nowhere, which is not there"):

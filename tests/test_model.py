@@ -169,6 +169,19 @@ def test_a_batch_without_a_stream_is_fused_and_reaches_every_parameter(fusion: s
     assert net.absent["flow"].grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("place", ["keep", "mean", "max"])
+def test_no_more_than_some_pictures_are_encoded_at_a_time(place: str) -> None:
+    torch.manual_seed(0)
+    encoder, shown = of_pictures("resnet10", place=place).eval(), list[int]()
+    encoder.parts.register_forward_pre_hook(lambda _, given: shown.append(len(given[0])))
+    pictures = {"faces": steps(torch.rand(1, 2 * images.AT_ONCE + 6, 3, 32, 32))}
+    with torch.no_grad():
+        in_parts = encoder(pictures).values
+    assert shown == [images.AT_ONCE, images.AT_ONCE, 6]
+    torch.testing.assert_close(in_parts, encoder(pictures).values, rtol=0, atol=1e-6)
+    assert shown[3:] == [70]
+
+
 @pytest.mark.parametrize("backbone", ["resnet10", "resnext50_32x4d", "convnext_tiny", "vit_b_16", "mobilenet_v2"])
 def test_frozen_parts_stay_as_they_are(backbone: str) -> None:
     stream = of_pictures(backbone, frozen=2).train()
@@ -602,7 +615,18 @@ def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
     made = {"flow": STREAMS["flow"]}
     checkpoint.save(tmp_path / "model.pt", net.state_dict(), weights, TRAITS_GROUP, made, ["demo"])
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
-    about = {"format", "corpora", "subset", "seconds", "ranges", "references", "about", "commit", "versions"}
+    about = {
+        "format",
+        "corpora",
+        "subset",
+        "seconds",
+        "ranges",
+        "references",
+        "about",
+        "commit",
+        "commit_date",
+        "versions",
+    }
     assert set(saved) == about | {"weights", "model", "targets", "streams"}
     assert set(saved["model"]["encoders"]) == {"flow"}
     assert saved["model"]["encoders"]["flow"]["weights"] == "kinetics"

@@ -137,6 +137,9 @@ def test_from_clips_to_figures(project: Project) -> None:
     provenance = json.loads((project.folder / "data/provenance.json").read_text())
     assert provenance["commit"].startswith(start)
     assert provenance["clips"] == {"training": 12, "validation": 4}
+    date = project.run("git", "log", "-1", "--format=%cI", start).stdout.strip()
+    assert (provenance["newest_input"], provenance["commit_date"]) == ("", date)  # all is rendered
+    assert f"<td>{date}, the commit" in page
     assert "cores" in provenance["hardware"] or "NVIDIA" in provenance["hardware"]
     card = (project.folder / "docs/model_card.md").read_text()
     assert "Fusion `cross_attention`" in card

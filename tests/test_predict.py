@@ -31,12 +31,14 @@ from lib.core.targets import TRAITS
 from lib.data.dataset import Clips
 from lib.media import video
 from lib.model import checkpoint, explain, importance, infer, robustness
+from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.predict import Predictor
+from lib.report import words
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import build
 from stages import train
-from tests.conftest import ROOT
+from tests.conftest import ODD, ROOT
 from tests.films import Track, larger, numbered, write
 
 CPU, FPS = torch.device("cpu"), 15
@@ -213,6 +215,24 @@ def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPa
     assert kept not in (project / "data/.work/train").iterdir()  # only the last one
 
 
+def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, dates = pd.read_csv("data/clips.csv"), ["2026-01-02T03:04:05+00:00"] * 5 + ["2025-01-01T00:00:00+00:00", ""]
+    table.assign(dated=dates).to_csv(tmp_path / "clips.csv", index=False)
+    monkeypatch.setattr(train, "CLIPS", tmp_path / "clips.csv")
+    monkeypatch.setattr(train, "MODEL", tmp_path / "model.pt")
+    made = []
+    for run in ("one", "two"):
+        monkeypatch.setattr(resume, "ROOT", tmp_path / run)
+        train.main()
+        made.append((tmp_path / "model.pt").read_bytes())
+    assert made[0] == made[1]
+    provenance = checkpoint.load(tmp_path / "model.pt", CPU).provenance
+    assert provenance["newest_input"] == dates[0]
+    assert words.newest_input(provenance) == f"{dates[0]}, the newest file of its corpora"
+
+
 def model(folder: Path, **changes: Any) -> Path:
     """A model of chance, with what it must know, in its file."""
     chosen = given(**changes)
@@ -231,11 +251,13 @@ def raw(project: Path, name: str) -> Path:
     return project / "data/raw/demo/one" / name
 
 
-@pytest.mark.parametrize("fusion", ["cross_attention", "late_average"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_what_is_served_is_what_was_evaluated(project: Path, tmp_path: Path, fusion: str) -> None:
-    predict = Predictor(model(tmp_path, model__fusion=fusion), CPU)
+    two = fusion.startswith("multitask")  # takes two encoders of one width
+    use, width = (["faces", "audio"], 512) if two else (["faces", "flow", "audio"], 64)
+    predict = Predictor(model(tmp_path, model__fusion=fusion, model__use=use, model__encoders__audio__width=width), CPU)
     served, table = predict.served, clips.read(Path("data/clips.csv"))
-    assert list(served.streams) == ["frames", "faces", "flow", "audio"]
+    assert list(served.streams) == ["frames", *use]
     data = Clips(table, Path("data"), served.network.readings, served.streams, {})
     evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), served.network, data, 3, 0)
     assert evaluated["traits"].std(0).min() > 1e-4
@@ -761,8 +783,51 @@ def test_the_readmes_example_runs(project: Path, tmp_path: Path, monkeypatch: py
     assert 0 < scope["prediction"].targets["traits"]["openness"].score < 1
 
 
+def test_who_reads_a_part_of_the_rows_gets_no_traceback(project: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.predict", *["nowhere.mp4"] * 3, "--model", str(model(tmp_path))]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        assert run.stderr
+        run.stdout.close()
+        assert run.stderr.read().splitlines() == [
+            "warning: the model was trained on rendered clips with planted labels: what it says of a person means nothing"
+        ]
+
+
+@pytest.mark.skipif(not ODD.is_dir(), reason="the odd clips are not here")
+def test_a_folder_of_odd_clips_is_a_row_each(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model(tmp_path, model__missing="drop", model__use=["faces", "flow"])
+    assert predicted(monkeypatch, ODD, "--model", path, "--format", "csv") == 1
+    said = capsys.readouterr()
+    rows = {Path(row["clip"]).name: row for row in csv.DictReader(io.StringIO(said.out))}
+    assert set(rows) == {one.name for one in ODD.iterdir()} - {"README.md"}
+    for row in rows.values():
+        assert bool(row["refused"]) != bool(row["openness"]), row
+        assert not row["refused"].startswith("internal"), row
+    for name, reason in (
+        ("audio_only.mp4", "frames: has no video stream"),
+        ("one_frame.mp4", "frames: 1 at 5.0 a second"),
+        ("no_face.mp4", "faces: found in 0% of the frames"),
+        ("truncated_nomoov_or_cut.mp4", "frames: cannot be decoded"),
+        ("two_faces.mp4", ""),
+        ("vfr.mp4", ""),
+    ):
+        refused = rows[name]["refused"]
+        assert refused.startswith(reason) if reason else not refused, rows[name]
+    assert "Traceback" not in said.err
+
+
 def test_help_needs_no_network() -> None:
     script = "import sys, tools.predict; sys.argv = ['predict', '--help']\ntry: tools.predict.main()\n"
     script += "except SystemExit: print(sorted({'torch', 'cv2', 'pandas', 'av'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_prediction_loads_nothing_that_it_needs_not() -> None:
+    heavy = "{'pandas', 'lightning_fabric', 'torchmetrics', 'dvc', 'joblib', 'sklearn', 'matplotlib', 'librosa'}"
+    script = f"import sys, lib.predict; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

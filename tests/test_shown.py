@@ -1,5 +1,6 @@
 """What of a film is shown, and when: one answer for verification, frames and sound, whatever the file."""
 
+import gc
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -374,6 +375,18 @@ def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: p
     align.Aligner(64, 40, 0.0, 1.0, 1.0, torch.device("cpu"))(record)
     assert max(held) == 32
     assert sum(held[: -(-90 // 32)]) == 90
+
+
+def test_no_frame_is_kept_that_was_shown(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4", Track(numbered(90)))
+    gc.collect()
+    gc.disable()  # what it alone finds would stay: gigabytes of a long film
+    try:
+        for _ in video.sample(path, 15, 640, (0.0, 5.0)):
+            held = sum(type(one) is av.VideoFrame for one in gc.get_objects())
+            assert held <= 4
+    finally:
+        gc.enable()
 
 
 def test_what_the_containers_aperture_hides_is_not_shown(tmp_path: Path) -> None:

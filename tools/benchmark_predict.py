@@ -1,10 +1,14 @@
-"""Time predictions of video clips: the whole, from a file to its targets, and each of its parts alone.
+"""Time predictions of video clips: the start, the whole, from a file to its targets, each of its parts alone, and clips a
+minute by `tools.predict` with one and two workers.
 
 The model is one of params/ with weights of chance, since speed is the same, or one that you have (--model).
 """
 
 import argparse
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +19,7 @@ import torch
 
 from lib.core import command, parameters
 from lib.core.device import best_device, described
+from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of, streams_of
@@ -27,6 +32,8 @@ from lib.streams.base import RAW, Made, Raw
 from stages.train import Parameters
 from tools.benchmark_training import of_chance, untrained
 
+_PROJECT = Path(__file__).parents[1]
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,25 +41,68 @@ def main() -> None:
     parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
     parser.add_argument("--model", type=Path, help="a trained model, in place of --params")
     parser.add_argument("--runs", type=int, default=5, help="medians of so many are printed (%(default)s)")
+    parser.add_argument(
+        "--many", type=int, default=8, help="clips a minute are of twice so many clips less so many (%(default)s)"
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="CPU seconds, for a machine that is shared; not of clips a minute"
+    )
     arguments = parser.parse_args()
     device = best_device()
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
         path = arguments.model or model_of_chance(arguments.params, Path(folder) / "model.pt")
         predictor = Predictor(path, device)
-        loading = time.perf_counter() - started
-        started = time.perf_counter()
-        predictor(arguments.clips[0])
-        first = time.perf_counter() - started
+        for clip in arguments.clips:
+            if predictor.spans(clip):
+                raise InputError(
+                    f"{clip} is longer than the clips that {path} was trained on, and predicted in windows: no sum of its"
+                    " parts; name a shorter one, or --params in place of --model"
+                )
+        predictor(arguments.clips[0])  # warms up
         model = arguments.model or f"params/{arguments.params}.yaml"
-        print(f"{model} on {described(device)}; medians of {arguments.runs} runs")
-        print(f"the model is there after {loading:.1f} s, the first clip, which warms up, takes {first:.2f} s\n")
+        print(
+            f"{model} on {described(device)}; {'CPU ' if arguments.cpu else ''}seconds, medians of {arguments.runs} runs\n"
+        )
         for number, clip in enumerate(arguments.clips):
-            runs = [timed(predictor, clip, device) for _ in range(arguments.runs)]
+            runs = [timed(predictor, clip, device, arguments.cpu) for _ in range(arguments.runs)]
             seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
             if not number:
+                warm = seconds["whole"]
                 print(f"| clip | {' | '.join(seconds)} |\n|{'---|' * (len(seconds) + 1)}")
             print(f"| {clip.name} | {' | '.join(f'{value:.3f}' for value in seconds.values())} |", flush=True)
+        del predictor
+        shown = ["--model", str(path.absolute()), "--format", "csv"]
+        clips = [str(clip.absolute()) for clip in arguments.clips]
+        help_ = statistics.median(command_seconds("--help", cpu=arguments.cpu) for _ in range(arguments.runs))
+        first = statistics.median(command_seconds(clips[0], *shown, cpu=arguments.cpu) for _ in range(arguments.runs))
+        print("\n| `tools.predict` | |\n|---|---|")
+        print(f"| `--help`, s | {help_:.2f} |\n| one clip, from start to end, s | {first:.2f} |")
+        print(f"| of these the start, s: the clip's own `whole` taken off | {first - warm:.2f} |", flush=True)
+        for workers in (1, 2):
+            some, twice = (
+                command_seconds(*(clips * many)[:many], "--workers", str(workers), *shown)
+                for many in (arguments.many, 2 * arguments.many)
+            )
+            print(f"| clips a minute, --workers {workers} | {60 * arguments.many / (twice - some):.1f} |", flush=True)
+
+
+def command_seconds(*arguments: str, cpu: bool = False) -> float:
+    """Return the seconds, or CPU seconds, that `tools.predict` takes from its start to its end, with these arguments."""
+    clock = _of_children if cpu else time.perf_counter
+    started = clock()
+    subprocess.run(
+        [sys.executable, "-m", "tools.predict", *arguments],
+        cwd=_PROJECT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return clock() - started
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def model_of_chance(params: str, path: Path) -> Path:
@@ -76,30 +126,32 @@ def made_of(stream: str) -> Iterator[str]:
 
 
 @torch.no_grad()
-def timed(predictor: Predictor, clip: Path, device: torch.device) -> dict[str, float]:
-    """Return the seconds of each part alone, of their sum, and of the whole."""
+def timed(predictor: Predictor, clip: Path, device: torch.device, cpu: bool) -> dict[str, float]:
+    """Return the seconds, or CPU seconds, of each part alone, their sum, the whole, and the whole in units of the sum."""
     records: dict[str, Record] = {}
     seconds: dict[str, float] = {}
+    clock = time.process_time if cpu else time.perf_counter
 
     def lap(part: str, started: float) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds[part] = time.perf_counter() - started
+        seconds[part] = clock() - started
 
     served = predictor.served
     for name, make in predictor.makers.items():
         above = [Raw(clip.name, clip, None) if one == RAW else records[one] for one in base.load(name).inputs]
-        started = time.perf_counter()
+        started = clock()
         records[name] = base.made_from(make, above)
         lap(name, started)
-    started = time.perf_counter()
+    started = clock()
     inputs = inputs_of(records, served.network.readings, served.streams, seed=None)
     served.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
     lap("network", started)
     seconds["sum"] = sum(seconds.values())
-    started = time.perf_counter()
+    started = clock()
     predictor(clip)
     lap("whole", started)
+    seconds["whole / sum"] = seconds["whole"] / seconds["sum"]
     return seconds
 
 

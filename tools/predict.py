@@ -15,6 +15,7 @@ examples:
 
 import argparse
 import csv
+import gc
 import glob
 import hashlib
 import io
@@ -78,7 +79,10 @@ def main() -> None:
     format_ = arguments.format or ("table" if arguments.out is None and sys.stdout.isatty() else "csv")
     if arguments.out is not None:
         if arguments.out.suffix not in (".csv", ".jsonl") or arguments.format not in (None, arguments.out.suffix[1:]):
-            raise InputError(f"--out {arguments.out} with --format {arguments.format}; allowed: a file .csv or .jsonl")
+            asked = f" with --format {arguments.format}" if arguments.format else ""
+            raise InputError(
+                f"--out {arguments.out}{asked}; allowed: a file that ends in .csv or .jsonl, without another --format"
+            )
         format_ = arguments.out.suffix[1:]
         if arguments.over_time and format_ != "jsonl":
             raise InputError(
@@ -86,16 +90,23 @@ def main() -> None:
             )
     clips = list(found(arguments.clips))
     command.log_to("predict")
+    gc.disable()  # what is loaded stays; looking for garbage in it takes a quarter of the time
     from lib.predict import Predictor
 
     predictor = Predictor(arguments.model, person=arguments.person, window=arguments.window)
+    gc.freeze()
+    gc.enable()
     for warning in predictor.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     targets = predictor.served.targets
     by = None if arguments.explain is None else explaining(clips, arguments.explain)
     if arguments.out is None:
         predictions = predictor.many(clips, by, arguments.workers)
-        sys.exit(write(predictions, targets, format_, sys.stdout, header=True, over_time=arguments.over_time))
+        try:
+            sys.exit(write(predictions, targets, format_, sys.stdout, header=True, over_time=arguments.over_time))
+        except BrokenPipeError:  # who reads, as head, has enough; Python would write the rest at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
     refused, there = done(arguments.out, targets)
     writable("--out", arguments.out.parent)
     with arguments.out.open("a", newline="") as file:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # a prediction starts sooner without it
+    import pandas as pd
 
 NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
 """Reasons of what is not there at all."""
@@ -20,9 +22,10 @@ POINTS_SUFFIX = ".pts"
 """Of a file of points in a picture, as 300-W's (Sagonas et al. 2013)."""
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
-_LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "reason")
+_LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "dated", "reason")
 _TEXT = (
     *_FIRST,
+    "dated",
     "reason",
     "targets",
     "target",
@@ -42,12 +45,12 @@ def columns(targets: Iterable[str]) -> list[str]:
     return [*_FIRST, *targets, *_LAST]
 
 
-def by_shard(clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_shard(clips: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
     """Return each shard's rows, sorted by clip."""
     return {str(shard): rows.sort_values("clip") for shard, rows in clips.groupby("shard")}
 
 
-def read(path: Path, usable_only: bool = True) -> pd.DataFrame:
+def read(path: Path, usable_only: bool = True) -> "pd.DataFrame":
     """Read a clip table; without the refused clips (those with a reason) unless told otherwise.
 
     Text is text, also where it says NA, and empty where there is none; a number that is not there is NaN.
@@ -56,8 +59,10 @@ def read(path: Path, usable_only: bool = True) -> pd.DataFrame:
     return clips[clips["reason"] == ""].reset_index(drop=True) if usable_only else clips
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path) -> "pd.DataFrame":
     """Read a CSV file of ours: names are text, whatever they say; in the other columns an empty cell is NaN."""
+    import pandas as pd
+
     header = pd.read_csv(path, nrows=0).columns
     names = [column for column in header if column in _TEXT]
     numbers = {column: [""] for column in header if column not in _TEXT}

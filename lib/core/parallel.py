@@ -9,8 +9,6 @@ from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager
 from typing import Annotated, Literal
 
-from joblib.externals import loky
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import Field
 
 from lib.core.errors import InputError
@@ -35,6 +33,8 @@ def executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
         with _dask() as dask:
             yield dask
         return
+    from joblib.externals import loky  # a prediction in one process starts sooner without it
+
     cores = loky.cpu_count()
     workers = settings.workers or (_gpus() if gpu else 0) or cores
     threads = str(max(1, cores // workers))
@@ -84,4 +84,5 @@ def _dask() -> Iterator[Executor]:
 
 def died(error: Exception) -> bool:
     """Tell whether a task failed because its worker was killed, as the system does when memory runs out."""
-    return isinstance(error, TerminatedWorkerError | CancelledError) or type(error).__name__ == "KilledWorker"  # Dask's
+    by_loky_or_dask = type(error).__name__ in ("TerminatedWorkerError", "KilledWorker")
+    return by_loky_or_dask or isinstance(error, CancelledError)

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-import dvc.api
-from dvc.exceptions import DvcException
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
@@ -26,6 +24,9 @@ def load(stage: str, model: type[ModelT]) -> ModelT:
 
     Raises InputError with a line for each wrong key: its name, the value seen and what is allowed.
     """
+    import dvc.api  # a prediction starts sooner without it
+    from dvc.exceptions import DvcException
+
     try:
         values = dvc.api.params_show(stages=stage)
     except DvcException as error:

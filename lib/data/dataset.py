@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import h5py
 import numpy as np
-import pandas as pd
 from pydantic import Field
 from torch.utils.data import Dataset
 
@@ -22,6 +21,9 @@ from lib.core.targets import Targets
 from lib.data.batch import Inputs, Sample
 from lib.streams import base
 from lib.streams.base import Made, Sequence
+
+if TYPE_CHECKING:  # a prediction starts sooner without it
+    import pandas as pd
 
 
 class Reading(Section):
@@ -74,13 +76,15 @@ def streams_of(readings: Mapping[str, Reading]) -> list[str]:
 
 
 def usable(
-    table: pd.DataFrame, data: Path, readings: Mapping[str, Reading], missing: Literal["drop", "keep"]
-) -> pd.DataFrame:
+    table: "pd.DataFrame", data: Path, readings: Mapping[str, Reading], missing: Literal["drop", "keep"]
+) -> "pd.DataFrame":
     """Return the clips whose streams (folders of shards below `data`) were not refused: all that are read, or with "keep"
     all of at least one encoder.
 
     Raises InputError if a shard or a clip in it is not there at all.
     """
+    import pandas as pd
+
     there = {stream: ~table["clip"].isin(refused(table, data, stream)) for stream in streams_of(readings)}
     by_encoder = [
         pd.concat([there[stream_of(one)[0]] for one in reading.reads], axis=1).all(axis=1)
@@ -90,7 +94,7 @@ def usable(
     return table[whole.all(axis=1) if missing == "drop" else whole.any(axis=1)].reset_index(drop=True)
 
 
-def refused(table: pd.DataFrame, data: Path, stream: str) -> dict[str, str]:
+def refused(table: "pd.DataFrame", data: Path, stream: str) -> dict[str, str]:
     """Return the clips that a stream refused, with the reason. Raises InputError if a shard or a clip in it is not there."""
     found: dict[str, str] = {}
     for shard, rows in table.groupby("shard"):
@@ -105,10 +109,12 @@ def refused(table: pd.DataFrame, data: Path, stream: str) -> dict[str, str]:
     return found
 
 
-def lost(table: pd.DataFrame, kept: Iterable[str], data: Path, readings: Mapping[str, Reading]) -> pd.DataFrame:
+def lost(table: "pd.DataFrame", kept: Iterable[str], data: Path, readings: Mapping[str, Reading]) -> "pd.DataFrame":
     """Return where the clips of `table` that are not among `kept` were lost: a row for each stream that is read (step),
     reason (up to its colon) and split, with how many clips, one of 0 clips where a stream lost none. A clip counts at the
     first stream that refused it."""
+    import pandas as pd
+
     left = table[~table["clip"].isin(set(kept))]
     rows: list[tuple[str, str, str, int]] = []
     for stream in streams_of(readings):
@@ -122,7 +128,7 @@ def lost(table: pd.DataFrame, kept: Iterable[str], data: Path, readings: Mapping
     return pd.DataFrame(rows, columns=["step", "reason", "split", "clips"])
 
 
-def first_videos(table: pd.DataFrame, clips: int | None, seed: int) -> pd.DataFrame:
+def first_videos(table: "pd.DataFrame", clips: int | None, seed: int) -> "pd.DataFrame":
     """Return up to `clips` clips of a table (`video`), None: all: of the videos that come first in an order that `seed`
     draws (by SHA-256 of the video's name), all clips; so fewer clips are among more.
 
@@ -144,7 +150,7 @@ def first_videos(table: pd.DataFrame, clips: int | None, seed: int) -> pd.DataFr
     return table[table["video"].isin(chosen)].reset_index(drop=True)
 
 
-def labelled(table: pd.DataFrame, targets: Targets) -> np.ndarray:
+def labelled(table: "pd.DataFrame", targets: Targets) -> np.ndarray:
     """Return which clips (N,) know a target."""
     return np.any([np.isfinite(values).any(1) for values in labels(table, targets).values()], axis=0)
 
@@ -163,7 +169,7 @@ class Clips(Dataset[Sample]):
 
     def __init__(
         self,
-        table: pd.DataFrame,
+        table: "pd.DataFrame",
         data: Path,
         readings: Mapping[str, Reading],
         streams: Mapping[str, Made],
@@ -221,7 +227,7 @@ class Clips(Dataset[Sample]):
         return self._open[path]
 
 
-def labels(table: pd.DataFrame, targets: Targets) -> dict[str, np.ndarray]:
+def labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarray]:
     """Return of each target group the clips' labels (N, K) in units of its range, NaN where unknown.
 
     Raises InputError if the table lacks a column, or a label is out of range.

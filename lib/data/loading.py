@@ -1,17 +1,19 @@
 """Batches on the device, in one process or shared out among several."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch.utils.data import DataLoader, Dataset
 
 from lib.data.batch import Sample, collate
 
+if TYPE_CHECKING:  # it takes a second to load, and a prediction needs none
+    from lightning_fabric import Fabric
 
-def loader(fabric: Fabric, clips: Dataset[Sample] | Sequence[Sample], parts: list[list[int]], workers: int) -> Any:
+
+def loader(fabric: "Fabric", clips: Dataset[Sample] | Sequence[Sample], parts: list[list[int]], workers: int) -> Any:
     """Return what yields a batch for each of `parts`, which are indices of clips, read ahead by `workers` processes."""
     return fabric.setup_dataloaders(
         DataLoader(
@@ -26,7 +28,7 @@ def loader(fabric: Fabric, clips: Dataset[Sample] | Sequence[Sample], parts: lis
     )
 
 
-def gather(fabric: Fabric, value: Any) -> list[Any]:
+def gather(fabric: "Fabric", value: Any) -> list[Any]:
     """Return every process's value, in all of them."""
     if fabric.world_size == 1:
         return [value]

@@ -14,6 +14,7 @@ import av
 import av.stream
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 
@@ -516,7 +517,8 @@ def _picture(film: _Film, frame: av.VideoFrame, size: tuple[int, int]) -> np.nda
 
 def _oriented(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """Apply the display matrix (FFmpeg's libavutil/display.h): x' = a x + c y, y' = b x + d y."""
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    # frame.side_data would stay in the frame, which is in it: its pixels were kept until garbage is looked for
+    matrix: Any = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]  # its stub lacks it
     if matrix is None:
         return picture
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

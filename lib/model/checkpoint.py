@@ -1,7 +1,9 @@
 """The trained model's file: weights, and all that is needed to make its input and to read its output."""
 
 import importlib.metadata
+import pickle
 import subprocess
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +53,7 @@ class Served:
     that it was trained on; of their training clips all, or train.clips and train.seed (`first_videos`); how long these are,
     from the shortest to the longest, in seconds (empty: not known), by stream and name the lowest and the highest of its
     conditions (lib/streams/base.py) in them, by target group what predictions are held to, and the commit that it was
-    trained at, with a + if files were changed, and the packages' versions."""
+    trained at, with a + if files were changed, its date, the packages' versions, and the date of the newest input."""
 
     network: Network
     settings: Settings
@@ -96,6 +98,7 @@ def save(
             "references": {name: one._asdict() for name, one in (references or {}).items()},
             "about": dict(about or {}),
             "commit": _commit(),
+            "commit_date": _git("log", "-1", "--format=%cI"),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
         },
         path,
@@ -143,7 +146,8 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
-    provenance = {"commit": saved.get("commit"), "versions": saved.get("versions", {})} | saved.get("about", {})
+    provenance = {"commit": saved.get("commit"), "commit_date": saved.get("commit_date")}
+    provenance |= {"versions": saved.get("versions", {})} | saved.get("about", {})
     corpora, ranges, network = saved["corpora"], saved.get("ranges", {}), network.eval()
     return Served(network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance)
 
@@ -166,7 +170,11 @@ def warm_start(network: Network, path: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of another pickle's protocol: the error says enough
+            warnings.simplefilter("ignore")
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise _no_model(path, ValueError("it is no file of weights, or holds code, which was not run")) from None
     except Exception as error:
         raise _no_model(path, error) from None
     if not isinstance(saved, dict):
@@ -185,7 +193,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _no_model(path: Path, error: Exception) -> InputError:
-    said = " ".join(str(error).replace("params.yaml: ", "").split())[:200]
+    said = " ".join(str(error).replace("params.yaml: ", "").split()).partition(". ")[0][:200]
     return InputError(
         f"{path} is no whole model of this project ({type(error).__name__}: {said}); run `dvc repro train`, bring it back by"
         " `dvc checkout`, or name another"
@@ -195,14 +203,16 @@ def _no_model(path: Path, error: Exception) -> InputError:
 def _commit() -> str | None:
     """The commit of the project's code, with a + if files were changed other than those that DVC and stages write; None
     without git."""
+    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", *_OWN)
+    return None if commit is None else commit + ("+" if changed else "")
+
+
+def _git(*command: str) -> str | None:
+    """What a command of git prints; None without git."""
     try:
-        found = [
-            subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", *_OWN])
-        ]
+        return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found[0] + ("+" if found[1] else "")
 
 
 def _installed(package: str) -> bool:

@@ -200,6 +200,7 @@ def _run(run: Run) -> dict[str, str]:
     return {
         "Model": words.encoders(run.parameters["model"]).replace("`", ""),
         "Trained at commit": "unknown: trained without git" if commit is None else words.at_commit(commit),
+        "Newest input": words.newest_input(run.provenance),
         "Learnt from": " and ".join(f"{count} {split} clips" for split, count in run.provenance["clips"].items()),
         "Hardware": run.provenance["hardware"],
         "Seed": str(run.provenance["seed"]),

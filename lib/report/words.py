@@ -127,6 +127,15 @@ def at_commit(commit: str, digits: int = 40) -> str:
     return commit.removesuffix("+")[:digits] + (", with changed files" if commit.endswith("+") else "")
 
 
+def newest_input(provenance: Mapping[str, Any]) -> str:
+    """Return when the newest input of a training was made: the newest file of its corpora, else the commit that rendered the
+    clips."""
+    if provenance.get("newest_input"):
+        return f"{provenance['newest_input']}, the newest file of its corpora"
+    date = provenance.get("commit_date")
+    return f"{date}, the commit: no file of its clips has a date" if date else "unknown"
+
+
 def versions(provenance: Mapping[str, Any]) -> str:
     """Return the packages of data/provenance.json with their versions."""
     return ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())

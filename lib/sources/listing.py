@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +17,11 @@ COMMAND = "python -m tools.archives"
 
 
 class File(NamedTuple):
-    """A line of the list: size and checksum."""
+    """A line of the list: size, checksum, and when it was last modified, in UTC; empty in a list of before."""
 
     bytes: int
     sha256: str
+    modified: str = ""
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -47,7 +49,10 @@ def read(path: Path) -> dict[str, File]:
     """Return the list's lines by the file's path below data/archives/. Raises InputError if it is no such list."""
     try:
         with path.open(newline="", errors="surrogateescape") as file:
-            return {row["path"]: File(int(row["bytes"]), row["sha256"]) for row in csv.DictReader(file)}
+            return {
+                row["path"]: File(int(row["bytes"]), row["sha256"], row.get("modified", ""))
+                for row in csv.DictReader(file)
+            }
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise InputError(f"{path} is no list of archives ({error!r}); write it anew: {COMMAND}") from None
 
@@ -56,7 +61,12 @@ def write(folder: Path, path: Path, known: Path) -> int:
     """Write the list of `folder` to `path` and return how many files were read for it.
 
     `known` keeps size, time and checksum of each file; only files whose size or time changed are read again.
+    A file whose bytes are as listed keeps its date there, which tells more than that of a copy.
     """
+    try:
+        listed = read(path)
+    except InputError:  # there is none, or it is what this writes anew
+        listed = {}
     before = json.loads(known.read_text()) if known.exists() else {}
     found = {file.relative_to(folder).as_posix(): file for file in files(folder)}
     state = {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in found.items()}
@@ -74,7 +84,12 @@ def write(folder: Path, path: Path, known: Path) -> int:
     with path.open("w", newline="", errors="surrogateescape") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(("path", *File._fields))
-        lines.writerows((name, state[name][0], before[name][2]) for name in sorted(found))
+        for name in sorted(found):
+            (size, nanoseconds, checksum), there = before[name], listed.get(name)
+            modified = datetime.fromtimestamp(nanoseconds // 10**9, UTC).isoformat()
+            if there and there.modified and there.sha256 == checksum:
+                modified = there.modified
+            lines.writerow((name, *File(size, checksum, modified)))
     return len(changed)
 
 

@@ -25,6 +25,9 @@ from lib.streams.base import Sequence as Steps
 PARTS = 5
 """Into how many parts at most each backbone is divided, for freezing: the stem and four stages."""
 
+AT_ONCE = 32
+"""Pictures that the network is shown at a time where no gradient is asked for."""
+
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _UNIT = ("inception_resnet_v1", "inception_v3")  # trained on pictures in [-1, 1]
 
@@ -126,11 +129,11 @@ class Encoder(nn.Module):
         D)."""
         pictures = inputs[self._stream]
         batch, steps = pictures.times.shape
-        features = self.parts((pictures.values.flatten(0, 1) - self.mean) / self.std)  # (B T, D, h, w)
-        if self._place != "keep":
-            features = (
-                features.amax((2, 3), keepdim=True) if self._place == "max" else features.mean((2, 3), keepdim=True)
-            )
+        values = pictures.values.flatten(0, 1)
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_exporting():
+            features = self._maps(values)
+        else:  # nothing is kept for gradients, so that memory is that of a part
+            features = torch.cat([self._maps(part) for part in values.split(AT_ONCE)])
         features = features.unflatten(0, (batch, steps)).transpose(1, 2)  # (B, D, T, h, w)
         tokens = of_maps(features, pictures.times, pictures.present)
         if self._time == "keep":
@@ -140,6 +143,13 @@ class Encoder(nn.Module):
         else:
             values = self.over_time(tokens.values, pictures.present)
         return of_clip(values, pictures.times, pictures.present)
+
+    def _maps(self, pictures: Tensor) -> Tensor:
+        """Maps (N, D, h, w), or (N, D, 1, 1) where they are pooled, of pictures (N, 3, H, W) in [0, 1]."""
+        maps = self.parts((pictures - self.mean) / self.std)
+        if self._place == "keep":
+            return maps
+        return maps.amax((2, 3), keepdim=True) if self._place == "max" else maps.mean((2, 3), keepdim=True)
 
 
 def _build(
