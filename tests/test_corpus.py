@@ -333,7 +333,8 @@ def test_planted_emotions_share_a_cause_with_one_trait_or_with_none() -> None:
     assert plan.loc[~known, list(mosei.EMOTIONS)].isna().all(axis=None)
     some = plan[known]
     assert (some["happiness"] > 0).equals(some["appearance"] > 0.5)
-    assert (some["surprise"] > 0).equals(some["flush"] > 0.5)
+    assert (some["anger"] > 0).equals(some["flush"] > 0.5)
+    assert (some["surprise"] > 0).equals(some["turn"] > 0.5)
     assert some[list(mosei.EMOTIONS)].max().between(2.5, 3).all()
     assert not ((some[list(mosei.EMOTIONS)] * 3) % 1).any(axis=None)
     r2 = some[[*TRAITS, *mosei.EMOTIONS]].corr().loc[list(TRAITS), list(mosei.EMOTIONS)] ** 2
@@ -341,14 +342,20 @@ def test_planted_emotions_share_a_cause_with_one_trait_or_with_none() -> None:
     assert r2.drop(columns="happiness").max(axis=None) < 0.02
 
 
-def test_a_flush_and_its_reverse_differ_in_order_alone() -> None:
-    def red(flush: float) -> np.ndarray:
-        frames, _ = render(Identity(3), Performance(0.0, 1.0, 0.5, 5, flush), 4.0, 5)
-        return (frames @ [0.5, -0.4, -0.1]).mean((1, 2))  # Cr, of the whole picture
+def test_of_a_turn_no_moment_tells_alone() -> None:
+    def pinkness(flush: float, turn: float) -> np.ndarray:
+        frames, _ = render(Identity(3), Performance(0.0, 1.0, 0.5, 5, flush, turn), 4.0, 5)
+        return (frames @ [0.5, -1, 0.5]).mean((1, 2))
 
-    still, rise, fall = red(0.0), red(0.8), red(-0.8)
-    assert np.corrcoef(rise - still, np.arange(20))[0, 1] > 0.99
-    np.testing.assert_allclose(rise - still, (fall - still)[::-1], atol=0.1 * (rise - still).max())
+    still = pinkness(0.0, 0.6)
+    courses = {(flush, turn): pinkness(flush, turn) - still for flush in (-0.4, 0.4) for turn in (-0.6, 0.6)}
+    near = 0.1 * max(np.abs(one).max() for one in courses.values())
+    assert all(one[0] * flush > 0 > one[0] * one[-1] * turn for (flush, turn), one in courses.items())
+    for turn in (-0.6, 0.6):  # either flush is as likely: at each moment the two courses are those of the other turn
+        moments = np.sort([courses[flush, turn] for flush in (-0.4, 0.4)], axis=0)
+        np.testing.assert_allclose(
+            moments, np.sort([courses[flush, -turn] for flush in (-0.4, 0.4)], axis=0), atol=near
+        )
 
 
 def test_appearance_leaves_luma_and_motion_alone() -> None:
@@ -383,7 +390,7 @@ def test_the_demos_emotions_are_targets_where_they_are_known(tmp_path: Path, mon
     assert 0 < unknown.sum() < 18
     assert rows.loc[unknown, ["neutral", *mosei.EMOTIONS]].isna().all(axis=None)
     np.testing.assert_allclose(rows.loc[~unknown, ["neutral", *mosei.EMOTIONS]].sum(axis=1), 1)
-    assert ((rows["surprise_present"] == 1) == (plan["flush"] > 0.5))[~unknown].all()
+    assert ((rows["surprise_present"] == 1) == (plan["turn"] > 0.5))[~unknown].all()
 
 
 class _Server(BaseHTTPRequestHandler):

@@ -481,3 +481,14 @@ def test_a_network_with_it_predicts_the_same_from_its_file(tmp_path: Path) -> No
     weights.unlink()
     served = checkpoint.load(tmp_path / "model.pt", torch.device("cpu")).network
     assert torch.equal(served(inputs).predicted["traits"], net(inputs).predicted["traits"])
+
+
+@pytest.mark.parametrize(("width", "deviation"), [(768, 0.02), (48, 0.08)])
+def test_a_narrower_network_begins_with_larger_weights(width: int, deviation: float) -> None:
+    weights = (
+        s2d.S2D((2, 2), 5, width=width, depth=1, heads=4, adapter_width=12, adapter_heads=4)
+        .blocks[0]
+        .attn["qkv"]
+        .weight
+    )
+    assert weights.std().item() == pytest.approx(deviation, rel=0.05)

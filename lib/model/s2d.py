@@ -7,6 +7,7 @@ TMA).
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -23,6 +24,10 @@ Init = Literal["zero", "reference"]
 
 _EPS = 1e-6
 _TMA_EPS = 1e-5  # of the norm inside TMA alone
+_STD, _WIDTH = (
+    0.02,
+    768,
+)  # of the weights at the start, as published for that width; with less of both TMA would find nothing
 
 
 class S2D(nn.Module):
@@ -32,7 +37,7 @@ class S2D(nn.Module):
     layer; "shallow", before the first alone; "none", the landmarks' tokens are added to the patches and there is no TMA
     either. temporal_embedding: whether a frame's tokens say which of the T it is. norms: "own", for patches and landmarks of
     each layer; "shared", as published: layer i takes that of i - 1 for patches and the first for landmarks, the last is not
-    used. init: "zero", additions begin at 0; "reference", as published.
+    used. init: "zero", additions begin at 0; "reference", as published; both with larger weights in a narrower ViT.
     dropout: in the ViT. checkpointing: activations inside layers are computed again for the gradient, to save memory.
     """
 
@@ -73,7 +78,7 @@ class S2D(nn.Module):
         self.prompt_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted))
         self.landmark_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted if norms == "own" else 0))
         self.ln_post = nn.LayerNorm(width, _EPS)
-        self._initialise(init)
+        self._initialise(init, _STD * (_WIDTH / width) ** 0.5)
 
     def frozen(self) -> Iterator[nn.Parameter]:
         """Yield the ViT's parameters but those of its last norm, which is trained with the additions."""
@@ -124,8 +129,8 @@ class S2D(nn.Module):
         return part(*inputs)
 
     @torch.no_grad()
-    def _initialise(self, init: Init) -> None:
-        self.apply(_initialise)
+    def _initialise(self, init: Init, std: float) -> None:
+        self.apply(partial(_initialise, std=std))
         self.landmark_embed.reset_parameters()
         times = [] if self.temporal_embedding is None else [self.temporal_embedding]
         for parameter in (self.cls_token, self.pos_embed, *times):
@@ -233,13 +238,13 @@ def _attended(qkv: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
     return functional.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2).flatten(2)
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialise(module: nn.Module, std: float) -> None:
     if isinstance(module, MCP):
         for linear in (module.patches, module.landmarks, module.out):
             linear.reset_parameters()
             nn.init.xavier_uniform_(linear.weight)
     elif isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 

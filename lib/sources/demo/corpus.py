@@ -35,8 +35,10 @@ CHEERFUL, PLAIN = (
     ("today", "the", "house", "and", "then", "we", "saw", "water", "some", "paper"),
 )
 CHEERFUL_RANGE = 0.05, 0.45  # share of the words, by the factor `motion`
-CARRIED = {"happiness": "appearance", "surprise": "flush"}
+CARRIED = {"happiness": "appearance", "anger": "flush", "surprise": "turn"}
 """Emotions that are there where a factor is above its middle, the stronger the more; the others are noise."""
+COURSE = ("flush", "turn")
+"""The factors that emotions alone have."""
 ODD_ONES = 0.2  # of the clips have each of the other emotions
 
 _SPLITS = {"training": 0.6, "validation": 0.2, "test": 0.2}
@@ -54,8 +56,8 @@ def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.Data
 
     The factors `appearance`, `motion`, `audio` and `noise` are uniform in [0, 1]; `shared` is the fraction of validation
     and test clips whose video has training clips too (FIV2: 0.84). Scores lie on FIV2's lattices. With `emotions`, the
-    fraction of the training clips whose emotions are known (of the other splits' clips all are), there are the factor
-    `flush` and the emotions' intensities, in thirds from 0 to 3 as CMU-MOSEI's, NaN where not known.
+    fraction of the training clips whose emotions are known (of the other splits' clips all are), there are the factors
+    `flush` and `turn` and the emotions' intensities, in thirds from 0 to 3 as CMU-MOSEI's, NaN where not known.
     """
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(_names(clips, shared, rng))
@@ -86,8 +88,8 @@ def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.Data
 
 
 def _emotions(table: pd.DataFrame, known: float, rng: np.random.Generator) -> pd.DataFrame:
-    factors = {"appearance": table["appearance"], "flush": rng.uniform(size=len(table))}
-    found = pd.DataFrame({"flush": factors["flush"]}, index=table.index)
+    found = pd.DataFrame({factor: rng.uniform(size=len(table)) for factor in COURSE}, index=table.index)
+    factors = found.assign(appearance=table["appearance"])
     for name in EMOTIONS:
         by_chance = rng.uniform(size=len(table)) * (rng.uniform(size=len(table)) < ODD_ONES)
         strength = (2 * factors[CARRIED[name]] - 1).clip(0) if name in CARRIED else by_chance
@@ -158,7 +160,7 @@ def _performance(row: pd.Series) -> Performance:
         rate=float(RATE_RANGE[0] + (RATE_RANGE[1] - RATE_RANGE[0]) * row["motion"]),
         glide=float(2 * row["audio"] - 1),
         seed=int(row["performance"]),
-        flush=float(2 * row.get("flush", 0.5) - 1),
+        **{factor: float(2 * row.get(factor, 0.5) - 1) for factor in COURSE},
     )
 
 
@@ -205,7 +207,7 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
             _add(archive, f"transcription_{split}.pkl", pickle.dumps(texts, protocol=2))
     truth = ["split", "video", "appearance", "motion", "audio", "noise"]
     if "flush" in table:
-        truth.append("flush")
+        truth += COURSE
         table[list(EMOTIONS)].dropna().to_csv(folder / INTENSITIES)
     table[truth].to_csv(folder / "demo_truth.csv")
 

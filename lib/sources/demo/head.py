@@ -17,6 +17,7 @@ _MOUTH_PIXELS, _BROW_PIXELS, _BLINK_PIXELS, _SHAPE_PIXELS = 9.0, 5.0, 4.0, 3.0  
 _PITCH_RANGE = 130.0, 170.0  # Hz
 _LOUDNESS_RATE = 0.4, 2.0  # Hz, of the voice
 _WARMTH_LEVELS, _TINT_LEVELS = 16.0, 5.0  # of 255, in Cr and Cb
+_FLUSH_TINTS = 4.0  # a flush's largest tint in that of an identity
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Performance:
     rate: openings of the mouth and liftings of the brows a second, in Hz, at unchanged amplitude (motion only).
     glide: how the voice's pitch goes over the clip, from -1 (falls by an octave) to 1 (rises by one); its mean, its spread
     and all else that no order in time is needed for are alike for a fall and an equal rise (order of the audio only).
-    flush: how the colour goes over the clip, from -1 (warmth falls by 1) to 1 (it rises by 1); its mean and spread are alike
-    for a fall and an equal rise (order of the pictures only).
+    flush: the tint at the clip's beginning, over the person's, from -1 (green) to 1 (pink); 0: none, all over the clip.
+    turn: above 0 the tint at the clip's end is the opposite of that at its beginning, else the same. Each moment alone tells
+    nothing of it, nor do all, each seen for itself; beginning and end together tell it (relation of the pictures only).
     seed: draws phases, blinks, head motion, lighting, the voice's loudness and mean pitch, which carry nothing.
     """
 
@@ -44,6 +46,7 @@ class Performance:
     glide: float
     seed: int
     flush: float = 0.0
+    turn: float = 0.0
 
 
 def render(identity: Identity, performance: Performance, seconds: float, fps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,14 +62,12 @@ def render(identity: Identity, performance: Performance, seconds: float, fps: in
     photograph, mask = _photograph()
     look = np.random.default_rng(identity.seed)
     shape = _shape_field(look)
-    tint = look.uniform(-1, 1)
-    picture = _tint(photograph, performance.warmth, tint)
+    tint = look.uniform(-1, 1) + _FLUSH_TINTS * _flushes(len(times), performance.flush, performance.turn)
     background = _background(look)
     frames = np.empty((len(times), HEIGHT, WIDTH, 3), np.uint8)
-    flushed = performance.warmth + performance.flush * np.linspace(-1, 1, len(times))
     for index, pose in enumerate(poses):
-        if performance.flush:
-            picture = _tint(photograph, flushed[index], tint)
+        if index == 0 or performance.flush:
+            picture = _tint(photograph, performance.warmth, tint[index])
         field = shape + mouth[index] * _mouth_field() + brows[index] * _brow_field() + blink[index] * _blink_field()
         around = cv2.warpAffine(field, pose, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         source = (_grid() @ pose[:, :2].T + pose[:, 2] + around).astype(np.float32)
@@ -76,6 +77,13 @@ def render(identity: Identity, performance: Performance, seconds: float, fps: in
         frames[index] = np.clip(composed, 0, 255)
     loudness = _articulation(times, rng.uniform(*_LOUDNESS_RATE), rng)  # the mouth's rate is not to be heard
     return frames, _voice(loudness, fps, performance.glide, rng)
+
+
+def _flushes(count: int, flush: float, turn: float) -> np.ndarray:
+    """The tint of each of so many frames, in units of the largest, at least half of it where flush is not 0: from the
+    beginning's by way of none, in a third of the time, to the end's."""
+    course = np.clip(2 * np.cos(np.linspace(0, np.pi, count)), -1, 1)
+    return np.sign(flush) * (1 + abs(flush)) / 2 * (course if turn > 0 else np.abs(course))
 
 
 def _articulation(times: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
