@@ -24,7 +24,7 @@ Init = Literal["zero", "reference"]
 
 _EPS = 1e-6
 _TMA_EPS = 1e-5  # of the norm inside TMA alone
-_STD, _WIDTH = 0.02, 768  # of the weights at the start, as published for that width; of a narrower one TMA would find nothing
+_STD, _WIDTH = 0.02, 768  # of the weights at the start, as published for that width; a narrower ViT's are larger
 
 
 class S2D(nn.Module):
