@@ -25,7 +25,7 @@ def test_methods_are_of_what_was_run() -> None:
     said = paper.methods(parameters, DATA, PROVENANCE, TARGETS)
     assert "100 of 110 annotated clips (0.5 hours), split official: 30 training clips of 20 videos" in said
     assert "brought to a template of five points (64 pixels a side)" in said
-    assert r"a primal-dual scheme \cite{chambolle2011} ($\lambda=0.15$, $\theta=0.1$, 5 scales, 5 warps" in said
+    assert r"a primal-dual scheme \cite{chambolle2011} ($\lambda=0.15$, $\theta=0.1$, 7 scales, 3 warps" in said
     assert "4 heads and depth 1" in said
     assert "mse for warmth, mse for five\\_traits" in said
     assert "learning rate of 0.001" in said

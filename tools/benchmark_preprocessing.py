@@ -40,7 +40,7 @@ from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker
 from lib.streams.flow import make, opencv, tvl1
-from tools.benchmark_flow import SIZE, SOLVER
+from tools.benchmark_flow import PEER, SIZE, SOLVER
 from tools.flow_quality import energy
 
 FPS, MAX_SIDE, QUALITY, MIN_FACE, KEY_SECONDS, BOUND = 5.0, 640, 90, 40, 1.0, 16.0
@@ -197,7 +197,7 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     crops = np.stack([warp(shown[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(clock())
     grey = make.grey_levels(torch.from_numpy(crops))
-    opencv.tvl1(grey[:-1], grey[1:], **SOLVER)  # type: ignore[arg-type]
+    opencv.tvl1(grey[:-1], grey[1:], **PEER)  # type: ignore[arg-type]
     moments.append(clock())
     return (seen, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
 
@@ -254,7 +254,7 @@ def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, fac
     pairs = torch.from_numpy(np.flatnonzero(flow.arrays["valid"]))
     previous, following = grey[pairs], grey[pairs + 1]
     stored = torch.from_numpy(flow.arrays["flow"])[pairs].permute(0, 3, 1, 2) * float(flow.attributes["scale"])
-    bound = energy(previous, following, opencv.tvl1(previous, following, **SOLVER)).mean()  # type: ignore[arg-type]
+    bound = energy(previous, following, opencv.tvl1(previous, following, **PEER)).mean()  # type: ignore[arg-type]
     exact = energy(previous, following, tvl1.tvl1(previous, following, **SOLVER)).mean()  # type: ignore[arg-type]
     return (
         f"| {name} | {(detected & theirs).sum()} | {(detected & ~theirs).sum()} | {(~detected & theirs).sum()} |"

@@ -49,11 +49,14 @@ def solve_level(
     weights = (np.float32(value) for value in (lambda_ * tau, tau / (tau + theta), tau, 1 / (8 * tau)))
     settings = (*weights, warps, iterations, np.float32(epsilon), median)
 
-    def solve(pair: int) -> None:
-        _solve(*(image[pair] for image in images), *settings)
+    def solve(first: int) -> None:
+        for pair in range(first, len(flow), parts):
+            _solve(*(image[pair] for image in images), *settings)
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(solve, range(len(flow))))
+    count = torch.get_num_threads()
+    parts = 8 * count
+    with ThreadPoolExecutor(count) as threads:
+        list(threads.map(solve, range(parts)))
     return flow
 
 
