@@ -49,7 +49,7 @@ def test_in_noise_energy_and_error_are_near_opencvs(face: np.ndarray, amplitude:
     known = deformation(112, amplitude)
     previous, following = pair(face, known, noise)
     ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **PEER)
-    assert energy(previous, following, ours) < 1.03 * energy(previous, following, theirs)
+    assert energy(previous, following, ours) < 1.05 * energy(previous, following, theirs)
     assert endpoint_error(ours[0], known) < 1.3 * endpoint_error(theirs[0], known)
 
 
