@@ -1,11 +1,10 @@
 """Follow one person through a clip in which several faces may be seen, come and go, and shots change."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from lib.streams.faces import MAIN
 from lib.streams.faces.detect import Faces
@@ -128,13 +127,22 @@ def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[_Track]:
         last = [frames[track.times[-1]].boxes[track.faces[-1]] for track in tracks]
         overlap = np.array([[_overlap(before, box) for box in faces.boxes] for before in last])
         linked: set[int] = set()
-        for track, face in zip(*linear_sum_assignment(-overlap), strict=True) if overlap.size else ():
+        for track, face in _assigned(overlap):
             if overlap[track, face] >= _SAME_FACE:
                 tracks[track].times.append(time)
                 tracks[track].faces.append(int(face))
                 linked.add(int(face))
         tracks += [_Track([time], [face]) for face in range(len(faces.boxes)) if face not in linked]
     return done + tracks
+
+
+def _assigned(overlap: np.ndarray) -> Iterable[tuple[int, int]]:
+    """Return the pairs of a row and a column whose sum is largest (Hungarian assignment)."""
+    if overlap.size <= 1:
+        return [(0, 0)] * overlap.size
+    from scipy.optimize import linear_sum_assignment  # a prediction starts sooner without it where there is one face
+
+    return zip(*linear_sum_assignment(-overlap), strict=True)
 
 
 def _become_others(tracks: Sequence[_Track], looks: Sequence[np.ndarray], length: int) -> np.ndarray:
