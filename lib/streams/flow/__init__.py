@@ -22,7 +22,7 @@ class Settings(StreamSettings):
     backend: Literal["torch", "opencv"]
     lambda_: Annotated[float, Field(gt=0, le=100, alias="lambda")]
     theta: Annotated[float, Field(gt=0, le=100)]
-    tau: Annotated[float, Field(gt=0, le=100)]
+    tau: Annotated[float, Field(ge=0.001, le=100)]
     scales: Annotated[int, Field(ge=1, le=20)]
     scale_step: Annotated[float, Field(gt=0, lt=1)]
     warps: Annotated[int, Field(ge=1, le=100)]
