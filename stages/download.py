@@ -108,11 +108,9 @@ def bring(name: str, settings: Download) -> Corpus:
     """
     source, own = base.load(name), getattr(settings, name)
     folder = resume.ROOT / f"download-{name}"
-    dated = ""
     made_of: dict[str, Any] = {"settings": own.model_dump(), "videos": settings.videos}
     if source.ARCHIVES:
         listed = listing.read(listing.LISTING)
-        dated = max((file.modified for file in listed.values()), default="")
         made_of |= {
             "archives": {path: file.sha256 for path, file in sorted(listed.items())},
             "urls": sorted(settings.urls),
@@ -133,7 +131,7 @@ def bring(name: str, settings: Download) -> Corpus:
             files.append(Path(MADE_OF))
     else:
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return Corpus(name, source, folder, files, source.rows(own, folder, files), dated)
+    return Corpus(name, source, folder, files, source.rows(own, folder, files))
 
 
 def is_made_of(folder: Path, wanted: dict[str, Any]) -> bool:

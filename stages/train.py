@@ -239,7 +239,6 @@ def fit(
             "hardware": described(fabric.device) + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
             "clips": {"training": len(training), "validation": len(validation)},
             "seed": train.seed,
-            "newest_input": newest_input(training, validation),
         }
         checkpoint.save(
             partial, weights, given.model, targets, streams, corpora, *subset, seconds, references, seen, about
@@ -300,12 +299,6 @@ def clips_read(
     """Yield what the encoder `name` reads of each training clip, nothing drawn by chance."""
     data = Clips(training, DATA, {name: readings[name]}, streams, {})
     return (data[index].inputs[name] for index in range(len(data)))
-
-
-def newest_input(*tables_: pd.DataFrame) -> str:
-    """Return when the newest file that the clips' corpora were made of was last modified, in UTC; empty where none is known,
-    as of rendered clips."""
-    return max((date for table in tables_ if "dated" in table for date in table["dated"]), default="")
 
 
 def shuffled(table: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:

@@ -218,9 +218,10 @@ def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPa
 def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, dates = pd.read_csv("data/clips.csv"), ["2026-01-02T03:04:05+00:00"] * 5 + ["2025-01-01T00:00:00+00:00", ""]
-    table.assign(dated=dates).to_csv(tmp_path / "clips.csv", index=False)
-    monkeypatch.setattr(train, "CLIPS", tmp_path / "clips.csv")
+    newest, listing = "2026-01-02T03:04:05+00:00", tmp_path / "archives.csv"
+    listing.write_text(f"path,bytes,sha256,modified\na,1,0,2025-01-01T00:00:00+00:00\nb,1,0,{newest}\nc,1,0,\n")
+    monkeypatch.setattr(checkpoint, "_LISTING", listing)
+    monkeypatch.setattr(checkpoint, "SYNTHETIC", ())
     monkeypatch.setattr(train, "MODEL", tmp_path / "model.pt")
     made = []
     for run in ("one", "two"):
@@ -229,8 +230,8 @@ def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
         made.append((tmp_path / "model.pt").read_bytes())
     assert made[0] == made[1]
     provenance = checkpoint.load(tmp_path / "model.pt", CPU).provenance
-    assert provenance["newest_input"] == dates[0]
-    assert words.newest_input(provenance) == f"{dates[0]}, the newest file of its corpora"
+    assert provenance["newest_input"] == newest
+    assert words.newest_input(provenance) == f"{newest}, the newest archive's"
 
 
 def model(folder: Path, **changes: Any) -> Path:

@@ -22,10 +22,9 @@ POINTS_SUFFIX = ".pts"
 """Of a file of points in a picture, as 300-W's (Sagonas et al. 2013)."""
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
-_LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "dated", "reason")
+_LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "reason")
 _TEXT = (
     *_FIRST,
-    "dated",
     "reason",
     "targets",
     "target",

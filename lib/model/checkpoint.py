@@ -1,5 +1,6 @@
 """The trained model's file: weights, and all that is needed to make its input and to read its output."""
 
+import csv
 import importlib.metadata
 import pickle
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lib.core.clips import SYNTHETIC
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
@@ -32,6 +34,7 @@ _PACKAGES = (
     "facenet-pytorch",
 )
 _OWN = ("--", ":/", ":!/dvc.lock", ":!/metrics")
+_LISTING = Path("data/archives.csv")
 """For git: all files but those that a run writes."""
 
 
@@ -99,6 +102,7 @@ def save(
             "about": dict(about or {}),
             "commit": _commit(),
             "commit_date": _git("log", "-1", "--format=%cI"),
+            "newest_input": "" if set(corpora) <= set(SYNTHETIC) else _newest_archive(),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
         },
         path,
@@ -146,7 +150,7 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
-    provenance = {"commit": saved.get("commit"), "commit_date": saved.get("commit_date")}
+    provenance = {name: saved.get(name) for name in ("commit", "commit_date", "newest_input")}
     provenance |= {"versions": saved.get("versions", {})} | saved.get("about", {})
     corpora, ranges, network = saved["corpora"], saved.get("ranges", {}), network.eval()
     return Served(network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance)
@@ -213,6 +217,14 @@ def _git(*command: str) -> str | None:
         return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _newest_archive() -> str:
+    """When the newest file that data/archives.csv lists was last modified, in UTC; empty where that is not known."""
+    if not _LISTING.is_file():
+        return ""
+    with _LISTING.open(newline="", errors="surrogateescape") as file:
+        return max((line.get("modified") or "" for line in csv.DictReader(file)), default="")
 
 
 def _installed(package: str) -> bool:

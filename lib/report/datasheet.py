@@ -95,14 +95,11 @@ def _composition(clips: pd.DataFrame, counted: Mapping[str, Any]) -> str:
     used = clips[clips["reason"] == ""]
     refused = ", ".join(f"{reason}: {count}" for reason, count in counted["refused"].items()) or "none"
     seconds, per_video = used["duration"], used["video"].value_counts()
-    dated = used["dated"].max() if "dated" in used else ""
-    newest = f" The newest file that it was made of is of {dated}." if dated else ""
     return (
         f"{counted['annotated']} annotated clips, {counted['files']} files, {counted['usable']} usable; refused: {refused}."
         f" The usable ones come from {len(per_video)} videos, up to {per_video.max()} from one; they take"
         f" {seconds.min():.1f} to {seconds.max():.1f} s, {seconds.sum() / 3600:.2f} hours in all; {used['audio'].mean():.0%}"
         " have sound. Clips of a video are not independent, and nothing tells who is in another video."
-        f"{newest}"
     )
 
 

@@ -128,10 +128,9 @@ def at_commit(commit: str, digits: int = 40) -> str:
 
 
 def newest_input(provenance: Mapping[str, Any]) -> str:
-    """Return when the newest input of a training was made: the newest file of its corpora, else the commit that rendered the
-    clips."""
+    """Return when the newest input of a training was made: the newest archive, else the commit that rendered the clips."""
     if provenance.get("newest_input"):
-        return f"{provenance['newest_input']}, the newest file of its corpora"
+        return f"{provenance['newest_input']}, the newest archive's"
     date = provenance.get("commit_date")
     return f"{date}, the commit: no file of its clips has a date" if date else "unknown"
 

@@ -23,15 +23,13 @@ NO_FILE, NO_ANNOTATION = clips.NO_FILE, clips.NO_ANNOTATION
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a source brought: `files` below `folder`, the rows that it made of them, and when the newest file that it was
-    made of was last modified, in UTC; empty where none is known, as of rendered clips."""
+    """What a source brought: `files` below `folder`, and the rows that it made of them."""
 
     name: str
     source: Source
     folder: Path
     files: Sequence[Path]
     rows: pd.DataFrame
-    dated: str = ""
 
 
 def clip_table(
@@ -51,9 +49,7 @@ def clip_table(
     """
     probes = _probe_all(corpora) if videos else {}
     annotated = [
-        (row | {"corpus": corpus.name, "dated": corpus.dated}, corpus)
-        for corpus in corpora
-        for row in corpus.rows.to_dict("records")
+        (row | {"corpus": corpus.name}, corpus) for corpus in corpora for row in corpus.rows.to_dict("records")
     ]
     rows: dict[str, dict[str, Any]] = {}
     first_with: dict[tuple[Any, ...], dict[str, Any]] = {}
