@@ -99,10 +99,9 @@ def save(
             "seconds": list(seconds),
             "ranges": ranges or {},
             "references": {name: one._asdict() for name, one in (references or {}).items()},
-            "about": dict(about or {}),
+            "about": dict(about or {}) | {"newest_input": "" if set(corpora) <= set(SYNTHETIC) else _newest_archive()},
             "commit": _commit(),
             "commit_date": _git("log", "-1", "--format=%cI"),
-            "newest_input": "" if set(corpora) <= set(SYNTHETIC) else _newest_archive(),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
         },
         path,
@@ -150,7 +149,7 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
-    provenance = {name: saved.get(name) for name in ("commit", "commit_date", "newest_input")}
+    provenance = {"commit": saved.get("commit"), "commit_date": saved.get("commit_date")}
     provenance |= {"versions": saved.get("versions", {})} | saved.get("about", {})
     corpora, ranges, network = saved["corpora"], saved.get("ranges", {}), network.eval()
     return Served(network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance)
