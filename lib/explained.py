@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from skimage.transform import SimilarityTransform
 
 from lib.core.targets import TargetGroup
 from lib.model.explain import coloured, pictures_seen
@@ -22,7 +21,7 @@ from lib.report.figures.attention_on_the_face import looks_at
 from lib.report.figures.base import COLOURS, blank
 from lib.report.figures.read import Attention
 from lib.streams import base
-from lib.streams.faces.align import TEMPLATE
+from lib.streams.faces.align import TEMPLATE, similarity
 
 _HEIGHT, _STRIP = 480, 22  # pixels: of the film, and of a line of text below it
 _MOMENTS = 6  # on a sheet
@@ -189,7 +188,8 @@ def _attention(seen: Seen) -> Attention:
 def _mark(picture: np.ndarray, points: np.ndarray) -> None:
     """Draw the square that is cut out and the five points (5, 2) into a picture."""
     corners = np.array([[0, 0], [112, 0], [112, 112], [0, 112]])
-    square = SimilarityTransform.from_estimate(TEMPLATE, points)(corners)
+    from_template = similarity(TEMPLATE, points)
+    square = corners @ from_template[:, :2].T + from_template[:, 2]
     thick = max(1, round(len(picture) / 180))
     cv2.polylines(picture, [square.round().astype(np.int32)], True, _FOUND[0], thick, cv2.LINE_AA)
     for x, y in points.round().astype(int).tolist():

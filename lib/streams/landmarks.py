@@ -80,12 +80,11 @@ def landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None)
 
 def aligned(points: np.ndarray, side: int) -> np.ndarray:
     """Return where a frame's five points (5, 2) lie in the face of `side` pixels that they were aligned to."""
-    from skimage.transform import SimilarityTransform
+    from lib.streams.faces.align import TEMPLATE, similarity
 
-    from lib.streams.faces.align import TEMPLATE
-
-    to_template = SimilarityTransform.from_estimate(points, TEMPLATE * (side / 112))
-    return to_template(points) + 0.5  # the transform counts from the middle of the first pixel
+    points = points.astype(float)
+    to_template = similarity(points, TEMPLATE * (side / 112))
+    return points @ to_template[:, :2].T + to_template[:, 2] + 0.5  # it counts from the middle of the first pixel
 
 
 def _predictor() -> Callable[[np.ndarray], np.ndarray]:
