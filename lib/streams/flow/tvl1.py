@@ -169,16 +169,16 @@ def _warp(image: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     near_x, near_y = x.clamp(0, width - 1), y.clamp(0, height - 1)
     inside = ((near_x - x).abs() < _EDGE) & ((near_y - y).abs() < _EDGE)
     column, row = near_x.floor(), near_y.floor()
-    across, down = near_x - column, near_y - row
-
+    cubic_x, linear_x, difference_x = (weights(near_x - column) for weights in (_cubic, _linear, _difference))
+    cubic_y, linear_y, difference_y = (weights(near_y - row) for weights in (_cubic, _linear, _difference))
     value, dx, dy = torch.zeros_like(image), torch.zeros_like(image), torch.zeros_like(image)
     for j in range(4):
         for i in range(4):
             place = (row + (j - 1)).clamp(0, height - 1) * width + (column + (i - 1)).clamp(0, width - 1)
             taken = image.flatten(1).gather(1, place.long().flatten(1)).view_as(image)
-            value += _cubic(down)[j] * _cubic(across)[i] * taken
-            dx += _linear(down)[j] * _difference(across)[i] * taken
-            dy += _difference(down)[j] * _linear(across)[i] * taken
+            value += cubic_y[j] * cubic_x[i] * taken
+            dx += linear_y[j] * difference_x[i] * taken
+            dy += difference_y[j] * linear_x[i] * taken
     return value, torch.stack([dx, dy], 1), inside
 
 
