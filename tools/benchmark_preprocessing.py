@@ -51,8 +51,14 @@ AS_IT_WAS = "as it was"
 _STAGES: dict[str, dict[str, Any]] = {
     "frames": {"enabled": True, "fps": FPS, "max_side": MAX_SIDE, "quality": QUALITY},
     "faces": {
-        **{"enabled": True, "side": SIZE, "min_face": MIN_FACE, "min_found": 0.5, "max_gap": 1.0},
-        **{"key_seconds": KEY_SECONDS, "detector": "mtcnn", "weights": None},
+        "enabled": True,
+        "side": SIZE,
+        "min_face": MIN_FACE,
+        "min_found": 0.5,
+        "max_gap": 1.0,
+        "key_seconds": KEY_SECONDS,
+        "detector": "mtcnn",
+        "weights": None,
     },
     "flow": {
         "enabled": True,
