@@ -1,5 +1,6 @@
 """From a clip's file to predictions, through the same functions as the pipeline's stages."""
 
+import ctypes
 import math
 import os
 import re
@@ -236,6 +237,8 @@ class Predictor:
         if not (any(read) if self.served.settings.missing == "keep" else all(read)):
             raise InputError("; ".join(refused))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
+        if span is not None:
+            _give_back()
         output = network(batch.inputs, attend=watch is not None)
         predicted = output.predicted
         if not all(values.isfinite().all() for values in predicted.values()):
@@ -301,6 +304,12 @@ class Predictor:
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
         return records
+
+
+def _give_back() -> None:
+    """Give freed memory back to the system, which a C library keeps: the large tensors of a network find no place in it."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)
 
 
 def seconds_of(clip: Path) -> float:

@@ -6,12 +6,14 @@ The model is one of params/ with weights of chance, since speed is the same, or 
 
 import argparse
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,9 @@ def main() -> None:
         "--many", type=int, default=8, help="clips a minute are of twice so many clips less so many (%(default)s)"
     )
     parser.add_argument(
-        "--cpu", action="store_true", help="CPU seconds, for a machine that is shared; not of clips a minute"
+        "--cpu",
+        action="store_true",
+        help="CPU seconds, for a machine that is shared; not of clips a minute, and of `tools.predict` those to its end",
     )
     arguments = parser.parse_args()
     device = best_device()
@@ -74,9 +78,11 @@ def main() -> None:
         shown = ["--model", str(path.absolute()), "--format", "csv"]
         clips = [str(clip.absolute()) for clip in arguments.clips]
         help_ = statistics.median(command_seconds("--help", cpu=arguments.cpu) for _ in range(arguments.runs))
-        first = statistics.median(command_seconds(clips[0], *shown, cpu=arguments.cpu) for _ in range(arguments.runs))
+        first = statistics.median(
+            command_seconds(clips[0], *shown, lines=2, cpu=arguments.cpu) for _ in range(arguments.runs)
+        )
         print("\n| `tools.predict` | |\n|---|---|")
-        print(f"| `--help`, s | {help_:.2f} |\n| one clip, from start to end, s | {first:.2f} |")
+        print(f"| `--help`, s | {help_:.2f} |\n| one clip, from the command to its row, s | {first:.2f} |")
         print(f"| of these the start, s: the clip's own `whole` taken off | {first - warm:.2f} |", flush=True)
         for workers in (1, 2):
             some, twice = (
@@ -86,18 +92,19 @@ def main() -> None:
             print(f"| clips a minute, --workers {workers} | {60 * arguments.many / (twice - some):.1f} |", flush=True)
 
 
-def command_seconds(*arguments: str, cpu: bool = False) -> float:
-    """Return the seconds, or CPU seconds, that `tools.predict` takes from its start to its end, with these arguments."""
+def command_seconds(*arguments: str, lines: int | None = None, cpu: bool = False) -> float:
+    """Return the seconds that `tools.predict` takes with these arguments from its start until so many lines are printed, or
+    to its end, or the CPU seconds of all."""
     clock = _of_children if cpu else time.perf_counter
+    command_ = [sys.executable, "-m", "tools.predict", *arguments]
     started = clock()
-    subprocess.run(
-        [sys.executable, "-m", "tools.predict", *arguments],
-        cwd=_PROJECT,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return clock() - started
+    with subprocess.Popen(command_, cwd=_PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        printed = list(islice(process.stdout or (), lines))
+        reached = clock()
+        process.communicate()
+    if process.returncode or len(printed) < (lines or 0):
+        raise RuntimeError(f"{shlex.join(command_)} ended with {process.returncode}")
+    return (clock() if cpu else reached) - started
 
 
 def _of_children() -> float:

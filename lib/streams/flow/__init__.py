@@ -1,5 +1,6 @@
 """TV-L1 optical flow between consecutive aligned faces."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,11 +34,12 @@ class Settings(StreamSettings):
 
 
 def maker(settings: Settings) -> Callable[[Record], Record]:
-    """Return what computes the flow between a clip's faces."""
+    """Return what computes the flow between a clip's faces; its compiled code is loaded while who calls goes on."""
     from lib.core.device import best_device  # who reads the stream needs no solver
-    from lib.streams.flow.make import flow
+    from lib.streams.flow.make import flow, warm_up
 
     solver, device = settings.model_dump(exclude={"enabled", "backend", "bound"}), best_device()
+    threading.Thread(target=warm_up, args=(settings.backend, solver, device)).start()
     return lambda faces: flow(faces, settings.backend, solver, settings.bound, device)
 
 

@@ -53,10 +53,13 @@ def solve_level(
         for pair in range(first, len(flow), parts):
             _solve(*(image[pair] for image in images), *settings)
 
-    count = torch.get_num_threads()
-    parts = 8 * count
-    with ThreadPoolExecutor(count) as threads:
-        list(threads.map(solve, range(parts)))
+    count = min(torch.get_num_threads(), len(flow))
+    parts = 8 * count if count > 1 else 1
+    if parts == 1:
+        solve(0)
+    else:
+        with ThreadPoolExecutor(count) as threads:
+            list(threads.map(solve, range(parts)))
     return flow
 
 

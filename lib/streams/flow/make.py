@@ -40,6 +40,12 @@ def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float
     return Record(record.clip, {"flow": quantised, "valid": valid, "times": times}, attributes)
 
 
+def warm_up(backend: str, solver: Mapping[str, float], device: torch.device) -> None:
+    """Load the solver's compiled code, or compile it at its first use on a machine."""
+    blank = torch.zeros(1, 8, 8, device=device)
+    BACKENDS[backend](blank, blank, **solver)
+
+
 def grey_levels(faces: Tensor) -> Tensor:
     """RGB uint8 (T, S, S, 3) to luma, uint8 (T, S, S)."""
     return (faces.float() @ _LUMA).round().to(torch.uint8)
