@@ -342,20 +342,22 @@ def test_planted_emotions_share_a_cause_with_one_trait_or_with_none() -> None:
     assert r2.drop(columns="happiness").max(axis=None) < 0.02
 
 
-def test_of_a_turn_no_moment_tells_alone() -> None:
+def test_order_alone_tells_a_turn() -> None:
     def pinkness(flush: float, turn: float) -> np.ndarray:
         frames, _ = render(Identity(3), Performance(0.0, 1.0, 0.5, 5, flush, turn), 4.0, 5)
         return (frames @ [0.5, -1, 0.5]).mean((1, 2))
 
     still = pinkness(0.0, 0.6)
     courses = {(flush, turn): pinkness(flush, turn) - still for flush in (-0.4, 0.4) for turn in (-0.6, 0.6)}
-    near = 0.1 * max(np.abs(one).max() for one in courses.values())
-    assert all(one[0] * flush > 0 > one[0] * one[-1] * turn for (flush, turn), one in courses.items())
+    near = {"atol": 0.1 * max(np.abs(one).max() for one in courses.values())}
+    for flush in (-0.4, 0.4):
+        late, soon = courses[flush, 0.6], courses[flush, -0.6]
+        signs = np.repeat(np.sign(flush) * np.array([1, 1, 1, -1]), 5)
+        assert (np.sign(late) == signs).all()
+        np.testing.assert_allclose(np.sort(late), np.sort(soon), **near)  # the same moments in another order
     for turn in (-0.6, 0.6):  # either flush is as likely: at each moment the two courses are those of the other turn
         moments = np.sort([courses[flush, turn] for flush in (-0.4, 0.4)], axis=0)
-        np.testing.assert_allclose(
-            moments, np.sort([courses[flush, -turn] for flush in (-0.4, 0.4)], axis=0), atol=near
-        )
+        np.testing.assert_allclose(moments, np.sort([courses[flush, -turn] for flush in (-0.4, 0.4)], axis=0), **near)
 
 
 def test_appearance_leaves_luma_and_motion_alone() -> None:

@@ -36,8 +36,8 @@ class Performance:
     glide: how the voice's pitch goes over the clip, from -1 (falls by an octave) to 1 (rises by one); its mean, its spread
     and all else that no order in time is needed for are alike for a fall and an equal rise (order of the audio only).
     flush: the tint at the clip's beginning, over the person's, from -1 (green) to 1 (pink); 0: none, all over the clip.
-    turn: above 0 the tint at the clip's end is the opposite of that at its beginning, else the same. Each moment alone tells
-    nothing of it, nor do all, each seen for itself; beginning and end together tell it (relation of the pictures only).
+    turn: above 0 the tint is its opposite in the last quarter, else in the second. Either way it is so for a quarter of the
+    clip, and at any moment pink is as likely as green where the flush is (order of the pictures only).
     seed: draws phases, blinks, head motion, lighting, the voice's loudness and mean pitch, which carry nothing.
     """
 
@@ -80,10 +80,9 @@ def render(identity: Identity, performance: Performance, seconds: float, fps: in
 
 
 def _flushes(count: int, flush: float, turn: float) -> np.ndarray:
-    """The tint of each of so many frames, in units of the largest, at least half of it where flush is not 0: from the
-    beginning's by way of none, in a third of the time, to the end's."""
-    course = np.clip(2 * np.cos(np.linspace(0, np.pi, count)), -1, 1)
-    return np.sign(flush) * (1 + abs(flush)) / 2 * (course if turn > 0 else np.abs(course))
+    """The tint of each of so many frames, in units of the largest, at least half of it where flush is not 0."""
+    quarters = np.array([1, 1, 1, -1] if turn > 0 else [1, -1, 1, 1])
+    return np.sign(flush) * (1 + abs(flush)) / 2 * quarters[4 * np.arange(count) // count]
 
 
 def _articulation(times: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
