@@ -36,19 +36,27 @@ from lib.scoring.tables import (
     split_table,
 )
 
-(
-    CLIPS, GROUPS, DATA, MODEL, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES,
-    MAP, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, METRICS,
-) = (
-    Path(name)
-    for name in (
-        "data/clips.csv", "data/groups.csv", "data", "data/model.pt", "data/predictions.csv", "data/attention.h5",
-        "data/mean_attention.h5", "data/controls.csv", "data/importance.h5", "data/deletion.csv",
-        "data/robustness.csv", "data/probes.csv", "data/map.csv",
-        "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
-        "data/lost.csv", "data/provenance.json", "metrics/test.json",
-    )
-)  # fmt: skip
+CLIPS = Path("data/clips.csv")
+GROUPS = Path("data/groups.csv")
+DATA = Path("data")
+MODEL = Path("data/model.pt")
+PREDICTIONS = Path("data/predictions.csv")
+ATTENTION = Path("data/attention.h5")
+MEAN_ATTENTION = Path("data/mean_attention.h5")
+CONTROLS = Path("data/controls.csv")
+IMPORTANCE = Path("data/importance.h5")
+DELETION = Path("data/deletion.csv")
+ROBUSTNESS = Path("data/robustness.csv")
+PROBES = Path("data/probes.csv")
+MAP = Path("data/map.csv")
+SAMPLES = Path("data/samples.h5")
+SCORES = Path("data/scores.csv")
+COMPARISONS = Path("data/comparisons.csv")
+GROUP_SCORES = Path("data/group_scores.csv")
+SPLIT_SCORES = Path("data/split_scores.csv")
+LOST = Path("data/lost.csv")
+PROVENANCE = Path("data/provenance.json")
+METRICS = Path("metrics/test.json")
 _SAMPLES = 3  # clips
 
 

@@ -17,22 +17,35 @@ from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, page, paper
 from lib.report.figures import read
 
-(
-    DATA, CLIPS, HISTORY, PREDICTIONS, ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES,
-    MAP, SAMPLES, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, PARAMETERS, SHIPPED, PNG, PDF, CAPTIONS,
-    TABLES, PAPER, REPORT, CARD, SHEET,
-) = (
-    Path(name)
-    for name in (
-        "metrics/data.json", "data/clips.csv", "plots/history.csv", "data/predictions.csv", "data/attention.h5",
-        "data/mean_attention.h5", "data/controls.csv", "data/importance.h5", "data/deletion.csv",
-        "data/robustness.csv", "data/probes.csv", "data/map.csv",
-        "data/samples.h5", "data/scores.csv", "data/comparisons.csv", "data/group_scores.csv", "data/split_scores.csv",
-        "data/lost.csv", "data/provenance.json", "params.yaml", "params/demo.yaml", "plots/figures", "plots/pdf",
-        "plots/captions.tex", "plots/tables",
-        "plots/paper/paper.tex", "plots/report.html", "docs/model_card.md", "docs/data_sheet.md",
-    )
-)  # fmt: skip
+DATA = Path("metrics/data.json")
+CLIPS = Path("data/clips.csv")
+HISTORY = Path("plots/history.csv")
+PREDICTIONS = Path("data/predictions.csv")
+ATTENTION = Path("data/attention.h5")
+MEAN_ATTENTION = Path("data/mean_attention.h5")
+CONTROLS = Path("data/controls.csv")
+IMPORTANCE = Path("data/importance.h5")
+DELETION = Path("data/deletion.csv")
+ROBUSTNESS = Path("data/robustness.csv")
+PROBES = Path("data/probes.csv")
+MAP = Path("data/map.csv")
+SAMPLES = Path("data/samples.h5")
+SCORES = Path("data/scores.csv")
+COMPARISONS = Path("data/comparisons.csv")
+GROUP_SCORES = Path("data/group_scores.csv")
+SPLIT_SCORES = Path("data/split_scores.csv")
+LOST = Path("data/lost.csv")
+PROVENANCE = Path("data/provenance.json")
+PARAMETERS = Path("params.yaml")
+SHIPPED = Path("params/demo.yaml")
+PNG = Path("plots/figures")
+PDF = Path("plots/pdf")
+CAPTIONS = Path("plots/captions.tex")
+TABLES = Path("plots/tables")
+PAPER = Path("plots/paper/paper.tex")
+REPORT = Path("plots/report.html")
+CARD = Path("docs/model_card.md")
+SHEET = Path("docs/data_sheet.md")
 
 
 class Figures(Section):

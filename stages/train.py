@@ -33,9 +33,11 @@ from lib.training import loop
 from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES, WEIGHTINGS
 
-CLIPS, DATA, MODEL, HISTORY, METRICS = (
-    Path(name) for name in ("data/clips.csv", "data", "data/model.pt", "plots/history.csv", "metrics/train.json")
-)
+CLIPS = Path("data/clips.csv")
+DATA = Path("data")
+MODEL = Path("data/model.pt")
+HISTORY = Path("plots/history.csv")
+METRICS = Path("metrics/train.json")
 
 
 class Augment(Section):
