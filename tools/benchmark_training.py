@@ -1,9 +1,13 @@
-"""Measure parameters, FLOPs, speed, waiting and memory of training each variant, on made-up shards of FIV2's shape."""
+"""Measure parameters, FLOPs, speed, waiting and memory of training each variant, on made-up shards of FIV2's shape.
+
+Read: clips a second that one process, alone, makes a batch of. An epoch waits for its first batch, which nobody read ahead.
+"""
 
 import argparse
 import json
 import resource
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +42,14 @@ def main() -> None:
     parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="asis, or those of tools.ablate (all)")
     parser.add_argument("--batches", type=int, default=8, help="batches an epoch; the second of two epochs counts")
-    parser.add_argument("--no-training", action="store_true", help="only parameters and FLOPs, which need no GPU")
+    parser.add_argument("--no-training", action="store_true", help="only what needs no GPU")
     arguments = parser.parse_args()
     values = untrained(arguments.params)
     train, model = values["train"], values["model"]
     print(f"params/{arguments.params}.yaml on {described(best_device())}; {FRAMES} frames a clip\n")
-    hours = f"hours, {train['epochs']} epochs"
-    print(
-        f"| variant | parameters M | trained M | GFLOP a clip | kept MiB a clip | clips/s | waiting | peak GiB | {hours} |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = ["variant", "parameters M", "trained M", "GFLOP a clip", "kept MiB a clip", "read clips/s"]
+    columns += ["clips/s", "waiting", "peak GiB", f"hours, {train['epochs']} epochs"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as folder:
         streams = streams_of(parameters.check(model, Settings).readings())
         clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, values, streams)
@@ -137,6 +139,9 @@ def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path
         network.eval()(to_device(collate([data[0]]), device).inputs)
     row = f"| {variant} | {parameters_:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
     row += f" {kept_for_backward(network, to_device(collate([data[0], data[1]]), device).inputs) / 2 / 2**20:.0f} |"
+    started = time.process_time()
+    collate([data[index] for index in range(train.batch_size)])
+    row += f" {train.batch_size / (time.process_time() - started):.0f} |"
     if with_training:
         fabric = Fabric(devices=1, precision=train.precision)
         work = folder / f"work-{variant}"
