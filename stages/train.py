@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.core import clips, command, parallel, parameters, resume, shards
+from lib.core.clips import SYNTHETIC
 from lib.core.device import described
 from lib.core.errors import InputError
 from lib.core.parameters import Section
@@ -26,6 +27,7 @@ from lib.model import checkpoint, encoders, infer
 from lib.model.checkpoint import Ranges, Reference
 from lib.model.network import Network, Settings
 from lib.scoring import conformal
+from lib.sources import listing
 from lib.streams import base
 from lib.streams.base import Made
 from lib.streams.base import Sequence as Steps
@@ -207,6 +209,8 @@ def fit(
         # statistics in common make all wait for one, that may have no clip for an encoder
         if fabric.device.type == "cuda" and given.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    corpora = sorted(set(training["corpus"]))
+    newest = "" if set(corpora) <= set(SYNTHETIC) else newest_archive()
     trained_on = Clips(training, DATA, readings, streams, targets, train.seed)
     held_out = Clips(validation, DATA, readings, streams, targets)
     weights, history = loop.fit(
@@ -227,7 +231,6 @@ def fit(
     if fabric.global_rank == 0:
         loop.write_history(history, folder / HISTORY.name)
         (folder / METRICS.name).write_text(json.dumps(loop.summary(history), indent=2) + "\n")
-        corpora = sorted(set(training["corpus"]))
         partial = folder / "model.partial"
         references = {
             name: reference(group, trained_on.targets[name], held_out.targets[name], found[name])
@@ -241,6 +244,7 @@ def fit(
             "hardware": described(fabric.device) + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
             "clips": {"training": len(training), "validation": len(validation)},
             "seed": train.seed,
+            "newest_input": newest,
         }
         checkpoint.save(
             partial, weights, given.model, targets, streams, corpora, *subset, seconds, references, seen, about
@@ -301,6 +305,16 @@ def clips_read(
     """Yield what the encoder `name` reads of each training clip, nothing drawn by chance."""
     data = Clips(training, DATA, {name: readings[name]}, streams, {})
     return (data[index].inputs[name] for index in range(len(data)))
+
+
+def newest_archive() -> str:
+    """Return when the newest file that data/archives.csv lists was last modified, in UTC; empty where that is not known.
+
+    Raises InputError if it is no such list.
+    """
+    if not listing.LISTING.is_file():
+        return ""
+    return max((file.modified for file in listing.read(listing.LISTING).values()), default="")
 
 
 def shuffled(table: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:

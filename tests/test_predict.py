@@ -35,6 +35,7 @@ from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.predict import Predictor
 from lib.report import words
+from lib.sources import listing
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import build
 from stages import train
@@ -218,10 +219,10 @@ def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPa
 def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    newest, listing = "2026-01-02T03:04:05+00:00", tmp_path / "archives.csv"
-    listing.write_text(f"path,bytes,sha256,modified\na,1,0,2025-01-01T00:00:00+00:00\nb,1,0,{newest}\nc,1,0,\n")
-    monkeypatch.setattr(checkpoint, "_LISTING", listing)
-    monkeypatch.setattr(checkpoint, "SYNTHETIC", ())
+    newest, listed = "2026-01-02T03:04:05+00:00", tmp_path / "archives.csv"
+    listed.write_text(f"path,bytes,sha256,modified\na,1,0,2025-01-01T00:00:00+00:00\nb,1,0,{newest}\nc,1,0,\n")
+    monkeypatch.setattr(listing, "LISTING", listed)
+    monkeypatch.setattr(train, "SYNTHETIC", ())
     monkeypatch.setattr(train, "MODEL", tmp_path / "model.pt")
     made = []
     for run in ("one", "two"):

@@ -1,6 +1,5 @@
 """The trained model's file: weights, and all that is needed to make its input and to read its output."""
 
-import csv
 import importlib.metadata
 import pickle
 import subprocess
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lib.core.clips import SYNTHETIC
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
@@ -34,7 +32,6 @@ _PACKAGES = (
     "facenet-pytorch",
 )
 _OWN = ("--", ":/", ":!/dvc.lock", ":!/metrics")
-_LISTING = Path("data/archives.csv")
 """For git: all files but those that a run writes."""
 
 
@@ -99,7 +96,7 @@ def save(
             "seconds": list(seconds),
             "ranges": ranges or {},
             "references": {name: one._asdict() for name, one in (references or {}).items()},
-            "about": dict(about or {}) | {"newest_input": "" if set(corpora) <= set(SYNTHETIC) else _newest_archive()},
+            "about": dict(about or {}),
             "commit": _commit(),
             "commit_date": _git("log", "-1", "--format=%cI"),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
@@ -216,14 +213,6 @@ def _git(*command: str) -> str | None:
         return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _newest_archive() -> str:
-    """When the newest file that data/archives.csv lists was last modified, in UTC; empty where that is not known."""
-    if not _LISTING.is_file():
-        return ""
-    with _LISTING.open(newline="", errors="surrogateescape") as file:
-        return max((line.get("modified") or "" for line in csv.DictReader(file)), default="")
 
 
 def _installed(package: str) -> bool:

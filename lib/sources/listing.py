@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, File]:
     try:
         with path.open(newline="", errors="surrogateescape") as file:
             return {
-                row["path"]: File(int(row["bytes"]), row["sha256"], row.get("modified", ""))
+                row["path"]: File(int(row["bytes"]), row["sha256"], row.get("modified") or "")
                 for row in csv.DictReader(file)
             }
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
