@@ -78,8 +78,8 @@ def moments(seen: Seen) -> Iterator[Moment]:
     attention = _attention(seen)
     looks = {key: look for key in attention.grids if (look := looks_at(attention, key)) is not None}
     begin = seen.span[0] if seen.span else 0.0
-    for at, time in enumerate(base.times(frames)):
-        picture = np.ascontiguousarray(base.load("frames").steps(frames, np.array([at]))[0].transpose(1, 2, 0))
+    for at, time in enumerate(base.step_times(frames)):
+        picture = np.ascontiguousarray(base.load("frames").read_steps(frames, np.array([at]))[0].transpose(1, 2, 0))
         panels: dict[str, np.ndarray] = {}
         aligned = None
         if faces is not None and not faces.refused and faces.arrays["found"][at]:
@@ -92,7 +92,7 @@ def moments(seen: Seen) -> Iterator[Moment]:
             if upon is not None:
                 panels[f"attention, {key}"] = _heat(upon, look[nearest])
         if flow is not None and not flow.refused and at < len(flow.arrays["valid"]) and flow.arrays["valid"][at]:
-            panels["flow"] = _coloured(base.load("flow").steps(flow, np.array([at])))[0]
+            panels["flow"] = _coloured(base.load("flow").read_steps(flow, np.array([at])))[0]
         yield Moment(begin + float(time), picture, panels)
 
 

@@ -120,12 +120,12 @@ class Predictor:
         self._device = best_device() if device is None else device
         self._made_of = Path(model).absolute(), self._device, person, window
         self.served = checkpoint.load(Path(model), self._device)
-        self.makers = base.makers(self.served.streams)
+        self.makers = base.make_extractors(self.served.streams)
         if person not in ASKED and not (person.isdecimal() and int(person)):
             raise InputError(f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, from the left")
         if "faces" in self.makers:
             settings = check(self.served.streams["faces"].settings, faces.Settings, "faces")
-            self.makers["faces"] = faces.maker(settings, person)
+            self.makers["faces"] = faces.make_extractor(settings, person)
         elif person != MAIN:
             raise InputError(f"person = {person!r}, but {model} sees no faces; allowed: {MAIN}")
         self.warnings: tuple[str, ...] = ()
@@ -247,7 +247,9 @@ class Predictor:
         if watch is not None:
             watch(Seen(span, records, batch.inputs, output, self._targets(found)))
         read_of = [records[name] for name in streams_of(network.readings)]
-        seen = np.mean([0 if one.refused else len(base.present(one)) / len(base.times(one)) for one in read_of])
+        seen = np.mean(
+            [0 if one.refused else len(base.present_steps(one)) / len(base.step_times(one)) for one in read_of]
+        )
         warnings = [f"{reason}; predicted without it" for reason in refused]
         return found, float(seen), [*warnings, *self._about(records, span)]
 
@@ -278,8 +280,8 @@ class Predictor:
         """Yield what is odd about a clip, and in which ways it is unlike those that were trained on."""
         for name, record in records.items():
             if not record.refused:
-                yield from base.load(name).doubts(record)
-                yield from self._unlike(name, base.load(name).conditions(record))
+                yield from base.load(name).warnings(record)
+                yield from self._unlike(name, base.load(name).statistics(record))
         lasts = [float(times[-1]) for one in records.values() if len(times := one.arrays.get("times", ()))]
         if not self.served.seconds or not lasts or span is not None:
             return
@@ -300,7 +302,7 @@ class Predictor:
         records: dict[str, Record] = {}
         for name, make in self.makers.items():
             above = [raw if one == RAW else records[one] for one in base.load(name).inputs]
-            records[name] = base.made_from(make, above)
+            records[name] = base.extract(make, above)
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
         return records

@@ -29,8 +29,7 @@ from lib.model.network import Network, Settings
 from lib.scoring import conformal
 from lib.sources import listing
 from lib.streams import base
-from lib.streams.base import Made
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps, StreamInfo
 from lib.training import loop
 from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES, WEIGHTINGS
@@ -119,7 +118,7 @@ def main() -> None:
             shutil.rmtree(other)
 
 
-def streams_read(readings: Mapping[str, Reading]) -> dict[str, Made]:
+def streams_read(readings: Mapping[str, Reading]) -> dict[str, StreamInfo]:
     """Return how the streams that the encoders read were made. Raises InputError for one that is off."""
     for name, reading in readings.items():
         for stream in dict.fromkeys(stream_of(one)[0] for one in reading.reads):
@@ -128,7 +127,7 @@ def streams_read(readings: Mapping[str, Reading]) -> dict[str, Made]:
                     f"params.yaml: model.use has {name}, whose encoder reads {stream}, but {stream}.enabled is false; set"
                     f" {stream}.enabled to true, or remove {name} from model.use"
                 )
-    return base.made(DATA, streams_of(readings))
+    return base.load_stream_info(DATA, streams_of(readings))
 
 
 def tables(given: Parameters, readings: Mapping[str, Reading], targets: Targets) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -158,7 +157,7 @@ def tables(given: Parameters, readings: Mapping[str, Reading], targets: Targets)
 
 
 def fingerprint(
-    given: Parameters, readings: Mapping[str, Reading], streams: Mapping[str, Made], *tables_: pd.DataFrame
+    given: Parameters, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo], *tables_: pd.DataFrame
 ) -> str:
     """Return what tells whether a finished training can be kept: the code, settings and data that it really uses."""
     modules = ["stages.train", *(encoders.module_of(one.kind) for one in readings.values())]
@@ -185,7 +184,7 @@ def fit(
     given: Parameters,
     readings: Mapping[str, Reading],
     targets: Targets,
-    streams: Mapping[str, Made],
+    streams: Mapping[str, StreamInfo],
     training: pd.DataFrame,
     validation: pd.DataFrame,
     folder: Path,
@@ -278,20 +277,20 @@ def reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, pred
     return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
 
 
-def ranges(training: pd.DataFrame, streams: Mapping[str, Made]) -> Ranges:
+def ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Ranges:
     """Return the lowest and the highest of each condition of the streams in the training clips."""
     found: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
     for shard, rows in training.groupby("shard"):
         for name, of_stream in found.items():
             with shards.opened(DATA / name / f"{shard}.h5") as file:
                 for record in (shards.of_group(file[clip]) for clip in rows["clip"]):
-                    for what, value in {} if record.refused else base.load(name).conditions(record).items():
+                    for what, value in {} if record.refused else base.load(name).statistics(record).items():
                         of_stream.setdefault(what, []).append(value)
     return {name: {what: (min(values), max(values)) for what, values in of.items()} for name, of in found.items() if of}
 
 
 def standardise(
-    network: Network, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, Made]
+    network: Network, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo]
 ) -> None:
     """Show the training clips to the encoders that take their numbers' mean and standard deviation from them."""
     for name, encoder in network.encoders.items():
@@ -300,7 +299,7 @@ def standardise(
 
 
 def clips_read(
-    name: str, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, Made]
+    name: str, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo]
 ) -> Iterator[dict[str, Steps]]:
     """Yield what the encoder `name` reads of each training clip, nothing drawn by chance."""
     data = Clips(training, DATA, {name: readings[name]}, streams, {})

@@ -105,11 +105,11 @@ def test_bounds_that_depend_on_each_other() -> None:
 
 
 def test_a_smallest_face_larger_than_every_frame_is_refused() -> None:
-    stream, above = base.load("faces"), {"frames": base.Made({"max_side": 248}, {})}
+    stream, above = base.load("faces"), {"frames": base.StreamInfo({"max_side": 248}, {})}
     given = parameters.check(parameters_()["faces"] | {"min_face": 249}, stream.settings, "faces")
     with pytest.raises(InputError, match=r"faces\.min_face = 249; allowed: up to frames\.max_side = 248"):
-        stream.agree(given, above)
-    stream.agree(given.model_copy(update={"min_face": 248}), above)
+        stream.validate_inputs(given, above)
+    stream.validate_inputs(given.model_copy(update={"min_face": 248}), above)
 
 
 def test_no_more_processes_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def model(path: Path, **weights: torch.Tensor) -> dict[str, Any]:
     given = settings(["faces"], "concat")
     net = network(["faces"], "concat")
     values = parameters_()
-    streams = {name: base.Made(dict(values[name]), {"": [3, 32, 32]}) for name in ("frames", "faces")}
+    streams = {name: base.StreamInfo(dict(values[name]), {"": [3, 32, 32]}) for name in ("frames", "faces")}
     checkpoint.save(path, net.state_dict(), given, TRAITS_GROUP, streams, ["demo"])
     return torch.load(path, weights_only=True)
 

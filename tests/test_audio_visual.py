@@ -20,8 +20,7 @@ from lib.data.dataset import inputs_of
 from lib.model.encoders import images, sound
 from lib.model.network import Network, Settings
 from lib.streams import base
-from lib.streams.base import Made
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps, StreamInfo
 from tests.conftest import REAL, ROOT, needs_real_clips
 from tests.test_model import maps, of_pictures, steps
 from tests.test_training import PICTURES, TRAITS_GROUP, settings
@@ -135,10 +134,10 @@ def test_a_fixed_length_is_the_training_clips_mean_and_padded_in_front() -> None
 def test_a_completed_length_is_kept_with_the_model() -> None:
     given = settings(["ears"], encoders={"ears": SOUND | {"net": "conv2d", "filters": [2, 2]}})
     with pytest.raises(InputError, match=r"encoders\.ears\.length = null, which training takes from its clips"):
-        Network(given, TRAITS_GROUP, {"audio": Made({}, {"mfcc": [12]})})
+        Network(given, TRAITS_GROUP, {"audio": StreamInfo({}, {"mfcc": [12]})})
     given = given.completed({"ears": [30, 50]}.__getitem__)
     assert check(given.model_dump(), Settings).encoders["ears"]["length"] == 40
-    Network(given, TRAITS_GROUP, {"audio": Made({}, {"mfcc": [12]})})
+    Network(given, TRAITS_GROUP, {"audio": StreamInfo({}, {"mfcc": [12]})})
 
 
 @pytest.mark.parametrize("net", ["blstm", "conv1d_lstm"])
@@ -219,7 +218,7 @@ def test_a_crop_larger_than_the_picture_is_named() -> None:
 
 def test_frames_of_different_shapes_and_none_make_a_batch() -> None:
     given = settings(["eyes"], missing="keep", encoders={"eyes": looking(shorter_side=40, crop=32).model_dump()})
-    made = {"frames": Made({}, {"": [3, 60, 80]})}
+    made = {"frames": StreamInfo({}, {"": [3, 60, 80]})}
     net = Network(given, TRAITS_GROUP, made).eval()
     clips = []
     for height, width in ((60, 80), (80, 60)):
@@ -295,7 +294,7 @@ def test_a_hidden_layer_lies_between_plain_concatenation_and_heads() -> None:
     given = settings(["ears", "eyes"], "plain_concat", hidden=9, encoders=encoders)
     own = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mae", weight=1.0)
     net = Network(
-        given, {"own": own}, {"audio": Made({}, {"mfcc": [12]}), "frames": Made({}, {"": [3, 32, 32]})}
+        given, {"own": own}, {"audio": StreamInfo({}, {"mfcc": [12]}), "frames": StreamInfo({}, {"": [3, 32, 32]})}
     ).eval()
     assert len(net.project) == 0
     assert net.hidden[0][0].weight.shape == (9, 7 + 6)
@@ -315,8 +314,8 @@ def test_a_hidden_layer_lies_between_plain_concatenation_and_heads() -> None:
 @needs_real_clips
 def test_at_whole_size_real_clips_are_read_and_learnt_from() -> None:
     given = written.plain(written.merged("audio_visual", ["model.encoders.frames.weights=null"]))
-    made = {name: Made(given[name], {}) for name in ("audio", "frames")}
-    makers, records = base.makers(made), []
+    made = {name: StreamInfo(given[name], {}) for name in ("audio", "frames")}
+    makers, records = base.make_extractors(made), []
     for path in sorted(REAL.glob("*.mp4")):
         raw = base.Raw(path.name, path, None)
         records.append({name: make(raw) for name, make in makers.items()})
@@ -324,8 +323,8 @@ def test_at_whole_size_real_clips_are_read_and_learnt_from() -> None:
     for one in records:
         assert one["frames"].arrays["times"].shape == (77,)  # 15.3 s at 5 a second
         assert one["audio"].arrays["mfcc"].shape == (pytest.approx(1319, abs=2), 24)
-    made["audio"] = Made(given["audio"], {"mfcc": [24], "log_mel": [128]})
-    made["frames"] = Made(given["frames"], {"": [3, 140, 248]})
+    made["audio"] = StreamInfo(given["audio"], {"mfcc": [24], "log_mel": [128]})
+    made["frames"] = StreamInfo(given["frames"], {"": [3, 140, 248]})
     model = check(given["model"], Settings, "model")
     torch.manual_seed(0)
     net = Network(model, TRAITS_GROUP, made)
@@ -387,15 +386,15 @@ ODD: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
 
 
 @pytest.fixture(scope="module")
-def listening() -> tuple[Network, dict[str, Made]]:
+def listening() -> tuple[Network, dict[str, StreamInfo]]:
     given = written.plain(written.merged("audio_visual", []))
     model = given["model"] | {"use": ["audio"]}
-    made = {"audio": Made(given["audio"], {"mfcc": [24], "log_mel": [128]})}
+    made = {"audio": StreamInfo(given["audio"], {"mfcc": [24], "log_mel": [128]})}
     torch.manual_seed(0)
     return Network(check(model, Settings, "model"), TRAITS_GROUP, made).eval(), made
 
 
-def scored(record: Record, net: Network, made: dict[str, Made]) -> torch.Tensor:
+def scored(record: Record, net: Network, made: dict[str, StreamInfo]) -> torch.Tensor:
     return net(collate([Sample(inputs_of({"audio": record}, net.readings, made, None), {}, 0)]).inputs).predicted[
         "traits"
     ]
@@ -404,12 +403,12 @@ def scored(record: Record, net: Network, made: dict[str, Made]) -> torch.Tensor:
 @pytest.mark.parametrize("name", ODD)
 @torch.no_grad()
 def test_odd_sound_is_heard_when_it_sounds(
-    name: str, tmp_path: Path, listening: tuple[Network, dict[str, Made]]
+    name: str, tmp_path: Path, listening: tuple[Network, dict[str, StreamInfo]]
 ) -> None:
     net, made = listening
     given, (begins, ends) = ODD[name]
     path = filmed(tmp_path / "a.mkv", **given)
-    record = base.makers(made)["audio"](base.Raw("a.mkv", path, None))
+    record = base.make_extractors(made)["audio"](base.Raw("a.mkv", path, None))
     assert not record.refused
     bands, times = record.arrays["log_mel"], record.arrays["times"]
     at_440 = imports.librosa().mel_frequencies(130, fmax=22_050)[1:-1]
@@ -421,9 +420,11 @@ def test_odd_sound_is_heard_when_it_sounds(
 
 
 @torch.no_grad()
-def test_silence_is_scored_and_no_sound_is_refused(tmp_path: Path, listening: tuple[Network, dict[str, Made]]) -> None:
+def test_silence_is_scored_and_no_sound_is_refused(
+    tmp_path: Path, listening: tuple[Network, dict[str, StreamInfo]]
+) -> None:
     net, made = listening
-    make = base.makers(made)["audio"]
+    make = base.make_extractors(made)["audio"]
     silent = make(base.Raw("a.mkv", filmed(tmp_path / "a.mkv", np.zeros((1, 4 * 48_000))), None))
     assert not silent.refused
     assert scored(silent, net, made).isfinite().all()

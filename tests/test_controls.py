@@ -18,7 +18,7 @@ from lib.model import controls, explain
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.tables import control_table
-from lib.streams.base import Sequence
+from lib.streams.base import Steps
 from tests.test_report import WARMTH
 
 COUNT = 40
@@ -49,8 +49,8 @@ def sample(index: int) -> Sample:
     flow = np.ones((4, 2, 4, 4), np.float32) * (rng.uniform() * np.array([1, 1, 0.1, 0.1]))[:, None, None, None]
     flow = flow if rng.integers(2) else flow[::-1].copy()
     inputs = {
-        "look": {"faces": Sequence(faces, np.arange(5, dtype=np.float32), np.ones(5, bool))},
-        "move": {"flow": Sequence(flow, np.arange(4, dtype=np.float32), np.ones(4, bool))},
+        "look": {"faces": Steps(faces, np.arange(5, dtype=np.float32), np.ones(5, bool))},
+        "move": {"flow": Steps(flow, np.arange(4, dtype=np.float32), np.ones(4, bool))},
     }
     return Sample(inputs, {}, index)
 
@@ -110,8 +110,8 @@ def test_another_clips_stream_is_never_ones_own_and_each_is_dealt_once(predicted
 
 
 def test_steps_of_another_length_are_taken_at_the_same_part_of_the_clip() -> None:
-    def steps(count: int) -> Sequence:
-        return Sequence(np.arange(count), np.arange(count) / 5, np.ones(count, bool))
+    def steps(count: int) -> Steps:
+        return Steps(np.arange(count), np.arange(count) / 5, np.ones(count, bool))
 
     mine = {"both": {"flow": steps(4), "faces": steps(4)}, "one": {"flow": steps(4)}, "none": {"flow": steps(0)}}
     other = {"both": {"flow": steps(8), "faces": steps(8)}, "one": {"flow": steps(8)}, "none": {"flow": steps(8)}}

@@ -15,11 +15,11 @@ from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import collate, stack
 from lib.data.dataset import Clips, Reading, first_videos, inputs_of, labelled, labels, lost, streams_of, usable
-from lib.streams.base import Made
+from lib.streams.base import StreamInfo
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})
-SHAPES = {"faces": Made({}, {"": [3, 4, 4]}), "flow": Made({}, {"": [2, 4, 4]}),
-          "audio": Made({}, {"log_mel": [2], "mfcc": [1]})}  # fmt: skip
+SHAPES = {"faces": StreamInfo({}, {"": [3, 4, 4]}), "flow": StreamInfo({}, {"": [2, 4, 4]}),
+          "audio": StreamInfo({}, {"log_mel": [2], "mfcc": [1]})}  # fmt: skip
 
 
 def reading(*reads: str, take: Any = "all", steps: int = 1) -> Reading:

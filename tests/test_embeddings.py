@@ -18,8 +18,7 @@ from lib.model.encoders import emonext as end
 from lib.model.encoders import sequence_transformer
 from lib.model.network import Network, Settings
 from lib.streams import base, embeddings
-from lib.streams.base import Made
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps, StreamInfo
 from lib.streams.embeddings import emonext, networks
 from lib.streams.embeddings.emonext import EmoNeXt
 from tests.conftest import ROOT
@@ -96,7 +95,7 @@ def test_what_was_asked_for_of_one_batch_is_not_asked_for_of_the_next() -> None:
     penalised = {**EMONEXT, "attention_loss": 1.0}
     model = settings(["faces"], missing="keep")
     model = model.model_copy(update={"encoders": model.encoders | {"faces": penalised}})
-    net = Network(model, TRAITS_GROUP, {"faces": Made({}, {"": [3, 32, 32]})}).train()
+    net = Network(model, TRAITS_GROUP, {"faces": StreamInfo({}, {"": [3, 32, 32]})}).train()
     pictures = torch.rand(2, 2, 3, 32, 32)
     seen, unseen = (steps(pictures, torch.full((2, 2), there)) for there in (True, False))
     asked = [net({"faces": {"faces": one}}).penalty.item() for one in (seen, unseen)]
@@ -168,11 +167,11 @@ def faces(frames: int, absent: tuple[int, ...] = ()) -> Record:
 def test_faces_are_taken_evenly_and_those_that_are_there() -> None:
     assert embeddings.evenly(np.arange(77), 30).tolist() == np.linspace(0, 76, 30).astype(int).tolist()
     assert embeddings.evenly(np.array([2, 5]), 30).tolist() == [2, 5]
-    embed = embeddings.maker(check(STREAM, embeddings.Settings, "embeddings"))
+    embed = embeddings.make_extractor(check(STREAM, embeddings.Settings, "embeddings"))
     record = embed(faces(9, absent=(0, 4)))
     assert record.arrays["times"].tolist() == [0.2, 0.6, 1.2, 1.6]
     assert record.arrays["values"].shape == (4, 512)
-    assert embeddings.steps(record, np.array([1])).shape == (1, 512)
+    assert embeddings.read_steps(record, np.array([1])).shape == (1, 512)
     assert len(embed(faces(2)).arrays["times"]) == 2
 
 
@@ -181,7 +180,7 @@ def test_an_embedding_is_the_networks_of_the_scaled_standardised_picture() -> No
     network = networks.built("resnet18", None, False, "none", 0).eval()
     torch.manual_seed(5)  # the draw is the seed's alone
     for colour in ("rgb", "bgr"):
-        made = embeddings.maker(check(STREAM | {"colour": colour}, embeddings.Settings))(record)
+        made = embeddings.make_extractor(check(STREAM | {"colour": colour}, embeddings.Settings))(record)
         pictures = torch.from_numpy(record.arrays["faces"]).permute(0, 3, 1, 2).float() / 255
         pictures = pictures if colour == "rgb" else pictures[:, [2, 1, 0]]
         scaled = torch.nn.functional.interpolate(pictures, (64, 64), mode="bilinear", antialias=True)
@@ -189,7 +188,7 @@ def test_an_embedding_is_the_networks_of_the_scaled_standardised_picture() -> No
         with torch.no_grad():
             expected = network((scaled - mean) / std).numpy()
         assert made.arrays["values"] == pytest.approx(expected, abs=1e-5)
-    other = embeddings.maker(check(STREAM | {"seed": 1}, embeddings.Settings))(record)
+    other = embeddings.make_extractor(check(STREAM | {"seed": 1}, embeddings.Settings))(record)
     assert not np.allclose(other.arrays["values"], expected, atol=1e-2)
 
 
@@ -217,16 +216,16 @@ def test_facenets_weights_are_loaded_up_to_the_embedding(tmp_path: Path) -> None
 def test_frozen_faces_are_embedded_and_read_as_shipped() -> None:
     given = written.plain(written.merged("traits_frozen", ["embeddings.side=96", "embeddings.steps=3"]))
     assert given["embeddings"]["weights"] is None
-    record = embeddings.maker(check(given["embeddings"], embeddings.Settings, "embeddings"))(faces(9))
+    record = embeddings.make_extractor(check(given["embeddings"], embeddings.Settings, "embeddings"))(faces(9))
     values = record.arrays["values"]
     assert values.shape == (3, 512)
     assert np.linalg.norm(values, axis=1) == pytest.approx(1, abs=1e-4)
-    assert base.pooled(base.load("embeddings"), record).shape == (1024,)  # what ridge reads
-    streams = {"embeddings": Made(given["embeddings"], {"": [512]})}
+    assert base.pool_steps(base.load("embeddings"), record).shape == (1024,)  # what ridge reads
+    streams = {"embeddings": StreamInfo(given["embeddings"], {"": [512]})}
     targets = {"traits": check(given["targets"]["traits"], TargetGroup)}
     network = Network(check(given["model"], Settings, "model"), targets, streams)
     read = Steps(
-        torch.from_numpy(values)[None], torch.from_numpy(base.times(record))[None], torch.ones(1, 3, dtype=bool)
+        torch.from_numpy(values)[None], torch.from_numpy(base.step_times(record))[None], torch.ones(1, 3, dtype=bool)
     )
     predicted = network({"embeddings": {"embeddings": read}}).predicted["traits"]
     assert predicted.shape == (1, 5)
@@ -296,7 +295,7 @@ def two(fusion: str, **changes: Any) -> Network:
     given = settings(
         ["traits", "emotions"], fusion, hidden=12, targets=list(TWO), encoders=dict.fromkeys(TWO, SEQUENCE), **changes
     )
-    return Network(given, TWO, {"embeddings": Made({}, {"": [8]})})
+    return Network(given, TWO, {"embeddings": StreamInfo({}, {"": [8]})})
 
 
 def clips(*lengths: int) -> list[Sample]:
@@ -338,4 +337,6 @@ def test_multitask_takes_two_encoders_of_one_width() -> None:
         two("multitask", heads=3, width=24)
     given = settings(["traits"], "multitask", encoders={"traits": SEQUENCE})
     with pytest.raises(InputError, match="allowed: two encoders of one width that heads divide"):
-        Network(check(given.model_dump(), Settings), {"traits": TWO["traits"]}, {"embeddings": Made({}, {"": [8]})})
+        Network(
+            check(given.model_dump(), Settings), {"traits": TWO["traits"]}, {"embeddings": StreamInfo({}, {"": [8]})}
+        )

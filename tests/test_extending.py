@@ -25,7 +25,7 @@ class Settings(StreamSettings):
     pass
 
 
-def maker(settings):
+def make_extractor(settings):
     def make(audio):
         arrays = audio.arrays
         return Record(audio.clip, {"levels": arrays["log_mel"].mean(1)[:, None], "times": arrays["times"]})
@@ -33,7 +33,7 @@ def maker(settings):
     return make
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     return record.arrays["levels"][()][chosen]
 '''
 ENCODER = '''

@@ -46,7 +46,7 @@ def clip_table(folder: Path, *names: str) -> None:
 
 def frames_made_by(patch: pytest.MonkeyPatch, make: Callable[[Raw], Record]) -> None:
     stream = base.load("frames")
-    fake = SimpleNamespace(**{**vars(stream), "maker": lambda settings: make, "summary": lambda folder: {}})
+    fake = SimpleNamespace(**{**vars(stream), "make_extractor": lambda settings: make, "summary": lambda folder: {}})
     patch.setattr(base, "load", lambda name: fake)
     patch.setattr(build, "_shapes", lambda *_: {})
 
@@ -120,12 +120,12 @@ def test_prediction_gives_the_fault_as_the_reason(
 
     served = SimpleNamespace(network=SimpleNamespace(readings={}), streams={"frames": None}, corpora=[], seconds=())
     monkeypatch.setattr(predict.checkpoint, "load", lambda *_: served)
-    monkeypatch.setattr(base, "makers", lambda _: {"frames": fails})
+    monkeypatch.setattr(base, "make_extractors", lambda _: {"frames": fails})
     monkeypatch.setattr(predict, "inputs_of", lambda *_, **__: 1 // 0)
     errors.log_once.cache_clear()
     (tmp_path / "a.mp4").write_text("")
     predictor = predict.Predictor(tmp_path / "model.pt", torch.device("cpu"))
     for _ in range(2):
         assert predictor(tmp_path / "a.mp4").refused.startswith("internal: ZeroDivisionError: ")
-    assert caplog.text.count("Traceback") == 2  # the maker's and that of what came after, once each
+    assert caplog.text.count("Traceback") == 2  # the extractor's and that of what came after, once each
     assert "no such thing" in caplog.text

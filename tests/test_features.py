@@ -81,8 +81,8 @@ def test_several_times_are_sorted_and_read_by_the_step(tmp_path: Path) -> None:
     )
     record = found(tmp_path, "of.csv")
     assert record.arrays["times"].tolist() == [0.5, 1, 2]
-    assert features.steps(record, np.array([0, 2])).tolist() == [[10, 1], [30, 3]]
-    pooled = base.pooled(base.load("features"), record)
+    assert features.read_steps(record, np.array([0, 2])).tolist() == [[10, 1], [30, 3]]
+    pooled = base.pool_steps(base.load("features"), record)
     assert pooled == pytest.approx([20, 2, np.std([10, 20, 30]), np.std([1, 2, 3])])
 
 

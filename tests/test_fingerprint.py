@@ -12,7 +12,7 @@ from lib.core import parameters, resume
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build
-from lib.streams.base import Made
+from lib.streams.base import StreamInfo
 from stages import train
 from tests.conftest import ROOT
 from tools.parameters import merged, plain
@@ -82,7 +82,9 @@ def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLI
     values = plain(merged("demo", list(changes)))
     given = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
     readings = given.model.readings()
-    streams = {name: Made({"of": flow if name == "flow" else name}, {"": [1]}) for name in train.streams_of(readings)}
+    streams = {
+        name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]}) for name in train.streams_of(readings)
+    }
     return train.fingerprint(given, readings, streams, clips, clips)
 
 

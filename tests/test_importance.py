@@ -17,7 +17,7 @@ from lib.model import importance
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.tables import deletion_table
-from lib.streams.base import Sequence
+from lib.streams.base import Steps
 
 READINGS = {
     "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
@@ -45,9 +45,7 @@ def sample(index: int) -> Sample:
     faces, flow = rng.integers(0, 256, (16, 3, 16, 16), np.uint8), rng.uniform(0, 1, (16, 2, 16, 16)).astype(np.float32)
     faces[:, 0, 4:6, 10:12], flow[10:12, :, 12:14, 6:8] = rng.integers(256), rng.uniform()
     times, there = np.arange(16, dtype=np.float32), np.ones(16, bool)
-    return Sample(
-        {"look": {"faces": Sequence(faces, times, there)}, "move": {"flow": Sequence(flow, times, there)}}, {}, 9
-    )
+    return Sample({"look": {"faces": Steps(faces, times, there)}, "move": {"flow": Steps(flow, times, there)}}, {}, 9)
 
 
 SAMPLES = [sample(index) for index in range(12)]
@@ -99,7 +97,7 @@ def test_a_deletion_takes_what_is_called_important_first(found: importance.Impor
 def test_a_region_is_of_one_step_at_least_and_a_clip_without_the_stream_keeps_none() -> None:
     assert importance.Region("flow", moment=7).places((3, 2, 8, 8)) == (slice(2, 3),)
     assert importance.Region("faces", (7, 0)).places((3, 3, 112, 112))[2:] == (slice(98, 112), slice(0, 14))
-    none = Sequence(np.zeros((0, 2, 16, 16), np.float32), np.zeros(0, np.float32), np.zeros(0, bool))
+    none = Steps(np.zeros((0, 2, 16, 16), np.float32), np.zeros(0, np.float32), np.zeros(0, bool))
     inputs = SAMPLES[0].inputs | {"move": {"flow": none}}
     lost = importance.without(inputs, [importance.Region("flow", MOUTH)], importance.means_of(SAMPLES))
     assert lost["move"]["flow"].values.shape == (0, 2, 16, 16)
@@ -143,7 +141,7 @@ def test_maps_and_curves_are_drawn_as_they_are(found: importance.Importance, tmp
 
 
 def test_one_vector_a_clip_has_neither_places_nor_moments() -> None:
-    one = Sequence(np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
+    one = Steps(np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
     clips = [Sample({"said": {"features": one}}, {}, index) for index in range(2)]
     network = SimpleNamespace(readings={"said": Reading(kind="vectors", reads=["features"], take="all", steps=1)})
     found = importance.measure(Fabric(devices=1), network, clips, 2)

@@ -14,7 +14,7 @@ from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.data.dataset import inputs_of
 from lib.streams import base, embeddings, frames, landmarks
-from lib.streams.base import Made, Raw
+from lib.streams.base import Raw, StreamInfo
 from lib.streams.embeddings import networks
 from lib.streams.faces import align
 from lib.streams.faces.frame import Frame
@@ -45,7 +45,7 @@ def of_dots() -> Record:
 
 
 def of(faces: Record, detector: str = "faces") -> Record:
-    return landmarks.maker(Settings(enabled=True, detector=detector))(faces)  # type: ignore[arg-type]
+    return landmarks.make_extractor(Settings(enabled=True, detector=detector))(faces)  # type: ignore[arg-type]
 
 
 def test_the_five_points_lie_where_the_aligned_face_has_them() -> None:
@@ -88,7 +88,7 @@ def test_the_encoder_reads_faces_and_the_points_on_them() -> None:
     records = {"faces": faces, "landmarks": of(faces)}
     own = {"reads": ["faces", "landmarks"], "landmarks": "points", "take": "all"}
     made = encoder([[3, SIDE, SIDE], [5, 2]], **own, init="reference")
-    streams = {"faces": Made({}, {"": [3, SIDE, SIDE]}), "landmarks": Made({}, {"": [5, 2]})}
+    streams = {"faces": StreamInfo({}, {"": [3, SIDE, SIDE]}), "landmarks": StreamInfo({}, {"": [5, 2]})}
     inputs = inputs_of(records, {"s2d": made._settings}, streams, None)["s2d"]
     assert inputs["faces"].times == pytest.approx(TIMES[[0, 2, 3]])
     assert np.isfinite(inputs["landmarks"].values).all()
@@ -135,7 +135,7 @@ def test_dlibs_face_network_tells_two_real_persons_apart() -> None:
     pytest.importorskip("dlib")
     given = {"enabled": True, "steps": 6, "side": 150, "network": "dlib_face", "weights": None, "colour": "rgb"}
     settings = check(given | {"stn": False, "se": "none", "seed": 0}, embeddings.Settings)
-    embed, aligner = embeddings.maker(settings), align.Aligner(112, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
+    embed, aligner = embeddings.make_extractor(settings), align.Aligner(112, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
     one, other = (
         embed(aligner(frames.sample(Raw(clip.name, clip, None), 0.4, 640, 90))).arrays["values"]
         for clip in sorted(REAL.glob("*.mp4"))[:2]

@@ -30,8 +30,7 @@ from lib.model.encoders import images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
 from lib.model.network import Network, Settings
 from lib.model.tokens import Tokens
-from lib.streams.base import Made
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps, StreamInfo
 from tests.test_training import ANY_ENCODERS, PICTURES, TRAITS_GROUP, network, sample, settings
 from tools import parameters as written
 
@@ -463,7 +462,7 @@ def test_vectors_of_two_arrays_stand_side_by_side_each_standardised() -> None:
         log_mel = rng.normal(-40, 9, (length, 8)).astype(np.float32)
         mfcc = rng.normal(2, 0.1, (length, 4)).astype(np.float32)
         record = Record("a", {"log_mel": log_mel, "mfcc": mfcc, "times": np.arange(length) / 10})
-        made = {"audio": Made({}, {"log_mel": [8], "mfcc": [4]})}
+        made = {"audio": StreamInfo({}, {"log_mel": [8], "mfcc": [4]})}
         clips.append(Sample(inputs_of({"audio": record}, net.readings, made, None), {}, index))
         rows.append(np.concatenate([log_mel, mfcc], 1))
     encoder, every = net.encoders["sound"], np.concatenate(rows)
@@ -510,7 +509,7 @@ def test_a_network_takes_a_kind_of_encoder_that_reads_two_streams(monkeypatch: p
         "reads": ["faces", "audio.mfcc"], "take": "all", "steps": 1,
     } | PICTURES  # fmt: skip
     given = settings().model_copy(update={"use": ["both"], "encoders": {"both": both}})
-    made = {"faces": Made({}, {"": [3, 8, 8]}), "audio": Made({}, {"log_mel": [9], "mfcc": [4]})}
+    made = {"faces": StreamInfo({}, {"": [3, 8, 8]}), "audio": StreamInfo({}, {"log_mel": [9], "mfcc": [4]})}
     net = Network(given, TRAITS_GROUP, made).eval()
     rng, clips = np.random.default_rng(0), []
     for length in (2, 5):
@@ -530,7 +529,9 @@ def test_a_network_takes_a_kind_of_encoder_that_reads_two_streams(monkeypatch: p
 _SHAPES: dict[str, dict[str, list[int]]] = {
     "faces": {"": [3, 32, 32]}, "flow": {"": [2, 32, 32]}, "audio": {"log_mel": [8], "mfcc": [4]},
 }  # fmt: skip
-STREAMS = {name: Made(written.plain(written.merged("demo", []))[name], shapes) for name, shapes in _SHAPES.items()}
+STREAMS = {
+    name: StreamInfo(written.plain(written.merged("demo", []))[name], shapes) for name, shapes in _SHAPES.items()
+}
 
 
 @torch.no_grad()

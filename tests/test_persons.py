@@ -115,7 +115,7 @@ def test_the_speaker_is_followed_beside_a_larger_portrait(tmp_path: Path, first:
     assert ((left < middles) & (middles < left + WIDTH)).all()
     assert record.attributes["frames_with_several_faces"] == len(TALK)
     assert record.attributes["changes_of_person"] == 0
-    assert stream.doubts(record) == ["faces: several in 15 of 15 frames; one person is followed"]
+    assert stream.warnings(record) == ["faces: several in 15 of 15 frames; one person is followed"]
 
 
 @needs_real_clips
@@ -130,7 +130,7 @@ def test_of_two_real_people_the_one_who_is_shown_longer(tmp_path: Path, frames_o
     assert ((record.arrays["found"] > 0) == there).all()
     assert np.flatnonzero(record.arrays["cut"]).tolist() == [frames_of_one]
     assert record.attributes["changes_of_person"] == 1
-    assert len(stream.doubts(record)) == 2
+    assert len(stream.warnings(record)) == 2
 
 
 @needs_real_clips

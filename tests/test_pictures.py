@@ -18,7 +18,7 @@ from lib.model import encoders
 from lib.model.importance import Region, means_of, without
 from lib.sources.archives import annotation_place
 from lib.streams import pictures
-from lib.streams.base import Made, Raw
+from lib.streams.base import Raw, StreamInfo
 from tests.test_pipeline import WITHOUT_VIDEO, Project
 from tools.parameters import merged, plain
 
@@ -51,7 +51,7 @@ def test_pictures_come_in_the_order_of_their_numbers_in_rgb(tmp_path: Path, name
     record = found(tmp_path)
     assert record.arrays["faces"][:, 0, 0].tolist() == [[9, 0, 255], [10, 0, 255], [100, 0, 255]]
     assert record.arrays["times"].tolist() == [0, 0.25, 0.5]
-    assert pictures.steps(record, np.array([2]), "faces").shape == (1, 3, 20, 20)
+    assert pictures.read_steps(record, np.array([2]), "faces").shape == (1, 3, 20, 20)
     assert "drawings" not in record.arrays
 
 
@@ -96,7 +96,7 @@ def test_points_are_read_as_300_ws_and_scaled_with_their_pictures(tmp_path: Path
         (place / f"{at}.pts").write_text(f"version: 1\nn_points: 3\n{{\n{of}\n}}\n")
     record = found(tmp_path, points="marks", side=20)
     assert record.arrays["points"].tolist() == [[[10, 10], [20, 20], [0, 5]], [[5, 6], [7, 8], [9, 10]]]
-    assert pictures.steps(record, np.array([1]), "points").shape == (1, 3, 2)
+    assert pictures.read_steps(record, np.array([1]), "points").shape == (1, 3, 2)
     assert kind_of("pictures.points") == "points"
     assert kind_of("pictures.faces") == kind_of("pictures.drawings") == "pictures"
     assert annotation_place(Path("marks/x.mp4/1.PTS")) == Path("annotations/pictures/marks/x.mp4/1.PTS")
@@ -164,7 +164,7 @@ def test_an_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
     settings |= {"reads": ["pictures.faces", "pictures.drawings"], "landmarks": "drawing", "init": "reference"}
     reading = encoders.settings_of({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
-    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": Made({}, shapes)}, None)["s2d"]
+    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": StreamInfo({}, shapes)}, None)["s2d"]
     assert inputs["pictures.faces"].values[0, 0, 0, 0] == 90
     assert inputs["pictures.drawings"].values[0, 0, 0, 0] == 250
 
@@ -178,7 +178,7 @@ def test_an_encoder_reads_faces_and_points(tmp_path: Path) -> None:
     settings |= {"reads": ["pictures.faces", "pictures.points"], "landmarks": "points", "init": "reference"}
     reading = encoders.settings_of({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}
-    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": Made({}, shapes)}, None)
+    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": StreamInfo({}, shapes)}, None)
     assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]
     gone = without(inputs, [Region("pictures", (0, 0))], means_of([Sample(inputs, {}, 0)]))
     assert gone["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # a cell is of pictures alone

@@ -21,7 +21,7 @@ from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.tables import control_table
 from lib.streams import flow
-from lib.streams.base import Made
+from lib.streams.base import StreamInfo
 
 SIDE, COUNT = 32, 12
 FLOW = {
@@ -29,8 +29,8 @@ FLOW = {
     "warps": 2, "iterations": 20, "epsilon": 0.01, "median": True, "bound": 16.0,
 }  # fmt: skip
 STREAMS = {
-    "faces": Made({}, {"": [3, SIDE, SIDE]}),
-    "flow": Made(FLOW, {"": [2, SIDE, SIDE]}),
+    "faces": StreamInfo({}, {"": [3, SIDE, SIDE]}),
+    "flow": StreamInfo(FLOW, {"": [2, SIDE, SIDE]}),
 }
 READINGS = {
     "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
@@ -67,7 +67,7 @@ def record(index: int) -> Record:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
     folder = tmp_path_factory.mktemp("data")
-    make = flow.maker(check(FLOW, flow.Settings, "flow"))
+    make = flow.make_extractor(check(FLOW, flow.Settings, "flow"))
     for name in STREAMS:
         (folder / name).mkdir()
         with h5py.File(folder / name / "one.h5", "w") as file:
@@ -134,4 +134,4 @@ def test_a_clip_of_which_nothing_is_left_is_not_predicted(clips: Clips, tmp_path
     predicted = robustness.predict(Fabric(devices=1), Reader(), STREAMS, lost, [0], 5)
     assert not predicted[robustness.INTACT]
     heard = SimpleNamespace(readings={"voice": Reading(kind="vectors", reads=["audio"], take="all", steps=1)})
-    assert robustness.predict(Fabric(devices=1), heard, {"audio": Made({}, {})}, clips, [0], 5) == {}
+    assert robustness.predict(Fabric(devices=1), heard, {"audio": StreamInfo({}, {})}, clips, [0], 5) == {}

@@ -22,8 +22,7 @@ from lib.model import checkpoint, s2d
 from lib.model.encoders.s2d import Encoder, Settings, drawn, windows
 from lib.model.mobilefacenet import MobileFaceNet
 from lib.model.network import Network
-from lib.streams.base import Made
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps, StreamInfo
 from lib.training import schedules
 from tests.conftest import ROOT
 from tests.test_training import TRAITS_GROUP
@@ -471,7 +470,7 @@ def test_a_network_with_it_predicts_the_same_from_its_file(tmp_path: Path) -> No
     given = model_settings(["faces"]).model_copy(update={"encoders": {"faces": own}})
     how = {"enabled": True, "side": 32, "min_face": 40, "min_found": 0.5, "max_gap": 1.0, "key_seconds": 1.0}
     how |= {"detector": "mtcnn", "weights": None}
-    streams = {"faces": Made(how, {"": [3, 32, 32]})}
+    streams = {"faces": StreamInfo(how, {"": [3, 32, 32]})}
     net = Network(given, TRAITS_GROUP, streams).eval()
     pictures = [(255 * clip).byte().numpy() for clip in clips(2, 5)]
     at = [(np.arange(len(clip), dtype=np.float32), np.ones(len(clip), bool)) for clip in pictures]

@@ -84,12 +84,14 @@ def test_spectra_by_hand() -> None:
 
 def test_a_clips_vectors_have_their_parts(tmp_path: Path) -> None:
     record = heard(tmp_path, voice(np.full(len(SECONDS), 110)))
-    made = sound_descriptors.maker(settings())(record, Raw("a.mp4", tmp_path / "a.mp4", None))
+    made = sound_descriptors.make_extractor(settings())(record, Raw("a.mp4", tmp_path / "a.mp4", None))
     assert {name: array.shape for name, array in made.arrays.items()} == {"spectra": (1, 440), "prosody": (1, 10)}
     assert json.loads(made.attributes["parts"]) == {"spectra": 440, "prosody": 10}
     assert made.arrays["prosody"][0, 0] == pytest.approx(12, abs=0.2)
-    assert base.pooled(base.load("sound_descriptors"), made).shape == (450,)
-    alone = sound_descriptors.maker(settings(kinds=["prosody"]))(record, Raw("a.mp4", tmp_path / "a.mp4", None))
+    assert base.pool_steps(base.load("sound_descriptors"), made).shape == (450,)
+    alone = sound_descriptors.make_extractor(settings(kinds=["prosody"]))(
+        record, Raw("a.mp4", tmp_path / "a.mp4", None)
+    )
     assert list(alone.arrays) == ["prosody"]
     np.testing.assert_array_equal(alone.arrays["prosody"], made.arrays["prosody"])
 
@@ -97,12 +99,12 @@ def test_a_clips_vectors_have_their_parts(tmp_path: Path) -> None:
 def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
     raw = Raw("a.mp4", None, tmp_path)
     refused = audio.features(raw, **SETTINGS)  # type: ignore[arg-type]
-    assert base.made_from(sound_descriptors.maker(settings()), [refused, raw]).refused == "audio: no video"
+    assert base.extract(sound_descriptors.make_extractor(settings()), [refused, raw]).refused == "audio: no video"
     record = Record("a.mp4", {"log_mel": np.full((4, 2), np.nan), "mfcc": np.zeros((4, 2))})
-    made = sound_descriptors.maker(settings(kinds=["spectra"]))(record, raw)
+    made = sound_descriptors.make_extractor(settings(kinds=["spectra"]))(record, raw)
     assert made.refused == "sound_descriptors: spectra has values that are not finite"
     record = Record("a.mp4", {"log_mel": np.zeros((4, 2)), "mfcc": np.zeros((4, 2))})
-    assert sound_descriptors.maker(settings())(record, raw).refused == "sound_descriptors: no video"
+    assert sound_descriptors.make_extractor(settings())(record, raw).refused == "sound_descriptors: no video"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_a_package_that_is_not_there_is_named(kind: str, package: str, monkeypat
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     sound_descriptors._published.cache_clear()
     with pytest.raises(InputError, match=rf"kinds has {kind}, which needs {package}: requirements-sound\.txt"):
-        sound_descriptors.maker(settings(kinds=[kind]))
+        sound_descriptors.make_extractor(settings(kinds=[kind]))
 
 
 @needs_real_clips
@@ -133,6 +135,6 @@ def test_published_descriptors_of_a_real_clip(kind: str, package: str, length: i
     pytest.importorskip(package, reason="requirements-sound.txt is not installed")
     raw = Raw(CLIP, REAL / CLIP, None)
     record = audio.features(raw, **SETTINGS)  # type: ignore[arg-type]
-    made = sound_descriptors.maker(settings(kinds=[kind]))(record, raw)
+    made = sound_descriptors.make_extractor(settings(kinds=[kind]))(record, raw)
     assert made.arrays[kind].shape == (1, length)
     assert np.isfinite(made.arrays[kind]).all()

@@ -13,7 +13,7 @@ from lib.core.shards import Record
 from lib.media import video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import base, frames
-from lib.streams.base import Made, Raw
+from lib.streams.base import Raw, StreamInfo
 from lib.streams.faces import align
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.follow import follow
@@ -50,7 +50,7 @@ def test_long_side_is_limited_and_jpeg_comes_back(tmp_path: Path) -> None:
     assert pictures.mean() == pytest.approx(100, abs=2)
     assert "flow needs 2" in frames.sample(raw(tmp_path / "a.mp4"), 0.3, 48, 90).refused
     assert frames.sample(Raw("c.mp4", None, None), 5, 48, 90).refused == "frames: no video"
-    few = frames.steps(record, np.array([7, 2]))
+    few = frames.read_steps(record, np.array([7, 2]))
     assert few.shape == (2, 3, 32, 48)
     assert (few.transpose(0, 2, 3, 1) == pictures[[7, 2]]).all()
 
@@ -138,17 +138,18 @@ def about(data: Path, *streams: str) -> None:
 
 def test_how_streams_were_made_comes_inputs_first(tmp_path: Path) -> None:
     about(tmp_path, "frames", "faces", "flow", "audio", "descriptors")
-    assert list(base.made(tmp_path, ["descriptors", "audio"])) == ["frames", "faces", "flow", "descriptors", "audio"]
-    assert list(base.made(tmp_path, ["audio", "flow", "faces"])) == ["audio", "frames", "faces", "flow"]
-    assert base.made(tmp_path, ["flow"])["faces"] == Made({"of": "faces"}, {"": [1]})
-    assert list(base.made(tmp_path, ["audio"])) == ["audio"]
+    info = base.load_stream_info(tmp_path, ["descriptors", "audio"])
+    assert list(info) == ["frames", "faces", "flow", "descriptors", "audio"]
+    assert list(base.load_stream_info(tmp_path, ["audio", "flow", "faces"])) == ["audio", "frames", "faces", "flow"]
+    assert base.load_stream_info(tmp_path, ["flow"])["faces"] == StreamInfo({"of": "faces"}, {"": [1]})
+    assert list(base.load_stream_info(tmp_path, ["audio"])) == ["audio"]
     with pytest.raises(InputError, match=r"stream features is off: params\.yaml: features\.enabled is false"):
-        base.made(tmp_path, ["audio", "features"])
+        base.load_stream_info(tmp_path, ["audio", "features"])
 
 
 def test_a_streams_vectors_are_pooled_over_time_and_over_its_arrays() -> None:
     arrays = {"log_mel": np.array([[0.0, 1], [2, 5]]), "mfcc": np.array([[1.0], [1]]), "times": np.arange(2.0)}
-    pooled = base.pooled(base.load("audio"), Record("a", arrays))
+    pooled = base.pool_steps(base.load("audio"), Record("a", arrays))
     assert pooled.tolist() == [1, 3, 1, 2, 1, 0]  # mean and deviation of one array, then of the other
-    single = base.pooled(base.load("descriptors"), Record("a", {"descriptor": np.array([7.0, 8])}))
+    single = base.pool_steps(base.load("descriptors"), Record("a", {"descriptor": np.array([7.0, 8])}))
     assert single.tolist() == [7, 8]

@@ -28,7 +28,7 @@ GREETING = "Hi! I'm here, um, and you know what? We don't sing."
 def made(folder: Path, clip: str = A, files: Sequence[str] = ("transcription_*.pkl",), **given: Any) -> Record:
     values = {"enabled": True, "column": "text", "kinds": ["hashing", "counts"], "dimension": 64, "sentence": None}
     settings = text.Settings(**values | {"files": list(files)} | given)
-    return text.maker(settings)(Raw(clip, None, folder))
+    return text.make_extractor(settings)(Raw(clip, None, folder))
 
 
 def of(said: str, **given: Any) -> dict[str, float]:
@@ -79,7 +79,7 @@ def test_a_kind_is_an_array_and_its_absence_is_none() -> None:
     record = Record(A, {"counts": np.ones((1, 20), np.float32)})
     assert stream.read(record, np.array([0]), "counts").shape == (1, 20)
     assert stream.read(record, np.array([0]), "hashing").shape == (1, 0)
-    assert base.pooled(stream, record).shape == (20,)
+    assert base.pool_steps(stream, record).shape == (20,)
 
 
 def test_transcripts_and_tables_are_found_by_clip(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lib.core.errors import InputError
 from lib.sources.demo.head import Identity, Performance, render
 from lib.streams import frames
 from lib.streams.base import Raw
-from lib.streams.faces import Settings, agree
+from lib.streams.faces import Settings, validate_inputs
 from lib.streams.faces.align import main_person
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.frame import Frame
@@ -304,7 +304,7 @@ def test_detectors_and_weights_that_do_not_go_together_are_refused(changes: dict
     of_frames = frames.Settings(enabled=True, fps=5, max_side=640, quality=90)
     above = {"frames": SimpleNamespace(settings=of_frames.model_dump())}
     with pytest.raises(InputError, match=said):
-        agree(settings, above)  # type: ignore[arg-type]
+        validate_inputs(settings, above)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif("YUNET_WEIGHTS" not in os.environ, reason="YUNET_WEIGHTS does not name YuNet's file")

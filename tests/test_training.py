@@ -25,7 +25,7 @@ from lib.model import checkpoint
 from lib.model.fusions import FUSIONS
 from lib.model.infer import predict
 from lib.model.network import Network, Output, Settings
-from lib.streams.base import Made, Sequence
+from lib.streams.base import Steps, StreamInfo
 from lib.training import loop, schedules
 from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES, label_distribution_smoothing, uniform
@@ -70,7 +70,7 @@ def settings(use: list[str] | None = None, fusion: str = "cross_attention", **ch
 
 def network(*arguments: Any, targets: Targets = TRAITS_GROUP, side: int = 32, **changes: Any) -> Network:
     shapes = {"faces": {"": [3, side, side]}, "flow": {"": [2, side, side]}, "audio": {"log_mel": [8], "mfcc": [4]}}
-    streams = {name: Made({}, shape) for name, shape in shapes.items()}
+    streams = {name: StreamInfo({}, shape) for name, shape in shapes.items()}
     return Network(settings(*arguments, **changes), targets, streams)
 
 
@@ -86,7 +86,7 @@ def sample(length: int, side: int, generator: np.random.Generator, index: int, u
         ),
     }
     inputs = {
-        name: {reference: Sequence(values, times.astype(np.float32), np.ones(len(times), bool))}
+        name: {reference: Steps(values, times.astype(np.float32), np.ones(len(times), bool))}
         for name, (reference, values, times) in steps.items()
         if name in use
     }
@@ -602,7 +602,7 @@ def test_points_stay_on_what_they_mark(count: int) -> None:
     points = torch.from_numpy(places + 0.5).float()
     points[:, 0, 1] = torch.nan
     values = {"faces": torch.from_numpy(pictures), "landmarks": points}
-    read = {name: Sequence(of, torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool)) for name, of in values.items()}
+    read = {name: Steps(of, torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool)) for name, of in values.items()}
     draws = draw(8, True, shift, 0.0, 0.0, torch.Generator().manual_seed(1))
     assert draws.flipped.any()
     assert not draws.flipped.all()
@@ -657,7 +657,7 @@ def test_memory_that_runs_out_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_warm_start_beats_starting_over_at_equal_epochs(tmp_path: Path) -> None:
     def saved(weights: dict[str, torch.Tensor]) -> Path:
         how, shapes = written.plain(written.merged("demo", [])), {"faces": [3, 32, 32], "flow": [2, 32, 32]}
-        streams = {name: Made(how[name], {"": shape}) for name, shape in shapes.items()}
+        streams = {name: StreamInfo(how[name], {"": shape}) for name, shape in shapes.items()}
         checkpoint.save(tmp_path / "old.pt", weights, settings(None, "concat"), TRAITS_GROUP, streams, ["demo"])
         return tmp_path / "old.pt"
 

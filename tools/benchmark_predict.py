@@ -30,7 +30,7 @@ from lib.model import checkpoint
 from lib.model.network import Network
 from lib.predict import Predictor
 from lib.streams import base
-from lib.streams.base import RAW, Made, Raw
+from lib.streams.base import RAW, Raw, StreamInfo
 from stages.train import Parameters
 from tools.benchmark_training import of_chance, untrained
 
@@ -117,7 +117,9 @@ def model_of_chance(params: str, path: Path) -> Path:
     values = untrained(params)
     given = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
     read, rng = streams_of(given.model.readings()), np.random.default_rng(0)
-    streams = {one: Made(values[one], of_chance(one, "", values, rng)[1]) for name in read for one in made_of(name)}
+    streams = {
+        one: StreamInfo(values[one], of_chance(one, "", values, rng)[1]) for name in read for one in made_of(name)
+    }
     targets = given.model.chosen(given.targets)
     network = Network(given.model, targets, streams)
     checkpoint.save(path, network.state_dict(), given.model, targets, streams, [])
@@ -148,7 +150,7 @@ def timed(predictor: Predictor, clip: Path, device: torch.device, cpu: bool) -> 
     for name, make in predictor.makers.items():
         above = [Raw(clip.name, clip, None) if one == RAW else records[one] for one in base.load(name).inputs]
         started = clock()
-        records[name] = base.made_from(make, above)
+        records[name] = base.extract(make, above)
         lap(name, started)
     started = clock()
     inputs = inputs_of(records, served.network.readings, served.streams, seed=None)

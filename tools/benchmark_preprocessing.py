@@ -286,7 +286,7 @@ def print_many(paths: list[Path], workers: int) -> None:
                     given: Iterable[Any] = [Raw(f"{at}", path, None) for at, path in enumerate(names[shard])]
                 else:
                     given = shards.read(Path(folder, stream.inputs[0], f"{shard}.h5"))
-                yield from map(stream.maker(settings), given)
+                yield from map(stream.make_extractor(settings), given)
                 # getrusage's ru_maxrss counts what the process had that this one was forked from
                 status = Path("/proc/self/status").read_text()
                 (memory / str(os.getpid())).write_text(status.partition("VmHWM:")[2].split()[0])

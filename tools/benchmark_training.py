@@ -165,9 +165,9 @@ def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path
     print(row, flush=True)
 
 
-def made(folder: Path, names: list[str]) -> dict[str, base.Made]:
+def made(folder: Path, names: list[str]) -> dict[str, base.StreamInfo]:
     """Return what stream.json says of the made-up streams, which are made of no others."""
-    return {name: base.Made(**json.loads((folder / name / base.ABOUT).read_text())) for name in names}
+    return {name: base.StreamInfo(**json.loads((folder / name / base.ABOUT).read_text())) for name in names}
 
 
 def kept_for_backward(network: Network, inputs: Inputs) -> int:

@@ -30,7 +30,7 @@ from lib.core.targets import Targets
 from lib.data.batch import Inputs
 from lib.model.network import Network
 from lib.predict import Predictor, Seen
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -1,6 +1,6 @@
 """A batch: clips of different lengths stacked, what is beyond a clip's end marked as not there."""
 
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import InputError
-from lib.streams.base import Sequence
+from lib.streams.base import Steps
 
-Inputs = dict[str, dict[str, Sequence]]
+Inputs = dict[str, dict[str, Steps]]
 """Of each encoder, what it reads: by reference to the stream (`faces`, `audio.mfcc`), in order."""
 
 
@@ -22,7 +22,7 @@ class Sample(NamedTuple):
     index: Any  # of the clip in its table
 
 
-def collate(samples: SequenceOf[Sample]) -> Sample:
+def collate(samples: Sequence[Sample]) -> Sample:
     """Stack samples to a batch."""
     first = samples[0]
     return Sample(
@@ -35,7 +35,7 @@ def collate(samples: SequenceOf[Sample]) -> Sample:
     )
 
 
-def stack(name: str, clips: SequenceOf[Sequence]) -> Sequence:
+def stack(name: str, clips: Sequence[Steps]) -> Steps:
     """Stack the clips' steps of one stream, padded at the end to the longest; a clip may have none."""
     shapes = {one.values.shape[1:] for one in clips}
     if len(shapes) > 1:
@@ -44,7 +44,7 @@ def stack(name: str, clips: SequenceOf[Sequence]) -> Sequence:
     values, times, present = (
         torch.stack([_padded(_tensor(part), longest) for part in parts]) for parts in zip(*clips, strict=True)
     )
-    return Sequence(values.float() / 255 if values.dtype == torch.uint8 else values, times, present)
+    return Steps(values.float() / 255 if values.dtype == torch.uint8 else values, times, present)
 
 
 def _tensor(part: np.ndarray) -> Tensor:

@@ -2,8 +2,7 @@
 
 import hashlib
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Sequence as SequenceOf
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -20,7 +19,7 @@ from lib.core.shards import Record
 from lib.core.targets import Targets
 from lib.data.batch import Inputs, Sample
 from lib.streams import base
-from lib.streams.base import Made, Sequence
+from lib.streams.base import Steps, StreamInfo
 
 if TYPE_CHECKING:  # a prediction starts sooner without it
     import pandas as pd
@@ -40,7 +39,7 @@ class Reading(Section):
     take: Literal["all", "parts", "window"]
     steps: Annotated[int, Field(ge=1, le=100_000)]
 
-    def completed(self, lengths: Callable[[], SequenceOf[int]]) -> Self:
+    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
         """Return the settings with what is left open in them taken from the training clips' numbers of steps."""
         return self
 
@@ -172,7 +171,7 @@ class Clips(Dataset[Sample]):
         table: "pd.DataFrame",
         data: Path,
         readings: Mapping[str, Reading],
-        streams: Mapping[str, Made],
+        streams: Mapping[str, StreamInfo],
         targets: Targets,
         seed: int | None = None,
     ) -> None:
@@ -251,7 +250,7 @@ def labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarray]:
 def inputs_of(
     records: Mapping[str, Record],
     readings: Mapping[str, Reading],
-    streams: Mapping[str, Made],
+    streams: Mapping[str, StreamInfo],
     seed: list[int] | None,
 ) -> Inputs:
     """Return what each encoder reads of a clip; `records` by stream, arrays in memory or in a file, refused ones too: an
@@ -270,14 +269,14 @@ def inputs_of(
         inputs[encoder] = {}
         for one, (stream, array) in read.items():
             record = records[stream]
-            seconds, chosen = base.times(record), base.present(record)
+            seconds, chosen = base.step_times(record), base.present_steps(record)
             if clock is None:
                 chosen = _choose(chosen, reading, rng)
                 clock = seconds[chosen]
             else:
                 chosen = chosen[np.abs(seconds[chosen] - clock[:, None]).argmin(1)]
             values = reading.view(base.load(stream).read(record, chosen, array), rng)
-            inputs[encoder][one] = Sequence(values, clock.astype(np.float32), np.ones(len(chosen), bool))
+            inputs[encoder][one] = Steps(values, clock.astype(np.float32), np.ones(len(chosen), bool))
     return inputs
 
 
@@ -293,6 +292,6 @@ def _choose(present: np.ndarray, reading: Reading, rng: np.random.Generator | No
     return present
 
 
-def _none(reading: Reading, kind: base.Kind, shape: list[int]) -> Sequence:
+def _none(reading: Reading, kind: base.Kind, shape: list[int]) -> Steps:
     values = reading.view(np.zeros((1, *shape), np.uint8 if kind == "pictures" else np.float32), None)[:0]
-    return Sequence(values, np.zeros(0, np.float32), np.zeros(0, bool))
+    return Steps(values, np.zeros(0, np.float32), np.zeros(0, bool))

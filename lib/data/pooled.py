@@ -23,7 +23,7 @@ def vectors(data: Path) -> dict[str, pd.DataFrame]:
             parts: dict[str, int] = {}
             for one in records:
                 if not one.refused:
-                    pooled[one.clip] = base.pooled(stream, one)
+                    pooled[one.clip] = base.pool_steps(stream, one)
                     parts |= json.loads(one.attributes.get("parts", "{}"))
             found[name] = pd.DataFrame.from_dict(pooled, orient="index")
             ends = np.cumsum([0, *parts.values()])

@@ -18,7 +18,7 @@ from lib.core.targets import TargetGroup, Targets
 from lib.core.weights import misfits
 from lib.model.network import Network, Settings
 from lib.streams import base
-from lib.streams.base import Made
+from lib.streams.base import StreamInfo
 
 _FORMAT = 2
 _PACKAGES = (
@@ -52,13 +52,13 @@ class Served:
     """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, the corpora
     that it was trained on; of their training clips all, or train.clips and train.seed (`first_videos`); how long these are,
     from the shortest to the longest, in seconds (empty: not known), by stream and name the lowest and the highest of its
-    conditions (lib/streams/base.py) in them, by target group what predictions are held to, and the commit that it was
+    statistics (lib/streams/base.py) in them, by target group what predictions are held to, and the commit that it was
     trained at, with a + if files were changed, its date, the packages' versions, and the date of the newest input."""
 
     network: Network
     settings: Settings
     targets: Targets
-    streams: dict[str, Made]
+    streams: dict[str, StreamInfo]
     corpora: list[str]
     clips: int | None
     seed: int
@@ -73,7 +73,7 @@ def save(
     weights: Mapping[str, Tensor],
     settings: Settings,
     targets: Targets,
-    streams: Mapping[str, Made],
+    streams: Mapping[str, StreamInfo],
     corpora: Sequence[str],
     clips: int | None = None,
     seed: int = 0,
@@ -122,7 +122,7 @@ def pretrained(path: Path) -> dict[str, nn.Module]:
     mode. Raises InputError if the weights can't be had."""
     saved = _read(path)
     settings = check(saved["model"], Settings)
-    streams = {name: Made(**about) for name, about in saved["streams"].items()}
+    streams = {name: StreamInfo(**about) for name, about in saved["streams"].items()}
     named = [name for name in settings.use if settings.encoders[name].get("weights") is not None]
     if not named:
         return {}
@@ -139,7 +139,7 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
             encoder["landmark_weights"] = "random"
     settings = check(model, Settings)
     targets = {name: check(group, TargetGroup) for name, group in saved["targets"].items()}
-    streams = {name: Made(**about) for name, about in saved["streams"].items()}
+    streams = {name: StreamInfo(**about) for name, about in saved["streams"].items()}
     for name, about in streams.items():
         check(about.settings, base.load(name).settings, name)
     network = Network(settings, targets, streams).to(device)

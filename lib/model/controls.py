@@ -87,7 +87,7 @@ def still(inputs: Inputs, stream: str) -> Inputs:
     return found
 
 
-def steps_of(inputs: Inputs, stream: str) -> list[tuple[str, str, base.Sequence]]:
+def steps_of(inputs: Inputs, stream: str) -> list[tuple[str, str, base.Steps]]:
     """Return encoder, reference and steps of all that encoders read of a stream."""
     return [
         (encoder, reference, steps)
@@ -97,6 +97,6 @@ def steps_of(inputs: Inputs, stream: str) -> list[tuple[str, str, base.Sequence]
     ]
 
 
-def copied(inputs: Mapping[str, Mapping[str, base.Sequence]]) -> Inputs:
+def copied(inputs: Mapping[str, Mapping[str, base.Steps]]) -> Inputs:
     """Return the same steps in dictionaries of their own."""
     return {encoder: dict(read) for encoder, read in inputs.items()}

@@ -21,8 +21,7 @@ from lib.data.loading import to_device
 from lib.model.fusions import Attention
 from lib.model.network import Network
 from lib.streams import base
-from lib.streams.base import Made
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps, StreamInfo
 
 _PICTURES = 4  # of a sample, spread over the clip
 _SIDE = 224  # of a sample's pictures, the longer one in pixels
@@ -117,7 +116,7 @@ def pictures_seen(read: Mapping[str, Steps]) -> list[np.ndarray]:
 
 
 def write_samples(
-    path: Path, table: pd.DataFrame, data: Path, readings: Mapping[str, Reading], streams: Mapping[str, Made]
+    path: Path, table: pd.DataFrame, data: Path, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo]
 ) -> None:
     """Write a group for each clip of `table`, by name, in its order, with what the network's `streams` hold of it.
 

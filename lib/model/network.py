@@ -18,7 +18,7 @@ from lib.model import encoders
 from lib.model.fusions import FUSIONS, Attention
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
-from lib.streams.base import Made
+from lib.streams.base import StreamInfo
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -97,7 +97,7 @@ class Network(nn.Module):
     gets one learnt token in its place, with missing = "keep".
     """
 
-    def __init__(self, settings: Settings, targets: Targets, streams: Mapping[str, Made]) -> None:
+    def __init__(self, settings: Settings, targets: Targets, streams: Mapping[str, StreamInfo]) -> None:
         super().__init__()
         self.readings, names = settings.readings(), tuple(settings.use)
         self.encoders = nn.ModuleDict()

@@ -13,7 +13,7 @@ from lib.data.dataset import Clips, inputs_of, streams_of
 from lib.model import infer
 from lib.model.network import Network
 from lib.streams import base
-from lib.streams.base import Made
+from lib.streams.base import StreamInfo
 from lib.streams.faces.align import TEMPLATE
 
 FACES = "faces"
@@ -76,7 +76,7 @@ harsh (after Hendrycks and Dietterich 2019, Benchmarking neural network robustne
 def predict(
     fabric: Fabric,
     network: Network,
-    streams: Mapping[str, Made],
+    streams: Mapping[str, StreamInfo],
     clips: Clips,
     chosen: Sequence[int],
     batch_size: int,
@@ -87,7 +87,7 @@ def predict(
     read, made = streams_of(network.readings), made_of_faces(streams)
     if not {*made} & {*read}:
         return {}
-    makers = base.makers({name: streams[name] for name in made if name != FACES})
+    makers = base.make_extractors({name: streams[name] for name in made if name != FACES})
     done = [INTACT, *((name, strength) for name, (_, strengths) in CORRUPTIONS.items() for strength in strengths)]
     found: dict[tuple[str, float], dict[str, np.ndarray]] = {what: {} for what in done}
     for at in range(0, len(chosen), batch_size):  # what is made anew of many clips may be gigabytes
@@ -99,7 +99,7 @@ def predict(
                 if what != INTACT:
                     records[FACES] = worse(records[FACES], *what)
                     for name, make in makers.items():
-                        records[name] = base.made_from(make, [records[one] for one in base.load(name).inputs])
+                        records[name] = base.extract(make, [records[one] for one in base.load(name).inputs])
                 inputs = inputs_of(records, network.readings, streams, None)
                 if all(len(steps.times) for of in inputs.values() for steps in of.values()):
                     samples.append(Sample(inputs, {}, place))
@@ -124,7 +124,7 @@ def worse(record: Record, name: str, strength: float) -> Record:
     return Record(record.clip, arrays, record.attributes)
 
 
-def made_of_faces(streams: Mapping[str, Made]) -> list[str]:
+def made_of_faces(streams: Mapping[str, StreamInfo]) -> list[str]:
     """Return which of `streams` are faces or made of them, each after its inputs."""
     found: list[str] = []
     for name in streams:

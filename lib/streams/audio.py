@@ -42,12 +42,12 @@ class Settings(StreamSettings):
         return self
 
 
-def maker(settings: Settings) -> Callable[[Raw], Record]:
+def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what extracts a clip's features."""
     return lambda raw: features(raw, **settings.model_dump(exclude={"enabled"}))
 
 
-def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     """Return windows of `log_mel` (K, mels) in dB or of `mfcc` (K, mfcc)."""
     return record.arrays[array][()][chosen]
 

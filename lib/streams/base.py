@@ -44,7 +44,7 @@ class StreamSettings(Section):
     enabled: bool
 
 
-class Sequence(NamedTuple):
+class Steps(NamedTuple):
     """Steps of a clip (T, ...), or of a batch (B, T, ...): values, seconds, and whether the step is there."""
 
     values: Any
@@ -54,18 +54,22 @@ class Sequence(NamedTuple):
 
 @dataclass(frozen=True)
 class Stream:
-    """A module of lib/streams, by the names that it must have, and those that it may.
+    """A module of lib/streams, with the names that it must define and those that it may define.
 
-    inputs (INPUTS): RAW or other streams. kind (KIND). settings (Settings): its section of params.yaml. maker: from the
-    settings to what makes a clip's Record from its input records; networks are loaded once. steps: a record and indices (K,)
-    to the values (K, ...) there; where the stream has several ARRAYS, the name of one comes third.
-    A record's array `times` (T,) has the seconds of its steps, without it there is one at 0; `found` (T,), where there is
-    one, is 0 for steps that can't be taken.
-    May be there: KINDS (of those arrays that are of another kind), ON_GPU (a GPU is used), files (the other files that it
-    reads, from settings and annotations folder), agree (raises InputError if settings contradict how the streams that it is
-    made from were made), summary (what is worth counting, from the folder of shards), doubts (what makes a prediction from a
-    record doubtful), conditions (numbers, by what they are, that a prediction's record should have in common with the
-    training clips').
+    Required:
+    inputs (INPUTS): RAW or names of other streams. kind (KIND): what one step is. settings (Settings): the model of its
+    section of params.yaml. make_extractor: takes the settings and returns a function from a clip's input records to its
+    Record; networks are loaded once. read_steps: takes a record and indices (K,) and returns the values (K, ...) of these
+    steps; a stream with several ARRAYS gets an array's name as third argument.
+    A record's array `times` (T,) holds the seconds of its steps; without it there is one step at 0. `found` (T,), if it is
+    there, is 0 for steps without a value.
+
+    Optional:
+    ARRAYS: names of the arrays that can be read. KINDS: the kind of arrays that differ from KIND. ON_GPU: whether it uses a
+    GPU. files: takes the settings and the folder of annotations and returns other files that the stream reads.
+    validate_inputs: raises InputError if the settings contradict those of its inputs. summary: takes the folder of shards
+    and returns figures for the metrics. warnings: returns reasons why a prediction from a record is doubtful. statistics:
+    returns input statistics by name, whose range in the training clips is saved with the model.
     """
 
     name: str
@@ -73,16 +77,16 @@ class Stream:
     inputs: tuple[str, ...]
     kind: Kind
     settings: type[StreamSettings]
-    maker: Callable[[Any], Callable[..., Record]]
-    steps: Callable[..., np.ndarray]
+    make_extractor: Callable[[Any], Callable[..., Record]]
+    read_steps: Callable[..., np.ndarray]
     arrays: tuple[str, ...]
     kinds: Mapping[str, Kind]
     on_gpu: bool
     files: Callable[[Any, Path], list[Path]]
-    agree: Callable[[Any, Mapping[str, "Made"]], None]
+    validate_inputs: Callable[[Any, Mapping[str, "StreamInfo"]], None]
     summary: Callable[[Path], dict[str, Any]]
-    doubts: Callable[[Record], list[str]]
-    conditions: Callable[[Record], dict[str, float]]
+    warnings: Callable[[Record], list[str]]
+    statistics: Callable[[Record], dict[str, float]]
 
     def kind_of(self, array: str) -> Kind:
         """Return what a step of an array is."""
@@ -90,7 +94,7 @@ class Stream:
 
     def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
         """Return the values (K, ...) of an array's steps `chosen` (K,)."""
-        return self.steps(record, chosen, array) if self.arrays else self.steps(record, chosen)
+        return self.read_steps(record, chosen, array) if self.arrays else self.read_steps(record, chosen)
 
 
 def names() -> list[str]:
@@ -113,56 +117,59 @@ def load(name: str) -> Stream:
         module.INPUTS,
         module.KIND,
         module.Settings,
-        module.maker,
-        module.steps,
+        module.make_extractor,
+        module.read_steps,
         getattr(module, "ARRAYS", ()),
         getattr(module, "KINDS", {}),
         getattr(module, "ON_GPU", False),
         getattr(module, "files", lambda settings, annotations: []),
-        getattr(module, "agree", lambda settings, above: None),
+        getattr(module, "validate_inputs", lambda settings, above: None),
         getattr(module, "summary", lambda folder: {}),
-        getattr(module, "doubts", lambda record: []),
-        getattr(module, "conditions", lambda record: {}),
+        getattr(module, "warnings", lambda record: []),
+        getattr(module, "statistics", lambda record: {}),
     )
 
 
-class Made(NamedTuple):
+class StreamInfo(NamedTuple):
     """What stream.json says: the settings that a stream was made with, and the shape of a step of each of its arrays."""
 
     settings: dict[str, Any]
     shapes: dict[str, list[int]]
 
 
-def taken(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+def take_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     """Return an array's steps `chosen` (K,), of no numbers, (K, 0), where the stream was made without it."""
     return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
 
 
-def made(data: Path, streams: Iterable[str]) -> dict[str, Made]:
+def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo]:
     """Return how these streams and all that they are made from were made, each after its inputs; `data` holds the folders.
 
     Raises InputError for a stream that is off.
     """
-    found: dict[str, Made] = {}
+    found: dict[str, StreamInfo] = {}
     for name in streams:
         path = data / name / ABOUT
         if not path.exists():
             raise InputError(f"stream {name} is off: params.yaml: {name}.enabled is false; set it to true to use it")
         above = [one for one in load(name).inputs if one != RAW]
-        found |= {key: value for key, value in made(data, above).items() if key not in found}
-        found[name] = Made(**json.loads(path.read_text()))
+        found |= {key: value for key, value in load_stream_info(data, above).items() if key not in found}
+        found[name] = StreamInfo(**json.loads(path.read_text()))
     return found
 
 
-def makers(streams: Mapping[str, Made]) -> dict[str, Callable[..., Record]]:
+def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[..., Record]]:
     """Return for each stream what makes a clip's record from its inputs' records, as the stream was made."""
-    return {name: load(name).maker(check(about.settings, load(name).settings, name)) for name, about in streams.items()}
+    return {
+        name: load(name).make_extractor(check(about.settings, load(name).settings, name))
+        for name, about in streams.items()
+    }
 
 
-def made_from(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Record:
-    """Return what a stream's maker makes of a clip's inputs, or the first of them that was refused, as it is.
+def extract(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Record:
+    """Return what a stream's extractor makes of a clip's inputs, or the first of them that was refused, as it is.
 
-    A clip at which the maker fails is refused, with the attribute TRACEBACK. An InputError is about more than one clip.
+    A clip at which the extractor fails is refused, with the attribute TRACEBACK. An InputError is about more than one clip.
     """
     above = list(above)
     refused = next((one for one in above if isinstance(one, Record) and one.refused), None)
@@ -175,20 +182,22 @@ def made_from(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Rec
         return Record(above[0].clip, attributes={TRACEBACK: trace}, refused=reason)
 
 
-def times(record: Record) -> np.ndarray:
+def step_times(record: Record) -> np.ndarray:
     """Return the seconds (T,) of a record's steps."""
     return record.arrays["times"][()] if "times" in record.arrays else np.zeros(1)
 
 
-def present(record: Record) -> np.ndarray:
+def present_steps(record: Record) -> np.ndarray:
     """Return the indices of the steps that can be taken."""
-    return np.flatnonzero(record.arrays["found"][()]) if "found" in record.arrays else np.arange(len(times(record)))
+    return (
+        np.flatnonzero(record.arrays["found"][()]) if "found" in record.arrays else np.arange(len(step_times(record)))
+    )
 
 
-def pooled(stream: Stream, record: Record) -> np.ndarray:
+def pool_steps(stream: Stream, record: Record) -> np.ndarray:
     """Return one vector of a clip's record of a stream of vectors: the mean over time of all its arrays, and where there are
     several steps their standard deviation."""
-    chosen = present(record)
+    chosen = present_steps(record)
     parts = []
     for array in stream.arrays or ("",):
         values = stream.read(record, chosen, array)

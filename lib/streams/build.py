@@ -66,15 +66,15 @@ def stage(name: str) -> None:
                 f"params.yaml: {name}.enabled is true and {one}.enabled is false, but {name} is made from {one};"
                 f" set {one}.enabled to true or {name}.enabled to false"
             )
-    stream.agree(settings, base.made(DATA, above))
+    stream.validate_inputs(settings, base.load_stream_info(DATA, above))
     rows = _raw() if RAW in stream.inputs else {}
     inputs = _inputs(stream, settings, rows)
 
     def make(shard: str) -> Iterator[Record]:
-        make_clip = stream.maker(settings)
+        make_clip = stream.make_extractor(settings)
         given = [_of(rows[shard]) if one == RAW else shards.read(DATA / one / f"{shard}.h5") for one in stream.inputs]
         for records in zip(*given, strict=True):
-            yield base.made_from(make_clip, records)
+            yield base.extract(make_clip, records)
 
     clips_ = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / above[0])
     seconds, internal = build(stream, settings, out, inputs, make, clips_, given.parallel)
@@ -215,7 +215,7 @@ def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
             for group in file.values():
                 record = shards.of_group(group)
                 if not record.refused:
-                    first = base.present(record)[:1]
+                    first = base.present_steps(record)[:1]
                     return {
                         array: list(stream.read(record, first, array).shape[1:]) for array in stream.arrays or ("",)
                     }

@@ -21,7 +21,7 @@ class Settings(StreamSettings):
     flow_cells: Annotated[int, Field(ge=1, le=64)]
 
 
-def maker(settings: Settings) -> Callable[[Record, Record], Record]:
+def make_extractor(settings: Settings) -> Callable[[Record, Record], Record]:
     """Return what pools a clip's faces and flow."""
 
     def make(faces: Record, flow: Record) -> Record:
@@ -32,7 +32,7 @@ def maker(settings: Settings) -> Callable[[Record, Record], Record]:
     return make
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return the descriptor, (1, D): a clip has one."""
     return record.arrays["descriptor"][()][None][chosen]
 

@@ -32,12 +32,12 @@ class Settings(StreamSettings):
     files: Annotated[list[str], Field(min_length=1)]
 
 
-def maker(settings: Settings) -> Callable[[Raw], Record]:
+def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what looks up a clip's vectors."""
     return lambda raw: look_up(raw, settings.files)
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return vectors (K, D)."""
     return record.arrays["values"][()][chosen]
 

@@ -24,12 +24,12 @@ class Settings(StreamSettings):
     quality: Annotated[int, Field(ge=1, le=100)]
 
 
-def maker(settings: Settings) -> Callable[[Raw], Record]:
+def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what samples a clip's frames."""
     return lambda raw: sample(raw, settings.fps, settings.max_side, settings.quality)
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return frames as RGB uint8 (K, 3, H, W)."""
     return np.stack(pictures(record, chosen)).transpose(0, 3, 1, 2)
 

@@ -31,13 +31,13 @@ class Settings(StreamSettings):
     detector: Literal["faces", "dlib"]
 
 
-def maker(settings: Settings) -> Callable[[Record], Record]:
+def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     """Return what finds the points of a clip's aligned faces. Raises InputError if dlib is asked for and not installed."""
     predict = _predictor() if settings.detector == "dlib" else None
     return lambda faces: landmarks(faces, predict)
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return points as float32 (K, P, 2): x and y in pixels of the aligned face, from its upper left corner."""
     return record.arrays["points"][()][chosen]
 

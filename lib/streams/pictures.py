@@ -15,7 +15,7 @@ from lib.core import shards
 from lib.core.clips import PICTURE_SUFFIXES, PICTURES, POINTS_SUFFIX
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Kind, Raw, StreamSettings, taken
+from lib.streams.base import RAW, Kind, Raw, StreamSettings, take_steps
 
 INPUTS = (RAW,)
 KIND = "pictures"
@@ -34,14 +34,14 @@ class Settings(StreamSettings):
     side: Annotated[int, Field(ge=16, le=1024)]
 
 
-def maker(settings: Settings) -> Callable[[Raw], Record]:
+def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what reads a clip's pictures."""
     return lambda raw: pictures(raw, settings)
 
 
-def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     """Return pictures as RGB uint8 (K, 3, S, S), or points (K, P, 2); nothing, (K, 0), where there are none."""
-    values = taken(record, chosen, array)
+    values = take_steps(record, chosen, array)
     return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from lib.core import imports
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings, taken
+from lib.streams.base import RAW, Raw, StreamSettings, take_steps
 
 INPUTS = ("audio", RAW)
 KIND = "vectors"
@@ -52,7 +52,7 @@ class Settings(StreamSettings):
         return self
 
 
-def maker(settings: Settings) -> Callable[[Record, Raw], Record]:
+def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
     """Return what makes a clip's vectors (1, D), float32, of each of `kinds`. Raises InputError if a package is missing."""
     made_of: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "prosody": lambda samples: prosody(samples, settings.lowest_pitch, settings.highest_pitch)
@@ -83,9 +83,9 @@ def maker(settings: Settings) -> Callable[[Record, Raw], Record]:
     return make
 
 
-def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
-    return taken(record, chosen, array)
+    return take_steps(record, chosen, array)
 
 
 def spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:

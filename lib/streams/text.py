@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from lib.core import pickles, shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings, taken
+from lib.streams.base import RAW, Raw, StreamSettings, take_steps
 
 INPUTS = (RAW,)
 KIND = "vectors"
@@ -87,7 +87,7 @@ class Words(NamedTuple):
     seconds: float = 0.0
 
 
-def maker(settings: Settings) -> Callable[[Raw], Record]:
+def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what makes a clip's vectors (1, D), float32, of each of `kinds`."""
     made_of: dict[str, Callable[[Words], np.ndarray]] = {"counts": counts}
     if "hashing" in settings.kinds:
@@ -109,9 +109,9 @@ def maker(settings: Settings) -> Callable[[Raw], Record]:
     return make
 
 
-def steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
-    return taken(record, chosen, array)
+    return take_steps(record, chosen, array)
 
 
 def files(settings: Settings, annotations: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from lib.model.encoders import images, sound
 from lib.model.network import Network, Settings
 from lib.model.recurrent import Last
 from lib.streams import audio
-from lib.streams.base import Made, Sequence
+from lib.streams.base import Steps, StreamInfo
 
 PREFIXES = ("av_",)
 
@@ -65,7 +65,7 @@ def _conv2d(arrays: Arrays, norm: str) -> Arrays:
     return {"y": _values(encoder, read), **pooled}
 
 
-def _conv2d_encoder(arrays: Arrays, norm: str, name: str = "x") -> tuple[sound.Encoder, Sequence]:
+def _conv2d_encoder(arrays: Arrays, norm: str, name: str = "x") -> tuple[sound.Encoder, Steps]:
     steps = arrays[f"in/{name}"][..., 0].transpose(0, 2, 1)  # (B, T, D)
     filters = [arrays[f"param/conv{number}/bias"].shape[0] for number in (1, 2)]
     encoder, read = _sound(
@@ -80,7 +80,7 @@ def _conv2d_encoder(arrays: Arrays, norm: str, name: str = "x") -> tuple[sound.E
     return encoder, read
 
 
-def _pools(encoder: sound.Encoder, read: Sequence) -> list[Tensor]:
+def _pools(encoder: sound.Encoder, read: Steps) -> list[Tensor]:
     """Return conv2d's maps (B, C, d, t) after each of its max pools."""
     network: Any = encoder.network
     found: list[Tensor] = []
@@ -117,8 +117,8 @@ def _fusion(arrays: Arrays) -> Arrays:
     )
     coefficients = heard.values.shape[2]
     streams = {
-        "audio": Made({}, {"mfcc": [coefficients]}),
-        "frames": Made({}, {"": list(frames.shape[2:])}),
+        "audio": StreamInfo({}, {"mfcc": [coefficients]}),
+        "frames": StreamInfo({}, {"": list(frames.shape[2:])}),
     }
     network: Any = Network(settings, {"traits": group}, streams).eval()
     network.encoders["audio"].load_state_dict(ears.state_dict())
@@ -178,7 +178,7 @@ _KINDS = {
 }
 
 
-def _sound(arrays: Arrays, steps: np.ndarray | None = None, **given: Any) -> tuple[sound.Encoder, Sequence]:
+def _sound(arrays: Arrays, steps: np.ndarray | None = None, **given: Any) -> tuple[sound.Encoder, Steps]:
     """Return an encoder with `given` settings, its last layer loaded where there is one, and steps (B, T, D) to read."""
     steps = arrays["in/x"] if steps is None else steps
     width = arrays["param/dense/bias"].shape[0] if "param/dense/bias" in arrays else 1
@@ -198,12 +198,12 @@ def _sound(arrays: Arrays, steps: np.ndarray | None = None, **given: Any) -> tup
     return encoder, _sequence(torch.from_numpy(steps))
 
 
-def _sequence(values: Tensor) -> Sequence:
+def _sequence(values: Tensor) -> Steps:
     shape = values.shape[:2]
-    return Sequence(values, torch.arange(shape[1]).float().expand(shape), torch.ones(shape, dtype=torch.bool))
+    return Steps(values, torch.arange(shape[1]).float().expand(shape), torch.ones(shape, dtype=torch.bool))
 
 
-def _values(encoder: nn.Module, read: Sequence) -> np.ndarray:
+def _values(encoder: nn.Module, read: Steps) -> np.ndarray:
     return encoder({"audio.mfcc": read}).values[:, 0].numpy()
 
 

@@ -15,7 +15,7 @@ from lib.model.encoders.emonext import Attention
 from lib.model.network import Network, Settings
 from lib.scoring import detection
 from lib.sources import mosei
-from lib.streams.base import Made, Sequence
+from lib.streams.base import Steps, StreamInfo
 from lib.streams.embeddings import emonext
 from lib.streams.embeddings.emonext import EmoNeXt
 from lib.training.losses import LOSSES
@@ -181,14 +181,14 @@ def _network(arrays: Arrays, *columns: int) -> Network:
         )
         for name, count in zip(names, columns, strict=True)
     }
-    made = {"embeddings": Made({}, {"": [arrays["in/x"].shape[2]]})}
+    made = {"embeddings": StreamInfo({}, {"": [arrays["in/x"].shape[2]]})}
     return Network(check(settings, Settings, "model"), groups, made).eval()
 
 
-def _read(arrays: Arrays) -> Sequence:
+def _read(arrays: Arrays) -> Steps:
     values, lengths = torch.from_numpy(arrays["in/x"]), torch.from_numpy(arrays["in/lengths"])
     steps = torch.arange(values.shape[1])
-    return Sequence(values, steps.float().expand(len(values), -1), steps < lengths[:, None])
+    return Steps(values, steps.float().expand(len(values), -1), steps < lengths[:, None])
 
 
 def _head(network: Network, name: str, weights: dict[str, Tensor], published: str) -> None:

@@ -11,7 +11,7 @@ from lib.core.errors import InputError
 from lib.data.dataset import Reading
 from lib.model.encoders import only_stream
 from lib.model.tokens import Tokens, of_maps
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 from lib.streams.embeddings import networks
 from lib.streams.embeddings.emonext import SIZES, EmoNeXt, Se
 

@@ -20,7 +20,7 @@ from lib.data.dataset import Reading
 from lib.model.encoders import only_stream
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip, of_maps
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 
 PARTS = 5
 """Into how many parts at most each backbone is divided, for freezing: the stem and four stages."""

@@ -15,7 +15,7 @@ from lib.data.dataset import Reading
 from lib.model import s2d
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
 from lib.model.tokens import Tokens, of_clip
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _SPREAD = 1.0  # standard deviation of a point's Gaussian, in sides of a patch

@@ -12,7 +12,7 @@ from lib.core.errors import InputError
 from lib.core.weights import misfits, published, shown
 from lib.data.dataset import Reading
 from lib.model.tokens import Tokens
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 
 Positive = Annotated[int, Field(ge=1, le=65_536)]
 

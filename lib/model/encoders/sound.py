@@ -13,7 +13,7 @@ from lib.data.dataset import Reading
 from lib.model.encoders.vectors import moments, pooled
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 
 _FILTERS = {"conv2d": 2, "conv1d_lstm": 3}
 _KERNEL = 3

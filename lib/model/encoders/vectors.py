@@ -12,7 +12,7 @@ from lib.core.errors import InputError
 from lib.data.dataset import Reading
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 
 
 class Settings(Reading):

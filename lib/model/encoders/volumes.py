@@ -12,7 +12,7 @@ from lib.core.weights import load
 from lib.data.dataset import Reading
 from lib.model.encoders import only_stream
 from lib.model.tokens import Tokens, of_maps
-from lib.streams.base import Sequence as Steps
+from lib.streams.base import Steps
 
 FLOW_UNIT = 2.0  # pixels; brings typical flow near unit variance
 

@@ -28,7 +28,7 @@ class Settings(StreamSettings):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
-def maker(settings: Settings) -> Callable[[Record], Record]:
+def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     """Return what embeds a clip's faces. Raises InputError if the network or its weights can't be had."""
     import torch  # who reads the stream needs no network
     from torch.nn import functional
@@ -45,20 +45,20 @@ def maker(settings: Settings) -> Callable[[Record], Record]:
 
     @torch.no_grad()
     def embed(record: Record) -> Record:
-        chosen = evenly(base.present(record), settings.steps)
-        pictures = torch.from_numpy(np.ascontiguousarray(faces.steps(record, chosen))).to(device).float() / 255
+        chosen = evenly(base.present_steps(record), settings.steps)
+        pictures = torch.from_numpy(np.ascontiguousarray(faces.read_steps(record, chosen))).to(device).float() / 255
         if settings.colour == "bgr":
             pictures = pictures.flip(1)
         size = (settings.side, settings.side)
         if pictures.shape[2:] != size:
             pictures = functional.interpolate(pictures, size, mode="bilinear", antialias=True, align_corners=False)
         values = network((pictures - mean) / std).float().cpu().numpy()
-        return Record(record.clip, {"values": values, "times": base.times(record)[chosen]})
+        return Record(record.clip, {"values": values, "times": base.step_times(record)[chosen]})
 
     return embed
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return embeddings (K, D)."""
     return record.arrays["values"][()][chosen]
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import Made, StreamSettings
+from lib.streams.base import StreamInfo, StreamSettings
 
 INPUTS = ("frames",)
 KIND = "pictures"
@@ -37,7 +37,7 @@ class Settings(StreamSettings):
     weights: str | None
 
 
-def agree(settings: Settings, above: Mapping[str, Made]) -> None:
+def validate_inputs(settings: Settings, above: Mapping[str, StreamInfo]) -> None:
     """Raise InputError if no frame is large enough for the smallest face, or the detector can't be used so."""
     if settings.min_face > (most := above["frames"].settings["max_side"]):
         raise InputError(f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {most}")
@@ -53,7 +53,7 @@ def agree(settings: Settings, above: Mapping[str, Made]) -> None:
         )
 
 
-def maker(settings: Settings, person: str | None = None) -> Callable[[Record], Record]:
+def make_extractor(settings: Settings, person: str | None = None) -> Callable[[Record], Record]:
     """Return what finds, follows and aligns the face in a clip's frames: the main person's, or that of whom
     `lib.streams.faces.follow` is asked for; then the record has the attribute `persons`, how many there are, too."""
     from lib.core.device import best_device  # who reads the stream needs no detector
@@ -63,7 +63,7 @@ def maker(settings: Settings, person: str | None = None) -> Callable[[Record], R
     return Aligner(**of, device=best_device(), weights=settings.weights, person=person)
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return faces as RGB uint8 (K, 3, S, S)."""
     faces = record.arrays["faces"]
     return np.stack([faces[at] for at in chosen]).transpose(0, 3, 1, 2)
@@ -81,7 +81,7 @@ def summary(folder: Path) -> dict[str, Any]:
     }
 
 
-def doubts(record: Record) -> list[str]:
+def warnings(record: Record) -> list[str]:
     """Say where a clip shows more than one person or shot."""
     several, cuts, changes = (int(record.attributes[name]) for name in _COUNTED)
     frames, persons = len(record.arrays["found"]), record.attributes.get("persons", 0)
@@ -94,7 +94,7 @@ def doubts(record: Record) -> list[str]:
     return [text for text, count in said.items() if count]
 
 
-def conditions(record: Record) -> dict[str, float]:
+def statistics(record: Record) -> dict[str, float]:
     """Return how a clip's face is seen: the distance of the eyes in the frame (median over time), the mean level of some
     aligned faces, and the share of the frames in which the face is there."""
     there = np.flatnonzero(record.arrays["found"][()])
@@ -102,6 +102,6 @@ def conditions(record: Record) -> dict[str, float]:
     some = there[np.unique(np.linspace(0, len(there) - 1, _LOOKED_AT).round().astype(int))]
     return {
         "pixels between the eyes": float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1))),
-        "brightness of the face, of 255": float(steps(record, some).mean()),
+        "brightness of the face, of 255": float(read_steps(record, some).mean()),
         "share of the frames with a face": len(there) / len(record.arrays["found"]),
     }

@@ -33,7 +33,7 @@ class Settings(StreamSettings):
     bound: Annotated[float, Field(gt=0, le=1000)]
 
 
-def maker(settings: Settings) -> Callable[[Record], Record]:
+def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     """Return what computes the flow between a clip's faces; its compiled code is loaded while who calls goes on."""
     from lib.core.device import best_device  # who reads the stream needs no solver
     from lib.streams.flow.make import flow, warm_up
@@ -43,7 +43,7 @@ def maker(settings: Settings) -> Callable[[Record], Record]:
     return lambda faces: flow(faces, settings.backend, solver, settings.bound, device)
 
 
-def steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return flow as float32 (K, 2, S, S): x and y in pixels."""
     quantised = record.arrays["flow"][()][chosen]
     return quantised.transpose(0, 3, 1, 2).astype(np.float32) * np.float32(record.attributes["scale"])
