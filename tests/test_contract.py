@@ -30,8 +30,7 @@ ORDER = [
     "scoring",
     "training",
     "report",
-    "predict",
-    "explained",
+    "serving",
 ]
 """Packages of lib; each imports from itself and from those before it."""
 

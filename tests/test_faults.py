@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import predict
 from lib.core import errors, parallel, shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media import video
+from lib.serving import predictor as serving
 from lib.sources import base as sources
 from lib.sources import check
 from lib.sources.check import Corpus
@@ -119,12 +119,12 @@ def test_prediction_gives_the_fault_as_the_reason(
         raise ValueError("no such thing")
 
     served = SimpleNamespace(network=SimpleNamespace(readings={}), streams={"frames": None}, corpora=[], seconds=())
-    monkeypatch.setattr(predict.checkpoint, "load", lambda *_: served)
+    monkeypatch.setattr(serving.checkpoint, "load", lambda *_: served)
     monkeypatch.setattr(base, "make_extractors", lambda _: {"frames": fails})
-    monkeypatch.setattr(predict, "inputs_of", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(serving, "inputs_of", lambda *_, **__: 1 // 0)
     errors.log_once.cache_clear()
     (tmp_path / "a.mp4").write_text("")
-    predictor = predict.Predictor(tmp_path / "model.pt", torch.device("cpu"))
+    predictor = serving.Predictor(tmp_path / "model.pt", torch.device("cpu"))
     for _ in range(2):
         assert predictor(tmp_path / "a.mp4").refused.startswith("internal: ZeroDivisionError: ")
     assert caplog.text.count("Traceback") == 2  # the extractor's and that of what came after, once each

@@ -24,7 +24,6 @@ from lightning_fabric import Fabric
 
 import tools.export
 import tools.predict
-from lib import explained
 from lib.core import clips, parallel, parameters, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
@@ -33,8 +32,9 @@ from lib.media import video
 from lib.model import checkpoint, explain, importance, infer, robustness
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
-from lib.predict import Predictor
 from lib.report import words
+from lib.serving import explain as serving_explain
+from lib.serving.predictor import Predictor
 from lib.sources import listing
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import build
@@ -623,7 +623,7 @@ def test_what_a_prediction_rests_on_is_drawn(
     assert panels.shape[1] == 160
     assert all(panels[top : top + 160].std() > 5 for top in (0, 160, 320))
     deaf = Predictor(model(tmp_path, model__use=["audio"]), CPU)
-    assert not explained.explain(deaf, whole, tmp_path / "heard").refused
+    assert not serving_explain.explain(deaf, whole, tmp_path / "heard").refused
     assert [one.name for one in tmp_path.glob("heard*")] == ["heard.png"]
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--explain: nothing can be written in .*/file \(File exists\)"):
@@ -830,6 +830,6 @@ def test_help_needs_no_network() -> None:
 
 def test_a_prediction_loads_nothing_that_it_needs_not() -> None:
     heavy = "{'pandas', 'lightning_fabric', 'torchmetrics', 'dvc', 'joblib', 'sklearn', 'matplotlib', 'librosa'}"
-    script = f"import sys, lib.predict; print(sorted({heavy} & set(sys.modules)))"
+    script = f"import sys, lib.serving.predictor; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

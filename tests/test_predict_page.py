@@ -16,7 +16,7 @@ import tools.page
 from lib.media import video
 from lib.model import checkpoint
 from lib.model.checkpoint import Reference
-from lib.predict import Predictor
+from lib.serving.predictor import Predictor
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.films import Track, numbered, write
 from tools.benchmark_predict import model_of_chance

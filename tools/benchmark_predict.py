@@ -28,7 +28,7 @@ from lib.data.dataset import inputs_of, streams_of
 from lib.data.loading import to_device
 from lib.model import checkpoint
 from lib.model.network import Network
-from lib.predict import Predictor
+from lib.serving.predictor import Predictor
 from lib.streams import base
 from lib.streams.base import RAW, Raw, StreamInfo
 from stages.train import Parameters
@@ -147,7 +147,7 @@ def timed(predictor: Predictor, clip: Path, device: torch.device, cpu: bool) -> 
         seconds[part] = clock() - started
 
     served = predictor.served
-    for name, make in predictor.makers.items():
+    for name, make in predictor.extractors.items():
         above = [Raw(clip.name, clip, None) if one == RAW else records[one] for one in base.load(name).inputs]
         started = clock()
         records[name] = base.extract(make, above)

@@ -29,7 +29,8 @@ from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
 from lib.model.network import Network
-from lib.predict import Predictor, Seen
+from lib.serving.predictor import Predictor
+from lib.serving.results import Evidence
 from lib.streams.base import Steps
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def main() -> None:
 
 def windows_of(predictor: Predictor, clip: Path) -> list[Inputs]:
     """Return what the network is given of a clip. Raises InputError if the clip is refused, or lacks a stream."""
-    seen: list[Seen] = []
+    seen: list[Evidence] = []
     prediction = predictor(clip, seen.append)
     if prediction.refused:
         raise InputError(f"{clip} is refused: {prediction.refused}")

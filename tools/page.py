@@ -26,7 +26,8 @@ from lib.core.errors import InputError
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
     import gradio
 
-    from lib.predict import Prediction, Predictor
+    from lib.serving.predictor import Predictor
+    from lib.serving.results import Prediction
 
 _MOST_CLIPS = 20
 _RESULTS, _KEPT = "results-", 3600  # a prefix, and for how many seconds
@@ -47,7 +48,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else what was uploaded would stay
     with tempfile.TemporaryDirectory(prefix="page-") as folder:
         gradio = offline(Path(folder))
-        from lib.predict import Predictor
+        from lib.serving.predictor import Predictor
 
         blocks = page(gradio, Predictor(arguments.model), Path(folder), arguments.max_seconds, arguments.max_mb)
         try:
@@ -155,10 +156,11 @@ def page(gradio: Any, predictor: "Predictor", folder: Path, max_seconds: float, 
 
 def predicted(predictor: "Predictor", clip: Path, to: Path, max_seconds: float) -> "Prediction":
     """Return a clip's prediction, with its sheet and film beside `to`; one that is too long is refused."""
-    from lib.explained import explain
-    from lib.predict import Prediction, seconds_of
+    from lib.serving.explain import explain
+    from lib.serving.results import Prediction
+    from lib.serving.windows import clip_seconds
 
-    seconds = seconds_of(clip)
+    seconds = clip_seconds(clip)
     if max_seconds < seconds < math.inf:
         reason = (
             f"takes {seconds:.0f} s; allowed: up to {max_seconds:.0f} s. `python -m tools.predict` takes any length"

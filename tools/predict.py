@@ -34,7 +34,8 @@ from lib.core.errors import InputError
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
     from lib.core.targets import Targets
-    from lib.predict import Prediction, Predictor, Window
+    from lib.serving.predictor import Predictor
+    from lib.serving.results import Prediction, Window
 
 _PARTS = ("low", "high", "percentile")
 
@@ -91,7 +92,7 @@ def main() -> None:
     clips = list(found(arguments.clips))
     command.log_to("predict")
     gc.disable()  # what is loaded stays; looking for garbage in it takes a quarter of the time
-    from lib.predict import Predictor
+    from lib.serving.predictor import Predictor
 
     predictor = Predictor(arguments.model, person=arguments.person, window=arguments.window)
     gc.freeze()
@@ -120,7 +121,7 @@ def main() -> None:
 def explaining(clips: Sequence[Path], folder: Path) -> "Callable[[Predictor, Path | str], Prediction]":
     """Return what predicts a clip and leaves its sheet and film in a folder, called as the clip is, clips of one name with
     six digits that their paths give. Raises InputError if nothing can be written there."""
-    from lib.explained import explain
+    from lib.serving.explain import explain
 
     writable("--explain", folder)
     twice = {name for name, count in Counter(clip.name for clip in {*clips}).items() if count > 1}

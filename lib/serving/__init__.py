@@ -1,0 +1,1 @@
+"""Predict clips with a trained model, and show the evidence for a prediction."""

@@ -1,0 +1,44 @@
+"""Turn the network's output into estimates in the labels' units, with intervals and percentiles."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lib.core.targets import TargetGroup
+from lib.model.checkpoint import Reference, Served
+from lib.serving.results import Estimate
+
+
+def estimate(model: Served, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Estimate]]:
+    """Return the estimates by target group and column; `values` (K,) of each group are in units of its range."""
+    return {
+        name: estimate_group(model.targets[name], model.references.get(name), of_group)
+        for name, of_group in values.items()
+    }
+
+
+def estimate_group(group: TargetGroup, reference: Reference | None, values: np.ndarray) -> dict[str, Estimate]:
+    """Return a group's estimates by column, from its values (K,) in units of its range."""
+    scores = group.from_unit(values)
+    if reference is None:
+        alone = (Estimate(float(score), None, None, None) for score in scores)
+        return dict(zip(group.columns, alone, strict=True))
+    estimates = {}
+    for column, score, width, quantiles in zip(
+        group.columns, scores, reference.half_widths.numpy(), reference.quantiles.numpy().T, strict=True
+    ):
+        low, high = score - width, score + width
+        if group.activation != "linear":  # scores and labels stay within the range
+            low, high = max(low, group.range[0]), min(high, group.range[1])
+        finite = bool(np.isfinite(width))
+        estimates[column] = Estimate(
+            float(score), float(low) if finite else None, float(high) if finite else None, percentile(score, quantiles)
+        )
+    return estimates
+
+
+def percentile(score: float, quantiles: np.ndarray) -> float | None:
+    """Return the percentage of training labels below a score, from their quantiles (101,); None where none is known."""
+    if not np.isfinite(quantiles).all():
+        return None
+    return float(np.interp(score, quantiles, np.linspace(0, 100, len(quantiles))))

@@ -1,0 +1,94 @@
+"""What a model saw at a time of a clip, as images: the face, optical flow and attention."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+
+from lib.core.shards import Record
+from lib.model.explain import coloured, pictures_seen
+from lib.report.figures.attention_on_the_face import looks_at
+from lib.report.figures.read import Attention
+from lib.serving.results import Evidence
+from lib.streams import base
+from lib.streams.faces.align import TEMPLATE, similarity
+
+FULL = 3.0
+"""Pixels of displacement at which the colours of flow are saturated."""
+_BOX, _POINT = (68, 119, 170), (238, 102, 119)  # RGB
+
+
+class Moment(NamedTuple):
+    """A time of a clip in seconds; the frame, RGB uint8 (H, W, 3), with box and points where a face was found; panels
+    (S, S, 3) by title."""
+
+    time: float
+    frame: np.ndarray
+    panels: dict[str, np.ndarray]
+
+
+def read_moments(evidence: Evidence) -> Iterator[Moment]:
+    """Yield a moment for each step of the stream of frames, if the model has it; times count from the clip's start."""
+    frames, faces, flow = (_usable(evidence, name) for name in ("frames", "faces", "flow"))
+    if frames is None:
+        return
+    attention = _attention(evidence)
+    looks = {key: look for key in attention.grids if (look := looks_at(attention, key)) is not None}
+    start = evidence.span[0] if evidence.span else 0.0
+    for step, time in enumerate(base.step_times(frames)):
+        image = np.ascontiguousarray(base.load("frames").read_steps(frames, np.array([step]))[0].transpose(1, 2, 0))
+        panels: dict[str, np.ndarray] = {}
+        aligned = None
+        if faces is not None and faces.arrays["found"][step]:
+            aligned = faces.arrays["faces"][step]
+            _draw_face(image, faces.arrays["landmarks"][step])
+            panels["face"] = aligned
+        for key, look in looks.items():
+            nearest = int(np.argmin(np.abs(attention.times[key] - time)))
+            below = attention.pictures[key][nearest] if key in attention.pictures else aligned
+            if below is not None:
+                panels[f"attention, {key}"] = _heat_map(below, look[nearest])
+        if flow is not None and step < len(flow.arrays["valid"]) and flow.arrays["valid"][step]:
+            panels["flow"] = colour_flow(base.load("flow").read_steps(flow, np.array([step])))[0]
+        yield Moment(start + float(time), image, panels)
+
+
+def colour_flow(flow: np.ndarray) -> np.ndarray:
+    """Return flow (T, 2, H, W) in colours, RGB uint8 (T + 1, H, W, 3); the last image is the colour wheel."""
+    return coloured(flow, FULL)[0].transpose(0, 2, 3, 1)
+
+
+def _usable(evidence: Evidence, stream: str) -> Record | None:
+    record = evidence.records.get(stream)
+    return None if record is None or record.refused else record
+
+
+def _attention(evidence: Evidence) -> Attention:
+    tokens = evidence.output.tokens
+    return Attention(
+        {pair: weights[0].cpu().numpy() for pair, weights in evidence.output.attention.items()},
+        {name: of.times[0].cpu().numpy() for name, of in tokens.items()},
+        {name: of.grid for name, of in tokens.items()},
+        {name: pictures for name in tokens for pictures in pictures_seen(evidence.inputs[name])},
+    )
+
+
+def _draw_face(image: np.ndarray, points: np.ndarray) -> None:
+    """Draw the square of the aligned face and the five points (5, 2) into an image."""
+    corners = np.array([[0, 0], [112, 0], [112, 112], [0, 112]])
+    from_template = similarity(TEMPLATE, points)
+    square = corners @ from_template[:, :2].T + from_template[:, 2]
+    thickness = max(1, round(len(image) / 180))
+    cv2.polylines(image, [square.round().astype(np.int32)], True, _BOX, thickness, cv2.LINE_AA)
+    for x, y in points.round().astype(int).tolist():
+        cv2.circle(image, (x, y), 2 * thickness, _POINT, -1, cv2.LINE_AA)
+
+
+def _heat_map(image: np.ndarray, look: np.ndarray) -> np.ndarray:
+    """Return attention (h, w), from 0 to twice uniform, over a grey version of an image."""
+    height, width = image.shape[:2]
+    smooth = cv2.resize(look.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    heat = mpl.colormaps["magma"](np.clip(smooth / 2, 0, 1))[..., :3] * 255
+    return (0.5 * image.mean(-1, keepdims=True) + 0.5 * heat).astype(np.uint8)

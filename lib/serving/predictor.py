@@ -1,0 +1,220 @@
+"""From a clip's file to predictions, through the same functions as the pipeline's stages."""
+
+import ctypes
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lib.core import parallel
+from lib.core.clips import SYNTHETIC
+from lib.core.device import best_device
+from lib.core.errors import InputError, internal, log_once
+from lib.core.parallel import Parallel
+from lib.core.parameters import check
+from lib.core.shards import Record
+from lib.data.batch import Inputs, Sample, collate
+from lib.data.dataset import inputs_of, streams_of
+from lib.data.loading import to_device
+from lib.media.video import Span
+from lib.model import checkpoint
+from lib.serving.checks import find_warnings
+from lib.serving.estimates import estimate
+from lib.serving.results import Evidence, Prediction, Watch, Window
+from lib.serving.windows import clip_seconds, long_clip_spans, merge_warnings, requested_spans
+from lib.streams import base, faces
+from lib.streams.base import RAW, TRACEBACK, Raw
+from lib.streams.faces import ASKED, MAIN
+
+_PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"
+_Options = tuple[Path, torch.device, str, float | None]
+
+
+class Predictor:
+    """A trained model that predicts clips. The model and the streams' networks are loaded once.
+
+    model: the path of a model.pt. device: where the network runs; by default a GPU if there is one. person: which face is
+    followed if there are several: "main", as in training; "left", "right", "largest", or N, as text, the Nth from the left,
+    from 1 on. window: seconds of the windows of longer clips; None: as long as the longest training clip, and no windows of
+    clips about as long as those. Raises InputError if the file can't be used, or the model uses no faces.
+    """
+
+    def __init__(
+        self,
+        model: Path | str = Path("data/model.pt"),
+        device: torch.device | None = None,
+        person: str = MAIN,
+        window: float | None = None,
+    ) -> None:
+        if window is not None and not 0 < window < math.inf:
+            raise InputError(f"window = {window}; allowed: seconds above 0")
+        self.window = window
+        self._device = best_device() if device is None else device
+        self._options: _Options = Path(model).absolute(), self._device, person, window
+        self.served = checkpoint.load(Path(model), self._device)
+        self.extractors = base.make_extractors(self.served.streams)
+        if person not in ASKED and not (person.isdecimal() and int(person)):
+            raise InputError(f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, from the left")
+        if "faces" in self.extractors:
+            settings = check(self.served.streams["faces"].settings, faces.Settings, "faces")
+            self.extractors["faces"] = faces.make_extractor(settings, person)
+        elif person != MAIN:
+            raise InputError(f"person = {person!r}, but {model} sees no faces; allowed: {MAIN}")
+        self.warnings: tuple[str, ...] = ()
+        """Warnings about every prediction of this model."""
+        if not {*SYNTHETIC}.isdisjoint(self.served.corpora):
+            self.warnings = (_PLANTED,)
+
+    def many(
+        self, clips: Iterable[Path | str], predict: "Predict | None" = None, workers: int = 1
+    ) -> Iterator[Prediction]:
+        """Yield the prediction of each clip, in their order, with a progress bar on a terminal.
+
+        predict: a function that predicts a clip with a predictor, instead of a call of the predictor. workers: number of
+        processes on this machine, each with a predictor. Raises InputError if one of them was killed.
+        """
+        clips = list(clips)
+        with ExitStack() as stack:
+            predictions: Iterable[Prediction] = ((predict or Predictor.__call__)(self, clip) for clip in clips)
+            if workers > 1:
+                pool = stack.enter_context(parallel.executor(Parallel(engine="loky", workers=workers), gpu=False))
+                predictions = pool.map(partial(_predict_in_worker, self._options, predict), clips)
+            try:
+                yield from tqdm(predictions, desc="predict", total=len(clips), unit="clip", disable=None)
+            except Exception as error:
+                if not parallel.died(error):
+                    raise
+                raise InputError("a worker was killed; if memory ran out, ask for fewer") from None
+
+    def __call__(self, clip: Path | str, watch: Watch | None = None) -> Prediction:
+        """Return a clip's prediction; with missing = "keep" it is rejected only if no encoder can read it.
+
+        `watch` is called with the evidence of each window, or of the complete clip if it has none. An unexpected exception
+        rejects the clip too; its traceback is logged.
+        """
+        clip = Path(clip)
+        try:
+            return self._predict(clip, watch)
+        except InputError as error:
+            return Prediction(clip, {}, str(error), self.warnings)
+        except Exception as error:
+            reason, trace = internal(error)
+            log_once("predict", trace)
+            return Prediction(clip, {}, reason, self.warnings)
+
+    def spans(self, clip: Path) -> list[Span]:
+        """Return the windows of a clip that is clearly longer than the longest training clip; none for another clip."""
+        return long_clip_spans(clip_seconds(clip), self.served.seconds, self.window)
+
+    def _predict(self, clip: Path, watch: Watch | None) -> Prediction:
+        if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
+            raise InputError(f"{clip} is no file")
+        seconds = clip_seconds(clip)
+        spans = long_clip_spans(seconds, self.served.seconds, self.window)
+        if not spans:
+            values, _, warnings = self._run(clip, None, watch)
+            windows, _, of_windows = self._predict_windows(clip, requested_spans(seconds, self.window), None)
+            targets = estimate(self.served, values)
+            return Prediction(clip, targets, "", (*self.warnings, *warnings, *of_windows), windows)
+        windows, usable, warnings = self._predict_windows(clip, spans, watch)
+        if not usable:
+            raise InputError(windows[0].refused)
+        weights = np.array([seen for _, seen in usable])
+        mean = {name: np.average([values[name] for values, _ in usable], 0, weights) for name in usable[0][0]}
+        about = (
+            f"it takes {spans[-1][1]:.1f} s, the training clips up to {self.served.seconds[1]:.1f} s: the mean of"
+            f" {len(usable)} windows"
+        )
+        if len(usable) < len(spans):
+            about += f" of {len(spans)}, the others are refused ({next(one.refused for one in windows if one.refused)})"
+        return Prediction(clip, estimate(self.served, mean), "", (*self.warnings, about, *warnings), windows)
+
+    def _predict_windows(
+        self, clip: Path, spans: Sequence[Span], watch: Watch | None
+    ) -> tuple[tuple[Window, ...], list[tuple[dict[str, np.ndarray], float]], list[str]]:
+        """Return the prediction of each window, values and `seen` of the usable ones, and warnings."""
+        windows, usable, warnings = [], [], list[tuple[Span, str]]()
+        for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
+            try:
+                values, seen, of_window = self._run(clip, span, watch)
+            except InputError as error:
+                windows.append(Window(*span, {}, 0.0, str(error)))
+                continue
+            usable.append((values, seen))
+            windows.append(Window(*span, estimate(self.served, values), seen, ""))
+            warnings += [(span, warning) for warning in of_window]
+        return tuple(windows), usable, merge_warnings(warnings)
+
+    @torch.no_grad()
+    def _run(
+        self, clip: Path, span: Span | None, watch: Watch | None
+    ) -> tuple[dict[str, np.ndarray], float, list[str]]:
+        """Run the network on a clip or a window of it.
+
+        Return the values (K,) of each group in units of its range, the fraction of time steps that could be used, and
+        warnings. Raises InputError if the clip can't be used.
+        """
+        records = self._records(clip, span)
+        network = self.served.network
+        inputs = inputs_of(records, network.readings, self.served.streams, seed=None)
+        refused = list(dict.fromkeys(one.refused for one in records.values() if one.refused))
+        if not self._enough(inputs):
+            raise InputError("; ".join(refused))
+        batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
+        if span is not None:
+            _return_freed_memory()
+        output = network(batch.inputs, attend=watch is not None)
+        if not all(values.isfinite().all() for values in output.predicted.values()):
+            raise InputError("the model predicts no number of it")
+        values = {name: of_group[0].double().cpu().numpy() for name, of_group in output.predicted.items()}
+        if watch is not None:
+            watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
+        warnings = [f"{reason}; predicted without it" for reason in refused]
+        warnings += find_warnings(self.served, records, span)
+        return values, _fraction_seen([records[name] for name in streams_of(network.readings)]), warnings
+
+    def _enough(self, inputs: Inputs) -> bool:
+        """Tell whether the clip has steps for all encoders, or for one of them if the model was trained with missing =
+        "keep"."""
+        has_steps = [all(len(steps.times) for steps in of_encoder.values()) for of_encoder in inputs.values()]
+        return any(has_steps) if self.served.settings.missing == "keep" else all(has_steps)
+
+    def _records(self, clip: Path, span: Span | None) -> dict[str, Record]:
+        """Make the streams that the model reads, each after its inputs."""
+        raw = Raw(clip.name, clip, None, span)
+        records: dict[str, Record] = {}
+        for name, extract in self.extractors.items():
+            inputs = [raw if one == RAW else records[one] for one in base.load(name).inputs]
+            records[name] = base.extract(extract, inputs)
+            if trace := records[name].attributes.get(TRACEBACK):
+                log_once("predict", trace)
+        return records
+
+
+Predict = Callable[[Predictor, Path | str], Prediction]
+
+
+_cached_predictor = cache(Predictor)
+
+
+def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path | str) -> Prediction:
+    """Predict a clip in a worker process, which loads its predictor once."""
+    return (predict or Predictor.__call__)(_cached_predictor(*options), clip)
+
+
+def _fraction_seen(records: Sequence[Record]) -> float:
+    """Return the fraction of the time steps that could be used, the mean over streams."""
+    fractions = [0.0 if one.refused else len(base.present_steps(one)) / len(base.step_times(one)) for one in records]
+    return float(np.mean(fractions))
+
+
+def _return_freed_memory() -> None:
+    """Return freed memory, which the C library keeps, to the system: a network's large tensors don't fit into its gaps."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)
