@@ -11,18 +11,13 @@ from pydantic import Field, create_model
 from tqdm import tqdm
 
 from lib.core import command, parameters, resume
+from lib.core.artifacts import ARCHIVES, CLIPS, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.sources import base, check, listing, persons, split
 from lib.sources.check import Corpus
 from lib.sources.fetch import fetch
 
-ARCHIVES, RAW, CLIPS, GROUPS, METRICS, SECONDS = (
-    Path(f"{name}")
-    for name in (
-        "data/archives", "data/raw", "data/clips.csv", "data/groups.csv", "metrics/data.json", "metrics/download.json"
-    )
-)  # fmt: skip
 MADE_OF = "made_of.json"
 """Below data/raw/CORPUS/: the archives and settings that it was made of."""
 
@@ -97,8 +92,8 @@ def main() -> None:
     )
     write(CLIPS, table.to_csv(index=False))
     write(GROUPS, of_persons.to_csv(index=False))
-    write(METRICS, json.dumps(summary, indent=2) + "\n")
-    write(SECONDS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
+    write(DATA_METRICS, json.dumps(summary, indent=2) + "\n")
+    write(DOWNLOAD_METRICS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
 
 
 def bring(name: str, settings: Download) -> Corpus:

@@ -4,7 +4,6 @@ data/lost.csv, data/provenance.json, data/attention.h5, data/mean_attention.h5, 
 data/deletion.csv, data/robustness.csv, data/probes.csv, data/map.csv, data/samples.h5."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,6 +12,29 @@ from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.core import clips, command, parameters
+from lib.core.artifacts import (
+    ATTENTION,
+    CLIPS,
+    COMPARISONS,
+    CONTROLS,
+    DATA,
+    DELETION,
+    EMBEDDING_MAP,
+    GROUP_SCORES,
+    GROUPS,
+    IMPORTANCE,
+    LOST,
+    MEAN_ATTENTION,
+    MODEL,
+    PREDICTIONS,
+    PROBES,
+    PROVENANCE,
+    ROBUSTNESS,
+    SAMPLES,
+    SCORES,
+    SPLIT_SCORES,
+    TEST_METRICS,
+)  # fmt: skip
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parameters import Section
@@ -36,27 +58,6 @@ from lib.scoring.tables import (
     split_table,
 )
 
-CLIPS = Path("data/clips.csv")
-GROUPS = Path("data/groups.csv")
-DATA = Path("data")
-MODEL = Path("data/model.pt")
-PREDICTIONS = Path("data/predictions.csv")
-ATTENTION = Path("data/attention.h5")
-MEAN_ATTENTION = Path("data/mean_attention.h5")
-CONTROLS = Path("data/controls.csv")
-IMPORTANCE = Path("data/importance.h5")
-DELETION = Path("data/deletion.csv")
-ROBUSTNESS = Path("data/robustness.csv")
-PROBES = Path("data/probes.csv")
-MAP = Path("data/map.csv")
-SAMPLES = Path("data/samples.h5")
-SCORES = Path("data/scores.csv")
-COMPARISONS = Path("data/comparisons.csv")
-GROUP_SCORES = Path("data/group_scores.csv")
-SPLIT_SCORES = Path("data/split_scores.csv")
-LOST = Path("data/lost.csv")
-PROVENANCE = Path("data/provenance.json")
-METRICS = Path("metrics/test.json")
 _SAMPLES = 3  # clips
 
 
@@ -149,8 +150,8 @@ def main() -> None:
     first_column("targets", pd.concat(of_persons)).to_csv(GROUP_SCORES, index=False, float_format="%.6f")
     first_column("targets", pd.concat(of_splits)).to_csv(SPLIT_SCORES, index=False, float_format="%.6f")
     first_column("targets", pd.concat(probes)).to_csv(PROBES, index=False, float_format="%.6f")
-    place(made, used, settings).to_csv(MAP, index=False, float_format="%.6f")
-    METRICS.write_text(
+    place(made, used, settings).to_csv(EMBEDDING_MAP, index=False, float_format="%.6f")
+    TEST_METRICS.write_text(
         json.dumps({name: headline(of) for name, of in found.groupby("targets", sort=False)}, indent=2) + "\n"
     )
     by_error = _by_error(rows[0])

@@ -12,40 +12,41 @@ from dvc.utils.serialize import load_yaml
 from pydantic import Field
 
 from lib.core import clips, command, parameters
+from lib.core.artifacts import (
+    ATTENTION,
+    CAPTIONS,
+    CLIPS,
+    COMPARISONS,
+    CONTROLS,
+    DATA_METRICS,
+    DATA_SHEET,
+    DELETION,
+    EMBEDDING_MAP,
+    GROUP_SCORES,
+    HISTORY,
+    IMPORTANCE,
+    LATEX_TABLES,
+    LOST,
+    MEAN_ATTENTION,
+    MODEL_CARD,
+    PAPER,
+    PARAMETERS,
+    PDF_FIGURES,
+    PNG_FIGURES,
+    PREDICTIONS,
+    PROBES,
+    PROVENANCE,
+    REPORT,
+    ROBUSTNESS,
+    SAMPLES,
+    SCORES,
+    SHIPPED_PARAMETERS,
+    SPLIT_SCORES,
+)  # fmt: skip
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, page, paper
 from lib.report.figures import read
-
-DATA = Path("metrics/data.json")
-CLIPS = Path("data/clips.csv")
-HISTORY = Path("plots/history.csv")
-PREDICTIONS = Path("data/predictions.csv")
-ATTENTION = Path("data/attention.h5")
-MEAN_ATTENTION = Path("data/mean_attention.h5")
-CONTROLS = Path("data/controls.csv")
-IMPORTANCE = Path("data/importance.h5")
-DELETION = Path("data/deletion.csv")
-ROBUSTNESS = Path("data/robustness.csv")
-PROBES = Path("data/probes.csv")
-MAP = Path("data/map.csv")
-SAMPLES = Path("data/samples.h5")
-SCORES = Path("data/scores.csv")
-COMPARISONS = Path("data/comparisons.csv")
-GROUP_SCORES = Path("data/group_scores.csv")
-SPLIT_SCORES = Path("data/split_scores.csv")
-LOST = Path("data/lost.csv")
-PROVENANCE = Path("data/provenance.json")
-PARAMETERS = Path("params.yaml")
-SHIPPED = Path("params/demo.yaml")
-PNG = Path("plots/figures")
-PDF = Path("plots/pdf")
-CAPTIONS = Path("plots/captions.tex")
-TABLES = Path("plots/tables")
-PAPER = Path("plots/paper/paper.tex")
-REPORT = Path("plots/report.html")
-CARD = Path("docs/model_card.md")
-SHEET = Path("docs/data_sheet.md")
 
 
 class Figures(Section):
@@ -66,34 +67,34 @@ def main() -> None:
         looks, mean, seen = read.attention(attention), read.mean_attention(mean_attention), read.samples(samples)
     with h5py.File(IMPORTANCE) as file:
         importance = read.importance(file)
-    data = json.loads(DATA.read_text())
+    data = json.loads(DATA_METRICS.read_text())
     history, predictions, scores, split_scores = map(clips.read_csv, (HISTORY, PREDICTIONS, SCORES, SPLIT_SCORES))
     targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
     lost, controls, deletion, robust = map(clips.read_csv, (LOST, CONTROLS, DELETION, ROBUSTNESS))
-    probes, places = clips.read_csv(PROBES), clips.read_csv(MAP)
+    probes, places = clips.read_csv(PROBES), clips.read_csv(EMBEDDING_MAP)
     tables = history, clips.read(CLIPS), predictions, scores, split_scores
     results = figures.Results(
         *tables, looks, seen, targets, data, lost, controls, mean, importance, deletion, robust, probes, places
     )
     shown, included = [], []
     for name, group in (("", None), *targets.items()):
-        for folder in (PNG / name, PDF / name):
+        for folder in (PNG_FIGURES / name, PDF_FIGURES / name):
             folder.mkdir(parents=True, exist_ok=True)
         for title, figure in figures.drawn(results.of(name), group):
-            figure.savefig(PNG / name / f"{title}.png", dpi=parameters_.figures.dpi)
+            figure.savefig(PNG_FIGURES / name / f"{title}.png", dpi=parameters_.figures.dpi)
             wide = figures.for_paper(figure)
-            figure.savefig(PDF / name / f"{title}.pdf")
+            figure.savefig(PDF_FIGURES / name / f"{title}.pdf")
             included.append(paper.Included(Path(name, title).as_posix(), wide))
             kind = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize(), kind.module.CAPTION
-            shown.append(page.Drawn(name, kind.section, *words, PNG / name / f"{title}.png"))
+            shown.append(page.Drawn(name, kind.section, *words, PNG_FIGURES / name / f"{title}.png"))
     split, provenance = predictions["split"].iloc[0], json.loads(PROVENANCE.read_text())
-    run = page.Run(provenance, data, split, *map(load_yaml, (PARAMETERS, SHIPPED)))
+    run = page.Run(provenance, data, split, *map(load_yaml, (PARAMETERS, SHIPPED_PARAMETERS)))
     titled = {Path(one.targets, one.file.stem).as_posix(): one.caption for one in shown}
     CAPTIONS.write_text(latex.captions(titled))
-    TABLES.mkdir(parents=True, exist_ok=True)
+    LATEX_TABLES.mkdir(parents=True, exist_ok=True)
     for name, group in targets.items():
-        (TABLES / f"{name}.tex").write_text(latex.headline(results.of(name).scores, group, split))
+        (LATEX_TABLES / f"{name}.tex").write_text(latex.headline(results.of(name).scores, group, split))
     compared = clips.read_csv(COMPARISONS)
     found = {
         name: page.headline(page.of(scores, name), page.of(compared, name), group) for name, group in targets.items()
@@ -102,9 +103,9 @@ def main() -> None:
     PAPER.write_text(paper.paper(included, found, run.parameters, data, provenance, targets))
     of_page = scores, compared, groups, results.clips
     REPORT.write_text(page.page(*of_page, targets, shown, run, parameters_.figures.dpi))
-    CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model, robust))
+    MODEL_CARD.write_text(card.card(results.scores, groups, targets, split, data, parameters_.model, robust))
     streams = [name for name, of in run.parameters.items() if isinstance(of, dict) and of.get("enabled")]
-    SHEET.write_text(datasheet.datasheet(results.clips, groups, targets, data, streams))
+    DATA_SHEET.write_text(datasheet.datasheet(results.clips, groups, targets, data, streams))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.core import clips, command, parallel, parameters, resume, shards
+from lib.core.artifacts import CLIPS, DATA, HISTORY, MODEL, TRAIN_METRICS
 from lib.core.clips import SYNTHETIC
 from lib.core.device import described
 from lib.core.errors import InputError
@@ -33,12 +34,6 @@ from lib.streams.base import Steps, StreamInfo
 from lib.training import loop
 from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES, WEIGHTINGS
-
-CLIPS = Path("data/clips.csv")
-DATA = Path("data")
-MODEL = Path("data/model.pt")
-HISTORY = Path("plots/history.csv")
-METRICS = Path("metrics/train.json")
 
 
 class Augment(Section):
@@ -110,7 +105,7 @@ def main() -> None:
         logging.getLogger("train").info("the finished training is kept: code, settings and data are the same")
     elif not fit(given, readings, targets, streams, training, validation, folder):
         return  # one of several processes, and not the first
-    for out in (MODEL, HISTORY, METRICS):
+    for out in (MODEL, HISTORY, TRAIN_METRICS):
         out.parent.mkdir(exist_ok=True)
         shutil.copyfile(folder / out.name, out)
     for other in folder.parent.iterdir():
@@ -229,7 +224,7 @@ def fit(
         logger.finalize("success")
     if fabric.global_rank == 0:
         loop.write_history(history, folder / HISTORY.name)
-        (folder / METRICS.name).write_text(json.dumps(loop.summary(history), indent=2) + "\n")
+        (folder / TRAIN_METRICS.name).write_text(json.dumps(loop.summary(history), indent=2) + "\n")
         partial = folder / "model.partial"
         references = {
             name: reference(group, trained_on.targets[name], held_out.targets[name], found[name])

@@ -40,17 +40,17 @@ import pandas as pd
 from dvc.exceptions import DvcException
 
 from lib.core import command, parameters
+from lib.core.artifacts import PARAMETERS, PREDICTIONS, SCORES
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.report import curve, folds, spread, words
 from lib.scoring.baselines import is_baseline
-from lib.scoring.predictions import PREDICTIONS
 from lib.scoring.tables import over_seeds
 from lib.training.losses import LOSSES, WEIGHTINGS
 from tools.compare import Sources, add_options, compare, gather, target_group
 from tools.parameters import check, parsed, plain, put
 
-PARAMETERS, SCORES, DVC = Path("params.yaml"), "data/scores.csv", (sys.executable, "-m", "dvc")
+DVC = sys.executable, "-m", "dvc"
 
 Changes = dict[str, Any]
 """Values by key, as KEY of params.yaml is given to `dvc exp run -S`."""
@@ -266,7 +266,7 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
 def kept(one: str) -> bool:
     """Tell whether DVC still has an experiment's predictions."""
     try:
-        dvc.api.read(PREDICTIONS, rev=one)
+        dvc.api.read(str(PREDICTIONS), rev=one)
     except (DvcException, OSError):
         return False
     return True
@@ -317,7 +317,7 @@ def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
 
 def scored(one: str, name: str, subset: str) -> pd.DataFrame:
     """Return an experiment's scores of a target group on a subset of the clips. Raises InputError if it has none."""
-    table = pd.read_csv(io.StringIO(dvc.api.read(SCORES, rev=one)))
+    table = pd.read_csv(io.StringIO(dvc.api.read(str(SCORES), rev=one)))
     table = table[(table["targets"] == name) & (table["subset"] == subset)]
     if table.empty:
         raise InputError(f"experiment {one} has no scores of {name} on {words.SUBSETS[subset]}")

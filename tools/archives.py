@@ -1,12 +1,10 @@
 """List what lies in data/archives/ in data/archives.csv, for git to keep: run it after each change there."""
 
 import argparse
-from pathlib import Path
 
 from lib.core import command, resume
+from lib.core.artifacts import ARCHIVES
 from lib.sources import listing
-
-ARCHIVES = Path("data/archives")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core import clips, command, parameters
+from lib.core.artifacts import CLIPS, DATA
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS, TargetGroup, Targets
@@ -27,7 +28,6 @@ from lib.sources import fiv2
 Sources = dict[str, list[str]]
 """Predictors by name: one SOURCE a seed."""
 
-CLIPS, DATA = Path("data/clips.csv"), Path("data")
 _FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
 
 

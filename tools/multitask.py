@@ -14,11 +14,11 @@ from typing import Any
 import dvc.api
 
 from lib.core import command, resume
+from lib.core.artifacts import MODEL, PARAMETERS
 from lib.core.errors import InputError
-from tools.ablate import PARAMETERS, Changes, experiment, run_all
+from tools.ablate import Changes, experiment, run_all
 from tools.compare import add_options, compare
 
-MODEL = "data/model.pt"
 FUSIONS = ("multitask", "multitask_pooled")
 
 
@@ -85,7 +85,7 @@ def kept(one: str) -> Path:
     path = resume.ROOT / "multitask" / f"{one}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with dvc.api.open(MODEL, rev=one, mode="rb") as file:
+    with dvc.api.open(str(MODEL), rev=one, mode="rb") as file:
         partial.write_bytes(file.read())
     partial.replace(path)
     return path

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 
+from lib.core.artifacts import PREDICTIONS
 from lib.core.errors import InputError
 from lib.scoring.baselines import NAMES
 
-PREDICTIONS = "data/predictions.csv"
 # parts of the names that published tables of FIV2's traits have in common; ValueNeurotisicm is FIV2's own spelling
 _STEMS = {
     "extraversion": "extrav",
@@ -76,12 +76,12 @@ def refuse_other_clips(source: str, found: pd.Index, first: str, expected: pd.In
 
 def _table(source: str) -> pd.DataFrame:
     if source.endswith(".csv") or source == "workspace":
-        path = Path(PREDICTIONS if source == "workspace" else source)
+        path = PREDICTIONS if source == "workspace" else Path(source)
         if not path.is_file():
             raise InputError(f"{path} is no file")
         return _read_csv(path, source)
     try:
-        return _read_csv(io.StringIO(dvc.api.read(PREDICTIONS, rev=source)), source)
+        return _read_csv(io.StringIO(dvc.api.read(str(PREDICTIONS), rev=source)), source)
     except (DvcException, OSError) as error:
         raise InputError(
             f"{source!r} is no revision or experiment that DVC keeps {PREDICTIONS} of ({error}); allowed: those of"

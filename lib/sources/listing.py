@@ -10,9 +10,10 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from lib.core import resume
+from lib.core.artifacts import ARCHIVE_LIST
 from lib.core.errors import InputError
 
-LISTING = Path("data/archives.csv")
+LISTING = ARCHIVE_LIST
 COMMAND = "python -m tools.archives"
 
 

@@ -17,14 +17,13 @@ from pydantic import ConfigDict, Field, create_model
 from tqdm import tqdm
 
 from lib.core import clips, parallel, parameters, resume, shards
+from lib.core.artifacts import CLIPS, DATA, METRICS, stream_metrics
 from lib.core.errors import InputError, log_once
 from lib.core.parallel import Parallel
 from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.streams import base
 from lib.streams.base import ABOUT, RAW, TRACEBACK, Raw, Stream, StreamSettings
-
-DATA, CLIPS, METRICS = Path("data"), Path("data/clips.csv"), Path("metrics")
 
 _PARTIAL, _COUNT = ".partial", ".count"
 
@@ -57,7 +56,7 @@ def stage(name: str) -> None:
     METRICS.mkdir(exist_ok=True)
     if not settings.enabled:
         resume.publish([], out)
-        (METRICS / f"{name}.json").write_text(json.dumps({"enabled": False}, indent=2) + "\n")
+        stream_metrics(name).write_text(json.dumps({"enabled": False}, indent=2) + "\n")
         return
     above = [one for one in stream.inputs if one != RAW]
     for one in above:
@@ -86,7 +85,7 @@ def stage(name: str) -> None:
         **stream.summary(out),
         "seconds": seconds,
     }
-    (METRICS / f"{name}.json").write_text(json.dumps(summary, indent=2) + "\n")
+    stream_metrics(name).write_text(json.dumps(summary, indent=2) + "\n")
     if internal:
         print(
             f"{name}: {internal} clips are refused for faults of the program itself; logs/{name}.log has their traceback"

@@ -1,0 +1,83 @@
+"""Every file and folder below data/, metrics/, plots/ and docs/ that a stage writes or reads, each named once."""
+
+from pathlib import Path
+
+PARAMETERS = Path("params.yaml")
+SHIPPED_PARAMETERS = Path("params/demo.yaml")
+"""The parameters as the project ships them: reports list what a run changes."""
+
+# download
+DATA = Path("data")
+ARCHIVES = DATA / "archives"
+ARCHIVE_LIST = DATA / "archives.csv"
+RAW = DATA / "raw"
+CLIPS = DATA / "clips.csv"
+GROUPS = DATA / "groups.csv"
+METRICS = Path("metrics")
+DATA_METRICS = METRICS / "data.json"
+DOWNLOAD_METRICS = METRICS / "download.json"
+
+# train
+MODEL = DATA / "model.pt"
+PLOTS = Path("plots")
+HISTORY = PLOTS / "history.csv"
+TRAIN_METRICS = METRICS / "train.json"
+
+# evaluate
+PREDICTIONS = DATA / "predictions.csv"
+SCORES = DATA / "scores.csv"
+COMPARISONS = DATA / "comparisons.csv"
+GROUP_SCORES = DATA / "group_scores.csv"
+SPLIT_SCORES = DATA / "split_scores.csv"
+LOST = DATA / "lost.csv"
+PROVENANCE = DATA / "provenance.json"
+TEST_METRICS = METRICS / "test.json"
+
+# analyses of the trained model
+ATTENTION = DATA / "attention.h5"
+MEAN_ATTENTION = DATA / "mean_attention.h5"
+CONTROLS = DATA / "controls.csv"
+IMPORTANCE = DATA / "importance.h5"
+DELETION = DATA / "deletion.csv"
+ROBUSTNESS = DATA / "robustness.csv"
+PROBES = DATA / "probes.csv"
+EMBEDDING_MAP = DATA / "map.csv"
+SAMPLES = DATA / "samples.h5"
+
+# figures
+PNG_FIGURES = PLOTS / "figures"
+PDF_FIGURES = PLOTS / "pdf"
+CAPTIONS = PLOTS / "captions.tex"
+LATEX_TABLES = PLOTS / "tables"
+PAPER_FOLDER = PLOTS / "paper"
+PAPER = PAPER_FOLDER / "paper.tex"
+REPORT = PLOTS / "report.html"
+DOCS = Path("docs")
+MODEL_CARD = DOCS / "model_card.md"
+DATA_SHEET = DOCS / "data_sheet.md"
+
+OUTPUTS: dict[str, tuple[Path, ...]] = {
+    "download": (RAW, CLIPS, GROUPS, DATA_METRICS, DOWNLOAD_METRICS),
+    "train": (MODEL, HISTORY, TRAIN_METRICS),
+    "evaluate": (
+        PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, TEST_METRICS, ATTENTION,
+        MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, EMBEDDING_MAP, SAMPLES,
+    ),
+    "figures": (PNG_FIGURES, PDF_FIGURES, CAPTIONS, LATEX_TABLES, PAPER_FOLDER, REPORT, MODEL_CARD, DATA_SHEET),
+}  # fmt: skip
+"""Outputs and metrics of each stage in dvc.yaml; a stream's are `stream_outputs`."""
+
+
+def stream_folder(name: str) -> Path:
+    """Return the folder of a stream's shards."""
+    return DATA / name
+
+
+def stream_metrics(name: str) -> Path:
+    """Return the file with a stream's counts."""
+    return METRICS / f"{name}.json"
+
+
+def stream_outputs(name: str) -> tuple[Path, ...]:
+    """Return the outputs and metrics of a stream's stage."""
+    return stream_folder(name), stream_metrics(name)

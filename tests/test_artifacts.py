@@ -1,0 +1,37 @@
+"""The paths of artifacts are those of dvc.yaml."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.core import artifacts
+from lib.streams import base
+from tests.conftest import ROOT
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def paths_of(entries: list[str | dict]) -> set[Path]:
+    return {Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_outputs_are_the_outs_and_metrics_of_dvc_yaml(stage: str) -> None:
+    written = paths_of(STAGES[stage].get("outs", [])) | paths_of(STAGES[stage].get("metrics", []))
+    expected = artifacts.stream_outputs(stage) if stage in base.names() else artifacts.OUTPUTS[stage]
+    assert written == {*expected}
+
+
+def test_outputs_of_each_file_belong_to_one_stage() -> None:
+    every = [path for outputs in artifacts.OUTPUTS.values() for path in outputs]
+    assert len(every) == len(set(every))
+    assert artifacts.OUTPUTS.keys() | {*base.names()} == STAGES.keys()
+
+
+def test_paths_are_written_in_no_other_module() -> None:
+    named = {path.as_posix() for path in vars(artifacts).values() if isinstance(path, Path)} - {"data", "metrics"}
+    for folder in ("lib", "stages"):
+        for file in (ROOT / folder).rglob("*.py"):
+            found = [path for path in named if f'Path("{path}")' in file.read_text()]
+            assert not found or file.name in ("artifacts.py", "predict.py"), f"{file} names {found}"
