@@ -771,8 +771,8 @@ def test_a_table_is_for_reading(
     assert text.endswith("nowhere.mp4\n  refused: nowhere.mp4 is no file\n")
 
 
-def test_the_readmes_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_documented_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/predict.md").read_text(), re.DOTALL)
     (tmp_path / "data").mkdir()
     model_with(tmp_path / "data", [1.0, 3.0], 0.1)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Draw the first table of docs/planted.md, R² by predictor and target, as docs/planted.png, for the front page."""
+"""Draw the first table of docs/benchmarks/planted_signals.md, R² by predictor and target, as planted.png next to it."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lib.core import command
 from lib.report.figures.base import sized
 
-_PAGE, _PICTURE = Path("docs/planted.md"), Path("docs/planted.png")
+_PAGE, _PICTURE = Path("docs/benchmarks/planted_signals.md"), Path("docs/benchmarks/planted.png")
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def datasheet(
     lines.append(_groups(groups) + "\n")
     lines.append("## Preprocessing\n")
     lines.append(
-        f"Every clip is opened and checked (docs/pipeline.md); the raw files stay in data/raw/. Made of them:"
+        f"Every clip is opened and checked (docs/reference/stages.md); the raw files stay in data/raw/. Made of them:"
         f" {', '.join(streams)}, each a folder of data/ with stream.json, which says how.\n"
     )
     lines += ["## Uses\n", _USES + "\n"]
