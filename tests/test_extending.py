@@ -15,10 +15,7 @@ STREAM = '''
 import numpy as np
 
 from lib.core.shards import Record
-from lib.streams.base import StreamSettings
-
-INPUTS = ("audio",)
-KIND = "vectors"
+from lib.streams.base import Stream, StreamSettings
 
 
 class Settings(StreamSettings):
@@ -35,6 +32,11 @@ def make_extractor(settings):
 
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     return record.arrays["levels"][()][chosen]
+
+
+STREAM = Stream(
+    inputs=("audio",), kind="vectors", settings=Settings, make_extractor=make_extractor, read_steps=read_steps
+)
 '''
 ENCODER = '''
 """The highest value of a stream of vectors, one token a clip."""

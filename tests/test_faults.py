@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,8 +46,7 @@ def clip_table(folder: Path, *names: str) -> None:
 
 
 def frames_made_by(patch: pytest.MonkeyPatch, make: Callable[[Raw], Record]) -> None:
-    stream = base.load("frames")
-    fake = SimpleNamespace(**{**vars(stream), "make_extractor": lambda settings: make, "summary": lambda folder: {}})
+    fake = replace(base.load("frames"), make_extractor=lambda settings: make, summary=lambda folder: {})
     patch.setattr(base, "load", lambda name: fake)
     patch.setattr(build, "_shapes", lambda *_: {})
 

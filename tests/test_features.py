@@ -66,7 +66,7 @@ def test_patterns_stand_side_by_side_and_a_patterns_files_hold_different_clips(t
     assert found(tmp_path, "words_*.csv", "faces.npz").arrays["values"].tolist() == [[1, 2, 9]]
     assert found(tmp_path, "faces.npz", "words_*.csv", clip="other.mp4").arrays["values"].tolist() == [[8, 3, 4]]
     settings = features.Settings(enabled=True, files=["words_*.csv", "faces.npz"])
-    names = [path.name for path in features.files(settings, tmp_path)]
+    names = [path.name for path in features.annotation_files(settings, tmp_path)]
     assert names == ["words_test.csv", "words_training.csv", "faces.npz"]  # what a shard's fingerprint covers
 
 

@@ -1,20 +1,28 @@
 """What is made again and what is kept: comments, docstrings and what is not used cost nothing, a constant does."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchvision
 
-from lib.core import parameters, resume
+from lib.core import parallel, parameters, resume, shards
+from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build
 from lib.streams.base import StreamInfo
 from stages import train
 from tests.conftest import ROOT
+from tests.test_predict import parameters_, use
 from tools.parameters import merged, plain
 
 
@@ -71,6 +79,42 @@ def test_shards_are_kept_but_for_a_changed_constant(copy: Path) -> None:
     assert run() == 2
     edit(copy / "lib/streams/descriptors.py", "/ 255", "/ 256")
     assert run() == 4
+
+
+def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
+    values = parameters_(faces__enabled=True)
+    values["embeddings"] |= {"enabled": True, "network": "mobilenet_v2", "weights": "w.pt", "side": 32, "steps": 1}
+    use(monkeypatch, values)
+    Path("data/faces").mkdir(parents=True)
+    Path("data/frames").mkdir()
+    for name in ("frames", "faces"):
+        Path(f"data/{name}/stream.json").write_text(json.dumps({"settings": {}, "shapes": {"": [3, 32, 32]}}))
+    with h5py.File("data/faces/one.h5", "w") as file:
+        arrays = {"faces": np.full((1, 32, 32, 3), 128, np.uint8), "found": np.ones(1), "times": np.zeros(1)}
+        shards.write(file, Record("a.mp4", arrays))
+
+    def vector() -> np.ndarray:
+        build.stage("embeddings")
+        return next(shards.column(Path("data/embeddings"), "values"))
+
+    weights = torchvision.models.mobilenet_v2().state_dict()
+    torch.save(weights, "w.pt")
+    before = vector()
+    assert (vector() == before).all()
+    torch.save({name: value * 0 if value.is_floating_point() else value for name, value in weights.items()}, "w.pt")
+    assert before.any()
+    assert not vector().any()
+    Path("w.pt").unlink()
+    with pytest.raises(InputError, match=r"embeddings\.weights = 'w\.pt'; allowed: null, imagenet, or the path"):
+        build.stage("embeddings")
+
+
+@pytest.mark.parametrize("name", base.names())
+def test_every_stream_names_its_files(name: str) -> None:
+    settings = base.load(name).settings(**plain(merged("demo", []))[name])
+    assert all(path.is_file() for path in base.load(name).files(settings))
 
 
 CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openness": [0.5, 0.6]}).assign(

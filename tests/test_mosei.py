@@ -68,7 +68,7 @@ def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path:
     assert level(frames.decode(made[1])[3]) == pytest.approx(2.6, abs=0.1)
     heard = audio.features(raw[1], 16_000, None, 0.025, 0.01, 64, 24, "inside", None)
     assert heard.arrays["times"][[0, -1]] == pytest.approx([0.0125, 2.4875], abs=0.01)
-    told = build._told_by(table), build._told_by(table[table["start"].isna()])
+    told = build._identifying(table), build._identifying(table[table["start"].isna()])
     assert told == (["clip", "sha256", "start", "end"], ["clip", "sha256"])
 
 

@@ -67,8 +67,11 @@ def test_drawings_stand_beside_the_faces(tmp_path: Path) -> None:
     assert record.arrays["faces"][:, 0, 0, 0].tolist() == [7, 8]
     assert record.arrays["drawings"][:, 0, 0, 0].tolist() == [200, 201]
     settings = pictures.Settings(enabled=True, faces="faces", drawings="drawn", points=None, fps=4.0, side=20)
-    assert len(pictures.files(settings, tmp_path)) == 4
-    assert pictures.files(settings.model_copy(update={"drawings": None}), tmp_path)[0].parent.parent.name == "faces"
+    assert len(pictures.annotation_files(settings, tmp_path)) == 4
+    assert (
+        pictures.annotation_files(settings.model_copy(update={"drawings": None}), tmp_path)[0].parent.parent.name
+        == "faces"
+    )
 
 
 def test_a_clip_that_lacks_pictures_is_refused_with_the_reason(tmp_path: Path) -> None:

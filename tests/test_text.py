@@ -129,7 +129,7 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
     assert text.look_up(part._replace(clip="a.mp4"), [], "text") == Words("42 times", 2.0)  # a window of a long clip
     assert text.look_up(Raw("b_7.mp4", tmp_path / "b.mp4", tmp_path, (2.8, 9.0)), [], "text") is None
     settings = text.Settings(enabled=True, files=[], column="text", kinds=["counts"], dimension=2, sentence=None)
-    assert [path.name for path in text.files(settings, tmp_path)] == ["a.srt", "b.txt"]
+    assert [path.name for path in text.annotation_files(settings, tmp_path)] == ["a.srt", "b.txt"]
 
 
 @pytest.mark.parametrize(

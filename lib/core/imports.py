@@ -1,12 +1,19 @@
-"""Import what compiles code as it is loaded, and keeps it for other processes."""
+"""Import packages that compile code as they are loaded, and find the files of packages without importing them."""
 
 import fcntl
 import importlib
+import importlib.util
 import os
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+
+def package_file(package: str, *parts: str) -> Path | None:
+    """Return the path of a file of an installed package, without importing it, or None if it is not installed."""
+    spec = importlib.util.find_spec(package)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent.joinpath(*parts)
 
 
 @cache

@@ -9,11 +9,7 @@ from pydantic import Field, model_validator
 
 from lib.core import imports, shards
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings
-
-INPUTS = (RAW,)
-KIND = "vectors"
-ARRAYS = ("log_mel", "mfcc")
+from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 _FLOOR = 1e-10  # of power; -100 dB
 _BLOCK = 10_000  # windows whose spectra are held at once
@@ -116,3 +112,14 @@ def spectra(
 
 def _rows(columns: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(columns.T, dtype=np.float32)
+
+
+STREAM = Stream(
+    inputs=(RAW,),
+    kind="vectors",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    arrays=("log_mel", "mfcc"),
+    summary=summary,
+)

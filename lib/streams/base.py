@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +26,9 @@ ABOUT = "stream.json"
 
 TRACEBACK = "traceback"
 """An attribute of a record, not of the shard: of what failed in the making."""
+
+_CONTRACT = ("base", "build")
+"""Modules of this folder that are no streams and that other packages use."""
 
 
 class Raw(NamedTuple):
@@ -52,44 +55,58 @@ class Steps(NamedTuple):
     present: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A module of lib/streams, with the names that it must define and those that it may define.
+    """What a module or package of lib/streams declares as its constant STREAM. Its name is the stream's name.
 
-    Required:
-    inputs (INPUTS): RAW or names of other streams. kind (KIND): what one step is. settings (Settings): the model of its
-    section of params.yaml. make_extractor: takes the settings and returns a function from a clip's input records to its
-    Record; networks are loaded once. read_steps: takes a record and indices (K,) and returns the values (K, ...) of these
-    steps; a stream with several ARRAYS gets an array's name as third argument.
+    inputs: RAW for the clip itself, or names of other streams.
+    kind: what one step is.
+    settings: the model of its section of params.yaml.
+    make_extractor: takes the settings, loads networks once, and returns a function from a clip's input records (a Raw for
+        RAW), in the order of `inputs`, to its Record. A clip that can't be used gets a Record with `refused`, a reason that
+        begins with the stream's name and a colon.
+    read_steps: takes a record and the indices (K,) of steps and returns their values (K, ...); in a stream with `arrays` the
+        name of one of them comes third.
+
     A record's array `times` (T,) holds the seconds of its steps; without it there is one step at 0. `found` (T,), if it is
-    there, is 0 for steps without a value.
+    there, is 0 for steps that can't be read.
 
-    Optional:
-    ARRAYS: names of the arrays that can be read. KINDS: the kind of arrays that differ from KIND. ON_GPU: whether it uses a
-    GPU. files: takes the settings and the folder of annotations and returns other files that the stream reads.
-    validate_inputs: raises InputError if the settings contradict those of its inputs. summary: takes the folder of shards
-    and returns figures for the metrics. warnings: returns reasons why a prediction from a record is doubtful. statistics:
-    returns input statistics by name, whose range in the training clips is saved with the model.
+    All else has a default:
+    arrays: names of the arrays that can be read, the first by default. kinds: the kinds of those that differ from `kind`.
+    on_gpu: whether a GPU is used if there is one.
+    files: takes the settings and returns the files that they name or that a package ships, such as weights.
+    annotation_files: takes the settings and a corpus' folder of annotations and returns the files that are read there.
+        The contents of both enter the fingerprint: shards are rebuilt if one of them changes.
+    validate_inputs: raises InputError if the settings contradict how the inputs were made.
+    summary: takes the folder of shards and returns figures for metrics/NAME.json.
+    warnings: takes a record and returns reasons to doubt a prediction from it.
+    statistics: takes a record and returns input statistics by name; a prediction warns of those outside the training clips'.
     """
 
-    name: str
-    module: str
     inputs: tuple[str, ...]
     kind: Kind
     settings: type[StreamSettings]
     make_extractor: Callable[[Any], Callable[..., Record]]
     read_steps: Callable[..., np.ndarray]
-    arrays: tuple[str, ...]
-    kinds: Mapping[str, Kind]
-    on_gpu: bool
-    files: Callable[[Any, Path], list[Path]]
-    validate_inputs: Callable[[Any, Mapping[str, "StreamInfo"]], None]
-    summary: Callable[[Path], dict[str, Any]]
-    warnings: Callable[[Record], list[str]]
-    statistics: Callable[[Record], dict[str, float]]
+    arrays: tuple[str, ...] = ()
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    on_gpu: bool = False
+    files: Callable[[Any], list[Path]] = lambda settings: []
+    annotation_files: Callable[[Any, Path], list[Path]] = lambda settings, folder: []
+    validate_inputs: Callable[[Any, Mapping[str, "StreamInfo"]], None] = lambda settings, inputs: None
+    summary: Callable[[Path], dict[str, Any]] = lambda folder: {}
+    warnings: Callable[[Record], list[str]] = lambda record: []
+    statistics: Callable[[Record], dict[str, float]] = lambda record: {}
+    name: str = ""
+    """Set by `load`."""
+
+    @property
+    def module(self) -> str:
+        """Return the name of the module that declares the stream."""
+        return f"{__package__}.{self.name}"
 
     def kind_of(self, array: str) -> Kind:
-        """Return what a step of an array is."""
+        """Return what one step of an array is."""
         return self.kinds.get(array, self.kind)
 
     def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
@@ -98,11 +115,11 @@ class Stream:
 
 
 def names() -> list[str]:
-    """Return the names of all streams."""
-    found = [
+    """Return the names of all streams: the modules of this folder, except helpers, whose names begin with "_"."""
+    modules = [
         path.stem for path in Path(__file__).parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     ]
-    return sorted(set(found) - {"__init__", "base", "build"})
+    return sorted(name for name in modules if not name.startswith("_") and name not in _CONTRACT)
 
 
 @cache
@@ -110,24 +127,7 @@ def load(name: str) -> Stream:
     """Return the stream of that name. Raises InputError if there is none."""
     if name not in names():
         raise InputError(f"there is no stream {name!r}; allowed: {', '.join(names())}, the modules of lib/streams")
-    module = importlib.import_module(f"lib.streams.{name}")
-    return Stream(
-        name,
-        module.__name__,
-        module.INPUTS,
-        module.KIND,
-        module.Settings,
-        module.make_extractor,
-        module.read_steps,
-        getattr(module, "ARRAYS", ()),
-        getattr(module, "KINDS", {}),
-        getattr(module, "ON_GPU", False),
-        getattr(module, "files", lambda settings, annotations: []),
-        getattr(module, "validate_inputs", lambda settings, above: None),
-        getattr(module, "summary", lambda folder: {}),
-        getattr(module, "warnings", lambda record: []),
-        getattr(module, "statistics", lambda record: {}),
-    )
+    return replace(importlib.import_module(f"{__package__}.{name}").STREAM, name=name)
 
 
 class StreamInfo(NamedTuple):
@@ -143,7 +143,7 @@ def take_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
 
 
 def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo]:
-    """Return how these streams and all that they are made from were made, each after its inputs; `data` holds the folders.
+    """Return how streams and all their inputs were made, each after its own inputs; `data` holds the folders.
 
     Raises InputError for a stream that is off.
     """

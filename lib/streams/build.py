@@ -122,23 +122,30 @@ def annotations(corpus: str) -> Path:
 
 
 def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return what each shard is made from, by name: its clips and their files' sums, and its inputs' shards' sums."""
+    """Return what each shard is made from, by name: its clips and the sums of their files, of the files that the stream
+    reads, and of its inputs' shards."""
     found: dict[str, Any] = {}
     if rows:
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
-        files = {corpus: list(map(resume.sha256, stream.files(settings, annotations(corpus)))) for corpus in corpora}
+        sums = {corpus: _sums(stream.annotation_files(settings, annotations(corpus))) for corpus in corpora}
         found = {
-            shard: [of_shard[_told_by(of_shard)].to_dict("list"), files[of_shard["corpus"].iloc[0]]]
+            shard: [of_shard[_identifying(of_shard)].to_dict("list"), sums[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()
         }
     for one in (one for one in stream.inputs if one != RAW):
         for path in sorted((DATA / one).glob("*.h5")):
             found.setdefault(path.stem, []).append(resume.sha256(path))
-    return found
+    files = _sums(stream.files(settings))
+    return {shard: [*parts, files] for shard, parts in found.items()}
 
 
-def _told_by(rows: pd.DataFrame) -> list[str]:
-    """Return the columns of a shard's rows by which what it is made from can be told."""
+def _sums(files: Iterable[Path]) -> list[str]:
+    """Return the checksums of files; a missing one is left out, the extractor says what it is for."""
+    return [resume.sha256(path) for path in files if path.is_file()]
+
+
+def _identifying(rows: pd.DataFrame) -> list[str]:
+    """Return the columns of a shard's rows that identify the clips' contents."""
     return ["clip", "sha256", *(["start", "end"] if rows["start"].notna().any() else [])]
 
 

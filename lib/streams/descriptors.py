@@ -8,10 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from lib.core.shards import Record
-from lib.streams.base import StreamSettings
-
-INPUTS = ("faces", "flow")
-KIND = "vectors"
+from lib.streams.base import Stream, StreamSettings
 
 
 class Settings(StreamSettings):
@@ -55,3 +52,12 @@ def descriptor(
 def _cells(picture: np.ndarray, cells: int) -> np.ndarray:
     """Average a picture (S, S) or (S, S, C) in `cells` by `cells` areas, flattened."""
     return cv2.resize(picture, (cells, cells), interpolation=cv2.INTER_AREA).ravel()
+
+
+STREAM = Stream(
+    inputs=("faces", "flow"),
+    kind="vectors",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+)

@@ -15,10 +15,7 @@ from pydantic import Field
 from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings
-
-INPUTS = (RAW,)
-KIND = "vectors"
+from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 _SUFFIXES = (".csv", ".parquet", ".npz", ".h5", ".hdf5")
 _CLIP = ("clip", "file", "id", "videoname")
@@ -42,7 +39,7 @@ def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     return record.arrays["values"][()][chosen]
 
 
-def files(settings: Settings, annotations: Path) -> list[Path]:
+def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
     """Return the files that the patterns find in a corpus' folder of annotations.
 
     Raises InputError if a pattern finds none, or a file of another kind.
@@ -159,3 +156,14 @@ def _open(path: Path) -> Mapping[str, Any]:
             raise InputError(f"{path.name} has clip {clip} twice, in rows {first} and {second}; allowed: once a time")
         held[str(clip)] = of_clip[order], values[rows][order]
     return held
+
+
+STREAM = Stream(
+    inputs=(RAW,),
+    kind="vectors",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    annotation_files=annotation_files,
+    summary=summary,
+)

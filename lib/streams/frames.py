@@ -10,10 +10,7 @@ from pydantic import Field
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings
-
-INPUTS = (RAW,)
-KIND = "pictures"
+from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 
 class Settings(StreamSettings):
@@ -74,3 +71,13 @@ def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
 def decode(record: Record) -> np.ndarray:
     """Return all of a record's frames as RGB uint8 (T, H, W, 3)."""
     return np.stack(pictures(record, np.arange(len(record.arrays["times"]))))
+
+
+STREAM = Stream(
+    inputs=(RAW,),
+    kind="pictures",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    summary=summary,
+)

@@ -10,10 +10,7 @@ import numpy as np
 from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import StreamSettings
-
-INPUTS = ("faces",)
-KIND = "points"
+from lib.streams.base import Stream, StreamSettings
 
 _FIVE = ([*range(36, 42)], [*range(42, 48)], [30], [48], [54])
 """Of the 68 points those whose means are the five: eyes, tip of the nose, corners of the mouth."""
@@ -35,6 +32,11 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     """Return what finds the points of a clip's aligned faces. Raises InputError if dlib is asked for and not installed."""
     predict = _predictor() if settings.detector == "dlib" else None
     return lambda faces: landmarks(faces, predict)
+
+
+def files(settings: Settings) -> list[Path]:
+    """Return the file of dlib's shape predictor, if it is used."""
+    return [Path(_dlib_and_models()[1].pose_predictor_model_location())] if settings.detector == "dlib" else []
 
 
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
@@ -90,14 +92,17 @@ def aligned(points: np.ndarray, side: int) -> np.ndarray:
 def _predictor() -> Callable[[np.ndarray], np.ndarray]:
     """Return what finds 68 points (68, 2) in an aligned face, RGB uint8 (S, S, 3): an ensemble of regression trees
     (Kazemi & Sullivan 2014)."""
-    dlib, models = dlib_and_models("landmarks.detector = dlib", "set it to faces")
-    shape = shape_finder(dlib, models)
+    shape = shape_finder(*_dlib_and_models())
 
     def predict(picture: np.ndarray) -> np.ndarray:
         larger, found = shape(picture)
         return (np.array([(point.x, point.y) for point in found.parts()]) + 0.5) * (len(picture) / len(larger))
 
     return predict
+
+
+def _dlib_and_models() -> tuple[Any, Any]:
+    return dlib_and_models("landmarks.detector = dlib", "set it to faces")
 
 
 def dlib_and_models(asked: str, otherwise: str) -> tuple[Any, Any]:
@@ -126,3 +131,14 @@ def shape_finder(dlib: Any, models: Any) -> Callable[[np.ndarray], tuple[np.ndar
         return picture, predictor(picture, dlib.rectangle(*box))
 
     return find
+
+
+STREAM = Stream(
+    inputs=("faces",),
+    kind="points",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    files=files,
+    summary=summary,
+)

@@ -2,7 +2,7 @@
 points."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,12 +15,7 @@ from lib.core import shards
 from lib.core.clips import PICTURE_SUFFIXES, PICTURES, POINTS_SUFFIX
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Kind, Raw, StreamSettings, take_steps
-
-INPUTS = (RAW,)
-KIND = "pictures"
-ARRAYS = ("faces", "drawings", "points")
-KINDS: Mapping[str, Kind] = {"points": "points"}
+from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
 
 class Settings(StreamSettings):
@@ -45,7 +40,7 @@ def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
 
 
-def files(settings: Settings, annotations: Path) -> list[Path]:
+def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
     """Return all files in the folders. Raises InputError for a folder that is not there."""
     return [
         path
@@ -140,3 +135,16 @@ def _scaled(picture: np.ndarray, side: int) -> np.ndarray:
         return picture
     how = cv2.INTER_AREA if min(picture.shape[:2]) > side else cv2.INTER_LINEAR
     return cv2.resize(picture, (side, side), interpolation=how)
+
+
+STREAM = Stream(
+    inputs=(RAW,),
+    kind="pictures",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    arrays=("faces", "drawings", "points"),
+    kinds={"points": "points"},
+    annotation_files=annotation_files,
+    summary=summary,
+)

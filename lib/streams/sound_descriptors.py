@@ -4,6 +4,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -12,10 +13,8 @@ from pydantic import Field, model_validator
 from lib.core import imports
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings, take_steps
+from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
-INPUTS = ("audio", RAW)
-KIND = "vectors"
 ARRAYS = ("spectra", "prosody", "egemaps", "speaker")
 
 PROSODY = (
@@ -81,6 +80,12 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
         )
 
     return make
+
+
+def files(settings: Settings) -> list[Path]:
+    """Return the file of the weights of resemblyzer's network, if it is used."""
+    weights = imports.package_file("resemblyzer", "pretrained.pt") if "speaker" in settings.kinds else None
+    return [] if weights is None else [weights]
 
 
 def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
@@ -157,3 +162,14 @@ def _published(kind: str) -> Callable[[np.ndarray], np.ndarray]:
         return lambda samples: smile.process_signal(samples, _RATE).to_numpy()[0]
     encoder = module.VoiceEncoder("cpu", verbose=False)
     return lambda samples: encoder.embed_utterance(samples)
+
+
+STREAM = Stream(
+    inputs=("audio", RAW),
+    kind="vectors",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    arrays=ARRAYS,
+    files=files,
+)

@@ -19,10 +19,8 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from lib.core import pickles, shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import RAW, Raw, StreamSettings, take_steps
+from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
-INPUTS = (RAW,)
-KIND = "vectors"
 ARRAYS = ("hashing", "counts", "sentence")
 
 COUNTS = (
@@ -114,16 +112,18 @@ def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     return take_steps(record, chosen, array)
 
 
-def files(settings: Settings, annotations: Path) -> list[Path]:
-    """Return the files that words, and the sentence network, are read from.
+def files(settings: Settings) -> list[Path]:
+    """Return the files of the sentence network, if it is used. Raises InputError if it is not there."""
+    if "sentence" not in settings.kinds:
+        return []
+    network = _network(settings.sentence)
+    return [network] if network.is_file() else sorted(path for path in network.rglob("*") if path.is_file())
 
-    Raises InputError if a pattern finds none, or a file of another kind, or the network is not there.
-    """
+
+def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
+    """Return the files that words are read from. Raises InputError if a pattern finds none, or a file of another kind."""
     found = [path for pattern in settings.files for path in _matching(pattern, annotations)]
     found += [path for suffix in _BESIDE for path in sorted(annotations.glob(f"*{suffix}")) if path not in found]
-    if "sentence" in settings.kinds:
-        network = _network(settings.sentence)
-        found += [network] if network.is_file() else sorted(path for path in network.rglob("*") if path.is_file())
     return found
 
 
@@ -308,3 +308,16 @@ def _read(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+STREAM = Stream(
+    inputs=(RAW,),
+    kind="vectors",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    arrays=ARRAYS,
+    files=files,
+    annotation_files=annotation_files,
+    summary=summary,
+)

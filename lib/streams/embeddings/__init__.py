@@ -1,18 +1,18 @@
 """Embeddings of a clip's faces by one frozen network: a vector a face, evenly over the clip."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from lib.core.shards import Record
-from lib.streams import base
-from lib.streams.base import StreamSettings
+from lib.streams import base, landmarks
+from lib.streams.base import Stream, StreamSettings
 
-INPUTS = ("faces",)
-KIND = "vectors"
-ON_GPU = True
+DLIB = "dlib_face"
+"""The network whose weights dlib's package ships."""
 
 
 class Settings(StreamSettings):
@@ -58,6 +58,14 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     return embed
 
 
+def files(settings: Settings) -> list[Path]:
+    """Return the file of the weights, if the settings name one or the network's package ships it."""
+    if settings.network == DLIB:
+        models = landmarks.dlib_and_models(f"embeddings.network = {DLIB}", "name another network")[1]
+        return [Path(models.face_recognition_model_location()), Path(models.pose_predictor_model_location())]
+    return [] if settings.weights in (None, "imagenet") else [Path(settings.weights)]
+
+
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return embeddings (K, D)."""
     return record.arrays["values"][()][chosen]
@@ -68,3 +76,14 @@ def evenly(present: np.ndarray, count: int) -> np.ndarray:
     if len(present) <= count:
         return present
     return present[np.linspace(0, len(present) - 1, count).astype(int)]
+
+
+STREAM = Stream(
+    inputs=("faces",),
+    kind="vectors",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    on_gpu=True,
+    files=files,
+)

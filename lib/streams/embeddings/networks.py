@@ -9,12 +9,12 @@ from torch import nn
 
 from lib.core import weights
 from lib.core.errors import InputError
-from lib.streams.embeddings import emonext
+from lib.streams.embeddings import DLIB, emonext
 from lib.streams.embeddings.dlib_face import DlibFace
 from lib.streams.embeddings.emonext import EmoNeXt, Se
 
 _FAMILIES = re.compile(r"resnet\d+|resnext.*|wide_resnet.*|convnext_.*|vit_.*|mobilenet_v2|vgg\d+(_bn)?")
-_FACENET, _DLIB = "inception_resnet_v1", "dlib_face"
+_FACENET, _DLIB = "inception_resnet_v1", DLIB
 _KEY = "embeddings"
 
 

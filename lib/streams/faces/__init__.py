@@ -10,11 +10,7 @@ from pydantic import Field
 from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams.base import StreamInfo, StreamSettings
-
-INPUTS = ("frames",)
-KIND = "pictures"
-ON_GPU = True
+from lib.streams.base import Stream, StreamInfo, StreamSettings
 
 ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 """Values of `found`."""
@@ -63,6 +59,14 @@ def make_extractor(settings: Settings, person: str | None = None) -> Callable[[R
     return Aligner(**of, device=best_device(), weights=settings.weights, person=person)
 
 
+def files(settings: Settings) -> list[Path]:
+    """Return the files of the weights of MTCNN, and of YuNet where it detects."""
+    from lib.streams.faces import mtcnn  # code that reads the stream needs no detector
+
+    names = (mtcnn.FIRST, mtcnn.SECOND, mtcnn.LAST)
+    return [mtcnn.weights_file(name) for name in names] + ([Path(settings.weights)] if settings.weights else [])
+
+
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return faces as RGB uint8 (K, 3, S, S)."""
     faces = record.arrays["faces"]
@@ -105,3 +109,18 @@ def statistics(record: Record) -> dict[str, float]:
         "brightness of the face, of 255": float(read_steps(record, some).mean()),
         "share of the frames with a face": len(there) / len(record.arrays["found"]),
     }
+
+
+STREAM = Stream(
+    inputs=("frames",),
+    kind="pictures",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    on_gpu=True,
+    files=files,
+    validate_inputs=validate_inputs,
+    summary=summary,
+    warnings=warnings,
+    statistics=statistics,
+)

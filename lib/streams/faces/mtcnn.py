@@ -1,34 +1,35 @@
 """MTCNN's three networks (Zhang et al. 2016, Joint face detection and alignment using multi-task cascaded convolutional
 networks), with the weights that facenet-pytorch ships."""
 
-from importlib.util import find_spec
+from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.core.imports import package_file
+
 _AT_ONCE = 4 * 48 * 48  # pixels that a CPU takes at once: of more the layers' results are too large for malloc to keep
 
 
-class Network:
-    """One of the networks, from its layers and the file of its weights.
+FIRST, SECOND, LAST = "pnet.pt", "rnet.pt", "onet.pt"
+"""Files of the networks' weights."""
 
-    The file is read without facenet-pytorch's package, which takes seconds to import, and 130 MiB, most of it torchvision's.
+
+class Network:
+    """One of the networks, from its layers, named as in the file of its weights.
+
+    The file's last layers, `heads`, are one layer here, called "heads".
     """
 
-    def __init__(self, layers: list[nn.Module], file: str, device: torch.device) -> None:
-        self._device, self._layers = device, nn.Sequential(*layers).requires_grad_(False)
-        package = find_spec("facenet_pytorch")
-        if package is None or package.origin is None:
-            raise ModuleNotFoundError("facenet_pytorch")
-        weights = torch.load(Path(package.origin).parent / "data" / file, weights_only=True)
-        own, theirs = list(self._layers.parameters()), list(weights.values())  # in one order
-        heads = theirs[len(own) - 2 :]  # are one layer here
-        for mine, values in zip(
-            own, [*theirs[: len(own) - 2], torch.cat(heads[::2]), torch.cat(heads[1::2])], strict=True
-        ):
-            mine.copy_(values)
+    def __init__(self, file: str, layers: dict[str, nn.Module], heads: Sequence[str], device: torch.device) -> None:
+        self._device, self._layers = device, nn.Sequential(OrderedDict(layers)).requires_grad_(False)
+        weights = torch.load(weights_file(file), weights_only=True)
+        for part in ("weight", "bias"):
+            weights[f"heads.{part}"] = torch.cat([weights.pop(f"{head}.{part}") for head in heads])
+        self._layers.load_state_dict(weights)
         self._layers.to(device)
         if device.type == "cpu":  # the same numbers up to rounding, pooled in a third of the time
             self._layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -45,30 +46,35 @@ class Network:
         return self._layers((pictures.to(self._device).permute(0, 3, 1, 2).float() - 127.5) / 128)
 
 
+def weights_file(name: str) -> Path:
+    """Return the path of a network's weights, FIRST, SECOND or LAST, in facenet-pytorch.
+
+    The package is not imported: that takes seconds and 130 MiB, most of them for torchvision.
+    """
+    path = package_file("facenet_pytorch", "data", name)
+    if path is None:
+        raise ModuleNotFoundError("facenet_pytorch")
+    return path
+
+
 def first_network(device: torch.device) -> Network:
     """Return the network that looks at windows of 12 x 12 pixels in a picture, two pixels apart."""
-    layers = [*_layer(3, 10, 3), _pool(2), *_layer(10, 16, 3), *_layer(16, 32, 3), nn.Conv2d(32, 6, 1)]
-    return Network(layers, "pnet.pt", device)
+    layers = _layer(1, 3, 10, 3) | _pool(1, 2) | _layer(2, 10, 16, 3) | _layer(3, 16, 32, 3)
+    return Network(FIRST, layers | {"heads": nn.Conv2d(32, 6, 1)}, ("conv4_1", "conv4_2"), device)
 
 
 def second_network(device: torch.device) -> Network:
     """Return the network that looks at pictures of 24 x 24 pixels."""
-    layers = [*_layer(3, 28, 3), _pool(3), *_layer(28, 48, 3), _pool(3), *_layer(48, 64, 2)]
-    return Network([*layers, _Flat(), nn.Linear(576, 128), nn.PReLU(128), nn.Linear(128, 6)], "rnet.pt", device)
+    layers = _layer(1, 3, 28, 3) | _pool(1, 3) | _layer(2, 28, 48, 3) | _pool(2, 3) | _layer(3, 48, 64, 2)
+    layers |= {"flat": _Flat(), "dense4": nn.Linear(576, 128), "prelu4": nn.PReLU(128), "heads": nn.Linear(128, 6)}
+    return Network(SECOND, layers, ("dense5_1", "dense5_2"), device)
 
 
 def last_network(device: torch.device) -> Network:
     """Return the network that looks at pictures of 48 x 48 pixels."""
-    layers = [
-        *_layer(3, 32, 3),
-        _pool(3),
-        *_layer(32, 64, 3),
-        _pool(3),
-        *_layer(64, 64, 3),
-        _pool(2),
-        *_layer(64, 128, 2),
-    ]
-    return Network([*layers, _Flat(), nn.Linear(1152, 256), nn.PReLU(256), nn.Linear(256, 16)], "onet.pt", device)
+    layers = _layer(1, 3, 32, 3) | _pool(1, 3) | _layer(2, 32, 64, 3) | _pool(2, 3) | _layer(3, 64, 64, 3) | _pool(3, 2)
+    layers |= _layer(4, 64, 128, 2) | {"flat": _Flat(), "dense5": nn.Linear(1152, 256), "prelu5": nn.PReLU(256)}
+    return Network(LAST, layers | {"heads": nn.Linear(256, 16)}, ("dense6_1", "dense6_2", "dense6_3"), device)
 
 
 class _Flat(nn.Module):
@@ -78,9 +84,9 @@ class _Flat(nn.Module):
         return pictures.permute(0, 3, 2, 1).flatten(1)
 
 
-def _layer(channels: int, out: int, side: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, out, side), nn.PReLU(out)]
+def _layer(number: int, channels: int, out: int, side: int) -> dict[str, nn.Module]:
+    return {f"conv{number}": nn.Conv2d(channels, out, side), f"prelu{number}": nn.PReLU(out)}
 
 
-def _pool(side: int) -> nn.Module:
-    return nn.MaxPool2d(side, 2, ceil_mode=True)
+def _pool(number: int, side: int) -> dict[str, nn.Module]:
+    return {f"pool{number}": nn.MaxPool2d(side, 2, ceil_mode=True)}

@@ -10,11 +10,7 @@ from pydantic import Field
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.streams.base import StreamSettings
-
-INPUTS = ("faces",)
-KIND = "flow"
-ON_GPU = True
+from lib.streams.base import Stream, StreamSettings
 
 
 class Settings(StreamSettings):
@@ -58,3 +54,14 @@ def summary(folder: Path) -> dict[str, Any]:
         "valid_pairs": int(sum(one.sum() for one in valid)),
         "mean_motion_pixels": round(float(np.mean(motion)), 3) if motion else None,
     }
+
+
+STREAM = Stream(
+    inputs=("faces",),
+    kind="flow",
+    settings=Settings,
+    make_extractor=make_extractor,
+    read_steps=read_steps,
+    on_gpu=True,
+    summary=summary,
+)
