@@ -3,11 +3,9 @@
 from lib.core import command
 from lib.streams import build
 
-Parameters = build.parameters_of("faces")
-
 
 def main() -> None:
-    build.stage("faces")
+    build.build_stream("faces")
 
 
 if __name__ == "__main__":

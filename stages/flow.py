@@ -3,11 +3,9 @@
 from lib.core import command
 from lib.streams import build
 
-Parameters = build.parameters_of("flow")
-
 
 def main() -> None:
-    build.stage("flow")
+    build.build_stream("flow")
 
 
 if __name__ == "__main__":

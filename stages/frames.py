@@ -3,11 +3,9 @@
 from lib.core import command
 from lib.streams import build
 
-Parameters = build.parameters_of("frames")
-
 
 def main() -> None:
-    build.stage("frames")
+    build.build_stream("frames")
 
 
 if __name__ == "__main__":

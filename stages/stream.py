@@ -1,4 +1,4 @@
-"""Make a stream that has no script of its own, NAME of `python -m stages.stream NAME`: data/NAME/, metrics/NAME.json."""
+"""Extract the stream NAME from every usable clip, `python -m stages.stream NAME`: data/NAME/, metrics/NAME.json."""
 
 import sys
 
@@ -9,7 +9,7 @@ from lib.streams import base, build
 def main() -> None:
     name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
     if name in base.names():
-        command.run_stage(lambda: build.stage(name), name)
+        command.run_stage(lambda: build.build_stream(name), name)
     else:
         sys.exit(f"error: {__doc__}\nNAME = {name!r}; allowed: {', '.join(base.names())}")
 

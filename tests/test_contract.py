@@ -13,7 +13,7 @@ from lib.core import parameters, resume
 from lib.core.errors import InputError
 from lib.model import encoders
 from lib.sources import base as sources
-from lib.streams import base
+from lib.streams import base, build
 from tests.conftest import ROOT
 from tools import parameters as written
 
@@ -35,9 +35,36 @@ ORDER = [
 """Packages of lib; each imports from itself and from those before it."""
 
 
+LONG_STAGES = {"train", "evaluate", "figures"}
+"""Scripts that are longer than a stage should be."""
+
+
 def file_of(module: str) -> str:
     path = Path(module.replace(".", "/"))
     return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
+
+
+def script_and_stream(stage: str) -> tuple[str, str]:
+    """Return the module that a stage's command in dvc.yaml runs, and the stream that it extracts, if it extracts one."""
+    python, option, script, *arguments = STAGES[stage]["cmd"].split()
+    assert (python, option) == ("python", "-m")
+    if script == "stages.stream":
+        return script, arguments[0]
+    assert not arguments
+    return script, stage if stage in base.names() else ""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_is_named_as_its_script_or_stream(stage: str) -> None:
+    script, stream = script_and_stream(stage)
+    assert stage == (stream or script.removeprefix("stages."))
+    assert (ROOT / file_of(script)).exists()
+
+
+def test_stages_are_scripts_of_at_most_40_lines() -> None:
+    written = {path.stem: len(path.read_text().splitlines()) for path in (ROOT / "stages").glob("[!_]*.py")}
+    assert {name for name, lines in written.items() if lines > 40} <= LONG_STAGES
+    assert set(written) == {script_and_stream(stage)[0].removeprefix("stages.") for stage in STAGES}
 
 
 def test_packages_import_downward_only() -> None:
@@ -59,7 +86,8 @@ def test_packages_import_downward_only() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_folders_cover_the_import_closure(stage: str) -> None:
     listed = [path for path in STAGES[stage]["deps"] if path.startswith(("lib/", "stages/"))]
-    modules = [f"stages.{stage}", *([f"lib.streams.{stage}"] if stage in base.names() else [])]
+    script, stream = script_and_stream(stage)
+    modules = [script, *([f"lib.streams.{stream}"] if stream else [])]
     if stage in ("train", "evaluate"):  # import by name what the parameters say
         modules += [f"lib.streams.{name}" for name in base.names()]
         modules += [encoders.module_of(kind) for kind in encoders.kinds()]
@@ -75,7 +103,8 @@ def test_folders_cover_the_import_closure(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_reads_exactly_the_sections_dvc_watches(stage: str) -> None:
-    model = importlib.import_module(f"stages.{stage}").Parameters
+    script, stream = script_and_stream(stage)
+    model = build.parameters_of(stream) if stream else importlib.import_module(script).Parameters
     assert sorted(model.model_fields) == sorted(name.split(".")[0] for name in STAGES[stage]["params"])
 
 

@@ -67,14 +67,14 @@ def test_what_fails_at_one_clip_is_its_row_and_the_stage_goes_on(
     reason = "internal: ValueError: all input arrays must have the same shape"
     use(monkeypatch, parameters_(download__allow_missing=0.5))
     with caplog.at_level(logging.INFO):
-        build.stage("frames")
+        build.build_stream("frames")
     assert shards.refusals(folder / "data/frames") == {"b.mp4": reason, "c.mp4": reason}
     summary = json.loads((folder / "metrics/frames.json").read_text())
     assert (summary["clips"], summary["refused"], summary["internal"]) == (2, {reason: 2}, 2)
     assert caplog.text.count("Traceback") == 1
     use(monkeypatch, parameters_(download__allow_missing=0.25))
     with pytest.raises(InputError, match=r"^frames: 50\.00% of .* data/\.work/refused-frames.csv.*allows 25\.00%"):
-        build.stage("frames")
+        build.build_stream("frames")
     assert pd.read_csv("data/.work/refused-frames.csv")["clip"].tolist() == ["b.mp4", "c.mp4"]
     assert len(calls) == 8  # a fault is no result: such a shard is made again
 
@@ -88,7 +88,7 @@ def test_a_mistake_that_is_about_all_clips_still_stops_the_stage(folder: Path, m
     frames_made_by(monkeypatch, make)
     use(monkeypatch, parameters_())
     with pytest.raises(InputError, match=r"^params\.yaml: features\.files$"):
-        build.stage("frames")
+        build.build_stream("frames")
 
 
 def test_what_fails_in_verification_is_a_row(

@@ -96,7 +96,7 @@ def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypat
         shards.write(file, Record("a.mp4", arrays))
 
     def vector() -> np.ndarray:
-        build.stage("embeddings")
+        build.build_stream("embeddings")
         return next(shards.column(Path("data/embeddings"), "values"))
 
     weights = torchvision.models.mobilenet_v2().state_dict()
@@ -108,7 +108,7 @@ def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypat
     assert not vector().any()
     Path("w.pt").unlink()
     with pytest.raises(InputError, match=r"embeddings\.weights = 'w\.pt'; allowed: null, imagenet, or the path"):
-        build.stage("embeddings")
+        build.build_stream("embeddings")
 
 
 @pytest.mark.parametrize("name", base.names())

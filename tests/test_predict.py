@@ -118,7 +118,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
         use(patch, parameters_())
         for name in STREAMS:
-            build.stage(name)
+            build.build_stream(name)
         yield folder
 
 
@@ -153,11 +153,11 @@ def test_a_stream_that_is_off_is_an_empty_folder(project: Path, monkeypatch: pyt
     assert json.loads((project / "metrics/features.json").read_text()) == {"enabled": False}
     shutil.copytree(project / "data/audio", project / "kept")
     use(monkeypatch, parameters_(audio__enabled=False))
-    build.stage("audio")
+    build.build_stream("audio")
     assert not list((project / "data/audio").iterdir())
     use(monkeypatch, parameters_())
     monkeypatch.setattr(build, "_make", lambda *_: pytest.fail("what was made is kept"))
-    build.stage("audio")
+    build.build_stream("audio")
     for path in (project / "kept").iterdir():
         assert path.read_bytes() == (project / "data/audio" / path.name).read_bytes()
 
@@ -165,9 +165,9 @@ def test_a_stream_that_is_off_is_an_empty_folder(project: Path, monkeypatch: pyt
 def test_what_needs_a_stream_that_is_off_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     use(monkeypatch, parameters_(faces__enabled=False))
-    build.stage("faces")
+    build.build_stream("faces")
     with pytest.raises(InputError) as said:
-        build.stage("flow")
+        build.build_stream("flow")
     assert "flow.enabled is true and faces.enabled is false" in str(said.value)
     with pytest.raises(InputError) as said:
         train.streams_read(given(model__use=["faces"]).model.readings())

@@ -5,7 +5,7 @@ checked before anything is written.
 """
 
 import argparse
-import importlib.util
+import importlib
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +16,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from lib.core import command, parameters
 from lib.core.errors import InputError
-from lib.streams import build
+from lib.streams import base, build
 
 PARAMETERS, FOLDER, STAGES = Path("params.yaml"), Path("params"), Path("dvc.yaml")
 _WHOLE = "demo"
@@ -80,9 +80,11 @@ def dump(values: CommentedMap, file: TextIO) -> None:
 def check(values: Mapping[str, Any]) -> None:
     """Raise InputError if a stage would refuse the parameters."""
     for stage in load_yaml(STAGES)["stages"]:
-        script = f"stages.{stage}"
-        own = importlib.util.find_spec(script)
-        model: Any = importlib.import_module(script).Parameters if own else build.parameters_of(stage)
+        model: Any = (
+            build.parameters_of(stage)
+            if stage in base.names()
+            else importlib.import_module(f"stages.{stage}").Parameters
+        )
         given = parameters.check({name: plain(values[name]) for name in model.model_fields}, model)
         if stage == "train":
             given.model.readings()

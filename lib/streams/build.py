@@ -46,7 +46,7 @@ def parameters_of(name: str) -> type[Section]:
     return create_model("Parameters", __base__=Section, **fields)
 
 
-def stage(name: str) -> None:
+def build_stream(name: str) -> None:
     """Make the stream `name` as params.yaml says: data/NAME/, and metrics/NAME.json with what is worth counting.
 
     A stream that is off is an empty folder.
