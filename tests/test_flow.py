@@ -132,7 +132,7 @@ def test_the_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
     from lib.streams.flow import gpu
 
     floats = dict.fromkeys(("limit", "coupling", "tau", "sigma", "enough"), "fp32")
-    constants = {"height": 112, "width": 112, "warps": 3, "median": True, "block": 1024}
+    constants = {"height": 112, "width": 112, "warps": 3, "median": True, "block": gpu._BLOCK}
     signature = (
         {"images": "*fp32", "state": "*fp32", "iterations": "i32"} | floats | dict.fromkeys(constants, "constexpr")
     )
