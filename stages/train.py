@@ -33,7 +33,7 @@ from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 from lib.training import loop
 from lib.training.loggers import LOGGERS
-from lib.training.losses import LOSSES, WEIGHTINGS
+from lib.training.losses import WEIGHTINGS
 
 
 class Augment(Section):
@@ -87,9 +87,6 @@ def main() -> None:
         parallel.end_with_parent()
     given = parameters.load("train", Parameters)
     readings, targets = given.model.readings(), given.model.chosen(given.targets)
-    for name, group in targets.items():
-        if group.loss not in LOSSES:
-            raise InputError(f"params.yaml: targets.{name}.loss = {group.loss!r}; allowed: {', '.join(LOSSES)}")
     if given.train.devices > (most := torch.cuda.device_count() or loky.cpu_count()):
         raise InputError(f"params.yaml: train.devices = {given.train.devices}; allowed: up to {most}, this machine's")
     streams = streams_read(readings)

@@ -144,9 +144,9 @@ def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, 
     [
         (
             {"losses": ["mse", "l1"]},
-            r"--losses 'l1'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc, bce$",
+            r"--losses 'l1'; allowed .*head = sigmoid: mse, mae, huber, ccc, mse_ccc, bce$",
         ),
-        ({"losses": ["kl"]}, r"--losses 'kl'; allowed .*activation = sigmoid: mse, mae, huber, ccc, mse_ccc, bce$"),
+        ({"losses": ["kl"]}, r"--losses 'kl'; allowed .*head = sigmoid: mse, mae, huber, ccc, mse_ccc, bce$"),
         ({"weightings": ["inverse"]}, "--weightings 'inverse'; allowed: none, label_distribution_smoothing$"),
         ({"variants": ["sum"]}, "--variants 'sum'; allowed: faces, flow, late_average"),
         ({"variants": ["faces"], "weightings": ["none"]}, "--variants, --losses/--weightings exclude each other"),
@@ -331,7 +331,7 @@ def test_scores_over_seeds_have_the_interval_of_their_mean() -> None:
 
 
 def test_the_figure_says_what_is_shown() -> None:
-    group = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mse", weight=1)
+    group = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
     rng = np.random.default_rng(0)
     actual, videos = rng.uniform(1, 7, (60, 2)), np.repeat(np.arange(20), 3)
     predictions = {"mse": [0.3 * actual + 2.8], "mean_predictor": [np.full((60, 2), 4.0)]}

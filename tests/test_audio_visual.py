@@ -292,20 +292,20 @@ def test_a_hidden_layer_lies_between_plain_concatenation_and_heads() -> None:
     eyes = looking(backbone="vgg", place="max", time="lstm", units=6).model_dump()
     encoders = {"ears": SOUND, "eyes": eyes}
     given = settings(["ears", "eyes"], "plain_concat", hidden=9, encoders=encoders)
-    own = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mae", weight=1.0)
+    own = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mae", weight=1.0)
     net = Network(
         given, {"own": own}, {"audio": StreamInfo({}, {"mfcc": [12]}), "frames": StreamInfo({}, {"": [3, 32, 32]})}
     ).eval()
     assert len(net.project) == 0
     assert net.hidden[0][0].weight.shape == (9, 7 + 6)
-    assert net.heads["own"][0][1].weight.shape == (2, 9)
+    assert net.heads["own"].layers[0][1].weight.shape == (2, 9)
     inputs = {
         "ears": {"audio.mfcc": steps(torch.randn(2, 9, 12))},
         "eyes": {"frames": steps(torch.rand(2, 3, 3, 32, 32))},
     }
     output = net(inputs)
     joined = torch.cat([output.tokens[name].values[:, 0] for name in ("ears", "eyes")], 1)
-    torch.testing.assert_close(output.predicted["own"], net.heads["own"][0][1](net.hidden[0](joined)))
+    torch.testing.assert_close(output.predicted["own"], net.heads["own"].layers[0][1](net.hidden[0](joined)))
 
 
 # ---- whole size, real clips ----

@@ -63,7 +63,7 @@ def predicted() -> dict[str, list[np.ndarray]]:
 
 
 def test_what_a_prediction_needs_is_what_it_was_made_of(predicted: dict[str, list[np.ndarray]]) -> None:
-    group = TargetGroup(columns=["bright", "moved", "early"], range=[0, 1], activation="linear", loss="mse", weight=1)
+    group = TargetGroup(columns=["bright", "moved", "early"], range=[0, 1], head="linear", loss="mse", weight=1)
     actual = predicted["intact"][0]
     videos = np.arange(COUNT) // 2
     table = control_table(predicted, controls.INTACT, actual, videos, group, 500, 0)

@@ -160,8 +160,8 @@ def test_an_encoder_of_which_a_stream_was_refused_gets_no_step() -> None:
 
 
 TARGETS = {
-    "near": TargetGroup(columns=["calm", "warm"], range=[1, 7], activation="linear", loss="mse", weight=1.0),
-    "far": TargetGroup(columns=["age"], range=[0, 100], activation="linear", loss="mse", weight=1.0),
+    "near": TargetGroup(columns=["calm", "warm"], range=[1, 7], head="linear", loss="mse", weight=1.0),
+    "far": TargetGroup(columns=["age"], range=[0, 100], head="linear", loss="mse", weight=1.0),
 }
 RATED = TABLE.assign(calm=[1, 4, np.nan], warm=[7, 2.5, np.nan], age=[np.nan, 20, 50], corpus="x")
 
@@ -196,7 +196,7 @@ def test_fewer_training_clips_are_whole_videos_among_more() -> None:
 
 def test_a_clip_is_labelled_if_it_knows_one_target_of_one_group() -> None:
     groups = {
-        name: TargetGroup(columns=columns, range=[0, 1], activation="sigmoid", loss="mse", weight=1)
+        name: TargetGroup(columns=columns, range=[0, 1], head="sigmoid", loss="mse", weight=1)
         for name, columns in (("both", ["a", "b"]), ("one", ["c"]))
     }
     nan = float("nan")

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
+from lib.model.heads import Prediction
 from lib.report import figures
 from lib.scoring import detection, tables
 from lib.training import losses
@@ -17,7 +18,7 @@ COLUMNS = ["neutral", "anger", "joy"]
 
 
 def group(**changes: object) -> TargetGroup:
-    given = {"columns": COLUMNS, "range": [0, 1], "activation": "softmax", "loss": "kl", "weight": 1}
+    given = {"columns": COLUMNS, "range": [0, 1], "head": "softmax", "loss": "kl", "weight": 1}
     return TargetGroup(**(given | {"detect": ["anger", "joy"], "detect_from": 0.25} | changes))  # type: ignore[arg-type]
 
 
@@ -90,7 +91,6 @@ def test_columns_weigh_as_given_or_by_how_rare_they_are() -> None:
     [
         ({"detect": ["fear"]}, "detect has 'fear'; allowed: neutral, anger, joy"),
         ({"column_weights": [1, 2]}, "allowed: a number for each of the columns"),
-        ({"loss": "bce"}, "bce with activation = softmax; allowed: bce with sigmoid"),
         ({"detect_from": 0}, "greater than 0"),
     ],
 )
@@ -103,12 +103,12 @@ def test_binary_cross_entropy_is_torchs_over_what_is_known() -> None:
     predicted, actual = torch.rand(6, 2), torch.randint(0, 2, (6, 2)).float()
     weights = torch.rand(6, 2) + 0.5
     expected = torch.nn.functional.binary_cross_entropy(predicted, actual, weights)
-    assert losses.bce(predicted, actual, weights) == pytest.approx(expected.item(), abs=1e-6)
+    assert losses.bce(Prediction(predicted), actual, weights) == pytest.approx(expected.item(), abs=1e-6)
     actual[:3] = torch.nan
     of_known = torch.nn.functional.binary_cross_entropy(predicted[3:], actual[3:], weights[3:])
-    assert losses.bce(predicted, actual, weights) == pytest.approx(of_known.item(), abs=1e-6)
+    assert losses.bce(Prediction(predicted), actual, weights) == pytest.approx(of_known.item(), abs=1e-6)
     certain = torch.tensor([[0.0, 1.0]], requires_grad=True)
-    losses.bce(certain, torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)).backward()
+    losses.bce(Prediction(certain), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)).backward()
     assert certain.grad is not None
     assert certain.grad.isfinite().all()
 
@@ -128,5 +128,5 @@ def test_the_figures_of_shares_count_the_clips() -> None:
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["neutral (1)", "anger (1)", "joy (0)"]
     line = figures.reliability.draw(figures.Results(predictions=rows), group()).axes[0].lines[0]
     assert line.get_xydata().tolist() == [[0.1, 0], [0.2, 0.6], [0.3, 0]]
-    assert not figures.FIGURES["confusion"].groups(group(activation="linear", loss="mse"))
+    assert not figures.FIGURES["confusion"].groups(group(head="linear", loss="mse"))
     assert not figures.FIGURES["reliability"].groups(group(detect=[]))

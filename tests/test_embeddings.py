@@ -285,8 +285,8 @@ def test_more_steps_than_positions_are_named() -> None:
 # ---- two tasks ----
 
 TWO = {
-    "traits": TargetGroup(columns=["warm", "cold"], range=[0, 1], activation="sigmoid", loss="mse", weight=1.0),
-    "emotions": TargetGroup(columns=["joy", "rage"], range=[0, 1], activation="softmax", loss="kl", weight=1.0),
+    "traits": TargetGroup(columns=["warm", "cold"], range=[0, 1], head="sigmoid", loss="mse", weight=1.0),
+    "emotions": TargetGroup(columns=["joy", "rage"], range=[0, 1], head="softmax", loss="kl", weight=1.0),
 }
 
 

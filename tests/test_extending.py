@@ -105,7 +105,7 @@ targets:
   lively:
     columns: [openness, extraversion]
     range: [0, 1]
-    activation: linear
+    head: linear
     loss: fourth_power
     weight: 2.0"""
 SECTION = """loudness:
@@ -132,7 +132,7 @@ FUSIONS:"""
 LOSS = """
 
 def fourth_power(predicted, actual, weights):
-    return _mean(weights * (predicted - actual.nan_to_num()) ** 4, actual.isfinite())
+    return _mean(weights * (predicted.mean - actual.nan_to_num()) ** 4, actual.isfinite())
 
 
 LOSSES:"""
@@ -163,6 +163,7 @@ EDITS: list[tuple[str, str, str]] = [
     ("lib/model/fusions.py", '"concat": Concat,', '"concat": Concat, "highest": Highest,'),
     ("lib/training/losses.py", "\n\nLOSSES:", LOSS),
     ("lib/training/losses.py", '"bce": bce}', '"bce": bce, "fourth_power": fourth_power}'),
+    ("lib/model/heads.py", 'ON_MEANS = ("mse",', 'ON_MEANS = ("fourth_power", "mse",'),
     ("lib/scoring/scores.py", '"mae": mae,', '"mae": mae, "half_mae": mae / 2,'),
     ("lib/report/figures/__init__.py", "    scores_by_split,\n", "    scores_by_split,\n    spans,\n"),
     ("lib/report/figures/__init__.py", '    "samples":', '    "spans": Kind(spans, "results"),\n    "samples":'),

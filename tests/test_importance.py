@@ -23,7 +23,7 @@ READINGS = {
     "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
     "move": Reading(kind="volumes", reads=["flow"], take="all", steps=1),
 }
-GROUP = TargetGroup(columns=["red", "moved", "both", "none"], range=[0, 1], activation="linear", loss="mse", weight=1)
+GROUP = TargetGroup(columns=["red", "moved", "both", "none"], range=[0, 1], head="linear", loss="mse", weight=1)
 MOUTH, BROW, LATE = (6, 3), (2, 5), 5
 
 

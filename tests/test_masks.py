@@ -15,6 +15,7 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup, Targets
 from lib.data.batch import Sample, collate
+from lib.model.heads import Prediction
 from lib.model.network import Network
 from lib.training.losses import LOSSES, counted
 from tests.conftest import ROOT
@@ -115,7 +116,7 @@ def test_an_encoder_says_which_streams_it_can_read() -> None:
 def test_shares_count_by_whole_clips() -> None:
     predicted = torch.full((3, 2), 0.5, requires_grad=True)
     actual = torch.tensor([[0.9, 0.1], [torch.nan, 0.1], [torch.nan, torch.nan]])
-    LOSSES["kl"](predicted, actual, torch.ones(3, 2)).backward()
+    LOSSES["kl"](Prediction(predicted), actual, torch.ones(3, 2)).backward()
     assert predicted.grad is not None
     assert predicted.grad[0] == pytest.approx(torch.tensor([-1.8, -0.2]))
     assert (predicted.grad[1:] == 0).all()
@@ -129,19 +130,21 @@ def test_a_mix_that_leaves_no_clip_is_named(tmp_path: Path) -> None:
 
 
 GROUPS: Targets = {
-    "near": TargetGroup(columns=["a", "b"], range=[0, 1], activation="sigmoid", loss="mse", weight=1.0),
-    "far": TargetGroup(columns=["c"], range=[1, 7], activation="sigmoid", loss="mae", weight=0.5),
-    "shares": TargetGroup(columns=["d", "e"], range=[0, 1], activation="softmax", loss="kl", weight=0.3),
+    "near": TargetGroup(columns=["a", "b"], range=[0, 1], head="sigmoid", loss="mse", weight=1.0),
+    "far": TargetGroup(columns=["c"], range=[1, 7], head="sigmoid", loss="mae", weight=0.5),
+    "shares": TargetGroup(columns=["d", "e"], range=[0, 1], head="softmax", loss="kl", weight=0.3),
 }
 
 
 class Shares(Tiny):
-    """Predicts the groups as their activations say."""
+    """Predicts the groups as their heads say."""
 
     def forward(self, inputs: Any) -> Any:
         output = super().forward(inputs)
         shares = output.predicted["shares"]
-        return output._replace(predicted=output.predicted | {"shares": shares / shares.sum(1, keepdim=True)})
+        return output._replace(
+            predictions=output.predictions | {"shares": Prediction(shares / shares.sum(1, keepdim=True))}
+        )
 
 
 def partly_rated(count: int) -> InMemory:

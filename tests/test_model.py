@@ -128,7 +128,7 @@ def test_a_fusion_of_one_encoder_is_the_mean_of_its_tokens(fusion: str) -> None:
     tokens, alone = output.tokens["flow"], []
     for values, mask in zip(tokens.values, tokens.mask(), strict=True):
         alone.append(values[mask].mean(0))
-    (head,) = net.heads["traits"]
+    (head,) = net.heads["traits"].layers
     torch.testing.assert_close(output.predicted["traits"], head(torch.stack(alone)).sigmoid())
     assert output.attention == {}
 
@@ -142,7 +142,7 @@ def test_late_average_is_the_mean_of_each_encoders_own_prediction() -> None:
         alone = network([name], "late_average").eval()
         missing = alone.load_state_dict(net.state_dict(), strict=False).missing_keys
         assert not missing
-        alone.heads["traits"][0].load_state_dict(net.heads["traits"][index].state_dict())
+        alone.heads["traits"].layers[0].load_state_dict(net.heads["traits"].layers[index].state_dict())
         own.append(predicted(alone, [one._replace(inputs={name: one.inputs[name]}) for one in clips]))
     torch.testing.assert_close(predicted(net, clips), torch.stack(own).mean(0))
 
@@ -298,21 +298,21 @@ def test_a_pretrained_stem_takes_flow(backbone: str, tmp_path: Path) -> None:
     assert all(torch.equal(loaded, saved) for loaded, saved in pairs)
 
 
-def test_output_is_bounded_only_by_its_activation() -> None:
+def test_output_is_bounded_only_by_its_head() -> None:
     torch.manual_seed(0)
-    for activation, unbounded in (("sigmoid", False), ("softmax", False), ("linear", True)):
-        group = TRAITS_GROUP["traits"].model_copy(update={"activation": activation})
+    for head, unbounded in (("sigmoid", False), ("softmax", False), ("linear", True)):
+        group = TRAITS_GROUP["traits"].model_copy(update={"head": head})
         net = network(["faces"], targets={"traits": group}).eval()
-        net.heads["traits"][0][1].weight.data *= 100
+        net.heads["traits"].layers[0][1].weight.data *= 100
         found = predicted(net, samples([4, 4], ["faces"]))
         assert bool(((found < 0) | (found > 1)).any()) == unbounded
-        assert bool((found.sum(1) - 1).abs().max() < 1e-5) == (activation == "softmax")
+        assert bool((found.sum(1) - 1).abs().max() < 1e-5) == (head == "softmax")
 
 
 def test_each_target_group_has_a_head_of_its_own() -> None:
-    own = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mae", weight=1.0)
+    own = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mae", weight=1.0)
     net = network(["flow"], "late_average", targets=TRAITS_GROUP | {"own": own}).eval()
-    assert (net.heads["own"][0][1].bias == 0.5).all()  # the middle of the range
+    assert (net.heads["own"].layers[0][1].bias == 0.5).all()  # the middle of the range
     found = net(collate(samples([4, 4], ["flow"])).inputs).predicted
     assert {name: values.shape for name, values in found.items()} == {"traits": (2, 5), "own": (2, 2)}
     groups = {name: {group for group, parameter in net.parameter_groups() if parameter is of}
@@ -327,9 +327,6 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
             {"fusion": "sum"},
             r"model\.fusion = 'sum'; allowed: cross_attention, concat, plain_concat, late_average, multitask",
         ),
-        ({"fusion": "static"}, r"fusion = 'static'; allowed: .*; now it is model\.use=\[faces\]"),
-        ({"fusion": "dynamic"}, r"now it is model\.use=\[flow\]"),
-        ({"fusion": "static_to_dynamic"}, r"now it is model\.queries=\[faces\]"),
         ({"width": 30}, r"model\.width = 30; allowed: a multiple of 6 and of model\.heads = 4"),
         ({"use": ["faces", "voice"]}, r"model\.use has 'voice'; allowed: faces, flow, audio"),
         ({"use": ["faces", "faces"]}, r"model\.use = \['faces', 'faces'\]; allowed: each once"),

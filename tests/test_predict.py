@@ -47,7 +47,7 @@ LOKY = parallel.executor  # which the fixture replaces
 NAMES = [f"v{index}.000.mp4" for index in range(7)]
 MUTE = NAMES[2]
 SPLITS = ["training", "training", "training", "training", "validation", "validation", "test"]
-WARMTH = {"columns": ["warm"], "range": [1, 7], "activation": "linear", "loss": "mae", "weight": 1.0}
+WARMTH = {"columns": ["warm"], "range": [1, 7], "head": "linear", "loss": "mae", "weight": 1.0}
 STREAMS = ["frames", "audio", "features", "faces", "flow"]
 
 

@@ -18,7 +18,7 @@ from lib.scoring import maps
 from lib.scoring.tables import probe_table
 from stages import evaluate
 
-GROUP = TargetGroup(columns=["told", "noise"], range=[0, 1], activation="linear", loss="mse", weight=1)
+GROUP = TargetGroup(columns=["told", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
 
 
 def test_vectors_are_the_means_of_tokens_that_are_there() -> None:

@@ -14,8 +14,8 @@ from lib.report import card, datasheet, figures, latex, page
 from lib.report.figures import Results, read
 from lib.scoring import tables
 
-WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mse", weight=1)
-FIVE = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
+WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
+FIVE = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
 WORSE = pd.DataFrame({"targets": "warmth", "corruption": ["light (%)", "blur"], "strength": [12.0, 8.0], "target": "mean",
                       "loss": [0.1234, 0.05]})  # fmt: skip
 TRAINED = {"hardware": "a processor, 2 cores", "clips": {"training": 100, "validation": 20}, "seed": 3}
@@ -167,7 +167,7 @@ def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
         figures.error_distribution.draw(Results(predictions=rows), WARMTH).axes[0].get_ylabel()
         == "predicted − actual (range 1 to 7)"
     )
-    nine = TargetGroup(columns=list("abcdefghi"), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
+    nine = TargetGroup(columns=list("abcdefghi"), range=[0, 1], head="sigmoid", loss="mse", weight=1)
     wide = figures.predicted_against_actual.draw(Results(predictions=scored("nine", nine)[0]), nine)
     assert [axes.get_title()[0] for axes in wide.axes if axes.get_visible()] == list("abcdefghi")
 

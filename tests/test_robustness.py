@@ -36,7 +36,7 @@ READINGS = {
     "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
     "move": Reading(kind="volumes", reads=["flow"], take="all", steps=1),
 }
-GROUP = TargetGroup(columns=["bright", "mouth", "moved"], range=[0, 1], activation="linear", loss="mse", weight=1)
+GROUP = TargetGroup(columns=["bright", "mouth", "moved"], range=[0, 1], head="linear", loss="mse", weight=1)
 
 
 class Reader(nn.Module):

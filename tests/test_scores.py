@@ -257,7 +257,7 @@ def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> N
     assert found.loc[("accuracy", "b"), "value"] > 0
 
 
-WARM = TargetGroup(columns=["warm", "cold"], range=[1, 7], activation="linear", loss="mse", weight=1)
+WARM = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
 
 
 def test_the_tables_of_a_group_and_its_headline() -> None:

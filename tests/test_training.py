@@ -23,6 +23,7 @@ from lib.data.batch import Sample, collate
 from lib.data.dataset import Reading
 from lib.model import checkpoint
 from lib.model.fusions import FUSIONS
+from lib.model.heads import Prediction
 from lib.model.infer import predict
 from lib.model.network import Network, Output, Settings
 from lib.streams.base import Steps, StreamInfo
@@ -34,7 +35,7 @@ from tests.conftest import ROOT
 from tools import parameters as written
 
 TRAITS_GROUP: Targets = {
-    "traits": TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1.0)
+    "traits": TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1.0)
 }
 ANY_ENCODERS = [name for name in FUSIONS if not name.startswith("multitask")]
 """Fusions of any number of encoders of any width."""
@@ -134,7 +135,8 @@ class Tiny(torch.nn.Module):
         moved = (flow.values[:, :, 0].mean((2, 3)).sum(1) / flow.present.sum(1))[:, None]
         bright = faces[..., : faces.shape[-1] // 2].mean((1, 2, 3, 4))[:, None]
         joined = torch.cat([bright, moved, bright * moved], 1)
-        return Output({name: torch.sigmoid(head(joined)) for name, head in self.heads.items()}, {}, {}, torch.zeros(()))
+        predictions = {name: Prediction(torch.sigmoid(head(joined))) for name, head in self.heads.items()}
+        return Output(predictions, {}, {}, torch.zeros(()))
 
     def parameter_groups(self) -> Any:
         return (("head", parameter) for parameter in self.parameters())
@@ -216,7 +218,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("use", [["faces"], ["flow"], ["faces", "flow"], ["faces", "flow", "audio"]], ids="+".join)
 def test_every_fusion_of_any_encoders_learns(fusion: str, use: list[str], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    linear = {"traits": TRAITS_GROUP["traits"].model_copy(update={"activation": "linear"})}
+    linear = {"traits": TRAITS_GROUP["traits"].model_copy(update={"head": "linear"})}
     net = network(use, fusion, targets=linear)
     _, history = fitted(tmp_path, net, targets=linear, epochs=8, patience=8, learning_rate=rates(3e-3), clips=16)
     assert history[-1]["training_loss"] < 0.7 * history[0]["training_loss"]
@@ -323,18 +325,18 @@ def test_every_loss_learns(loss: str, weighting: str, tmp_path: Path) -> None:
 def test_losses_by_hand() -> None:
     actual, predicted = torch.tensor([[0.2], [0.4], [0.9]]), torch.tensor([[0.25], [0.3], [0.6]])
     ones = torch.ones(3, 1)
-    assert LOSSES["mse"](predicted, actual, ones).item() == pytest.approx((0.05**2 + 0.1**2 + 0.3**2) / 3)
-    assert LOSSES["mae"](predicted, actual, ones).item() == pytest.approx(0.15)
+    assert LOSSES["mse"](Prediction(predicted), actual, ones).item() == pytest.approx((0.05**2 + 0.1**2 + 0.3**2) / 3)
+    assert LOSSES["mae"](Prediction(predicted), actual, ones).item() == pytest.approx(0.15)
     huber = (0.5 * 0.05**2 + 0.5 * 0.1**2 + 0.1 * (0.3 - 0.05)) / 3
-    assert LOSSES["huber"](predicted, actual, ones).item() == pytest.approx(huber)
+    assert LOSSES["huber"](Prediction(predicted), actual, ones).item() == pytest.approx(huber)
     x, y = predicted[:, 0].double().numpy(), actual[:, 0].double().numpy()
     ccc = 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
-    assert LOSSES["ccc"](predicted, actual, ones).item() == pytest.approx(1 - ccc, abs=1e-6)
+    assert LOSSES["ccc"](Prediction(predicted), actual, ones).item() == pytest.approx(1 - ccc, abs=1e-6)
     twice = torch.tensor([[2.0], [1.0], [0.0]])
     repeated = torch.tensor([0, 0, 1])
     for name in LOSSES.keys() - {"kl"}:  # a weight of two is a clip seen twice, of zero one not seen
-        assert LOSSES[name](predicted, actual, twice).item() == pytest.approx(
-            LOSSES[name](predicted[repeated], actual[repeated], ones).item(), abs=1e-6
+        assert LOSSES[name](Prediction(predicted), actual, twice).item() == pytest.approx(
+            LOSSES[name](Prediction(predicted[repeated]), actual[repeated], ones).item(), abs=1e-6
         )
 
 
@@ -364,19 +366,19 @@ def test_a_loss_is_that_of_what_is_known(loss: str) -> None:
     actual, weights = torch.rand(8, 3, generator=generator), torch.rand(8, 3, generator=generator)
     predicted = torch.rand(8, 3, generator=generator, requires_grad=True)
     if loss == "mse":  # to the last bit
-        assert LOSSES[loss](predicted, actual, weights) == (weights * (predicted - actual).square()).mean()
+        assert LOSSES[loss](Prediction(predicted), actual, weights) == (weights * (predicted - actual).square()).mean()
     known = actual.clone()
     known[2] = known[5] = torch.nan
     rest = torch.tensor([0, 1, 3, 4, 6, 7])
-    value = LOSSES[loss](predicted, known, weights)
-    torch.testing.assert_close(value, LOSSES[loss](predicted[rest], actual[rest], weights[rest]))
+    value = LOSSES[loss](Prediction(predicted), known, weights)
+    torch.testing.assert_close(value, LOSSES[loss](Prediction(predicted[rest]), actual[rest], weights[rest]))
     value.backward()
     assert predicted.grad is not None
     assert predicted.grad.isfinite().all()
     assert (predicted.grad[[2, 5]] == 0).all()
     assert (predicted.grad[rest] != 0).all()
     predicted.grad = None
-    nothing = LOSSES[loss](predicted, torch.full_like(actual, torch.nan), weights)
+    nothing = LOSSES[loss](Prediction(predicted), torch.full_like(actual, torch.nan), weights)
     nothing.backward()
     assert nothing == 0
     assert (predicted.grad == 0).all()
@@ -386,7 +388,7 @@ def test_shares_by_hand() -> None:
     actual = torch.tensor([[0.5, 0.5, 0.0], [torch.nan] * 3, [1.0, 0.0, 0.0]])
     predicted, ones = torch.tensor([[0.25, 0.5, 0.25], [0.2, 0.3, 0.5], [0.5, 0.25, 0.25]]), torch.ones(3, 3)
     expected = (0.5 * np.log(2) + np.log(2)) / 2
-    assert LOSSES["kl"](predicted, actual, ones).item() == pytest.approx(expected, abs=1e-6)
+    assert LOSSES["kl"](Prediction(predicted), actual, ones).item() == pytest.approx(expected, abs=1e-6)
 
 
 def some_unknown(count: int) -> InMemory:
@@ -520,7 +522,7 @@ def test_norms_biases_and_embeddings_decay_only_where_all_does(tmp_path: Path) -
         def forward(self, inputs: dict[str, Any]) -> Output:
             found = super().forward(inputs)
             unused = 0 * (self.positions.sum() + self.scale.sum())
-            return found._replace(predicted={name: of + unused for name, of in found.predicted.items()})
+            return found._replace(predictions={name: Prediction(of + unused) for name, of in found.predicted.items()})
 
     for decay_all in (True, False):
         after, _ = fitted(tmp_path / str(decay_all), Embedded(), weight_decay=0.5, decay_all=decay_all)
@@ -534,7 +536,7 @@ def test_norms_biases_and_embeddings_decay_only_where_all_does(tmp_path: Path) -
 
 
 def test_two_corpora_of_other_targets_and_ranges_learn_together(tmp_path: Path) -> None:
-    warmth = TargetGroup(columns=["warm"], range=[1, 7], activation="sigmoid", loss="mae", weight=0.5)
+    warmth = TargetGroup(columns=["warm"], range=[1, 7], head="sigmoid", loss="mae", weight=0.5)
     targets = TRAITS_GROUP | {"own": warmth}
     clips = InMemory(16, use=("faces",))
     clips.table["corpus"] = ["a", "b"] * 8
@@ -684,7 +686,7 @@ def test_a_warm_start_beats_starting_over_at_equal_epochs(tmp_path: Path) -> Non
 def test_a_model_of_the_first_format_is_refused_with_the_reason(tmp_path: Path) -> None:
     torch.save({"weights": {}, "parameters": {"model": {"fusion": "static"}}}, tmp_path / "model.pt")
     with pytest.raises(
-        InputError, match=r"model\.pt is of format 1, this version reads 2: a model of two fixed streams"
+        InputError, match=r"model\.pt has format 1, but this version reads format 3; train the model again"
     ):
         checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
 

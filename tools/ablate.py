@@ -39,10 +39,11 @@ import dvc.api
 import pandas as pd
 from dvc.exceptions import DvcException
 
-from lib.core import command, parameters
+from lib.core import command
 from lib.core.artifacts import PARAMETERS, PREDICTIONS, SCORES
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
+from lib.model.heads import find_head
 from lib.report import curve, folds, spread, words
 from lib.scoring.baselines import is_baseline
 from lib.scoring.tables import over_seeds
@@ -154,8 +155,8 @@ def variants(model: dict[str, Any]) -> dict[str, Changes]:
 
 def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[str]) -> dict[str, Changes]:
     """Return every loss of the target group `name` with every weighting: by LOSS where it is none, else LOSS-WEIGHTING."""
-    permitted = [loss for loss in LOSSES if _permits(group, loss)]
-    refuse_unknown("--losses", chosen, permitted, f" with targets.{name}.activation = {group.activation}")
+    permitted = find_head(group).losses
+    refuse_unknown("--losses", chosen, permitted, f" with targets.{name}.head = {group.head}")
     refuse_unknown("--weightings", weightings, WEIGHTINGS)
     return {
         loss if weighting == "none" else f"{loss}-{weighting}": {
@@ -164,14 +165,6 @@ def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[st
         }
         for weighting, loss in product(weightings, chosen)
     }
-
-
-def _permits(group: TargetGroup, loss: str) -> bool:
-    try:
-        parameters.check(group.model_dump() | {"loss": loss}, TargetGroup)
-    except InputError:
-        return False
-    return True
 
 
 def grid(given: list[str], shared: dict[str, Any]) -> dict[str, Changes]:

@@ -28,7 +28,7 @@ from lib.sources import fiv2
 Sources = dict[str, list[str]]
 """Predictors by name: one SOURCE a seed."""
 
-_FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], activation="sigmoid", loss="mse", weight=1)
+_FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
 
 
 class Parameters(Section):

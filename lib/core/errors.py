@@ -2,6 +2,8 @@
 
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 INTERNAL = "internal"
@@ -11,6 +13,15 @@ _LONGEST = 500  # characters of an exception's text
 
 class InputError(ValueError):
     """A mistake in the input; its text says what was seen, what is allowed and where to change it."""
+
+
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Put `place` (for instance "params.yaml: model.") in front of the text of any InputError that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}{error}") from None
 
 
 def internal(error: Exception) -> tuple[str, str]:

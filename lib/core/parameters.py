@@ -1,9 +1,11 @@
 """Read a stage's parameters as DVC sees them, and check them against the stage's pydantic model."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -14,6 +16,16 @@ class Section(BaseModel):
     """A section of params.yaml: every key required, no other key allowed, no type coerced, every number finite."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier versions, with what to write in their place."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_what_replaces_a_key(cls, values: Any) -> Any:
+        for key, replacement in cls.renamed.items():
+            if isinstance(values, dict) and key in values:
+                raise PydanticCustomError("renamed", "{key} {replacement}", {"key": key, "replacement": replacement})
+        return values
 
 
 ModelT = TypeVar("ModelT", bound=Section)
@@ -58,6 +70,9 @@ def _mistake() -> str:
 
 def _line(problem: Any, prefix: str) -> str:
     key = ".".join(map(str, ([prefix] if prefix else []) + list(problem["loc"])))
+    if problem["type"] == "renamed":
+        old, replacement = problem["ctx"]["key"], problem["ctx"]["replacement"]
+        return f"params.yaml: {key}.{old} no longer exists; write {replacement}"
     if problem["type"] == "missing":
         return f"params.yaml lacks {key}; params.yaml as shipped says what it is for"
     if problem["type"] == "extra_forbidden":

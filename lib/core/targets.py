@@ -1,6 +1,6 @@
 """What is predicted: groups of columns of the clip table, each with a range; and the names of the Big Five."""
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -16,15 +16,18 @@ class TargetGroup(Section):
     """An entry of the section `targets` of params.yaml: columns of data/clips.csv that one head of the network predicts.
 
     range: lowest and highest value a column can have, in the table's units. The network and its losses work in units of the
-    range, 0 to 1, so that groups of other ranges weigh alike; all that is written is in the table's units. loss: a name of
-    lib/training/losses.py. column_weights: of the columns in the loss; "balanced": the inverse of their means over the
-    training clips, with the mean 1. detect: columns that are also scored as present or absent (lib/scoring/detection.py);
-    detect_from: from which part of the range on one is detected.
+    range, 0 to 1, so that groups of different ranges have the same weight. All files are in the table's units. head: a name
+    in lib/model/heads.py. loss: a name in lib/training/losses.py that the head allows. weight: of the group's loss in the
+    sum over groups. column_weights: of the columns in the loss; "balanced": the inverse of their means over the training
+    clips, scaled to a mean of 1. detect: columns that are also scored as present or absent (lib/scoring/detection.py);
+    detect_from: the fraction of the range from which a column counts as present.
     """
+
+    renamed: ClassVar = {"activation": "head = sigmoid | linear | softmax (lib/model/heads.py lists all)"}
 
     columns: Annotated[list[str], Field(min_length=1)]
     range: Annotated[list[float], Field(min_length=2, max_length=2)]
-    activation: Literal["sigmoid", "linear", "softmax"]
+    head: str
     loss: str
     weight: Annotated[float, Field(ge=0, le=1e6)]
     column_weights: Literal["balanced"] | list[Annotated[float, Field(gt=0, le=1e6)]] | None = None
@@ -41,12 +44,6 @@ class TargetGroup(Section):
             raise ValueError(f"detect has {unknown[0]!r}; allowed: {', '.join(self.columns)}")
         if isinstance(self.column_weights, list) and len(self.column_weights) != len(self.columns):
             raise ValueError(f"column_weights = {self.column_weights}; allowed: a number for each of the columns")
-        if self.loss == "bce" and self.activation != "sigmoid":
-            raise ValueError(f"loss = bce with activation = {self.activation}; allowed: bce with sigmoid")
-        if self.loss == "kl" and self.activation != "softmax":
-            raise ValueError(f"loss = kl with activation = {self.activation}; allowed: kl with softmax")
-        if self.activation == "softmax" and (self.range != [0, 1] or len(self.columns) < 2):
-            raise ValueError("activation = softmax; allowed: with range [0, 1] and two columns or more")
         return self
 
     @property

@@ -20,7 +20,7 @@ from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import StreamInfo
 
-_FORMAT = 2
+_FORMAT = 3
 _PACKAGES = (
     "torch",
     "torchvision",
@@ -184,8 +184,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise _no_model(path, ValueError("it holds no weights"))
     if saved.get("format") != _FORMAT:
         raise InputError(
-            f"{path} is of format {saved.get('format', 1)}, this version reads {_FORMAT}: a model of two fixed streams knows"
-            " neither its streams' settings nor its targets by name; train it anew, or use the version that wrote it"
+            f"{path} has format {saved.get('format', 1)}, but this version reads format {_FORMAT}; train the model again,"
+            " or use the version that wrote it"
         )
     if wrong := [name for name, values in weights.items() if not values.isfinite().all()]:
         raise _no_model(path, ValueError(f"its weights {wrong[0]} are not finite, {len(wrong)} in all"))

@@ -9,29 +9,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lib.core.errors import InputError
+from lib.core.errors import InputError, located
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
 from lib.data.dataset import Reading, stream_of
 from lib.model import encoders
 from lib.model.fusions import FUSIONS, Attention
+from lib.model.heads import Prediction, find_head
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
 from lib.streams.base import StreamInfo
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "linear": nn.Identity(),
-    "softmax": nn.Softmax(-1),
-}
-
-_OLD_FUSIONS = {
-    "static": "model.use=[faces]",
-    "dynamic": "model.use=[flow]",
-    "static_to_dynamic": "model.queries=[faces]",
-    "dynamic_to_static": "model.queries=[flow]",
-}
 
 
 class Settings(Section):
@@ -59,8 +47,7 @@ class Settings(Section):
             if len(set(chosen)) < len(chosen):
                 raise InputError(f"params.yaml: model.{key} = {chosen}; allowed: each once")
         if self.fusion not in FUSIONS:
-            now = f"; now it is {_OLD_FUSIONS[self.fusion]}" if self.fusion in _OLD_FUSIONS else ""
-            raise InputError(f"params.yaml: model.fusion = {self.fusion!r}; allowed: {', '.join(FUSIONS)}{now}")
+            raise InputError(f"params.yaml: model.fusion = {self.fusion!r}; allowed: {', '.join(FUSIONS)}")
         if self.width % self.heads or self.width % 6:
             raise InputError(
                 f"params.yaml: model.width = {self.width}; allowed: a multiple of 6 and of model.heads = {self.heads}"
@@ -68,7 +55,13 @@ class Settings(Section):
         return {name: known[name] for name in self.use}
 
     def chosen(self, targets: Targets) -> Targets:
-        """Return the target groups that are predicted. Raises InputError if one is not under `targets`."""
+        """Return the target groups that are predicted.
+
+        Raises InputError if one is not under `targets`, or if head, loss and columns of any group don't fit.
+        """
+        for name, group in targets.items():
+            with located(f"params.yaml: targets.{name}."):
+                find_head(group)
         if unknown := [name for name in self.targets if name not in targets]:
             raise InputError(f"params.yaml: model.targets has {unknown[0]!r}; allowed: {', '.join(targets)}")
         return {name: targets[name] for name in self.targets}
@@ -81,13 +74,18 @@ class Settings(Section):
 
 
 class Output(NamedTuple):
-    """predicted: (B, K) for each target group, in units of its range. attention and tokens: what the fusion looked at.
-    penalty: in training the encoders' own, to be added to the loss."""
+    """predictions: of each target group. attention and tokens: the fusion's attention weights and inputs. penalty: in
+    training the sum of the encoders' penalties, to be added to the loss."""
 
-    predicted: dict[str, Tensor]
+    predictions: dict[str, Prediction]
     attention: Attention
     tokens: dict[str, Tokens]
     penalty: Tensor
+
+    @property
+    def predicted(self) -> dict[str, Tensor]:
+        """Mean (B, K) of each target group, in units of its range."""
+        return {name: prediction.mean for name, prediction in self.predictions.items()}
 
 
 class Network(nn.Module):
@@ -120,18 +118,17 @@ class Network(nn.Module):
             nn.Sequential(nn.Linear(size, settings.hidden), nn.ReLU()) for _ in range(vectors if settings.hidden else 0)
         ]
         self.hidden = nn.ModuleList(hidden)
-        self.heads = nn.ModuleDict()
-        for name, group in targets.items():
-            layers = [nn.Linear(settings.hidden or size, len(group.columns)) for _ in range(vectors)]
-            if group.activation == "linear":
-                for layer in layers:
-                    nn.init.constant_(layer.bias, 0.5)  # the middle of the range
-            self.heads[name] = nn.ModuleList(nn.Sequential(nn.Dropout(settings.dropout), layer) for layer in layers)
+        inputs = settings.hidden or size
+        self.heads = nn.ModuleDict(
+            {
+                name: find_head(group)(inputs, len(group.columns), vectors, settings.dropout)
+                for name, group in targets.items()
+            }
+        )
         keep = settings.missing == "keep"
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(widths[name])) for name in names} if keep else {}
         )
-        self._activations = {name: ACTIVATIONS[group.activation] for name, group in targets.items()}
 
     def forward(self, inputs: Inputs, attend: bool = False) -> Output:
         """Return predictions, tokens, and the attention weights if asked for and where there are any."""
@@ -140,15 +137,12 @@ class Network(nn.Module):
         vectors = fused.unbind(1)
         if len(self.hidden):
             vectors = [layer(vector) for layer, vector in zip(self.hidden, vectors, strict=True)]
-        predicted = {}
-        for name, heads in self.heads.items():
-            each = zip(cast(nn.ModuleList, heads), vectors, strict=True)
-            predicted[name] = torch.stack([self._activations[name](head(vector)) for head, vector in each]).mean(0)
+        predictions = {name: head(vectors) for name, head in self.heads.items()}
         penalty = fused.new_zeros(())
         for encoder in cast(Iterator[Any], self.encoders.values()) if self.training else ():
             if (own := getattr(encoder, "penalty", None)) is not None:
                 penalty, encoder.penalty = penalty + own, None  # the next batch may not be shown to it
-        return Output(predicted, attention, tokens, penalty)
+        return Output(predictions, attention, tokens, penalty)
 
     def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
         """An encoder's tokens, as the fusion wants them; clips without a step are not shown to it."""

@@ -94,7 +94,7 @@ def _outputs(name: str, group: TargetGroup) -> str:
         "linear": f"unbounded, where the labels are {words.scale(group)}",
         "softmax": "shares that add up to 1",
     }
-    return f"{name}: {', '.join(group.columns)} ({bounds[group.activation]})"
+    return f"{name}: {', '.join(group.columns)} ({bounds[group.head]})"
 
 
 def _labels(source: str, data: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from lib.core.targets import TargetGroup
 from lib.model.checkpoint import Reference, Served
+from lib.model.heads import find_head
 from lib.serving.results import Estimate
 
 
@@ -28,7 +29,7 @@ def estimate_group(group: TargetGroup, reference: Reference | None, values: np.n
         group.columns, scores, reference.half_widths.numpy(), reference.quantiles.numpy().T, strict=True
     ):
         low, high = score - width, score + width
-        if group.activation != "linear":  # scores and labels stay within the range
+        if find_head(group).bounded:  # the label is within the range, too
             low, high = max(low, group.range[0]), min(high, group.range[1])
         finite = bool(np.isfinite(width))
         estimates[column] = Estimate(

@@ -23,6 +23,7 @@ from lib.data.augment import augment, draw
 from lib.data.batch import Sample
 from lib.data.dataset import Clips, kind_of
 from lib.data.loading import gather, loader
+from lib.model.heads import Prediction
 from lib.model.infer import predict
 from lib.model.network import Network
 from lib.scoring.scores import scores
@@ -130,14 +131,14 @@ def fit(
                 try:
                     with fabric.no_backward_sync(model, enabled=not last):
                         output = model(augment(batch, draws, kinds).inputs)
-                        predicted = output.predicted
+                        predictions = output.predictions
                         total = output.penalty * len(part) / len(members)
                         for name, group_ in targets.items():
                             weight = weights[name][batch.index.cpu()].to(fabric.device)
-                            value = LOSSES[group_.loss](predicted[name], batch.targets[name], weight)
+                            value = LOSSES[group_.loss](predictions[name], batch.targets[name], weight)
                             share = world * known[name][part[rank::world]].sum() / max(known[name][members].sum(), 1)
                             total = total + group_.weight * value * share
-                            made[name].append((batch.targets[name], predicted[name].detach()))
+                            made[name].append((batch.targets[name], predictions[name].mean.detach()))
                             if share:
                                 losses[name].append(value.item())
                         _refuse_not_finite(total, epoch, training, batch.index)
@@ -218,8 +219,8 @@ def _validated(targets: Targets, predicted: Mapping[str, np.ndarray], validation
     total, found = 0.0, {}
     for name, group in targets.items():
         actual = validation.targets[name].astype(np.float32).astype(float)
-        values = map(torch.from_numpy, (predicted[name], actual, np.ones_like(actual)))
-        total += group.weight * LOSSES[group.loss](*values).item()
+        mean, known, ones = map(torch.from_numpy, (predicted[name], actual, np.ones_like(actual)))
+        total += group.weight * LOSSES[group.loss](Prediction(mean), known, ones).item()
         scored = scores(actual, predicted[name], group.columns, span=1.0)
         for score in ("accuracy", "r2", "ccc", "std_ratio"):
             value = scored[score]["mean"]

@@ -1,6 +1,7 @@
 """Losses for targets in units of their range, and weights against regression to the mean; each an entry of a dict."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,56 +10,64 @@ from torch import Tensor
 
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From predicted, actual and weights, all (B, K), to one number over the targets that are known: `actual` is NaN where it is
-unknown, weights have the mean 1. 0 if none is known."""
+from lib.model.heads import Prediction
 
 
-def mse(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+class Loss(Protocol):
+    """A loss. Read this before writing one, then add it to LOSSES and to the `losses` of the heads that it fits.
+
+    It returns one number, the mean over the known targets, which backpropagates to the prediction. All is in units of the
+    group's range, (B, K). actual: NaN where a target is unknown. weights: of each clip and target, with the mean 1. Where
+    nothing is known it returns 0 that still depends on the prediction. It must be finite wherever the prediction is.
+    """
+
+    def __call__(self, predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor: ...
+
+
+def mse(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Mean squared error."""
-    return _mean(weights * (predicted - actual.nan_to_num()).square(), actual.isfinite())
+    return _mean(weights * (predicted.mean - actual.nan_to_num()).square(), actual.isfinite())
 
 
-def mae(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+def mae(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Mean absolute error: 1 - accuracy."""
-    return _mean(weights * (predicted - actual.nan_to_num()).abs(), actual.isfinite())
+    return _mean(weights * (predicted.mean - actual.nan_to_num()).abs(), actual.isfinite())
 
 
-def huber(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+def huber(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Quadratic for errors up to 0.1, linear beyond (Huber 1964)."""
-    of_each = torch.nn.functional.huber_loss(predicted, actual.nan_to_num(), reduction="none", delta=0.1)
+    of_each = torch.nn.functional.huber_loss(predicted.mean, actual.nan_to_num(), reduction="none", delta=0.1)
     return _mean(weights * of_each, actual.isfinite())
 
 
-def ccc(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+def ccc(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """1 - Lin's (1989) concordance correlation coefficient of each target over the batch, weighted moments, averaged."""
     weights, actual = weights * actual.isfinite(), actual.nan_to_num()
     total = weights.sum(0)
     share = weights / torch.where(total > 0, total, 1)
-    mean, actual_mean = (share * predicted).sum(0), (share * actual).sum(0)
-    deviation, actual_deviation = predicted - mean, actual - actual_mean
+    mean, actual_mean = (share * predicted.mean).sum(0), (share * actual).sum(0)
+    deviation, actual_deviation = predicted.mean - mean, actual - actual_mean
     covariance = (share * deviation * actual_deviation).sum(0)
     spread = (share * deviation.square()).sum(0) + (share * actual_deviation.square()).sum(0)
     return _mean(1 - 2 * covariance / (spread + (mean - actual_mean).square() + 1e-8), total > 0)
 
 
-def mse_ccc(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+def mse_ccc(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Mean squared error, in units of 0.15 squared, the labels' variance in FIV2, plus 1 - CCC: of like size."""
     return mse(predicted, actual, weights) / 0.15**2 + ccc(predicted, actual, weights)
 
 
-def kl(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+def kl(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Kullback-Leibler divergence of predicted from actual shares, the mean over clips whose shares are all known."""
     shares = actual.nan_to_num()
-    logarithms = (shares + 1e-8).log() - predicted.clamp(min=1e-8).log()
+    logarithms = (shares + 1e-8).log() - predicted.mean.clamp(min=1e-8).log()
     return _mean((weights * shares * logarithms).sum(1), actual.isfinite().all(1))
 
 
-def bce(predicted: Tensor, actual: Tensor, weights: Tensor) -> Tensor:
+def bce(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Binary cross-entropy, for targets that are there or not."""
-    shares, predicted = actual.nan_to_num(), predicted.clamp(1e-7, 1 - 1e-7)
-    of_each = shares * predicted.log() + (1 - shares) * (1 - predicted).log()
+    shares, chance = actual.nan_to_num(), predicted.mean.clamp(1e-7, 1 - 1e-7)
+    of_each = shares * chance.log() + (1 - shares) * (1 - chance).log()
     return _mean(-weights * of_each, actual.isfinite())
 
 

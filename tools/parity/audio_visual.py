@@ -111,7 +111,7 @@ def _fusion(arrays: Arrays) -> Arrays:
     group = TargetGroup(
         columns=[f"trait{number}" for number in range(outputs_)],
         range=[0, 1],
-        activation="linear",
+        head="linear",
         loss="mae",
         weight=1,
     )
@@ -129,7 +129,7 @@ def _fusion(arrays: Arrays) -> Arrays:
         _load_convolution(layer, arrays, name.removeprefix("param/"))
     _load_lstm(encoder.over_time, arrays, "lstm")
     _load_dense(network.hidden[0][0], arrays, "dense_1")
-    _load_dense(network.heads["traits"][0][1], arrays, "dense_2")
+    _load_dense(network.heads["traits"].layers[0][1], arrays, "dense_2")
 
     seen = _sequence(frames * encoder.std + encoder.mean)  # the published network takes [0, 1] as it is
     inputs: Inputs = {"audio": {"audio.mfcc": heard}, "frames": {"frames": seen}}

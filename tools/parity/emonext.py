@@ -12,6 +12,7 @@ from torch.nn import functional
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup
 from lib.model.encoders.emonext import Attention
+from lib.model.heads import Prediction
 from lib.model.network import Network, Settings
 from lib.scoring import detection
 from lib.sources import mosei
@@ -176,9 +177,7 @@ def _network(arrays: Arrays, *columns: int) -> Network:
         "dropout": 0.2, "hidden": width if both else 0, "encoders": dict.fromkeys(names, one),
     }  # fmt: skip
     groups = {
-        name: TargetGroup(
-            columns=[str(at) for at in range(count)], range=[0, 1], activation="linear", loss="mse", weight=1
-        )
+        name: TargetGroup(columns=[str(at) for at in range(count)], range=[0, 1], head="linear", loss="mse", weight=1)
         for name, count in zip(names, columns, strict=True)
     }
     made = {"embeddings": StreamInfo({}, {"": [arrays["in/x"].shape[2]]})}
@@ -193,7 +192,7 @@ def _read(arrays: Arrays) -> Steps:
 
 def _head(network: Network, name: str, weights: dict[str, Tensor], published: str) -> None:
     head: Any = network.heads[name]
-    head[0][1].load_state_dict(_below(weights, f"{published}."))
+    head.layers[0][1].load_state_dict(_below(weights, f"{published}."))
 
 
 def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
@@ -202,7 +201,7 @@ def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
     weights = given["class_weights"].expand_as(shares)
     columns = [*mosei.EMOTIONS]
     group = TargetGroup(
-        columns=["neutral", *columns], range=[0, 1], activation="softmax", loss="kl", weight=1,
+        columns=["neutral", *columns], range=[0, 1], head="softmax", loss="kl", weight=1,
         detect=columns, detect_from=1 / 7,
     )  # fmt: skip
     found = detection.values(given["targets"].double().numpy(), shares.double().numpy(), group)
@@ -213,7 +212,7 @@ def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
     }
     labels = {"predicted_labels": shares[:, 1:] >= group.detect_from, "target_labels": given["targets"][:, 1:] > 0}
     labels = {name: of.long() for name, of in labels.items()}
-    return {"loss": LOSSES["kl"](shares, given["targets"], weights)} | labels | scored
+    return {"loss": LOSSES["kl"](Prediction(shares), given["targets"], weights)} | labels | scored
 
 
 def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:

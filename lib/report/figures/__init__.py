@@ -59,7 +59,7 @@ def _detected(group: TargetGroup) -> bool:
 
 
 def _shares(group: TargetGroup) -> bool:
-    return group.activation == "softmax"
+    return group.head == "softmax"
 
 
 FIGURES = {

@@ -1,0 +1,126 @@
+"""Heads: from the fusion's vectors to the predictions of a target group. `targets.NAME.head` chooses one by name."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lib.core.errors import InputError
+from lib.core.targets import TargetGroup
+
+ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
+"""Losses that compare the mean with the label, and so fit any head of numbers."""
+
+
+class Prediction(NamedTuple):
+    """Predictions of a target group in units of its range: tensors (B, K), or arrays (N, K) of a complete split.
+
+    scale: the predicted standard deviation of the label, None for heads without one.
+    """
+
+    mean: Any
+    scale: Any = None
+
+
+class Head(nn.Module):
+    """Predicts one target group. Read this before writing a head, then add the class to HEADS.
+
+    A subclass implements `predict`. It may set `outputs`, `losses` and `bounded`, and override `initialise` (the linear
+    layer's weights before training), `combine` (several predictions to one) and `check` (contradictions in the settings).
+    A group's targets are in units of its range, 0 to 1.
+
+    inputs: width of each vector that the fusion returns. targets: number of columns. vectors: number of vectors that the
+    fusion returns for a clip; each has a linear layer of its own, after `dropout`.
+    """
+
+    outputs: ClassVar[int] = 1
+    """Number of values that the linear layer returns for each target."""
+    losses: ClassVar[tuple[str, ...]] = ON_MEANS
+    """Names in lib/training/losses.py that can train this head."""
+    bounded: ClassVar[bool] = True
+    """Whether the mean stays within the range. If so, intervals end there."""
+
+    def __init__(self, inputs: int, targets: int, vectors: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        layers = [nn.Linear(inputs, self.outputs * targets) for _ in range(vectors)]
+        for layer in layers:
+            self.initialise(layer)
+        self.layers = nn.ModuleList(nn.Sequential(nn.Dropout(dropout), layer) for layer in layers)
+
+    def initialise(self, layer: nn.Linear) -> None:
+        """Set the linear layer's weights before training; by default they stay as PyTorch sets them."""
+
+    def predict(self, raw: Tensor) -> Prediction:
+        """Return the prediction from the linear layer's output (B, outputs * K)."""
+        raise NotImplementedError
+
+    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+        """Return one prediction from those of several vectors: the mean."""
+        return Prediction(torch.stack([one.mean for one in predictions]).mean(0))
+
+    def forward(self, vectors: Sequence[Tensor]) -> Prediction:
+        """Return the prediction from the fusion's vectors, (B, inputs) each."""
+        predictions = [self.predict(layer(vector)) for layer, vector in zip(self.layers, vectors, strict=True)]
+        return predictions[0] if len(predictions) == 1 else self.combine(predictions)
+
+    @classmethod
+    def check(cls, group: TargetGroup) -> None:
+        """Raise InputError if the settings of a target group contradict this head."""
+        if group.loss not in cls.losses:
+            raise InputError(f"loss = {group.loss!r}; allowed with head = {group.head}: {', '.join(cls.losses)}")
+
+
+class Sigmoid(Head):
+    """Values within the range."""
+
+    losses = (*ON_MEANS, "bce")
+
+    def predict(self, raw: Tensor) -> Prediction:
+        """Squash each value into the range."""
+        return Prediction(raw.sigmoid())
+
+
+class Linear(Head):
+    """Unbounded values. Training begins at the middle of the range."""
+
+    bounded = False
+
+    def initialise(self, layer: nn.Linear) -> None:
+        """Set the bias to the middle of the range."""
+        nn.init.constant_(layer.bias, 0.5)
+
+    def predict(self, raw: Tensor) -> Prediction:
+        """Return each value as it is."""
+        return Prediction(raw)
+
+
+class Softmax(Head):
+    """Shares that add up to 1."""
+
+    losses = ("kl", *ON_MEANS)
+
+    def predict(self, raw: Tensor) -> Prediction:
+        """Return the softmax over the group's targets."""
+        return Prediction(raw.softmax(-1))
+
+    @classmethod
+    def check(cls, group: TargetGroup) -> None:
+        """Raise InputError for a range other than [0, 1] or for a single column, too."""
+        super().check(group)
+        if group.range != [0, 1] or len(group.columns) < 2:
+            raise InputError(
+                f"head = softmax with range {group.range} and {len(group.columns)} columns; allowed: range [0, 1] and two"
+                " columns or more"
+            )
+
+
+HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "linear": Linear, "softmax": Softmax}
+
+
+def find_head(group: TargetGroup) -> type[Head]:
+    """Return the class of a group's head. Raises InputError if there is none of that name, or if its settings don't fit."""
+    if group.head not in HEADS:
+        raise InputError(f"head = {group.head!r}; allowed: {', '.join(HEADS)}")
+    HEADS[group.head].check(group)
+    return HEADS[group.head]
