@@ -3,13 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from pydantic import ValidationError
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
-from lib.model.heads import Prediction
 from lib.report import figures
 from lib.scoring import detection, tables
 from lib.training import losses
@@ -97,20 +95,6 @@ def test_columns_weigh_as_given_or_by_how_rare_they_are() -> None:
 def test_a_contradiction_is_named(changes: dict[str, object], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         group(**changes)
-
-
-def test_binary_cross_entropy_is_torchs_over_what_is_known() -> None:
-    predicted, actual = torch.rand(6, 2), torch.randint(0, 2, (6, 2)).float()
-    weights = torch.rand(6, 2) + 0.5
-    expected = torch.nn.functional.binary_cross_entropy(predicted, actual, weights)
-    assert losses.bce(Prediction(predicted), actual, weights) == pytest.approx(expected.item(), abs=1e-6)
-    actual[:3] = torch.nan
-    of_known = torch.nn.functional.binary_cross_entropy(predicted[3:], actual[3:], weights[3:])
-    assert losses.bce(Prediction(predicted), actual, weights) == pytest.approx(of_known.item(), abs=1e-6)
-    certain = torch.tensor([[0.0, 1.0]], requires_grad=True)
-    losses.bce(Prediction(certain), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)).backward()
-    assert certain.grad is not None
-    assert certain.grad.isfinite().all()
 
 
 def test_the_figures_of_shares_count_the_clips() -> None:

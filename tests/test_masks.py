@@ -5,7 +5,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -136,17 +135,6 @@ GROUPS: Targets = {
 }
 
 
-class Shares(Tiny):
-    """Predicts the groups as their heads say."""
-
-    def forward(self, inputs: Any) -> Any:
-        output = super().forward(inputs)
-        shares = output.predicted["shares"]
-        return output._replace(
-            predictions=output.predictions | {"shares": Prediction(shares / shares.sum(1, keepdim=True))}
-        )
-
-
 def partly_rated(count: int) -> InMemory:
     """Clips of which many targets are unknown, most of them unevenly over the batches' parts."""
     members, rng = InMemory(count), np.random.default_rng(3)
@@ -160,11 +148,11 @@ def partly_rated(count: int) -> InMemory:
 
 
 def test_parts_of_a_batch_weigh_by_their_known_targets(tmp_path: Path) -> None:
-    start, found = Shares(GROUPS).state_dict(), []
+    start, found = Tiny(GROUPS).state_dict(), []
     members = partly_rated(9)
     assert counted("kl", members.targets["shares"]).sum() < np.isfinite(members.targets["shares"]).sum() / 2
     for accumulate in (1, 2, 4):
-        net = Shares(GROUPS)
+        net = Tiny(GROUPS)
         net.load_state_dict(start)
         folder = tmp_path / str(accumulate)
         found.append(fitted(folder, net, clips=members, targets=GROUPS, accumulate=accumulate, batch_size=8)[0])
@@ -178,13 +166,13 @@ def test_two_processes_learn_as_one_from_partly_rated_clips_that_lack_streams(tm
         import torch
         from pathlib import Path
         from lightning_fabric import Fabric
-        from tests.test_masks import GROUPS, Shares, clips, partly_rated
-        from tests.test_training import ANY_ENCODERS, InMemory, cpu, fitted, network
+        from tests.test_masks import GROUPS, clips, partly_rated
+        from tests.test_training import ANY_ENCODERS, InMemory, Tiny, cpu, fitted, network
 
         fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
         fabric.launch()
         torch.manual_seed(0)
-        fitted(Path({str(tmp_path / "two")!r}), Shares(GROUPS), fabric, partly_rated(9), GROUPS, epochs=3)
+        fitted(Path({str(tmp_path / "two")!r}), Tiny(GROUPS), fabric, partly_rated(9), GROUPS, epochs=3)
         # in the second epoch a parameter without a gradient would be refused
         use = ("faces", "flow", "audio")
         lacking = InMemory(8, use=use)
@@ -195,7 +183,7 @@ def test_two_processes_learn_as_one_from_partly_rated_clips_that_lack_streams(tm
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, tmp_path / "script.py"], cwd=ROOT, env=environment, check=True, timeout=300)
     torch.manual_seed(0)
-    weights, history = fitted(tmp_path / "one", Shares(GROUPS), clips=partly_rated(9), targets=GROUPS, epochs=3)
+    weights, history = fitted(tmp_path / "one", Tiny(GROUPS), clips=partly_rated(9), targets=GROUPS, epochs=3)
     two = torch.load(tmp_path / "two/last.pt", weights_only=True)
     torch.testing.assert_close(two["best"], weights, atol=2e-5, rtol=0)
     for name in (key for key in history[0] if key.startswith("validation")):

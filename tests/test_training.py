@@ -23,13 +23,13 @@ from lib.data.batch import Sample, collate
 from lib.data.dataset import Reading
 from lib.model import checkpoint
 from lib.model.fusions import FUSIONS
-from lib.model.heads import Prediction
+from lib.model.heads import HEADS, find_head
 from lib.model.infer import predict
 from lib.model.network import Network, Output, Settings
 from lib.streams.base import Steps, StreamInfo
 from lib.training import loop, schedules
 from lib.training.loggers import LOGGERS
-from lib.training.losses import LOSSES, label_distribution_smoothing, uniform
+from lib.training.losses import LOSSES
 from stages.train import refuse_bfloat16, shuffled
 from tests.conftest import ROOT
 from tools import parameters as written
@@ -128,15 +128,14 @@ class Tiny(torch.nn.Module):
     def __init__(self, targets: Targets = TRAITS_GROUP) -> None:
         super().__init__()
         self.readings = {name: Reading(kind="", reads=[name], take="all", steps=1) for name in ("faces", "flow")}
-        self.heads = torch.nn.ModuleDict({name: torch.nn.Linear(3, len(of.columns)) for name, of in targets.items()})
+        self.heads = torch.nn.ModuleDict({name: find_head(of)(3, len(of.columns)) for name, of in targets.items()})
 
     def forward(self, inputs: dict[str, Any]) -> Output:
         flow, faces = inputs["flow"]["flow"], inputs["faces"]["faces"].values
         moved = (flow.values[:, :, 0].mean((2, 3)).sum(1) / flow.present.sum(1))[:, None]
         bright = faces[..., : faces.shape[-1] // 2].mean((1, 2, 3, 4))[:, None]
         joined = torch.cat([bright, moved, bright * moved], 1)
-        predictions = {name: Prediction(torch.sigmoid(head(joined))) for name, head in self.heads.items()}
-        return Output(predictions, {}, {}, torch.zeros(()))
+        return Output({name: head([joined]) for name, head in self.heads.items()}, {}, {}, torch.zeros(()))
 
     def parameter_groups(self) -> Any:
         return (("head", parameter) for parameter in self.parameters())
@@ -314,81 +313,13 @@ def test_shuffled_clips_keep_their_scores_together() -> None:
 @pytest.mark.parametrize("loss", sorted(LOSSES.keys() - {"kl"}))
 def test_every_loss_learns(loss: str, weighting: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    targets = {"traits": TRAITS_GROUP["traits"].model_copy(update={"loss": loss})}
+    head = next(name for name, head in HEADS.items() if loss in head.losses)
+    targets = {"traits": TRAITS_GROUP["traits"].model_copy(update={"loss": loss, "head": head})}
     _, history = fitted(
-        tmp_path, Tiny(), targets=targets, epochs=20, label_weighting=weighting, learning_rate=rates(0.1), clips=16,
+        tmp_path, Tiny(targets), targets=targets, epochs=20, label_weighting=weighting, learning_rate=rates(0.1), clips=16,
         schedule="plateau",
     )  # fmt: skip
     assert history[-1]["training_loss"] < 0.9 * history[0]["training_loss"]
-
-
-def test_losses_by_hand() -> None:
-    actual, predicted = torch.tensor([[0.2], [0.4], [0.9]]), torch.tensor([[0.25], [0.3], [0.6]])
-    ones = torch.ones(3, 1)
-    assert LOSSES["mse"](Prediction(predicted), actual, ones).item() == pytest.approx((0.05**2 + 0.1**2 + 0.3**2) / 3)
-    assert LOSSES["mae"](Prediction(predicted), actual, ones).item() == pytest.approx(0.15)
-    huber = (0.5 * 0.05**2 + 0.5 * 0.1**2 + 0.1 * (0.3 - 0.05)) / 3
-    assert LOSSES["huber"](Prediction(predicted), actual, ones).item() == pytest.approx(huber)
-    x, y = predicted[:, 0].double().numpy(), actual[:, 0].double().numpy()
-    ccc = 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
-    assert LOSSES["ccc"](Prediction(predicted), actual, ones).item() == pytest.approx(1 - ccc, abs=1e-6)
-    twice = torch.tensor([[2.0], [1.0], [0.0]])
-    repeated = torch.tensor([0, 0, 1])
-    for name in LOSSES.keys() - {"kl"}:  # a weight of two is a clip seen twice, of zero one not seen
-        assert LOSSES[name](Prediction(predicted), actual, twice).item() == pytest.approx(
-            LOSSES[name](Prediction(predicted[repeated]), actual[repeated], ones).item(), abs=1e-6
-        )
-
-
-def test_rare_labels_weigh_more() -> None:
-    labels = np.column_stack([np.r_[np.full(90, 0.5), np.full(10, 0.9)], np.linspace(0, 1, 100)])
-    weights = label_distribution_smoothing(labels)
-    assert weights.mean(0) == pytest.approx(1)
-    assert weights[-1, 0] / weights[0, 0] == pytest.approx(3)  # the root of nine
-    assert np.ptp(weights[5:-5, 1]) < 0.2
-    assert (uniform(labels) == 1).all()
-
-
-def test_unknown_labels_weigh_nothing_and_leave_the_others_weights() -> None:
-    labels = np.column_stack([np.r_[np.full(90, 0.5), np.full(10, 0.9)], np.linspace(0, 1, 100)])
-    unknown = labels.copy()
-    unknown[3, 0] = np.nan
-    weights, others = label_distribution_smoothing(unknown), label_distribution_smoothing(labels)
-    assert (weights[:, 1] == others[:, 1]).all()
-    alone = label_distribution_smoothing(np.delete(labels, 3, 0))[:, 0]
-    assert np.delete(weights[:, 0], 3) == pytest.approx(alone)
-    assert np.isfinite(weights).all()
-
-
-@pytest.mark.parametrize("loss", sorted(LOSSES.keys() - {"kl"}))
-def test_a_loss_is_that_of_what_is_known(loss: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    actual, weights = torch.rand(8, 3, generator=generator), torch.rand(8, 3, generator=generator)
-    predicted = torch.rand(8, 3, generator=generator, requires_grad=True)
-    if loss == "mse":  # to the last bit
-        assert LOSSES[loss](Prediction(predicted), actual, weights) == (weights * (predicted - actual).square()).mean()
-    known = actual.clone()
-    known[2] = known[5] = torch.nan
-    rest = torch.tensor([0, 1, 3, 4, 6, 7])
-    value = LOSSES[loss](Prediction(predicted), known, weights)
-    torch.testing.assert_close(value, LOSSES[loss](Prediction(predicted[rest]), actual[rest], weights[rest]))
-    value.backward()
-    assert predicted.grad is not None
-    assert predicted.grad.isfinite().all()
-    assert (predicted.grad[[2, 5]] == 0).all()
-    assert (predicted.grad[rest] != 0).all()
-    predicted.grad = None
-    nothing = LOSSES[loss](Prediction(predicted), torch.full_like(actual, torch.nan), weights)
-    nothing.backward()
-    assert nothing == 0
-    assert (predicted.grad == 0).all()
-
-
-def test_shares_by_hand() -> None:
-    actual = torch.tensor([[0.5, 0.5, 0.0], [torch.nan] * 3, [1.0, 0.0, 0.0]])
-    predicted, ones = torch.tensor([[0.25, 0.5, 0.25], [0.2, 0.3, 0.5], [0.5, 0.25, 0.25]]), torch.ones(3, 3)
-    expected = (0.5 * np.log(2) + np.log(2)) / 2
-    assert LOSSES["kl"](Prediction(predicted), actual, ones).item() == pytest.approx(expected, abs=1e-6)
 
 
 def some_unknown(count: int) -> InMemory:
@@ -501,12 +432,14 @@ def test_the_moving_average_of_the_weights_is_validated_and_kept(tmp_path: Path)
 def test_what_an_encoder_asks_for_itself_is_added_to_the_loss_whatever_a_batch_is_divided_into(tmp_path: Path) -> None:
     class Penalised(Tiny):
         def forward(self, inputs: dict[str, Any]) -> Output:
-            return super().forward(inputs)._replace(penalty=self.heads["traits"].weight.square().mean())
+            return super().forward(inputs)._replace(penalty=self.heads["traits"].layers[0][1].weight.square().mean())
 
     found = []
     for kind, accumulate in ((Tiny, 1), (Penalised, 1), (Penalised, 2)):
         torch.manual_seed(0)
-        found.append(fitted(tmp_path / f"{len(found)}", kind(), accumulate=accumulate)[0]["heads.traits.weight"])
+        found.append(
+            fitted(tmp_path / f"{len(found)}", kind(), accumulate=accumulate)[0]["heads.traits.layers.0.1.weight"]
+        )
     without, whole, parts = found
     torch.testing.assert_close(whole, parts, rtol=0, atol=1e-6)
     assert whole.abs().sum() < without.abs().sum() - 1e-3
@@ -522,7 +455,9 @@ def test_norms_biases_and_embeddings_decay_only_where_all_does(tmp_path: Path) -
         def forward(self, inputs: dict[str, Any]) -> Output:
             found = super().forward(inputs)
             unused = 0 * (self.positions.sum() + self.scale.sum())
-            return found._replace(predictions={name: Prediction(of + unused) for name, of in found.predicted.items()})
+            return found._replace(
+                predictions={name: of._replace(mean=of.mean + unused) for name, of in found.predictions.items()}
+            )
 
     for decay_all in (True, False):
         after, _ = fitted(tmp_path / str(decay_all), Embedded(), weight_decay=0.5, decay_all=decay_all)

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
@@ -16,11 +17,13 @@ ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
 class Prediction(NamedTuple):
     """Predictions of a target group in units of its range: tensors (B, K), or arrays (N, K) of a complete split.
 
-    scale: the predicted standard deviation of the label, None for heads without one.
+    scale: the predicted standard deviation of the label, None for heads without one. logits: of the mean, None for heads
+    that are not trained on logits.
     """
 
     mean: Any
     scale: Any = None
+    logits: Any = None
 
 
 class Head(nn.Module):
@@ -74,8 +77,6 @@ class Head(nn.Module):
 class Sigmoid(Head):
     """Values within the range."""
 
-    losses = (*ON_MEANS, "bce")
-
     def predict(self, raw: Tensor) -> Prediction:
         """Squash each value into the range."""
         return Prediction(raw.sigmoid())
@@ -115,7 +116,24 @@ class Softmax(Head):
             )
 
 
-HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "linear": Linear, "softmax": Softmax}
+class Binary(Head):
+    """Probabilities of what is present or absent, trained on their logits: the gradient never vanishes where a probability
+    saturates at 0 or 1."""
+
+    losses = ("bce",)
+
+    def predict(self, raw: Tensor) -> Prediction:
+        """Return probabilities and logits."""
+        return Prediction(raw.sigmoid(), logits=raw)
+
+    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+        """Return the mean probability, and its logit, computed from the logits."""
+        logits = torch.stack([one.logits for one in predictions])
+        present, absent = (functional.logsigmoid(sign * logits).logsumexp(0) for sign in (1, -1))
+        return Prediction(logits.sigmoid().mean(0), logits=present - absent)
+
+
+HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "linear": Linear, "softmax": Softmax, "binary": Binary}
 
 
 def find_head(group: TargetGroup) -> type[Head]:

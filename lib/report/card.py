@@ -93,6 +93,7 @@ def _outputs(name: str, group: TargetGroup) -> str:
         "sigmoid": words.scale(group),
         "linear": f"unbounded, where the labels are {words.scale(group)}",
         "softmax": "shares that add up to 1",
+        "binary": "probabilities",
     }
     return f"{name}: {', '.join(group.columns)} ({bounds[group.head]})"
 

@@ -24,7 +24,7 @@ from lib.data.batch import Sample
 from lib.data.dataset import Clips, kind_of
 from lib.data.loading import gather, loader
 from lib.model.heads import Prediction
-from lib.model.infer import predict
+from lib.model.infer import predictions
 from lib.model.network import Network
 from lib.scoring.scores import scores
 from lib.training import schedules
@@ -131,14 +131,13 @@ def fit(
                 try:
                     with fabric.no_backward_sync(model, enabled=not last):
                         output = model(augment(batch, draws, kinds).inputs)
-                        predictions = output.predictions
                         total = output.penalty * len(part) / len(members)
                         for name, group_ in targets.items():
                             weight = weights[name][batch.index.cpu()].to(fabric.device)
-                            value = LOSSES[group_.loss](predictions[name], batch.targets[name], weight)
+                            value = LOSSES[group_.loss](output.predictions[name], batch.targets[name], weight)
                             share = world * known[name][part[rank::world]].sum() / max(known[name][members].sum(), 1)
                             total = total + group_.weight * value * share
-                            made[name].append((batch.targets[name], predictions[name].mean.detach()))
+                            made[name].append((batch.targets[name], output.predictions[name].mean.detach()))
                             if share:
                                 losses[name].append(value.item())
                         _refuse_not_finite(total, epoch, training, batch.index)
@@ -157,7 +156,7 @@ def fit(
         everywhere = gather(fabric, losses)
         learnt = gather(fabric, {name: [_stacked(side) for side in zip(*of, strict=True)] for name, of in made.items()})
         with _averaged(network, average):
-            found = predict(fabric, model, validation, max(1, batch_size // accumulate), workers)
+            found = predictions(fabric, model, validation, max(1, batch_size // accumulate), workers)
         row = {
             "epoch": epoch + 1,
             "training_loss": sum(
@@ -213,15 +212,16 @@ def _averaged(network: Network, average: AveragedModel | None) -> Iterator[None]
     network.load_state_dict(own)
 
 
-def _validated(targets: Targets, predicted: Mapping[str, np.ndarray], validation: Clips) -> dict[str, float]:
+def _validated(targets: Targets, predicted: Mapping[str, Prediction], validation: Clips) -> dict[str, float]:
     """Return the validation loss, and of each group accuracy, R², CCC, and the predictions' spread over the labels': near 0
     after a collapse to the mean."""
     total, found = 0.0, {}
     for name, group in targets.items():
         actual = validation.targets[name].astype(np.float32).astype(float)
-        mean, known, ones = map(torch.from_numpy, (predicted[name], actual, np.ones_like(actual)))
-        total += group.weight * LOSSES[group.loss](Prediction(mean), known, ones).item()
-        scored = scores(actual, predicted[name], group.columns, span=1.0)
+        known, ones = map(torch.from_numpy, (actual, np.ones_like(actual)))
+        tensors = Prediction(*(None if part is None else torch.from_numpy(part) for part in predicted[name]))
+        total += group.weight * LOSSES[group.loss](tensors, known, ones).item()
+        scored = scores(actual, predicted[name].mean, group.columns, span=1.0)
         for score in ("accuracy", "r2", "ccc", "std_ratio"):
             value = scored[score]["mean"]
             found[f"validation_{'spread' if score == 'std_ratio' else score}_{name}"] = (

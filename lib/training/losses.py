@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
 
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
@@ -36,7 +37,7 @@ def mae(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
 
 def huber(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Quadratic for errors up to 0.1, linear beyond (Huber 1964)."""
-    of_each = torch.nn.functional.huber_loss(predicted.mean, actual.nan_to_num(), reduction="none", delta=0.1)
+    of_each = functional.huber_loss(predicted.mean, actual.nan_to_num(), reduction="none", delta=0.1)
     return _mean(weights * of_each, actual.isfinite())
 
 
@@ -65,10 +66,9 @@ def kl(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
 
 
 def bce(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross-entropy, for targets that are there or not."""
-    shares, chance = actual.nan_to_num(), predicted.mean.clamp(1e-7, 1 - 1e-7)
-    of_each = shares * chance.log() + (1 - shares) * (1 - chance).log()
-    return _mean(-weights * of_each, actual.isfinite())
+    """Binary cross-entropy on logits, for targets that are present or absent."""
+    of_each = functional.binary_cross_entropy_with_logits(predicted.logits, actual.nan_to_num(), reduction="none")
+    return _mean(weights * of_each, actual.isfinite())
 
 
 def _mean(values: Tensor, known: Tensor) -> Tensor:
