@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     files.mkdir()
     gradio, predictor = tools.page.offline(files), Predictor(folder / "model.pt", CPU)
     blocks = tools.page.page(gradio, predictor, files, MAX_SECONDS, 100)
-    yield tools.page.launch(blocks, files, "127.0.0.1", None, 100, wait=False), files, predictor
+    yield tools.page.launch(blocks, files, "127.0.0.1", None, 100), files, predictor
     blocks.close()
     os.environ.clear()
     os.environ.update(environment)

@@ -25,11 +25,16 @@ on.
 import argparse
 import io
 import json
+import os
+import pty
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -252,8 +257,37 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
         changes = asis | chosen[variant] | {"train.seed": seed}
         set_ = [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
         again = ["--force"] if one in names else []  # else DVC would not write over it
-        if status := subprocess.run([*DVC, "exp", "run", "-n", one, *again, *set_], check=False).returncode:
+        if status := run_dvc("exp", "run", "-n", one, *again, *set_):
             raise InputError(f"`dvc exp run -n {one} {shlex.join(set_)}` ended with {status}; those before it are kept")
+
+
+def run_dvc(*arguments: str) -> int:
+    """Run a command of DVC and return its exit status. Ctrl-C ends it and its stage, and drops what they then print."""
+    reader, writer = pty.openpty() if sys.stderr.isatty() else os.pipe()  # progress bars need a terminal
+    process = subprocess.Popen([*DVC, *arguments], stderr=writer, process_group=0)
+    os.close(writer)
+    interrupted = threading.Event()
+    relay = threading.Thread(target=_relay, args=(reader, interrupted), daemon=True)
+    relay.start()
+    try:
+        status = process.wait()
+    except BaseException:
+        interrupted.set()
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        raise
+    relay.join()
+    return status
+
+
+def _relay(reader: int, interrupted: threading.Event) -> None:
+    """Copy what a process writes to standard error until it ends."""
+    with suppress(OSError):  # a terminal's other end is closed
+        while data := os.read(reader, 65536):
+            if not interrupted.is_set():
+                sys.stderr.buffer.write(data)
+                sys.stderr.flush()
+    os.close(reader)
 
 
 def kept(one: str) -> bool:

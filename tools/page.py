@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -52,9 +53,17 @@ def main() -> None:
 
         blocks = page(gradio, Predictor(arguments.model), Path(folder), arguments.max_seconds, arguments.max_mb)
         try:
-            launch(blocks, Path(folder), arguments.host, arguments.port, arguments.max_mb)
+            address = launch(blocks, Path(folder), arguments.host, arguments.port, arguments.max_mb)
         except OSError as error:
             raise InputError(f"--host {arguments.host} --port {arguments.port}: {error}") from None
+        print(f"The page is at {address}; Ctrl-C ends it", flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("the page has ended, and its files are deleted", file=sys.stderr)
+            sys.exit(130)
+        finally:
+            blocks.close(verbose=False)
 
 
 def offline(folder: Path) -> Any:
@@ -75,8 +84,8 @@ def offline(folder: Path) -> Any:
     return gradio
 
 
-def launch(blocks: "gradio.Blocks", folder: Path, host: str, port: int | None, max_mb: int, wait: bool = True) -> str:
-    """Serve the page, whose films lie in a folder, until Ctrl-C if it is to `wait`; return its address."""
+def launch(blocks: "gradio.Blocks", folder: Path, host: str, port: int | None, max_mb: int) -> str:
+    """Start to serve the page, whose videos lie in a folder, in a thread; return its address."""
     import gradio
 
     _, address, _ = blocks.queue(default_concurrency_limit=1).launch(
@@ -89,8 +98,8 @@ def launch(blocks: "gradio.Blocks", folder: Path, host: str, port: int | None, m
         ssr_mode=False,
         footer_links=["api"],
         enable_monitoring=False,
-        prevent_thread_lock=not wait,
-        quiet=not wait,
+        prevent_thread_lock=True,
+        quiet=True,
         theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
     )
     return str(address)

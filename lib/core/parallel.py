@@ -2,17 +2,24 @@
 
 import ctypes
 import os
+import queue
 import signal
+import threading
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor
-from contextlib import contextmanager
-from typing import Annotated, Literal
+from contextlib import contextmanager, suppress
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
+from tqdm import tqdm
 
 from lib.core.errors import InputError
 from lib.core.parameters import Section
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Parallel(Section):
@@ -41,11 +48,46 @@ def executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # a worker whose memory has grown is replaced; its task is not lost
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
-    pool = loky.get_reusable_executor(workers, timeout=300, env=dict.fromkeys(names, threads))
+    environment = dict.fromkeys(names, threads)
+    pool = loky.get_reusable_executor(workers, timeout=300, initializer=_start_worker, env=environment)
     try:
+        with _interrupts_held():
+            pool.submit(int)  # starts all workers
         yield pool
     finally:
-        pool.shutdown(kill_workers=True)
+        with _interrupts_held():  # a second Ctrl-C must not keep the workers alive
+            with suppress(queue.Empty):
+                while True:  # loky's manager would look for tasks that it has dropped, and end with a traceback
+                    pool._work_ids.get_nowait()
+            pool.shutdown(kill_workers=True)
+
+
+def map_in_order(pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Yield the results of `function` for each item, in order, from the processes of an executor.
+
+    Unlike Executor.map it cancels nothing when it is closed early: loky's manager ends with a traceback at a cancelled task,
+    and its workers then wait forever. The executor's own end drops what has not begun.
+    """
+    futures = deque(pool.submit(function, item) for item in items)
+    while futures:
+        yield futures.popleft().result()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Deliver Ctrl-C only afterwards; threads and processes that are started meanwhile inherit the mask and never get it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    """Let a worker ignore Ctrl-C, which its parent handles, end with its parent, and leak no semaphore when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    tqdm.set_lock(threading.RLock())  # the default is a semaphore of the system
 
 
 def end_with_parent() -> None:

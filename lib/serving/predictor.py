@@ -84,7 +84,8 @@ class Predictor:
             predictions: Iterable[Prediction] = ((predict or Predictor.__call__)(self, clip) for clip in clips)
             if workers > 1:
                 pool = stack.enter_context(parallel.executor(Parallel(engine="loky", workers=workers), gpu=False))
-                predictions = pool.map(partial(_predict_in_worker, self._options, predict), clips)
+                work = partial(_predict_in_worker, self._options, predict)
+                predictions = parallel.map_in_order(pool, work, clips)
             try:
                 yield from tqdm(predictions, desc="predict", total=len(clips), unit="clip", disable=None)
             except Exception as error:

@@ -1,0 +1,146 @@
+"""Ctrl-C, as a terminal sends it to all processes of a command: one line, exit status 130, no process left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lib.media import video
+from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from tests.conftest import ROOT
+from tools.benchmark_predict import model_of_chance
+
+SLOWER = max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
+"""How much longer processes take on a busy machine."""
+LINE = "interrupted; what is finished is kept, the same command goes on from there"
+POOL = """
+import sys, time
+from pathlib import Path
+from lib.core import command, parallel
+from lib.core.parallel import Parallel
+
+def work(number):
+    Path(sys.argv[1], str(number)).touch()
+    time.sleep(0.05 if number < 3 else 60)
+    return number
+
+def main():
+    with parallel.executor(Parallel(engine="loky", workers=2), gpu=False) as pool:
+        for number in parallel.map_in_order(pool, work, range(50)):
+            print(number, flush=True)
+
+command.run(main)
+"""
+WITH_BARS = """
+from tqdm import tqdm
+from lib.core import parallel
+from lib.core.parallel import Parallel
+
+with parallel.executor(Parallel(engine="loky", workers=2), gpu=False) as pool:
+    for length in parallel.map_in_order(pool, lambda number: len(list(tqdm(range(3), disable=None))), range(2)):
+        print(length)
+"""
+FAKE_DVC = """
+import os, signal, subprocess, sys, time
+stage = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print("ready", file=sys.stderr, flush=True)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("ERROR: failed to reproduce", stage.wait(), file=sys.stderr, flush=True)
+sys.exit(255)
+"""
+ABLATE = """
+import sys
+from lib.core import command
+from tools import ablate
+ablate.DVC = (sys.executable, "-c", sys.argv[1])
+command.run(lambda: ablate.run_dvc("exp", "run"))
+"""
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own, as a shell does."""
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def interrupt(process: subprocess.Popen[str]) -> str:
+    """Interrupt a command, check that it ends with 130 in 5 s (on an idle machine) without children; return its stderr."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, text = process.communicate(timeout=5 * SLOWER)
+    _, left = psutil.wait_procs(children, timeout=2)
+    assert not left, (left, text)
+    assert process.returncode == 130, text
+    return text
+
+
+def test_interrupted_pool_ends_in_one_line(tmp_path: Path) -> None:
+    process = start([sys.executable, "-c", POOL, str(tmp_path)])
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(3)] == ["0\n", "1\n", "2\n"]
+    assert interrupt(process) == f"{LINE}\n"
+
+
+def test_finished_pool_prints_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", WITH_BARS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("3\n3\n", "")
+
+
+def test_interrupted_predict_ends_in_one_line(tmp_path: Path) -> None:
+    frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), 2.0, 15)
+    video.write(tmp_path / "clip.mp4", frames, 15, voice, SAMPLE_RATE)
+    clips = [tmp_path / f"{number}.mp4" for number in range(200)]
+    for clip in clips:
+        clip.symlink_to("clip.mp4")
+    model, out = model_of_chance("demo", tmp_path / "model.pt"), tmp_path / "scores.csv"
+    options = ["--model", str(model), "--workers", "2", "--out", str(out)]
+    process = start([sys.executable, "-m", "tools.predict", *map(str, clips), *options])
+    wait_until(lambda: out.exists() and out.read_text().count("\n") > 1)
+    assert interrupt(process) == f"{LINE}\n"
+
+
+def test_interrupted_listing_ends_in_one_line(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from lib.core import command; from tools import archives; os.chdir(sys.argv.pop());"
+        " print('on', flush=True); command.run(archives.main)"
+    )
+    (tmp_path / "data/archives").mkdir(parents=True)
+    with (tmp_path / "data/archives/large.zip").open("wb") as file:
+        file.truncate(200 * 2**30)
+    process = start([sys.executable, "-c", script, str(tmp_path)])
+    assert process.stdout is not None
+    assert process.stdout.readline() == "on\n"
+    time.sleep(0.5)
+    assert interrupt(process) == f"{LINE}\n"
+
+
+def test_interrupted_ablation_ends_dvc_silently() -> None:
+    process = start([sys.executable, "-c", ABLATE, FAKE_DVC])
+    assert process.stderr is not None
+    assert process.stderr.readline() == "ready\n"
+    time.sleep(0.2)
+    assert interrupt(process) == f"{LINE}\n"
+
+
+def test_interrupted_page_ends_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="requirements-page.txt is not installed")
+    model = model_of_chance("demo", tmp_path / "model.pt")
+    process = start([sys.executable, "-m", "tools.page", "--model", str(model), "--port", "7873"])
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("The page is at http://127.0.0.1:7873")
+    assert interrupt(process) == "the page has ended, and its files are deleted\n"
