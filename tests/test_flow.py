@@ -18,7 +18,7 @@ from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.flow import make, opencv, tvl1
 from tests.conftest import REAL, needs_real_clips
-from tools.benchmark_flow import PEER, SOLVER
+from tools.benchmarks.flow import PEER, SOLVER
 from tools.flow_quality import deformation, endpoint_error, energy, moved, noisy
 
 CPU = torch.device("cpu")

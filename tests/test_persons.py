@@ -19,7 +19,7 @@ from lib.streams.faces.follow import Followed, follow
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
 from tests.films import Track, write
-from tools.benchmark_flow import SOLVER
+from tools.benchmarks.flow import SOLVER
 
 CPU = torch.device("cpu")
 TALK = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 5)[0]

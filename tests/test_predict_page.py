@@ -19,7 +19,7 @@ from lib.model.checkpoint import Reference
 from lib.serving.predictor import Predictor
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.films import Track, numbered, write
-from tools.benchmark_predict import model_of_chance
+from tools.benchmarks.predict import model_of_chance
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="requirements-page.txt is not installed")
 CPU = torch.device("cpu")

@@ -32,9 +32,9 @@ from lib.serving.predictor import Predictor
 from lib.streams import base
 from lib.streams.base import RAW, Raw, StreamInfo
 from stages.train import Parameters
-from tools.benchmark_training import of_chance, untrained
+from tools.benchmarks.training import of_chance, untrained
 
-_PROJECT = Path(__file__).parents[1]
+_PROJECT = Path(__file__).parents[2]
 
 
 def main() -> None:

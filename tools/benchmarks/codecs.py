@@ -15,7 +15,7 @@ import numpy as np
 
 from lib.core import command
 from lib.streams.flow import tvl1
-from tools.benchmark_flow import SOLVER, faces_of
+from tools.benchmarks.flow import SOLVER, faces_of
 
 BOUND = 16.0  # pixels; as flow.bound
 JPEG_BOUND = 20.0  # as two-stream networks store flow: Wang et al. 2016, Temporal segment networks

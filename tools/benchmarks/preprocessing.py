@@ -40,7 +40,7 @@ from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker
 from lib.streams.flow import make, opencv, tvl1
-from tools.benchmark_flow import PEER, SIZE, SOLVER
+from tools.benchmarks.flow import PEER, SIZE, SOLVER
 from tools.flow_quality import energy
 
 FPS, MAX_SIDE, QUALITY, MIN_FACE, KEY_SECONDS, BOUND = 5.0, 640, 90, 40, 1.0, 16.0

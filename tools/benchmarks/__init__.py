@@ -1,0 +1,1 @@
+"""Benchmarks: a script for each table of docs/benchmarks/."""
