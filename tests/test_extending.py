@@ -88,6 +88,7 @@ STAGE = """
     - lib/streams/base.py
     - lib/streams/build.py
     - lib/streams/loudness.py
+    - stages/__init__.py
     - stages/stream.py
     params:
     - loudness

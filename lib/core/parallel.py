@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 from tqdm import tqdm
 
+from lib.core import threads
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 
@@ -42,13 +43,13 @@ def executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
         return
     from joblib.externals import loky  # a prediction in one process starts sooner without it
 
-    cores = loky.cpu_count()
+    cores = threads.count_cpus()
     workers = settings.workers or (_gpus() if gpu else 0) or cores
-    threads = str(max(1, cores // workers))
+    share = str(max(1, cores // workers))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # a worker whose memory has grown is replaced; its task is not lost
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
-    environment = dict.fromkeys(names, threads)
+    environment = dict.fromkeys(names, share)
     pool = loky.get_reusable_executor(workers, timeout=300, initializer=_start_worker, env=environment)
     try:
         with _interrupts_held():
