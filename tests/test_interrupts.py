@@ -14,7 +14,7 @@ import pytest
 from lib.media import video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.conftest import ROOT
-from tools.benchmark_predict import model_of_chance
+from tools.benchmarks.predict import model_of_chance
 
 SLOWER = max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
 """How much longer processes take on a busy machine."""
