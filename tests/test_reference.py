@@ -1,0 +1,42 @@
+"""The generated pages of the reference are up to date and complete."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tools.reference import api, parameters, schema
+from tools.reference.__main__ import PARAMETERS_PAGE, pages
+
+
+@pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch) -> dict[Path, str]:
+    monkeypatch.chdir(ROOT)
+    return pages()
+
+
+def test_reference_pages_are_up_to_date(generated: dict[Path, str]) -> None:
+    for path, text in generated.items():
+        assert path.read_text() == text, f"{path} is out of date; run `python -m tools.reference`"
+
+
+def test_every_parameter_has_allowed_values(generated: dict[Path, str]) -> None:
+    rows = [line.split(" | ") for line in generated[PARAMETERS_PAGE].splitlines() if line.startswith("| `")]
+    assert len(rows) > 200
+    assert [row[0] for row in rows if not row[2].strip()] == []
+
+
+def test_comment_belongs_to_the_key_below_it() -> None:
+    text = "# of the file\n\na:\n  # two\n  # lines\n  b: 1\n  c: 2\n# of d\nd:\n  b: 3\n"
+    assert parameters.read_comments(text) == {"a.b": "two lines", "d": "of d"}
+
+
+def test_range_is_in_words() -> None:
+    given = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 64}, {"type": "null"}]}
+    assert schema.in_words(given, {}) == "integer, 1 to 64 or `null`"
+
+
+def test_signature_keeps_default_paths() -> None:
+    def load(path: Path = Path("data/model.pt")) -> None: ...
+
+    assert api.signature("load", load) == "load(path: Path = Path('data/model.pt')) -> None"

@@ -1,0 +1,32 @@
+"""Write the generated pages docs/reference/parameters.md and docs/reference/python_api.md.
+
+The parameters come from params/demo.yaml (values and comments) and the settings classes (types and ranges), the Python API
+from signatures and docstrings. Run this command after a change of any of them; tests/test_reference.py compares.
+"""
+
+import argparse
+from pathlib import Path
+
+from lib.core import command
+from tools.reference import api, parameters
+
+PARAMETERS_PAGE, API_PAGE = Path("docs/reference/parameters.md"), Path("docs/reference/python_api.md")
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m tools.reference", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    for page, text in pages().items():
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text)
+        print(f"written: {page}")
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each generated page by its path."""
+    return {PARAMETERS_PAGE: parameters.describe_parameters(), API_PAGE: api.describe_api()}
+
+
+if __name__ == "__main__":
+    command.run(main)
