@@ -1,0 +1,190 @@
+"""Every command in README and the documentation is valid, and every Python block compiles.
+
+A block of commands is run by bash with stand-ins for all programs, which record their arguments. Each recorded command is
+then checked by the program's own parser, and each parameter against the file of params/ that the page chose last.
+"""
+
+import argparse
+import copy
+import importlib
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.cli.parser import get_main_parser
+
+from lib.streams import base
+from tests.conftest import ROOT
+from tests.test_documents import FILES, name_of
+from tools import parameters
+
+PROGRAMS = (
+    "python",
+    "python3.11",
+    "dvc",
+    "git",
+    "pip",
+    "find",
+    "sed",
+    "mkdocs",
+    "ruff",
+    "mypy",
+    "pre-commit",
+    "jupyter",
+)
+STAND_IN = '{name}() {{ printf "%s\\037" {name} "$@" >&3; printf "\\036" >&3; }}'
+ALSO_STREAMS = ("loudness",)  # of the tutorial that adds it
+HEADERS = sorted((ROOT / "params").glob("*.yaml"))
+
+
+class ParsedError(Exception):
+    """Raised instead of going on after the arguments are parsed."""
+
+
+def command_blocks(page: Path) -> list[str]:
+    """Return the blocks of commands of a page; of a console's, the lines behind the prompt."""
+    found = re.findall(r"^```(bash|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [
+        "\n".join(re.findall(r"^\$ (.*)$", text, re.MULTILINE)) if kind == "console" else text for kind, text in found
+    ]
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def record(block: str, folder: Path) -> list[list[str]]:
+    """Return the commands of a block as lists of words, after bash has expanded them."""
+    (folder / ".venv/bin").mkdir(parents=True, exist_ok=True)
+    (folder / ".venv/bin/activate").touch()
+    script = "\n".join([*(STAND_IN.format(name=name) for name in PROGRAMS), "set -e", block])
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"{{ {script}\n}} 3>recorded"],
+        cwd=folder, env={"PATH": "/nowhere"}, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stderr}\n{block}"
+    assert not done.stderr, f"{done.stderr}\n{block}"
+    return [line.split("\037")[:-1] for line in (folder / "recorded").read_text().split("\036") if line]
+
+
+class Checker:
+    """Checks the commands of a page in their order; `params` are those that params.yaml would have."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        self.params: Any = parameters.merged("demo", [])
+        parse = argparse.ArgumentParser.parse_args
+
+        def parse_and_stop(parser: argparse.ArgumentParser, *arguments: Any) -> None:
+            parse(parser, *arguments)
+            raise ParsedError
+
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        self.parse = parse
+
+    def check(self, words: list[str]) -> None:
+        program, *arguments = words
+        if program in ("python", "python3.11"):
+            assert arguments[0] == "-m", words
+            self.check_module(arguments[1], arguments[2:])
+        elif program == "dvc":
+            self.check_dvc(arguments)
+        elif program == "pip":
+            for name in arguments[arguments.index("-r") + 1 :: 2] if "-r" in arguments else []:
+                assert (ROOT / name).is_file(), words
+        elif program == "git":
+            assert arguments[0] in ("add", "commit", "clone"), words
+
+    def check_module(self, name: str, arguments: list[str]) -> None:
+        if name == "tools.parameters":
+            self.params = parameters.merged(arguments[0], arguments[1:])
+            parameters.check(self.params)
+        elif name == "stages.stream":
+            assert arguments[0] in (*base.names(), *ALSO_STREAMS)
+        elif name.startswith("tools."):
+            self.parse_arguments(name, arguments)
+        else:
+            assert importlib.util.find_spec(name), name
+
+    def parse_arguments(self, name: str, arguments: list[str]) -> None:
+        package = importlib.util.find_spec(name)
+        assert package, name
+        module = importlib.import_module(f"{name}.__main__" if package.submodule_search_locations else name)
+        self.monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(ParsedError):
+            module.main()
+
+    def check_dvc(self, arguments: list[str]) -> None:
+        options = self.parse(get_main_parser(), arguments)
+        changed = copy.deepcopy(self.params)
+        for change in getattr(options, "set_param", None) or []:
+            key, value = parameters.parsed(change)
+            *above, last = key.split(".")
+            section = changed
+            for part in above:
+                section = section[part]
+            assert last in section, f"{key} is no parameter"
+            parameters.put(changed, key, value)
+        parameters.check(changed)
+
+
+@pytest.fixture
+def checker(monkeypatch: pytest.MonkeyPatch) -> Checker:
+    monkeypatch.chdir(ROOT)
+    return Checker(monkeypatch)
+
+
+@pytest.mark.parametrize("page", [page for page in FILES if command_blocks(page)], ids=name_of)
+def test_commands_are_valid(page: Path, checker: Checker, tmp_path: Path) -> None:
+    for block in command_blocks(page):
+        for words in record(block, tmp_path):
+            try:
+                checker.check(words)
+            except BaseException as error:
+                raise AssertionError(f"{page}: {' '.join(words)}: {error!r}") from error
+
+
+@pytest.mark.parametrize("page", FILES, ids=name_of)
+def test_inline_commands_have_known_options(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in re.findall(r"`(?:\w+=\S+ )*python -m ((?:tools|stages)[^`]*)`", page.read_text()):
+        name, *arguments = command.split()
+        package = importlib.util.find_spec(name)
+        assert package, f"{page}: {command}"
+        options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+        if not options:
+            continue
+        path = Path(str(package.origin)).with_name("__main__.py") if package.submodule_search_locations else None
+        source = (path or Path(str(package.origin))).read_text()
+        shared = (ROOT / "tools/compare.py").read_text()
+        assert all(f'"{option}"' in source + shared for option in options), f"{page}: {command}"
+
+
+@pytest.mark.parametrize("page", [page for page in FILES if python_blocks(page)], ids=name_of)
+def test_python_blocks_compile(page: Path) -> None:
+    for block in python_blocks(page):
+        compile(block, str(page), "exec")
+
+
+@pytest.mark.parametrize("path", HEADERS, ids=name_of)
+def test_header_settings_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    header = "".join(re.match(r"(?:#.*\n)+", path.read_text())[0].replace("\n# ", " "))
+    for settings in re.findall(r"`((?:[\w.]+=[^\s`]+ ?)+)`", header):
+        parameters.check(parameters.merged(path.stem, settings.split()))
+
+
+def test_invalid_parameter_is_found(checker: Checker) -> None:
+    checker.check(["python", "-m", "tools.parameters", "audio_visual"])
+    with pytest.raises(Exception, match="filters"):
+        checker.check(["dvc", "exp", "run", "-S", "model.encoders.audio.net=conv2d"])
+    with pytest.raises(KeyError):
+        checker.check(["dvc", "exp", "run", "-S", "model.encoder.audio.net=mlp"])
+
+
+def test_invalid_option_is_found(checker: Checker, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        checker.check(["python", "-m", "tools.predict", "clip.mp4", "--farmat", "csv"])
