@@ -1,0 +1,52 @@
+"""pyproject.toml, the requirements files, the changelog and the hooks fit together."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FILES = {path.stem.removeprefix("requirements-"): path for path in ROOT.glob("requirements-*.txt")}
+
+
+def requirements(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text().splitlines() if re.match(r"\w", line)]
+
+
+def test_dependencies_equal_requirements() -> None:
+    assert PROJECT["dependencies"] == requirements(ROOT / "requirements.txt")
+
+
+def test_extras_equal_requirements_files() -> None:
+    assert PROJECT["optional-dependencies"] == {name: requirements(path) for name, path in FILES.items()}
+
+
+def test_changelog_has_the_version() -> None:
+    assert f"\n## {PROJECT['version']}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_front_page_names_the_python_version() -> None:
+    assert PROJECT["requires-python"] == ">=3.11,<3.12"
+    assert "Python 3.11" in (ROOT / "README.md").read_text()
+
+
+def test_hooks_use_pinned_tools_without_a_network() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in config["repos"]] == ["local"]
+    pinned = {line.split("==")[0] for line in requirements(FILES["dev"])}
+    assert {hook["entry"].split()[0] for hook in config["repos"][0]["hooks"]} <= pinned
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yaml")), ids=lambda path: path.name)
+def test_github_files_are_valid_yaml(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    if path.parent.name == "workflows":
+        runs = [step.get("run") for job in content["jobs"].values() for step in job["steps"]]
+        assert ".ci/run" in runs
+        assert (ROOT / ".ci/run").stat().st_mode & 0o111
+    else:
+        assert {"name", "description", "body"} <= set(content)
