@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import h5py
 from dvc.utils.serialize import load_yaml
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from lib.core import clips, command, parameters
 from lib.core.artifacts import (
@@ -53,8 +53,15 @@ class Figures(Section):
     dpi: Annotated[int, Field(ge=30, le=1200)]
 
 
+class Evaluate(Section):
+    model_config = ConfigDict(extra="ignore")
+
+    split: str
+
+
 class Parameters(Section):
     figures: Figures
+    evaluate: Evaluate
     model: dict[str, Any]  # for the model card; train checks it
     targets: Targets
 
@@ -69,6 +76,8 @@ def main() -> None:
         importance = read.importance(file)
     data = json.loads(DATA_METRICS.read_text())
     history, predictions, scores, split_scores = map(clips.read_csv, (HISTORY, PREDICTIONS, SCORES, SPLIT_SCORES))
+    split = parameters_.evaluate.split
+    predictions = predictions[predictions["split"] == split].reset_index(drop=True)
     targets = {name: parameters_.targets[name] for name in predictions["targets"].unique()}
     lost, controls, deletion, robust = map(clips.read_csv, (LOST, CONTROLS, DELETION, ROBUSTNESS))
     probes, places = clips.read_csv(PROBES), clips.read_csv(EMBEDDING_MAP)
@@ -88,7 +97,7 @@ def main() -> None:
             kind = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize(), kind.module.CAPTION
             shown.append(page.Drawn(name, kind.section, *words, PNG_FIGURES / name / f"{title}.png"))
-    split, provenance = predictions["split"].iloc[0], json.loads(PROVENANCE.read_text())
+    provenance = json.loads(PROVENANCE.read_text())
     run = page.Run(provenance, data, split, *map(load_yaml, (PARAMETERS, SHIPPED_PARAMETERS)))
     titled = {Path(one.targets, one.file.stem).as_posix(): one.caption for one in shown}
     CAPTIONS.write_text(latex.captions(titled))

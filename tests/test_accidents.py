@@ -419,6 +419,6 @@ def test_an_ablation_goes_on_after_predictions_were_collected_as_garbage(monkeyp
     ablate.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
     set_ = ["-S", 'model.fusion="concat"', "-S", "train.seed=0"]
     assert ran[1:] == [
-        ["exp", "run", "-n", "a-flow-seed0", "--force", *set_],
-        ["exp", "run", "-n", "a-audio-seed0", *set_],
+        ["exp", "run", "-n", "a-flow-seed0", "--force", *set_, "evaluate"],
+        ["exp", "run", "-n", "a-audio-seed0", *set_, "evaluate"],
     ]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from dvc.utils.serialize import load_yaml
 
+from lib import analysis
 from lib.core import parameters, resume
 from lib.core.errors import InputError
 from lib.model import encoders
@@ -28,6 +29,7 @@ ORDER = [
     "data",
     "model",
     "scoring",
+    "analysis",
     "training",
     "report",
     "serving",
@@ -88,9 +90,11 @@ def test_folders_cover_the_import_closure(stage: str) -> None:
     listed = [path for path in STAGES[stage]["deps"] if path.startswith(("lib/", "stages/"))]
     script, stream = script_and_stream(stage)
     modules = [script, *([f"lib.streams.{stream}"] if stream else [])]
-    if stage in ("train", "evaluate"):  # import by name what the parameters say
+    if stage in ("train", "evaluate", "analyse"):  # import by name what the parameters say
         modules += [f"lib.streams.{name}" for name in base.names()]
         modules += [encoders.module_of(kind) for kind in encoders.kinds()]
+    if stage == "analyse":
+        modules += [f"lib.analysis.{name}" for name in analysis.names()]
     elif stage == "download":
         modules += [f"lib.sources.{name}" for name in sources.names()]
     files = {file_of(name) for name in resume.closure(modules)}
@@ -105,7 +109,7 @@ def test_folders_cover_the_import_closure(stage: str) -> None:
 def test_stage_reads_exactly_the_sections_dvc_watches(stage: str) -> None:
     script, stream = script_and_stream(stage)
     model = build.parameters_of(stream) if stream else importlib.import_module(script).Parameters
-    assert sorted(model.model_fields) == sorted(name.split(".")[0] for name in STAGES[stage]["params"])
+    assert sorted(model.model_fields) == sorted({name.split(".")[0] for name in STAGES[stage]["params"]})
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda path: path.name)

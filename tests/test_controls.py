@@ -11,10 +11,10 @@ from lightning_fabric import Fabric
 from scipy import stats
 from torch import nn
 
+from lib.analysis import _inputs, attention, controls
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.dataset import Reading
-from lib.model import controls, explain
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.tables import control_table
@@ -115,14 +115,14 @@ def test_steps_of_another_length_are_taken_at_the_same_part_of_the_clip() -> Non
 
     mine = {"both": {"flow": steps(4), "faces": steps(4)}, "one": {"flow": steps(4)}, "none": {"flow": steps(0)}}
     other = {"both": {"flow": steps(8), "faces": steps(8)}, "one": {"flow": steps(8)}, "none": {"flow": steps(8)}}
-    found = controls.swapped(mine, other, "flow")
+    found = _inputs.swap_stream(mine, other, "flow")
     assert found["both"]["flow"].values.tolist() == [0, 2, 4, 6]
     assert found["both"]["flow"].times.tolist() == [0, 0.2, 0.4, 0.6]
     assert found["both"]["faces"] is mine["both"]["faces"]
     assert found["one"]["flow"] is other["one"]["flow"]
     assert len(found["none"]["flow"].times) == 0
     assert mine["both"]["flow"].values.tolist() == [0, 1, 2, 3]
-    order = controls.shuffled(other, "flow", np.random.default_rng(0))
+    order = _inputs.shuffle_steps(other, "flow", np.random.default_rng(0))
     assert sorted(order["one"]["flow"].values) == list(range(8))
     assert order["one"]["flow"].values.tolist() == order["both"]["flow"].values.tolist() != list(range(8))
     assert order["one"]["flow"].times.tolist() == other["one"]["flow"].times.tolist()
@@ -130,15 +130,15 @@ def test_steps_of_another_length_are_taken_at_the_same_part_of_the_clip() -> Non
 
 def test_attention_is_held_against_shuffled_weights() -> None:
     layers = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
-    other = explain.shuffled(layers, 0)
+    other = attention.shuffle_weights(layers, 0)
     for before, after in zip(layers.parameters(), other.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
     assert not torch.equal(layers[0].weight, other[0].weight)
     weights = torch.tensor([[[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], [[0.2, 0.2, 0.6], [0.0, 0.0, 1.0]]]])
-    attention = {("b", "a"): weights, ("c", "a"): torch.full((1, 2, 5, 3), 1 / 3)}
+    weights_of = {("b", "a"): weights, ("c", "a"): torch.full((1, 2, 5, 3), 1 / 3)}
     expected = (3 * weights[0].mean(1) + 1) / 2
-    assert explain.looked_at(attention, "a") == pytest.approx(expected.numpy())
-    assert explain.looked_at(attention, "b") is None
+    assert attention.attention_to(weights_of, "a") == pytest.approx(expected.numpy())
+    assert attention.attention_to(weights_of, "b") is None
 
 
 def test_the_mean_map_and_the_matrix_are_drawn_as_they_are(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_stream_an_encoder_and_a_source_of_one_file_each(project: Project) -> 
 
 
 def test_a_target_group_a_loss_a_fusion_a_score_and_a_figure(project: Project) -> None:
-    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    predictions = pd.read_csv(project.folder / "data/predictions.csv").query("split == 'test'")
     assert predictions.groupby("targets")["target"].unique().map(list)["lively"] == ["openness", "extraversion"]
     scores = pd.read_csv(project.folder / "data/scores.csv").set_index(
         ["targets", "subset", "predictor", "target", "score"]

@@ -10,10 +10,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from lib.analysis import importance
+from lib.analysis._regions import Region, mean_steps, remove_regions
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.dataset import Reading
-from lib.model import importance
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.tables import deletion_table
@@ -53,16 +54,16 @@ SAMPLES = [sample(index) for index in range(12)]
 
 @pytest.fixture(scope="module")
 def found() -> importance.Importance:
-    return importance.measure(Fabric(devices=1), Reader(), SAMPLES, 5)
+    return importance.measure_importance(Fabric(devices=1), Reader(), SAMPLES, 5)
 
 
 @pytest.mark.parametrize("method", importance.METHODS)
 def test_places_and_moments_are_found_where_they_are(found: importance.Importance, method: str) -> None:
     sizes = dict(zip(found.regions, found.sizes[method]["planted"], strict=True))
     assert len(sizes) == 2 * (64 + 8)
-    red, moved = importance.Region("faces", BROW), importance.Region("flow", MOUTH)
-    late = importance.Region("flow", moment=LATE)
-    every = [importance.Region("faces", moment=moment) for moment in range(8)]  # brow is as red at all times
+    red, moved = Region("faces", BROW), Region("flow", MOUTH)
+    late = Region("flow", moment=LATE)
+    every = [Region("faces", moment=moment) for moment in range(8)]  # brow is as red at all times
     expected = [{red, *every}, {moved, late}, {red, *every, moved, late}, set()]
     for column, rests_on in enumerate(expected):
         assert {region for region, size in sizes.items() if size[column] > 1e-3} == rests_on
@@ -74,7 +75,7 @@ def test_places_and_moments_are_found_where_they_are(found: importance.Importanc
 def test_integrated_gradients_add_up_to_what_is_predicted(found: importance.Importance) -> None:
     assert found.missed["planted"].shape == (12, 4)
     assert np.abs(found.missed["planted"]).max() < 1e-4
-    one = importance.measure(Fabric(devices=1), Reader(), SAMPLES[:2], 5)
+    one = importance.measure_importance(Fabric(devices=1), Reader(), SAMPLES[:2], 5)
     assert one.pictures["faces"].shape == (16, 16, 3)
     both = np.concatenate([of.inputs["look"]["faces"].values for of in SAMPLES[:2]])
     assert np.abs(one.pictures["faces"].astype(float) - both.mean(0).transpose(1, 2, 0)).max() <= 0.5
@@ -95,11 +96,11 @@ def test_a_deletion_takes_what_is_called_important_first(found: importance.Impor
 
 
 def test_a_region_is_of_one_step_at_least_and_a_clip_without_the_stream_keeps_none() -> None:
-    assert importance.Region("flow", moment=7).places((3, 2, 8, 8)) == (slice(2, 3),)
-    assert importance.Region("faces", (7, 0)).places((3, 3, 112, 112))[2:] == (slice(98, 112), slice(0, 14))
+    assert Region("flow", moment=7).slices((3, 2, 8, 8)) == (slice(2, 3),)
+    assert Region("faces", (7, 0)).slices((3, 3, 112, 112))[2:] == (slice(98, 112), slice(0, 14))
     none = Steps(np.zeros((0, 2, 16, 16), np.float32), np.zeros(0, np.float32), np.zeros(0, bool))
     inputs = SAMPLES[0].inputs | {"move": {"flow": none}}
-    lost = importance.without(inputs, [importance.Region("flow", MOUTH)], importance.means_of(SAMPLES))
+    lost = remove_regions(inputs, [Region("flow", MOUTH)], mean_steps(SAMPLES))
     assert lost["move"]["flow"].values.shape == (0, 2, 16, 16)
 
 
@@ -144,7 +145,7 @@ def test_one_vector_a_clip_has_neither_places_nor_moments() -> None:
     one = Steps(np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
     clips = [Sample({"said": {"features": one}}, {}, index) for index in range(2)]
     network = SimpleNamespace(readings={"said": Reading(kind="vectors", reads=["features"], take="all", steps=1)})
-    found = importance.measure(Fabric(devices=1), network, clips, 2)
+    found = importance.measure_importance(Fabric(devices=1), network, clips, 2)
     assert found == importance.Importance([], {}, {}, {})
     assert importance.delete(Fabric(devices=1), network, clips, found, 2, 3, 0) == {}
     assert deletion_table({}, np.zeros((2, 4)), GROUP).empty

@@ -18,6 +18,7 @@ import torchvision
 from facenet_pytorch import InceptionResnetV1
 from torch import Tensor, nn
 
+from lib.analysis import _features as features
 from lib.core import parameters
 from lib.core.errors import InputError
 from lib.core.shards import Record
@@ -25,7 +26,7 @@ from lib.core.targets import TargetGroup
 from lib.data.augment import mirror_clips
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of
-from lib.model import checkpoint, features
+from lib.model import checkpoint
 from lib.model.encoders import images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
 from lib.model.network import Network, Settings
@@ -575,7 +576,7 @@ def test_encoders_as_they_were_loaded_are_told_from_the_trained_ones(tmp_path: P
     clips = Few(samples([5, 3, 4]))
     none = Steps(np.zeros((0, 3, 32, 32), np.uint8), np.zeros(0, np.float32), np.zeros(0, bool))
     clips[1] = clips[1]._replace(inputs=clips[1].inputs | {"faces": {"faces": none}})
-    found = features.frozen(encoder, "faces", clips, 2, torch.device("cpu"))
+    found = features.encode(encoder, "faces", clips, 2, torch.device("cpu"))
     assert list(found.index) == ["a", "c"]
     with torch.no_grad():
         tokens = encoder(collate([clips[2]]).inputs["faces"])

@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "model.heads=2", "model.dropout=0.0", f"model.encoders.of_own={ENCODER}", f"model.encoders.of_emotions={ENCODER}",
         "model.fusion=multitask", "model.hidden=16", "train.epochs=3",
         "train.learning_rate.encoders={of_own: 0.001, of_emotions: 0.001}", "evaluate.resamples=100",
-        "evaluate.attention_clips=2",
+        "analyse.attention_clips=2",
     )  # fmt: skip
     for command in (["git", "add", "-A"], ["git", "commit", "-qm", "two tasks"]):
         assert project.run(*command).returncode == 0

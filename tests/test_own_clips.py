@@ -36,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 def test_three_clips_go_from_a_zip_to_the_report(project: Project) -> None:
-    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    predictions = pd.read_csv(project.folder / "data/predictions.csv").query("split == 'test'")
     assert predictions["clip"].unique().tolist() == ["carla.mp4"]
     assert predictions["target"].tolist() == ["warm", "dominant"]
     assert predictions["predicted"].between(1, 7).all()
@@ -54,5 +54,6 @@ def test_a_prediction_has_the_ratings_names(project: Project) -> None:
     assert done.returncode == 0, done.stdout
     header, row = done.stdout.splitlines()[-2:]
     assert header.startswith("clip,warm,dominant,warm low,warm high,warm percentile,dominant low,")
-    predicted = pd.read_csv(Path(project.folder, "data/predictions.csv"))["predicted"]
+    predictions = pd.read_csv(Path(project.folder, "data/predictions.csv"))
+    predicted = predictions.loc[predictions["split"] == "test", "predicted"]
     assert [float(value) for value in row.split(",")[1:3]] == pytest.approx(predicted.tolist(), abs=1e-4)

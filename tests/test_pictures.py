@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
+from lib.analysis._regions import Region, mean_steps, remove_regions
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.augment import Draws, augment
 from lib.data.batch import Sample, collate
 from lib.data.dataset import inputs_of, kind_of
 from lib.model import encoders
-from lib.model.importance import Region, means_of, without
 from lib.sources.archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Raw, StreamInfo
@@ -142,7 +142,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "targets.own.range=[0, 1]", "pictures.enabled=true", "pictures.drawings=drawn", "pictures.side=32",
         "model.use=[s2d]", "model.fusion=plain_concat", "train.epochs=2",
         "model.encoders.s2d.reads=[pictures.faces, pictures.drawings]", "model.encoders.s2d.landmarks=drawing",
-        "model.encoders.s2d.frames=4", "evaluate.attention_clips=0",
+        "model.encoders.s2d.frames=4", "analyse.attention_clips=0",
     )  # fmt: skip
     project.dvc("repro")
     return project
@@ -152,7 +152,7 @@ def test_s2d_is_trained_on_pictures_without_a_video(project: Project) -> None:
     about = (project.folder / "metrics/pictures.json").read_text()
     assert '"clips": 12' in about
     assert '"faces": 48' in about
-    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    predictions = pd.read_csv(project.folder / "data/predictions.csv").query("split == 'test'")
     assert predictions["clip"].tolist() == [f"person{number}.000.mp4" for number in (11, 3, 7)]
     weights = torch.load(project.folder / "data/model.pt", weights_only=True)
     shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32], "points": [0]}
@@ -183,7 +183,7 @@ def test_an_encoder_reads_faces_and_points(tmp_path: Path) -> None:
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}
     inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": StreamInfo({}, shapes)}, None)
     assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]
-    gone = without(inputs, [Region("pictures", (0, 0))], means_of([Sample(inputs, {}, 0)]))
+    gone = remove_regions(inputs, [Region("pictures", (0, 0))], mean_steps([Sample(inputs, {}, 0)]))
     assert gone["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # a cell is of pictures alone
     kinds = {one: kind_of(one) for one in reading.reads}
     mirror = Draws(torch.tensor([True]), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), torch.zeros(1), 0)

@@ -31,6 +31,7 @@ STAGES = [
     "descriptors",
     "sound_descriptors",
     "train",
+    "analyse",
     "evaluate",
     "figures",
 ]
@@ -111,7 +112,8 @@ def test_from_clips_to_figures(project: Project) -> None:
         assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000
         assert (project.folder / f"plots/pdf/{name}.pdf").stat().st_size > 5000
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
-    assert len(predictions) == 4 * 5
+    assert predictions["split"].value_counts().to_dict() == {"training": 60, "validation": 20, "test": 20}
+    predictions = predictions[predictions["split"] == "test"]
     assert predictions["predicted"].between(0, 1).all()
     assert (predictions.groupby("target")["predicted"].nunique() > 1).all()
     errors = (predictions["predicted"] - predictions["actual"]).abs().groupby(predictions["clip"]).mean()
@@ -158,9 +160,8 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
         cwd=project.folder, env=project.environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     rows = pd.read_csv(io.StringIO(done.stdout), keep_default_na=False)
-    evaluated = pd.read_csv(project.folder / "data/predictions.csv").pivot(
-        index="clip", columns="target", values="predicted"
-    )
+    predictions = pd.read_csv(project.folder / "data/predictions.csv")
+    evaluated = predictions.pivot(index="clip", columns="target", values="predicted")
     assert rows["clip"].tolist() == [*map(str, clips)]
     assert (rows["refused"] == "").all()
     assert rows["warnings"].str.startswith("the model was trained on rendered clips with planted labels").all()
@@ -172,7 +173,7 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
 
 def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
     changes = ("-S", "model.fusion=concat", "-S", "train.clips=8")
-    assert ran(project.dvc("exp", "run", *changes)) == ["train", "evaluate", "figures"]
+    assert ran(project.dvc("exp", "run", *changes)) == ["train", "analyse", "evaluate", "figures"]
     of_splits = pd.read_csv(project.folder / "data/split_scores.csv").set_index("split")
     assert 5 <= of_splits.loc["training", "clips"].iloc[0] <= 8
     assert "traits.all.accuracy.mean.value" in project.dvc("metrics", "diff")
@@ -194,7 +195,7 @@ def test_the_demos_words_are_a_stream_that_a_model_reads(project: Project) -> No
         "-S",
         "train.epochs=1",
     )
-    assert ran(project.dvc("exp", "run", *changes)) == ["text", "train", "evaluate", "figures"]
+    assert ran(project.dvc("exp", "run", *changes)) == ["text", "train", "analyse", "evaluate", "figures"]
     assert json.loads((project.folder / "metrics/text.json").read_text())["clips"] == 20
     scores = pd.read_csv(project.folder / "data/scores.csv")
     assert {"model", "ridge_text", "ridge_descriptors"} <= set(scores["predictor"])
@@ -220,7 +221,7 @@ def test_an_interrupted_ablation_goes_on_and_ends_in_the_table(project: Project)
     again = project.run(*ablate, "faces", "late_average")
     assert again.returncode == 0, again.stdout
     assert "1 of 2: ablation-faces-seed0 is there" in again.stdout
-    assert ran(again.stdout) == ["train", "evaluate", "figures"]
+    assert ran(again.stdout) == ["train", "evaluate"]
     assert "| against faces | mean |" in again.stdout
     table = pd.read_csv(project.folder / "plots/ablation.csv")
     assert {"faces", "late_average", *baselines.NAMES, "ridge_audio"} <= set(table["predictor"])
@@ -240,7 +241,10 @@ def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     assert mistyped.returncode != 0
     assert "fusoin" in mistyped.stdout
     assert project.run("git", "checkout", "-q", "--", "params.yaml").returncode == 0
-    assert ran(project.dvc("repro")) in ([], ["train", "evaluate", "figures"])  # from the run cache, or at most these
+    assert ran(project.dvc("repro")) in (
+        [],
+        ["train", "analyse", "evaluate", "figures"],
+    )  # from the run cache, or at most these
     assert (project.folder / "data/model.pt").exists()
     empty = project.run("dvc", "repro", "-s", "download")
     assert empty.returncode == 0

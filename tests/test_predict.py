@@ -24,12 +24,14 @@ from lightning_fabric import Fabric
 
 import tools.export
 import tools.predict
+from lib.analysis import attention, importance, robustness, samples
 from lib.core import clips, parallel, parameters, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
+from lib.data import images
 from lib.data.dataset import Clips
 from lib.media import video
-from lib.model import checkpoint, explain, importance, infer, robustness
+from lib.model import checkpoint, infer
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.report import words
@@ -293,7 +295,7 @@ def test_samples_are_what_the_shards_hold(project: Path, tmp_path: Path) -> None
         served = checkpoint.load(model(tmp_path, **changes), CPU)
         table = clips.read(Path("data/clips.csv")).iloc[[3, 0, NAMES.index(MUTE)]]
         readings, streams = served.network.readings, served.streams
-        explain.write_samples(tmp_path / name, table, Path("data"), readings, streams)
+        samples.write_samples(tmp_path / name, table, Path("data"), readings, streams)
         return tmp_path / name
 
     path = written("samples.h5")
@@ -337,7 +339,7 @@ def test_flow_has_the_standard_colours_up_to_a_full_one() -> None:
     rng = np.random.default_rng(0)
     flow = rng.normal(0, 2, (3, 2, 16, 20)).astype(np.float32)
     flow[0, :, 0, 0], flow[0, :, 0, 1], flow[0, :, 0, 2] = 0, (-100, 0), (0, 100)
-    pictures, full = explain.coloured(flow)
+    pictures, full = images.colour_flow(flow)
     assert pictures.shape == (4, 3, 16, 20)
     assert (np.linalg.norm(flow, axis=1) > full).mean() == pytest.approx(0.01, abs=0.002)
     assert (pictures[0, :, 0, 0] == 255).all()
@@ -347,13 +349,13 @@ def test_flow_has_the_standard_colours_up_to_a_full_one() -> None:
     assert np.abs(wheel[:, 7:9, 1].astype(int) - left[:, None]).max() < 60
     assert np.abs(wheel[:, 14, 9:11].astype(int) - down[:, None]).max() < 60
     assert np.abs(left - down).max() > 100
-    assert explain.coloured(np.zeros((2, 2, 16, 16), np.float32))[0][:2].min() == 255
+    assert images.colour_flow(np.zeros((2, 2, 16, 16), np.float32))[0][:2].min() == 255
 
 
 def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) -> None:
     served = checkpoint.load(model(tmp_path), CPU)
     data = Clips(clips.read(Path("data/clips.csv")), Path("data"), served.network.readings, served.streams, {})
-    explain.write_attention(tmp_path / "attention.h5", served.network, data, [0, NAMES.index(MUTE)])
+    attention.write_attention(tmp_path / "attention.h5", served.network, data, [0, NAMES.index(MUTE)])
     with h5py.File(tmp_path / "attention.h5") as file, h5py.File("data/faces/demo-one.h5") as faces:
         assert set(file) == {NAMES[0], MUTE}
         group = file[NAMES[0]]
@@ -377,7 +379,7 @@ def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) ->
         assert (shown == stored[at]).all()
         assert file[MUTE]["tokens/audio/times"].shape == (1,)
     sample = [0, 1, NAMES.index(MUTE)]
-    explain.write_mean_attention(tmp_path / "mean.h5", served.network, data, sample, 0)
+    attention.write_mean_attention(tmp_path / "mean.h5", served.network, data, sample, 0)
     with h5py.File(tmp_path / "mean.h5") as file:
         assert (set(file), file.attrs["clips"]) == ({"faces", "flow"}, 3)  # audio is one token
         for name in file:
@@ -391,8 +393,8 @@ def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) ->
         assert file["faces/picture"].shape == (64, 64, 3)
         assert "picture" not in file["flow"]
     concat = checkpoint.load(model(tmp_path, model__fusion="concat"), CPU)
-    explain.write_attention(tmp_path / "none.h5", concat.network, data, [0])
-    explain.write_mean_attention(tmp_path / "no_mean.h5", concat.network, data, [0], 0)
+    attention.write_attention(tmp_path / "none.h5", concat.network, data, [0])
+    attention.write_mean_attention(tmp_path / "no_mean.h5", concat.network, data, [0], 0)
     for name in ("none.h5", "no_mean.h5"):
         with h5py.File(tmp_path / name) as file:
             assert not list(file)
@@ -402,7 +404,7 @@ def test_importance_and_robustness_of_clips_that_lack_a_stream(project: Path, tm
     served = checkpoint.load(model(tmp_path), CPU)
     data = Clips(clips.read(Path("data/clips.csv")), Path("data"), served.network.readings, served.streams, {})
     fabric, chosen = Fabric(accelerator="cpu", devices=1), [0, NAMES.index(MUTE)]
-    found = importance.measure(
+    found = importance.measure_importance(
         fabric, served.network, [data[index]._replace(index=at) for at, index in enumerate(chosen)], 2
     )
     assert {(region.stream, region.cell is None) for region in found.regions} == {

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from lib.analysis import _features as features
+from lib.analysis import embedding_map
 from lib.core.targets import TargetGroup
-from lib.model import features
 from lib.model.fusions import LateAverage
 from lib.model.tokens import Tokens
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring import maps
 from lib.scoring.tables import probe_table
-from stages import evaluate
 
 GROUP = TargetGroup(columns=["told", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
 
@@ -93,9 +93,8 @@ def test_a_plane_keeps_neighbours_and_shows_whose_clips_they_are(
     colours = [tuple(colour) for colour in video.collections[0].get_facecolors()]
     assert sorted(map(colours.count, set(colours))) == [4] * 6 + [216]
     assert video.get_xlabel().startswith("same video nearest:\n")
-    settings = SimpleNamespace(map_clips=10, seed=0)
-    of_ten = evaluate.place(made, table, settings)
+    of_ten = embedding_map.project_to_plane(made, table, 10, 0)
     assert of_ten["features"].value_counts().to_dict() == {"reader": 10, "person": 10}
     assert of_ten["video"].value_counts().tolist() == [8, 8, 4]  # two whole videos and a part, in both
-    assert evaluate.place(made, table, SimpleNamespace(map_clips=0, seed=0)).empty
+    assert embedding_map.project_to_plane(made, table, 0, 0).empty
     assert "map_clips is 0" in figures.features_map.draw(Results(), GROUP).axes[0].texts[0].get_text()

@@ -11,12 +11,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+from lib.analysis import robustness
 from lib.core import shards
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.dataset import Clips, Reading
-from lib.model import robustness
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.tables import control_table
@@ -113,7 +113,7 @@ def test_a_corruption_is_the_harsher_the_stronger(name: str) -> None:
     arrays = record(0).arrays | {"faces": rng.integers(0, 256, (7, SIDE, SIDE, 3), np.uint8)}
     whole = Record("a", arrays)
     _, strengths = robustness.CORRUPTIONS[name]
-    worse = [robustness.worse(whole, name, strength).arrays for strength in strengths]
+    worse = [robustness.corrupt(whole, name, strength).arrays for strength in strengths]
     if name.startswith("frames"):
         assert [one["times"].tolist() for one in worse] == [[0, 0.4, 0.8, 1.2], [0, 0.6, 1.2], [0, 1.0]]
         assert [one["cut"].tolist() for one in worse] == [[1, 0, 1, 0], [1, 0, 1], [1, 1]]

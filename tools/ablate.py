@@ -17,7 +17,8 @@ evaluate's (data/scores.csv of each experiment); --unseen takes those of videos 
 --folds: params.yaml with each download.fold of its download.folds, where download.split is folds, and the mean of evaluate's
 scores, of the model and of the baselines, over all folds: every labelled clip is scored once, its video not trained on.
 
-Each run is `dvc exp run` with these keys and train.seed set; the rest of params.yaml holds for all. Runs that `dvc exp list`
+Each run is `dvc exp run evaluate` with these keys and train.seed set: it trains and evaluates, without analyses and figures;
+the rest of params.yaml holds for all. Runs that `dvc exp list`
 has are not repeated and an interrupted training goes on from its last epoch, so after an interruption the same command goes
 on.
 """
@@ -57,6 +58,8 @@ from tools.compare import Sources, add_options, compare, gather, target_group
 from tools.parameters import check, parsed, plain, put
 
 DVC = sys.executable, "-m", "dvc"
+TARGET = "evaluate"
+"""The last stage that an experiment runs: analyses and figures are not used by the comparison."""
 
 Changes = dict[str, Any]
 """Values by key, as KEY of params.yaml is given to `dvc exp run -S`."""
@@ -257,8 +260,10 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
         changes = asis | chosen[variant] | {"train.seed": seed}
         set_ = [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
         again = ["--force"] if one in names else []  # else DVC would not write over it
-        if status := run_dvc("exp", "run", "-n", one, *again, *set_):
-            raise InputError(f"`dvc exp run -n {one} {shlex.join(set_)}` ended with {status}; those before it are kept")
+        if status := run_dvc("exp", "run", "-n", one, *again, *set_, TARGET):
+            raise InputError(
+                f"`dvc exp run -n {one} {shlex.join(set_)} {TARGET}` ended with {status}; those before it are kept"
+            )
 
 
 def run_dvc(*arguments: str) -> int:
@@ -300,7 +305,11 @@ def kept(one: str) -> bool:
 
 
 def refuse_other_parameters(one: str, shared: dict[str, Any], changes: Changes) -> None:
-    expected = {key: section for key, section in changed(shared, changes).items() if key not in ("parallel", "figures")}
+    expected = {
+        key: section
+        for key, section in changed(shared, changes).items()
+        if key not in ("parallel", "analyse", "figures")
+    }
     found = dvc.api.params_show(rev=one)
     if other := [section for section in expected if found.get(section) != expected[section]]:
         raise InputError(

@@ -66,3 +66,8 @@ def read_csv(path: Path) -> "pd.DataFrame":
     names = [column for column in header if column in _TEXT]
     numbers = {column: [""] for column in header if column not in _TEXT}
     return pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=numbers)
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table for `read_csv`, numbers with six decimals."""
+    table.to_csv(path, index=False, float_format="%.6f")

@@ -28,6 +28,19 @@ class Section(BaseModel):
         return values
 
 
+_MOVED = {
+    f"evaluate.{key}": f"analyse.{key}"
+    for key in (
+        "attention_clips",
+        "control_clips",
+        "control_repeats",
+        "importance_clips",
+        "robustness_clips",
+        "map_clips",
+    )
+}
+"""Keys of earlier versions, and where they are now."""
+
 ModelT = TypeVar("ModelT", bound=Section)
 
 
@@ -75,6 +88,8 @@ def _line(problem: Any, prefix: str) -> str:
         return f"params.yaml: {key}.{old} no longer exists; write {replacement}"
     if problem["type"] == "missing":
         return f"params.yaml lacks {key}; params.yaml as shipped says what it is for"
+    if key in _MOVED:
+        return f"params.yaml: {key} = {problem['input']!r} is now {_MOVED[key]}; move it there"
     if problem["type"] == "extra_forbidden":
         return f"params.yaml: unknown key {key} = {problem['input']!r}; remove it or correct its name"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

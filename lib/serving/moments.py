@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 
 from lib.core.shards import Record
-from lib.model.explain import coloured, pictures_seen
+from lib.data import images
 from lib.report.figures.attention_on_the_face import looks_at
 from lib.report.figures.read import Attention
 from lib.serving.results import Evidence
@@ -57,7 +57,7 @@ def read_moments(evidence: Evidence) -> Iterator[Moment]:
 
 def colour_flow(flow: np.ndarray) -> np.ndarray:
     """Return flow (T, 2, H, W) in colours, RGB uint8 (T + 1, H, W, 3); the last image is the colour wheel."""
-    return coloured(flow, FULL)[0].transpose(0, 2, 3, 1)
+    return images.colour_flow(flow, FULL)[0].transpose(0, 2, 3, 1)
 
 
 def _usable(evidence: Evidence, stream: str) -> Record | None:
@@ -71,7 +71,7 @@ def _attention(evidence: Evidence) -> Attention:
         {pair: weights[0].cpu().numpy() for pair, weights in evidence.output.attention.items()},
         {name: of.times[0].cpu().numpy() for name, of in tokens.items()},
         {name: of.grid for name, of in tokens.items()},
-        {name: pictures for name in tokens for pictures in pictures_seen(evidence.inputs[name])},
+        {name: pictures for name in tokens for pictures in images.input_images(evidence.inputs[name])},
     )
 
 

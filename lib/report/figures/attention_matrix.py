@@ -16,7 +16,7 @@ CAPTION = (
 def draw(results: Results) -> Figure:
     clips = list(results.attention.items())
     if not clips:
-        return nothing("no attention weights: the fusion has none, or evaluate.attention_clips is 0")
+        return nothing("no attention weights: the fusion has none, or analyse.attention_clips is 0")
     name, clip = clips[(len(clips) - 1) // 2]
     looks = {pair: weights for pair, weights in clip.looks.items() if len(clip.times[pair[1]]) > 1}  # one time gets all
     if not looks:

@@ -16,7 +16,7 @@ def draw(results: Results) -> Figure:
     clips = results.attention
     keys = list(dict.fromkeys(key for clip in clips.values() for _, key in clip.looks))
     if not keys:
-        return nothing("no attention weights: the fusion has none, or evaluate.attention_clips is 0")
+        return nothing("no attention weights: the fusion has none, or analyse.attention_clips is 0")
     encoders = list(dict.fromkeys(name for clip in clips.values() for name in clip.times))
     colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(encoders)}
     figure = Figure(figsize=(max(3 * len(clips), 4.5), 0.6 + 2.2 * len(keys)), layout="constrained")

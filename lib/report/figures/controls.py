@@ -16,7 +16,7 @@ CAPTION = (
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.controls.empty:
-        return nothing("not measured: evaluate.control_clips is 0")
+        return nothing("not measured: analyse.control_clips is 0")
     table = results.controls[results.controls["loss"].notna()]
     repeats = table["repeats"].max()
     label = f"loss of {accuracy(group)}, {table['clips'].iloc[0]} clips"

@@ -17,7 +17,7 @@ _RANDOM = "random"
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.deletion.empty:
-        return nothing("not measured: no stream has places, or evaluate.importance_clips is 0")
+        return nothing("not measured: no stream has places, or analyse.importance_clips is 0")
     figure, panels = panels_of(group)
     for column, axes in panels.items():
         of_target = results.deletion[results.deletion["target"] == column]

@@ -18,7 +18,7 @@ _VIDEOS = len(COLOURS)
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.map.empty:
-        return nothing("not drawn: evaluate.map_clips is 0")
+        return nothing("not drawn: analyse.map_clips is 0")
     labels = results.clips.set_index("clip")[[*group.columns]]
     names = list(dict.fromkeys(results.map["features"]))
     figure = Figure(figsize=(1.35 * (len(group.columns) + 1) + 0.9, 1.5 * len(names) + 0.3), layout="constrained")

@@ -20,7 +20,7 @@ TITLES = {"occlusion": "occlusion", "integrated_gradients": "integrated gradient
 def draw(results: Results, group: TargetGroup) -> Figure:
     cells = {(method, stream): of for (_, method, stream), of in results.importance.cells.items()}
     if not cells:
-        return nothing("not measured: no stream has places, or evaluate.importance_clips is 0")
+        return nothing("not measured: no stream has places, or analyse.importance_clips is 0")
     columns, pictures = group.columns, results.importance.pictures
     figure = Figure(figsize=(1.45 * len(columns) + 1.2, 1.5 * len(cells) + 0.3), layout="constrained")
     grid = figure.subplots(len(cells), len(columns), squeeze=False)

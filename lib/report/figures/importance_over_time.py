@@ -18,7 +18,7 @@ _LINES = dict(zip(TITLES, ("-", "--"), strict=True))
 def draw(results: Results, group: TargetGroup) -> Figure:
     moments = {(method, stream): of for (_, method, stream), of in results.importance.moments.items()}
     if not moments:
-        return nothing("not measured: no stream has several steps, or evaluate.importance_clips is 0")
+        return nothing("not measured: no stream has several steps, or analyse.importance_clips is 0")
     streams = list(dict.fromkeys(stream for _, stream in moments))
     figure, panels = panels_of(group)
     for index, (column, axes) in enumerate(panels.items()):

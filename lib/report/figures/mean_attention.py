@@ -18,7 +18,7 @@ def draw(results: Results) -> Figure:
     every = results.mean_attention.encoders
     encoders = {name: one for name, one in every.items() if one.heads[0].size > 1}
     if not encoders:
-        return nothing("no attention to places: no encoder with places is looked at, or evaluate.control_clips is 0")
+        return nothing("no attention to places: no encoder with places is looked at, or analyse.control_clips is 0")
     heads = max(len(one.heads) for one in encoders.values())
     figure = Figure(figsize=(1.7 * (heads + 2) + 1, 2.1 * len(encoders)), layout="constrained")
     grid = figure.subplots(len(encoders), heads + 2, squeeze=False)

@@ -19,7 +19,7 @@ _ACROSS = 4  # panels
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.robustness.empty:
-        return nothing("not measured: the model reads no faces, or evaluate.robustness_clips is 0")
+        return nothing("not measured: the model reads no faces, or analyse.robustness_clips is 0")
     table = results.robustness[results.robustness["corruption"] != _INTACT]
     names = list(dict.fromkeys(table["corruption"]))
     rows = -(-len(names) // _ACROSS)

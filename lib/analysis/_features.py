@@ -1,4 +1,4 @@
-"""The vectors that a network makes of clips on the way to its predictions."""
+"""Feature vectors that a network computes for clips on the way to its predictions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,25 +17,26 @@ from lib.model.network import Network
 from lib.model.tokens import Tokens
 
 FUSED = "fused"
+"""The name of the fusion's output among features."""
 
 
 @torch.no_grad()
-def frozen(encoder: nn.Module, name: str, clips: Clips, batch_size: int, device: torch.device) -> pd.DataFrame:
-    """Return the mean of an encoder's tokens, a row for each clip that has all that it reads."""
+def encode(encoder: nn.Module, name: str, clips: Clips, batch_size: int, device: torch.device) -> pd.DataFrame:
+    """Return the mean of an encoder's tokens, a row for each clip that has all of the encoder's inputs."""
     encoder = encoder.to(device)
-    found: dict[str, np.ndarray] = {}
-    for at in range(0, len(clips), batch_size):
-        every = [clips[index] for index in range(at, min(at + batch_size, len(clips)))]
+    rows: dict[str, np.ndarray] = {}
+    for start in range(0, len(clips), batch_size):
+        every = [clips[index] for index in range(start, min(start + batch_size, len(clips)))]
         if samples := [one for one in every if all(len(steps.times) for steps in one.inputs[name].values())]:
             values = mean(encoder(to_device(collate(samples), device).inputs[name])).float().cpu().numpy()
-            found |= dict(zip(clips.table["clip"].iloc[[one.index for one in samples]], values, strict=True))
-    return pd.DataFrame.from_dict(found, orient="index")
+            rows |= dict(zip(clips.table["clip"].iloc[[one.index for one in samples]], values, strict=True))
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 @contextmanager
 def recorded(network: Network) -> Iterator[dict[str, list[np.ndarray]]]:
-    """Record, by encoder, the mean of its tokens as the fusion is given them, and FUSED, what the fusion makes of all: a row
-    of numbers for each clip that the network is given meanwhile, in lists of batches."""
+    """Record features while the context is open: by encoder the mean of its tokens as the fusion receives them, and FUSED,
+    the fusion's output. Each is a list of batches with a row for each clip."""
     found: dict[str, list[np.ndarray]] = {}
 
     def add(_: nn.Module, given: tuple[dict[str, Tokens], Any], made: tuple[Tensor, Any]) -> None:

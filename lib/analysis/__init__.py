@@ -1,0 +1,41 @@
+"""Analyses of a trained model, a module each: what the stage analyse runs. A module `_name` is a helper, not an analysis."""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from lib.core.parameters import Section
+
+
+class Analysis(Protocol):
+    """What a module of this folder defines: an analysis of the trained model.
+
+    To add one, write lib/analysis/NAME.py with these three names, name its output files in `lib.core.artifacts` (the tuple
+    `OUTPUTS["analyse"]` and dvc.yaml list them too), and add the keys of its `Settings` to the section `analyse` of
+    params.yaml. The stage analyse finds the module by its file.
+
+    OUTPUTS: the files that `run` writes. It writes all of them in every run: an analysis that is switched off, or that a
+    model does not allow, writes tables without rows and HDF5 files without groups, so that figures can say why.
+
+    Settings: a pydantic model with the keys of the section `analyse` that `run` reads. Two analyses may read the same key.
+
+    run(context): computes and writes OUTPUTS. `context` (`lib.analysis._context.Context`) has the trained model, the clips
+    of each split, their predictions, and the settings. Every random draw takes `context.seed`, so that a repeated run writes
+    the same bytes. HDF5 files keep the order in which clips are written (`track_order=True`).
+    """
+
+    OUTPUTS: Sequence[Path]
+    Settings: type[Section]
+
+    def run(self, context: Any) -> None: ...
+
+
+def names() -> list[str]:
+    """Return the names of all analyses."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load(name: str) -> Analysis:
+    """Return the module of an analysis."""
+    return cast(Analysis, importlib.import_module(f"{__name__}.{name}"))

@@ -1,0 +1,103 @@
+"""What every analysis is given."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from lightning_fabric import Fabric
+from pydantic import Field
+
+from lib.analysis._features import recorded
+from lib.core.targets import TargetGroup, Targets
+from lib.data.dataset import Clips
+from lib.model.network import Network
+from lib.scoring.evaluation import Evaluation, actual_values, clips_by_error, prediction_table
+
+ClipCount = Annotated[int, Field(ge=0, le=1_000_000)]
+"""A number of clips in the settings of an analysis; 0 switches it off."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """A trained model, the clips of each split, and the settings of all analyses.
+
+    settings: has the keys of every analysis' Settings. resamples: of the bootstrap over videos. seed: of every random draw.
+    """
+
+    evaluation: Evaluation
+    settings: Any
+    resamples: int
+    seed: int
+
+    @property
+    def network(self) -> Network:
+        return self.evaluation.trained.network
+
+    @property
+    def targets(self) -> Targets:
+        return self.evaluation.trained.targets
+
+    @property
+    def clips(self) -> Clips:
+        """The samples of the split that is scored, in the order of `clips.table`."""
+        return self.evaluation.clips[self.evaluation.scored_split]
+
+    @property
+    def batch_size(self) -> int:
+        return self.evaluation.batch_size
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        return Fabric(devices=1)
+
+    def sample(self, count: int) -> list[int]:
+        """Return the indices of up to `count` clips of the split that is scored, evenly spaced over it."""
+        return spread(len(self.clips), min(count, len(self.clips)))
+
+    def actual(self, rows: list[int], group: TargetGroup) -> np.ndarray:
+        """Return the labels (N, K) of those clips of the split that is scored; NaN where unknown."""
+        return actual_values(self.clips.table.iloc[rows], group)
+
+    @cached_property
+    def clips_by_error(self) -> pd.Index:
+        """The scored clips with a known target of the first group, from the lowest to the highest error."""
+        table, _ = self._predicted
+        scored = (table["split"] == self.evaluation.scored_split) & (table["targets"] == next(iter(self.targets)))
+        return clips_by_error(table[scored])
+
+    @cached_property
+    def features(self) -> dict[str, pd.DataFrame]:
+        """Vectors of the clips of all splits: for each encoder the mean of its tokens, and FUSED, the fusion's output."""
+        return self._predicted[1]
+
+    @cached_property
+    def all_clips(self) -> pd.DataFrame:
+        """The clips of all splits, one split after the other."""
+        tables = self.evaluation.tables
+        return pd.concat([tables[split] for split in self.evaluation.clips], ignore_index=True)
+
+    @cached_property
+    def _predicted(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        with recorded(self.network) as batches:
+            table = prediction_table(self.evaluation, self.evaluation.predict())
+        clips = self.all_clips["clip"]
+        return table, {name: pd.DataFrame(np.concatenate(of), index=clips) for name, of in batches.items()}
+
+
+def spread(count: int, chosen: int) -> list[int]:
+    """Return up to `chosen` indices, evenly spaced from 0 to `count` - 1."""
+    return np.unique(np.linspace(0, count - 1, chosen).astype(int)).tolist() if chosen else []
+
+
+def concatenated(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return the tables below each other with these columns; without any table, no row."""
+    return pd.concat(tables)[[*columns]] if tables else pd.DataFrame(columns=[*columns])
+
+
+def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
+    """Write a data set without its time of writing, so that equal arrays are equal files."""
+    compression = "gzip" if array.ndim > 1 else None
+    group.create_dataset(name, data=array, compression=compression, track_times=False)

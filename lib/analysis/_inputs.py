@@ -1,0 +1,59 @@
+"""Changes to the inputs of a clip: another clip's stream, shuffled steps, zeros."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lib.data.batch import Inputs
+from lib.data.dataset import stream_of
+from lib.streams.base import Steps
+
+
+def swap_stream(inputs: Inputs, other: Inputs, stream: str) -> Inputs:
+    """Return a clip's inputs with another clip's stream.
+
+    For an encoder that reads several streams, the other clip's steps are taken at the same relative times. If either clip is
+    missing the stream, the inputs stay as they are.
+    """
+    found = copy_inputs(inputs)
+    for encoder, reference, own in steps_of(inputs, stream):
+        steps = other[encoder][reference]
+        if not len(own.times) or not len(steps.times):
+            continue
+        if len(inputs[encoder]) > 1:
+            steps = own._replace(values=steps.values[np.arange(len(own.times)) * len(steps.times) // len(own.times)])
+        found[encoder][reference] = steps
+    return found
+
+
+def shuffle_steps(inputs: Inputs, stream: str, rng: np.random.Generator) -> Inputs:
+    """Return a clip's inputs with a stream's steps in random order, which is the same for all encoders that read the same
+    number of steps."""
+    found, seed = copy_inputs(inputs), int(rng.integers(2**32))
+    for encoder, reference, own in steps_of(inputs, stream):
+        order = np.random.default_rng(seed).permutation(len(own.times))
+        found[encoder][reference] = own._replace(values=own.values[order])
+    return found
+
+
+def zero_stream(inputs: Inputs, stream: str) -> Inputs:
+    """Return a clip's inputs with a stream set to zero."""
+    found = copy_inputs(inputs)
+    for encoder, reference, own in steps_of(inputs, stream):
+        found[encoder][reference] = own._replace(values=np.zeros_like(own.values))
+    return found
+
+
+def steps_of(inputs: Inputs, stream: str) -> list[tuple[str, str, Steps]]:
+    """Return encoder, reference and steps for every input that comes from a stream."""
+    return [
+        (encoder, reference, steps)
+        for encoder, read in inputs.items()
+        for reference, steps in read.items()
+        if stream_of(reference)[0] == stream
+    ]
+
+
+def copy_inputs(inputs: Mapping[str, Mapping[str, Steps]]) -> Inputs:
+    """Return the same steps in new dictionaries."""
+    return {encoder: dict(read) for encoder, read in inputs.items()}

@@ -1,0 +1,99 @@
+"""Regions of a clip's inputs: cells of the aligned face and parts of the time; and inputs without a region."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from lib.analysis._inputs import copy_inputs, steps_of
+from lib.data.batch import Inputs, Sample
+from lib.data.dataset import kind_of, streams_of
+from lib.model.network import Network
+from lib.streams import base
+
+GRID = 8
+"""Cells along each side of the aligned face."""
+MOMENTS = 8
+"""Equal parts of a clip's time."""
+
+_WITH_CELLS = ("pictures", "flow")
+
+Means = Mapping[tuple[str, str], np.ndarray]
+"""By encoder and reference the mean step of its inputs over clips and times: (...)."""
+
+
+class Region(NamedTuple):
+    """A part of a stream: a cell (row, column) at all times, or a moment over the complete image."""
+
+    stream: str
+    cell: tuple[int, int] | None = None
+    moment: int | None = None
+
+    def slices(self, shape: Sequence[int]) -> tuple[slice, ...]:
+        """Return the region's index in values (T, ...)."""
+        if self.cell is None:
+            return (_part(shape[0], MOMENTS, cast(int, self.moment)),)
+        sides = (_part(length, GRID, at) for length, at in zip(shape[2:], self.cell, strict=True))
+        return (slice(None), slice(None), *sides)
+
+
+def regions_of(network: Network, samples: Sequence[Sample]) -> Iterator[Region]:
+    """Yield the cells of each stream of images or flow, and the moments of each stream with several steps."""
+    for stream in streams_of(network.readings):
+        if base.load(stream).kind in _WITH_CELLS:
+            yield from (Region(stream, (row, column)) for row in range(GRID) for column in range(GRID))
+        if any(len(steps.times) > 1 for one in samples for _, _, steps in steps_of(one.inputs, stream)):
+            yield from (Region(stream, moment=moment) for moment in range(MOMENTS))
+
+
+def mean_steps(samples: Sequence[Sample]) -> Means:
+    """Return the mean step of every input."""
+    every: dict[tuple[str, str], list[np.ndarray]] = {}
+    for sample in samples:
+        for encoder, read in sample.inputs.items():
+            for reference, steps in read.items():
+                every.setdefault((encoder, reference), []).append(steps.values)
+    means = {}
+    for key, values in every.items():
+        together = np.concatenate(values)
+        known = np.isfinite(together)
+        mean = np.where(known, together, 0).sum(0, dtype=float) / np.maximum(known.sum(0), 1)
+        means[key] = (mean.round() if together.dtype == np.uint8 else mean).astype(together.dtype)
+    return means
+
+
+def mean_inputs(inputs: Inputs, means: Means) -> Inputs:
+    """Return a clip's inputs in which every step is the mean step."""
+    return {
+        encoder: {
+            reference: steps._replace(values=_repeated(means[encoder, reference], steps.values))
+            for reference, steps in read.items()
+        }
+        for encoder, read in inputs.items()
+    }
+
+
+def remove_regions(inputs: Inputs, regions: Sequence[Region], means: Means) -> Inputs:
+    """Return a clip's inputs in which the regions are replaced by those of the mean step."""
+    changed = copy_inputs(inputs)
+    for stream in dict.fromkeys(region.stream for region in regions):
+        for encoder, reference, steps in steps_of(inputs, stream):
+            values = steps.values.copy()
+            mean = _repeated(means[encoder, reference], values)
+            for region in regions:
+                applies = region.cell is None or kind_of(reference) in _WITH_CELLS
+                if region.stream == stream and len(values) and applies:
+                    index = region.slices(values.shape)
+                    values[index] = mean[index]
+            changed[encoder][reference] = steps._replace(values=values)
+    return changed
+
+
+def _repeated(mean: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.array(np.broadcast_to(mean, values.shape))
+
+
+def _part(length: int, parts: int, index: int) -> slice:
+    """Return part `index` of `parts` equal parts of a length; it has at least one element."""
+    start = index * length // parts
+    return slice(start, max(start + 1, (index + 1) * length // parts))

@@ -1,0 +1,25 @@
+"""Run every analysis: what the stage analyse does."""
+
+from typing import Any
+
+from pydantic import create_model
+
+from lib import analysis
+from lib.analysis._context import Context
+from lib.core.parameters import Section
+from lib.scoring.evaluation import load_evaluation
+
+
+def settings_model() -> type[Section]:
+    """Return the model of the section `analyse`: the keys of every analysis' Settings."""
+    bases = dict.fromkeys(analysis.load(name).Settings for name in analysis.names())
+    return create_model("Analyse", __base__=tuple(bases))
+
+
+def run_all(settings: Any, evaluate: Any) -> None:
+    """Run every analysis with the sections `analyse` and `evaluate` of params.yaml."""
+    evaluation = load_evaluation(evaluate.split, evaluate.batch_size)
+    context = Context(evaluation, settings, evaluate.resamples, evaluate.seed)
+    for name in analysis.names():
+        print(f"analyse {name}", flush=True)
+        analysis.load(name).run(context)

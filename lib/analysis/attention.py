@@ -1,0 +1,127 @@
+"""Attention weights of clips, and the mean over clips of what heads look at, compared with randomised weights."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from lib.analysis._context import ClipCount, Context, spread, write_array
+from lib.core.artifacts import ATTENTION, MEAN_ATTENTION
+from lib.core.parameters import Section
+from lib.data.batch import collate
+from lib.data.dataset import Clips
+from lib.data.images import input_images
+from lib.data.loading import to_device
+from lib.model.fusions import Attention
+from lib.model.network import Network
+
+OUTPUTS = ATTENTION, MEAN_ATTENTION
+
+
+class Settings(Section):
+    attention_clips: ClipCount
+    control_clips: ClipCount
+
+
+def run(context: Context) -> None:
+    clips, order = context.clips, context.clips_by_error
+    chosen = order[spread(len(order), min(context.settings.attention_clips, len(order)))]
+    write_attention(ATTENTION, context.network, clips, pd.Index(clips.table["clip"]).get_indexer(chosen))
+    sample = context.sample(context.settings.control_clips)
+    write_mean_attention(MEAN_ATTENTION, context.network, clips, sample, context.seed)
+
+
+@torch.no_grad()
+def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence[int]) -> None:
+    """Write a group for each of the clips `chosen`, by name; none if the fusion has no attention.
+
+    attention/QUERY_to_KEY: weights (heads, queries, keys) between two encoders' tokens. tokens/ENCODER/times (t,) in seconds
+    and grid (2,), h and w: its t h w tokens. pictures/ENCODER: uint8 (t, H, W, 3), the images that an encoder was given; of
+    several streams of images the first.
+    """
+    device = next(network.parameters()).device
+    with h5py.File(path, "w", libver="latest") as file:
+        for index in chosen:
+            batch = to_device(collate([clips[index]]), device)
+            output = network(batch.inputs, attend=True)
+            if not output.attention:
+                return
+            group = file.create_group(clips.table["clip"].iat[index])
+            for (query, key), weights in output.attention.items():
+                write_array(group, f"attention/{query}_to_{key}", weights[0].cpu().numpy())
+            for name, tokens in output.tokens.items():
+                write_array(group, f"tokens/{name}/times", tokens.times[0].cpu().numpy())
+                write_array(group, f"tokens/{name}/grid", np.array(tokens.grid))
+                for images in input_images(batch.inputs[name]):
+                    write_array(group, f"pictures/{name}", images)
+
+
+class _Maps(NamedTuple):
+    """For one encoder, an entry for each clip: maps (heads, h, w) of the network and of the randomised one, the rank
+    correlation of the two, and the images that the encoder was given."""
+
+    trained: list[np.ndarray]
+    randomised: list[np.ndarray]
+    correlations: list[float]
+    images: list[np.ndarray]
+
+
+@torch.no_grad()
+def write_mean_attention(path: Path, network: Network, clips: Clips, chosen: Sequence[int], seed: int) -> None:
+    """Write the mean attention to each encoder's cells over the clips `chosen`, and how much of it comes from training.
+
+    ENCODER/heads (heads, h, w): attention of each head to the encoder's cells, mean over the other encoders, their tokens
+    and time, in multiples of uniform attention. ENCODER/shuffled: the same for a copy of the network whose weights are
+    randomly permuted within each parameter. ENCODER/correlations (clips,): Spearman's correlation between the two networks'
+    attention to the encoder's tokens, for each clip; near 0 where attention was learnt (Adebayo et al. 2018, Sanity checks
+    for saliency maps). ENCODER/picture, uint8 (H, W, 3): the mean of the encoder's images, if it reads images. An encoder
+    without attention or with one token is left out. `clips` is an attribute of the file.
+    """
+    device = next(network.parameters()).device
+    networks = network, shuffle_weights(network, seed)
+    maps: dict[str, _Maps] = {}
+    for index in chosen:
+        batch = to_device(collate([clips[index]]), device)
+        trained, randomised = (one(batch.inputs, attend=True) for one in networks)
+        for name, tokens in trained.tokens.items():
+            looks, others = (attention_to(one.attention, name) for one in (trained, randomised))
+            if looks is None or others is None or looks.shape[1] < 2:
+                continue
+            found = maps.setdefault(name, _Maps([], [], [], []))
+            found.trained.append(looks.reshape(len(looks), -1, *tokens.grid).mean(1))
+            found.randomised.append(others.reshape(len(others), -1, *tokens.grid).mean(1))
+            found.correlations.append(stats.spearmanr(looks.mean(0), others.mean(0)).statistic)
+            found.images.extend(input_images(batch.inputs[name]))
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs["clips"] = len(chosen)
+        for name, found in maps.items():
+            write_array(file, f"{name}/heads", np.mean(found.trained, 0))
+            write_array(file, f"{name}/shuffled", np.mean(found.randomised, 0))
+            write_array(file, f"{name}/correlations", np.array(found.correlations))
+            if found.images:
+                mean = np.mean([images.mean(0) for images in found.images], 0)
+                write_array(file, f"{name}/picture", mean.round().astype(np.uint8))
+
+
+@torch.no_grad()
+def shuffle_weights(network: Network, seed: int) -> Network:
+    """Return a copy of the network in which the numbers of each parameter are randomly permuted."""
+    generator = torch.Generator().manual_seed(seed)
+    other = copy.deepcopy(network)
+    for parameter in other.parameters():
+        order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+        parameter.copy_(parameter.flatten()[order].reshape(parameter.shape))
+    return other
+
+
+def attention_to(attention: Attention, key: str) -> np.ndarray | None:
+    """Return the attention of each head to an encoder's tokens (heads, N), mean over all queries, in multiples of uniform
+    attention; None if nothing attends to it. The attention is that of one clip."""
+    looks = [weights[0].mean(1) * weights.shape[-1] for (_, other), weights in attention.items() if other == key]
+    return torch.stack(looks).mean(0).cpu().numpy() if looks else None

@@ -1,0 +1,98 @@
+"""Control experiments: predictions after a stream is swapped with another clip's, shuffled in time, or frozen."""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from lightning_fabric import Fabric
+from pydantic import Field
+
+from lib.analysis._context import ClipCount, Context, concatenated
+from lib.analysis._inputs import shuffle_steps, steps_of, swap_stream, zero_stream
+from lib.core.artifacts import CONTROLS
+from lib.core.clips import write_csv
+from lib.core.parameters import Section
+from lib.data.batch import Sample
+from lib.data.dataset import Clips, streams_of
+from lib.model import infer
+from lib.model.network import Network
+from lib.scoring.tables import CONTROL_COLUMNS, control_table
+from lib.streams import base
+
+OUTPUTS = (CONTROLS,)
+
+INTACT = "intact"
+"""The name of the unchanged inputs."""
+
+
+class Settings(Section):
+    control_clips: ClipCount
+    control_repeats: Annotated[int, Field(ge=1, le=1000)]
+
+
+def run(context: Context) -> None:
+    write_csv(CONTROLS, run_controls(context))
+
+
+def run_controls(context: Context) -> pd.DataFrame:
+    """Return the loss of accuracy of each target group under each control experiment; no row without clips."""
+    sample, tables = context.sample(context.settings.control_clips), list[pd.DataFrame]()
+    if not sample:
+        return concatenated(tables, CONTROL_COLUMNS)
+    repeats, seed = context.settings.control_repeats, context.seed
+    predicted = predict(context.fabric, context.network, context.clips, sample, context.batch_size, repeats, seed)
+    videos = context.clips.table["video"].iloc[sample].to_numpy()
+    for name, group in context.targets.items():
+        actual = context.actual(sample, group)
+        known = np.isfinite(actual).any(1)
+        if known.any():
+            changed = {
+                change: [group.from_unit(values[known]) for values in by_group[name]]
+                for change, by_group in predicted.items()
+            }
+            table = control_table(changed, INTACT, actual[known], videos[known], group, context.resamples, seed)
+            tables.append(table.assign(targets=name))
+    return concatenated(tables, CONTROL_COLUMNS)
+
+
+def predict(
+    fabric: Fabric, network: Network, clips: Clips, chosen: Sequence[int], batch_size: int, repeats: int, seed: int
+) -> dict[str, dict[str, list[np.ndarray]]]:
+    """Return the predictions (N, K) of the N `chosen` clips by control experiment and target group, in units of its range.
+
+    INTACT: the unchanged inputs. "another clip's STREAM": the stream is permuted between the clips (permutation importance:
+    Breiman 2001, Random forests, section 10). "STREAM in another order": its steps are shuffled in time, the other streams
+    are not. "no motion": flow of zero. Random experiments are repeated `repeats` times.
+    """
+    samples = [clips[index]._replace(index=place) for place, index in enumerate(chosen)]
+    predicted: dict[str, dict[str, list[np.ndarray]]] = {}
+    for name, changed in _changes(samples, streams_of(network.readings), repeats, seed):
+        for group, values in infer.predict(fabric, network, changed, batch_size, 0).items():
+            predicted.setdefault(name, {}).setdefault(group, []).append(values)
+    return predicted
+
+
+def _changes(
+    samples: list[Sample], streams: Sequence[str], repeats: int, seed: int
+) -> Iterator[tuple[str, list[Sample]]]:
+    yield INTACT, samples
+    for stream in streams:
+        rng = np.random.default_rng(seed)
+        for _ in range(repeats if len(samples) > 1 else 0):
+            order = rng.permutation(len(samples))
+            other = np.empty_like(order)
+            other[order] = np.roll(order, 1)  # no clip gets its own stream
+            pairs = zip(samples, other, strict=True)
+            yield (
+                f"another clip's {stream}",
+                [one._replace(inputs=swap_stream(one.inputs, samples[of].inputs, stream)) for one, of in pairs],
+            )
+        if base.load(stream).kind == "flow":
+            yield "no motion", [one._replace(inputs=zero_stream(one.inputs, stream)) for one in samples]
+        if any(len(steps.times) > 1 for one in samples for _, _, steps in steps_of(one.inputs, stream)):
+            for _ in range(repeats):
+                yield (
+                    f"{stream} in another order",
+                    [one._replace(inputs=shuffle_steps(one.inputs, stream, rng)) for one in samples],
+                )

@@ -1,0 +1,44 @@
+"""Embedding map: the clips' feature vectors projected to a plane."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from lib.analysis._context import ClipCount, Context, concatenated
+from lib.core.artifacts import EMBEDDING_MAP
+from lib.core.clips import write_csv
+from lib.core.parameters import Section
+from lib.scoring import maps
+
+OUTPUTS = (EMBEDDING_MAP,)
+
+_COLUMNS = "features", "clip", "video", "split", "x", "y", "same_video", "same_video_by_chance"
+
+
+class Settings(Section):
+    map_clips: ClipCount
+
+
+def run(context: Context) -> None:
+    table = project_to_plane(context.features, context.all_clips, context.settings.map_clips, context.seed)
+    write_csv(EMBEDDING_MAP, table)
+
+
+def project_to_plane(features: Mapping[str, pd.DataFrame], clips: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """Return the place of up to `count` clips on a plane for each of the `features`: complete videos, but for the last.
+
+    Columns: features, clip, video, split, x and y; and, for all of the features' clips together, same_video and
+    same_video_by_chance as `maps.together` returns them.
+    """
+    videos = np.random.default_rng(seed).permutation(clips["video"].unique())
+    order = np.argsort(pd.Index(videos).get_indexer(clips["video"]), kind="stable")
+    shown = clips.iloc[order[:count]]
+    tables = []
+    for name, vectors in features.items() if len(shown) else ():
+        values = vectors.loc[shown["clip"]].to_numpy()
+        x, y = maps.plane(values, seed).T
+        same_video, by_chance = maps.together(values, shown["video"].to_numpy())
+        table = shown[["clip", "video", "split"]].assign(features=name, x=x, y=y)
+        tables.append(table.assign(same_video=same_video, same_video_by_chance=by_chance))
+    return concatenated(tables, _COLUMNS)

@@ -1,0 +1,117 @@
+"""Samples: images, audio and points of the clips with the lowest, the median and the highest error."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import pandas as pd
+
+from lib.analysis._context import Context, spread, write_array
+from lib.core import imports
+from lib.core.artifacts import DATA, SAMPLES
+from lib.core.parameters import Section
+from lib.data.dataset import Clips, Reading, stream_of
+from lib.data.images import colour_flow
+from lib.streams import base
+from lib.streams.base import Steps, StreamInfo
+
+OUTPUTS = (SAMPLES,)
+
+_CLIPS = 3
+_IMAGES = 4  # of a clip, evenly spaced
+_SIDE = 224  # pixels of the longer side of an image
+_AUDIO_STEPS = 2000  # at most, from the middle of the clip
+
+
+class Settings(Section):
+    """This analysis has no settings."""
+
+
+def run(context: Context) -> None:
+    order = context.clips_by_error
+    chosen = context.clips.table.set_index("clip").loc[order[spread(len(order), _CLIPS)]].reset_index()
+    write_samples(SAMPLES, chosen, DATA, context.network.readings, context.evaluation.trained.streams)
+
+
+def write_samples(
+    path: Path, table: pd.DataFrame, data: Path, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo]
+) -> None:
+    """Write a group for each clip of `table`, by name and in its order, with arrays of the network's `streams`.
+
+    pictures/STREAM: `values` uint8 (t, H, W, 3), a few of the images that encoders read (if they read no images, of those
+    that their inputs were made from); for flow the output of `colour_flow`, with the attribute `full`. sound/ARRAY, if the
+    stream audio is among them: `values` (T, mels) of log_mel in dB, with the bands' centres `frequencies` (mels,) in Hz;
+    (T, mfcc) of mfcc. Each has `times` in seconds and the attribute `read`: whether an encoder reads it. Images for which a
+    stream has points have them as `points` (t, P, 2), in pixels.
+    """
+    read = {stream_of(reference) for reading in readings.values() for reference in reading.reads}
+    clips = Clips(table, data, _shown(read, streams), streams, {})
+    with h5py.File(path, "w", libver="latest", track_order=True) as file:
+        for index, clip in enumerate(table["clip"]):
+            group = file.create_group(clip)
+            for name, inputs in clips[index].inputs.items():
+                reference, steps = next(iter(inputs.items()))
+                if not len(steps.times):  # this clip is missing the stream
+                    continue
+                arrays, full = _arrays(name, inputs, streams)
+                for key, values in arrays.items():
+                    write_array(group, f"{name}/{key}", values)
+                group[name].attrs["read"] = stream_of(reference) in read
+                if full is not None:
+                    group[name].attrs["full"] = full
+
+
+def _shown(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dict[str, Reading]:
+    """Return what is read of a clip, by the name of its group in the file."""
+    of_kind = {
+        kind: [name for name in streams if base.load(name).kind == kind] for kind in ("pictures", "points", "flow")
+    }
+    images = [name for name in of_kind["pictures"] if stream_of(name) in read] or of_kind["pictures"][-1:]
+    shown = {}
+    for name in of_kind["flow"]:
+        shown[f"pictures/{name}"] = Reading(kind="", reads=[name], take="parts", steps=_IMAGES - 1)
+    for name in images:
+        reads = [name, *(points for points in of_kind["points"] if base.load(points).inputs == (name,))]
+        reads += [f"{name}.{array}" for array in base.load(name).kinds if streams[name].shapes[array] != [0]]
+        shown[f"pictures/{name}"] = Reading(kind="", reads=reads, take="parts", steps=_IMAGES)
+    for array in base.load("audio").arrays if "audio" in streams else ():
+        shown[f"sound/{array}"] = Reading(kind="", reads=[f"audio.{array}"], take="window", steps=_AUDIO_STEPS)
+    return shown
+
+
+def _arrays(
+    name: str, inputs: Mapping[str, Steps], streams: Mapping[str, StreamInfo]
+) -> tuple[dict[str, np.ndarray], float | None]:
+    """Return the arrays of one of `_shown`, and of flow the number of pixels that a full colour stands for."""
+    (reference, (values, times, _)), *others = inputs.items()
+    arrays: dict[str, np.ndarray] = {}
+    full = None
+    if base.load(stream_of(reference)[0]).kind == "flow":
+        values, full = colour_flow(values)
+    if name.startswith("pictures/"):
+        scale = min(1.0, _SIDE / max(values.shape[2:]))
+        values = np.stack([_scaled(image, scale) for image in values])
+        for _, points in others:
+            arrays["points"] = (scale * points.values).astype(np.float32)
+    arrays |= {"values": values, "times": times}
+    if name == "sound/log_mel":
+        arrays["frequencies"] = _centres(**streams["audio"].settings)
+    return arrays, full
+
+
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    """(3, H, W) to (H, W, 3)."""
+    height, width = image.shape[1:]
+    shape = (max(1, round(scale * width)), max(1, round(scale * height)))
+    return cv2.resize(np.ascontiguousarray(image.transpose(1, 2, 0)), shape, interpolation=cv2.INTER_AREA)
+
+
+def _centres(sample_rate: int, mels: int, filter_rate: int | None = None, **_: Any) -> np.ndarray:
+    """Return the centres in Hz of a log-mel spectrogram's bands; filters for another rate are rescaled."""
+    librosa = imports.librosa()  # only where there is sound
+
+    rate = filter_rate or sample_rate
+    return librosa.mel_frequencies(mels + 2, fmin=0, fmax=rate / 2)[1:-1] * (sample_rate / rate)

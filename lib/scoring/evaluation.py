@@ -1,0 +1,122 @@
+"""A trained model together with the clips of each split that it can predict."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from lightning_fabric import Fabric
+
+from lib.core import clips
+from lib.core.artifacts import CLIPS, DATA, MODEL
+from lib.core.clips import SPLITS
+from lib.core.device import best_device
+from lib.core.errors import InputError
+from lib.core.targets import TargetGroup
+from lib.data.dataset import Clips, first_videos, labelled, lost, usable
+from lib.model import checkpoint, infer
+from lib.scoring.baselines import is_seen
+
+Predictions = dict[str, dict[str, np.ndarray]]
+"""Predictions (N, K) by split and target group, in the table's units."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A trained model and the clips that it is evaluated on.
+
+    verified: all clips that passed `download`. usable: those of them that have the streams the model reads. tables: the
+    usable clips of each split; of training only the clips that the model was trained on. scored_split: the split whose
+    scores are reported.
+    """
+
+    trained: checkpoint.Served
+    verified: pd.DataFrame
+    usable: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    scored_split: str
+    batch_size: int
+
+    @cached_property
+    def clips(self) -> dict[str, Clips]:
+        """The samples of each split that has any clips."""
+        readings, streams = self.trained.network.readings, self.trained.streams
+        return {split: Clips(rows, DATA, readings, streams, {}) for split, rows in self.tables.items() if len(rows)}
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """The clips of the split that is scored."""
+        return self.tables[self.scored_split]
+
+    @property
+    def validation(self) -> pd.DataFrame:
+        """The clips that may choose a baseline's strength: none if the validation split is the one that is scored."""
+        table = self.tables["validation"]
+        return table[:0] if self.scored_split == "validation" else table
+
+    def predict(self) -> Predictions:
+        """Return the predictions of the clips of every split."""
+        fabric, network, targets = Fabric(devices=1), self.trained.network, self.trained.targets
+        found = {
+            split: infer.predict(fabric, network, of_split, self.batch_size, 0, bar=f"predict {split}")
+            for split, of_split in self.clips.items()
+        }
+        return {
+            split: {name: targets[name].from_unit(of) for name, of in each.items()} for split, each in found.items()
+        }
+
+    def count_lost(self) -> pd.DataFrame:
+        """Return how many verified clips each stream has lost, by reason and split."""
+        return lost(self.verified, self.usable["clip"], DATA, self.trained.network.readings)
+
+
+def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
+    """Load data/model.pt and the clips that it can predict.
+
+    Raises InputError if no clip of the scored split is usable, or none has a label for a target group.
+    """
+    trained = checkpoint.load(MODEL, best_device())
+    verified = clips.read(CLIPS)
+    available = usable(verified, DATA, trained.network.readings, trained.settings.missing)
+    table = available[available["corpus"].isin(trained.corpora) | (available["split"] != "training")]
+    tables = {split: table[table["split"] == split].reset_index(drop=True) for split in SPLITS}
+    if trained.clips is not None:
+        training = tables["training"]
+        training = training[labelled(training, trained.targets)].reset_index(drop=True)
+        tables["training"] = first_videos(training, trained.clips, trained.seed)
+    scored = tables[scored_split]
+    if scored.empty:
+        raise InputError(f"params.yaml: evaluate.split = {scored_split!r}, but no clip of that split came through")
+    for name, group in trained.targets.items():
+        if not np.isfinite(actual_values(scored, group)).any():
+            raise InputError(
+                f"params.yaml: model.targets has {name}, but no {scored_split} clip's {', '.join(group.columns)} are known"
+            )
+    return Evaluation(trained, verified, available, tables, scored_split, batch_size)
+
+
+def actual_values(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
+    """Return the clips' labels (N, K), in the precision that the network is trained with; NaN where unknown."""
+    return table[list(group.columns)].to_numpy(np.float32).astype(float)
+
+
+def prediction_table(evaluation: Evaluation, predicted: Predictions) -> pd.DataFrame:
+    """Return a row for each clip and target: clip, video, corpus, split, seen (whether training has clips of its video),
+    targets (the target group), target, actual, predicted."""
+    tables = []
+    for name, group in evaluation.trained.targets.items():
+        for split, values in predicted.items():
+            table = evaluation.tables[split]
+            repeated = table.index.repeat(len(group.columns))
+            rows = table.loc[repeated, ["clip", "video", "corpus", "split"]]
+            seen = np.repeat(is_seen(evaluation.tables["training"], table), len(group.columns))
+            rows = rows.assign(seen=seen, targets=name, target=group.columns * len(table))
+            actual = actual_values(table, group)
+            tables.append(rows.assign(actual=actual.ravel(), predicted=values[name].ravel()))
+    return pd.concat(tables, ignore_index=True)
+
+
+def clips_by_error(predictions: pd.DataFrame) -> pd.Index:
+    """Return the clips with a known target, from the lowest to the highest mean absolute error."""
+    errors = (predictions["predicted"] - predictions["actual"]).abs()
+    return errors.groupby(predictions["clip"]).mean().dropna().sort_values(kind="stable").index

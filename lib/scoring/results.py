@@ -1,0 +1,81 @@
+"""The tables of scores that the stage evaluate writes, over all target groups of a trained model."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lib.core.targets import TargetGroup
+from lib.scoring import baselines
+from lib.scoring.baselines import is_seen
+from lib.scoring.evaluation import Evaluation, Predictions, actual_values
+from lib.scoring.tables import comparison_table, group_table, score_table, split_table
+
+
+class Results(NamedTuple):
+    """Tables with a first column `targets`, as `lib.scoring.tables` makes them for each target group."""
+
+    scores: pd.DataFrame
+    comparisons: pd.DataFrame
+    group_scores: pd.DataFrame
+    split_scores: pd.DataFrame
+
+
+class Options(NamedTuple):
+    """trees: whether boosted trees are a baseline. resamples and seed: of the bootstrap over videos."""
+
+    trees: bool
+    resamples: int
+    seed: int
+
+
+def score_all(
+    evaluation: Evaluation,
+    predicted: Predictions,
+    persons: pd.DataFrame,
+    vectors: Mapping[str, pd.DataFrame],
+    options: Options,
+) -> Results:
+    """Return the scores of the model and of the baselines, for each target group.
+
+    persons: a row for each clip, a column for each kind of group of persons. vectors: what ridge regressions read.
+    """
+    tables = [
+        _score_group(evaluation, name, group, predicted, persons, vectors, options)
+        for name, group in evaluation.trained.targets.items()
+    ]
+    return Results(*(pd.concat(of_groups) for of_groups in zip(*tables, strict=True)))
+
+
+def _score_group(
+    evaluation: Evaluation,
+    name: str,
+    group: TargetGroup,
+    predicted: Predictions,
+    persons: pd.DataFrame,
+    vectors: Mapping[str, pd.DataFrame],
+    options: Options,
+) -> Results:
+    training, test, columns = evaluation.tables["training"], evaluation.test, group.columns
+    actual = actual_values(test, group)
+    known = np.isfinite(actual).any(1)
+    predictions = {"model": predicted[evaluation.scored_split][name]}
+    predictions |= baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
+    predictions = {predictor: values[known] for predictor, values in predictions.items()}
+    scored = actual[known], predictions, test[known].reset_index(drop=True)
+    seen, bootstrap = is_seen(training, test)[known], (options.resamples, options.seed)
+    reference = evaluation.trained.references.get(name)
+    half_widths = None if reference is None else reference.half_widths.numpy()
+    of_splits = {
+        split: (actual_values(table, group), predicted[split][name], table["video"].to_numpy())
+        for split, table in evaluation.tables.items()
+        if split in predicted
+    }
+    tables = (
+        score_table(*scored, seen, group, *bootstrap, half_widths),
+        comparison_table(*scored, seen, group, *bootstrap),
+        group_table(*scored, persons.loc[test["clip"]][known], columns, group.span, *bootstrap),
+        split_table(of_splits, columns, group.span, *bootstrap),
+    )
+    return Results(*(table.assign(targets=name)[["targets", *table.columns]] for table in tables))
