@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 import h5py
@@ -97,7 +98,19 @@ def concatenated(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.Dat
     return pd.concat(tables)[[*columns]] if tables else pd.DataFrame(columns=[*columns])
 
 
+def create_file(path: Path) -> h5py.File:
+    """Open a new HDF5 file, for `write_array`. Groups and arrays are listed in the order in which they are written."""
+    return h5py.File(path, "w", libver="latest", track_order=True)
+
+
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
-    """Write a data set without its time of writing, so that equal arrays are equal files."""
+    """Write an array under `name`, PARENT/.../NAME, with the parents that it needs.
+
+    Parents keep the order of writing: by default HDF5 lists names in alphabetical order. The time of writing is left out, so
+    that equal arrays are equal files.
+    """
+    *parents, last = name.split("/")
+    for parent in parents:
+        group = group[parent] if parent in group else group.create_group(parent, track_order=True)
     compression = "gzip" if array.ndim > 1 else None
-    group.create_dataset(name, data=array, compression=compression, track_times=False)
+    group.create_dataset(last, data=array, compression=compression, track_times=False)

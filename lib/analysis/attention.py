@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
 
-from lib.analysis._context import ClipCount, Context, spread, write_array
+from lib.analysis._context import ClipCount, Context, create_file, spread, write_array
 from lib.core.artifacts import ATTENTION, MEAN_ATTENTION
 from lib.core.parameters import Section
 from lib.data.batch import collate
@@ -39,20 +38,20 @@ def run(context: Context) -> None:
 
 @torch.no_grad()
 def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence[int]) -> None:
-    """Write a group for each of the clips `chosen`, by name; none if the fusion has no attention.
+    """Write a group for each of the clips `chosen`, by name and in their order; none if the fusion has no attention.
 
     attention/QUERY_to_KEY: weights (heads, queries, keys) between two encoders' tokens. tokens/ENCODER/times (t,) in seconds
     and grid (2,), h and w: its t h w tokens. pictures/ENCODER: uint8 (t, H, W, 3), the images that an encoder was given; of
     several streams of images the first.
     """
     device = next(network.parameters()).device
-    with h5py.File(path, "w", libver="latest") as file:
+    with create_file(path) as file:
         for index in chosen:
             batch = to_device(collate([clips[index]]), device)
             output = network(batch.inputs, attend=True)
             if not output.attention:
                 return
-            group = file.create_group(clips.table["clip"].iat[index])
+            group = file.create_group(clips.table["clip"].iat[index], track_order=True)
             for (query, key), weights in output.attention.items():
                 write_array(group, f"attention/{query}_to_{key}", weights[0].cpu().numpy())
             for name, tokens in output.tokens.items():
@@ -98,7 +97,7 @@ def write_mean_attention(path: Path, network: Network, clips: Clips, chosen: Seq
             found.randomised.append(others.reshape(len(others), -1, *tokens.grid).mean(1))
             found.correlations.append(stats.spearmanr(looks.mean(0), others.mean(0)).statistic)
             found.images.extend(input_images(batch.inputs[name]))
-    with h5py.File(path, "w", libver="latest") as file:
+    with create_file(path) as file:
         file.attrs["clips"] = len(chosen)
         for name, found in maps.items():
             write_array(file, f"{name}/heads", np.mean(found.trained, 0))

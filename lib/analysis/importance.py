@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.analysis._context import ClipCount, Context, concatenated
+from lib.analysis._context import ClipCount, Context, concatenated, create_file, write_array
 from lib.analysis._gradients import integrated_gradients
 from lib.analysis._regions import GRID, Means, Region, mean_steps, regions_of, remove_regions
 from lib.core.artifacts import DELETION, IMPORTANCE
@@ -139,7 +138,7 @@ def delete(
 def write(path: Path, importance: Importance) -> None:
     """Write pictures/STREAM, sizes/GROUP/METHOD/STREAM/cells (GRID, GRID, K) and moments (MOMENTS, K), and missed/GROUP, as
     in `Importance`."""
-    with h5py.File(path, "w", libver="latest", track_order=True) as file:
+    with create_file(path) as file:
         arrays = {f"pictures/{stream}": picture for stream, picture in importance.pictures.items()}
         arrays |= {f"missed/{group}": values for group, values in importance.missed.items()}
         for method, by_group in importance.sizes.items():
@@ -155,7 +154,7 @@ def write(path: Path, importance: Importance) -> None:
                     if any(moments):
                         arrays[f"{above}/moments"] = sizes[moments]
         for name, values in arrays.items():
-            file.create_dataset(name, data=values, track_times=False)
+            write_array(file, name, values)
 
 
 def _predict_without(

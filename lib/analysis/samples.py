@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import h5py
 import numpy as np
 import pandas as pd
 
-from lib.analysis._context import Context, spread, write_array
+from lib.analysis._context import Context, create_file, spread, write_array
 from lib.core import imports
 from lib.core.artifacts import DATA, SAMPLES
 from lib.core.parameters import Section
@@ -49,9 +48,9 @@ def write_samples(
     """
     read = {stream_of(reference) for reading in readings.values() for reference in reading.reads}
     clips = Clips(table, data, _shown(read, streams), streams, {})
-    with h5py.File(path, "w", libver="latest", track_order=True) as file:
+    with create_file(path) as file:
         for index, clip in enumerate(table["clip"]):
-            group = file.create_group(clip)
+            group = file.create_group(clip, track_order=True)
             for name, inputs in clips[index].inputs.items():
                 reference, steps = next(iter(inputs.items()))
                 if not len(steps.times):  # this clip is missing the stream
