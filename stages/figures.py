@@ -89,14 +89,14 @@ def main() -> None:
     for name, group in (("", None), *targets.items()):
         for folder in (PNG_FIGURES / name, PDF_FIGURES / name):
             folder.mkdir(parents=True, exist_ok=True)
-        for title, figure in figures.drawn(results.of(name), group):
+        for title, figure in figures.draw_all(results.of(name), group):
             figure.savefig(PNG_FIGURES / name / f"{title}.png", dpi=parameters_.figures.dpi)
             wide = figures.for_paper(figure)
             figure.savefig(PDF_FIGURES / name / f"{title}.pdf")
             included.append(paper.Included(Path(name, title).as_posix(), wide))
             kind = figures.FIGURES[title]
-            words = title.replace("_", " ").capitalize(), kind.module.CAPTION
-            shown.append(page.Drawn(name, kind.section, *words, PNG_FIGURES / name / f"{title}.png"))
+            words = title.replace("_", " ").capitalize(), kind.CAPTION
+            shown.append(page.Drawn(name, kind.SECTION, *words, PNG_FIGURES / name / f"{title}.png"))
     provenance = json.loads(PROVENANCE.read_text())
     run = page.Run(provenance, data, split, *map(load_yaml, (PARAMETERS, SHIPPED_PARAMETERS)))
     titled = {Path(one.targets, one.file.stem).as_posix(): one.caption for one in shown}

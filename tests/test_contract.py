@@ -13,6 +13,7 @@ from lib import analysis
 from lib.core import parameters, resume
 from lib.core.errors import InputError
 from lib.model import encoders
+from lib.report.figures import FIGURES
 from lib.sources import base as sources
 from lib.streams import base, build
 from tests.conftest import ROOT
@@ -93,6 +94,8 @@ def test_folders_cover_the_import_closure(stage: str) -> None:
     if stage in ("train", "evaluate", "analyse"):  # import by name what the parameters say
         modules += [f"lib.streams.{name}" for name in base.names()]
         modules += [encoders.module_of(kind) for kind in encoders.kinds()]
+    if stage == "figures":
+        modules += [f"lib.report.figures.{name}" for name in FIGURES]
     if stage == "analyse":
         modules += [f"lib.analysis.{name}" for name in analysis.names()]
     elif stage == "download":

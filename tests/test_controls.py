@@ -155,7 +155,8 @@ def test_the_mean_map_and_the_matrix_are_drawn_as_they_are(tmp_path: Path) -> No
     assert np.asarray(second.images[-1].get_array()).tolist() == heads[1].tolist()
     assert np.asarray(first.images[-1].get_array()).tolist() == heads[0].tolist()
     assert mean.get_ylabel() == "look: 2 × 2 cells"
-    assert shuffled.get_xlabel().startswith("rank correlation 0.20\n")
+    assert shuffled.get_title() == "shuffled weights"
+    assert figure.get_supxlabel().startswith("look: rank correlation 0.20 (5 to 95 % of clips: ")
     assert "o attention" in figures.mean_attention.draw(Results()).axes[0].texts[0].get_text()
     # two times of one place look at three of two places
     weights = stats.dirichlet(np.ones(6)).rvs((1, 2), np.random.default_rng(0)).reshape(1, 2, 6)

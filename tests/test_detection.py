@@ -112,5 +112,5 @@ def test_the_figures_of_shares_count_the_clips() -> None:
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["neutral (1)", "anger (1)", "joy (0)"]
     line = figures.reliability.draw(figures.Results(predictions=rows), group()).axes[0].lines[0]
     assert line.get_xydata().tolist() == [[0.1, 0], [0.2, 0.6], [0.3, 0]]
-    assert not figures.FIGURES["confusion"].groups(group(head="linear", loss="mse"))
-    assert not figures.FIGURES["reliability"].groups(group(detect=[]))
+    assert not figures.confusion.applies_to(group(head="linear", loss="mse"))
+    assert not figures.reliability.applies_to(group(detect=[]))

@@ -138,8 +138,9 @@ def fourth_power(predicted, actual, weights):
 
 LOSSES:"""
 FIGURE = """
-from lib.report.figures.base import sized
+from lib.report.figures._base import sized
 
+SECTION, ORDER = "results", 45
 CAPTION = "How far apart the predictions are."
 
 
@@ -166,8 +167,6 @@ EDITS: list[tuple[str, str, str]] = [
     ("lib/training/losses.py", '"bce": bce}', '"bce": bce, "fourth_power": fourth_power}'),
     ("lib/model/heads.py", 'ON_MEANS = ("mse",', 'ON_MEANS = ("fourth_power", "mse",'),
     ("lib/scoring/scores.py", '"mae": mae,', '"mae": mae, "half_mae": mae / 2,'),
-    ("lib/report/figures/__init__.py", "    scores_by_split,\n", "    scores_by_split,\n    spans,\n"),
-    ("lib/report/figures/__init__.py", '    "samples":', '    "spans": Kind(spans, "results"),\n    "samples":'),
 ]
 
 

@@ -69,10 +69,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown = []
     for name in ("headline", "clips_used", "target_distributions", "predicted_against_actual", "attention_over_time"):
         kind = figures.FIGURES[name]
-        for of in targets if kind.groups else [""]:
-            drawn = kind.module.draw(results.of(of), targets[of]) if of else kind.module.draw(results)
+        for of in targets if figures.is_drawn(kind, WARMTH) else [""]:
+            drawn = kind.draw(results.of(of), targets[of]) if of else kind.draw(results)
             drawn.savefig(folder / f"{of}{name}.png", dpi=150)
-            shown.append(page.Drawn(of, kind.section, name, kind.module.CAPTION, folder / f"{of}{name}.png"))
+            shown.append(page.Drawn(of, kind.SECTION, name, kind.CAPTION, folder / f"{of}{name}.png"))
     model = {"use": ["look"], "encoders": {"look": {"kind": "images", "reads": ["faces"]}}}
     here = SHIPPED | {"train": {"seed": 3, "augment": {"mirror": True}}, "model": model, "parallel": {"workers": 9}}
     run = page.Run({"commit": "f00+", "versions": {"torch": "2.11.0"}, **TRAINED}, DATA, "test", here, SHIPPED)

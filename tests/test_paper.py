@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lib.report import figures, latex, paper
-from lib.report.figures.base import COLUMNS, panels_of
+from lib.report.figures._base import COLUMNS, panels_of
 from tests.test_page import DATA, judged
 from tests.test_report import FIVE, TRAINED, WARMTH
 from tools import parameters as written

@@ -12,7 +12,7 @@ import h5py
 import pandas as pd
 import pytest
 
-from lib.report.figures import FIGURES
+from lib.report.figures import FIGURES, is_drawn
 from lib.scoring import baselines
 from lib.sources.demo import corpus
 from tests.conftest import REAL, ROOT, needs_real_clips
@@ -106,7 +106,7 @@ def ran(output: str) -> list[str]:
 
 
 def test_from_clips_to_figures(project: Project) -> None:
-    for name in (name if kind.groups is None else f"traits/{name}" for name, kind in FIGURES.items()):
+    for name in (name if is_drawn(module, None) else f"traits/{name}" for name, module in FIGURES.items()):
         if name in ("traits/reliability", "traits/confusion"):
             continue
         assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000

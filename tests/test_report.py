@@ -334,7 +334,7 @@ def test_the_headlines_table_and_the_captions_are_latex() -> None:
     )
     assert "60 clips of 30 videos; 20 clips of 10 videos, unseen videos" in text
     assert r"95 \% intervals" in text
-    macros = latex.captions({name: kind.module.CAPTION for name, kind in figures.FIGURES.items()})
+    macros = latex.captions({name: kind.CAPTION for name, kind in figures.FIGURES.items()})
     lines = macros.splitlines()[2:]
     assert len(lines) == len(figures.FIGURES)
     for line in lines:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core import command
-from lib.report.figures.base import sized
+from lib.report.figures import sized
 
 _PAGE, _PICTURE = Path("docs/benchmarks/planted_signals.md"), Path("docs/benchmarks/planted.png")
 

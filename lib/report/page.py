@@ -29,7 +29,7 @@ _SCORES = {
     "coverage": f"Coverage: the part of the clips whose label lies in the {LEVEL:.0%} interval of tools.predict",
 }
 _LEVEL = 0.05  # of the tests in the headline
-_SECTIONS = {
+SECTIONS = {
     "run": "What was run",
     "data": "The data",
     "results": "Results",
@@ -100,7 +100,7 @@ def page(
         shown.append(figure._asdict() | {"data": encoded, "width": width, "height": height})
     about = [note(group) for group in targets.values() for note in (partial(words.stability, sources), words.feelings)]
     return environment.get_template("page.html").render(
-        sections=_SECTIONS,
+        sections=SECTIONS,
         planted=not {*SYNTHETIC}.isdisjoint(sources),
         split=run.split,
         groups={

@@ -9,8 +9,8 @@ import numpy as np
 
 from lib.core.shards import Record
 from lib.data import images
+from lib.report.figures import Attention
 from lib.report.figures.attention_on_the_face import looks_at
-from lib.report.figures.read import Attention
 from lib.serving.results import Evidence
 from lib.streams import base
 from lib.streams.faces.align import TEMPLATE, similarity

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, blank
+from lib.report.figures import COLOURS, blank
 from lib.serving.moments import FULL, Moment, colour_flow
 from lib.serving.predictor import Predictor
 from lib.serving.results import Prediction

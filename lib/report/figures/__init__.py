@@ -1,99 +1,78 @@
-"""The figures, a module each with `draw`, which returns one matplotlib figure, and the CAPTION that says what to see.
+"""The figures, a module each. A module `_name` is a helper, not a figure."""
 
-They are drawn from `Results` alone: tables, attention weights, a few clips' samples. A figure more is a module here and a
-line in FIGURES.
-"""
-
+import importlib
+import inspect
 from collections.abc import Callable, Iterator
-from types import ModuleType
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures import (
-    attention_matrix,
-    attention_on_the_face,
-    attention_over_time,
-    clips_used,
-    confusion,
-    controls,
-    deletion,
-    error_distribution,
-    features_map,
-    headline,
-    importance_on_the_face,
-    importance_over_time,
-    learning_curve,
-    mean_attention,
-    predicted_against_actual,
-    probes,
-    quantiles,
-    reliability,
-    residuals,
-    robustness,
-    samples,
-    scores_by_split,
-    target_distributions,
-)
-from lib.report.figures.base import COLOURS as COLOURS
-from lib.report.figures.base import Results as Results
-from lib.report.figures.base import for_paper as for_paper
+from lib.report.figures import _read as read
+from lib.report.figures._base import COLOURS as COLOURS
+from lib.report.figures._base import Results as Results
+from lib.report.figures._base import blank as blank
+from lib.report.figures._base import for_paper as for_paper
+from lib.report.figures._base import sized as sized
+from lib.report.figures._read import Attention as Attention
+
+__all__ = [
+    "COLOURS",
+    "FIGURES",
+    "Attention",
+    "FigureModule",
+    "Results",
+    "blank",
+    "draw_all",
+    "for_paper",
+    "read",
+    "sized",
+]
 
 
-class Kind(NamedTuple):
-    """A figure's module, the section of the page that it stands in, and the target groups that have one; None: it is drawn
-    once a run, by `draw(results)`, else by `draw(results.of(NAME), group)`."""
+class FigureModule(Protocol):
+    """What a module of this folder defines: a figure of the report and the paper.
 
-    module: ModuleType
-    section: str
-    groups: Callable[[TargetGroup], bool] | None = None
+    To add one, write lib/report/figures/NAME.py with these names; the report, the captions and the paper find it by its
+    file, and NAME is the figure's file name and title.
 
+    CAPTION: what the figure shows and how to read it, in plain text. SECTION: the section of the report, a key of
+    `lib.report.page.SECTIONS`, or headline. ORDER: figures of the report are sorted by it.
 
-def _every(_: TargetGroup) -> bool:
-    return True
+    draw(results) is drawn once in a run; draw(results, group) once for each target group, with the group's results only. It
+    returns one matplotlib figure, and reads nothing but `results` (`Results`). If there is nothing to draw it returns
+    `nothing(REASON)`, which says why. Colours, panels and skeletons that figures share are in `_base`.
 
+    applies_to(group), which a module may define: whether a target group has this figure; by default it has.
+    """
 
-def _detected(group: TargetGroup) -> bool:
-    return bool(group.detect)
-
-
-def _shares(group: TargetGroup) -> bool:
-    return group.head == "softmax"
-
-
-FIGURES = {
-    "headline": Kind(headline, "headline", _every),
-    "clips_used": Kind(clips_used, "data"),
-    "target_distributions": Kind(target_distributions, "data", _every),
-    "learning_curve": Kind(learning_curve, "results"),
-    "scores_by_split": Kind(scores_by_split, "results", _every),
-    "predicted_against_actual": Kind(predicted_against_actual, "results", _every),
-    "error_distribution": Kind(error_distribution, "results", _every),
-    "residuals": Kind(residuals, "results", _every),
-    "quantiles": Kind(quantiles, "results", _every),
-    "reliability": Kind(reliability, "results", _detected),
-    "confusion": Kind(confusion, "results", _shares),
-    "probes": Kind(probes, "features", _every),
-    "features_map": Kind(features_map, "features", _every),
-    "samples": Kind(samples, "samples"),
-    "controls": Kind(controls, "needs", _every),
-    "importance_on_the_face": Kind(importance_on_the_face, "importance", _every),
-    "importance_over_time": Kind(importance_over_time, "importance", _every),
-    "deletion": Kind(deletion, "importance", _every),
-    "robustness": Kind(robustness, "robustness", _every),
-    "mean_attention": Kind(mean_attention, "attention"),
-    "attention_over_time": Kind(attention_over_time, "attention"),
-    "attention_on_the_face": Kind(attention_on_the_face, "attention"),
-    "attention_matrix": Kind(attention_matrix, "attention"),
-}
-"""By the file's name, in the order of the page."""
+    CAPTION: str
+    SECTION: str
+    ORDER: int
+    draw: Callable[..., Figure]
 
 
-def drawn(results: Results, group: TargetGroup | None) -> Iterator[tuple[str, Figure]]:
-    """Yield name and figure of what is drawn of a target group, whose results these are; None: once a run."""
-    for name, kind in FIGURES.items():
-        if group is None and kind.groups is None:
-            yield name, kind.module.draw(results)
-        elif group is not None and kind.groups is not None and kind.groups(group):
-            yield name, kind.module.draw(results, group)
+def _load() -> dict[str, Any]:
+    names = (path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    return dict(sorted(modules.items(), key=lambda item: (item[1].ORDER, item[0])))
+
+
+FIGURES: dict[str, Any] = _load()
+"""Every `FigureModule` by name, in the order of the report."""
+
+
+def is_drawn(module: Any, group: TargetGroup | None) -> bool:
+    """Return whether a figure is drawn for a target group; None: once in a run."""
+    by_group = len(inspect.signature(module.draw).parameters) > 1
+    if group is None or not by_group:
+        return group is None and not by_group
+    return not hasattr(module, "applies_to") or bool(module.applies_to(group))
+
+
+def draw_all(results: Results, group: TargetGroup | None) -> Iterator[tuple[str, Figure]]:
+    """Yield name and figure of every figure of a target group, whose results these are; None: those drawn once in a run."""
+    for name, module in FIGURES.items():
+        if is_drawn(module, group):
+            yield name, module.draw(results) if group is None else module.draw(results, group)

@@ -3,8 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures.base import Results, nothing
+from lib.report.figures._base import Results, nothing
 
+SECTION, ORDER = "attention", 230
 CAPTION = (
     "Of a clip of middling error: how the attention of each time of one encoder (rows) is shared out"
     " among the times of another (columns), summed over places; each row adds up to 100 %. A diagonal says that what"

@@ -5,11 +5,12 @@ encoders, heads and queries, in multiples of uniform attention; a cell is a toke
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures.base import Results, blank, nothing, upon
-from lib.report.figures.read import Attention
+from lib.report.figures._base import Results, blank, draw_overlay, nothing
+from lib.report.figures._read import Attention
 
 _PICTURES = 6  # of an encoder, spread over its times
 
+SECTION, ORDER = "attention", 220
 CAPTION = (
     "Where the other encoders' tokens look, in multiples of uniform attention, mean over encoders, heads and queries; clips"
     " from the lowest error (top) to the highest. A cell between the lines is a token: nothing finer is known, what lies"
@@ -29,7 +30,7 @@ def draw(results: Results) -> Figure:
         blank(axes, "")
     for row, (name, of_clip) in zip(grid, maps.items(), strict=True):
         for axes, (title, picture, look) in zip(row, of_clip, strict=False):
-            shown = upon(axes, picture, look)
+            shown = draw_overlay(axes, picture, look)
             axes.set_title(title, fontsize=7)
         row[0].set_ylabel(name, fontsize=6)
     figure.colorbar(shown, ax=grid, label="attention, multiples of uniform", shrink=0.8, extend="max")

@@ -3,8 +3,9 @@ mean over heads and queries, summed over places; uniform attention lies at the d
 
 from matplotlib.figure import Figure
 
-from lib.report.figures.base import COLOURS, Results, nothing
+from lib.report.figures._base import COLOURS, Results, nothing
 
+SECTION, ORDER = "attention", 210
 CAPTION = (
     "When in a clip the other encoders' tokens look, mean over heads and queries; uniform attention lies at the dotted"
     " line. A flat curve says nothing about the clip. Attention is where information can come from, not what the"

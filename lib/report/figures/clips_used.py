@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS
-from lib.report.figures.base import COLOURS, Results, sized
+from lib.report.figures._base import COLOURS, Results, sized
 
+SECTION, ORDER = "data", 20
 CAPTION = (
     "Clips from their annotation to their use; on the right what was lost at a step, by reason. Losses that hit some"
     " persons more than others bias all that follows."

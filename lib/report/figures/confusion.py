@@ -7,12 +7,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import Results, nothing, sized
+from lib.report.figures._base import Results, nothing, sized
 
+SECTION, ORDER = "results", 110
 CAPTION = (
     "Of the clips whose largest share is that of the row, how many have which largest share predicted. On the diagonal"
     " both agree."
 )
+
+
+def applies_to(group: TargetGroup) -> bool:
+    """Return whether the group's targets are fractions that add up to 1."""
+    return group.head == "softmax"
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:

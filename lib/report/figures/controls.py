@@ -3,9 +3,10 @@
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import Results, forest, nothing
+from lib.report.figures._base import Results, forest, nothing
 from lib.report.words import accuracy
 
+SECTION, ORDER = "needs", 150
 CAPTION = (
     "What the model needs: how much accuracy it loses on the same clips when a stream is another clip's (permutation"
     " importance, Breiman 2001), when a stream's steps are in another order, and when there is no motion; with 95 %"

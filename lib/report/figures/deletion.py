@@ -3,10 +3,11 @@
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, label_left, legend_below, nothing, panels_of
+from lib.report.figures._base import COLOURS, Results, label_left, legend_below, nothing, panels_of
 from lib.report.figures.importance_on_the_face import TITLES
 from lib.report.words import accuracy
 
+SECTION, ORDER = "importance", 180
 CAPTION = (
     "Whether what is called important is: accuracy when more and more cells of all streams are those of the mean clip, the"
     " most important first (Samek et al. 2017), and cells by chance (the band spans the draws). Where a method's curve lies"

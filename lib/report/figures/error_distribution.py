@@ -4,9 +4,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, sized
+from lib.report.figures._base import COLOURS, Results, sized
 from lib.report.words import scale
 
+SECTION, ORDER = "results", 70
 CAPTION = (
     "Signed errors: boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th. A box that does not"
     " lie about zero is a bias."

@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, blank, nothing
+from lib.report.figures._base import COLOURS, Results, blank, nothing
 from lib.report.words import scale
 
+SECTION, ORDER = "features", 130
 CAPTION = (
     "What the encoders make of clips, laid out by t-SNE so that clips with like vectors lie together (distances between"
     " groups and axes mean nothing): one colour in one place says that a target is told. Right: the six videos of the most"

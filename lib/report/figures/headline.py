@@ -5,8 +5,9 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report import words
-from lib.report.figures.base import COLOURS, Results
+from lib.report.figures._base import COLOURS, Results
 
+SECTION, ORDER = "headline", 10
 CAPTION = (
     "The model and what it has to beat, mean over targets. Lines are 95 % intervals over videos, where there are enough;"
     " p in the text is of a paired permutation test over videos, after Holm over all baselines. A model has earned its"

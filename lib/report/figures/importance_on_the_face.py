@@ -4,8 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import Results, blank, nothing, upon
+from lib.report.figures._base import Results, blank, draw_overlay, nothing
 
+SECTION, ORDER = "importance", 160
 CAPTION = (
     "On which places of the aligned face the predictions rest, mean over clips, upon the mean face. Occlusion: how far a"
     " prediction moves when a cell (between the lines) is that of the mean clip at all times (Zeiler and Fergus 2014)."
@@ -34,7 +35,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             picture = pictures.get(stream, next(iter(pictures.values()), None))
             for axes, values in zip(row, np.moveaxis(of, -1, 0), strict=True):
                 blank(axes, "")
-                shown = upon(axes, picture, values, most)
+                shown = draw_overlay(axes, picture, values, most)
             row[0].set_ylabel(f"{stream}\n{title}", fontsize=8)
         figure.colorbar(shown, ax=[axes for row in rows for axes in row], label="change, part of the range", shrink=0.8)
     return figure

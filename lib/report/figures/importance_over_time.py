@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, label_left, legend_below, nothing, panels_of
+from lib.report.figures._base import COLOURS, Results, label_left, legend_below, nothing, panels_of
 from lib.report.figures.importance_on_the_face import TITLES
 
+SECTION, ORDER = "importance", 170
 CAPTION = (
     "On which moments of a clip the predictions rest, mean over clips: how far a prediction moves when a stream is that of"
     " the mean clip for an eighth of the time, and how much of it that time makes up by integrated gradients. A flat curve"

@@ -5,9 +5,10 @@ from itertools import cycle
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lib.report.figures.base import OF_SPLIT, Results
+from lib.report.figures._base import OF_SPLIT, Results
 from lib.report.words import accuracy
 
+SECTION, ORDER = "results", 40
 CAPTION = (
     "Loss and accuracy by epoch; the dotted line is the epoch whose weights are kept, that of the lowest validation loss."
     " Look for curves that part: from there on the model learns its training clips by heart."

@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures.base import Results, blank, nothing, upon
-from lib.report.figures.read import Looked
+from lib.report.figures._base import Results, blank, draw_overlay, nothing
+from lib.report.figures._read import Looked
 
+SECTION, ORDER = "attention", 200
 CAPTION = (
     "Where an encoder's places are looked at, mean over clips, times and who looks, on the mean of the aligned faces: the"
     " mean of the heads, each head, and the sanity check, the same network with each of its weights' numbers shuffled"
@@ -28,15 +29,13 @@ def draw(results: Results) -> Figure:
     for row, (name, one) in zip(grid, encoders.items(), strict=True):
         looks = [("mean of the heads", one.heads.mean(0)), *((f"head {at + 1}", of) for at, of in enumerate(one.heads))]
         for axes, (title, look) in zip(row, looks, strict=False):
-            shown = upon(axes, picture, look)
+            shown = draw_overlay(axes, picture, look)
             axes.set_title(title, fontsize=8)
-        upon(row[-1], picture, one.shuffled.mean(0))
+        draw_overlay(row[-1], picture, one.shuffled.mean(0))
         row[-1].set_title("shuffled weights", fontsize=8)
-        row[-1].set_xlabel(_correlation(one), fontsize=7)
         height, width = one.heads.shape[1:]
         row[0].set_ylabel(f"{name}: {height} × {width} cells", fontsize=8)
-    others = [f"{name}: {_correlation(one)}" for name, one in every.items() if name not in encoders]
-    figure.supxlabel("\n".join(others).replace("\n(", " ("), fontsize=8)
+    figure.supxlabel("\n".join(f"{name}: {_correlation(one)}" for name, one in every.items()), fontsize=8)
     label = f"attention, multiples of uniform;\nmean over {results.mean_attention.clips} clips"
     figure.colorbar(shown, ax=grid, label=label, shrink=0.8, extend="max")
     return figure
@@ -44,4 +43,4 @@ def draw(results: Results) -> Figure:
 
 def _correlation(one: Looked) -> str:
     low, middle, high = np.nanpercentile(one.correlations, [5, 50, 95])
-    return f"rank correlation {middle:.2f}\n(5 to 95 % of clips: {low:.2f} to {high:.2f})"
+    return f"rank correlation {middle:.2f} (5 to 95 % of clips: {low:.2f} to {high:.2f})"

@@ -4,9 +4,10 @@ clips whose target is unknown are not in its panel."""
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import OF_VIDEOS, Results, label_left, legend_below, panels_of, square, title_of
+from lib.report.figures._base import OF_VIDEOS, Results, label_left, legend_below, panels_of, square, title_of
 from lib.report.words import scale
 
+SECTION, ORDER = "results", 60
 CAPTION = (
     "Each dot is a clip; on the line it is predicted as it is. A flat cloud is regression to the mean. Clips of videos"
     " that training has seen can be known by their video alone: look at the others."

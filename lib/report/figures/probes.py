@@ -4,8 +4,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import Results, forest, nothing
+from lib.report.figures._base import Results, forest, nothing
 
+SECTION, ORDER = "features", 120
 CAPTION = (
     "What each encoder's output, the mean of its tokens, and the fused vector tell of each target: R² of ridge learnt on the"
     " training clips (a linear probe, Alain and Bengio 2017), with 95 % intervals over videos, beside the model's own. An"

@@ -5,9 +5,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, label_left, panels_of, square, title_of
+from lib.report.figures._base import COLOURS, Results, label_left, panels_of, square, title_of
 from lib.report.words import CALIBRATION, scale
 
+SECTION, ORDER = "results", 90
 CAPTION = (
     "Quantiles (1 to 99 %) of the predicted against those of the actual values: on the line both have the same spread,"
     " whether or not clip by clip. A curve flatter than the line says that extremes are not predicted. Below: the predicted"

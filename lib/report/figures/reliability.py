@@ -6,15 +6,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, label_left, panels_of, square, title_of
+from lib.report.figures._base import COLOURS, Results, label_left, panels_of, square, title_of
 from lib.report.words import scale
 
 _PARTS = 10  # of a reliability diagram
 
+SECTION, ORDER = "results", 100
 CAPTION = (
     "Mean of the actual over the mean of the predicted values, in up to ten parts of as many clips each in the order of"
     " what is predicted: on the line what is predicted holds on average (Murphy and Winkler 1977)."
 )
+
+
+def applies_to(group: TargetGroup) -> bool:
+    """Return whether targets of the group are also scored as present or absent."""
+    return bool(group.detect)
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:

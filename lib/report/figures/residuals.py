@@ -4,9 +4,10 @@ agreement, 1.96 standard deviations about it (Bland and Altman 1986)."""
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import OF_VIDEOS, Results, label_left, legend_below, panels_of, title_of
+from lib.report.figures._base import OF_VIDEOS, Results, label_left, legend_below, panels_of, title_of
 from lib.report.words import scale
 
+SECTION, ORDER = "results", 80
 CAPTION = (
     "Errors over the mean of predicted and actual value (Bland and Altman 1986); solid: the mean error, dashed: the limits"
     " of agreement, between which 95 % of the errors lie if they are normal. A cloud that falls from left to right is"

@@ -4,9 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, nothing
+from lib.report.figures._base import COLOURS, Results, nothing
 from lib.report.words import accuracy
 
+SECTION, ORDER = "robustness", 190
 CAPTION = (
     "How much accuracy is lost on the same clips when the stored faces are made worse, from mild (left) to harsh (right):"
     " the mean over targets with its 95 % interval over videos, and each target. No face is detected anew, so that a"

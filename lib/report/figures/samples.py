@@ -10,14 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import COLOURS, Results, blank, nothing
-from lib.report.figures.read import Sample, Steps
+from lib.report.figures._base import COLOURS, Results, blank, nothing
+from lib.report.figures._read import Sample, Steps
 from lib.report.words import scale
 
 _OCTAVES = tuple(125 * 2**octave for octave in range(1, 9))  # Hz
 _LOUDNESS = 80  # dB below the loudest that are told apart
 _RANKS = {2: ["lowest", "highest"], 3: ["lowest", "median", "highest"]}
 
+SECTION, ORDER = "samples", 140
 CAPTION = (
     "The clips of the lowest, the median and the highest error as the model is given them, beside what was actual and"
     " what it predicted. Look whether faces are whole and upright and the sound is there. Flow is in the colours of its"

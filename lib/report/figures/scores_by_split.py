@@ -4,10 +4,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import OF_SPLIT, Results
+from lib.report.figures._base import OF_SPLIT, Results
 from lib.report.words import accuracy
 from lib.scoring.scores import MIN_VIDEOS
 
+SECTION, ORDER = "results", 50
 CAPTION = (
     "R² and accuracy with the kept weights on each split. A training score far above the others is overfitting; a"
     " validation score above the test score comes from choosing by it."

@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures.base import OF_SPLIT, Results, label_left, legend_below, panels_of, title_of
+from lib.report.figures._base import OF_SPLIT, Results, label_left, legend_below, panels_of, title_of
 from lib.report.words import scale
 
 _BINS = 20  # over a target's range
 
+SECTION, ORDER = "data", 30
 CAPTION = (
     "How often each target has which value, by split. The splits should look alike, and what a model can gain over the"
     " mean is bounded by how wide they are."

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
-from lib.report.figures.read import Attention, Importance, MeanAttention, Sample
+from lib.report.figures._read import Attention, Importance, MeanAttention, Sample
 from lib.report.words import scale
 
 mpl.rcParams |= {
@@ -24,6 +24,7 @@ mpl.rcParams |= {
     "savefig.bbox": "tight",
     "pdf.fonttype": 42,
     "svg.hashsalt": "0",
+    "image.composite_image": False,  # composited, translucent images have their alpha applied twice in PDFs
 }
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
@@ -181,7 +182,7 @@ def blank(axes: Axes, label: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def upon(axes: Axes, picture: np.ndarray | None, look: np.ndarray, most: float = 2) -> AxesImage:
+def draw_overlay(axes: Axes, picture: np.ndarray | None, look: np.ndarray, most: float = 2) -> AxesImage:
     """Draw values (h, w) from 0 to `most`, as attention in multiples of uniform, smoothly upon a picture (H, W, 3), with
     lines between its cells."""
     rows, columns = look.shape
