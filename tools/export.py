@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.core import command
+from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "clips", nargs="+", type=Path, metavar="CLIP", help="a video file no longer than those of training"
     )
-    parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="a trained model (%(default)s)")
     parser.add_argument("--format", choices=_SUFFIX, default="onnx", help="(%(default)s)")
     parser.add_argument("--out", type=Path, help="(the model's path with the ending .onnx or .pt2)")
     arguments = parser.parse_args()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lib.core import command
+from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
@@ -37,7 +38,7 @@ _TEMPLATE = Path(__file__).with_name("page.html")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="a trained model (%(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (%(default)s, which this machine alone reaches)"
     )

@@ -30,6 +30,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lib.core import command
+from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
@@ -47,7 +48,7 @@ def main() -> None:
         help="a video file, a folder, a pattern as 'day1/*.mp4', or - for paths on standard input (after -- if it begins"
         " with a dash)",
     )  # fmt: skip
-    parser.add_argument("--model", type=Path, default=Path("data/model.pt"), help="a trained model (%(default)s)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="a trained model (%(default)s)")
     parser.add_argument(
         "--format", choices=("table", "csv", "jsonl"), help="(table on a terminal, csv elsewhere and for --out)"
     )

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from lib.core import parallel
+from lib.core.artifacts import MODEL
 from lib.core.clips import SYNTHETIC
 from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
@@ -47,7 +48,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: Path | str = Path("data/model.pt"),
+        model: Path | str = MODEL,
         device: torch.device | None = None,
         person: str = MAIN,
         window: float | None = None,
