@@ -58,14 +58,15 @@ def test_what_is_nowhere_present_has_no_auc_and_no_f1() -> None:
     assert found["macro_f1"].tolist() == [0.25, 0.5, 0]  # anger is rightly absent, joy wrongly there
 
 
-def test_detections_stand_in_the_table_and_the_headline_and_only_where_asked_for() -> None:
+def test_detections_are_scored_only_for_the_columns_of_detect() -> None:
     rng = np.random.default_rng(1)
     actual = shares(rng, 40)
     test = pd.DataFrame({"video": np.repeat([f"v{at}" for at in range(20)], 2)})
     given = {"model": actual, "mean_predictor": np.tile(actual.mean(0), (40, 1))}
     table = tables.score_table(actual, given, test, np.ones(40, bool), group(), 100, 0)
     assert set(table.loc[table["score"] == "uar", "target"]) == {"mean", "anger", "joy"}
-    assert tables.headline(table)["all"]["macro_f1"] == pytest.approx(
+    rows = table[table["predictor"] == "model"].set_index(["subset", "score", "target"])["value"]
+    assert rows["all", "macro_f1", "mean"] == pytest.approx(
         np.mean([f1_score(actual[:, at] > 0, actual[:, at] >= 0.25, average="macro") for at in (1, 2)]), abs=1e-4
     )
     assert "uar" not in set(

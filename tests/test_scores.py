@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
 from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
-from lib.scoring.tables import headline, score_table, split_table
+from lib.scoring.tables import HEADLINE_SCORES, headline, score_table, split_table
 
 FIVE = ("a", "b", "c", "d", "e")
 
@@ -260,22 +260,26 @@ def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> N
 WARM = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
 
 
-def test_the_tables_of_a_group_and_its_headline() -> None:
+def test_headline_has_the_model_and_the_best_baseline() -> None:
     rng = np.random.default_rng(0)
     test = pd.DataFrame({"video": np.repeat([f"v{index}" for index in range(20)], 2)})
     actual, seen = rng.uniform(1, 7, (40, 2)), np.arange(40) >= 10
     actual[0, 0] = np.nan
-    predictions = {"model": np.full((40, 2), 4.0), "mean_predictor": np.full((40, 2), 4.0)}
+    predictions = {"model": np.full((40, 2), 4.0), "mean_predictor": np.full((40, 2), 7.0), "ridge_a": actual + 1}
     table = score_table(actual, predictions, test, seen, WARM, 100, 0)
     assert set(table["target"]) == {"mean", "warm", "cold"}
     assert table.groupby("subset")[["clips", "videos"]].first().loc["unseen_videos"].tolist() == [10, 5]
     found = headline(table)
-    assert list(found) == ["all", "seen_videos", "unseen_videos"]
+    assert list(found) == ["all", "unseen"]
     by_hand = 1 - np.nanmean(np.abs(actual - 4), 0) / 6
-    assert found["all"]["accuracy"]["warm"]["value"] == round(by_hand[0], 4)
-    assert found["all"]["accuracy_of_mean_predictor"] == round(by_hand.mean(), 4)
-    assert found["unseen_videos"]["accuracy"]["cold"]["low"] is None
-    assert found["all"]["r2"] == 0 or found["all"]["r2"] < 0
+    assert found["all"]["model"]["accuracy"] == round(by_hand.mean(), 4)
+    assert found["all"]["model"]["r2"] <= 0
+    for subset in found.values():
+        assert subset["best_baseline"]["accuracy"] == round(5 / 6, 4)  # ridge_a's
+        assert list(subset["model"]) == list(subset["best_baseline"]) == ["accuracy", "r2", "ccc"]
+    none = np.where([True, False], np.nan, actual)  # a column that no clip knows: the mean is not defined
+    table = score_table(none, predictions, test, ~np.zeros(40, bool), WARM, 100, 0)
+    assert headline(table) == {"all": {name: dict.fromkeys(HEADLINE_SCORES) for name in ("model", "best_baseline")}}
 
 
 def test_baselines_take_an_unknown_target_as_unknown() -> None:

@@ -1,7 +1,6 @@
 """Every score of every predictor of one target group, as tables: on subsets of the clips, and for groups of persons."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ import pandas as pd
 from lib.core.targets import TargetGroup
 from lib.scoring.baselines import ridge
 from lib.scoring.conformal import coverage
-from lib.scoring.detection import DETECTIONS, detections
+from lib.scoring.detection import detections
 from lib.scoring.paired import holm, paired
 from lib.scoring.paired import table as paired_table
 from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
@@ -247,26 +246,28 @@ def over_seeds(
     return pd.concat(tables, ignore_index=True)
 
 
-def headline(table: pd.DataFrame) -> dict[str, Any]:
-    """Return what metrics/test.json holds of a target group's `score_table`: for each subset the model's accuracy with
-    intervals, other scores' means, and the baselines' accuracy."""
-    found: dict[str, Any] = {}
-    for subset, rows in table.groupby("subset", sort=False):
-        of_model, means = rows[rows["predictor"] == "model"], rows[rows["target"] == "mean"]
-        accuracy = of_model[of_model["score"] == "accuracy"].set_index("target")[["value", "low", "high"]]
-        others = of_model[(of_model["target"] == "mean") & of_model["score"].isin(["r2", "ccc", "skill", *DETECTIONS])]
-        blind = means[(means["predictor"] != "model") & (means["score"] == "accuracy")]
-        found[str(subset)] = {
-            "clips": int(rows["clips"].iloc[0]),
-            "videos": int(rows["videos"].iloc[0]),
-            "accuracy": {
-                target: {name: _number(value) for name, value in row.items()} for target, row in accuracy.iterrows()
-            },
-            **{row.score: _number(row.value) for row in others.itertuples()},
-            **{f"accuracy_of_{row.predictor}": _number(row.value) for row in blind.itertuples()},
-        }
+HEADLINE_SCORES = "accuracy", "r2", "ccc"
+
+
+def headline(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return the numbers of metrics/test.json for one target group, from its `score_table`.
+
+    By subset of the clips ("all" and "unseen", those of videos that training has not seen): accuracy, R² and CCC, means over
+    targets, of the model and of the best baseline, the one with the highest accuracy on that subset. A subset without clips
+    is left out; a score that is not defined is None.
+    """
+    means = table[table["target"] == "mean"]
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for subset, name in (("all", "all"), ("unseen_videos", "unseen")):
+        rows = means[means["subset"] == subset].pivot(index="predictor", columns="score", values="value")
+        if not rows.empty:
+            ranked = rows.drop(index="model").sort_values("accuracy", ascending=False, kind="stable")  # NaN last
+            found[name] = {
+                label: {score: _number(row[score]) for score in HEADLINE_SCORES}
+                for label, row in (("model", rows.loc["model"]), ("best_baseline", ranked.iloc[0]))
+            }
     return found
 
 
 def _number(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 4)
+    return None if np.isnan(value) else round(float(value), 4)
