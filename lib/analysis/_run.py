@@ -7,7 +7,7 @@ from pydantic import create_model
 from lib import analysis
 from lib.analysis._context import Context
 from lib.core.parameters import Section
-from lib.scoring.evaluation import load_evaluation
+from lib.scoring.evaluation import Scoring, load_evaluation
 
 
 def settings_model() -> type[Section]:
@@ -16,7 +16,7 @@ def settings_model() -> type[Section]:
     return create_model("Analyse", __base__=tuple(bases))
 
 
-def run_all(settings: Any, evaluate: Any) -> None:
+def run_all(settings: Any, evaluate: Scoring) -> None:
     """Run every analysis with the sections `analyse` and `evaluate` of params.yaml."""
     evaluation = load_evaluation(evaluate.split, evaluate.batch_size)
     context = Context(evaluation, settings, evaluate.resamples, evaluate.seed)

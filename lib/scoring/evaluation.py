@@ -2,20 +2,33 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 from lightning_fabric import Fabric
+from pydantic import Field
 
 from lib.core import clips
 from lib.core.artifacts import CLIPS, DATA, MODEL
 from lib.core.clips import SPLITS
 from lib.core.device import best_device
 from lib.core.errors import InputError
+from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.dataset import Clips, first_videos, labelled, lost, usable
 from lib.model import checkpoint, infer
 from lib.scoring.baselines import is_seen
+
+
+class Scoring(Section, extra="ignore"):
+    """The keys of the section `evaluate` that hold for evaluate and analyse alike."""
+
+    split: Literal["test", "validation"]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+
 
 Predictions = dict[str, dict[str, np.ndarray]]
 """Predictions (N, K) by split and target group, in the table's units."""

@@ -1,16 +1,19 @@
 """The tables of scores that the stage evaluate writes, over all target groups of a trained model."""
 
+import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lib.core.artifacts import COMPARISONS, GROUP_SCORES, SCORES, SPLIT_SCORES, TEST_METRICS
+from lib.core.clips import write_csv
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
 from lib.scoring.evaluation import Evaluation, Predictions, actual_values
-from lib.scoring.tables import comparison_table, group_table, score_table, split_table
+from lib.scoring.tables import comparison_table, group_table, headline, score_table, split_table
 
 
 class Results(NamedTuple):
@@ -20,6 +23,16 @@ class Results(NamedTuple):
     comparisons: pd.DataFrame
     group_scores: pd.DataFrame
     split_scores: pd.DataFrame
+
+
+def write(results: Results) -> None:
+    """Write the tables, and the headline to metrics/test.json."""
+    write_csv(SCORES, results.scores)
+    write_csv(COMPARISONS, results.comparisons)
+    write_csv(GROUP_SCORES, results.group_scores)
+    write_csv(SPLIT_SCORES, results.split_scores)
+    headlines = {name: headline(of_group) for name, of_group in results.scores.groupby("targets", sort=False)}
+    TEST_METRICS.write_text(json.dumps(headlines, indent=2) + "\n")
 
 
 class Options(NamedTuple):

@@ -1,0 +1,108 @@
+"""Read the results of a run, and write its figures, tables, report, paper, model card and data sheet."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pandas as pd
+from dvc.utils.serialize import load_yaml
+
+from lib.core import artifacts as files
+from lib.core import clips
+from lib.core.targets import Targets
+from lib.report import card, datasheet, figures, latex, page, paper
+from lib.report.figures import read
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What reports are written from: `results` as figures take them, and the tables that no figure reads."""
+
+    results: figures.Results
+    groups: pd.DataFrame
+    comparisons: pd.DataFrame
+    run: page.Run
+
+    @property
+    def targets(self) -> Targets:
+        return self.results.targets
+
+
+def load(split: str, targets: Targets) -> Loaded:
+    """Read the outputs of the earlier stages; `split` is the one that is scored, `targets` all groups of params.yaml."""
+    predictions = clips.read_csv(files.PREDICTIONS)
+    predictions = predictions[predictions["split"] == split].reset_index(drop=True)
+    data = json.loads(files.DATA_METRICS.read_text())
+    with h5py.File(files.ATTENTION) as attention, h5py.File(files.MEAN_ATTENTION) as mean_attention:
+        looks, mean_looks = read.attention(attention), read.mean_attention(mean_attention)
+    with h5py.File(files.SAMPLES) as samples, h5py.File(files.IMPORTANCE) as importance:
+        shown, important = read.samples(samples), read.importance(importance)
+    results = figures.Results(
+        history=clips.read_csv(files.HISTORY),
+        clips=clips.read(files.CLIPS),
+        predictions=predictions,
+        scores=clips.read_csv(files.SCORES),
+        split_scores=clips.read_csv(files.SPLIT_SCORES),
+        attention=looks,
+        samples=shown,
+        targets={name: targets[name] for name in predictions["targets"].unique()},
+        data=data,
+        lost=clips.read_csv(files.LOST),
+        controls=clips.read_csv(files.CONTROLS),
+        mean_attention=mean_looks,
+        importance=important,
+        deletion=clips.read_csv(files.DELETION),
+        robustness=clips.read_csv(files.ROBUSTNESS),
+        probes=clips.read_csv(files.PROBES),
+        map=clips.read_csv(files.EMBEDDING_MAP),
+    )
+    provenance = json.loads(files.PROVENANCE.read_text())
+    run = page.Run(provenance, data, split, load_yaml(files.PARAMETERS), load_yaml(files.SHIPPED_PARAMETERS))
+    return Loaded(results, clips.read_csv(files.GROUP_SCORES), clips.read_csv(files.COMPARISONS), run)
+
+
+def write_figures(loaded: Loaded, dpi: int) -> tuple[list[page.Drawn], list[paper.Included]]:
+    """Draw every figure as PNG and PDF; return how the report and the paper show them."""
+    drawn, included = [], []
+    for name, group in (("", None), *loaded.targets.items()):
+        png, pdf = files.PNG_FIGURES / name, files.PDF_FIGURES / name
+        for folder in (png, pdf):
+            folder.mkdir(parents=True, exist_ok=True)
+        for title, figure in figures.draw_all(loaded.results.of(name), group):
+            figure.savefig(png / f"{title}.png", dpi=dpi)
+            is_wide = figures.for_paper(figure)
+            figure.savefig(pdf / f"{title}.pdf")
+            module = figures.FIGURES[title]
+            words = title.replace("_", " ").capitalize()
+            drawn.append(page.Drawn(name, module.SECTION, words, module.CAPTION, png / f"{title}.png"))
+            included.append(paper.Included(Path(name, title).as_posix(), is_wide))
+    return drawn, included
+
+
+def write_latex(loaded: Loaded, drawn: list[page.Drawn], included: list[paper.Included]) -> None:
+    """Write captions, the headline's tables, and the paper."""
+    results, run = loaded.results, loaded.run
+    captions = {Path(figure.targets, figure.file.stem).as_posix(): figure.caption for figure in drawn}
+    files.CAPTIONS.write_text(latex.captions(captions))
+    files.LATEX_TABLES.mkdir(parents=True, exist_ok=True)
+    headlines = {}
+    for name, group in loaded.targets.items():
+        scores, compared = page.of(results.scores, name), page.of(loaded.comparisons, name)
+        (files.LATEX_TABLES / f"{name}.tex").write_text(latex.headline(scores, group, run.split))
+        headlines[name] = page.headline(scores, compared, group)
+    files.PAPER.parent.mkdir(parents=True, exist_ok=True)
+    text = paper.paper(included, headlines, run.parameters, run.data, run.provenance, loaded.targets)
+    files.PAPER.write_text(text)
+
+
+def write_pages(loaded: Loaded, drawn: list[page.Drawn], model: Mapping[str, Any], dpi: int) -> None:
+    """Write the report, the model card and the data sheet; `model` is the section of params.yaml."""
+    results, groups, targets, run = loaded.results, loaded.groups, loaded.targets, loaded.run
+    scores, robustness = results.scores, results.robustness
+    files.REPORT.write_text(page.page(scores, loaded.comparisons, groups, results.clips, targets, drawn, run, dpi))
+    files.MODEL_CARD.write_text(card.card(scores, groups, targets, run.split, run.data, model, robustness))
+    enabled = [name for name, section in run.parameters.items() if isinstance(section, dict) and section.get("enabled")]
+    files.DATA_SHEET.write_text(datasheet.datasheet(results.clips, groups, targets, run.data, enabled))
