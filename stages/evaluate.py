@@ -28,7 +28,7 @@ def main() -> None:
     predicted = evaluation.predict()
     write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
     persons = pd.read_csv(artifacts.GROUPS, dtype=str, keep_default_na=False).set_index("clip")
-    options = results.Options(settings.trees, settings.resamples, settings.seed)
+    options = results.Options(settings.trees, settings.bootstrap)
     results.write(results.score_all(evaluation, predicted, persons, pooled.vectors(artifacts.DATA), options))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lib.scoring import conformal
+from lib.scoring.scores import Bootstrap
 
 
 def test_the_half_width_is_the_right_order_statistic() -> None:
@@ -31,7 +32,7 @@ def test_coverage_is_counted_on_what_is_known_with_an_interval_over_videos() -> 
     actual, predicted = rng.uniform(size=(60, 2)), rng.uniform(size=(60, 2))
     actual[:10, 0] = np.nan
     videos = np.repeat([f"v{at}" for at in range(20)], 3)
-    found = conformal.coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], 200, 0)
+    found = conformal.coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], Bootstrap(200, 0))
     rows = found.set_index("target")
     assert rows.loc["a", "value"] == pytest.approx((np.abs(predicted - actual)[10:, 0] <= 0.3).mean())
     assert rows.loc["a", "low"] < rows.loc["a", "value"] < rows.loc["a", "high"]

@@ -17,6 +17,7 @@ from lib.data.batch import Sample
 from lib.data.dataset import Reading
 from lib.report import figures
 from lib.report.figures import Results, read
+from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams.base import Steps
 from tests.test_report import WARMTH
@@ -66,7 +67,7 @@ def test_what_a_prediction_needs_is_what_it_was_made_of(predicted: dict[str, lis
     group = TargetGroup(columns=["bright", "moved", "early"], range=[0, 1], head="linear", loss="mse", weight=1)
     actual = predicted["intact"][0]
     videos = np.arange(COUNT) // 2
-    table = control_table(predicted, controls.INTACT, actual, videos, group, 500, 0)
+    table = control_table(predicted, controls.INTACT, actual, videos, group, Bootstrap(500, 0))
     assert list(dict.fromkeys(table["control"])) == [
         "intact", "another clip's faces", "faces in another order", "another clip's flow", "no motion",
         "flow in another order",
@@ -91,7 +92,7 @@ def test_what_a_prediction_needs_is_what_it_was_made_of(predicted: dict[str, lis
             else:
                 assert row["loss"] == pytest.approx(0, abs=1e-6)
     assert rows.loc[("no motion", "moved"), "loss"] == pytest.approx(actual[:, 1].mean(), abs=1e-6)
-    few = control_table(predicted, controls.INTACT, actual, np.arange(COUNT) % 9, group, 500, 0)
+    few = control_table(predicted, controls.INTACT, actual, np.arange(COUNT) % 9, group, Bootstrap(500, 0))
     assert few[["low", "high", "p", "p_holm"]].isna().all().all()
     figure = figures.controls.draw(Results(controls=table), group)
     assert [axes.get_title() for axes in figure.axes] == ["mean", "bright", "moved", "early"]

@@ -10,6 +10,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.report import figures
 from lib.scoring import detection, tables
+from lib.scoring.scores import Bootstrap
 from lib.training import losses
 
 COLUMNS = ["neutral", "anger", "joy"]
@@ -31,7 +32,7 @@ def test_the_scores_are_scikit_learns() -> None:
     actual, predicted = shares(rng, 60), shares(rng, 60).round(1)
     actual[:5, 1] = np.nan
     videos = np.repeat([f"v{at}" for at in range(20)], 3)
-    table = detection.detections(actual, predicted, videos, group(), 200, 0).set_index(["score", "target"])
+    table = detection.detections(actual, predicted, videos, group(), Bootstrap(200, 0)).set_index(["score", "target"])
     for column in ("anger", "joy"):
         at = COLUMNS.index(column)
         known = ~np.isnan(actual[:, at])
@@ -63,15 +64,17 @@ def test_detections_are_scored_only_for_the_columns_of_detect() -> None:
     actual = shares(rng, 40)
     test = pd.DataFrame({"video": np.repeat([f"v{at}" for at in range(20)], 2)})
     given = {"model": actual, "mean_predictor": np.tile(actual.mean(0), (40, 1))}
-    table = tables.score_table(actual, given, test, np.ones(40, bool), group(), 100, 0)
+
+    def scored(group: TargetGroup) -> tables.Scored:
+        return tables.Scored(actual, given, test["video"].to_numpy(), np.ones(40, bool), group, Bootstrap(100, 0))
+
+    table = tables.score_table(scored(group()))
     assert set(table.loc[table["score"] == "uar", "target"]) == {"mean", "anger", "joy"}
     rows = table[table["predictor"] == "model"].set_index(["subset", "score", "target"])["value"]
     assert rows["all", "macro_f1", "mean"] == pytest.approx(
         np.mean([f1_score(actual[:, at] > 0, actual[:, at] >= 0.25, average="macro") for at in (1, 2)]), abs=1e-4
     )
-    assert "uar" not in set(
-        tables.score_table(actual, given, test, np.ones(40, bool), group(detect=[]), 100, 0)["score"]
-    )
+    assert "uar" not in set(tables.score_table(scored(group(detect=[])))["score"])
 
 
 def test_columns_weigh_as_given_or_by_how_rare_they_are() -> None:

@@ -16,6 +16,7 @@ from lib.model.tokens import Tokens
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring import maps
+from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import probe_table
 
 GROUP = TargetGroup(columns=["told", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
@@ -56,14 +57,14 @@ def clips() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
 def test_a_probe_finds_what_is_told_and_nothing_else(clips: tuple[pd.DataFrame, dict[str, pd.DataFrame]]) -> None:
     table, made = clips
     split = {name: rows.reset_index(drop=True) for name, rows in table.groupby("split")}
-    found = probe_table(split["training"], split["test"], split["validation"], GROUP, made, 200, 0)
+    found = probe_table(split["training"], split["test"], split["validation"], GROUP, made, Bootstrap(200, 0))
     rows = found.set_index(["features", "target"])
     assert rows.loc[("reader", "told"), "r2"] > 0.95
     assert rows.loc[("reader", "told"), "low"] > 0.9
     for name, target in (("reader", "noise"), ("person", "told"), ("person", "noise")):
         assert rows.loc[(name, target), "r2"] < 0.1
     assert rows.loc[("person", "mean"), "width"] == 8
-    assert probe_table(split["training"], split["test"], split["validation"][:0], GROUP, made, 200, 0).empty
+    assert probe_table(split["training"], split["test"], split["validation"][:0], GROUP, made, Bootstrap(200, 0)).empty
     own = found[found["features"] == "reader"].rename(columns={"r2": "value"}).assign(predictor="model", score="r2")
     drawn = figures.probes.draw(Results(probes=found, scores=own.assign(subset="all")), GROUP)
     assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["reader (4)", "person (8)", "the model"]

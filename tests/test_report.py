@@ -13,6 +13,7 @@ from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.report import card, datasheet, figures, latex, page
 from lib.report.figures import Results, read
 from lib.scoring import tables
+from lib.scoring.scores import Bootstrap
 
 WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
 FIVE = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
@@ -40,12 +41,12 @@ def scored(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFrame, p
     predicted[1, 1] = group.range[1] + 0.5
     mean = np.full((60, count), np.mean(group.range))
     given = {"model": predicted, "mean_predictor": mean, "video_lookup": mean}
-    about = group.columns, group.span, 100, 0
+    every = tables.Scored(actual, given, test["video"].to_numpy(), seen, group, Bootstrap(100, 0))
     persons = pd.DataFrame({"gender": np.tile(["female", "male"], 30)})
     rows = test.loc[test.index.repeat(count)].assign(split="test", seen=np.repeat(seen, count), targets=name)
     rows = rows.assign(target=group.columns * 60, actual=actual.ravel(), predicted=predicted.ravel())
-    scores = tables.score_table(actual, given, test, seen, group, 100, 0).assign(targets=name)
-    return rows, scores, tables.group_table(actual, given, test, persons, *about).assign(targets=name)
+    scores = tables.score_table(every).assign(targets=name)
+    return rows, scores, tables.group_table(every, persons).assign(targets=name)
 
 
 def data(*sources: str) -> dict[str, object]:
@@ -93,8 +94,9 @@ def test_a_card_and_a_page_speak_of_the_groups_they_are_about() -> None:
         < written.index("(1 − MAE)")
     )
     assert shown.index("<h2>Warmth</h2>") < shown.index("<h2>Traits</h2>")
-    nobody = tables.group_table(np.zeros((1, 2)), {"mean_predictor": np.zeros((1, 2))}, pd.DataFrame({"video": ["a"]}),
-                                pd.DataFrame(index=[0]), WARMTH.columns, 6, 100, 0).assign(targets="warmth")  # fmt: skip
+    given = np.zeros((1, 2)), {"mean_predictor": np.zeros((1, 2))}, np.array(["a"]), np.ones(1, bool)
+    one_clip = tables.Scored(*given, WARMTH, Bootstrap(100, 0))
+    nobody = tables.group_table(one_clip, pd.DataFrame(index=[0])).assign(targets="warmth")
     assert "were not measured" in card.card(scores, nobody, {"warmth": WARMTH}, "test", data("demo"), MODEL, WORSE)
 
 

@@ -19,6 +19,7 @@ from lib.core.targets import TargetGroup
 from lib.data.dataset import Clips, Reading
 from lib.report import figures
 from lib.report.figures import Results
+from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams import flow
 from lib.streams.base import StreamInfo
@@ -96,7 +97,7 @@ def test_what_is_lost_is_what_was_taken(clips: Clips) -> None:
     assert (found["frames (one of ...)", 2][:, 2] > intact[:, 2]).all()  # larger steps
     assert np.isnan(found["frames (one of ...)", 5]).sum() == 0
     table = control_table({str(what): [of] for what, of in found.items()}, str(robustness.INTACT), intact,
-                          np.arange(COUNT), GROUP, 200, 0)  # fmt: skip
+                          np.arange(COUNT), GROUP, Bootstrap(200, 0))  # fmt: skip
     whats = [{str(what): what for what in found}[one] for one in table["control"]]
     table["corruption"], table["strength"] = zip(*whats, strict=True)
     panels = {axes.get_xlabel(): axes for axes in figures.robustness.draw(Results(robustness=table), GROUP).axes}

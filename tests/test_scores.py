@@ -10,10 +10,14 @@ from sklearn.metrics import r2_score
 
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
-from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
-from lib.scoring.tables import HEADLINE_SCORES, headline, score_table, split_table
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, of_groups, scores, with_intervals
+from lib.scoring.tables import HEADLINE_SCORES, Scored, headline, score_table, split_table
 
 FIVE = ("a", "b", "c", "d", "e")
+
+
+def group_of(span: int) -> TargetGroup:
+    return TargetGroup(columns=[*FIVE], range=[0, span], head="linear", loss="mse", weight=1)
 
 
 def test_scores_agree_with_the_references() -> None:
@@ -97,7 +101,7 @@ def test_groups_and_their_gap() -> None:
     groups, videos = np.array(["a", "b", ""] * 100), np.arange(300) // 3
     actual = rng.uniform(size=(300, 5))
     predicted = actual + 0.1 * (groups == "b")[:, None] + rng.normal(0, 0.02, (300, 5))
-    table = of_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, FIVE, 1, 1000, 0)
+    table = of_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, group_of(1), Bootstrap(1000, 0))
     found = table[table["what"] == "value"].set_index(["group", "score", "target"])
     for group in ("a", "b"):
         members = groups == group
@@ -123,7 +127,7 @@ def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() ->
     groups, videos = np.array(["a"] * 60 + ["b"] * 30 + ["c"]), np.arange(91)
     actual = rng.uniform(size=(91, 5))
     error = rng.normal(0, 0.1, (91, 5))
-    table = of_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, FIVE, 1, 500, 0)
+    table = of_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, group_of(1), Bootstrap(500, 0))
     found = table[(table["score"] == "bias") & (table["target"] == "mean")].set_index(["what", "group"])
     assert found.loc[("difference", "b"), "value"] == pytest.approx(
         error[60:90].mean() - np.delete(error, slice(60, 90), 0).mean()
@@ -132,7 +136,7 @@ def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() ->
     assert found.loc[[("value", "c"), ("difference", "c")], ["low", "high"]].isna().all(axis=None)
     assert found.loc[[("value", "b"), ("difference", "b")], ["low", "high"]].notna().all(axis=None)
     assert found.loc["gap"].index.tolist() in (["a less b"], ["b less a"])  # c is too small
-    alone = of_groups(actual, actual, actual, videos, np.full(91, "a"), FIVE, 1, 500, 0)
+    alone = of_groups(actual, actual, actual, videos, np.full(91, "a"), group_of(1), Bootstrap(500, 0))
     assert set(alone["what"]) == {"value"}
 
 
@@ -145,7 +149,7 @@ def test_a_calibrated_predictor_has_slope_one() -> None:
 
 
 def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:
-    return with_intervals(*arguments, FIVE, 1, resamples, 0).set_index(["score", "target"])
+    return with_intervals(*arguments, FIVE, 1, Bootstrap(resamples, 0)).set_index(["score", "target"])
 
 
 def test_values_are_those_of_scores_and_intervals_scipys() -> None:
@@ -212,7 +216,7 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
     lacking = actual.copy()
     lacking[17, 1] = np.nan
     whole, found, without = (
-        with_intervals(values[rows], predicted[rows], mean[rows], videos[rows], FIVE, 6, 500, 0).set_index(
+        with_intervals(values[rows], predicted[rows], mean[rows], videos[rows], FIVE, 6, Bootstrap(500, 0)).set_index(
             ["target", "score"]
         )[["value", "low", "high"]]
         for values, rows in ((actual, slice(None)), (lacking, slice(None)), (actual, np.arange(120) != 17))
@@ -225,7 +229,10 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
     of_five = [found.loc[(column, "r2"), "value"] for column in FIVE]
     assert found.loc[("mean", "r2"), "value"] == pytest.approx(np.mean(of_five), rel=1e-12)
     groups = np.array(["x", "y"] * 60)
-    persons = [of_groups(values, predicted, mean, videos, groups, FIVE, 6, 300, 0) for values in (actual, lacking)]
+    persons = [
+        of_groups(values, predicted, mean, videos, groups, group_of(6), Bootstrap(300, 0))
+        for values in (actual, lacking)
+    ]
     same = persons[0]["target"].isin(["a", "c", "d", "e"])
     assert persons[0][same].equals(persons[1][same])
 
@@ -247,7 +254,9 @@ def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> N
     assert found.loc[("accuracy", ["a", "mean"]), "value"].notna().all()
     assert found.loc[("accuracy", "b"), ["low", "high"]].notna().all()
     groups = np.array(["x", "y"] * 20)
-    gap = of_groups(actual, actual, actual, videos, groups, FIVE, 1, 100, 0).query("what == 'gap' and score == 'bias'")
+    gap = of_groups(actual, actual, actual, videos, groups, group_of(1), Bootstrap(100, 0)).query(
+        "what == 'gap' and score == 'bias'"
+    )
     assert gap.set_index("target")["value"].notna().to_dict() == {"mean": False, "a": False} | dict.fromkeys(
         "bcde", True
     )
@@ -262,11 +271,11 @@ WARM = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="
 
 def test_headline_has_the_model_and_the_best_baseline() -> None:
     rng = np.random.default_rng(0)
-    test = pd.DataFrame({"video": np.repeat([f"v{index}" for index in range(20)], 2)})
+    videos = np.repeat([f"v{index}" for index in range(20)], 2)
     actual, seen = rng.uniform(1, 7, (40, 2)), np.arange(40) >= 10
     actual[0, 0] = np.nan
     predictions = {"model": np.full((40, 2), 4.0), "mean_predictor": np.full((40, 2), 7.0), "ridge_a": actual + 1}
-    table = score_table(actual, predictions, test, seen, WARM, 100, 0)
+    table = score_table(Scored(actual, predictions, videos, seen, WARM, Bootstrap(100, 0)))
     assert set(table["target"]) == {"mean", "warm", "cold"}
     assert table.groupby("subset")[["clips", "videos"]].first().loc["unseen_videos"].tolist() == [10, 5]
     found = headline(table)
@@ -278,7 +287,7 @@ def test_headline_has_the_model_and_the_best_baseline() -> None:
         assert subset["best_baseline"]["accuracy"] == round(5 / 6, 4)  # ridge_a's
         assert list(subset["model"]) == list(subset["best_baseline"]) == ["accuracy", "r2", "ccc"]
     none = np.where([True, False], np.nan, actual)  # a column that no clip knows: the mean is not defined
-    table = score_table(none, predictions, test, ~np.zeros(40, bool), WARM, 100, 0)
+    table = score_table(Scored(none, predictions, videos, np.ones(40, bool), WARM, Bootstrap(100, 0)))
     assert headline(table) == {"all": {name: dict.fromkeys(HEADLINE_SCORES) for name in ("model", "best_baseline")}}
 
 
@@ -323,8 +332,9 @@ def test_scores_by_split_by_hand() -> None:
     videos = np.array(["a", "a", "b", "c"])
     nobody = np.full((1, 2), np.nan), np.ones((1, 2)), np.array(["d"])
     many = np.tile(actual, (10, 1)), np.tile(predicted, (10, 1)), np.arange(40)
+    of_four = WARM.model_copy(update={"range": [1, 5]})
     splits = {"training": many, "validation": nobody, "test": (actual, predicted, videos)}
-    table = split_table(splits, ["warm", "cold"], 4, 100, 0)
+    table = split_table(splits, of_four, Bootstrap(100, 0))
     assert list(table) == ["split", "score", "target", "value", "low", "high", "clips", "videos"]
     assert table["split"].unique().tolist() == ["training", "test"]
     cells = table.set_index(["split", "score", "target"]).sort_index()
@@ -339,4 +349,4 @@ def test_scores_by_split_by_hand() -> None:
     assert set(of_many["videos"]) == {30}
     assert (of_many["low"] <= of_many["value"]).all()
     assert (of_many["value"] <= of_many["high"]).all()
-    assert table.equals(split_table(splits, ["warm", "cold"], 4, 100, 0))
+    assert table.equals(split_table(splits, of_four, Bootstrap(100, 0)))

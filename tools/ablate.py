@@ -52,6 +52,7 @@ from lib.core.targets import TargetGroup
 from lib.model.heads import find_head
 from lib.report import curve, folds, spread, words
 from lib.scoring.baselines import is_baseline
+from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import over_seeds
 from lib.training.losses import LOSSES, WEIGHTINGS
 from tools.compare import Sources, add_options, compare, gather, target_group
@@ -322,7 +323,7 @@ def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which:
     """Print and write the spread and the other scores of experiments, and of the training mean; `which`: see `gather`."""
     found = gather(sources, **which)
     arrays = {one: found.predictions[one] for one in (*sources, "mean_predictor")}
-    table = over_seeds(arrays, found.actual, found.videos, found.group.columns, found.group.span, resamples, seed)
+    table = over_seeds(arrays, found.actual, found.videos, found.group, Bootstrap(resamples, seed))
     print(spread.markdown(table, found.which, found.group))
     spread.write(table, found.which, found.group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")

@@ -23,6 +23,7 @@ from lib.data import pooled
 from lib.report import comparison, words
 from lib.scoring import baselines, paired, predictions
 from lib.scoring.baselines import is_baseline, is_seen
+from lib.scoring.scores import Bootstrap
 from lib.sources import fiv2
 
 Sources = dict[str, list[str]]
@@ -91,7 +92,7 @@ def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Pat
     if baseline not in found.predictions:
         raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(found.predictions)}")
     group, arrays, accuracy = found.group, found.predictions, words.accuracy(found.group)
-    compared = paired.table(arrays, found.actual, found.videos, baseline, group.columns, group.span, resamples, seed)
+    compared = paired.table(arrays, found.actual, found.videos, baseline, group, Bootstrap(resamples, seed))
     print(comparison.markdown(compared, baseline, found.which, accuracy))
     comparison.write(compared, baseline, accuracy, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")

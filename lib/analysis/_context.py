@@ -16,6 +16,7 @@ from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import Clips
 from lib.model.network import Network
 from lib.scoring.evaluation import Evaluation, actual_values, clips_by_error, prediction_table
+from lib.scoring.scores import Bootstrap
 
 ClipCount = Annotated[int, Field(ge=0, le=1_000_000)]
 """A number of clips in the settings of an analysis; 0 switches it off."""
@@ -25,13 +26,17 @@ ClipCount = Annotated[int, Field(ge=0, le=1_000_000)]
 class Context:
     """A trained model, the clips of each split, and the settings of all analyses.
 
-    settings: has the keys of every analysis' Settings. resamples: of the bootstrap over videos. seed: of every random draw.
+    settings: has the keys of every analysis' Settings. bootstrap: over videos, of all intervals and tests.
     """
 
     evaluation: Evaluation
     settings: Any
-    resamples: int
-    seed: int
+    bootstrap: Bootstrap
+
+    @property
+    def seed(self) -> int:
+        """The seed of every random draw."""
+        return self.bootstrap.seed
 
     @property
     def network(self) -> Network:

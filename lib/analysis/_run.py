@@ -19,7 +19,7 @@ def settings_model() -> type[Section]:
 def run_all(settings: Any, evaluate: Scoring) -> None:
     """Run every analysis with the sections `analyse` and `evaluate` of params.yaml."""
     evaluation = load_evaluation(evaluate.split, evaluate.batch_size)
-    context = Context(evaluation, settings, evaluate.resamples, evaluate.seed)
+    context = Context(evaluation, settings, evaluate.bootstrap)
     for name in analysis.names():
         print(f"analyse {name}", flush=True)
         analysis.load(name).run(context)

@@ -51,7 +51,7 @@ def run_controls(context: Context) -> pd.DataFrame:
                 change: [group.from_unit(values[known]) for values in by_group[name]]
                 for change, by_group in predicted.items()
             }
-            table = control_table(changed, INTACT, actual[known], videos[known], group, context.resamples, seed)
+            table = control_table(changed, INTACT, actual[known], videos[known], group, context.bootstrap)
             tables.append(table.assign(targets=name))
     return concatenated(tables, CONTROL_COLUMNS)
 

@@ -34,7 +34,7 @@ def probe(context: Context) -> pd.DataFrame:
         known = np.isfinite(actual_values(test, group)).any(1)
         labelled = test[known].reset_index(drop=True)
         splits = training, labelled, evaluation.validation
-        table = probe_table(*splits, group, vectors, context.resamples, context.seed)
+        table = probe_table(*splits, group, vectors, context.bootstrap)
         tables.append(table.assign(targets=name))
     return concatenated(tables, PROBE_COLUMNS)
 

@@ -112,7 +112,7 @@ def measure_robustness(context: Context) -> pd.DataFrame:
             keys = {str(key): key for key in of_group}
             values = {text: [group.from_unit(of_group[key][used])] for text, key in keys.items()}
             videos = all_videos[used]
-            table = control_table(values, str(INTACT), actual[used], videos, group, context.resamples, context.seed)
+            table = control_table(values, str(INTACT), actual[used], videos, group, context.bootstrap)
             corruption, strength = zip(*(keys[text] for text in table["control"]), strict=True)
             tables.append(table.assign(targets=name, corruption=corruption, strength=strength))
     return concatenated(tables, ROBUSTNESS_COLUMNS)

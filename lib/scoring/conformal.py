@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.scoring.scores import by_video, intervals, with_mean
+from lib.scoring.scores import Bootstrap, by_video, intervals, with_mean
 
 LEVEL = 0.9
 """Of clips like the held-out ones, the part whose label is to lie in the interval."""
@@ -33,8 +33,7 @@ def coverage(
     widths: np.ndarray,
     videos: np.ndarray,
     columns: Sequence[str],
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return a row for the mean and each of `columns`: score "coverage", target, value, low, high: which part of the clips'
     labels lie in the intervals of half widths (K,); arrays (N, K), actual NaN where unknown, videos (N,). Not defined where
@@ -47,4 +46,4 @@ def coverage(
         with np.errstate(divide="ignore", invalid="ignore"):
             return with_mean({"coverage": of[..., 1] / of[..., 0]})
 
-    return intervals(sums, parts, columns, resamples, seed)
+    return intervals(sums, parts, columns, bootstrap)

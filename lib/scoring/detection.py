@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import by_video, intervals, with_mean
+from lib.scoring.scores import Bootstrap, by_video, intervals, with_mean
 
 DETECTIONS = ("f1", "macro_f1", "uar", "auc")
 """The scores' names."""
@@ -18,8 +18,7 @@ def detections(
     predicted: np.ndarray,
     videos: np.ndarray,
     group: TargetGroup,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return a row for each score and for the mean and each of `group.detect`: score, target, value, low, high; NaN where
     not defined.
@@ -32,7 +31,7 @@ def detections(
     scikit-learn. auc is the area under the ROC curve, not defined where all or none are present; its ranks, with ties in the
     middle, are those among all clips, also in a resample. Intervals as `lib.scoring.scores.with_intervals` has them.
     """
-    return intervals(by_video(_counts(actual, predicted, group), videos), _from_counts, group.detect, resamples, seed)
+    return intervals(by_video(_counts(actual, predicted, group), videos), _from_counts, group.detect, bootstrap)
 
 
 def values(actual: np.ndarray, predicted: np.ndarray, group: TargetGroup) -> Mapping[str, np.ndarray]:

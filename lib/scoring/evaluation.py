@@ -19,6 +19,7 @@ from lib.core.targets import TargetGroup
 from lib.data.dataset import Clips, first_videos, labelled, lost, usable
 from lib.model import checkpoint, infer
 from lib.scoring.baselines import is_seen
+from lib.scoring.scores import Bootstrap
 
 
 class Scoring(Section, extra="ignore"):
@@ -28,6 +29,11 @@ class Scoring(Section, extra="ignore"):
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
     resamples: Annotated[int, Field(ge=100, le=1_000_000)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """Return the resamples of the videos for all intervals and tests."""
+        return Bootstrap(self.resamples, self.seed)
 
 
 Predictions = dict[str, dict[str, np.ndarray]]

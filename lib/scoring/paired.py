@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.scoring.scores import by_video, resample, scores
+from lib.core.targets import TargetGroup
+from lib.scoring.scores import Bootstrap, by_video, resample, scores
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
 
 
-def paired(
-    errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, resamples: int, seed: int
-) -> dict[str, np.ndarray]:
+def paired(errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, bootstrap: Bootstrap) -> dict[str, np.ndarray]:
     """Return, each (K + 1,), how much smaller than a baseline's a predictor's errors are, and how sure that is: first of the
     mean over the K columns, then of each.
 
@@ -30,7 +29,7 @@ def paired(
     sums = by_video(np.stack([np.where(known, gain, 0), known], -1), videos)  # (V, K, 2)
     difference = _mean_first(sums.sum(0))
     defined = np.isfinite(difference)
-    rng = np.random.default_rng(seed)
+    resamples, rng = bootstrap.resamples, bootstrap.rng()
     resampled = np.where(defined, _mean_first(resample(sums, resamples, rng)), 0)
     signs = rng.choice([-1.0, 1.0], (resamples, len(sums)))
     counts = np.broadcast_to(sums[..., 1].sum(0), (resamples, gain.shape[1]))
@@ -61,25 +60,23 @@ def table(
     actual: np.ndarray,
     videos: np.ndarray,
     baseline: str,
-    columns: Sequence[str],
-    span: float,
-    resamples: int,
-    seed: int,
+    group: TargetGroup,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return a row for each predictor and target, "mean" and each of `columns`: accuracy (1 - MAE / span) and r2 (means over
+    """Return a row for each predictor and target, "mean" and each column: accuracy (1 - MAE / span) and r2 (means over
     seeds), spread and r2_spread (standard deviations over seeds, NaN for one), and, but for the baseline, what `paired` says
     of the accuracies averaged over seeds. p_holm is p corrected (Holm 1979) over all predictors, for the mean; over all
     predictors and columns, for a column.
 
     predictions: name to arrays (N, K), one a seed; actual (N, K) is NaN where it is unknown.
     """
-    known = np.isfinite(actual).sum(0)
+    columns, span, known = group.columns, group.span, np.isfinite(actual).sum(0)
     errors = {name: np.stack([np.abs(one - actual) for one in of_seed]) / span for name, of_seed in predictions.items()}
     rows: list[dict[str, Any]] = []
     for name, of_seed in errors.items():
         accuracy = 1 - np.stack([_mean_first(np.stack([np.nansum(one, 0), known], -1)) for one in of_seed])
         r2 = np.array([list(scores(actual, one, columns, span)["r2"].values()) for one in predictions[name]], float)
-        against = {} if name == baseline else paired(of_seed.mean(0), errors[baseline].mean(0), videos, resamples, seed)
+        against = {} if name == baseline else paired(of_seed.mean(0), errors[baseline].mean(0), videos, bootstrap)
         for index, target in enumerate(("mean", *columns)):
             row = {"predictor": name, "target": target, "seeds": len(of_seed)}
             row |= {"accuracy": accuracy[:, index].mean(), "spread": _over_seeds(accuracy[:, index])}

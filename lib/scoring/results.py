@@ -13,7 +13,8 @@ from lib.core.targets import TargetGroup
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
 from lib.scoring.evaluation import Evaluation, Predictions, actual_values
-from lib.scoring.tables import comparison_table, group_table, headline, score_table, split_table
+from lib.scoring.scores import Bootstrap
+from lib.scoring.tables import Scored, comparison_table, group_table, headline, score_table, split_table
 
 
 class Results(NamedTuple):
@@ -36,11 +37,10 @@ def write(results: Results) -> None:
 
 
 class Options(NamedTuple):
-    """trees: whether boosted trees are a baseline. resamples and seed: of the bootstrap over videos."""
+    """trees: whether boosted trees are a baseline. bootstrap: over videos, of all intervals and tests."""
 
     trees: bool
-    resamples: int
-    seed: int
+    bootstrap: Bootstrap
 
 
 def score_all(
@@ -76,8 +76,8 @@ def _score_group(
     predictions = {"model": predicted[evaluation.scored_split][name]}
     predictions |= baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
     predictions = {predictor: values[known] for predictor, values in predictions.items()}
-    scored = actual[known], predictions, test[known].reset_index(drop=True)
-    seen, bootstrap = is_seen(training, test)[known], (options.resamples, options.seed)
+    seen, bootstrap = is_seen(training, test)[known], options.bootstrap
+    scored = Scored(actual[known], predictions, test["video"][known].to_numpy(), seen, group, bootstrap)
     reference = evaluation.trained.references.get(name)
     half_widths = None if reference is None else reference.half_widths.numpy()
     of_splits = {
@@ -86,9 +86,9 @@ def _score_group(
         if split in predicted
     }
     tables = (
-        score_table(*scored, seen, group, *bootstrap, half_widths),
-        comparison_table(*scored, seen, group, *bootstrap),
-        group_table(*scored, persons.loc[test["clip"]][known], columns, group.span, *bootstrap),
-        split_table(of_splits, columns, group.span, *bootstrap),
+        score_table(scored, half_widths),
+        comparison_table(scored),
+        group_table(scored, persons.loc[test["clip"]][known]),
+        split_table(of_splits, group, bootstrap),
     )
     return Results(*(table.assign(targets=name)[["targets", *table.columns]] for table in tables))

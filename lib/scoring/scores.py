@@ -1,15 +1,29 @@
 """Scores of predictions, per target and as the mean over targets, with intervals by bootstrap over videos."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lib.core.targets import TargetGroup
+
 MIN_VIDEOS = 10
 """Scores of fewer videos that know the target get no interval; a bootstrap's would be far too narrow."""
 
 _MOMENTS = 14
+
+
+class Bootstrap(NamedTuple):
+    """How often videos are resampled for intervals and permutation tests, and the seed of these draws."""
+
+    resamples: int
+    seed: int
+
+    def rng(self) -> np.random.Generator:
+        """Return a generator at its start: equal draws for every table."""
+        return np.random.default_rng(self.seed)
 
 
 def scores(
@@ -39,8 +53,7 @@ def with_intervals(
     videos: np.ndarray,
     columns: Sequence[str],
     span: float,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return a row for each score and for the mean and each of `columns`: score, target, value, low, high; NaN where not
     defined.
@@ -52,7 +65,7 @@ def with_intervals(
     no interval: it would be far too narrow.
     """
     sums = by_video(_moments(actual, predicted, baseline), videos)
-    return intervals(sums, lambda of: _from_moments(of, span), columns, resamples, seed)
+    return intervals(sums, lambda of: _from_moments(of, span), columns, bootstrap)
 
 
 def of_groups(
@@ -60,22 +73,22 @@ def of_groups(
     predicted: np.ndarray,
     baseline: np.ndarray,
     videos: np.ndarray,
-    groups: np.ndarray,
-    columns: Sequence[str],
-    span: float,
-    resamples: int,
-    seed: int,
+    labels: np.ndarray,
+    group: TargetGroup,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return the rows of `with_intervals` for each group of clips, for its difference to the others, and for the gap.
 
-    groups (N,) holds names, empty for clips in none. Columns before those of `with_intervals`: what, group, clips, videos.
+    labels (N,) are the groups' names, empty for clips in no group. Columns before those of `with_intervals`: what, group,
+    clips, videos.
     what is "value"; "difference", the group's value less that of all other groups' clips together, videos drawn for both at
     once; or "gap", the highest group's value less the lowest's of those with MIN_VIDEOS or more that know the column,
     `group` naming the two: it has no interval, for the two are chosen by the same data.
     """
-    names = [name for name in np.unique(groups) if name]
+    columns, span = group.columns, group.span
+    names = [name for name in np.unique(labels) if name]
     # of each group its clips, and the others'
-    sets = [(groups == name, (groups != name) & (groups != "")) for name in names]
+    sets = [(labels == name, (labels != name) & (labels != "")) for name in names]
     moments = np.zeros((len(actual), len(names), 2, len(columns), _MOMENTS))
     for index, pair in enumerate(sets):
         for side, members in enumerate(pair):
@@ -83,7 +96,7 @@ def of_groups(
                 moments[members, index, side] = _moments(actual[members], predicted[members], baseline[members])
     sums = by_video(moments, videos)
     values = _from_moments(sums.sum(0), span)  # {score: (G, 2, K + 1)}
-    resampled = _from_moments(resample(sums, resamples, np.random.default_rng(seed)), span)  # (resamples, G, 2, K + 1)
+    resampled = _from_moments(resample(sums, bootstrap.resamples, bootstrap.rng()), span)  # (resamples, G, 2, K + 1)
     own, drawn = ({key: of[..., 0, :] for key, of in one.items()} for one in (values, resampled))
     apart, drawn_apart = (
         {key: of[..., 0, :] - of[..., 1, :] for key, of in one.items()} for one in (values, resampled)
@@ -91,8 +104,8 @@ def of_groups(
     knowing = _knowing(sums)  # (G, 2, K + 1)
     tables = []
 
-    def add(what: str, group: str | list[str], members: np.ndarray, rows: pd.DataFrame) -> None:
-        about = {"what": what, "group": group, "clips": members.sum(), "videos": len(set(videos[members]))}
+    def add(what: str, name: str | list[str], members: np.ndarray, rows: pd.DataFrame) -> None:
+        about = {"what": what, "group": name, "clips": members.sum(), "videos": len(set(videos[members]))}
         tables.append(rows.assign(**about)[[*about, *rows.columns]])
 
     def at(index: int, scores_: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -116,7 +129,7 @@ def of_groups(
         ]
         gap = {key: np.where(compared, highest[key].max(0) - lowest[key].min(0), np.nan) for key in own}
         none = np.zeros(len(compared))  # no interval
-        add("gap", pairs, groups != "", _rows(gap, {key: value[None] for key, value in gap.items()}, none, columns))
+        add("gap", pairs, labels != "", _rows(gap, {key: value[None] for key, value in gap.items()}, none, columns))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -124,15 +137,14 @@ def intervals(
     sums: np.ndarray,
     scores_of: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     columns: Sequence[str],
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return the rows of `with_intervals` for scores that are made of sums over clips.
 
     sums (V, K, M) of `by_video`, the first of the M counts the clips that know the column; scores_of: from such sums
     (..., K, M) over all videos to {score: (..., K + 1)}, the mean over columns first.
     """
-    resampled = scores_of(resample(sums, resamples, np.random.default_rng(seed)))
+    resampled = scores_of(resample(sums, bootstrap.resamples, bootstrap.rng()))
     return _rows(scores_of(sums.sum(0)), resampled, _knowing(sums), columns)
 
 

@@ -1,6 +1,7 @@
 """Every score of every predictor of one target group, as tables: on subsets of the clips, and for groups of persons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from lib.scoring.conformal import coverage
 from lib.scoring.detection import detections
 from lib.scoring.paired import holm, paired
 from lib.scoring.paired import table as paired_table
-from lib.scoring.scores import MIN_VIDEOS, of_groups, scores, with_intervals
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, of_groups, scores, with_intervals
 
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
@@ -23,104 +24,104 @@ PROBE_COLUMNS = "targets", "features", "width", "target", "r2", "low", "high"
 DELETION_COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "accuracy", "lowest", "highest"
 
 
-def score_table(
-    actual: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    test: pd.DataFrame,
-    seen: np.ndarray,
-    group: TargetGroup,
-    resamples: int,
-    seed: int,
-    half_widths: np.ndarray | None = None,
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Scored:
+    """The predictions of one target group that are scored.
+
+    actual (N, K), NaN where unknown; each clip has a label for at least one column. predictions: arrays (N, K) by predictor,
+    among them "model" and "mean_predictor". videos (N,): the clips' videos. seen (N,): whether training has clips of the
+    video.
+    """
+
+    actual: np.ndarray
+    predictions: Mapping[str, np.ndarray]
+    videos: np.ndarray
+    seen: np.ndarray
+    group: TargetGroup
+    bootstrap: Bootstrap
+
+    def subsets(self) -> Iterator[tuple[str, "Scored"]]:
+        """Yield name and scored clips of each subset that has any: all clips, those of seen and of unseen videos."""
+        for name, members in (("all", self.seen | True), ("seen_videos", self.seen), ("unseen_videos", ~self.seen)):
+            if members.any():
+                yield name, self.of(members)
+
+    def of(self, members: np.ndarray) -> "Scored":
+        """Return the scored clips `members` (N,)."""
+        predictions = {name: values[members] for name, values in self.predictions.items()}
+        chosen = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
+        return replace(self, predictions=predictions, **chosen)
+
+
+def score_table(scored: Scored, half_widths: np.ndarray | None = None) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
-    actual and each of `predictions` (N, K) are of the rows of `test` (which has `video`), all of which know at least one
-    column; seen (N,) tells which clips' videos are in training. half_widths (K,): of the model's intervals, whose coverage
-    is then a score.
+    half_widths (K,): of the model's intervals, whose coverage is then a score.
     """
-    tables = []
-    for subset, members in _subsets(seen).items():
-        videos, mean = test["video"][members].to_numpy(), predictions["mean_predictor"][members]
-        for name, values in predictions.items() if members.any() else ():
-            scored = with_intervals(
-                actual[members], values[members], mean, videos, group.columns, group.span, resamples, seed
-            )
+    group, bootstrap, tables = scored.group, scored.bootstrap, []
+    for subset, part in scored.subsets():
+        actual, videos, mean = part.actual, part.videos, part.predictions["mean_predictor"]
+        for name, values in part.predictions.items():
+            scores_of = [with_intervals(actual, values, mean, videos, group.columns, group.span, bootstrap)]
             if group.detect:
-                found = detections(actual[members], values[members], videos, group, resamples, seed)
-                scored = pd.concat([scored, found], ignore_index=True)
+                scores_of.append(detections(actual, values, videos, group, bootstrap))
             if half_widths is not None and name == "model":
-                found = coverage(actual[members], values[members], half_widths, videos, group.columns, resamples, seed)
-                scored = pd.concat([scored, found], ignore_index=True)
-            about = {"subset": subset, "clips": members.sum(), "videos": len(set(videos)), "predictor": name}
-            tables.append(scored.assign(**about)[[*about, *scored.columns]])
+                scores_of.append(coverage(actual, values, half_widths, videos, group.columns, bootstrap))
+            table = pd.concat(scores_of, ignore_index=True)
+            about = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
+            tables.append(table.assign(**about)[[*about, *table.columns]])
     return pd.concat(tables, ignore_index=True)
 
 
-def comparison_table(
-    actual: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    test: pd.DataFrame,
-    seen: np.ndarray,
-    group: TargetGroup,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return how much higher the model's accuracy is than each other predictor's, a row for each subset of the clips,
-    predictor and target ("mean" first), with what `paired` says of it; no interval and no p below MIN_VIDEOS videos.
+def comparison_table(scored: Scored) -> pd.DataFrame:
+    """Return the model's accuracy minus each other predictor's, a row for each subset of the clips, predictor and target
+    ("mean" first), with the columns of `paired`; no interval and no p below MIN_VIDEOS videos.
 
-    Arguments as of `score_table`. p_holm is p corrected (Holm 1979) over all predictors of a subset, for the mean; over all
-    predictors and columns, for a column.
+    p_holm is p corrected (Holm 1979) over all predictors of a subset, for the mean; over all predictors and columns, for a
+    column.
     """
-    errors = {name: np.abs(values - actual) / group.span for name, values in predictions.items()}
-    known, tables = np.isfinite(actual), []
-    for subset, members in _subsets(seen).items():
-        videos, rows = test["video"][members].to_numpy(), []
-        for name in errors.keys() - {"model"} if members.any() else ():
-            found = paired(errors["model"][members], errors[name][members], videos, resamples, seed)
-            rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *group.columns], **found}))
+    columns, tables = scored.group.columns, []
+    for subset, part in scored.subsets():
+        errors = {name: np.abs(of - part.actual) / part.group.span for name, of in part.predictions.items()}
+        rows = []
+        for name in errors.keys() - {"model"}:
+            compared = paired(errors["model"], errors[name], part.videos, part.bootstrap)
+            rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *columns], **compared}))
         if not rows:
             continue
         table = pd.concat(rows, ignore_index=True).sort_values("predictor", kind="stable", ignore_index=True)
-        knowing = {column: len(set(videos[of])) for column, of in zip(group.columns, known[members].T, strict=True)}
-        few = table["target"].map(knowing | {"mean": min(knowing.values())}) < MIN_VIDEOS
-        table.loc[few, ["low", "high", "p", "smallest"]] = np.nan
+        table.loc[_has_few_videos(table["target"], part), ["low", "high", "p", "smallest"]] = np.nan
         for family in (table["target"] == "mean", table["target"] != "mean"):
-            compared = family & table["p"].notna()
-            table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"].to_numpy())
+            tested = family & table["p"].notna()
+            table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
         tables.append(table.assign(subset=subset))
-    columns = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "smallest"]
-    return pd.concat(tables, ignore_index=True).reindex(columns=columns)
+    order = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "smallest"]
+    return pd.concat(tables, ignore_index=True).reindex(columns=order)
 
 
-def group_table(
-    actual: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    test: pd.DataFrame,
-    persons: pd.DataFrame,
-    columns: Sequence[str],
-    span: float,
-    resamples: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Return the rows of `of_groups` for each column of `persons` (kind), of the model and of the mean predictor, whose bias
-    tells how far apart the groups' targets are; empty if no clip is in a group."""
+def _has_few_videos(targets: pd.Series, scored: Scored) -> pd.Series:
+    """Return for each target ("mean" or a column) whether fewer than MIN_VIDEOS videos have a label for it."""
+    known, columns = np.isfinite(scored.actual), scored.group.columns
+    videos = {column: len(set(scored.videos[rows])) for column, rows in zip(columns, known.T, strict=True)}
+    return targets.map(videos | {"mean": min(videos.values())}) < MIN_VIDEOS
+
+
+def group_table(scored: Scored, persons: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `of_groups` for each column of `persons` (kind; a row for each scored clip), of the model and of
+    the mean predictor, whose bias shows how far the groups' labels differ; empty if no clip is in a group."""
     order = ["kind", "predictor", "what", "group", "clips", "videos", "score", "target", "value", "low", "high"]
-    mean, videos, tables = predictions["mean_predictor"], test["video"].to_numpy(), []
+    actual, mean, group, tables = scored.actual, scored.predictions["mean_predictor"], scored.group, []
     for kind in persons.columns[persons.ne("").any()]:
-        groups = persons[kind].to_numpy()
+        labels = persons[kind].to_numpy()
         for name in ("model", "mean_predictor"):
-            scored = of_groups(actual, predictions[name], mean, videos, groups, columns, span, resamples, seed)
-            tables.append(scored.assign(kind=kind, predictor=name)[order])
+            values = scored.predictions[name]
+            table = of_groups(actual, values, mean, scored.videos, labels, group, scored.bootstrap)
+            tables.append(table.assign(kind=kind, predictor=name)[order])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
 
 
 def split_table(
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
-    columns: Sequence[str],
-    span: float,
-    resamples: int,
-    seed: int,
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], group: TargetGroup, bootstrap: Bootstrap
 ) -> pd.DataFrame:
     """Return a row for each split, score (r2, accuracy) and target: value, and the ends of its 95 % interval.
 
@@ -134,7 +135,7 @@ def split_table(
             continue
         actual, predicted, videos = actual[known], predicted[known], videos[known]
         # no baseline: skill is not asked for
-        scored = with_intervals(actual, predicted, predicted, videos, columns, span, resamples, seed)
+        scored = with_intervals(actual, predicted, predicted, videos, group.columns, group.span, bootstrap)
         scored = scored[scored["score"].isin(["r2", "accuracy"])]
         scored.insert(0, "split", split)
         tables.append(scored.assign(clips=len(actual), videos=len(set(videos))))
@@ -147,8 +148,7 @@ def control_table(
     actual: np.ndarray,
     videos: np.ndarray,
     group: TargetGroup,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return how much worse predictions are than those named `intact`, a row for each name and for the mean and each column:
     accuracy and r2 (means over repeats), and, but for `intact`, the loss of accuracy with the ends of its 95 % interval over
@@ -156,10 +156,8 @@ def control_table(
 
     predictions: name to arrays (N, K), one a repeat; actual (N, K) is NaN where it is unknown; videos (N,).
     """
-    columns, known = group.columns, np.isfinite(actual)
-    table = paired_table(predictions, actual, videos, intact, columns, group.span, resamples, seed)
-    knowing = {column: len(set(videos[of])) for column, of in zip(columns, known.T, strict=True)}
-    few = table["target"].map(knowing | {"mean": min(knowing.values())}) < MIN_VIDEOS
+    table = paired_table(predictions, actual, videos, intact, group, bootstrap)
+    few = _has_few_videos(table["target"], Scored(actual, {}, videos, np.ones(len(actual), bool), group, bootstrap))
     table.loc[few, ["low", "high", "p", "p_holm"]] = np.nan
     table = table.assign(loss=-table["difference"], low=-table["high"], high=-table["low"], clips=len(actual))
     table = table.rename(columns={"predictor": "control", "seeds": "repeats"})
@@ -190,8 +188,7 @@ def probe_table(
     validation: pd.DataFrame,
     group: TargetGroup,
     features: Mapping[str, pd.DataFrame],
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return what a linear probe (Alain and Bengio 2017), ridge as among the baselines, reads from each of `features` (a row
     of numbers for each clip, by name): R² with the ends of its 95 % interval over videos, a row for the mean and each
@@ -202,33 +199,27 @@ def probe_table(
         predicted = ridge(training, test, validation, group.columns, vectors)
         if predicted is not None:
             rows = with_intervals(
-                actual, predicted, predicted, test["video"].to_numpy(), group.columns, group.span, resamples, seed
+                actual, predicted, predicted, test["video"].to_numpy(), group.columns, group.span, bootstrap
             )
             rows = rows[rows["score"] == "r2"].rename(columns={"value": "r2"})
             tables.append(rows.assign(features=name, width=vectors.shape[1])[[*PROBE_COLUMNS[1:]]])
     return pd.concat(tables[1:] or tables)
 
 
-def _subsets(seen: np.ndarray) -> dict[str, np.ndarray]:
-    return {"all": np.ones(len(seen), bool), "seen_videos": seen, "unseen_videos": ~seen}
-
-
 def over_seeds(
     predictions: Mapping[str, Sequence[np.ndarray]],
     actual: np.ndarray,
     videos: np.ndarray,
-    columns: Sequence[str],
-    span: float,
-    resamples: int,
-    seed: int,
+    group: TargetGroup,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return a row for each predictor, target ("mean" and each of `columns`) and score of `scores`: value, the mean over
+    """Return a row for each predictor, target ("mean" and each column) and score of `scores`: value, the mean over
     seeds; low and high, the ends of that mean's 95 % interval, for which all seeds get the same videos; and seed_std, the
     standard deviation over seeds, NaN for one.
 
     predictions: name to arrays (N, K), one a seed; actual (N, K) is NaN where it is unknown; videos (N,).
     """
-    tables = []
+    columns, span, tables = group.columns, group.span, []
     for name, of_seed in predictions.items():
         of_each = [scores(actual, one, columns, span) for one in of_seed]
         every = range(len(columns))
@@ -237,7 +228,7 @@ def over_seeds(
             repeated = np.tile(actual[:, which], len(of_seed))
             predicted = np.hstack([one[:, which] for one in of_seed])
             names = list(map(str, range(predicted.shape[1])))
-            rows = with_intervals(repeated, predicted, repeated, videos, names, span, resamples, seed)
+            rows = with_intervals(repeated, predicted, repeated, videos, names, span, bootstrap)
             rows = rows[(rows["target"] == "mean") & rows["score"].isin(of_each[0])]
             values = np.array([[one[score][target] for score in rows["score"]] for one in of_each], float)
             stds = values.std(0, ddof=1) if len(of_seed) > 1 else np.nan
