@@ -127,6 +127,34 @@ def square(axes: Axes, known: pd.DataFrame, group: TargetGroup, title: str, labe
     axes.set(xlabel=f"{label} ({scale(group)})", xlim=(low, high), ylim=(low, high), aspect="equal")
 
 
+def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, clips: pd.Series | None = None) -> None:
+    """Draw a dot for each of `rows` (predictions of one target), the clips of seen and of unseen videos in their colours.
+
+    clips: the clips of the legend, by whether their video is seen; None leaves their number out.
+    """
+    for seen, colour, label in OF_VIDEOS:
+        part = rows["seen"] == seen
+        label = label if clips is None else f"{label} ({clips.get(seen, 0)})"
+        axes.scatter(x[part], y[part], s=9, alpha=0.7, color=colour, linewidths=0, clip_on=False, zorder=3, label=label)
+
+
+def draw_intervals(
+    axes: Axes,
+    places: np.ndarray,
+    rows: pd.DataFrame,
+    colour: str,
+    value: str = "value",
+    marker: str = "o",
+    label: str | None = None,
+    vertical: bool = False,
+) -> None:
+    """Draw the column `value` of `rows` as points at `places`, with their intervals, low to high, as lines."""
+    points = (places, rows[value]) if vertical else (rows[value], places)
+    axes.plot(*points, marker, markersize=4, color=colour, label=label)
+    lines = axes.vlines if vertical else axes.hlines
+    lines(places, rows["low"], rows["high"], color=colour)
+
+
 def forest(table: pd.DataFrame, of: str, value: str, group: TargetGroup, label: str) -> Figure:
     """A panel for the mean and each target, in it a row for each name in the column `of`: the column `value` and its
     interval, low to high."""
@@ -140,8 +168,7 @@ def forest(table: pd.DataFrame, of: str, value: str, group: TargetGroup, label: 
     for axes, target in zip(grid, targets, strict=False):
         of_target = table[table["target"] == target].set_index(of).reindex(names)
         places = np.arange(len(names))
-        axes.hlines(places, of_target["low"], of_target["high"], color=COLOURS[0])
-        axes.plot(of_target[value], places, "o", markersize=4, color=COLOURS[0])
+        draw_intervals(axes, places, of_target, COLOURS[0], value)
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set_title(target, fontsize=9)
         axes.tick_params(labelbottom=True)

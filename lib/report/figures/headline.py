@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report import words
-from lib.report.figures._base import COLOURS, Results
+from lib.report.figures._base import COLOURS, Results, draw_intervals
 
 SECTION, ORDER = "headline", 10
 CAPTION = (
@@ -27,8 +27,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             rows = scores[(scores["subset"] == subset) & (scores["score"] == score)].set_index("predictor")
             rows = rows.reindex(predictors)
             places = np.arange(len(rows)) + offset
-            axes.plot(rows["value"], places, marker, markersize=4, color=colour, label=name)
-            axes.hlines(places, rows["low"], rows["high"], color=colour)
+            draw_intervals(axes, places, rows, colour, marker=marker, label=name)
             if subset == "all" and "mean_predictor" in predictors:
                 axes.axvline(rows.loc["mean_predictor", "value"], color="grey", linestyle=":", linewidth=0.8)
         axes.set_xlabel(label)

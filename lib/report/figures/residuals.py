@@ -4,7 +4,7 @@ agreement, 1.96 standard deviations about it (Bland and Altman 1986)."""
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import OF_VIDEOS, Results, label_left, legend_below, panels_of, title_of
+from lib.report.figures._base import Results, label_left, legend_below, panels_of, scatter_clips, title_of
 from lib.report.words import scale
 
 SECTION, ORDER = "results", 80
@@ -21,9 +21,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     for target, axes in panels.items():
         rows = known[known["target"] == target]
         errors, means = rows["predicted"] - rows["actual"], (rows["predicted"] + rows["actual"]) / 2
-        for seen, colour, label in OF_VIDEOS:
-            of = rows["seen"] == seen
-            axes.scatter(means[of], errors[of], s=9, alpha=0.7, color=colour, linewidths=0, label=label)
+        scatter_clips(axes, rows, means, errors)
         axes.axhline(errors.mean(), color="black", linewidth=0.8)
         for sign in (-1, 1):
             axes.axhline(errors.mean() + sign * 1.96 * errors.std(), color="black", linewidth=0.8, linestyle="--")

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import OF_SPLIT, Results
+from lib.report.figures._base import OF_SPLIT, Results, draw_intervals
 from lib.report.words import accuracy
 from lib.scoring.scores import MIN_VIDEOS
 
@@ -27,8 +27,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
                 continue
             about = f"{split} ({rows['clips'].iloc[0]:.0f} clips of {rows['videos'].iloc[0]:.0f} videos)"
             places = np.arange(len(targets)) + offset
-            axes.plot(places, rows["value"], marker="o", markersize=4, linestyle="", color=colour, label=about)
-            axes.vlines(places, rows["low"], rows["high"], color=colour)
+            draw_intervals(axes, places, rows, colour, label=about, vertical=True)
         axes.set(xlim=(-0.5, len(targets) - 0.5), ylabel=label)
     panels[0].axhline(0, color="grey", linestyle=":", linewidth=0.8)
     panels[1].set_xticks(range(len(targets)), targets, rotation=20)
