@@ -96,6 +96,7 @@ def experiments(shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
     table.to_csv("data/clips.csv", index=False)
     Path("params.yaml").write_text("as given")
     monkeypatch.setattr(subprocess, "run", found)
+    monkeypatch.setattr(ablate, "run_dvc", lambda *arguments: found([*arguments]).returncode)
     monkeypatch.setattr(dvc.api, "read", found.predictions)
     monkeypatch.setattr(dvc.api, "params_show", lambda rev=None: deepcopy(found.made[rev] if rev else shared))
     monkeypatch.setattr(ablate, "check", lambda values: None)  # imports every stage

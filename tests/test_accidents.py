@@ -412,6 +412,7 @@ def test_an_ablation_goes_on_after_predictions_were_collected_as_garbage(monkeyp
         return ""
 
     monkeypatch.setattr(ablate.subprocess, "run", run)
+    monkeypatch.setattr(ablate, "run_dvc", lambda *arguments: run(["python", "-m", "dvc", *arguments]).returncode)
     monkeypatch.setattr(ablate.dvc.api, "read", read)
     monkeypatch.setattr(ablate.dvc.api, "params_show", lambda **_: {})
     monkeypatch.setattr(ablate, "refuse_other_parameters", lambda *_: None)

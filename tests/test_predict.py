@@ -36,6 +36,7 @@ from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.report import words
 from lib.serving import explain as serving_explain
+from lib.serving.clips import find_clips
 from lib.serving.predictor import Predictor
 from lib.sources import listing
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
@@ -283,7 +284,7 @@ def test_a_clip_that_lacks_a_stream_is_predicted_or_refused_as_the_model_was_tra
     assert all(np.isfinite(target.score) for target in mute.targets["traits"].values())
     assert mute.warnings[1:] == ("audio: has no sound; predicted without it",)
     assert re.match(r"frames: .*; audio: sound cannot be decoded", keep(tmp_path / "text.mp4").refused)
-    assert keep(Path("nowhere.mp4")).refused == "nowhere.mp4 is no file"
+    assert keep(Path("nowhere.mp4")).refused == "nowhere.mp4 is not a file"
     drop = Predictor(model(tmp_path, model__missing="drop"), CPU)
     assert drop(raw(project, MUTE)).refused == "audio: has no sound"
     assert not drop(raw(project, MUTE)).targets
@@ -550,7 +551,7 @@ def test_a_long_clip_is_predicted_in_windows_whose_mean_it_is(
     assert of_window[3] is None
     del seen[3], of_window[3]
     assert found.targets["traits"]["openness"].score == pytest.approx(np.average(of_window, weights=seen), abs=1e-6)
-    assert any("the mean of 4 windows of 5, the others are refused (faces" in warning for warning in found.warnings)
+    assert any("only 4 of 5 windows could be used (faces" in warning for warning in found.warnings)
     sample = list(video.sample(long, 5, span=spans[1]))
     alone = tmp_path / "alone.mp4"
     without_sound(alone, frames[FPS : 3 * FPS])
@@ -631,7 +632,7 @@ def test_what_a_prediction_rests_on_is_drawn(
     with pytest.raises(InputError, match=r"--explain: nothing can be written in .*/file \(File exists\)"):
         tools.predict.explaining([whole], tmp_path / "file")
     with pytest.raises(InputError, match=r"--out: nothing can be written in .*/file/of \(Not a directory\)"):
-        tools.predict.writable("--out", tmp_path / "file/of")
+        tools.predict.check_writable("--out", tmp_path / "file/of")
 
 
 def test_workers_predict_what_one_predicts(
@@ -700,7 +701,7 @@ def test_what_can_not_be_exported_says_so(project: Path, tmp_path: Path, monkeyp
     for arguments, said in (
         ([raw(project, NAMES[0])], "this network can't be exported"),
         ([raw(project, NAMES[0]), "--out", "model.txt"], r"--out model\.txt; allowed: a path that ends in \.onnx"),
-        (["nowhere.mp4"], "nowhere.mp4 is refused: nowhere.mp4 is no file"),
+        (["nowhere.mp4"], "nowhere.mp4 is refused: nowhere.mp4 is not a file"),
     ):
         monkeypatch.setattr(sys, "argv", ["export", "--model", str(s2d), *map(str, arguments)])
         with pytest.raises(InputError, match=said):
@@ -726,17 +727,18 @@ def test_folders_patterns_and_a_list_are_taken(
         place.symlink_to(raw(project, name))
     (tmp_path / "day/notes.txt").write_text("none")
     path = model(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{raw(project, NAMES[4])}\n\n"))
+    listed = f'\ufeff"{raw(project, NAMES[4])}"\r\n\r\n'.encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
     assert predicted(monkeypatch, tmp_path / "day", f"{project}/data/raw/*/one/v3*", "-", "--model", path) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [Path(row["clip"]).name for row in rows] == NAMES[:5]
     (tmp_path / "none").mkdir()
     for given_, said in (
-        (tmp_path / "none", "has no video; looked for are"),
-        ("x*.mp4", "nothing is named as 'x\\*.mp4'"),
+        (tmp_path / "none", "contains no video; allowed"),
+        ("x*.mp4", "no file matches"),
     ):
         with pytest.raises(InputError, match=said):
-            list(tools.predict.found([str(given_)]))
+            list(find_clips([str(given_)]))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -758,8 +760,8 @@ def test_an_interrupted_run_goes_on_in_its_file(
     assert "empty.mp4" in out.read_text().splitlines()[-1]
     assert predicted(monkeypatch, clips_[0], "--model", path, "--out", out) == 1  # one in it was refused
     (tmp_path / f"other{suffix}").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="is there and holds no predictions of this model"):
-        tools.predict.done(tmp_path / f"other{suffix}", Predictor(path, CPU).served.targets)
+    with pytest.raises(InputError, match="contains no predictions of this model"):
+        predicted(monkeypatch, clips_[0], "--model", path, "--out", tmp_path / f"other{suffix}")
 
 
 def test_a_table_is_for_reading(
@@ -770,7 +772,7 @@ def test_a_table_is_for_reading(
     text = capsys.readouterr().out
     line = r"  extraversion       0\.\d{3}  90 % interval 0\.\d{3} to 0\.\d{3}  above \d+ % of the training labels"
     assert re.search(line, text)
-    assert text.endswith("nowhere.mp4\n  refused: nowhere.mp4 is no file\n")
+    assert text.endswith("nowhere.mp4\n  refused: nowhere.mp4 is not a file\n")
 
 
 def test_documented_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

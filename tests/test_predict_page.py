@@ -146,7 +146,7 @@ def test_what_is_too_large_or_missing_is_said(
 ) -> None:
     visit = Visit(browser, served[0], 1280)
     visit.page.get_by_role("button", name="Predict").click()
-    visit.page.get_by_text("no clip is here: drop one, or record one").wait_for()
+    visit.page.get_by_text("Add a clip first: drop it above or record one.").wait_for()
     visit.upload(clips["large"])
     visit.page.get_by_text("exceed the maximum allowed size of 100").wait_for()
     visit.context.close()

@@ -112,7 +112,7 @@ def page(gradio: Any, predictor: "Predictor", folder: Path, max_seconds: float, 
 
     def predict(clips: list[str], progress: Any = gradio.Progress()) -> tuple[Any, str, Any, None]:  # noqa: B008
         if not clips:
-            raise gradio.Error("no clip is here: drop one, or record one", print_exception=False)
+            raise gradio.Error("Add a clip first: drop it above or record one.", print_exception=False)
         if len(clips) > _MOST_CLIPS:
             raise gradio.Error(
                 f"{len(clips)} clips; allowed: up to {_MOST_CLIPS}. `python -m tools.predict` takes any number",
@@ -181,18 +181,19 @@ def predicted(predictor: "Predictor", clip: Path, to: Path, max_seconds: float) 
 
 def written(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> list[Path]:
     """Write scores.csv to a folder, and return it with all else that is there."""
-    from tools.predict import write
+    from lib.serving.output import Run, column_names, write
 
-    with (to / "scores.csv").open("w", newline="") as file:
-        write((_named(one) for one in found), predictor.served.targets, "csv", file, header=True, over_time=True)
+    names = column_names(predictor.served.targets)
+    with (to / "scores.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        write((_named(one) for one in found), names, "csv", file, Run("", ""), header=True, over_time=True)
     return [to / "scores.csv", *sorted(path for path in to.iterdir() if path.suffix != ".csv")]
 
 
 def as_json(found: Sequence["Prediction"]) -> list[dict[str, Any]]:
     """Return predictions as JSON can hold them."""
-    from tools.predict import line
+    from lib.serving.output import to_json
 
-    return [line(_named(one)) for one in found]
+    return [to_json(_named(one)) for one in found]
 
 
 def shown(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> str:
@@ -218,6 +219,7 @@ def shown(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> st
 def _group(one: "Prediction", predictor: "Predictor", name: str) -> dict[str, Any]:
     """A target group of a prediction: places are per cent of its range."""
     from lib.report.figures import COLOURS
+    from lib.serving.output import describe_rank
 
     group, reference = predictor.served.targets[name], predictor.served.references.get(name)
 
@@ -231,7 +233,7 @@ def _group(one: "Prediction", predictor: "Predictor", name: str) -> dict[str, An
         if target.low is not None and target.high is not None:
             text += f", {target.low:.2f} to {target.high:.2f}"
         if target.percentile is not None:
-            text += f", above {target.percentile:.0f} %"
+            text += f", {describe_rank(target.percentile)}"
         targets.append(
             {
                 "name": column,

@@ -14,31 +14,26 @@ examples:
 """
 
 import argparse
-import csv
 import gc
-import glob
 import hashlib
-import io
-import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
 from lib.core import command
 from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
+from lib.serving.clips import find_clips
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
-    from lib.core.targets import Targets
+    from lib.serving import output
     from lib.serving.predictor import Predictor
-    from lib.serving.results import Prediction, Window
-
-_PARTS = ("low", "high", "percentile")
+    from lib.serving.results import Prediction
 
 
 def main() -> None:
@@ -58,7 +53,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--window", type=float, metavar="SECONDS",
-        help="length of the windows, which all longer clips then have (as the longest training clip's, of longer clips)",
+        help="window length in seconds (the longest training clip, for longer clips)",
     )  # fmt: skip
     parser.add_argument(
         "--person", default="main", metavar="WHO",
@@ -77,46 +72,91 @@ def main() -> None:
         "--explain", type=Path, metavar="FOLDER",
         help="a sheet (PNG) and a film (MP4) of each clip go there: the face found, flow, attention, scores over time",
     )  # fmt: skip
+    parser.add_argument(
+        "--min-seen", type=float, default=0.5, metavar="FRACTION",
+        help="reject a clip if a smaller fraction of it can be used, for instance shows a face (%(default)s)",
+    )  # fmt: skip
     arguments = parser.parse_args()
-    format_ = arguments.format or ("table" if arguments.out is None and sys.stdout.isatty() else "csv")
-    if arguments.out is not None:
-        if arguments.out.suffix not in (".csv", ".jsonl") or arguments.format not in (None, arguments.out.suffix[1:]):
-            asked = f" with --format {arguments.format}" if arguments.format else ""
-            raise InputError(
-                f"--out {arguments.out}{asked}; allowed: a file that ends in .csv or .jsonl, without another --format"
-            )
-        format_ = arguments.out.suffix[1:]
-        if arguments.over_time and format_ != "jsonl":
-            raise InputError(
-                f"--over-time with --out {arguments.out}; allowed: a file .jsonl, a line a clip with its windows"
-            )
-    clips = list(found(arguments.clips))
+    format_ = choose_format(arguments)
+    clips = list(find_clips(arguments.clips))
     command.log_to("predict")
-    gc.disable()  # what is loaded stays; looking for garbage in it takes a quarter of the time
+    gc.disable()  # what is loaded stays; collecting garbage in it takes a quarter of the time
     from lib.serving.predictor import Predictor
 
-    predictor = Predictor(arguments.model, person=arguments.person, window=arguments.window)
+    predictor = Predictor(
+        arguments.model, person=arguments.person, window=arguments.window, min_seen=arguments.min_seen
+    )
     gc.freeze()
     gc.enable()
     for warning in predictor.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    targets = predictor.served.targets
-    by = None if arguments.explain is None else explaining(clips, arguments.explain)
     if arguments.out is None:
-        predictions = predictor.many(clips, by, arguments.workers)
-        try:
-            sys.exit(write(predictions, targets, format_, sys.stdout, header=True, over_time=arguments.over_time))
-        except BrokenPipeError:  # who reads, as head, has enough; Python would write the rest at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
-    refused, there = done(arguments.out, targets)
-    writable("--out", arguments.out.parent)
-    with arguments.out.open("a", newline="") as file:
-        todo = [clip for clip in clips if str(clip) not in there]
-        refused |= write(
-            predictor.many(todo, by, arguments.workers), targets, format_, file, header=not there and not file.tell()
-        )
-    sys.exit(refused)
+        sys.exit(print_predictions(predictor, clips, arguments, format_))
+    sys.exit(write_file(predictor, clips, arguments, format_))
+
+
+def choose_format(arguments: argparse.Namespace) -> str:
+    """Return the format of the output. Raises InputError if the options contradict each other."""
+    out: Path | None = arguments.out
+    if out is None:
+        return arguments.format or ("table" if sys.stdout.isatty() else "csv")
+    if out.suffix not in (".csv", ".jsonl") or arguments.format not in (None, out.suffix[1:]):
+        asked = f" with --format {arguments.format}" if arguments.format else ""
+        raise InputError(f"--out {out}{asked}; allowed: a file that ends in .csv or .jsonl, without another --format")
+    if arguments.over_time and out.suffix != ".jsonl":
+        raise InputError(f"--over-time with --out {out}; allowed: a file .jsonl, a line a clip with its windows")
+    return out.suffix[1:]
+
+
+def print_predictions(
+    predictor: "Predictor", clips: Sequence[Path], arguments: argparse.Namespace, format_: str
+) -> bool:
+    """Print predictions; return whether a clip was rejected."""
+    from lib.serving import output
+
+    sys.stdout.reconfigure(errors=output.ERRORS)  # type: ignore[union-attr]
+    predict = None if arguments.explain is None else explaining(clips, arguments.explain)
+    predictions = predictor.many(clips, predict, arguments.workers)
+    names, run = output.column_names(predictor.served.targets), describe_run(arguments)
+    if format_ == "table":
+        predictions = (without(one, predictor.warnings) for one in predictions)
+    try:
+        return output.write(predictions, names, format_, sys.stdout, run, True, arguments.over_time)
+    except BrokenPipeError:  # the reader, such as head, has enough; Python would write the rest at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+
+
+def write_file(predictor: "Predictor", clips: Sequence[Path], arguments: argparse.Namespace, format_: str) -> bool:
+    """Add predictions to --out, of those clips that it does not contain; return whether a clip in it was rejected."""
+    from lib.serving import output
+
+    out: Path = arguments.out
+    check_writable("--out", out.parent)
+    names, run = output.column_names(predictor.served.targets), describe_run(arguments)
+    predict = None if arguments.explain is None else explaining(clips, arguments.explain)
+    with output.locked(out) as file:
+        before = output.read_before(out, file, names, run)
+        todo = [clip for clip in clips if str(clip) not in before.clips]
+        if len(todo) < len(clips):
+            print(f"{out} contains {len(clips) - len(todo)} of {len(clips)} clips, which are skipped", file=sys.stderr)
+        predictions = predictor.many(todo, predict, arguments.workers)
+        return output.write(predictions, names, format_, file, run, not file.tell(), False) or before.refused
+
+
+def describe_run(arguments: argparse.Namespace) -> "output.Run":
+    """Return the checksum of the model's file and the options that change scores."""
+    from lib.serving import output
+
+    with arguments.model.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    window = "" if arguments.window is None else f"{arguments.window:g}"
+    return output.Run(checksum[:12], f"person={arguments.person} window={window} min_seen={arguments.min_seen:g}")
+
+
+def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":
+    """Return a prediction without warnings that were printed already."""
+    return replace(prediction, warnings=tuple(one for one in prediction.warnings if one not in warnings))
 
 
 def explaining(clips: Sequence[Path], folder: Path) -> "Callable[[Predictor, Path | str], Prediction]":
@@ -124,7 +164,7 @@ def explaining(clips: Sequence[Path], folder: Path) -> "Callable[[Predictor, Pat
     six digits that their paths give. Raises InputError if nothing can be written there."""
     from lib.serving.explain import explain
 
-    writable("--explain", folder)
+    check_writable("--explain", folder)
     twice = {name for name, count in Counter(clip.name for clip in {*clips}).items() if count > 1}
 
     def by(predictor: "Predictor", clip: Path | str) -> "Prediction":
@@ -135,7 +175,7 @@ def explaining(clips: Sequence[Path], folder: Path) -> "Callable[[Predictor, Pat
     return by
 
 
-def writable(option: str, folder: Path) -> None:
+def check_writable(option: str, folder: Path) -> None:
     """Make a folder. Raises InputError if it can't be made or written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -145,133 +185,6 @@ def writable(option: str, folder: Path) -> None:
         raise InputError(
             f"{option}: nothing can be written in {folder} ({error.strerror}); name another folder"
         ) from None
-
-
-def found(given: Iterable[str]) -> Iterator[Path]:
-    """Yield the clips that are meant. Raises InputError for a folder without videos, or a pattern that nothing fits."""
-    from lib.sources.archives import VIDEO_SUFFIXES
-
-    for one in given:
-        if one == "-":
-            yield from (Path(line.rstrip("\n")) for line in sys.stdin if line.strip())
-        elif os.path.isdir(one):  # noqa: PTH112 (Path's raises at too long a name)
-            videos = sorted(path for path in Path(one).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-            if not videos:
-                raise InputError(f"{one} has no video; looked for are {', '.join(VIDEO_SUFFIXES)}")
-            yield from videos
-        elif any(letter in one for letter in "*?[") and not os.path.isfile(one):  # noqa: PTH113
-            fitting = sorted(glob.glob(one, recursive=True))  # noqa: PTH207 (Path's takes no absolute pattern)
-            if not fitting:
-                raise InputError(f"nothing is named as {one!r} says")
-            yield from map(Path, fitting)
-        else:
-            yield Path(one)
-
-
-def titles(targets: "Targets") -> dict[tuple[str, str], str]:
-    """Return what columns are called, by group and column: with the group's name where two groups have one of that name."""
-    count = Counter(column for group in targets.values() for column in group.columns)
-    return {
-        (name, column): f"{column} ({name})" if count[column] > 1 else column
-        for name, group in targets.items()
-        for column in group.columns
-    }
-
-
-def write(
-    predictions: "Iterable[Prediction]",
-    targets: "Targets",
-    format_: str,
-    file: TextIO,
-    header: bool,
-    over_time: bool = False,
-) -> bool:
-    """Write a row, line or paragraph for each prediction as it comes, with `over_time` a row for each window too; return
-    whether a clip was refused."""
-    names, any_refused = titles(targets), False
-    parts = [f"{name} {part}" for name in names.values() for part in _PARTS]
-    times = ["start", "end", "seen"] if over_time else []
-    writer = csv.DictWriter(file, ["clip", *times, *names.values(), *parts, "warnings", "refused"])
-    if header and format_ == "csv":
-        writer.writeheader()
-    for one in predictions:
-        any_refused |= bool(one.refused)
-        if format_ == "csv":
-            writer.writerow(row(one, names))
-            writer.writerows(row(one, names, window) for window in (one.windows if over_time else ()))
-        elif format_ == "jsonl":
-            file.write(json.dumps(line(one)) + "\n")
-        else:
-            file.write(paragraph(one, names, over_time))
-        file.flush()
-    return any_refused
-
-
-def row(one: "Prediction", names: dict[tuple[str, str], str], window: "Window | None" = None) -> dict[str, str]:
-    """Return a prediction, or that of one of its windows, as cells by column."""
-    of = window or one
-    cells = {
-        "clip": str(one.clip),
-        "warnings": "; ".join(one.warnings) if window is None else "",
-        "refused": of.refused,
-    }
-    if window is not None:
-        cells |= {"start": f"{window.start:.3f}", "end": f"{window.end:.3f}", "seen": f"{window.seen:.3f}"}
-    for (group, column), name in names.items() if of.targets else ():
-        target = of.targets[group][column]
-        cells[name] = f"{target.score:.6f}"
-        cells |= {f"{name} {part}": _cell(getattr(target, part)) for part in _PARTS}
-    return cells
-
-
-def line(one: "Prediction") -> dict[str, Any]:
-    """Return a prediction as what JSON can hold."""
-    return asdict(one) | {"clip": str(one.clip)}
-
-
-def paragraph(one: "Prediction", names: dict[tuple[str, str], str], over_time: bool) -> str:
-    """Return a prediction for people."""
-    lines = [str(one.clip)] + [f"  refused: {one.refused}"] * bool(one.refused)
-    width = max(map(len, names.values()))
-    for (group, column), name in names.items() if one.targets else ():
-        target = one.targets[group][column]
-        between = "" if target.low is None else f"  90 % interval {target.low:.3f} to {target.high:.3f}"
-        rank = "" if target.percentile is None else f"  above {target.percentile:.0f} % of the training labels"
-        lines.append(f"  {name:{width}}  {target.score:.3f}{between}{rank}")
-    for window in one.windows if over_time else ():
-        scores = (
-            f"{name} {window.targets[of][column].score:.3f}" for (of, column), name in names.items() if window.targets
-        )
-        lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.refused}")
-    return "\n".join([*lines, *(f"  warning: {warning}" for warning in one.warnings)]) + "\n"
-
-
-def done(out: Path, targets: "Targets") -> tuple[bool, set[str]]:
-    """Return whether a clip of an earlier, interrupted run was refused, and which clips it has.
-
-    Raises InputError if the file is not of such a run.
-    """
-    if not out.exists() or not out.stat().st_size:
-        return False, set()
-    text = out.read_bytes().decode()
-    whole = text[: text.rfind("\n") + 1]  # the run may have ended within a row
-    if out.suffix == ".jsonl":
-        try:
-            rows = [json.loads(one) for one in whole.splitlines()]
-        except json.JSONDecodeError:
-            rows = [{}]
-    else:
-        rows = list(csv.DictReader(io.StringIO(whole, newline="")))
-        if rows and not {*titles(targets).values()} <= rows[0].keys():
-            rows = [{}]
-    if not all({"clip", "refused"} <= one.keys() for one in rows):
-        raise InputError(f"--out {out} is there and holds no predictions of this model; name another, or remove it")
-    out.write_bytes(whole.encode())
-    return any(one["refused"] for one in rows), {one["clip"] for one in rows}
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
 
 
 if __name__ == "__main__":

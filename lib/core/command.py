@@ -3,9 +3,11 @@
 import argparse
 import errno
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from lib.core.errors import InputError
@@ -49,7 +51,11 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
         description=script.__doc__, epilog="Everything is set in params.yaml; `dvc repro` runs it."
     ).parse_args()
     stage = stage or Path(str(script.__file__)).stem
-    log_to(stage, [] if sys.stderr.isatty() else [logging.StreamHandler()])
+    others: list[logging.Handler] = []
+    if not sys.stderr.isatty():
+        others = [logging.StreamHandler()]
+        others[0].addFilter(lambda record: not hasattr(record, "printed"))
+    log_to(stage, others)
     log = logging.getLogger(stage)
     log.setLevel(logging.INFO)
     log.info("begins")
@@ -57,13 +63,23 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
     try:
         run(main)
     except BaseException as error:
-        log.info("ends with %s: %s", type(error).__name__, error)
+        log.info("ends with %s: %s", type(error).__name__, error, extra={"printed": True})
         raise
     log.info("ends after %.1f s", time.monotonic() - began)
 
 
 def log_to(name: str, others: Sequence[logging.Handler] = ()) -> None:
-    """Let what is logged go to logs/NAME.log, which is there once there is something to log, and to `others`."""
-    Path("logs").mkdir(exist_ok=True)
-    handlers = [logging.FileHandler(Path("logs", f"{name}.log"), delay=True), *others]
+    """Log to logs/NAME.log, which exists once there is something to log, and to `others`."""
+    handlers = [LogFile(Path("logs", f"{name}.log"), delay=True), *others]
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone
+
+
+class LogFile(logging.FileHandler):
+    """A file for logs in a folder that is made with it; standard error where nothing can be written."""
+
+    def _open(self) -> TextIOWrapper:
+        try:
+            Path(self.baseFilename).parent.mkdir(exist_ok=True)
+            return super()._open()
+        except OSError:
+            return os.fdopen(os.dup(sys.stderr.fileno()), "w")

@@ -92,5 +92,7 @@ def _line(problem: Any, prefix: str) -> str:
         return f"params.yaml: {key} = {problem['input']!r} is now {_MOVED[key]}; move it there"
     if problem["type"] == "extra_forbidden":
         return f"params.yaml: unknown key {key} = {problem['input']!r}; remove it or correct its name"
+    if problem["type"] == "list_type":
+        return f"params.yaml: {key} = {problem['input']!r} must be a list, such as [{problem['input']}]"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return f"params.yaml: {key} = {problem['input']!r}; allowed: {message}"

@@ -19,6 +19,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 
 from lib.media import hdr
+from lib.media.damage import describe_damage
 
 _FORMATS = (
     "mov,matroska,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,obu,ivf,asf,flv,ogg,gif,mxf,nut,dv,rm,gxf,wtv,vc1,mjpeg,amv"
@@ -427,6 +428,8 @@ class _opened:  # noqa: N801
             self._container = av.open(os.fspath(self._path.absolute()), options=only)
         except av.error.ArgumentError:
             raise VideoError("is no video") from None
+        except av.error.InvalidDataError:
+            raise VideoError(f"{self._what}: {describe_damage(self._path)}") from None
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"{self._what}: {_text(error)}") from None
         return self._container

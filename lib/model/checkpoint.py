@@ -109,7 +109,10 @@ def load(path: Path, device: torch.device) -> Served:
     """Load data/model.pt; its weights replace any that its settings name. Raises InputError if it isn't there, or was
     written in another format."""
     if not path.exists():
-        raise InputError(f"{path} is missing; run `dvc repro train`")
+        raise InputError(
+            f"{path} is missing; `dvc checkout` restores the last one (a failed experiment removes it), or train one by"
+            " `dvc repro train`"
+        )
     saved = _read(path)
     try:
         return _served(saved, device)

@@ -1,11 +1,15 @@
 """Compare a clip with the training clips, and collect reasons to doubt its prediction."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+
+from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media.video import Span
 from lib.model.checkpoint import Served
+from lib.serving.results import Values
 from lib.serving.windows import NEARLY
 from lib.streams import base
 
@@ -24,9 +28,39 @@ def find_warnings(model: Served, records: Mapping[str, Record], span: Span | Non
         yield f"it takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
 
 
+def biased_windows(model: Served, window: float | None) -> Iterator[str]:
+    """Yield a warning if windows are clearly shorter than the training clips: no interval is calibrated for them."""
+    if window and model.seconds and window < (1 - NEARLY) * model.seconds[0]:
+        yield (
+            f"windows of {window:.1f} s are shorter than the training clips ({model.seconds[0]:.1f} s or more): their scores"
+            " may be biased, and have no intervals"
+        )
+
+
 def _statistics_out_of_range(model: Served, stream: str, record: Record) -> Iterator[str]:
     ranges = model.ranges.get(stream, {})
     for name, value in base.load(stream).statistics(record).items():
         low, high = ranges.get(name, (-math.inf, math.inf))
         if not (1 - NEARLY) * low <= value <= (1 + NEARLY) * high:
             yield f"{stream}: {name}: {value:.3g}, in the training clips {low:.3g} to {high:.3g}"
+
+
+def check_seen(seen: float, least: float, usable: int, windows: int, reason: str) -> None:
+    """Raise InputError if less than the fraction `least` of a clip could be used; reason: why not one of its windows."""
+    if seen < least:
+        of_windows = f", {usable} of its {windows} windows" if windows > 1 else ""
+        raise InputError(
+            f"only {100 * seen:.0f} % of it can be used{of_windows} (min_seen is {100 * least:.0f} %)"
+            + (f"; first reason: {reason}" if reason else "")
+        )
+
+
+def fraction_seen(record: Record) -> float:
+    """Return the fraction of a stream's time steps that could be used."""
+    return 0.0 if record.refused else len(base.present_steps(record)) / len(base.step_times(record))
+
+
+def mean_seen(values: Sequence[Values]) -> float:
+    """Return the fraction of time steps that could be used: the mean over windows and those streams that the clip has."""
+    of_streams = [float(np.mean([one.seen[name] for one in values])) for name in values[0].seen]
+    return float(np.mean([seen for seen in of_streams if seen] or [0.0]))

@@ -1,6 +1,7 @@
 """Turn the network's output into estimates in the labels' units, with intervals and percentiles."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,11 +11,20 @@ from lib.model.heads import find_head
 from lib.serving.results import Estimate
 
 
-def estimate(model: Served, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Estimate]]:
-    """Return the estimates by target group and column; `values` (K,) of each group are in units of its range."""
-    return {
+def estimate(model: Served, values: Mapping[str, np.ndarray], interval: bool = True) -> dict[str, dict[str, Estimate]]:
+    """Return the estimates by target group and column; `values` (K,) of each group are in units of its range.
+
+    interval: whether the intervals, calibrated on single clips as long as the training clips, hold for these values.
+    """
+    found = {
         name: estimate_group(model.targets[name], model.references.get(name), of_group)
         for name, of_group in values.items()
+    }
+    if interval:
+        return found
+    return {
+        name: {column: replace(one, low=None, high=None) for column, one in of_group.items()}
+        for name, of_group in found.items()
     }
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from lib.core import parallel
 from lib.core.artifacts import MODEL
 from lib.core.clips import SYNTHETIC
+from lib.core.command import disk_is_full
 from lib.core.device import best_device
 from lib.core.errors import InputError, internal, log_once
 from lib.core.parallel import Parallel
@@ -25,16 +26,17 @@ from lib.data.dataset import inputs_of, streams_of
 from lib.data.loading import to_device
 from lib.media.video import Span
 from lib.model import checkpoint
-from lib.serving.checks import find_warnings
+from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
 from lib.serving.estimates import estimate
-from lib.serving.results import Evidence, Prediction, Watch, Window
-from lib.serving.windows import clip_seconds, long_clip_spans, merge_warnings, requested_spans
+from lib.serving.results import Evidence, Prediction, Values, Watch, Window
+from lib.serving.windows import clip_seconds, describe_windows, long_clip_spans, merge_warnings, requested_spans
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces import ASKED, MAIN
 
+MIN_SEEN = 0.5
 _PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"
-_Options = tuple[Path, torch.device, str, float | None]
+_Options = tuple[Path, torch.device, str, float | None, float]
 
 
 class Predictor:
@@ -43,7 +45,8 @@ class Predictor:
     model: the path of a model.pt. device: where the network runs; by default a GPU if there is one. person: which face is
     followed if there are several: "main", as in training; "left", "right", "largest", or N, as text, the Nth from the left,
     from 1 on. window: seconds of the windows of longer clips; None: as long as the longest training clip, and no windows of
-    clips about as long as those. Raises InputError if the file can't be used, or the model uses no faces.
+    clips about as long as those. min_seen: a clip of which a smaller fraction can be used is rejected. Raises InputError if
+    the file can't be used, or the model uses no faces.
     """
 
     def __init__(
@@ -52,13 +55,17 @@ class Predictor:
         device: torch.device | None = None,
         person: str = MAIN,
         window: float | None = None,
+        min_seen: float = MIN_SEEN,
     ) -> None:
         if window is not None and not 0 < window < math.inf:
             raise InputError(f"window = {window}; allowed: seconds above 0")
-        self.window = window
+        if not 0 <= min_seen <= 1:
+            raise InputError(f"min_seen = {min_seen}; allowed: a fraction from 0 to 1")
+        self.window, self.min_seen = window, min_seen
         self._device = best_device() if device is None else device
-        self._options: _Options = Path(model).absolute(), self._device, person, window
-        self.served = checkpoint.load(Path(model), self._device)
+        model = _path("model", model)
+        self._options: _Options = model.absolute(), self._device, person, window, min_seen
+        self.served = checkpoint.load(model, self._device)
         self.extractors = base.make_extractors(self.served.streams)
         if person not in ASKED and not (person.isdecimal() and int(person)):
             raise InputError(f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, from the left")
@@ -80,15 +87,15 @@ class Predictor:
         predict: a function that predicts a clip with a predictor, instead of a call of the predictor. workers: number of
         processes on this machine, each with a predictor. Raises InputError if one of them was killed.
         """
-        clips = list(clips)
+        paths = [_path("clip", clip) for clip in clips]
         with ExitStack() as stack:
-            predictions: Iterable[Prediction] = ((predict or Predictor.__call__)(self, clip) for clip in clips)
+            predictions: Iterable[Prediction] = (_predict_safely(self, predict, path) for path in paths)
             if workers > 1:
                 pool = stack.enter_context(parallel.executor(Parallel(engine="loky", workers=workers), gpu=False))
                 work = partial(_predict_in_worker, self._options, predict)
-                predictions = parallel.map_in_order(pool, work, clips)
+                predictions = parallel.map_in_order(pool, work, paths)
             try:
-                yield from tqdm(predictions, desc="predict", total=len(clips), unit="clip", disable=None)
+                yield from tqdm(predictions, desc="predict", total=len(paths), unit="clip", disable=None)
             except Exception as error:
                 if not parallel.died(error):
                     raise
@@ -100,7 +107,7 @@ class Predictor:
         `watch` is called with the evidence of each window, or of the complete clip if it has none. An unexpected exception
         rejects the clip too; its traceback is logged.
         """
-        clip = Path(clip)
+        clip = _path("clip", clip)
         try:
             return self._predict(clip, watch)
         except InputError as error:
@@ -116,52 +123,56 @@ class Predictor:
 
     def _predict(self, clip: Path, watch: Watch | None) -> Prediction:
         if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
-            raise InputError(f"{clip} is no file")
+            raise InputError(f"{clip} is not a file")
+        if not clip.stat().st_size:
+            raise InputError("the file is empty")
         seconds = clip_seconds(clip)
-        spans = long_clip_spans(seconds, self.served.seconds, self.window)
-        if not spans:
-            values, _, warnings = self._run(clip, None, watch)
-            windows, _, of_windows = self._predict_windows(clip, requested_spans(seconds, self.window), None)
-            targets = estimate(self.served, values)
-            return Prediction(clip, targets, "", (*self.warnings, *warnings, *of_windows), windows)
+        if spans := long_clip_spans(seconds, self.served.seconds, self.window):
+            return self._predict_long(clip, spans, watch)
+        values = self._run(clip, None, watch)
+        seen = mean_seen([values])
+        check_seen(seen, self.min_seen, 1, 1, "")
+        windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), None)
+        about = list(biased_windows(self.served, self.window)) if windows else []
+        warnings = [*self.warnings, *values.warnings, *about, *warnings]
+        return Prediction(clip, estimate(self.served, values.groups), "", tuple(warnings), windows, seen)
+
+    def _predict_long(self, clip: Path, spans: Sequence[Span], watch: Watch | None) -> Prediction:
+        """Return the prediction of a clip that is longer than the training clips: the mean of its windows'."""
         windows, usable, warnings = self._predict_windows(clip, spans, watch)
+        reason = next((one.refused for one in windows if one.refused), "")
         if not usable:
-            raise InputError(windows[0].refused)
-        weights = np.array([seen for _, seen in usable])
-        mean = {name: np.average([values[name] for values, _ in usable], 0, weights) for name in usable[0][0]}
-        about = (
-            f"it takes {spans[-1][1]:.1f} s, the training clips up to {self.served.seconds[1]:.1f} s: the mean of"
-            f" {len(usable)} windows"
-        )
-        if len(usable) < len(spans):
-            about += f" of {len(spans)}, the others are refused ({next(one.refused for one in windows if one.refused)})"
-        return Prediction(clip, estimate(self.served, mean), "", (*self.warnings, about, *warnings), windows)
+            raise InputError(reason)
+        seen = mean_seen(usable) * len(usable) / len(spans)
+        check_seen(seen, self.min_seen, len(usable), len(spans), reason)
+        weights = [float(np.mean([*one.seen.values()])) for one in usable]
+        mean = {name: np.average([one.groups[name] for one in usable], 0, weights) for name in usable[0].groups}
+        about = [describe_windows(spans, self.served.seconds[1], len(usable), reason)]
+        about += biased_windows(self.served, self.window)
+        targets = estimate(self.served, mean, interval=len(spans) == 1)
+        return Prediction(clip, targets, "", (*self.warnings, *about, *warnings), windows, seen)
 
     def _predict_windows(
         self, clip: Path, spans: Sequence[Span], watch: Watch | None
-    ) -> tuple[tuple[Window, ...], list[tuple[dict[str, np.ndarray], float]], list[str]]:
-        """Return the prediction of each window, values and `seen` of the usable ones, and warnings."""
+    ) -> tuple[tuple[Window, ...], list[Values], list[str]]:
+        """Return the prediction of each window, the values of the usable ones, and warnings."""
         windows, usable, warnings = [], [], list[tuple[Span, str]]()
+        calibrated = not any(True for _ in biased_windows(self.served, self.window))
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
-                values, seen, of_window = self._run(clip, span, watch)
+                values = self._run(clip, span, watch)
             except InputError as error:
                 windows.append(Window(*span, {}, 0.0, str(error)))
                 continue
-            usable.append((values, seen))
-            windows.append(Window(*span, estimate(self.served, values), seen, ""))
-            warnings += [(span, warning) for warning in of_window]
+            usable.append(values)
+            targets = estimate(self.served, values.groups, calibrated)
+            windows.append(Window(*span, targets, float(np.mean([*values.seen.values()])), ""))
+            warnings += [(span, warning) for warning in values.warnings]
         return tuple(windows), usable, merge_warnings(warnings)
 
     @torch.no_grad()
-    def _run(
-        self, clip: Path, span: Span | None, watch: Watch | None
-    ) -> tuple[dict[str, np.ndarray], float, list[str]]:
-        """Run the network on a clip or a window of it.
-
-        Return the values (K,) of each group in units of its range, the fraction of time steps that could be used, and
-        warnings. Raises InputError if the clip can't be used.
-        """
+    def _run(self, clip: Path, span: Span | None, watch: Watch | None) -> Values:
+        """Run the network on a clip or a window of it. Raises InputError if it can't be used."""
         records = self._records(clip, span)
         network = self.served.network
         inputs = inputs_of(records, network.readings, self.served.streams, seed=None)
@@ -179,7 +190,7 @@ class Predictor:
             watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
         warnings = [f"{reason}; predicted without it" for reason in refused]
         warnings += find_warnings(self.served, records, span)
-        return values, _fraction_seen([records[name] for name in streams_of(network.readings)]), warnings
+        return Values(values, {name: fraction_seen(records[name]) for name in streams_of(network.readings)}, warnings)
 
     def _enough(self, inputs: Inputs) -> bool:
         """Tell whether the clip has steps for all encoders, or for one of them if the model was trained with missing =
@@ -205,15 +216,32 @@ Predict = Callable[[Predictor, Path | str], Prediction]
 _cached_predictor = cache(Predictor)
 
 
-def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path | str) -> Prediction:
+def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path) -> Prediction:
     """Predict a clip in a worker process, which loads its predictor once."""
-    return (predict or Predictor.__call__)(_cached_predictor(*options), clip)
+    return _predict_safely(_cached_predictor(*options), predict, clip)
 
 
-def _fraction_seen(records: Sequence[Record]) -> float:
-    """Return the fraction of the time steps that could be used, the mean over streams."""
-    fractions = [0.0 if one.refused else len(base.present_steps(one)) / len(base.step_times(one)) for one in records]
-    return float(np.mean(fractions))
+def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -> Prediction:
+    """Predict a clip; what fails for this clip alone, also while its sheet is drawn, is its result."""
+    try:
+        return (predict or Predictor.__call__)(predictor, clip)
+    except InputError:
+        raise
+    except Exception as error:
+        if disk_is_full(error):
+            raise
+        reason, trace = internal(error)
+        log_once("predict", trace)
+        return Prediction(clip, {}, reason, predictor.warnings)
+
+
+def _path(name: str, value: Path | str) -> Path:
+    """Return a path. Raises InputError for a value of another type."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(
+            f"{name} is of type {type(value).__name__}; allowed: the path of a file, as text or pathlib.Path"
+        )
+    return Path(value)
 
 
 def _return_freed_memory() -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from lib.core.shards import Record
 from lib.data.batch import Inputs
 from lib.media.video import Span
@@ -50,7 +52,8 @@ class Prediction:
     """The prediction of a clip. A clip that can't be used has no targets, and the reason in `refused`.
 
     windows: the parts of the clip. A clip clearly longer than the training clips always has them, and its targets are their
-    mean, weighted by `seen`; another clip has them on request. warnings: reasons to doubt the targets.
+    mean, weighted by `seen`; another clip has them on request. warnings: reasons to doubt the targets. seen: fraction of the
+    time steps that could be used, the mean over those streams that the clip has.
     """
 
     clip: Path
@@ -58,6 +61,7 @@ class Prediction:
     refused: str
     warnings: tuple[str, ...]
     windows: tuple[Window, ...] = ()
+    seen: float = 0.0
 
 
 class Evidence(NamedTuple):
@@ -68,6 +72,15 @@ class Evidence(NamedTuple):
     inputs: Inputs
     output: Output
     targets: Estimates
+
+
+class Values(NamedTuple):
+    """The network's output: values (K,) of each group in units of its range, the fraction of time steps that could be used
+    by stream, and warnings."""
+
+    groups: dict[str, np.ndarray]
+    seen: dict[str, float]
+    warnings: list[str]
 
 
 Watch = Callable[[Evidence], None]

@@ -44,6 +44,16 @@ def cover(seconds: float, window: float) -> list[Span]:
     return [(float(start), float(start) + window) for start in np.linspace(0, seconds - window, count)]
 
 
+def describe_windows(spans: Sequence[Span], longest: float, usable: int, reason: str) -> str:
+    """Return how the score of a long clip comes from its windows, `usable` of which could be used; reason: why not one."""
+    if usable < len(spans):
+        return f"only {usable} of {len(spans)} windows could be used ({reason}); treat the scores with care"
+    length = f"it takes {spans[-1][1]:.1f} s, the training clips up to {longest:.1f} s"
+    if len(spans) == 1:
+        return length
+    return f"{length}: the scores are means of {usable} windows, for which no interval is calibrated"
+
+
 def merge_warnings(warnings: Sequence[tuple[Span, str]]) -> list[str]:
     """Return a line for each kind of warning that windows have; warnings that differ only in numbers are of one kind."""
     by_kind = dict[str, list[tuple[Span, str]]]()
@@ -53,6 +63,6 @@ def merge_warnings(warnings: Sequence[tuple[Span, str]]) -> list[str]:
     for same in by_kind.values():
         (start, end), first = same[0]
         others = len(same) - 1
-        more = f", and alike in {others} more windows)" if others else ")"
-        lines.append(f"{first} (from {start:.0f} to {end:.0f} s{more}")
+        more = f" (also in {others} more window{'s' if others > 1 else ''})" if others else ""
+        lines.append(f"{start:.0f}–{end:.0f} s: {first}{more}")
     return lines

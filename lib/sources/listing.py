@@ -12,6 +12,7 @@ from tqdm import tqdm
 from lib.core import resume
 from lib.core.artifacts import ARCHIVE_LIST
 from lib.core.errors import InputError
+from lib.core.folders import walk_files
 
 LISTING = ARCHIVE_LIST
 COMMAND = "python -m tools.archives"
@@ -30,20 +31,11 @@ def files(folder: Path) -> Iterator[Path]:
 
     Raises InputError at a link to nothing; a link to a folder that holds it is not followed.
     """
-    yield from (path for path in _walk(folder, ()) if path != folder / "README.md")
-
-
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    above = (*above, folder.resolve())
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
+    for path in walk_files(folder):
         if not path.exists():
             raise InputError(f"{path} is a link to {path.readlink()}, which is not there; mend or remove it")
-        if not path.is_dir():
+        if path != folder / "README.md":
             yield path
-        elif path.resolve() not in above:
-            yield from _walk(path, above)
 
 
 def read(path: Path) -> dict[str, File]:

@@ -1,0 +1,43 @@
+"""Find the clips that a user names: files, folders, patterns, or a list on standard input."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lib.core.errors import InputError
+from lib.core.folders import walk_files
+
+
+def find_clips(names: Iterable[str]) -> Iterator[Path]:
+    """Yield the clips that names stand for. Raises InputError for a folder without videos and a pattern without matches."""
+    from lib.sources.archives import VIDEO_SUFFIXES
+
+    for name in names:
+        if name == "-":
+            yield from parse_list(sys.stdin.buffer.read())
+        elif os.path.isdir(name):  # noqa: PTH112 (Path's raises at too long a name)
+            videos = [path for path in walk_files(Path(name)) if path.suffix.lower() in VIDEO_SUFFIXES]
+            if not videos:
+                raise InputError(f"{name} contains no video; allowed: files that end in {', '.join(VIDEO_SUFFIXES)}")
+            yield from videos
+        elif any(letter in name for letter in "*?[") and not os.path.isfile(name):  # noqa: PTH113
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (Path's takes no absolute pattern)
+            if not matches:
+                raise InputError(f"no file matches {name!r}")
+            yield from map(Path, matches)
+        else:
+            yield Path(name)
+
+
+def parse_list(content: bytes) -> Iterator[Path]:
+    """Yield the paths of a list, a line each; a byte order mark, Windows' line ends and quotes are removed."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    text = content.decode(encoding, errors="surrogateescape").removeprefix("\ufeff")
+    for line in text.split("\n"):
+        path = line.rstrip("\r")
+        if len(path) > 1 and path.strip()[:1] == path.strip()[-1:] == '"':
+            path = path.strip()[1:-1]
+        if path.strip():
+            yield Path(path)

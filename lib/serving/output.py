@@ -1,0 +1,191 @@
+"""Write predictions as CSV, JSON lines or text, and continue a file of an interrupted run."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from lib.core.errors import InputError
+from lib.core.targets import Targets
+from lib.serving.results import Prediction, Window
+
+PARTS = ("low", "high", "percentile")
+ERRORS = "surrogateescape"
+"""How text is encoded: names that are not UTF-8 keep their bytes."""
+
+Names = dict[tuple[str, str], str]
+"""The name of each column of scores, by target group and column."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What makes predictions comparable: the first digits of the model's sha256, and the options."""
+
+    model: str
+    options: str
+
+
+class Before(NamedTuple):
+    """Rows of an earlier run: whether a clip was rejected, and the clips."""
+
+    refused: bool
+    clips: set[str]
+
+
+def column_names(targets: Targets) -> Names:
+    """Return the names of the columns of scores.
+
+    A name that two groups have, or that is a column of every table, is followed by the group's name.
+    """
+    count = Counter(column for group in targets.values() for column in group.columns)
+    ours = {"clip", "start", "end", "seen", "warnings", "refused", "model", "options"}
+    ours |= {f"{column} {part}" for column in count for part in PARTS}
+    return {
+        (name, column): f"{column} ({name})" if count[column] > 1 or column in ours else column
+        for name, group in targets.items()
+        for column in group.columns
+    }
+
+
+def write(
+    predictions: Iterable[Prediction], names: Names, format_: str, file: TextIO, run: Run, header: bool, over_time: bool
+) -> bool:
+    """Write a row, line or paragraph for each prediction as it comes, with `over_time` a row for each window too; return
+    whether a clip was rejected."""
+    refused = False
+    parts = [f"{name} {part}" for name in names.values() for part in PARTS]
+    times = ["start", "end"] if over_time else []
+    columns = ["clip", *times, *names.values(), *parts, "seen", "warnings", "refused", "model", "options"]
+    writer = csv.DictWriter(file, columns)
+    if header and format_ == "csv":
+        writer.writeheader()
+    for prediction in predictions:
+        refused |= bool(prediction.refused)
+        if format_ == "csv":
+            writer.writerow(to_cells(prediction, names) | asdict(run))
+            for window in prediction.windows if over_time else ():
+                writer.writerow(window_cells(prediction, window, names) | asdict(run))
+        elif format_ == "jsonl":
+            file.write(json.dumps(to_json(prediction) | asdict(run)) + "\n")
+        else:
+            file.write(to_text(prediction, names, over_time))
+        file.flush()
+    return refused
+
+
+def to_cells(prediction: Prediction | Window, names: Names) -> dict[str, str]:
+    """Return a prediction as cells by column."""
+    cells = {"refused": prediction.refused, "seen": f"{prediction.seen:.3f}"}
+    if isinstance(prediction, Prediction):
+        cells |= {"clip": str(prediction.clip), "warnings": "; ".join(prediction.warnings)}
+    for (group, column), name in names.items() if prediction.targets else ():
+        estimate = prediction.targets[group][column]
+        cells[name] = f"{estimate.score:.6f}"
+        for part in PARTS:
+            value = getattr(estimate, part)
+            cells[f"{name} {part}"] = "" if value is None else f"{value:.6f}"
+    return cells
+
+
+def window_cells(prediction: Prediction, window: Window, names: Names) -> dict[str, str]:
+    """Return the prediction of a window as cells by column."""
+    times = {"start": f"{window.start:.3f}", "end": f"{window.end:.3f}"}
+    return {"clip": str(prediction.clip)} | times | to_cells(window, names)
+
+
+def to_json(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction as JSON can hold it."""
+    return asdict(prediction) | {"clip": str(prediction.clip)}
+
+
+def to_text(prediction: Prediction, names: Names, over_time: bool) -> str:
+    """Return a prediction for a terminal. Warnings about every prediction of the model are printed once, elsewhere."""
+    lines = [str(prediction.clip)] + [f"  refused: {prediction.refused}"] * bool(prediction.refused)
+    width = max(map(len, names.values()))
+    for (group, column), name in names.items() if prediction.targets else ():
+        one = prediction.targets[group][column]
+        interval = "" if one.low is None else f"  90 % interval {one.low:.3f} to {one.high:.3f}"
+        rank = "" if one.percentile is None else f"  {describe_rank(one.percentile)}"
+        lines.append(f"  {name:{width}}  {one.score:.3f}{interval}{rank}")
+    for window in prediction.windows if over_time else ():
+        scores = [f"{name} {window.targets[of][column].score:.3f}" for (of, column), name in names.items()
+                  if window.targets]  # fmt: skip
+        lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.refused}")
+    return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)]) + "\n"
+
+
+def describe_rank(percentile: float) -> str:
+    """Return a percentile in words."""
+    if percentile >= 100:
+        return "higher than all training labels"
+    if percentile <= 0:
+        return "lower than all training labels"
+    return f"above {min(max(round(percentile), 1), 99)} % of the training labels"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[TextIO]:
+    """Open a file to add to it. Raises InputError if another process does so: two would mix their rows."""
+    with path.open("a+", newline="", encoding="utf-8", errors=ERRORS) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"--out {path}: {_lock_holder(file)} is writing to it; wait until it ends, or name another file"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield file
+
+
+def _lock_holder(file: TextIO) -> str:
+    """Return the process that has locked a file, as Linux knows it."""
+    inode = f":{os.fstat(file.fileno()).st_ino}"
+    locks = Path("/proc/locks")
+    for line in locks.read_text().splitlines() if locks.exists() else ():
+        fields = line.split()  # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF
+        if fields[1] == "FLOCK" and fields[-3].endswith(inode):
+            return f"process {fields[-4]}"
+    return "another process"
+
+
+def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
+    """Return the finished clips of an earlier run, and remove a row that it began.
+
+    Raises InputError if the file contains something else, or predictions of another model or with other options.
+    """
+    file.seek(0)
+    content = file.read()
+    complete = content[: content.rfind("\n") + 1]  # the run may have ended within a row
+    file.seek(0)
+    file.truncate(len(complete.encode("utf-8", ERRORS)))
+    file.seek(0, os.SEEK_END)
+    rows = _parse(path, complete)
+    expected = {"clip", "refused", "model", "options"} | ({*names.values()} if path.suffix == ".csv" else set())
+    if not all(expected <= row.keys() for row in rows):
+        raise InputError(f"--out {path} contains no predictions of this model; name another file, or remove it")
+    for field in ("model", "options"):
+        if other := next((row[field] for row in rows if row[field] != getattr(run, field)), None):
+            raise InputError(
+                f"--out {path} contains predictions with another {field} ({other}); this run has"
+                f" {getattr(run, field)}: name another file, or remove it"
+            )
+    return Before(any(row["refused"] for row in rows), {row["clip"] for row in rows})
+
+
+def _parse(path: Path, text: str) -> list[dict[str, Any]]:
+    """Return the rows of a file, a row without columns in place of what is none."""
+    if path.suffix != ".jsonl":
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    try:
+        rows = [json.loads(line) for line in text.splitlines()]
+    except json.JSONDecodeError:
+        return [{}]
+    return [row if isinstance(row, dict) else {} for row in rows]

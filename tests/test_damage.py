@@ -1,0 +1,43 @@
+"""What is wrong with a file that does not open, in words."""
+
+from pathlib import Path
+
+import pytest
+
+from lib.media import video
+from lib.media.damage import describe_damage
+from tests.films import Track, numbered, write
+
+CUT = "its index (moov) is missing: was the recording or download cut off?"
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    write(tmp_path / "whole.mp4", Track(numbered(30)))
+    return tmp_path / "whole.mp4"
+
+
+def test_cut_recording_misses_its_index(whole: Path) -> None:
+    content = whole.read_bytes()
+    index = content.index(b"moov") - 4
+    for length in (index, index // 2):
+        whole.write_bytes(content[:length])
+        with pytest.raises(video.VideoError, match=r"^cannot be read: its index \(moov\) is missing: .* cut off\?$"):
+            video.seconds(whole)
+
+
+def test_box_of_64_bits_is_passed(tmp_path: Path) -> None:
+    ftyp, long = b"\0\0\0\x10ftypisom\0\0\0\0", b"\0\0\0\1mdat" + (32).to_bytes(8) + bytes(16)
+    (tmp_path / "a.mp4").write_bytes(ftyp + long + b"\0\0\0\x08moov")
+    assert describe_damage(tmp_path / "a.mp4") == "not a video, or damaged (FFmpeg: invalid data)"
+    (tmp_path / "a.mp4").write_bytes(ftyp + long)
+    assert describe_damage(tmp_path / "a.mp4") == CUT
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "the file is empty"), (b"no video at all", "not a video, or damaged")]
+)
+def test_file_without_video_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(video.VideoError, match=words):
+        video.seconds(tmp_path / "a.mp4")
