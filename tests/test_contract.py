@@ -86,6 +86,33 @@ def test_packages_import_downward_only() -> None:
                     assert there <= here, f"{module} imports {name}"
 
 
+def test_modules_import_each_other_in_no_circle() -> None:
+    modules = {module_at(path): path for path in (ROOT / "lib").rglob("*.py")}
+    above = {name: imported_by(path) & set(modules) - {name} for name, path in modules.items()}
+    while free := [name for name, needs in above.items() if not needs & set(above)]:
+        for name in free:
+            del above[name]
+    assert not above, "these modules import each other, or are imported by such"
+
+
+def module_at(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_by(path: Path) -> set[str]:
+    """Return the modules that a file imports, anywhere in it; of `from package import name` the package only if the name is
+    not a module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = {name for name in names if (ROOT / file_of(name)).exists()}
+            found |= inner | ({node.module} if inner != names else set())
+    return found
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_folders_cover_the_import_closure(stage: str) -> None:
     listed = [path for path in STAGES[stage]["deps"] if path.startswith(("lib/", "stages/"))]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,9 @@ from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
+from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make, opencv, tvl1
+from lib.streams.flow.solver import Solver
 from tests.conftest import REAL, needs_real_clips
 from tools.benchmarks.flow import PEER, SOLVER
 from tools.flow_quality import deformation, endpoint_error, energy, moved, noisy
@@ -26,7 +29,7 @@ Y, X = np.mgrid[:112, :112].astype(float)
 
 
 def solve(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
-    return tvl1.tvl1(previous, following, **SOLVER)
+    return tvl1.tvl1(previous, following, SOLVER)
 
 
 def pair(face: np.ndarray, known: np.ndarray, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,7 +41,7 @@ def pair(face: np.ndarray, known: np.ndarray, noise: float = 0.0) -> tuple[torch
 def test_a_deformed_face_is_followed_no_worse_than_by_opencv(face: np.ndarray, amplitude: float) -> None:
     known = deformation(112, amplitude)
     previous, following = pair(face, known)
-    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **PEER)
+    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, PEER)
     assert endpoint_error(ours[0], known) < endpoint_error(theirs[0], known)
     assert endpoint_error(ours[0], known) < 0.1 + 0.1 * amplitude
 
@@ -48,7 +51,7 @@ def test_a_deformed_face_is_followed_no_worse_than_by_opencv(face: np.ndarray, a
 def test_in_noise_energy_and_error_are_near_opencvs(face: np.ndarray, amplitude: float, noise: float) -> None:
     known = deformation(112, amplitude)
     previous, following = pair(face, known, noise)
-    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **PEER)
+    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, PEER)
     assert energy(previous, following, ours) < 1.05 * energy(previous, following, theirs)
     assert endpoint_error(ours[0], known) < 1.3 * endpoint_error(theirs[0], known)
 
@@ -108,16 +111,18 @@ def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, m
         import sys, torch
         from lib.streams.flow import gpu
         from lib.streams.flow import tvl1
+        from lib.streams.flow.solver import Solver
         previous, following, arguments = torch.load(sys.argv[1])
         level = previous, following, torch.full((3, 2, *previous.shape[1:]), 0.4)
-        ours, reference = gpu.solve_level(*level, *arguments), tvl1._solve_level(*level, *arguments)
+        ours, reference = (solve(*level, Solver(**arguments)) for solve in (gpu.solve_level, tvl1._solve_level))
         assert (reference - 0.4).abs().max() > 0.5
         torch.testing.assert_close(ours, reference, atol=1e-3, rtol=0)
     """
     moving = torch.from_numpy(cv2.resize(skimage.data.camera(), (width + 1, height + 1), interpolation=cv2.INTER_AREA))
     pictures = moving[:-1, :-1], moving[1:, 1:], moving[:-1, :-1]
     previous, following = torch.stack(pictures).float(), torch.stack([pictures[0], *pictures[:2]]).float()
-    torch.save((previous, following, (0.15, 0.1, 0.15, 2, 12, 0.01, median)), tmp_path / "level.pt")
+    arguments = asdict(replace(SOLVER, warps=2, iterations=12, median=median))
+    torch.save((previous, following, arguments), tmp_path / "level.pt")
     command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "level.pt"]
     result = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -185,9 +190,9 @@ def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, mon
     whole = make.flow(record, "torch", SOLVER, 16.0, CPU)
     given: list[int] = []
 
-    def counted(previous: torch.Tensor, following: torch.Tensor, **solver: float) -> torch.Tensor:
+    def counted(previous: torch.Tensor, following: torch.Tensor, solver: Solver) -> torch.Tensor:
         given.append(len(previous))
-        return tvl1.tvl1(previous, following, **solver)
+        return tvl1.tvl1(previous, following, solver)
 
     monkeypatch.setitem(make.BACKENDS, "torch", counted)
     monkeypatch.setattr(make, "_BATCH", 2)
@@ -203,10 +208,10 @@ def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
     record = frames.sample(Raw(name, REAL / name, None), 5, 640, 90)
     aligned = align.Aligner(112, 40, 0.5, 1.0, 0.0, CPU)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
-    assert (aligned.arrays["found"] == align.DETECTED).all()
+    assert (aligned.arrays["found"] == DETECTED).all()
     grey = make.grey_levels(torch.from_numpy(aligned.arrays["faces"]))
     previous, following = grey[:-1], grey[1:]
-    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, **PEER)
+    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, PEER)
     energies, bounds = energy(previous, following, ours), energy(previous, following, theirs)
     assert energies.mean() < bounds.mean()
     assert (energies < 1.01 * bounds).float().mean() >= 0.95

@@ -16,6 +16,7 @@ from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.follow import Followed, follow
+from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
 from tests.films import Track, write
@@ -139,7 +140,7 @@ def test_a_jump_cut_keeps_the_person_and_has_no_flow(tmp_path: Path) -> None:
     shots = frames.decode(frames.sample(Raw(name, REAL / name, None), 5, 640, 90))
     near = np.stack([cv2.resize(shot[20:380, 80:560], shot.shape[1::-1]) for shot in shots[50:60]])
     record = aligned(tmp_path / "a.mp4", np.concatenate([shots[:10], near]))
-    assert (record.arrays["found"] == stream.DETECTED).all()
+    assert (record.arrays["found"] == DETECTED).all()
     assert np.flatnonzero(record.arrays["cut"]).tolist() == [10]
     assert record.attributes["changes_of_person"] == 0
     flow = make.flow(record, "torch", SOLVER, 16.0, CPU)

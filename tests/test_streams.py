@@ -18,6 +18,7 @@ from lib.streams.faces import align
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
+from lib.streams.faces.words import DETECTED
 
 CPU = torch.device("cpu")
 
@@ -104,7 +105,7 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
     video.write(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
     record = aligner(frames.sample(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
-    assert (record.arrays["found"] == align.DETECTED).mean() > 0.9
+    assert (record.arrays["found"] == DETECTED).mean() > 0.9
     numbered_video(tmp_path / "b.mp4", [0] * 45, 15)
     assert "found in 0%" in aligner(frames.sample(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
     anything = align.Aligner(64, 40, 0.0, 1.0, 1.0, CPU)

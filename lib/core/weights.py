@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the channels, RGB in [0, 1], over ImageNet: networks trained on it take images normalised by them."""
+
 _CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.", "AuxLogits.")
 
 

@@ -32,7 +32,7 @@ from lib.serving.results import Evidence, Prediction, Values, Watch, Window
 from lib.serving.windows import clip_seconds, describe_windows, long_clip_spans, merge_warnings, requested_spans
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
-from lib.streams.faces import ASKED, MAIN
+from lib.streams.faces.words import ASKED, MAIN
 
 MIN_SEEN = 0.5
 _PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"

@@ -38,7 +38,7 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
 
     made = resume.ROOT / f"demo_emotions-{resume.fingerprint(['lib.sources.demo.films'], settings.model_dump())}"
     if not made.exists():
-        films.write(made, **settings.model_dump())
+        films.write(made, **settings.model_dump(), tables=(LABELS, KNOWN_TRAITS))
     yield from mosei.bring(mosei.Settings(labels=LABELS), made, folder, videos)
 
 

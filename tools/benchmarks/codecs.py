@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="timed runs; medians are printed (%(default)s)")
     arguments = parser.parse_args()
     flows = [
-        tvl1.tvl1(grey[:-1], grey[1:], **SOLVER).permute(0, 2, 3, 1).contiguous().numpy()  # type: ignore[arg-type]
+        tvl1.tvl1(grey[:-1], grey[1:], SOLVER).permute(0, 2, 3, 1).contiguous().numpy()
         for path in arguments.inputs
         for _, grey in faces_of(path)
     ]

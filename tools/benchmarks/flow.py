@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,20 +22,21 @@ from lib.core.errors import InputError
 from lib.streams.base import Raw
 from lib.streams.flow import opencv, tvl1
 from lib.streams.flow.make import grey_levels
+from lib.streams.flow.solver import Solver
 from tools.flow_quality import deformation, endpoint_error, energy, moved, noisy
 
-SOLVER = {
-    "lambda_": 0.15,
-    "theta": 0.1,
-    "tau": 0.15,
-    "scales": 7,
-    "scale_step": 0.8,
-    "warps": 3,
-    "iterations": 300,
-    "epsilon": 0.01,
-    "median": True,
-}
-PEER = SOLVER | {"scales": 5, "warps": 5}  # DualTVL1's own
+SOLVER = Solver(
+    lambda_=0.15,
+    theta=0.1,
+    tau=0.15,
+    scales=7,
+    scale_step=0.8,
+    warps=3,
+    iterations=300,
+    epsilon=0.01,
+    median=True,
+)
+PEER = replace(SOLVER, scales=5, warps=5)  # DualTVL1's own
 AMPLITUDES = 0.5, 1, 2, 4, 8
 SIZE = 112
 NOISE = 4.0  # grey levels
@@ -63,8 +65,8 @@ def main() -> None:
 def choose_methods() -> dict[str, Method]:
     """Return the methods that this machine can run, DualTVL1, which the others are held against, first."""
     methods: dict[str, Method] = {
-        "cv2 DualTVL1": lambda a, b: opencv.tvl1(a, b, **PEER),  # type: ignore[arg-type]
-        "ours, CPU": lambda a, b: tvl1.tvl1(a, b, **SOLVER),  # type: ignore[arg-type]
+        "cv2 DualTVL1": lambda a, b: opencv.tvl1(a, b, PEER),
+        "ours, CPU": lambda a, b: tvl1.tvl1(a, b, SOLVER),
         "cv2 DIS, medium": one_by_one(
             lambda a, b: cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)  # type: ignore[attr-defined]
         ),
@@ -74,7 +76,7 @@ def choose_methods() -> dict[str, Method]:
         ),
     }
     if torch.cuda.is_available():
-        methods["ours, GPU"] = lambda a, b: tvl1.tvl1(a.cuda(), b.cuda(), **SOLVER).cpu()  # type: ignore[arg-type]
+        methods["ours, GPU"] = lambda a, b: tvl1.tvl1(a.cuda(), b.cuda(), SOLVER).cpu()
         methods["RAFT small, random weights, GPU"] = raft()
     if torch.cuda.is_available() and find_spec("cucim"):
         methods["cuCIM TV-L1, GPU"] = cucim()

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -35,10 +36,11 @@ from lib.core.shards import Record
 from lib.media import video
 from lib.streams import base, build, frames
 from lib.streams.base import Raw, Stream, StreamSettings
-from lib.streams.faces.align import DETECTED, Aligner, chosen, main_person, warp
+from lib.streams.faces.align import Aligner, chosen, main_person, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker
+from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make, opencv, tvl1
 from tools.benchmarks.flow import PEER, SIZE, SOLVER
 from tools.flow_quality import energy
@@ -64,7 +66,7 @@ _STAGES: dict[str, dict[str, Any]] = {
         "enabled": True,
         "backend": "torch",
         "bound": BOUND,
-        **{key.rstrip("_"): of for key, of in SOLVER.items()},
+        **{key.rstrip("_"): of for key, of in asdict(SOLVER).items()},
     },
 }
 
@@ -203,7 +205,7 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     crops = np.stack([warp(shown[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(clock())
     grey = make.grey_levels(torch.from_numpy(crops))
-    opencv.tvl1(grey[:-1], grey[1:], **PEER)  # type: ignore[arg-type]
+    opencv.tvl1(grey[:-1], grey[1:], PEER)
     moments.append(clock())
     return (seen, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
 
@@ -260,8 +262,8 @@ def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, fac
     pairs = torch.from_numpy(np.flatnonzero(flow.arrays["valid"]))
     previous, following = grey[pairs], grey[pairs + 1]
     stored = torch.from_numpy(flow.arrays["flow"])[pairs].permute(0, 3, 1, 2) * float(flow.attributes["scale"])
-    bound = energy(previous, following, opencv.tvl1(previous, following, **PEER)).mean()  # type: ignore[arg-type]
-    exact = energy(previous, following, tvl1.tvl1(previous, following, **SOLVER)).mean()  # type: ignore[arg-type]
+    bound = energy(previous, following, opencv.tvl1(previous, following, PEER)).mean()
+    exact = energy(previous, following, tvl1.tvl1(previous, following, SOLVER)).mean()
     return (
         f"| {name} | {(detected & theirs).sum()} | {(detected & ~theirs).sum()} | {(~detected & theirs).sum()} |"
         f" {statistics.median(apart):.1%} | {exact / bound:.3f} |"

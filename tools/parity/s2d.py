@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.core import weights
 from lib.core.errors import InputError
 from lib.data.dataset import Reading, _choose
 from lib.model import s2d
@@ -146,7 +147,7 @@ def _landmark_net(folder: Path) -> MobileFaceNet:
 
 def _landmarks(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     network = _landmark_net(folder)
-    mean, std = (torch.tensor(of).view(3, 1, 1) for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (torch.tensor(of).view(3, 1, 1) for of in (weights.IMAGENET_MEAN, weights.IMAGENET_STD))
     parts = ("conv1", "conv2_dw", "conv_23", "conv_3", "conv_34", "conv_4", "conv_5", "conv_6_sep")
     seen = _Seen(*(getattr(network, part) for part in parts))
     feature = network.features((_of(arrays, "in/")["x_uint8"] / 255 - mean) / std)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from lib.core.errors import InputError
-from lib.core.weights import load
+from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, load
 from lib.data.dataset import Reading
 from lib.model.encoders import only_stream
 from lib.model.recurrent import Last
@@ -28,7 +28,6 @@ PARTS = 5
 AT_ONCE = 32
 """Pictures that the network is shown at a time where no gradient is asked for."""
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _UNIT = ("inception_resnet_v1", "inception_v3")  # trained on pictures in [-1, 1]
 
 
@@ -115,8 +114,8 @@ class Encoder(nn.Module):
             self.over_time = Last(settings.time, self.output_dim, settings.units)
             self.output_dim = settings.units
         unit = backbone in _UNIT
-        self.register_buffer("mean", torch.tensor([0.5] * 3 if unit else _MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.5] * 3 if unit else _STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor([0.5] * 3 if unit else IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.5] * 3 if unit else IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "Encoder":
         """Frozen parts keep their batch-norm statistics: they stay in evaluation mode."""

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.core.weights import imagenet, misfits, published, shown
+from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, imagenet, misfits, published, shown
 from lib.data.dataset import Reading
 from lib.model import s2d
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
 from lib.model.tokens import Tokens, of_clip
 from lib.streams.base import Steps
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 _SPREAD = 1.0  # standard deviation of a point's Gaussian, in sides of a patch
 _WHERE = (
     "allowed with landmarks = mobilefacenet: the path of mobilefacenet_model_best.pth.tar, of"
@@ -97,8 +96,8 @@ class Encoder(nn.Module):
         self.landmarks: MobileFaceNet | None = None
         if settings.landmarks == "mobilefacenet":
             self.landmarks = _landmark_net(settings.landmark_weights, key).requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "Encoder":
         """The landmark net keeps its batch-norm statistics: it stays in evaluation mode."""

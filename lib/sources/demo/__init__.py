@@ -39,7 +39,7 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
 
     made = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], settings.model_dump())}"
     if not made.exists():
-        corpus.write(made, **settings.model_dump())
+        corpus.write(made, **settings.model_dump(), intensities=INTENSITIES)
     yield from fiv2.unpack(made, folder, [corpus.KEY_A, corpus.KEY_B], videos)
 
 

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from lib.core.targets import TRAITS
 from lib.media import video
-from lib.sources.demo import INTENSITIES
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.sources.mosei import EMOTIONS
@@ -99,8 +98,13 @@ def _emotions(table: pd.DataFrame, known: float, rng: np.random.Generator) -> pd
     return found
 
 
-def write(folder: Path, clips: int, seconds: float, shared: float, seed: int, emotions: float = 0.0) -> None:
-    """Render the corpus and write its archives to `folder`; clips rendered by an interrupted call are not redone."""
+def write(
+    folder: Path, clips: int, seconds: float, shared: float, seed: int, emotions: float = 0.0, intensities: str = ""
+) -> None:
+    """Render the corpus and write its archives to `folder`, and where there are emotions a table of them, `intensities`.
+
+    Clips rendered by an interrupted call are not rendered again.
+    """
     table = plan(clips, shared, seed, emotions)
     rendered = folder.with_name(folder.name + ".clips")
     rendered.mkdir(parents=True, exist_ok=True)
@@ -108,7 +112,7 @@ def write(folder: Path, clips: int, seconds: float, shared: float, seed: int, em
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    _write_archives(table, rendered, partial)
+    _write_archives(table, rendered, partial, intensities)
     partial.rename(folder)
     shutil.rmtree(rendered)
 
@@ -183,7 +187,7 @@ def transcript(row: pd.Series) -> str:
     return " ".join(np.where(cheerful, rng.choice(CHEERFUL, WORDS), rng.choice(PLAIN, WORDS))).capitalize() + "."
 
 
-def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
+def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path, intensities: str) -> None:
     for split, rows in table.groupby("split", sort=False):
         short, secret = _SHORT[split], split == "test"
         outer = folder / (f"{short}-1e.zip" if secret else f"{short}-1.zip")
@@ -208,7 +212,7 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
     truth = ["split", "video", "appearance", "motion", "audio", "noise"]
     if "flush" in table:
         truth += COURSE
-        table[list(EMOTIONS)].dropna().to_csv(folder / INTENSITIES)
+        table[list(EMOTIONS)].dropna().to_csv(folder / intensities)
     table[truth].to_csv(folder / "demo_truth.csv")
 
 

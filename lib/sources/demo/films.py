@@ -5,13 +5,13 @@ from pathlib import Path
 
 from lib.core.targets import TRAITS
 from lib.sources.demo.corpus import plan, render_all
-from lib.sources.demo_emotions import KNOWN_TRAITS, LABELS
 from lib.sources.mosei import EMOTIONS
 
 
-def write(folder: Path, clips: int, seconds: float, seed: int, both: int) -> None:
-    """Write whole videos, whose segments of so many seconds follow each other, their labels, and the traits of the first
-    `both` training segments; videos of an interrupted call are not rendered again."""
+def write(folder: Path, clips: int, seconds: float, seed: int, both: int, tables: tuple[str, str]) -> None:
+    """Write whole videos, whose segments follow each other and last `seconds`, and two `tables`: the labels, and the traits
+    of the first `both` training segments. Videos of an interrupted call are not rendered again."""
+    labels_name, traits_name = tables
     table = plan(clips, 0.0, seed, 1.0)
     table["segment"] = [int(clip.removesuffix(".mp4").rpartition(".")[2]) for clip in table.index]
     table = table.sort_values(["video", "segment"])
@@ -24,9 +24,9 @@ def write(folder: Path, clips: int, seconds: float, seed: int, both: int) -> Non
     labels["split"] = table["split"]
     labels["sentiment"] = ((6 * table["appearance"] - 3) * 3).round() / 3
     labels[list(EMOTIONS.values())] = table[list(EMOTIONS)].to_numpy()
-    labels.to_csv(rendered / LABELS, index=False, float_format="%.4f")
+    labels.to_csv(rendered / labels_name, index=False, float_format="%.4f")
     known = table[table["split"] == "training"].head(both)
     names = (known["video"] + "_" + known["segment"].astype(str) + ".mp4").rename("clip")
-    known[list(TRAITS)].set_index(names).to_csv(rendered / KNOWN_TRAITS)
+    known[list(TRAITS)].set_index(names).to_csv(rendered / traits_name)
     shutil.rmtree(folder, ignore_errors=True)
     rendered.rename(folder)

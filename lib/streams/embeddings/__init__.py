@@ -8,11 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from lib.core.shards import Record
-from lib.streams import base, landmarks
+from lib.streams import base
 from lib.streams.base import Stream, StreamSettings
-
-DLIB = "dlib_face"
-"""The network whose weights dlib's package ships."""
 
 
 class Settings(StreamSettings):
@@ -59,11 +56,10 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the file of the weights, if the settings name one or the network's package ships it."""
-    if settings.network == DLIB:
-        models = landmarks.dlib_and_models(f"embeddings.network = {DLIB}", "name another network")[1]
-        return [Path(models.face_recognition_model_location()), Path(models.pose_predictor_model_location())]
-    return [] if settings.weights in (None, "imagenet") else [Path(settings.weights)]
+    """Return the files of the weights, if the settings name one or the network's package ships them."""
+    from lib.streams.embeddings import networks
+
+    return networks.files(settings.network, settings.weights)
 
 
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:

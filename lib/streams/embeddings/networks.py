@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 
 import torch
 import torchvision
@@ -9,12 +10,13 @@ from torch import nn
 
 from lib.core import weights
 from lib.core.errors import InputError
-from lib.streams.embeddings import DLIB, emonext
+from lib.streams import landmarks
+from lib.streams.embeddings import emonext
 from lib.streams.embeddings.dlib_face import DlibFace
 from lib.streams.embeddings.emonext import EmoNeXt, Se
 
 _FAMILIES = re.compile(r"resnet\d+|resnext.*|wide_resnet.*|convnext_.*|vit_.*|mobilenet_v2|vgg\d+(_bn)?")
-_FACENET, _DLIB = "inception_resnet_v1", DLIB
+_FACENET, _DLIB = "inception_resnet_v1", "dlib_face"
 _KEY = "embeddings"
 
 
@@ -24,7 +26,7 @@ def standard(name: str) -> tuple[tuple[float, float, float], tuple[float, float,
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     if name == _DLIB:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+    return weights.IMAGENET_MEAN, weights.IMAGENET_STD
 
 
 def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Module:
@@ -58,6 +60,15 @@ def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Modu
         return network
     weights.load(network, name, given, "imagenet", _KEY)
     return _without_classifier(network)
+
+
+def files(name: str, given: str | None) -> list[Path]:
+    """Return the files that the weights `given` to the network `name` are read from; not those that torchvision downloads,
+    whose names carry their checksums."""
+    if name == _DLIB:
+        models = landmarks.dlib_and_models(f"{_KEY}.network = {_DLIB}", "name another network")[1]
+        return [Path(models.face_recognition_model_location()), Path(models.pose_predictor_model_location())]
+    return [] if given in (None, "imagenet") else [Path(given)]
 
 
 def _torchvision(name: str) -> nn.Module:

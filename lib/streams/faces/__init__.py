@@ -11,12 +11,8 @@ from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.streams.base import Stream, StreamInfo, StreamSettings
+from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED
 
-ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
-"""Values of `found`."""
-MAIN = "main"
-ASKED = (MAIN, "left", "right", "largest")
-"""Who can be followed, or N, as text: the Nth from the left, from 1 on."""
 _LOOKED_AT = 8  # of a clip's faces, for their brightness
 _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 

@@ -8,12 +8,12 @@ import torch
 
 from lib.core.shards import Record
 from lib.streams import frames
-from lib.streams.faces import ABSENT, DETECTED, INTERPOLATED, MAIN
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import Followed, follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.looks import SIDE
 from lib.streams.faces.track import Tracker, cuts
+from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
 from lib.streams.faces.yunet import YuNet
 
 TEMPLATE = np.array(

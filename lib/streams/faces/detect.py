@@ -12,6 +12,9 @@ import torch
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.mtcnn import first_network, last_network, second_network
 
+# MTCNN's batches differ in size from frame to frame; oneDNN would keep code for 1024 sizes, which takes gigabytes
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+
 BATCH = 32  # frames
 _AT_ONCE = 8  # frames whose integral images are held
 _FACTOR = 0.709  # of a pyramid's level, of the one before
@@ -42,8 +45,6 @@ class Detector:
     """
 
     def __init__(self, min_face: int, device: torch.device) -> None:
-        # MTCNN's batches differ in size from frame to frame; oneDNN would keep code for 1024 sizes, which takes gigabytes
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
         self._min_face = min_face
         self._networks = first_network(device), second_network(device), last_network(device)
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.streams.faces import MAIN
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.looks import ALIKE, likeness, mean, motion
+from lib.streams.faces.words import MAIN
 
 _SAME_FACE = 0.3  # least intersection over union of a face's boxes in consecutive sightings
 _SIZE_RATIO = 2.0  # a face that was lost and found again is at most this much larger or smaller ...

@@ -14,6 +14,8 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional
 
+from lib.streams.flow.solver import Solver
+
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "cache": True,
@@ -27,18 +29,7 @@ _TINY, _EDGE = np.float32(1e-9), np.float32(1e-3)
 _MARGIN = 1, 2, 1, 2  # pixels that the bicubic interpolation takes before and after
 
 
-def solve_level(
-    previous: Tensor,
-    next: Tensor,
-    u: Tensor,
-    lambda_: float,
-    theta: float,
-    tau: float,
-    warps: int,
-    iterations: int,
-    epsilon: float,
-    median: bool,
-) -> Tensor:
+def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Tensor:
     """Return the flow (B, 2, H, W) that starts from `u`; images (B, H, W); float32.
 
     Pairs are shared out over as many threads as PyTorch uses.
@@ -46,8 +37,9 @@ def solve_level(
     flow = u.clone(memory_format=torch.contiguous_format)
     padded = functional.pad(next[:, None], _MARGIN, mode="replicate").flatten(1)
     images = [tensor.contiguous().numpy() for tensor in (previous, padded, flow)]
-    weights = (np.float32(value) for value in (lambda_ * tau, tau / (tau + theta), tau, 1 / (8 * tau)))
-    settings = (*weights, warps, iterations, np.float32(epsilon), median)
+    tau = solver.tau
+    weights = (np.float32(value) for value in (solver.lambda_ * tau, tau / (tau + solver.theta), tau, 1 / (8 * tau)))
+    settings = (*weights, solver.warps, solver.iterations, np.float32(solver.epsilon), solver.median)
 
     def solve(first: int) -> None:
         for pair in range(first, len(flow), parts):

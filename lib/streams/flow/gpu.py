@@ -11,33 +11,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lib.streams.flow.solver import Solver
+
 _BLOCK = 2048  # pixels that a pair's threads take at a time: 6 % faster than 1024 on an H200
 _WARPS = 32  # of 32 threads
 _FIELDS = 12  # u1, u2, v1, v2, p11, p12, p21, p22, gradient x and y, constant, coupling / |gradient|^2
 
 
-def solve_level(
-    previous: Tensor,
-    next: Tensor,
-    u: Tensor,
-    lambda_: float,
-    theta: float,
-    tau: float,
-    warps: int,
-    iterations: int,
-    epsilon: float,
-    median: bool,
-) -> Tensor:
+def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Tensor:
     """Return the flow (B, 2, H, W) that starts from `u`; images (B, H, W); float32."""
     pairs, height, width = previous.shape
     state = previous.new_zeros(pairs, _FIELDS, height, width)
     state[:, :2] = u
     images = torch.stack([previous, next], 1)  # (B, 2, H, W)
-    enough = epsilon**2 * height * width
+    tau, enough = solver.tau, solver.epsilon**2 * height * width
     with torch.cuda.device_of(state):
         _solve[(pairs,)](
-            images, state, height, width, lambda_ * tau, tau / (tau + theta), tau, 1 / (8 * tau), warps, iterations, enough,
-            median=median, block=_BLOCK, num_warps=_WARPS, num_stages=1,
+            images, state, height, width, solver.lambda_ * tau, tau / (tau + solver.theta), tau, 1 / (8 * tau), solver.warps,
+            solver.iterations, enough, median=solver.median, block=_BLOCK, num_warps=_WARPS, num_stages=1,
         )  # fmt: skip
     return state[:, :2].clone()
 

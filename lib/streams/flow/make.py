@@ -1,6 +1,6 @@
 """From a clip's aligned faces to the flow between consecutive ones, quantised to a byte a component."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,15 +8,16 @@ from torch import Tensor
 
 from lib.core.shards import Record
 from lib.streams.flow import opencv, tvl1
+from lib.streams.flow.solver import Solver
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {"torch": tvl1.tvl1, "opencv": opencv.tvl1}
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Solver], Tensor]] = {"torch": tvl1.tvl1, "opencv": opencv.tvl1}
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])  # ITU-R BT.601, as in OpenCV
 _LEVELS = 127
 _BATCH = 512  # pairs; the solver takes tens of floats a pixel of each
 
 
-def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float, device: torch.device) -> Record:
+def flow(record: Record, backend: str, solver: Solver, bound: float, device: torch.device) -> Record:
     """Return of a clip's faces their `flow`, int8 (T-1, S, S, 2): x and y, times the attribute `scale` in pixels.
 
     `times` (T-1,) are those of the earlier faces. `valid` (T-1,) tells where both faces of the pair are there and no cut is
@@ -31,7 +32,7 @@ def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float
     quantised = np.zeros((len(valid), *grey.shape[1:], 2), np.int8)
     motion = 0.0
     for some in pairs.split(_BATCH):
-        moved = BACKENDS[backend](grey[some].to(device), grey[some + 1].to(device), **solver)
+        moved = BACKENDS[backend](grey[some].to(device), grey[some + 1].to(device), solver)
         in_steps = (moved / scale).round().clamp(-_LEVELS, _LEVELS).to(torch.int8)
         quantised[some] = in_steps.permute(0, 2, 3, 1).cpu().numpy()
         motion += float(moved.norm(dim=1).mean()) * len(some) if len(some) else 0.0
@@ -40,10 +41,10 @@ def flow(record: Record, backend: str, solver: Mapping[str, float], bound: float
     return Record(record.clip, {"flow": quantised, "valid": valid, "times": times}, attributes)
 
 
-def warm_up(backend: str, solver: Mapping[str, float], device: torch.device) -> None:
+def warm_up(backend: str, solver: Solver, device: torch.device) -> None:
     """Load the solver's compiled code, or compile it at its first use on a machine."""
     blank = torch.zeros(1, 8, 8, device=device)
-    BACKENDS[backend](blank, blank, **solver)
+    BACKENDS[backend](blank, blank, solver)
 
 
 def grey_levels(faces: Tensor) -> Tensor:

@@ -1,38 +1,27 @@
-"""OpenCV's DualTVL1OpticalFlow, pair by pair on the CPU: the peer that our own TV-L1 is held against."""
+"""OpenCV's DualTVL1OpticalFlow, pair by pair on the CPU: the peer that our own TV-L1 is compared with."""
 
 import cv2
 import torch
 from torch import Tensor
 
+from lib.streams.flow.solver import Solver
 
-def tvl1(
-    previous: Tensor,
-    next: Tensor,
-    *,
-    lambda_: float,
-    theta: float,
-    tau: float,
-    scales: int,
-    scale_step: float,
-    warps: int,
-    iterations: int,
-    epsilon: float,
-    median: bool,
-) -> Tensor:
+
+def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
     """Return the flow (B, 2, H, W) in pixels, as `lib.streams.flow.tvl1.tvl1` does. OpenCV filters by a 5 x 5 median ten
     times among a warp's iterations. `theta` and `tau` are of no use: its scheme, another, has its own, 0.3 and 0.25."""
-    solver = cv2.optflow.DualTVL1OpticalFlow_create(  # type: ignore[attr-defined]  # not in its stubs
-        lambda_=lambda_,
-        nscales=scales,
-        warps=warps,
-        epsilon=epsilon,
-        innnerIterations=max(1, iterations // 10),  # OpenCV's spelling
+    peer = cv2.optflow.DualTVL1OpticalFlow_create(  # type: ignore[attr-defined]  # not in its stubs
+        lambda_=solver.lambda_,
+        nscales=solver.scales,
+        warps=solver.warps,
+        epsilon=solver.epsilon,
+        innnerIterations=max(1, solver.iterations // 10),  # OpenCV's spelling
         outerIterations=10,
-        scaleStep=scale_step,
-        medianFiltering=5 if median else 1,
+        scaleStep=solver.scale_step,
+        medianFiltering=5 if solver.median else 1,
     )
     flows = [
-        torch.from_numpy(solver.calc(one.cpu().numpy(), other.cpu().numpy(), None).transpose(2, 0, 1).copy())
+        torch.from_numpy(peer.calc(one.cpu().numpy(), other.cpu().numpy(), None).transpose(2, 0, 1).copy())
         for one, other in zip(previous, next, strict=True)
     ]
     return torch.stack(flows) if flows else previous.new_zeros((0, 2, *previous.shape[1:]), dtype=torch.float32)

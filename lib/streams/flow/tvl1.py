@@ -16,25 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lib.streams.flow.solver import Solver
+
 _SMALLEST_LEVEL = 8  # pixels; below it a pyramid level tells nothing
 _EDGE = 1e-3  # pixels; what lies less outside a picture is inside, so that no rounding decides
 
 
 @torch.no_grad()
-def tvl1(
-    previous: Tensor,
-    next: Tensor,
-    *,
-    lambda_: float,
-    theta: float,
-    tau: float,
-    scales: int,
-    scale_step: float,
-    warps: int,
-    iterations: int,
-    epsilon: float,
-    median: bool,
-) -> Tensor:
+def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
     """Return the flow (B, 2, H, W), x then y, in pixels, that carries `previous` to `next`: next(x + u(x)) = previous(x).
 
     Minimises lambda |next(x + v) - previous(x)| + |u - v|^2 / (2 theta) + |grad u1| + |grad u2| over u and v, the functional
@@ -48,15 +37,6 @@ def tvl1(
 
     previous, next: (B, H, W), uint8 or float, grey levels from 0 to 255. float64 is computed in float64, slowly; all
     else in float32.
-    lambda_: weight of the data term.
-    theta: looseness of the coupling of data and smoothness term; the smaller, the nearer to TV-L1 itself, and the more of
-    the pictures' noise is taken for motion.
-    tau: step of the primal descent, the dual ascent's being 1 / (8 tau): any converges.
-    scales, scale_step: pyramid levels, the finest included, and the ratio of their sizes, in (0, 1).
-    warps: linearisations a level.
-    iterations, epsilon: iterations for each warp end after so many, or for a pair once the root mean square over its
-    pixels of u's change is below `epsilon` pixels, whatever the other pairs of the batch do.
-    median: filter the flow by a 3 x 3 median before each warp, as Wedel et al. (2009) advise.
 
     Raises ValueError for images of other or different shapes, or with NaN or infinite values.
     """
@@ -78,12 +58,12 @@ def tvl1(
 
         solve = gpu.solve_level
     pyramid = [(previous, next)]
-    while len(pyramid) < scales and min(pyramid[-1][0].shape[1:]) * scale_step >= _SMALLEST_LEVEL:
-        pyramid.append((_shrink(pyramid[-1][0], scale_step), _shrink(pyramid[-1][1], scale_step)))
+    while len(pyramid) < solver.scales and min(pyramid[-1][0].shape[1:]) * solver.scale_step >= _SMALLEST_LEVEL:
+        pyramid.append((_shrink(pyramid[-1][0], solver.scale_step), _shrink(pyramid[-1][1], solver.scale_step)))
     u = previous.new_zeros(len(previous), 2, 1, 1)
     for previous, next in reversed(pyramid):
         u = _resize_flow(u, previous.shape[1:])
-        u = solve(previous, next, u, lambda_, theta, tau, warps, iterations, epsilon, median)
+        u = solve(previous, next, u, solver)
     return u
 
 
@@ -101,30 +81,20 @@ def _triton_runs() -> bool:
     return False
 
 
-def _solve_level(
-    previous: Tensor,
-    next: Tensor,
-    u: Tensor,
-    lambda_: float,
-    theta: float,
-    tau: float,
-    warps: int,
-    iterations: int,
-    epsilon: float,
-    median: bool,
-) -> Tensor:
+def _solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Tensor:
     horizontal, vertical = torch.zeros_like(u), torch.zeros_like(u)  # p, the dual variables of u's x and y derivatives
-    limit, coupling = lambda_ * tau, tau / (tau + theta)
+    tau = solver.tau
+    limit, coupling = solver.lambda_ * tau, tau / (tau + solver.theta)
     sigma = 1 / (8 * tau)  # 8 bounds the squared norm of forward differences
-    for _ in range(warps):
-        if median:
+    for _ in range(solver.warps):
+        if solver.median:
             u = _median(u)
         warped, gradient, inside = _warp(next, u)
         gradient = torch.where(inside[:, None], gradient, 0)
         constant = torch.where(inside, warped - previous, 0) - (gradient * u).sum(1)
         inverse = coupling / (gradient.square().sum(1) + 1e-9)
         moving = torch.ones_like(u[:, :1, :1, :1], dtype=torch.bool)  # (B, 1, 1, 1)
-        for _ in range(iterations):
+        for _ in range(solver.iterations):
             # the data term's proximal step from u + tau div p: less rho grad / |grad|^2, coupled, lambda tau |grad| at most
             change = tau * _divergence(horizontal, vertical)
             step = (((gradient * (u + change)).sum(1) + constant) * inverse).clamp(-limit, limit)
@@ -137,7 +107,7 @@ def _solve_level(
             length = (across.square() + down.square()).sqrt().clamp(min=1)
             horizontal = torch.where(moving, across / length, horizontal)
             vertical = torch.where(moving, down / length, vertical)
-            moving = moving & (change.square().sum((1, 2, 3), keepdim=True) >= epsilon**2 * previous[0].numel())
+            moving = moving & (change.square().sum((1, 2, 3), keepdim=True) >= solver.epsilon**2 * previous[0].numel())
             if not moving.any():
                 break
     return u
