@@ -11,7 +11,8 @@ from lib.sources import fiv2, split
 from lib.sources.split import SPLITTERS, Dealing
 from tests.conftest import REAL, needs_real_clips
 
-DEALING = Dealing(seed=0, folds=5, fold=0)
+GROUPS = {f"c{number}": "left" if number // 8 % 3 else "right" for number in range(2000)}
+DEALING = Dealing(seed=0, folds=5, fold=0, groups=GROUPS, tested="right")
 
 
 def made(videos: int, seed: int) -> pd.DataFrame:
@@ -69,11 +70,24 @@ def test_every_way_deals_every_shape(name: str, shape: str) -> None:
     assert new.index.equals(table.index)
     assert set(new) - {""} == set(SPLITS)
     assert new.equals(SPLITTERS[name](table, DEALING))
-    assert ("" in set(new)) == (name == "validation_as_test")
+    assert ("" in set(new)) == (name == "validation_as_test") or name == "group_out"
     if name in ("disjoint", "folds"):
         assert new.groupby(table["video"]).nunique().max() == 1
     if shape == "without" and name in ("disjoint", "random"):
         assert new.value_counts(normalize=True).to_dict() == pytest.approx(split.SHARES, abs=0.01)
+
+
+def test_group_out_tests_one_group_on_others_of_other_videos() -> None:
+    table = made(200, 5)
+    known = {clip: group for clip, group in GROUPS.items() if clip not in ("c3", "c30")}
+    new = split.group_out(table, DEALING._replace(groups=known))
+    groups = table["clip"].map(known)
+    assert (new == "test").equals(groups == "right")
+    assert set(new[groups.isna()]) == {""}
+    assert not set(table["video"][new == "test"]) & set(table["video"][new.isin(["training", "validation"])])
+    assert (new == "training").sum() / new.isin(["training", "validation"]).sum() == pytest.approx(0.75, abs=0.02)
+    videos = table[new != "test"].groupby("video")["video"].count().index
+    assert new[table["video"].isin(videos)].groupby(table["video"]).nunique().max() <= 2
 
 
 def test_random_keeps_the_shares_and_shares_videos() -> None:

@@ -14,6 +14,9 @@ paired differences of the same experiments are tools.compare's.
 number of training clips, of the model and of the baselines, which learn from the same clips. The scores and intervals are
 evaluate's (data/scores.csv of each experiment); --unseen takes those of videos that training has not seen.
 
+--groups COLUMN: params.yaml with download.split = group_out and each value of a column of data/groups.csv, for instance
+gender: a model that was trained on the other groups is tested on the persons of one.
+
 --folds: params.yaml with each download.fold of its download.folds, where download.split is folds, and the mean of evaluate's
 scores, of the model and of the baselines, over all folds: every labelled clip is scored once, its video not trained on.
 
@@ -46,7 +49,7 @@ import pandas as pd
 from dvc.exceptions import DvcException
 
 from lib.core import command
-from lib.core.artifacts import PARAMETERS, PREDICTIONS, SCORES
+from lib.core.artifacts import GROUPS, PARAMETERS, PREDICTIONS, SCORES
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.model.heads import find_head
@@ -68,13 +71,16 @@ Changes = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", help="prefix of the experiments' names (ablation, losses, grid, sizes or folds)")
+    parser.add_argument(
+        "--name", help="prefix of the experiments' names (ablation, losses, grid, sizes, folds or groups)"
+    )
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="(all)")
     parser.add_argument("--losses", nargs="+", metavar="LOSS", help=f"{', '.join(LOSSES)} (params.yaml's)")
     parser.add_argument("--weightings", nargs="+", metavar="NAME", help=f"{', '.join(WEIGHTINGS)} (params.yaml's)")
     parser.add_argument("--grid", nargs="+", metavar="NAME='KEY=VALUE KEY=VALUE'")
     parser.add_argument("--sizes", nargs="+", type=int, metavar="CLIPS", help="numbers of training clips")
     parser.add_argument("--folds", action="store_true", help="every fold of the cross-validation")
+    parser.add_argument("--groups", metavar="COLUMN", help="each group of a column of data/groups.csv, tested in turn")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
     add_options(parser, baseline="concat, for --variants alone", out="plots/NAME")
     parser.set_defaults(baseline=None, out=None)
@@ -83,16 +89,16 @@ def main() -> None:
     kind, chosen = settings(
         dvc.api.params_show(),
         options["targets"],
-        *(options.pop(key) for key in ("variants", "losses", "weightings", "grid", "sizes", "folds")),
+        *(options.pop(key) for key in ("variants", "losses", "weightings", "grid", "sizes", "folds", "groups")),
     )
     name = name or kind
     options["out"] = options["out"] or Path("plots", name)
-    if kind in ("sizes", "folds"):
+    if kind in ("sizes", "folds", "groups"):
         refuse_set(
-            kind, parser, options, "labels", "split", "resamples", "seed", *(["unseen"] if kind == "folds" else [])
+            kind, parser, options, "labels", "split", "resamples", "seed", *([] if kind == "sizes" else ["unseen"])
         )
-    if kind == "folds" and len(seeds) > 1:
-        raise InputError("--folds takes one of --seeds")
+    if kind in ("folds", "groups") and len(seeds) > 1:
+        raise InputError(f"--{kind} takes one of --seeds")
     if kind != "ablation" and baseline:
         raise InputError("--baseline is for --variants; of other experiments tools.compare shows paired differences")
     baseline = baseline or "concat"
@@ -111,6 +117,8 @@ def main() -> None:
         show_curve(sources, options["targets"], options["unseen"], options["out"])
     elif kind == "folds":
         show_folds(sources, options["targets"], options["out"])
+    elif kind == "groups":
+        show_groups(sources, options["targets"], options["out"])
     else:
         show_spread(sources, **options)
     print("params.yaml is as it was; data/ and metrics/ are those of the last run, until `dvc repro`")
@@ -125,10 +133,12 @@ def settings(
     grid_: list[str] | None,
     sizes_: list[int] | None = None,
     folds_: bool = False,
+    groups: str | None = None,
 ) -> tuple[str, dict[str, Changes]]:
     """Return which kind of experiments is asked for, and their changes to the parameters `shared`, by name."""
     asked = {"--variants": of_model, "--losses/--weightings": losses_ or weightings, "--grid": grid_, "--sizes": sizes_}
     asked["--folds"] = ["all"] if folds_ else None
+    asked["--groups"] = [groups] if groups else None
     if len(several := [option for option, values in asked.items() if values]) > 1:
         raise InputError(f"{', '.join(several)} exclude each other; give one")
     if grid_:
@@ -139,6 +149,8 @@ def settings(
         if (split := shared["download"]["split"]) != "folds":
             raise InputError(f"--folds needs params.yaml: download.split = folds; it is {split!r}")
         return "folds", {f"fold{fold}": {"download.fold": fold} for fold in range(shared["download"]["folds"])}
+    if groups:
+        return "groups", groups_out(groups)
     if losses_ or weightings:
         name, group = target_group(targets)
         if name not in shared["model"]["targets"]:
@@ -149,6 +161,19 @@ def settings(
     known = variants(shared["model"])
     refuse_unknown("--variants", of_model or (), known)
     return "ablation", {one: known[one] for one in of_model or known}
+
+
+def groups_out(column: str) -> dict[str, Changes]:
+    """Return the changes that test each group of a column of data/groups.csv, by group."""
+    table = pd.read_csv(GROUPS, dtype=str, keep_default_na=False) if GROUPS.exists() else pd.DataFrame()
+    if column not in table.columns[1:]:
+        raise InputError(
+            f"--groups {column!r}; allowed: a column of {GROUPS}, which `dvc repro download` writes:"
+            f" {', '.join(table.columns[1:]) or 'there is none'}"
+        )
+    values = sorted({value for value in table[column] if value})
+    common = {"download.split": "group_out", "download.group.column": column}
+    return {re.sub(r"[^\w-]", "_", value): common | {"download.group.value": value} for value in values}
 
 
 def variants(model: dict[str, Any]) -> dict[str, Changes]:
@@ -347,6 +372,19 @@ def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
     name, group = target_group(targets)
     table = folds.together([scored(one, name, "all") for of_seed in sources.values() for one in of_seed])
     print(folds.markdown(table, group))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    print(f"\nwritten: {out}.csv")
+
+
+def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
+    """Print and write the scores of experiments that each test one group of persons, one below the other."""
+    name, group = target_group(targets)
+    tables = {tested: scored(one[0], name, "all") for tested, one in sources.items()}
+    table = pd.concat([scores.assign(group=tested) for tested, scores in tables.items()])
+    labels = words.headline_scores(group)
+    shown = table[(table["predictor"] == "model") & (table["target"] == "mean") & table["score"].isin(labels)]
+    print(shown.pivot(index="group", columns="score", values="value")[list(labels)].round(4).to_string())
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
     print(f"\nwritten: {out}.csv")

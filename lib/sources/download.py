@@ -30,12 +30,20 @@ class Url(Section):
     sha256: str | None
 
 
+class Group(Section):
+    """A group of persons: a column of data/groups.csv and one of its values."""
+
+    column: str
+    value: str
+
+
 class Download(Section):
     """What all sources have in common; a section for each of them comes to it."""
 
     sources: Annotated[list[str], Field(min_length=1)]
     videos: bool
-    split: Literal["official", "disjoint", "random", "folds", "validation_as_test"]
+    split: Literal[*split.SPLITTERS]  # type: ignore[valid-type]
+    group: Group
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     split_fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] | None
     folds: Annotated[int, Field(ge=3, le=1000)]
@@ -75,8 +83,8 @@ def download(settings: Download) -> None:
         table["clip"][table["reason"] == ""],
         {pattern: codes for corpus in corpora for pattern, codes in corpus.source.GROUPS.items()},
     )
-    table["split"] = assign_splits(table, settings)
-    summary = summarise(corpora, table, groups, settings.split)
+    table["split"] = assign_splits(table, groups, settings)
+    summary = summarise(corpora, table, groups, settings)
     report(summary)
     refuse_if_too_many_are_lost(table, summary, settings.allow_missing)
     resume.publish(
@@ -88,9 +96,11 @@ def download(settings: Download) -> None:
     write(DOWNLOAD_METRICS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
 
 
-def summarise(corpora: list[Corpus], table: pd.DataFrame, groups: pd.DataFrame, split_: str) -> dict[str, Any]:
+def summarise(corpora: list[Corpus], table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> dict[str, Any]:
     """Return the figures for metrics/data.json."""
-    summary = {"sources": [corpus.name for corpus in corpora], "split": split_} | check.summary(table)
+    summary = {"sources": [corpus.name for corpus in corpora], "split": settings.split} | check.summary(table)
+    if settings.split == "group_out":
+        summary["group"] = settings.group.model_dump()
     if checked := dict(annotation_files(corpora)):
         summary["annotation_files"] = checked
     for kind in groups.columns[1:]:
@@ -170,14 +180,38 @@ def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: l
         )
 
 
-def assign_splits(table: pd.DataFrame, settings: Download) -> pd.Series:
+def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> pd.Series:
     """Return the split of each clip; the usable clips of each corpus are assigned as the settings say."""
     fractions = None if settings.split_fractions is None else tuple(settings.split_fractions)
     dealing = split.Dealing(settings.split_seed, settings.folds, settings.fold, fractions)
+    if settings.split == "group_out":
+        known = known_groups(groups, settings.group)
+        dealing = dealing._replace(groups=known.to_dict(), tested=settings.group.value)
     result = table["split"].copy()
     for _, usable in table[table["reason"] == ""].groupby("corpus"):
         result[usable.index] = split.SPLITTERS[settings.split](usable, dealing)
     return result
+
+
+def known_groups(groups: pd.DataFrame, group: Group) -> pd.Series:
+    """Return by clip the group of its person, without clips whose group is unknown.
+
+    Raises InputError if there is no such column or value.
+    """
+    columns = list(groups.columns[1:])
+    if group.column not in columns:
+        raise InputError(
+            f"params.yaml: download.group.column = {group.column!r} with download.split = group_out; allowed: a column of"
+            f" groups of persons: {', '.join(columns) or 'there are none; add a groups*.csv to data/archives/'}"
+        )
+    of_clip = groups.set_index("clip")[group.column]
+    of_clip = of_clip[of_clip != ""]
+    if group.value not in set(of_clip):
+        raise InputError(
+            f"params.yaml: download.group.value = {group.value!r}; allowed: a value of the column {group.column}:"
+            f" {', '.join(sorted(set(of_clip)))}"
+        )
+    return of_clip
 
 
 def annotation_files(corpora: list[Corpus]) -> Iterator[tuple[str, str]]:

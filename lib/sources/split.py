@@ -1,6 +1,7 @@
 """Ways to deal the clips of a corpus out to training, validation and test."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +20,16 @@ _VALIDATION = 10  # one of so many training videos
 
 
 class Dealing(NamedTuple):
-    """The seed; for `folds` how many and which is the test set; for `disjoint` and `random` the fractions of training,
-    validation and test, None: the source's own."""
+    """Settings of a split: the seed; for `folds` their number and the one that tests; for `disjoint` and `random` the
+    fractions of training, validation and test, None for the source's own; for `group_out` the group of every clip, where it
+    is known, and the group that tests."""
 
     seed: int
     folds: int
     fold: int
     fractions: tuple[float, ...] | None = None
+    groups: Mapping[str, str] = MappingProxyType({})
+    tested: str = ""
 
 
 def official(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
@@ -81,12 +85,29 @@ def validation_as_test(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
     return new.mask((new == "training") & table["video"].isin(chosen), "validation")
 
 
+def group_out(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
+    """Return the clips of the tested group of persons as test, and those of all other groups as training and validation.
+
+    These are assigned by video, in the proportion of training and validation that is wanted or the source's own. In no split
+    are clips whose group is unknown, and clips of other groups in a video of which a clip is tested.
+    """
+    groups = table["clip"].map(dealing.groups)
+    tested = groups == dealing.tested
+    trained = groups.notna() & ~table["video"].isin(table["video"][tested])
+    wanted = SHARES | _shares(table, dealing)
+    known = wanted["training"] + wanted["validation"]
+    others = table[trained]
+    assigned = _deal(others, {part: wanted[part] / known for part in ("training", "validation")}, dealing.seed)
+    return others["video"].map(assigned).reindex(table.index).fillna("").mask(tested, "test")
+
+
 SPLITTERS: dict[str, Callable[[pd.DataFrame, Dealing], pd.Series]] = {
     "official": official,
     "disjoint": disjoint,
     "random": random,
     "folds": folds,
     "validation_as_test": validation_as_test,
+    "group_out": group_out,
 }
 
 
