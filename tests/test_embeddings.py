@@ -165,8 +165,8 @@ def faces(frames: int, absent: tuple[int, ...] = ()) -> Record:
 
 
 def test_faces_are_taken_evenly_and_those_that_are_there() -> None:
-    assert embeddings.evenly(np.arange(77), 30).tolist() == np.linspace(0, 76, 30).astype(int).tolist()
-    assert embeddings.evenly(np.array([2, 5]), 30).tolist() == [2, 5]
+    assert base.evenly(np.arange(77), 30).tolist() == np.linspace(0, 76, 30).astype(int).tolist()
+    assert base.evenly(np.array([2, 5]), 30).tolist() == [2, 5]
     embed = embeddings.make_extractor(check(STREAM, embeddings.Settings, "embeddings"))
     record = embed(faces(9, absent=(0, 4)))
     assert record.arrays["times"].tolist() == [0.2, 0.6, 1.2, 1.6]

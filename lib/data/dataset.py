@@ -18,6 +18,7 @@ from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.core.targets import Targets
 from lib.data.batch import Inputs, Sample
+from lib.data.samplers import SAMPLERS
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 
@@ -29,14 +30,13 @@ class Reading(Section):
     """Which streams an encoder reads, and which of their steps.
 
     kind: of the encoder. reads: references to streams, `faces` or with an array `audio.mfcc`. The first is the clock: steps
-    are taken from it, from the others those nearest in time. take: "all" steps; "parts": `steps` of them, one of each of so
-    many equal parts, in training by chance (Wang et al. 2016, Temporal segment networks), else the middle one; "window": so
-    many consecutive ones, in training by chance, else in the middle.
+    are taken from it, from the others those nearest in time. take: the name of a sampler (lib/data/samplers.py), which gets
+    the number `steps`.
     """
 
     kind: str
     reads: list[str]
-    take: Literal["all", "parts", "window"]
+    take: Literal[*SAMPLERS]  # type: ignore[valid-type]
     steps: Annotated[int, Field(ge=1, le=100_000)]
 
     def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
@@ -46,7 +46,7 @@ class Reading(Section):
     @property
     def by_chance(self) -> bool:
         """Whether what is read of a training clip differs from epoch to epoch."""
-        return self.take != "all"
+        return SAMPLERS[self.take].random
 
     def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         """Return what is given to the encoder of a clip's steps (T, ...); `rng` draws, where training does."""
@@ -271,25 +271,13 @@ def inputs_of(
             record = records[stream]
             seconds, chosen = base.step_times(record), base.present_steps(record)
             if clock is None:
-                chosen = _choose(chosen, reading, rng)
+                chosen = SAMPLERS[reading.take].choose(chosen, reading.steps, rng)
                 clock = seconds[chosen]
             else:
                 chosen = chosen[np.abs(seconds[chosen] - clock[:, None]).argmin(1)]
             values = reading.view(base.load(stream).read(record, chosen, array), rng)
             inputs[encoder][one] = Steps(values, clock.astype(np.float32), np.ones(len(chosen), bool))
     return inputs
-
-
-def _choose(present: np.ndarray, reading: Reading, rng: np.random.Generator | None) -> np.ndarray:
-    count = reading.steps
-    if reading.take == "parts":
-        place = np.full(count, 0.5) if rng is None else rng.uniform(size=count)
-        return present[((np.arange(count) + place) * len(present) / count).astype(int)]
-    if reading.take == "window" and len(present) > count:
-        last = len(present) - count
-        start = last // 2 if rng is None else int(rng.integers(last + 1))
-        return present[start : start + count]
-    return present
 
 
 def _none(reading: Reading, kind: base.Kind, shape: list[int]) -> Steps:

@@ -194,6 +194,13 @@ def present_steps(record: Record) -> np.ndarray:
     )
 
 
+def evenly(present: np.ndarray, count: int) -> np.ndarray:
+    """Return up to `count` of the indices `present`, evenly spaced, first and last among them; all if there are fewer."""
+    if len(present) <= count:
+        return present
+    return present[np.linspace(0, len(present) - 1, count).astype(int)]
+
+
 def pool_steps(stream: Stream, record: Record) -> np.ndarray:
     """Return one vector of a clip's record of a stream of vectors: the mean over time of all its arrays, and where there are
     several steps their standard deviation."""

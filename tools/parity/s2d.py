@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lib.core import weights
 from lib.core.errors import InputError
-from lib.data.dataset import Reading, _choose
+from lib.data.samplers import SAMPLERS
 from lib.model import s2d
 from lib.model.encoders.s2d import windows
 from lib.model.mobilefacenet import MobileFaceNet, scaled
@@ -190,7 +190,7 @@ def _frames(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
         subset, count = name.split("_")
         take: Any = {"train": "window", "test": "all"}[subset]
         rng: Any = _Drawn(seed)
-        chosen = _choose(np.arange(int(count)), Reading(kind="s2d", reads=[], take=take, steps=length), rng)
+        chosen = SAMPLERS[take].choose(np.arange(int(count)), length, rng)
         _, _, steps, _ = windows(torch.ones(1, len(chosen), dtype=torch.bool), max(length, len(chosen)), repeat=True)
         found[name] = chosen[steps[0].numpy()]
     return found

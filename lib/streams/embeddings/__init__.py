@@ -42,7 +42,7 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
 
     @torch.no_grad()
     def embed(record: Record) -> Record:
-        chosen = evenly(base.present_steps(record), settings.steps)
+        chosen = base.evenly(base.present_steps(record), settings.steps)
         pictures = torch.from_numpy(np.ascontiguousarray(faces.read_steps(record, chosen))).to(device).float() / 255
         if settings.colour == "bgr":
             pictures = pictures.flip(1)
@@ -65,13 +65,6 @@ def files(settings: Settings) -> list[Path]:
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return embeddings (K, D)."""
     return record.arrays["values"][()][chosen]
-
-
-def evenly(present: np.ndarray, count: int) -> np.ndarray:
-    """Return up to `count` of the indices `present`, evenly spaced, first and last among them; all if there are fewer."""
-    if len(present) <= count:
-        return present
-    return present[np.linspace(0, len(present) - 1, count).astype(int)]
 
 
 STREAM = Stream(

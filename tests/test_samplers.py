@@ -1,0 +1,34 @@
+"""Samplers: which time steps of a clip are read."""
+
+import numpy as np
+import pytest
+
+from lib.data.dataset import Reading
+from lib.data.samplers import SAMPLERS
+
+PRESENT = np.array([0, 1, 2, 4, 5, 7, 8, 9, 11, 12])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("all", PRESENT.tolist()),
+        ("parts", [1, 7, 11]),
+        ("window", [4, 5, 7]),
+        ("uniform", [0, 5, 12]),
+    ],
+)
+def test_sampler_without_generator_is_fixed(name: str, expected: list[int]) -> None:
+    assert SAMPLERS[name].choose(PRESENT, 3, None).tolist() == expected
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampler_varies_in_training_if_it_says_so(name: str) -> None:
+    draws = {tuple(SAMPLERS[name].choose(PRESENT, 3, np.random.default_rng(seed))) for seed in range(20)}
+    assert (len(draws) > 1) == SAMPLERS[name].random
+    assert all(list(steps) == sorted(steps) and set(steps) <= set(PRESENT) for steps in draws)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_encoder_settings_take_any_sampler(name: str) -> None:
+    assert Reading(kind="vectors", reads=["audio"], take=name, steps=3).by_chance == SAMPLERS[name].random
