@@ -3,10 +3,15 @@
 from lib.core import command, parameters
 from lib.sources import download
 from lib.sources.download import Parameters
+from lib.streams import base
 
 
 def main() -> None:
-    download.download(parameters.load("download", Parameters).download)
+    settings = parameters.load("download", Parameters).download
+    everything = parameters.load_all()  # what can be found wrong now isn't found hours later
+    download.check_targets(everything, settings)
+    base.check_enabled(everything)
+    download.download(settings)
 
 
 if __name__ == "__main__":

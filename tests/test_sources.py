@@ -51,6 +51,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     def run(**changes: Any) -> pd.DataFrame:
         values = {"download": load_yaml(ROOT / "params.yaml")["download"] | changes}
         monkeypatch.setattr(parameters, "load", lambda _, model: parameters.check(values, model))
+        monkeypatch.setattr(parameters, "load_all", lambda: {"model": {"use": [], "encoders": {}, "targets": []}})
         listing.write(Path("data/archives"), listing.LISTING, resume.ROOT / "archives.json")
         download.main()
         return clips.read(Path("data/clips.csv"), usable_only=False)

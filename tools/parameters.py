@@ -16,6 +16,7 @@ from ruamel.yaml.comments import CommentedMap
 
 from lib.core import command, parameters
 from lib.core.errors import InputError
+from lib.sources import download
 from lib.streams import base, build
 
 PARAMETERS, FOLDER, STAGES = Path("params.yaml"), Path("params"), Path("dvc.yaml")
@@ -89,6 +90,9 @@ def check(values: Mapping[str, Any]) -> None:
         if stage == "train":
             given.model.readings()
             given.model.chosen(given.targets)
+        elif stage == "download":
+            download.check_targets(values, given.download)
+    base.check_enabled(values)
 
 
 def _merge(whole: CommentedMap, differs: Mapping[str, Any], source: str, above: str = "") -> None:

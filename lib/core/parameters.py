@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from lib.core.artifacts import PARAMETERS
 from lib.core.errors import InputError
 
 
@@ -57,6 +58,11 @@ def load(stage: str, model: type[ModelT]) -> ModelT:
     except DvcException as error:
         raise InputError(_mistake() or " ".join(str(error).split())) from None
     return check(values, model)
+
+
+def load_all() -> dict[str, Any]:
+    """Return all of params.yaml, for checks across sections; a stage's own parameters come from `load`."""
+    return YAML(typ="safe").load(PARAMETERS)
 
 
 def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> ModelT:

@@ -1,7 +1,7 @@
 """What a source of clips is, and finding one by its name: the modules of this folder that bring clips are the choices."""
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -25,6 +25,10 @@ class Source(Protocol):
     @staticmethod
     def bring(settings: Any, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
         """Put its files, clips only if `videos`, below `folder` as SUBFOLDER/... and annotations/NAME; yield where."""
+
+    @staticmethod
+    def columns(settings: Any) -> Collection[str]:
+        """Return the names of the targets that `rows` can have with these settings."""
 
     @staticmethod
     def rows(settings: Any, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

@@ -9,11 +9,12 @@ from pydantic import Field
 
 from lib.core import clips, resume
 from lib.core.parameters import Section
+from lib.core.targets import TRAITS
 from lib.sources import mosei
 from lib.sources.archives import ANNOTATIONS
 from lib.sources.mosei import GROUPS, problem
 
-__all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "problem", "rows"]
+__all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]
 
 ARCHIVES = False
 
@@ -40,6 +41,11 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
     if not made.exists():
         films.write(made, **settings.model_dump(), tables=(LABELS, KNOWN_TRAITS))
     yield from mosei.bring(mosei.Settings(labels=LABELS), made, folder, videos)
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the targets: CMU-MOSEI's and the traits."""
+    return (*mosei.columns(settings), *TRAITS)
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

@@ -69,6 +69,24 @@ class Parameters(Section):
     download: Complete  # type: ignore[valid-type]
 
 
+def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
+    """Check in the complete parameters that a source of `settings` has each column of model.targets.
+
+    Raises InputError for the first column that none has. Groups that are not known are left to the checks of their sections.
+    """
+    columns = [
+        column for name in settings.sources for column in base.load(name).columns(getattr(settings, name, Section()))
+    ]
+    for name in parameters["model"]["targets"]:
+        wanted = parameters["targets"].get(name, {}).get("columns", [])
+        if missing := [column for column in wanted if column not in columns]:
+            raise InputError(
+                f"params.yaml: targets.{name}.columns has {missing[0]!r}, which no source of download.sources ="
+                f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}; correct the columns, or take"
+                f" {name} out of model.targets"
+            )
+
+
 def download(settings: Download) -> None:
     """Write data/raw/, data/clips.csv, data/groups.csv and the metrics as the section `download` says.
 

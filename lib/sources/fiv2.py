@@ -80,6 +80,11 @@ def place(path: PurePath, videos: bool) -> Path | None:
     return Path(folders[-1] if folders else spread(path.name.rsplit(".", 2)[0]), path.name) if videos else None
 
 
+def columns(settings: Section) -> tuple[str, ...]:
+    """Return the names of the targets."""
+    return SCORES
+
+
 def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the clips that the annotations name; the split is theirs, never a folder's."""
     table = read_annotations(folder / ANNOTATIONS).rename_axis("clip").reset_index()

@@ -58,6 +58,11 @@ def _place(path: PurePath, videos: bool) -> Path | None:
     return Path(spread(path.stem.rpartition("_")[0] or path.stem), path.name) if videos else None
 
 
+def columns(settings: Section) -> tuple[str, ...]:
+    """Return the names of the targets."""
+    return tuple(targets(dict.fromkeys(EMOTIONS, 0.0)))
+
+
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the labelled segments, VIDEO_SEGMENT.mp4, with `sentiment`, the shares of `shares`, and NAME_present, 0 or 1.
 

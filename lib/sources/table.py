@@ -55,6 +55,11 @@ def _place(path: PurePath, videos: bool) -> Path | None:
     return Path(spread(_video_of(path.name)), *path.parts) if videos else None
 
 
+def columns(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the targets, which the settings list."""
+    return tuple(settings.targets)
+
+
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the table's clips. Raises InputError naming row, column, value and what is allowed at the first mistake."""
     if not settings.targets:

@@ -182,6 +182,32 @@ def extract(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Recor
         return Record(above[0].clip, attributes={TRACEBACK: trace}, refused=reason)
 
 
+def check_enabled(parameters: Mapping[str, Any]) -> None:
+    """Check in the complete parameters that every stream which an encoder in use reads is enabled, and so are its inputs.
+
+    Raises InputError for the first stream that is not. Names that are not known are left to the checks of their sections.
+    """
+    encoders = parameters["model"]["encoders"]
+    for encoder in parameters["model"]["use"]:
+        for reference in encoders.get(encoder, {}).get("reads", []):
+            name = reference.partition(".")[0]
+            for needed in with_inputs(name) if name in names() else ():
+                if not parameters[needed]["enabled"]:
+                    why = f"model.encoders.{encoder}.reads has {reference}" + (
+                        f", which is made from {needed}" if needed != name else ""
+                    )
+                    raise InputError(
+                        f"params.yaml: {needed}.enabled = false, but model.use has {encoder} and {why}; allowed: true; set"
+                        f" {needed}.enabled to true, or take {encoder} out of model.use"
+                    )
+
+
+def with_inputs(name: str) -> list[str]:
+    """Return a stream and all streams that it is made from, each after its inputs."""
+    above = [one for of in load(name).inputs if of != RAW for one in with_inputs(of)]
+    return list(dict.fromkeys([*above, name]))
+
+
 def step_times(record: Record) -> np.ndarray:
     """Return the seconds (T,) of a record's steps."""
     return record.arrays["times"][()] if "times" in record.arrays else np.zeros(1)

@@ -13,7 +13,7 @@ from lib.sources import fiv2, mosei
 from lib.sources.archives import ANNOTATIONS
 from lib.sources.fiv2 import GROUPS, problem
 
-__all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "problem", "rows"]
+__all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]
 
 ARCHIVES = False
 
@@ -41,6 +41,11 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
     if not made.exists():
         corpus.write(made, **settings.model_dump(), intensities=INTENSITIES)
     yield from fiv2.unpack(made, folder, [corpus.KEY_A, corpus.KEY_B], videos)
+
+
+def columns(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the targets: FIV2's, with download.demo.emotions also CMU-MOSEI's."""
+    return (*fiv2.columns(settings), *(mosei.columns(settings) if settings.emotions else ()))
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
