@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "fiv2"
 ODD = ROOT.parent / "shared" / "clips"
 
-_SLOW = (
+SLOW = (
     "test_pipeline",
     "test_extending",
     "test_archives",
@@ -30,12 +30,29 @@ _SLOW = (
     "test_odd_clips",
     "test_predict",
     "test_shards",
+    "test_multitask",
+    "test_groups",
+    "test_ablate",
+    "test_pictures",
+    "test_words",
+    "test_predict_page",
+    "test_interrupts",
+    "test_page",
 )
+"""Modules of which every test is slow: they run stages or tools on videos. The first are the slowest."""
+
+NUMERIC = ("test_s2d", "test_model", "test_masks", "test_audio_visual", "test_embeddings", "test_heads", "test_losses")
+"""Modules that compare what networks compute: they pass with any instructions of the CPU and any number of threads."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slowest modules first: none is left over for one process at the end."""
-    items.sort(key=lambda item: _SLOW.index(item.path.stem) if item.path.stem in _SLOW else len(_SLOW))
+    """Mark the tests of slow modules, and begin with the slowest module: none is left for one process at the end."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
+        if item.path.stem in NUMERIC:
+            item.add_marker(pytest.mark.numeric)
+    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 
 needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="the real FIV2 sample is not here")
