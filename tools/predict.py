@@ -79,6 +79,8 @@ def main() -> None:
     arguments = parser.parse_args()
     format_ = choose_format(arguments)
     clips = list(find_clips(arguments.clips))
+    if not arguments.model.exists():  # before torch is imported, which takes seconds
+        raise InputError(f"{arguments.model} is missing; run `dvc repro train`")
     command.log_to("predict")
     gc.disable()  # what is loaded stays; collecting garbage in it takes a quarter of the time
     from lib.serving.predictor import Predictor
