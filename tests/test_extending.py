@@ -69,7 +69,7 @@ SOURCE = '''
 from lib.core.parameters import Section
 from lib.sources import demo
 from lib.sources.demo import ARCHIVES, CHECKSUMS, GROUPS, problem
-from lib.sources.fiv2 import rows
+from lib.sources.fiv2 import columns, rows
 
 
 class Settings(Section):
