@@ -31,8 +31,8 @@ STAGES = [
     "descriptors",
     "sound_descriptors",
     "train",
-    "analyse",
     "evaluate",
+    "analyse",
     "figures",
 ]
 WITHOUT_VIDEO = [
@@ -171,7 +171,7 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
 
 def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
     changes = ("-S", "model.fusion=concat", "-S", "train.clips=8")
-    assert ran(project.dvc("exp", "run", *changes)) == ["train", "analyse", "evaluate", "figures"]
+    assert ran(project.dvc("exp", "run", *changes)) == ["train", "evaluate", "analyse", "figures"]
     of_splits = pd.read_csv(project.folder / "data/split_scores.csv").set_index("split")
     assert 5 <= of_splits.loc["training", "clips"].iloc[0] <= 8
     assert "traits.all.model.accuracy" in project.dvc("metrics", "diff")
@@ -193,7 +193,7 @@ def test_the_demos_words_are_a_stream_that_a_model_reads(project: Project) -> No
         "-S",
         "train.epochs=1",
     )
-    assert ran(project.dvc("exp", "run", *changes)) == ["text", "train", "analyse", "evaluate", "figures"]
+    assert ran(project.dvc("exp", "run", *changes)) == ["text", "train", "evaluate", "analyse", "figures"]
     assert json.loads((project.folder / "metrics/text.json").read_text())["clips"] == 20
     scores = pd.read_csv(project.folder / "data/scores.csv")
     assert {"model", "ridge_text", "ridge_descriptors"} <= set(scores["predictor"])
@@ -241,7 +241,7 @@ def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     assert project.run("git", "checkout", "-q", "--", "params.yaml").returncode == 0
     assert ran(project.dvc("repro")) in (
         [],
-        ["train", "analyse", "evaluate", "figures"],
+        ["train", "evaluate", "analyse", "figures"],
     )  # from the run cache, or at most these
     assert (project.folder / "data/model.pt").exists()
     empty = project.run("dvc", "repro", "-s", "download")
