@@ -15,6 +15,7 @@ from lib.analysis import _inputs, attention, controls
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.dataset import Reading
+from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.scores import Bootstrap
@@ -41,7 +42,8 @@ class Reader(nn.Module):
         look = inputs["look"]["faces"].values.flatten(1).mean(1)
         flow = inputs["move"]["flow"].values.abs().flatten(2).mean(2)
         early = flow[:, : flow.shape[1] // 2].mean(1) - flow[:, flow.shape[1] // 2 :].mean(1)
-        return SimpleNamespace(predicted={"planted": torch.stack([look, flow.mean(1), early], 1)})
+        values = torch.stack([look, flow.mean(1), early], 1)
+        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
 
 
 def sample(index: int) -> Sample:

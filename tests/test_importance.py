@@ -15,6 +15,7 @@ from lib.analysis._regions import Region, mean_steps, remove_regions
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.dataset import Reading
+from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.tables import deletion_table
@@ -38,7 +39,8 @@ class Reader(nn.Module):
     def forward(self, inputs: dict) -> SimpleNamespace:
         red = inputs["look"]["faces"].values[:, :, 0, 4:6, 10:12].flatten(1).mean(1)
         moved = (inputs["move"]["flow"].values[:, 10:12, :, 12:14, 6:8].flatten(1) ** 2).mean(1)
-        return SimpleNamespace(predicted={"planted": torch.stack([red, moved, red * moved, 0 * red + 0.5], 1)})
+        values = torch.stack([red, moved, red * moved, 0 * red + 0.5], 1)
+        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
 
 
 def sample(index: int) -> Sample:

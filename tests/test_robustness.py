@@ -17,6 +17,7 @@ from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.dataset import Clips, Reading
+from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.scores import Bootstrap
@@ -51,7 +52,8 @@ class Reader(nn.Module):
         faces, flow_ = (inputs[of][stream].values for of, stream in (("look", "faces"), ("move", "flow")))
         mouth = faces[..., 25:28, 15:18].flatten(1).mean(1)
         values = [faces[..., 0, :].flatten(1).mean(1), mouth, flow_.abs().flatten(1).mean(1)]
-        return SimpleNamespace(predicted={"planted": torch.stack(values, 1)})
+        values = torch.stack(values, 1)
+        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
 
 
 def record(index: int) -> Record:
