@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tools.reference import api, parameters, schema
+from tools.reference import api, licences, parameters, schema
 from tools.reference.__main__ import PARAMETERS_PAGE, pages
 
 
@@ -40,3 +40,11 @@ def test_signature_keeps_default_paths() -> None:
     def load(path: Path = Path("data/model.pt")) -> None: ...
 
     assert api.signature("load", load) == "load(path: Path = Path('data/model.pt')) -> None"
+
+
+def test_licences_list_every_dependency(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    table = licences.LICENCES_PAGE.read_text().split(licences.BEGIN)[1].split(licences.END)[0]
+    rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert {row[0].strip("| "): row[1].strip("`") for row in rows} == licences.dependencies()
+    assert all(row[2].strip(" |") not in ("", "None") for row in rows)

@@ -1,4 +1,4 @@
-"""Write the generated pages docs/reference/parameters.md and docs/reference/python_api.md.
+"""Write docs/reference/parameters.md, docs/reference/python_api.md and the table of dependencies in docs/licences.md.
 
 The parameters come from params/demo.yaml (values and comments) and the settings classes (types and ranges), the Python API
 from signatures and docstrings. Run this command after a change of any of them; tests/test_reference.py compares.
@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from lib.core import command
-from tools.reference import api, parameters
+from tools.reference import api, licences, parameters
 
 PARAMETERS_PAGE, API_PAGE = Path("docs/reference/parameters.md"), Path("docs/reference/python_api.md")
 
@@ -25,7 +25,11 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Return the text of each generated page by its path."""
-    return {PARAMETERS_PAGE: parameters.describe_parameters(), API_PAGE: api.describe_api()}
+    return {
+        PARAMETERS_PAGE: parameters.describe_parameters(),
+        API_PAGE: api.describe_api(),
+        licences.LICENCES_PAGE: licences.replace_table(licences.LICENCES_PAGE.read_text()),
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""The table of dependencies in docs/licences.md, from the requirements files and the metadata of installed packages."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+LICENCES_PAGE = Path("docs/licences.md")
+BEGIN, END = "<!-- dependencies -->", "<!-- end of dependencies -->"
+
+
+def replace_table(page: str) -> str:
+    """Return the page with its table of dependencies brought up to date.
+
+    A package that isn't installed keeps its row.
+    """
+    before, rest = page.split(BEGIN)
+    old, after = rest.split(END)
+    rows = {match[1]: match[0] for match in re.finditer(r"^\| ([\w.-]+) \|.*$", old, re.MULTILINE)}
+    lines = ["| package | file | licence in its metadata |", "|---|---|---|"]
+    for name, file in dependencies().items():
+        licence = licence_of(name)
+        lines.append(rows[name] if licence is None and name in rows else f"| {name} | `{file}` | {licence} |")
+    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
+
+
+def dependencies() -> dict[str, str]:
+    """Return the name of each direct dependency and the requirements file that names it."""
+    return {
+        match[1]: path.name
+        for path in sorted(Path().glob("requirements*.txt"))
+        for match in re.finditer(r"^([\w.-]+)==", path.read_text(), re.MULTILINE)
+    }
+
+
+def licence_of(name: str) -> str | None:
+    """Return the licence that an installed package's metadata states, or None if it isn't installed."""
+    try:
+        metadata = importlib.metadata.metadata(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    if expression := metadata.get("License-Expression"):
+        return expression
+    classifiers = [
+        text.split(" :: ")[-1] for text in metadata.get_all("Classifier") or [] if text.startswith("License")
+    ]
+    short = (metadata.get("License") or "").strip()
+    return short if short and "\n" not in short and len(short) < 60 else ", ".join(classifiers) or "states none"
