@@ -173,7 +173,7 @@ def test_python_blocks_compile(page: Path) -> None:
 def test_header_settings_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     header = "".join(re.match(r"(?:#.*\n)+", path.read_text())[0].replace("\n# ", " "))
-    for settings in re.findall(r"`((?:[\w.]+=[^\s`]+ ?)+)`", header):
+    for settings in re.findall(r"`((?:[\w.]+=[^\s`]+\s*)+)`", header):
         parameters.check(parameters.merged(path.stem, settings.split()))
 
 
