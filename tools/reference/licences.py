@@ -38,10 +38,10 @@ def licence_of(name: str) -> str | None:
         metadata = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-    if expression := metadata.get("License-Expression"):
-        return expression
+    if expressions := metadata.get_all("License-Expression"):
+        return str(expressions[0])
     classifiers = [
         text.split(" :: ")[-1] for text in metadata.get_all("Classifier") or [] if text.startswith("License")
     ]
-    short = (metadata.get("License") or "").strip()
+    short = str((metadata.get_all("License") or [""])[0]).strip()
     return short if short and "\n" not in short and len(short) < 60 else ", ".join(classifiers) or "states none"
