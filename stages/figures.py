@@ -32,7 +32,7 @@ def main() -> None:
     loaded = write.load(given.evaluate.split, given.targets)
     drawn, included = write.write_figures(loaded, given.figures.dpi)
     write.write_latex(loaded, drawn, included)
-    write.write_pages(loaded, drawn, given.model, given.figures.dpi)
+    write.write_pages(loaded, drawn, given.figures.dpi)
 
 
 if __name__ == "__main__":

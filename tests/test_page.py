@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from lib.core.targets import TargetGroup
-from lib.report import figures, page
+from lib.report import figures, page, verdict
 from lib.report.figures import Results
 from lib.report.figures.clips_used import counted
 from lib.scoring.scores import Bootstrap
@@ -100,29 +100,38 @@ def test_it_reads_well_in_a_browser(report: Path, browser: Browser, width: int, 
     shown.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert shown.evaluate("document.documentElement.scrollWidth") <= width  # long tables scroll within
     shown.evaluate("document.querySelectorAll('details').forEach(one => one.open = false)")
-    first = shown.locator("figure img").first.bounding_box()
+    first = shown.locator(".findings").first.bounding_box()
     assert shown.locator("h1").bounding_box()["y"] < first["y"]
     assert first["y"] + first["height"] <= height
+    assert first["width"] <= width - 32
+    assert shown.evaluate(
+        "[...document.querySelectorAll('.scores th:first-child')].every(one => one.offsetWidth < 180)"
+    )
     background = shown.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
     links = [link.get_attribute("href") for link in shown.locator("nav a").all()]
     assert len(links) > 5
     assert all(shown.locator(link).count() == 1 for link in links)
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert shown.evaluate("[...document.querySelectorAll('details')].every(one => one.open)")
     assert shown.pdf().startswith(b"%PDF")
     context.close()
 
 
-def test_the_headline_says_what_the_tests_say() -> None:
-    better, alike, worse = (page.headline(*judged(WARMTH, noise), WARMTH) for noise in (0.05, 0.31, 1))
-    assert re.search(r"beats that of the training mean \(0\.\d{3}, p = 0\.00\d+\)", better[0])
-    assert "can't be told from that of the training mean (0." in alike[0]
-    assert "is worse than that of the training mean (" in worse[0]
+def test_headline_agrees_with_the_tests() -> None:
+    better, alike, worse = (verdict.headline(*judged(WARMTH, noise), WARMTH) for noise in (0.05, 0.31, 1))
+    assert re.search(r"is significantly higher than that of the training mean \(0\.\d{3}, p = 0\.00\d+\)", better[0])
+    assert "does not differ significantly from that of the training mean (0." in alike[0]
+    assert "is significantly lower than that of the training mean (" in worse[0]
     assert "and the video look-up (" in worse[0]
-    assert better[1].startswith("On 20 clips of 10 videos that training has not seen the model's 1 − MAE / 6, 0.9")
-    few = page.headline(*judged(WARMTH, 0.05, unseen=18), WARMTH)[1]
-    assert "stands, with too few videos for a test, beside that of the training mean (0." in few
+    assert better[0].startswith("On all clips (60 clips, 30 videos) accuracy (1 − MAE / 6) is 0.9")
+    assert better[1].startswith("On unseen videos (20 clips, 10 videos) accuracy is 0.9")
+    few = verdict.headline(*judged(WARMTH, 0.05, unseen=18), WARMTH)[1]
+    assert re.search(
+        r"^On unseen videos \(18 clips, 9 videos: too few to test\) accuracy is 0\.\d+; the training mean reac", few
+    )
     assert "p =" not in few
-    assert "was not measured" in page.headline(*judged(WARMTH, 0.05, unseen=0), WARMTH)[1]
+    assert "was not measured" in verdict.headline(*judged(WARMTH, 0.05, unseen=0), WARMTH)[1]
 
 
 def test_a_comparison_is_of_accuracies_and_holms_over_all_baselines() -> None:
@@ -140,7 +149,7 @@ def test_a_comparison_is_of_accuracies_and_holms_over_all_baselines() -> None:
             assert compared.loc[(other, target), "difference"] == pytest.approx(difference)
 
 
-def test_what_was_run_and_what_was_lost_is_told(report: Path) -> None:
+def test_page_shows_setup_changes_and_lost_clips(report: Path) -> None:
     text = report.read_text()
     assert "<td>f00, with changed files</td>" in text
     assert "<td>100 training clips and 20 validation clips</td>" in text
@@ -148,7 +157,9 @@ def test_what_was_run_and_what_was_lost_is_told(report: Path) -> None:
     assert "<tr><td>train.seed</td><td>0</td><td>3</td></tr>" in text
     assert "parallel.workers" not in text
     assert "augment.mirror" not in text
-    assert "20 of the 30 test videos have clips in training too. On their clips the look-up of a video" in text
+    assert "20 of the 30 test videos have clips in training too. On their clips the video look-up gains " in text
+    assert 'href="../docs/model_card.md">model card</a>' in text
+    assert 'href="../data/scores.csv">scores</a>' in text
     steps, used = counted(DATA, LOST)
     assert steps == [
         ("annotated", 110, {}),

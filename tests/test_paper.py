@@ -4,13 +4,15 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lib.report import figures, latex, paper
+from lib.report import citations, figures, latex, page, paper
 from lib.report.figures._base import COLUMNS, panels_of
+from lib.report.methods import methods
 from tests.test_page import DATA, judged
 from tests.test_report import FIVE, TRAINED, WARMTH
 from tools import parameters as written
@@ -20,23 +22,58 @@ PROVENANCE = {"commit": "0123456789abcdef+", "versions": {"torch": "2.11.0"}, **
 FOUND = {"warmth": ["On 60 clips 1 − MAE / 6, 0.9 [−0.1, 1.0], R² & 50 % of_it."], "five_traits": ["None."]}
 
 
-def test_methods_are_of_what_was_run() -> None:
-    parameters = written.merged("demo", [])
-    said = paper.methods(parameters, DATA, PROVENANCE, TARGETS)
-    assert "100 of 110 annotated clips (0.5 hours), split official: 30 training clips of 20 videos" in said
-    assert "brought to a template of five points (64 pixels a side)" in said
+def make_run(parameters: dict[str, Any], commit: str | None = PROVENANCE["commit"], *sources: str) -> page.Run:
+    data = DATA | {"sources": list(sources)} if sources else DATA
+    return page.Run(PROVENANCE | {"commit": commit, "weights": 1_234_567}, data, "test", parameters, parameters)
+
+
+def test_methods_describe_the_run() -> None:
+    said = methods(make_run(written.merged("demo", [])), TARGETS, judged(WARMTH, 0.1)[1])
+    assert "100 of 110 annotated clips (0.5 hours).\nThe split is official: 30 training clips of 20 videos" in said
+    assert r"template of five points (64 $\times$ 64 pixels)" in said
     assert r"a primal-dual scheme \cite{chambolle2011} ($\lambda=0.15$, $\theta=0.1$, 7 scales, 3 warps" in said
-    assert "4 heads and depth 1" in said
+    assert "width 96.\nCross-attention \\cite{vaswani2017} has 4 heads and 1 block" in said
+    assert "The network has 1.23 million parameters." in said
+    assert "takes one step from each of 4 equal parts" in said
     assert "mse for warmth, mse for five\\_traits" in said
     assert "learning rate of 0.001" in said
+    assert "shifts of up to 3 pixels" in said
+    assert "training mean (the mean of the training labels; uses no input)" in said
+    assert "2000 permutations" in said
+    assert "2 hypotheses on means over targets and 4 hypotheses on single targets" in said
     assert "Trained at commit 0123456789ab, with changed files, on a processor, 2 cores; torch 2.11.0." in said
     assert "MFCC" not in said
-    heard = paper.methods(
-        written.merged("demo", ["model.use=[audio]"]), DATA, PROVENANCE | {"commit": None}, {"warmth": WARMTH}
-    )
-    assert "Sound (16000 Hz) was read as 64 log-mel bands and 24 MFCC in windows of 25 ms every 10 ms" in heard
-    assert not re.search("MTCNN|flow|vaswani|Frames", heard)
+
+
+def test_methods_of_audio_alone_mention_no_faces() -> None:
+    run = make_run(written.merged("demo", ["model.use=[audio]"]), None)
+    heard = methods(run, {"warmth": WARMTH}, judged(WARMTH, 0.1)[1])
+    assert "Audio (16000 Hz) was represented by 64 log-mel bands and 24 MFCC, in windows of 25 ms every 10 ms" in heard
+    assert not re.search("MTCNN|flow|vaswani|Frames|mirroring", heard)
     assert "Trained without git" in heard
+
+
+def test_bibtex_has_every_cited_work() -> None:
+    text = paper.paper([], FOUND, make_run(written.merged("demo", [])), TARGETS, judged(WARMTH, 0.1)[1])
+    keys = {key for group in re.findall(r"\\cite\{([^}]+)\}", text) for key in group.split(",")}
+    works = citations.find_cited(text)
+    assert works.keys() == keys
+    assert {"vaswani2017", "ponce2016"} <= keys
+    entries = re.findall(r"^@\w+\{(\w+),\n  author = \{.+\},\n  title", citations.format_bibtex(works), re.MULTILINE)
+    assert {*entries} == keys
+    assert all(rf"\bibitem{{{key}}}" in text for key in keys)
+
+
+def test_body_has_at_most_eight_cited_figures() -> None:
+    names = [f"{group}/{name}" for group in TARGETS for name in figures.FIGURES]
+    run = make_run(written.merged("demo", []))
+    text = paper.paper([paper.Included(name, True) for name in names], FOUND, run, TARGETS, judged(WARMTH, 0.1)[1])
+    body, appendix = text.split(r"\appendix")
+    assert body.count(r"\includegraphics") == paper.BODY
+    assert body.count(r"\includegraphics") + appendix.count(r"\includegraphics") == len(names)
+    for name in re.findall(r"\\label\{fig:([^}]+)\}", body):
+        assert rf"Figure~\ref{{fig:{name}}}" in body
+    assert body.index(r"\label{fig:warmth/headline}") < body.index(r"\label{fig:warmth/controls}")
 
 
 def test_a_figure_takes_one_column_or_two_with_legible_text() -> None:
@@ -52,7 +89,7 @@ def test_a_figure_takes_one_column_or_two_with_legible_text() -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex is installed")
-def test_it_compiles(tmp_path: Path) -> None:
+def test_paper_compiles(tmp_path: Path) -> None:
     included = []
     for name, wide in (("clips_used", False), ("warmth/headline", True)):
         file = tmp_path / "pdf" / f"{name}.pdf"
@@ -62,11 +99,12 @@ def test_it_compiles(tmp_path: Path) -> None:
     (tmp_path / "captions.tex").write_text(latex.captions({one.name: "Of 95 % & a_b, 1 − R²." for one in included}))
     (tmp_path / "tables").mkdir()
     for name, group in TARGETS.items():
-        (tmp_path / "tables" / f"{name}.tex").write_text(latex.headline(judged(group, 0.1)[0], group, "test"))
+        for kind, tabulate in (("", latex.headline), ("_targets", latex.tabulate_targets)):
+            table = tabulate(judged(group, 0.1)[0], group, "test", f"tab:{name}{kind}")
+            (tmp_path / "tables" / f"{name}{kind}.tex").write_text(table)
     (tmp_path / "paper").mkdir()
-    text = paper.paper(
-        included, FOUND, written.merged("demo", []), DATA | {"sources": ["fiv2", "my_own"]}, PROVENANCE, TARGETS
-    )
+    run = make_run(written.merged("demo", []), None, "fiv2", "my_own")
+    text = paper.paper(included, FOUND, run, TARGETS, judged(WARMTH, 0.1)[1])
     (tmp_path / "paper/paper.tex").write_text(text)
     for _ in range(2):
         done = subprocess.run(

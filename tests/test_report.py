@@ -10,10 +10,11 @@ import pytest
 
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import TRAITS, TargetGroup, Targets
-from lib.report import card, datasheet, figures, latex, page
+from lib.report import card, datasheet, figures, latex, page, verdict, words
 from lib.report.figures import Results, read
 from lib.scoring import tables
 from lib.scoring.scores import Bootstrap
+from tests.conftest import ROOT
 
 WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
 FIVE = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
@@ -55,71 +56,107 @@ def data(*sources: str) -> dict[str, object]:
     return {"sources": list(sources), "split": "random", "clips": counts} | shared
 
 
-def paged(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str) -> str:
-    clips = pd.DataFrame(
-        {"split": ["test"]} | {column: [0.5] for group in targets.values() for column in group.columns}
-    )
-    accuracy = scores[scores["score"] == "accuracy"]
-    compared = accuracy.rename(columns={"value": "difference"}).assign(p=0.01, p_holm=0.02)
+def make_run(*sources: str) -> page.Run:
     parameters = {"model": MODEL, "train": {"seed": 0}}
-    run = page.Run({"commit": None, "versions": {}, **TRAINED}, data(*sources), "test", parameters, parameters)
-    return page.page(scores, compared, persons, clips, targets, [], run, 150)
+    return page.Run({"commit": None, "versions": {}, **TRAINED}, data(*sources), "test", parameters, parameters)
 
 
-def test_a_card_and_a_page_speak_of_the_groups_they_are_about() -> None:
+def compare(scores: pd.DataFrame) -> pd.DataFrame:
+    accuracy = scores[scores["score"] == "accuracy"]
+    return accuracy.rename(columns={"value": "difference"}).assign(p=0.01, p_holm=0.02)
+
+
+def write_page(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str) -> str:
+    columns = [column for group in targets.values() for column in group.columns]
+    clips = pd.DataFrame({"split": ["test"]} | {column: [0.5] for column in columns})
+    return page.page(scores, compare(scores), persons, clips, targets, [], make_run(*sources), 150)
+
+
+def write_card(
+    scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str, worse: pd.DataFrame = WORSE
+) -> str:
+    return card.card(scores, compare(scores), persons, worse, targets, make_run(*sources))
+
+
+def test_card_and_page_use_the_targets_own_words() -> None:
     _, scores, persons = scored("warmth", WARMTH)
-    texts = [
-        card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL, WORSE),
-        paged(scores, persons, {"warmth": WARMTH}, "table"),
-    ]
+    texts = [write(scores, persons, {"warmth": WARMTH}, "table") for write in (write_card, write_page)]
     for text in texts:
         assert "1 − MAE / 6" in text
-        assert "female less the others" in text
-        assert not any(word in text.lower() for word in ("trait", "neuroticism", "personality", "planted"))
-    assert "Fusion `concat` of 2 encoders: look (images of faces; `resnet10`, from scratch), voice" in texts[0]
-    assert "warmth: warm, cold (unbounded, where the labels are 1 to 7)" in texts[0]
-    assert "The labels of the corpus `table` are as its files give them" in texts[0]
+        assert "female minus the others" in text
+        words = ("trait", "neuroticism", "planted", "shrunk_video_lookup", "mean_predictor")
+        assert not any(word in text.lower().replace("apparent-personality", "") for word in words)
+    assert (
+        "2 encoders, fused by `concat`: look (kind `images`, reads faces, network `resnet10`, trained from scr"
+        in texts[0]
+    )
+    assert "warmth: warm, cold (unbounded; labels are 1 to 7)" in texts[0]
+    assert "The labels of the corpus `table` are those of its files. *To fill in" in texts[0]
+    assert "Licence: *to fill in" in texts[0]
+    assert texts[0].startswith("---\nlicense: unknown\n")
+
+
+def test_card_and_page_of_two_groups_have_both() -> None:
     both = {"warmth": WARMTH, "traits": FIVE}
-    _, of_five, persons_of_five = scored("traits", FIVE)
-    arguments = pd.concat([scores, of_five]), pd.concat([persons, persons_of_five])
-    written = card.card(*arguments, both, "test", data("fiv2", "demo"), MODEL, WORSE)
-    shown = paged(*arguments, both, "fiv2", "demo")
+    (_, of_warmth, persons), (_, of_five, persons_of_five) = scored("warmth", WARMTH), scored("traits", FIVE)
+    arguments = pd.concat([of_warmth, of_five]), pd.concat([persons, persons_of_five]), both, "fiv2", "demo"
+    written, shown = write_card(*arguments), write_page(*arguments)
     for text in (written, shown):
         assert text.count("behaves as emotional stability") == 1
         assert "planted" in text
-    assert (
-        written.index("### warmth")
-        < written.index("1 − MAE / 6")
-        < written.index("### traits")
-        < written.index("(1 − MAE)")
-    )
+    assert written.index("Warmth: test split") < written.index("Traits: test split")
+    assert written.index("Accuracy is 1 − MAE / 6.") < written.index("Accuracy is 1 − MAE.")
     assert shown.index("<h2>Warmth</h2>") < shown.index("<h2>Traits</h2>")
-    given = np.zeros((1, 2)), {"mean_predictor": np.zeros((1, 2))}, np.array(["a"]), np.ones(1, bool)
-    one_clip = tables.Scored(*given, WARMTH, Bootstrap(100, 0))
-    nobody = tables.group_table(one_clip, pd.DataFrame(index=[0])).assign(targets="warmth")
-    assert "were not measured" in card.card(scores, nobody, {"warmth": WARMTH}, "test", data("demo"), MODEL, WORSE)
 
 
-def test_a_card_tells_limits_in_numbers() -> None:
+def test_card_without_groups_says_so() -> None:
     _, scores, persons = scored("warmth", WARMTH)
-    text = card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL, WORSE)
-    limits = text[text.index("## Limits, in numbers") : text.index("## Groups of persons")]
-    model = scores[(scores["predictor"] == "model") & (scores["target"] == "mean")].set_index(["subset", "score"])[
-        "value"
-    ]
-    mean = scores[(scores["predictor"] == "mean_predictor") & (scores["subset"] == "all") & (scores["score"] == "mae")]
-    assert (
-        f"errs by {model['all', 'mae']:.3f} on average (1 to 7), the training mean by {mean['value'].iloc[0]:.3f}"
-        in limits
-    )
-    assert "It tells nothing (R² not above 0) of warm, cold." in limits  # predictions of chance
-    seen, unseen = model["seen_videos", "accuracy"], model["unseen_videos", "accuracy"]
-    assert f"is {seen:.3f} on videos that training has seen, {unseen:.3f} on others" in limits
-    assert "cost up to 0.123 (light (%) at 12; not trained for it)" in limits
-    assert "Worse faces" not in card.card(scores, persons, {"warmth": WARMTH}, "test", data("table"), MODEL, WORSE[:0])
+    assert "were not measured by group" in write_card(scores, persons[:0], {"warmth": WARMTH}, "demo")
 
 
-def test_a_data_sheet_counts_what_can_be_counted() -> None:
+def test_groups_of_few_videos_are_one_line() -> None:
+    _, scores, _ = scored("warmth", WARMTH)
+    test = pd.DataFrame({"video": np.repeat(np.arange(30), 2)})
+    actual = np.random.default_rng(0).uniform(1, 7, (60, 2))
+    given = {"model": actual + 0.1, "mean_predictor": np.full((60, 2), 4.0)}
+    age = pd.DataFrame({"age": np.where(test["video"] < 5, "child", np.where(test["video"] < 20, "adult", "senior"))})
+    every = tables.Scored(actual, given, test["video"].to_numpy(), np.ones(60, bool), WARMTH, Bootstrap(100, 0))
+    groups = tables.group_table(every, age).assign(targets="warmth")
+    for write in (write_card, write_page):
+        text = write(scores, groups, {"warmth": WARMTH}, "table")
+        assert text.count("fewer than 10 videos: child (10 clips, 5 videos).") == 1
+        assert "adult (30 clips, 15 videos)" in text
+        assert "child minus the others" not in text
+
+
+def test_card_lists_limits_in_numbers() -> None:
+    _, scores, persons = scored("warmth", WARMTH)
+    text = write_card(scores, persons, {"warmth": WARMTH}, "table")
+    limits = text[text.index("## Limits") : text.index("## Subgroups")]
+    means = scores[scores["target"] == "mean"].set_index(["subset", "predictor", "score"])["value"].sort_index()
+    mae, of_mean = means["all", "model", "mae"], means["all", "mean_predictor", "mae"]
+    assert f"Mean absolute error: {mae:.3f} (scale 1 to 7); the training mean's is {of_mean:.3f}." in limits
+    assert "No better than a constant (R² not above 0): warm, cold." in limits  # random predictions
+    accuracy = {name: means["all", name, "accuracy"] for name in ("model", "mean_predictor")}
+    assert f"more accurate than the model ({accuracy['model']:.3f} in 1 − MAE / 6): " in limits
+    assert f"training mean ({accuracy['mean_predictor']:.3f}, p = 0.02)" in limits
+    seen, unseen = (means[subset, "model", "accuracy"] for subset in ("seen_videos", "unseen_videos"))
+    assert f"is {seen:.3f} on videos seen in training and {unseen:.3f} on unseen videos" in limits
+    assert "Largest loss under degradation: 0.123 in 1 − MAE / 6, for light at 12 %." in limits
+    assert "degradation" not in write_card(scores, persons, {"warmth": WARMTH}, "table", worse=WORSE[:0])
+
+
+def test_card_table_has_every_target_with_interval() -> None:
+    _, scores, persons = scored("warmth", WARMTH)
+    text = write_card(scores, persons, {"warmth": WARMTH}, "table")
+    rows = scores[(scores["subset"] == "all") & (scores["predictor"] == "model") & (scores["score"] == "accuracy")]
+    for row in rows.itertuples():
+        assert f"| {row.target} | {row.value:.4f} [{row.low:.4f}, {row.high:.4f}] |" in text
+    assert "| accuracy of training mean | accuracy of video look-up |" in text
+    assert "60 of 60 clips" in text
+
+
+def test_datasheet_counts_clips_and_labels() -> None:
     clips = pd.DataFrame(
         {"corpus": ["table"] * 4 + ["fiv2"] * 2, "video": list("aabbcd"), "reason": ["", "", "", "gone", "", ""]}
     )
@@ -130,17 +167,18 @@ def test_a_data_sheet_counts_what_can_be_counted() -> None:
     _, _, persons = scored("warmth", WARMTH)
     text = datasheet.datasheet(clips, persons, {"warmth": WARMTH}, given, ["frames", "faces"])
     assert (
-        "5 annotated clips, 4 files, 3 usable; refused: too short: 1. The usable ones come from 2 videos, up to 2"
+        "5 annotated clips, 4 files, 3 usable; rejected: too short: 1. The usable clips come from 2 videos, with"
         in text
     )
-    assert "2.0 to 4.0 s, 0.00 hours in all; 67% have sound" in text
+    assert "A clip lasts 2.0 to 4.0 s; all together last 0.00 hours. 67% have audio" in text
+    assert "A clip lasts 15.0 s;" in text
     assert "| warm | 4 | 2.500 | 1.291 | 1.000 | 4.000 |" in text
     assert "| test | 60 | 60 | 20 |" in text
     assert "gender female: 30 clips of 30 videos; gender male: 30 clips of 30 videos" in text
-    assert "Made of them: frames, faces," in text
+    assert "Streams extracted from them: frames, faces." in text
     assert text.count("**Motivation.**") == 2
     assert "Amazon Mechanical Turk" in text
-    assert "Say here how the clips were recorded" in text
+    assert "*To fill in: how the clips were recorded" in text
     assert "stability" not in text
 
 
@@ -344,9 +382,9 @@ def test_the_headlines_table_and_the_captions_are_latex() -> None:
         assert not re.search(r"(?<!\\)[%&#_]", line.split("endcsname", 1)[1])
 
 
-def test_what_is_read_beside_predictions_tells_of_hiring_and_of_emotions() -> None:
+def test_cautions_warn_of_hiring_and_of_emotions() -> None:
     (alone,) = card.cautions(["fiv2"], {"traits": FIVE})
-    assert "hiring least of all" in alone
+    assert "least of all in hiring" in alone
     emotions = FIVE.model_copy(update={"columns": ["anger_present", "sadness_present"]})
     both = card.cautions(["demo", "demo_emotions"], {"traits": FIVE, "emotions": emotions, "again": emotions})
     assert both[0] == alone
@@ -356,8 +394,32 @@ def test_what_is_read_beside_predictions_tells_of_hiring_and_of_emotions() -> No
 
 
 @pytest.mark.parametrize("source", SYNTHETIC)
-def test_every_made_corpus_is_said_to_be_planted(source: str) -> None:
+def test_synthetic_corpora_are_called_planted(source: str) -> None:
     _, scores, persons = scored("warmth", WARMTH)
-    written = card.card(scores, persons, {"warmth": WARMTH}, "test", data(source), MODEL, WORSE)
-    for text in (written, paged(scores, persons, {"warmth": WARMTH}, source)):
-        assert "planted" in text
+    for write in (write_card, write_page):
+        assert "planted" in write(scores, persons, {"warmth": WARMTH}, source)
+
+
+def test_planted_causes_equal_the_data_readme() -> None:
+    rows = re.findall(r"^\| (\w+) \| ([^|]+) \|", (ROOT / "data/README.md").read_text(), re.MULTILINE)
+    causes = {name: cause for name, cause in rows if name in words.PLANTED}
+    assert causes.keys() >= {*TRAITS, "happiness", "anger", "surprise"}
+    for name, cause in causes.items():
+        keys = [key for key in ("motion", "appearance", "order", "noise", "tint") if key in words.PLANTED[name]]
+        assert keys
+        assert all(key in cause for key in keys), name
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "result"), [(0.1, 0.3, "predicted"), (-0.1, 0.3, "uncertain"), (-0.5, -0.1, "not predicted")]
+)
+def test_result_of_a_target_follows_its_interval(low: float, value: float, result: str) -> None:
+    _, scores, _ = scored("warmth", WARMTH)
+    of_warm = (scores["target"] == "warm") & (scores["predictor"] == "model") & (scores["score"] == "r2")
+    scores.loc[of_warm, ["value", "low", "high"]] = value, low, 0.6
+    found = verdict.find_results(scores, WARMTH, synthetic=False)[0]
+    assert (found.target, found.result, found.cause) == ("warm", result, "")
+    assert found.r2 == f"{value:.2f} [{low:.2f}, 0.60]".replace("-", "−")
+    rows = scores[(scores["subset"] == "all") & (scores["target"] == "warm") & (scores["score"] == "accuracy")]
+    best = rows[rows["predictor"] != "model"]["value"].max()
+    assert found.baseline == f"{best:.3f}"

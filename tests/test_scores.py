@@ -117,8 +117,8 @@ def test_groups_and_their_gap() -> None:
     assert apart.loc[("a", "bias", "mean"), "value"] == pytest.approx(-difference["value"])
     gap = table[(table["what"] == "gap") & (table["target"] == "mean")].set_index("score")
     assert gap.loc["bias", "value"] == pytest.approx(difference["value"])
-    assert gap.loc["bias", "group"] == "b less a"
-    assert gap.loc["accuracy", "group"] == "a less b"
+    assert gap.loc["bias", "group"] == "b minus a"
+    assert gap.loc["accuracy", "group"] == "a minus b"
     assert gap["low"].isna().all()
 
 
@@ -135,7 +135,7 @@ def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() ->
     assert found.loc[("value", "c"), "value"] == pytest.approx(error[90].mean())
     assert found.loc[[("value", "c"), ("difference", "c")], ["low", "high"]].isna().all(axis=None)
     assert found.loc[[("value", "b"), ("difference", "b")], ["low", "high"]].notna().all(axis=None)
-    assert found.loc["gap"].index.tolist() in (["a less b"], ["b less a"])  # c is too small
+    assert found.loc["gap"].index.tolist() in (["a minus b"], ["b minus a"])  # c is too small
     alone = of_groups(actual, actual, actual, videos, np.full(91, "a"), group_of(1), Bootstrap(500, 0))
     assert set(alone["what"]) == {"value"}
 

@@ -171,4 +171,4 @@ def test_parts_are_stacked_in_place_of_their_whole() -> None:
         np.testing.assert_array_equal(found[name], baselines.predict(*parts, COLUMNS, vectors)[name])
         assert baselines.is_baseline(name)
         assert "stacked" in words.predictor(name)
-    assert "leak" in words.predictor("stacked_ridge_and_video_lookup")
+    assert "leak" in words.describe_predictor("stacked_ridge_and_video_lookup")

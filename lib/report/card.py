@@ -1,4 +1,4 @@
-"""The model card: what the trained model is, what it was measured to do, and what it must not be used for."""
+"""The model card (Mitchell et al. 2019): what a model is, its intended uses, its scores with intervals, and its limits."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -8,155 +8,243 @@ import pandas as pd
 
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import TargetGroup, Targets
-from lib.report import words
-from lib.report.page import group_table
+from lib.report import score_tables, words
+from lib.report.page import Run
+from lib.report.verdict import describe_leakage, join, select_group
 from lib.scoring.conformal import LEVEL
 from lib.scoring.scores import MIN_VIDEOS
 
 _FIV2 = (
-    "The labels of First Impressions V2 are first impressions: workers of a crowdsourcing platform saw two clips of"
-    " some 15 seconds at a time and said which person seemed friendlier, more organised, and so on; numbers between 0 and 1"
-    " were fitted to these comparisons (Ponce-López et al. 2016, ChaLearn LAP 2016). They tell how strangers perceived a"
-    " person, with the strangers' prejudices, not what the person is like."
+    "First Impressions V2 has first impressions as labels. Workers of a crowdsourcing platform saw two clips of about 15"
+    " seconds and said which person seemed friendlier, more organised, and so on. Numbers between 0 and 1 were fitted to"
+    " these comparisons (Ponce-López et al. 2016, ChaLearn LAP 2016). They say how strangers perceived a person, with the"
+    " strangers' prejudices, not what the person is like."
 )
 _LIKE_FIV2 = (
-    "The labels of the corpus `fiv2` are those of the annotation files in data/archives/, which are not FIV2's own: say here"
-    " who rated what."
+    "The labels of the corpus `fiv2` come from annotation files in data/archives/ that differ from FIV2's own. *To fill in:"
+    " who rated what.*"
 )
-_DEMO = "The labels are the demo corpus's: planted in rendered clips (data/README.md). They say nothing about anybody."
+_DEMO = "The demo corpus has planted labels in rendered clips (data/README.md). They say nothing about anybody."
+_USERS = (
+    "researchers who study how first impressions arise, how well models reproduce them, and which parts of a clip they"
+    " depend on."
+)
 _IMPRESSIONS = (
-    "For research on how first impressions arise and how well models reproduce them. Not for judging a person, and for"
-    " no decision about anybody, hiring least of all: the labels measure observers, the errors are large beside"
-    " the differences between people"
+    "Do not use it to judge people, least of all in hiring. Labels are strangers' impressions and errors are large."
+    " (EU: recruitment systems are high-risk, Regulation 2024/1689, Annex III.)"
 )
 _ANY = (
-    "For research. Not for judging a person, and for no decision about anybody, hiring least of all: a label tells what"
-    " those who gave it thought or felt, and nothing was measured on other clips than these"
+    "Do not use it to judge people, least of all in hiring. Labels are what the raters thought or felt, and errors on other"
+    " clips are unknown. (EU: recruitment systems are high-risk, Regulation 2024/1689, Annex III.)"
 )
-_LAW = ", and in the European Union a system for recruitment is a high-risk one (Regulation 2024/1689, Annex III)."
+_HEADER = """---
+license: unknown
+library_name: pytorch
+pipeline_tag: video-classification
+tags: [apparent-personality, video, regression]
+datasets: [{sources}]
+metrics: [mae, r2, ccc]
+---
+"""
 
 
 def card(
     scores: pd.DataFrame,
+    comparisons: pd.DataFrame,
     groups: pd.DataFrame,
-    targets: Targets,
-    split: str,
-    data: Mapping[str, Any],
-    model: Mapping[str, Any],
     robustness: pd.DataFrame,
+    targets: Targets,
+    run: Run,
 ) -> str:
-    """Return the card as Markdown; `scores` as in data/scores.csv, `groups` as in data/group_scores.csv, `robustness` as in
-    data/robustness.csv, `targets` those predicted, `split` the one that was scored, `data` as in metrics/data.json, `model`
-    the parameters' section."""
-    sources = data["sources"]
-    shared = ", ".join(f"{count} of the {name} videos" for name, count in data["videos_shared_with_training"].items())
-    clips = ", ".join(f"{count} {name}" for name, count in data["clips"].items())
-    stability = " ".join(filter(None, (words.stability(sources, group) for group in targets.values())))
+    """Return the card as Markdown; tables as in data/scores.csv, comparisons.csv, group_scores.csv and robustness.csv;
+    `targets`: the predicted groups."""
+    data = run.data
+    limits, *notes = cautions(data["sources"], targets)
     lines = [
-        f"# Model card: {', '.join(targets)}, predicted from clips\n",
-        f"{words.encoders(model)} Predicted are {'; '.join(_outputs(*one) for one in targets.items())}.\n",
-        "## What the labels are\n",
-        *(f"{_labels(source, data)}\n" for source in sources),
-        *([f"{stability}\n"] if stability else []),
+        _HEADER.format(sources=", ".join(data["sources"])),
+        f"# Model card: {', '.join(targets)} from video clips\n",
+        "## Model\n",
+        *_describe_model(targets, run),
+        "## Intended use\n",
+        f"Intended users: {_USERS}\n",
+        f"{limits}\n",
+        *(f"{note}\n" for note in notes),
+        "## Labels\n",
+        *(f"{_describe_labels(source, data)}\n" for source in data["sources"]),
+        *_note_stability(data["sources"], targets),
         "## Data\n",
-        f"Split: {data['split']}. Clips: {clips}. Videos shared with training: {shared}. Where a clip's video is in"
-        " training, a look-up that sees no pixel does well too; hence the rows apart. An unseen video is not an unseen"
-        " person: nothing tells who is in another video.\n",
-        "## What it was measured to do\n",
-        f"On the {split} split, with 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on.\n",
+        f"Corpora: {', '.join(data['sources'])}, {data['hours']:g} hours. Split `{data['split']}`: {words.dealt(data)}.\n",
     ]
     for name, group in targets.items():
-        lines += _measured(name, group, scores[scores["targets"] == name], data["clips"][split], len(targets) > 1)
-    lines.append("## Limits, in numbers\n")
+        lines.append(f"{describe_leakage(select_group(scores, name), group, data, run.split)}\n")
+    lines += ["An unseen video may show a known person: the corpora do not identify people.\n", "## Results\n"]
     for name, group in targets.items():
-        worse = robustness[robustness["targets"] == name]
-        lines += [*_limits(name, group, scores[scores["targets"] == name], worse), ""]
-    lines.append("## Groups of persons\n")
-    lines.append(f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n")
+        of_group = select_group(scores, name)
+        lines += _tabulate_scores(name, group, of_group, data["clips"][run.split], run.split)
+    lines.append("## Limits\n")
+    for name, group in targets.items():
+        tables = (select_group(table, name) for table in (scores, comparisons, robustness))
+        lines += [*([f"### {name}: limits\n"] if len(targets) > 1 else []), *_list_limits(group, *tables), ""]
+    lines += ["## Subgroups\n", f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n"]
     for name, group in targets.items() if len(groups) else ():
-        lines += _of_persons(name, group, groups[groups["targets"] == name])
-    limits, *notes = cautions(sources, targets)
-    lines += ["## What it is for, and what not\n", *(f"{note}\n" for note in notes), limits]
-    return "\n".join(lines) + "\n"
+        lines += _tabulate_groups(name, group, select_group(groups, name))
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def cautions(sources: Iterable[str], targets: Targets) -> list[str]:
-    """Return what is to be read beside predictions of these targets by a model trained on these corpora: what it is for, and
-    what not, then notes on targets."""
-    limits = (_IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2"} else _ANY) + _LAW
+    """Return the warnings that belong next to predictions: the uses to avoid, for a model trained on these corpora, then
+    notes on targets."""
+    limits = _IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2"} else _ANY
     notes = (words.feelings(group) for group in targets.values())
     return [limits, *dict.fromkeys(note for note in notes if note)]
 
 
-def _outputs(name: str, group: TargetGroup) -> str:
+def _describe_model(targets: Targets, run: Run) -> Iterator[str]:
+    commit = run.provenance["commit"]
+    outputs = "; ".join(_describe_output(name, group) for name, group in targets.items())
+    yield f"- Input: {words.encoders(run.parameters['model'])}"
+    yield f"- Output: {outputs}."
+    yield f"- Version: {'trained without git' if commit is None else f'commit {words.at_commit(commit)}'}."
+    yield "- Licence: *to fill in by the owner of the weights.*"
+    yield "- Contact: *to fill in.*\n"
+
+
+def _describe_output(name: str, group: TargetGroup) -> str:
     bounds = {
         "sigmoid": words.scale(group),
-        "linear": f"unbounded, where the labels are {words.scale(group)}",
-        "softmax": "shares that add up to 1",
+        "linear": f"unbounded; labels are {words.scale(group)}",
+        "gaussian": f"unbounded, with a standard deviation; labels are {words.scale(group)}",
+        "softmax": "fractions that add up to 1",
         "binary": "probabilities",
     }
-    return f"{name}: {', '.join(group.columns)} ({bounds[group.head]})"
+    return f"{name}: {', '.join(group.columns)} ({bounds.get(group.head, words.scale(group))})"
 
 
-def _labels(source: str, data: Mapping[str, Any]) -> str:
+def _describe_labels(source: str, data: Mapping[str, Any]) -> str:
     if source in SYNTHETIC:
         return _DEMO
     if source == "fiv2":
         return _FIV2 if "as distributed" in data.get("annotation_files", {}).values() else _LIKE_FIV2
     return (
-        f"The labels of the corpus `{source}` are as its files give them: say here who rated what, and on which scale."
+        f"The labels of the corpus `{source}` are those of its files. *To fill in: who rated what, and on which scale.*"
     )
 
 
-def _measured(name: str, group: TargetGroup, scores: pd.DataFrame, clips: int, titled: bool) -> list[str]:
-    columns = ["mean", *group.columns]
-    lines = [f"### {name}\n"] if titled else []
-    lines += [
-        f"Accuracy ({words.accuracy(group)}). Scored are {scores['clips'].max()} of {clips} clips: those with the streams"
-        " that the model needs and with a label.\n",
-        "| clips | predictor | " + " | ".join(columns) + " |",
-        "|---|---|" + "---|" * len(columns),
+def _note_stability(sources: list[str], targets: Targets) -> list[str]:
+    notes = (words.stability(sources, group) for group in targets.values())
+    return [f"{note}\n" for note in dict.fromkeys(notes) if note]
+
+
+def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips: int, split: str) -> list[str]:
+    """Return a row per target: the model's scores on all clips and on unseen videos, and the baselines' accuracy."""
+    subsets = {"all": scores[scores["subset"] == "all"], "unseen": scores[scores["subset"] == "unseen_videos"]}
+    counts = [
+        f"{title} {rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos"
+        for title, rows in zip(("all clips:", "unseen videos:"), subsets.values(), strict=True)
+        if len(rows)
     ]
-    accuracy = scores[scores["score"] == "accuracy"]
-    for (subset, predictor), rows in accuracy.groupby(["subset", "predictor"], sort=False):
-        cells = [words.text(row, 4) for row in rows.itertuples()]
-        clips_of = f"{words.SUBSETS[str(subset)]} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
-        lines.append(f"| {clips_of} | {predictor} | " + " | ".join(cells) + " |")
+    models = {key: rows[rows["predictor"] == "model"] for key, rows in subsets.items()}
+    columns = {
+        "accuracy": (models["all"], "accuracy", 4),
+        "R²": (models["all"], "r2", 3),
+        "CCC": (models["all"], "ccc", 3),
+        "accuracy, unseen videos": (models["unseen"], "accuracy", 4),
+    }
+    baselines = [predictor for predictor in words.rivals(scores["predictor"].unique()) if predictor != "model"]
+    columns |= {
+        f"accuracy of {words.predictor(predictor)}": (
+            subsets["all"][subsets["all"]["predictor"] == predictor],
+            "accuracy",
+            4,
+        )
+        for predictor in baselines
+    }
+    cells = {title: _format_column(*column) for title, column in columns.items()}
+    lines = [
+        f"{name.capitalize()}: {split} split ({'; '.join(counts)}). Scored are {scores['clips'].max()} of {clips} clips:"
+        f" those with labels and with the streams that the model needs. Accuracy is {words.accuracy(group)}. Brackets: 95 %"
+        f" intervals by bootstrap over videos, from {MIN_VIDEOS} videos on.\n",
+        "| target | " + " | ".join(cells) + " |",
+        "|---|" + "---|" * len(cells),
+    ]
+    for target in ("mean", *group.columns):
+        lines.append(f"| {target} | " + " | ".join(column.get(target, "–") for column in cells.values()) + " |")
     return [*lines, ""]
 
 
-def _limits(name: str, group: TargetGroup, scores: pd.DataFrame, robustness: pd.DataFrame) -> Iterator[str]:
-    """Yield what the model can't do, a line each."""
-    model = scores[scores["predictor"] == "model"].set_index(["subset", "score", "target"])
+def _format_column(rows: pd.DataFrame, score: str, digits: int) -> dict[str, str]:
+    """Return a score with its interval as text, by target."""
+    return {row.target: words.text(row, digits) for row in rows[rows["score"] == score].itertuples()}
+
+
+def _list_limits(
+    group: TargetGroup, scores: pd.DataFrame, comparisons: pd.DataFrame, robustness: pd.DataFrame
+) -> Iterator[str]:
+    """Yield what the model cannot do, a line each."""
+    model = scores[scores["predictor"] == "model"].set_index(["subset", "score", "target"])["value"]
     means = scores[scores["target"] == "mean"].set_index(["subset", "score", "predictor"])["value"]
 
-    def value(score: str, target: str = "mean", subset: str = "all") -> float:
-        return float(model["value"].get((subset, score, target), np.nan))
+    def find(score: str, target: str = "mean", subset: str = "all") -> float:
+        return float(model.get((subset, score, target), np.nan))
 
-    mae, of_mean = value("mae"), means["all", "mae", "mean_predictor"]
-    yield f"- {name}: it errs by {mae:.3f} on average ({words.scale(group)}), the training mean by {of_mean:.3f}."
-    blind = [target for target in group.columns if not value("r2", target) > 0]
-    if blind:
-        yield f"- It tells nothing (R² not above 0) of {', '.join(blind)}."
+    mae = means["all", "mae", "mean_predictor"]
+    yield f"- Mean absolute error: {find('mae'):.3f} (scale {words.scale(group)}); the training mean's is {mae:.3f}."
+    failed = [target for target in group.columns if not find("r2", target) > 0]
+    if failed:
+        yield f"- No better than a constant (R² not above 0): {', '.join(failed)}."
+    yield from _list_better_baselines(group, scores, comparisons)
+    ratio, regression = find("std_ratio"), find("regression_to_mean")
+    compared = "less than" if ratio < 1 else "at least as much as"
     yield (
-        f"- It draws predictions together: their standard deviation is {value('std_ratio'):.2f} of the actual values';"
-        f" regression to the mean {value('regression_to_mean'):.2f} (0: none)."
+        f"- Predictions vary {compared} labels (SD ratio {ratio:.2f}; 1 is ideal). Regression to the mean is"
+        f" {regression:.2f} (0 is ideal)."
     )
-    if np.isfinite(covered := value("coverage")):
-        yield f"- Its {LEVEL:.0%} intervals hold {covered:.0%} of the labels."
-    seen, unseen = (value("accuracy", subset=subset) for subset in ("seen_videos", "unseen_videos"))
+    if np.isfinite(coverage := find("coverage")):
+        yield f"- The {LEVEL:.0%} intervals cover {coverage:.0%} of the labels."
+    seen, unseen = (find("accuracy", subset=subset) for subset in ("seen_videos", "unseen_videos"))
     if np.isfinite(seen - unseen):
-        yield f"- {words.accuracy(group)} is {seen:.3f} on videos that training has seen, {unseen:.3f} on others."
+        yield f"- {words.accuracy(group)} is {seen:.3f} on videos seen in training and {unseen:.3f} on unseen videos."
     losses = robustness[robustness["target"] == "mean"].dropna(subset="loss") if len(robustness) else robustness
     for row in losses.nlargest(1, "loss").itertuples() if len(losses) else ():
-        yield f"- Worse faces cost up to {row.loss:.3f} ({row.corruption} at {row.strength:g}; not trained for it)."
+        yield (
+            f"- Largest loss under degradation: {row.loss:.3f} in {words.accuracy(group)},"
+            f" {_describe_corruption(row.corruption, row.strength)}. The model was not trained for it."
+        )
 
 
-def _of_persons(name: str, group: TargetGroup, groups: pd.DataFrame) -> list[str]:
-    shown = words.group_scores(group)
+def _list_better_baselines(group: TargetGroup, scores: pd.DataFrame, comparisons: pd.DataFrame) -> Iterator[str]:
+    """Yield a line on the baselines that reach a higher accuracy than the model on all clips; leaks are left out."""
+    rows = scores[(scores["subset"] == "all") & (scores["target"] == "mean") & (scores["score"] == "accuracy")]
+    accuracy = rows.set_index("predictor")["value"].sort_values(ascending=False)
+    compared = comparisons[(comparisons["subset"] == "all") & (comparisons["target"] == "mean")].set_index("predictor")
+    better = []
+    for name, value in accuracy.items():
+        if value > accuracy["model"] and name != words.LEAK:
+            p = compared["p_holm"].get(name, np.nan)
+            tested = f", p = {p:.2g}" if np.isfinite(p) else ""
+            better.append(f"{words.predictor(str(name))} ({value:.3f}{tested})")
+    if better:
+        score = f"{accuracy['model']:.3f} in {words.accuracy(group)}"
+        yield f"- Simpler predictors are more accurate than the model ({score}): {join(better)}."
+
+
+def _describe_corruption(name: str, strength: float) -> str:
+    """Return a corruption (`light (%)`) and its strength as text: `for light at 12 %`."""
+    title, _, unit = name.removesuffix(")").partition(" (")
+    if title == "frames":
+        return f"when one frame in {strength:g} is kept"
+    unit = f" {unit}" if unit.startswith("%") else f" ({unit})" if unit else ""
+    return f"for {title} at {strength:g}{unit}"
+
+
+def _tabulate_groups(name: str, group: TargetGroup, groups: pd.DataFrame) -> list[str]:
+    scores = words.group_scores(group)
     lines = [f"{name.capitalize()}: mean over {', '.join(group.columns)}, with 95 % intervals over videos.\n"]
-    lines += ["| | group | " + " | ".join(shown.values()) + " |", "|---|---|" + "---|" * len(shown)]
+    lines += ["| | group | " + " | ".join(scores.values()) + " |", "|---|---|" + "---|" * len(scores)]
     for kind, rows in groups.groupby("kind", sort=False):
-        table = pd.DataFrame({which: group_table(rows, *which)["mean"] for which in shown})
-        lines += [f"| {kind} | {group} | " + " | ".join(cells) + " |" for group, cells in table.iterrows()]
-    return [*lines, ""]
+        table = pd.DataFrame(
+            {score: score_tables.make_group_table(rows, *score).get("mean", pd.Series(dtype=str)) for score in scores}
+        )
+        lines += [f"| {kind} | {label} | " + " | ".join(cells) + " |" for label, cells in table.iterrows()]
+    small = score_tables.describe_small_groups(groups)
+    return [*lines, *(["", small] if small else []), ""]

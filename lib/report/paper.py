@@ -1,35 +1,17 @@
-"""A paper to begin from, as LaTeX: what was run and found is there, what must be thought is left to authors."""
+"""A draft of a paper, as LaTeX: methods and results of the run are written; authors add the question and the conclusions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lib.core.clips import SYNTHETIC
+import pandas as pd
+
 from lib.core.targets import Targets
-from lib.report import words
+from lib.report.citations import find_cited, format_items
 from lib.report.latex import escape
+from lib.report.methods import methods
+from lib.report.page import Run
 
-_SOURCES = {
-    "zhang2016": "K. Zhang et al. Joint face detection and alignment using multitask cascaded convolutional networks. IEEE"
-    " Signal Processing Letters, 2016.",
-    "zach2007": "C. Zach, T. Pock, H. Bischof. A duality based approach for realtime TV-L1 optical flow. DAGM, 2007.",
-    "chambolle2011": "A. Chambolle, T. Pock. A first-order primal-dual algorithm for convex problems with applications to"
-    " imaging. Journal of Mathematical Imaging and Vision, 2011.",
-    "vaswani2017": "A. Vaswani et al. Attention is all you need. NeurIPS, 2017.",
-    "loshchilov2019": "I. Loshchilov, F. Hutter. Decoupled weight decay regularization. ICLR, 2019.",
-    "efron1993": "B. Efron, R. J. Tibshirani. An introduction to the bootstrap. Chapman and Hall, 1993.",
-    "holm1979": "S. Holm. A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics,"
-    " 1979.",
-    "ponce2016": "V. Ponce-López et al. ChaLearn LAP 2016: first round challenge on first impressions. ECCV workshops,"
-    " 2016.",
-    "zadeh2018": "A. Zadeh et al. Multimodal language analysis in the wild: CMU-MOSEI dataset and interpretable dynamic"
-    " fusion graph. ACL, 2018.",
-}
-_CORPORA = {
-    "fiv2": "First Impressions V2 \\cite{ponce2016}",
-    "mosei": "CMU-MOSEI \\cite{zadeh2018}",
-    "table": "our own corpus",
-} | dict.fromkeys(SYNTHETIC, "a rendered demonstration corpus whose labels are planted")
-_BEGIN = r"""% Written by the pipeline; copy plots/ before you change it. In plots/paper, twice: pdflatex paper
+_BEGIN = r"""% Written by the pipeline; copy plots/ before you edit it. In plots/paper, twice: pdflatex paper
 \documentclass[10pt,twocolumn]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,textwidth=7.2in,columnsep=0.2in,vmargin=2cm]{geometry}
@@ -39,15 +21,39 @@ _BEGIN = r"""% Written by the pipeline; copy plots/ before you change it. In plo
 \makeatletter  % a table over both columns, in small print
 \newcommand{\overboth}{\let\@float\@dblfloat\let\end@float\end@dblfloat\let\footnotesize\scriptsize\setlength{\tabcolsep}{2pt}}
 \makeatother
-\title{Say what was found}
-\author{Say who did it}
+\title{To fill in: the finding in one sentence}
+\author{To fill in: authors}
 \date{}
 \begin{document}
 \maketitle
 \begin{abstract}
-Say why, what and what was found.
+To fill in: question, method, result, meaning.
 \end{abstract}
 """
+_INTRODUCTION = r"""\section{Introduction}
+To fill in: the question, why it matters, and what is new."""
+_RELATED = r"""\section{Related work}
+To fill in: compare with the closest work. Apparent personality from video: \cite{ponce2016,escalante2020}. Fusion by
+attention: \cite{vaswani2017}. Explanations and their limits: \cite{sundararajan2017,adebayo2018,jain2019}."""
+_DISCUSSION = r"""\section{Discussion}
+To fill in: what the results mean. Limits to mention: labels are impressions of observers; an unseen video may show a known
+person; intervals describe one trained model."""
+_ABLATION = r"""% tools.ablate and tools.compare write these tables
+\IfFileExists{../ablation.tex}{\begingroup\overboth\input{../ablation}\endgroup}{}
+\IfFileExists{../comparison.tex}{\begingroup\overboth\input{../comparison}\endgroup}{}"""
+_SENTENCES = {
+    "headline": "compares the model with its baselines, on all clips and on unseen videos.",
+    "predicted_against_actual": "shows predictions against labels.",
+    "scores_by_split": "shows the scores of each split.",
+    "controls": "shows how accuracy changes when an input is swapped, shuffled or frozen.",
+    "importance_on_the_face": "shows on which regions of the face predictions depend.",
+    "robustness": "shows the loss of accuracy under corruptions.",
+    "mean_attention": "shows mean attention, and that of a network with shuffled weights.",
+    "probes": "shows how well a linear probe predicts each target from each encoder.",
+}
+"""Figures of the paper's body, in the order of the argument, and the sentence that cites each."""
+BODY = 8
+"""Most figures in the body; further ones go to the appendix."""
 
 
 class Included(NamedTuple):
@@ -59,89 +65,58 @@ class Included(NamedTuple):
 
 def paper(
     figures: Sequence[Included],
-    found: Mapping[str, Sequence[str]],
-    parameters: Mapping[str, Any],
-    data: Mapping[str, Any],
-    provenance: Mapping[str, Any],
+    headlines: Mapping[str, Sequence[str]],
+    run: Run,
     targets: Targets,
+    comparisons: pd.DataFrame,
 ) -> str:
-    """Return plots/paper/paper.tex; `found`: by target group the sentences of the page's headline, `parameters` as in
-    params.yaml, `data` as in metrics/data.json, `provenance` as in data/provenance.json, `targets` those predicted."""
-    about = methods(parameters, data, provenance, targets)
-    results = [rf"\paragraph{{{escape(name.capitalize())}.}} {escape(' '.join(said))}" for name, said in found.items()]
-    tables = [rf"\begingroup\overboth\input{{../tables/{name}}}\endgroup" for name in found]
-    cited = [rf"\bibitem{{{key}}} {escape(text)}" for key, text in _SOURCES.items() if f"{{{key}}}" in about]
+    """Return plots/paper/paper.tex; `headlines`: by target group the sentences of the report's headline, `targets`: the
+    predicted groups, `comparisons` as in data/comparisons.csv."""
+    body, appendix = _arrange(figures)
+    results = [
+        rf"\paragraph{{{escape(name.capitalize())}.}} {escape(' '.join(text))}" for name, text in headlines.items()
+    ]
+    results += [rf"Tables~\ref{{tab:{name}}} and~\ref{{tab:{name}_targets}} give the scores." for name in headlines]
+    results.append(" ".join(rf"Figure~\ref{{fig:{figure.name}}} {_SENTENCES[_find_title(figure)]}" for figure in body))
+    if appendix:
+        results.append(r"Appendix~\ref{sec:figures} has further figures.")
+    tables = [
+        rf"\begingroup\overboth\input{{../tables/{name}{kind}}}\endgroup"
+        for name in headlines
+        for kind in ("", "_targets")
+    ]
     parts = [
-        _BEGIN + "\\section{Introduction}\nSay what is known and what is not.",
-        "\\section{Methods}\n" + about,
+        _BEGIN + _INTRODUCTION,
+        _RELATED,
+        "\\section{Methods}\n" + methods(run, targets, comparisons),
         "\\section{Results}\n" + "\n\n".join(results),
+        _ABLATION,
         *tables,
-        *map(_figure, figures),
-        "\\section{Discussion}\nSay what it means, and what not: the labels say how others perceived a person.",
-        "\\clearpage\n\\begin{thebibliography}{9}\n" + "\n".join(cited) + "\n\\end{thebibliography}",
-        "\\end{document}\n",
+        *map(_include, body),
+        _DISCUSSION,
     ]
-    return "\n\n".join(parts)
+    if appendix:
+        parts += ["\\clearpage\n\\appendix\n\\section{Further figures}\\label{sec:figures}", *map(_include, appendix)]
+    items = format_items(find_cited("\n".join(parts)))
+    bibliography = f"\\clearpage\n\\begin{{thebibliography}}{{99}}\n{items}\n\\end{{thebibliography}}"
+    return "\n\n".join([*parts, bibliography, "\\end{document}\n"])
 
 
-def methods(
-    parameters: Mapping[str, Any], data: Mapping[str, Any], provenance: Mapping[str, Any], targets: Targets
-) -> str:
-    """Return the paragraph on what was done, as LaTeX."""
-    model, train, evaluate = parameters["model"], parameters["train"], parameters["evaluate"]
-    read = {one.partition(".")[0] for name in model["use"] for one in model["encoders"][name]["reads"]}
-    corpora = " and ".join(dict.fromkeys(_CORPORA.get(name, escape(name)) for name in data["sources"]))
-    said = [
-        f"We used {corpora}: {data['usable']} of {data['annotated']} annotated clips ({data['hours']:g} hours), split"
-        f" {escape(data['split'])}: {words.dealt(data)}."
-    ]
-    faces = read & {"faces", "flow", "landmarks", "embeddings"}
-    if faces or "frames" in read:
-        said.append(f"Frames were taken at {parameters['frames']['fps']:g} a second.")
-    if faces:
-        said.append(
-            "The speaker's face was found by MTCNN \\cite{zhang2016} and brought to a template of five points"
-            f" ({parameters['faces']['side']} pixels a side) by a similarity transform."
-        )
-    if "flow" in read:
-        flow, ours = parameters["flow"], parameters["flow"]["backend"] == "torch"
-        theta = rf" $\theta={flow['theta']:g}$," if ours else ""  # OpenCV has its own
-        said.append(
-            "Between consecutive faces TV-L1 optical flow \\cite{zach2007} was computed by"
-            + (" a primal-dual scheme \\cite{chambolle2011}" if ours else " OpenCV's DualTVL1")
-            + rf" ($\lambda={flow['lambda']:g}$,{theta} {flow['scales']} scales, {flow['warps']} warps)."
-        )
-    if "audio" in read:
-        audio = parameters["audio"]
-        said.append(
-            f"Sound ({audio['sample_rate']} Hz) was read as {audio['mels']} log-mel bands and {audio['mfcc']} MFCC in"
-            f" windows of {1000 * audio['window']:g} ms every {1000 * audio['step']:g} ms."
-        )
-    said.append(escape(words.encoders(model).replace("`", "")))
-    if model["fusion"] == "cross_attention" and len(model["use"]) > 1:
-        said[-1] += f" Cross-attention \\cite{{vaswani2017}} had {model['heads']} heads and depth {model['depth']}."
-    losses = ", ".join(f"{group.loss} for {name}" for name, group in targets.items())
-    stop = f", ended after {train['patience']} epochs without a lower validation loss" if train["patience"] else ""
-    said.append(
-        f"The loss was {escape(losses)}. We trained with AdamW \\cite{{loshchilov2019}}, batches of {train['batch_size']}"
-        f" clips, a learning rate of {train['learning_rate']['head']:g} outside the encoders, weight decay"
-        f" {train['weight_decay']:g}, for up to {train['epochs']} epochs{stop}, and kept the epoch of the lowest validation"
-        f" loss (seed {train['seed']})."
-    )
-    said.append(
-        f"Intervals (95 \\%) are percentile bootstraps over videos \\cite{{efron1993}} with {evaluate['resamples']}"
-        " resamples; comparisons are paired permutation tests over videos, corrected by Holm \\cite{holm1979}."
-    )
-    commit = provenance["commit"]
-    at = "Trained without git" if commit is None else f"Trained at commit {words.at_commit(commit, 12)}"
-    versions = words.versions(provenance)
-    said.append(f"{at}, on {escape(provenance['hardware'])}; {escape(versions)}.")
-    return "\n".join(said)
+def _arrange(figures: Sequence[Included]) -> tuple[list[Included], list[Included]]:
+    """Return the figures of the body, at most BODY in the order of _SENTENCES, and those of the appendix."""
+    order = list(_SENTENCES)
+    candidates = [figure for figure in figures if _find_title(figure) in _SENTENCES]
+    body = sorted(candidates, key=lambda figure: order.index(_find_title(figure)))[:BODY]
+    return body, [figure for figure in figures if figure not in body]
 
 
-def _figure(one: Included) -> str:
-    kind, width = ("figure*", r"\textwidth") if one.wide else ("figure", r"\columnwidth")
+def _find_title(figure: Included) -> str:
+    return figure.name.rpartition("/")[2]
+
+
+def _include(figure: Included) -> str:
+    kind, width = ("figure*", r"\textwidth") if figure.wide else ("figure", r"\columnwidth")
     return (
-        rf"\begin{{{kind}}}[t]\centering\includegraphics[width={width}]{{../pdf/{one.name}}}" + "\n"
-        rf"\caption{{\figurecaption{{{one.name}}}}}\label{{fig:{one.name}}}\end{{{kind}}}"
+        rf"\begin{{{kind}}}[t]\centering\includegraphics[width={width}]{{../pdf/{figure.name}}}" + "\n"
+        rf"\caption{{\figurecaption{{{figure.name}}}}}\label{{fig:{figure.name}}}\end{{{kind}}}"
     )

@@ -1,6 +1,7 @@
-"""Words and numbers that the page, the card and the comparison share."""
+"""Words and numbers that the report, the card, the data sheet, the paper and the comparisons share."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -10,80 +11,111 @@ from lib.scoring.scores import MIN_VIDEOS
 
 SUBSETS = {
     "all": "all clips",
-    "seen_videos": "clips of videos that training has seen",
-    "unseen_videos": "clips of videos that training has not seen",
+    "seen_videos": "clips of videos seen in training",
+    "unseen_videos": "clips of unseen videos",
 }
 NO_GROUPS = (
-    "No file in data/archives/ tells the groups (gender, ethnicity, age) of the scored clips: errors for groups of persons"
-    " were not measured. Assume that they differ."
+    "No file in data/archives/ gives gender, ethnicity or age for the scored clips, so errors were not measured by group."
+    " Assume that they differ."
 )
 ABOUT_GROUPS = (
-    "A difference is that of a group's value to the value of all other groups' clips together. A gap is between the highest"
-    f" and the lowest group of {MIN_VIDEOS} or more videos and has no interval: the two are chosen by the same data. A"
-    " predictor that is not perfect regresses to the mean, so that groups whose labels have other means get other signed"
-    " errors: hold them against the training mean's."
+    "A difference compares a group with all other clips. A gap is the difference between the highest and the lowest group of"
+    f" {MIN_VIDEOS} or more videos; it has no interval, because the same data choose the two groups. Every predictor with"
+    " errors regresses to the mean, so groups with other mean labels get other signed errors: compare the model's signed"
+    " errors with those of the training mean."
 )
 CALIBRATION = {
-    "std_ratio": "std ratio",
+    "std_ratio": "SD ratio",
     "regression_to_mean": "regression to the mean",
     "calibration_slope": "calibration slope",
 }
-_PREDICTORS = {
-    "mean_predictor": "training mean (sees nothing)",
-    "median_predictor": "training median (sees nothing)",
-    "video_lookup": "video look-up (sees no pixel)",
-    "shrunk_video_lookup": "video look-up, shrunk (sees no pixel)",
-    "ridge_descriptors": "ridge on mean face and flow energy",
-    "ridge_embeddings": "ridge on a frozen network's embeddings",
-    "boosted_trees": "boosted trees on all vectors",
-    "stacked_ridge": "all regressions on vectors, stacked by ridge",
-    "stacked_ridge_and_video_lookup": "the same, stacked, and the video look-up (a leak: it knows the video)",
+PLANTED = {
+    "extraversion": "motion",
+    "agreeableness": "appearance and motion together",
+    "conscientiousness": "static appearance",
+    "neuroticism": "order in time of the audio",
+    "openness": "nothing (noise)",
+    "interview": "the mean of the five traits",
+    "sentiment": "static appearance",
+    "happiness": "static appearance",
+    "anger": "a moment's tint",
+    "surprise": "order in time",
+    "disgust": "nothing (noise)",
+    "fear": "nothing (noise)",
+    "sadness": "nothing (noise)",
 }
-_FEELINGS = (
-    "What is predicted of emotions is how strangers label expressions of faces and voices, which do not tell what a person"
-    " feels (Barrett et al. 2019). In the European Union a system that infers emotions of persons at work or in education is"
-    " prohibited, but for medical or safety reasons (Regulation 2024/1689, Article 5(1)(f))."
-)
+"""What carries each label of the synthetic corpora (data/README.md)."""
+PREDICTORS = {
+    "model": ("model", "the trained network"),
+    "mean_predictor": ("training mean", "the mean of the training labels; uses no input"),
+    "median_predictor": ("training median", "the median of the training labels; uses no input"),
+    "video_lookup": ("video look-up", "the mean training label of the clip's video; sees no pixel"),
+    "shrunk_video_lookup": (
+        "shrunk video look-up",
+        "the video look-up, drawn towards the training mean; sees no pixel",
+    ),
+    "ridge_descriptors": ("ridge on descriptors", "ridge regression on the mean face and flow energy"),
+    "ridge_embeddings": ("ridge on embeddings", "ridge regression on a frozen network's embeddings"),
+    "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),
+    "stacked_ridge": ("stacked ridge", "combines the regressions on the clip's vectors"),
+    "stacked_ridge_and_video_lookup": (
+        "stacked ridge + look-up",
+        "stacked ridge and the video look-up, a leak: it knows the clip's video",
+    ),
+}
+"""What readers call each predictor of data/scores.csv, and what it is."""
 STACKED = "stacked_ridge"
+LEAK = "stacked_ridge_and_video_lookup"
+_FEELINGS = (
+    "Predicted emotions are strangers' labels of expressions in faces and voices, which do not tell what a person feels"
+    " (Barrett et al. 2019). In the European Union, systems that infer emotions at work or in education are prohibited,"
+    " except for medical or safety reasons (Regulation 2024/1689, Article 5(1)(f))."
+)
 _FROZEN = "ridge_embeddings"
-_RIVALS = {
-    "model": "model",
-    "mean_predictor": "the training mean",
-    "video_lookup": "the video look-up",
-    STACKED: "stacked ridge",
-}
+_RIVALS = ("model", "mean_predictor", "video_lookup", STACKED)
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 _STABILITY = (
-    "In FIV2 the label called neuroticism correlates positively with the other four: it behaves as emotional stability."
+    "In FIV2 the label called neuroticism correlates positively with the other four traits: it behaves as emotional"
+    " stability."
 )
 
 
 def rivals(predictors: Iterable[str]) -> dict[str, str]:
-    """Return, of the predictors of data/scores.csv, the model and what a headline holds it against, with short names: the
-    mean, the look-up, and ridge, stacked where there are several, on a frozen network's embeddings for itself too."""
-    there = list(predictors)
-    ridge = [name for name in there if name.startswith("ridge_") and (STACKED not in there or name == _FROZEN)]
-    names = _RIVALS | {name: predictor(name) for name in ridge}
-    return {name: short for name, short in names.items() if name in there}
+    """Return the predictors that a headline compares, with their short names: of those in data/scores.csv the model, the
+    training mean, the video look-up, stacked ridge (or else each ridge), and ridge on a frozen network's embeddings."""
+    available = list(predictors)
+    ridge = [name for name in available if name.startswith("ridge_") and (STACKED not in available or name == _FROZEN)]
+    return {name: predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
 
 
 def predictor(name: str) -> str:
     """Return what readers call a predictor of data/scores.csv."""
-    return _PREDICTORS[name] if name in _PREDICTORS else name.replace("ridge_", "ridge on ")
+    return PREDICTORS[name][0] if name in PREDICTORS else name.replace("ridge_", "ridge on ")
+
+
+def describe_predictor(name: str) -> str:
+    """Return what a predictor of data/scores.csv is."""
+    return PREDICTORS[name][1] if name in PREDICTORS else f"ridge regression on {name.removeprefix('ridge_')}"
+
+
+def find_cause(column: str) -> str:
+    """Return what carries a synthetic corpus' label, empty for an unknown column: `anger_present` is carried as anger is."""
+    return PLANTED.get(column) or PLANTED.get(column.split("_")[0], "")
 
 
 def encoders(model: Mapping[str, Any]) -> str:
-    """Return which encoders a model has (the parameters' section) and how they are fused."""
+    """Return which encoders a model (the section of params.yaml) has, and how they are fused."""
     described = []
     for name in model["use"]:
         settings = model["encoders"][name]
-        about = f"{settings['kind']} of {', '.join(settings['reads'])}"
-        about += "".join(f"; `{settings[key]}`" for key in ("backbone", "net") if key in settings)
-        about += f", {settings['weights'] or 'from scratch'}" if "weights" in settings else ""
-        described.append(f"{name} ({about})")
+        parts = [f"kind `{settings['kind']}`", f"reads {', '.join(settings['reads'])}"]
+        parts += [f"network `{settings[key]}`" for key in ("backbone", "net", "network") if key in settings]
+        if "weights" in settings:
+            parts.append(f"pretrained on {settings['weights']}" if settings["weights"] else "trained from scratch")
+        described.append(f"{name} ({', '.join(parts)})")
     if len(described) == 1:
-        return f"One encoder, {described[0]}."
-    return f"Fusion `{model['fusion']}` of {len(described)} encoders: {', '.join(described)}."
+        return f"One encoder: {described[0]}."
+    return f"{len(described)} encoders, fused by `{model['fusion']}`: {'; '.join(described)}."
 
 
 def accuracy(group: TargetGroup) -> str:
@@ -97,11 +129,11 @@ def scale(group: TargetGroup) -> str:
 
 
 def group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
-    """Return (predictor, score): what it is, for the scores that are shown of groups of persons."""
+    """Return the scores that are reported by group of persons: (predictor, score) and a label."""
     return {
-        ("model", "accuracy"): accuracy(group),
-        ("model", "bias"): "mean signed error, predicted − actual",
-        ("mean_predictor", "bias"): "mean signed error of the training mean, which sees nothing",
+        ("model", "accuracy"): f"accuracy ({accuracy(group)})",
+        ("model", "bias"): "mean signed error (predicted − actual)",
+        ("mean_predictor", "bias"): "mean signed error of the training mean",
     }
 
 
@@ -111,50 +143,59 @@ def stability(sources: Sequence[str], group: TargetGroup) -> str:
 
 
 def feelings(group: TargetGroup) -> str:
-    """Return what readers of predicted emotions have to know, empty for any other targets."""
+    """Return the note that readers of predicted emotions need, empty for any other targets."""
     return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
 
 
 def dealt(data: Mapping[str, Any]) -> str:
-    """Return how many clips of how many videos each split has; `data` as in metrics/data.json."""
+    """Return the number of clips and videos of each split; `data` as in metrics/data.json."""
     return ", ".join(
         f"{count} {split} clips of {data['videos'][split]} videos" for split, count in data["clips"].items()
     )
 
 
 def at_commit(commit: str, digits: int = 40) -> str:
-    """Return a provenance's commit, of so many digits, and whether files were changed."""
+    """Return a provenance's commit, cut to this number of digits, and whether files were changed."""
     return commit.removesuffix("+")[:digits] + (", with changed files" if commit.endswith("+") else "")
 
 
 def newest_input(provenance: Mapping[str, Any]) -> str:
-    """Return when the newest input of a training was made: the newest archive, else the commit that rendered the clips."""
-    if provenance.get("newest_input"):
-        return f"{provenance['newest_input']}, the newest archive's"
+    """Return the date of a training's newest input: that of the newest archive, else that of the commit."""
+    if newest := provenance.get("newest_input"):
+        return f"{_day(newest)} (newest archive)"
     date = provenance.get("commit_date")
-    return f"{date}, the commit: no file of its clips has a date" if date else "unknown"
+    return f"the commit of {_day(date)} (rendered clips carry no date)" if date else "unknown"
+
+
+def _day(date: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(date):%-d %b %Y}"
+    except ValueError:  # older provenances have other texts
+        return date
 
 
 def versions(provenance: Mapping[str, Any]) -> str:
-    """Return the packages of data/provenance.json with their versions."""
+    """Return the packages of a data/provenance.json with their versions."""
     return ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
 
 
 def headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
-    """Return of each score that tables of experiments show its label and digits."""
+    """Return label and number of digits of each score in the headline and in tables of experiments."""
     return {"accuracy": (accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
 
 
 def over_seeds(row: Any, digits: int) -> tuple[str, str]:
-    """Return the value of a row, with its standard deviation over seeds if there are several, and its interval, which may be
-    empty."""
+    """Return the value of a row, with its standard deviation over seeds if there are several seeds, and its interval or an
+    empty text."""
     value, _, interval = text(row, digits).partition(" ")
     return value if pd.isna(row.seed_std) else f"{value} ± {row.seed_std:.{digits}f}", interval
 
 
 def text(row: Any, digits: int = 3) -> str:
-    """Return the value of a row, or a dash where it is not defined, and its interval if it has one."""
-    value, low, high = (f"{number:z.{digits}f}" for number in (row.value, row.low, row.high))  # z: no -0
+    """Return the value of a row and its interval: `0.893 [0.883, 0.903]`; a dash if the value is undefined."""
+    value, low, high = (
+        f"{number:z.{digits}f}".replace("-", "−") for number in (row.value, row.low, row.high)
+    )  # z: no -0
     if pd.isna(row.value):
         return "–"
     return value if pd.isna(row.low) else f"{value} [{low}, {high}]"

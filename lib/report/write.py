@@ -1,10 +1,8 @@
 """Read the results of a run, and write its figures, tables, report, paper, model card and data sheet."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pandas as pd
@@ -14,7 +12,9 @@ from lib.core import artifacts as files
 from lib.core import clips
 from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, page, paper
+from lib.report.citations import find_cited, format_bibtex
 from lib.report.figures import read
+from lib.report.verdict import headline, select_group
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def write_figures(loaded: Loaded, dpi: int) -> tuple[list[page.Drawn], list[pape
             folder.mkdir(parents=True, exist_ok=True)
         for title, figure in figures.draw_all(loaded.results.of(name), group):
             figure.savefig(png / f"{title}.png", dpi=dpi)
+            page.shrink_png(png / f"{title}.png")
             is_wide = figures.for_paper(figure)
             figure.savefig(pdf / f"{title}.pdf")
             module = figures.FIGURES[title]
@@ -90,19 +91,22 @@ def write_latex(loaded: Loaded, drawn: list[page.Drawn], included: list[paper.In
     files.LATEX_TABLES.mkdir(parents=True, exist_ok=True)
     headlines = {}
     for name, group in loaded.targets.items():
-        scores, compared = page.of(results.scores, name), page.of(loaded.comparisons, name)
-        (files.LATEX_TABLES / f"{name}.tex").write_text(latex.headline(scores, group, run.split))
-        headlines[name] = page.headline(scores, compared, group)
+        scores, compared = select_group(results.scores, name), select_group(loaded.comparisons, name)
+        for kind, tabulate in (("", latex.headline), ("_targets", latex.tabulate_targets)):
+            text = tabulate(scores, group, run.split, f"tab:{name}{kind}")
+            (files.LATEX_TABLES / f"{name}{kind}.tex").write_text(text)
+        headlines[name] = headline(scores, compared, group)
     files.PAPER.parent.mkdir(parents=True, exist_ok=True)
-    text = paper.paper(included, headlines, run.parameters, run.data, run.provenance, loaded.targets)
+    text = paper.paper(included, headlines, run, loaded.targets, loaded.comparisons)
     files.PAPER.write_text(text)
+    (files.PAPER.parent / "references.bib").write_text(format_bibtex(find_cited(text)))
 
 
-def write_pages(loaded: Loaded, drawn: list[page.Drawn], model: Mapping[str, Any], dpi: int) -> None:
-    """Write the report, the model card and the data sheet; `model` is the section of params.yaml."""
+def write_pages(loaded: Loaded, drawn: list[page.Drawn], dpi: int) -> None:
+    """Write the report, the model card and the data sheet."""
     results, groups, targets, run = loaded.results, loaded.groups, loaded.targets, loaded.run
     scores, robustness = results.scores, results.robustness
     files.REPORT.write_text(page.page(scores, loaded.comparisons, groups, results.clips, targets, drawn, run, dpi))
-    files.MODEL_CARD.write_text(card.card(scores, groups, targets, run.split, run.data, model, robustness))
+    files.MODEL_CARD.write_text(card.card(scores, loaded.comparisons, groups, robustness, targets, run))
     enabled = [name for name, section in run.parameters.items() if isinstance(section, dict) and section.get("enabled")]
     files.DATA_SHEET.write_text(datasheet.datasheet(results.clips, groups, targets, run.data, enabled))

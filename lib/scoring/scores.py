@@ -123,7 +123,7 @@ def of_groups(
             {key: np.where(large, values, sign * np.inf) for key, values in own.items()} for sign in (-1, 1)
         )
         pairs = [
-            f"{names[high]} less {names[low]}" if known else ""
+            f"{names[high]} minus {names[low]}" if known else ""
             for key in own
             for high, low, known in zip(highest[key].argmax(0), lowest[key].argmin(0), compared, strict=True)
         ]

@@ -1,0 +1,165 @@
+"""The methods section of the paper, as LaTeX: every number comes from the parameters and results of the run."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from lib.core.clips import SYNTHETIC
+from lib.core.targets import Targets
+from lib.report import words
+from lib.report.latex import escape
+from lib.report.page import Run
+from lib.report.verdict import join
+
+_CORPORA = {
+    "fiv2": "First Impressions V2 \\cite{ponce2016,escalante2020}",
+    "mosei": "CMU-MOSEI \\cite{zadeh2018}",
+    "table": "our own corpus",
+} | dict.fromkeys(SYNTHETIC, "a rendered demonstration corpus with planted labels")
+_FROM_FACES = {"faces", "flow", "landmarks", "embeddings"}
+
+
+def methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> str:
+    """Return the paragraphs of the section; `targets`: the predicted groups, `comparisons` as in data/comparisons.csv."""
+    model = run.parameters["model"]
+    streams = {name.partition(".")[0] for encoder in model["use"] for name in model["encoders"][encoder]["reads"]}
+    paragraphs = {
+        "Data": _describe_data(run, targets),
+        "Preprocessing": _describe_streams(run.parameters, streams),
+        "Model": _describe_model(run, targets),
+        "Training": _describe_training(run, targets, streams),
+        "Baselines": _describe_baselines(comparisons),
+        "Evaluation": _describe_evaluation(run, comparisons),
+        "Attribution": _describe_analyses(model),
+        "Reproducibility": _describe_provenance(run),
+    }
+    texts = {title: "\n".join(sentences) for title, sentences in paragraphs.items()}
+    return "\n\n".join(rf"\paragraph{{{title}.}} {text}" for title, text in texts.items() if text)
+
+
+def _describe_data(run: Run, targets: Targets) -> Iterator[str]:
+    data = run.data
+    corpora = join(list(dict.fromkeys(_CORPORA.get(name, escape(name)) for name in data["sources"])))
+    yield f"We used {corpora}: {data['usable']} of {data['annotated']} annotated clips ({data['hours']:g} hours)."
+    yield f"The split is {escape(data['split'])}: {words.dealt(data)}."
+    for name, group in targets.items():
+        yield f"Targets ({escape(name)}) are {escape(join(group.columns))}, on a scale from {words.scale(group)}."
+
+
+def _describe_streams(parameters: Mapping[str, Any], streams: set[str]) -> Iterator[str]:
+    if streams & {*_FROM_FACES, "frames"}:
+        yield f"Frames were sampled at {parameters['frames']['fps']:g} per second."
+    if streams & _FROM_FACES:
+        yield "MTCNN \\cite{zhang2016} detected the speaker's face."
+        side = parameters["faces"]["side"]
+        yield f"A similarity transform aligned it to a template of five points ({side} × {side} pixels).".replace(
+            "×", r"$\times$"
+        )
+    if "flow" in streams:
+        flow = parameters["flow"]
+        is_ours = flow["backend"] == "torch"
+        theta = rf" $\theta={flow['theta']:g}$," if is_ours else ""  # OpenCV has its own
+        method = "with a primal-dual scheme \\cite{chambolle2011}" if is_ours else "with OpenCV's DualTVL1"
+        yield (
+            f"TV-L1 optical flow \\cite{{zach2007}} between consecutive faces was computed {method}"
+            rf" ($\lambda={flow['lambda']:g}$,{theta} {flow['scales']} scales, {flow['warps']} warps)."
+        )
+    if "audio" in streams:
+        audio = parameters["audio"]
+        yield (
+            f"Audio ({audio['sample_rate']} Hz) was represented by {audio['mels']} log-mel bands and {audio['mfcc']} MFCC,"
+            f" in windows of {1000 * audio['window']:g} ms every {1000 * audio['step']:g} ms."
+        )
+
+
+def _describe_model(run: Run, targets: Targets) -> Iterator[str]:
+    model = run.parameters["model"]
+    yield f"The model has {escape(words.encoders(model).replace('`', ''))}"
+    for name in model["use"]:
+        encoder = model["encoders"][name]
+        if encoder.get("take") == "parts":
+            yield f"Encoder {escape(name)} takes one step from each of {encoder['steps']} equal parts of the clip."
+        elif encoder.get("take") == "window":
+            yield f"Encoder {escape(name)} takes {encoder['steps']} consecutive steps of the clip."
+    if len(model["use"]) > 1:
+        yield f"All encoders' tokens are projected to width {model['width']}."
+        if model["fusion"] == "cross_attention":
+            yield (
+                f"Cross-attention \\cite{{vaswani2017}} has {model['heads']} heads and {model['depth']}"
+                f" {'block' if model['depth'] == 1 else 'blocks'}; dropout is {model['dropout']:g}."
+            )
+    heads = (f"{escape(group.head)} for {escape(name)}" for name, group in targets.items())
+    yield f"Heads: {', '.join(heads)}."
+    if weights := run.provenance.get("weights"):
+        yield f"The network has {weights / 1e6:.2f} million parameters."
+
+
+def _describe_training(run: Run, targets: Targets, streams: set[str]) -> Iterator[str]:
+    train = run.parameters["train"]
+    losses = ", ".join(f"{group.loss} for {name}" for name, group in targets.items())
+    yield (
+        f"The loss was {escape(losses)}. We trained with AdamW \\cite{{loshchilov2019}}, batches of {train['batch_size']}"
+        f" clips, a learning rate of {train['learning_rate']['head']:g} outside the encoders, and weight decay"
+        f" {train['weight_decay']:g}, for up to {train['epochs']} epochs."
+    )
+    if train["patience"]:
+        yield f"Training stops after {train['patience']} epochs without a lower validation loss."
+    yield f"We kept the weights of the epoch with the lowest validation loss (seed {train['seed']})."
+    if streams & {*_FROM_FACES, "frames", "pictures"}:
+        augment = train["augment"]
+        changes = [
+            *(["mirroring half of the clips"] if augment["mirror"] else []),
+            *([f"shifts of up to {augment['shift']} pixels"] if augment["shift"] else []),
+            *([f"brightness changes of up to {100 * augment['brightness']:g} \\%"] if augment["brightness"] else []),
+            *([f"contrast changes of up to {100 * augment['contrast']:g} \\%"] if augment["contrast"] else []),
+        ]
+        yield f"Augmentation: {join(changes)}." if changes else "No augmentation was used."
+
+
+def _describe_baselines(comparisons: pd.DataFrame) -> Iterator[str]:
+    baselines = dict.fromkeys(comparisons["predictor"])
+    if baselines:
+        described = (f"{words.predictor(name)} ({words.describe_predictor(name)})" for name in baselines)
+        yield f"Baselines: {escape('; '.join(described))}."
+
+
+def _describe_evaluation(run: Run, comparisons: pd.DataFrame) -> Iterator[str]:
+    resamples = run.parameters["evaluate"]["resamples"]
+    yield f"Intervals (95 \\%) are percentile bootstraps over videos \\cite{{efron1993}} with {resamples} resamples."
+    tested = comparisons[comparisons["p_holm"].notna() & (comparisons["subset"] == "all")]
+    counts = [
+        f"{number} {'hypothesis' if number == 1 else 'hypotheses'} {what}"
+        for what, number in (
+            ("on means over targets", int((tested["target"] == "mean").sum())),
+            ("on single targets", int((tested["target"] != "mean").sum())),
+        )
+        if number
+    ]
+    if counts:
+        yield (
+            f"The model and each baseline were compared by paired permutation tests over videos with {resamples}"
+            f" permutations. Holm's method \\cite{{holm1979}} corrected p-values within each of these families, on all"
+            f" clips: {' and '.join(counts)}."
+        )
+
+
+def _describe_analyses(model: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        "Input ablations replace a stream by another clip's (permutation importance, \\cite{breiman2001}), shuffle its"
+        " steps, or freeze it."
+    )
+    yield "Attribution uses occlusion \\cite{zeiler2014} and integrated gradients \\cite{sundararajan2017}."
+    if model["fusion"] == "cross_attention" and len(model["use"]) > 1:
+        yield (
+            "Attention maps were compared with those of a network with shuffled weights \\cite{adebayo2018}; attention is"
+            " not attribution \\cite{jain2019}."
+        )
+    yield "Robustness was measured on corrupted faces \\cite{hendrycks2019}, without retraining."
+
+
+def _describe_provenance(run: Run) -> Iterator[str]:
+    commit = run.provenance["commit"]
+    version = "Trained without git" if commit is None else f"Trained at commit {words.at_commit(commit, 12)}"
+    yield f"{version}, on {escape(run.provenance['hardware'])}; {escape(words.versions(run.provenance))}."
+    yield "Model card \\cite{mitchell2019} and data sheet \\cite{gebru2021} accompany the code."

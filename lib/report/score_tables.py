@@ -1,0 +1,117 @@
+"""The tables of the report and the card, as data frames of text: a value and its interval in each cell."""
+
+from typing import Any
+
+import pandas as pd
+
+from lib.core.clips import SPLITS
+from lib.core.targets import TargetGroup
+from lib.report import words
+from lib.scoring.conformal import LEVEL
+from lib.scoring.scores import MIN_VIDEOS
+
+_SCORES = {
+    "r2": "R²",
+    "ccc": "CCC",
+    "skill": "Skill over the training mean: 1 − MSE / MSE of the training mean",
+    "std_ratio": "SD ratio: standard deviation of the predictions over that of the labels (ideal: 1)",
+    "regression_to_mean": "Regression to the mean: 0 if extremes are predicted as such, 1 if every prediction is the mean;"
+    " 1 − R² for a calibrated predictor",
+    "calibration_slope": "Calibration slope: slope of the labels over the predictions (ideal: 1)",
+    "coverage": f"Coverage: fraction of labels within the {LEVEL:.0%} interval of tools.predict",
+}
+_FIRST = ("accuracy", "r2", "ccc")
+
+
+def list_score_tables(
+    scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup, subset: str
+) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Return the tables of a subset of the clips by title: the main scores and differences, then all further scores."""
+    rows = scores[scores["subset"] == subset]
+    labels = {"accuracy": f"Accuracy ({words.accuracy(group)})"} | _SCORES | _name_detections(group)
+    measured = {score: label for score, label in labels.items() if (rows["score"] == score).any()}
+    main = {label: make_score_table(rows, score) for score, label in measured.items() if score in _FIRST}
+    further = {label: make_score_table(rows, score) for score, label in measured.items() if score not in _FIRST}
+    compared = comparisons[comparisons["subset"] == subset]
+    compared = compared.assign(score="", value=compared["difference"])
+    main["Accuracy of the model minus that of each baseline"] = make_score_table(compared, "")
+    return main, further
+
+
+def make_score_table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Return one score: a row per predictor, a column for the mean and for each target."""
+    of_score = rows[rows["score"] == score]
+    return pd.DataFrame(
+        {
+            words.predictor(str(name)): {row.target: words.text(row) for row in of_predictor.itertuples()}
+            for name, of_predictor in of_score.groupby("predictor", sort=False)
+        }
+    ).T
+
+
+def list_group_tables(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
+    """Return a table per kind of group of persons and score; `groups`: a target group's rows of data/group_scores.csv."""
+    return {
+        f"{kind}: {label}": make_group_table(rows, predictor, score)
+        for kind, rows in groups.groupby("kind", sort=False)
+        for (predictor, score), label in words.group_scores(group).items()
+    }
+
+
+def make_group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataFrame:
+    """Return one score of the groups of one kind: their values, their differences to all other clips, and the gap between
+    groups. Groups of fewer than MIN_VIDEOS videos are left out (`describe_small_groups`)."""
+    cells: dict[str, dict[str, str]] = {}
+    small = _find_small_groups(rows)["group"].tolist()
+    for row in rows[(rows["score"] == score) & (rows["predictor"] == predictor)].itertuples():
+        if row.what != "gap" and row.group in small:
+            continue
+        label = {
+            "value": f"{row.group} ({row.clips} clips, {row.videos} videos)",
+            "difference": f"{row.group} minus the others",
+            "gap": "gap",
+        }[row.what]
+        which = f" ({row.group})" if row.what == "gap" and pd.notna(row.value) else ""
+        cells.setdefault(label, {})[row.target] = words.text(row) + which
+    return pd.DataFrame(cells).T
+
+
+def describe_small_groups(rows: pd.DataFrame) -> str:
+    """Return a line on the groups of persons that tables leave out, empty if there are none."""
+    small = _find_small_groups(rows)
+    names = ", ".join(f"{row.group} ({row.clips} clips, {row.videos} videos)" for row in small.itertuples())
+    return f"Not shown, because they have fewer than {MIN_VIDEOS} videos: {names}." if names else ""
+
+
+def _find_small_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    small = rows[(rows["what"] == "value") & (rows["videos"] < MIN_VIDEOS)]
+    return small.drop_duplicates(["kind", "group"])
+
+
+def list_label_tables(clips: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
+    """Return the labels' statistics by split, and their correlations over all clips; `clips` as in data/clips.csv."""
+    columns = list(group.columns)
+    cells: dict[Any, dict[str, str]] = {}
+    for split in SPLITS:
+        of_split = clips.loc[clips["split"] == split, columns]
+        for column, values in of_split.items():
+            text = f"{values.mean():.3f} ± {values.std():.3f} ({values.count()})" if values.count() else "–"
+            cells.setdefault(column, {})[split] = text
+    correlations = clips[columns].corr().map(lambda value: "–" if pd.isna(value) else f"{value:.2f}".replace("-", "−"))
+    return {
+        "Labels: mean ± standard deviation (number of clips)": pd.DataFrame(cells).T,
+        "Labels: Pearson correlations": correlations,
+    }
+
+
+def _name_detections(group: TargetGroup) -> dict[str, str]:
+    if not group.detect:
+        return {}
+    threshold = group.from_unit(group.detect_from)
+    rule = f"Present: label above {group.range[0]:g}; detected: prediction of {threshold:.3g} or more."
+    return {
+        "f1": f"F1 of the class present. {rule}",
+        "macro_f1": "Macro F1: mean of the classes present and absent",
+        "uar": "UAR: mean recall of the classes present and absent",
+        "auc": "Area under the ROC curve",
+    }

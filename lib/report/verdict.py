@@ -1,0 +1,135 @@
+"""What a run found, in sentences and one line per target: how a model compares with its baselines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from lib.core.targets import TargetGroup
+from lib.report import words
+
+LEVEL = 0.05
+"""Significance level of the headline's tests."""
+_PREDICTED, _UNCERTAIN, _NOT = "predicted", "uncertain", "not predicted"
+RULE = (
+    f"{_PREDICTED.capitalize()}: the 95 % interval of R² lies above 0. {_UNCERTAIN.capitalize()}: it contains 0, or there"
+    f" are too few videos for an interval. {_NOT.capitalize()}: R² is not above 0."
+)
+
+
+class Finding(NamedTuple):
+    """One target's line: its result in a word, what carries it (empty if unknown), the model's R² and accuracy with their
+    intervals, and the accuracy and name of the best baseline."""
+
+    target: str
+    result: str
+    cause: str
+    r2: str
+    accuracy: str
+    baseline: str
+    baseline_name: str
+
+
+def select_group(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of a target group."""
+    return table[table["targets"] == name]
+
+
+def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> list[Finding]:
+    """Return a line per target on all clips; `scores`: a target group's rows of data/scores.csv. `synthetic`: the labels are
+    planted, so that what carries them is known. The best baseline is the most accurate one that does not leak."""
+    findings = []
+    rows = scores[scores["subset"] == "all"]
+    for target in group.columns:
+        by_score = rows[rows["target"] == target].set_index(["score", "predictor"])
+        r2, accuracy = by_score.loc[("r2", "model")], by_score.loc[("accuracy", "model")]
+        baselines = by_score.loc["accuracy"].drop(["model", words.LEAK], errors="ignore")["value"].dropna()
+        best, name = ("–", "") if baselines.empty else (f"{baselines.max():.3f}", words.predictor(baselines.idxmax()))
+        cause = words.find_cause(target) if synthetic else ""
+        findings.append(Finding(target, _judge(r2), cause, words.text(r2, 2), words.text(accuracy), best, name))
+    return findings
+
+
+def _judge(r2: Any) -> str:
+    """Return whether a target is predicted, from the value and the interval of R²."""
+    if not r2["value"] > 0:
+        return _NOT
+    return _PREDICTED if r2["low"] > 0 else _UNCERTAIN
+
+
+def headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup) -> list[str]:
+    """Return sentences that compare a target group's model with its baselines, on all clips and on unseen videos; arguments:
+    the group's rows of data/scores.csv and data/comparisons.csv."""
+    sentences = []
+    for subset, title in (("all", "all clips"), ("unseen_videos", "unseen videos")):
+        rows = scores[(scores["subset"] == subset) & (scores["target"] == "mean")]
+        if rows.empty:
+            sentences.append("Every video has clips in training, so accuracy on unseen videos was not measured.")
+            continue
+        model = rows[rows["predictor"] == "model"].set_index("score")
+        values = rows[rows["score"] == "accuracy"].set_index("predictor")["value"]
+        compared = comparisons[(comparisons["subset"] == subset) & (comparisons["target"] == "mean")]
+        verdicts, is_tested = _compare(values, compared.set_index("predictor"))
+        few = "" if is_tested else ": too few to test"
+        clips, videos = rows["clips"].iloc[0], rows["videos"].iloc[0]
+        name = f" ({words.accuracy(group)})" if subset == "all" else ""
+        others = [
+            f"{label} {words.text(model.loc[score])}"
+            for score, (label, _) in words.headline_scores(group).items()
+            if score != "accuracy"
+        ]
+        sentences.append(
+            f"On {title} ({clips} clips, {videos} videos{few}) accuracy{name} is {words.text(model.loc['accuracy'])};"
+            f" {verdicts}. The model reaches {' and '.join(others)}."
+        )
+    return sentences
+
+
+def _compare(values: pd.Series, compared: pd.DataFrame) -> tuple[str, bool]:
+    """Return how the model's accuracy compares with that of each headline baseline, and whether that was tested."""
+    verdicts: dict[str, list[str]] = {}
+    names = [name for name in words.rivals(values.index) if name != "model"]
+    is_tested = bool(compared.loc[names, "p_holm"].notna().any())
+    for name in names:
+        row = compared.loc[name]
+        p = f", p = {row['p_holm']:.2g}" if pd.notna(row["p_holm"]) else ""
+        verdicts.setdefault(_describe(row), []).append(f"{_article(name)} ({values[name]:.3f}{p})")
+    if is_tested:
+        return "; ".join(f"{verdict} {join(names)}" for verdict, names in verdicts.items()), True
+    return join([f"{_article(name)} reaches {values[name]:.3f}" for name in names]), False
+
+
+def _article(name: str) -> str:
+    short = words.predictor(name)
+    return f"the {short}" if name in ("mean_predictor", "video_lookup") else short
+
+
+def _describe(row: pd.Series) -> str:
+    if not row["p_holm"] < LEVEL:
+        return "it does not differ significantly from that of"
+    return (
+        "it is significantly higher than that of" if row["difference"] > 0 else "it is significantly lower than that of"
+    )
+
+
+def join(names: Sequence[str]) -> str:
+    """Return a list as text: `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def describe_leakage(scores: pd.DataFrame, group: TargetGroup, data: Mapping[str, Any], split: str) -> str:
+    """Return how many videos of the scored split are in training too, and what knowing the video is worth there: to the
+    video look-up, which sees no pixel, and to the model."""
+    shared, videos = data["videos_shared_with_training"].get(split, 0), data["videos"][split]
+    text = f"{shared} of the {videos} {split} videos have clips in training too."
+    means = scores[(scores["target"] == "mean") & (scores["score"] == "accuracy")]
+    values = means.set_index(["subset", "predictor"])["value"]
+    if ("seen_videos", "model") not in values.index:
+        return text
+    gain = values["seen_videos", "video_lookup"] - values["seen_videos", "mean_predictor"]
+    signed = f"{gain:+.3f}".replace("-", "−")
+    text += f" On their clips the video look-up gains {signed} in {words.accuracy(group)} over the training mean"
+    if ("unseen_videos", "model") not in values.index:
+        return f"{text}; there are no clips of other videos."
+    seen, unseen = values["seen_videos", "model"], values["unseen_videos", "model"]
+    return f"{text}; the model reaches {seen:.3f} there and {unseen:.3f} on clips of other videos."
