@@ -175,14 +175,14 @@ def test_what_cannot_be_run_is_named_before_anything_is(
 def test_a_grid_takes_yaml(shared: dict[str, Any]) -> None:
     given = [
         "asis",
-        "one=model.use=[faces, flow] train.init=null  train.learning_rate.head=1e-3",
+        "one=model.use=[faces, flow] train.init=null  train.learning_rate.default=1e-3",
         "two=train.init=a.pt",
     ]
     assert settings(shared, grid=given) == (
         "grid",
         {
             "asis": {},
-            "one": {"model.use": ["faces", "flow"], "train.init": None, "train.learning_rate.head": 0.001},
+            "one": {"model.use": ["faces", "flow"], "train.init": None, "train.learning_rate.default": 0.001},
             "two": {"train.init": "a.pt"},
         },
     )
@@ -241,7 +241,7 @@ def test_a_grid_goes_the_same_way(experiments: Experiments, monkeypatch: pytest.
     assert table["seed_std"].isna().all()
     with pytest.raises(InputError, match="--baseline is for --variants"):
         main(monkeypatch, *grid, "--baseline", "asis")
-    experiments.shared["train"]["learning_rate"]["head"] = 0.1
+    experiments.shared["train"]["learning_rate"]["default"] = 0.1
     with pytest.raises(InputError, match="mine-b-seed3 was made with another section 'train'"):
         main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
 

@@ -25,6 +25,7 @@ from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.model import checkpoint
+from lib.model.heads import Prediction
 from lib.scoring.scores import scores
 from lib.streams import audio, base, build
 from lib.training import loop
@@ -39,13 +40,13 @@ from tools import ablate, compare
 def test_a_validation_loss_that_is_none_stops_and_keeps_the_epochs_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict, calls = loop.predict, []
+    predictions, calls = loop.predictions, []
 
-    def second_fails(*arguments: Any) -> dict[str, np.ndarray]:
-        calls.append(predict(*arguments))
-        return {name: values * (np.nan if len(calls) > 1 else 1) for name, values in calls[-1].items()}
+    def second_fails(*arguments: Any) -> dict[str, Prediction]:
+        calls.append(predictions(*arguments))
+        return {name: Prediction(one.mean * (np.nan if len(calls) > 1 else 1)) for name, one in calls[-1].items()}
 
-    monkeypatch.setattr(loop, "predict", second_fails)
+    monkeypatch.setattr(loop, "predictions", second_fails)
     with pytest.raises(
         InputError, match=r"^the validation loss is nan in epoch 2; lower train\.learning_rate .* kept$"
     ):
@@ -81,9 +82,15 @@ def test_every_number_has_a_finite_range(stage: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"train__learning_rate__head": float("inf")}, "train.learning_rate.head = inf; allowed: a finite number"),
+        (
+            {"train__learning_rate__default": float("inf")},
+            "train.learning_rate.default = inf; allowed: a finite number",
+        ),
         ({"train__weight_decay": float("nan")}, "train.weight_decay = nan; allowed: a finite number"),
-        ({"train__learning_rate__head": 1e30}, "train.learning_rate.head = 1e+30; allowed: less than or equal to 1000"),
+        (
+            {"train__learning_rate__default": 1e30},
+            "train.learning_rate.default = 1e+30; allowed: less than or equal to 1000",
+        ),
         (
             {"targets__warmth": WARMTH | {"range": [0.0, float("inf")]}},
             "targets.warmth.range.1 = inf; allowed: a finite number",

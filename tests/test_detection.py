@@ -79,13 +79,13 @@ def test_detections_are_scored_only_for_the_columns_of_detect() -> None:
 
 def test_columns_weigh_as_given_or_by_how_rare_they_are() -> None:
     labels = np.array([[0.5, 0.5, 0], [0.5, 0, 0.5], [1, 0, np.nan]])
-    assert losses.of_columns(group(), labels).tolist() == [1, 1, 1]
-    assert losses.of_columns(group(column_weights=[3, 10, 2.5]), labels).tolist() == [3, 10, 2.5]
-    balanced = losses.of_columns(group(column_weights="balanced"), labels)
+    assert losses.weigh_columns(group(), labels).tolist() == [1, 1, 1]
+    assert losses.weigh_columns(group(column_weights=[3, 10, 2.5]), labels).tolist() == [3, 10, 2.5]
+    balanced = losses.weigh_columns(group(column_weights="balanced"), labels)
     means = np.array([2 / 3, 1 / 6, 1 / 4])
     assert balanced == pytest.approx(1 / means / (1 / means).mean())
     with pytest.raises(InputError, match="no training clip has joy; give numbers, or null"):
-        losses.of_columns(group(column_weights="balanced"), np.array([[0.5, 0.5, 0.0]]))
+        losses.weigh_columns(group(column_weights="balanced"), np.array([[0.5, 0.5, 0.0]]))
 
 
 @pytest.mark.parametrize(

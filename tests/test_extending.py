@@ -156,7 +156,7 @@ EDITS: list[tuple[str, str, str]] = [
     ("params.yaml", "\nmodel:", "\n" + SECTION),
     ("params.yaml", "\n    flow:\n      # volumes", USED + "\n      # volumes"),
     ("params.yaml", "use: [faces, flow]", "use: [faces, loudness]"),
-    ("params.yaml", "{faces: 0.001,", "{loudness: 0.01, faces: 0.001,"),
+    ("params.yaml", "learning_rate: {default: 0.001}", "learning_rate: {default: 0.001, loudness: 0.01}"),
     ("params.yaml", "sources: [demo]", "sources: [demo, others]"),
     ("params.yaml", "\ntargets:", GROUP),
     ("params.yaml", "targets: [traits]", "targets: [traits, lively]"),

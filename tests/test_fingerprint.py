@@ -18,9 +18,11 @@ from lib.core import parallel, parameters, resume, shards
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
+from lib.data.dataset import streams_of
 from lib.streams import base, build
 from lib.streams.base import StreamInfo
-from stages import train
+from lib.training.prepare import fingerprint
+from lib.training.settings import Parameters
 from tests.conftest import ROOT
 from tests.test_predict import parameters_, use
 from tools.parameters import merged, plain
@@ -124,21 +126,19 @@ CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openn
 
 def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLIPS) -> str:
     values = plain(merged("demo", list(changes)))
-    given = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
+    given = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
     readings = given.model.readings()
-    streams = {
-        name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]}) for name in train.streams_of(readings)
-    }
-    return train.fingerprint(given, readings, streams, clips, clips)
+    streams = {name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]}) for name in streams_of(readings)}
+    return fingerprint(given, readings, streams, clips, clips)
 
 
 def test_a_training_is_kept_unless_something_that_it_uses_changes(copy: Path) -> None:
     before, faces = fingerprint_of(), fingerprint_of("model.use=[faces]")
     assert before != faces
     assert fingerprint_of("model.encoders.audio.width=24") == before  # an encoder that is not in use
-    assert fingerprint_of("train.learning_rate.encoders.audio=0.5") == before
+    assert fingerprint_of("train.learning_rate.audio=0.5") == before
     assert fingerprint_of("targets.interview.weight=2.0") == before  # a group that is not predicted
-    assert fingerprint_of("train.learning_rate.encoders.faces=0.5") != before
+    assert fingerprint_of("train.learning_rate.faces=0.5") != before
     assert fingerprint_of("model.use=[faces]", flow="opencv") == faces  # a stream that is not read
     assert fingerprint_of(flow="opencv") != before
     assert fingerprint_of("train.seed=1") != before

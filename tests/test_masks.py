@@ -16,7 +16,7 @@ from lib.core.targets import TargetGroup, Targets
 from lib.data.batch import Sample, collate
 from lib.model.heads import Prediction
 from lib.model.network import Network
-from lib.training.losses import LOSSES, counted
+from lib.training.losses import LOSSES, count_known
 from tests.conftest import ROOT
 from tests.test_training import ANY_ENCODERS, InMemory, Tiny, fitted, network, rates, sample
 
@@ -119,8 +119,8 @@ def test_shares_count_by_whole_clips() -> None:
     assert predicted.grad is not None
     assert predicted.grad[0] == pytest.approx(torch.tensor([-1.8, -0.2]))
     assert (predicted.grad[1:] == 0).all()
-    assert counted("kl", actual.numpy()).tolist() == [1, 0, 0]
-    assert counted("mse", actual.numpy()).tolist() == [2, 1, 0]
+    assert count_known("kl", actual.numpy()).tolist() == [1, 0, 0]
+    assert count_known("mse", actual.numpy()).tolist() == [2, 1, 0]
 
 
 def test_a_mix_that_leaves_no_clip_is_named(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def partly_rated(count: int) -> InMemory:
 def test_parts_of_a_batch_weigh_by_their_known_targets(tmp_path: Path) -> None:
     start, found = Tiny(GROUPS).state_dict(), []
     members = partly_rated(9)
-    assert counted("kl", members.targets["shares"]).sum() < np.isfinite(members.targets["shares"]).sum() / 2
+    assert count_known("kl", members.targets["shares"]).sum() < np.isfinite(members.targets["shares"]).sum() / 2
     for accumulate in (1, 2, 4):
         net = Tiny(GROUPS)
         net.load_state_dict(start)

@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "targets.emotions.detect=[anger]", "model.targets=[own, emotions]", "model.use=[of_own, of_emotions]",
         "model.heads=2", "model.dropout=0.0", f"model.encoders.of_own={ENCODER}", f"model.encoders.of_emotions={ENCODER}",
         "model.fusion=multitask", "model.hidden=16", "train.epochs=3",
-        "train.learning_rate.encoders={of_own: 0.001, of_emotions: 0.001}", "evaluate.resamples=100",
+        "train.learning_rate={default: 0.001}", "evaluate.resamples=100",
         "analyse.attention_clips=2",
     )  # fmt: skip
     for command in (["git", "add", "-A"], ["git", "commit", "-qm", "two tasks"]):

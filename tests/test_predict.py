@@ -41,6 +41,8 @@ from lib.serving.predictor import Predictor
 from lib.sources import listing
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import build
+from lib.training.prepare import load_streams, select_clips, standardise
+from lib.training.settings import Parameters
 from stages import train
 from tests.conftest import ODD, ROOT
 from tests.films import Track, larger, numbered, write
@@ -130,9 +132,9 @@ def _given(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, parameters_())
 
 
-def given(**changes: Any) -> train.Parameters:
+def given(**changes: Any) -> Parameters:
     values = parameters_(**changes)
-    return parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
+    return parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
 
 
 def test_a_streams_folder_says_how_it_was_made(project: Path) -> None:
@@ -173,7 +175,7 @@ def test_what_needs_a_stream_that_is_off_says_so(tmp_path: Path, monkeypatch: py
         build.build_stream("flow")
     assert "flow.enabled is true and faces.enabled is false" in str(said.value)
     with pytest.raises(InputError) as said:
-        train.streams_read(given(model__use=["faces"]).model.readings())
+        load_streams(given(model__use=["faces"]).model.readings())
     assert "model.use has faces, whose encoder reads faces, but faces.enabled is false" in str(said.value)
     assert "\n" not in str(said.value)
 
@@ -181,7 +183,7 @@ def test_what_needs_a_stream_that_is_off_says_so(tmp_path: Path, monkeypatch: py
 def test_who_is_trained_on(project: Path) -> None:
     def of(**changes: Any) -> tuple[list[str], list[str]]:
         chosen = given(**changes)
-        found = train.tables(chosen, chosen.model.readings(), chosen.model.chosen(chosen.targets))
+        found = select_clips(chosen, chosen.model.readings(), chosen.model.chosen(chosen.targets))
         return tuple(one["clip"].str[1].tolist() for one in found)  # type: ignore[return-value]
 
     assert of() == (list("0123"), list("45"))
@@ -242,12 +244,12 @@ def model(folder: Path, **changes: Any) -> Path:
     """A model of chance, with what it must know, in its file."""
     chosen = given(**changes)
     readings, targets = chosen.model.readings(), chosen.model.chosen(chosen.targets)
-    streams = train.streams_read(readings)
+    streams = load_streams(readings)
     torch.manual_seed(1)
     network = Network(chosen.model, targets, streams)
     for parameter in network.absent.values():
         torch.nn.init.normal_(parameter)
-    train.standardise(network, clips.read(Path("data/clips.csv"))[:4].reset_index(drop=True), readings, streams)
+    standardise(network, clips.read(Path("data/clips.csv"))[:4].reset_index(drop=True), readings, streams)
     checkpoint.save(folder / "model.pt", network.state_dict(), chosen.model, targets, streams, ["demo"])
     return folder / "model.pt"
 
@@ -496,7 +498,7 @@ def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:
     """The model of chance with references that are given."""
     chosen = given()
     readings, targets = chosen.model.readings(), chosen.model.chosen(chosen.targets)
-    streams = train.streams_read(readings)
+    streams = load_streams(readings)
     torch.manual_seed(1)
     weights = Network(chosen.model, targets, streams).state_dict()
     references = {

@@ -236,12 +236,23 @@ def test_curves_are_of_losses_and_of_every_groups_accuracy() -> None:
     for index, name in enumerate(("warmth", "traits")):
         history[f"training_accuracy_{name}"] = np.array([0.1, 0.2, 0.3]) + index
         history[f"validation_accuracy_{name}"] = np.array([0.4, 0.5, 0.4]) + index
-    loss, right = figures.learning_curve.draw(Results(history=history, targets={"warmth": WARMTH, "traits": FIVE})).axes
+        for score in ("accuracy", "r2", "ccc"):
+            history[f"validation_{score}_{name}"] = np.array([0.4, 0.5, 0.4]) + index
+            for place, column in enumerate((WARMTH if name == "warmth" else FIVE).columns):
+                history[f"validation_{score}_{name}.{column}"] = np.array([0.1, 0.2, 0.3]) * place
+    loss, right, r2, ccc = figures.learning_curve.draw(
+        Results(history=history, targets={"warmth": WARMTH, "traits": FIVE})
+    ).axes
     found = {line.get_label(): list(line.get_ydata()) for line in right.lines}
     assert found.keys() == {
         "warmth: training, during the epoch", "warmth: validation, after it",
         "traits: training, during the epoch", "traits: validation, after it", "kept: epoch 2",
+        *WARMTH.columns, *FIVE.columns,
     }  # fmt: skip
+    for axes in (r2, ccc):
+        lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+        assert lines.keys() == {"warmth: mean", "traits: mean", "kept: epoch 2", *WARMTH.columns, *FIVE.columns}
+        assert lines["cold"] == [0.1, 0.2, 0.3]
     assert found["traits: validation, after it"] == [1.4, 1.5, 1.4]
     assert found["warmth: training, during the epoch"] == [0.1, 0.2, 0.3]
     assert [line.get_label() for line in loss.lines][-1] == "kept: epoch 2"

@@ -24,6 +24,7 @@ from lib.model.mobilefacenet import MobileFaceNet
 from lib.model.network import Network
 from lib.streams.base import Steps, StreamInfo
 from lib.training import schedules
+from lib.training.schedules import Progress
 from tests.conftest import ROOT
 from tests.rounding import assert_same, rounding
 from tests.test_training import TRAITS_GROUP
@@ -462,7 +463,7 @@ def test_the_whole_of_it_is_trained_where_it_is_not_frozen() -> None:
 
 
 def test_the_rate_by_step_rises_from_zero() -> None:
-    rates = [schedules.factor("cosine_by_step", step / 4, 1, 3, [], steps=4) for step in range(12)]
+    rates = [schedules.cosine_by_step(Progress(step / 4, 3, 1, steps=4)) for step in range(12)]
     assert rates[:5] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
     assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
     assert rates[8] == pytest.approx(0.5)

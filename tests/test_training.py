@@ -16,6 +16,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from lib.core import parameters
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.data.augment import augment, draw, mirror_points
@@ -27,10 +28,16 @@ from lib.model.heads import HEADS, find_head
 from lib.model.infer import predict
 from lib.model.network import Network, Output, Settings
 from lib.streams.base import Steps, StreamInfo
-from lib.training import loop, schedules
+from lib.training.data import TrainData
+from lib.training.hooks import Loggers
 from lib.training.loggers import LOGGERS
 from lib.training.losses import LOSSES
-from stages.train import refuse_bfloat16, shuffled
+from lib.training.optim import OPTIMIZERS, build_optimizer, group_parameters
+from lib.training.order import mix_corpora
+from lib.training.prepare import shuffle_labels
+from lib.training.run import refuse_bfloat16, train
+from lib.training.schedules import SCHEDULES, Progress
+from lib.training.settings import Parameters, Train
 from tests.conftest import ROOT
 from tools import parameters as written
 
@@ -143,16 +150,17 @@ class Tiny(torch.nn.Module):
 
 SETTINGS: dict[str, Any] = {
     "seed": 1, "epochs": 2, "batch_size": 4, "accumulate": 1, "mix": {}, "label_weighting": "none",
-    "learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3, "flow": 1e-3, "audio": 1e-3}},
+    "optimizer": "adamw", "betas": [0.9, 0.999], "momentum": 0.9, "learning_rate": {"default": 1e-3},
     "weight_decay": 0.01, "decay_all": True, "ema": None,
     "schedule": "cosine", "warmup": 1, "patience": 5, "clip_norm": 1.0, "workers": 0,
-    "augmentation": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
+    "shuffle_labels": False, "clips": None, "init": None, "devices": 1, "loggers": [], "precision": "32-true",
+    "augment": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
 }  # fmt: skip
 Fitted = tuple[dict[str, torch.Tensor], list[dict[str, float]]]
 
 
 def rates(rate: float) -> dict[str, Any]:
-    return {"head": rate, "encoders": dict.fromkeys(("faces", "flow", "audio"), rate)}
+    return {"default": rate}
 
 
 def cpu() -> Fabric:
@@ -174,7 +182,8 @@ def fitted(
     use = tuple(net.readings)
     training = InMemory(clips, use=use) if isinstance(clips, int) else clips
     validation = InMemory(5, use=use) if isinstance(clips, int) else clips
-    return loop.fit(fabric or cpu(), net, training, validation, targets, folder, **given)
+    data: Any = TrainData(training, validation, targets, Train(**given), net.readings)  # type: ignore[arg-type]
+    return train(fabric or cpu(), net, data, folder, [Loggers()])  # type: ignore[arg-type]
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -191,16 +200,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     script = f"""
         import os, signal
         from pathlib import Path
-        from lib.training import loop
+        from lib.training import data
         from tests.test_training import fitted
 
-        step, steps = loop.augment, []
+        step, steps = data.augment, []
         def last_step(*arguments):
             steps.append(1)
             if len(steps) == 4:  # the second of the second epoch
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(*arguments)
-        loop.augment = last_step
+        data.augment = last_step
         fitted(Path({str(tmp_path / "cut")!r}), epochs=3)
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, check=False)
@@ -274,7 +283,7 @@ def test_planted_labels_are_found_and_shuffled_ones_are_not_beaten(tmp_path: Pat
         unseen.targets, unseen.table = {"traits": actual}, unseen.table[32:]
         if name == "shuffled":
             labels = pd.DataFrame(clips.targets["traits"], columns=list(TRAITS))
-            clips.targets = {"traits": shuffled(labels, list(TRAITS), 0).to_numpy()}
+            clips.targets = {"traits": shuffle_labels(labels, list(TRAITS), 0).to_numpy()}
         torch.manual_seed(0)
         net = network(["faces"], "concat")
         weights, _ = fitted(tmp_path / name, net, clips=clips, epochs=8, learning_rate=rates(3e-3))
@@ -301,12 +310,12 @@ class Renumbered(torch.utils.data.Dataset):
 def test_shuffled_clips_keep_their_scores_together() -> None:
     columns = [*TRAITS, "interview"]
     table = pd.DataFrame({"clip": [f"{index}.mp4" for index in range(50)], **dict.fromkeys(columns, range(50))})
-    mixed = shuffled(table, columns, 0)
+    mixed = shuffle_labels(table, columns, 0)
     assert (mixed["clip"] == table["clip"]).all()
     assert (mixed["openness"] == mixed["interview"]).all()
     assert sorted(mixed["openness"]) == list(range(50))
     assert (mixed["openness"] != table["openness"]).mean() > 0.9
-    assert not shuffled(table, columns, 1).equals(mixed)
+    assert not shuffle_labels(table, columns, 1).equals(mixed)
 
 
 @pytest.mark.parametrize("weighting", ["none", "label_distribution_smoothing"])
@@ -336,7 +345,7 @@ def test_an_epochs_accuracy_is_that_of_what_was_predicted_in_it(tmp_path: Path) 
     predicted = predict(cpu(), net, clips, 8, 0)["traits"]
     errors = np.abs(predicted - clips.targets["traits"])
     assert np.isnan(errors).any()
-    given = {"clips": clips, "learning_rate": rates(1e-12), "augmentation": still}
+    given = {"clips": clips, "learning_rate": rates(1e-12), "augment": still}
     expected = 1 - np.nanmean(errors, 0).mean()  # a target is scored on the clips that know it
     for accumulate in (1, 2):
         _, history = fitted(tmp_path / str(accumulate), net, accumulate=accumulate, **given)
@@ -397,17 +406,13 @@ def test_encoders_learn_at_their_own_rates(tmp_path: Path) -> None:
     torch.manual_seed(1)
     net = network(["faces", "flow"], "concat")
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    slow = {"head": 1e-3, "encoders": {"faces": 1e-12, "flow": 1e-3}}
+    slow = {"default": 1e-3, "faces": 1e-12}
     after, _ = fitted(tmp_path, net, learning_rate=slow, epochs=1)
     moved = {"faces": 0.0, "flow": 0.0, "head": 0.0}
     for name, _ in net.named_parameters():
         of = name.split(".")[1] if name.startswith("encoders.") else "head"
         moved[of] = max(moved[of], float((after[name] - before[name]).abs().max()))
     assert moved["faces"] < 1e-9 < 1e-4 < min(moved["head"], moved["flow"])
-    with pytest.raises(
-        InputError, match=r"train\.learning_rate\.encoders lacks flow, which model\.use has; it has faces"
-    ):
-        fitted(tmp_path / "lacks", net, learning_rate={"head": 1e-3, "encoders": {"faces": 1e-3}})
 
 
 def test_the_moving_average_of_the_weights_is_validated_and_kept(tmp_path: Path) -> None:
@@ -464,7 +469,7 @@ def test_norms_biases_and_embeddings_decay_only_where_all_does(tmp_path: Path) -
         for name in ("positions", "scale"):
             assert bool((after[name] == 1).all()) == (not decay_all)
     net = Embedded()
-    decaying, kept = loop._rated(net, rates(1e-3), decay_all=False)
+    decaying, kept = group_parameters(net, Train(**SETTINGS | {"decay_all": False}))
     assert [one.dim() for one in decaying["params"]] == [2]
     assert sorted(one.dim() for one in kept["params"]) == [1, 1, 3]
     assert kept["weight_decay"] == 0
@@ -493,17 +498,17 @@ def test_two_corpora_of_other_targets_and_ranges_learn_together(tmp_path: Path) 
 
 def test_an_epoch_has_as_much_of_a_corpus_as_the_mix_says() -> None:
     corpora, chance = np.array(["a"] * 6 + ["b"] * 4), torch.Generator().manual_seed(0)
-    assert schedules.mixed(corpora, {}, chance) == list(range(10))
-    assert schedules.mixed(corpora, {"a": 0}, chance) == [6, 7, 8, 9]
-    half = schedules.mixed(corpora, {"a": 0.5, "b": 2}, chance)
+    assert mix_corpora(corpora, {}, chance) == list(range(10))
+    assert mix_corpora(corpora, {"a": 0}, chance) == [6, 7, 8, 9]
+    half = mix_corpora(corpora, {"a": 0.5, "b": 2}, chance)
     assert sorted(half)[-8:] == [6, 6, 7, 7, 8, 8, 9, 9]
     assert len(half) == 3 + 8
-    assert len({tuple(schedules.mixed(corpora, {"a": 0.5}, chance)) for _ in range(20)}) > 5
+    assert len({tuple(mix_corpora(corpora, {"a": 0.5}, chance)) for _ in range(20)}) > 5
 
 
 def test_the_rate_rises_and_falls() -> None:
     def factors(schedule: str, losses: list[float]) -> list[float]:
-        return [schedules.factor(schedule, epoch, 2, 10, losses[:epoch]) for epoch in range(10)]
+        return [SCHEDULES[schedule](Progress(epoch, 10, 2, losses[:epoch])) for epoch in range(10)]
 
     cosine = factors("cosine", [1.0] * 10)
     assert cosine[0] < cosine[1] < cosine[2] == 1
@@ -653,3 +658,33 @@ def test_history_says_what_to_watch(tmp_path: Path) -> None:
     _, history = fitted(tmp_path, Tiny())
     assert {"validation_spread_traits", "learning_rate", "clips_per_second", "waiting"} <= set(history[0])
     assert 0 <= history[0]["waiting"] <= 1
+    of_targets = {f"validation_{score}_traits.{trait}" for score in ("accuracy", "r2", "ccc") for trait in TRAITS}
+    assert of_targets <= set(history[0])
+    mean = np.mean([history[0][f"validation_accuracy_traits.{trait}"] for trait in TRAITS])
+    assert history[0]["validation_accuracy_traits"] == pytest.approx(mean, abs=2e-6)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_learns(optimizer: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rate = {"sgd": 1.0, "adafactor": 0.3}.get(optimizer, 0.1)
+    _, history = fitted(tmp_path, Tiny(), optimizer=optimizer, epochs=15, learning_rate=rates(rate), clips=16)
+    assert history[-1]["training_loss"] < 0.9 * history[0]["training_loss"]
+
+
+def test_optimizer_gets_betas_and_momentum() -> None:
+    given = SETTINGS | {"betas": [0.8, 0.95], "momentum": 0.7}
+    built = {name: build_optimizer(Tiny(), Train(**given | {"optimizer": name})) for name in OPTIMIZERS}  # type: ignore[arg-type]
+    assert built["adamw"].defaults["betas"] == built["nadam"].defaults["betas"] == (0.8, 0.95)
+    assert built["sgd"].defaults["momentum"] == 0.7
+    assert {one.defaults["weight_decay"] for one in built.values()} == {0.01}
+
+
+def test_old_learning_rates_name_the_new_form() -> None:
+    values = {name: written.plain(written.merged("demo", []))[name] for name in Parameters.model_fields}
+    values["train"] |= {"learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3}}}
+    with pytest.raises(InputError, match=r"train\.learning_rate\.encoders no longer exists; write .*\{default: 0\.001"):
+        parameters.check(values, Parameters)
+    values["train"] |= {"learning_rate": {"head": 1e-3}}
+    with pytest.raises(InputError, match=r"train\.learning_rate = \{'head': 0\.001\}; allowed: a default"):
+        parameters.check(values, Parameters)

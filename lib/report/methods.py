@@ -19,6 +19,13 @@ _CORPORA = {
 } | dict.fromkeys(SYNTHETIC, "a rendered demonstration corpus with planted labels")
 _FROM_FACES = {"faces", "flow", "landmarks", "embeddings"}
 
+_OPTIMIZERS = {
+    "adamw": r"AdamW \cite{loshchilov2019}",
+    "nadam": "NAdam with decoupled weight decay",
+    "sgd": "stochastic gradient descent with momentum",
+    "adafactor": "Adafactor",
+}
+
 
 def methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> str:
     """Return the paragraphs of the section; `targets`: the predicted groups, `comparisons` as in data/comparisons.csv."""
@@ -98,9 +105,10 @@ def _describe_model(run: Run, targets: Targets) -> Iterator[str]:
 def _describe_training(run: Run, targets: Targets, streams: set[str]) -> Iterator[str]:
     train = run.parameters["train"]
     losses = ", ".join(f"{group.loss} for {name}" for name, group in targets.items())
+    optimizer, rates = _OPTIMIZERS[train["optimizer"]], train["learning_rate"]
     yield (
-        f"The loss was {escape(losses)}. We trained with AdamW \\cite{{loshchilov2019}}, batches of {train['batch_size']}"
-        f" clips, a learning rate of {train['learning_rate']['head']:g} outside the encoders, and weight decay"
+        f"The loss was {escape(losses)}. We trained with {optimizer}, batches of {train['batch_size']}"
+        f" clips, a learning rate of {rates.get('head', rates['default']):g} outside the encoders, and weight decay"
         f" {train['weight_decay']:g}, for up to {train['epochs']} epochs."
     )
     if train["patience"]:

@@ -79,7 +79,7 @@ def _mean(values: Tensor, known: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber, "ccc": ccc, "mse_ccc": mse_ccc, "kl": kl, "bce": bce}
 
 
-def of_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:
+def weigh_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:
     """Return the weights (K,) of a group's columns, ones where none are asked for; labels (N, K) in units of the range.
 
     Raises InputError if "balanced" is asked for and a column is nowhere above the range's lower end.
@@ -97,7 +97,7 @@ def of_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:
     return (1 / means) / (1 / means).mean()
 
 
-def counted(loss: str, labels: np.ndarray) -> np.ndarray:
+def count_known(loss: str, labels: np.ndarray) -> np.ndarray:
     """Return (N,) over how many targets of each clip the loss is a mean; labels (N, K). "kl" takes clips whole."""
     known = np.isfinite(labels)
     return known.all(1).astype(int) if loss == "kl" else known.sum(1)

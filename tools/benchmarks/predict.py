@@ -31,7 +31,7 @@ from lib.model.network import Network
 from lib.serving.predictor import Predictor
 from lib.streams import base
 from lib.streams.base import RAW, Raw, StreamInfo
-from stages.train import Parameters
+from lib.training.settings import Parameters
 from tools.benchmarks.training import of_chance, untrained
 
 _PROJECT = Path(__file__).parents[2]

@@ -28,8 +28,9 @@ from lib.data.dataset import Clips, streams_of
 from lib.data.loading import to_device
 from lib.model.network import Network, Settings
 from lib.streams import base
-from lib.training import loop
-from stages.train import Parameters
+from lib.training import run
+from lib.training.data import TrainData
+from lib.training.settings import Parameters
 from tools.ablate import Changes, refuse_unknown, variants
 from tools.parameters import merged, plain
 
@@ -146,16 +147,12 @@ def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path
         fabric = Fabric(devices=1, precision=train.precision)
         work = folder / f"work-{variant}"
         work.mkdir()
-        left = {"augment", "shuffle_labels", "clips", "init", "devices", "loggers", "precision"}
-        settings = train.model_dump(exclude=left)
+        settings = train.model_copy(update={"epochs": 2})
         validation = Clips(table.head(2), folder, readings, streams, targets)
         on_gpu = fabric.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        _, history = loop.fit(
-            fabric, network, data, validation, targets, work,
-            augmentation=train.augment.model_dump(), **(settings | {"epochs": 2}),
-        )  # fmt: skip
+        _, history = run.train(fabric, network, TrainData(data, validation, targets, settings, readings), work)
         peak = (
             torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         )

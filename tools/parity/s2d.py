@@ -17,6 +17,7 @@ from lib.model.encoders.s2d import windows
 from lib.model.mobilefacenet import MobileFaceNet, scaled
 from lib.model.s2d import S2D
 from lib.training import schedules
+from lib.training.schedules import Progress
 
 PREFIXES = ("s2d_", "mobilefacenet", "landmark_wrapper", "schedules")
 LEFT_OUT = {"s2d_sdl": "soft targets from queues of each class' features; the project's targets are no classes"}
@@ -167,8 +168,8 @@ def _wrapper(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
 
 def _schedules(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     """S2D's rates, which fall to 0 here and to 3e-5 of the highest there; EmoNeXt's, with steps in place of epochs."""
-    s2d_ = [2e-5 * schedules.factor("cosine_by_step", step / 7, 2, 10, [], steps=7) for step in range(70)]
-    emonext = [1e-3 * schedules.factor("cosine", step % 1024, 127, 1023, [], offset=1) for step in range(2101)]
+    s2d_ = [2e-5 * schedules.cosine_by_step(Progress(step / 7, 10, 2, steps=7)) for step in range(70)]
+    emonext = [1e-3 * schedules.cosine(Progress(step % 1024, 1023, 127, offset=1)) for step in range(2101)]
     return {"s2d_lr": np.array(s2d_), "emonext_lr": np.array(emonext)}
 
 

@@ -1,0 +1,127 @@
+"""The clips of a training, and an epoch's steps over them."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lib.core.errors import InputError
+from lib.core.targets import Targets
+from lib.data.augment import Draws, augment, draw
+from lib.data.batch import Sample
+from lib.data.dataset import Clips, Reading, kind_of
+from lib.data.loading import loader
+from lib.training.losses import WEIGHTINGS, count_known, weigh_columns
+from lib.training.order import draw_batches, mix_corpora, split_batches
+from lib.training.settings import Train
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """The clips that are trained and validated on, and the target groups that are learnt."""
+
+    training: Clips
+    validation: Clips
+    targets: Targets
+    settings: Train
+    readings: Mapping[str, Reading]
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """Weight (N, K) of each training clip and target in the loss, by target group."""
+        weighting = WEIGHTINGS[self.settings.label_weighting]
+        return {
+            name: torch.from_numpy(weighting(labels) * weigh_columns(self.targets[name], labels)).float()
+            for name, labels in self.training.targets.items()
+        }
+
+    @cached_property
+    def known(self) -> dict[str, np.ndarray]:
+        """Number (N,) of the targets of each training clip over which the loss is a mean, by target group."""
+        return {name: count_known(self.targets[name].loss, labels) for name, labels in self.training.targets.items()}
+
+    @cached_property
+    def kinds(self) -> dict[str, Any]:
+        """Kind of each array that the encoders read, by reference."""
+        return {one: kind_of(one) for reading in self.readings.values() for one in reading.reads}
+
+    def names(self, index: Tensor) -> list[str]:
+        """Return the names of training clips."""
+        return self.training.table["clip"].iloc[index.tolist()].tolist()
+
+
+class Part(NamedTuple):
+    """The part of a batch that one device computes at a time.
+
+    weights: (B, K) of each target group. shares: by target group, the fraction of the step's loss that this part makes up,
+    times the number of devices, over which gradients are averaged. fraction: of the step's clips. last: whether the step
+    ends here. waited: seconds until it was read.
+    """
+
+    sample: Sample
+    weights: dict[str, Tensor]
+    shares: dict[str, float]
+    fraction: float
+    last: bool
+    waited: float
+
+
+class Epoch:
+    """An epoch's batches; seed and number of the epoch determine them. Raises InputError if the mix leaves no clip."""
+
+    def __init__(self, fabric: Fabric, data: TrainData, number: int) -> None:
+        settings = data.settings
+        self._fabric, self._data = fabric, data
+        data.training.epoch = number
+        torch.manual_seed(settings.seed * 100_003 + number * 1009 + fabric.global_rank)  # dropout
+        self._rng = torch.Generator().manual_seed(settings.seed * 100_003 + number)  # the same in all processes
+        corpora = data.training.table["corpus"].to_numpy(str)
+        self.batches = draw_batches(mix_corpora(corpora, settings.mix, self._rng), settings.batch_size, self._rng)
+        if not self.batches:
+            raise InputError(
+                f"params.yaml: train.mix = {settings.mix} leaves no clip of {len(data.training)}; raise it"
+            )
+
+    def steps(self) -> Iterator[Iterator[Part]]:
+        """Yield the parts of each step; use up those of one step before the next."""
+        rank, world, settings = self._fabric.global_rank, self._fabric.world_size, self._data.settings
+        mine = [part[rank::world] for part in split_batches(self.batches, settings.accumulate)]
+        samples = time_waiting(loader(self._fabric, self._data.training, mine, settings.workers))
+        for members in self.batches:
+            yield self._parts(
+                members, samples, draw(len(members), generator=self._rng, **settings.augment.model_dump())
+            )
+
+    def _parts(self, members: list[int], samples: Iterator[tuple[Sample, float]], draws: Draws) -> Iterator[Part]:
+        data, rank, world, start = self._data, self._fabric.global_rank, self._fabric.world_size, 0
+        for part in split_batches([members], data.settings.accumulate):
+            sample, waited = next(samples)
+            end = start + len(part)
+            changed = augment(sample, draws.of(slice(start + rank, end, world)), data.kinds)
+            weights = {
+                name: of_group[sample.index.cpu()].to(self._fabric.device) for name, of_group in data.weights.items()
+            }
+            shares = {
+                name: world * known[part[rank::world]].sum() / max(known[members].sum(), 1)
+                for name, known in data.known.items()
+            }
+            yield Part(changed, weights, shares, len(part) / len(members), end == len(members), waited)
+            start = end
+
+
+def time_waiting(batches: Any) -> Iterator[tuple[Sample, float]]:
+    """Yield each batch with the seconds until it was read."""
+    iterator = iter(batches)
+    while True:
+        started = time.perf_counter()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        yield batch, time.perf_counter() - started

@@ -1,0 +1,118 @@
+"""What training needs before it starts: the streams, the clips, and the fingerprint of all that it depends on."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from lib.core import clips, resume
+from lib.core.artifacts import CLIPS, DATA
+from lib.core.errors import InputError
+from lib.core.targets import Targets
+from lib.data.dataset import Clips, Reading, first_videos, labelled, stream_of, streams_of, usable
+from lib.model import encoders
+from lib.model.network import Network
+from lib.streams import base
+from lib.streams.base import Steps, StreamInfo
+from lib.training.settings import Parameters
+
+
+def load_streams(readings: Mapping[str, Reading]) -> dict[str, StreamInfo]:
+    """Return how the streams that the encoders read were made. Raises InputError for one that is off."""
+    for name, reading in readings.items():
+        for stream in dict.fromkeys(stream_of(one)[0] for one in reading.reads):
+            if not (DATA / stream / base.ABOUT).exists():
+                raise InputError(
+                    f"params.yaml: model.use has {name}, whose encoder reads {stream}, but {stream}.enabled is false; set"
+                    f" {stream}.enabled to true, or remove {name} from model.use"
+                )
+    return base.load_stream_info(DATA, streams_of(readings))
+
+
+def select_clips(
+    given: Parameters, readings: Mapping[str, Reading], targets: Targets
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the clips to train on, up to train.clips, and those to validate on: usable, of corpora in the mix, with a known
+    target."""
+    table, train = clips.read(CLIPS), given.train
+    if unknown := train.mix.keys() - set(table["corpus"]):
+        raise InputError(
+            f"params.yaml: train.mix has {min(unknown)!r}; allowed: the corpora of data/clips.csv,"
+            f" {', '.join(sorted(set(table['corpus'])))}"
+        )
+    allowed = ["default", "head", *given.model.encoders]
+    if others := [name for name in train.learning_rate if name not in allowed]:
+        raise InputError(f"params.yaml: train.learning_rate has {others[0]!r}; allowed: {', '.join(allowed)}")
+    table = usable(table, DATA, readings, given.model.missing)
+    table = table[labelled(table, targets) & (table["corpus"].map(train.mix).fillna(1) > 0)]
+    selected = []
+    for split in ("training", "validation"):
+        rows = table[table["split"] == split].reset_index(drop=True)
+        if rows.empty:
+            raise InputError(
+                f"no clip of the {split} split came through; data/clips.csv and metrics/STREAM.json say why, and"
+                " download.split in params.yaml assigns clips to splits"
+            )
+        if split == "training":
+            rows = first_videos(rows, train.clips, train.seed)
+        columns = [column for group in targets.values() for column in group.columns]
+        selected.append(shuffle_labels(rows, columns, train.seed) if train.shuffle_labels else rows)
+    return selected[0], selected[1]
+
+
+def shuffle_labels(table: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:
+    """Return the clips with their labels permuted at random; the labels of one clip stay together."""
+    order = np.random.default_rng(seed).permutation(len(table))
+    return table.assign(**{column: table[column].to_numpy()[order] for column in columns})
+
+
+def read_inputs(
+    name: str, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo]
+) -> Iterator[dict[str, Steps]]:
+    """Yield the inputs of the encoder `name` for each training clip, without random choices."""
+    data = Clips(training, DATA, {name: readings[name]}, streams, {})
+    return (data[index].inputs[name] for index in range(len(data)))
+
+
+def standardise(
+    network: Network, training: pd.DataFrame, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo]
+) -> None:
+    """Show the training clips to the encoders that take their numbers' mean and standard deviation from them."""
+    for name, encoder in network.encoders.items():
+        if hasattr(encoder, "standardise"):
+            cast(Any, encoder).standardise(read_inputs(name, training, readings, streams))
+
+
+def fingerprint(
+    given: Parameters, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo], *tables_: pd.DataFrame
+) -> str:
+    """Return a hash of the code, settings and data that training depends on. An unchanged hash means the model is valid."""
+    modules = ["stages.train", "lib.training.run", *(encoders.module_of(one.kind) for one in readings.values())]
+    read = streams_of(readings)
+    model, training = given.model.model_dump(), given.train.model_dump()
+    training["learning_rate"] = {name: given.train.rate(name) for name in (*readings, "head")}
+    settings = {
+        "model": model | {"encoders": {name: model["encoders"][name] for name in readings}},
+        "targets": {name: group.model_dump() for name, group in given.model.chosen(given.targets).items()},
+        "train": training,
+        "streams": {name: about._asdict() for name, about in streams.items()},
+    }
+    columns = [column for group in settings["targets"].values() for column in group["columns"]]
+    data = [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables_]
+    sums = [resume.sha256(path) for name in read for path in sorted((DATA / name).glob("*.h5"))]
+    files = [given.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]
+    files += [encoder.get("landmark_weights") for encoder in settings["model"]["encoders"].values()]
+    sums += [resume.sha256(Path(file)) for file in files if file is not None and Path(file).is_file()]
+    return resume.fingerprint([*modules, *(base.load(name).module for name in read)], settings, data, sums)
+
+
+def complete(given: Parameters, training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Parameters:
+    """Return the settings with all that encoders leave open set from the training clips' numbers of steps."""
+    readings = given.model.readings()
+
+    def lengths(name: str) -> list[int]:
+        return [len(next(iter(read.values())).times) for read in read_inputs(name, training, readings, streams)]
+
+    return given.model_copy(update={"model": given.model.completed(lengths)})

@@ -1,0 +1,194 @@
+"""A complete training: from the settings and the clips to the model's file."""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lib.core import resume, shards
+from lib.core.artifacts import DATA, HISTORY, MODEL, TRAIN_METRICS
+from lib.core.clips import SYNTHETIC
+from lib.core.device import described
+from lib.core.errors import InputError
+from lib.core.targets import TargetGroup, Targets
+from lib.data.dataset import Clips
+from lib.model import checkpoint, infer
+from lib.model.checkpoint import Ranges, Reference
+from lib.model.network import Network
+from lib.scoring import conformal
+from lib.sources import listing
+from lib.streams import base
+from lib.streams.base import StreamInfo
+from lib.training import loop
+from lib.training.data import TrainData
+from lib.training.hooks import Checkpoint, History, Hook, Loggers, ProgressBar
+from lib.training.loggers import LOGGERS
+from lib.training.prepare import standardise
+from lib.training.settings import Parameters
+from lib.training.state import Row, TrainState
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: the settings, the predicted target groups, the streams, and the clips of both splits."""
+
+    given: Parameters
+    targets: Targets
+    streams: Mapping[str, StreamInfo]
+    training: pd.DataFrame
+    validation: pd.DataFrame
+
+
+def train(
+    fabric: Fabric, network: Network, data: TrainData, folder: Path, hooks: Sequence[Hook] = ()
+) -> tuple[dict[str, Tensor], list[Row]]:
+    """Return the weights of the best epoch and the history. `folder` keeps the state after each epoch: a training that was
+    interrupted goes on from there to the same result. hooks: called in addition to checkpoint and progress bar."""
+    state, path = TrainState(fabric, network, data.settings), folder / "last.pt"
+    if path.exists():
+        state.load(path)
+    usual = [ProgressBar(state, next(iter(data.targets))), Checkpoint(path)]
+    loop.fit(state, data, data.settings, [*usual, *hooks])
+    return state.best, state.history
+
+
+def train_model(task: Task, folder: Path) -> bool:
+    """Train, and write the model, its history and its summary to `folder`. Return whether this process wrote them: one of
+    several does."""
+    settings = task.given.train
+    folder.mkdir(parents=True, exist_ok=True)
+    network = build_network(task)
+    loggers = [LOGGERS[name](task.given.model_dump()) for name in settings.loggers]
+    strategy = "ddp" if settings.devices > 1 else "auto"
+    fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision, loggers=loggers)
+    refuse_bfloat16(network, fabric.device.type, settings.precision)
+    if settings.devices > 1:
+        fabric.launch()  # from here on once in each process
+        # shared statistics make all processes wait for one that may have no clip for an encoder
+        if fabric.device.type == "cuda" and task.given.model.missing == "drop":
+            network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    newest = find_newest_archive(task)
+    trained_on = Clips(task.training, DATA, network.readings, task.streams, task.targets, settings.seed)
+    held_out = Clips(task.validation, DATA, network.readings, task.streams, task.targets)
+    data = TrainData(trained_on, held_out, task.targets, settings, network.readings)
+    weights, history = train(fabric, network, data, folder, [Loggers(loggers), History(folder / HISTORY.name)])
+    network.load_state_dict(weights)
+    found = infer.predict(fabric, network, held_out, settings.part_size, settings.workers)
+    fabric.barrier()
+    if fabric.global_rank == 0:
+        (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history), indent=2) + "\n")
+        references = {
+            name: make_reference(group, trained_on.targets[name], held_out.targets[name], found[name])
+            for name, group in task.targets.items()
+        }
+        about = {
+            "hardware": described(fabric.device) + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
+            "clips": {"training": len(task.training), "validation": len(task.validation)},
+            "seed": settings.seed,
+            "newest_input": newest,
+        }
+        save_model(task, weights, references, about, folder / MODEL.name)
+        (folder / "last.pt").unlink()
+    return fabric.global_rank == 0
+
+
+def build_network(task: Task) -> Network:
+    """Return the network before training: initialised by the seed, or with the weights of train.init."""
+    torch.manual_seed(task.given.train.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    network = Network(task.given.model, task.targets, task.streams)
+    standardise(network, task.training, network.readings, task.streams)
+    if task.given.train.init is not None:
+        checkpoint.warm_start(network, Path(task.given.train.init))
+    return network
+
+
+def save_model(
+    task: Task,
+    weights: Mapping[str, Tensor],
+    references: Mapping[str, Reference],
+    about: Mapping[str, object],
+    path: Path,
+) -> None:
+    """Write the model's file, with what predictions are compared with."""
+    durations = task.training["duration"].dropna() if "duration" in task.training else task.training.index[:0]
+    partial = path.with_name("model.partial")
+    checkpoint.save(
+        partial,
+        weights,
+        task.given.model,
+        task.targets,
+        task.streams,
+        sorted(set(task.training["corpus"])),
+        clips=task.given.train.clips,
+        seed=task.given.train.seed,
+        seconds=[float(durations.min()), float(durations.max())] if len(durations) else [],
+        references=references,
+        ranges=measure_ranges(task.training, task.streams),
+        about=about,
+    )
+    resume.keep(partial, path)
+
+
+def summarise(history: Sequence[Row]) -> Row:
+    """Return the number of epochs, the best epoch and its losses, the seconds of all, and clips per second."""
+    best = min(history, key=lambda row: row["validation_loss"])
+    return {
+        "epochs": len(history),
+        "kept_epoch": best["epoch"],
+        "training_loss": best["training_loss"],
+        "validation_loss": best["validation_loss"],
+        "seconds": round(sum(row["seconds"] for row in history), 1),
+        "clips_per_second": float(np.median([row["clips_per_second"] for row in history])),
+    }
+
+
+def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> None:
+    """Raise InputError for 3D convolutions in bfloat16 on a CPU: there PyTorch 2.11's gradients of their weights contain
+    uninitialised memory."""
+    if (
+        device == "cpu"
+        and precision == "bf16-mixed"
+        and any(isinstance(one, torch.nn.Conv3d) for one in network.modules())
+    ):
+        raise InputError(
+            "params.yaml: train.precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true. There PyTorch's"
+            " gradients are wrong"
+        )
+
+
+def make_reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> Reference:
+    """Return what a group's predictions are compared with: the training labels, and the errors on the validation clips,
+    whose labels are `actual`; all (N, K) in units of the range."""
+    with warnings.catch_warnings():  # a column that no training clip knows
+        warnings.simplefilter("ignore", RuntimeWarning)
+        quantiles = np.nanquantile(training, np.linspace(0, 1, 101), axis=0)
+    widths = conformal.half_widths(actual, predicted) * group.span
+    return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
+
+
+def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Ranges:
+    """Return the lowest and the highest value of each input statistic of the streams in the training clips."""
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
+    for shard, rows in training.groupby("shard"):
+        for name, of_stream in found.items():
+            with shards.opened(DATA / name / f"{shard}.h5") as file:
+                for record in (shards.of_group(file[clip]) for clip in rows["clip"]):
+                    for what, value in {} if record.refused else base.load(name).statistics(record).items():
+                        of_stream.setdefault(what, []).append(value)
+    return {name: {what: (min(values), max(values)) for what, values in of.items()} for name, of in found.items() if of}
+
+
+def find_newest_archive(task: Task) -> str:
+    """Return when the newest file that data/archives.csv lists was last modified, in UTC; empty where that is not known, or
+    where all clips are synthetic. Raises InputError if the list can't be read."""
+    if set(task.training["corpus"]) <= set(SYNTHETIC) or not listing.LISTING.is_file():
+        return ""
+    return max((file.modified for file in listing.read(listing.LISTING).values()), default="")

@@ -1,0 +1,102 @@
+"""The settings of a training: the sections that the stage train reads, checked."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from lib.core.parameters import Section
+from lib.core.targets import TargetGroup
+from lib.model.network import Settings
+from lib.training.loggers import LOGGERS
+from lib.training.losses import WEIGHTINGS
+from lib.training.optim import OPTIMIZERS
+from lib.training.schedules import SCHEDULES
+
+
+class Augment(Section):
+    """Random changes of the training clips; params.yaml explains each."""
+
+    mirror: bool
+    shift: Annotated[int, Field(ge=0, le=512)]
+    brightness: Annotated[float, Field(ge=0, le=1)]
+    contrast: Annotated[float, Field(ge=0, le=1)]
+
+
+_RATES = "{default: 0.001, s2d: 0.0001}"
+Rate = Annotated[float, Field(gt=0, le=1000)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Train(Section):
+    """The section `train` of params.yaml.
+
+    seed: of initialisation, clip order, augmentation and dropout. shuffle_labels: whether labels are permuted among clips,
+    a control. clips: largest number of training clips, None for all. init: path of a model.pt whose weights training begins
+    with. devices: number of GPUs, or of processes on a CPU. loggers: names in loggers.py. batch_size: number of clips in a
+    step, over all devices. accumulate: number of parts in which a step is computed. mix: by corpus, how often an epoch has
+    each clip, 1 by default. label_weighting: a name in losses.py. learning_rate: `default`, and by name those of single
+    encoders, or of all other layers, `head`. decay_all: whether weights of norms, biases and embeddings decay, too.
+    optimizer: a name in optim.py; betas are for adamw and nadam, momentum for sgd. ema: decay of the moving average of the
+    weights, None for none. schedule: a name in schedules.py. warmup: number of epochs. patience: number of epochs without a
+    lower validation loss after which training stops. clip_norm: largest norm of the gradient. workers: number of processes
+    that read clips.
+    """
+
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    shuffle_labels: bool
+    clips: Annotated[int, Field(ge=1, le=100_000_000)] | None
+    init: str | None
+    devices: Annotated[int, Field(ge=1, le=1024)]
+    loggers: list[Literal[*LOGGERS]]  # type: ignore[valid-type]
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch_size: Annotated[int, Field(ge=2, le=65_536)]
+    accumulate: Annotated[int, Field(ge=1, le=65_536)]
+    mix: dict[str, Annotated[float, Field(ge=0, le=1000)]]
+    label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
+    optimizer: Literal[*OPTIMIZERS]  # type: ignore[valid-type]
+    betas: Annotated[list[Beta], Field(min_length=2, max_length=2)]
+    momentum: Beta
+    learning_rate: dict[str, Rate]
+    weight_decay: Annotated[float, Field(ge=0, le=100)]
+    decay_all: bool
+    ema: Annotated[float, Field(gt=0, lt=1)] | None
+    schedule: Literal[*SCHEDULES]  # type: ignore[valid-type]
+    warmup: Annotated[int, Field(ge=0, le=100_000)]
+    patience: Annotated[int, Field(ge=1, le=100_000)]
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)]
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    workers: Annotated[int, Field(ge=0, le=1024)]
+    augment: Augment
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _has_a_default(cls, rates: dict[str, float]) -> dict[str, float]:
+        if "default" not in rates:
+            raise ValueError(f"a default, and the rates of single encoders, for instance {_RATES}")
+        return rates
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_new_form_of_rates(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "encoders" in (values.get("learning_rate") or ()):
+            key = {"key": "learning_rate.encoders", "replacement": f"train.learning_rate: {_RATES}"}
+            raise PydanticCustomError("renamed", "{key}", key)
+        return values
+
+    @property
+    def part_size(self) -> int:
+        """Number of clips that are computed at a time."""
+        return max(1, self.batch_size // self.accumulate)
+
+    def rate(self, name: str) -> float:
+        """Return the learning rate of an encoder, or of `head`, all other layers."""
+        return self.learning_rate.get(name, self.learning_rate["default"])
+
+
+class Parameters(Section):
+    """The sections of params.yaml that the stage train reads."""
+
+    model: Settings
+    targets: dict[str, TargetGroup]
+    train: Train

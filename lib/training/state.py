@@ -1,0 +1,87 @@
+"""The state of a training: all that changes from step to step, and how it is saved and loaded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lib.core import resume
+from lib.model.network import Network
+from lib.training.optim import build_optimizer
+from lib.training.schedules import epochs_since_best
+from lib.training.settings import Train
+
+Row = dict[str, float]
+"""An epoch in plots/history.csv."""
+
+
+class TrainState:
+    """Network, optimizer, moving average, history and best weights of a training.
+
+    network: as it is saved; model: the same as Fabric wraps it, for the forward pass of several devices. average: with
+    `ema`, the moving average of the weights. history: a row for each epoch. best: the weights of the epoch with the lowest
+    validation loss.
+    """
+
+    def __init__(self, fabric: Fabric, network: Network, settings: Train) -> None:
+        self.fabric, self.network, self.settings = fabric, network, settings
+        self.model, self.optimizer = fabric.setup(network, build_optimizer(network, settings))
+        self.average: AveragedModel | None = None
+        if settings.ema is not None:
+            average = get_ema_multi_avg_fn(settings.ema)
+            self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
+        self.history: list[Row] = []
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def losses(self) -> list[float]:
+        """Validation losses of the epochs so far."""
+        return [row["validation_loss"] for row in self.history]
+
+    def add(self, row: Row) -> None:
+        """Add an epoch to the history; keep its weights if its validation loss is the lowest."""
+        self.history.append(row)
+        if epochs_since_best(self.losses) == 0:
+            network = self.network if self.average is None else self.average.module
+            self.best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+
+    def set_rates(self, factor: float) -> None:
+        """Set the learning rates to their initial values times `factor`."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the network the averaged weights inside the block, if there are any."""
+        if self.average is None:
+            yield
+            return
+        trained = {key: value.detach().clone() for key, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.module.state_dict())
+        yield
+        self.network.load_state_dict(trained)
+
+    def save(self, path: Path) -> None:
+        """Write the state. A process that is killed meanwhile leaves the file of before."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+            "best": self.best,
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state | ({} if self.average is None else {"average": self.average.state_dict()}), partial)
+        resume.keep(partial, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a state that was saved."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history, self.best = state["history"], state["best"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
