@@ -29,7 +29,7 @@ def main() -> None:
     write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
     persons = pd.read_csv(artifacts.GROUPS, dtype=str, keep_default_na=False).set_index("clip")
     options = results.Options(settings.trees, settings.bootstrap)
-    results.write(results.score_all(evaluation, predicted, persons, pooled.vectors(artifacts.DATA), options))
+    results.write(results.score_all(evaluation, predicted, persons, pooled.pool_vectors(artifacts.DATA), options))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ def main() -> None:
     targets = given.model.chosen(given.targets)
     if given.train.devices > (most := torch.cuda.device_count() or loky.cpu_count()):
         raise InputError(f"params.yaml: train.devices = {given.train.devices}; allowed: up to {most}, this machine's")
-    streams = load_streams(given.model.readings())
-    clips = select_clips(given, given.model.readings(), targets)
+    streams = load_streams(given.model.encoder_inputs())
+    clips = select_clips(given, given.model.encoder_inputs(), targets)
     given = complete(given, clips[0], streams)
-    folder = resume.ROOT / "train" / fingerprint(given, given.model.readings(), streams, *clips)
+    folder = resume.ROOT / "train" / fingerprint(given, given.model.encoder_inputs(), streams, *clips)
     if (folder / MODEL.name).exists():
         logging.getLogger("train").info("the cached model is valid: code, settings and data are unchanged")
     elif not train_model(Task(given, targets, streams, *clips), folder):

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from lib.core import imports
 
-imports.librosa()  # before torchmetrics, which loads it as tests are collected: by one process at a time
+imports.import_librosa()  # before torchmetrics, which loads it as tests are collected: by one process at a time
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "fiv2"

@@ -171,7 +171,7 @@ def is_running(process: int) -> bool:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
     return tmp_path
 
 
@@ -217,29 +217,29 @@ def test_what_hdf5_can_not_read_is_named_with_the_way_out(tmp_path: Path, monkey
     path = tmp_path / "faces" / "one.h5"
     path.parent.mkdir()
     with h5py.File(path, "w") as file:
-        shards.write(file, Record("a.mp4", {"times": np.arange(1000.0)}))
+        shards.write_record(file, Record("a.mp4", {"times": np.arange(1000.0)}))
     path.write_bytes(path.read_bytes()[:700])
     for read in (
-        lambda: list(shards.read(path)),
+        lambda: list(shards.read_records(path)),
         lambda: shards.clip_names(path),
-        lambda: shards.refusals(path.parent),
+        lambda: shards.read_rejections(path.parent),
     ):
         with pytest.raises(InputError, match=r"faces/one\.h5: it is damaged; remove .*faces and run `dvc repro`"):
             read()
     with pytest.raises(InputError, match=r"two\.h5: it is missing; `dvc repro` makes it"):
-        list(shards.read(path.with_name("two.h5")))
+        list(shards.read_records(path.with_name("two.h5")))
 
     def no_locks(*_: Any, **__: Any) -> None:
         raise OSError("Unable to open file (unable to lock file, errno = 37, error message = 'No locks available')")
 
     monkeypatch.setattr(h5py, "File", no_locks)
     with pytest.raises(InputError, match=r"one\.h5: .* HDF5_USE_FILE_LOCKING=FALSE .*No locks available"):
-        list(shards.read(path))
+        list(shards.read_records(path))
 
 
 def test_two_runs_of_a_stage_in_one_folder_do_not_meet(project: Path) -> None:
     with (
-        resume.alone("descriptors"),
+        resume.lock_stage("descriptors"),
         pytest.raises(InputError, match=r"^descriptors is already running in this folder"),
     ):
         built()

@@ -13,7 +13,7 @@ from torch import nn
 from lib.analysis import attention, importance, samples
 from lib.analysis._regions import GRID, Region
 from lib.data.batch import Sample
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.model.tokens import Tokens
 from lib.report.figures import read
 from lib.streams.base import Steps, StreamInfo
@@ -78,11 +78,11 @@ def test_importance_lists_streams_in_the_models_order(tmp_path: Path) -> None:
 def test_samples_list_clips_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(np.ones((3, 2, 4, 4), np.float32), np.arange(3, dtype=np.float32), np.ones(3, bool))
     given = SimpleNamespace(inputs={"pictures/flow": {"flow": steps}})
-    monkeypatch.setattr(samples, "Clips", lambda *_: [given] * len(BY_ERROR))
-    readings = {"move": Reading(kind="volumes", reads=["flow"], take="all", steps=1)}
+    monkeypatch.setattr(samples, "ClipDataset", lambda *_: [given] * len(BY_ERROR))
+    encoder_inputs = {"move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1)}
     table = pd.DataFrame({"clip": BY_ERROR})
     samples.write_samples(
-        tmp_path / "samples.h5", table, tmp_path, readings, {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
+        tmp_path / "samples.h5", table, tmp_path, encoder_inputs, {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
     )
     with h5py.File(tmp_path / "samples.h5") as file:
         assert list(read.samples(file)) == BY_ERROR

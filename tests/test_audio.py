@@ -33,7 +33,7 @@ def test_a_tone_lies_in_its_band_at_its_level(tmp_path: Path, hertz: int) -> Non
     assert record.arrays["log_mel"].shape == (steps, 64)
     assert record.arrays["mfcc"].shape == (steps, 24)
     assert np.diff(record.arrays["times"]) == pytest.approx(0.01)
-    bands = imports.librosa().mel_frequencies(66, fmax=RATE / 2)
+    bands = imports.import_librosa().mel_frequencies(66, fmax=RATE / 2)
     loudest = record.arrays["log_mel"][10:-10].mean(0).argmax()
     assert bands[loudest] <= hertz <= bands[loudest + 2]
     half = heard(tmp_path, 0.25 * np.sin(2 * np.pi * hertz * SECONDS))
@@ -68,7 +68,7 @@ def test_what_is_far_below_the_loudest_point_is_raised(tmp_path: Path) -> None:
 def test_filters_for_half_the_rate_hear_a_tone_an_octave_too_low(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 1760 * SECONDS)
     right, wrong = (heard(tmp_path, tone, filter_rate=rate).arrays["log_mel"] for rate in (None, RATE // 2))
-    bands = [imports.librosa().mel_frequencies(66, fmax=rate / 2) for rate in (RATE, RATE // 2)]
+    bands = [imports.import_librosa().mel_frequencies(66, fmax=rate / 2) for rate in (RATE, RATE // 2)]
     heard_at = [of[1 + log_mel[10:-10].mean(0).argmax()] for of, log_mel in zip(bands, (right, wrong), strict=True)]
     assert heard_at == pytest.approx([1760, 880], rel=0.1)
 
@@ -97,7 +97,7 @@ def test_long_sound_is_heard_in_parts_and_the_same(
 ) -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 20_077).astype(np.float32)
     whole = audio.spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
-    power = imports.librosa().feature.melspectrogram(
+    power = imports.import_librosa().feature.melspectrogram(
         y=samples, sr=16_000, n_fft=length, hop_length=hop, n_mels=32, center=edges == "padded"
     )
     monkeypatch.setattr(audio, "_BLOCK", 7)

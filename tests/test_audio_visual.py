@@ -16,7 +16,7 @@ from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample, collate
-from lib.data.dataset import inputs_of
+from lib.data.dataset import make_inputs
 from lib.model.encoders import images, sound
 from lib.model.network import Network, Settings
 from lib.streams import base
@@ -228,8 +228,8 @@ def test_frames_of_different_shapes_and_none_make_a_batch() -> None:
             "offsets": np.cumsum([0, *map(len, encoded)]),
             "times": np.arange(3.0),
         }
-        clips.append(inputs_of({"frames": Record("a", arrays)}, net.readings, made, [0]))
-    clips.append(inputs_of({"frames": Record("a", refused="frames: no video")}, net.readings, made, [0]))
+        clips.append(make_inputs({"frames": Record("a", arrays)}, net.encoder_inputs, made, [0]))
+    clips.append(make_inputs({"frames": Record("a", refused="frames: no video")}, net.encoder_inputs, made, [0]))
     batch = collate([Sample(one, {}, 0) for one in clips])
     assert batch.inputs["eyes"]["frames"].values.shape == (3, 3, 3, 32, 32)
     assert net(batch.inputs).predicted["traits"].isfinite().all()
@@ -328,7 +328,7 @@ def test_at_whole_size_real_clips_are_read_and_learnt_from() -> None:
     model = check(given["model"], Settings, "model")
     torch.manual_seed(0)
     net = Network(model, TRAITS_GROUP, made)
-    clips = [Sample(inputs_of(one, net.readings, made, [0]), {}, index) for index, one in enumerate(records)]
+    clips = [Sample(make_inputs(one, net.encoder_inputs, made, [0]), {}, index) for index, one in enumerate(records)]
     batch = collate(clips)
     assert batch.inputs["frames"]["frames"].values.shape == (2, 6, 3, 128, 128)
     trained = [parameter for _, parameter in net.parameter_groups()]
@@ -395,9 +395,9 @@ def listening() -> tuple[Network, dict[str, StreamInfo]]:
 
 
 def scored(record: Record, net: Network, made: dict[str, StreamInfo]) -> torch.Tensor:
-    return net(collate([Sample(inputs_of({"audio": record}, net.readings, made, None), {}, 0)]).inputs).predicted[
-        "traits"
-    ]
+    return net(
+        collate([Sample(make_inputs({"audio": record}, net.encoder_inputs, made, None), {}, 0)]).inputs
+    ).predicted["traits"]
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -411,7 +411,7 @@ def test_odd_sound_is_heard_when_it_sounds(
     record = base.make_extractors(made)["audio"](base.Raw("a.mkv", path, None))
     assert not record.refused
     bands, times = record.arrays["log_mel"], record.arrays["times"]
-    at_440 = imports.librosa().mel_frequencies(130, fmax=22_050)[1:-1]
+    at_440 = imports.import_librosa().mel_frequencies(130, fmax=22_050)[1:-1]
     band = int(np.abs(at_440 - 440).argmin())
     loud = times[bands[:, band] > bands.max() - 20]
     assert (loud[0], loud[-1]) == pytest.approx((begins, ends), abs=0.08)

@@ -14,7 +14,7 @@ from torch import nn
 from lib.analysis import _inputs, attention, controls
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results, read
@@ -25,8 +25,8 @@ from tests.test_report import WARMTH
 
 COUNT = 40
 READINGS = {
-    "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
-    "move": Reading(kind="volumes", reads=["flow"], take="all", steps=1),
+    "look": EncoderInputs(kind="images", reads=["faces"], take="all", steps=1),
+    "move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1),
 }
 
 
@@ -36,7 +36,7 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.readings = READINGS
+        self.encoder_inputs = READINGS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         look = inputs["look"]["faces"].values.flatten(1).mean(1)

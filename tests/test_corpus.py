@@ -376,7 +376,7 @@ def test_demo_archives_come_out_as_they_went_in(tmp_path: Path) -> None:
     read = fiv2.read_annotations(tmp_path / "raw" / "annotations")
     pd.testing.assert_frame_equal(read.loc[plan.index, list(SCORES)], plan[list(SCORES)], check_names=False)
     for split, rows in plan.groupby("split"):
-        texts = pickles.load(tmp_path / f"raw/annotations/transcription_{split}.pkl")
+        texts = pickles.load_pickle(tmp_path / f"raw/annotations/transcription_{split}.pkl")
         assert texts == {clip: corpus.transcript(row) for clip, row in rows.iterrows()}
     with pytest.raises(InputError, match="FIV2_KEY_A"):
         unpacked(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)
@@ -437,7 +437,9 @@ def test_fetch_goes_on_and_checks(tmp_path: Path) -> None:
 def test_a_fall_and_an_equal_rise_of_the_voice_differ_in_order_alone() -> None:
     def heard(glide: float, rate: float = 1.0) -> np.ndarray:
         _, voice = render(Identity(3), Performance(0.0, rate, glide, 5), 4.0, 5)
-        power = imports.librosa().feature.melspectrogram(y=voice, sr=SAMPLE_RATE, n_fft=1024, hop_length=256, n_mels=64)
+        power = imports.import_librosa().feature.melspectrogram(
+            y=voice, sr=SAMPLE_RATE, n_fft=1024, hop_length=256, n_mels=64
+        )
         return 10 * np.log10(power + 1e-6)
 
     fall, rise, level = heard(-0.9), heard(0.9), heard(0.0)

@@ -14,7 +14,17 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import collate, stack
-from lib.data.dataset import Clips, Reading, first_videos, inputs_of, labelled, labels, lost, streams_of, usable
+from lib.data.dataset import (
+    ClipDataset,
+    EncoderInputs,
+    count_lost,
+    list_streams,
+    make_inputs,
+    mask_labelled,
+    scale_labels,
+    select_usable,
+    select_videos,
+)
 from lib.streams.base import StreamInfo
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})
@@ -22,11 +32,11 @@ SHAPES = {"faces": StreamInfo({}, {"": [3, 4, 4]}), "flow": StreamInfo({}, {"": 
           "audio": StreamInfo({}, {"log_mel": [2], "mfcc": [1]})}  # fmt: skip
 
 
-def reading(*reads: str, take: Any = "all", steps: int = 1) -> Reading:
-    return Reading(kind="", reads=list(reads), take=take, steps=steps)
+def make_settings(*reads: str, take: Any = "all", steps: int = 1) -> EncoderInputs:
+    return EncoderInputs(kind="", reads=list(reads), take=take, steps=steps)
 
 
-FACES, FLOW, AUDIO = reading("faces"), reading("flow"), reading("audio.log_mel")
+FACES, FLOW, AUDIO = make_settings("faces"), make_settings("flow"), make_settings("audio.log_mel")
 
 
 def clip(stream: str, name: str = "a", length: int = 10) -> Record:
@@ -48,7 +58,7 @@ def write(data: Path, stream: str, clips: Mapping[str, list[str]], refused: str 
         with h5py.File(data / stream / f"{shard}.h5", "w", libver="latest") as file:
             for name in names:
                 record = Record(name, refused="why") if name in refused else clip(stream, name, length)
-                shards.write(file, record)
+                shards.write_record(file, record)
 
 
 WHOLE = {"one": ["a", "b"], "two": ["c"]}
@@ -59,44 +69,46 @@ def test_a_clip_is_usable_if_no_stream_has_refused_it(tmp_path: Path) -> None:
     write(tmp_path, "flow", WHOLE, refused="bc")
     write(tmp_path, "audio", WHOLE, refused="a")
 
-    def of(missing: Any, **readings: Reading) -> list[str]:
-        return usable(TABLE, tmp_path, readings, missing)["clip"].tolist()
+    def of(missing: Any, **encoder_inputs: EncoderInputs) -> list[str]:
+        return select_usable(TABLE, tmp_path, encoder_inputs, missing)["clip"].tolist()
 
     assert of("drop", faces=FACES) == ["a", "b"]
     assert of("drop", faces=FACES, flow=FLOW) == ["a"]
     assert of("drop", faces=FACES, audio=AUDIO) == ["b"]
     assert of("keep", faces=FACES, flow=FLOW) == ["a", "b"]
     assert of("keep", flow=FLOW, audio=AUDIO) == ["a", "b", "c"]
-    assert of("keep", both=reading("flow", "audio.mfcc"), faces=FACES) == ["a", "b"]
-    assert of("keep", both=reading("flow", "audio.mfcc")) == []  # an encoder needs all that it reads
+    assert of("keep", both=make_settings("flow", "audio.mfcc"), faces=FACES) == ["a", "b"]
+    assert of("keep", both=make_settings("flow", "audio.mfcc")) == []  # an encoder needs all that it reads
 
 
 def test_a_lost_clip_counts_once_where_it_was_lost_first(tmp_path: Path) -> None:
     write(tmp_path, "faces", WHOLE, refused="c")
     write(tmp_path, "flow", WHOLE, refused="bc")
     write(tmp_path, "audio", WHOLE)
-    readings = {"faces": FACES, "flow": FLOW, "audio": AUDIO}
+    encoder_inputs = {"faces": FACES, "flow": FLOW, "audio": AUDIO}
     table = TABLE.assign(split=["training", "test", "test"])
-    rows = lost(table, usable(table, tmp_path, readings, "drop")["clip"], tmp_path, readings)
+    rows = count_lost(table, select_usable(table, tmp_path, encoder_inputs, "drop")["clip"], tmp_path, encoder_inputs)
     assert rows.to_numpy().tolist() == [["faces", "why", "test", 1], ["flow", "why", "test", 1], ["audio", "", "", 0]]
-    assert lost(table, ["a", "b", "c"], tmp_path, readings)["clips"].tolist() == [0, 0, 0]
+    assert count_lost(table, ["a", "b", "c"], tmp_path, encoder_inputs)["clips"].tolist() == [0, 0, 0]
 
 
 def test_what_shards_lack_is_named(tmp_path: Path) -> None:
     write(tmp_path, "faces", {"one": ["a", "b"]})
     write(tmp_path, "flow", {"one": ["b"], "two": ["c"]})
     with pytest.raises(InputError, match=r"faces/two\.h5 is missing; run `dvc repro faces`"):
-        usable(TABLE, tmp_path, {"faces": FACES}, "drop")
+        select_usable(TABLE, tmp_path, {"faces": FACES}, "drop")
     with pytest.raises(InputError, match=r"flow/one\.h5 lacks a \(1 in all\); run `dvc repro flow`"):
-        usable(TABLE, tmp_path, {"flow": FLOW}, "keep")
+        select_usable(TABLE, tmp_path, {"flow": FLOW}, "keep")
 
 
-def taken(reading: Reading, seed: list[int] | None = None, length: int = 10, **records: Record) -> dict[str, Any]:
-    return inputs_of({"faces": clip("faces", length=length)} | records, {"one": reading}, SHAPES, seed)["one"]
+def taken(
+    settings: EncoderInputs, seed: list[int] | None = None, length: int = 10, **records: Record
+) -> dict[str, Any]:
+    return make_inputs({"faces": clip("faces", length=length)} | records, {"one": settings}, SHAPES, seed)["one"]
 
 
-def picked(reading: Reading, seed: list[int] | None = None, length: int = 10) -> list[int]:
-    read = taken(reading, seed, length)["faces"]
+def picked(settings: EncoderInputs, seed: list[int] | None = None, length: int = 10) -> list[int]:
+    read = taken(settings, seed, length)["faces"]
     assert read.present.all()
     assert read.times == pytest.approx(read.values[:, 0, 0, 0] / 5)
     assert read.values.shape[1:] == (3, 4, 4)
@@ -104,7 +116,7 @@ def picked(reading: Reading, seed: list[int] | None = None, length: int = 10) ->
 
 
 def test_parts_windows_and_all_of_a_clips_steps() -> None:
-    parts, window, every = (reading("faces", take=take, steps=4) for take in ("parts", "window", "all"))
+    parts, window, every = (make_settings("faces", take=take, steps=4) for take in ("parts", "window", "all"))
     assert picked(parts) == [1, 3, 6, 8]  # the middles of four quarters of ten
     assert picked(window) == [3, 4, 5, 6]
     assert picked(every) == list(range(10))
@@ -127,7 +139,7 @@ def test_steps_in_which_nothing_was_found_are_never_taken() -> None:
     faces = Record("a", {**record.arrays, "found": found})
     for take in ("parts", "window", "all"):
         for seed in (None, [1, 2, 3]):
-            read = taken(reading("faces", take=take, steps=3), seed, faces=faces)["faces"]
+            read = taken(make_settings("faces", take=take, steps=3), seed, faces=faces)["faces"]
             assert set(read.values[:, 0, 0, 0]) <= {1, 2, 5, 7}
             assert read.times == pytest.approx(read.values[:, 0, 0, 0] / 5)
 
@@ -135,7 +147,7 @@ def test_steps_in_which_nothing_was_found_are_never_taken() -> None:
 @pytest.mark.parametrize("seed", [None, [5, 0, 1]])
 def test_several_streams_are_read_at_the_steps_of_the_first(seed: list[int] | None) -> None:
     streams = {"audio": clip("audio", length=195), "flow": clip("flow", length=7)}
-    read = taken(reading("faces", "flow", "audio.mfcc", take="parts", steps=4), seed, **streams)
+    read = taken(make_settings("faces", "flow", "audio.mfcc", take="parts", steps=4), seed, **streams)
     assert list(read) == ["faces", "flow", "audio.mfcc"]
     clock = read["faces"].times
     assert all((one.times == clock).all() for one in read.values())
@@ -143,7 +155,7 @@ def test_several_streams_are_read_at_the_steps_of_the_first(seed: list[int] | No
     assert np.abs(flow - np.minimum(clock, 1.5)).max() <= 0.125 + 1e-6
     windows = -read["audio.mfcc"].values[:, 0] * 0.01 + 0.0125
     assert np.abs(windows - clock)[clock > 0.0125].max() <= 0.005 + 1e-6
-    swapped = taken(reading("audio.log_mel", "faces"), seed, **streams)
+    swapped = taken(make_settings("audio.log_mel", "faces"), seed, **streams)
     assert len(swapped["faces"].times) == 195
     assert swapped["faces"].values[:, 0, 0, 0].tolist() == [
         min(9, round(5 * (0.01 * at + 0.0125))) for at in range(195)
@@ -152,7 +164,7 @@ def test_several_streams_are_read_at_the_steps_of_the_first(seed: list[int] | No
 
 def test_an_encoder_of_which_a_stream_was_refused_gets_no_step() -> None:
     streams = {"audio": Record("a", refused="audio: has no sound")}
-    read = taken(reading("faces", "audio.mfcc", take="parts", steps=4), **streams)
+    read = taken(make_settings("faces", "audio.mfcc", take="parts", steps=4), **streams)
     assert read["faces"].values.shape == (0, 3, 4, 4)
     assert read["faces"].values.dtype == np.uint8
     assert read["audio.mfcc"].values.shape == (0, 1)
@@ -167,31 +179,31 @@ RATED = TABLE.assign(calm=[1, 4, np.nan], warm=[7, 2.5, np.nan], age=[np.nan, 20
 
 
 def test_labels_are_in_units_of_their_range_and_unknown_where_unrated() -> None:
-    found = labels(RATED, TARGETS)
+    found = scale_labels(RATED, TARGETS)
     assert found["near"] == pytest.approx(np.array([[0, 1], [0.5, 0.25], [np.nan, np.nan]]), nan_ok=True)
     assert found["far"] == pytest.approx(np.array([[np.nan], [0.2], [0.5]]), nan_ok=True)
     with pytest.raises(InputError, match=r"targets\.near\.range = \[1\.0, 7\.0\], but warm of clip b is 7\.5"):
-        labels(RATED.assign(warm=[7, 7.5, 0]), TARGETS)
+        scale_labels(RATED.assign(warm=[7, 7.5, 0]), TARGETS)
     with pytest.raises(InputError, match=r"targets\.far\.columns has 'age', which data/clips\.csv lacks"):
-        labels(RATED.drop(columns="age"), TARGETS)
+        scale_labels(RATED.drop(columns="age"), TARGETS)
 
 
 def test_fewer_training_clips_are_whole_videos_among_more() -> None:
     videos = [f"v{index % 40}" for index in range(100)]
     table = pd.DataFrame({"clip": [f"c{index}" for index in range(100)], "video": videos})
-    found = {clips: first_videos(table, clips, 0) for clips in (10, 25, 60, 100)}
+    found = {clips: select_videos(table, clips, 0) for clips in (10, 25, 60, 100)}
     for clips, rows in found.items():
         assert clips - 3 < len(rows) <= clips
         assert not set(rows["video"]) & set(table["video"][~table["clip"].isin(rows["clip"])])
     for fewer, more in ((10, 25), (25, 60), (60, 100)):
         assert set(found[fewer]["clip"]) < set(found[more]["clip"])
-    assert first_videos(table, None, 0) is table
-    assert set(first_videos(table, 25, 1)["clip"]) != set(found[25]["clip"])
-    assert set(first_videos(table[::-1], 25, 0)["clip"]) == set(found[25]["clip"])
+    assert select_videos(table, None, 0) is table
+    assert set(select_videos(table, 25, 1)["clip"]) != set(found[25]["clip"])
+    assert set(select_videos(table[::-1], 25, 0)["clip"]) == set(found[25]["clip"])
     with pytest.raises(InputError, match=r"train\.clips = 101; allowed: null, or up to 100"):
-        first_videos(table, 101, 0)
+        select_videos(table, 101, 0)
     with pytest.raises(InputError, match=r"train\.clips = 1; allowed with train\.seed = 0: from [23] on"):
-        first_videos(table, 1, 0)
+        select_videos(table, 1, 0)
 
 
 def test_a_clip_is_labelled_if_it_knows_one_target_of_one_group() -> None:
@@ -201,7 +213,7 @@ def test_a_clip_is_labelled_if_it_knows_one_target_of_one_group() -> None:
     }
     nan = float("nan")
     table = pd.DataFrame({"clip": list("wxyz"), "a": [0.5, nan, nan, nan], "b": nan, "c": [nan, 0.5, nan, 0.5]})
-    assert labelled(table, groups).tolist() == [True, True, False, True]
+    assert mask_labelled(table, groups).tolist() == [True, True, False, True]
 
 
 def test_a_batch_is_padded_and_says_where(tmp_path: Path) -> None:
@@ -209,8 +221,8 @@ def test_a_batch_is_padded_and_says_where(tmp_path: Path) -> None:
     write(tmp_path, "flow", {"one": ["a", "b"]}, length=3)
     write(tmp_path / "longer", "flow", {"two": ["c"]}, length=8)
     (tmp_path / "longer/flow/two.h5").rename(tmp_path / "flow/two.h5")
-    readings = {"faces": reading("faces", take="parts", steps=2), "flow": FLOW}
-    data = Clips(RATED, tmp_path, readings, SHAPES, TARGETS)
+    encoder_inputs = {"faces": make_settings("faces", take="parts", steps=2), "flow": FLOW}
+    data = ClipDataset(RATED, tmp_path, encoder_inputs, SHAPES, TARGETS)
     batch = collate([data[index] for index in range(3)])
     faces, flow = batch.inputs["faces"]["faces"], batch.inputs["flow"]["flow"]
     assert faces.present.tolist() == [[True, True], [False, False], [True, True]]
@@ -226,8 +238,8 @@ def test_a_batch_is_padded_and_says_where(tmp_path: Path) -> None:
 
 def test_steps_are_drawn_anew_each_epoch_and_alike_by_all_encoders(tmp_path: Path) -> None:
     write(tmp_path, "faces", WHOLE)
-    readings = {name: reading("faces", take="parts", steps=4) for name in ("faces", "again")}
-    data = Clips(RATED, tmp_path, readings, SHAPES, {}, seed=3)
+    encoder_inputs = {name: make_settings("faces", take="parts", steps=4) for name in ("faces", "again")}
+    data = ClipDataset(RATED, tmp_path, encoder_inputs, SHAPES, {}, seed=3)
     seen = set()
     for epoch in range(20):
         data.epoch = epoch
@@ -235,22 +247,22 @@ def test_steps_are_drawn_anew_each_epoch_and_alike_by_all_encoders(tmp_path: Pat
         assert (inputs["faces"]["faces"].times == inputs["again"]["faces"].times).all()
         seen.add(tuple(inputs["faces"]["faces"].times))
     assert len(seen) > 10
-    calm = Clips(RATED, tmp_path, readings, SHAPES, {})
+    calm = ClipDataset(RATED, tmp_path, encoder_inputs, SHAPES, {})
     assert (calm[0].inputs["faces"]["faces"].times == calm[0].inputs["faces"]["faces"].times).all()
-    assert streams_of(readings | {"sound": reading("audio.mfcc", "audio.log_mel")}) == ["faces", "audio"]
+    assert list_streams(encoder_inputs | {"sound": make_settings("audio.mfcc", "audio.log_mel")}) == ["faces", "audio"]
 
 
 def test_small_samples_are_read_once_and_large_or_drawn_ones_anew(tmp_path: Path) -> None:
     write(tmp_path, "audio", WHOLE)
     write(tmp_path, "flow", WHOLE, length=600)
-    parts = reading("audio.mfcc", take="parts", steps=3)
-    small = Clips(RATED, tmp_path, {"audio": AUDIO}, SHAPES, TARGETS, seed=3)
-    large = Clips(RATED, tmp_path, {"flow": FLOW}, SHAPES, TARGETS)
-    drawn = Clips(RATED, tmp_path, {"audio": parts}, SHAPES, TARGETS, seed=3)
+    parts = make_settings("audio.mfcc", take="parts", steps=3)
+    small = ClipDataset(RATED, tmp_path, {"audio": AUDIO}, SHAPES, TARGETS, seed=3)
+    large = ClipDataset(RATED, tmp_path, {"flow": FLOW}, SHAPES, TARGETS)
+    drawn = ClipDataset(RATED, tmp_path, {"audio": parts}, SHAPES, TARGETS, seed=3)
     first = small[1]
     small.epoch = 1
     assert small[1] is first
-    again = Clips(RATED, tmp_path, {"audio": AUDIO}, SHAPES, TARGETS)[1]
+    again = ClipDataset(RATED, tmp_path, {"audio": AUDIO}, SHAPES, TARGETS)[1]
     for kept, read in zip(first.inputs["audio"]["audio.log_mel"], again.inputs["audio"]["audio.log_mel"], strict=True):
         assert (kept == read).all()
     assert first.targets["near"].tolist() == [0.5, 0.25]
@@ -260,7 +272,7 @@ def test_small_samples_are_read_once_and_large_or_drawn_ones_anew(tmp_path: Path
 
 
 def test_steps_of_other_shapes_are_not_stacked() -> None:
-    clips = [taken(reading("faces"), faces=clip("faces"))["faces"] for _ in range(2)]
+    clips = [taken(make_settings("faces"), faces=clip("faces"))["faces"] for _ in range(2)]
     clips[1] = clips[1]._replace(values=clips[1].values[..., :3])
     with pytest.raises(InputError, match=r"steps of faces differ in shape .*: \(3, 4, 3\), \(3, 4, 4\)"):
         stack("faces", clips)

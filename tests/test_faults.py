@@ -30,7 +30,7 @@ from tests.test_predict import parameters_, use
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder in which stages run in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
     errors.log_once.cache_clear()
     return tmp_path
 
@@ -68,7 +68,7 @@ def test_what_fails_at_one_clip_is_its_row_and_the_stage_goes_on(
     use(monkeypatch, parameters_(download__allow_missing=0.5))
     with caplog.at_level(logging.INFO):
         build.build_stream("frames")
-    assert shards.refusals(folder / "data/frames") == {"b.mp4": reason, "c.mp4": reason}
+    assert shards.read_rejections(folder / "data/frames") == {"b.mp4": reason, "c.mp4": reason}
     summary = json.loads((folder / "metrics/frames.json").read_text())
     assert (summary["clips"], summary["refused"], summary["internal"]) == (2, {reason: 2}, 2)
     assert caplog.text.count("Traceback") == 1
@@ -118,12 +118,14 @@ def test_prediction_gives_the_fault_as_the_reason(
     def fails(raw: Raw) -> Record:
         raise ValueError("no such thing")
 
-    served = SimpleNamespace(network=SimpleNamespace(readings={}), streams={"frames": None}, corpora=[], seconds=())
+    served = SimpleNamespace(
+        network=SimpleNamespace(encoder_inputs={}), streams={"frames": None}, corpora=[], seconds=()
+    )
     monkeypatch.setattr(serving.checkpoint, "load", lambda *_: served)
     monkeypatch.setattr(base, "make_extractors", lambda _: {"frames": fails})
-    monkeypatch.setattr(serving, "inputs_of", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(serving, "make_inputs", lambda *_, **__: 1 // 0)
     errors.log_once.cache_clear()
-    (tmp_path / "a.mp4").write_text("")
+    (tmp_path / "a.mp4").write_text("not empty")
     predictor = serving.Predictor(tmp_path / "model.pt", torch.device("cpu"))
     for _ in range(2):
         assert predictor(tmp_path / "a.mp4").refused.startswith("internal: ZeroDivisionError: ")

@@ -159,8 +159,8 @@ def test_the_numbers_of_each_pattern_are_a_part_that_baselines_read_alone(tmp_pa
     (tmp_path / "data/features" / base.ABOUT).touch()
     with h5py.File(tmp_path / "data/features/a.h5", "w") as file:
         for clip in (A, "other.mp4"):
-            shards.write(file, found(tmp_path, "words_*.csv", "faces.csv", clip=clip))
-    read = pooled.vectors(tmp_path / "data")
+            shards.write_record(file, found(tmp_path, "words_*.csv", "faces.csv", clip=clip))
+    read = pooled.pool_vectors(tmp_path / "data")
     assert list(read) == ["features", "features.words", "features.faces"]
     assert read["features"].loc[A].tolist() == [2, 3, 8, 1, 1, 1]  # means, then standard deviations
     assert read["features.words"].loc["other.mp4"].tolist() == [5, 7, 0, 1]

@@ -18,7 +18,7 @@ from lib.core import parallel, parameters, resume, shards
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
-from lib.data.dataset import streams_of
+from lib.data.dataset import list_streams
 from lib.streams import base, build
 from lib.streams.base import StreamInfo
 from lib.training.prepare import fingerprint
@@ -85,7 +85,7 @@ def test_shards_are_kept_but_for_a_changed_constant(copy: Path) -> None:
 
 def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
     values = parameters_(faces__enabled=True)
     values["embeddings"] |= {"enabled": True, "network": "mobilenet_v2", "weights": "w.pt", "side": 32, "steps": 1}
     use(monkeypatch, values)
@@ -95,11 +95,11 @@ def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypat
         Path(f"data/{name}/stream.json").write_text(json.dumps({"settings": {}, "shapes": {"": [3, 32, 32]}}))
     with h5py.File("data/faces/one.h5", "w") as file:
         arrays = {"faces": np.full((1, 32, 32, 3), 128, np.uint8), "found": np.ones(1), "times": np.zeros(1)}
-        shards.write(file, Record("a.mp4", arrays))
+        shards.write_record(file, Record("a.mp4", arrays))
 
     def vector() -> np.ndarray:
         build.build_stream("embeddings")
-        return next(shards.column(Path("data/embeddings"), "values"))
+        return next(shards.read_arrays(Path("data/embeddings"), "values"))
 
     weights = torchvision.models.mobilenet_v2().state_dict()
     torch.save(weights, "w.pt")
@@ -127,9 +127,11 @@ CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openn
 def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLIPS) -> str:
     values = plain(merged("demo", list(changes)))
     given = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
-    readings = given.model.readings()
-    streams = {name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]}) for name in streams_of(readings)}
-    return fingerprint(given, readings, streams, clips, clips)
+    encoder_inputs = given.model.encoder_inputs()
+    streams = {
+        name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]}) for name in list_streams(encoder_inputs)
+    }
+    return fingerprint(given, encoder_inputs, streams, clips, clips)
 
 
 def test_a_training_is_kept_unless_something_that_it_uses_changes(copy: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.core import clips
+from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
 from lib.scoring import predictions
 from lib.sources import fiv2, listing, persons, table
@@ -46,7 +46,7 @@ def test_a_clip_may_be_called_na(tmp_path: Path) -> None:
     rows = pd.DataFrame({"clip": MISSING, "video": MISSING, "corpus": "NA", "split": "test", "shard": "s", "file": ""})
     rows = rows.assign(seen=False, targets="traits", target="openness", actual=0.5, predicted=0.25, reason="")
     rows.to_csv(tmp_path / "clips.csv", index=False)
-    read = clips.read(tmp_path / "clips.csv")
+    read = read_clip_table(tmp_path / "clips.csv")
     assert read["clip"].tolist() == read["video"].tolist() == MISSING
     labels = read.assign(openness=0.5)
     found = predictions.read(str(tmp_path / "clips.csv"), "traits", ["openness"], labels, MISSING)

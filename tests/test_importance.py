@@ -14,7 +14,7 @@ from lib.analysis import importance
 from lib.analysis._regions import Region, mean_steps, remove_regions
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results, read
@@ -22,8 +22,8 @@ from lib.scoring.tables import deletion_table
 from lib.streams.base import Steps
 
 READINGS = {
-    "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
-    "move": Reading(kind="volumes", reads=["flow"], take="all", steps=1),
+    "look": EncoderInputs(kind="images", reads=["faces"], take="all", steps=1),
+    "move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1),
 }
 GROUP = TargetGroup(columns=["red", "moved", "both", "none"], range=[0, 1], head="linear", loss="mse", weight=1)
 MOUTH, BROW, LATE = (6, 3), (2, 5), 5
@@ -34,7 +34,7 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.readings = READINGS
+        self.encoder_inputs = READINGS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         red = inputs["look"]["faces"].values[:, :, 0, 4:6, 10:12].flatten(1).mean(1)
@@ -146,7 +146,9 @@ def test_maps_and_curves_are_drawn_as_they_are(found: importance.Importance, tmp
 def test_one_vector_a_clip_has_neither_places_nor_moments() -> None:
     one = Steps(np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
     clips = [Sample({"said": {"features": one}}, {}, index) for index in range(2)]
-    network = SimpleNamespace(readings={"said": Reading(kind="vectors", reads=["features"], take="all", steps=1)})
+    network = SimpleNamespace(
+        encoder_inputs={"said": EncoderInputs(kind="vectors", reads=["features"], take="all", steps=1)}
+    )
     found = importance.measure_importance(Fabric(devices=1), network, clips, 2)
     assert found == importance.Importance([], {}, {}, {})
     assert importance.delete(Fabric(devices=1), network, clips, found, 2, 3, 0) == {}

@@ -13,7 +13,7 @@ SCRIPT = "import sys; from lib.core import imports; imports.librosa(); print('li
 
 
 def test_another_process_waits_until_librosa_is_loaded() -> None:
-    with imports.lock().open("w") as file:
+    with imports.lock_file().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         other = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         with pytest.raises(subprocess.TimeoutExpired):

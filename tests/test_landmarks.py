@@ -12,7 +12,7 @@ from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.shards import Record
-from lib.data.dataset import inputs_of
+from lib.data.dataset import make_inputs
 from lib.streams import base, embeddings, frames, landmarks
 from lib.streams.base import Raw, StreamInfo
 from lib.streams.embeddings import networks
@@ -68,9 +68,9 @@ def test_the_five_points_lie_where_the_aligned_face_has_them() -> None:
 def test_what_is_worth_counting_is_counted(tmp_path: Path) -> None:
     one = of(of_dots())
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        shards.write(file, one)
-        shards.write(file, Record("b.mp4", one.arrays, {"outside": 3, "pixels_from_template": 2.0}))
-        shards.write(file, Record("c.mp4", refused="faces: found in 0% of the frames"))
+        shards.write_record(file, one)
+        shards.write_record(file, Record("b.mp4", one.arrays, {"outside": 3, "pixels_from_template": 2.0}))
+        shards.write_record(file, Record("c.mp4", refused="faces: found in 0% of the frames"))
     far = round((one.attributes["pixels_from_template"] + 2) / 2, 3)
     assert landmarks.summary(tmp_path) == {
         "faces": 6,
@@ -89,7 +89,7 @@ def test_the_encoder_reads_faces_and_the_points_on_them() -> None:
     own = {"reads": ["faces", "landmarks"], "landmarks": "points", "take": "all"}
     made = encoder([[3, SIDE, SIDE], [5, 2]], **own, init="reference")
     streams = {"faces": StreamInfo({}, {"": [3, SIDE, SIDE]}), "landmarks": StreamInfo({}, {"": [5, 2]})}
-    inputs = inputs_of(records, {"s2d": made._settings}, streams, None)["s2d"]
+    inputs = make_inputs(records, {"s2d": made._settings}, streams, None)["s2d"]
     assert inputs["faces"].times == pytest.approx(TIMES[[0, 2, 3]])
     assert np.isfinite(inputs["landmarks"].values).all()
     assert (inputs["landmarks"].values == records["landmarks"].arrays["points"][[0, 2, 3]]).all()

@@ -25,7 +25,7 @@ from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.augment import mirror_clips
 from lib.data.batch import Sample, collate
-from lib.data.dataset import inputs_of
+from lib.data.dataset import make_inputs
 from lib.model import checkpoint
 from lib.model.encoders import images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
@@ -346,7 +346,7 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
 )
 def test_contradictions_are_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        settings(**({"use": ["faces"]} | changes)).readings()
+        settings(**({"use": ["faces"]} | changes)).encoder_inputs()
 
 
 def test_a_target_group_that_is_not_there_is_named() -> None:
@@ -461,7 +461,7 @@ def test_vectors_of_two_arrays_stand_side_by_side_each_standardised() -> None:
         mfcc = rng.normal(2, 0.1, (length, 4)).astype(np.float32)
         record = Record("a", {"log_mel": log_mel, "mfcc": mfcc, "times": np.arange(length) / 10})
         made = {"audio": StreamInfo({}, {"log_mel": [8], "mfcc": [4]})}
-        clips.append(Sample(inputs_of({"audio": record}, net.readings, made, None), {}, index))
+        clips.append(Sample(make_inputs({"audio": record}, net.encoder_inputs, made, None), {}, index))
         rows.append(np.concatenate([log_mel, mfcc], 1))
     encoder, every = net.encoders["sound"], np.concatenate(rows)
     encoder.standardise(one.inputs["sound"] for one in clips)

@@ -200,7 +200,7 @@ def list_archives(project: Project) -> None:
 
 def records(project: Project, stream: str) -> dict[str, Record]:
     paths = sorted((project.folder / "data" / stream).glob("*.h5"))
-    return {record.clip.removesuffix(".000.mp4"): record for path in paths for record in shards.read(path)}
+    return {record.clip.removesuffix(".000.mp4"): record for path in paths for record in shards.read_records(path)}
 
 
 def test_each_unusable_file_is_a_row_with_its_reason(project: Project) -> None:

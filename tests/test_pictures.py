@@ -14,7 +14,7 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.augment import Draws, augment
 from lib.data.batch import Sample, collate
-from lib.data.dataset import inputs_of, kind_of
+from lib.data.dataset import find_kind, make_inputs
 from lib.model import encoders
 from lib.sources.archives import annotation_place
 from lib.streams import pictures
@@ -100,8 +100,8 @@ def test_points_are_read_as_300_ws_and_scaled_with_their_pictures(tmp_path: Path
     record = found(tmp_path, points="marks", side=20)
     assert record.arrays["points"].tolist() == [[[10, 10], [20, 20], [0, 5]], [[5, 6], [7, 8], [9, 10]]]
     assert pictures.read_steps(record, np.array([1]), "points").shape == (1, 3, 2)
-    assert kind_of("pictures.points") == "points"
-    assert kind_of("pictures.faces") == kind_of("pictures.drawings") == "pictures"
+    assert find_kind("pictures.points") == "points"
+    assert find_kind("pictures.faces") == find_kind("pictures.drawings") == "pictures"
     assert annotation_place(Path("marks/x.mp4/1.PTS")) == Path("annotations/pictures/marks/x.mp4/1.PTS")
     for wrong, said in (
         ("{\n1 2\n}", "in marks are 1 and 3 points"),
@@ -165,9 +165,11 @@ def test_an_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
     record = found(tmp_path, drawings="drawn", side=32)
     settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.drawings"], "landmarks": "drawing", "init": "reference"}
-    reading = encoders.settings_of({"s2d": settings})["s2d"]
+    encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
-    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": StreamInfo({}, shapes)}, None)["s2d"]
+    inputs = make_inputs({"pictures": record}, {"s2d": encoder_settings}, {"pictures": StreamInfo({}, shapes)}, None)[
+        "s2d"
+    ]
     assert inputs["pictures.faces"].values[0, 0, 0, 0] == 90
     assert inputs["pictures.drawings"].values[0, 0, 0, 0] == 250
 
@@ -179,14 +181,14 @@ def test_an_encoder_reads_faces_and_points(tmp_path: Path) -> None:
     record = found(tmp_path, side=32, points="marks")
     settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.points"], "landmarks": "points", "init": "reference"}
-    reading = encoders.settings_of({"s2d": settings})["s2d"]
+    encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}
-    inputs = inputs_of({"pictures": record}, {"s2d": reading}, {"pictures": StreamInfo({}, shapes)}, None)
+    inputs = make_inputs({"pictures": record}, {"s2d": encoder_settings}, {"pictures": StreamInfo({}, shapes)}, None)
     assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]
     gone = remove_regions(inputs, [Region("pictures", (0, 0))], mean_steps([Sample(inputs, {}, 0)]))
     assert gone["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # a cell is of pictures alone
-    kinds = {one: kind_of(one) for one in reading.reads}
+    kinds = {one: find_kind(one) for one in encoder_settings.reads}
     mirror = Draws(torch.tensor([True]), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), torch.zeros(1), 0)
     mirrored = augment(collate([Sample(inputs, {}, 0)]), mirror, kinds).inputs["s2d"]
     assert mirrored["pictures.points"].values.tolist() == [[[[24, 24]] * 5]]
-    assert encoders.build("s2d", reading, list(shapes.values()))(mirrored).values.shape[:2] == (1, 1)
+    assert encoders.build("s2d", encoder_settings, list(shapes.values()))(mirrored).values.shape[:2] == (1, 1)

@@ -25,11 +25,12 @@ from lightning_fabric import Fabric
 import tools.export
 import tools.predict
 from lib.analysis import attention, importance, robustness, samples
-from lib.core import clips, parallel, parameters, resume
+from lib.core import parallel, parameters, resume
+from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.data import images
-from lib.data.dataset import Clips
+from lib.data.dataset import ClipDataset
 from lib.media import video
 from lib.model import checkpoint, infer
 from lib.model.fusions import FUSIONS
@@ -48,7 +49,7 @@ from tests.conftest import ODD, ROOT
 from tests.films import Track, larger, numbered, write
 
 CPU, FPS = torch.device("cpu"), 15
-LOKY = parallel.executor  # which the fixture replaces
+LOKY = parallel.start_executor  # which the fixture replaces
 NAMES = [f"v{index}.000.mp4" for index in range(7)]
 MUTE = NAMES[2]
 SPLITS = ["training", "training", "training", "training", "validation", "validation", "test"]
@@ -109,7 +110,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         corpus=["demo"] * 5 + ["own"] * 2,
         shard="demo-one",
         file=[f"demo/one/{name}" for name in NAMES],
-        sha256=[resume.sha256(raw / name) for name in NAMES],
+        sha256=[resume.hash_file(raw / name) for name in NAMES],
         **{trait: np.linspace(0.2, 0.8, 7) for trait in TRAITS},
         warm=[np.nan, 2, 3, 4, 5, np.nan, 7],
         start=np.nan,
@@ -120,7 +121,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     table.to_csv(folder / "data/clips.csv", index=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(parallel, "executor", lambda *_: ThreadPoolExecutor(1))
+        patch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
         use(patch, parameters_())
         for name in STREAMS:
             build.build_stream(name)
@@ -175,7 +176,7 @@ def test_what_needs_a_stream_that_is_off_says_so(tmp_path: Path, monkeypatch: py
         build.build_stream("flow")
     assert "flow.enabled is true and faces.enabled is false" in str(said.value)
     with pytest.raises(InputError) as said:
-        load_streams(given(model__use=["faces"]).model.readings())
+        load_streams(given(model__use=["faces"]).model.encoder_inputs())
     assert "model.use has faces, whose encoder reads faces, but faces.enabled is false" in str(said.value)
     assert "\n" not in str(said.value)
 
@@ -183,7 +184,7 @@ def test_what_needs_a_stream_that_is_off_says_so(tmp_path: Path, monkeypatch: py
 def test_who_is_trained_on(project: Path) -> None:
     def of(**changes: Any) -> tuple[list[str], list[str]]:
         chosen = given(**changes)
-        found = select_clips(chosen, chosen.model.readings(), chosen.model.chosen(chosen.targets))
+        found = select_clips(chosen, chosen.model.encoder_inputs(), chosen.model.chosen(chosen.targets))
         return tuple(one["clip"].str[1].tolist() for one in found)  # type: ignore[return-value]
 
     assert of() == (list("0123"), list("45"))
@@ -243,13 +244,13 @@ def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
 def model(folder: Path, **changes: Any) -> Path:
     """A model of chance, with what it must know, in its file."""
     chosen = given(**changes)
-    readings, targets = chosen.model.readings(), chosen.model.chosen(chosen.targets)
-    streams = load_streams(readings)
+    encoder_inputs, targets = chosen.model.encoder_inputs(), chosen.model.chosen(chosen.targets)
+    streams = load_streams(encoder_inputs)
     torch.manual_seed(1)
     network = Network(chosen.model, targets, streams)
     for parameter in network.absent.values():
         torch.nn.init.normal_(parameter)
-    standardise(network, clips.read(Path("data/clips.csv"))[:4].reset_index(drop=True), readings, streams)
+    standardise(network, read_clip_table(Path("data/clips.csv"))[:4].reset_index(drop=True), encoder_inputs, streams)
     checkpoint.save(folder / "model.pt", network.state_dict(), chosen.model, targets, streams, ["demo"])
     return folder / "model.pt"
 
@@ -263,9 +264,9 @@ def test_what_is_served_is_what_was_evaluated(project: Path, tmp_path: Path, fus
     two = fusion.startswith("multitask")  # takes two encoders of one width
     use, width = (["faces", "audio"], 512) if two else (["faces", "flow", "audio"], 64)
     predict = Predictor(model(tmp_path, model__fusion=fusion, model__use=use, model__encoders__audio__width=width), CPU)
-    served, table = predict.served, clips.read(Path("data/clips.csv"))
+    served, table = predict.served, read_clip_table(Path("data/clips.csv"))
     assert list(served.streams) == ["frames", *use]
-    data = Clips(table, Path("data"), served.network.readings, served.streams, {})
+    data = ClipDataset(table, Path("data"), served.network.encoder_inputs, served.streams, {})
     evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), served.network, data, 3, 0)
     assert evaluated["traits"].std(0).min() > 1e-4
     for index, found in enumerate(predict.many([raw(project, name) for name in NAMES])):
@@ -296,9 +297,9 @@ def test_a_clip_that_lacks_a_stream_is_predicted_or_refused_as_the_model_was_tra
 def test_samples_are_what_the_shards_hold(project: Path, tmp_path: Path) -> None:
     def written(name: str, **changes: Any) -> Path:
         served = checkpoint.load(model(tmp_path, **changes), CPU)
-        table = clips.read(Path("data/clips.csv")).iloc[[3, 0, NAMES.index(MUTE)]]
-        readings, streams = served.network.readings, served.streams
-        samples.write_samples(tmp_path / name, table, Path("data"), readings, streams)
+        table = read_clip_table(Path("data/clips.csv")).iloc[[3, 0, NAMES.index(MUTE)]]
+        encoder_inputs, streams = served.network.encoder_inputs, served.streams
+        samples.write_samples(tmp_path / name, table, Path("data"), encoder_inputs, streams)
         return tmp_path / name
 
     path = written("samples.h5")
@@ -357,7 +358,9 @@ def test_flow_has_the_standard_colours_up_to_a_full_one() -> None:
 
 def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) -> None:
     served = checkpoint.load(model(tmp_path), CPU)
-    data = Clips(clips.read(Path("data/clips.csv")), Path("data"), served.network.readings, served.streams, {})
+    data = ClipDataset(
+        read_clip_table(Path("data/clips.csv")), Path("data"), served.network.encoder_inputs, served.streams, {}
+    )
     attention.write_attention(tmp_path / "attention.h5", served.network, data, [0, NAMES.index(MUTE)])
     with h5py.File(tmp_path / "attention.h5") as file, h5py.File("data/faces/demo-one.h5") as faces:
         assert set(file) == {NAMES[0], MUTE}
@@ -405,7 +408,9 @@ def test_what_the_network_looked_at_is_written(project: Path, tmp_path: Path) ->
 
 def test_importance_and_robustness_of_clips_that_lack_a_stream(project: Path, tmp_path: Path) -> None:
     served = checkpoint.load(model(tmp_path), CPU)
-    data = Clips(clips.read(Path("data/clips.csv")), Path("data"), served.network.readings, served.streams, {})
+    data = ClipDataset(
+        read_clip_table(Path("data/clips.csv")), Path("data"), served.network.encoder_inputs, served.streams, {}
+    )
     fabric, chosen = Fabric(accelerator="cpu", devices=1), [0, NAMES.index(MUTE)]
     found = importance.measure_importance(
         fabric, served.network, [data[index]._replace(index=at) for at, index in enumerate(chosen)], 2
@@ -497,8 +502,8 @@ def test_a_clip_unlike_those_of_training_is_warned_of(project: Path, tmp_path: P
 def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:
     """The model of chance with references that are given."""
     chosen = given()
-    readings, targets = chosen.model.readings(), chosen.model.chosen(chosen.targets)
-    streams = load_streams(readings)
+    encoder_inputs, targets = chosen.model.encoder_inputs(), chosen.model.chosen(chosen.targets)
+    streams = load_streams(encoder_inputs)
     torch.manual_seed(1)
     weights = Network(chosen.model, targets, streams).state_dict()
     references = {
@@ -640,7 +645,7 @@ def test_what_a_prediction_rests_on_is_drawn(
 def test_workers_predict_what_one_predicts(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(parallel, "executor", LOKY)
+    monkeypatch.setattr(parallel, "start_executor", LOKY)
     path, clips_ = model(tmp_path), [raw(project, name) for name in NAMES[:3]]
     said = []
     for workers in (1, 2):

@@ -16,7 +16,7 @@ from lib.core import shards
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
-from lib.data.dataset import Clips, Reading
+from lib.data.dataset import ClipDataset, EncoderInputs
 from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results
@@ -35,8 +35,8 @@ STREAMS = {
     "flow": StreamInfo(FLOW, {"": [2, SIDE, SIDE]}),
 }
 READINGS = {
-    "look": Reading(kind="images", reads=["faces"], take="all", steps=1),
-    "move": Reading(kind="volumes", reads=["flow"], take="all", steps=1),
+    "look": EncoderInputs(kind="images", reads=["faces"], take="all", steps=1),
+    "move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1),
 }
 GROUP = TargetGroup(columns=["bright", "mouth", "moved"], range=[0, 1], head="linear", loss="mse", weight=1)
 
@@ -46,7 +46,7 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.readings = READINGS
+        self.encoder_inputs = READINGS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         faces, flow_ = (inputs[of][stream].values for of, stream in (("look", "faces"), ("move", "flow")))
@@ -68,7 +68,7 @@ def record(index: int) -> Record:
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
+def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipDataset:
     folder = tmp_path_factory.mktemp("data")
     make = flow.make_extractor(check(FLOW, flow.Settings, "flow"))
     for name in STREAMS:
@@ -76,12 +76,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
         with h5py.File(folder / name / "one.h5", "w") as file:
             for index in range(COUNT):
                 of_clip = record(index)
-                shards.write(file, of_clip if name == "faces" else make(of_clip))
+                shards.write_record(file, of_clip if name == "faces" else make(of_clip))
     table = pd.DataFrame({"clip": [f"c{index:02d}" for index in range(COUNT)], "shard": "one"})
-    return Clips(table, folder, READINGS, STREAMS, {})
+    return ClipDataset(table, folder, READINGS, STREAMS, {})
 
 
-def test_what_is_lost_is_what_was_taken(clips: Clips) -> None:
+def test_what_is_lost_is_what_was_taken(clips: ClipDataset) -> None:
     predicted = robustness.predict(Fabric(devices=1), Reader(), STREAMS, clips, range(COUNT), 5)
     assert len(predicted) == 1 + 3 * len(robustness.CORRUPTIONS)
     found = {what: of["planted"] for what, of in predicted.items()}
@@ -128,13 +128,15 @@ def test_a_corruption_is_the_harsher_the_stronger(name: str) -> None:
     assert not np.array_equal(arrays["faces"], worse[0]["faces"])
 
 
-def test_a_clip_of_which_nothing_is_left_is_not_predicted(clips: Clips, tmp_path: Path) -> None:
+def test_a_clip_of_which_nothing_is_left_is_not_predicted(clips: ClipDataset, tmp_path: Path) -> None:
     for name in STREAMS:
         (tmp_path / name).mkdir()
         with h5py.File(tmp_path / name / "one.h5", "w") as file:
-            shards.write(file, record(0) if name == "faces" else Record("c00", refused="flow: none"))
-    lost = Clips(clips.table[:1], tmp_path, READINGS, STREAMS, {})
+            shards.write_record(file, record(0) if name == "faces" else Record("c00", refused="flow: none"))
+    lost = ClipDataset(clips.table[:1], tmp_path, READINGS, STREAMS, {})
     predicted = robustness.predict(Fabric(devices=1), Reader(), STREAMS, lost, [0], 5)
     assert not predicted[robustness.INTACT]
-    heard = SimpleNamespace(readings={"voice": Reading(kind="vectors", reads=["audio"], take="all", steps=1)})
+    heard = SimpleNamespace(
+        encoder_inputs={"voice": EncoderInputs(kind="vectors", reads=["audio"], take="all", steps=1)}
+    )
     assert robustness.predict(Fabric(devices=1), heard, {"audio": StreamInfo({}, {})}, clips, [0], 5) == {}

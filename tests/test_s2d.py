@@ -16,7 +16,7 @@ from torchvision.models import VisionTransformer
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
-from lib.core.weights import published
+from lib.core.weights import load_published
 from lib.data.batch import Sample, collate
 from lib.model import checkpoint, s2d
 from lib.model.encoders.s2d import Encoder, Settings, drawn, windows
@@ -320,7 +320,7 @@ def test_published_files_load_and_what_they_lack_is_said(
         state |= {"weak_head.bias": torch.zeros(7)}
     path, options = tmp_path / "published.pth", argparse.Namespace(lr=1e-3, model="s2d")
     torch.save(state if wrapped is None else {wrapped: state, "args": options, "epoch": 3, "optimizer": None}, path)
-    lines = s2d.load(whole(**changes), published(str(path), "here", ""), "here")
+    lines = s2d.load(whole(**changes), load_published(str(path), "here", ""), "here")
     assert len(lines) == len(said)
     for line, expected in zip(lines, said, strict=True):
         assert re.search(expected, line), line

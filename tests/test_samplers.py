@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.data.samplers import SAMPLERS
 
 PRESENT = np.array([0, 1, 2, 4, 5, 7, 8, 9, 11, 12])
@@ -31,4 +31,4 @@ def test_sampler_varies_in_training_if_it_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_encoder_settings_take_any_sampler(name: str) -> None:
-    assert Reading(kind="vectors", reads=["audio"], take=name, steps=3).by_chance == SAMPLERS[name].random
+    assert EncoderInputs(kind="vectors", reads=["audio"], take=name, steps=3).by_chance == SAMPLERS[name].random

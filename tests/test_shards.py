@@ -94,7 +94,7 @@ def written(out: Path) -> dict[str, bytes]:
 def test_only_what_changed_is_made_again(tmp_path: Path, calls: Path, whole: dict[str, bytes]) -> None:
     build_(tmp_path / "out", partial(make, calls))
     assert written(tmp_path / "out") == whole
-    assert shards.refusals(tmp_path / "out") == {"z": "why"}
+    assert shards.read_rejections(tmp_path / "out") == {"z": "why"}
     build_(tmp_path / "out", partial(make, calls))
     assert names(calls) == ["a", "b", "c"]
     build_(tmp_path / "out", partial(make, calls), b=2, d=1)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from dvc.utils.serialize import load_yaml
 
-from lib.core import clips, parameters, resume
+from lib.core import parameters, resume
+from lib.core.clips import SPLITS, column_names, read_clip_table
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.media import video
@@ -54,7 +55,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
         monkeypatch.setattr(parameters, "load_all", lambda: {"model": {"use": [], "encoders": {}, "targets": []}})
         listing.write(Path("data/archives"), listing.LISTING, resume.ROOT / "archives.json")
         download.main()
-        return clips.read(Path("data/clips.csv"), usable_only=False)
+        return read_clip_table(Path("data/clips.csv"), usable_only=False)
 
     return run
 
@@ -84,7 +85,7 @@ def test_own_clips_with_targets_of_their_own(stage: Stage, videos: list[Path]) -
     with zipfile.ZipFile("data/archives/more.zip", "w") as archive:
         archive.write(videos[2], "inner/three.000.AVI")
     table = stage(**OWN)
-    assert list(table) == clips.columns(["warm", "cold"])
+    assert list(table) == column_names(["warm", "cold"])
     assert table["clip"].tolist() == ["a_one.mov", "three.000.AVI", "two"]
     assert table["video"].tolist() == ["a_one.mov", "three", "two"]
     assert table["split"].tolist() == ["training", "test", "validation"]
@@ -96,18 +97,18 @@ def test_own_clips_with_targets_of_their_own(stage: Stage, videos: list[Path]) -
         assert file.startswith(f"table/{shard.removeprefix('table-')}/")
         assert Path("data/raw", file).stat().st_nlink == 2
     assert Path("data/raw/table/annotations/clips.csv").exists()
-    assert json.loads(Path("metrics/data.json").read_text())["clips"] == dict.fromkeys(clips.SPLITS, 1)
+    assert json.loads(Path("metrics/data.json").read_text())["clips"] == dict.fromkeys(SPLITS, 1)
     assert list(json.loads(Path("metrics/download.json").read_text())) == ["seconds"]
 
 
 def test_a_parquet_table_of_persons_is_read_as_a_csv(stage: Stage, videos: list[Path]) -> None:
     own_clips(videos, "", *(f"{name}.mp4" for name in "abc"))
     Path("data/archives/clips.csv").unlink()
-    columns = {"split": list(clips.SPLITS), "person": [7, 7, 8], "warm": [1, 2.5, None], "cold": [1.25, None, 3]}
+    columns = {"split": list(SPLITS), "person": [7, 7, 8], "warm": [1, 2.5, None], "cold": [1.25, None, 3]}
     pd.DataFrame({"clip": list("abc"), **columns}).to_parquet("data/archives/clips.parquet")
     table = stage(**OWN | {"table": OWN["table"] | {"path": "clips.parquet"}})
     assert table["video"].tolist() == ["7", "7", "8"]
-    assert table["split"].tolist() == list(clips.SPLITS)
+    assert table["split"].tolist() == list(SPLITS)
     np.testing.assert_array_equal(table[["warm", "cold"]], [[1, 1.25], [2.5, np.nan], [np.nan, 3]])
 
 
@@ -174,11 +175,11 @@ def test_two_corpora_lie_side_by_side(stage: Stage, videos: list[Path]) -> None:
     Path("data/archives/training80_01").mkdir()
     Path("data/archives/training80_01/c.mp4").write_bytes(videos[2].read_bytes())
     table = stage(**OWN | SMALL | {"sources": ["demo", "table"]})
-    assert list(table) == clips.columns([*TRAITS, "interview", "warm", "cold"])
+    assert list(table) == column_names([*TRAITS, "interview", "warm", "cold"])
     assert table["corpus"].value_counts().to_dict() == {"demo": 20, "table": 3}
     shards = table.groupby("corpus")["shard"].agg(set)
     assert not shards["demo"] & shards["table"]
-    assert shards["demo"] == {f"demo-{split}80_01" for split in clips.SPLITS}
+    assert shards["demo"] == {f"demo-{split}80_01" for split in SPLITS}
     assert table.loc[table["corpus"] == "demo", ["warm", "cold"]].isna().all(axis=None)
     assert table.loc[table["corpus"] == "table", list(TRAITS)].isna().all(axis=None)
     assert all(Path("data/raw", file).exists() for file in table["file"])
@@ -186,7 +187,7 @@ def test_two_corpora_lie_side_by_side(stage: Stage, videos: list[Path]) -> None:
     assert summary["sources"] == ["demo", "table"]
     assert {name: counts["usable"] for name, counts in summary["corpora"].items()} == {"demo": 20, "table": 3}
     dealt = stage(**OWN | SMALL | {"sources": ["demo", "table"], "split": "disjoint"})
-    assert set(dealt.loc[dealt["corpus"] == "table", "split"]) == set(clips.SPLITS)
+    assert set(dealt.loc[dealt["corpus"] == "table", "split"]) == set(SPLITS)
 
 
 def test_the_demos_traits_and_emotions_are_two_corpora_and_two_clips_have_both(stage: Stage) -> None:
@@ -197,7 +198,7 @@ def test_the_demos_traits_and_emotions_are_two_corpora_and_two_clips_have_both(s
     assert (traits | emotions).all()
     assert table.loc[traits & emotions, ["corpus", "split"]].to_numpy().tolist() == [["demo_emotions", "training"]] * 2
     segments = table[table["corpus"] == "demo_emotions"]
-    assert set(segments["split"]) == set(clips.SPLITS)
+    assert set(segments["split"]) == set(SPLITS)
     assert not set(segments["video"]) & set(table.loc[table["corpus"] == "demo", "video"])
     assert len(segments) > segments["file"].nunique() == segments["video"].nunique()  # whole videos
     for _, of_video in segments.groupby("video"):

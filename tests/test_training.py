@@ -21,7 +21,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.data.augment import augment, draw, mirror_points
 from lib.data.batch import Sample, collate
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.model import checkpoint
 from lib.model.fusions import FUSIONS
 from lib.model.heads import HEADS, find_head
@@ -134,7 +134,9 @@ class Tiny(torch.nn.Module):
 
     def __init__(self, targets: Targets = TRAITS_GROUP) -> None:
         super().__init__()
-        self.readings = {name: Reading(kind="", reads=[name], take="all", steps=1) for name in ("faces", "flow")}
+        self.encoder_inputs = {
+            name: EncoderInputs(kind="", reads=[name], take="all", steps=1) for name in ("faces", "flow")
+        }
         self.heads = torch.nn.ModuleDict({name: find_head(of)(3, len(of.columns)) for name, of in targets.items()})
 
     def forward(self, inputs: dict[str, Any]) -> Output:
@@ -179,10 +181,10 @@ def fitted(
     given = SETTINGS | changes
     torch.manual_seed(given["seed"])
     net = net or network()
-    use = tuple(net.readings)
+    use = tuple(net.encoder_inputs)
     training = InMemory(clips, use=use) if isinstance(clips, int) else clips
     validation = InMemory(5, use=use) if isinstance(clips, int) else clips
-    data: Any = TrainData(training, validation, targets, Train(**given), net.readings)  # type: ignore[arg-type]
+    data: Any = TrainData(training, validation, targets, Train(**given), net.encoder_inputs)  # type: ignore[arg-type]
     return train(fabric or cpu(), net, data, folder, [Loggers()])  # type: ignore[arg-type]
 
 

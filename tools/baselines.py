@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.core import clips, command
+from lib.core import command
+from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.scoring import baselines
@@ -17,12 +18,12 @@ from lib.sources import fiv2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="holds annotation_training.pkl, annotation_validation.pkl, ...")
-    parser.add_argument("--train", default="training", choices=clips.SPLITS, help="split that is known")
-    parser.add_argument("--test", default="test", choices=clips.SPLITS, help="split that is predicted")
+    parser.add_argument("--train", default="training", choices=SPLITS, help="split that is known")
+    parser.add_argument("--test", default="test", choices=SPLITS, help="split that is predicted")
     arguments = parser.parse_args()
     training, test = (read(arguments.folder, split) for split in (arguments.train, arguments.test))
     # the third split chooses the shrunk look-up's strength
-    others = [split for split in clips.SPLITS if split not in (arguments.train, arguments.test)]
+    others = [split for split in SPLITS if split not in (arguments.train, arguments.test)]
     validation = (
         read(arguments.folder, others[0]) if (arguments.folder / f"annotation_{others[0]}.pkl").exists() else test[:0]
     )

@@ -14,8 +14,9 @@ import dvc.api
 import numpy as np
 import pandas as pd
 
-from lib.core import clips, command, parameters
+from lib.core import command, parameters
 from lib.core.artifacts import CLIPS, DATA
+from lib.core.clips import SPLITS, read_clip_table
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS, TargetGroup, Targets
@@ -68,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, ou
     which.add_argument(
         "--labels", type=Path, metavar="FOLDER", help="FIV2's annotation pickles to score on, not data/clips.csv"
     )
-    parser.add_argument("--split", choices=clips.SPLITS, default="test", help="(%(default)s)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="(%(default)s)")
     parser.add_argument("--unseen", action="store_true", help="only clips whose video has no training clip")
     parser.add_argument("--resamples", type=int, default=10_000, help="for intervals and p-values (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
@@ -118,7 +119,7 @@ def gather(sources: Sources, targets: str | None, labels: Path | None, split: st
     if read:  # the baselines predict what the others do
         test = test[test["clip"].isin(next(iter(read.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
-    blind = baselines.predict(training, test, validation, columns, pooled.vectors(DATA) if labels is None else {})
+    blind = baselines.predict(training, test, validation, columns, pooled.pool_vectors(DATA) if labels is None else {})
     if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
         raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge a stream")
     sources = sources | {name: [name] for name in blind if [name] not in sources.values()}
@@ -156,7 +157,7 @@ def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFr
         return table.assign(video=table["clip"].map(fiv2.video_of))
     if not CLIPS.exists():
         raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or give --labels FOLDER")
-    table = clips.read(CLIPS)
+    table = read_clip_table(CLIPS)
     if lacking := [column for column in columns if column not in table]:
         raise InputError(f"{CLIPS} has no column {lacking[0]}, which targets.{name} in params.yaml names")
     return table[table[columns].notna().any(axis=1)]

@@ -88,7 +88,7 @@ def check(values: Mapping[str, Any]) -> None:
         )
         given = parameters.check({name: plain(values[name]) for name in model.model_fields}, model)
         if stage == "train":
-            given.model.readings()
+            given.model.encoder_inputs()
             given.model.chosen(given.targets)
         elif stage == "download":
             download.check_targets(values, given.download)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from lib.analysis._features import recorded
 from lib.core.targets import TargetGroup, Targets
-from lib.data.dataset import Clips
+from lib.data.dataset import ClipDataset
 from lib.model.network import Network
 from lib.scoring.evaluation import Evaluation, actual_values, clips_by_error, prediction_table
 from lib.scoring.scores import Bootstrap
@@ -47,7 +47,7 @@ class Context:
         return self.evaluation.trained.targets
 
     @property
-    def clips(self) -> Clips:
+    def clips(self) -> ClipDataset:
         """The samples of the split that is scored, in the order of `clips.table`."""
         return self.evaluation.clips[self.evaluation.scored_split]
 

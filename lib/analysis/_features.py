@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.batch import collate
-from lib.data.dataset import Clips
+from lib.data.dataset import ClipDataset
 from lib.data.loading import to_device
 from lib.model.fusions import mean
 from lib.model.network import Network
@@ -21,7 +21,7 @@ FUSED = "fused"
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, name: str, clips: Clips, batch_size: int, device: torch.device) -> pd.DataFrame:
+def encode(encoder: nn.Module, name: str, clips: ClipDataset, batch_size: int, device: torch.device) -> pd.DataFrame:
     """Return the mean of an encoder's tokens, a row for each clip that has all of the encoder's inputs."""
     encoder = encoder.to(device)
     rows: dict[str, np.ndarray] = {}

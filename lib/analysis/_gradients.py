@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lib.analysis._regions import Means, Region, mean_inputs
 from lib.data.batch import Inputs, Sample, collate
-from lib.data.dataset import kind_of, stream_of
+from lib.data.dataset import find_kind, split_reference
 from lib.data.loading import to_device
 from lib.model.network import Network
 
@@ -36,7 +36,7 @@ def integrated_gradients(
         both = (sample._replace(inputs=inputs) for inputs in (sample.inputs, mean_inputs(sample.inputs, means)))
         batch, start = (to_device(collate([one]), device).inputs for one in both)
         # points are places in an image: halfway between two of them there is nothing
-        inputs = [(encoder, of) for encoder, read in batch.items() for of in read if kind_of(of) != "points"]
+        inputs = [(encoder, of) for encoder, read in batch.items() for of in read if find_kind(of) != "points"]
         ends = tuple(tuple(one[encoder][of].values for encoder, of in inputs) for one in (start, batch))
         for group, count in columns.items():
             found = [
@@ -79,5 +79,7 @@ def _predictor(network: Network, batch: Inputs, inputs: Sequence[Input], group: 
 
 
 def _share(region: Region, inputs: Sequence[Input], parts: Sequence[Tensor]) -> float:
-    of_stream = (part[0] for (_, of), part in zip(inputs, parts, strict=True) if stream_of(of)[0] == region.stream)
+    of_stream = (
+        part[0] for (_, of), part in zip(inputs, parts, strict=True) if split_reference(of)[0] == region.stream
+    )
     return sum(float(part[region.slices(part.shape)].sum()) for part in of_stream)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lib.data.batch import Inputs
-from lib.data.dataset import stream_of
+from lib.data.dataset import split_reference
 from lib.streams.base import Steps
 
 
@@ -50,7 +50,7 @@ def steps_of(inputs: Inputs, stream: str) -> list[tuple[str, str, Steps]]:
         (encoder, reference, steps)
         for encoder, read in inputs.items()
         for reference, steps in read.items()
-        if stream_of(reference)[0] == stream
+        if split_reference(reference)[0] == stream
     ]
 
 

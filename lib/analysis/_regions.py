@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.analysis._inputs import copy_inputs, steps_of
 from lib.data.batch import Inputs, Sample
-from lib.data.dataset import kind_of, streams_of
+from lib.data.dataset import find_kind, list_streams
 from lib.model.network import Network
 from lib.streams import base
 
@@ -39,7 +39,7 @@ class Region(NamedTuple):
 
 def regions_of(network: Network, samples: Sequence[Sample]) -> Iterator[Region]:
     """Yield the cells of each stream of images or flow, and the moments of each stream with several steps."""
-    for stream in streams_of(network.readings):
+    for stream in list_streams(network.encoder_inputs):
         if base.load(stream).kind in _WITH_CELLS:
             yield from (Region(stream, (row, column)) for row in range(GRID) for column in range(GRID))
         if any(len(steps.times) > 1 for one in samples for _, _, steps in steps_of(one.inputs, stream)):
@@ -81,7 +81,7 @@ def remove_regions(inputs: Inputs, regions: Sequence[Region], means: Means) -> I
             values = steps.values.copy()
             mean = _repeated(means[encoder, reference], values)
             for region in regions:
-                applies = region.cell is None or kind_of(reference) in _WITH_CELLS
+                applies = region.cell is None or find_kind(reference) in _WITH_CELLS
                 if region.stream == stream and len(values) and applies:
                     index = region.slices(values.shape)
                     values[index] = mean[index]

@@ -14,7 +14,7 @@ from lib.analysis._context import ClipCount, Context, create_file, spread, write
 from lib.core.artifacts import ATTENTION, MEAN_ATTENTION
 from lib.core.parameters import Section
 from lib.data.batch import collate
-from lib.data.dataset import Clips
+from lib.data.dataset import ClipDataset
 from lib.data.images import input_images
 from lib.data.loading import to_device
 from lib.model.fusions import Attention
@@ -37,7 +37,7 @@ def run(context: Context) -> None:
 
 
 @torch.no_grad()
-def write_attention(path: Path, network: Network, clips: Clips, chosen: Sequence[int]) -> None:
+def write_attention(path: Path, network: Network, clips: ClipDataset, chosen: Sequence[int]) -> None:
     """Write a group for each of the clips `chosen`, by name and in their order; none if the fusion has no attention.
 
     attention/QUERY_to_KEY: weights (heads, queries, keys) between two encoders' tokens. tokens/ENCODER/times (t,) in seconds
@@ -72,7 +72,7 @@ class _Maps(NamedTuple):
 
 
 @torch.no_grad()
-def write_mean_attention(path: Path, network: Network, clips: Clips, chosen: Sequence[int], seed: int) -> None:
+def write_mean_attention(path: Path, network: Network, clips: ClipDataset, chosen: Sequence[int], seed: int) -> None:
     """Write the mean attention to each encoder's cells over the clips `chosen`, and how much of it comes from training.
 
     ENCODER/heads (heads, h, w): attention of each head to the encoder's cells, mean over the other encoders, their tokens

@@ -14,7 +14,7 @@ from lib.core.artifacts import CONTROLS
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.data.batch import Sample
-from lib.data.dataset import Clips, streams_of
+from lib.data.dataset import ClipDataset, list_streams
 from lib.model import infer
 from lib.model.network import Network
 from lib.scoring.tables import CONTROL_COLUMNS, control_table
@@ -57,7 +57,13 @@ def run_controls(context: Context) -> pd.DataFrame:
 
 
 def predict(
-    fabric: Fabric, network: Network, clips: Clips, chosen: Sequence[int], batch_size: int, repeats: int, seed: int
+    fabric: Fabric,
+    network: Network,
+    clips: ClipDataset,
+    chosen: Sequence[int],
+    batch_size: int,
+    repeats: int,
+    seed: int,
 ) -> dict[str, dict[str, list[np.ndarray]]]:
     """Return the predictions (N, K) of the N `chosen` clips by control experiment and target group, in units of its range.
 
@@ -67,7 +73,7 @@ def predict(
     """
     samples = [clips[index]._replace(index=place) for place, index in enumerate(chosen)]
     predicted: dict[str, dict[str, list[np.ndarray]]] = {}
-    for name, changed in _changes(samples, streams_of(network.readings), repeats, seed):
+    for name, changed in _changes(samples, list_streams(network.encoder_inputs), repeats, seed):
         for group, values in infer.predict(fabric, network, changed, batch_size, 0).items():
             predicted.setdefault(name, {}).setdefault(group, []).append(values)
     return predicted

@@ -17,7 +17,7 @@ from lib.core.artifacts import DELETION, IMPORTANCE
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.data.batch import Sample
-from lib.data.dataset import kind_of, stream_of
+from lib.data.dataset import find_kind, split_reference
 from lib.model import infer
 from lib.model.network import Network
 from lib.scoring.tables import DELETION_COLUMNS, deletion_table
@@ -92,8 +92,8 @@ def measure_importance(fabric: Fabric, network: Network, samples: Sequence[Sampl
     gradients, missed = integrated_gradients(network, samples, regions, means, columns)
     pictures = {}
     for (_, reference), mean in means.items():
-        if kind_of(reference) == "pictures":
-            pictures[stream_of(reference)[0]] = mean.transpose(1, 2, 0)
+        if find_kind(reference) == "pictures":
+            pictures[split_reference(reference)[0]] = mean.transpose(1, 2, 0)
     by_occlusion = {name: np.stack(values) for name, values in moved.items()}
     return Importance(regions, dict(zip(METHODS, (by_occlusion, gradients), strict=True)), pictures, missed)
 

@@ -17,7 +17,7 @@ from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.data.batch import Sample
-from lib.data.dataset import Clips, inputs_of, streams_of
+from lib.data.dataset import ClipDataset, list_streams, make_inputs
 from lib.model import infer
 from lib.model.network import Network
 from lib.scoring.tables import ROBUSTNESS_COLUMNS, control_table
@@ -122,13 +122,13 @@ def predict(
     fabric: Fabric,
     network: Network,
     streams: Mapping[str, StreamInfo],
-    clips: Clips,
+    clips: ClipDataset,
     chosen: Sequence[int],
     batch_size: int,
 ) -> dict[tuple[str, float], dict[str, np.ndarray]]:
     """Return the predictions (N, K) of the N `chosen` clips by corruption and strength, or INTACT, and target group; NaN for
     a clip that is then missing an input. Empty if the network reads neither faces nor streams computed from them."""
-    read, made = streams_of(network.readings), streams_from_faces(streams)
+    read, made = list_streams(network.encoder_inputs), streams_from_faces(streams)
     if not {*made} & {*read}:
         return {}
     makers = base.make_extractors({name: streams[name] for name in made if name != FACES})
@@ -144,7 +144,7 @@ def predict(
                     records[FACES] = corrupt(records[FACES], *what)
                     for name, make in makers.items():
                         records[name] = base.extract(make, [records[one] for one in base.load(name).inputs])
-                inputs = inputs_of(records, network.readings, streams, None)
+                inputs = make_inputs(records, network.encoder_inputs, streams, None)
                 if all(len(steps.times) for of in inputs.values() for steps in of.values()):
                     samples.append(Sample(inputs, {}, place))
             for group, values in (infer.predict(fabric, network, samples, batch_size, 0) if samples else {}).items():

@@ -12,7 +12,7 @@ from lib.analysis._context import Context, create_file, spread, write_array
 from lib.core import imports
 from lib.core.artifacts import DATA, SAMPLES
 from lib.core.parameters import Section
-from lib.data.dataset import Clips, Reading, stream_of
+from lib.data.dataset import ClipDataset, EncoderInputs, split_reference
 from lib.data.images import colour_flow
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
@@ -32,11 +32,15 @@ class Settings(Section):
 def run(context: Context) -> None:
     order = context.clips_by_error
     chosen = context.clips.table.set_index("clip").loc[order[spread(len(order), _CLIPS)]].reset_index()
-    write_samples(SAMPLES, chosen, DATA, context.network.readings, context.evaluation.trained.streams)
+    write_samples(SAMPLES, chosen, DATA, context.network.encoder_inputs, context.evaluation.trained.streams)
 
 
 def write_samples(
-    path: Path, table: pd.DataFrame, data: Path, readings: Mapping[str, Reading], streams: Mapping[str, StreamInfo]
+    path: Path,
+    table: pd.DataFrame,
+    data: Path,
+    encoder_inputs: Mapping[str, EncoderInputs],
+    streams: Mapping[str, StreamInfo],
 ) -> None:
     """Write a group for each clip of `table`, by name and in its order, with arrays of the network's `streams`.
 
@@ -46,8 +50,12 @@ def write_samples(
     (T, mfcc) of mfcc. Each has `times` in seconds and the attribute `read`: whether an encoder reads it. Images for which a
     stream has points have them as `points` (t, P, 2), in pixels.
     """
-    read = {stream_of(reference) for reading in readings.values() for reference in reading.reads}
-    clips = Clips(table, data, _shown(read, streams), streams, {})
+    read = {
+        split_reference(reference)
+        for encoder_settings in encoder_inputs.values()
+        for reference in encoder_settings.reads
+    }
+    clips = ClipDataset(table, data, _shown(read, streams), streams, {})
     with create_file(path) as file:
         for index, clip in enumerate(table["clip"]):
             group = file.create_group(clip, track_order=True)
@@ -58,26 +66,26 @@ def write_samples(
                 arrays, full = _arrays(name, inputs, streams)
                 for key, values in arrays.items():
                     write_array(group, f"{name}/{key}", values)
-                group[name].attrs["read"] = stream_of(reference) in read
+                group[name].attrs["read"] = split_reference(reference) in read
                 if full is not None:
                     group[name].attrs["full"] = full
 
 
-def _shown(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dict[str, Reading]:
+def _shown(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dict[str, EncoderInputs]:
     """Return what is read of a clip, by the name of its group in the file."""
     of_kind = {
         kind: [name for name in streams if base.load(name).kind == kind] for kind in ("pictures", "points", "flow")
     }
-    images = [name for name in of_kind["pictures"] if stream_of(name) in read] or of_kind["pictures"][-1:]
+    images = [name for name in of_kind["pictures"] if split_reference(name) in read] or of_kind["pictures"][-1:]
     shown = {}
     for name in of_kind["flow"]:
-        shown[f"pictures/{name}"] = Reading(kind="", reads=[name], take="parts", steps=_IMAGES - 1)
+        shown[f"pictures/{name}"] = EncoderInputs(kind="", reads=[name], take="parts", steps=_IMAGES - 1)
     for name in images:
         reads = [name, *(points for points in of_kind["points"] if base.load(points).inputs == (name,))]
         reads += [f"{name}.{array}" for array in base.load(name).kinds if streams[name].shapes[array] != [0]]
-        shown[f"pictures/{name}"] = Reading(kind="", reads=reads, take="parts", steps=_IMAGES)
+        shown[f"pictures/{name}"] = EncoderInputs(kind="", reads=reads, take="parts", steps=_IMAGES)
     for array in base.load("audio").arrays if "audio" in streams else ():
-        shown[f"sound/{array}"] = Reading(kind="", reads=[f"audio.{array}"], take="window", steps=_AUDIO_STEPS)
+        shown[f"sound/{array}"] = EncoderInputs(kind="", reads=[f"audio.{array}"], take="window", steps=_AUDIO_STEPS)
     return shown
 
 
@@ -88,7 +96,7 @@ def _arrays(
     (reference, (values, times, _)), *others = inputs.items()
     arrays: dict[str, np.ndarray] = {}
     full = None
-    if base.load(stream_of(reference)[0]).kind == "flow":
+    if base.load(split_reference(reference)[0]).kind == "flow":
         values, full = colour_flow(values)
     if name.startswith("pictures/"):
         scale = min(1.0, _SIDE / max(values.shape[2:]))
@@ -110,7 +118,7 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _centres(sample_rate: int, mels: int, filter_rate: int | None = None, **_: Any) -> np.ndarray:
     """Return the centres in Hz of a log-mel spectrogram's bands; filters for another rate are rescaled."""
-    librosa = imports.librosa()  # only where there is sound
+    librosa = imports.import_librosa()  # only where there is sound
 
     rate = filter_rate or sample_rate
     return librosa.mel_frequencies(mels + 2, fmin=0, fmax=rate / 2)[1:-1] * (sample_rate / rate)

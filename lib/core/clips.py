@@ -39,17 +39,17 @@ _TEXT = (
 )
 
 
-def columns(targets: Iterable[str]) -> list[str]:
+def column_names(targets: Iterable[str]) -> list[str]:
     """Return the table's columns in order, `targets` among them."""
     return [*_FIRST, *targets, *_LAST]
 
 
-def by_shard(clips: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
+def split_by_shard(clips: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
     """Return each shard's rows, sorted by clip."""
     return {str(shard): rows.sort_values("clip") for shard, rows in clips.groupby("shard")}
 
 
-def read(path: Path, usable_only: bool = True) -> "pd.DataFrame":
+def read_clip_table(path: Path, usable_only: bool = True) -> "pd.DataFrame":
     """Read a clip table; without the refused clips (those with a reason) unless told otherwise.
 
     Text is text, also where it says NA, and empty where there is none; a number that is not there is NaN.

@@ -26,7 +26,7 @@ def best_device() -> torch.device:
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def described(device: torch.device) -> str:
+def describe_device(device: torch.device) -> str:
     """Return what a device is: the GPU's name, or the processor's and how many cores there are."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 @contextmanager
-def located(place: str) -> Iterator[None]:
+def prefix_errors(place: str) -> Iterator[None]:
     """Put `place` (for instance "params.yaml: model.") in front of the text of any InputError that is raised inside."""
     try:
         yield
@@ -24,7 +24,7 @@ def located(place: str) -> Iterator[None]:
         raise InputError(f"{place}{error}") from None
 
 
-def internal(error: Exception) -> tuple[str, str]:
+def describe_internal_error(error: Exception) -> tuple[str, str]:
     """Return the reason for which a clip is refused that raised `error`, and the traceback."""
     text = " ".join(str(error).split())[:_LONGEST]
     return f"{INTERNAL}: {type(error).__name__}: {text}", "".join(traceback.format_exception(error))

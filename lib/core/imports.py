@@ -17,19 +17,19 @@ def package_file(package: str, *parts: str) -> Path | None:
 
 
 @cache
-def librosa() -> Any:
+def import_librosa() -> Any:
     """Return the package librosa, loaded by one of the user's processes that ask here at a time.
 
     Loaded for the first time on a machine its modules compile functions by Numba, which keeps the code beside them; several
     processes at once mix up what is kept, and who calls such a function later crashes, until it is removed.
     """
-    with lock().open("w") as file:
+    with lock_file().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         # its modules are loaded when they are used; this one loads all that compile
         importlib.import_module("librosa.feature.spectral")
     return importlib.import_module("librosa")
 
 
-def lock() -> Path:
+def lock_file() -> Path:
     """Return the file that is locked meanwhile."""
     return Path(tempfile.gettempdir(), f"librosa-{os.getuid()}.lock")

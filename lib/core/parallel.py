@@ -31,7 +31,7 @@ class Parallel(Section):
 
 
 @contextmanager
-def executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
+def start_executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
     """Give an executor whose tasks run in other processes; on an error tasks that have not begun are dropped.
 
     `gpu` tells that a task uses a GPU if there is one: then there is one loky worker for each GPU.
@@ -125,7 +125,7 @@ def _dask() -> Iterator[Executor]:
         client.close()
 
 
-def died(error: Exception) -> bool:
+def is_worker_death(error: Exception) -> bool:
     """Tell whether a task failed because its worker was killed, as the system does when memory runs out."""
     by_loky_or_dask = type(error).__name__ in ("TerminatedWorkerError", "KilledWorker")
     return by_loky_or_dask or isinstance(error, CancelledError)

@@ -30,7 +30,7 @@ class _Unpickler(pickle.Unpickler):
         return _GLOBALS[module, name]
 
 
-def load(path: Path) -> Any:
+def load_pickle(path: Path) -> Any:
     """Return what a pickle holds, Python 2's too. Raises InputError if it asks for code or is no pickle."""
     try:
         return _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
@@ -40,7 +40,7 @@ def load(path: Path) -> Any:
         raise InputError(f"{path} is no readable pickle ({type(error).__name__}: {error}); copy it again") from error
 
 
-def named(path: Path, of: dict[Any, Any]) -> dict[str, Any]:
+def name_keys(path: Path, of: dict[Any, Any]) -> dict[str, Any]:
     """Return a dictionary of a pickle with its keys as text. Raises InputError if two become one."""
     names = {key.decode(errors="replace") if isinstance(key, bytes) else str(key): value for key, value in of.items()}
     if len(names) < len(of):

@@ -27,7 +27,7 @@ def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
     Code is its syntax tree without docstrings: comments and layout do not count.
     """
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
-    for name in sorted(closure(modules)):
+    for name in sorted(find_imported_modules(modules)):
         tree = ast.parse(_path(name).read_text())
         for node in ast.walk(tree):
             if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
@@ -36,7 +36,7 @@ def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def closure(modules: Iterable[str]) -> set[str]:
+def find_imported_modules(modules: Iterable[str]) -> set[str]:
     """Return the names of `modules` and of all modules and packages of this project that they import, directly or not."""
     found: set[str] = set()
     todo = list(modules)
@@ -60,13 +60,13 @@ def _path(module: str) -> Path:
     return place / "__init__.py" if place.is_dir() else place.with_name(place.name + ".py")
 
 
-def sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return a file's sha256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def keep(partial: Path, path: Path) -> None:
+def finish_file(partial: Path, path: Path) -> None:
     """Give a file that is whole its own name, so that not even a power cut leaves half a file under that name."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
@@ -96,21 +96,21 @@ def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
         shutil.move(partial, out)  # ROOT is a link to another file system
 
 
-def sums(folder: Path) -> Path:
+def checksum_folder(folder: Path) -> Path:
     """Return the folder with the checksums of a work folder's files."""
     return folder.with_name(f"{folder.name}.sums")
 
 
-def note(path: Path, partial: Path) -> None:
+def write_checksum(path: Path, partial: Path) -> None:
     """Note the checksum of `partial`, which will be called `path`."""
-    sums(path.parent).mkdir(exist_ok=True)
-    (sums(path.parent) / path.name).write_text(sha256(partial))
+    checksum_folder(path.parent).mkdir(exist_ok=True)
+    (checksum_folder(path.parent) / path.name).write_text(hash_file(partial))
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Tell whether a kept file is there and as it was made."""
-    noted = sums(path.parent) / path.name
-    return path.exists() and noted.exists() and sha256(path) == noted.read_text()
+    noted = checksum_folder(path.parent) / path.name
+    return path.exists() and noted.exists() and hash_file(path) == noted.read_text()
 
 
 def remove_from_cache(path: Path) -> None:
@@ -125,12 +125,12 @@ def remove_from_cache(path: Path) -> None:
     except (DvcException, AttributeError):  # not in a project
         return
     kept = cache / md5[:2] / md5[2:]
-    if kept.exists() and sha256(kept) != sha256(path):
+    if kept.exists() and hash_file(kept) != hash_file(path):
         kept.unlink()
 
 
 @contextmanager
-def alone(stage: str) -> Iterator[None]:
+def lock_stage(stage: str) -> Iterator[None]:
     """Raise InputError if another process is here with the same stage in the same folder."""
     ROOT.mkdir(parents=True, exist_ok=True)
     with (ROOT / f"{stage}.lock").open("w") as file:

@@ -22,7 +22,7 @@ class Record:
     refused: str = ""
 
 
-def write(file: h5py.File, record: Record) -> None:
+def write_record(file: h5py.File, record: Record) -> None:
     """Add a clip to a shard; equal records in equal order make equal bytes."""
     group = file.create_group(record.clip)
     if record.refused:
@@ -39,27 +39,27 @@ def write(file: h5py.File, record: Record) -> None:
         dataset.flush()  # else where its bytes lie depends on when Python frees it: a profiler, as Dask's, delays that
 
 
-def read(path: Path) -> Iterator[Record]:
+def read_records(path: Path) -> Iterator[Record]:
     """Yield a shard's clips in order of name, arrays in memory."""
-    with opened(path) as file:
+    with open_shard(path) as file:
         for group in file.values():
-            record = of_group(group)
+            record = read_group(group)
             yield Record(
                 record.clip, {name: data[()] for name, data in group.items()}, record.attributes, record.refused
             )
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def open_shard(path: Path) -> Iterator[h5py.File]:
     """Open a shard to read. Raises InputError, naming the file and the way out, if that fails then or later."""
     try:
         with h5py.File(path) as file:
             yield file
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise describe_unreadable(path, error) from None
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
+def describe_unreadable(path: Path, error: Exception) -> InputError:
     """What to say of a file that HDF5 can't read."""
     said = " ".join(str(error).split())
     if not path.exists():
@@ -71,7 +71,7 @@ def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: {way} ({said})")
 
 
-def of_group(group: h5py.Group) -> Record:
+def read_group(group: h5py.Group) -> Record:
     """Return a clip's record with arrays still in the file (h5py's data sets), so that a few steps can be read alone."""
     attributes = dict(group.attrs)
     refused = attributes.pop("refused", "")
@@ -80,7 +80,7 @@ def of_group(group: h5py.Group) -> Record:
 
 def clip_names(path: Path) -> list[str]:
     """Return the names of a shard's clips, refused ones too."""
-    with opened(path) as file:
+    with open_shard(path) as file:
         return list(file)
 
 
@@ -89,26 +89,26 @@ def count_clips(folder: Path) -> int:
     return sum(len(clip_names(path)) for path in folder.glob("*.h5"))
 
 
-def column(folder: Path, name: str) -> Iterator[np.ndarray]:
+def read_arrays(folder: Path, name: str) -> Iterator[np.ndarray]:
     """Yield the array `name` of each clip that is not refused, without reading the clip's other arrays."""
     return (group[name][()] for group in _groups(folder))
 
 
-def attribute(folder: Path, name: str) -> Iterator[Any]:
+def read_attributes(folder: Path, name: str) -> Iterator[Any]:
     """Yield the attribute `name` of each clip that is not refused, without reading any array."""
     return (group.attrs[name] for group in _groups(folder))
 
 
-def refusals(folder: Path) -> dict[str, str]:
+def read_rejections(folder: Path) -> dict[str, str]:
     """Return the refused clips of a folder of shards and their reasons."""
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("*.h5")):
-        with opened(path) as file:
+        with open_shard(path) as file:
             refused |= {clip: group.attrs["refused"] for clip, group in file.items() if "refused" in group.attrs}
     return refused
 
 
 def _groups(folder: Path) -> Iterator[h5py.Group]:
     for path in sorted(folder.glob("*.h5")):
-        with opened(path) as file:
+        with open_shard(path) as file:
             yield from (group for group in file.values() if "refused" not in group.attrs)

@@ -19,7 +19,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.", "AuxLogits.")
 
 
-def load(
+def load_weights(
     network: nn.Module,
     backbone: str,
     weights: str | None,
@@ -42,12 +42,10 @@ def load(
         {name: value for name, value in of.items() if not name.startswith(classifier)}
         for of in (network.state_dict(), state)
     )
-    wrong = misfits(own, state)
+    wrong = find_mismatches(own, state)
     if wrong:
-        shown = "; ".join(wrong[:5])
         raise InputError(
-            f"params.yaml: {key}.weights = {weights!r} do not fit {backbone}: {shown}"
-            + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+            f"params.yaml: {key}.weights = {weights!r} do not fit {backbone}: {summarise_mismatches(wrong)}"
         )
     network.load_state_dict(state, strict=False)
 
@@ -56,7 +54,7 @@ def _numbered(match: re.Match[str]) -> str:
     return f".mlp.{3 * (int(match[1]) - 1)}."
 
 
-def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+def find_mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Say of each weight in which `state` differs from a network's `own` how it does, in order of name."""
     wrong = [f"{key} is missing" for key in own.keys() - state.keys()]
     wrong += [f"{key} is too many" for key in state.keys() - own.keys()]
@@ -95,7 +93,7 @@ def _download(backbone: str, weights: str, key: str) -> Mapping[str, Tensor]:
         ) from None
 
 
-def published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
+def load_published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
     """Return the weights in a published checkpoint's file, out of what wraps them there.
 
     `key` in params.yaml names the file; `otherwise` is said where there is none. Raises InputError if it can't be read.
@@ -118,11 +116,11 @@ def published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def imagenet(backbone: str, key: str) -> Mapping[str, Tensor]:
+def load_imagenet(backbone: str, key: str) -> Mapping[str, Tensor]:
     """Return torchvision's weights of a backbone. Raises InputError, naming `key`.weights, if they can't be had."""
     return _download(backbone, "imagenet", key)
 
 
-def shown(wrong: Sequence[str]) -> str:
+def summarise_mismatches(wrong: Sequence[str]) -> str:
     """The first of several mistakes, and how many more there are."""
     return "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")

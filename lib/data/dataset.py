@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a prediction starts sooner without it
     import pandas as pd
 
 
-class Reading(Section):
+class EncoderInputs(Section):
     """Which streams an encoder reads, and which of their steps.
 
     kind: of the encoder. reads: references to streams, `faces` or with an array `audio.mfcc`. The first is the clock: steps
@@ -53,13 +53,13 @@ class Reading(Section):
         return values
 
 
-def kind_of(reference: str) -> base.Kind:
+def find_kind(reference: str) -> base.Kind:
     """Return what a step of what is read is. Raises InputError if there is no such stream or array."""
-    stream, array = stream_of(reference)
+    stream, array = split_reference(reference)
     return base.load(stream).kind_of(array)
 
 
-def stream_of(reference: str) -> tuple[str, str]:
+def split_reference(reference: str) -> tuple[str, str]:
     """Return the names of the stream and of the array that `faces` or `audio.mfcc` means; a stream's first array is its
     own. Raises InputError if there is no such stream or array."""
     name, _, array = reference.partition(".")
@@ -69,13 +69,17 @@ def stream_of(reference: str) -> tuple[str, str]:
     return name, array or (arrays[0] if arrays else "")
 
 
-def streams_of(readings: Mapping[str, Reading]) -> list[str]:
+def list_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> list[str]:
     """Return the names of the streams that are read, each once."""
-    return list(dict.fromkeys(stream_of(one)[0] for reading in readings.values() for one in reading.reads))
+    return list(
+        dict.fromkeys(
+            split_reference(one)[0] for encoder_settings in encoder_inputs.values() for one in encoder_settings.reads
+        )
+    )
 
 
-def usable(
-    table: "pd.DataFrame", data: Path, readings: Mapping[str, Reading], missing: Literal["drop", "keep"]
+def select_usable(
+    table: "pd.DataFrame", data: Path, encoder_inputs: Mapping[str, EncoderInputs], missing: Literal["drop", "keep"]
 ) -> "pd.DataFrame":
     """Return the clips whose streams (folders of shards below `data`) were not refused: all that are read, or with "keep"
     all of at least one encoder.
@@ -84,23 +88,25 @@ def usable(
     """
     import pandas as pd
 
-    there = {stream: ~table["clip"].isin(refused(table, data, stream)) for stream in streams_of(readings)}
+    there = {
+        stream: ~table["clip"].isin(read_rejections(table, data, stream)) for stream in list_streams(encoder_inputs)
+    }
     by_encoder = [
-        pd.concat([there[stream_of(one)[0]] for one in reading.reads], axis=1).all(axis=1)
-        for reading in readings.values()
+        pd.concat([there[split_reference(one)[0]] for one in encoder_settings.reads], axis=1).all(axis=1)
+        for encoder_settings in encoder_inputs.values()
     ]
     whole = pd.concat(by_encoder, axis=1)
     return table[whole.all(axis=1) if missing == "drop" else whole.any(axis=1)].reset_index(drop=True)
 
 
-def refused(table: "pd.DataFrame", data: Path, stream: str) -> dict[str, str]:
+def read_rejections(table: "pd.DataFrame", data: Path, stream: str) -> dict[str, str]:
     """Return the clips that a stream refused, with the reason. Raises InputError if a shard or a clip in it is not there."""
     found: dict[str, str] = {}
     for shard, rows in table.groupby("shard"):
         path = data / stream / f"{shard}.h5"
         if not path.exists():
             raise InputError(f"{path} is missing; run `dvc repro {stream}`")
-        with shards.opened(path) as file:
+        with shards.open_shard(path) as file:
             if lacking := sorted(set(rows["clip"]) - set(file)):
                 raise InputError(f"{path} lacks {lacking[0]} ({len(lacking)} in all); run `dvc repro {stream}`")
             attributes = {clip: file[clip].attrs for clip in rows["clip"]}
@@ -108,7 +114,9 @@ def refused(table: "pd.DataFrame", data: Path, stream: str) -> dict[str, str]:
     return found
 
 
-def lost(table: "pd.DataFrame", kept: Iterable[str], data: Path, readings: Mapping[str, Reading]) -> "pd.DataFrame":
+def count_lost(
+    table: "pd.DataFrame", kept: Iterable[str], data: Path, encoder_inputs: Mapping[str, EncoderInputs]
+) -> "pd.DataFrame":
     """Return where the clips of `table` that are not among `kept` were lost: a row for each stream that is read (step),
     reason (up to its colon) and split, with how many clips, one of 0 clips where a stream lost none. A clip counts at the
     first stream that refused it."""
@@ -116,8 +124,8 @@ def lost(table: "pd.DataFrame", kept: Iterable[str], data: Path, readings: Mappi
 
     left = table[~table["clip"].isin(set(kept))]
     rows: list[tuple[str, str, str, int]] = []
-    for stream in streams_of(readings):
-        reasons = refused(left, data, stream)
+    for stream in list_streams(encoder_inputs):
+        reasons = read_rejections(left, data, stream)
         here = left[left["clip"].isin(reasons)]
         counts = Counter(
             (reasons[clip].partition(":")[0], split) for clip, split in zip(here["clip"], here["split"], strict=True)
@@ -127,7 +135,7 @@ def lost(table: "pd.DataFrame", kept: Iterable[str], data: Path, readings: Mappi
     return pd.DataFrame(rows, columns=["step", "reason", "split", "clips"])
 
 
-def first_videos(table: "pd.DataFrame", clips: int | None, seed: int) -> "pd.DataFrame":
+def select_videos(table: "pd.DataFrame", clips: int | None, seed: int) -> "pd.DataFrame":
     """Return up to `clips` clips of a table (`video`), None: all: of the videos that come first in an order that `seed`
     draws (by SHA-256 of the video's name), all clips; so fewer clips are among more.
 
@@ -149,9 +157,9 @@ def first_videos(table: "pd.DataFrame", clips: int | None, seed: int) -> "pd.Dat
     return table[table["video"].isin(chosen)].reset_index(drop=True)
 
 
-def labelled(table: "pd.DataFrame", targets: Targets) -> np.ndarray:
+def mask_labelled(table: "pd.DataFrame", targets: Targets) -> np.ndarray:
     """Return which clips (N,) know a target."""
-    return np.any([np.isfinite(values).any(1) for values in labels(table, targets).values()], axis=0)
+    return np.any([np.isfinite(values).any(1) for values in scale_labels(table, targets).values()], axis=0)
 
 
 _SMALL = 1 << 16
@@ -160,7 +168,7 @@ _KNOWN = 20_000
 """Of so many clips' streams is kept which steps there are, which takes as long to read as some of the steps."""
 
 
-class Clips(Dataset[Sample]):
+class ClipDataset(Dataset[Sample]):
     """Samples of the clips in `table`, read from the folders of shards below `data`.
 
     seed: of what training draws by chance, with the epoch and the clip; None: nothing is drawn.
@@ -170,13 +178,19 @@ class Clips(Dataset[Sample]):
         self,
         table: "pd.DataFrame",
         data: Path,
-        readings: Mapping[str, Reading],
+        encoder_inputs: Mapping[str, EncoderInputs],
         streams: Mapping[str, StreamInfo],
         targets: Targets,
         seed: int | None = None,
     ) -> None:
-        self.table, self._data, self._readings, self._streams, self._seed = table, data, readings, streams, seed
-        self.targets = labels(table, targets)
+        self.table, self._data, self._encoder_inputs, self._streams, self._seed = (
+            table,
+            data,
+            encoder_inputs,
+            streams,
+            seed,
+        )
+        self.targets = scale_labels(table, targets)
         self.epoch = 0
         self._open: dict[Path, h5py.File] = {}
         self._kept: dict[int, Sample] = {}
@@ -190,7 +204,7 @@ class Clips(Dataset[Sample]):
             return self._kept[index]
         sample = self._read(index)
         # vectors of few steps: reading them takes longer than all else
-        by_chance = self._seed is not None and any(one.by_chance for one in self._readings.values())
+        by_chance = self._seed is not None and any(one.by_chance for one in self._encoder_inputs.values())
         steps = [part for read in sample.inputs.values() for one in read.values() for part in one]
         if not by_chance and sum(part.nbytes for part in steps) <= _SMALL:
             self._kept[index] = sample
@@ -206,27 +220,27 @@ class Clips(Dataset[Sample]):
         known = self._known.get((path, clip))
         if known is None:
             of_steps = {name: group[name][()] for name in ("times", "found") if name in group}
-            known = replace(shards.of_group(group), arrays=of_steps)
+            known = replace(shards.read_group(group), arrays=of_steps)
             if len(self._known) < _KNOWN:
                 self._known[path, clip] = known
         return replace(known, arrays=ChainMap(dict(known.arrays), group))
 
     def _read(self, index: int) -> Sample:
-        records = self.records(index, streams_of(self._readings))
+        records = self.records(index, list_streams(self._encoder_inputs))
         seed = None if self._seed is None else [self._seed, self.epoch, index]
         targets = {group: values[index].astype(np.float32) for group, values in self.targets.items()}
-        return Sample(inputs_of(records, self._readings, self._streams, seed), targets, index)
+        return Sample(make_inputs(records, self._encoder_inputs, self._streams, seed), targets, index)
 
     def _file(self, path: Path) -> h5py.File:
         if path not in self._open:
             try:
                 self._open[path] = h5py.File(path)
             except OSError as error:
-                raise shards.unreadable(path, error) from None
+                raise shards.describe_unreadable(path, error) from None
         return self._open[path]
 
 
-def labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarray]:
+def scale_labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarray]:
     """Return of each target group the clips' labels (N, K) in units of its range, NaN where unknown.
 
     Raises InputError if the table lacks a column, or a label is out of range.
@@ -247,21 +261,21 @@ def labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarray]:
     return found
 
 
-def inputs_of(
+def make_inputs(
     records: Mapping[str, Record],
-    readings: Mapping[str, Reading],
+    encoder_inputs: Mapping[str, EncoderInputs],
     streams: Mapping[str, StreamInfo],
     seed: list[int] | None,
 ) -> Inputs:
     """Return what each encoder reads of a clip; `records` by stream, arrays in memory or in a file, refused ones too: an
     encoder of which one stream was refused gets no step. All encoders draw from the same `seed`, so at alike places."""
     inputs: Inputs = {}
-    for encoder, reading in readings.items():
+    for encoder, encoder_settings in encoder_inputs.items():
         rng = None if seed is None else np.random.default_rng(seed)
-        read = {one: stream_of(one) for one in reading.reads}
+        read = {one: split_reference(one) for one in encoder_settings.reads}
         if any(records[stream].refused for stream, _ in read.values()):
             inputs[encoder] = {
-                one: _none(reading, kind_of(one), streams[stream].shapes[array])
+                one: _none(encoder_settings, find_kind(one), streams[stream].shapes[array])
                 for one, (stream, array) in read.items()
             }
             continue
@@ -271,15 +285,15 @@ def inputs_of(
             record = records[stream]
             seconds, chosen = base.step_times(record), base.present_steps(record)
             if clock is None:
-                chosen = SAMPLERS[reading.take].choose(chosen, reading.steps, rng)
+                chosen = SAMPLERS[encoder_settings.take].choose(chosen, encoder_settings.steps, rng)
                 clock = seconds[chosen]
             else:
                 chosen = chosen[np.abs(seconds[chosen] - clock[:, None]).argmin(1)]
-            values = reading.view(base.load(stream).read(record, chosen, array), rng)
+            values = encoder_settings.view(base.load(stream).read(record, chosen, array), rng)
             inputs[encoder][one] = Steps(values, clock.astype(np.float32), np.ones(len(chosen), bool))
     return inputs
 
 
-def _none(reading: Reading, kind: base.Kind, shape: list[int]) -> Steps:
-    values = reading.view(np.zeros((1, *shape), np.uint8 if kind == "pictures" else np.float32), None)[:0]
+def _none(encoder_settings: EncoderInputs, kind: base.Kind, shape: list[int]) -> Steps:
+    values = encoder_settings.view(np.zeros((1, *shape), np.uint8 if kind == "pictures" else np.float32), None)[:0]
     return Steps(values, np.zeros(0, np.float32), np.zeros(0, bool))

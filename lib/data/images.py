@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.utils import flow_to_image
 
-from lib.data.dataset import kind_of
+from lib.data.dataset import find_kind
 from lib.streams.base import Steps
 
 
@@ -14,7 +14,7 @@ def input_images(inputs: Mapping[str, Steps]) -> list[np.ndarray]:
     """Return the images (t, H, W, 3), 0 to 255, of the first stream of images among an encoder's inputs for one clip; an
     empty list if there is none or the clip is missing a step."""
     for reference, steps in inputs.items():
-        if kind_of(reference) == "pictures" and bool(steps.present.all()):
+        if find_kind(reference) == "pictures" and bool(steps.present.all()):
             return [(255 * steps.values[0]).round().byte().permute(0, 2, 3, 1).cpu().numpy()]
     return []
 

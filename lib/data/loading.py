@@ -13,7 +13,9 @@ if TYPE_CHECKING:  # it takes a second to load, and a prediction needs none
     from lightning_fabric import Fabric
 
 
-def loader(fabric: "Fabric", clips: Dataset[Sample] | Sequence[Sample], parts: list[list[int]], workers: int) -> Any:
+def make_loader(
+    fabric: "Fabric", clips: Dataset[Sample] | Sequence[Sample], parts: list[list[int]], workers: int
+) -> Any:
     """Return what yields a batch for each of `parts`, which are indices of clips, read ahead by `workers` processes."""
     return fabric.setup_dataloaders(
         DataLoader(

@@ -10,7 +10,7 @@ from lib.core import shards
 from lib.streams import base
 
 
-def vectors(data: Path) -> dict[str, pd.DataFrame]:
+def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
     """Return for each stream of vectors that is on a row of numbers for each clip that it has, by name, and where the stream
     says that they are of several `parts` (a record's attribute: the numbers of each, in order) STREAM.PART for each too;
     `data` holds the streams' folders."""
@@ -18,7 +18,7 @@ def vectors(data: Path) -> dict[str, pd.DataFrame]:
     for name in base.names():
         stream = base.load(name)
         if stream.kind == "vectors" and (data / name / base.ABOUT).exists():
-            records = (one for path in sorted((data / name).glob("*.h5")) for one in shards.read(path))
+            records = (one for path in sorted((data / name).glob("*.h5")) for one in shards.read_records(path))
             pooled: dict[str, np.ndarray] = {}
             parts: dict[str, int] = {}
             for one in records:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
-from lib.core.weights import misfits
+from lib.core.weights import find_mismatches
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import StreamInfo
@@ -48,9 +48,9 @@ Ranges = dict[str, dict[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
-class Served:
+class TrainedModel:
     """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, the corpora
-    that it was trained on; of their training clips all, or train.clips and train.seed (`first_videos`); how long these are,
+    that it was trained on; of their training clips all, or train.clips and train.seed (`select_videos`); how long these are,
     from the shortest to the longest, in seconds (empty: not known), by stream and name the lowest and the highest of its
     statistics (lib/streams/base.py) in them, by target group what predictions are held to, and the commit that it was
     trained at, with a + if files were changed, its date, the packages' versions, and the date of the newest input."""
@@ -105,7 +105,7 @@ def save(
     )
 
 
-def load(path: Path, device: torch.device) -> Served:
+def load(path: Path, device: torch.device) -> TrainedModel:
     """Load data/model.pt; its weights replace any that its settings name. Raises InputError if it isn't there, or was
     written in another format."""
     if not path.exists():
@@ -133,7 +133,7 @@ def pretrained(path: Path) -> dict[str, nn.Module]:
     return {name: network.encoders[name] for name in named}
 
 
-def _served(saved: dict[str, Any], device: torch.device) -> Served:
+def _served(saved: dict[str, Any], device: torch.device) -> TrainedModel:
     model = saved["model"]
     for encoder in model["encoders"].values():
         if "weights" in encoder:
@@ -152,7 +152,9 @@ def _served(saved: dict[str, Any], device: torch.device) -> Served:
     provenance = {"commit": saved.get("commit"), "commit_date": saved.get("commit_date")}
     provenance |= {"versions": saved.get("versions", {})} | saved.get("about", {})
     corpora, ranges, network = saved["corpora"], saved.get("ranges", {}), network.eval()
-    return Served(network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance)
+    return TrainedModel(
+        network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance
+    )
 
 
 def warm_start(network: Network, path: Path) -> None:
@@ -163,7 +165,7 @@ def warm_start(network: Network, path: Path) -> None:
             f"params.yaml: train.init = {str(path)!r} is no file; allowed: null, or the path of a model.pt"
         )
     weights = _read(path)["weights"]
-    if wrong := misfits(network.state_dict(), weights):
+    if wrong := find_mismatches(network.state_dict(), weights):
         raise InputError(
             f"params.yaml: train.init = {str(path)!r} is a model of another shape ({len(wrong)} weights differ, first"
             f" {wrong[0]}); set the section model as it was trained with, or train.init to null"

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib.data.batch import Sample
-from lib.data.dataset import Clips
-from lib.data.loading import gather, loader
+from lib.data.dataset import ClipDataset
+from lib.data.loading import gather, make_loader
 from lib.model.heads import Prediction
 
 
 def predict(
     fabric: Fabric,
     model: nn.Module,
-    clips: Clips | Sequence[Sample],
+    clips: ClipDataset | Sequence[Sample],
     batch_size: int,
     workers: int,
     bar: str | None = None,
@@ -31,7 +31,7 @@ def predict(
 def predictions(
     fabric: Fabric,
     model: nn.Module,
-    clips: Clips | Sequence[Sample],
+    clips: ClipDataset | Sequence[Sample],
     batch_size: int,
     workers: int,
     bar: str | None = None,
@@ -50,7 +50,7 @@ def predictions(
             {name: Prediction(*map(_to_array, one)) for name, one in model(batch.inputs).predictions.items()},
         )
         for batch in tqdm(
-            loader(fabric, clips, parts, workers), desc=bar, unit="batch", disable=True if bar is None else None
+            make_loader(fabric, clips, parts, workers), desc=bar, unit="batch", disable=True if bar is None else None
         )
     ]
     everywhere = [one for of_rank in gather(fabric, found) for one in of_rank]

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lib.core.errors import InputError, located
+from lib.core.errors import InputError, prefix_errors
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
-from lib.data.dataset import Reading, stream_of
+from lib.data.dataset import EncoderInputs, split_reference
 from lib.model import encoders
 from lib.model.fusions import FUSIONS, Attention
 from lib.model.heads import Prediction, find_head
@@ -37,7 +37,7 @@ class Settings(Section):
     hidden: Annotated[int, Field(ge=0, le=65_536)]
     encoders: dict[str, dict[str, Any]]
 
-    def readings(self) -> dict[str, Reading]:
+    def encoder_inputs(self) -> dict[str, EncoderInputs]:
         """Return the checked settings of the encoders in use. Raises InputError for what is wrong in any encoder, and for
         contradictions."""
         known = encoders.settings_of(self.encoders)
@@ -60,7 +60,7 @@ class Settings(Section):
         Raises InputError if one is not under `targets`, or if head, loss and columns of any group don't fit.
         """
         for name, group in targets.items():
-            with located(f"params.yaml: targets.{name}."):
+            with prefix_errors(f"params.yaml: targets.{name}."):
                 find_head(group)
         if unknown := [name for name in self.targets if name not in targets]:
             raise InputError(f"params.yaml: model.targets has {unknown[0]!r}; allowed: {', '.join(targets)}")
@@ -69,7 +69,7 @@ class Settings(Section):
     def completed(self, lengths: Callable[[str], SequenceOf[int]]) -> Self:
         """Return the settings with what is left open in the encoders in use taken from the training clips' numbers of steps,
         which `lengths` returns of an encoder's name."""
-        own = {name: one.completed(partial(lengths, name)).model_dump() for name, one in self.readings().items()}
+        own = {name: one.completed(partial(lengths, name)).model_dump() for name, one in self.encoder_inputs().items()}
         return self.model_copy(update={"encoders": self.encoders | own})
 
 
@@ -97,15 +97,15 @@ class Network(nn.Module):
 
     def __init__(self, settings: Settings, targets: Targets, streams: Mapping[str, StreamInfo]) -> None:
         super().__init__()
-        self.readings, names = settings.readings(), tuple(settings.use)
+        self.encoder_inputs, names = settings.encoder_inputs(), tuple(settings.use)
         self.encoders = nn.ModuleDict()
-        for name, reading in self.readings.items():
+        for name, encoder_settings in self.encoder_inputs.items():
             shapes = []
-            for stream, array in map(stream_of, reading.reads):
+            for stream, array in map(split_reference, encoder_settings.reads):
                 if array not in streams[stream].shapes:
                     raise InputError(f"every clip was refused by stream {stream}; metrics/{stream}.json says why")
                 shapes.append(streams[stream].shapes[array])
-            self.encoders[name] = encoders.build(name, reading, shapes)
+            self.encoders[name] = encoders.build(name, encoder_settings, shapes)
         widths = {name: cast(int, self.encoders[name].output_dim) for name in names}
         fusion = FUSIONS[settings.fusion]
         self.project = nn.ModuleDict()

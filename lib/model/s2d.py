@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lib.core.errors import InputError
-from lib.core.weights import misfits, shown
+from lib.core.weights import find_mismatches, summarise_mismatches
 
 Prompts = Literal["deep", "shallow", "none"]
 Norms = Literal["own", "shared"]
@@ -318,8 +318,8 @@ def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
         if expected and not named.keys() & set(expected):
             own = {name: value for name, value in own.items() if name not in expected}
             said.append(f"it lacks {part}, left as at the start: {len(expected)} weights, first {expected[0]}")
-    if wrong := misfits(own, named):
-        raise InputError(f"{source} do not fit s2d: {shown(wrong)}")
+    if wrong := find_mismatches(own, named):
+        raise InputError(f"{source} do not fit s2d: {summarise_mismatches(wrong)}")
     network.load_state_dict(named, strict=False)
     return said
 

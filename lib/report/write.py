@@ -9,7 +9,7 @@ import pandas as pd
 from dvc.utils.serialize import load_yaml
 
 from lib.core import artifacts as files
-from lib.core import clips
+from lib.core.clips import read_clip_table, read_csv
 from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, page, paper
 from lib.report.citations import find_cited, format_bibtex
@@ -33,7 +33,7 @@ class Loaded:
 
 def load(split: str, targets: Targets) -> Loaded:
     """Read the outputs of the earlier stages; `split` is the one that is scored, `targets` all groups of params.yaml."""
-    predictions = clips.read_csv(files.PREDICTIONS)
+    predictions = read_csv(files.PREDICTIONS)
     predictions = predictions[predictions["split"] == split].reset_index(drop=True)
     data = json.loads(files.DATA_METRICS.read_text())
     with h5py.File(files.ATTENTION) as attention, h5py.File(files.MEAN_ATTENTION) as mean_attention:
@@ -41,27 +41,27 @@ def load(split: str, targets: Targets) -> Loaded:
     with h5py.File(files.SAMPLES) as samples, h5py.File(files.IMPORTANCE) as importance:
         shown, important = read.samples(samples), read.importance(importance)
     results = figures.Results(
-        history=clips.read_csv(files.HISTORY),
-        clips=clips.read(files.CLIPS),
+        history=read_csv(files.HISTORY),
+        clips=read_clip_table(files.CLIPS),
         predictions=predictions,
-        scores=clips.read_csv(files.SCORES),
-        split_scores=clips.read_csv(files.SPLIT_SCORES),
+        scores=read_csv(files.SCORES),
+        split_scores=read_csv(files.SPLIT_SCORES),
         attention=looks,
         samples=shown,
         targets={name: targets[name] for name in predictions["targets"].unique()},
         data=data,
-        lost=clips.read_csv(files.LOST),
-        controls=clips.read_csv(files.CONTROLS),
+        lost=read_csv(files.LOST),
+        controls=read_csv(files.CONTROLS),
         mean_attention=mean_looks,
         importance=important,
-        deletion=clips.read_csv(files.DELETION),
-        robustness=clips.read_csv(files.ROBUSTNESS),
-        probes=clips.read_csv(files.PROBES),
-        map=clips.read_csv(files.EMBEDDING_MAP),
+        deletion=read_csv(files.DELETION),
+        robustness=read_csv(files.ROBUSTNESS),
+        probes=read_csv(files.PROBES),
+        map=read_csv(files.EMBEDDING_MAP),
     )
     provenance = json.loads(files.PROVENANCE.read_text())
     run = page.Run(provenance, data, split, load_yaml(files.PARAMETERS), load_yaml(files.SHIPPED_PARAMETERS))
-    return Loaded(results, clips.read_csv(files.GROUP_SCORES), clips.read_csv(files.COMPARISONS), run)
+    return Loaded(results, read_csv(files.GROUP_SCORES), read_csv(files.COMPARISONS), run)
 
 
 def write_figures(loaded: Loaded, dpi: int) -> tuple[list[page.Drawn], list[paper.Included]]:

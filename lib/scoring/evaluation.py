@@ -9,14 +9,13 @@ import pandas as pd
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.core import clips
 from lib.core.artifacts import CLIPS, DATA, MODEL
-from lib.core.clips import SPLITS
+from lib.core.clips import SPLITS, read_clip_table
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
-from lib.data.dataset import Clips, first_videos, labelled, lost, usable
+from lib.data.dataset import ClipDataset, count_lost, mask_labelled, select_usable, select_videos
 from lib.model import checkpoint, infer
 from lib.scoring.baselines import is_seen
 from lib.scoring.scores import Bootstrap
@@ -49,7 +48,7 @@ class Evaluation:
     scores are reported.
     """
 
-    trained: checkpoint.Served
+    trained: checkpoint.TrainedModel
     verified: pd.DataFrame
     usable: pd.DataFrame
     tables: dict[str, pd.DataFrame]
@@ -57,10 +56,14 @@ class Evaluation:
     batch_size: int
 
     @cached_property
-    def clips(self) -> dict[str, Clips]:
+    def clips(self) -> dict[str, ClipDataset]:
         """The samples of each split that has any clips."""
-        readings, streams = self.trained.network.readings, self.trained.streams
-        return {split: Clips(rows, DATA, readings, streams, {}) for split, rows in self.tables.items() if len(rows)}
+        encoder_inputs, streams = self.trained.network.encoder_inputs, self.trained.streams
+        return {
+            split: ClipDataset(rows, DATA, encoder_inputs, streams, {})
+            for split, rows in self.tables.items()
+            if len(rows)
+        }
 
     @property
     def test(self) -> pd.DataFrame:
@@ -86,7 +89,7 @@ class Evaluation:
 
     def count_lost(self) -> pd.DataFrame:
         """Return how many verified clips each stream has lost, by reason and split."""
-        return lost(self.verified, self.usable["clip"], DATA, self.trained.network.readings)
+        return count_lost(self.verified, self.usable["clip"], DATA, self.trained.network.encoder_inputs)
 
 
 def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
@@ -95,14 +98,14 @@ def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
     Raises InputError if no clip of the scored split is usable, or none has a label for a target group.
     """
     trained = checkpoint.load(MODEL, best_device())
-    verified = clips.read(CLIPS)
-    available = usable(verified, DATA, trained.network.readings, trained.settings.missing)
+    verified = read_clip_table(CLIPS)
+    available = select_usable(verified, DATA, trained.network.encoder_inputs, trained.settings.missing)
     table = available[available["corpus"].isin(trained.corpora) | (available["split"] != "training")]
     tables = {split: table[table["split"] == split].reset_index(drop=True) for split in SPLITS}
     if trained.clips is not None:
         training = tables["training"]
-        training = training[labelled(training, trained.targets)].reset_index(drop=True)
-        tables["training"] = first_videos(training, trained.clips, trained.seed)
+        training = training[mask_labelled(training, trained.targets)].reset_index(drop=True)
+        tables["training"] = select_videos(training, trained.clips, trained.seed)
     scored = tables[scored_split]
     if scored.empty:
         raise InputError(f"params.yaml: evaluate.split = {scored_split!r}, but no clip of that split came through")

@@ -8,13 +8,13 @@ import numpy as np
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media.video import Span
-from lib.model.checkpoint import Served
+from lib.model.checkpoint import TrainedModel
 from lib.serving.results import Values
 from lib.serving.windows import NEARLY
 from lib.streams import base
 
 
-def find_warnings(model: Served, records: Mapping[str, Record], span: Span | None) -> Iterator[str]:
+def find_warnings(model: TrainedModel, records: Mapping[str, Record], span: Span | None) -> Iterator[str]:
     """Yield reasons to doubt the prediction of a clip or a window (`span`), from the records of its streams."""
     for name, record in records.items():
         if not record.refused:
@@ -28,7 +28,7 @@ def find_warnings(model: Served, records: Mapping[str, Record], span: Span | Non
         yield f"it takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
 
 
-def biased_windows(model: Served, window: float | None) -> Iterator[str]:
+def biased_windows(model: TrainedModel, window: float | None) -> Iterator[str]:
     """Yield a warning if windows are clearly shorter than the training clips: no interval is calibrated for them."""
     if window and model.seconds and window < (1 - NEARLY) * model.seconds[0]:
         yield (
@@ -37,7 +37,7 @@ def biased_windows(model: Served, window: float | None) -> Iterator[str]:
         )
 
 
-def _statistics_out_of_range(model: Served, stream: str, record: Record) -> Iterator[str]:
+def _statistics_out_of_range(model: TrainedModel, stream: str, record: Record) -> Iterator[str]:
     ranges = model.ranges.get(stream, {})
     for name, value in base.load(stream).statistics(record).items():
         low, high = ranges.get(name, (-math.inf, math.inf))

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 
 from lib.core.targets import TargetGroup
-from lib.model.checkpoint import Reference, Served
+from lib.model.checkpoint import Reference, TrainedModel
 from lib.model.heads import find_head
 from lib.serving.results import Estimate
 
 
-def estimate(model: Served, values: Mapping[str, np.ndarray], interval: bool = True) -> dict[str, dict[str, Estimate]]:
+def estimate(
+    model: TrainedModel, values: Mapping[str, np.ndarray], interval: bool = True
+) -> dict[str, dict[str, Estimate]]:
     """Return the estimates by target group and column; `values` (K,) of each group are in units of its range.
 
     interval: whether the intervals, calibrated on single clips as long as the training clips, hold for these values.

@@ -17,12 +17,12 @@ from lib.core.artifacts import MODEL
 from lib.core.clips import SYNTHETIC
 from lib.core.command import disk_is_full
 from lib.core.device import best_device
-from lib.core.errors import InputError, internal, log_once
+from lib.core.errors import InputError, describe_internal_error, log_once
 from lib.core.parallel import Parallel
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.data.batch import Inputs, Sample, collate
-from lib.data.dataset import inputs_of, streams_of
+from lib.data.dataset import list_streams, make_inputs
 from lib.data.loading import to_device
 from lib.media.video import Span
 from lib.model import checkpoint
@@ -91,13 +91,13 @@ class Predictor:
         with ExitStack() as stack:
             predictions: Iterable[Prediction] = (_predict_safely(self, predict, path) for path in paths)
             if workers > 1:
-                pool = stack.enter_context(parallel.executor(Parallel(engine="loky", workers=workers), gpu=False))
+                pool = stack.enter_context(parallel.start_executor(Parallel(engine="loky", workers=workers), gpu=False))
                 work = partial(_predict_in_worker, self._options, predict)
                 predictions = parallel.map_in_order(pool, work, paths)
             try:
                 yield from tqdm(predictions, desc="predict", total=len(paths), unit="clip", disable=None)
             except Exception as error:
-                if not parallel.died(error):
+                if not parallel.is_worker_death(error):
                     raise
                 raise InputError("a worker was killed; if memory ran out, ask for fewer") from None
 
@@ -113,7 +113,7 @@ class Predictor:
         except InputError as error:
             return Prediction(clip, {}, str(error), self.warnings)
         except Exception as error:
-            reason, trace = internal(error)
+            reason, trace = describe_internal_error(error)
             log_once("predict", trace)
             return Prediction(clip, {}, reason, self.warnings)
 
@@ -175,7 +175,7 @@ class Predictor:
         """Run the network on a clip or a window of it. Raises InputError if it can't be used."""
         records = self._records(clip, span)
         network = self.served.network
-        inputs = inputs_of(records, network.readings, self.served.streams, seed=None)
+        inputs = make_inputs(records, network.encoder_inputs, self.served.streams, seed=None)
         refused = list(dict.fromkeys(one.refused for one in records.values() if one.refused))
         if not self._enough(inputs):
             raise InputError("; ".join(refused))
@@ -190,7 +190,9 @@ class Predictor:
             watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
         warnings = [f"{reason}; predicted without it" for reason in refused]
         warnings += find_warnings(self.served, records, span)
-        return Values(values, {name: fraction_seen(records[name]) for name in streams_of(network.readings)}, warnings)
+        return Values(
+            values, {name: fraction_seen(records[name]) for name in list_streams(network.encoder_inputs)}, warnings
+        )
 
     def _enough(self, inputs: Inputs) -> bool:
         """Tell whether the clip has steps for all encoders, or for one of them if the model was trained with missing =
@@ -230,7 +232,7 @@ def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -
     except Exception as error:
         if disk_is_full(error):
             raise
-        reason, trace = internal(error)
+        reason, trace = describe_internal_error(error)
         log_once("predict", trace)
         return Prediction(clip, {}, reason, predictor.warnings)
 

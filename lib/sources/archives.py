@@ -14,7 +14,7 @@ from typing import IO
 
 import pyzipper
 
-from lib.core import clips
+from lib.core.clips import PICTURE_SUFFIXES, PICTURES, POINTS_SUFFIX
 from lib.core.errors import InputError
 from lib.sources import listing
 
@@ -42,8 +42,8 @@ _UTF8 = 1 << 11  # of a zip entry's flags
 def annotation_place(path: PurePath) -> Path | None:
     """Where a file of labels, features or words belongs, annotations/NAME, a picture or its points,
     annotations/pictures/PATH; None for any other."""
-    if path.suffix.lower() in (*clips.PICTURE_SUFFIXES, clips.POINTS_SUFFIX):
-        return Path(ANNOTATIONS, clips.PICTURES, *path.parts)
+    if path.suffix.lower() in (*PICTURE_SUFFIXES, POINTS_SUFFIX):
+        return Path(ANNOTATIONS, PICTURES, *path.parts)
     wanted = path.suffix.lower() in _ANNOTATION_SUFFIXES and not path.name.lower().startswith(_ABOUT)
     return Path(ANNOTATIONS, path.name) if wanted else None
 

@@ -11,14 +11,15 @@ import joblib
 import pandas as pd
 from tqdm import tqdm
 
-from lib.core import clips, resume
-from lib.core.errors import InputError, internal, log_once
+from lib.core import resume
+from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS, column_names
+from lib.core.errors import InputError, describe_internal_error, log_once
 from lib.media import video
 from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
 
 _NOTHING = {"frames": 0, "duration": math.nan}
-NO_FILE, NO_ANNOTATION = clips.NO_FILE, clips.NO_ANNOTATION
+NO_FILE, NO_ANNOTATION = NO_FILE, NO_ANNOTATION
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,15 @@ def clip_table(
     for row in rows.values():
         row["shard"] = f"{row['corpus']}-{row['shard']}"
         row["file"] = row["file"] and f"{row['corpus']}/{row['file']}"
-    targets = [column for corpus in corpora for column in corpus.rows if column not in clips.columns([])]
-    table = pd.DataFrame(list(rows.values())).reindex(columns=clips.columns(dict.fromkeys(targets)))
+    targets = [column for corpus in corpora for column in corpus.rows if column not in column_names([])]
+    table = pd.DataFrame(list(rows.values())).reindex(columns=column_names(dict.fromkeys(targets)))
     return table.sort_values("clip", ignore_index=True)
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Count clips, videos and refusals by kind, in all and for each corpus, and the videos that splits share."""
     usable = table[table["reason"] == ""]
-    videos = {split: set(usable.loc[usable["split"] == split, "video"]) for split in clips.SPLITS}
+    videos = {split: set(usable.loc[usable["split"] == split, "video"]) for split in SPLITS}
     return _counts(table) | {
         "videos": {split: len(names) for split, names in videos.items()},
         "videos_shared_with_training": {
@@ -114,7 +115,7 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
         "files": int((table["file"] != "").sum()),
         "usable": len(usable),
         "refused": dict(sorted(Counter(reason.split(":")[0] for reason in table["reason"] if reason).items())),
-        "clips": {split: int((usable["split"] == split).sum()) for split in clips.SPLITS},
+        "clips": {split: int((usable["split"] == split).sum()) for split in SPLITS},
     }
 
 
@@ -174,9 +175,9 @@ def _probe_all(corpora: Sequence[Corpus]) -> dict[Place, dict[str, Any]]:
 
 def _probe_parts(path: Path, spans: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
     try:
-        digest = resume.sha256(path)
+        digest = resume.hash_file(path)
     except OSError as error:
-        reason, trace = internal(error)
+        reason, trace = describe_internal_error(error)
         return [{"sha256": "", "reason": reason, "traceback": trace, **_NOTHING} for _ in spans]
     return [_probe(path, digest, None if span[0] is None else span) for span in spans]
 
@@ -187,7 +188,7 @@ def _probe(path: Path, digest: str, span: video.Span | None) -> dict[str, Any]:
     except video.VideoError as error:
         return {"sha256": digest, "reason": f"file: {error}", **_NOTHING}
     except Exception as error:
-        reason, trace = internal(error)
+        reason, trace = describe_internal_error(error)
         return {"sha256": digest, "reason": reason, "traceback": trace, **_NOTHING}
     return {
         "sha256": digest,

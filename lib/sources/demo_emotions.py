@@ -7,7 +7,8 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field
 
-from lib.core import clips, resume
+from lib.core import resume
+from lib.core.clips import read_csv
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
 from lib.sources import mosei
@@ -50,5 +51,5 @@ def columns(settings: Settings) -> tuple[str, ...]:
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the segments as CMU-MOSEI's are, and the traits of those that know them."""
-    traits = clips.read_csv(folder / ANNOTATIONS / KNOWN_TRAITS).set_index("clip")
+    traits = read_csv(folder / ANNOTATIONS / KNOWN_TRAITS).set_index("clip")
     return mosei.rows(mosei.Settings(labels=LABELS), folder, files).join(traits, on="clip")

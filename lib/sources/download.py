@@ -238,7 +238,7 @@ def annotation_files(corpora: list[Corpus]) -> Iterator[tuple[str, str]]:
         for name, known in corpus.source.CHECKSUMS.items():
             path = corpus.folder / "annotations" / name
             if path.exists():
-                yield name, "as distributed" if resume.sha256(path) == known else "not as distributed"
+                yield name, "as distributed" if resume.hash_file(path) == known else "not as distributed"
 
 
 def write(path: Path, text: str) -> None:

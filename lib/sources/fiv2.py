@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.core import clips, pickles
+from lib.core import pickles
+from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
@@ -140,7 +141,7 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     Raises InputError if there is none, or a clip is in two splits.
     """
     tables = []
-    for split in clips.SPLITS:
+    for split in SPLITS:
         path = folder / f"annotation_{split}.pkl"
         if path.exists():
             tables.append(read(path).assign(split=split))
@@ -161,18 +162,18 @@ def read(path: Path) -> pd.DataFrame:
 
     Raises InputError if the file asks for code, is no such pickle, or lacks a trait; a score that a clip lacks is NaN.
     """
-    content = pickles.load(path)
+    content = pickles.load_pickle(path)
     if not isinstance(content, dict) or not all(isinstance(scores, dict) for scores in content.values()):
         raise InputError(f"{path} holds no {{trait: {{clip: score}}}} dictionary")
-    content = pickles.named(path, content)
+    content = pickles.name_keys(path, content)
     if missing := [score for score in SCORES if score not in content]:
         has = ", ".join(list(content)[:10]) + (f" and {len(content) - 10} more" if len(content) > 10 else "")
-        turned = content and set(SCORES) <= set(pickles.named(path, next(iter(content.values()))))
+        turned = content and set(SCORES) <= set(pickles.name_keys(path, next(iter(content.values()))))
         way = "; it is {clip: {trait: score}}, turn it to {trait: {clip: score}}" if turned else f"; it has {has}"
         raise InputError(f"{path} lacks {', '.join(missing)}{way}")
     columns = {}
     for score in SCORES:
-        of_clips = pickles.named(path, content[score])
+        of_clips = pickles.name_keys(path, content[score])
         columns[score] = pd.Series(
             {clip: _score(f"{path}: {score} of {clip}", value) for clip, value in of_clips.items()}, dtype=float
         )

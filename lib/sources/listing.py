@@ -69,7 +69,7 @@ def write(folder: Path, path: Path, known: Path) -> int:
     ) as bar:
         try:
             for name in changed:
-                before[name] = [*state[name], resume.sha256(found[name])]
+                before[name] = [*state[name], resume.hash_file(found[name])]
                 bar.update(state[name][0])
         finally:  # what is done stays done
             known.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 
-from lib.core import clips
+from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.sources import spreadsheet
@@ -31,7 +31,7 @@ EMOTIONS = {
 }
 """Targets, and what the labels' columns of intensities, 0 to 3, are called; the first target is `neutral`."""
 
-SPLITS = {
+FOLDS = {
     "training": "training",
     "train": "training",
     "validation": "validation",
@@ -101,9 +101,9 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         if (end := number_of("end", -math.inf, math.inf)) <= max(start, 0.0):
             raise sheet.error(number, column["end"], cells[column["end"]], f"more than the start, {start:g}, and 0")
         split = cells[column["split"]].lower()
-        if split and split not in SPLITS:
+        if split and split not in FOLDS:
             raise sheet.error(
-                number, column["split"], split, f"{', '.join(SPLITS)}, or nothing for a segment in no fold"
+                number, column["split"], split, f"{', '.join(FOLDS)}, or nothing for a segment in no fold"
             )
         file, whole = there.get(name), there.get(video)
         span = {} if file or not whole else {"start": max(start, 0.0), "end": end}
@@ -112,7 +112,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
             {
                 "clip": f"{name}.mp4",
                 "video": video,
-                "split": SPLITS.get(split, ""),
+                "split": FOLDS.get(split, ""),
                 "shard": file.parts[0] if file else spread(video),
                 "file": file.as_posix() if file else "",
                 "sentiment": number_of("sentiment", -_SENTIMENT, _SENTIMENT),
@@ -139,4 +139,4 @@ def shares(intensities: Mapping[str, float]) -> dict[str, float]:
 
 def problem(row: Mapping[str, Any]) -> str:
     """Refuse a segment that is in no fold."""
-    return "" if row["split"] in clips.SPLITS else "split: in no fold"
+    return "" if row["split"] in SPLITS else "split: in no fold"

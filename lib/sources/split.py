@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.core import clips
-from lib.core.clips import SPLITS
+from lib.core.clips import SPLITS, column_names
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 
@@ -154,7 +153,7 @@ def _deal(table: pd.DataFrame, share: Mapping[str, float], seed: int) -> dict[st
 
 def _level(table: pd.DataFrame) -> pd.Series:
     """One number a clip: the mean of its Big Five, or without them of all its targets in standard deviations."""
-    targets = table.drop(columns=clips.columns([]), errors="ignore").dropna(axis=1, how="all").select_dtypes("number")
+    targets = table.drop(columns=column_names([]), errors="ignore").dropna(axis=1, how="all").select_dtypes("number")
     if set(TRAITS) <= set(targets):
         return targets[list(TRAITS)].mean(axis=1)
     return ((targets - targets.mean()) / targets.std().replace(0, 1)).mean(axis=1)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lib.core import clips
+from lib.core.clips import SPLITS, column_names
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.sources import spreadsheet
@@ -38,8 +38,8 @@ class Settings(Section):
         for name, (low, high) in self.targets.items():
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"targets.{name} = [{low}, {high}]; allowed: two numbers, the lower first")
-            if name in clips.columns([]):
-                raise ValueError(f"targets.{name}; allowed: any name but {', '.join(clips.columns([]))}")
+            if name in column_names([]):
+                raise ValueError(f"targets.{name}; allowed: any name but {', '.join(column_names([]))}")
         return self
 
 
@@ -91,8 +91,8 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         if (other := row_of.setdefault(clip, number)) != number:
             raise sheet.error(number, named, cells[named], f"each clip once; row {other} has it")
         split = cells[of_split].lower() if of_split else ""
-        if split not in ("", *clips.SPLITS):
-            raise sheet.error(number, str(of_split), cells[str(of_split)], f"{', '.join(clips.SPLITS)}, or nothing")
+        if split not in ("", *SPLITS):
+            raise sheet.error(number, str(of_split), cells[str(of_split)], f"{', '.join(SPLITS)}, or nothing")
         video = (cells[of_video] if of_video else "") or _video_of(clip)
         there = _matching(cells[located], by_name)
         if any(not filecmp.cmp(folder / there[0], folder / file, shallow=False) for file in there[1:]):
@@ -108,7 +108,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
 
 def problem(row: Mapping[str, Any]) -> str:
     """Refuse a clip without any known target; what is wrong in a cell was said when it was read."""
-    targets = [value for name, value in row.items() if name not in clips.columns([])]
+    targets = [value for name, value in row.items() if name not in column_names([])]
     return "target: none is known" if all(map(math.isnan, targets)) else ""
 
 

@@ -50,7 +50,7 @@ def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Add up the hours of sound."""
-    spans = [times[-1] - times[0] for times in shards.column(folder, "times")]
+    spans = [times[-1] - times[0] for times in shards.read_arrays(folder, "times")]
     return {"hours": round(sum(spans) / 3600, 3)}
 
 
@@ -96,7 +96,7 @@ def spectra(
     lie wholly in the sound; "padded", they are centred on every `hop`-th sample from the first on, with silence beyond.
     top_db: what lies so far below the loudest point of the clip is raised to there.
     """
-    librosa = imports.librosa()  # who reads the stream needs it not
+    librosa = imports.import_librosa()  # who reads the stream needs it not
 
     if edges == "padded":
         samples = np.pad(samples, length // 2)

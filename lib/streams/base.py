@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lib.core.errors import InputError, internal
+from lib.core.errors import InputError, describe_internal_error
 from lib.core.parameters import Section, check
 from lib.core.shards import Record
 
@@ -178,7 +178,7 @@ def extract(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Recor
     except InputError:
         raise
     except Exception as error:
-        reason, trace = internal(error)
+        reason, trace = describe_internal_error(error)
         return Record(above[0].clip, attributes={TRACEBACK: trace}, refused=reason)
 
 

@@ -16,8 +16,9 @@ import pandas as pd
 from pydantic import ConfigDict, Field, create_model
 from tqdm import tqdm
 
-from lib.core import clips, parallel, parameters, resume, shards
+from lib.core import parallel, parameters, resume, shards
 from lib.core.artifacts import CLIPS, DATA, METRICS, stream_metrics
+from lib.core.clips import read_clip_table, split_by_shard
 from lib.core.errors import InputError, log_once
 from lib.core.parallel import Parallel
 from lib.core.parameters import Section
@@ -71,13 +72,15 @@ def build_stream(name: str) -> None:
 
     def make(shard: str) -> Iterator[Record]:
         make_clip = stream.make_extractor(settings)
-        given = [_of(rows[shard]) if one == RAW else shards.read(DATA / one / f"{shard}.h5") for one in stream.inputs]
+        given = [
+            _of(rows[shard]) if one == RAW else shards.read_records(DATA / one / f"{shard}.h5") for one in stream.inputs
+        ]
         for records in zip(*given, strict=True):
             yield base.extract(make_clip, records)
 
     clips_ = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / above[0])
     seconds, internal = build(stream, settings, out, inputs, make, clips_, given.parallel)
-    refused = shards.refusals(out)
+    refused = shards.read_rejections(out)
     summary = {
         "clips": clips_ - len(refused),
         "refused": dict(sorted(Counter(refused.values()).items())),
@@ -103,10 +106,10 @@ def build_stream(name: str) -> None:
 
 def _raw() -> dict[str, pd.DataFrame]:
     """Return the usable clips' rows by shard, sorted by clip."""
-    table = clips.read(CLIPS)
+    table = read_clip_table(CLIPS)
     if table.empty:
         raise InputError(f"no clip in {CLIPS} is usable; its column `reason` says why")
-    return clips.by_shard(table)
+    return split_by_shard(table)
 
 
 def _of(rows: pd.DataFrame) -> Iterator[Raw]:
@@ -134,14 +137,14 @@ def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.Data
         }
     for one in (one for one in stream.inputs if one != RAW):
         for path in sorted((DATA / one).glob("*.h5")):
-            found.setdefault(path.stem, []).append(resume.sha256(path))
+            found.setdefault(path.stem, []).append(resume.hash_file(path))
     files = _sums(stream.files(settings))
     return {shard: [*parts, files] for shard, parts in found.items()}
 
 
 def _sums(files: Iterable[Path]) -> list[str]:
     """Return the checksums of files; a missing one is left out, the extractor says what it is for."""
-    return [resume.sha256(path) for path in files if path.is_file()]
+    return [resume.hash_file(path) for path in files if path.is_file()]
 
 
 def _identifying(rows: pd.DataFrame) -> list[str]:
@@ -166,7 +169,7 @@ def build(
     total for the progress bar. A shard in which a clip failed is not kept for the next run. Raises InputError if a shard
     can't be made; what is finished is kept.
     """
-    with resume.alone(stream.name):
+    with resume.lock_stage(stream.name):
         return _build(stream, settings, out, inputs, make, clips, parallel_)
 
 
@@ -186,7 +189,7 @@ def _build(
     # whether a stream is on does not change what it is
     kept = resume.fingerprint([stream.module, "lib.core.shards"], {**shown, "enabled": True})
     made = {name: folder / f"{name}-{resume.fingerprint([], kept, inputs[name])}.h5" for name in sorted(inputs)}
-    todo = {name: path for name, path in made.items() if not resume.is_whole(path)}
+    todo = {name: path for name, path in made.items() if not resume.is_complete(path)}
     damaged = [path for path in todo.values() if path.exists()]
     for path in damaged:
         logging.getLogger(stream.name).warning("%s is damaged, and is made again", path)
@@ -200,7 +203,7 @@ def _build(
     if todo:
         there = sum(len(shards.clip_names(path)) for name, path in made.items() if name not in todo)
         bar = tqdm(total=clips, initial=there, desc=stream.name, unit="clip", disable=None)
-        with bar, parallel.executor(parallel_, stream.on_gpu) as executor:
+        with bar, parallel.start_executor(parallel_, stream.on_gpu) as executor:
             running = {executor.submit(_make, path, make, name): name for name, path in todo.items()}
             failed = _watch(stream.name, running, folder, bar)
     for path in damaged:
@@ -210,16 +213,16 @@ def _build(
     resume.publish([(about, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in made.items())], out)
     for stale in set(folder.iterdir()) - {path for name, path in made.items() if name not in failed}:
         stale.unlink()
-        (resume.sums(folder) / stale.name).unlink(missing_ok=True)
+        (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
     return round(time.perf_counter() - started, 1), sum(failed.values())
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
     """Return the shape of a step of each of the stream's arrays, as the first clip that was not refused has it."""
     for path in paths:
-        with shards.opened(path) as file:
+        with shards.open_shard(path) as file:
             for group in file.values():
-                record = shards.of_group(group)
+                record = shards.read_group(group)
                 if not record.refused:
                     first = base.present_steps(record)[:1]
                     return {
@@ -237,12 +240,12 @@ def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tup
     failed: list[str] = []
     with h5py.File(partial, "w", libver="latest") as file:
         for record in make(name):
-            shards.write(file, record)
+            shards.write_record(file, record)
             clips, refused = clips + 1, refused + bool(record.refused)
             failed += [record.attributes[TRACEBACK]] if TRACEBACK in record.attributes else []
             path.with_suffix(_COUNT).write_text(str(clips))
-    resume.note(path, partial)
-    resume.keep(partial, path)
+    resume.write_checksum(path, partial)
+    resume.finish_file(partial, path)
     return clips, refused, time.perf_counter() - started, failed
 
 
@@ -257,7 +260,7 @@ def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> d
             try:
                 clips, refused, seconds, failed = future.result()
             except Exception as error:
-                if parallel.died(error):
+                if parallel.is_worker_death(error):
                     said = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
                 elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
                     said = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -49,7 +49,7 @@ def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count the steps."""
-    return {"steps": sum(map(len, shards.column(folder, "times")))}
+    return {"steps": sum(map(len, shards.read_arrays(folder, "times")))}
 
 
 def look_up(raw: Raw, patterns: list[str]) -> Record:

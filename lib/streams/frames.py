@@ -39,7 +39,7 @@ def pictures(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count the frames."""
-    return {"frames": sum(map(len, shards.column(folder, "times")))}
+    return {"frames": sum(map(len, shards.read_arrays(folder, "times")))}
 
 
 def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:

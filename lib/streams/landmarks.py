@@ -46,12 +46,12 @@ def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count faces and points, those beyond the picture too; average the distance from the template."""
-    points = [one[np.isfinite(one).all((1, 2))] for one in shards.column(folder, "points")]
-    far = [float(one) for one in shards.attribute(folder, "pixels_from_template")]
+    points = [one[np.isfinite(one).all((1, 2))] for one in shards.read_arrays(folder, "points")]
+    far = [float(one) for one in shards.read_attributes(folder, "pixels_from_template")]
     return {
         "faces": sum(map(len, points)),
         "points": points[0].shape[1] if points else 0,
-        "outside": int(sum(shards.attribute(folder, "outside"))),
+        "outside": int(sum(shards.read_attributes(folder, "outside"))),
         "mean_pixels_from_template": round(float(np.mean(far)), 3) if far else None,
     }
 

@@ -52,7 +52,7 @@ def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count the faces."""
-    return {"faces": sum(map(len, shards.column(folder, "times")))}
+    return {"faces": sum(map(len, shards.read_arrays(folder, "times")))}
 
 
 def pictures(raw: Raw, settings: Settings) -> Record:

@@ -109,7 +109,7 @@ def prosody(samples: np.ndarray, lowest: float, highest: float) -> np.ndarray:
 
     Pitch by YIN (de Cheveigné and Kawahara 2002, librosa's) between `lowest` and `highest` Hz.
     """
-    librosa = imports.librosa()
+    librosa = imports.import_librosa()
 
     hop = round(_HOP * _RATE)
     padded = np.pad(np.asarray(samples, np.float64), (0, max(0, _WINDOW + hop - len(samples))))
@@ -155,7 +155,7 @@ def _published(kind: str) -> Callable[[np.ndarray], np.ndarray]:
         raise InputError(
             f"params.yaml: sound_descriptors.kinds has {kind}, which needs {package}: requirements-sound.txt says how"
         )
-    imports.librosa()  # which resemblyzer loads too
+    imports.import_librosa()  # which resemblyzer loads too
     module: Any = importlib.import_module(package)
     if kind == "egemaps":
         smile = module.Smile(module.FeatureSet.eGeMAPSv02, module.FeatureLevel.Functionals)

@@ -129,7 +129,7 @@ def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Add up the words."""
-    return {"words": int(sum(shards.attribute(folder, "words")))}
+    return {"words": int(sum(shards.read_attributes(folder, "words")))}
 
 
 def look_up(raw: Raw, patterns: list[str], column: str) -> Words | None:
@@ -277,10 +277,10 @@ def _matching(pattern: str, annotations: Path) -> list[Path]:
 def _texts(path: Path, column: str) -> Mapping[str, str]:
     """Return what a pickle or table holds, by clip. Raises InputError for what is no such thing."""
     if path.suffix == ".pkl":
-        content = pickles.load(path)
+        content = pickles.load_pickle(path)
         if not isinstance(content, dict) or not all(isinstance(text, str | bytes | None) for text in content.values()):
             raise InputError(f"{path} holds no {{clip: text}} dictionary")
-        return {clip: _text(text) for clip, text in pickles.named(path, content).items()}
+        return {clip: _text(text) for clip, text in pickles.name_keys(path, content).items()}
     if path.suffix == ".csv":
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     else:

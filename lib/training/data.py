@@ -15,8 +15,8 @@ from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample
-from lib.data.dataset import Clips, Reading, kind_of
-from lib.data.loading import loader
+from lib.data.dataset import ClipDataset, EncoderInputs, find_kind
+from lib.data.loading import make_loader
 from lib.training.losses import WEIGHTINGS, count_known, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
@@ -26,11 +26,11 @@ from lib.training.settings import Train
 class TrainData:
     """The clips that are trained and validated on, and the target groups that are learnt."""
 
-    training: Clips
-    validation: Clips
+    training: ClipDataset
+    validation: ClipDataset
     targets: Targets
     settings: Train
-    readings: Mapping[str, Reading]
+    encoder_inputs: Mapping[str, EncoderInputs]
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
@@ -49,7 +49,9 @@ class TrainData:
     @cached_property
     def kinds(self) -> dict[str, Any]:
         """Kind of each array that the encoders read, by reference."""
-        return {one: kind_of(one) for reading in self.readings.values() for one in reading.reads}
+        return {
+            one: find_kind(one) for encoder_settings in self.encoder_inputs.values() for one in encoder_settings.reads
+        }
 
     def names(self, index: Tensor) -> list[str]:
         """Return the names of training clips."""
@@ -92,7 +94,7 @@ class Epoch:
         """Yield the parts of each step; use up those of one step before the next."""
         rank, world, settings = self._fabric.global_rank, self._fabric.world_size, self._data.settings
         mine = [part[rank::world] for part in split_batches(self.batches, settings.accumulate)]
-        samples = time_waiting(loader(self._fabric, self._data.training, mine, settings.workers))
+        samples = time_waiting(make_loader(self._fabric, self._data.training, mine, settings.workers))
         for members in self.batches:
             yield self._parts(
                 members, samples, draw(len(members), generator=self._rng, **settings.augment.model_dump())

@@ -15,10 +15,10 @@ from torch import Tensor
 from lib.core import resume, shards
 from lib.core.artifacts import DATA, HISTORY, MODEL, TRAIN_METRICS
 from lib.core.clips import SYNTHETIC
-from lib.core.device import described
+from lib.core.device import describe_device
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup, Targets
-from lib.data.dataset import Clips
+from lib.data.dataset import ClipDataset
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import Ranges, Reference
 from lib.model.network import Network
@@ -75,9 +75,9 @@ def train_model(task: Task, folder: Path) -> bool:
         if fabric.device.type == "cuda" and task.given.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     newest = find_newest_archive(task)
-    trained_on = Clips(task.training, DATA, network.readings, task.streams, task.targets, settings.seed)
-    held_out = Clips(task.validation, DATA, network.readings, task.streams, task.targets)
-    data = TrainData(trained_on, held_out, task.targets, settings, network.readings)
+    trained_on = ClipDataset(task.training, DATA, network.encoder_inputs, task.streams, task.targets, settings.seed)
+    held_out = ClipDataset(task.validation, DATA, network.encoder_inputs, task.streams, task.targets)
+    data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs)
     weights, history = train(fabric, network, data, folder, [Loggers(loggers), History(folder / HISTORY.name)])
     network.load_state_dict(weights)
     found = infer.predict(fabric, network, held_out, settings.part_size, settings.workers)
@@ -89,7 +89,8 @@ def train_model(task: Task, folder: Path) -> bool:
             for name, group in task.targets.items()
         }
         about = {
-            "hardware": described(fabric.device) + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
+            "hardware": describe_device(fabric.device)
+            + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
             "clips": {"training": len(task.training), "validation": len(task.validation)},
             "seed": settings.seed,
             "newest_input": newest,
@@ -104,7 +105,7 @@ def build_network(task: Task) -> Network:
     torch.manual_seed(task.given.train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = Network(task.given.model, task.targets, task.streams)
-    standardise(network, task.training, network.readings, task.streams)
+    standardise(network, task.training, network.encoder_inputs, task.streams)
     if task.given.train.init is not None:
         checkpoint.warm_start(network, Path(task.given.train.init))
     return network
@@ -134,7 +135,7 @@ def save_model(
         ranges=measure_ranges(task.training, task.streams),
         about=about,
     )
-    resume.keep(partial, path)
+    resume.finish_file(partial, path)
 
 
 def summarise(history: Sequence[Row]) -> Row:
@@ -179,8 +180,8 @@ def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) ->
     found: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
     for shard, rows in training.groupby("shard"):
         for name, of_stream in found.items():
-            with shards.opened(DATA / name / f"{shard}.h5") as file:
-                for record in (shards.of_group(file[clip]) for clip in rows["clip"]):
+            with shards.open_shard(DATA / name / f"{shard}.h5") as file:
+                for record in (shards.read_group(file[clip]) for clip in rows["clip"]):
                     for what, value in {} if record.refused else base.load(name).statistics(record).items():
                         of_stream.setdefault(what, []).append(value)
     return {name: {what: (min(values), max(values)) for what, values in of.items()} for name, of in found.items() if of}

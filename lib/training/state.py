@@ -75,7 +75,7 @@ class TrainState:
         }
         partial = path.with_suffix(".partial")
         torch.save(state | ({} if self.average is None else {"average": self.average.state_dict()}), partial)
-        resume.keep(partial, path)
+        resume.finish_file(partial, path)
 
     def load(self, path: Path) -> None:
         """Go on from a state that was saved."""

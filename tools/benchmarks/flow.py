@@ -119,7 +119,7 @@ def raft() -> Method:
 def faces_of(path: Path) -> list[tuple[str, Tensor]]:
     """Return the clips of a video or a shard as (name, grey faces (T, S, S) uint8)."""
     if path.suffix == ".h5":
-        records = list(shards.read(path))
+        records = list(shards.read_records(path))
     else:
         from lib.streams import frames  # videos need PyAV and facenet-pytorch, shards do not
         from lib.streams.faces.align import Aligner

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from lib.core import command, parameters
-from lib.core.device import best_device, described
+from lib.core.device import best_device, describe_device
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
-from lib.data.dataset import inputs_of, streams_of
+from lib.data.dataset import list_streams, make_inputs
 from lib.data.loading import to_device
 from lib.model import checkpoint
 from lib.model.network import Network
@@ -64,9 +64,8 @@ def main() -> None:
                 )
         predictor(arguments.clips[0])  # warms up
         model = arguments.model or f"params/{arguments.params}.yaml"
-        print(
-            f"{model} on {described(device)}; {'CPU ' if arguments.cpu else ''}seconds, medians of {arguments.runs} runs\n"
-        )
+        unit = "CPU seconds" if arguments.cpu else "seconds"
+        print(f"{model} on {describe_device(device)}; {unit}, medians of {arguments.runs} runs\n")
         for number, clip in enumerate(arguments.clips):
             runs = [timed(predictor, clip, device, arguments.cpu) for _ in range(arguments.runs)]
             seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
@@ -116,7 +115,7 @@ def model_of_chance(params: str, path: Path) -> Path:
     """Write params/`params`.yaml's model with weights of chance, for streams made as it says, and return its path."""
     values = untrained(params)
     given = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
-    read, rng = streams_of(given.model.readings()), np.random.default_rng(0)
+    read, rng = list_streams(given.model.encoder_inputs()), np.random.default_rng(0)
     streams = {
         one: StreamInfo(values[one], of_chance(one, "", values, rng)[1]) for name in read for one in made_of(name)
     }
@@ -153,7 +152,7 @@ def timed(predictor: Predictor, clip: Path, device: torch.device, cpu: bool) -> 
         records[name] = base.extract(make, above)
         lap(name, started)
     started = clock()
-    inputs = inputs_of(records, served.network.readings, served.streams, seed=None)
+    inputs = make_inputs(records, served.network.encoder_inputs, served.streams, seed=None)
     served.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
     lap("network", started)
     seconds["sum"] = sum(seconds.values())

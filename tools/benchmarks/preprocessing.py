@@ -287,7 +287,7 @@ def print_many(paths: list[Path], workers: int) -> None:
                 if stream.inputs == (base.RAW,):
                     given: Iterable[Any] = [Raw(f"{at}", path, None) for at, path in enumerate(names[shard])]
                 else:
-                    given = shards.read(Path(folder, stream.inputs[0], f"{shard}.h5"))
+                    given = shards.read_records(Path(folder, stream.inputs[0], f"{shard}.h5"))
                 yield from map(stream.make_extractor(settings), given)
                 # getrusage's ru_maxrss counts what the process had that this one was forked from
                 status = Path("/proc/self/status").read_text()

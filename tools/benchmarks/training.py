@@ -20,11 +20,11 @@ from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.core import command, parameters, shards
-from lib.core.device import best_device, described
+from lib.core.device import best_device, describe_device
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Inputs, collate
-from lib.data.dataset import Clips, streams_of
+from lib.data.dataset import ClipDataset, list_streams
 from lib.data.loading import to_device
 from lib.model.network import Network, Settings
 from lib.streams import base
@@ -47,12 +47,12 @@ def main() -> None:
     arguments = parser.parse_args()
     values = untrained(arguments.params)
     train, model = values["train"], values["model"]
-    print(f"params/{arguments.params}.yaml on {described(best_device())}; {FRAMES} frames a clip\n")
+    print(f"params/{arguments.params}.yaml on {describe_device(best_device())}; {FRAMES} frames a clip\n")
     columns = ["variant", "parameters M", "trained M", "GFLOP a clip", "kept MiB a clip", "read clips/s"]
     columns += ["clips/s", "waiting", "peak GiB", f"hours, {train['epochs']} epochs"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as folder:
-        streams = streams_of(parameters.check(model, Settings).readings())
+        streams = list_streams(parameters.check(model, Settings).encoder_inputs())
         clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, values, streams)
         known: dict[str, Changes] = variants(model) | {"asis": {}}
         refuse_unknown("--variants", arguments.variants or (), known)
@@ -81,7 +81,7 @@ def write_shards(folder: Path, count: int, values: dict[str, Any], streams: list
         with h5py.File(folder / stream / "made.h5", "w") as file:
             for name in names:
                 record, shapes = of_chance(stream, name, values, rng)
-                shards.write(file, record)
+                shards.write_record(file, record)
         (folder / stream / base.ABOUT).write_text(json.dumps({"settings": {}, "shapes": shapes}))
     scores = dict.fromkeys(COLUMNS, rng.uniform(size=count))
     return pd.DataFrame({"clip": names, "shard": "made", "corpus": "made", **scores})
@@ -130,12 +130,12 @@ COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", 
 
 
 def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
-    train, readings, targets = given.train, given.model.readings(), given.model.chosen(given.targets)
-    streams = made(folder, streams_of(readings))
+    train, encoder_inputs, targets = given.train, given.model.encoder_inputs(), given.model.chosen(given.targets)
+    streams = made(folder, list_streams(encoder_inputs))
     network, device = Network(given.model, targets, streams).to(best_device()), best_device()
     parameters_ = sum(one.numel() for one in network.parameters()) / 1e6
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad) / 1e6
-    data = Clips(table, folder, readings, streams, targets, seed=0)
+    data = ClipDataset(table, folder, encoder_inputs, streams, targets, seed=0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(to_device(collate([data[0]]), device).inputs)
     row = f"| {variant} | {parameters_:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
@@ -148,11 +148,11 @@ def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path
         work = folder / f"work-{variant}"
         work.mkdir()
         settings = train.model_copy(update={"epochs": 2})
-        validation = Clips(table.head(2), folder, readings, streams, targets)
+        validation = ClipDataset(table.head(2), folder, encoder_inputs, streams, targets)
         on_gpu = fabric.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
-        _, history = run.train(fabric, network, TrainData(data, validation, targets, settings, readings), work)
+        _, history = run.train(fabric, network, TrainData(data, validation, targets, settings, encoder_inputs), work)
         peak = (
             torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         )

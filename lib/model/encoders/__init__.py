@@ -15,7 +15,7 @@ from torch import nn
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
-from lib.data.dataset import Reading, stream_of
+from lib.data.dataset import EncoderInputs, split_reference
 
 _NAME = re.compile(r"\w+")
 
@@ -30,9 +30,9 @@ def module_of(kind: str) -> str:
     return f"{__name__}.{kind}"
 
 
-def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, Reading]:
+def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderInputs]:
     """Return the checked settings of the encoders under model.encoders. Raises InputError for what is wrong."""
-    found: dict[str, Reading] = {}
+    found: dict[str, EncoderInputs] = {}
     for name, given in encoders.items():
         key, kind = f"model.encoders.{name}", given.get("kind")
         if not _NAME.fullmatch(name) or name == "head":
@@ -44,13 +44,13 @@ def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, Reading]
             raise InputError(f"params.yaml: {key}.reads = []; allowed: one or several streams")
         for one in found[name].reads:
             try:
-                stream_of(one)
+                split_reference(one)
             except InputError as error:
                 raise InputError(f"params.yaml: {key}.reads has {one!r}: {error}") from None
     return found
 
 
-def only_stream(settings: Reading, shapes: Sequence[Sequence[int]], channels: int, key: str) -> str:
+def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], channels: int, key: str) -> str:
     """Return the reference to the one stream that is read.
 
     Raises InputError if there are several, or its steps are not (`channels`, H, W).
@@ -66,7 +66,7 @@ def only_stream(settings: Reading, shapes: Sequence[Sequence[int]], channels: in
     return stream
 
 
-def build(name: str, settings: Reading, shapes: Sequence[Sequence[int]]) -> nn.Module:
+def build(name: str, settings: EncoderInputs, shapes: Sequence[Sequence[int]]) -> nn.Module:
     """Return the encoder of that name."""
     module = importlib.import_module(module_of(settings.kind))
     return module.Encoder(settings, shapes, f"model.encoders.{name}")

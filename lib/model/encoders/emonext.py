@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.model.encoders import only_stream
 from lib.model.tokens import Tokens, of_maps
 from lib.streams.base import Steps
@@ -18,7 +18,7 @@ from lib.streams.embeddings.emonext import SIZES, EmoNeXt, Se
 _LEAST = 32  # pixels that become a cell of the last map
 
 
-class Settings(Reading):
+class Settings(EncoderInputs):
     """All as params.yaml says."""
 
     kind: Literal["emonext"]

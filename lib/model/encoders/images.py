@@ -15,8 +15,8 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from lib.core.errors import InputError
-from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, load
-from lib.data.dataset import Reading
+from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, load_weights
+from lib.data.dataset import EncoderInputs
 from lib.model.encoders import only_stream
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip, of_maps
@@ -31,7 +31,7 @@ AT_ONCE = 32
 _UNIT = ("inception_resnet_v1", "inception_v3")  # trained on pictures in [-1, 1]
 
 
-class Settings(Reading):
+class Settings(EncoderInputs):
     """shorter_side, crop: pixels; backbone, weights, filters, place, time, units: as params.yaml says; frozen: how many of
     the five parts stay as loaded."""
 
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
         self._stream = only_stream(settings, shapes, 3, key)
         backbone, frozen = settings.backbone, settings.frozen
         network, divide = _build(backbone, settings.filters, key)
-        load(network, backbone, settings.weights, "imagenet", key)
+        load_weights(network, backbone, settings.weights, "imagenet", key)
         self.parts, self.output_dim = divide(network)
         self._frozen, self._place, self._time = frozen, settings.place, settings.time
         self.parts[:frozen].requires_grad_(False)

@@ -10,8 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, imagenet, misfits, published, shown
-from lib.data.dataset import Reading
+from lib.core.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    find_mismatches,
+    load_imagenet,
+    load_published,
+    summarise_mismatches,
+)
+from lib.data.dataset import EncoderInputs
 from lib.model import s2d
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
 from lib.model.tokens import Tokens, of_clip
@@ -27,7 +34,7 @@ _WHERE = (
 Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class Settings(Reading):
+class Settings(EncoderInputs):
     """frames: the T of a window; all else as params.yaml says."""
 
     kind: Literal["s2d"]
@@ -193,9 +200,11 @@ def _checked(settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> t
 def _load(network: s2d.S2D, weights: str, key: str) -> None:
     """Load "imagenet", torchvision's ViT-B/16, or a published file; what it lacks is logged."""
     if weights == "imagenet":
-        state = imagenet("vit_b_16", key)
+        state = load_imagenet("vit_b_16", key)
     else:
-        state = published(weights, f"{key}.weights", "allowed: null, imagenet, or the path of weights of S2D or a ViT")
+        state = load_published(
+            weights, f"{key}.weights", "allowed: null, imagenet, or the path of weights of S2D or a ViT"
+        )
     for line in s2d.load(network, state, f"params.yaml: {key}.weights = {weights!r}"):
         logging.getLogger("train").info("%s.weights: %s", key, line)
 
@@ -206,10 +215,10 @@ def _landmark_net(weights: str | None, key: str) -> MobileFaceNet:
     if weights is None:
         raise InputError(f"params.yaml: {key}.landmark_weights = null; {_WHERE}")
     if weights != "random":
-        state = published(weights, f"{key}.landmark_weights", _WHERE)
-        if wrong := misfits(network.state_dict(), state):
+        state = load_published(weights, f"{key}.landmark_weights", _WHERE)
+        if wrong := find_mismatches(network.state_dict(), state):
             raise InputError(
-                f"params.yaml: {key}.landmark_weights = {weights!r} do not fit mobilefacenet: {shown(wrong)}"
+                f"params.yaml: {key}.landmark_weights = {weights!r} do not fit mobilefacenet: {summarise_mismatches(wrong)}"
             )
         network.load_state_dict(state)
     return network

@@ -9,15 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.core.weights import misfits, published, shown
-from lib.data.dataset import Reading
+from lib.core.weights import find_mismatches, load_published, summarise_mismatches
+from lib.data.dataset import EncoderInputs
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
 
 Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class Settings(Reading):
+class Settings(EncoderInputs):
     """positions: the most steps that a clip may have; all else as params.yaml says."""
 
     kind: Literal["sequence_transformer"]
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         return Tokens(self.encoder(tokens, src_key_padding_mask=unseen), read.times, read.present, (1, 1))
 
     def _load(self, path: str, key: str) -> None:
-        state: dict[str, Tensor] = published(
+        state: dict[str, Tensor] = load_published(
             path,
             f"{key}.weights",
             "allowed: null, or the path of a published single-task transformer, or of a model.pt",
@@ -100,6 +100,8 @@ class Encoder(nn.Module):
             prefix = of_project[0].removesuffix("pos_embed")
             state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-        if wrong := misfits(self.state_dict(), state):
-            raise InputError(f"params.yaml: {key}.weights = {path!r} do not fit sequence_transformer: {shown(wrong)}")
+        if wrong := find_mismatches(self.state_dict(), state):
+            raise InputError(
+                f"params.yaml: {key}.weights = {path!r} do not fit sequence_transformer: {summarise_mismatches(wrong)}"
+            )
         self.load_state_dict(state)

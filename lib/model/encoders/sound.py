@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.model.encoders.vectors import moments, pooled
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip
@@ -19,7 +19,7 @@ _FILTERS = {"conv2d": 2, "conv1d_lstm": 3}
 _KERNEL = 3
 
 
-class Settings(Reading):
+class Settings(EncoderInputs):
     """net, standardise, pool, length, filters, norm, units, width, dropout, tokens: as params.yaml says."""
 
     kind: Literal["sound"]

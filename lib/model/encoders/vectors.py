@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.data.dataset import Reading
+from lib.data.dataset import EncoderInputs
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
 
 
-class Settings(Reading):
+class Settings(EncoderInputs):
     """net, width, depth, dropout: the network over tokens; pool: consecutive steps that are averaged to a token."""
 
     kind: Literal["vectors"]

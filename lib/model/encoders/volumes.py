@@ -8,8 +8,8 @@ import torchvision
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.core.weights import load
-from lib.data.dataset import Reading
+from lib.core.weights import load_weights
+from lib.data.dataset import EncoderInputs
 from lib.model.encoders import only_stream
 from lib.model.tokens import Tokens, of_maps
 from lib.streams.base import Steps
@@ -41,7 +41,7 @@ def _video_resnet(name: str, weights: str | None, key: str) -> nn.Module:
     networks, cross-modality pre-training).
     """
     network = torchvision.models.get_model(name, weights=None)
-    load(network, name, weights, "kinetics", key)
+    load_weights(network, name, weights, "kinetics", key)
     first = network.stem[0]
     network.stem[0] = nn.Conv3d(2, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
     if weights is not None:
@@ -55,7 +55,7 @@ def _video_resnet(name: str, weights: str | None, key: str) -> nn.Module:
 VIDEO_RESNETS = ("r3d_18", "mc3_18", "r2plus1d_18")
 
 
-class Settings(Reading):
+class Settings(EncoderInputs):
     """backbone, weights: as params.yaml says."""
 
     kind: Literal["volumes"]

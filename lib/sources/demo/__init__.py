@@ -7,7 +7,8 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field
 
-from lib.core import clips, resume
+from lib.core import resume
+from lib.core.clips import read_csv
 from lib.core.parameters import Section
 from lib.sources import fiv2, mosei
 from lib.sources.archives import ANNOTATIONS
@@ -53,6 +54,6 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
     table = fiv2.rows(settings, folder, files)
     if not settings.emotions:
         return table
-    known = clips.read_csv(folder / ANNOTATIONS / INTENSITIES).set_index("clip")
+    known = read_csv(folder / ANNOTATIONS / INTENSITIES).set_index("clip")
     targets = pd.DataFrame({clip: mosei.targets(of_clip) for clip, of_clip in known.to_dict("index").items()}).T
     return table.join(targets, on="clip")

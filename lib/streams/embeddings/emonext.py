@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision.ops import StochasticDepth
 
 from lib.core.errors import InputError
-from lib.core.weights import misfits, shown
+from lib.core.weights import find_mismatches, summarise_mismatches
 
 Se = Literal["none", "identity", "reference"]
 
@@ -161,8 +161,8 @@ def load(network: EmoNeXt, state: dict[str, Tensor], source: str) -> list[str]:
         elif given and not expected:
             said.append(f"its {part} is not used")
             named = {name: value for name, value in named.items() if name not in given}
-    if wrong := misfits(own, named):
-        raise InputError(f"{source} do not fit: {shown(wrong)}")
+    if wrong := find_mismatches(own, named):
+        raise InputError(f"{source} do not fit: {summarise_mismatches(wrong)}")
     network.load_state_dict(named, strict=False)
     return said
 

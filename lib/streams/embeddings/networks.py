@@ -56,9 +56,9 @@ def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Modu
             load_emonext(network, name, given, _KEY, _KEY)
         return network
     if name == _FACENET:  # its last linear layer and norm make the embedding
-        weights.load(network, name, given, "imagenet", _KEY, ("logits.",))
+        weights.load_weights(network, name, given, "imagenet", _KEY, ("logits.",))
         return network
-    weights.load(network, name, given, "imagenet", _KEY)
+    weights.load_weights(network, name, given, "imagenet", _KEY)
     return _without_classifier(network)
 
 
@@ -86,10 +86,10 @@ def load_emonext(network: EmoNeXt, name: str, given: str, key: str, log: str) ->
     key: of the settings in params.yaml. Raises InputError if the weights can't be had or don't fit.
     """
     if given == "imagenet":
-        state = dict(weights.imagenet(name.replace("emonext", "convnext"), key))
+        state = dict(weights.load_imagenet(name.replace("emonext", "convnext"), key))
     else:
         otherwise = "allowed: null, imagenet, or the path of weights of EmoNeXt or ConvNeXt"
-        state = weights.published(given, f"{key}.weights", otherwise)
+        state = weights.load_published(given, f"{key}.weights", otherwise)
     for line in emonext.load(network, state, f"params.yaml: {key}.weights = {given!r}"):
         logging.getLogger(log).info("%s.weights: %s", key, line)
 

@@ -71,13 +71,13 @@ def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count frames by how the face was found, and those with several; cuts, and changes of person."""
-    found = sum((np.bincount(one, minlength=3) for one in shards.column(folder, "found")), np.zeros(3, int))
+    found = sum((np.bincount(one, minlength=3) for one in shards.read_arrays(folder, "found")), np.zeros(3, int))
     return {
         "frames": int(found.sum()),
         "detected": int(found[DETECTED]),
         "interpolated": int(found[INTERPOLATED]),
         "absent": int(found[ABSENT]),
-        **{name: int(sum(shards.attribute(folder, name))) for name in _COUNTED},
+        **{name: int(sum(shards.read_attributes(folder, name))) for name in _COUNTED},
     }
 
 

@@ -48,8 +48,8 @@ def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count pairs and average the motion over clips."""
-    valid = list(shards.column(folder, "valid"))
-    motion = list(shards.attribute(folder, "mean_motion"))
+    valid = list(shards.read_arrays(folder, "valid"))
+    motion = list(shards.read_attributes(folder, "mean_motion"))
     return {
         "pairs": sum(map(len, valid)),
         "valid_pairs": int(sum(one.sum() for one in valid)),
