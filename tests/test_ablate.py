@@ -15,8 +15,8 @@ from dvc.utils.serialize import load_yaml
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup
 from lib.report import spread
-from lib.scoring.scores import Bootstrap, with_intervals
-from lib.scoring.tables import over_seeds
+from lib.scoring.scores import Bootstrap, score_with_intervals
+from lib.scoring.tables import score_over_seeds
 from tests.conftest import ROOT
 from tools import ablate, parameters
 
@@ -312,11 +312,11 @@ def test_scores_over_seeds_have_the_interval_of_their_mean() -> None:
     group = TargetGroup(columns=[*columns], range=[0, 1], head="linear", loss="mse", weight=1)
     actual[4, 1] = np.nan
     one, other = (0.5 * actual + rng.normal(0, 0.3, (90, 2)) for _ in range(2))
-    table = over_seeds(
+    table = score_over_seeds(
         {"one": [one], "twice": [one, one], "both": [one, other]}, actual, videos, group, Bootstrap(300, 0)
     )
     table = table.set_index(["predictor", "target", "score"]).sort_index()
-    alone = with_intervals(actual, one, actual, videos, columns, 1, Bootstrap(300, 0)).query("score != 'skill'")
+    alone = score_with_intervals(actual, one, actual, videos, columns, 1, Bootstrap(300, 0)).query("score != 'skill'")
     alone = alone.set_index(["target", "score"])
     ends = ["value", "low", "high"]
     assert len(table) == 3 * len(alone)
@@ -325,7 +325,7 @@ def test_scores_over_seeds_have_the_interval_of_their_mean() -> None:
             assert table.loc[(name, *index), ends].tolist() == pytest.approx(row[ends].tolist(), nan_ok=True)
     assert table.loc["one", "seed_std"].isna().all()
     assert table.loc["twice", "seed_std"].dropna().eq(0).all()
-    of_other = with_intervals(actual, other, actual, videos, columns, 1, Bootstrap(300, 0)).set_index(
+    of_other = score_with_intervals(actual, other, actual, videos, columns, 1, Bootstrap(300, 0)).set_index(
         ["target", "score"]
     )
     both = table.loc[("both", "b", "r2")]
@@ -341,7 +341,7 @@ def test_the_figure_says_what_is_shown() -> None:
     rng = np.random.default_rng(0)
     actual, videos = rng.uniform(1, 7, (60, 2)), np.repeat(np.arange(20), 3)
     predictions = {"mse": [0.3 * actual + 2.8], "mean_predictor": [np.full((60, 2), 4.0)]}
-    table = over_seeds(predictions, actual, videos, group, Bootstrap(200, 0))
+    table = score_over_seeds(predictions, actual, videos, group, Bootstrap(200, 0))
     figure = spread.panels(table, "60 clips", group)
     panels = {axes.get_xlabel(): axes for axes in figure.axes}
     assert list(panels) == [

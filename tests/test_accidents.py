@@ -26,7 +26,7 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.model import checkpoint
 from lib.model.heads import Prediction
-from lib.scoring.scores import scores
+from lib.scoring.scores import score_columns
 from lib.streams import audio, base, build
 from lib.training import loop
 from stages import train
@@ -333,17 +333,17 @@ def test_a_whole_model_is_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("actual", [[[0.5]], [[0.5], [0.5], [0.5]]])
 def test_scores_that_are_not_defined_are_none(actual: list[list[float]]) -> None:
     values = np.array(actual)
-    found = scores(values, values + np.linspace(0.1, 0.2, len(values))[:, None], ["one"], 1.0)
+    found = score_columns(values, values + np.linspace(0.1, 0.2, len(values))[:, None], ["one"], 1.0)
     for name in ("r2", "ccc", "pearson", "spearman", "std_ratio", "regression_to_mean"):
         assert found[name]["one"] is None, name
     assert found["accuracy"]["one"] is not None
 
 
 def test_seeds_are_different_sources() -> None:
-    assert compare.named("m=a,b") == ("m", ["a", "b"])
+    assert compare.parse_predictor("m=a,b") == ("m", ["a", "b"])
     for text in ("m=workspace,", "m=a,a", "m=,"):
         with pytest.raises(InputError, match=r"allowed: NAME=SOURCE,SOURCE with different sources"):
-            compare.named(text)
+            compare.parse_predictor(text)
 
 
 FULL = """

@@ -144,7 +144,7 @@ def test_tables_that_are_none_are_named(tmp_path: Path) -> None:
     def said(text: str) -> str:
         def read() -> None:
             found = predictions.read(path, "own", ["warm"], labels, labels["clip"])
-            predictions.refuse_other_clips(path, found.index, "b.csv", pd.Index(["a", "b"]))
+            predictions.check_same_clips(path, found.index, "b.csv", pd.Index(["a", "b"]))
 
         Path(path).write_text(text)
         with pytest.raises(InputError, match=r"a\.csv") as caught:

@@ -19,14 +19,14 @@ def clustered(rng: np.random.Generator, videos: int, clips: int, shared: float) 
 
 
 def test_holm_by_hand() -> None:
-    assert paired.holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert paired.holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
+    assert paired.adjust_p(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert paired.adjust_p(np.array([0.9, 0.8])) == pytest.approx([1, 1])
 
 
 def test_a_difference_and_its_p_value_agree_with_scipys() -> None:
     rng = np.random.default_rng(0)
     gains = rng.normal(0.3, 1, (40, 6))
-    found = paired.paired(np.zeros((40, 6)), gains, np.arange(40), Bootstrap(10_000, 0))
+    found = paired.compare_errors(np.zeros((40, 6)), gains, np.arange(40), Bootstrap(10_000, 0))
     assert found["difference"] == pytest.approx([gains.mean(), *gains.mean(0)])
     for column in range(6):
         reference = stats.permutation_test(
@@ -44,7 +44,7 @@ def test_intervals_hold_the_truth_and_naive_ones_do_not() -> None:
     for number in range(sets):
         gains, videos = clustered(np.random.default_rng(number), 120, 4, shared=1.0)
         for clusters in (videos, np.arange(len(gains))):
-            found = paired.paired(np.zeros_like(gains), gains, clusters, Bootstrap(600, number))
+            found = paired.compare_errors(np.zeros_like(gains), gains, clusters, Bootstrap(600, number))
             inside = int(((found["low"] <= 0) & (found["high"] >= 0))[1:].sum())
             if clusters is videos:
                 held += inside
@@ -59,11 +59,12 @@ def test_intervals_hold_the_truth_and_naive_ones_do_not() -> None:
 def test_the_smallest_difference_is_found_four_times_in_five() -> None:
     found = []
     gains, videos = clustered(np.random.default_rng(0), 150, 3, shared=0.7)
-    smallest = paired.paired(np.zeros_like(gains), gains, videos, Bootstrap(1000, 0))["smallest"][1:].mean()
+    smallest = paired.compare_errors(np.zeros_like(gains), gains, videos, Bootstrap(1000, 0))["smallest"][1:].mean()
     for number in range(60):
         gains, videos = clustered(np.random.default_rng(1 + number), 150, 3, shared=0.7)
         found += (
-            paired.paired(np.zeros_like(gains), gains + smallest, videos, Bootstrap(500, number))["p"][1:] < 0.05
+            paired.compare_errors(np.zeros_like(gains), gains + smallest, videos, Bootstrap(500, number))["p"][1:]
+            < 0.05
         ).tolist()
     assert 0.73 <= np.mean(found) <= 0.87
 
@@ -72,7 +73,9 @@ def test_the_table_averages_seeds_and_knows_its_baseline() -> None:
     rng = np.random.default_rng(0)
     actual, videos = rng.uniform(size=(60, 5)), np.repeat(np.arange(20), 3)
     near, far = actual + 0.1, [actual + 0.2, actual - 0.3]
-    table = paired.table({"far": far, "near": [near]}, actual, videos, "far", group_of(1), Bootstrap(200, 0))
+    table = paired.compare_predictors(
+        {"far": far, "near": [near]}, actual, videos, "far", group_of(1), Bootstrap(200, 0)
+    )
     table = table.set_index(["predictor", "target"])
     assert table.loc[("far", "mean"), "accuracy"] == pytest.approx(0.75)
     assert table.loc[("far", "e"), "spread"] == pytest.approx(np.std([0.8, 0.7], ddof=1))
@@ -87,11 +90,11 @@ def test_p_is_corrected_over_all_predictors() -> None:
     rng = np.random.default_rng(0)
     actual, videos = rng.uniform(size=(100, 5)), np.arange(100) // 2
     predictions = {f"p{index}": [actual + rng.normal(0, 0.1 + 0.005 * index, (100, 5))] for index in range(6)}
-    found = paired.table(predictions, actual, videos, "p0", group_of(1), Bootstrap(500, 0))
+    found = paired.compare_predictors(predictions, actual, videos, "p0", group_of(1), Bootstrap(500, 0))
     assert found.loc[found["predictor"] == "p0", ["p", "p_holm"]].isna().all(axis=None)
     for family in (found["target"] == "mean", found["target"] != "mean"):
         compared = found[family & (found["predictor"] != "p0")]
-        assert compared["p_holm"].tolist() == pytest.approx(paired.holm(compared["p"].to_numpy()))
+        assert compared["p_holm"].tolist() == pytest.approx(paired.adjust_p(compared["p"].to_numpy()))
     assert (found["p_holm"].dropna() > found["p"].dropna()).any()
 
 
@@ -102,7 +105,7 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
     lacking, none = actual.copy(), actual.copy()
     lacking[7, 1], none[:, 1] = np.nan, np.nan
     whole, found, empty = (
-        paired.table(predictions, values, videos, "far", group_of(6), Bootstrap(200, 0)).set_index(
+        paired.compare_predictors(predictions, values, videos, "far", group_of(6), Bootstrap(200, 0)).set_index(
             ["predictor", "target"]
         )
         for values in (actual, lacking, none)
@@ -115,5 +118,5 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
     assert found.loc[("near", "b"), "difference"] == pytest.approx((errors["far"] - errors["near"]).mean() / 6)
     assert found.loc[("near", "mean"), "difference"] == pytest.approx(found.loc[("near", FIVE), "difference"].mean())
     assert empty.loc[("near", ["mean", "b"]), [*measured, "p_holm"]].isna().all(axis=None)
-    four = paired.holm(empty.loc[("near", known), "p"].to_numpy())  # what is not measured costs no correction
+    four = paired.adjust_p(empty.loc[("near", known), "p"].to_numpy())  # what is not measured costs no correction
     assert empty.loc[("near", known), "p_holm"].tolist() == pytest.approx(four)

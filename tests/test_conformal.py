@@ -11,10 +11,10 @@ def test_the_half_width_is_the_right_order_statistic() -> None:
     actual = np.zeros((19, 2))
     predicted = np.column_stack([np.arange(19) * (-1) ** np.arange(19), np.full(19, np.nan)])
     predicted[10:, 1] = 1
-    widths = conformal.half_widths(actual, predicted)
+    widths = conformal.compute_half_widths(actual, predicted)
     assert widths[0] == 17  # the 18th smallest: ceil(20 x 0.9)
     assert widths[1] == 1  # nine clips: ceil(10 x 0.9) = 9
-    assert conformal.half_widths(actual[:8], predicted[:8])[0] == np.inf
+    assert conformal.compute_half_widths(actual[:8], predicted[:8])[0] == np.inf
 
 
 def test_nine_in_ten_new_clips_lie_inside_whatever_the_errors() -> None:
@@ -22,7 +22,7 @@ def test_nine_in_ten_new_clips_lie_inside_whatever_the_errors() -> None:
     covered = []
     for _ in range(400):
         errors = rng.standard_t(2, size=(60, 1))
-        width = conformal.half_widths(np.zeros((50, 1)), errors[:50])
+        width = conformal.compute_half_widths(np.zeros((50, 1)), errors[:50])
         covered.append((np.abs(errors[50:]) <= width).mean())
     assert np.mean(covered) == pytest.approx(0.9, abs=0.02)
 
@@ -32,7 +32,7 @@ def test_coverage_is_counted_on_what_is_known_with_an_interval_over_videos() -> 
     actual, predicted = rng.uniform(size=(60, 2)), rng.uniform(size=(60, 2))
     actual[:10, 0] = np.nan
     videos = np.repeat([f"v{at}" for at in range(20)], 3)
-    found = conformal.coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], Bootstrap(200, 0))
+    found = conformal.score_coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], Bootstrap(200, 0))
     rows = found.set_index("target")
     assert rows.loc["a", "value"] == pytest.approx((np.abs(predicted - actual)[10:, 0] <= 0.3).mean())
     assert rows.loc["a", "low"] < rows.loc["a", "value"] < rows.loc["a", "high"]

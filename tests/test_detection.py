@@ -32,7 +32,9 @@ def test_the_scores_are_scikit_learns() -> None:
     actual, predicted = shares(rng, 60), shares(rng, 60).round(1)
     actual[:5, 1] = np.nan
     videos = np.repeat([f"v{at}" for at in range(20)], 3)
-    table = detection.detections(actual, predicted, videos, group(), Bootstrap(200, 0)).set_index(["score", "target"])
+    table = detection.score_detection(actual, predicted, videos, group(), Bootstrap(200, 0)).set_index(
+        ["score", "target"]
+    )
     for column in ("anger", "joy"):
         at = COLUMNS.index(column)
         known = ~np.isnan(actual[:, at])
@@ -53,7 +55,7 @@ def test_the_scores_are_scikit_learns() -> None:
 
 def test_what_is_nowhere_present_has_no_auc_and_no_f1() -> None:
     actual = np.tile([1.0, 0, 0], (12, 1))
-    found = detection.values(actual, np.tile([0.2, 0.0, 0.8], (12, 1)), group())
+    found = detection.detection_scores(actual, np.tile([0.2, 0.0, 0.8], (12, 1)), group())
     assert np.isnan(found["auc"]).all()
     assert found["f1"].tolist() == [0, 0, 0]
     assert found["macro_f1"].tolist() == [0.25, 0.5, 0]  # anger is rightly absent, joy wrongly there
@@ -65,8 +67,8 @@ def test_detections_are_scored_only_for_the_columns_of_detect() -> None:
     test = pd.DataFrame({"video": np.repeat([f"v{at}" for at in range(20)], 2)})
     given = {"model": actual, "mean_predictor": np.tile(actual.mean(0), (40, 1))}
 
-    def scored(group: TargetGroup) -> tables.Scored:
-        return tables.Scored(actual, given, test["video"].to_numpy(), np.ones(40, bool), group, Bootstrap(100, 0))
+    def scored(group: TargetGroup) -> tables.ScoredClips:
+        return tables.ScoredClips(actual, given, test["video"].to_numpy(), np.ones(40, bool), group, Bootstrap(100, 0))
 
     table = tables.score_table(scored(group()))
     assert set(table.loc[table["score"] == "uar", "target"]) == {"mean", "anger", "joy"}

@@ -13,7 +13,7 @@ from lib.report import figures, page, verdict
 from lib.report.figures import Results
 from lib.report.figures.clips_used import counted
 from lib.scoring.scores import Bootstrap
-from lib.scoring.tables import Scored, comparison_table, group_table, score_table
+from lib.scoring.tables import ScoredClips, comparison_table, group_table, score_table
 from tests.test_report import FIVE, TRAINED, WARMTH
 
 DATA = {
@@ -42,7 +42,7 @@ def judged(group: TargetGroup, noise: float, unseen: int = 20) -> tuple[pd.DataF
         "mean_predictor": mean,
         "video_lookup": np.where(seen[:, None], actual, mean),
     }
-    scored = Scored(actual, given, CLIPS["video"].to_numpy(), seen, group, Bootstrap(500, 0))
+    scored = ScoredClips(actual, given, CLIPS["video"].to_numpy(), seen, group, Bootstrap(500, 0))
     return score_table(scored), comparison_table(scored)
 
 
@@ -59,7 +59,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         given = {"model": actual + 0.1, "mean_predictor": np.full_like(actual, 0.5)}
         gender = pd.DataFrame({"gender": np.tile(["female", "male"], 30)})
         videos, seen = CLIPS["video"].to_numpy(), np.ones(60, bool)
-        of_persons = group_table(Scored(actual, given, videos, seen, group, Bootstrap(100, 0)), gender)
+        of_persons = group_table(ScoredClips(actual, given, videos, seen, group, Bootstrap(100, 0)), gender)
         rows = CLIPS.loc[CLIPS.index.repeat(len(group.columns))].assign(seen=True, target=group.columns * 60)
         rows = rows.assign(actual=actual.ravel(), predicted=actual.ravel() + 0.1)
         for table, of in zip(tables.values(), (scores, comparisons, of_persons, rows), strict=True):

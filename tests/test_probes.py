@@ -28,7 +28,7 @@ def test_vectors_are_the_means_of_tokens_that_are_there() -> None:
     there = torch.tensor([[True, True, False], [True, False, False]])
     tokens = {"look": Tokens(values, torch.zeros(2, 3), there, (1, 1)),
               "move": Tokens(values[:, :1], torch.zeros(2, 1), there[:, :1], (1, 1))}  # fmt: skip
-    with features.recorded(network) as found:
+    with features.record_features(network) as found:
         for _ in range(2):
             network.fusion(tokens)
     network.fusion(tokens)  # no longer recorded
@@ -77,15 +77,15 @@ def test_a_plane_keeps_neighbours_and_shows_whose_clips_they_are(
 ) -> None:
     table, made = clips
     videos = table["video"].to_numpy()
-    places = maps.plane(made["person"].to_numpy(), 0)
-    assert np.array_equal(places, maps.plane(made["person"].to_numpy(), 0))
-    assert maps.together(places, videos)[0] > 0.9
-    found, by_chance = maps.together(made["person"].to_numpy(), videos)
+    places = maps.embed_in_plane(made["person"].to_numpy(), 0)
+    assert np.array_equal(places, maps.embed_in_plane(made["person"].to_numpy(), 0))
+    assert maps.same_video_rates(places, videos)[0] > 0.9
+    found, by_chance = maps.same_video_rates(made["person"].to_numpy(), videos)
     assert found > 0.95
     assert by_chance == pytest.approx(3 / 239)
-    assert maps.together(made["reader"].to_numpy(), videos)[0] < 0.1
-    assert np.isnan(maps.together(made["reader"].to_numpy(), np.arange(240))).all()
-    assert np.isnan(maps.plane(np.zeros((3, 2)), 0)).all()
+    assert maps.same_video_rates(made["reader"].to_numpy(), videos)[0] < 0.1
+    assert np.isnan(maps.same_video_rates(made["reader"].to_numpy(), np.arange(240))).all()
+    assert np.isnan(maps.embed_in_plane(np.zeros((3, 2)), 0)).all()
     shown = table[["clip", "video", "split"]].assign(features="person", x=places[:, 0], y=places[:, 1])
     shown = shown.assign(same_video=found, same_video_by_chance=by_chance)
     drawn = figures.features_map.draw(Results(map=shown, clips=table), GROUP)

@@ -42,7 +42,7 @@ def scored(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFrame, p
     predicted[1, 1] = group.range[1] + 0.5
     mean = np.full((60, count), np.mean(group.range))
     given = {"model": predicted, "mean_predictor": mean, "video_lookup": mean}
-    every = tables.Scored(actual, given, test["video"].to_numpy(), seen, group, Bootstrap(100, 0))
+    every = tables.ScoredClips(actual, given, test["video"].to_numpy(), seen, group, Bootstrap(100, 0))
     persons = pd.DataFrame({"gender": np.tile(["female", "male"], 30)})
     rows = test.loc[test.index.repeat(count)].assign(split="test", seen=np.repeat(seen, count), targets=name)
     rows = rows.assign(target=group.columns * 60, actual=actual.ravel(), predicted=predicted.ravel())
@@ -120,7 +120,7 @@ def test_groups_of_few_videos_are_one_line() -> None:
     actual = np.random.default_rng(0).uniform(1, 7, (60, 2))
     given = {"model": actual + 0.1, "mean_predictor": np.full((60, 2), 4.0)}
     age = pd.DataFrame({"age": np.where(test["video"] < 5, "child", np.where(test["video"] < 20, "adult", "senior"))})
-    every = tables.Scored(actual, given, test["video"].to_numpy(), np.ones(60, bool), WARMTH, Bootstrap(100, 0))
+    every = tables.ScoredClips(actual, given, test["video"].to_numpy(), np.ones(60, bool), WARMTH, Bootstrap(100, 0))
     groups = tables.group_table(every, age).assign(targets="warmth")
     for write in (write_card, write_page):
         text = write(scores, groups, {"warmth": WARMTH}, "table")

@@ -10,8 +10,8 @@ from sklearn.metrics import r2_score
 
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, of_groups, scores, with_intervals
-from lib.scoring.tables import HEADLINE_SCORES, Scored, headline, score_table, split_table
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_groups, score_with_intervals
+from lib.scoring.tables import HEADLINE_SCORES, ScoredClips, headline, score_table, split_table
 
 FIVE = ("a", "b", "c", "d", "e")
 
@@ -24,7 +24,7 @@ def test_scores_agree_with_the_references() -> None:
     rng = np.random.default_rng(0)
     actual = rng.uniform(size=(50, 5))
     predicted = 0.5 * actual + rng.normal(0, 0.1, (50, 5))
-    found = scores(actual, predicted, FIVE, 1)
+    found = score_columns(actual, predicted, FIVE, 1)
     a, p = torch.from_numpy(actual), torch.from_numpy(predicted)
     assert list(found["r2"].values())[1:] == pytest.approx(
         r2_score(actual, predicted, multioutput="raw_values"), abs=1e-6
@@ -46,7 +46,7 @@ def test_scores_agree_with_the_references() -> None:
 
 def test_a_constant_prediction_has_no_correlation() -> None:
     actual = np.linspace(0, 1, 20).reshape(4, 5)
-    found = scores(actual, np.full((4, 5), 0.5), FIVE, 1)
+    found = score_columns(actual, np.full((4, 5), 0.5), FIVE, 1)
     assert found["pearson"]["mean"] is None
     assert found["ccc"]["e"] == 0
 
@@ -88,11 +88,11 @@ def test_ridge_learns_what_the_descriptor_shows() -> None:
 
 def test_spread_and_bias_by_hand() -> None:
     actual = np.random.default_rng(0).uniform(size=(30, 5))
-    found = scores(actual, 0.3 * actual + 0.4, FIVE, 1)
+    found = score_columns(actual, 0.3 * actual + 0.4, FIVE, 1)
     assert found["std_ratio"]["mean"] == pytest.approx(0.3)
     assert found["regression_to_mean"]["e"] == pytest.approx(0.7)
     assert found["bias"]["e"] == pytest.approx(0.4 - 0.7 * actual[:, 4].mean(), abs=1e-6)
-    constant = scores(actual, np.full((30, 5), 0.5), FIVE, 1)
+    constant = score_columns(actual, np.full((30, 5), 0.5), FIVE, 1)
     assert (constant["std_ratio"]["mean"], constant["regression_to_mean"]["mean"]) == (0, 1)
 
 
@@ -101,7 +101,7 @@ def test_groups_and_their_gap() -> None:
     groups, videos = np.array(["a", "b", ""] * 100), np.arange(300) // 3
     actual = rng.uniform(size=(300, 5))
     predicted = actual + 0.1 * (groups == "b")[:, None] + rng.normal(0, 0.02, (300, 5))
-    table = of_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, group_of(1), Bootstrap(1000, 0))
+    table = score_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, group_of(1), Bootstrap(1000, 0))
     found = table[table["what"] == "value"].set_index(["group", "score", "target"])
     for group in ("a", "b"):
         members = groups == group
@@ -127,7 +127,7 @@ def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() ->
     groups, videos = np.array(["a"] * 60 + ["b"] * 30 + ["c"]), np.arange(91)
     actual = rng.uniform(size=(91, 5))
     error = rng.normal(0, 0.1, (91, 5))
-    table = of_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, group_of(1), Bootstrap(500, 0))
+    table = score_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, group_of(1), Bootstrap(500, 0))
     found = table[(table["score"] == "bias") & (table["target"] == "mean")].set_index(["what", "group"])
     assert found.loc[("difference", "b"), "value"] == pytest.approx(
         error[60:90].mean() - np.delete(error, slice(60, 90), 0).mean()
@@ -136,20 +136,20 @@ def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() ->
     assert found.loc[[("value", "c"), ("difference", "c")], ["low", "high"]].isna().all(axis=None)
     assert found.loc[[("value", "b"), ("difference", "b")], ["low", "high"]].notna().all(axis=None)
     assert found.loc["gap"].index.tolist() in (["a minus b"], ["b minus a"])  # c is too small
-    alone = of_groups(actual, actual, actual, videos, np.full(91, "a"), group_of(1), Bootstrap(500, 0))
+    alone = score_groups(actual, actual, actual, videos, np.full(91, "a"), group_of(1), Bootstrap(500, 0))
     assert set(alone["what"]) == {"value"}
 
 
 def test_a_calibrated_predictor_has_slope_one() -> None:
     rng = np.random.default_rng(0)
     predicted = rng.normal(0.5, 0.1, (20000, 5))
-    found = scores(predicted + rng.normal(0, 0.1, (20000, 5)), predicted, FIVE, 1)
+    found = score_columns(predicted + rng.normal(0, 0.1, (20000, 5)), predicted, FIVE, 1)
     assert found["calibration_slope"]["mean"] == pytest.approx(1, abs=0.02)
     assert found["regression_to_mean"]["mean"] == pytest.approx(1 - found["r2"]["mean"], abs=0.02)
 
 
 def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:
-    return with_intervals(*arguments, FIVE, 1, Bootstrap(resamples, 0)).set_index(["score", "target"])
+    return score_with_intervals(*arguments, FIVE, 1, Bootstrap(resamples, 0)).set_index(["score", "target"])
 
 
 def test_values_are_those_of_scores_and_intervals_scipys() -> None:
@@ -157,7 +157,7 @@ def test_values_are_those_of_scores_and_intervals_scipys() -> None:
     actual = rng.uniform(size=(80, 5))
     predicted = 0.5 * actual + rng.normal(0, 0.1, (80, 5))
     found = intervals(actual, predicted, np.full((80, 5), 0.5), np.arange(80))
-    expected = scores(actual, predicted, FIVE, 1)
+    expected = score_columns(actual, predicted, FIVE, 1)
     for score, of in expected.items():
         assert found.loc[score, "value"].to_dict() == pytest.approx(of, abs=1e-6)
         assert (found.loc[score, "low"] < found.loc[score, "value"]).all()
@@ -216,9 +216,9 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
     lacking = actual.copy()
     lacking[17, 1] = np.nan
     whole, found, without = (
-        with_intervals(values[rows], predicted[rows], mean[rows], videos[rows], FIVE, 6, Bootstrap(500, 0)).set_index(
-            ["target", "score"]
-        )[["value", "low", "high"]]
+        score_with_intervals(
+            values[rows], predicted[rows], mean[rows], videos[rows], FIVE, 6, Bootstrap(500, 0)
+        ).set_index(["target", "score"])[["value", "low", "high"]]
         for values, rows in ((actual, slice(None)), (lacking, slice(None)), (actual, np.arange(120) != 17))
     )
     for other in ("a", "c", "d", "e"):
@@ -230,7 +230,7 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
     assert found.loc[("mean", "r2"), "value"] == pytest.approx(np.mean(of_five), rel=1e-12)
     groups = np.array(["x", "y"] * 60)
     persons = [
-        of_groups(values, predicted, mean, videos, groups, group_of(6), Bootstrap(300, 0))
+        score_groups(values, predicted, mean, videos, groups, group_of(6), Bootstrap(300, 0))
         for values in (actual, lacking)
     ]
     same = persons[0]["target"].isin(["a", "c", "d", "e"])
@@ -239,10 +239,12 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
 
 def test_accuracy_is_in_units_of_the_range_and_errors_in_the_tables() -> None:
     actual = np.array([[1.0], [4.0], [7.0]])
-    found = scores(actual, actual + 1.5, ["warm"], 6)
+    found = score_columns(actual, actual + 1.5, ["warm"], 6)
     assert found["accuracy"] == {"mean": 0.75, "warm": 0.75}
     assert found["bias"]["warm"] == found["mae"]["warm"] == pytest.approx(1.5)
-    assert scores((actual - 1) / 6, (actual + 0.5) / 6, ["warm"], 1)["r2"] == pytest.approx(found["r2"], abs=1e-6)
+    assert score_columns((actual - 1) / 6, (actual + 0.5) / 6, ["warm"], 1)["r2"] == pytest.approx(
+        found["r2"], abs=1e-6
+    )
 
 
 def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> None:
@@ -254,7 +256,7 @@ def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> N
     assert found.loc[("accuracy", ["a", "mean"]), "value"].notna().all()
     assert found.loc[("accuracy", "b"), ["low", "high"]].notna().all()
     groups = np.array(["x", "y"] * 20)
-    gap = of_groups(actual, actual, actual, videos, groups, group_of(1), Bootstrap(100, 0)).query(
+    gap = score_groups(actual, actual, actual, videos, groups, group_of(1), Bootstrap(100, 0)).query(
         "what == 'gap' and score == 'bias'"
     )
     assert gap.set_index("target")["value"].notna().to_dict() == {"mean": False, "a": False} | dict.fromkeys(
@@ -275,7 +277,7 @@ def test_headline_has_the_model_and_the_best_baseline() -> None:
     actual, seen = rng.uniform(1, 7, (40, 2)), np.arange(40) >= 10
     actual[0, 0] = np.nan
     predictions = {"model": np.full((40, 2), 4.0), "mean_predictor": np.full((40, 2), 7.0), "ridge_a": actual + 1}
-    table = score_table(Scored(actual, predictions, videos, seen, WARM, Bootstrap(100, 0)))
+    table = score_table(ScoredClips(actual, predictions, videos, seen, WARM, Bootstrap(100, 0)))
     assert set(table["target"]) == {"mean", "warm", "cold"}
     assert table.groupby("subset")[["clips", "videos"]].first().loc["unseen_videos"].tolist() == [10, 5]
     found = headline(table)
@@ -287,7 +289,7 @@ def test_headline_has_the_model_and_the_best_baseline() -> None:
         assert subset["best_baseline"]["accuracy"] == round(5 / 6, 4)  # ridge_a's
         assert list(subset["model"]) == list(subset["best_baseline"]) == ["accuracy", "r2", "ccc"]
     none = np.where([True, False], np.nan, actual)  # a column that no clip knows: the mean is not defined
-    table = score_table(Scored(none, predictions, videos, np.ones(40, bool), WARM, Bootstrap(100, 0)))
+    table = score_table(ScoredClips(none, predictions, videos, np.ones(40, bool), WARM, Bootstrap(100, 0)))
     assert headline(table) == {"all": {name: dict.fromkeys(HEADLINE_SCORES) for name in ("model", "best_baseline")}}
 
 

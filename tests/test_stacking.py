@@ -82,16 +82,16 @@ def test_nothing_is_known_of_the_test_clips_targets() -> None:
 def test_folds_share_no_video_and_a_clips_own_label_changes_nothing_out_of_fold() -> None:
     parts, vectors, _ = corpus()
     videos = parts[0]["video"].to_numpy()
-    folds = stacking.folds_of(videos)
+    folds = stacking.assign_folds(videos)
     assert pd.Series(folds).groupby(videos).nunique().max() == 1
     assert sorted(set(folds)) == list(range(stacking.FOLDS))
     assert np.bincount(folds).min() > 70
     inputs, there = vectors["one"].to_numpy()[:400], np.ones(400, bool)
     targets = parts[0][COLUMNS].to_numpy().copy()
-    before = stacking.out_of_fold(inputs, there, targets, folds)
+    before = stacking.predict_out_of_fold(inputs, there, targets, folds)
     assert before.shape == (len(stacking.PENALTIES), 400, 2)
     targets[folds == 2] += 100
-    after = stacking.out_of_fold(inputs, there, targets, folds)
+    after = stacking.predict_out_of_fold(inputs, there, targets, folds)
     np.testing.assert_array_equal(after[:, folds == 2], before[:, folds == 2])
     assert (after[:, folds == 1] != before[:, folds == 1]).all()
 

@@ -56,9 +56,9 @@ from lib.model.heads import find_head
 from lib.report import curve, folds, spread, words
 from lib.scoring.baselines import is_baseline
 from lib.scoring.scores import Bootstrap
-from lib.scoring.tables import over_seeds
+from lib.scoring.tables import score_over_seeds
 from lib.training.losses import LOSSES, WEIGHTINGS
-from tools.compare import Sources, add_options, compare, gather, target_group
+from tools.compare import Sources, add_options, compare, find_target_group, gather_predictions
 from tools.parameters import check, parsed, plain, put
 
 DVC = sys.executable, "-m", "dvc"
@@ -152,7 +152,7 @@ def settings(
     if groups:
         return "groups", groups_out(groups)
     if losses_ or weightings:
-        name, group = target_group(targets)
+        name, group = find_target_group(targets)
         if name not in shared["model"]["targets"]:
             raise InputError(f"--targets {name!r} is none of model.targets: {', '.join(shared['model']['targets'])}")
         return "losses", losses(
@@ -345,10 +345,13 @@ def refuse_other_parameters(one: str, shared: dict[str, Any], changes: Changes) 
 
 
 def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which: Any) -> None:
-    """Print and write the spread and the other scores of experiments, and of the training mean; `which`: see `gather`."""
-    found = gather(sources, **which)
+    """Print and write the spread and the other scores of experiments, and of the training mean.
+
+    which: the clips, as `gather_predictions` takes them.
+    """
+    found = gather_predictions(sources, **which)
     arrays = {one: found.predictions[one] for one in (*sources, "mean_predictor")}
-    table = over_seeds(arrays, found.actual, found.videos, found.group, Bootstrap(resamples, seed))
+    table = score_over_seeds(arrays, found.actual, found.videos, found.group, Bootstrap(resamples, seed))
     print(spread.markdown(table, found.which, found.group))
     spread.write(table, found.which, found.group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
@@ -356,7 +359,7 @@ def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which:
 
 def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -> None:
     """Print and write the scores that experiments, by number of training clips, have in data/scores.csv."""
-    name, group = target_group(targets)
+    name, group = find_target_group(targets)
     subset = "unseen_videos" if unseen else "all"
     tables = {int(clips): [scored(one, name, subset) for one in of_seed] for clips, of_seed in sources.items()}
     first = next(iter(tables.values()))[0].iloc[0]
@@ -369,7 +372,7 @@ def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -
 
 def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
     """Print and write the scores that experiments, one a fold, have in data/scores.csv, together."""
-    name, group = target_group(targets)
+    name, group = find_target_group(targets)
     table = folds.together([scored(one, name, "all") for of_seed in sources.values() for one in of_seed])
     print(folds.markdown(table, group))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -379,7 +382,7 @@ def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
 
 def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
     """Print and write the scores of experiments that each test one group of persons, one below the other."""
-    name, group = target_group(targets)
+    name, group = find_target_group(targets)
     tables = {tested: scored(one[0], name, "all") for tested, one in sources.items()}
     table = pd.concat([scores.assign(group=tested) for tested, scores in tables.items()])
     labels = words.headline_scores(group)

@@ -11,7 +11,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
-from lib.scoring.scores import scores
+from lib.scoring.scores import score_columns
 from lib.sources import fiv2
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     for title, members in (("all clips", seen | True), ("seen videos", seen), ("unseen videos", ~seen)):
         rows = {}
         for name, predicted in predictions.items() if members.any() else ():
-            scored = scores(test[list(TRAITS)].to_numpy()[members], predicted[members], TRAITS, 1)
+            scored = score_columns(test[list(TRAITS)].to_numpy()[members], predicted[members], TRAITS, 1)
             rows[name] = scored["accuracy"] | {"R² (mean)": scored["r2"]["mean"]}
         print(f"\n1-MAE, {title} ({members.sum()})\n{pd.DataFrame(rows).T.astype(float).round(4).to_string()}")
 

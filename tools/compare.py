@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     sources: Sources = {}
-    for name, of_seed in map(named, arguments.predictors):
+    for name, of_seed in map(parse_predictor, arguments.predictors):
         if name in sources or (is_baseline(name) and of_seed != [name]):
             raise InputError(
                 f"predictor {name!r} is there twice; several seeds are NAME=SOURCE,SOURCE, and the baselines"
@@ -88,20 +88,27 @@ class Gathered(NamedTuple):
 
 
 def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Path, **which: Any) -> None:
-    """Print and write the comparison of the predictors in `sources`, and of the baselines; `which`: see `gather`."""
-    found = gather(sources, **which)
+    """Print and write the comparison of the predictors in `sources` and of the baselines.
+
+    which: the clips, as `gather_predictions` takes them.
+    """
+    found = gather_predictions(sources, **which)
     if baseline not in found.predictions:
         raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(found.predictions)}")
     group, arrays, accuracy = found.group, found.predictions, words.accuracy(found.group)
-    compared = paired.table(arrays, found.actual, found.videos, baseline, group, Bootstrap(resamples, seed))
+    compared = paired.compare_predictors(
+        arrays, found.actual, found.videos, baseline, group, Bootstrap(resamples, seed)
+    )
     print(comparison.markdown(compared, baseline, found.which, accuracy))
     comparison.write(compared, baseline, accuracy, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 
 
-def gather(sources: Sources, targets: str | None, labels: Path | None, split: str, unseen: bool) -> Gathered:
+def gather_predictions(
+    sources: Sources, targets: str | None, labels: Path | None, split: str, unseen: bool
+) -> Gathered:
     """Return the predictions of `sources` and of the baselines. Raises InputError unless they are about the same clips."""
-    name, group = target_group(targets) if labels is None else ("traits", _FIV2)
+    name, group = find_target_group(targets) if labels is None else ("traits", _FIV2)
     columns = group.columns
     table = read_labels(labels, name, columns)
     training, test = table[table["split"] == "training"], table[table["split"] == split]
@@ -115,7 +122,7 @@ def gather(sources: Sources, targets: str | None, labels: Path | None, split: st
     read = {one: predictions.read(one, name, columns, of_split, test["clip"]) for one in given}
     for source, found in read.items():
         first, of_first = next(iter(read.items()))
-        predictions.refuse_other_clips(source, found.index, first, of_first.index)
+        predictions.check_same_clips(source, found.index, first, of_first.index)
     if read:  # the baselines predict what the others do
         test = test[test["clip"].isin(next(iter(read.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
@@ -132,7 +139,7 @@ def gather(sources: Sources, targets: str | None, labels: Path | None, split: st
     return Gathered(arrays, test[columns].to_numpy(), videos, group, which)
 
 
-def named(text: str) -> tuple[str, list[str]]:
+def parse_predictor(text: str) -> tuple[str, list[str]]:
     name, _, sources = text.partition("=")
     of_seed = sources.split(",") if sources else [name]
     if "" in of_seed or len(set(of_seed)) < len(of_seed):
@@ -140,7 +147,7 @@ def named(text: str) -> tuple[str, list[str]]:
     return name, of_seed
 
 
-def target_group(name: str | None) -> tuple[str, TargetGroup]:
+def find_target_group(name: str | None) -> tuple[str, TargetGroup]:
     """Return the group of params.yaml that has this name, the first that the model predicts without one."""
     given = dvc.api.params_show()
     groups = parameters.check({"targets": given["targets"]}, Parameters).targets

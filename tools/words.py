@@ -20,7 +20,7 @@ from lib.scoring.ngrams import ngram_table
 from lib.streams import text
 from lib.streams.base import Raw
 from lib.streams.build import annotations
-from tools.compare import read_labels, target_group
+from tools.compare import find_target_group, read_labels
 
 _FEWEST = 5  # videos; of fewer a person could be known
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, out: Path) -> None:
     """Print and write the n-grams of a target group."""
-    name, group = target_group(targets)
+    name, group = find_target_group(targets)
     settings = parameters.check(dvc.api.params_show()["text"], text.Settings, "text")
     table = read_labels(None, name, group.columns)
     table = table[(table["split"] == "training") & table[group.columns].notna().all(axis=1)]

@@ -11,7 +11,7 @@ import pandas as pd
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.analysis._features import recorded
+from lib.analysis._features import record_features
 from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import ClipDataset
 from lib.model.network import Network
@@ -61,7 +61,7 @@ class Context:
 
     def sample(self, count: int) -> list[int]:
         """Return the indices of up to `count` clips of the split that is scored, evenly spaced over it."""
-        return spread(len(self.clips), min(count, len(self.clips)))
+        return choose_evenly(len(self.clips), min(count, len(self.clips)))
 
     def actual(self, rows: list[int], group: TargetGroup) -> np.ndarray:
         """Return the labels (N, K) of those clips of the split that is scored; NaN where unknown."""
@@ -87,18 +87,18 @@ class Context:
 
     @cached_property
     def _predicted(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-        with recorded(self.network) as batches:
+        with record_features(self.network) as batches:
             table = prediction_table(self.evaluation, self.evaluation.predict())
         clips = self.all_clips["clip"]
         return table, {name: pd.DataFrame(np.concatenate(of), index=clips) for name, of in batches.items()}
 
 
-def spread(count: int, chosen: int) -> list[int]:
+def choose_evenly(count: int, chosen: int) -> list[int]:
     """Return up to `chosen` indices, evenly spaced from 0 to `count` - 1."""
     return np.unique(np.linspace(0, count - 1, chosen).astype(int)).tolist() if chosen else []
 
 
-def concatenated(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
+def concatenate_tables(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     """Return the tables below each other with these columns; without any table, no row."""
     return pd.concat(tables)[[*columns]] if tables else pd.DataFrame(columns=[*columns])
 

@@ -34,7 +34,7 @@ def encode(encoder: nn.Module, name: str, clips: ClipDataset, batch_size: int, d
 
 
 @contextmanager
-def recorded(network: Network) -> Iterator[dict[str, list[np.ndarray]]]:
+def record_features(network: Network) -> Iterator[dict[str, list[np.ndarray]]]:
     """Record features while the context is open: by encoder the mean of its tokens as the fusion receives them, and FUSED,
     the fusion's output. Each is a list of batches with a row for each clip."""
     found: dict[str, list[np.ndarray]] = {}

@@ -16,7 +16,7 @@ def swap_stream(inputs: Inputs, other: Inputs, stream: str) -> Inputs:
     missing the stream, the inputs stay as they are.
     """
     found = copy_inputs(inputs)
-    for encoder, reference, own in steps_of(inputs, stream):
+    for encoder, reference, own in select_steps(inputs, stream):
         steps = other[encoder][reference]
         if not len(own.times) or not len(steps.times):
             continue
@@ -30,7 +30,7 @@ def shuffle_steps(inputs: Inputs, stream: str, rng: np.random.Generator) -> Inpu
     """Return a clip's inputs with a stream's steps in random order, which is the same for all encoders that read the same
     number of steps."""
     found, seed = copy_inputs(inputs), int(rng.integers(2**32))
-    for encoder, reference, own in steps_of(inputs, stream):
+    for encoder, reference, own in select_steps(inputs, stream):
         order = np.random.default_rng(seed).permutation(len(own.times))
         found[encoder][reference] = own._replace(values=own.values[order])
     return found
@@ -39,12 +39,12 @@ def shuffle_steps(inputs: Inputs, stream: str, rng: np.random.Generator) -> Inpu
 def zero_stream(inputs: Inputs, stream: str) -> Inputs:
     """Return a clip's inputs with a stream set to zero."""
     found = copy_inputs(inputs)
-    for encoder, reference, own in steps_of(inputs, stream):
+    for encoder, reference, own in select_steps(inputs, stream):
         found[encoder][reference] = own._replace(values=np.zeros_like(own.values))
     return found
 
 
-def steps_of(inputs: Inputs, stream: str) -> list[tuple[str, str, Steps]]:
+def select_steps(inputs: Inputs, stream: str) -> list[tuple[str, str, Steps]]:
     """Return encoder, reference and steps for every input that comes from a stream."""
     return [
         (encoder, reference, steps)

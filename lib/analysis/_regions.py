@@ -5,7 +5,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from lib.analysis._inputs import copy_inputs, steps_of
+from lib.analysis._inputs import copy_inputs, select_steps
 from lib.data.batch import Inputs, Sample
 from lib.data.dataset import find_kind, list_streams
 from lib.model.network import Network
@@ -37,12 +37,12 @@ class Region(NamedTuple):
         return (slice(None), slice(None), *sides)
 
 
-def regions_of(network: Network, samples: Sequence[Sample]) -> Iterator[Region]:
+def list_regions(network: Network, samples: Sequence[Sample]) -> Iterator[Region]:
     """Yield the cells of each stream of images or flow, and the moments of each stream with several steps."""
     for stream in list_streams(network.encoder_inputs):
         if base.load(stream).kind in _WITH_CELLS:
             yield from (Region(stream, (row, column)) for row in range(GRID) for column in range(GRID))
-        if any(len(steps.times) > 1 for one in samples for _, _, steps in steps_of(one.inputs, stream)):
+        if any(len(steps.times) > 1 for one in samples for _, _, steps in select_steps(one.inputs, stream)):
             yield from (Region(stream, moment=moment) for moment in range(MOMENTS))
 
 
@@ -77,7 +77,7 @@ def remove_regions(inputs: Inputs, regions: Sequence[Region], means: Means) -> I
     """Return a clip's inputs in which the regions are replaced by those of the mean step."""
     changed = copy_inputs(inputs)
     for stream in dict.fromkeys(region.stream for region in regions):
-        for encoder, reference, steps in steps_of(inputs, stream):
+        for encoder, reference, steps in select_steps(inputs, stream):
             values = steps.values.copy()
             mean = _repeated(means[encoder, reference], values)
             for region in regions:

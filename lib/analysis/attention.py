@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from lib.analysis._context import ClipCount, Context, create_file, spread, write_array
+from lib.analysis._context import ClipCount, Context, choose_evenly, create_file, write_array
 from lib.core.artifacts import ATTENTION, MEAN_ATTENTION
 from lib.core.parameters import Section
 from lib.data.batch import collate
@@ -30,7 +30,7 @@ class Settings(Section):
 
 def run(context: Context) -> None:
     clips, order = context.clips, context.clips_by_error
-    chosen = order[spread(len(order), min(context.settings.attention_clips, len(order)))]
+    chosen = order[choose_evenly(len(order), min(context.settings.attention_clips, len(order)))]
     write_attention(ATTENTION, context.network, clips, pd.Index(clips.table["clip"]).get_indexer(chosen))
     sample = context.sample(context.settings.control_clips)
     write_mean_attention(MEAN_ATTENTION, context.network, clips, sample, context.seed)

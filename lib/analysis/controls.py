@@ -8,8 +8,8 @@ import pandas as pd
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.analysis._context import ClipCount, Context, concatenated
-from lib.analysis._inputs import shuffle_steps, steps_of, swap_stream, zero_stream
+from lib.analysis._context import ClipCount, Context, concatenate_tables
+from lib.analysis._inputs import select_steps, shuffle_steps, swap_stream, zero_stream
 from lib.core.artifacts import CONTROLS
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
@@ -39,7 +39,7 @@ def run_controls(context: Context) -> pd.DataFrame:
     """Return the loss of accuracy of each target group under each control experiment; no row without clips."""
     sample, tables = context.sample(context.settings.control_clips), list[pd.DataFrame]()
     if not sample:
-        return concatenated(tables, CONTROL_COLUMNS)
+        return concatenate_tables(tables, CONTROL_COLUMNS)
     repeats, seed = context.settings.control_repeats, context.seed
     predicted = predict(context.fabric, context.network, context.clips, sample, context.batch_size, repeats, seed)
     videos = context.clips.table["video"].iloc[sample].to_numpy()
@@ -53,7 +53,7 @@ def run_controls(context: Context) -> pd.DataFrame:
             }
             table = control_table(changed, INTACT, actual[known], videos[known], group, context.bootstrap)
             tables.append(table.assign(targets=name))
-    return concatenated(tables, CONTROL_COLUMNS)
+    return concatenate_tables(tables, CONTROL_COLUMNS)
 
 
 def predict(
@@ -96,7 +96,7 @@ def _changes(
             )
         if base.load(stream).kind == "flow":
             yield "no motion", [one._replace(inputs=zero_stream(one.inputs, stream)) for one in samples]
-        if any(len(steps.times) > 1 for one in samples for _, _, steps in steps_of(one.inputs, stream)):
+        if any(len(steps.times) > 1 for one in samples for _, _, steps in select_steps(one.inputs, stream)):
             for _ in range(repeats):
                 yield (
                     f"{stream} in another order",

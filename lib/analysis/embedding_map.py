@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.analysis._context import ClipCount, Context, concatenated
+from lib.analysis._context import ClipCount, Context, concatenate_tables
 from lib.core.artifacts import EMBEDDING_MAP
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
@@ -29,7 +29,7 @@ def project_to_plane(features: Mapping[str, pd.DataFrame], clips: pd.DataFrame, 
     """Return the place of up to `count` clips on a plane for each of the `features`: complete videos, but for the last.
 
     Columns: features, clip, video, split, x and y; and, for all of the features' clips together, same_video and
-    same_video_by_chance as `maps.together` returns them.
+    same_video_by_chance as `maps.same_video_rates` returns them.
     """
     videos = np.random.default_rng(seed).permutation(clips["video"].unique())
     order = np.argsort(pd.Index(videos).get_indexer(clips["video"]), kind="stable")
@@ -37,8 +37,8 @@ def project_to_plane(features: Mapping[str, pd.DataFrame], clips: pd.DataFrame, 
     tables = []
     for name, vectors in features.items() if len(shown) else ():
         values = vectors.loc[shown["clip"]].to_numpy()
-        x, y = maps.plane(values, seed).T
-        same_video, by_chance = maps.together(values, shown["video"].to_numpy())
+        x, y = maps.embed_in_plane(values, seed).T
+        same_video, by_chance = maps.same_video_rates(values, shown["video"].to_numpy())
         table = shown[["clip", "video", "split"]].assign(features=name, x=x, y=y)
         tables.append(table.assign(same_video=same_video, same_video_by_chance=by_chance))
-    return concatenated(tables, _COLUMNS)
+    return concatenate_tables(tables, _COLUMNS)

@@ -10,9 +10,9 @@ import pandas as pd
 from lightning_fabric import Fabric
 from pydantic import Field
 
-from lib.analysis._context import ClipCount, Context, concatenated, create_file, write_array
+from lib.analysis._context import ClipCount, Context, concatenate_tables, create_file, write_array
 from lib.analysis._gradients import integrated_gradients
-from lib.analysis._regions import GRID, Means, Region, mean_steps, regions_of, remove_regions
+from lib.analysis._regions import GRID, Means, Region, list_regions, mean_steps, remove_regions
 from lib.core.artifacts import DELETION, IMPORTANCE
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
@@ -52,7 +52,7 @@ def run(context: Context) -> None:
     sample = context.sample(context.settings.importance_clips)
     if not sample:
         write(IMPORTANCE, Importance([], {}, {}, {}))
-        write_csv(DELETION, concatenated([], DELETION_COLUMNS))
+        write_csv(DELETION, concatenate_tables([], DELETION_COLUMNS))
         return
     samples = [context.clips[index]._replace(index=place) for place, index in enumerate(sample)]
     found = measure_importance(context.fabric, context.network, samples, context.batch_size)
@@ -71,7 +71,7 @@ def measure_deletion(
         by_order = {order: [group.from_unit(values) for values in of[name]] for order, of in predicted.items()}
         table = deletion_table(by_order, context.actual(sample, group), group)
         tables.append(table.assign(targets=name))
-    return concatenated(tables, DELETION_COLUMNS)
+    return concatenate_tables(tables, DELETION_COLUMNS)
 
 
 def measure_importance(fabric: Fabric, network: Network, samples: Sequence[Sample], batch_size: int) -> Importance:
@@ -80,7 +80,7 @@ def measure_importance(fabric: Fabric, network: Network, samples: Sequence[Sampl
     occlusion: how far a prediction moves if the region is replaced by that of the mean of all samples (Zeiler and Fergus
     2014). integrated_gradients: the region's part of the path from the mean input to the clip's, without sign.
     """
-    regions, means = list(regions_of(network, samples)), mean_steps(samples)
+    regions, means = list(list_regions(network, samples)), mean_steps(samples)
     if not regions:
         return Importance([], {}, {}, {})
     intact = infer.predict(fabric, network, samples, batch_size, 0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.analysis._context import Context, concatenated
+from lib.analysis._context import Context, concatenate_tables
 from lib.analysis._features import encode
 from lib.core.artifacts import MODEL, PROBES
 from lib.core.clips import write_csv
@@ -36,7 +36,7 @@ def probe(context: Context) -> pd.DataFrame:
         splits = training, labelled, evaluation.validation
         table = probe_table(*splits, group, vectors, context.bootstrap)
         tables.append(table.assign(targets=name))
-    return concatenated(tables, PROBE_COLUMNS)
+    return concatenate_tables(tables, PROBE_COLUMNS)
 
 
 def pretrained_features(evaluation: Evaluation) -> dict[str, pd.DataFrame]:

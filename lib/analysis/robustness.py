@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from lightning_fabric import Fabric
 
-from lib.analysis._context import ClipCount, Context, concatenated
+from lib.analysis._context import ClipCount, Context, concatenate_tables
 from lib.core.artifacts import ROBUSTNESS
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
@@ -115,7 +115,7 @@ def measure_robustness(context: Context) -> pd.DataFrame:
             table = control_table(values, str(INTACT), actual[used], videos, group, context.bootstrap)
             corruption, strength = zip(*(keys[text] for text in table["control"]), strict=True)
             tables.append(table.assign(targets=name, corruption=corruption, strength=strength))
-    return concatenated(tables, ROBUSTNESS_COLUMNS)
+    return concatenate_tables(tables, ROBUSTNESS_COLUMNS)
 
 
 def predict(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.analysis._context import Context, create_file, spread, write_array
+from lib.analysis._context import Context, choose_evenly, create_file, write_array
 from lib.core import imports
 from lib.core.artifacts import DATA, SAMPLES
 from lib.core.parameters import Section
@@ -31,7 +31,7 @@ class Settings(Section):
 
 def run(context: Context) -> None:
     order = context.clips_by_error
-    chosen = context.clips.table.set_index("clip").loc[order[spread(len(order), _CLIPS)]].reset_index()
+    chosen = context.clips.table.set_index("clip").loc[order[choose_evenly(len(order), _CLIPS)]].reset_index()
     write_samples(SAMPLES, chosen, DATA, context.network.encoder_inputs, context.evaluation.trained.streams)
 
 

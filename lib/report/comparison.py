@@ -1,4 +1,4 @@
-"""The comparison of predictors (lib.scoring.paired.table) as Markdown, LaTeX and figure."""
+"""The comparison of predictors (lib.scoring.paired.compare_predictors) as Markdown, LaTeX and figure."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from lib.scoring.stacking import PENALTIES, STACKED, STACKED_LOOKUP, STRENGTHS, TREES, stacked
+from lib.scoring.stacking import PENALTIES, STACKED, STACKED_LOOKUP, STRENGTHS, TREES, predict_stacked
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Those that know a clip's video at most; further ones are ridge_NAME for the vectors NAME, and JOINT of all of them."""
@@ -49,14 +49,14 @@ def predict(
         errors = {k: np.nanmean(np.abs(_shrunk(training, validation, columns, k) - actual)) for k in STRENGTHS}
         found["shrunk_video_lookup"] = _shrunk(training, test, columns, min(errors, key=errors.__getitem__))
     for name, table in vectors.items():
-        predicted = ridge(training, test, validation, columns, table)
+        predicted = predict_ridge(training, test, validation, columns, table)
         if predicted is not None:
             found[f"{_RIDGE}{name}"] = np.where(np.isnan(predicted), mean, predicted)
     parted = {name.partition(".")[0] for name in vectors if "." in name}
     whole = {name: table for name, table in vectors.items() if name not in parted}
     unseen = test["video"][~is_seen(training, test)]
     learnt = pd.concat([training, validation[~validation["video"].isin(unseen)]], ignore_index=True)
-    return found | stacked(learnt, test, columns, whole, trees)
+    return found | predict_stacked(learnt, test, columns, whole, trees)
 
 
 def is_baseline(name: str) -> bool:
@@ -81,7 +81,7 @@ def _shrunk(training: pd.DataFrame, test: pd.DataFrame, columns: Sequence[str], 
     return (total + strength * training[list(columns)].mean().to_numpy()) / (count + strength)
 
 
-def ridge(
+def predict_ridge(
     training: pd.DataFrame, test: pd.DataFrame, validation: pd.DataFrame, columns: Sequence[str], vectors: pd.DataFrame
 ) -> np.ndarray | None:
     """Return what ridge on standardised `vectors` predicts, (N, K), with the penalty of lowest mean absolute error on

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.scoring.scores import Bootstrap, by_video, intervals, with_mean
+from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
 
 LEVEL = 0.9
 """Of clips like the held-out ones, the part whose label is to lie in the interval."""
 
 
-def half_widths(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def compute_half_widths(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return of each column half the interval's width (K,), infinite where too few clips know it; arrays (N, K).
 
     It is the ceil((n + 1) LEVEL)-th smallest absolute error of the n clips that know the column (Lei et al. 2018,
@@ -27,7 +27,7 @@ def half_widths(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return widths
 
 
-def coverage(
+def score_coverage(
     actual: np.ndarray,
     predicted: np.ndarray,
     widths: np.ndarray,
@@ -37,13 +37,13 @@ def coverage(
 ) -> pd.DataFrame:
     """Return a row for the mean and each of `columns`: score "coverage", target, value, low, high: which part of the clips'
     labels lie in the intervals of half widths (K,); arrays (N, K), actual NaN where unknown, videos (N,). Not defined where
-    there is no interval. low and high as `lib.scoring.scores.with_intervals` has them."""
+    there is no interval. low and high as `lib.scoring.scores.score_with_intervals` has them."""
     known = np.isfinite(actual)
     inside = np.where(np.isfinite(widths), np.abs(predicted - actual) <= widths, np.nan)
-    sums = by_video(np.where(known[..., None], np.stack([known, inside], -1), 0.0), videos)
+    sums = sum_by_video(np.where(known[..., None], np.stack([known, inside], -1), 0.0), videos)
 
     def parts(of: np.ndarray) -> dict[str, np.ndarray]:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return with_mean({"coverage": of[..., 1] / of[..., 0]})
+            return prepend_mean({"coverage": of[..., 1] / of[..., 0]})
 
-    return intervals(sums, parts, columns, bootstrap)
+    return estimate_intervals(sums, parts, columns, bootstrap)

@@ -7,13 +7,13 @@ import pandas as pd
 from scipy import stats
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import Bootstrap, by_video, intervals, with_mean
+from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
 
 DETECTIONS = ("f1", "macro_f1", "uar", "auc")
 """The scores' names."""
 
 
-def detections(
+def score_detection(
     actual: np.ndarray,
     predicted: np.ndarray,
     videos: np.ndarray,
@@ -29,13 +29,16 @@ def detections(
     unweighted average recall, the mean of both recalls, which is what papers about MOSEI call weighted accuracy (Zadeh et
     al. 2018); F1 is 0 where nothing is detected nor present, and a recall 0 where there is nothing to recall, as in
     scikit-learn. auc is the area under the ROC curve, not defined where all or none are present; its ranks, with ties in the
-    middle, are those among all clips, also in a resample. Intervals as `lib.scoring.scores.with_intervals` has them.
+    middle, are those among all clips, also in a resample. Intervals as `lib.scoring.scores.score_with_intervals` has them.
     """
-    return intervals(by_video(_counts(actual, predicted, group), videos), _from_counts, group.detect, bootstrap)
+    return estimate_intervals(
+        sum_by_video(_counts(actual, predicted, group), videos), _from_counts, group.detect, bootstrap
+    )
 
 
-def values(actual: np.ndarray, predicted: np.ndarray, group: TargetGroup) -> Mapping[str, np.ndarray]:
-    """Return {score: (1 + J,)}, the mean over `group.detect` and each of these J, of arrays (N, K) as in `detections`."""
+def detection_scores(actual: np.ndarray, predicted: np.ndarray, group: TargetGroup) -> Mapping[str, np.ndarray]:
+    """Return {score: (1 + J,)} for arrays (N, K) as in `score_detection`: the mean over `group.detect`, then each of these
+    J columns."""
     return _from_counts(_counts(actual, predicted, group).sum(0))
 
 
@@ -59,4 +62,4 @@ def _from_counts(sums: np.ndarray) -> dict[str, np.ndarray]:
     recalls = hit / np.maximum(hit + missed, 1), rejected / np.maximum(rejected + false, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         auc = 0.5 + rank_present / (hit + missed) - rank_absent / (rejected + false)
-    return with_mean(dict(zip(DETECTIONS, (f1, (f1 + f1_absent) / 2, sum(recalls) / 2, auc), strict=True)))
+    return prepend_mean(dict(zip(DETECTIONS, (f1, (f1 + f1_absent) / 2, sum(recalls) / 2, auc), strict=True)))

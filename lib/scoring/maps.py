@@ -10,7 +10,7 @@ _LEAST = 4  # clips
 _PERPLEXITY = 30.0
 
 
-def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
+def embed_in_plane(vectors: np.ndarray, seed: int) -> np.ndarray:
     """Return places (N, 2) of standardised vectors (N, D) by t-SNE (van der Maaten and Hinton 2008), which keeps neighbours
     together; distances between groups, and axes, mean nothing. NaN for fewer than four clips."""
     if len(vectors) < _LEAST:
@@ -21,7 +21,7 @@ def plane(vectors: np.ndarray, seed: int) -> np.ndarray:
         return np.asarray(TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(scaled), float)
 
 
-def together(vectors: np.ndarray, videos: np.ndarray) -> tuple[float, float]:
+def same_video_rates(vectors: np.ndarray, videos: np.ndarray) -> tuple[float, float]:
     """Return which part of the clips whose video has others among them has one of these as its nearest neighbour, by
     standardised vectors (N, D), and which part would by chance; NaN where no video has two clips."""
     others = np.array([(videos == video).sum() - 1 for video in videos])

@@ -8,7 +8,7 @@ from scipy.linalg import solve
 from sklearn.feature_extraction.text import CountVectorizer
 
 from lib.core.errors import InputError
-from lib.scoring.stacking import FOLDS, PENALTIES, folds_of, out_of_fold
+from lib.scoring.stacking import FOLDS, PENALTIES, assign_folds, predict_out_of_fold
 
 
 def ngram_table(
@@ -46,7 +46,7 @@ def ngram_table(
     inputs = _without(said, counted[:, often].toarray().astype(float), np.ones(len(tokens)))
     inputs /= np.maximum(inputs.std(0), 1e-9)
     rest = _without(said, targets, np.ones(len(tokens)))
-    predicted = out_of_fold(inputs, np.ones(len(tokens), bool), rest, folds_of(videos))
+    predicted = predict_out_of_fold(inputs, np.ones(len(tokens), bool), rest, assign_folds(videos))
     penalty = PENALTIES[int(np.argmin(np.abs(predicted - rest).mean((1, 2))))]
 
     def weights(of_clips: np.ndarray) -> np.ndarray:

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import Bootstrap, by_video, resample, scores
+from lib.scoring.scores import Bootstrap, resample, score_columns, sum_by_video
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
 
 
-def paired(errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, bootstrap: Bootstrap) -> dict[str, np.ndarray]:
+def compare_errors(
+    errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, bootstrap: Bootstrap
+) -> dict[str, np.ndarray]:
     """Return, each (K + 1,), how much smaller than a baseline's a predictor's errors are, and how sure that is: first of the
     mean over the K columns, then of each.
 
@@ -26,7 +28,7 @@ def paired(errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, bootstr
     """
     gain = baseline - errors
     known = ~np.isnan(gain)
-    sums = by_video(np.stack([np.where(known, gain, 0), known], -1), videos)  # (V, K, 2)
+    sums = sum_by_video(np.stack([np.where(known, gain, 0), known], -1), videos)  # (V, K, 2)
     difference = _mean_first(sums.sum(0))
     defined = np.isfinite(difference)
     resamples, rng = bootstrap.resamples, bootstrap.rng()
@@ -46,7 +48,7 @@ def paired(errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, bootstr
     return {name: np.where(defined, values, np.nan) for name, values in found.items()}
 
 
-def holm(p: np.ndarray) -> np.ndarray:
+def adjust_p(p: np.ndarray) -> np.ndarray:
     """Return Holm's (1979) adjusted p-values."""
     order = np.argsort(p)
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -55,7 +57,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def table(
+def compare_predictors(
     predictions: Mapping[str, Sequence[np.ndarray]],
     actual: np.ndarray,
     videos: np.ndarray,
@@ -64,9 +66,9 @@ def table(
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return a row for each predictor and target, "mean" and each column: accuracy (1 - MAE / span) and r2 (means over
-    seeds), spread and r2_spread (standard deviations over seeds, NaN for one), and, but for the baseline, what `paired` says
-    of the accuracies averaged over seeds. p_holm is p corrected (Holm 1979) over all predictors, for the mean; over all
-    predictors and columns, for a column.
+    seeds), spread and r2_spread (standard deviations over seeds, NaN for one), and, except for the baseline, the
+    results of `compare_errors` for the errors averaged over seeds. p_holm is p corrected (Holm 1979) over all predictors,
+    for the mean; over all predictors and columns, for a column.
 
     predictions: name to arrays (N, K), one a seed; actual (N, K) is NaN where it is unknown.
     """
@@ -75,8 +77,12 @@ def table(
     rows: list[dict[str, Any]] = []
     for name, of_seed in errors.items():
         accuracy = 1 - np.stack([_mean_first(np.stack([np.nansum(one, 0), known], -1)) for one in of_seed])
-        r2 = np.array([list(scores(actual, one, columns, span)["r2"].values()) for one in predictions[name]], float)
-        against = {} if name == baseline else paired(of_seed.mean(0), errors[baseline].mean(0), videos, bootstrap)
+        r2 = np.array(
+            [list(score_columns(actual, one, columns, span)["r2"].values()) for one in predictions[name]], float
+        )
+        against = (
+            {} if name == baseline else compare_errors(of_seed.mean(0), errors[baseline].mean(0), videos, bootstrap)
+        )
         for index, target in enumerate(("mean", *columns)):
             row = {"predictor": name, "target": target, "seeds": len(of_seed)}
             row |= {"accuracy": accuracy[:, index].mean(), "spread": _over_seeds(accuracy[:, index])}
@@ -86,7 +92,7 @@ def table(
     compared = table["p"].notna()  # the baseline has none, nor has a column that no clip knows
     for family in (compared & (table["target"] == "mean"), compared & (table["target"] != "mean")):
         if family.any():
-            table.loc[family, "p_holm"] = holm(table.loc[family, "p"].to_numpy())
+            table.loc[family, "p_holm"] = adjust_p(table.loc[family, "p"].to_numpy())
     return table
 
 

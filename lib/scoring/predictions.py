@@ -59,7 +59,7 @@ def read(
     return table
 
 
-def refuse_other_clips(source: str, found: pd.Index, first: str, expected: pd.Index) -> None:
+def check_same_clips(source: str, found: pd.Index, first: str, expected: pd.Index) -> None:
     """Raise InputError, naming a clip, unless a source is about the same clips as the source `first`, each once."""
     if found.empty:
         raise InputError(f"{source} has no clip of the split that is compared; --split and --labels choose it")

@@ -14,7 +14,7 @@ from lib.scoring import baselines
 from lib.scoring.baselines import is_seen
 from lib.scoring.evaluation import Evaluation, Predictions, actual_values
 from lib.scoring.scores import Bootstrap
-from lib.scoring.tables import Scored, comparison_table, group_table, headline, score_table, split_table
+from lib.scoring.tables import ScoredClips, comparison_table, group_table, headline, score_table, split_table
 
 
 class Results(NamedTuple):
@@ -77,7 +77,7 @@ def _score_group(
     predictions |= baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
     predictions = {predictor: values[known] for predictor, values in predictions.items()}
     seen, bootstrap = is_seen(training, test)[known], options.bootstrap
-    scored = Scored(actual[known], predictions, test["video"][known].to_numpy(), seen, group, bootstrap)
+    scored = ScoredClips(actual[known], predictions, test["video"][known].to_numpy(), seen, group, bootstrap)
     reference = evaluation.trained.references.get(name)
     half_widths = None if reference is None else reference.half_widths.numpy()
     of_splits = {

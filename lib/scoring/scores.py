@@ -26,7 +26,7 @@ class Bootstrap(NamedTuple):
         return np.random.default_rng(self.seed)
 
 
-def scores(
+def score_columns(
     actual: np.ndarray, predicted: np.ndarray, columns: Sequence[str], span: float
 ) -> dict[str, dict[str, float | None]]:
     """Return {score: {"mean": ..., column: ...}} for arrays (N, K) of K columns; a score that is not defined is None.
@@ -46,7 +46,7 @@ def scores(
     return {name: dict(zip(("mean", *columns), map(_number, of), strict=True)) for name, of in values.items()}
 
 
-def with_intervals(
+def score_with_intervals(
     actual: np.ndarray,
     predicted: np.ndarray,
     baseline: np.ndarray,
@@ -64,11 +64,11 @@ def with_intervals(
     clips keep the ranks that they have among all. Below MIN_VIDEOS that know a column (for the mean: every column) there is
     no interval: it would be far too narrow.
     """
-    sums = by_video(_moments(actual, predicted, baseline), videos)
-    return intervals(sums, lambda of: _from_moments(of, span), columns, bootstrap)
+    sums = sum_by_video(_moments(actual, predicted, baseline), videos)
+    return estimate_intervals(sums, lambda of: _from_moments(of, span), columns, bootstrap)
 
 
-def of_groups(
+def score_groups(
     actual: np.ndarray,
     predicted: np.ndarray,
     baseline: np.ndarray,
@@ -77,10 +77,10 @@ def of_groups(
     group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return the rows of `with_intervals` for each group of clips, for its difference to the others, and for the gap.
+    """Return the rows of `score_with_intervals` for each group of clips, for its difference to the others, and for the gap.
 
-    labels (N,) are the groups' names, empty for clips in no group. Columns before those of `with_intervals`: what, group,
-    clips, videos.
+    labels (N,) are the groups' names, empty for clips in no group. Further columns: what, group, clips,
+    videos.
     what is "value"; "difference", the group's value less that of all other groups' clips together, videos drawn for both at
     once; or "gap", the highest group's value less the lowest's of those with MIN_VIDEOS or more that know the column,
     `group` naming the two: it has no interval, for the two are chosen by the same data.
@@ -94,7 +94,7 @@ def of_groups(
         for side, members in enumerate(pair):
             if members.any():
                 moments[members, index, side] = _moments(actual[members], predicted[members], baseline[members])
-    sums = by_video(moments, videos)
+    sums = sum_by_video(moments, videos)
     values = _from_moments(sums.sum(0), span)  # {score: (G, 2, K + 1)}
     resampled = _from_moments(resample(sums, bootstrap.resamples, bootstrap.rng()), span)  # (resamples, G, 2, K + 1)
     own, drawn = ({key: of[..., 0, :] for key, of in one.items()} for one in (values, resampled))
@@ -133,22 +133,22 @@ def of_groups(
     return pd.concat(tables, ignore_index=True)
 
 
-def intervals(
+def estimate_intervals(
     sums: np.ndarray,
     scores_of: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     columns: Sequence[str],
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return the rows of `with_intervals` for scores that are made of sums over clips.
+    """Return the rows of `score_with_intervals` for scores that are made of sums over clips.
 
-    sums (V, K, M) of `by_video`, the first of the M counts the clips that know the column; scores_of: from such sums
+    sums (V, K, M) of `sum_by_video`, the first of the M counts the clips that know the column; scores_of: from such sums
     (..., K, M) over all videos to {score: (..., K + 1)}, the mean over columns first.
     """
     resampled = scores_of(resample(sums, bootstrap.resamples, bootstrap.rng()))
     return _rows(scores_of(sums.sum(0)), resampled, _knowing(sums), columns)
 
 
-def with_mean(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def prepend_mean(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{score: (..., K)} to {score: (..., K + 1)}: the mean over columns, and each."""
     return {name: np.concatenate([of.mean(-1, keepdims=True), of], -1) for name, of in values.items()}
 
@@ -156,8 +156,9 @@ def with_mean(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _rows(
     values: Mapping[str, np.ndarray], resampled: Mapping[str, np.ndarray], videos: np.ndarray, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """{score: (K + 1,)} and {score: (resamples, K + 1)} to the rows of `with_intervals`; no interval where `videos` (K + 1,)
-    are too few."""
+    """Return the rows of `score_with_intervals` for values {score: (K + 1,)} and their resamples {score: (R, K + 1)}.
+
+    There is no interval where the number of `videos` (K + 1,) is below MIN_VIDEOS."""
     rows = []
     for name, value in values.items():
         defined = np.isfinite(value)
@@ -175,7 +176,7 @@ def _knowing(sums: np.ndarray) -> np.ndarray:
     return np.concatenate([counts.min(-1, keepdims=True), counts], -1)
 
 
-def by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
+def sum_by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
     """Return the sums (V, ...) of values (N, ...) over the clips of each of the V videos in `videos` (N,)."""
     names, of_video = np.unique(videos, return_inverse=True)
     sums = np.zeros((len(names), *values.shape[1:]))
@@ -184,7 +185,7 @@ def by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
 
 
 def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (resamples, ...): sums (V, ...) of `by_video` added up over V videos drawn with replacement, so many times."""
+    """Return the totals (resamples, ...) of sums (V, ...) by video: each resample draws V videos with replacement."""
     count = len(sums)
     draws = rng.multinomial(count, np.full(count, 1 / count), resamples).astype(float)
     return np.tensordot(draws, sums, 1)
@@ -224,7 +225,7 @@ def _from_moments(sums: np.ndarray, span: float) -> dict[str, np.ndarray]:
             "regression_to_mean": 1 - covariance / variance,
             "calibration_slope": covariance / spread,
         }
-    return with_mean(values)
+    return prepend_mean(values)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> np.ndarray:

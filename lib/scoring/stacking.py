@@ -20,7 +20,7 @@ _TREES = {
 }  # fmt: skip
 
 
-def stacked(
+def predict_stacked(
     training: pd.DataFrame,
     test: pd.DataFrame,
     columns: Sequence[str],
@@ -41,13 +41,13 @@ def stacked(
     small = [table for table in known if table.shape[1] <= _MOST] if trees else []
     if len(known) + bool(small) < 2 or len(set(of_video)) < FOLDS:
         return {}
-    targets, folds = training[list(columns)].to_numpy(float), folds_of(of_video)
+    targets, folds = training[list(columns)].to_numpy(float), assign_folds(of_video)
     readings = [_read(training, test, targets, folds, table) for table in known]
     if small:
         readings.append(_grown(training, test, targets, folds, small))
     inside, outside = zip(*readings, strict=True)
     every = np.ones(len(training), bool)
-    of_training = out_of_fold(np.hstack(inside), every, targets, folds)
+    of_training = predict_out_of_fold(np.hstack(inside), every, targets, folds)
     best = _best(of_training, targets)
     predicted = _ridges(np.hstack(inside), targets, np.hstack(outside), PENALTIES[[best]])[0]
     predicted = _or_mean(predicted, targets)
@@ -62,7 +62,7 @@ def stacked(
     return found | {STACKED: predicted, STACKED_LOOKUP: predicted + total / (count + strength)}
 
 
-def folds_of(videos: np.ndarray) -> np.ndarray:
+def assign_folds(videos: np.ndarray) -> np.ndarray:
     """Return the fold (N,) of each clip: all clips of a video are in one, folds have about as many clips."""
     folds = np.zeros(len(videos), int)
     for number, (_, members) in enumerate(GroupKFold(FOLDS).split(videos, groups=videos)):
@@ -70,7 +70,7 @@ def folds_of(videos: np.ndarray) -> np.ndarray:
     return folds
 
 
-def out_of_fold(inputs: np.ndarray, there: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def predict_out_of_fold(inputs: np.ndarray, there: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return for each of PENALTIES what ridge, learnt on the other folds, predicts of each clip: (P, N, K).
 
     inputs (N, D) of the clips that are `there` (N,), targets (N, K), NaN where unknown; the others get the mean.
@@ -91,7 +91,7 @@ def _read(
         (vectors.reindex(table["clip"]).to_numpy(float), table["clip"].isin(vectors.index).to_numpy())
         for table in (training, test)
     )
-    of_training = out_of_fold(inputs, there, targets, folds)
+    of_training = predict_out_of_fold(inputs, there, targets, folds)
     best = _best(of_training, targets)
     predicted = np.full((len(test), targets.shape[1]), np.nan)
     predicted[test_there] = _ridges(inputs[there], targets[there], of_test[test_there], PENALTIES[[best]])[0]

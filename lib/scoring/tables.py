@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.baselines import ridge
-from lib.scoring.conformal import coverage
-from lib.scoring.detection import detections
-from lib.scoring.paired import holm, paired
-from lib.scoring.paired import table as paired_table
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, of_groups, scores, with_intervals
+from lib.scoring.baselines import predict_ridge
+from lib.scoring.conformal import score_coverage
+from lib.scoring.detection import score_detection
+from lib.scoring.paired import adjust_p, compare_errors, compare_predictors
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_groups, score_with_intervals
 
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
@@ -25,7 +24,7 @@ DELETION_COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "a
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredClips:
     """The predictions of one target group that are scored.
 
     actual (N, K), NaN where unknown; each clip has a label for at least one column. predictions: arrays (N, K) by predictor,
@@ -40,20 +39,20 @@ class Scored:
     group: TargetGroup
     bootstrap: Bootstrap
 
-    def subsets(self) -> Iterator[tuple[str, "Scored"]]:
+    def subsets(self) -> Iterator[tuple[str, "ScoredClips"]]:
         """Yield name and scored clips of each subset that has any: all clips, those of seen and of unseen videos."""
         for name, members in (("all", self.seen | True), ("seen_videos", self.seen), ("unseen_videos", ~self.seen)):
             if members.any():
-                yield name, self.of(members)
+                yield name, self.select(members)
 
-    def of(self, members: np.ndarray) -> "Scored":
+    def select(self, members: np.ndarray) -> "ScoredClips":
         """Return the scored clips `members` (N,)."""
         predictions = {name: values[members] for name, values in self.predictions.items()}
         chosen = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
         return replace(self, predictions=predictions, **chosen)
 
 
-def score_table(scored: Scored, half_widths: np.ndarray | None = None) -> pd.DataFrame:
+def score_table(scored: ScoredClips, half_widths: np.ndarray | None = None) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
     half_widths (K,): of the model's intervals, whose coverage is then a score.
@@ -62,20 +61,20 @@ def score_table(scored: Scored, half_widths: np.ndarray | None = None) -> pd.Dat
     for subset, part in scored.subsets():
         actual, videos, mean = part.actual, part.videos, part.predictions["mean_predictor"]
         for name, values in part.predictions.items():
-            scores_of = [with_intervals(actual, values, mean, videos, group.columns, group.span, bootstrap)]
+            scores_of = [score_with_intervals(actual, values, mean, videos, group.columns, group.span, bootstrap)]
             if group.detect:
-                scores_of.append(detections(actual, values, videos, group, bootstrap))
+                scores_of.append(score_detection(actual, values, videos, group, bootstrap))
             if half_widths is not None and name == "model":
-                scores_of.append(coverage(actual, values, half_widths, videos, group.columns, bootstrap))
+                scores_of.append(score_coverage(actual, values, half_widths, videos, group.columns, bootstrap))
             table = pd.concat(scores_of, ignore_index=True)
             about = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
             tables.append(table.assign(**about)[[*about, *table.columns]])
     return pd.concat(tables, ignore_index=True)
 
 
-def comparison_table(scored: Scored) -> pd.DataFrame:
+def comparison_table(scored: ScoredClips) -> pd.DataFrame:
     """Return the model's accuracy minus each other predictor's, a row for each subset of the clips, predictor and target
-    ("mean" first), with the columns of `paired`; no interval and no p below MIN_VIDEOS videos.
+    ("mean" first), with the columns of `compare_errors`; no interval and no p below MIN_VIDEOS videos.
 
     p_holm is p corrected (Holm 1979) over all predictors of a subset, for the mean; over all predictors and columns, for a
     column.
@@ -85,7 +84,7 @@ def comparison_table(scored: Scored) -> pd.DataFrame:
         errors = {name: np.abs(of - part.actual) / part.group.span for name, of in part.predictions.items()}
         rows = []
         for name in errors.keys() - {"model"}:
-            compared = paired(errors["model"], errors[name], part.videos, part.bootstrap)
+            compared = compare_errors(errors["model"], errors[name], part.videos, part.bootstrap)
             rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *columns], **compared}))
         if not rows:
             continue
@@ -93,21 +92,21 @@ def comparison_table(scored: Scored) -> pd.DataFrame:
         table.loc[_has_few_videos(table["target"], part), ["low", "high", "p", "smallest"]] = np.nan
         for family in (table["target"] == "mean", table["target"] != "mean"):
             tested = family & table["p"].notna()
-            table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].to_numpy())
+            table.loc[tested, "p_holm"] = adjust_p(table.loc[tested, "p"].to_numpy())
         tables.append(table.assign(subset=subset))
     order = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "smallest"]
     return pd.concat(tables, ignore_index=True).reindex(columns=order)
 
 
-def _has_few_videos(targets: pd.Series, scored: Scored) -> pd.Series:
+def _has_few_videos(targets: pd.Series, scored: ScoredClips) -> pd.Series:
     """Return for each target ("mean" or a column) whether fewer than MIN_VIDEOS videos have a label for it."""
     known, columns = np.isfinite(scored.actual), scored.group.columns
     videos = {column: len(set(scored.videos[rows])) for column, rows in zip(columns, known.T, strict=True)}
     return targets.map(videos | {"mean": min(videos.values())}) < MIN_VIDEOS
 
 
-def group_table(scored: Scored, persons: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `of_groups` for each column of `persons` (kind; a row for each scored clip), of the model and of
+def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `score_groups` for each column of `persons` (kind; a row for each scored clip), of the model and of
     the mean predictor, whose bias shows how far the groups' labels differ; empty if no clip is in a group."""
     order = ["kind", "predictor", "what", "group", "clips", "videos", "score", "target", "value", "low", "high"]
     actual, mean, group, tables = scored.actual, scored.predictions["mean_predictor"], scored.group, []
@@ -115,7 +114,7 @@ def group_table(scored: Scored, persons: pd.DataFrame) -> pd.DataFrame:
         labels = persons[kind].to_numpy()
         for name in ("model", "mean_predictor"):
             values = scored.predictions[name]
-            table = of_groups(actual, values, mean, scored.videos, labels, group, scored.bootstrap)
+            table = score_groups(actual, values, mean, scored.videos, labels, group, scored.bootstrap)
             tables.append(table.assign(kind=kind, predictor=name)[order])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
 
@@ -135,7 +134,7 @@ def split_table(
             continue
         actual, predicted, videos = actual[known], predicted[known], videos[known]
         # no baseline: skill is not asked for
-        scored = with_intervals(actual, predicted, predicted, videos, group.columns, group.span, bootstrap)
+        scored = score_with_intervals(actual, predicted, predicted, videos, group.columns, group.span, bootstrap)
         scored = scored[scored["score"].isin(["r2", "accuracy"])]
         scored.insert(0, "split", split)
         tables.append(scored.assign(clips=len(actual), videos=len(set(videos))))
@@ -152,12 +151,14 @@ def control_table(
 ) -> pd.DataFrame:
     """Return how much worse predictions are than those named `intact`, a row for each name and for the mean and each column:
     accuracy and r2 (means over repeats), and, but for `intact`, the loss of accuracy with the ends of its 95 % interval over
-    videos and p of `paired`, Holm's over all; no interval and no p below MIN_VIDEOS videos.
+    videos and p of `compare_errors`, Holm's over all; no interval and no p below MIN_VIDEOS videos.
 
     predictions: name to arrays (N, K), one a repeat; actual (N, K) is NaN where it is unknown; videos (N,).
     """
-    table = paired_table(predictions, actual, videos, intact, group, bootstrap)
-    few = _has_few_videos(table["target"], Scored(actual, {}, videos, np.ones(len(actual), bool), group, bootstrap))
+    table = compare_predictors(predictions, actual, videos, intact, group, bootstrap)
+    few = _has_few_videos(
+        table["target"], ScoredClips(actual, {}, videos, np.ones(len(actual), bool), group, bootstrap)
+    )
     table.loc[few, ["low", "high", "p", "p_holm"]] = np.nan
     table = table.assign(loss=-table["difference"], low=-table["high"], high=-table["low"], clips=len(actual))
     table = table.rename(columns={"predictor": "control", "seeds": "repeats"})
@@ -196,9 +197,9 @@ def probe_table(
     actual = test[list(group.columns)].to_numpy(float)
     tables = [pd.DataFrame(columns=[*PROBE_COLUMNS[1:]])]
     for name, vectors in features.items():
-        predicted = ridge(training, test, validation, group.columns, vectors)
+        predicted = predict_ridge(training, test, validation, group.columns, vectors)
         if predicted is not None:
-            rows = with_intervals(
+            rows = score_with_intervals(
                 actual, predicted, predicted, test["video"].to_numpy(), group.columns, group.span, bootstrap
             )
             rows = rows[rows["score"] == "r2"].rename(columns={"value": "r2"})
@@ -206,7 +207,7 @@ def probe_table(
     return pd.concat(tables[1:] or tables)
 
 
-def over_seeds(
+def score_over_seeds(
     predictions: Mapping[str, Sequence[np.ndarray]],
     actual: np.ndarray,
     videos: np.ndarray,
@@ -221,14 +222,14 @@ def over_seeds(
     """
     columns, span, tables = group.columns, group.span, []
     for name, of_seed in predictions.items():
-        of_each = [scores(actual, one, columns, span) for one in of_seed]
+        of_each = [score_columns(actual, one, columns, span) for one in of_seed]
         every = range(len(columns))
         for target, which in (("mean", [*every]), *((columns[index], [index]) for index in every)):
             # the seeds' columns side by side, and of them the mean
             repeated = np.tile(actual[:, which], len(of_seed))
             predicted = np.hstack([one[:, which] for one in of_seed])
             names = list(map(str, range(predicted.shape[1])))
-            rows = with_intervals(repeated, predicted, repeated, videos, names, span, bootstrap)
+            rows = score_with_intervals(repeated, predicted, repeated, videos, names, span, bootstrap)
             rows = rows[(rows["target"] == "mean") & rows["score"].isin(of_each[0])]
             values = np.array([[one[score][target] for score in rows["score"]] for one in of_each], float)
             stds = values.std(0, ddof=1) if len(of_seed) > 1 else np.nan

@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.data.loading import gather
 from lib.model.heads import Prediction
 from lib.model.infer import predictions
-from lib.scoring.scores import scores
+from lib.scoring.scores import score_columns
 from lib.training.data import Epoch, Part, TrainData
 from lib.training.hooks import Hook
 from lib.training.losses import LOSSES
@@ -96,7 +96,7 @@ def summarise_steps(state: TrainState, data: TrainData, results: Sequence[StepRe
     }
     for name, group in data.targets.items():
         actual, predicted = (np.concatenate(of) for of in zip(*(one[name] for one in learnt), strict=True))
-        accuracy = scores(actual, predicted, group.columns, span=1.0)["accuracy"]["mean"]
+        accuracy = score_columns(actual, predicted, group.columns, span=1.0)["accuracy"]["mean"]
         row[f"training_accuracy_{name}"] = math.nan if accuracy is None else accuracy
     return row
 
@@ -113,7 +113,7 @@ def validate(state: TrainState, data: TrainData) -> Row:
         prediction = Prediction(*(None if part is None else torch.from_numpy(part) for part in found[name]))
         value = LOSSES[group.loss](prediction, torch.from_numpy(actual), torch.ones(actual.shape, dtype=torch.float64))
         total += group.weight * value.item()
-        scored = scores(actual, found[name].mean, group.columns, span=1.0)
+        scored = score_columns(actual, found[name].mean, group.columns, span=1.0)
         for score in ("accuracy", "r2", "ccc", "std_ratio"):
             key = f"validation_{'spread' if score == 'std_ratio' else score}_{name}"
             columns = () if score == "std_ratio" else group.columns

@@ -171,7 +171,7 @@ def make_reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray,
     with warnings.catch_warnings():  # a column that no training clip knows
         warnings.simplefilter("ignore", RuntimeWarning)
         quantiles = np.nanquantile(training, np.linspace(0, 1, 101), axis=0)
-    widths = conformal.half_widths(actual, predicted) * group.span
+    widths = conformal.compute_half_widths(actual, predicted) * group.span
     return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
 
 

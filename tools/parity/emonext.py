@@ -204,7 +204,7 @@ def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
         columns=["neutral", *columns], range=[0, 1], head="softmax", loss="kl", weight=1,
         detect=columns, detect_from=1 / 7,
     )  # fmt: skip
-    found = detection.values(given["targets"].double().numpy(), shares.double().numpy(), group)
+    found = detection.detection_scores(given["targets"].double().numpy(), shares.double().numpy(), group)
     scored = {
         f"{published}{end}": torch.tensor(found[name][which])
         for published, name in (("mf1", "macro_f1"), ("muar", "uar"))
