@@ -13,7 +13,9 @@ from lib.core.errors import InputError
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --messages."""
-    parser.addoption("--messages", type=Path, metavar="FILE.md", help="write all messages that tests provoke to FILE.md")
+    parser.addoption(
+        "--messages", type=Path, metavar="FILE.md", help="write all messages that tests provoke to FILE.md"
+    )
 
 
 class Collector:

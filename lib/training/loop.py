@@ -15,6 +15,7 @@ from lib.model.heads import Prediction
 from lib.model.infer import predictions
 from lib.scoring.scores import score_columns
 from lib.training.data import Epoch, Part, TrainData
+from lib.training.gpu import GpuMeter
 from lib.training.hooks import Hook
 from lib.training.losses import LOSSES
 from lib.training.schedules import SCHEDULES, Progress, epochs_since_best
@@ -34,12 +35,13 @@ def fit(state: TrainState, data: TrainData, settings: Train, hooks: Sequence[Hoo
             f"params.yaml: train.batch_size = {settings.batch_size} must be a multiple of train.devices x train.accumulate ="
             f" {parts}"
         )
+    gpu = GpuMeter(state.fabric.device)
     for number in range(len(state.history), settings.epochs):
         if epochs_since_best(state.losses) >= settings.patience:
             break
         started = time.perf_counter()
         epoch = Epoch(state.fabric, data, number)
-        results, factor = train_epoch(state, data, epoch, number, hooks)
+        results, factor = train_epoch(state, data, epoch, number, hooks, gpu)
         trained = time.perf_counter() - started
         row = {
             "epoch": number + 1,
@@ -50,7 +52,7 @@ def fit(state: TrainState, data: TrainData, settings: Train, hooks: Sequence[Hoo
             "clips_per_second": round(sum(map(len, epoch.batches)) / trained, 2),
             # fraction of the time in which no batch was ready
             "waiting": round(sum(result.waited for result in results) / trained, 3),
-        } | measure_gpu(state)
+        } | gpu.read()
         if not math.isfinite(row["validation_loss"]):
             raise _not_finite(f"the validation loss is {row['validation_loss']} in epoch {number + 1}")
         state.add(row)
@@ -61,7 +63,7 @@ def fit(state: TrainState, data: TrainData, settings: Train, hooks: Sequence[Hoo
 
 
 def train_epoch(
-    state: TrainState, data: TrainData, epoch: Epoch, number: int, hooks: Sequence[Hook]
+    state: TrainState, data: TrainData, epoch: Epoch, number: int, hooks: Sequence[Hook], gpu: GpuMeter
 ) -> tuple[list[StepResult], float]:
     """Run an epoch's steps; return their results, and the last factor of the learning rates."""
     settings, steps, results, factor = data.settings, len(epoch.batches), list[StepResult](), 1.0
@@ -71,6 +73,7 @@ def train_epoch(
         factor = schedule(Progress(number + step / steps, settings.epochs, settings.warmup, losses, steps))
         state.set_rates(factor)
         results.append(train_step(state, parts, data.targets, partial(_check_finite, data, number)))
+        gpu.sample()
         for hook in hooks:
             hook.on_step(state, results[-1])
     return results, factor
@@ -120,17 +123,6 @@ def validate(state: TrainState, data: TrainData) -> Row:
             row[key] = scored[score]["mean"]
             row |= {f"{key}.{column}": scored[score][column] for column in columns}
     return {"validation_loss": total} | {key: math.nan if value is None else value for key, value in row.items()}
-
-
-def measure_gpu(state: TrainState) -> Row:
-    """Return the peak of allocated memory, and how busy the GPU is where nvidia-ml-py can tell; nothing on a CPU."""
-    if state.fabric.device.type != "cuda":
-        return {}
-    row = {"gpu_peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 3)}
-    try:
-        return row | {"gpu_percent": float(torch.cuda.utilization(state.fabric.device))}
-    except (ModuleNotFoundError, RuntimeError):  # without nvidia-ml-py, or with a driver that does not report it
-        return row
 
 
 def _check_finite(data: TrainData, number: int, loss: Tensor, part: Part) -> None:
