@@ -8,7 +8,7 @@ import scipy.fft
 
 from lib.core import imports
 from lib.core.shards import Record
-from lib.media import video
+from lib.media.writing import write_video
 from lib.streams import audio
 from lib.streams.base import Raw
 
@@ -22,7 +22,7 @@ SECONDS = np.arange(2 * RATE) / RATE
 
 def heard(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: object) -> Record:
     pictures = np.full((30, 64, 64, 3), 90, np.uint8)
-    video.write(folder / "a.mp4", pictures, 15, samples, rate)
+    write_video(folder / "a.mp4", pictures, 15, samples, rate)
     return audio.features(Raw("a.mp4", folder / "a.mp4", None), **(SETTINGS | settings))  # type: ignore[arg-type]
 
 

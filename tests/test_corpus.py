@@ -22,7 +22,7 @@ import pyzipper
 from lib.core import imports, pickles, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
-from lib.media import video
+from lib.media.writing import write_video
 from lib.sources import base, check, demo, fiv2, mosei
 from lib.sources.archives import Unpacker
 from lib.sources.check import Corpus
@@ -255,7 +255,7 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
 
     def clip(name: str, frames: int) -> None:
         pictures = rng.integers(0, 255, (frames, 48, 64, 3), np.uint8)
-        video.write(tmp_path / "raw" / name, pictures, 15, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+        write_video(tmp_path / "raw" / name, pictures, 15, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
 
     (tmp_path / "raw").mkdir()
     clip("aaaaaaaaaaa.000.mp4", 45)
@@ -293,11 +293,11 @@ def test_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:
     written = set()
     for _ in range(4):
         pictures, voice = render(Identity(3), Performance(0.0, 1.2, 0.5, 1), 2.0, corpus.FRAME_RATE)
-        video.write(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
+        write_video(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
         written.add((tmp_path / "a.mp4").read_bytes())
     assert len(written) == 1
     pictures, voice = render(Identity(3), Performance(0.0, 1.2, 0.5, 2), 2.0, corpus.FRAME_RATE)
-    video.write(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
+    write_video(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
     assert (tmp_path / "a.mp4").read_bytes() not in written
 
 

@@ -15,7 +15,7 @@ import torch
 from lib.core import errors, parallel, shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.media import video
+from lib.media.frames import Probe
 from lib.serving import predictor as serving
 from lib.sources import base as sources
 from lib.sources import check
@@ -99,8 +99,8 @@ def test_what_fails_in_verification_is_a_row(
         (tmp_path / name).write_text(name)
     (tmp_path / names[2]).symlink_to(tmp_path / "nowhere")  # not even its bytes can be read
     monkeypatch.setattr(check.joblib, "Parallel", lambda **_: lambda tasks: [of(*a, **k) for of, a, k in tasks])
-    whole = video.Probe(3.0, 45, 15, 9, 9, True)
-    monkeypatch.setattr(video, "probe", lambda path, span: 1 // 0 if path.name == names[0] else whole)
+    whole = Probe(3.0, 45, 15, 9, 9, True)
+    monkeypatch.setattr(check, "probe_video", lambda path, span: 1 // 0 if path.name == names[0] else whole)
     errors.log_once.cache_clear()
     rows = pd.DataFrame({"clip": names, "video": "v", "split": "training", "shard": "one", "file": names})
     rows = rows.assign(**{name: 40 / LATTICE[name] for name in SCORES})

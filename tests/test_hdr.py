@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from lib.media import video
+from lib.media.frames import read_frames
 
 TAGS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
 GREYS, COLOURS = [20, 90, 128, 215], [[190, 140, 110], [60, 120, 70], [110, 80, 170]]
@@ -54,7 +54,7 @@ def film(path: Path, signal: np.ndarray, tag: str, full: bool = False, primaries
 
 def shown(path: Path, rows: int) -> np.ndarray:
     """The middle of each row, (N, 3)."""
-    picture = next(video.sample(path, 5))[1]
+    picture = next(read_frames(path, 5))[1]
     return picture.reshape(rows, -1, *picture.shape[1:])[:, 10:22, 20:44].mean((1, 2))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lib.media import video
+from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.conftest import ROOT
 from tools.benchmarks.predict import model_of_chance
@@ -103,7 +103,7 @@ def test_finished_pool_prints_nothing() -> None:
 
 def test_interrupted_predict_ends_in_one_line(tmp_path: Path) -> None:
     frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), 2.0, 15)
-    video.write(tmp_path / "clip.mp4", frames, 15, voice, SAMPLE_RATE)
+    write_video(tmp_path / "clip.mp4", frames, 15, voice, SAMPLE_RATE)
     clips = [tmp_path / f"{number}.mp4" for number in range(200)]
     for clip in clips:
         clip.symlink_to("clip.mp4")

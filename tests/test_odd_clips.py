@@ -16,7 +16,7 @@ import pytest
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.media import video
+from lib.media.frames import probe_video
 from lib.sources.demo.head import HEIGHT, SAMPLE_RATE, WIDTH, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
 from tests.test_pipeline import Project
@@ -260,7 +260,7 @@ def test_sound_is_there_or_said_not_to_be(project: Project) -> None:
 
 def test_rotation_is_read(tmp_path: Path) -> None:
     portrait(tmp_path / "a.mp4")
-    probe = video.probe(tmp_path / "a.mp4")
+    probe = probe_video(tmp_path / "a.mp4")
     assert (probe.width, probe.height) == (WIDTH, HEIGHT)
 
 

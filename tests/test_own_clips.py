@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lib.media import video
+from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.test_pipeline import Project
 
@@ -22,7 +22,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     with zipfile.ZipFile(archives / "recordings.zip", "w") as file:
         for number, name in enumerate(CLIPS):
             pictures, voice = render(Identity(number), Performance(0.5, 1.5, 0.5, number), 3.0, 15)
-            video.write(project.folder / name, pictures, 15, voice, SAMPLE_RATE)
+            write_video(project.folder / name, pictures, 15, voice, SAMPLE_RATE)
             file.write(project.folder / name, f"session {number}/{name}")
     table = pd.DataFrame(
         {"file": CLIPS.keys(), "split": CLIPS.values(), "warm": [2.0, 5.5, 6.0], "dominant": [7, 1, None]}

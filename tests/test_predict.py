@@ -31,7 +31,8 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.data import images
 from lib.data.dataset import ClipDataset
-from lib.media import video
+from lib.media.frames import read_frames
+from lib.media.writing import write_video
 from lib.model import checkpoint, infer
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
@@ -105,7 +106,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if name == MUTE:
             without_sound(raw / name, frames)
         else:
-            video.write(raw / name, frames, FPS, voice, SAMPLE_RATE)
+            write_video(raw / name, frames, FPS, voice, SAMPLE_RATE)
     table = pd.DataFrame({"clip": NAMES, "video": NAMES, "split": SPLITS}).assign(
         corpus=["demo"] * 5 + ["own"] * 2,
         shard="demo-one",
@@ -455,7 +456,7 @@ def test_every_file_is_a_row(
     assert said.pop("v0.000") == ""
     assert all(said.values())
     assert not any("internal" in reason for reason in said.values()), said
-    assert "is no video" in said["script"]
+    assert "is not a video" in said["script"]
     assert "found in 0% of the frames" in said["tiny"]
     assert "time stamps leap by 7200.1 s" in said["leap"]
     assert float(rows[-1]["openness"]) > 0
@@ -559,7 +560,7 @@ def test_a_long_clip_is_predicted_in_windows_whose_mean_it_is(
     del seen[3], of_window[3]
     assert found.targets["traits"]["openness"].score == pytest.approx(np.average(of_window, weights=seen), abs=1e-6)
     assert any("only 4 of 5 windows could be used (faces" in warning for warning in found.warnings)
-    sample = list(video.sample(long, 5, span=spans[1]))
+    sample = list(read_frames(long, 5, span=spans[1]))
     alone = tmp_path / "alone.mp4"
     without_sound(alone, frames[FPS : 3 * FPS])
     assert len(sample) == 10
@@ -621,9 +622,9 @@ def test_what_a_prediction_rests_on_is_drawn(
     assert {one.name for one in shown.iterdir()} == {f"{name}{end}" for name in names for end in (".png", ".mp4")}
     for name, frames in zip(names, (25, 10, 10), strict=True):
         assert cv2.imread(str(shown / f"{name}.png")).std() > 20
-        film = list(video.sample(shown / f"{name}.mp4", 25))
+        film = list(read_frames(shown / f"{name}.mp4", 25))
         assert film[-1][0] == pytest.approx((frames - 1) / 5, abs=0.05)
-    record = next(iter(video.sample(whole, 5)))[1]
+    record = next(iter(read_frames(whole, 5)))[1]
     scale = 480 / len(record)
     with h5py.File("data/faces/demo-one.h5") as file:
         nose = file[NAMES[0]]["landmarks"][0, 2] * scale

@@ -13,7 +13,7 @@ import torch
 from playwright.sync_api import Browser, Page
 
 import tools.page
-from lib.media import video
+from lib.media.writing import write_video
 from lib.model import checkpoint
 from lib.model.checkpoint import Reference
 from lib.serving.predictor import Predictor
@@ -33,7 +33,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     paths = {name: folder / f"{name}.mp4" for name in names}
     for name, seconds in (("head", 2.0), ("long", 5.0)):
         frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), seconds, 15)
-        video.write(paths[name], frames, 15, voice, SAMPLE_RATE)
+        write_video(paths[name], frames, 15, voice, SAMPLE_RATE)
     write(paths["nobody"], Track(numbered(30)))
     write(paths["hours"], Track(numbered(30), times=[0.75 * at for at in range(30)]))
     paths["text"].write_text("no film")

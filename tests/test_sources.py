@@ -15,7 +15,7 @@ from lib.core import parameters, resume
 from lib.core.clips import SPLITS, column_names, read_clip_table
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
-from lib.media import video
+from lib.media.writing import write_video
 from lib.sources import base, listing, mosei
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from stages import download
@@ -38,7 +38,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("videos")
     for number in range(3):
         frames, voice = render(Identity(number), Performance(0.0, 1.0, 0.5, number), 2.2, 15)
-        video.write(folder / f"{number}.mp4", frames, 15, voice, SAMPLE_RATE)
+        write_video(folder / f"{number}.mp4", frames, 15, voice, SAMPLE_RATE)
     return sorted(folder.iterdir())
 
 

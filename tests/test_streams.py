@@ -10,7 +10,8 @@ import torch
 
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.media import video
+from lib.media.frames import read_frames
+from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import base, frames
 from lib.streams.base import Raw, StreamInfo
@@ -30,14 +31,14 @@ def raw(path: Path) -> Raw:
 def numbered_video(path: Path, levels: list[int], fps: int) -> None:
     """One grey level a frame, so that a decoded frame tells its number."""
     pictures = np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), 64, 96, 3))
-    video.write(path, np.ascontiguousarray(pictures), fps, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+    write_video(path, np.ascontiguousarray(pictures), fps, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("fps", [5, 15, 25, 60])
 def test_frames_are_sampled_by_time(tmp_path: Path, fps: int) -> None:
     levels = [20 + 200 * index // (2 * fps) for index in range(2 * fps)]
     numbered_video(tmp_path / "a.mp4", levels, fps)
-    sampled = list(video.sample(tmp_path / "a.mp4", 5.0))
+    sampled = list(read_frames(tmp_path / "a.mp4", 5.0))
     assert [time for time, _ in sampled] == pytest.approx(np.arange(10) / 5)
     expected = [levels[int(index * fps / 5 + 1e-6)] for index in range(10)]
     assert [frame.mean() for _, frame in sampled] == pytest.approx(expected, abs=2.5)
@@ -102,7 +103,7 @@ def test_alignment_undoes_a_similarity() -> None:
 def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_path: Path) -> None:
     aligner = align.Aligner(64, 40, 0.5, 1.0, 1.0, CPU)
     pictures, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
-    video.write(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
+    write_video(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
     record = aligner(frames.sample(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
     assert (record.arrays["found"] == DETECTED).mean() > 0.9

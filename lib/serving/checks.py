@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.media.video import Span
+from lib.media.packets import Span
 from lib.model.checkpoint import TrainedModel
 from lib.serving.results import Values
 from lib.serving.windows import NEARLY

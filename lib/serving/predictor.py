@@ -24,7 +24,7 @@ from lib.core.shards import Record
 from lib.data.batch import Inputs, Sample, collate
 from lib.data.dataset import list_streams, make_inputs
 from lib.data.loading import to_device
-from lib.media.video import Span
+from lib.media.packets import Span
 from lib.model import checkpoint
 from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
 from lib.serving.estimates import estimate

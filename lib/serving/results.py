@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.core.shards import Record
 from lib.data.batch import Inputs
-from lib.media.video import Span
+from lib.media.packets import Span
 from lib.model.network import Output
 
 

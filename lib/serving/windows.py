@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.media import video
-from lib.media.video import Span
+from lib.media.packets import Span, VideoError, measure_duration
 
 NEARLY = 0.1
 """Relative difference from the training clips that causes no warning."""
@@ -17,8 +16,8 @@ NEARLY = 0.1
 def clip_seconds(clip: Path) -> float:
     """Return how long a clip is shown; 0 if its duration can't be read: the streams then report what is wrong."""
     try:
-        return video.seconds(clip)
-    except video.VideoError:
+        return measure_duration(clip)
+    except VideoError:
         return 0.0
 
 

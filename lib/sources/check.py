@@ -14,7 +14,8 @@ from tqdm import tqdm
 from lib.core import resume
 from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS, column_names
 from lib.core.errors import InputError, describe_internal_error, log_once
-from lib.media import video
+from lib.media.frames import probe_video
+from lib.media.packets import Span, VideoError
 from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
 
@@ -182,10 +183,10 @@ def _probe_parts(path: Path, spans: Sequence[tuple[Any, Any]]) -> list[dict[str,
     return [_probe(path, digest, None if span[0] is None else span) for span in spans]
 
 
-def _probe(path: Path, digest: str, span: video.Span | None) -> dict[str, Any]:
+def _probe(path: Path, digest: str, span: Span | None) -> dict[str, Any]:
     try:
-        found = video.probe(path, span)
-    except video.VideoError as error:
+        found = probe_video(path, span)
+    except VideoError as error:
         return {"sha256": digest, "reason": f"file: {error}", **_NOTHING}
     except Exception as error:
         reason, trace = describe_internal_error(error)

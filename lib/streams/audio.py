@@ -70,13 +70,12 @@ def features(
     Sound is mixed down and resampled to `sample_rate` Hz. `times` are the windows' centres in seconds since the first video
     frame. A clip without sound, or with less than a window of it, is refused. The rest as `spectra` has it.
     """
-    from lib.media import video  # who reads the stream needs no decoder
+    from lib.media.audio import read_audio  # not needed to read the stream's shards
+    from lib.media.packets import VideoError
 
-    if raw.path is None:
-        return Record(raw.clip, refused="audio: no video")
     try:
-        start, samples = video.sound(raw.path, sample_rate, raw.span)
-    except video.VideoError as error:
+        start, samples = read_audio(raw.path, sample_rate, raw.span)
+    except VideoError as error:
         return Record(raw.clip, refused=f"audio: {error}")
     length, hop = round(window * sample_rate), round(step * sample_rate)
     if len(samples) < length:

@@ -48,19 +48,18 @@ def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     The record holds `times` (T,) in seconds, and `jpeg`, all frames' bytes in one array; frame k is
     jpeg[offsets[k] : offsets[k + 1]]. A clip that does not decode or has fewer than two frames is refused.
     """
-    from lib.media import video  # who reads the stream needs no decoder
+    from lib.media.frames import read_frames  # not needed to read the stream's shards
+    from lib.media.packets import VideoError
 
-    if raw.path is None:
-        return Record(raw.clip, refused="frames: no video")
     times: list[float] = []
     offsets, encoded = [0], bytearray()
     try:
-        for time, frame in video.sample(raw.path, fps, max_side, raw.span):
+        for time, frame in read_frames(raw.path, fps, max_side, raw.span):
             times.append(time)
             picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
             encoded += cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].data
             offsets.append(len(encoded))
-    except video.VideoError as error:
+    except VideoError as error:
         return Record(raw.clip, refused=f"frames: {error}")
     if len(times) < 2:
         return Record(raw.clip, refused=f"frames: {len(times)} at {fps} a second, flow needs 2")

@@ -66,11 +66,13 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
         if "spectra" in kinds:
             arrays["spectra"] = spectra(audio.arrays)
         if wanted := [kind for kind in kinds if kind != "spectra"]:
-            from lib.media import video  # who reads the stream needs no decoder
+            from lib.media.audio import read_audio  # not needed to read the stream's shards
+            from lib.media.packets import VideoError
 
-            if raw.path is None:
-                return Record(raw.clip, refused="sound_descriptors: no video")
-            samples = video.sound(raw.path, _RATE, raw.span)[1]  # audio has read it: it can be decoded
+            try:
+                samples = read_audio(raw.path, _RATE, raw.span)[1]
+            except VideoError as error:
+                return Record(raw.clip, refused=f"sound_descriptors: {error}")
             arrays |= {kind: made_of[kind](samples) for kind in wanted}
         if wrong := [kind for kind, values in arrays.items() if not np.isfinite(values).all()]:
             return Record(raw.clip, refused=f"sound_descriptors: {wrong[0]} has values that are not finite")

@@ -33,7 +33,6 @@ from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
-from lib.media import video
 from lib.streams import base, build, frames
 from lib.streams.base import Raw, Stream, StreamSettings
 from lib.streams.faces.align import Aligner, chosen, main_person, warp
@@ -132,8 +131,8 @@ def decoding(way: str) -> Iterator[None]:
     """Let `frames` decode all frames, and make a scaler for each, in the way that was."""
     if way == AS_IT_WAS:
         with (
-            mock.patch.object(video, "_plan", return_value=[]),
-            mock.patch.object(video, "VideoReformatter", ScalerAFrame),
+            mock.patch("lib.media.frames._plan_frames", return_value=[]),
+            mock.patch("lib.media.packets.VideoReformatter", ScalerAFrame),
         ):
             yield
     else:

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from tqdm import tqdm
 
 from lib.core.targets import TRAITS
-from lib.media import video
+from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.sources.mosei import EMOTIONS
@@ -175,7 +175,7 @@ def _write(path: Path, rows: pd.DataFrame, seconds: float) -> None:
     parts = [render(person, _performance(row), seconds, FRAME_RATE) for _, row in rows.iterrows()]
     frames, voice = (np.concatenate(of) for of in zip(*parts, strict=True))
     partial = path.with_name(path.name + ".partial")
-    video.write(partial, frames, FRAME_RATE, voice, SAMPLE_RATE)
+    write_video(partial, frames, FRAME_RATE, voice, SAMPLE_RATE)
     partial.rename(path)
 
 

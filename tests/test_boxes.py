@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.media import video
-from lib.media.damage import describe_damage
+from lib.media.boxes import describe_damage
+from lib.media.packets import VideoError, measure_duration
 from tests.films import Track, numbered, write
 
 CUT = "its index (moov) is missing: was the recording or download cut off?"
@@ -22,8 +22,8 @@ def test_cut_recording_misses_its_index(whole: Path) -> None:
     index = content.index(b"moov") - 4
     for length in (index, index // 2):
         whole.write_bytes(content[:length])
-        with pytest.raises(video.VideoError, match=r"^cannot be read: its index \(moov\) is missing: .* cut off\?$"):
-            video.seconds(whole)
+        with pytest.raises(VideoError, match=r"^cannot be read: its index \(moov\) is missing: .* cut off\?$"):
+            measure_duration(whole)
 
 
 def test_box_of_64_bits_is_passed(tmp_path: Path) -> None:
@@ -39,5 +39,5 @@ def test_box_of_64_bits_is_passed(tmp_path: Path) -> None:
 )
 def test_file_without_video_is_named(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(video.VideoError, match=words):
-        video.seconds(tmp_path / "a.mp4")
+    with pytest.raises(VideoError, match=words):
+        measure_duration(tmp_path / "a.mp4")

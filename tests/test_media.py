@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from lib.core.shards import Record
-from lib.media import video
+from lib.media.audio import read_audio
+from lib.media.frames import probe_video, read_frames
+from lib.media.packets import VideoError, VideoTrack
 from lib.sources import base, check
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import audio, frames
@@ -29,7 +31,7 @@ WHOLE = 4.0, 60, 20
 
 def seen(path: Path) -> tuple[float, int, int]:
     """Seconds and frames by verification, and how many samples there are, each of which is the picture of its time."""
-    probe, sampled = video.probe(path), list(video.sample(path, 5))
+    probe, sampled = probe_video(path), list(read_frames(path, 5))
     first = level(sampled[0][1])
     for seconds, shown in sampled:
         assert level(shown) - first == pytest.approx(seconds, abs=0.08)
@@ -39,7 +41,7 @@ def seen(path: Path) -> tuple[float, int, int]:
 
 def heard(path: Path) -> tuple[float, np.ndarray]:
     """When sound begins, and how loud it is in each tenth of a second from then on."""
-    start, samples = video.sound(path, RATE)
+    start, samples = read_audio(path, RATE)
     samples = samples[: len(samples) // 1600 * 1600]
     return start, np.sqrt((samples.reshape(-1, 1600) ** 2).mean(1))
 
@@ -57,9 +59,9 @@ def test_an_ordinary_clip(tmp_path: Path) -> None:
 def test_a_part_of_a_film_is_what_the_whole_shows_then(tmp_path: Path, kind: str, options: dict[str, str]) -> None:
     film, voice = numbered(90), np.concatenate([tone(2.0), np.zeros(RATE), tone(3.0)])
     path = write(tmp_path / "a", Track(film, options=options), Track(voice), kind=kind)
-    whole = list(video.sample(path, 60))  # each frame four times
+    whole = list(read_frames(path, 60))  # each frame four times
     for begin, end in ((0.0, 2.0), (1.3, 2.5), (4.05, 5.97)):
-        part, probe = list(video.sample(path, 5, span=(begin, end))), video.probe(path, (begin, end))
+        part, probe = list(read_frames(path, 5, span=(begin, end))), probe_video(path, (begin, end))
         assert [seconds for seconds, _ in part] == [index / 5 for index in range(len(part))]
         assert len(part) == round(np.ceil(round((end - begin) * 5, 6)))
         for seconds, shown in part:
@@ -67,27 +69,27 @@ def test_a_part_of_a_film_is_what_the_whole_shows_then(tmp_path: Path, kind: str
             assert np.array_equal(shown, whole[at][1]) or np.array_equal(shown, whole[at - 1][1])
         assert probe.duration == pytest.approx(end - begin, abs=0.07)
         assert probe.frames == pytest.approx((end - begin) * 15, abs=1.5)
-        start, samples = video.sound(path, RATE, (begin, end))
+        start, samples = read_audio(path, RATE, (begin, end))
         assert start == pytest.approx(0, abs=0.001)
         assert len(samples) / RATE == pytest.approx(end - begin, abs=0.001)
-        first, of_whole = video.sound(path, RATE)
+        first, of_whole = read_audio(path, RATE)
         away = round((begin - first) * RATE)
         assert np.abs(samples[400:-400] - of_whole[away:][: len(samples)][400:-400]).max() < 0.1
 
 
 def test_in_a_part_the_last_frame_stays_on_show_until_its_end(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Track(numbered(4, 1), times=[0, 1, 2, 5]))
-    shown = [round(level(one)) for _, one in video.sample(path, 1, span=(1.5, 4.5))]
+    shown = [round(level(one)) for _, one in read_frames(path, 1, span=(1.5, 4.5))]
     assert shown == [1, 2, 2]
 
 
 def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(4)))
-    assert video.probe(path, (2.0, 4.9)).duration == pytest.approx(2, abs=0.1)
-    with pytest.raises(video.VideoError, match=r"^ends at 5\.5 s, its video at 3\.9 s$"):
-        video.probe(path, (2.0, 5.5))
-    with pytest.raises(video.VideoError, match=r"^begins at 4\.5 s, after the end of its video$"):
-        video.probe(path, (4.5, 5.0))
+    assert probe_video(path, (2.0, 4.9)).duration == pytest.approx(2, abs=0.1)
+    with pytest.raises(VideoError, match=r"^ends at 5\.5 s, its video at 3\.9 s$"):
+        probe_video(path, (2.0, 5.5))
+    with pytest.raises(VideoError, match=r"^begins at 4\.5 s, after the end of its video$"):
+        probe_video(path, (4.5, 5.0))
 
 
 def test_a_change_of_size_in_the_middle_is_shown_at_the_first_size(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_what_an_edit_hides_at_the_start_is_not_shown(tmp_path: Path) -> None:
         tmp_path / "a.mp4", Track(numbered(80), begin=-4 / 3, options=options), Track(tone(5.33), begin=-4 / 3)
     )
     assert seen(path) == WHOLE
-    assert level(next(video.sample(path, 5))[1]) == pytest.approx(4 / 3, abs=0.05)
+    assert level(next(read_frames(path, 5))[1]) == pytest.approx(4 / 3, abs=0.05)
     assert heard(path)[0] == pytest.approx(0, abs=0.05)
 
 
@@ -140,7 +142,7 @@ def test_a_film_that_begins_amid_a_group_of_pictures_begins_at_its_first_picture
     sound = Track(tone(6), keep=lambda _, packet: packet.pts >= 0.8 * RATE)
     path = write(tmp_path / "a.ts", film, sound, kind="mpegts")
     assert seen(path) == WHOLE
-    assert level(next(video.sample(path, 5))[1]) == pytest.approx(2, abs=0.05)
+    assert level(next(read_frames(path, 5))[1]) == pytest.approx(2, abs=0.05)
     assert heard(path)[0] == pytest.approx(0.8 - 2, abs=0.1)
 
 
@@ -170,7 +172,7 @@ def test_no_numbers_are_silence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [10.0, 1e30])
 def test_samples_beyond_full_scale_are_clipped(tmp_path: Path, factor: float) -> None:
     path = write(tmp_path / "a.mkv", Track(numbered()), Track(factor * tone(4), codec="pcm_f32le"), kind="matroska")
-    assert video.sound(path, RATE)[1] == pytest.approx(np.clip(factor * tone(4), -1, 1), abs=1e-6)
+    assert read_audio(path, RATE)[1] == pytest.approx(np.clip(factor * tone(4), -1, 1), abs=1e-6)
 
 
 def test_sound_whose_rate_changes_in_the_middle_goes_on(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_sound_whose_rate_changes_in_the_middle_goes_on(tmp_path: Path) -> None:
         sound = Track(tone(2, rate=rate), begin=begin, rate=rate)
         content += write(path, film, sound, kind="mpegts").read_bytes()
     path.write_bytes(content)
-    start, samples = video.sound(path, RATE)
+    start, samples = read_audio(path, RATE)
     assert start + len(samples) / RATE == pytest.approx(4, abs=0.1)
     for second in (1, 3):  # a tone of 440 Hz, whatever it is made from
         spectrum = np.abs(np.fft.rfft(samples[second * RATE - 8000 : second * RATE + 8000]))
@@ -190,7 +192,7 @@ def test_sound_whose_rate_changes_in_the_middle_goes_on(tmp_path: Path) -> None:
 
 def test_sound_much_longer_than_the_film_ends_with_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(20)))
-    assert len(video.sound(path, RATE)[1]) / RATE == pytest.approx(4, abs=0.05)
+    assert len(read_audio(path, RATE)[1]) / RATE == pytest.approx(4, abs=0.05)
 
 
 def test_stamps_that_leap_are_refused(tmp_path: Path) -> None:
@@ -201,18 +203,18 @@ def test_stamps_that_leap_are_refused(tmp_path: Path) -> None:
         tmp_path / "ahead.mp4", Track(numbered(), times=[at / 15 + (7200 if at > 29 else 0) for at in range(60)])
     )
     for path, said in (again, r"leap by -1\.\d s at 1\.9 s"), (ahead, r"leap by 7200\.1 s at 1\.9 s"):
-        with pytest.raises(video.VideoError, match=said):
-            video.probe(path)
-        with pytest.raises(video.VideoError, match=said):
-            list(video.sample(path, 5))
+        with pytest.raises(VideoError, match=said):
+            probe_video(path)
+        with pytest.raises(VideoError, match=said):
+            list(read_frames(path, 5))
 
 
 def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(tmp_path: Path) -> None:
     for aspect, size in (Fraction(2), (120, 320)), (Fraction(1, 2), (120, 80)):
         path = write(tmp_path / "a.mp4", Track(numbered(), aspect=aspect))
         assert seen(path) == WHOLE
-        assert next(video.sample(path, 5))[1].shape[:2] == size
-    assert next(video.sample(path, 5, 60))[1].shape[:2] == (60, 40)
+        assert next(read_frames(path, 5))[1].shape[:2] == size
+    assert next(read_frames(path, 5, 60))[1].shape[:2] == (60, 40)
 
 
 TURNS = {  # the matrix's a, b, c, d, and what it makes of a picture
@@ -232,15 +234,15 @@ def test_the_display_matrix_turns_and_mirrors(tmp_path: Path, turn: tuple[int, .
     corner = np.full((20, 120, 160, 3), 100, np.uint8)
     corner[:, 10:40, 10:70] = 200
     path = write(tmp_path / "a.mp4", Track(corner, options={"crf": "5"}))
-    stored = next(video.sample(path, 5))[1]
+    stored = next(read_frames(path, 5))[1]
     place = path.read_bytes().index(b"tkhd") + 44
     a, b, c, d = (one << 16 for one in turn)
     patch(path, (place, struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)))
-    shown = next(video.sample(path, 5))[1]
+    shown = next(read_frames(path, 5))[1]
     expected = TURNS[turn](stored)
     assert shown.shape == expected.shape
     assert (shown == expected).all()
-    probe = video.probe(path)
+    probe = probe_video(path)
     assert (probe.height, probe.width) == expected.shape[:2]
 
 
@@ -258,7 +260,7 @@ def test_of_interlaced_fields_one_is_shown(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mpg", track, kind="mpeg")
     with av.open(str(path)) as container:
         assert next(container.decode(video=0)).interlaced_frame
-    for _, shown in video.sample(path, 5):
+    for _, shown in read_frames(path, 5):
         combing = np.abs(np.diff(shown[..., 1].astype(float), axis=0)).mean()
         assert combing < 1.5
 
@@ -295,8 +297,8 @@ def test_a_script_or_play_list_is_no_video(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "picture.png"), numbered(1)[0])
     (tmp_path / "picture.png").rename(tmp_path / "picture.mp4")
     for name in ("script", "picture"):
-        for read in (video.probe, lambda path: list(video.sample(path, 5)), lambda path: video.sound(path, RATE)):
-            with pytest.raises(video.VideoError, match=r"^is no video$"):
+        for read in (probe_video, lambda path: list(read_frames(path, 5)), lambda path: read_audio(path, RATE)):
+            with pytest.raises(VideoError, match=r"^is not a video$"):
                 read(tmp_path / f"{name}.mp4")
 
 
@@ -304,18 +306,18 @@ def test_one_damaged_packet_costs_itself_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Track(numbered(), options=LOW_DELAY), Track(tone(4)))
     place, size = entries(path)[40]
     patch(path, (place, bytes(size)))
-    probe = video.probe(path)
+    probe = probe_video(path)
     assert (round(probe.duration, 2), probe.frames, probe.damaged) == (4.0, 59, 1)
-    assert len(list(video.sample(path, 5))) == 20
+    assert len(list(read_frames(path, 5))) == 20
 
 
 def test_one_damaged_packet_of_sound_is_a_gap_of_it(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Track(numbered()), Track(tone(4)))
     place, size = entries(path, 1)[30]
     patch(path, (place, b"\xff" * size))
-    start, samples = video.sound(path, RATE)
+    start, samples = read_audio(path, RATE)
     assert start == pytest.approx(0, abs=0.01)
-    whole = video.sound(write(tmp_path / "b.mp4", Track(numbered()), Track(tone(4))), RATE)[1]
+    whole = read_audio(write(tmp_path / "b.mp4", Track(numbered()), Track(tone(4))), RATE)[1]
     assert len(samples) == len(whole)
     apart = np.flatnonzero(np.abs(samples - whole) > 0.05) / RATE
     assert 1.8 < apart.min() < apart.max() < 2.2
@@ -357,10 +359,10 @@ def test_what_is_made_from_a_damaged_frame_is_told_too(tmp_path: Path, options: 
     whole, damaged = tmp_path / "whole.mp4", tmp_path / "damaged.mp4"
     noisy(whole, range(0), options)
     noisy(damaged, range(20, 23), options)
-    pictures = [np.stack([shown for _, shown in video.sample(path, 15)]).astype(float) for path in (whole, damaged)]
+    pictures = [np.stack([shown for _, shown in read_frames(path, 15)]).astype(float) for path in (whole, damaged)]
     smeared = np.abs(pictures[0] - pictures[1]).mean((1, 2, 3)) > 0.3
     assert smeared.sum() >= 2
-    assert video.probe(damaged).damaged == pytest.approx(smeared.sum(), abs=2)
+    assert probe_video(damaged).damaged == pytest.approx(smeared.sum(), abs=2)
 
 
 def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +384,7 @@ def test_no_frame_is_kept_that_was_shown(tmp_path: Path) -> None:
     gc.collect()
     gc.disable()  # what it alone finds would stay: gigabytes of a long film
     try:
-        for _ in video.sample(path, 15, 640, (0.0, 5.0)):
+        for _ in read_frames(path, 15, 640, (0.0, 5.0)):
             held = sum(type(one) is av.VideoFrame for one in gc.get_objects())
             assert held <= 4
     finally:
@@ -393,7 +395,7 @@ def test_what_the_containers_aperture_hides_is_not_shown(tmp_path: Path) -> None
     sides = np.full((60, 120, 160, 3), 200, np.uint8)
     sides[:, 30:90, 40:120] = numbered(60, width=80, height=60)
     path = write(tmp_path / "a.mp4", Track(sides, options={"crf": "5", "bf": "0"}))
-    assert next(video.sample(path, 5))[1].shape == (120, 160, 3)
+    assert next(read_frames(path, 5))[1].shape == (120, 160, 3)
     content = bytearray(path.read_bytes())
     clap = struct.pack(">I4s8I", 40, b"clap", 80, 1, 60, 1, 0, 1, 0, 1)
     place = content.index(b"avc1", content.index(b"stsd")) - 4
@@ -406,7 +408,7 @@ def test_what_the_containers_aperture_hides_is_not_shown(tmp_path: Path) -> None
     path.write_bytes(content)  # the index lies behind the pictures: their places stay
     assert content.index(b"moov") > content.index(b"mdat")
     assert seen(path) == WHOLE
-    assert next(video.sample(path, 5))[1].shape == (60, 80, 3)
+    assert next(read_frames(path, 5))[1].shape == (60, 80, 3)
 
 
 def moving(frames: int) -> np.ndarray:
@@ -436,21 +438,21 @@ def test_what_is_not_decoded_is_not_missed(
 ) -> None:
     times = None if even else (np.cumsum(np.random.default_rng(0).integers(20, 150, 60)) / 1000).tolist()
     path = write(tmp_path / "a", Track(moving(60), options=options, times=times), kind=kind)
-    decoded, shown = list[float](), video._Film.shown
+    decoded, shown = list[float](), VideoTrack.decode
 
-    def counted(film: video._Film, begin: float | None = None) -> Iterator[tuple[float, av.VideoFrame]]:
+    def counted(film: VideoTrack, begin: float | None = None) -> Iterator[tuple[float, av.VideoFrame]]:
         for seconds, frame in shown(film, begin):
             decoded.append(seconds)
             yield seconds, frame
 
-    monkeypatch.setattr(video._Film, "shown", counted)
+    monkeypatch.setattr(VideoTrack, "decode", counted)
     asked = [(2.0, None), (2.0, (1.3, 2.9)), (0.4, None), (0.05, None), (60.0, None)]
-    few = [list(video.sample(path, fps, span=span)) for fps, span in asked]
+    few = [list(read_frames(path, fps, span=span)) for fps, span in asked]
     decoded.clear()
-    list(video.sample(path, 2.0))
+    list(read_frames(path, 2.0))
     assert len(decoded) <= 60 * most
-    monkeypatch.setattr(video, "_plan", lambda *of: [])
-    whole = [list(video.sample(path, fps, span=span)) for fps, span in asked]
+    monkeypatch.setattr("lib.media.frames._plan_frames", lambda *arguments: [])
+    whole = [list(read_frames(path, fps, span=span)) for fps, span in asked]
     for one, other in zip(few, whole, strict=True):
         assert [seconds for seconds, _ in one] == [seconds for seconds, _ in other]
         assert all(np.array_equal(mine, its) for (_, mine), (_, its) in zip(one, other, strict=True))
@@ -458,9 +460,9 @@ def test_what_is_not_decoded_is_not_missed(
 
 def test_a_damaged_film_is_decoded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = noisy(tmp_path / "a.mp4", range(20, 23), {"bf": "3", "g": "60"})
-    assert video.probe(path).damaged
-    few = list(video.sample(path, 3.0))
-    monkeypatch.setattr(video, "_plan", lambda *of: [])
-    whole = list(video.sample(path, 3.0))
+    assert probe_video(path).damaged
+    few = list(read_frames(path, 3.0))
+    monkeypatch.setattr("lib.media.frames._plan_frames", lambda *arguments: [])
+    whole = list(read_frames(path, 3.0))
     assert [seconds for seconds, _ in few] == [seconds for seconds, _ in whole]
     assert all(np.array_equal(mine, its) for (_, mine), (_, its) in zip(few, whole, strict=True))
