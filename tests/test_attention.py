@@ -86,3 +86,18 @@ def test_samples_list_clips_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     with h5py.File(tmp_path / "samples.h5") as file:
         assert list(read.samples(file)) == BY_ERROR
+
+
+def test_flow_of_all_samples_has_one_colour_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times, known = np.arange(3, dtype=np.float32), np.ones(3, bool)
+    clips = [
+        SimpleNamespace(inputs={"pictures/flow": {"flow": Steps(np.full((3, 2, 4, 4), size), times, known)}})
+        for size in (1.0, 3.0, 2.0)
+    ]
+    monkeypatch.setattr(samples, "ClipDataset", lambda *_: clips)
+    reads = {"move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1)}
+    streams = {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
+    samples.write_samples(tmp_path / "samples.h5", pd.DataFrame({"clip": BY_ERROR[:3]}), tmp_path, reads, streams)
+    with h5py.File(tmp_path / "samples.h5") as file:
+        found = [sample.pictures["flow"].full for sample in read.samples(file).values()]
+    assert found == pytest.approx([3 * 2**0.5] * 3)

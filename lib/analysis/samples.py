@@ -1,6 +1,6 @@
 """Samples: images, audio and points of the clips with the lowest, the median and the highest error."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ def write_samples(
         for reference in encoder_settings.reads
     }
     clips = ClipDataset(table, data, _shown(read, streams), streams, {})
+    motions = [motion for index in range(len(table)) for motion in _measure_motion(clips[index].inputs)]
+    full = max([*motions, 1e-3])  # one scale for all clips
     with create_file(path) as file:
         for index, clip in enumerate(table["clip"]):
             group = file.create_group(clip, track_order=True)
@@ -63,11 +65,11 @@ def write_samples(
                 reference, steps = next(iter(inputs.items()))
                 if not len(steps.times):  # this clip is missing the stream
                     continue
-                arrays, full = _arrays(name, inputs, streams)
+                arrays = _arrays(name, inputs, streams, full)
                 for key, values in arrays.items():
                     write_array(group, f"{name}/{key}", values)
                 group[name].attrs["read"] = split_reference(reference) in read
-                if full is not None:
+                if _is_flow(reference):
                     group[name].attrs["full"] = full
 
 
@@ -89,15 +91,26 @@ def _shown(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dic
     return shown
 
 
+def _is_flow(reference: str) -> bool:
+    return base.load(split_reference(reference)[0]).kind == "flow"
+
+
+def _measure_motion(inputs: Mapping[str, Mapping[str, Steps]]) -> Iterator[float]:
+    """Yield the 99th percentile of the motion in each flow of a clip, in pixels per step."""
+    for streams in inputs.values():
+        reference, steps = next(iter(streams.items()))
+        if _is_flow(reference) and len(steps.times):
+            yield float(np.percentile(np.linalg.norm(steps.values, axis=1), 99))
+
+
 def _arrays(
-    name: str, inputs: Mapping[str, Steps], streams: Mapping[str, StreamInfo]
-) -> tuple[dict[str, np.ndarray], float | None]:
-    """Return the arrays of one of `_shown`, and of flow the number of pixels that a full colour stands for."""
+    name: str, inputs: Mapping[str, Steps], streams: Mapping[str, StreamInfo], full: float
+) -> dict[str, np.ndarray]:
+    """Return the arrays of one of `_shown`; a full colour of flow stands for `full` pixels."""
     (reference, (values, times, _)), *others = inputs.items()
     arrays: dict[str, np.ndarray] = {}
-    full = None
-    if base.load(split_reference(reference)[0]).kind == "flow":
-        values, full = colour_flow(values)
+    if _is_flow(reference):
+        values, _ = colour_flow(values, full)
     if name.startswith("pictures/"):
         scale = min(1.0, _SIDE / max(values.shape[2:]))
         values = np.stack([_scaled(image, scale) for image in values])
@@ -106,7 +119,7 @@ def _arrays(
     arrays |= {"values": values, "times": times}
     if name == "sound/log_mel":
         arrays["frequencies"] = _centres(**streams["audio"].settings)
-    return arrays, full
+    return arrays
 
 
 def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
