@@ -107,6 +107,7 @@ def test_the_figures_of_shares_count_the_clips() -> None:
     rows = pd.DataFrame(
         {
             "clip": np.repeat(["a", "b", "c"], 3),
+            "video": np.repeat(["v", "v", "w"], 3),
             "target": COLUMNS * 3,
             "actual": [0.6, 0.4, 0, 0, 1, 0, 0, np.nan, 1],
             "predicted": [0.2, 0.5, 0.3, 0.1, 0.8, 0.1, 0.3, 0.3, 0.4],
@@ -119,4 +120,3 @@ def test_the_figures_of_shares_count_the_clips() -> None:
     line = figures.reliability.draw(figures.Results(predictions=rows), group()).axes[0].lines[0]
     assert line.get_xydata().tolist() == [[0.1, 0], [0.2, 0.6], [0.3, 0]]
     assert not figures.confusion.applies_to(group(head="linear", loss="mse"))
-    assert not figures.reliability.applies_to(group(detect=[]))

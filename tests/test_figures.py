@@ -4,11 +4,14 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pypdfium2
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from skimage.color import rgb2lab
 
+from lib.core.targets import TargetGroup
 from lib.report import figures
 from lib.report.figures import Results, _read
 from lib.report.figures._base import draw_overlay
@@ -57,3 +60,94 @@ def test_every_figure_has_a_section_and_a_place_of_its_own() -> None:
     assert {module.SECTION for module in modules} <= {"headline", *SECTIONS}
     assert len({module.ORDER for module in modules}) == len(figures.FIGURES)
     assert all(module.CAPTION.endswith(".") for module in modules)
+
+
+def to_linear(colour: str) -> np.ndarray:
+    values = np.array([int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+@pytest.mark.parametrize("colour", figures.COLOURS)
+def test_colours_have_contrast_on_white(colour: str) -> None:
+    luminance = to_linear(colour) @ [0.2126, 0.7152, 0.0722]
+    assert 1.05 / (luminance + 0.05) >= 3  # WCAG 2, 1.4.11
+
+
+def test_colours_differ_for_colour_blind_readers() -> None:
+    deuteranopia = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+    protanopia = np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]])
+    for matrix in (np.eye(3), deuteranopia, protanopia):  # Machado et al. 2009
+        seen = [np.clip(matrix @ to_linear(colour), 0, 1) for colour in figures.COLOURS]
+        lab = rgb2lab(
+            np.where(np.array(seen) <= 0.0031308, 12.92 * np.array(seen), 1.055 * np.array(seen) ** (1 / 2.4) - 0.055)
+        )
+        distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
+        assert distances[np.triu_indices(len(seen), 1)].min() >= 30
+
+
+def make_predictions(videos: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"clip": [f"c{index}" for index in range(40)], "video": np.arange(40) % videos})
+    return rows.assign(target="warm", actual=rng.uniform(0, 1, 40), predicted=rng.uniform(0, 1, 40), seen=True)
+
+
+def test_reliability_interval_contains_the_mean_label() -> None:
+    group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    axes = figures.reliability.draw(Results(predictions=make_predictions(20)), group).axes[0]
+    points = axes.lines[0].get_xydata()
+    assert len(points) == 10
+    for (x, y), segment in zip(points, axes.collections[0].get_segments(), strict=True):
+        assert segment[:, 0] == pytest.approx([x, x])
+        assert segment[0, 1] <= y <= segment[1, 1]
+    few = figures.reliability.draw(Results(predictions=make_predictions(5)), group).axes[0]
+    assert not any(np.isfinite(segment).all() and len(segment) for segment in few.collections[0].get_segments())
+
+
+def test_scatter_states_the_scores_of_its_table() -> None:
+    group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    scores = pd.DataFrame({"subset": "all", "predictor": "model", "score": ["r2", "pearson"], "target": "warm"})
+    results = Results(predictions=make_predictions(20), scores=scores.assign(value=[-0.5, 0.25]))
+    (text,) = figures.predicted_against_actual.draw(results, group).axes[0].texts
+    assert text.get_text() == "R² = −0.50\nr = 0.25"
+
+
+def test_captions_state_what_the_tables_hold() -> None:
+    group = TargetGroup(columns=["warm", "cold"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    losses = pd.DataFrame({"target": "mean", "loss": [0.01, 0.2], "control": ["faces", "no motion"]})
+    faces = pd.DataFrame(
+        {"target": "mean", "loss": [0.3, 0.2], "corruption": "frames (one of ...)", "strength": [3.0, 5]}
+    )
+    scores = pd.DataFrame({"subset": "all", "predictor": "model", "score": "pearson", "target": ["warm", "cold"]})
+    history = pd.DataFrame({"epoch": [1, 2], "validation_loss": [0.5, 0.25], "training_loss": [0.4, 0.125]})
+    splits = pd.DataFrame({"split": ["training", "test"], "score": "r2", "target": "mean", "value": [0.9, -0.1]})
+    data = {
+        "annotated": 5,
+        "usable": 4,
+        "refused": {"too short": 1},
+        "clips": {"training": 2, "validation": 1, "test": 1},
+    }
+    lost = pd.DataFrame(columns=["step", "reason", "split", "clips"]).astype({"clips": int})
+    results = Results(
+        controls=losses, robustness=faces, scores=scores.assign(value=[0.5, -0.25]), history=history, split_scores=splits,
+        data=data, lost=lost,
+    )  # fmt: skip
+    endings = {
+        "controls": "Here the largest mean loss is 0.200 in 1 − MAE (no motion).",
+        "robustness": "Here the largest mean loss is 0.300 in 1 − MAE, when one frame in 3 is kept.",
+        "predicted_against_actual": "Here r is highest for warm (0.50) and lowest for cold (−0.25).",
+        "learning_curve": "Here epoch 2 of 2 is kept (loss: training 0.125, validation 0.25).",
+        "scores_by_split": "Here mean R² is 0.90 on training, −0.10 on test clips.",
+        "clips_used": "Here 1 of 5 annotated clips were lost.",
+    }
+    for name, ending in endings.items():
+        module = figures.FIGURES[name]
+        caption = figures.make_caption(module, results, group if figures.is_drawn(module, group) else None)
+        assert caption == f"{module.CAPTION} {ending}"
+
+
+def test_caption_of_nothing_measured_adds_nothing() -> None:
+    group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    for name in ("controls", "robustness", "probes", "features_map", "predicted_against_actual"):
+        module = figures.FIGURES[name]
+        assert figures.make_caption(module, Results(), group) == module.CAPTION
+    assert figures.is_empty(figures.controls.draw(Results(), group))

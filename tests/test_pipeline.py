@@ -107,7 +107,7 @@ def ran(output: str) -> list[str]:
 
 def test_from_clips_to_figures(project: Project) -> None:
     for name in (name if is_drawn(module, None) else f"traits/{name}" for name, module in FIGURES.items()):
-        if name in ("traits/reliability", "traits/confusion"):
+        if name == "traits/confusion":
             continue
         assert (project.folder / f"plots/figures/{name}.png").stat().st_size > 5000
         assert (project.folder / f"plots/pdf/{name}.pdf").stat().st_size > 5000

@@ -127,6 +127,8 @@ def test_groups_of_few_videos_are_one_line() -> None:
         assert text.count("fewer than 10 videos: child (10 clips, 5 videos).") == 1
         assert "adult (30 clips, 15 videos)" in text
         assert "child minus the others" not in text
+    text = write_card(scores, groups[groups["group"] == "child"], {"warmth": WARMTH}, "table")
+    assert "| age |" not in text[text.index("## Subgroups") :]
 
 
 def test_card_lists_limits_in_numbers() -> None:
@@ -192,7 +194,7 @@ def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
     assert [len(dots.get_offsets()) for dots in (*warm.collections, *cold.collections)] == [40, 19, 40, 20]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "video seen in training (40)",
-        "video unseen in training (20)",
+        "unseen video (20)",
     ]
     line = figures.quantiles.draw(Results(predictions=rows, scores=scores), WARMTH).axes[0].lines[0]
     known = rows[rows["target"] == "warm"].dropna()
@@ -205,7 +207,7 @@ def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
     assert [len(dots.get_offsets()) for dots in differences.collections] == [40, 19]
     assert (
         figures.error_distribution.draw(Results(predictions=rows), WARMTH).axes[0].get_ylabel()
-        == "predicted − actual (range 1 to 7)"
+        == "prediction − label (range 1 to 7)"
     )
     nine = TargetGroup(columns=list("abcdefghi"), range=[0, 1], head="sigmoid", loss="mse", weight=1)
     wide = figures.predicted_against_actual.draw(Results(predictions=scored("nine", nine)[0]), nine)

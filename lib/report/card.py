@@ -208,7 +208,7 @@ def _list_limits(
     for row in losses.nlargest(1, "loss").itertuples() if len(losses) else ():
         yield (
             f"- Largest loss under degradation: {row.loss:.3f} in {words.accuracy(group)},"
-            f" {_describe_corruption(row.corruption, row.strength)}. The model was not trained for it."
+            f" {words.describe_corruption(row.corruption, row.strength)}. The model was not trained for it."
         )
 
 
@@ -228,23 +228,15 @@ def _list_better_baselines(group: TargetGroup, scores: pd.DataFrame, comparisons
         yield f"- Simpler predictors are more accurate than the model ({score}): {join(better)}."
 
 
-def _describe_corruption(name: str, strength: float) -> str:
-    """Return a corruption (`light (%)`) and its strength as text: `for light at 12 %`."""
-    title, _, unit = name.removesuffix(")").partition(" (")
-    if title == "frames":
-        return f"when one frame in {strength:g} is kept"
-    unit = f" {unit}" if unit.startswith("%") else f" ({unit})" if unit else ""
-    return f"for {title} at {strength:g}{unit}"
-
-
 def _tabulate_groups(name: str, group: TargetGroup, groups: pd.DataFrame) -> list[str]:
-    scores = words.group_scores(group)
+    scores, small = words.group_scores(group), score_tables.describe_small_groups(groups)
+    rows = []
+    for kind, of_kind in groups.groupby("kind", sort=False):
+        tables = {label: score_tables.make_group_table(of_kind, *score) for score, label in scores.items()}
+        if any(table.empty for table in tables.values()):
+            continue
+        means = pd.DataFrame({label: table["mean"] for label, table in tables.items()})
+        rows += [f"| {kind} | {label} | " + " | ".join(cells) + " |" for label, cells in means.iterrows()]
     lines = [f"{name.capitalize()}: mean over {', '.join(group.columns)}, with 95 % intervals over videos.\n"]
-    lines += ["| | group | " + " | ".join(scores.values()) + " |", "|---|---|" + "---|" * len(scores)]
-    for kind, rows in groups.groupby("kind", sort=False):
-        table = pd.DataFrame(
-            {score: score_tables.make_group_table(rows, *score).get("mean", pd.Series(dtype=str)) for score in scores}
-        )
-        lines += [f"| {kind} | {label} | " + " | ".join(cells) + " |" for label, cells in table.iterrows()]
-    small = score_tables.describe_small_groups(groups)
-    return [*lines, *(["", small] if small else []), ""]
+    lines += ["| | group | " + " | ".join(scores.values()) + " |", "|---|---|" + "---|" * len(scores), *rows, ""]
+    return [*(lines if rows else []), *([small, ""] if small else [])]

@@ -50,12 +50,14 @@ def make_score_table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
 
 
 def list_group_tables(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
-    """Return a table per kind of group of persons and score; `groups`: a target group's rows of data/group_scores.csv."""
-    return {
+    """Return a table per kind of group of persons and score, without kinds whose groups are all small; `groups`: a target
+    group's rows of data/group_scores.csv."""
+    tables = {
         f"{kind}: {label}": make_group_table(rows, predictor, score)
         for kind, rows in groups.groupby("kind", sort=False)
         for (predictor, score), label in words.group_scores(group).items()
     }
+    return {title: table for title, table in tables.items() if not table.empty}
 
 
 def make_group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataFrame:

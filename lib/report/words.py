@@ -132,9 +132,18 @@ def group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
     """Return the scores that are reported by group of persons: (predictor, score) and a label."""
     return {
         ("model", "accuracy"): f"accuracy ({accuracy(group)})",
-        ("model", "bias"): "mean signed error (predicted − actual)",
+        ("model", "bias"): "mean signed error (prediction − label)",
         ("mean_predictor", "bias"): "mean signed error of the training mean",
     }
+
+
+def describe_corruption(name: str, strength: float) -> str:
+    """Return a corruption (`light (%)`) and its strength as text: `for light at 12 %`."""
+    title, _, unit = name.removesuffix(")").partition(" (")
+    if title == "frames":
+        return f"when one frame in {strength:g} is kept"
+    unit = f" {unit}" if unit.startswith("%") else f" ({unit})" if unit else ""
+    return f"for {title} at {strength:g}{unit}"
 
 
 def stability(sources: Sequence[str], group: TargetGroup) -> str:

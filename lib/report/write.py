@@ -78,8 +78,10 @@ def write_figures(loaded: Loaded, dpi: int) -> tuple[list[page.Drawn], list[pape
             figure.savefig(pdf / f"{title}.pdf")
             module = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize()
-            drawn.append(page.Drawn(name, module.SECTION, words, module.CAPTION, png / f"{title}.png"))
-            included.append(paper.Included(Path(name, title).as_posix(), is_wide))
+            caption = figures.make_caption(module, loaded.results.of(name), group)
+            drawn.append(page.Drawn(name, module.SECTION, words, caption, png / f"{title}.png"))
+            if not figures.is_empty(figure):
+                included.append(paper.Included(Path(name, title).as_posix(), is_wide))
     return drawn, included
 
 

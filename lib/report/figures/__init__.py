@@ -14,6 +14,7 @@ from lib.report.figures._base import COLOURS as COLOURS
 from lib.report.figures._base import Results as Results
 from lib.report.figures._base import blank as blank
 from lib.report.figures._base import for_paper as for_paper
+from lib.report.figures._base import is_empty as is_empty
 from lib.report.figures._base import sized as sized
 from lib.report.figures._read import Attention as Attention
 
@@ -26,6 +27,8 @@ __all__ = [
     "blank",
     "draw_all",
     "for_paper",
+    "is_empty",
+    "make_caption",
     "read",
     "sized",
 ]
@@ -45,6 +48,9 @@ class FigureModule(Protocol):
     `nothing(REASON)`, which says why. Colours, panels and skeletons that figures share are in `_base`.
 
     applies_to(group), which a module may define: whether a target group has this figure; by default it has.
+
+    describe(results) or describe(results, group), which a module may define: a sentence on what this run's figure shows,
+    which is added to CAPTION; empty if there is nothing to say.
     """
 
     CAPTION: str
@@ -69,6 +75,14 @@ def is_drawn(module: Any, group: TargetGroup | None) -> bool:
     if group is None or not by_group:
         return group is None and not by_group
     return not hasattr(module, "applies_to") or bool(module.applies_to(group))
+
+
+def make_caption(module: Any, results: Results, group: TargetGroup | None) -> str:
+    """Return a figure's caption, and what this run's figure shows."""
+    if not hasattr(module, "describe"):
+        return str(module.CAPTION)
+    text = module.describe(results) if group is None else module.describe(results, group)
+    return f"{module.CAPTION} {text}".rstrip()
 
 
 def draw_all(results: Results, group: TargetGroup | None) -> Iterator[tuple[str, Figure]]:

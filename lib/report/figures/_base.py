@@ -27,15 +27,17 @@ mpl.rcParams |= {
     "image.composite_image": False,  # composited, translucent images have their alpha applied twice in PDFs
 }
 
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
-"""Paul Tol's bright scheme, safe for colour-blind readers."""
+COLOURS = ("#4477aa", "#c73c51", "#b57c00", "#660041", "#40068b", "#a162ff")
+"""Colours with a contrast of 3:1 or more on white, at least 30 apart in CIELAB also for colour-blind readers."""
 
-OF_SPLIT = dict(zip(SPLITS, COLOURS, strict=False))
+OF_SPLIT = dict(zip(SPLITS, zip(COLOURS, "osD", strict=False), strict=False))
+"""Colour and marker of each split."""
 A_ROW = 6  # panels
 COLUMNS = 3.5, 7.2
 """Widths of one column of a journal's page and of two, in inches."""
 _NARROW = 5.0  # inches; what is wider takes two columns
 _POINTS = 7, 9
+_EMPTY = "empty"
 
 
 _NOWHERE = MeanAttention(0, {})
@@ -84,8 +86,8 @@ class Results:
         )
 
 
-OF_VIDEOS = ((True, COLOURS[0], "video seen in training"), (False, COLOURS[1], "video unseen in training"))
-"""Whether training has seen a clip's video, the colour and the label of these clips."""
+OF_VIDEOS = ((True, COLOURS[0], "o", "video seen in training"), (False, COLOURS[1], "^", "unseen video"))
+"""Whether a clip's video was seen in training; colour, marker and label of these clips."""
 
 
 def panels_of(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
@@ -109,7 +111,7 @@ def label_left(panels: Mapping[str, Axes], label: str) -> None:
 def legend_below(figure: Figure, panels: Mapping[str, Axes]) -> None:
     handles = next(iter(panels.values())).get_legend_handles_labels()
     columns = min(len(handles[0]), len(panels))
-    figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5)
 
 
 def title_of(target: str, rows: pd.DataFrame, known: pd.DataFrame) -> str:
@@ -128,14 +130,15 @@ def square(axes: Axes, known: pd.DataFrame, group: TargetGroup, title: str, labe
 
 
 def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, clips: pd.Series | None = None) -> None:
-    """Draw a dot for each of `rows` (predictions of one target), the clips of seen and of unseen videos in their colours.
+    """Draw a mark for each of `rows` (predictions of one target), the clips of seen and of unseen videos in their looks.
 
     clips: the clips of the legend, by whether their video is seen; None leaves their number out.
     """
-    for seen, colour, label in OF_VIDEOS:
+    for seen, colour, marker, label in OF_VIDEOS:
         part = rows["seen"] == seen
         label = label if clips is None else f"{label} ({clips.get(seen, 0)})"
-        axes.scatter(x[part], y[part], s=9, alpha=0.7, color=colour, linewidths=0, clip_on=False, zorder=3, label=label)
+        dots = axes.scatter(x[part], y[part], s=9, color=colour, marker=marker, alpha=0.7, linewidths=0, label=label)
+        dots.set(clip_on=False, zorder=3)
 
 
 def draw_intervals(
@@ -192,11 +195,18 @@ def for_paper(figure: Figure) -> bool:
 
 
 def nothing(reason: str) -> Figure:
+    """Return a figure that only says why there is nothing to draw (`is_empty`)."""
     figure = Figure(figsize=(4.5, 1.2))
+    figure.set_label(_EMPTY)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     axes.text(0.5, 0.5, reason[0].upper() + reason[1:] + ".", ha="center", va="center")
     return figure
+
+
+def is_empty(figure: Figure) -> bool:
+    """Return whether a figure was made by `nothing`."""
+    return bool(figure.get_label() == _EMPTY)
 
 
 def sized(width: float, height: float) -> tuple[Figure, Axes]:
@@ -209,9 +219,10 @@ def blank(axes: Axes, label: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def draw_overlay(axes: Axes, picture: np.ndarray | None, look: np.ndarray, most: float = 2) -> AxesImage:
-    """Draw values (h, w) from 0 to `most`, as attention in multiples of uniform, smoothly upon a picture (H, W, 3), with
-    lines between its cells."""
+def draw_overlay(axes: Axes, picture: np.ndarray | None, look: np.ndarray, most: float | None = None) -> AxesImage:
+    """Draw values (h, w) smoothly on an image (H, W, 3), with lines between the cells: from 0 to `most`; None: attention in
+    multiples of uniform, from 0 to 2 with colours that part at 1."""
+    colours, end = ("RdBu_r", 2.0) if most is None else ("magma", most)
     rows, columns = look.shape
     height, width = look.shape if picture is None else picture.shape[:2]
     if picture is not None:
@@ -219,6 +230,6 @@ def draw_overlay(axes: Axes, picture: np.ndarray | None, look: np.ndarray, most:
     axes.hlines(np.arange(1, rows) * height / rows, 0, width, color="white", linewidth=0.3)
     axes.vlines(np.arange(1, columns) * width / columns, 0, height, color="white", linewidth=0.3)
     return axes.imshow(
-        look, cmap="magma", vmin=0, vmax=most, alpha=1 if picture is None else 0.5, extent=(0, width, height, 0),
+        look, cmap=colours, vmin=0, vmax=end, alpha=1 if picture is None else 0.5, extent=(0, width, height, 0),
         interpolation="bilinear",
     )  # fmt: skip

@@ -7,10 +7,9 @@ from lib.report.figures._base import Results, nothing
 
 SECTION, ORDER = "attention", 230
 CAPTION = (
-    "Of a clip of middling error: how the attention of each time of one encoder (rows) is shared out"
-    " among the times of another (columns), summed over places; each row adds up to 100 %. A diagonal says that what"
-    " happens at the same time is put together; columns, that some moments are looked at from everywhere; rows alike in"
-    " all of them, that it does not matter who looks."
+    "Attention between the times of two encoders for one clip of medium error: each row (a time of the query) adds up to"
+    " 100 % over the columns (times of the key). A diagonal: both encoders attend to the same time. Vertical stripes:"
+    " some times get attention from all others."
 )
 
 

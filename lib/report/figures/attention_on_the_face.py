@@ -12,9 +12,9 @@ _PICTURES = 6  # of an encoder, spread over its times
 
 SECTION, ORDER = "attention", 220
 CAPTION = (
-    "Where the other encoders' tokens look, in multiples of uniform attention, mean over encoders, heads and queries; clips"
-    " from the lowest error (top) to the highest. A cell between the lines is a token: nothing finer is known, what lies"
-    " between is interpolated."
+    "Attention to regions of the face in multiples of uniform attention, mean over encoders, heads and queries. Rows"
+    " are clips, from the lowest error (top) to the highest. A cell between the lines is a token; values between cells"
+    " are interpolated."
 )
 
 

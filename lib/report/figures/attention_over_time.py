@@ -7,9 +7,9 @@ from lib.report.figures._base import COLOURS, Results, nothing
 
 SECTION, ORDER = "attention", 210
 CAPTION = (
-    "When in a clip the other encoders' tokens look, mean over heads and queries; uniform attention lies at the dotted"
-    " line. A flat curve says nothing about the clip. Attention is where information can come from, not what the"
-    " prediction rests on."
+    "Attention by time in the clip, mean over heads and queries. Columns are clips, from the lowest error to the"
+    " highest. Dotted line: uniform attention. Attention shows where information can flow, not what the prediction"
+    " depends on."
 )
 
 

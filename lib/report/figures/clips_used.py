@@ -13,14 +13,16 @@ from lib.report.figures._base import COLOURS, Results, sized
 
 SECTION, ORDER = "data", 20
 CAPTION = (
-    "Clips from their annotation to their use; on the right what was lost at a step, by reason. Losses that hit some"
-    " persons more than others bias all that follows."
+    "Number of clips from annotation to use. On the right: clips lost at a step, by reason. If losses affect some"
+    " people more than others, all later results are biased."
 )
 _REASONS = 5  # that are named at a step; others are added up
 
 
 def draw(results: Results) -> Figure:
     steps, used = counted(results.data, results.lost)
+    if not any(reasons for *_, reasons in steps):
+        steps = [("annotated, verified and with every stream", steps[-1][1], {})]
     width = 10 if any(reasons for *_, reasons in steps) else 5
     figure, axes = sized(0.65 * width, 0.3 + 0.55 * (len(steps) + 1))
     axes.set(xlim=(0, width), ylim=(len(steps) + 0.5, -0.5))
@@ -38,6 +40,13 @@ def draw(results: Results) -> Figure:
     splits = ", ".join(f"{count} {split}" for split, count in used.items())
     _box(axes, 2.5, len(steps), f"used: {splits}", "#dde6f0")
     return figure
+
+
+def describe(results: Results) -> str:
+    """Return how many clips were lost."""
+    used, annotated = sum(counted(results.data, results.lost)[1].values()), results.data["annotated"]
+    lost = f"{annotated - used} of {annotated} annotated clips were" if used < annotated else "no clip was"
+    return f"Here {lost} lost."
 
 
 def counted(

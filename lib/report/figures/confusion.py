@@ -10,10 +10,7 @@ from lib.core.targets import TargetGroup
 from lib.report.figures._base import Results, nothing, sized
 
 SECTION, ORDER = "results", 110
-CAPTION = (
-    "Of the clips whose largest share is that of the row, how many have which largest share predicted. On the diagonal"
-    " both agree."
-)
+CAPTION = "Confusion matrix of the largest fraction: rows are labels, columns predictions. On the diagonal both agree."
 
 
 def applies_to(group: TargetGroup) -> bool:

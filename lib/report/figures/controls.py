@@ -8,10 +8,10 @@ from lib.report.words import accuracy
 
 SECTION, ORDER = "needs", 150
 CAPTION = (
-    "What the model needs: how much accuracy it loses on the same clips when a stream is another clip's (permutation"
-    " importance, Breiman 2001), when a stream's steps are in another order, and when there is no motion; with 95 %"
-    " intervals over videos. At zero the prediction does without. Flow of zero is like nothing in training, so that it can"
-    " move a prediction that motion has nothing to do with: hold it against another clip's."
+    "Input ablations: loss of accuracy on the same clips when a stream is swapped with another clip's (permutation"
+    " importance, Breiman 2001), shuffled in time, or frozen; with 95 % intervals over videos. At zero the prediction"
+    " does not need it. Zero flow never occurs in training and may change predictions for that reason alone: compare it"
+    ' with the row "another clip\'s flow".'
 )
 
 
@@ -22,3 +22,14 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     repeats = table["repeats"].max()
     label = f"loss of {accuracy(group)}, {table['clips'].iloc[0]} clips"
     return forest(table, "control", "loss", group, label + (f", mean of {repeats} draws" if repeats > 1 else ""))
+
+
+def describe(results: Results, group: TargetGroup) -> str:
+    """Return the largest mean loss."""
+    if results.controls.empty:
+        return ""
+    means = results.controls[results.controls["target"] == "mean"].dropna(subset="loss")
+    if means.empty:
+        return ""
+    row = means.loc[means["loss"].idxmax()]
+    return f"Here the largest mean loss is {row['loss']:.3f} in {accuracy(group)} ({row['control']})."

@@ -9,9 +9,9 @@ from lib.report.words import accuracy
 
 SECTION, ORDER = "importance", 180
 CAPTION = (
-    "Whether what is called important is: accuracy when more and more cells of all streams are those of the mean clip, the"
-    " most important first (Samek et al. 2017), and cells by chance (the band spans the draws). Where a method's curve lies"
-    " below the one by chance its map is right; where accuracy does not fall, no place was needed."
+    "Test of the importance maps: accuracy as the most important cells are removed (replaced by the mean clip's; Samek"
+    " et al. 2017), and as random cells are removed (band: range of the draws). A map is right if its curve lies below"
+    " the random one. Where accuracy does not fall, no region was needed."
 )
 _RANDOM = "random"
 
@@ -22,12 +22,12 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure, panels = panels_of(group)
     for column, axes in panels.items():
         of_target = results.deletion[results.deletion["target"] == column]
-        for (order, title), colour in zip((TITLES | {_RANDOM: "by chance"}).items(), COLOURS, strict=False):
+        for (order, title), colour in zip((TITLES | {_RANDOM: "random cells"}).items(), COLOURS, strict=False):
             rows = of_target[of_target["order"] == order].sort_values("deleted")
             axes.plot(100 * rows["deleted"], rows["accuracy"], marker=".", color=colour, label=title)
             if order == _RANDOM:
                 axes.fill_between(100 * rows["deleted"], rows["lowest"], rows["highest"], color=colour, alpha=0.2)
-        axes.set(title=column, xlabel="cells taken away (%)", xlim=(0, 100))
+        axes.set(title=column, xlabel="cells removed (%)", xlim=(0, 100))
         axes.tick_params(labelbottom=True)
     label_left(panels, f"{accuracy(group)}, {results.deletion['clips'].iloc[0]} clips")
     legend_below(figure, panels)

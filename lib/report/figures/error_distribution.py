@@ -9,8 +9,8 @@ from lib.report.words import scale
 
 SECTION, ORDER = "results", 70
 CAPTION = (
-    "Signed errors: boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th. A box that does not"
-    " lie about zero is a bias."
+    "Distribution of signed errors. Boxes: 25th to 75th percentile; whiskers: 5th to 95th; line: median. A box that"
+    " lies off zero indicates a bias."
 )
 
 
@@ -20,7 +20,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     errors = [rows["predicted"] - rows["actual"] for _, rows in _by_target(known, group)]
     axes.boxplot(errors, tick_labels=group.columns, whis=(5, 95), showfliers=False, medianprops={"color": COLOURS[1]})
     axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set_ylabel(f"predicted − actual (range {scale(group)})")
+    axes.set_ylabel(f"prediction − label (range {scale(group)})")
     axes.tick_params(axis="x", rotation=20)
     return figure
 

@@ -8,12 +8,11 @@ from lib.report.figures._base import Results, blank, draw_overlay, nothing
 
 SECTION, ORDER = "importance", 160
 CAPTION = (
-    "On which places of the aligned face the predictions rest, mean over clips, upon the mean face. Occlusion: how far a"
-    " prediction moves when a cell (between the lines) is that of the mean clip at all times (Zeiler and Fergus 2014)."
-    " Integrated gradients: how much of the way from the prediction for the mean clip to the clip's the cell makes up"
-    " (Sundararajan et al. 2017). Streams and targets share a method's scale, so that a target for which all is dark rests"
-    " on nothing that one place shows. The mean clip does not move, as no clip of training does: predictions that motion has"
-    " nothing to do with may move too."
+    "Regions of the face on which predictions depend, mean over clips, on the mean face. Occlusion: change of a"
+    " prediction when a cell is replaced by that of the mean clip (Zeiler and Fergus 2014). Integrated gradients: the"
+    " cell's part of the difference between the prediction and that of the mean clip (Sundararajan et al. 2017). All"
+    " panels of a method share a scale; its end is the 98th percentile of the cells. The mean clip does not move, unlike"
+    " training clips, so predictions may change for that reason alone."
 )
 TITLES = {"occlusion": "occlusion", "integrated_gradients": "integrated gradients"}
 
@@ -30,12 +29,19 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     for method, title in TITLES.items():
         rows = [row for row, key in zip(grid, cells, strict=True) if key[0] == method]
         streams = {stream: of for (of_method, stream), of in cells.items() if of_method == method}
-        most = max(float(np.max(of)) for of in streams.values()) or 1.0
+        every = np.concatenate([of.ravel() for of in streams.values()])
+        most = float(np.percentile(every, 98)) or 1.0
         for row, (stream, of) in zip(rows, streams.items(), strict=True):
             picture = pictures.get(stream, next(iter(pictures.values()), None))
             for axes, values in zip(row, np.moveaxis(of, -1, 0), strict=True):
                 blank(axes, "")
                 shown = draw_overlay(axes, picture, values, most)
             row[0].set_ylabel(f"{stream}\n{title}", fontsize=8)
-        figure.colorbar(shown, ax=[axes for row in rows for axes in row], label="change, part of the range", shrink=0.8)
+        figure.colorbar(
+            shown,
+            ax=[axes for row in rows for axes in row],
+            label="change, part of the range",
+            shrink=0.8,
+            extend="max",
+        )
     return figure

@@ -9,9 +9,9 @@ from lib.report.figures.importance_on_the_face import TITLES
 
 SECTION, ORDER = "importance", 170
 CAPTION = (
-    "On which moments of a clip the predictions rest, mean over clips: how far a prediction moves when a stream is that of"
-    " the mean clip for an eighth of the time, and how much of it that time makes up by integrated gradients. A flat curve"
-    " says that no part of a clip matters more than another; one at zero, that the stream does not matter."
+    "Times of the clip on which predictions depend, mean over clips. Occlusion: change of a prediction when an eighth"
+    " of a stream is replaced by the mean clip's. Integrated gradients: that eighth's part of the prediction. A flat"
+    " curve: all times matter equally. A curve at zero: the stream does not matter."
 )
 _LINES = dict(zip(TITLES, ("-", "--"), strict=True))
 

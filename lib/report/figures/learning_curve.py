@@ -10,12 +10,12 @@ from lib.report.words import accuracy
 
 SECTION, ORDER = "results", 40
 CAPTION = (
-    "Loss, accuracy, R² and CCC by epoch, thin lines for single targets (validation); the dotted line is the epoch whose"
-    " weights are kept, that of the lowest validation loss."
-    " Look for curves that part: from there on the model learns its training clips by heart."
+    "Loss, accuracy, R² and CCC by epoch; thin lines: single targets (validation). Dotted line: the epoch with the lowest"
+    " validation loss, whose weights are kept. Where the curves of training and validation part, the model overfits."
 )
 
 _STYLES = "-", "--", "-.", (0, (1, 1))
+_MEANS = {"training": "grey", "validation": "black"}  # colours of means over targets
 
 
 def draw(results: Results) -> Figure:
@@ -24,17 +24,17 @@ def draw(results: Results) -> Figure:
     loss, right, r2, ccc = figure.subplots(2, 2).flat
     best = history.loc[history["validation_loss"].idxmin(), "epoch"]
     for split, about in (("training", "training, during the epoch"), ("validation", "validation, after it")):
-        loss.plot(history["epoch"], history[f"{split}_loss"], color=OF_SPLIT[split], label=about)
+        loss.plot(history["epoch"], history[f"{split}_loss"], color=OF_SPLIT[split][0], label=about)
         for name, style in zip(targets, cycle(_STYLES), strict=False):
             label = f"{name}: {about}" if len(targets) > 1 else about
             values = history[f"{split}_accuracy_{name}"]
-            right.plot(history["epoch"], values, color=OF_SPLIT[split], linestyle=style, label=label)
+            right.plot(history["epoch"], values, color=_MEANS[split], linestyle=style, label=label)
     for axes, score in ((right, "accuracy"), (r2, "r2"), (ccc, "ccc")):
         for name, style in zip(targets, cycle(_STYLES), strict=False):
             if score != "accuracy":
                 label = f"{name}: mean" if len(targets) > 1 else "mean"
                 values = history[f"validation_{score}_{name}"]
-                axes.plot(history["epoch"], values, color=OF_SPLIT["validation"], linestyle=style, label=label)
+                axes.plot(history["epoch"], values, color=_MEANS["validation"], linestyle=style, label=label)
             for colour, column in zip(cycle(COLOURS), targets[name].columns, strict=False):
                 values = history[f"validation_{score}_{name}.{column}"]
                 axes.plot(history["epoch"], values, color=colour, linestyle=style, linewidth=0.7, label=column)
@@ -49,3 +49,10 @@ def draw(results: Results) -> Figure:
     r2.set_ylabel("R², validation")
     ccc.set_ylabel("CCC, validation")
     return figure
+
+
+def describe(results: Results) -> str:
+    """Return the kept epoch and its losses."""
+    row = results.history.loc[results.history["validation_loss"].idxmin()]
+    losses = f"training {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
+    return f"Here epoch {row['epoch']:.0f} of {len(results.history)} is kept (loss: {losses})."

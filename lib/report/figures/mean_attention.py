@@ -8,10 +8,10 @@ from lib.report.figures._read import Looked
 
 SECTION, ORDER = "attention", 200
 CAPTION = (
-    "Where an encoder's places are looked at, mean over clips, times and who looks, on the mean of the aligned faces: the"
-    " mean of the heads, each head, and the sanity check, the same network with each of its weights' numbers shuffled"
-    " (Adebayo et al. 2018). If the shuffled network's map is alike, or the rank correlation between the two networks'"
-    " attention is far above 0, the map shows the network's build and not what it learnt."
+    "Mean attention to the tokens of each encoder with a spatial grid, over clips, times and queries, on the mean"
+    " aligned face: all heads, each head, and the same network with its weights shuffled within each layer as a check"
+    " (Adebayo et al. 2018). 1 is uniform attention. If the shuffled network's map is similar, or the rank correlation"
+    " is far above 0, the map shows the architecture and not what was learnt."
 )
 
 
@@ -41,6 +41,13 @@ def draw(results: Results) -> Figure:
     return figure
 
 
+def describe(results: Results) -> str:
+    """Return how similar each encoder's attention is to that of the shuffled network."""
+    middles = {name: float(np.nanmedian(one.correlations)) for name, one in results.mean_attention.encoders.items()}
+    texts = [f"{value:.2f} for {name}" for name, value in middles.items() if np.isfinite(value)]
+    return f"Here the median rank correlation is {', '.join(texts)}.".replace("-", "−") if texts else ""
+
+
 def _correlation(one: Looked) -> str:
     low, middle, high = np.nanpercentile(one.correlations, [5, 50, 95])
-    return f"rank correlation {middle:.2f} (5 to 95 % of clips: {low:.2f} to {high:.2f})"
+    return f"rank correlation {middle:.2f} (5 to 95 % of clips: {low:.2f} to {high:.2f})".replace("-", "−")

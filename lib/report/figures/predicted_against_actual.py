@@ -1,6 +1,7 @@
 """A scatter for each target of a group, clips of seen and of unseen videos apart, with the line of perfect prediction;
 clips whose target is unknown are not in its panel."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
@@ -9,8 +10,8 @@ from lib.report.words import scale
 
 SECTION, ORDER = "results", 60
 CAPTION = (
-    "Each dot is a clip; on the line it is predicted as it is. A flat cloud is regression to the mean. Clips of videos"
-    " that training has seen can be known by their video alone: look at the others."
+    "Predictions against labels; each mark is a clip. On the line both are equal. A flat cloud indicates regression to"
+    " the mean. A clip of a video seen in training may be recognised by its video: look at the unseen videos."
 )
 
 
@@ -21,7 +22,34 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     for target, axes in panels.items():
         rows = known[known["target"] == target]
         scatter_clips(axes, rows, rows["actual"], rows["predicted"], clips)
-        square(axes, known, group, title_of(target, rows, known), "actual")
-    label_left(panels, f"predicted ({scale(group)})")
+        square(axes, known, group, title_of(target, rows, known), "label")
+        axes.text(0.04, 0.96, _format_scores(results, target), transform=axes.transAxes, va="top", fontsize=8)
+    label_left(panels, f"prediction ({scale(group)})")
     legend_below(figure, panels)
     return figure
+
+
+def describe(results: Results, group: TargetGroup) -> str:
+    """Return which target has the highest correlation, and which the lowest."""
+    values = {target: _find_score(results, "pearson", target) for target in group.columns}
+    known = {target: value for target, value in values.items() if np.isfinite(value)}
+    if len(known) < 2:
+        return ""
+    best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    text = f"Here r is highest for {best} ({known[best]:.2f}) and lowest for {worst} ({known[worst]:.2f})."
+    return text.replace("-", "−")
+
+
+def _format_scores(results: Results, target: str) -> str:
+    """Return R² and Pearson's r as text, empty where neither is known."""
+    values = {label: _find_score(results, score, target) for label, score in (("R²", "r2"), ("r", "pearson"))}
+    lines = (f"{label} = {value:.2f}" for label, value in values.items() if np.isfinite(value))
+    return "\n".join(lines).replace("-", "−")
+
+
+def _find_score(results: Results, score: str, target: str) -> float:
+    table = results.scores
+    if table.empty:
+        return float("nan")
+    chosen = (table["subset"] == "all") & (table["predictor"] == "model") & (table["score"] == score)
+    return float(table.loc[chosen & (table["target"] == target), "value"].iloc[0])

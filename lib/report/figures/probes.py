@@ -8,10 +8,9 @@ from lib.report.figures._base import Results, forest, nothing
 
 SECTION, ORDER = "features", 120
 CAPTION = (
-    "What each encoder's output, the mean of its tokens, and the fused vector tell of each target: R² of ridge learnt on the"
-    " training clips (a linear probe, Alain and Bengio 2017), with 95 % intervals over videos, beside the model's own. An"
-    " encoder that tells of a target as much as the fused vector carries it alone. As loaded: the encoder with the weights"
-    " that it began with, frozen; what the trained one tells more is what training it was worth."
+    "Linear probes (Alain and Bengio 2017): R² of ridge regression on each encoder's mean output and on the fused"
+    " vector, learnt on the training clips, with 95 % intervals over videos, next to the model's own R². In brackets:"
+    " width of the vector. An encoder that reaches the R² of the fused vector carries the target alone."
 )
 
 
@@ -21,4 +20,11 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     scores = results.scores[(results.scores["subset"] == "all") & (results.scores["score"] == "r2")]
     own = scores[scores["predictor"] == "model"].rename(columns={"value": "r2"}).assign(features="the model")
     probes = results.probes.assign(features=[f"{row.features} ({row.width})" for row in results.probes.itertuples()])
-    return forest(pd.concat([probes, own]), "features", "r2", group, "R² (in brackets: numbers that are read)")
+    return forest(pd.concat([probes, own]), "features", "r2", group, "R² (in brackets: width of the vector)")
+
+
+def describe(results: Results, group: TargetGroup) -> str:
+    """Return what "as loaded" means, if such probes are drawn."""
+    if results.probes.empty or not results.probes["features"].str.endswith("as loaded").any():
+        return ""
+    return "As loaded: the encoder before training; the difference to the trained encoder is the gain of training it."

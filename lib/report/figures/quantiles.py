@@ -10,10 +10,9 @@ from lib.report.words import CALIBRATION, scale
 
 SECTION, ORDER = "results", 90
 CAPTION = (
-    "Quantiles (1 to 99 %) of the predicted against those of the actual values: on the line both have the same spread,"
-    " whether or not clip by clip. A curve flatter than the line says that extremes are not predicted. Below: the predicted"
-    " values' standard deviation by that of the actual ones (best: 1), regression to the mean (0), and the slope of the"
-    " actual over the predicted values (1)."
+    "Quantiles (1 to 99 %) of predictions against those of labels. On the line both have the same distribution. A curve"
+    " flatter than the line shows that extremes are not predicted. Below each panel: SD ratio (ideal: 1), regression to"
+    " the mean (ideal: 0) and calibration slope (ideal: 1)."
 )
 
 
@@ -31,11 +30,11 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             f"{label.removesuffix(' to the mean')} {_two_digits(of_model[score, target])}"
             for score, label in CALIBRATION.items()
         )
-        square(axes, known, group, title_of(target, rows, known), "actual")
+        square(axes, known, group, title_of(target, rows, known), "label")
         axes.set_xlabel(f"{axes.get_xlabel()}\n{about}", fontsize=8)
-    label_left(panels, f"predicted ({scale(group)})")
+    label_left(panels, f"prediction ({scale(group)})")
     return figure
 
 
 def _two_digits(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:z.2f}"  # z: no -0
+    return "–" if np.isnan(value) else f"{value:z.2f}".replace("-", "−")  # z: no -0

@@ -1,26 +1,24 @@
-"""For each target of a group the mean of the actual over the mean of the predicted values of clips, in up to ten parts
-of as many each in the order of what is predicted: on the line what is predicted holds on average (Murphy and Winkler
-1977)."""
+"""A reliability diagram for each target of a group: mean label against mean prediction, in bins of equally many clips
+(Murphy and Winkler 1977)."""
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report.figures._base import COLOURS, Results, label_left, panels_of, square, title_of
 from lib.report.words import scale
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, resample, sum_by_video
 
-_PARTS = 10  # of a reliability diagram
+_BINS = 10
+_MIN_CLIPS = 4  # of a bin, if there are more clips than bins
+_BOOTSTRAP = Bootstrap(1000, 0)
 
 SECTION, ORDER = "results", 100
 CAPTION = (
-    "Mean of the actual over the mean of the predicted values, in up to ten parts of as many clips each in the order of"
-    " what is predicted: on the line what is predicted holds on average (Murphy and Winkler 1977)."
+    "Reliability diagram: mean label against mean prediction, for up to ten bins of equally many clips, with 95 %"
+    " intervals over videos. On the line, predictions are right on average (Murphy and Winkler 1977)."
 )
-
-
-def applies_to(group: TargetGroup) -> bool:
-    """Return whether targets of the group are also scored as present or absent."""
-    return bool(group.detect)
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
@@ -29,11 +27,26 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     for target, axes in panels.items():
         rows = known[known["target"] == target].sort_values("predicted", kind="stable")
         if len(rows):
-            part = np.arange(len(rows)) * min(_PARTS, len(rows)) // len(rows)
-            of_part = rows.groupby(part)[["predicted", "actual"]].mean()
-            axes.plot(
-                of_part["predicted"], of_part["actual"], marker="o", markersize=4, color=COLOURS[0], clip_on=False
-            )
-        square(axes, known, group, title_of(target, rows, known), "mean predicted")
-    label_left(panels, f"mean actual ({scale(group)})")
+            bins = _average_bins(rows)
+            colour = COLOURS[0]
+            axes.plot(bins["predicted"], bins["actual"], "o-", markersize=4, color=colour, clip_on=False)
+            axes.vlines(bins["predicted"], bins["low"], bins["high"], color=colour, clip_on=False)
+        square(axes, known, group, title_of(target, rows, known), "mean prediction")
+    label_left(panels, f"mean label ({scale(group)})")
     return figure
+
+
+def _average_bins(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the means of prediction and label in bins of equally many clips, with the 95 % interval of the latter by
+    bootstrap over videos, undefined below MIN_VIDEOS videos; `rows` are sorted by prediction."""
+    count = min(_BINS, max(len(rows) // _MIN_CLIPS, 1)) if len(rows) > _BINS else len(rows)
+    numbers = np.arange(len(rows)) * count // len(rows)
+    bins = rows.groupby(numbers)[["predicted", "actual"]].mean()
+    if rows["video"].nunique() < MIN_VIDEOS:
+        return bins.assign(low=np.nan, high=np.nan)
+    is_in_bin = numbers[:, None] == np.arange(count)
+    values = np.stack([rows["actual"].to_numpy()[:, None] * is_in_bin, is_in_bin], -1)  # (clips, bins, 2)
+    sums = resample(sum_by_video(values, rows["video"].to_numpy()), _BOOTSTRAP.resamples, _BOOTSTRAP.rng())
+    with np.errstate(invalid="ignore"):
+        low, high = np.nanpercentile(sums[..., 0] / sums[..., 1], [2.5, 97.5], axis=0)
+    return bins.assign(low=low, high=high)

@@ -9,9 +9,9 @@ from lib.report.words import scale
 
 SECTION, ORDER = "results", 80
 CAPTION = (
-    "Errors over the mean of predicted and actual value (Bland and Altman 1986); solid: the mean error, dashed: the limits"
-    " of agreement, between which 95 % of the errors lie if they are normal. A cloud that falls from left to right is"
-    " regression to the mean: low values are predicted too high, and high ones too low."
+    "Errors against the mean of prediction and label (Bland and Altman 1986). Solid line: mean error. Dashed lines:"
+    " limits of agreement, which contain 95 % of normal errors. A cloud that falls from left to right shows regression"
+    " to the mean: low values are predicted too high, and high values too low."
 )
 
 
@@ -27,6 +27,6 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             axes.axhline(errors.mean() + sign * 1.96 * errors.std(), color="black", linewidth=0.8, linestyle="--")
         axes.set(title=title_of(target, rows, known), xlabel=f"mean of both ({scale(group)})")
         axes.tick_params(labelbottom=True)
-    label_left(panels, "predicted − actual")
+    label_left(panels, "prediction − label")
     legend_below(figure, panels)
     return figure

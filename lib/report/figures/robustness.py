@@ -5,14 +5,14 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report.figures._base import COLOURS, Results, nothing
-from lib.report.words import accuracy
+from lib.report.words import accuracy, describe_corruption
 
 SECTION, ORDER = "robustness", 190
 CAPTION = (
-    "How much accuracy is lost on the same clips when the stored faces are made worse, from mild (left) to harsh (right):"
-    " the mean over targets with its 95 % interval over videos, and each target. No face is detected anew, so that a"
-    " detector's failures do not count; what is made of faces, as flow, is made of the worse ones. The model was not trained"
-    " for it."
+    "Loss of accuracy on the same clips when the stored faces are corrupted, from mild (left) to severe (right): mean"
+    " over targets with 95 % interval over videos, and each target. Faces are not detected again, so detection failures"
+    " are not counted; streams made from faces, such as flow, are recomputed. The model was not trained on corrupted"
+    " faces."
 )
 _INTACT = "intact"
 _ACROSS = 4  # panels
@@ -45,3 +45,15 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     handles = grid[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=min(6, len(handles[0])), frameon=False)
     return figure
+
+
+def describe(results: Results, group: TargetGroup) -> str:
+    """Return the largest mean loss."""
+    if results.robustness.empty:
+        return ""
+    means = results.robustness[results.robustness["target"] == "mean"].dropna(subset="loss")
+    if means.empty:
+        return ""
+    row = means.loc[means["loss"].idxmax()]
+    condition = describe_corruption(row["corruption"], row["strength"])
+    return f"Here the largest mean loss is {row['loss']:.3f} in {accuracy(group)}, {condition}."

@@ -15,14 +15,14 @@ from lib.report.figures._read import Sample, Steps
 from lib.report.words import scale
 
 _OCTAVES = tuple(125 * 2**octave for octave in range(1, 9))  # Hz
-_LOUDNESS = 80  # dB below the loudest that are told apart
+_LOUDNESS = 80  # dB below the loudest value: the range of the colours
 _RANKS = {2: ["lowest", "highest"], 3: ["lowest", "median", "highest"]}
 
 SECTION, ORDER = "samples", 140
 CAPTION = (
-    "The clips of the lowest, the median and the highest error as the model is given them, beside what was actual and"
-    " what it predicted. Look whether faces are whole and upright and the sound is there. Flow is in the colours of its"
-    " wheel: the hue says where a place moves to, the strength how far (Baker et al. 2011)."
+    "The clips with the lowest, median and highest error, as the model reads them, next to their labels and"
+    " predictions. Check that faces are complete and upright. Flow has the colours of its wheel: hue is direction,"
+    " saturation is speed (Baker et al. 2011)."
 )
 
 

@@ -10,8 +10,8 @@ from lib.scoring.scores import MIN_VIDEOS
 
 SECTION, ORDER = "results", 50
 CAPTION = (
-    "R² and accuracy with the kept weights on each split. A training score far above the others is overfitting; a"
-    " validation score above the test score comes from choosing by it."
+    "R² and accuracy of the kept weights on each split, with 95 % intervals over videos. A training score far above the"
+    " others indicates overfitting. Validation clips choose the epoch, so their score may be optimistic."
 )
 
 
@@ -21,13 +21,13 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure = Figure(figsize=(max(4.5, 1.1 * len(targets)), 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     for axes, score, label in zip(panels, ("r2", "accuracy"), ("R²", accuracy(group)), strict=True):
-        for offset, (split, colour) in zip((-0.2, 0, 0.2), OF_SPLIT.items(), strict=True):
+        for offset, (split, (colour, marker)) in zip((-0.2, 0, 0.2), OF_SPLIT.items(), strict=True):
             rows = scores[(scores["split"] == split) & (scores["score"] == score)].set_index("target").reindex(targets)
             if rows["clips"].isna().all():
                 continue
             about = f"{split} ({rows['clips'].iloc[0]:.0f} clips of {rows['videos'].iloc[0]:.0f} videos)"
             places = np.arange(len(targets)) + offset
-            draw_intervals(axes, places, rows, colour, label=about, vertical=True)
+            draw_intervals(axes, places, rows, colour, marker=marker, label=about, vertical=True)
         axes.set(xlim=(-0.5, len(targets) - 0.5), ylabel=label)
     panels[0].axhline(0, color="grey", linestyle=":", linewidth=0.8)
     panels[1].set_xticks(range(len(targets)), targets, rotation=20)
@@ -35,3 +35,11 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", frameon=False, title=about)
     return figure
+
+
+def describe(results: Results, group: TargetGroup) -> str:
+    """Return the mean R² of each split."""
+    table = results.split_scores
+    means = table[(table["score"] == "r2") & (table["target"] == "mean")].dropna(subset="value").set_index("split")
+    texts = [f"{row['value']:.2f} on {split}" for split, row in means.iterrows()]
+    return f"Here mean R² is {', '.join(texts)} clips.".replace("-", "−") if texts else ""

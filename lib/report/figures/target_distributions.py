@@ -13,8 +13,8 @@ _BINS = 20  # over a target's range
 
 SECTION, ORDER = "data", 30
 CAPTION = (
-    "How often each target has which value, by split. The splits should look alike, and what a model can gain over the"
-    " mean is bounded by how wide they are."
+    "Distribution of each target's labels, by split. The splits should look alike. The narrower a distribution, the"
+    " less a model can gain over the mean."
 )
 
 
@@ -25,14 +25,16 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure, panels = panels_of(group)
     for target, axes in panels.items():
         rows = known[known["target"] == target]
-        for split, colour in OF_SPLIT.items():
+        for split, (colour, _) in OF_SPLIT.items():
             values = rows.loc[rows["split"] == split, "actual"]
             count, edges = np.histogram(values, _BINS, (group.range[0], group.range[1]))
-            clips_ = known.loc[known["split"] == split, "clip"].nunique()
-            look: dict[str, Any] = {"fill": True, "alpha": 0.35} if split == "training" else {"linewidth": 1.5}
+            number = known.loc[known["split"] == split, "clip"].nunique()
+            look: dict[str, Any] = {"linewidth": 1.5, "linestyle": "-" if split == "validation" else "--"}
+            if split == "training":
+                look = {"fill": True, "alpha": 0.35}
             share = 100 * count / max(len(values), 1)
-            axes.stairs(share, edges, color=colour, label=f"{split} ({clips_} clips)", **look)
-        axes.set(title=title_of(target, rows, known), xlabel=f"actual ({scale(group)})", xlim=group.range)
+            axes.stairs(share, edges, color=colour, label=f"{split} ({number} clips)", **look)
+        axes.set(title=title_of(target, rows, known), xlabel=f"label ({scale(group)})", xlim=group.range)
         axes.tick_params(labelbottom=True)
     label_left(panels, "share of the split's clips (%)")
     legend_below(figure, panels)
