@@ -23,7 +23,7 @@ SECONDS = np.arange(2 * RATE) / RATE
 def heard(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: object) -> Record:
     pictures = np.full((30, 64, 64, 3), 90, np.uint8)
     write_video(folder / "a.mp4", pictures, 15, samples, rate)
-    return audio.features(Raw("a.mp4", folder / "a.mp4", None), **(SETTINGS | settings))  # type: ignore[arg-type]
+    return audio.compute_features(Raw("a.mp4", folder / "a.mp4", None), **(SETTINGS | settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("hertz", [220, 440, 1760])
@@ -86,8 +86,8 @@ def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
     assert "audio.window is 1.0" in heard(tmp_path, np.zeros(RATE // 2), window=1.0).refused
     (tmp_path / "b.mp4").write_bytes(b"no video")
     broken, none = Raw("b.mp4", tmp_path / "b.mp4", None), Raw("c.mp4", None, None)
-    assert "sound cannot be decoded" in audio.features(broken, **SETTINGS).refused  # type: ignore[arg-type]
-    assert audio.features(none, **SETTINGS).refused == "audio: no video"  # type: ignore[arg-type]
+    assert "sound cannot be decoded" in audio.compute_features(broken, **SETTINGS).refused  # type: ignore[arg-type]
+    assert audio.compute_features(none, **SETTINGS).refused == "audio: no video"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("edges", ["inside", "padded"])
@@ -96,12 +96,12 @@ def test_long_sound_is_heard_in_parts_and_the_same(
     edges: str, length: int, hop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 20_077).astype(np.float32)
-    whole = audio.spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
+    whole = audio.compute_spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
     power = imports.import_librosa().feature.melspectrogram(
         y=samples, sr=16_000, n_fft=length, hop_length=hop, n_mels=32, center=edges == "padded"
     )
     monkeypatch.setattr(audio, "_BLOCK", 7)
-    parts = audio.spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
+    parts = audio.compute_spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
     decibels = 10 * np.log10(power).T
     for log_mel, mfcc in (whole, parts):
         assert log_mel == pytest.approx(np.maximum(decibels, decibels.max() - 60), abs=1e-3)

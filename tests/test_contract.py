@@ -138,7 +138,7 @@ def test_folders_cover_the_import_closure(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_reads_exactly_the_sections_dvc_watches(stage: str) -> None:
     script, stream = script_and_stream(stage)
-    model = build.parameters_of(stream) if stream else importlib.import_module(script).Parameters
+    model = build.make_parameters_model(stream) if stream else importlib.import_module(script).Parameters
     assert sorted(model.model_fields) == sorted({name.split(".")[0] for name in STAGES[stage]["params"]})
 
 

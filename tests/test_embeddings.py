@@ -126,7 +126,7 @@ def test_without_additions_emonext_is_torchvisions_convnext() -> None:
         if name.endswith("layer_scale"):
             parameter.fill_(0.5)
     own = EmoNeXt(*emonext.SIZES["emonext_tiny"], stn=False, se="none").eval()
-    assert emonext.load(own, dict(whole.state_dict()), "torchvision's") == []
+    assert emonext.load_published_weights(own, dict(whole.state_dict()), "torchvision's") == []
     pictures = torch.rand(2, 3, 64, 64)
     expected = whole.classifier[0](whole.avgpool(whole.features(pictures))).flatten(1)
     torch.testing.assert_close(own(pictures), expected, atol=1e-5, rtol=0)
@@ -139,7 +139,7 @@ def test_additions_start_as_nothing_and_published_gates_do_not() -> None:
     pictures = torch.rand(2, 3, 224, 224)
     for se, stn, same in (("identity", True, True), ("identity", False, True), ("reference", False, False)):
         added = EmoNeXt(*SMALL, stn=stn, se=se).eval()  # type: ignore[arg-type]
-        said = emonext.load(added, dict(plain.state_dict()), "the plain one's")
+        said = emonext.load_published_weights(added, dict(plain.state_dict()), "the plain one's")
         assert [line.split(",")[0] for line in said] == [
             *(["it lacks the spatial transformer"] if stn else []), "it lacks squeeze-and-excitation",
         ]  # fmt: skip
@@ -150,7 +150,7 @@ def test_additions_start_as_nothing_and_published_gates_do_not() -> None:
 def test_weights_of_another_emonext_are_named() -> None:
     state = EmoNeXt([1, 1, 1, 1], [16, 16, 32, 48], stn=False, se="none").state_dict()
     with pytest.raises(InputError, match=r"^weights = 'x' do not fit: .*norm\.bias is \[48\], not \[32\]"):
-        emonext.load(EmoNeXt(*SMALL, stn=False, se="none"), dict(state), "weights = 'x'")
+        emonext.load_published_weights(EmoNeXt(*SMALL, stn=False, se="none"), dict(state), "weights = 'x'")
 
 
 # ---- the stream ----
@@ -165,8 +165,8 @@ def faces(frames: int, absent: tuple[int, ...] = ()) -> Record:
 
 
 def test_faces_are_taken_evenly_and_those_that_are_there() -> None:
-    assert base.evenly(np.arange(77), 30).tolist() == np.linspace(0, 76, 30).astype(int).tolist()
-    assert base.evenly(np.array([2, 5]), 30).tolist() == [2, 5]
+    assert base.choose_evenly(np.arange(77), 30).tolist() == np.linspace(0, 76, 30).astype(int).tolist()
+    assert base.choose_evenly(np.array([2, 5]), 30).tolist() == [2, 5]
     embed = embeddings.make_extractor(check(STREAM, embeddings.Settings, "embeddings"))
     record = embed(faces(9, absent=(0, 4)))
     assert record.arrays["times"].tolist() == [0.2, 0.6, 1.2, 1.6]
@@ -177,14 +177,14 @@ def test_faces_are_taken_evenly_and_those_that_are_there() -> None:
 
 def test_an_embedding_is_the_networks_of_the_scaled_standardised_picture() -> None:
     record = faces(3)
-    network = networks.built("resnet18", None, False, "none", 0).eval()
+    network = networks.build_network("resnet18", None, False, "none", 0).eval()
     torch.manual_seed(5)  # the draw is the seed's alone
     for colour in ("rgb", "bgr"):
         made = embeddings.make_extractor(check(STREAM | {"colour": colour}, embeddings.Settings))(record)
         pictures = torch.from_numpy(record.arrays["faces"]).permute(0, 3, 1, 2).float() / 255
         pictures = pictures if colour == "rgb" else pictures[:, [2, 1, 0]]
         scaled = torch.nn.functional.interpolate(pictures, (64, 64), mode="bilinear", antialias=True)
-        mean, std = (torch.tensor(of).view(3, 1, 1) for of in networks.standard("resnet18"))
+        mean, std = (torch.tensor(of).view(3, 1, 1) for of in networks.get_normalisation("resnet18"))
         with torch.no_grad():
             expected = network((scaled - mean) / std).numpy()
         assert made.arrays["values"] == pytest.approx(expected, abs=1e-5)
@@ -196,21 +196,21 @@ def test_a_network_that_there_is_not_is_named() -> None:
     with pytest.raises(
         InputError, match=r"embeddings\.network = 'resnet19'; allowed: emonext_tiny, .*inception_resnet"
     ):
-        networks.built("resnet19", None, False, "none", 0)
+        networks.build_network("resnet19", None, False, "none", 0)
     with pytest.raises(InputError, match=r"embeddings\.weights = 'nowhere' is no file; allowed: null, imagenet"):
-        networks.built("emonext_tiny", "nowhere", False, "none", 0)
+        networks.build_network("emonext_tiny", "nowhere", False, "none", 0)
 
 
 def test_facenets_weights_are_loaded_up_to_the_embedding(tmp_path: Path) -> None:
     torch.manual_seed(3)
     published = InceptionResnetV1(classify=True, num_classes=7).eval()
     torch.save(published.state_dict(), tmp_path / "facenet.pt")
-    network = networks.built("inception_resnet_v1", str(tmp_path / "facenet.pt"), False, "none", 0).eval()
+    network = networks.build_network("inception_resnet_v1", str(tmp_path / "facenet.pt"), False, "none", 0).eval()
     pictures, published.classify = torch.rand(2, 3, 96, 96), False
     with torch.no_grad():
         torch.testing.assert_close(network(pictures), published(pictures))
     with pytest.raises(InputError, match=r"embeddings\.weights = 'imagenet'; torchvision has none"):
-        networks.built("inception_resnet_v1", "imagenet", False, "none", 0)
+        networks.build_network("inception_resnet_v1", "imagenet", False, "none", 0)
 
 
 def test_frozen_faces_are_embedded_and_read_as_shipped() -> None:

@@ -169,7 +169,7 @@ def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(fa
     record = Record(
         "a", {"faces": pictures, "found": np.array([2, 2, 0]), "times": np.arange(3.0), "cut": np.zeros(3, bool)}
     )
-    made = make.flow(record, "torch", SOLVER, 16.0, CPU)
+    made = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
     exact = solve(previous, following)[0].permute(1, 2, 0).numpy()
     scale = made.attributes["scale"]
     assert np.abs(made.arrays["flow"][0] * scale - exact).max() <= scale / 2 + 1e-4
@@ -177,7 +177,7 @@ def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(fa
     assert made.arrays["times"].tolist() == [0, 1]
     assert not made.arrays["flow"][1].any()
     arrays = {**record.arrays, "found": np.full(3, 2), "cut": np.array([False, True, False])}
-    across = make.flow(Record("a", arrays), "torch", SOLVER, 16.0, CPU)
+    across = make.compute_flow(Record("a", arrays), "torch", SOLVER, 16.0, CPU)
     assert across.arrays["valid"].tolist() == [False, True]
     assert not across.arrays["flow"][0].any()
 
@@ -187,7 +187,7 @@ def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, mon
     pictures = np.stack([np.roll(face, rng.integers(-2, 3), 1) for _ in range(8)]).astype(np.uint8)
     there = {"found": np.array([2, 2, 2, 0, 2, 2, 2, 2]), "cut": np.zeros(8, bool), "times": np.arange(8.0)}
     record = Record("a", {"faces": np.repeat(pictures[..., None], 3, 3), **there})
-    whole = make.flow(record, "torch", SOLVER, 16.0, CPU)
+    whole = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
     given: list[int] = []
 
     def counted(previous: torch.Tensor, following: torch.Tensor, solver: Solver) -> torch.Tensor:
@@ -196,7 +196,7 @@ def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, mon
 
     monkeypatch.setitem(make.BACKENDS, "torch", counted)
     monkeypatch.setattr(make, "_BATCH", 2)
-    parts = make.flow(record, "torch", SOLVER, 16.0, CPU)
+    parts = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
     assert given == [2, 2, 1]
     assert np.array_equal(parts.arrays["flow"], whole.arrays["flow"])
     assert parts.attributes["mean_motion"] == pytest.approx(whole.attributes["mean_motion"], rel=1e-5)
@@ -205,11 +205,11 @@ def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, mon
 @needs_real_clips
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
 def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
-    record = frames.sample(Raw(name, REAL / name, None), 5, 640, 90)
+    record = frames.sample_frames(Raw(name, REAL / name, None), 5, 640, 90)
     aligned = align.Aligner(112, 40, 0.5, 1.0, 0.0, CPU)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
     assert (aligned.arrays["found"] == DETECTED).all()
-    grey = make.grey_levels(torch.from_numpy(aligned.arrays["faces"]))
+    grey = make.to_grey(torch.from_numpy(aligned.arrays["faces"]))
     previous, following = grey[:-1], grey[1:]
     ours, theirs = solve(previous, following), opencv.tvl1(previous, following, PEER)
     energies, bounds = energy(previous, following, ours), energy(previous, following, theirs)

@@ -118,7 +118,7 @@ def test_dlibs_points_and_the_five_agree_on_a_real_face() -> None:
     clip = sorted(REAL.glob("*.mp4"))[0]
     side = 112
     aligner = align.Aligner(side, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
-    faces = aligner(frames.sample(Raw(clip.name, clip, None), 0.5, 640, 90))
+    faces = aligner(frames.sample_frames(Raw(clip.name, clip, None), 0.5, 640, 90))
     five, record = of(faces).arrays["points"], of(faces, "dlib")
     points = record.arrays["points"]
     assert points.shape[1:] == (68, 2)
@@ -137,7 +137,7 @@ def test_dlibs_face_network_tells_two_real_persons_apart() -> None:
     settings = check(given | {"stn": False, "se": "none", "seed": 0}, embeddings.Settings)
     embed, aligner = embeddings.make_extractor(settings), align.Aligner(112, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
     one, other = (
-        embed(aligner(frames.sample(Raw(clip.name, clip, None), 0.4, 640, 90))).arrays["values"]
+        embed(aligner(frames.sample_frames(Raw(clip.name, clip, None), 0.4, 640, 90))).arrays["values"]
         for clip in sorted(REAL.glob("*.mp4"))[:2]
     )
     assert one.shape == (6, 128)
@@ -151,6 +151,6 @@ def test_without_dlib_its_face_network_says_so(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         InputError, match=r"embeddings\.network = dlib_face, and dlib is not installed; pip install -r require"
     ):
-        networks.built("dlib_face", None, False, "none", 0)
+        networks.build_network("dlib_face", None, False, "none", 0)
     with pytest.raises(InputError, match=r"embeddings\.weights = 'imagenet'; allowed with dlib_face: null"):
-        networks.built("dlib_face", "imagenet", False, "none", 0)
+        networks.build_network("dlib_face", "imagenet", False, "none", 0)

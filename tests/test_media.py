@@ -102,7 +102,7 @@ def test_a_change_of_size_in_the_middle_is_shown_at_the_first_size(tmp_path: Pat
     path = tmp_path / "a.mp4"
     path.write_bytes(one.read_bytes() + other.read_bytes())
     assert seen(path) == WHOLE
-    assert frames.decode(frames.sample(Raw("a", path, None), 5, 640, 90)).shape == (20, 120, 160, 3)
+    assert frames.decode_all_frames(frames.sample_frames(Raw("a", path, None), 5, 640, 90)).shape == (20, 120, 160, 3)
 
 
 def test_a_film_without_time_stamps_has_its_own_rate(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_no_numbers_are_silence(tmp_path: Path) -> None:
     assert np.flatnonzero(loud < 0.1).tolist() == [10]
     settings = {"sample_rate": RATE, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24}
     more = {"filter_rate": None, "edges": "inside", "top_db": None}
-    record = audio.features(Raw("a", path, None), **settings, **more)
+    record = audio.compute_features(Raw("a", path, None), **settings, **more)
     assert all(np.isfinite(array).all() for array in record.arrays.values())
 
 
@@ -269,7 +269,7 @@ def test_pictures_smaller_than_a_face_hold_none(tmp_path: Path) -> None:
     aligner = align.Aligner(64, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
     for width, height in (32, 32), (320, 16):
         path = write(tmp_path / "a.mp4", Track(larger(numbered(20), width, height)))
-        record = aligner(frames.sample(Raw("a", path, None), 5, 640, 90))
+        record = aligner(frames.sample_frames(Raw("a", path, None), 5, 640, 90))
         assert record.refused.startswith("faces: found in 0% of the frames")
 
 
@@ -366,14 +366,14 @@ def test_what_is_made_from_a_damaged_frame_is_told_too(tmp_path: Path, options: 
 
 
 def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = frames.sample(Raw("a", write(tmp_path / "a.mp4", Track(numbered(90))), None), 15, 640, 90)
-    pictures, held = frames.pictures, []
+    record = frames.sample_frames(Raw("a", write(tmp_path / "a.mp4", Track(numbered(90))), None), 15, 640, 90)
+    pictures, held = frames.decode_frames, []
 
     def counted(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
         held.append(len(chosen))
         return pictures(record, chosen)
 
-    monkeypatch.setattr(frames, "pictures", counted)
+    monkeypatch.setattr(frames, "decode_frames", counted)
     align.Aligner(64, 40, 0.0, 1.0, 1.0, torch.device("cpu"))(record)
     assert max(held) == 32
     assert sum(held[: -(-90 // 32)]) == 90

@@ -63,10 +63,10 @@ def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path:
         one._replace(path=tmp_path / row.file) for one, row in zip(build._of(table), table.itertuples(), strict=True)
     ]
     assert [one.span for one in raw[:4]] == [(0, 2), (2, 4.5), (5, 9), None]
-    made = [frames.sample(one, 5, 160, 95) for one in raw[:2]]
+    made = [frames.sample_frames(one, 5, 160, 95) for one in raw[:2]]
     assert [len(record.arrays["times"]) for record in made] == [10, 13]
-    assert level(frames.decode(made[1])[3]) == pytest.approx(2.6, abs=0.1)
-    heard = audio.features(raw[1], 16_000, None, 0.025, 0.01, 64, 24, "inside", None)
+    assert level(frames.decode_all_frames(made[1])[3]) == pytest.approx(2.6, abs=0.1)
+    heard = audio.compute_features(raw[1], 16_000, None, 0.025, 0.01, 64, 24, "inside", None)
     assert heard.arrays["times"][[0, -1]] == pytest.approx([0.0125, 2.4875], abs=0.01)
     told = build._identifying(table), build._identifying(table[table["start"].isna()])
     assert told == (["clip", "sha256", "start", "end"], ["clip", "sha256"])

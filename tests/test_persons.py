@@ -15,7 +15,7 @@ from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.faces.detect import Faces
-from lib.streams.faces.follow import Followed, follow
+from lib.streams.faces.follow import TrackedPerson, follow
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
@@ -35,7 +35,7 @@ Sighting = tuple[int, float, float]
 
 def of(
     scene: Sequence[Sequence[Sighting]], cuts: Sequence[int] = (), still: Sequence[int] = (), asked: str = "main"
-) -> Followed:
+) -> TrackedPerson:
     """Whom `follow` follows, 5 frames a second; all but those in `still` move their mouths."""
     seen, looks = [], []
     for time, sightings in enumerate(scene):
@@ -98,7 +98,9 @@ def test_who_is_asked_for_is_followed() -> None:
 def aligned(path: Path, pictures: np.ndarray, person: str | None = None) -> Record:
     """The faces stage's record of a film of these pictures, 5 a second."""
     write(path, Track(np.repeat(pictures, 3, 0), options={"crf": "18"}))
-    return align.Aligner(64, 40, 0.5, 1.0, 0.0, CPU, person=person)(frames.sample(Raw("a", path, None), 5, 640, 90))
+    return align.Aligner(64, 40, 0.5, 1.0, 0.0, CPU, person=person)(
+        frames.sample_frames(Raw("a", path, None), 5, 640, 90)
+    )
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -124,7 +126,7 @@ def test_the_speaker_is_followed_beside_a_larger_portrait(tmp_path: Path, first:
 def test_of_two_real_people_the_one_who_is_shown_longer(tmp_path: Path, frames_of_one: int, followed: int) -> None:
     pictures = []
     for name, count in (("0ObEtA6Q8vU.004.mp4", frames_of_one), ("6KKNrufnL80.000.mp4", 18 - frames_of_one)):
-        shots = frames.decode(frames.sample(Raw(name, REAL / name, None), 5, 640, 90))[:count]
+        shots = frames.decode_all_frames(frames.sample_frames(Raw(name, REAL / name, None), 5, 640, 90))[:count]
         pictures += [cv2.resize(shot, (640, 360)) for shot in shots]
     record = aligned(tmp_path / "a.mp4", np.stack(pictures))
     there = np.arange(18) < frames_of_one if followed == 0 else np.arange(18) >= frames_of_one
@@ -137,12 +139,12 @@ def test_of_two_real_people_the_one_who_is_shown_longer(tmp_path: Path, frames_o
 @needs_real_clips
 def test_a_jump_cut_keeps_the_person_and_has_no_flow(tmp_path: Path) -> None:
     name = "0ObEtA6Q8vU.004.mp4"
-    shots = frames.decode(frames.sample(Raw(name, REAL / name, None), 5, 640, 90))
+    shots = frames.decode_all_frames(frames.sample_frames(Raw(name, REAL / name, None), 5, 640, 90))
     near = np.stack([cv2.resize(shot[20:380, 80:560], shot.shape[1::-1]) for shot in shots[50:60]])
     record = aligned(tmp_path / "a.mp4", np.concatenate([shots[:10], near]))
     assert (record.arrays["found"] == DETECTED).all()
     assert np.flatnonzero(record.arrays["cut"]).tolist() == [10]
     assert record.attributes["changes_of_person"] == 0
-    flow = make.flow(record, "torch", SOLVER, 16.0, CPU)
+    flow = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
     assert np.flatnonzero(~flow.arrays["valid"]).tolist() == [9]
     assert not flow.arrays["flow"][9].any()

@@ -42,7 +42,7 @@ def found(
 ) -> Record:
     pictures._by_clip.cache_clear()
     settings = pictures.Settings(enabled=True, faces="faces", drawings=drawings, points=points, fps=4.0, side=side)
-    return pictures.pictures(Raw(clip, None, folder), settings)
+    return pictures.load_pictures(Raw(clip, None, folder), settings)
 
 
 @pytest.mark.parametrize("named", [CLIP, "anna.000"])
@@ -82,7 +82,7 @@ def test_a_clip_that_lacks_pictures_is_refused_with_the_reason(tmp_path: Path) -
     assert found(tmp_path, "ben.mp4").refused == "pictures: none in faces"
     assert found(tmp_path, drawings="drawn").refused == "pictures: 2 faces and 1 drawings"
     assert found(tmp_path, "damaged.mp4").refused == "pictures: 2.png in faces can't be read"
-    assert pictures.pictures(Raw(CLIP, None, None), None).refused  # type: ignore[arg-type]
+    assert pictures.load_pictures(Raw(CLIP, None, None), None).refused  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def settings(**given: Any) -> sound_descriptors.Settings:
 
 
 def of(samples: np.ndarray) -> dict[str, float]:
-    return dict(zip(PROSODY, sound_descriptors.prosody(samples, 65.0, 500.0).tolist(), strict=True))
+    return dict(zip(PROSODY, sound_descriptors.compute_prosody(samples, 65.0, 500.0).tolist(), strict=True))
 
 
 def voice(hertz: np.ndarray) -> np.ndarray:
@@ -74,10 +74,10 @@ def test_silence_and_a_moment_are_finite(samples: np.ndarray) -> None:
 
 def test_spectra_by_hand() -> None:
     values = np.arange(11.0)[:, None] * [1, 2]
-    found = sound_descriptors.spectra({"log_mel": values, "mfcc": -values[:, :1]})
+    found = sound_descriptors.compute_spectra({"log_mel": values, "mfcc": -values[:, :1]})
     std = np.std(np.arange(11))
     assert found == pytest.approx([5, 10, std, 2 * std, 1, 2, 9, 18, 0, 0, -5, std, -9, -1, 0])
-    single = sound_descriptors.spectra({"log_mel": values[:1], "mfcc": values[:1]})
+    single = sound_descriptors.compute_spectra({"log_mel": values[:1], "mfcc": values[:1]})
     assert single.shape == (20,)
     assert not single.any()
 
@@ -98,7 +98,7 @@ def test_a_clips_vectors_have_their_parts(tmp_path: Path) -> None:
 
 def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
     raw = Raw("a.mp4", None, tmp_path)
-    refused = audio.features(raw, **SETTINGS)  # type: ignore[arg-type]
+    refused = audio.compute_features(raw, **SETTINGS)  # type: ignore[arg-type]
     assert base.extract(sound_descriptors.make_extractor(settings()), [refused, raw]).refused == "audio: no video"
     record = Record("a.mp4", {"log_mel": np.full((4, 2), np.nan), "mfcc": np.zeros((4, 2))})
     made = sound_descriptors.make_extractor(settings(kinds=["spectra"]))(record, raw)
@@ -134,7 +134,7 @@ def test_a_package_that_is_not_there_is_named(kind: str, package: str, monkeypat
 def test_published_descriptors_of_a_real_clip(kind: str, package: str, length: int) -> None:
     pytest.importorskip(package, reason="requirements-sound.txt is not installed")
     raw = Raw(CLIP, REAL / CLIP, None)
-    record = audio.features(raw, **SETTINGS)  # type: ignore[arg-type]
+    record = audio.compute_features(raw, **SETTINGS)  # type: ignore[arg-type]
     made = sound_descriptors.make_extractor(settings(kinds=[kind]))(record, raw)
     assert made.arrays[kind].shape == (1, length)
     assert np.isfinite(made.arrays[kind]).all()

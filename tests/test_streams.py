@@ -46,12 +46,12 @@ def test_frames_are_sampled_by_time(tmp_path: Path, fps: int) -> None:
 
 def test_long_side_is_limited_and_jpeg_comes_back(tmp_path: Path) -> None:
     numbered_video(tmp_path / "a.mp4", [100] * 30, 15)
-    record = frames.sample(raw(tmp_path / "a.mp4"), 5, 48, 90)
-    pictures = frames.decode(record)
+    record = frames.sample_frames(raw(tmp_path / "a.mp4"), 5, 48, 90)
+    pictures = frames.decode_all_frames(record)
     assert pictures.shape == (10, 32, 48, 3)
     assert pictures.mean() == pytest.approx(100, abs=2)
-    assert "flow needs 2" in frames.sample(raw(tmp_path / "a.mp4"), 0.3, 48, 90).refused
-    assert frames.sample(Raw("c.mp4", None, None), 5, 48, 90).refused == "frames: no video"
+    assert "flow needs 2" in frames.sample_frames(raw(tmp_path / "a.mp4"), 0.3, 48, 90).refused
+    assert frames.sample_frames(Raw("c.mp4", None, None), 5, 48, 90).refused == "frames: no video"
     few = frames.read_steps(record, np.array([7, 2]))
     assert few.shape == (2, 3, 32, 48)
     assert (few.transpose(0, 2, 3, 1) == pictures[[7, 2]]).all()
@@ -104,13 +104,15 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
     aligner = align.Aligner(64, 40, 0.5, 1.0, 1.0, CPU)
     pictures, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
     write_video(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
-    record = aligner(frames.sample(raw(tmp_path / "a.mp4"), 5, 640, 90))
+    record = aligner(frames.sample_frames(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
     assert (record.arrays["found"] == DETECTED).mean() > 0.9
     numbered_video(tmp_path / "b.mp4", [0] * 45, 15)
-    assert "found in 0%" in aligner(frames.sample(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
+    assert "found in 0%" in aligner(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
     anything = align.Aligner(64, 40, 0.0, 1.0, 1.0, CPU)
-    assert "found in 0%" in anything(frames.sample(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused  # no face at all
+    assert (
+        "found in 0%" in anything(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
+    )  # no face at all
 
 
 def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> None:

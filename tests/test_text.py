@@ -18,7 +18,7 @@ from lib.scoring import baselines
 from lib.sources.demo import corpus
 from lib.streams import base, text
 from lib.streams.base import Raw
-from lib.streams.text import COUNTS, Words
+from lib.streams.text import COUNTS, Transcript
 from tests.conftest import REAL, needs_real_clips
 
 A = "-x y.000.mp4"
@@ -32,7 +32,7 @@ def made(folder: Path, clip: str = A, files: Sequence[str] = ("transcription_*.p
 
 
 def of(said: str, **given: Any) -> dict[str, float]:
-    return dict(zip(COUNTS, text.counts(Words(said, **given)).tolist(), strict=True))
+    return dict(zip(COUNTS, text.compute_counts(Transcript(said, **given)).tolist(), strict=True))
 
 
 def write(path: Path, texts: dict[Any, Any]) -> None:
@@ -64,14 +64,14 @@ def test_counts_by_hand() -> None:
 
 
 def test_hashing_tells_texts_apart_and_forgets_marks_times_and_case() -> None:
-    make = text.hashing(128)
-    one, other = make(Words("A cat sat there.")), make(Words("The dog barks"))
+    make = text.make_hasher(128)
+    one, other = make(Transcript("A cat sat there.")), make(Transcript("The dog barks"))
     assert one.shape == (128,)
     assert np.linalg.norm(one[:64]) == pytest.approx(1)
     assert np.linalg.norm(one[64:]) == pytest.approx(1)
     assert abs(one - other).max() > 0.1
-    np.testing.assert_array_equal(one, make(Words("a CAT sat [inaudible 00:00:15] there.")))
-    assert (make(Words("a b"))[:64] != make(Words("b a"))[:64]).any()  # pairs of words: their order
+    np.testing.assert_array_equal(one, make(Transcript("a CAT sat [inaudible 00:00:15] there.")))
+    assert (make(Transcript("a b"))[:64] != make(Transcript("b a"))[:64]).any()  # pairs of words: their order
 
 
 def test_a_kind_is_an_array_and_its_absence_is_none() -> None:
@@ -92,7 +92,7 @@ def test_transcripts_and_tables_are_found_by_clip(tmp_path: Path) -> None:
     assert json.loads(record.attributes["parts"]) == {"hashing": 64, "counts": 20}
     assert record.attributes["words"] == 11
     assert record.arrays["hashing"].dtype == np.float32
-    np.testing.assert_array_equal(record.arrays["counts"][0], text.counts(Words(GREETING)))
+    np.testing.assert_array_equal(record.arrays["counts"][0], text.compute_counts(Transcript(GREETING)))
     assert made(tmp_path, "bytes.mp4").attributes["words"] == 4
     for clip in ("empty.mp4", "marks.mp4", "n"):
         assert made(tmp_path, clip).refused == "text: without words"
@@ -110,11 +110,11 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
     vtt = "WEBVTT\n\nNOTE not said\n\nintro\n00:01.000 --> 00:02.500 align:start\nHello\nthere\n"
     vtt += "\n00:03.000 --> 00:05.000\n42 times\n"
     for said in (srt, srt.replace("\n", "\r\n"), vtt):
-        assert " ".join(text.subtitles(said).text.split()) == "Hello there 42 times"
-        assert text.subtitles(said).seconds == 4
-    assert text.subtitles("") == Words("")
-    assert text.subtitles(srt, (3.5, 9.0)) == Words("42 times", 2.0)
-    assert text.subtitles(srt, (0.0, 1.7)) == Words("")
+        assert " ".join(text.read_subtitles(said).text.split()) == "Hello there 42 times"
+        assert text.read_subtitles(said).seconds == 4
+    assert text.read_subtitles("") == Transcript("")
+    assert text.read_subtitles(srt, (3.5, 9.0)) == Transcript("42 times", 2.0)
+    assert text.read_subtitles(srt, (0.0, 1.7)) == Transcript("")
     (tmp_path / "a.srt").write_text(srt)
     (tmp_path / "b.txt").write_bytes("caf\xe9 au lait".encode("latin-1"))
     counts = dict(zip(COUNTS, made(tmp_path, "a.mp4", []).arrays["counts"][0], strict=True))
@@ -125,8 +125,10 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
     assert outside is not None
     assert outside.seconds == 4
     part = Raw("a_7.mp4", tmp_path / "a.mp4", tmp_path, (2.8, 9.0))  # a segment of CMU-MOSEI's whole video
-    assert text.look_up(part, [], "text") == Words("42 times", 2.0)
-    assert text.look_up(part._replace(clip="a.mp4"), [], "text") == Words("42 times", 2.0)  # a window of a long clip
+    assert text.look_up(part, [], "text") == Transcript("42 times", 2.0)
+    assert text.look_up(part._replace(clip="a.mp4"), [], "text") == Transcript(
+        "42 times", 2.0
+    )  # a window of a long clip
     assert text.look_up(Raw("b_7.mp4", tmp_path / "b.mp4", tmp_path, (2.8, 9.0)), [], "text") is None
     settings = text.Settings(enabled=True, files=[], column="text", kinds=["counts"], dimension=2, sentence=None)
     assert [path.name for path in text.annotation_files(settings, tmp_path)] == ["a.srt", "b.txt"]
@@ -154,9 +156,9 @@ def test_odd_texts_are_finite_numbers(tmp_path: Path, said: str) -> None:
 
 
 def test_no_words_are_no_fault() -> None:
-    assert np.isfinite(text.counts(Words(""))).all()
-    assert not text.hashing(8)(Words("")).any()
-    assert np.isfinite(text.hashing(8)(Words("half a character \ud800"))).all()
+    assert np.isfinite(text.compute_counts(Transcript(""))).all()
+    assert not text.make_hasher(8)(Transcript("")).any()
+    assert np.isfinite(text.make_hasher(8)(Transcript("half a character \ud800"))).all()
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
@@ -203,8 +205,8 @@ def test_the_sentence_network_knows_what_is_alike(tmp_path: Path) -> None:
 
 def test_the_demos_words_tell_of_motion_alone() -> None:
     plan = corpus.plan(600, 0.0, seed=0)
-    make = text.hashing(64)
-    vectors = np.array([make(Words(corpus.transcript(row))) for _, row in plan.iterrows()])
+    make = text.make_hasher(64)
+    vectors = np.array([make(Transcript(corpus.transcript(row))) for _, row in plan.iterrows()])
     columns = ["extraversion", "conscientiousness", "neuroticism", "openness"]
     labelled = plan.reset_index()
     parts = [labelled[labelled["split"] == split] for split in ("training", "test", "validation")]

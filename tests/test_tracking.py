@@ -17,10 +17,10 @@ from lib.sources.demo.head import Identity, Performance, render
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import Settings, validate_inputs
-from lib.streams.faces.align import main_person
+from lib.streams.faces.align import choose_person
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.frame import Frame
-from lib.streams.faces.track import Tracker, cuts, key_frames
+from lib.streams.faces.track import Tracker, find_cuts, find_key_frames
 from lib.streams.faces.yunet import YuNet
 from tests.conftest import REAL, needs_real_clips
 
@@ -89,10 +89,10 @@ def test_the_detector_finds_what_facenet_pytorchs_finds(detector: Detector, head
 
 
 def test_a_key_frame_is_the_first_of_its_interval() -> None:
-    assert np.flatnonzero(key_frames(np.arange(11) / 5, 1.0)).tolist() == [0, 5, 10]
-    assert np.flatnonzero(key_frames(np.arange(31) / 30, 0.7)).tolist() == [0, 21]
-    assert np.flatnonzero(key_frames(np.array([0.0, 0.9, 2.1, 2.5, 3.0]), 1.0)).tolist() == [0, 2, 4]
-    assert key_frames(np.arange(5) / 5, 0.1).all()
+    assert np.flatnonzero(find_key_frames(np.arange(11) / 5, 1.0)).tolist() == [0, 5, 10]
+    assert np.flatnonzero(find_key_frames(np.arange(31) / 30, 0.7)).tolist() == [0, 21]
+    assert np.flatnonzero(find_key_frames(np.array([0.0, 0.9, 2.1, 2.5, 3.0]), 1.0)).tolist() == [0, 2, 4]
+    assert find_key_frames(np.arange(5) / 5, 0.1).all()
 
 
 def test_frames_between_key_frames_are_tracked() -> None:
@@ -127,10 +127,10 @@ def test_where_there_is_nobody_to_track_every_frame_is_searched() -> None:
 
 def test_a_cut_is_told_from_a_head_that_moves(head: np.ndarray) -> None:
     moving = np.stack([shown(head, 4 * step, 0) for step in range(6)])
-    assert not cuts(shots(moving)).any()
+    assert not find_cuts(shots(moving)).any()
     other = np.ascontiguousarray(255 - head)
-    assert cuts(shots([head, head, other, other, head])).tolist() == [False, False, True, False, True]
-    assert not cuts(shots(np.zeros((2, 3, 2, 3), np.uint8))).any()
+    assert find_cuts(shots([head, head, other, other, head])).tolist() == [False, False, True, False, True]
+    assert not find_cuts(shots(np.zeros((2, 3, 2, 3), np.uint8))).any()
 
 
 def shown(head: np.ndarray, right: float, down: float, scale: float = 1.0, width: float = 1.0) -> np.ndarray:
@@ -180,7 +180,7 @@ def test_after_a_cut_the_face_is_where_it_is_now(detector: Detector, head: np.nd
     other = np.ascontiguousarray(shown(head[:, ::-1], 60, 20, 0.8))
     other[: len(other) // 4] = 0
     frames = np.stack([head] * 3 + [other] * 3)
-    assert cuts(shots(frames)).tolist() == [False, False, False, True, False, False]
+    assert find_cuts(shots(frames)).tolist() == [False, False, False, True, False, False]
     seen = Tracker(detector, 3600)([shots(frames)], np.arange(6) / 5)
     (expected,) = detector(other[None])
     assert max(apart(expected, faces) for faces in seen[3:]) < 0.03
@@ -189,8 +189,8 @@ def test_after_a_cut_the_face_is_where_it_is_now(detector: Detector, head: np.nd
 @needs_real_clips
 @pytest.mark.parametrize("clip", ["0ObEtA6Q8vU.004.mp4", "6KKNrufnL80.000.mp4"])
 def test_points_are_those_of_detecting_every_frame(detector: Detector, clip: str) -> None:
-    sampled = frames.sample(Raw(clip, REAL / clip, (0.0, 4.0)), 5.0, 640, 90)
-    pictures = frames.decode(sampled)
+    sampled = frames.sample_frames(Raw(clip, REAL / clip, (0.0, 4.0)), 5.0, 640, 90)
+    pictures = frames.decode_all_frames(sampled)
     times = sampled.arrays["times"]
     tracked, detected = (Tracker(detector, seconds)([shots(pictures)], times) for seconds in (1.0, 0.1))
     assert [len(faces.boxes) for faces in tracked] == [len(faces.boxes) for faces in detected]
@@ -243,7 +243,7 @@ def test_the_same_of_two_is_followed(detector: Detector, head: np.ndarray) -> No
         if step >= 7:  # comes in between two key frames
             frame[: len(small), : small.shape[1]] = shown(small, 10 * np.sin(step / 3), 0)
     seen = Tracker(detector, 1.0)([shots(frames)], np.arange(20) / 5)
-    face_of = main_person(seen, [shots(frames)], np.arange(20) / 5).faces
+    face_of = choose_person(seen, [shots(frames)], np.arange(20) / 5).faces
     middles = [faces.boxes[face, [0, 2]].mean() for faces, face in zip(seen, face_of, strict=True)]
     assert min(middles) > small.shape[1]
     assert [len(faces.boxes) for faces in seen[10:]] == [2] * 10

@@ -82,7 +82,7 @@ def check(values: Mapping[str, Any]) -> None:
     """Raise InputError if a stage would refuse the parameters."""
     for stage in load_yaml(STAGES)["stages"]:
         model: Any = (
-            build.parameters_of(stage)
+            build.make_parameters_model(stage)
             if stage in base.names()
             else importlib.import_module(f"stages.{stage}").Parameters
         )

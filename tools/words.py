@@ -19,7 +19,7 @@ from lib.report import words as report_words
 from lib.scoring.ngrams import ngram_table
 from lib.streams import text
 from lib.streams.base import Raw
-from lib.streams.build import annotations
+from lib.streams.build import annotation_folder
 from tools.compare import find_target_group, read_labels
 
 _FEWEST = 5  # videos; of fewer a person could be known
@@ -53,8 +53,8 @@ def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, 
     table = table[(table["split"] == "training") & table[group.columns].notna().all(axis=1)]
     said = []
     for row in table.itertuples():
-        words = text.look_up(Raw(row.clip, None, annotations(row.corpus)), settings.files, settings.column)
-        said.append(text.tokens(words.text) if words else [])
+        words = text.look_up(Raw(row.clip, None, annotation_folder(row.corpus)), settings.files, settings.column)
+        said.append(text.split_words(words.text) if words else [])
     there = np.array([bool(tokens) for tokens in said], bool)
     table, said = table[there], [tokens for tokens in said if tokens]
     of_video, values = table["video"].to_numpy(), table[group.columns].to_numpy(float)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.streams.base import evenly
+from lib.streams.base import choose_evenly
 
 
 class Sampler(NamedTuple):
@@ -44,7 +44,7 @@ def take_window(present: np.ndarray, count: int, rng: np.random.Generator | None
 
 def take_uniform(present: np.ndarray, count: int, rng: np.random.Generator | None) -> np.ndarray:
     """Return up to `count` steps, evenly spaced, the same in training: first and last are among them."""
-    return evenly(present, count)
+    return choose_evenly(present, count)
 
 
 SAMPLERS: Mapping[str, Sampler] = {

@@ -13,7 +13,7 @@ from lib.report.figures import Attention
 from lib.report.figures.attention_on_the_face import looks_at
 from lib.serving.results import Evidence
 from lib.streams import base
-from lib.streams.faces.align import TEMPLATE, similarity
+from lib.streams.faces.align import TEMPLATE, fit_similarity
 
 FULL = 3.0
 """Pixels of displacement at which the colours of flow are saturated."""
@@ -78,7 +78,7 @@ def _attention(evidence: Evidence) -> Attention:
 def _draw_face(image: np.ndarray, points: np.ndarray) -> None:
     """Draw the square of the aligned face and the five points (5, 2) into an image."""
     corners = np.array([[0, 0], [112, 0], [112, 112], [0, 112]])
-    from_template = similarity(TEMPLATE, points)
+    from_template = fit_similarity(TEMPLATE, points)
     square = corners @ from_template[:, :2].T + from_template[:, 2]
     thickness = max(1, round(len(image) / 180))
     cv2.polylines(image, [square.round().astype(np.int32)], True, _BOX, thickness, cv2.LINE_AA)

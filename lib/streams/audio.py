@@ -40,7 +40,7 @@ class Settings(StreamSettings):
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what extracts a clip's features."""
-    return lambda raw: features(raw, **settings.model_dump(exclude={"enabled"}))
+    return lambda raw: compute_features(raw, **settings.model_dump(exclude={"enabled"}))
 
 
 def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
@@ -54,7 +54,7 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"hours": round(sum(spans) / 3600, 3)}
 
 
-def features(
+def compute_features(
     raw: Raw,
     sample_rate: int,
     filter_rate: int | None,
@@ -80,13 +80,13 @@ def features(
     length, hop = round(window * sample_rate), round(step * sample_rate)
     if len(samples) < length:
         return Record(raw.clip, refused=f"audio: {len(samples) / sample_rate:.3f} s of sound, audio.window is {window}")
-    log_mel, coefficients = spectra(samples, filter_rate or sample_rate, length, hop, mels, mfcc, edges, top_db)
+    log_mel, coefficients = compute_spectra(samples, filter_rate or sample_rate, length, hop, mels, mfcc, edges, top_db)
     first = length / 2 if edges == "inside" else 0
     times = start + (np.arange(len(log_mel)) * hop + first) / sample_rate
     return Record(raw.clip, {"mfcc": coefficients, "log_mel": log_mel, "times": times})
 
 
-def spectra(
+def compute_spectra(
     samples: np.ndarray, rate: int, length: int, hop: int, mels: int, mfcc: int, edges: str, top_db: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the log-mel spectrogram (T, mels) in dB and the MFCC (T, mfcc) of `samples` (N,), float32 in [-1, 1].

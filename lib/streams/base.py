@@ -191,7 +191,7 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
     for encoder in parameters["model"]["use"]:
         for reference in encoders.get(encoder, {}).get("reads", []):
             name = reference.partition(".")[0]
-            for needed in with_inputs(name) if name in names() else ():
+            for needed in list_with_inputs(name) if name in names() else ():
                 if not parameters[needed]["enabled"]:
                     why = f"model.encoders.{encoder}.reads has {reference}" + (
                         f", which is made from {needed}" if needed != name else ""
@@ -202,9 +202,9 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
                     )
 
 
-def with_inputs(name: str) -> list[str]:
+def list_with_inputs(name: str) -> list[str]:
     """Return a stream and all streams that it is made from, each after its inputs."""
-    above = [one for of in load(name).inputs if of != RAW for one in with_inputs(of)]
+    above = [one for of in load(name).inputs if of != RAW for one in list_with_inputs(of)]
     return list(dict.fromkeys([*above, name]))
 
 
@@ -220,7 +220,7 @@ def present_steps(record: Record) -> np.ndarray:
     )
 
 
-def evenly(present: np.ndarray, count: int) -> np.ndarray:
+def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
     """Return up to `count` of the indices `present`, evenly spaced, first and last among them; all if there are fewer."""
     if len(present) <= count:
         return present

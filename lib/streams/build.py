@@ -37,7 +37,7 @@ class Limit(Section):
     allow_missing: Annotated[float, Field(ge=0, le=1)]
 
 
-def parameters_of(name: str) -> type[Section]:
+def make_parameters_model(name: str) -> type[Section]:
     """Return the model of the sections of params.yaml that the stage of the stream `name` reads."""
     fields: dict[str, Any] = {
         name: (base.load(name).settings, ...),
@@ -52,7 +52,7 @@ def build_stream(name: str) -> None:
 
     A stream that is off is an empty folder.
     """
-    given: Any = parameters.load(name, parameters_of(name))
+    given: Any = parameters.load(name, make_parameters_model(name))
     stream, settings, out = base.load(name), getattr(given, name), DATA / name
     METRICS.mkdir(exist_ok=True)
     if not settings.enabled:
@@ -116,10 +116,10 @@ def _of(rows: pd.DataFrame) -> Iterator[Raw]:
     for row in rows.itertuples():
         path = DATA / RAW / row.file if row.file else None
         span = None if pd.isna(row.start) else (row.start, row.end)
-        yield Raw(row.clip, path, annotations(row.corpus), span)
+        yield Raw(row.clip, path, annotation_folder(row.corpus), span)
 
 
-def annotations(corpus: str) -> Path:
+def annotation_folder(corpus: str) -> Path:
     """Return the folder of a corpus' files that are no clips."""
     return DATA / RAW / corpus / "annotations"
 
@@ -130,7 +130,7 @@ def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.Data
     found: dict[str, Any] = {}
     if rows:
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
-        sums = {corpus: _sums(stream.annotation_files(settings, annotations(corpus))) for corpus in corpora}
+        sums = {corpus: _sums(stream.annotation_files(settings, annotation_folder(corpus))) for corpus in corpora}
         found = {
             shard: [of_shard[_identifying(of_shard)].to_dict("list"), sums[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()

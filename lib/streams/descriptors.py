@@ -23,7 +23,7 @@ def make_extractor(settings: Settings) -> Callable[[Record, Record], Record]:
 
     def make(faces: Record, flow: Record) -> Record:
         scale = flow.attributes["scale"]
-        pooled = descriptor(faces.arrays, flow.arrays, scale, settings.face_cells, settings.flow_cells)
+        pooled = compute_descriptor(faces.arrays, flow.arrays, scale, settings.face_cells, settings.flow_cells)
         return Record(flow.clip, {"descriptor": pooled})
 
     return make
@@ -34,7 +34,7 @@ def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     return record.arrays["descriptor"][()][None][chosen]
 
 
-def descriptor(
+def compute_descriptor(
     faces: Mapping[str, np.ndarray], flow: Mapping[str, np.ndarray], scale: float, face_cells: int, flow_cells: int
 ) -> np.ndarray:
     """Return (3 F² + 2 G²,) float32 for F = `face_cells`, G = `flow_cells`, of a clip's arrays as the shards hold them.

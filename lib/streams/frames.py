@@ -23,15 +23,15 @@ class Settings(StreamSettings):
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what samples a clip's frames."""
-    return lambda raw: sample(raw, settings.fps, settings.max_side, settings.quality)
+    return lambda raw: sample_frames(raw, settings.fps, settings.max_side, settings.quality)
 
 
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
     """Return frames as RGB uint8 (K, 3, H, W)."""
-    return np.stack(pictures(record, chosen)).transpose(0, 3, 1, 2)
+    return np.stack(decode_frames(record, chosen)).transpose(0, 3, 1, 2)
 
 
-def pictures(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
+def decode_frames(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
     """Return frames as RGB uint8 (K of (H, W, 3))."""
     offsets, jpeg = record.arrays["offsets"][()], record.arrays["jpeg"]
     return [np.asarray(cv2.imdecode(jpeg[offsets[at] : offsets[at + 1]], cv2.IMREAD_COLOR_RGB)) for at in chosen]
@@ -42,7 +42,7 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"frames": sum(map(len, shards.read_arrays(folder, "times")))}
 
 
-def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
+def sample_frames(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     """Return a clip's frames, `fps` a second of presentation time, the longer side at most `max_side` pixels.
 
     The record holds `times` (T,) in seconds, and `jpeg`, all frames' bytes in one array; frame k is
@@ -67,9 +67,9 @@ def sample(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     return Record(raw.clip, {"times": np.array(times), "jpeg": jpeg, "offsets": np.array(offsets)})
 
 
-def decode(record: Record) -> np.ndarray:
+def decode_all_frames(record: Record) -> np.ndarray:
     """Return all of a record's frames as RGB uint8 (T, H, W, 3)."""
-    return np.stack(pictures(record, np.arange(len(record.arrays["times"]))))
+    return np.stack(decode_frames(record, np.arange(len(record.arrays["times"]))))
 
 
 STREAM = Stream(

@@ -31,7 +31,7 @@ class Settings(StreamSettings):
 def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     """Return what finds the points of a clip's aligned faces. Raises InputError if dlib is asked for and not installed."""
     predict = _predictor() if settings.detector == "dlib" else None
-    return lambda faces: landmarks(faces, predict)
+    return lambda faces: find_landmarks(faces, predict)
 
 
 def files(settings: Settings) -> list[Path]:
@@ -56,7 +56,7 @@ def summary(folder: Path) -> dict[str, Any]:
     }
 
 
-def landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None) -> Record:
+def find_landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None) -> Record:
     """Return of a clip's faces `points` (T, P, 2), NaN where the face is absent, and their `found` and `times`.
 
     Attributes: how many points lie `outside` of the picture, and the mean distance of the five points from the template that
@@ -68,7 +68,7 @@ def landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None)
     side = pictures.shape[1]
     template = TEMPLATE * (side / 112) + 0.5
     if predict is None:
-        found = [aligned(points, side) for points in faces.arrays["landmarks"][there]]
+        found = [align_points(points, side) for points in faces.arrays["landmarks"][there]]
     else:
         found = [predict(picture) for picture in pictures[there]]
     points = np.full((len(pictures), *found[0].shape), np.nan, np.float32)
@@ -80,19 +80,19 @@ def landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None)
     return Record(faces.clip, arrays, {"outside": int(outside), "pixels_from_template": float(far)})
 
 
-def aligned(points: np.ndarray, side: int) -> np.ndarray:
+def align_points(points: np.ndarray, side: int) -> np.ndarray:
     """Return where a frame's five points (5, 2) lie in the face of `side` pixels that they were aligned to."""
-    from lib.streams.faces.align import TEMPLATE, similarity
+    from lib.streams.faces.align import TEMPLATE, fit_similarity
 
     points = points.astype(float)
-    to_template = similarity(points, TEMPLATE * (side / 112))
+    to_template = fit_similarity(points, TEMPLATE * (side / 112))
     return points @ to_template[:, :2].T + to_template[:, 2] + 0.5  # it counts from the middle of the first pixel
 
 
 def _predictor() -> Callable[[np.ndarray], np.ndarray]:
     """Return what finds 68 points (68, 2) in an aligned face, RGB uint8 (S, S, 3): an ensemble of regression trees
     (Kazemi & Sullivan 2014)."""
-    shape = shape_finder(*_dlib_and_models())
+    shape = make_shape_finder(*_dlib_and_models())
 
     def predict(picture: np.ndarray) -> np.ndarray:
         larger, found = shape(picture)
@@ -102,10 +102,10 @@ def _predictor() -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _dlib_and_models() -> tuple[Any, Any]:
-    return dlib_and_models("landmarks.detector = dlib", "set it to faces")
+    return load_dlib("landmarks.detector = dlib", "set it to faces")
 
 
-def dlib_and_models(asked: str, otherwise: str) -> tuple[Any, Any]:
+def load_dlib(asked: str, otherwise: str) -> tuple[Any, Any]:
     """Return dlib's module and that of its models' files. Raises InputError naming what `asked` for one that is not
     installed, and what can be had `otherwise`."""
     try:
@@ -118,7 +118,7 @@ def dlib_and_models(asked: str, otherwise: str) -> tuple[Any, Any]:
     return dlib, face_recognition_models
 
 
-def shape_finder(dlib: Any, models: Any) -> Callable[[np.ndarray], tuple[np.ndarray, Any]]:
+def make_shape_finder(dlib: Any, models: Any) -> Callable[[np.ndarray], tuple[np.ndarray, Any]]:
     """Return what finds dlib's full_object_detection of 68 points in an aligned face, RGB uint8 (S, S, 3), and the picture
     that it was found in, a larger one where the face is small."""
     predictor = dlib.shape_predictor(models.pose_predictor_model_location())

@@ -31,7 +31,7 @@ class Settings(StreamSettings):
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what reads a clip's pictures."""
-    return lambda raw: pictures(raw, settings)
+    return lambda raw: load_pictures(raw, settings)
 
 
 def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
@@ -55,7 +55,7 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"faces": sum(map(len, shards.read_arrays(folder, "times")))}
 
 
-def pictures(raw: Raw, settings: Settings) -> Record:
+def load_pictures(raw: Raw, settings: Settings) -> Record:
     """Return a clip's `faces`, and `drawings` where there is a folder of them, RGB uint8 (T, S, S, 3), where there is one of
     them the faces' `points`, float32 (T, P, 2), in the order of their names, numbers in these by value, and their `times`
     (T,) in seconds.

@@ -54,7 +54,7 @@ class Settings(StreamSettings):
 def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
     """Return what makes a clip's vectors (1, D), float32, of each of `kinds`. Raises InputError if a package is missing."""
     made_of: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "prosody": lambda samples: prosody(samples, settings.lowest_pitch, settings.highest_pitch)
+        "prosody": lambda samples: compute_prosody(samples, settings.lowest_pitch, settings.highest_pitch)
     }
     for kind in settings.kinds:
         if kind in _OPTIONAL:
@@ -64,7 +64,7 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
     def make(audio: Record, raw: Raw) -> Record:
         arrays = {}
         if "spectra" in kinds:
-            arrays["spectra"] = spectra(audio.arrays)
+            arrays["spectra"] = compute_spectra(audio.arrays)
         if wanted := [kind for kind in kinds if kind != "spectra"]:
             from lib.media.audio import read_audio  # not needed to read the stream's shards
             from lib.media.packets import VideoError
@@ -95,7 +95,7 @@ def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
     return take_steps(record, chosen, array)
 
 
-def spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def compute_spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return of each number of the stream audio's log_mel and mfcc (T, D) its mean, standard deviation, tenth and ninetieth
     percentile over time, and the standard deviation of its change from step to step: (5 D,) each."""
     found = []
@@ -106,7 +106,7 @@ def spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def prosody(samples: np.ndarray, lowest: float, highest: float) -> np.ndarray:
+def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.ndarray:
     """Return the numbers (10,) that PROSODY names, of sound (N,) at 16 kHz; 0 for pitch where nothing is voiced.
 
     Pitch by YIN (de Cheveigné and Kawahara 2002, librosa's) between `lowest` and `highest` Hz.

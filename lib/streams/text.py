@@ -78,7 +78,7 @@ class Settings(StreamSettings):
         return self
 
 
-class Words(NamedTuple):
+class Transcript(NamedTuple):
     """A clip's text, and the seconds in which it is said, 0 where they are unknown."""
 
     text: str
@@ -87,9 +87,9 @@ class Words(NamedTuple):
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return what makes a clip's vectors (1, D), float32, of each of `kinds`."""
-    made_of: dict[str, Callable[[Words], np.ndarray]] = {"counts": counts}
+    made_of: dict[str, Callable[[Transcript], np.ndarray]] = {"counts": compute_counts}
     if "hashing" in settings.kinds:
-        made_of["hashing"] = hashing(settings.dimension)
+        made_of["hashing"] = make_hasher(settings.dimension)
     if "sentence" in settings.kinds:
         made_of["sentence"] = _sentence(settings.sentence)
     kinds: list[str] = [kind for kind in ARRAYS if kind in settings.kinds]
@@ -98,11 +98,11 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
         words = look_up(raw, settings.files, settings.column)
         if words is None:
             return Record(raw.clip, refused=f"text: not in {', '.join((*settings.files, *_BESIDE))}")
-        if not tokens(words.text):
+        if not split_words(words.text):
             return Record(raw.clip, refused="text: without words")
         arrays = {kind: made_of[kind](words)[None].astype(np.float32) for kind in kinds}
         parts = json.dumps({kind: array.shape[1] for kind, array in arrays.items()})
-        return Record(raw.clip, arrays, {"words": len(tokens(words.text)), "parts": parts})
+        return Record(raw.clip, arrays, {"words": len(split_words(words.text)), "parts": parts})
 
     return make
 
@@ -132,14 +132,14 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"words": int(sum(shards.read_attributes(folder, "words")))}
 
 
-def look_up(raw: Raw, patterns: list[str], column: str) -> Words | None:
+def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
     """Return a clip's words from the files of `patterns`, or from a file of the clip's name, which for a clip outside a
     corpus lies beside it; those of a part of a film also from the film's subtitles. None where they are nowhere."""
     for path in (path for pattern in patterns if raw.annotations for path in _matching(pattern, raw.annotations)):
         texts = _texts(path, column)
         name = next((one for one in (raw.clip, raw.clip.rpartition(".")[0]) if one in texts), None)
         if name is not None:
-            return Words(texts[name])
+            return Transcript(texts[name])
     folder = raw.annotations or (raw.path.parent if raw.path else None)
     own, film = raw.clip.rpartition(".")[0] or raw.clip, raw.path.stem if raw.path and raw.span else ""
     for stem in dict.fromkeys([own, film] if film else [own]) if folder else ():
@@ -147,11 +147,15 @@ def look_up(raw: Raw, patterns: list[str], column: str) -> Words | None:
             path = Path(folder or "", f"{stem}{suffix}")
             if path.is_file():
                 text = _read(path)
-                return subtitles(text, raw.span if stem == film else None) if suffix in _SUBTITLES else Words(text)
+                return (
+                    read_subtitles(text, raw.span if stem == film else None)
+                    if suffix in _SUBTITLES
+                    else Transcript(text)
+                )
     return None
 
 
-def subtitles(text: str, span: tuple[float, float] | None = None) -> Words:
+def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transcript:
     """Return the words of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last; with
     a `span`, seconds, of those subtitles whose middle lies in it."""
     said: list[str] = []
@@ -167,10 +171,10 @@ def subtitles(text: str, span: tuple[float, float] | None = None) -> Words:
             if span is None or span[0] <= (begin + end) / 2 < span[1]:
                 ends += [begin, end]
                 said += lines[number + 1 :]
-    return Words(_TAG.sub("", " ".join(said)).strip(), max(ends) - min(ends) if ends else 0.0)
+    return Transcript(_TAG.sub("", " ".join(said)).strip(), max(ends) - min(ends) if ends else 0.0)
 
 
-def hashing(dimension: int) -> Callable[[Words], np.ndarray]:
+def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
     """Return what makes of words a vector (dimension,): the first half of words and pairs of them, the second of 2 to 5
     characters within words, hashed (Weinberger et al. 2009), log(1 + count), each half of length 1."""
     settings = {"n_features": dimension // 2, "norm": None, "lowercase": False}
@@ -179,7 +183,7 @@ def hashing(dimension: int) -> Callable[[Words], np.ndarray]:
         HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **settings),
     )
 
-    def make(words: Words) -> np.ndarray:
+    def make(words: Transcript) -> np.ndarray:
         halves = [one.transform([_plain(words.text)]).toarray()[0] for one in both]
         halves = [np.sign(half) * np.log1p(np.abs(half)) for half in halves]
         return np.concatenate([half / max(float(np.linalg.norm(half)), 1e-9) for half in halves])
@@ -187,9 +191,9 @@ def hashing(dimension: int) -> Callable[[Words], np.ndarray]:
     return make
 
 
-def counts(words: Words) -> np.ndarray:
+def compute_counts(words: Transcript) -> np.ndarray:
     """Return the numbers (20,) that COUNTS names."""
-    text, said = _plain(words.text), tokens(words.text)
+    text, said = _plain(words.text), split_words(words.text)
     number, letters = len(said), sum(map(len, said))
     sentences = max(1, len(re.findall(r"[.!?…。！？]+(?=\s|$|[^\x00-\x7f])", text)))
     found = {
@@ -217,13 +221,13 @@ def _plain(text: str) -> str:
     return _BRACKETS.sub(" ", unicodedata.normalize("NFKC", whole).replace("’", "'")).lower()
 
 
-def tokens(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Return the words of a text in small letters, without what is in brackets."""
     return _WORD.findall(_plain(text))
 
 
 @cache
-def _sentence(folder: str | None) -> Callable[[Words], np.ndarray]:
+def _sentence(folder: str | None) -> Callable[[Transcript], np.ndarray]:
     """Return what makes of words the mean (D,) of the embeddings of pieces of up to 150 of them; nothing is downloaded."""
     network = _network(folder)
     from sentence_transformers import SentenceTransformer  # takes seconds
@@ -235,7 +239,7 @@ def _sentence(folder: str | None) -> Callable[[Words], np.ndarray]:
         path = unpacked if network.is_file() else str(network)
         model = SentenceTransformer(path, device="cpu", local_files_only=True)
 
-    def make(words: Words) -> np.ndarray:
+    def make(words: Transcript) -> np.ndarray:
         split = _BRACKETS.sub(" ", words.text.encode(errors="replace").decode()).split()
         pieces = [" ".join(split[start : start + _PIECE]) for start in range(0, len(split), _PIECE)]
         return model.encode(pieces, batch_size=16, show_progress_bar=False).mean(0)

@@ -21,7 +21,7 @@ from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.streams.base import Raw
 from lib.streams.flow import opencv, tvl1
-from lib.streams.flow.make import grey_levels
+from lib.streams.flow.make import to_grey
 from lib.streams.flow.solver import Solver
 from tools.flow_quality import deformation, endpoint_error, energy, moved, noisy
 
@@ -124,13 +124,13 @@ def faces_of(path: Path) -> list[tuple[str, Tensor]]:
         from lib.streams import frames  # videos need PyAV and facenet-pytorch, shards do not
         from lib.streams.faces.align import Aligner
 
-        sampled = frames.sample(Raw(path.name, path, None), 5, 640, 90)
+        sampled = frames.sample_frames(Raw(path.name, path, None), 5, 640, 90)
         records = [sampled if sampled.refused else Aligner(SIZE, 40, 0.5, 1.0, 1.0, best_device())(sampled)]
     for record in records:
         if record.refused:
             raise InputError(f"{path}: {record.refused}")
     return [
-        (record.clip, grey_levels(torch.from_numpy(record.arrays["faces"][record.arrays["found"] > 0])))
+        (record.clip, to_grey(torch.from_numpy(record.arrays["faces"][record.arrays["found"] > 0])))
         for record in records
     ]
 

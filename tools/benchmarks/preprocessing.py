@@ -35,7 +35,7 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build, frames
 from lib.streams.base import Raw, Stream, StreamSettings
-from lib.streams.faces.align import Aligner, chosen, main_person, warp
+from lib.streams.faces.align import Aligner, choose_person, take_landmarks, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker
@@ -170,13 +170,13 @@ def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[floa
     moments.append(clock())
     faces = usable(path, aligner(record))
     moments.append(clock())
-    flow = make.flow(faces, "torch", SOLVER, BOUND, best_device())
+    flow = make.compute_flow(faces, "torch", SOLVER, BOUND, best_device())
     moments.append(clock())
     return (faces, flow), np.diff(moments).tolist()
 
 
 def sampled(path: Path) -> Record:
-    return usable(path, frames.sample(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY))
+    return usable(path, frames.sample_frames(Raw(path.name, path, None), FPS, MAX_SIDE, QUALITY))
 
 
 def usable(path: Path, record: Record) -> Record:
@@ -199,11 +199,11 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     detect = Facenet(MTCNN_MIN_FACE)
     seen = [detect([picture])[0] for picture in pictures]
     shown = list(map(Frame, pictures))
-    face_of = main_person(seen, [shown], np.arange(len(pictures)) / FPS).faces
-    landmarks, found = chosen(seen, face_of)
+    face_of = choose_person(seen, [shown], np.arange(len(pictures)) / FPS).faces
+    landmarks, found = take_landmarks(seen, face_of)
     crops = np.stack([warp(shown[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
     moments.append(clock())
-    grey = make.grey_levels(torch.from_numpy(crops))
+    grey = make.to_grey(torch.from_numpy(crops))
     opencv.tvl1(grey[:-1], grey[1:], PEER)
     moments.append(clock())
     return (seen, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
@@ -257,7 +257,7 @@ def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, fac
         width = np.ptp(seen[step].boxes[face, [0, 2]])
         points = seen[step].points[face] - scale * faces.arrays["landmarks"][step]
         apart.append(float(np.linalg.norm(points, axis=1).mean() / width))
-    grey = make.grey_levels(torch.from_numpy(faces.arrays["faces"]))
+    grey = make.to_grey(torch.from_numpy(faces.arrays["faces"]))
     pairs = torch.from_numpy(np.flatnonzero(flow.arrays["valid"]))
     previous, following = grey[pairs], grey[pairs + 1]
     stored = torch.from_numpy(flow.arrays["flow"])[pairs].permute(0, 3, 1, 2) * float(flow.attributes["scale"])

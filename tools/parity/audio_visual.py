@@ -153,7 +153,7 @@ def _fusion(arrays: Arrays) -> Arrays:
 def _mfcc(arrays: Arrays) -> Arrays:
     samples = arrays["in/samples_int16"].astype(np.float32) / 32768
     at_true_rate, published = (
-        audio.spectra(samples, rate, length=2048, hop=512, mels=128, mfcc=24, edges="padded", top_db=80)
+        audio.compute_spectra(samples, rate, length=2048, hop=512, mels=128, mfcc=24, edges="padded", top_db=80)
         for rate in (44_100, 22_050)
     )
     length = arrays["out/standardised_padded_to_200"].shape[1]

@@ -40,7 +40,7 @@ def _small(arrays: Arrays, folder: Path) -> Found:
     with np.load(folder / "emonext_small_fc_loc0.npz") as file:
         weights = _of(arrays, "param/") | _of(dict(file), "param/")
     network = EmoNeXt(arrays["meta/depths"].tolist(), arrays["meta/dims"].tolist(), stn=True, se="reference").eval()
-    emonext.load(network, weights, "the fixture's weights")
+    emonext.load_published_weights(network, weights, "the fixture's weights")
     pictures = torch.from_numpy(arrays["in/x_uint8"]).float() / 255
     transformed = network.transformed(pictures)
     maps, after, before, gates = transformed, [], [], []
@@ -85,7 +85,7 @@ def _base(arrays: Arrays, folder: Path) -> Found:
             weights[name] = torch.from_numpy(_recipe(prefix + name, shape)) * (0.1 if name.endswith("gamma") else 1)
     weights["fc_loc.2.weight"] = torch.zeros(6, 32)
     weights["fc_loc.2.bias"] = torch.tensor([1.0, 0, 0, 0, 1, 0])
-    emonext.load(network, weights, "the recipe's weights")
+    emonext.load_published_weights(network, weights, "the recipe's weights")
     return _trained_by(network(torch.from_numpy(arrays["in/x_uint8"]).float() / 255), weights)
 
 

@@ -21,7 +21,7 @@ def section_schemas() -> dict[str, Schema]:
     schemas: dict[str, Schema] = {}
     for stage in load_yaml(STAGES)["stages"]:
         model = (
-            build.parameters_of(stage)
+            build.make_parameters_model(stage)
             if stage in base.names()
             else importlib.import_module(f"stages.{stage}").Parameters
         )

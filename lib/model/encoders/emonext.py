@@ -55,7 +55,7 @@ class Encoder(nn.Module):
         self.output_dim, self._weight = channels[-1], settings.attention_loss
         self.attention = Attention(self.output_dim) if self._weight else None
         self.penalty: Tensor | None = None
-        mean, std = networks.standard(settings.network)
+        mean, std = networks.get_normalisation(settings.network)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 

@@ -36,13 +36,15 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
 
     device = best_device()
     network = (
-        networks.built(settings.network, settings.weights, settings.stn, settings.se, settings.seed).to(device).eval()
+        networks.build_network(settings.network, settings.weights, settings.stn, settings.se, settings.seed)
+        .to(device)
+        .eval()
     )
-    mean, std = (torch.tensor(of, device=device).view(3, 1, 1) for of in networks.standard(settings.network))
+    mean, std = (torch.tensor(of, device=device).view(3, 1, 1) for of in networks.get_normalisation(settings.network))
 
     @torch.no_grad()
     def embed(record: Record) -> Record:
-        chosen = base.evenly(base.present_steps(record), settings.steps)
+        chosen = base.choose_evenly(base.present_steps(record), settings.steps)
         pictures = torch.from_numpy(np.ascontiguousarray(faces.read_steps(record, chosen))).to(device).float() / 255
         if settings.colour == "bgr":
             pictures = pictures.flip(1)

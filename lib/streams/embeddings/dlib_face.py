@@ -20,8 +20,8 @@ class DlibFace(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._dlib, models = landmarks.dlib_and_models("embeddings.network = dlib_face", "name another network")
-        self._find: Any = landmarks.shape_finder(self._dlib, models)
+        self._dlib, models = landmarks.load_dlib("embeddings.network = dlib_face", "name another network")
+        self._find: Any = landmarks.make_shape_finder(self._dlib, models)
         self._network = self._dlib.face_recognition_model_v1(models.face_recognition_model_location())
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ _UNUSED = ("attention.", "head.", "classifier.2.")
 """Of published weights what an embedding needs not: the head, and the attention over a batch that trains it."""
 
 
-def load(network: EmoNeXt, state: dict[str, Tensor], source: str) -> list[str]:
+def load_published_weights(network: EmoNeXt, state: dict[str, Tensor], source: str) -> list[str]:
     """Load published weights of EmoNeXt, or of ConvNeXt as its authors or torchvision name them; return what is to be said.
 
     Raises InputError, which begins with `source`, if any but the spatial transformer's and squeeze-and-excitation's weights

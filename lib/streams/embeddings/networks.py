@@ -20,7 +20,7 @@ _FACENET, _DLIB = "inception_resnet_v1", "dlib_face"
 _KEY = "embeddings"
 
 
-def standard(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def get_normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return the mean and the standard deviation of the pictures that a network was trained on."""
     if name == _FACENET:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -29,7 +29,7 @@ def standard(name: str) -> tuple[tuple[float, float, float], tuple[float, float,
     return weights.IMAGENET_MEAN, weights.IMAGENET_STD
 
 
-def built(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Module:
+def build_network(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Module:
     """Return the network, pictures (B, 3, S, S) to vectors (B, D), with weights `given`: None, "imagenet" or a path.
 
     name: a key of `emonext.SIZES`, for which alone `stn` and `se` count; inception_resnet_v1 (FaceNet's); dlib_face, whose
@@ -66,7 +66,7 @@ def files(name: str, given: str | None) -> list[Path]:
     """Return the files that the weights `given` to the network `name` are read from; not those that torchvision downloads,
     whose names carry their checksums."""
     if name == _DLIB:
-        models = landmarks.dlib_and_models(f"{_KEY}.network = {_DLIB}", "name another network")[1]
+        models = landmarks.load_dlib(f"{_KEY}.network = {_DLIB}", "name another network")[1]
         return [Path(models.face_recognition_model_location()), Path(models.pose_predictor_model_location())]
     return [] if given in (None, "imagenet") else [Path(given)]
 
@@ -90,7 +90,7 @@ def load_emonext(network: EmoNeXt, name: str, given: str, key: str, log: str) ->
     else:
         otherwise = "allowed: null, imagenet, or the path of weights of EmoNeXt or ConvNeXt"
         state = weights.load_published(given, f"{key}.weights", otherwise)
-    for line in emonext.load(network, state, f"params.yaml: {key}.weights = {given!r}"):
+    for line in emonext.load_published_weights(network, state, f"params.yaml: {key}.weights = {given!r}"):
         logging.getLogger(log).info("%s.weights: %s", key, line)
 
 

@@ -9,10 +9,10 @@ import torch
 from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces.detect import BATCH, Detector, Faces
-from lib.streams.faces.follow import Followed, follow
+from lib.streams.faces.follow import TrackedPerson, follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.looks import SIDE
-from lib.streams.faces.track import Tracker, cuts
+from lib.streams.faces.track import Tracker, find_cuts
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
 from lib.streams.faces.yunet import YuNet
 
@@ -54,12 +54,12 @@ class Aligner:
         times = record.arrays["times"]
         batches = _Batches(record)
         seen = self._track(batches, times)
-        followed = main_person(seen, batches, times, self._person or MAIN)
+        followed = choose_person(seen, batches, times, self._person or MAIN)
         if self._person and self._person.isdecimal() and int(self._person) > followed.persons:
             return Record(
                 record.clip, refused=f"faces: person {self._person} is asked for, {followed.persons} are seen"
             )
-        landmarks, found = interpolate(*chosen(seen, followed.faces), times, followed.cuts, self._max_gap)
+        landmarks, found = interpolate(*take_landmarks(seen, followed.faces), times, followed.cuts, self._max_gap)
         share = float((found == DETECTED).mean())
         if share < self._min_found or share == 0:
             return Record(
@@ -99,7 +99,7 @@ class _Batches:
         total = len(self._record.arrays["times"])
         for start in range(BATCH * len(self._kept), total, BATCH):
             steps = np.arange(start, min(start + BATCH, total))
-            batch = [Frame(pixels) for pixels in frames.pictures(self._record, steps)]
+            batch = [Frame(pixels) for pixels in frames.decode_frames(self._record, steps)]
             if (
                 start == BATCH * len(self._kept)
                 and sum(one.pixels.nbytes for one in batch) * (len(self._kept) + 1) <= _KEPT
@@ -108,15 +108,15 @@ class _Batches:
             yield batch
 
 
-def main_person(
+def choose_person(
     seen: Sequence[Faces], batches: Iterable[Sequence[Frame]], times: np.ndarray, asked: str = MAIN
-) -> Followed:
+) -> TrackedPerson:
     """Return whom to follow, as `follow` has it, among the faces of a clip's frames, given in batches."""
     looks: list[np.ndarray] = []
     cut: list[np.ndarray] = []
     last: list[Frame] = []
     for batch in batches:
-        cut.append(cuts([*last, *batch])[len(last) :])
+        cut.append(find_cuts([*last, *batch])[len(last) :])
         last = [batch[-1]]
         for frame in batch:
             aligned = [warp(frame, points, SIDE) for points in seen[len(looks)].points]
@@ -125,7 +125,7 @@ def main_person(
     return follow(seen, looks, np.concatenate(cut), times, asked)
 
 
-def chosen(seen: Sequence[Faces], face_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def take_landmarks(seen: Sequence[Faces], face_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the followed person's landmarks (T, 5, 2), NaN where not seen, and whether they were detected (T,); `face_of`
     (T,) is their face in each frame, or -1."""
     landmarks = np.full((len(seen), 5, 2), np.nan)
@@ -154,10 +154,10 @@ def interpolate(
 
 def warp(frame: Frame, points: np.ndarray, size: int) -> np.ndarray:
     """Return the picture (size, size, 3) in which the five points lie nearest to the template's."""
-    return frame.resampled(similarity(points, TEMPLATE * (size / 112)), size)
+    return frame.resampled(fit_similarity(points, TEMPLATE * (size / 112)), size)
 
 
-def similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+def fit_similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the similarity transform (2, 3) that brings points (P, 2) nearest to others (least squares; Umeyama 1991)."""
     middle, other_middle = points.mean(0), others.mean(0)
     flat, other_flat = ((of - of_middle) @ [1, 1j] for of, of_middle in ((points, middle), (others, other_middle)))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.streams.faces.detect import Faces
-from lib.streams.faces.looks import ALIKE, likeness, mean, motion
+from lib.streams.faces.looks import MIN_LIKENESS, average_looks, compute_likeness, measure_motion
 from lib.streams.faces.words import MAIN
 
 _SAME_FACE = 0.3  # least intersection over union of a face's boxes in consecutive sightings
@@ -22,7 +22,7 @@ _STRIDE = 0.2  # seconds between the sightings that motion is seen in
 _SEEN = 0.1  # of the frames with faces: in fewer nobody is seen who could be asked for
 
 
-class Followed(NamedTuple):
+class TrackedPerson(NamedTuple):
     """The person who is followed. faces: (T,) the index of their face in each frame, -1 where it is not seen. cuts: (T,)
     whether a frame shows another shot, or in a face's place another's, than the frame before. changes: how often frames that
     show them and frames that show another living person instead take turns. persons: how many could be asked for."""
@@ -58,7 +58,7 @@ class _Person:
 
 def follow(
     frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray, times: np.ndarray, asked: str = MAIN
-) -> Followed:
+) -> TrackedPerson:
     """Return the main person, or the one of ASKED, of a clip's frames (T) at `times` (T,), whose faces have `looks` (T of
     (n, S, S)); `cut` (T,) tells which frames show another shot than the one before.
 
@@ -77,14 +77,14 @@ def follow(
     sizes = _sizes(frames, shots)
     tracks.sort(key=lambda track: -sum(sizes[time][face] for time, face in zip(track.times, track.faces, strict=True)))
     for track in tracks:
-        look = mean(track.looks(looks))
+        look = average_looks(track.looks(looks))
         same = (person for person in persons if _is_of(person, track, look, frames, shots))
         person = next(same, None)
         if person is None:
             persons.append(person := _Person(len(frames)))
         person.take(track, look)
     if not persons:
-        return Followed(np.full(len(frames), -1), cut, 0, 0)
+        return TrackedPerson(np.full(len(frames), -1), cut, 0, 0)
     stride = max(1, round(_STRIDE / float(np.median(np.diff(times))))) if len(times) > 1 else 1
     alone = len(persons) == 1  # then nobody is to be told from
     life = [1.0 if alone else _life(person.faces, looks, cut, stride) for person in persons]
@@ -100,7 +100,7 @@ def follow(
     others = [person.faces >= 0 for person, its in zip(persons, life, strict=True) if its >= _LIVING]
     instead = np.any(others, axis=0) & (main < 0) if others else np.zeros(len(frames), bool)
     shown = (main >= 0)[(main >= 0) | instead]
-    return Followed(main, cut, int((shown[1:] != shown[:-1]).sum()), len(there))
+    return TrackedPerson(main, cut, int((shown[1:] != shown[:-1]).sum()), len(there))
 
 
 def _asked(persons: Sequence[np.ndarray], frames: Sequence[Faces], asked: str) -> np.ndarray:
@@ -152,8 +152,11 @@ def _become_others(tracks: Sequence[_Track], looks: Sequence[np.ndarray], length
         of = track.looks(looks)
         for at in range(1, len(of)):
             before, after = of[max(at - _AROUND, 0) : at], of[at : at + _AROUND]
-            if likeness(mean(before[-1:]), mean(after[:1])) < _UNLIKE and min(len(before), len(after)) > 1:
-                found[track.times[at]] |= likeness(mean(before), mean(after)) < _UNLIKE
+            if (
+                compute_likeness(average_looks(before[-1:]), average_looks(after[:1])) < _UNLIKE
+                and min(len(before), len(after)) > 1
+            ):
+                found[track.times[at]] |= compute_likeness(average_looks(before), average_looks(after)) < _UNLIKE
     return found
 
 
@@ -170,7 +173,9 @@ def _life(person: np.ndarray, looks: Sequence[np.ndarray], cut: np.ndarray, stri
     found = []
     for shot in np.split(np.arange(len(cut)), np.flatnonzero(cut)):
         seen = [time for time in shot[::stride].tolist() if person[time] >= 0]
-        found += [motion([looks[time][person[time]] for time in pair]) for pair in zip(seen, seen[1:], strict=False)]
+        found += [
+            measure_motion([looks[time][person[time]] for time in pair]) for pair in zip(seen, seen[1:], strict=False)
+        ]
     return min(max((float(np.median(found)) / _LIVELY) ** 4, _LEAST), 1.0) if found else _LEAST
 
 
@@ -192,7 +197,7 @@ def _is_of(person: _Person, track: _Track, look: np.ndarray, frames: Sequence[Fa
     at = int(np.argmin(abs(nearest - times)))
     before, now = int(nearest[at]), track.times[at]
     if shots[before] != shots[now]:
-        return likeness(person.sum, look) >= ALIKE
+        return compute_likeness(person.sum, look) >= MIN_LIKENESS
     one, other = frames[before].boxes[person.faces[before]], frames[now].boxes[track.faces[at]]
     width, other_width = one[2] - one[0], other[2] - other[0]
     distance = np.linalg.norm(one[:2] + one[2:] - other[:2] - other[2:]) / 2

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 SIDE = 32  # pixels
-ALIKE = 0.75
+MIN_LIKENESS = 0.75
 """Least likeness of one person before and after a cut. Of the eleven people in the clips that this was set by the two most
 alike have 0.70; halves of a clip of one person have 0.87 and more."""
 _EDGE = 2  # pixels of a look that hold what the warp repeats
@@ -15,18 +15,18 @@ _BLUR = 1.2  # pixels
 _Y, _X = np.mgrid[-0.5 : 0.5 : SIDE * 1j, -0.5 : 0.5 : SIDE * 1j]
 
 
-def mean(of_one: np.ndarray) -> np.ndarray:
+def average_looks(of_one: np.ndarray) -> np.ndarray:
     """Return the mean of a person's looks (n, SIDE, SIDE), each without its brightness and contrast, float64."""
     plain = of_one - of_one.mean((1, 2), keepdims=True, dtype=float)
     return (plain / np.maximum(np.linalg.norm(plain, axis=(1, 2), keepdims=True), 1e-9)).mean(0)
 
 
-def likeness(one: np.ndarray, other: np.ndarray) -> float:
+def compute_likeness(one: np.ndarray, other: np.ndarray) -> float:
     """Return the correlation, at most 1, of two means of looks."""
     return float((one * other).sum() / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-9))
 
 
-def motion(in_order: Sequence[np.ndarray]) -> float:
+def measure_motion(in_order: Sequence[np.ndarray]) -> float:
     """Return how much a face changes from one look to the next, at the median: what is left of their difference after the
     best affine motion and change of light (Lucas and Kanade 1981, one step), of the look's contrast, in per cent.
 

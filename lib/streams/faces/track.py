@@ -26,11 +26,11 @@ class Tracker:
         """Return the faces of each of a clip's frames, given in batches, and their seconds (T,)."""
         if not self._key_seconds:
             return [faces for batch in batches for faces in self._detect([one.pixels for one in batch])]
-        fresh = key_frames(times, self._key_seconds)
+        fresh = find_key_frames(times, self._key_seconds)
         seen: list[Faces] = []
         last: list[Frame] = []
         for batch in batches:
-            cut = cuts([*last, *batch])[len(last) :]
+            cut = find_cuts([*last, *batch])[len(last) :]
             seen += self._track(batch, fresh[len(seen) : len(seen) + len(batch)] | cut, seen[-1] if seen else None)
             last = [batch[-1]]
         return seen
@@ -62,13 +62,13 @@ class Tracker:
                 search += range(at, later if not len(faces.boxes) else min(later, at + 1))
 
 
-def key_frames(times: np.ndarray, seconds: float) -> np.ndarray:
+def find_key_frames(times: np.ndarray, seconds: float) -> np.ndarray:
     """Return (T,) whether a frame at `times` (T,) is the first of an interval of so many seconds."""
     interval = np.floor(times / seconds + 1e-6)
     return np.diff(interval, prepend=-1) > 0
 
 
-def cuts(frames: Sequence[Frame]) -> np.ndarray:
+def find_cuts(frames: Sequence[Frame]) -> np.ndarray:
     """Return (T,) whether each of the frames shows another scene than the one before: small grey pictures of both differ
     much. The first one does not."""
     small = [one.thumbnail for one in frames]

@@ -32,12 +32,12 @@ class Settings(StreamSettings):
 def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     """Return what computes the flow between a clip's faces; its compiled code is loaded while who calls goes on."""
     from lib.core.device import best_device  # who reads the stream needs no solver
-    from lib.streams.flow.make import flow, warm_up
+    from lib.streams.flow.make import compute_flow, warm_up
     from lib.streams.flow.solver import Solver
 
     solver, device = Solver(**settings.model_dump(exclude={"enabled", "backend", "bound"})), best_device()
     threading.Thread(target=warm_up, args=(settings.backend, solver, device)).start()
-    return lambda faces: flow(faces, settings.backend, solver, settings.bound, device)
+    return lambda faces: compute_flow(faces, settings.backend, solver, settings.bound, device)
 
 
 def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:

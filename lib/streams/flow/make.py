@@ -17,7 +17,7 @@ _LEVELS = 127
 _BATCH = 512  # pairs; the solver takes tens of floats a pixel of each
 
 
-def flow(record: Record, backend: str, solver: Solver, bound: float, device: torch.device) -> Record:
+def compute_flow(record: Record, backend: str, solver: Solver, bound: float, device: torch.device) -> Record:
     """Return of a clip's faces their `flow`, int8 (T-1, S, S, 2): x and y, times the attribute `scale` in pixels.
 
     `times` (T-1,) are those of the earlier faces. `valid` (T-1,) tells where both faces of the pair are there and no cut is
@@ -26,7 +26,7 @@ def flow(record: Record, backend: str, solver: Solver, bound: float, device: tor
     """
     present = record.arrays["found"] > 0
     valid = present[:-1] & present[1:] & ~record.arrays["cut"][1:].astype(bool)
-    grey = torch.cat([grey_levels(faces) for faces in torch.from_numpy(record.arrays["faces"]).split(_BATCH)])
+    grey = torch.cat([to_grey(faces) for faces in torch.from_numpy(record.arrays["faces"]).split(_BATCH)])
     pairs = torch.from_numpy(np.flatnonzero(valid))
     scale = bound / _LEVELS
     quantised = np.zeros((len(valid), *grey.shape[1:], 2), np.int8)
@@ -47,6 +47,6 @@ def warm_up(backend: str, solver: Solver, device: torch.device) -> None:
     BACKENDS[backend](blank, blank, solver)
 
 
-def grey_levels(faces: Tensor) -> Tensor:
+def to_grey(faces: Tensor) -> Tensor:
     """RGB uint8 (T, S, S, 3) to luma, uint8 (T, S, S)."""
     return (faces.float() @ _LUMA).round().to(torch.uint8)
