@@ -17,6 +17,14 @@ def test_the_half_width_is_the_right_order_statistic() -> None:
     assert conformal.compute_half_widths(actual[:8], predicted[:8])[0] == np.inf
 
 
+def test_half_widths_of_a_scale_are_its_multiples() -> None:
+    actual, scale = np.zeros((19, 1)), np.where(np.arange(19) % 2, 10.0, 0.1)[:, None]
+    predicted = np.arange(1, 20)[:, None] * scale  # errors of 1 to 19 scales
+    assert conformal.compute_half_widths(actual, predicted, scale).tolist() == [18]  # ceil(20 x 0.9)
+    nothing = np.where(np.arange(19) < 9, 0, np.nan)[:, None]
+    assert conformal.compute_half_widths(nothing, predicted, scale).tolist() == [9]  # ceil(10 x 0.9)
+
+
 def test_nine_in_ten_new_clips_lie_inside_whatever_the_errors() -> None:
     rng = np.random.default_rng(0)
     covered = []

@@ -1,18 +1,26 @@
 """Heads: their predictions, the losses that they allow, and what is said of settings that don't fit."""
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup
-from lib.model.heads import HEADS, find_head
+from lib.model.checkpoint import Reference
+from lib.model.heads import HEADS, Prediction, average_predictions, find_head
+from lib.scoring.evaluation import prediction_table
+from lib.serving.estimates import estimate_group
 from lib.training.losses import LOSSES
+from lib.training.run import make_reference
 from tests.test_training import settings
 
 TWO: dict[str, Any] = {"columns": ["warm", "cold"], "range": [0, 1], "head": "sigmoid", "loss": "mse", "weight": 1.0}
+GAUSSIAN: dict[str, Any] = TWO | {"range": [1, 7], "head": "gaussian", "loss": "gaussian_nll"}
 
 
 def test_every_loss_of_a_head_exists() -> None:
@@ -54,3 +62,98 @@ def test_binary_head_averages_probabilities_of_vectors() -> None:
     torch.testing.assert_close(found.mean, each.mean(0))
     torch.testing.assert_close(found.logits, torch.logit(each.mean(0)))
     assert found.scale is None
+
+
+def test_gaussian_head_begins_at_the_middle_with_fiv2_scale() -> None:
+    found = HEADS["gaussian"](4, 3)([torch.zeros(5, 4)])
+    torch.testing.assert_close(found.mean, torch.full((5, 3), 0.5))
+    torch.testing.assert_close(found.scale, torch.full((5, 3), 0.15))
+
+
+def test_gaussian_scale_stays_above_its_bound() -> None:
+    found = HEADS["gaussian"](4, 3).predict(torch.full((2, 6), -1e4))
+    assert found.mean.tolist() == [[-1e4] * 3] * 2
+    torch.testing.assert_close(found.scale, torch.full((2, 3), 0.01))
+
+
+def test_gaussian_head_combines_vectors_to_the_mixture() -> None:
+    torch.manual_seed(0)
+    head, vectors = HEADS["gaussian"](4, 3, vectors=2), [torch.randn(5, 4), torch.randn(5, 4)]
+    each = [head.predict(layer(vector)) for layer, vector in zip(head.layers, vectors, strict=True)]
+    found = head(vectors)
+    normals = torch.distributions.Normal(
+        torch.stack([one.mean for one in each], -1), torch.stack([one.scale for one in each], -1)
+    )
+    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(2)), normals)
+    torch.testing.assert_close(found.mean, mixture.mean)
+    torch.testing.assert_close(found.scale, mixture.stddev)
+    arrays = [Prediction(one.mean.detach().numpy(), one.scale.detach().numpy()) for one in each]
+    of_windows = average_predictions(arrays, [0.5, 0.5])
+    np.testing.assert_allclose(of_windows.mean, found.mean.detach(), rtol=1e-5)
+    np.testing.assert_allclose(of_windows.scale, found.scale.detach(), rtol=1e-5)
+
+
+def test_average_of_windows_is_weighted() -> None:
+    windows = [Prediction(np.array([0.2]), np.array([0.1])), Prediction(np.array([0.6]), np.array([0.3]))]
+    found = average_predictions(windows, [3, 1])
+    assert found.mean == pytest.approx([0.3])
+    # variance within the windows, 0.75 x 0.01 + 0.25 x 0.09, plus between them, 0.75 x 0.01 + 0.25 x 0.09
+    assert found.scale == pytest.approx([np.sqrt(0.06)])
+    assert average_predictions([Prediction(one.mean) for one in windows], [3, 1]).scale is None
+
+
+def test_gaussian_estimate_has_scale_and_interval_in_table_units() -> None:
+    group = TargetGroup(**GAUSSIAN)
+    reference = Reference(torch.linspace(1, 7, 101)[:, None].repeat(1, 2), torch.tensor([2.0, torch.inf]))
+    found = estimate_group(group, reference, Prediction(np.array([0.5, 0.5]), np.array([0.1, 0.2])))
+    assert found["warm"].score == pytest.approx(4)
+    assert found["warm"].scale == pytest.approx(0.6)
+    assert (found["warm"].low, found["warm"].high) == pytest.approx((2.8, 5.2))
+    assert found["warm"].percentile == pytest.approx(50)
+    assert (found["cold"].low, found["cold"].high) == (None, None)
+    assert found["cold"].scale == pytest.approx(1.2)
+
+
+def test_gaussian_head_learns_noise_and_intervals_follow_it() -> None:
+    group, generator = TargetGroup(**GAUSSIAN | {"columns": ["warm"]}), torch.Generator().manual_seed(0)
+    inputs = torch.rand(3000, 1, generator=generator)
+    noise = torch.where(inputs < 0.5, 0.02, 0.1)
+    labels = 0.3 + 0.4 * inputs + noise * torch.randn(3000, 1, generator=generator)
+    features = torch.cat([inputs, (inputs < 0.5).float()], 1)
+    training, held_out, new = slice(0, 1500), slice(1500, 2000), slice(2000, 3000)
+    torch.manual_seed(0)
+    head = HEADS["gaussian"](2, 1)
+    optimizer = torch.optim.Adam(head.parameters(), 0.03)
+    for _ in range(600):
+        optimizer.zero_grad()
+        LOSSES["gaussian_nll"](head([features[training]]), labels[training], torch.ones(1500, 1)).backward()
+        optimizer.step()
+    with torch.no_grad():
+        mean, scale, _ = (None if part is None else part.double().numpy() for part in head([features]))
+    actual, quiet = labels.double().numpy(), inputs[new, 0].numpy() < 0.5
+    assert scale[new][quiet].mean() == pytest.approx(0.02, rel=0.2)
+    assert scale[new][~quiet].mean() == pytest.approx(0.1, rel=0.2)
+    reference = make_reference(group, actual[training], actual[held_out], Prediction(mean[held_out], scale[held_out]))
+    clips = [estimate_group(group, reference, Prediction(*of)) for of in zip(mean[new], scale[new], strict=True)]
+    low, high = (np.array([getattr(clip["warm"], end) for clip in clips]) for end in ("low", "high"))
+    inside = (low <= group.from_unit(actual[new, 0])) & (group.from_unit(actual[new, 0]) <= high)
+    assert 0.85 <= inside[quiet].mean() <= 0.95
+    assert 0.85 <= inside[~quiet].mean() <= 0.95
+    assert (high - low)[quiet].mean() < 0.4 * (high - low)[~quiet].mean()
+
+
+def test_predictions_csv_has_scales_of_heads_that_predict_one() -> None:
+    table = pd.DataFrame(
+        {"clip": ["a"], "video": ["v"], "corpus": ["c"], "split": ["test"], "warm": [2.0], "cold": [3.0]}
+    )
+    targets = {"own": TargetGroup(**TWO), "noisy": TargetGroup(**GAUSSIAN)}
+    tables = {"training": table[:0], "test": table}
+    evaluation: Any = SimpleNamespace(trained=SimpleNamespace(targets=targets), tables=tables)
+    values = np.array([[0.25, 0.5]])
+    unit = {"own": Prediction(values), "noisy": Prediction(values, np.array([[0.1, 0.2]]))}
+    predicted = {"test": {name: prediction.from_unit(targets[name]) for name, prediction in unit.items()}}
+    rows = prediction_table(evaluation, predicted).set_index(["targets", "target"])
+    assert rows["scale"].loc["own"].isna().all()
+    assert rows["scale"].loc["noisy"].tolist() == pytest.approx([0.6, 1.2])
+    assert rows["predicted"].loc["own"].tolist() == [0.25, 0.5]
+    assert rows["predicted"].loc["noisy"].tolist() == pytest.approx([2.5, 4])

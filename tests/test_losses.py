@@ -99,3 +99,24 @@ def test_bce_of_a_certain_mistake_has_a_gradient() -> None:
     LOSSES["bce"](Prediction(logits.sigmoid(), logits=logits), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)).backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [[-0.5, 0.5]]
+
+
+def test_gaussian_nll_equals_torchs_normal() -> None:
+    torch.manual_seed(0)
+    mean, scale, actual = torch.randn(6, 2), torch.rand(6, 2) + 0.1, torch.randn(6, 2)
+    weights = torch.rand(6, 2) + 0.5
+    actual[2, 1] = torch.nan
+    known = actual.isfinite()
+    densities = torch.distributions.Normal(mean[known], scale[known]).log_prob(actual[known])
+    expected = (weights[known] * (-densities - 0.5 * np.log(2 * np.pi))).mean()
+    found = LOSSES["gaussian_nll"](Prediction(mean, scale), actual, weights)
+    torch.testing.assert_close(found, expected)
+
+
+def test_gaussian_nll_is_lowest_at_the_errors_size() -> None:
+    scales = torch.linspace(0.05, 0.5, 46)[:, None]
+    losses = [
+        LOSSES["gaussian_nll"](Prediction(torch.zeros(1, 1), scale[None]), torch.full((1, 1), 0.2), torch.ones(1, 1))
+        for scale in scales
+    ]
+    assert scales[int(torch.stack(losses).argmin())].item() == pytest.approx(0.2)

@@ -676,7 +676,8 @@ def test_what_is_exported_predicts_the_same(
 ) -> None:
     if format_ == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
-    path, names = model(tmp_path, model__missing="drop"), [NAMES[0], NAMES[1], NAMES[3]]
+    gaussian = {"targets__warmth__head": "gaussian", "targets__warmth__loss": "gaussian_nll"}
+    path, names = model(tmp_path, model__missing="drop", **gaussian), [NAMES[0], NAMES[1], NAMES[3]]
     monkeypatch.setattr(
         sys, "argv", ["export", *(str(raw(project, name)) for name in names), "--model", str(path), "--format", format_]
     )
@@ -700,8 +701,10 @@ def test_what_is_exported_predicts_the_same(
         program = torch.export.load(path.with_suffix(".pt2"), extra_files=about)
         assert json.loads(about["about.json"])["targets"]["traits"]["columns"] == list(TRAITS)
         values = [one.detach().numpy() for one in program.module()(*given_.values())]
-    for of_group, of in zip(values, found.targets.values(), strict=True):
+    *scores, scales = values
+    for of_group, of in zip(scores, found.targets.values(), strict=True):
         assert of_group[0] == pytest.approx([one.score for one in of.values()], abs=1e-4)
+    assert scales[0] == pytest.approx([found.targets["warmth"]["warm"].scale], abs=1e-4)
 
 
 def test_what_can_not_be_exported_says_so(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

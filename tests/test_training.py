@@ -330,7 +330,8 @@ def test_every_loss_learns(loss: str, weighting: str, tmp_path: Path) -> None:
         tmp_path, Tiny(targets), targets=targets, epochs=20, label_weighting=weighting, learning_rate=rates(0.1), clips=16,
         schedule="plateau",
     )  # fmt: skip
-    assert history[-1]["training_loss"] < 0.9 * history[0]["training_loss"]
+    first, last = history[0]["training_loss"], history[-1]["training_loss"]
+    assert last < first - 0.1 * abs(first)  # a likelihood's loss can be negative
 
 
 def some_unknown(count: int) -> InMemory:

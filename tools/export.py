@@ -29,6 +29,7 @@ from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
+from lib.model.heads import find_head
 from lib.model.network import Network
 from lib.serving.predictor import Predictor
 from lib.serving.results import Evidence
@@ -102,12 +103,18 @@ class Window(nn.Module):
         ]
 
     def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
-        """Return of each target group the values (1, K), in the labels' units."""
+        """Return the values (1, K) of each target group in the labels' units, then the scales of the heads that have one."""
         inputs: Inputs = {}
         for (name, of, _), values, times in zip(self._reads, parts[::2], parts[1::2], strict=True):
             inputs.setdefault(name, {})[of] = Steps(values, times, torch.ones_like(times, dtype=torch.bool))
-        predicted = self.network(inputs).predicted
-        return tuple(group.from_unit(predicted[name]) for name, group in self.targets.items())
+        output = self.network(inputs).predictions
+        found = [output[name].from_unit(group) for name, group in self.targets.items()]
+        return tuple([prediction.mean for prediction in found] + [one.scale for one in found if one.scale is not None])
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `forward` returns."""
+        return [*self.targets, *(f"{name}_scale" for name, group in self.targets.items() if find_head(group).scaled)]
 
     def parts(self, inputs: Inputs) -> tuple[Tensor, ...] | None:
         """Return a clip's tensors, None if it has other numbers of steps."""
@@ -148,7 +155,7 @@ def write_onnx(
         raise InputError(f"{error.name} is not installed; pip install -r requirements-export.txt") from None
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     try:
-        made = torch.onnx.export(program, input_names=window.names, output_names=list(about["targets"]), verbose=False)
+        made = torch.onnx.export(program, input_names=window.names, output_names=window.outputs, verbose=False)
     except Exception as error:  # an operator that ONNX lacks
         raise InputError(f"this network can't be written as ONNX ({type(error).__name__}: {_line(error)})") from None
     assert made is not None

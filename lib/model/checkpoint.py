@@ -38,7 +38,7 @@ _OWN = ("--", ":/", ":!/dvc.lock", ":!/metrics")
 class Reference(NamedTuple):
     """What a target group's predictions are held against, in its table's units: quantiles (101, K), 0 to 100 %, of the
     training labels, NaN where none is known; half_widths (K,) of the intervals of lib/scoring/conformal.py, infinite where
-    there is none."""
+    there is none. With a head that predicts a scale, half_widths are multiples of it."""
 
     quantiles: Tensor
     half_widths: Tensor

@@ -1,8 +1,10 @@
 """Heads: from the fusion's vectors to the predictions of a target group. `targets.NAME.head` chooses one by name."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +17,8 @@ ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
 
 
 class Prediction(NamedTuple):
-    """Predictions of a target group in units of its range: tensors (B, K), or arrays (N, K) of a complete split.
+    """Predictions of a target group: tensors (B, K), or arrays (N, K) of a complete split; in units of the group's range
+    unless `from_unit` has converted them.
 
     scale: the predicted standard deviation of the label, None for heads without one. logits: of the mean, None for heads
     that are not trained on logits.
@@ -24,6 +27,15 @@ class Prediction(NamedTuple):
     mean: Any
     scale: Any = None
     logits: Any = None
+
+    def from_unit(self, group: TargetGroup) -> Self:
+        """Return mean and scale in the table's units."""
+        scale = None if self.scale is None else self.scale * group.span
+        return self._replace(mean=group.from_unit(self.mean), scale=scale)
+
+    def clip_arrays(self, index: int) -> "Prediction":
+        """Return the prediction of one clip of a batch as float64 arrays (K,)."""
+        return Prediction(*(None if part is None else part[index].double().cpu().numpy() for part in self))
 
 
 class Head(nn.Module):
@@ -41,6 +53,8 @@ class Head(nn.Module):
     """Number of values that the linear layer returns for each target."""
     losses: ClassVar[tuple[str, ...]] = ON_MEANS
     """Names in lib/training/losses.py that can train this head."""
+    scaled: ClassVar[bool] = False
+    """Whether predictions have a scale."""
     bounded: ClassVar[bool] = True
     """Whether the mean stays within the range. If so, intervals end there."""
 
@@ -133,7 +147,57 @@ class Binary(Head):
         return Prediction(logits.sigmoid().mean(0), logits=present - absent)
 
 
-HEADS: dict[str, type[Head]] = {"sigmoid": Sigmoid, "linear": Linear, "softmax": Softmax, "binary": Binary}
+class Gaussian(Head):
+    """Unbounded values, each with the standard deviation of its label: a normal distribution for each target.
+
+    The scale has a lower bound. Without one, the likelihood of a label that is predicted exactly would be infinite. Training
+    begins at the middle of the range with a scale of 0.15, about the standard deviation of the labels in FIV2.
+    """
+
+    outputs = 2
+    losses = ("gaussian_nll",)
+    scaled = True
+    bounded = False
+    lowest_scale = 0.01
+
+    def initialise(self, layer: nn.Linear) -> None:
+        """Set the biases of means and scales."""
+        means, scales = layer.bias.chunk(2)
+        nn.init.constant_(means, 0.5)
+        nn.init.constant_(scales, math.log(math.expm1(0.15 - self.lowest_scale)))  # the inverse of softplus
+
+    def predict(self, raw: Tensor) -> Prediction:
+        """Return means and scales."""
+        means, scales = raw.chunk(2, -1)
+        return Prediction(means, self.lowest_scale + functional.softplus(scales))
+
+    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+        """Return mean and standard deviation of the mixture of the normal distributions."""
+        means = torch.stack([one.mean for one in predictions])
+        variances = torch.stack([one.scale for one in predictions]).square()
+        return Prediction(means.mean(0), (variances.mean(0) + means.var(0, correction=0)).sqrt())
+
+
+HEADS: dict[str, type[Head]] = {
+    "sigmoid": Sigmoid,
+    "linear": Linear,
+    "softmax": Softmax,
+    "binary": Binary,
+    "gaussian": Gaussian,
+}
+
+
+def average_predictions(predictions: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
+    """Return the weighted mean of predictions that are arrays, for instance of a clip's windows.
+
+    The scale is that of the mixture: it contains how far the predictions differ.
+    """
+    means = np.array([prediction.mean for prediction in predictions])
+    mean = np.average(means, 0, weights)
+    if predictions[0].scale is None:
+        return Prediction(mean)
+    squares = np.array([prediction.scale for prediction in predictions]) ** 2 + (means - mean) ** 2
+    return Prediction(mean, np.sqrt(np.average(squares, 0, weights)))
 
 
 def find_head(group: TargetGroup) -> type[Head]:

@@ -17,6 +17,7 @@ from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.dataset import ClipDataset, count_lost, mask_labelled, select_usable, select_videos
 from lib.model import checkpoint, infer
+from lib.model.heads import Prediction
 from lib.scoring.baselines import is_seen
 from lib.scoring.scores import Bootstrap
 
@@ -35,8 +36,8 @@ class Scoring(Section, extra="ignore"):
         return Bootstrap(self.resamples, self.seed)
 
 
-Predictions = dict[str, dict[str, np.ndarray]]
-"""Predictions (N, K) by split and target group, in the table's units."""
+Predictions = dict[str, dict[str, Prediction]]
+"""Arrays (N, K) by split and target group, in the table's units."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,12 @@ class Evaluation:
         """Return the predictions of the clips of every split."""
         fabric, network, targets = Fabric(devices=1), self.trained.network, self.trained.targets
         found = {
-            split: infer.predict(fabric, network, of_split, self.batch_size, 0, bar=f"predict {split}")
+            split: infer.predictions(fabric, network, of_split, self.batch_size, 0, bar=f"predict {split}")
             for split, of_split in self.clips.items()
         }
         return {
-            split: {name: targets[name].from_unit(of) for name, of in each.items()} for split, each in found.items()
+            split: {name: prediction.from_unit(targets[name]) for name, prediction in of_split.items()}
+            for split, of_split in found.items()
         }
 
     def count_lost(self) -> pd.DataFrame:
@@ -124,17 +126,20 @@ def actual_values(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
 
 def prediction_table(evaluation: Evaluation, predicted: Predictions) -> pd.DataFrame:
     """Return a row for each clip and target: clip, video, corpus, split, seen (whether training has clips of its video),
-    targets (the target group), target, actual, predicted."""
+    targets (the target group), target, actual, predicted, and scale, the predicted standard deviation of the
+    label, which is empty for heads without one."""
     tables = []
     for name, group in evaluation.trained.targets.items():
-        for split, values in predicted.items():
+        for split, of_split in predicted.items():
+            mean, scale, _ = of_split[name]
             table = evaluation.tables[split]
             repeated = table.index.repeat(len(group.columns))
             rows = table.loc[repeated, ["clip", "video", "corpus", "split"]]
             seen = np.repeat(is_seen(evaluation.tables["training"], table), len(group.columns))
             rows = rows.assign(seen=seen, targets=name, target=group.columns * len(table))
             actual = actual_values(table, group)
-            tables.append(rows.assign(actual=actual.ravel(), predicted=values[name].ravel()))
+            scales = np.full_like(mean, np.nan) if scale is None else scale
+            tables.append(rows.assign(actual=actual.ravel(), predicted=mean.ravel(), scale=scales.ravel()))
     return pd.concat(tables, ignore_index=True)
 
 

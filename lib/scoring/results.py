@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -73,20 +74,22 @@ def _score_group(
     training, test, columns = evaluation.tables["training"], evaluation.test, group.columns
     actual = actual_values(test, group)
     known = np.isfinite(actual).any(1)
-    predictions = {"model": predicted[evaluation.scored_split][name]}
+    mean, scale, _ = predicted[evaluation.scored_split][name]
+    predictions = {"model": mean}
     predictions |= baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
     predictions = {predictor: values[known] for predictor, values in predictions.items()}
     seen, bootstrap = is_seen(training, test)[known], options.bootstrap
     scored = ScoredClips(actual[known], predictions, test["video"][known].to_numpy(), seen, group, bootstrap)
-    reference = evaluation.trained.references.get(name)
-    half_widths = None if reference is None else reference.half_widths.numpy()
+    if (reference := evaluation.trained.references.get(name)) is not None:
+        half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
+        scored = replace(scored, half_widths=half_widths[known])
     of_splits = {
-        split: (actual_values(table, group), predicted[split][name], table["video"].to_numpy())
+        split: (actual_values(table, group), predicted[split][name].mean, table["video"].to_numpy())
         for split, table in evaluation.tables.items()
         if split in predicted
     }
     tables = (
-        score_table(scored, half_widths),
+        score_table(scored),
         comparison_table(scored),
         group_table(scored, persons.loc[test["clip"]][known]),
         split_table(of_splits, group, bootstrap),

@@ -29,7 +29,7 @@ class ScoredClips:
 
     actual (N, K), NaN where unknown; each clip has a label for at least one column. predictions: arrays (N, K) by predictor,
     among them "model" and "mean_predictor". videos (N,): the clips' videos. seen (N,): whether training has clips of the
-    video.
+    video. half_widths (N, K): of the model's intervals; None if it has none.
     """
 
     actual: np.ndarray
@@ -38,6 +38,7 @@ class ScoredClips:
     seen: np.ndarray
     group: TargetGroup
     bootstrap: Bootstrap
+    half_widths: np.ndarray | None = None
 
     def subsets(self) -> Iterator[tuple[str, "ScoredClips"]]:
         """Yield name and scored clips of each subset that has any: all clips, those of seen and of unseen videos."""
@@ -49,13 +50,14 @@ class ScoredClips:
         """Return the scored clips `members` (N,)."""
         predictions = {name: values[members] for name, values in self.predictions.items()}
         chosen = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
-        return replace(self, predictions=predictions, **chosen)
+        half_widths = None if self.half_widths is None else self.half_widths[members]
+        return replace(self, predictions=predictions, half_widths=half_widths, **chosen)
 
 
-def score_table(scored: ScoredClips, half_widths: np.ndarray | None = None) -> pd.DataFrame:
+def score_table(scored: ScoredClips) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
-    half_widths (K,): of the model's intervals, whose coverage is then a score.
+    With `half_widths`, the coverage of the model's intervals is a score, too.
     """
     group, bootstrap, tables = scored.group, scored.bootstrap, []
     for subset, part in scored.subsets():
@@ -64,8 +66,8 @@ def score_table(scored: ScoredClips, half_widths: np.ndarray | None = None) -> p
             scores_of = [score_with_intervals(actual, values, mean, videos, group.columns, group.span, bootstrap)]
             if group.detect:
                 scores_of.append(score_detection(actual, values, videos, group, bootstrap))
-            if half_widths is not None and name == "model":
-                scores_of.append(score_coverage(actual, values, half_widths, videos, group.columns, bootstrap))
+            if part.half_widths is not None and name == "model":
+                scores_of.append(score_coverage(actual, values, part.half_widths, videos, group.columns, bootstrap))
             table = pd.concat(scores_of, ignore_index=True)
             about = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
             tables.append(table.assign(**about)[[*about, *table.columns]])

@@ -7,12 +7,12 @@ import numpy as np
 
 from lib.core.targets import TargetGroup
 from lib.model.checkpoint import Reference, TrainedModel
-from lib.model.heads import find_head
+from lib.model.heads import Prediction, find_head
 from lib.serving.results import Estimate
 
 
 def estimate(
-    model: TrainedModel, values: Mapping[str, np.ndarray], interval: bool = True
+    model: TrainedModel, values: Mapping[str, Prediction], interval: bool = True
 ) -> dict[str, dict[str, Estimate]]:
     """Return the estimates by target group and column; `values` (K,) of each group are in units of its range.
 
@@ -30,23 +30,24 @@ def estimate(
     }
 
 
-def estimate_group(group: TargetGroup, reference: Reference | None, values: np.ndarray) -> dict[str, Estimate]:
+def estimate_group(group: TargetGroup, reference: Reference | None, values: Prediction) -> dict[str, Estimate]:
     """Return a group's estimates by column, from its values (K,) in units of its range."""
-    scores = group.from_unit(values)
+    scores, scale, _ = values.from_unit(group)
+    scales = [None] * len(scores) if scale is None else scale.tolist()
     if reference is None:
-        alone = (Estimate(float(score), None, None, None) for score in scores)
+        alone = (Estimate(float(score), None, None, None, scale) for score, scale in zip(scores, scales, strict=True))
         return dict(zip(group.columns, alone, strict=True))
     estimates = {}
-    for column, score, width, quantiles in zip(
-        group.columns, scores, reference.half_widths.numpy(), reference.quantiles.numpy().T, strict=True
-    ):
+    widths, quantiles = reference.half_widths.numpy(), reference.quantiles.numpy().T
+    if scale is not None:
+        widths = widths * scale
+    for column, score, scale, width, known in zip(group.columns, scores, scales, widths, quantiles, strict=True):
         low, high = score - width, score + width
         if find_head(group).bounded:  # the label is within the range, too
             low, high = max(low, group.range[0]), min(high, group.range[1])
         finite = bool(np.isfinite(width))
-        estimates[column] = Estimate(
-            float(score), float(low) if finite else None, float(high) if finite else None, percentile(score, quantiles)
-        )
+        low, high = (float(low), float(high)) if finite else (None, None)
+        estimates[column] = Estimate(float(score), low, high, percentile(score, known), scale)
     return estimates
 
 

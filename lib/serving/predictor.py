@@ -26,6 +26,7 @@ from lib.data.dataset import list_streams, make_inputs
 from lib.data.loading import to_device
 from lib.media.packets import Span
 from lib.model import checkpoint
+from lib.model.heads import average_predictions
 from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
 from lib.serving.estimates import estimate
 from lib.serving.results import Evidence, Prediction, Values, Watch, Window
@@ -146,7 +147,7 @@ class Predictor:
         seen = mean_seen(usable) * len(usable) / len(spans)
         check_seen(seen, self.min_seen, len(usable), len(spans), reason)
         weights = [float(np.mean([*one.seen.values()])) for one in usable]
-        mean = {name: np.average([one.groups[name] for one in usable], 0, weights) for name in usable[0].groups}
+        mean = {name: average_predictions([one.groups[name] for one in usable], weights) for name in usable[0].groups}
         about = [describe_windows(spans, self.served.seconds[1], len(usable), reason)]
         about += biased_windows(self.served, self.window)
         targets = estimate(self.served, mean, interval=len(spans) == 1)
@@ -185,7 +186,7 @@ class Predictor:
         output = network(batch.inputs, attend=watch is not None)
         if not all(values.isfinite().all() for values in output.predicted.values()):
             raise InputError("the model predicts no number of it")
-        values = {name: of_group[0].double().cpu().numpy() for name, of_group in output.predicted.items()}
+        values = {name: prediction.clip_arrays(0) for name, prediction in output.predictions.items()}
         if watch is not None:
             watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
         warnings = [f"{reason}; predicted without it" for reason in refused]

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from lib.core.shards import Record
 from lib.data.batch import Inputs
 from lib.media.packets import Span
+from lib.model import heads
 from lib.model.network import Output
 
 
@@ -19,13 +18,15 @@ class Estimate:
 
     low, high: the ends of its interval, which contains the label for nine in ten clips that are like the validation clips
     (lib/scoring/conformal.py); None where too few of these have a label. percentile: the percentage of training clips with a
-    lower label; None where no label is known.
+    lower label; None where no label is known. scale: the predicted standard deviation of the label; None for heads without
+    one.
     """
 
     score: float
     low: float | None
     high: float | None
     percentile: float | None
+    scale: float | None = None
 
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
@@ -78,7 +79,7 @@ class Values(NamedTuple):
     """The network's output: values (K,) of each group in units of its range, the fraction of time steps that could be used
     by stream, and warnings."""
 
-    groups: dict[str, np.ndarray]
+    groups: dict[str, heads.Prediction]
     seen: dict[str, float]
     warnings: list[str]
 

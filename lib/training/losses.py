@@ -71,12 +71,27 @@ def bce(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     return _mean(weights * of_each, actual.isfinite())
 
 
+def gaussian_nll(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
+    """Negative log-likelihood of the labels under normal distributions, without the constant log(2 pi) / 2."""
+    errors = (predicted.mean - actual.nan_to_num()) / predicted.scale
+    return _mean(weights * (0.5 * errors.square() + predicted.scale.log()), actual.isfinite())
+
+
 def _mean(values: Tensor, known: Tensor) -> Tensor:
     """Mean of what is known, chosen after it is computed from finite numbers alone: NaN times 0 is a gradient of NaN."""
     return values[known].mean() if bool(known.any()) else 0 * values.sum()
 
 
-LOSSES: dict[str, Loss] = {"mse": mse, "mae": mae, "huber": huber, "ccc": ccc, "mse_ccc": mse_ccc, "kl": kl, "bce": bce}
+LOSSES: dict[str, Loss] = {
+    "mse": mse,
+    "mae": mae,
+    "huber": huber,
+    "ccc": ccc,
+    "mse_ccc": mse_ccc,
+    "kl": kl,
+    "bce": bce,
+    "gaussian_nll": gaussian_nll,
+}
 
 
 def weigh_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:

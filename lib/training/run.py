@@ -21,6 +21,7 @@ from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import ClipDataset
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import Ranges, Reference
+from lib.model.heads import Prediction
 from lib.model.network import Network
 from lib.scoring import conformal
 from lib.sources import listing
@@ -80,7 +81,7 @@ def train_model(task: Task, folder: Path) -> bool:
     data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs)
     weights, history = train(fabric, network, data, folder, [Loggers(loggers), History(folder / HISTORY.name)])
     network.load_state_dict(weights)
-    found = infer.predict(fabric, network, held_out, settings.part_size, settings.workers)
+    found = infer.predictions(fabric, network, held_out, settings.part_size, settings.workers)
     fabric.barrier()
     if fabric.global_rank == 0:
         (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history), indent=2) + "\n")
@@ -165,13 +166,15 @@ def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> No
         )
 
 
-def make_reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> Reference:
+def make_reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: Prediction) -> Reference:
     """Return what a group's predictions are compared with: the training labels, and the errors on the validation clips,
     whose labels are `actual`; all (N, K) in units of the range."""
     with warnings.catch_warnings():  # a column that no training clip knows
         warnings.simplefilter("ignore", RuntimeWarning)
         quantiles = np.nanquantile(training, np.linspace(0, 1, 101), axis=0)
-    widths = conformal.compute_half_widths(actual, predicted) * group.span
+    widths = conformal.compute_half_widths(actual, predicted.mean, predicted.scale)
+    if predicted.scale is None:  # otherwise multiples of the scale, without a unit
+        widths = widths * group.span
     return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
 
 
