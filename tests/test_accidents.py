@@ -31,7 +31,7 @@ from lib.streams import audio, base, build
 from lib.training import loop
 from stages import train
 from tests.conftest import ROOT
-from tests.test_contract import STAGES
+from tests.test_contract import STAGES, parameters_of
 from tests.test_predict import WARMTH, parameters_
 from tests.test_training import TRAITS_GROUP, InMemory, fitted, network, settings
 from tools import ablate, compare
@@ -73,7 +73,7 @@ def numbers(kind: Any, metadata: Any, where: str) -> Iterator[tuple[str, set[str
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_number_has_a_finite_range(stage: str) -> None:
-    model = __import__(f"stages.{stage}", fromlist=["Parameters"]).Parameters
+    model = parameters_of(stage)
     for where, bounds in numbers(model, (), ""):
         assert bounds == {"G", "L"} or where.endswith((".targets[][]", ".range[]")), where  # the user's own units
     assert model.model_config["allow_inf_nan"] is False

@@ -12,6 +12,7 @@ from dvc.utils.serialize import load_yaml
 from lib import analysis
 from lib.core import parameters, resume
 from lib.core.errors import InputError
+from lib.core.parameters import Section
 from lib.model import encoders
 from lib.report.figures import FIGURES
 from lib.sources import base as sources
@@ -135,11 +136,15 @@ def test_folders_cover_the_import_closure(stage: str) -> None:
         assert any(file == path or file.startswith(f"{path}/") for file in used), f"{stage} does not use {path}"
 
 
+def parameters_of(stage: str) -> type[Section]:
+    """Return the model of the sections of params.yaml that a stage reads."""
+    script, stream = script_and_stream(stage)
+    return build.make_parameters_model(stream) if stream else importlib.import_module(script).Parameters
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_reads_exactly_the_sections_dvc_watches(stage: str) -> None:
-    script, stream = script_and_stream(stage)
-    model = build.make_parameters_model(stream) if stream else importlib.import_module(script).Parameters
-    assert sorted(model.model_fields) == sorted({name.split(".")[0] for name in STAGES[stage]["params"]})
+    assert sorted(parameters_of(stage).model_fields) == sorted({name.split(".")[0] for name in STAGES[stage]["params"]})
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda path: path.name)
