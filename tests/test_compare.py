@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import tools.compare
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.scoring import predictions
 from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import ROOT
+from tests.in_process import run_tool
 
 OFFICIAL = ["ValueExtraversion", "ValueAgreeableness", "ValueConscientiousness", "ValueNeurotisicm", "ValueOpenness"]
 
@@ -33,9 +35,12 @@ def labels(tmp_path: Path) -> pd.DataFrame:
     return tables["test"]
 
 
+def options(folder: Path) -> tuple[str, ...]:
+    return "--labels", str(folder), "--out", str(folder / "out"), "--resamples", "500"
+
+
 def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tools.compare", *arguments, "--labels", str(folder), "--out", str(folder / "out")]
-    return subprocess.run([*command, "--resamples", "500"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return run_tool(tools.compare, *arguments, *options(folder), cwd=ROOT)
 
 
 def published(labels: pd.DataFrame, path: Path, error: float, **columns: str) -> None:
@@ -48,14 +53,9 @@ def published(labels: pd.DataFrame, path: Path, error: float, **columns: str) ->
 def test_published_predictions_stand_in_the_table(labels: pd.DataFrame, tmp_path: Path) -> None:
     published(labels, tmp_path / "near.csv", 0.02)
     published(labels.set_axis(labels.index.str.removesuffix(".mp4")), tmp_path / "far.csv", 0.05, note="x")
-    done = compare(
-        tmp_path,
-        f"near={tmp_path}/near.csv",
-        f"far={tmp_path}/far.csv,{tmp_path}/near.csv",
-        "video_lookup",
-        "--baseline",
-        "near",
-    )
+    sources = (f"near={tmp_path}/near.csv", f"far={tmp_path}/far.csv,{tmp_path}/near.csv", "video_lookup")
+    line = [sys.executable, "-m", "tools.compare", *sources, "--baseline", "near", *options(tmp_path)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "60 clips of 20 videos of the test split" in done.stdout
     table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "target"])
