@@ -29,7 +29,7 @@ class Parameters(Section):
 def main() -> None:
     given = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
-    loaded = write.load(given.evaluate.split, given.targets)
+    loaded = write.load_results(given.evaluate.split, given.targets)
     drawn, included = write.write_figures(loaded, given.figures.dpi)
     write.write_latex(loaded, drawn, included)
     write.write_pages(loaded, drawn, given.figures.dpi)

@@ -342,10 +342,10 @@ def test_the_figure_says_what_is_shown() -> None:
     actual, videos = rng.uniform(1, 7, (60, 2)), np.repeat(np.arange(20), 3)
     predictions = {"mse": [0.3 * actual + 2.8], "mean_predictor": [np.full((60, 2), 4.0)]}
     table = score_over_seeds(predictions, actual, videos, group, Bootstrap(200, 0))
-    figure = spread.panels(table, "60 clips", group)
+    figure = spread.draw_panels(table, "60 clips", group)
     panels = {axes.get_xlabel(): axes for axes in figure.axes}
     assert list(panels) == [
-        "std ratio,\npredicted / actual",
+        "SD ratio,\npredicted / actual",
         "calibration slope,\nactual on predicted",
         "regression to the mean",
         "1 − MAE / 6",

@@ -56,11 +56,11 @@ def test_attention_lists_clips_by_error(tmp_path: Path, monkeypatch: pytest.Monk
         )
     )  # fmt: skip
     with h5py.File(tmp_path / "attention.h5") as file:
-        found = read.attention(file)
+        found = read.read_attention(file)
     assert list(found) == ["z.mp4", "m.mp4", "k.mp4"]  # the lowest, a middle and the highest error
     assert list(found["z.mp4"].times) == ["zeta", "alpha"]
     with h5py.File(tmp_path / "mean.h5") as file:
-        assert list(read.mean_attention(file).encoders) == ["zeta", "alpha"]
+        assert list(read.read_mean_attention(file).encoders) == ["zeta", "alpha"]
 
 
 def test_importance_lists_streams_in_the_models_order(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_importance_lists_streams_in_the_models_order(tmp_path: Path) -> None:
     found = importance.Importance(regions, dict.fromkeys(importance.METHODS, sizes), {}, {})
     importance.write(tmp_path / "importance.h5", found)
     with h5py.File(tmp_path / "importance.h5") as file:
-        cells = read.importance(file).cells
+        cells = read.read_importance(file).cells
     assert list(cells) == [("traits", method, name) for method in importance.METHODS for name in ("zeta", "alpha")]
 
 
@@ -85,7 +85,7 @@ def test_samples_list_clips_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
         tmp_path / "samples.h5", table, tmp_path, encoder_inputs, {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
     )
     with h5py.File(tmp_path / "samples.h5") as file:
-        assert list(read.samples(file)) == BY_ERROR
+        assert list(read.read_samples(file)) == BY_ERROR
 
 
 def test_flow_of_all_samples_has_one_colour_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,5 +99,5 @@ def test_flow_of_all_samples_has_one_colour_scale(tmp_path: Path, monkeypatch: p
     streams = {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
     samples.write_samples(tmp_path / "samples.h5", pd.DataFrame({"clip": BY_ERROR[:3]}), tmp_path, reads, streams)
     with h5py.File(tmp_path / "samples.h5") as file:
-        found = [sample.pictures["flow"].full for sample in read.samples(file).values()]
+        found = [sample.pictures["flow"].full for sample in read.read_samples(file).values()]
     assert found == pytest.approx([3 * 2**0.5] * 3)

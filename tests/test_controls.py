@@ -151,7 +151,7 @@ def test_the_mean_map_and_the_matrix_are_drawn_as_they_are(tmp_path: Path) -> No
         file["look/heads"], file["look/shuffled"] = heads, heads[::-1]
         file["look/correlations"] = np.array([0.1, 0.2, 0.6])
         file["look/picture"] = np.full((6, 6, 3), 9, np.uint8)
-        found = read.mean_attention(file)
+        found = read.read_mean_attention(file)
     figure = figures.mean_attention.draw(Results(mean_attention=found))
     mean, first, second, shuffled = figure.axes[:4]
     assert np.asarray(mean.images[-1].get_array()).tolist() == [[1, 1], [1, 1]]

@@ -138,14 +138,14 @@ def fourth_power(predicted, actual, weights):
 
 LOSSES:"""
 FIGURE = """
-from lib.report.figures._base import sized
+from lib.report.figures._base import make_figure
 
 SECTION, ORDER = "results", 45
 CAPTION = "How far apart the predictions are."
 
 
 def draw(results):
-    figure, axes = sized(4, 3)
+    figure, axes = make_figure(4, 3)
     axes.bar(*zip(*results.predictions.groupby("target")["predicted"].std().items()))
     return figure
 """

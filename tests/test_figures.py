@@ -41,11 +41,11 @@ def test_overlay_has_equal_colours_in_png_and_pdf(value: float, tmp_path: Path) 
 
 def test_text_of_mean_attention_is_not_below_the_colour_bar(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    looked = _read.Looked(rng.uniform(0, 2, (4, 4, 4)), np.ones((4, 4, 4)), rng.uniform(-1, 1, 30), None)
+    looked = _read.EncoderAttention(rng.uniform(0, 2, (4, 4, 4)), np.ones((4, 4, 4)), rng.uniform(-1, 1, 30), None)
     figure = figures.mean_attention.draw(
         Results(mean_attention=_read.MeanAttention(30, {"faces": looked, "flow": looked}))
     )
-    figures.for_paper(figure)
+    figures.fit_to_paper(figure)
     figure.savefig(tmp_path / "figure.pdf")  # lays the figure out
     renderer = figure._get_renderer()
     bar = figure.axes[-1].get_tightbbox(renderer)

@@ -109,7 +109,7 @@ def test_a_region_is_of_one_step_at_least_and_a_clip_without_the_stream_keeps_no
 def test_maps_and_curves_are_drawn_as_they_are(found: importance.Importance, tmp_path: Path) -> None:
     importance.write(tmp_path / "importance.h5", found)
     with h5py.File(tmp_path / "importance.h5") as file:
-        written = read.importance(file)
+        written = read.read_importance(file)
     results = Results(importance=written).of("planted")
     face = figures.importance_on_the_face.draw(results, GROUP)
     assert [axes.get_title() for axes in face.axes[:4]] == list(GROUP.columns)

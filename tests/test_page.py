@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from lib.core.targets import TargetGroup
 from lib.report import figures, page, verdict
 from lib.report.figures import Results
-from lib.report.figures.clips_used import counted
+from lib.report.figures.clips_used import count_by_step
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import ScoredClips, comparison_table, group_table, score_table
 from tests.test_report import FIVE, TRAINED, WARMTH
@@ -74,12 +74,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for of in targets if figures.is_drawn(kind, WARMTH) else [""]:
             drawn = kind.draw(results.of(of), targets[of]) if of else kind.draw(results)
             drawn.savefig(folder / f"{of}{name}.png", dpi=150)
-            shown.append(page.Drawn(of, kind.SECTION, name, kind.CAPTION, folder / f"{of}{name}.png"))
+            shown.append(page.ReportFigure(of, kind.SECTION, name, kind.CAPTION, folder / f"{of}{name}.png"))
     model = {"use": ["look"], "encoders": {"look": {"kind": "images", "reads": ["faces"]}}}
     here = SHIPPED | {"train": {"seed": 3, "augment": {"mirror": True}}, "model": model, "parallel": {"workers": 9}}
     run = page.Run({"commit": "f00+", "versions": {"torch": "2.11.0"}, **TRAINED}, DATA, "test", here, SHIPPED)
     path = folder / "report.html"
-    path.write_text(page.page(scores, comparisons, persons, clips, targets, shown, run, 150))
+    path.write_text(page.render_report(scores, comparisons, persons, clips, targets, shown, run, 150))
     return path
 
 
@@ -119,19 +119,19 @@ def test_it_reads_well_in_a_browser(report: Path, browser: Browser, width: int, 
 
 
 def test_headline_agrees_with_the_tests() -> None:
-    better, alike, worse = (verdict.headline(*judged(WARMTH, noise), WARMTH) for noise in (0.05, 0.31, 1))
+    better, alike, worse = (verdict.describe_headline(*judged(WARMTH, noise), WARMTH) for noise in (0.05, 0.31, 1))
     assert re.search(r"is significantly higher than that of the training mean \(0\.\d{3}, p = 0\.00\d+\)", better[0])
     assert "does not differ significantly from that of the training mean (0." in alike[0]
     assert "is significantly lower than that of the training mean (" in worse[0]
     assert "and the video look-up (" in worse[0]
     assert better[0].startswith("On all clips (60 clips, 30 videos) accuracy (1 − MAE / 6) is 0.9")
     assert better[1].startswith("On unseen videos (20 clips, 10 videos) accuracy is 0.9")
-    few = verdict.headline(*judged(WARMTH, 0.05, unseen=18), WARMTH)[1]
+    few = verdict.describe_headline(*judged(WARMTH, 0.05, unseen=18), WARMTH)[1]
     assert re.search(
         r"^On unseen videos \(18 clips, 9 videos: too few to test\) accuracy is 0\.\d+; the training mean reac", few
     )
     assert "p =" not in few
-    assert "was not measured" in verdict.headline(*judged(WARMTH, 0.05, unseen=0), WARMTH)[1]
+    assert "was not measured" in verdict.describe_headline(*judged(WARMTH, 0.05, unseen=0), WARMTH)[1]
 
 
 def test_a_comparison_is_of_accuracies_and_holms_over_all_baselines() -> None:
@@ -160,7 +160,7 @@ def test_page_shows_setup_changes_and_lost_clips(report: Path) -> None:
     assert "20 of the 30 test videos have clips in training too. On their clips the video look-up gains " in text
     assert 'href="../docs/model_card.md">model card</a>' in text
     assert 'href="../data/scores.csv">scores</a>' in text
-    steps, used = counted(DATA, LOST)
+    steps, used = count_by_step(DATA, LOST)
     assert steps == [
         ("annotated", 110, {}),
         ("found", 103, {"no file in data/archives": 7}),

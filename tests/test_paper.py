@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lib.report import citations, figures, latex, page, paper
-from lib.report.figures._base import COLUMNS, panels_of
-from lib.report.methods import methods
+from lib.report.figures._base import COLUMNS, make_panels
+from lib.report.methods import describe_methods
 from tests.test_page import DATA, judged
 from tests.test_report import FIVE, TRAINED, WARMTH
 from tools import parameters as written
@@ -28,7 +28,7 @@ def make_run(parameters: dict[str, Any], commit: str | None = PROVENANCE["commit
 
 
 def test_methods_describe_the_run() -> None:
-    said = methods(make_run(written.merged("demo", [])), TARGETS, judged(WARMTH, 0.1)[1])
+    said = describe_methods(make_run(written.merged("demo", [])), TARGETS, judged(WARMTH, 0.1)[1])
     assert "100 of 110 annotated clips (0.5 hours).\nThe split is official: 30 training clips of 20 videos" in said
     assert r"template of five points (64 $\times$ 64 pixels)" in said
     assert r"a primal-dual scheme \cite{chambolle2011} ($\lambda=0.15$, $\theta=0.1$, 7 scales, 3 warps" in said
@@ -47,14 +47,14 @@ def test_methods_describe_the_run() -> None:
 
 def test_methods_of_audio_alone_mention_no_faces() -> None:
     run = make_run(written.merged("demo", ["model.use=[audio]"]), None)
-    heard = methods(run, {"warmth": WARMTH}, judged(WARMTH, 0.1)[1])
+    heard = describe_methods(run, {"warmth": WARMTH}, judged(WARMTH, 0.1)[1])
     assert "Audio (16000 Hz) was represented by 64 log-mel bands and 24 MFCC, in windows of 25 ms every 10 ms" in heard
     assert not re.search("MTCNN|flow|vaswani|Frames|mirroring", heard)
     assert "Trained without git" in heard
 
 
 def test_bibtex_has_every_cited_work() -> None:
-    text = paper.paper([], FOUND, make_run(written.merged("demo", [])), TARGETS, judged(WARMTH, 0.1)[1])
+    text = paper.make_paper([], FOUND, make_run(written.merged("demo", [])), TARGETS, judged(WARMTH, 0.1)[1])
     keys = {key for group in re.findall(r"\\cite\{([^}]+)\}", text) for key in group.split(",")}
     works = citations.find_cited(text)
     assert works.keys() == keys
@@ -67,7 +67,9 @@ def test_bibtex_has_every_cited_work() -> None:
 def test_body_has_at_most_eight_cited_figures() -> None:
     names = [f"{group}/{name}" for group in TARGETS for name in figures.FIGURES]
     run = make_run(written.merged("demo", []))
-    text = paper.paper([paper.Included(name, True) for name in names], FOUND, run, TARGETS, judged(WARMTH, 0.1)[1])
+    text = paper.make_paper(
+        [paper.PaperFigure(name, True) for name in names], FOUND, run, TARGETS, judged(WARMTH, 0.1)[1]
+    )
     body, appendix = text.split(r"\appendix")
     assert body.count(r"\includegraphics") == paper.BODY
     assert body.count(r"\includegraphics") + appendix.count(r"\includegraphics") == len(names)
@@ -77,12 +79,12 @@ def test_body_has_at_most_eight_cited_figures() -> None:
 
 
 def test_a_figure_takes_one_column_or_two_with_legible_text() -> None:
-    wide, panels = panels_of(FIVE)
+    wide, panels = make_panels(FIVE)
     for axes in panels.values():
         axes.set_title("a title", fontsize=12)
         axes.set_xlabel("a label", fontsize=4)
     narrow = Figure(figsize=(4.6, 2))
-    assert (figures.for_paper(wide), figures.for_paper(narrow)) == (True, False)
+    assert (figures.fit_to_paper(wide), figures.fit_to_paper(narrow)) == (True, False)
     assert (wide.get_size_inches()[0], narrow.get_size_inches()[0]) == (COLUMNS[1], COLUMNS[0])
     sizes = [text.get_fontsize() for text in wide.findobj(Text)]
     assert (min(sizes), max(sizes)) == pytest.approx((7, 7.2))
@@ -95,16 +97,18 @@ def test_paper_compiles(tmp_path: Path) -> None:
         file = tmp_path / "pdf" / f"{name}.pdf"
         file.parent.mkdir(parents=True, exist_ok=True)
         Figure(figsize=(2, 1)).savefig(file)
-        included.append(paper.Included(name, wide))
-    (tmp_path / "captions.tex").write_text(latex.captions({one.name: "Of 95 % & a_b, 1 − R²." for one in included}))
+        included.append(paper.PaperFigure(name, wide))
+    (tmp_path / "captions.tex").write_text(
+        latex.format_captions({one.name: "Of 95 % & a_b, 1 − R²." for one in included})
+    )
     (tmp_path / "tables").mkdir()
     for name, group in TARGETS.items():
-        for kind, tabulate in (("", latex.headline), ("_targets", latex.tabulate_targets)):
+        for kind, tabulate in (("", latex.tabulate_headline), ("_targets", latex.tabulate_targets)):
             table = tabulate(judged(group, 0.1)[0], group, "test", f"tab:{name}{kind}")
             (tmp_path / "tables" / f"{name}{kind}.tex").write_text(table)
     (tmp_path / "paper").mkdir()
     run = make_run(written.merged("demo", []), None, "fiv2", "my_own")
-    text = paper.paper(included, FOUND, run, TARGETS, judged(WARMTH, 0.1)[1])
+    text = paper.make_paper(included, FOUND, run, TARGETS, judged(WARMTH, 0.1)[1])
     (tmp_path / "paper/paper.tex").write_text(text)
     for _ in range(2):
         done = subprocess.run(

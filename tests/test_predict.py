@@ -239,7 +239,7 @@ def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
     assert made[0] == made[1]
     provenance = checkpoint.load(tmp_path / "model.pt", CPU).provenance
     assert provenance["newest_input"] == newest
-    assert words.newest_input(provenance).endswith(" (newest archive)")
+    assert words.describe_newest_input(provenance).endswith(" (newest archive)")
 
 
 def model(folder: Path, **changes: Any) -> Path:

@@ -69,13 +69,13 @@ def compare(scores: pd.DataFrame) -> pd.DataFrame:
 def write_page(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str) -> str:
     columns = [column for group in targets.values() for column in group.columns]
     clips = pd.DataFrame({"split": ["test"]} | {column: [0.5] for column in columns})
-    return page.page(scores, compare(scores), persons, clips, targets, [], make_run(*sources), 150)
+    return page.render_report(scores, compare(scores), persons, clips, targets, [], make_run(*sources), 150)
 
 
 def write_card(
     scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str, worse: pd.DataFrame = WORSE
 ) -> str:
-    return card.card(scores, compare(scores), persons, worse, targets, make_run(*sources))
+    return card.make_card(scores, compare(scores), persons, worse, targets, make_run(*sources))
 
 
 def test_card_and_page_use_the_targets_own_words() -> None:
@@ -167,7 +167,7 @@ def test_datasheet_counts_clips_and_labels() -> None:
     counted = {"annotated": 5, "files": 4, "usable": 3, "refused": {"too short": 1}}
     given = data("table", "fiv2") | {"corpora": {"table": counted, "fiv2": counted | {"refused": {}}}}
     _, _, persons = scored("warmth", WARMTH)
-    text = datasheet.datasheet(clips, persons, {"warmth": WARMTH}, given, ["frames", "faces"])
+    text = datasheet.make_datasheet(clips, persons, {"warmth": WARMTH}, given, ["frames", "faces"])
     assert (
         "5 annotated clips, 4 files, 3 usable; rejected: too short: 1. The usable clips come from 2 videos, with"
         in text
@@ -301,7 +301,7 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
         for name in ("log_mel", "mfcc"):
             file[f"c07/sound/{name}/times"] = np.arange(50) / 100
             file[f"c07/sound/{name}"].attrs["read"] = name == "log_mel"
-        found = read.samples(file)
+        found = read.read_samples(file)
     figure = figures.samples.draw(Results(samples=found, predictions=rows, targets={"warmth": WARMTH}))
     face, log_mel, of_mfcc, labels = figure.axes[:4]
     errors = (rows["predicted"] - rows["actual"]).abs().groupby(rows["clip"]).mean()
@@ -353,9 +353,9 @@ def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> N
                 weights[..., -1] = 2
             group[f"attention/{query}_to_{key}"] = weights / weights.sum(-1, keepdims=True)
         group["pictures/look"] = pictures
-        found = read.attention(file)
+        found = read.read_attention(file)
         del group["pictures"]
-        without = read.attention(file)
+        without = read.read_attention(file)
     over_time = figures.attention_over_time.draw(Results(attention=found))
     labels = {axes.get_ylabel().split("\n")[0]: axes for axes in over_time.axes}
     assert set(labels) == {"attention to look", "attention to move", "attention to voice"}
@@ -377,7 +377,7 @@ def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> N
 
 def test_the_headlines_table_and_the_captions_are_latex() -> None:
     _, scores, _ = scored("warmth", WARMTH)
-    text = latex.headline(scores, WARMTH, "test")
+    text = latex.tabulate_headline(scores, WARMTH, "test")
     assert r"\toprule" in text
     assert r" & 1 $-$ MAE / 6 & R$^2$ & CCC & 1 $-$ MAE / 6, unseen videos & R$^2$, unseen videos" in text
     row = scores[(scores["predictor"] == "model") & (scores["target"] == "mean") & (scores["score"] == "accuracy")]
@@ -387,7 +387,7 @@ def test_the_headlines_table_and_the_captions_are_latex() -> None:
     )
     assert "60 clips of 30 videos; 20 clips of 10 videos, unseen videos" in text
     assert r"95 \% intervals" in text
-    macros = latex.captions({name: kind.CAPTION for name, kind in figures.FIGURES.items()})
+    macros = latex.format_captions({name: kind.CAPTION for name, kind in figures.FIGURES.items()})
     lines = macros.splitlines()[2:]
     assert len(lines) == len(figures.FIGURES)
     for line in lines:
@@ -396,10 +396,10 @@ def test_the_headlines_table_and_the_captions_are_latex() -> None:
 
 
 def test_cautions_warn_of_hiring_and_of_emotions() -> None:
-    (alone,) = card.cautions(["fiv2"], {"traits": FIVE})
+    (alone,) = card.list_cautions(["fiv2"], {"traits": FIVE})
     assert "least of all in hiring" in alone
     emotions = FIVE.model_copy(update={"columns": ["anger_present", "sadness_present"]})
-    both = card.cautions(["demo", "demo_emotions"], {"traits": FIVE, "emotions": emotions, "again": emotions})
+    both = card.list_cautions(["demo", "demo_emotions"], {"traits": FIVE, "emotions": emotions, "again": emotions})
     assert both[0] == alone
     assert len(both) == 2
     assert "do not tell what a person feels" in both[1]

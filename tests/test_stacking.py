@@ -170,5 +170,5 @@ def test_parts_are_stacked_in_place_of_their_whole() -> None:
     for name in (stacking.STACKED, stacking.STACKED_LOOKUP):
         np.testing.assert_array_equal(found[name], baselines.predict(*parts, COLUMNS, vectors)[name])
         assert baselines.is_baseline(name)
-        assert "stacked" in words.predictor(name)
+        assert "stacked" in words.name_predictor(name)
     assert "leak" in words.describe_predictor("stacked_ridge_and_video_lookup")

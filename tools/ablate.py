@@ -352,7 +352,7 @@ def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which:
     found = gather_predictions(sources, **which)
     arrays = {one: found.predictions[one] for one in (*sources, "mean_predictor")}
     table = score_over_seeds(arrays, found.actual, found.videos, found.group, Bootstrap(resamples, seed))
-    print(spread.markdown(table, found.which, found.group))
+    print(spread.format_markdown(table, found.which, found.group))
     spread.write(table, found.which, found.group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 
@@ -364,8 +364,8 @@ def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -
     tables = {int(clips): [scored(one, name, subset) for one in of_seed] for clips, of_seed in sources.items()}
     first = next(iter(tables.values()))[0].iloc[0]
     which = f"{first['clips']} clips of {first['videos']} videos" + (", unseen in training" if unseen else "")
-    table = curve.curve(tables)
-    print(curve.markdown(table, which, group))
+    table = curve.make_curve(tables)
+    print(curve.format_markdown(table, which, group))
     curve.write(table, which, group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 
@@ -373,8 +373,8 @@ def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -
 def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
     """Print and write the scores that experiments, one a fold, have in data/scores.csv, together."""
     name, group = find_target_group(targets)
-    table = folds.together([scored(one, name, "all") for of_seed in sources.values() for one in of_seed])
-    print(folds.markdown(table, group))
+    table = folds.combine_folds([scored(one, name, "all") for of_seed in sources.values() for one in of_seed])
+    print(folds.format_markdown(table, group))
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
     print(f"\nwritten: {out}.csv")
@@ -385,7 +385,7 @@ def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
     name, group = find_target_group(targets)
     tables = {tested: scored(one[0], name, "all") for tested, one in sources.items()}
     table = pd.concat([scores.assign(group=tested) for tested, scores in tables.items()])
-    labels = words.headline_scores(group)
+    labels = words.list_headline_scores(group)
     shown = table[(table["predictor"] == "model") & (table["target"] == "mean") & table["score"].isin(labels)]
     print(shown.pivot(index="group", columns="score", values="value")[list(labels)].round(4).to_string())
     out.parent.mkdir(parents=True, exist_ok=True)

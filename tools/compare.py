@@ -95,11 +95,11 @@ def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Pat
     found = gather_predictions(sources, **which)
     if baseline not in found.predictions:
         raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(found.predictions)}")
-    group, arrays, accuracy = found.group, found.predictions, words.accuracy(found.group)
+    group, arrays, accuracy = found.group, found.predictions, words.name_accuracy(found.group)
     compared = paired.compare_predictors(
         arrays, found.actual, found.videos, baseline, group, Bootstrap(resamples, seed)
     )
-    print(comparison.markdown(compared, baseline, found.which, accuracy))
+    print(comparison.format_markdown(compared, baseline, found.which, accuracy))
     comparison.write(compared, baseline, accuracy, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 

@@ -108,7 +108,7 @@ def launch(blocks: "gradio.Blocks", folder: Path, host: str, port: int | None, m
 
 def page(gradio: Any, predictor: "Predictor", folder: Path, max_seconds: float, max_mb: int) -> "gradio.Blocks":
     """Return the page, whose files lie below a folder; longer clips are refused, larger ones by `launch`."""
-    from lib.report.card import cautions
+    from lib.report.card import list_cautions
 
     def predict(clips: list[str], progress: Any = gradio.Progress()) -> tuple[Any, str, Any, None]:  # noqa: B008
         if not clips:
@@ -141,7 +141,7 @@ def page(gradio: Any, predictor: "Predictor", folder: Path, max_seconds: float, 
                 ]
             )
         )
-        gradio.Markdown("\n\n".join(cautions(predictor.served.corpora, predictor.served.targets)))
+        gradio.Markdown("\n\n".join(list_cautions(predictor.served.corpora, predictor.served.targets)))
         clips = gradio.File(
             label=f"Clips, up to {_MOST_CLIPS}, each up to {max_seconds:.0f} s and {max_mb} MB",
             file_count="multiple",

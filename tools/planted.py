@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core import command
-from lib.report.figures import sized
+from lib.report.figures import make_figure
 
 _PAGE, _PICTURE = Path("docs/benchmarks/planted_signals.md"), Path("docs/benchmarks/planted.png")
 
@@ -29,7 +29,7 @@ def read(page: Path) -> pd.DataFrame:
 def draw(table: pd.DataFrame) -> Figure:
     """A cell for each R²: the bluer the higher, the redder the further below 0."""
     values = table.map(lambda cell: float(cell.split(" ± ")[0].replace("−", "-"))).to_numpy()
-    figure, axes = sized(8.5, 0.6 + 0.26 * len(table))
+    figure, axes = make_figure(8.5, 0.6 + 0.26 * len(table))
     axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > 0.6 else "black"

@@ -64,9 +64,9 @@ def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, 
         f" {found['ngram'].nunique()}, those that at least {videos} of {len(set(of_video))} videos ({len(table)} training"
         f" clips) have; how much is said is partialled out. {resamples} resamples of the videos: 95 % interval, and the"
         f" share in which an n-gram is among the {top} highest or lowest. Chosen as the extremes, their weights are"
-        f" overstated. {report_words.stability(list(table['corpus'].unique()), group)}"
+        f" overstated. {report_words.note_stability(list(table['corpus'].unique()), group)}"
     ).strip()
-    print(ngrams.markdown(found, top, about))
+    print(ngrams.format_markdown(found, top, about))
     ngrams.write(found, top, about, group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 

@@ -48,7 +48,7 @@ metrics: [mae, r2, ccc]
 """
 
 
-def card(
+def make_card(
     scores: pd.DataFrame,
     comparisons: pd.DataFrame,
     groups: pd.DataFrame,
@@ -59,7 +59,7 @@ def card(
     """Return the card as Markdown; tables as in data/scores.csv, comparisons.csv, group_scores.csv and robustness.csv;
     `targets`: the predicted groups."""
     data = run.data
-    limits, *notes = cautions(data["sources"], targets)
+    limits, *notes = list_cautions(data["sources"], targets)
     lines = [
         _HEADER.format(sources=", ".join(data["sources"])),
         f"# Model card: {', '.join(targets)} from video clips\n",
@@ -73,7 +73,8 @@ def card(
         *(f"{_describe_labels(source, data)}\n" for source in data["sources"]),
         *_note_stability(data["sources"], targets),
         "## Data\n",
-        f"Corpora: {', '.join(data['sources'])}, {data['hours']:g} hours. Split `{data['split']}`: {words.dealt(data)}.\n",
+        f"Corpora: {', '.join(data['sources'])}, {data['hours']:g} hours. Split `{data['split']}`:"
+        f" {words.count_clips(data)}.\n",
     ]
     for name, group in targets.items():
         lines.append(f"{describe_leakage(select_group(scores, name), group, data, run.split)}\n")
@@ -91,33 +92,33 @@ def card(
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def cautions(sources: Iterable[str], targets: Targets) -> list[str]:
+def list_cautions(sources: Iterable[str], targets: Targets) -> list[str]:
     """Return the warnings that belong next to predictions: the uses to avoid, for a model trained on these corpora, then
     notes on targets."""
     limits = _IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2"} else _ANY
-    notes = (words.feelings(group) for group in targets.values())
+    notes = (words.note_emotions(group) for group in targets.values())
     return [limits, *dict.fromkeys(note for note in notes if note)]
 
 
 def _describe_model(targets: Targets, run: Run) -> Iterator[str]:
     commit = run.provenance["commit"]
     outputs = "; ".join(_describe_output(name, group) for name, group in targets.items())
-    yield f"- Input: {words.encoders(run.parameters['model'])}"
+    yield f"- Input: {words.describe_encoders(run.parameters['model'])}"
     yield f"- Output: {outputs}."
-    yield f"- Version: {'trained without git' if commit is None else f'commit {words.at_commit(commit)}'}."
+    yield f"- Version: {'trained without git' if commit is None else f'commit {words.format_commit(commit)}'}."
     yield "- Licence: *to fill in by the owner of the weights.*"
     yield "- Contact: *to fill in.*\n"
 
 
 def _describe_output(name: str, group: TargetGroup) -> str:
     bounds = {
-        "sigmoid": words.scale(group),
-        "linear": f"unbounded; labels are {words.scale(group)}",
-        "gaussian": f"unbounded, with a standard deviation; labels are {words.scale(group)}",
+        "sigmoid": words.format_range(group),
+        "linear": f"unbounded; labels are {words.format_range(group)}",
+        "gaussian": f"unbounded, with a standard deviation; labels are {words.format_range(group)}",
         "softmax": "fractions that add up to 1",
         "binary": "probabilities",
     }
-    return f"{name}: {', '.join(group.columns)} ({bounds.get(group.head, words.scale(group))})"
+    return f"{name}: {', '.join(group.columns)} ({bounds.get(group.head, words.format_range(group))})"
 
 
 def _describe_labels(source: str, data: Mapping[str, Any]) -> str:
@@ -131,7 +132,7 @@ def _describe_labels(source: str, data: Mapping[str, Any]) -> str:
 
 
 def _note_stability(sources: list[str], targets: Targets) -> list[str]:
-    notes = (words.stability(sources, group) for group in targets.values())
+    notes = (words.note_stability(sources, group) for group in targets.values())
     return [f"{note}\n" for note in dict.fromkeys(notes) if note]
 
 
@@ -150,9 +151,13 @@ def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips:
         "CCC": (models["all"], "ccc", 3),
         "accuracy, unseen videos": (models["unseen"], "accuracy", 4),
     }
-    baselines = [predictor for predictor in words.rivals(scores["predictor"].unique()) if predictor != "model"]
+    baselines = [
+        predictor
+        for predictor in words.select_headline_predictors(scores["predictor"].unique())
+        if predictor != "model"
+    ]
     columns |= {
-        f"accuracy of {words.predictor(predictor)}": (
+        f"accuracy of {words.name_predictor(predictor)}": (
             subsets["all"][subsets["all"]["predictor"] == predictor],
             "accuracy",
             4,
@@ -162,8 +167,8 @@ def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips:
     cells = {title: _format_column(*column) for title, column in columns.items()}
     lines = [
         f"{name.capitalize()}: {split} split ({'; '.join(counts)}). Scored are {scores['clips'].max()} of {clips} clips:"
-        f" those with labels and with the streams that the model needs. Accuracy is {words.accuracy(group)}. Brackets: 95 %"
-        f" intervals by bootstrap over videos, from {MIN_VIDEOS} videos on.\n",
+        f" those with labels and with the streams that the model needs. Accuracy is {words.name_accuracy(group)}. Brackets:"
+        f" 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on.\n",
         "| target | " + " | ".join(cells) + " |",
         "|---|" + "---|" * len(cells),
     ]
@@ -174,7 +179,7 @@ def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips:
 
 def _format_column(rows: pd.DataFrame, score: str, digits: int) -> dict[str, str]:
     """Return a score with its interval as text, by target."""
-    return {row.target: words.text(row, digits) for row in rows[rows["score"] == score].itertuples()}
+    return {row.target: words.format_value(row, digits) for row in rows[rows["score"] == score].itertuples()}
 
 
 def _list_limits(
@@ -188,7 +193,7 @@ def _list_limits(
         return float(model.get((subset, score, target), np.nan))
 
     mae = means["all", "mae", "mean_predictor"]
-    yield f"- Mean absolute error: {find('mae'):.3f} (scale {words.scale(group)}); the training mean's is {mae:.3f}."
+    yield f"- Mean absolute error: {find('mae'):.3f} (scale {words.format_range(group)}); the training mean's is {mae:.3f}."
     failed = [target for target in group.columns if not find("r2", target) > 0]
     if failed:
         yield f"- No better than a constant (R² not above 0): {', '.join(failed)}."
@@ -201,13 +206,16 @@ def _list_limits(
     )
     if np.isfinite(coverage := find("coverage")):
         yield f"- The {LEVEL:.0%} intervals cover {coverage:.0%} of the labels."
-    seen, unseen = (find("accuracy", subset=subset) for subset in ("seen_videos", "unseen_videos"))
-    if np.isfinite(seen - unseen):
-        yield f"- {words.accuracy(group)} is {seen:.3f} on videos seen in training and {unseen:.3f} on unseen videos."
+    seen_accuracy, unseen_accuracy = (find("accuracy", subset=subset) for subset in ("seen_videos", "unseen_videos"))
+    if np.isfinite(seen_accuracy - unseen_accuracy):
+        yield (
+            f"- {words.name_accuracy(group)} is {seen_accuracy:.3f} on videos seen in training and {unseen_accuracy:.3f} on"
+            " unseen videos."
+        )
     losses = robustness[robustness["target"] == "mean"].dropna(subset="loss") if len(robustness) else robustness
     for row in losses.nlargest(1, "loss").itertuples() if len(losses) else ():
         yield (
-            f"- Largest loss under degradation: {row.loss:.3f} in {words.accuracy(group)},"
+            f"- Largest loss under degradation: {row.loss:.3f} in {words.name_accuracy(group)},"
             f" {words.describe_corruption(row.corruption, row.strength)}. The model was not trained for it."
         )
 
@@ -222,14 +230,14 @@ def _list_better_baselines(group: TargetGroup, scores: pd.DataFrame, comparisons
         if value > accuracy["model"] and name != words.LEAK:
             p = compared["p_holm"].get(name, np.nan)
             tested = f", p = {p:.2g}" if np.isfinite(p) else ""
-            better.append(f"{words.predictor(str(name))} ({value:.3f}{tested})")
+            better.append(f"{words.name_predictor(str(name))} ({value:.3f}{tested})")
     if better:
-        score = f"{accuracy['model']:.3f} in {words.accuracy(group)}"
+        score = f"{accuracy['model']:.3f} in {words.name_accuracy(group)}"
         yield f"- Simpler predictors are more accurate than the model ({score}): {join(better)}."
 
 
 def _tabulate_groups(name: str, group: TargetGroup, groups: pd.DataFrame) -> list[str]:
-    scores, small = words.group_scores(group), score_tables.describe_small_groups(groups)
+    scores, small = words.list_group_scores(group), score_tables.describe_small_groups(groups)
     rows = []
     for kind, of_kind in groups.groupby("kind", sort=False):
         tables = {label: score_tables.make_group_table(of_kind, *score) for score, label in scores.items()}

@@ -13,8 +13,8 @@ from lib.report.figures import COLOURS
 from lib.scoring.baselines import is_baseline
 
 
-def markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
-    """Return the tables; `which` says of which clips they are, `accuracy` what accuracy is (lib.report.words)."""
+def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
+    """Return the tables; `which`: name of the clips, `accuracy`: definition of accuracy (`words.name_accuracy`)."""
     columns = list(dict.fromkeys(table["target"]))
     lines = [f"Accuracy ({accuracy}) on {which}; difference to {baseline} with its 95 % interval over videos\n"]
     lines.append("| predictor | seeds | " + " | ".join(columns) + " |")
@@ -29,12 +29,13 @@ def markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> s
     others = table[table["predictor"] != baseline]
     for name, rows in others.groupby("predictor", sort=False):
         lines.append(f"| {name} | " + " | ".join(map(_difference, rows.itertuples())) + " |")
-    given = others[~others["predictor"].map(is_baseline)]
-    smallest = (others if given.empty else given).groupby("target", sort=False)["smallest"].max()
+    trained = others[~others["predictor"].map(is_baseline)]
+    smallest = (others if trained.empty else trained).groupby("target", sort=False)["smallest"].max()
     lines.append(
-        "\np is Holm's over all predictors and, but for the mean, targets. Intervals and p are about these predictions;"
-        " other trainings differ by the spread over seeds (±). The smallest difference that these clips show four times in"
-        " five (at 5 %, not corrected): " + ", ".join(f"{target} {value:.4f}" for target, value in smallest.items())
+        "\np is corrected by Holm over all predictors and, except for the mean, targets. Intervals and p describe these"
+        " predictions; other trainings differ by the spread over seeds (±). Smallest difference that these clips detect with"
+        " a power of 80 % (at 5 %, not corrected): "
+        + ", ".join(f"{target} {value:.4f}" for target, value in smallest.items())
     )
     return "\n".join(lines)
 
@@ -47,9 +48,9 @@ def write(table: pd.DataFrame, baseline: str, accuracy: str, out: Path) -> None:
         cells[str(name)] = [_accuracy(row) + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()]
     caption = (
         f"Accuracy ({accuracy}); $^*$ differs from {baseline} (paired permutation test over videos, 5 %,"
-        " corrected by Holm over all predictors and, but for the mean, targets)."
+        " corrected by Holm over all predictors and, except for the mean, targets)."
     )
-    figure = differences(table[table["predictor"] != baseline], baseline, accuracy)
+    figure = draw_differences(table[table["predictor"] != baseline], baseline, accuracy)
     save(table, pd.DataFrame.from_dict(cells, orient="index", columns=columns), caption, figure, out)
 
 
@@ -57,13 +58,13 @@ def save(table: pd.DataFrame, cells: pd.DataFrame, caption: str, figure: Figure,
     """Write `table` to out.csv, the texts `cells` to out.tex (booktabs), the figure to out.png and out.pdf."""
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
-    out.with_suffix(".tex").write_text(latex.table(cells, caption))
+    out.with_suffix(".tex").write_text(latex.format_table(cells, caption))
     figure.savefig(out.with_suffix(".png"), dpi=150)
     figure.savefig(out.with_suffix(".pdf"))
 
 
-def differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figure:
-    """Each predictor's gain in accuracy over the baseline and its 95 % interval, for the mean and each target."""
+def draw_differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figure:
+    """Draw each predictor's gain in accuracy over the baseline and its 95 % interval, for the mean and each target."""
     columns, names = list(dict.fromkeys(table["target"])), list(dict.fromkeys(table["predictor"]))
     figure = Figure(figsize=(max(2.2 * len(columns), 6.5), 1.1 + 0.3 * len(names)), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
@@ -74,7 +75,7 @@ def differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figure:
         )
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set(title=column, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-    figure.supxlabel(f"accuracy ({accuracy}) less that of {baseline}; 95 % interval over videos", fontsize=9)
+    figure.supxlabel(f"accuracy ({accuracy}) minus that of {baseline}; 95 % interval over videos", fontsize=9)
     return figure
 
 

@@ -11,7 +11,7 @@ from lib.report import words
 
 
 class Corpus(NamedTuple):
-    """What is known of a corpus in addition to counts: why it was made, who is in it, how it was collected and labelled, and
+    """What is known of a corpus in addition to counts: why it was made, its people, how it was collected and labelled, and
     where it can be obtained."""
 
     motivation: str
@@ -50,7 +50,7 @@ _KNOWN = {
 _KNOWN |= dict.fromkeys(SYNTHETIC, _KNOWN["demo"])
 _OWN = Corpus(
     "*To fill in: for which purpose, by whom and with which funding the clips were collected.*",
-    "*To fill in: who is seen and heard, how they were asked, what they agreed to, and how they can withdraw.*",
+    "*To fill in: the people in the clips, how they were asked, what they agreed to, and how they can withdraw.*",
     "*To fill in: how the clips were recorded or chosen, who rated them, what raters were asked, and how well they agreed.*",
     "*To fill in: under which terms others may have the clips and the ratings, and who maintains them.*",
 )
@@ -66,7 +66,7 @@ _USES = (
 )
 
 
-def datasheet(
+def make_datasheet(
     clips: pd.DataFrame, groups: pd.DataFrame, targets: Targets, data: Mapping[str, Any], streams: list[str]
 ) -> str:
     """Return the sheet as Markdown; `clips` as in data/clips.csv, `groups` as in data/group_scores.csv, `targets`: the
@@ -82,7 +82,7 @@ def datasheet(
         lines.append(f"**Composition.** {_describe_composition(of_source, data['corpora'][source])}\n")
     for name, group in targets.items():
         lines.append(f"**Labels: {name}.**\n\n{_tabulate_labels(clips, list(group.columns))}\n")
-    notes = dict.fromkeys(words.stability(data["sources"], group) for group in targets.values())
+    notes = dict.fromkeys(words.note_stability(data["sources"], group) for group in targets.values())
     lines += ["## Splits\n", *_tabulate_splits(data), *(f"{note}\n" for note in notes if note)]
     lines += ["## Subgroups\n", _describe_groups(groups) + "\n", "## Preprocessing\n"]
     lines.append(
@@ -115,9 +115,9 @@ def _tabulate_labels(clips: pd.DataFrame, columns: list[str]) -> str:
     usable = clips[clips["reason"] == ""]
     lines = ["| target | known | mean | standard deviation | lowest | highest |", "|---|---|---|---|---|---|"]
     for column in columns:
-        known = usable[column].dropna()
-        numbers = (known.mean(), known.std(), known.min(), known.max())
-        lines.append(f"| {column} | {len(known)} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
+        labels = usable[column].dropna()
+        numbers = (labels.mean(), labels.std(), labels.min(), labels.max())
+        lines.append(f"| {column} | {len(labels)} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
     return "\n".join(lines)
 
 

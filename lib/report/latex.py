@@ -22,7 +22,7 @@ def escape(text: str) -> str:
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", text)  # of negative numbers
 
 
-def table(cells: pd.DataFrame, caption: str, label: str | None = None) -> str:
+def format_table(cells: pd.DataFrame, caption: str, label: str | None = None) -> str:
     """Return a table of texts with the rows' names in its first column."""
     latex = cells.map(escape).rename(escape, axis=0).rename(escape, axis=1)
     columns = "l" + "r" * cells.shape[1]
@@ -30,7 +30,7 @@ def table(cells: pd.DataFrame, caption: str, label: str | None = None) -> str:
     return str(text).replace(r"\begin{tabular}", "\\footnotesize\n\\begin{tabular}")
 
 
-def headline(scores: pd.DataFrame, group: TargetGroup, split: str, label: str | None = None) -> str:
+def tabulate_headline(scores: pd.DataFrame, group: TargetGroup, split: str, label: str | None = None) -> str:
     """Return a table of the headline's predictors and scores, mean over targets; `scores`: a target group's rows of
     data/scores.csv."""
     cells: dict[str, dict[str, str]] = {}
@@ -38,35 +38,35 @@ def headline(scores: pd.DataFrame, group: TargetGroup, split: str, label: str | 
     for subset, which in (("all", ""), ("unseen_videos", ", unseen videos")):
         of_subset = means[means["subset"] == subset]
         counts += [f"{row.clips} clips of {row.videos} videos{which}" for row in of_subset.head(1).itertuples()]
-        for score, (title, digits) in words.headline_scores(group).items():
+        for score, (title, digits) in words.list_headline_scores(group).items():
             rows = of_subset[of_subset["score"] == score].set_index("predictor")
-            for name, short in words.rivals(rows.index).items():
-                cells.setdefault(short, {})[title + which] = words.text(rows.loc[name], digits)
+            for name, short in words.select_headline_predictors(rows.index).items():
+                cells.setdefault(short, {})[title + which] = words.format_value(rows.loc[name], digits)
     caption = (
         f"Mean over {', '.join(group.columns)}; {split} split, {'; '.join(counts)}. Brackets: 95 % intervals by bootstrap"
         f" over videos, from {MIN_VIDEOS} videos on."
     )
-    return table(pd.DataFrame.from_dict(cells, orient="index"), caption, label)
+    return format_table(pd.DataFrame.from_dict(cells, orient="index"), caption, label)
 
 
 def tabulate_targets(scores: pd.DataFrame, group: TargetGroup, split: str, label: str | None = None) -> str:
     """Return a table of each target's scores on all clips: the model's, then the accuracy of the headline's baselines."""
     rows = scores[scores["subset"] == "all"]
-    columns = {title: ("model", score) for score, (title, _) in words.headline_scores(group).items()}
-    baselines = [name for name in words.rivals(rows["predictor"].unique()) if name != "model"]
-    columns |= {words.predictor(name): (name, "accuracy") for name in baselines}
+    columns = {title: ("model", score) for score, (title, _) in words.list_headline_scores(group).items()}
+    baselines = [name for name in words.select_headline_predictors(rows["predictor"].unique()) if name != "model"]
+    columns |= {words.name_predictor(name): (name, "accuracy") for name in baselines}
     cells = {}
     for title, (predictor, score) in columns.items():
         chosen = rows[(rows["predictor"] == predictor) & (rows["score"] == score)]
-        cells[title] = {row.target: words.text(row) for row in chosen.itertuples()}
+        cells[title] = {row.target: words.format_value(row) for row in chosen.itertuples()}
     caption = (
-        f"Scores of the model by target, and the accuracy ({words.accuracy(group)}) of baselines; {split} split, all clips."
-        f" Brackets: 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on."
+        f"Scores of the model by target, and the accuracy ({words.name_accuracy(group)}) of baselines; {split} split, all"
+        f" clips. Brackets: 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on."
     )
-    return table(pd.DataFrame(cells).loc[["mean", *group.columns]], caption, label)
+    return format_table(pd.DataFrame(cells).loc[["mean", *group.columns]], caption, label)
 
 
-def captions(texts: Mapping[str, str]) -> str:
+def format_captions(texts: Mapping[str, str]) -> str:
     """Return macros of the figures' captions; keys: a figure's path below plots/pdf without its suffix."""
     lines = (
         rf"\expandafter\def\csname figurecaption:{name}\endcsname{{{escape(text)}}}" for name, text in texts.items()

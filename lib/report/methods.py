@@ -27,7 +27,7 @@ _OPTIMIZERS = {
 }
 
 
-def methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> str:
+def describe_methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> str:
     """Return the paragraphs of the section; `targets`: the predicted groups, `comparisons` as in data/comparisons.csv."""
     model = run.parameters["model"]
     streams = {name.partition(".")[0] for encoder in model["use"] for name in model["encoders"][encoder]["reads"]}
@@ -49,9 +49,9 @@ def _describe_data(run: Run, targets: Targets) -> Iterator[str]:
     data = run.data
     corpora = join(list(dict.fromkeys(_CORPORA.get(name, escape(name)) for name in data["sources"])))
     yield f"We used {corpora}: {data['usable']} of {data['annotated']} annotated clips ({data['hours']:g} hours)."
-    yield f"The split is {escape(data['split'])}: {words.dealt(data)}."
+    yield f"The split is {escape(data['split'])}: {words.count_clips(data)}."
     for name, group in targets.items():
-        yield f"Targets ({escape(name)}) are {escape(join(group.columns))}, on a scale from {words.scale(group)}."
+        yield f"Targets ({escape(name)}) are {escape(join(group.columns))}, on a scale from {words.format_range(group)}."
 
 
 def _describe_streams(parameters: Mapping[str, Any], streams: set[str]) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _describe_streams(parameters: Mapping[str, Any], streams: set[str]) -> Itera
 
 def _describe_model(run: Run, targets: Targets) -> Iterator[str]:
     model = run.parameters["model"]
-    yield f"The model has {escape(words.encoders(model).replace('`', ''))}"
+    yield f"The model has {escape(words.describe_encoders(model).replace('`', ''))}"
     for name in model["use"]:
         encoder = model["encoders"][name]
         if encoder.get("take") == "parts":
@@ -128,7 +128,7 @@ def _describe_training(run: Run, targets: Targets, streams: set[str]) -> Iterato
 def _describe_baselines(comparisons: pd.DataFrame) -> Iterator[str]:
     baselines = dict.fromkeys(comparisons["predictor"])
     if baselines:
-        described = (f"{words.predictor(name)} ({words.describe_predictor(name)})" for name in baselines)
+        described = (f"{words.name_predictor(name)} ({words.describe_predictor(name)})" for name in baselines)
         yield f"Baselines: {escape('; '.join(described))}."
 
 
@@ -168,6 +168,6 @@ def _describe_analyses(model: Mapping[str, Any]) -> Iterator[str]:
 
 def _describe_provenance(run: Run) -> Iterator[str]:
     commit = run.provenance["commit"]
-    version = "Trained without git" if commit is None else f"Trained at commit {words.at_commit(commit, 12)}"
-    yield f"{version}, on {escape(run.provenance['hardware'])}; {escape(words.versions(run.provenance))}."
+    version = "Trained without git" if commit is None else f"Trained at commit {words.format_commit(commit, 12)}"
+    yield f"{version}, on {escape(run.provenance['hardware'])}; {escape(words.list_versions(run.provenance))}."
     yield "Model card \\cite{mitchell2019} and data sheet \\cite{gebru2021} accompany the code."

@@ -12,49 +12,49 @@ from lib.report import comparison, words
 from lib.report.figures import COLOURS
 
 
-def extremes(table: pd.DataFrame, top: int) -> pd.DataFrame:
+def select_extremes(table: pd.DataFrame, top: int) -> pd.DataFrame:
     """Return each target's `top` n-grams of highest weight, falling, and as many of lowest, rising from the lowest, and
     `side`: higher or lower."""
-    found = []
+    tables = []
     for _, rows in table.groupby("target", sort=False):
         rows = rows.sort_values("weight", ascending=False, kind="stable")
-        found += [rows[:top].assign(side="higher"), rows[: -top - 1 : -1].assign(side="lower")]
-    found_ = pd.concat(found, ignore_index=True)
-    return found_[(found_["weight"] > 0) == (found_["side"] == "higher")]
+        tables += [rows[:top].assign(side="higher"), rows[: -top - 1 : -1].assign(side="lower")]
+    extremes = pd.concat(tables, ignore_index=True)
+    return extremes[(extremes["weight"] > 0) == (extremes["side"] == "higher")]
 
 
-def markdown(table: pd.DataFrame, top: int, about: str) -> str:
+def format_markdown(table: pd.DataFrame, top: int, caption: str) -> str:
     """Return a row for each target and side: the n-grams and the share of resamples in which they are among the top."""
-    lines = [f"{about}\n", "| target | n-grams (share of resamples among the top) |", "|---|---|"]
-    for (target, side), rows in extremes(table, top).groupby(["target", "side"], sort=False):
-        said = ", ".join(f"{row.ngram} ({row.in_top:.0%})" for row in rows.itertuples())
-        lines.append(f"| {target}, {side} | {said} |")
+    lines = [f"{caption}\n", "| target | n-grams (share of resamples among the top) |", "|---|---|"]
+    for (target, side), rows in select_extremes(table, top).groupby(["target", "side"], sort=False):
+        ngrams = ", ".join(f"{row.ngram} ({row.in_top:.0%})" for row in rows.itertuples())
+        lines.append(f"| {target}, {side} | {ngrams} |")
     return "\n".join(lines)
 
 
-def write(table: pd.DataFrame, top: int, about: str, group: TargetGroup, out: Path) -> None:
+def write(table: pd.DataFrame, top: int, caption: str, group: TargetGroup, out: Path) -> None:
     """Write out.csv (every n-gram), out.tex (booktabs), out.png and out.pdf."""
-    shown = extremes(table, top)
+    extremes = select_extremes(table, top)
     texts = {
-        "n-gram": shown["ngram"],
-        "videos": shown["videos"].map(str),
-        "weight": [f"{row.weight:+.4f} [{row.low:.4f}, {row.high:.4f}]" for row in shown.itertuples()],
-        "same sign": shown["same_sign"].map("{:.0%}".format),
-        "among the top": shown["in_top"].map("{:.0%}".format),
+        "n-gram": extremes["ngram"],
+        "videos": extremes["videos"].map(str),
+        "weight": [f"{row.weight:+.4f} [{row.low:.4f}, {row.high:.4f}]" for row in extremes.itertuples()],
+        "same sign": extremes["same_sign"].map("{:.0%}".format),
+        "among the top": extremes["in_top"].map("{:.0%}".format),
     }
-    cells = pd.DataFrame(texts).set_axis(shown["target"].where(~shown["target"].duplicated(), ""), axis=0)
-    comparison.save(table, cells.rename_axis(None), about, figure(table, top, about, group), out)
+    cells = pd.DataFrame(texts).set_axis(extremes["target"].where(~extremes["target"].duplicated(), ""), axis=0)
+    comparison.save(table, cells.rename_axis(None), caption, draw_weights(table, top, caption, group), out)
 
 
-def figure(table: pd.DataFrame, top: int, about: str, group: TargetGroup) -> Figure:
+def draw_weights(table: pd.DataFrame, top: int, caption: str, group: TargetGroup) -> Figure:
     """A panel for each target: its n-grams' weights with 95 % intervals; the darker a point, the more of the resamples have
     it among the top."""
-    shown = extremes(table, top)
-    targets = list(dict.fromkeys(shown["target"]))
+    extremes = select_extremes(table, top)
+    targets = list(dict.fromkeys(extremes["target"]))
     figure = Figure(figsize=(2.5 * len(targets) + 0.5, 1.4 + 0.36 * top), layout="constrained")
     grid = figure.subplots(1, len(targets), squeeze=False, sharex=True)[0]
     for axes, target in zip(grid, targets, strict=True):
-        rows = shown[shown["target"] == target].sort_values("weight")
+        rows = extremes[extremes["target"] == target].sort_values("weight")
         for place, row in enumerate(rows.itertuples()):
             colour = COLOURS[0] if row.weight > 0 else COLOURS[1]
             reach = [[max(row.weight - row.low, 0)], [max(row.high - row.weight, 0)]]
@@ -68,7 +68,7 @@ def figure(table: pd.DataFrame, top: int, about: str, group: TargetGroup) -> Fig
         axes.tick_params(axis="x", labelsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(3))
     figure.supxlabel(
-        f"weight: points of the target ({words.scale(group)}) for a standard deviation of presence", fontsize=9
+        f"weight: points of the target ({words.format_range(group)}) for a standard deviation of presence", fontsize=9
     )
-    figure.suptitle(about, fontsize=8, x=0.01, ha="left", wrap=True)
+    figure.suptitle(caption, fontsize=8, x=0.01, ha="left", wrap=True)
     return figure

@@ -57,7 +57,7 @@ _FILES = {
 _LONG = 20  # rows of a table that fill a screen
 
 
-class Drawn(NamedTuple):
+class ReportFigure(NamedTuple):
     """A figure of the report: its target group ("": all), section, title, caption and PNG file."""
 
     targets: str
@@ -83,13 +83,13 @@ class Run(NamedTuple):
         return not {*SYNTHETIC}.isdisjoint(self.data["sources"])
 
 
-def page(
+def render_report(
     scores: pd.DataFrame,
     comparisons: pd.DataFrame,
     groups: pd.DataFrame,
     clips: pd.DataFrame,
     targets: Targets,
-    figures: Sequence[Drawn],
+    figures: Sequence[ReportFigure],
     run: Run,
     dpi: int,
 ) -> str:
@@ -121,7 +121,7 @@ def page(
         setup=_describe_setup(run),
         changed=list_changes(run.parameters, run.shipped),
         files={title: os.path.relpath(path, artifacts.REPORT.parent) for title, path in _FILES.items()},
-        predictors={words.predictor(name): words.describe_predictor(name) for name in predictors},
+        predictors={words.name_predictor(name): words.describe_predictor(name) for name in predictors},
         rule=verdict.RULE,
         min_videos=MIN_VIDEOS,
         long=_LONG,
@@ -150,9 +150,9 @@ def _describe_group(
         subsets[title] = {"main": main, "further": further, "folded": subset != "all"}
     return {
         "findings": verdict.find_results(scores, group, run.is_synthetic),
-        "headline": verdict.headline(scores, comparisons, group),
+        "headline": verdict.describe_headline(scores, comparisons, group),
         "leakage": verdict.describe_leakage(scores, group, run.data, run.split),
-        "about": f"{', '.join(group.columns)}; scale {words.scale(group)}. Accuracy is {words.accuracy(group)}.",
+        "about": f"{', '.join(group.columns)}; scale {words.format_range(group)}. Accuracy is {words.name_accuracy(group)}.",
         "labels": score_tables.list_label_tables(clips, group),
         "subsets": subsets,
         "persons": score_tables.list_group_tables(groups, group),
@@ -160,7 +160,7 @@ def _describe_group(
     }
 
 
-def _embed(figure: Drawn, dpi: int) -> dict[str, Any]:
+def _embed(figure: ReportFigure, dpi: int) -> dict[str, Any]:
     """Return a figure with its PNG file in base64 and its size in CSS pixels."""
     content = figure.file.read_bytes()
     width, height = (round(96 * pixels / dpi) for pixels in struct.unpack(">II", content[16:24]))  # PNG's header
@@ -178,14 +178,14 @@ def shrink_png(path: Path) -> None:
 def _describe_setup(run: Run) -> dict[str, str]:
     commit, data = run.provenance["commit"], run.data
     return {
-        "Model": words.encoders(run.parameters["model"]).replace("`", ""),
-        "Data": f"{', '.join(data['sources'])}: {words.dealt(data)}; {data['hours']:g} hours, split {data['split']}",
+        "Model": words.describe_encoders(run.parameters["model"]).replace("`", ""),
+        "Data": f"{', '.join(data['sources'])}: {words.count_clips(data)}; {data['hours']:g} hours, split {data['split']}",
         "Trained on": " and ".join(f"{count} {split} clips" for split, count in run.provenance["clips"].items()),
-        "Commit": "unknown: trained without git" if commit is None else words.at_commit(commit),
-        "Newest input": words.newest_input(run.provenance),
+        "Commit": "unknown: trained without git" if commit is None else words.format_commit(commit),
+        "Newest input": words.describe_newest_input(run.provenance),
         "Hardware": run.provenance["hardware"],
         "Seed": str(run.provenance["seed"]),
-        "Packages": words.versions(run.provenance),
+        "Packages": words.list_versions(run.provenance),
     }
 
 
@@ -193,7 +193,7 @@ def _list_limits(run: Run, targets: Targets) -> list[str]:
     notes = [
         note
         for group in targets.values()
-        for note in (words.stability(run.data["sources"], group), words.feelings(group))
+        for note in (words.note_stability(run.data["sources"], group), words.note_emotions(group))
         if note
     ]
     return [*dict.fromkeys(notes), *_LIMITS]

@@ -8,7 +8,7 @@ import pandas as pd
 from lib.core.targets import Targets
 from lib.report.citations import find_cited, format_items
 from lib.report.latex import escape
-from lib.report.methods import methods
+from lib.report.methods import describe_methods
 from lib.report.page import Run
 
 _BEGIN = r"""% Written by the pipeline; copy plots/ before you edit it. In plots/paper, twice: pdflatex paper
@@ -56,15 +56,15 @@ BODY = 8
 """Most figures in the body; further ones go to the appendix."""
 
 
-class Included(NamedTuple):
+class PaperFigure(NamedTuple):
     """A figure: its path below plots/pdf without suffix, and whether it takes two columns."""
 
     name: str
     wide: bool
 
 
-def paper(
-    figures: Sequence[Included],
+def make_paper(
+    figures: Sequence[PaperFigure],
     headlines: Mapping[str, Sequence[str]],
     run: Run,
     targets: Targets,
@@ -88,7 +88,7 @@ def paper(
     parts = [
         _BEGIN + _INTRODUCTION,
         _RELATED,
-        "\\section{Methods}\n" + methods(run, targets, comparisons),
+        "\\section{Methods}\n" + describe_methods(run, targets, comparisons),
         "\\section{Results}\n" + "\n\n".join(results),
         _ABLATION,
         *tables,
@@ -102,7 +102,7 @@ def paper(
     return "\n\n".join([*parts, bibliography, "\\end{document}\n"])
 
 
-def _arrange(figures: Sequence[Included]) -> tuple[list[Included], list[Included]]:
+def _arrange(figures: Sequence[PaperFigure]) -> tuple[list[PaperFigure], list[PaperFigure]]:
     """Return the figures of the body, at most BODY in the order of _SENTENCES, and those of the appendix."""
     order = list(_SENTENCES)
     candidates = [figure for figure in figures if _find_title(figure) in _SENTENCES]
@@ -110,11 +110,11 @@ def _arrange(figures: Sequence[Included]) -> tuple[list[Included], list[Included
     return body, [figure for figure in figures if figure not in body]
 
 
-def _find_title(figure: Included) -> str:
+def _find_title(figure: PaperFigure) -> str:
     return figure.name.rpartition("/")[2]
 
 
-def _include(figure: Included) -> str:
+def _include(figure: PaperFigure) -> str:
     kind, width = ("figure*", r"\textwidth") if figure.wide else ("figure", r"\columnwidth")
     return (
         rf"\begin{{{kind}}}[t]\centering\includegraphics[width={width}]{{../pdf/{figure.name}}}" + "\n"

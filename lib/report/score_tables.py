@@ -28,7 +28,7 @@ def list_score_tables(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
     """Return the tables of a subset of the clips by title: the main scores and differences, then all further scores."""
     rows = scores[scores["subset"] == subset]
-    labels = {"accuracy": f"Accuracy ({words.accuracy(group)})"} | _SCORES | _name_detections(group)
+    labels = {"accuracy": f"Accuracy ({words.name_accuracy(group)})"} | _SCORES | _name_detections(group)
     measured = {score: label for score, label in labels.items() if (rows["score"] == score).any()}
     main = {label: make_score_table(rows, score) for score, label in measured.items() if score in _FIRST}
     further = {label: make_score_table(rows, score) for score, label in measured.items() if score not in _FIRST}
@@ -43,7 +43,7 @@ def make_score_table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
     of_score = rows[rows["score"] == score]
     return pd.DataFrame(
         {
-            words.predictor(str(name)): {row.target: words.text(row) for row in of_predictor.itertuples()}
+            words.name_predictor(str(name)): {row.target: words.format_value(row) for row in of_predictor.itertuples()}
             for name, of_predictor in of_score.groupby("predictor", sort=False)
         }
     ).T
@@ -55,7 +55,7 @@ def list_group_tables(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.
     tables = {
         f"{kind}: {label}": make_group_table(rows, predictor, score)
         for kind, rows in groups.groupby("kind", sort=False)
-        for (predictor, score), label in words.group_scores(group).items()
+        for (predictor, score), label in words.list_group_scores(group).items()
     }
     return {title: table for title, table in tables.items() if not table.empty}
 
@@ -74,12 +74,12 @@ def make_group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataF
             "gap": "gap",
         }[row.what]
         which = f" ({row.group})" if row.what == "gap" and pd.notna(row.value) else ""
-        cells.setdefault(label, {})[row.target] = words.text(row) + which
+        cells.setdefault(label, {})[row.target] = words.format_value(row) + which
     return pd.DataFrame(cells).T
 
 
 def describe_small_groups(rows: pd.DataFrame) -> str:
-    """Return a line on the groups of persons that tables leave out, empty if there are none."""
+    """Return a line on the groups of persons that tables leave out, or an empty text."""
     small = _find_small_groups(rows)
     names = ", ".join(f"{row.group} ({row.clips} clips, {row.videos} videos)" for row in small.itertuples())
     return f"Not shown, because they have fewer than {MIN_VIDEOS} videos: {names}." if names else ""

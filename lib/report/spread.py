@@ -13,16 +13,16 @@ from lib.report.figures import COLOURS
 
 _MEAN = "mean_predictor"
 _EXPLAINED = (
-    "Std ratio: the predictions' standard deviation over the actual values'; calibration slope: of the actual values over"
-    " the predicted. Both are best at 1, regression to the mean (1 less the slope of the predicted over the actual values)"
-    " at 0; a calibrated predictor's is 1 − R²."
+    "SD ratio: standard deviation of the predictions over that of the labels. Calibration slope: slope of the labels over"
+    " the predictions. Both are best at 1. Regression to the mean: 1 minus the slope of the predictions over the labels;"
+    " best at 0; 1 − R² for a calibrated predictor."
 )
 _A_ROW = 3  # panels
 _NAMED = 7  # targets; of more their number is said
 _RATIOS = {"std_ratio": ",\npredicted / actual", "calibration_slope": ",\nactual on predicted"}
 
 
-class Shown(NamedTuple):
+class ScoreFormat(NamedTuple):
     """A score as readers see it: what it is called, digits, and its ideal where it isn't simply the higher the better."""
 
     label: str
@@ -30,19 +30,19 @@ class Shown(NamedTuple):
     ideal: float | None
 
 
-def shown(group: TargetGroup) -> dict[str, Shown]:
+def list_scores(group: TargetGroup) -> dict[str, ScoreFormat]:
     """Return the scores of the table and the figure, in their order."""
     ideal = {"std_ratio": 1.0, "calibration_slope": 1.0, "regression_to_mean": 0.0}
-    found = {score: Shown(words.CALIBRATION[score], 3, value) for score, value in ideal.items()}
-    others = words.headline_scores(group).items()
-    return found | {score: Shown(label, digits, None) for score, (label, digits) in others}
+    formats = {score: ScoreFormat(words.CALIBRATION[score], 3, value) for score, value in ideal.items()}
+    others = words.list_headline_scores(group).items()
+    return formats | {score: ScoreFormat(label, digits, None) for score, (label, digits) in others}
 
 
-def markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
-    """Return the means over targets; `which` says of which clips they are."""
+def format_markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
+    """Return the means over targets; `which`: name of the clips."""
     lines = [f"{_mean(group)} on {which}; {_about(table)}\n"]
-    lines.append("| | " + " | ".join(one.label for one in shown(group).values()) + " |")
-    lines.append("|---|" + "---|" * len(shown(group)))
+    lines.append("| | " + " | ".join(score_format.label for score_format in list_scores(group).values()) + " |")
+    lines.append("|---|" + "---|" * len(list_scores(group)))
     for name, cells in _cells(table, group).items():
         lines.append(f"| {name} | " + " | ".join(" ".join(filter(None, cell)) for cell in cells) + " |")
     lines.append(f"\n{_EXPLAINED}")
@@ -51,21 +51,26 @@ def markdown(table: pd.DataFrame, which: str, group: TargetGroup) -> str:
 
 def write(table: pd.DataFrame, which: str, group: TargetGroup, out: Path) -> None:
     """Write out.csv (each target too), out.tex (booktabs), out.png and out.pdf."""
-    labels = [_two_lines(one.label) if score in words.CALIBRATION else one.label for score, one in shown(group).items()]
+    labels = [
+        _two_lines(score_format.label) if score in words.CALIBRATION else score_format.label
+        for score, score_format in list_scores(group).items()
+    ]
     rows = [row for name, cells in _cells(table, group).items() for row in ((name, 0, cells), ("", 1, cells))]
-    cells = pd.DataFrame([[cell[line] for cell in of] for _, line, of in rows], [name for name, _, _ in rows], labels)
+    cells = pd.DataFrame(
+        [[cell[line] for cell in texts] for _, line, texts in rows], [name for name, _, _ in rows], labels
+    )
     caption = f"{_mean(group)} on {which}; {_about(table)}. {_EXPLAINED}"
-    kept = table[table["score"].isin(shown(group))]
-    comparison.save(kept, cells, caption, panels(table, which, group), out)
+    rows_of_scores = table[table["score"].isin(list_scores(group))]
+    comparison.save(rows_of_scores, cells, caption, draw_panels(table, which, group), out)
 
 
-def panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
+def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
     """A panel for each score: each predictor's mean over targets and its 95 % interval, the training mean's as a line."""
     names, seeds = list(dict.fromkeys(table["predictor"])), table["seeds"].max()
     figure = Figure(figsize=(8.5, 1.9 + 0.46 * len(names)), layout="constrained")
     means = table[table["target"] == "mean"].set_index(["score", "predictor"])
-    grid = figure.subplots(-(-len(shown(group)) // _A_ROW), _A_ROW, sharey=True).ravel()
-    for axes, (score, one) in zip(grid, shown(group).items(), strict=True):
+    grid = figure.subplots(-(-len(list_scores(group)) // _A_ROW), _A_ROW, sharey=True).ravel()
+    for axes, (score, score_format) in zip(grid, list_scores(group).items(), strict=True):
         rows = means.loc[score].loc[names]
         for number, (name, row) in enumerate(rows.iterrows()):
             colour = COLOURS[1] if name == _MEAN else COLOURS[0]
@@ -75,9 +80,9 @@ def panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
             reach = [[max(row["value"] - row["low"], 0)], [max(row["high"] - row["value"], 0)]]  # 0: rounding
             axes.errorbar(row["value"], number, xerr=reach, fmt="o", markersize=4, color=colour, capsize=2)
         axes.axvline(rows.loc[_MEAN, "value"], color=COLOURS[1], linewidth=0.8, linestyle=":", label="training mean")
-        if one.ideal is not None:
-            axes.axvline(one.ideal, color="grey", linewidth=0.8, label="ideal")
-        axes.set(xlabel=one.label + _RATIOS.get(score, ""), ylim=(len(names) - 0.5, -0.5))
+        if score_format.ideal is not None:
+            axes.axvline(score_format.ideal, color="grey", linewidth=0.8, label="ideal")
+        axes.set(xlabel=score_format.label + _RATIOS.get(score, ""), ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), map(_name, names))
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
     points = f"points: mean over {seeds} seeds; bars" if seeds > 1 else "bars"
@@ -89,7 +94,10 @@ def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[tuple[str,
     """Of each predictor by name, for each score its mean over targets and its interval, texts; the latter may be empty."""
     means = table[table["target"] == "mean"].set_index(["predictor", "score"])
     return {
-        _name(name): [words.over_seeds(means.loc[(name, score)], one.digits) for score, one in shown(group).items()]
+        _name(name): [
+            words.format_over_seeds(means.loc[(name, score)], score_format.digits)
+            for score, score_format in list_scores(group).items()
+        ]
         for name in dict.fromkeys(table["predictor"])
     }
 
@@ -108,6 +116,6 @@ def _mean(group: TargetGroup) -> str:
 
 
 def _about(table: pd.DataFrame) -> str:
-    """What stands beside a value."""
+    """Return what follows a value in the table."""
     several = table["seeds"].max() > 1
     return ("mean ± standard deviation over seeds, " if several else "") + "95 % interval over videos"

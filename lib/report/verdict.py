@@ -44,9 +44,13 @@ def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> l
         by_score = rows[rows["target"] == target].set_index(["score", "predictor"])
         r2, accuracy = by_score.loc[("r2", "model")], by_score.loc[("accuracy", "model")]
         baselines = by_score.loc["accuracy"].drop(["model", words.LEAK], errors="ignore")["value"].dropna()
-        best, name = ("–", "") if baselines.empty else (f"{baselines.max():.3f}", words.predictor(baselines.idxmax()))
+        best, name = (
+            ("–", "") if baselines.empty else (f"{baselines.max():.3f}", words.name_predictor(baselines.idxmax()))
+        )
         cause = words.find_cause(target) if synthetic else ""
-        findings.append(Finding(target, _judge(r2), cause, words.text(r2, 2), words.text(accuracy), best, name))
+        findings.append(
+            Finding(target, _judge(r2), cause, words.format_value(r2, 2), words.format_value(accuracy), best, name)
+        )
     return findings
 
 
@@ -57,7 +61,7 @@ def _judge(r2: Any) -> str:
     return _PREDICTED if r2["low"] > 0 else _UNCERTAIN
 
 
-def headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup) -> list[str]:
+def describe_headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup) -> list[str]:
     """Return sentences that compare a target group's model with its baselines, on all clips and on unseen videos; arguments:
     the group's rows of data/scores.csv and data/comparisons.csv."""
     sentences = []
@@ -72,15 +76,15 @@ def headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup
         verdicts, is_tested = _compare(values, compared.set_index("predictor"))
         few = "" if is_tested else ": too few to test"
         clips, videos = rows["clips"].iloc[0], rows["videos"].iloc[0]
-        name = f" ({words.accuracy(group)})" if subset == "all" else ""
+        name = f" ({words.name_accuracy(group)})" if subset == "all" else ""
         others = [
-            f"{label} {words.text(model.loc[score])}"
-            for score, (label, _) in words.headline_scores(group).items()
+            f"{label} {words.format_value(model.loc[score])}"
+            for score, (label, _) in words.list_headline_scores(group).items()
             if score != "accuracy"
         ]
         sentences.append(
-            f"On {title} ({clips} clips, {videos} videos{few}) accuracy{name} is {words.text(model.loc['accuracy'])};"
-            f" {verdicts}. The model reaches {' and '.join(others)}."
+            f"On {title} ({clips} clips, {videos} videos{few}) accuracy{name} is"
+            f" {words.format_value(model.loc['accuracy'])}; {verdicts}. The model reaches {' and '.join(others)}."
         )
     return sentences
 
@@ -88,7 +92,7 @@ def headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup
 def _compare(values: pd.Series, compared: pd.DataFrame) -> tuple[str, bool]:
     """Return how the model's accuracy compares with that of each headline baseline, and whether that was tested."""
     verdicts: dict[str, list[str]] = {}
-    names = [name for name in words.rivals(values.index) if name != "model"]
+    names = [name for name in words.select_headline_predictors(values.index) if name != "model"]
     is_tested = bool(compared.loc[names, "p_holm"].notna().any())
     for name in names:
         row = compared.loc[name]
@@ -100,7 +104,7 @@ def _compare(values: pd.Series, compared: pd.DataFrame) -> tuple[str, bool]:
 
 
 def _article(name: str) -> str:
-    short = words.predictor(name)
+    short = words.name_predictor(name)
     return f"the {short}" if name in ("mean_predictor", "video_lookup") else short
 
 
@@ -118,7 +122,7 @@ def join(names: Sequence[str]) -> str:
 
 
 def describe_leakage(scores: pd.DataFrame, group: TargetGroup, data: Mapping[str, Any], split: str) -> str:
-    """Return how many videos of the scored split are in training too, and what knowing the video is worth there: to the
+    """Return the number of scored videos that are in training too, and what knowing the video is worth there: to the
     video look-up, which sees no pixel, and to the model."""
     shared, videos = data["videos_shared_with_training"].get(split, 0), data["videos"][split]
     text = f"{shared} of the {videos} {split} videos have clips in training too."
@@ -128,8 +132,8 @@ def describe_leakage(scores: pd.DataFrame, group: TargetGroup, data: Mapping[str
         return text
     gain = values["seen_videos", "video_lookup"] - values["seen_videos", "mean_predictor"]
     signed = f"{gain:+.3f}".replace("-", "−")
-    text += f" On their clips the video look-up gains {signed} in {words.accuracy(group)} over the training mean"
+    text += f" On their clips the video look-up gains {signed} in {words.name_accuracy(group)} over the training mean"
     if ("unseen_videos", "model") not in values.index:
         return f"{text}; there are no clips of other videos."
-    seen, unseen = values["seen_videos", "model"], values["unseen_videos", "model"]
-    return f"{text}; the model reaches {seen:.3f} there and {unseen:.3f} on clips of other videos."
+    seen_accuracy, unseen_accuracy = values["seen_videos", "model"], values["unseen_videos", "model"]
+    return f"{text}; the model reaches {seen_accuracy:.3f} there and {unseen_accuracy:.3f} on clips of other videos."

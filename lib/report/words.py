@@ -80,15 +80,15 @@ _STABILITY = (
 )
 
 
-def rivals(predictors: Iterable[str]) -> dict[str, str]:
+def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
     """Return the predictors that a headline compares, with their short names: of those in data/scores.csv the model, the
     training mean, the video look-up, stacked ridge (or else each ridge), and ridge on a frozen network's embeddings."""
     available = list(predictors)
     ridge = [name for name in available if name.startswith("ridge_") and (STACKED not in available or name == _FROZEN)]
-    return {name: predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
+    return {name: name_predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
 
 
-def predictor(name: str) -> str:
+def name_predictor(name: str) -> str:
     """Return what readers call a predictor of data/scores.csv."""
     return PREDICTORS[name][0] if name in PREDICTORS else name.replace("ridge_", "ridge on ")
 
@@ -103,7 +103,7 @@ def find_cause(column: str) -> str:
     return PLANTED.get(column) or PLANTED.get(column.split("_")[0], "")
 
 
-def encoders(model: Mapping[str, Any]) -> str:
+def describe_encoders(model: Mapping[str, Any]) -> str:
     """Return which encoders a model (the section of params.yaml) has, and how they are fused."""
     described = []
     for name in model["use"]:
@@ -118,20 +118,20 @@ def encoders(model: Mapping[str, Any]) -> str:
     return f"{len(described)} encoders, fused by `{model['fusion']}`: {'; '.join(described)}."
 
 
-def accuracy(group: TargetGroup) -> str:
+def name_accuracy(group: TargetGroup) -> str:
     """Return what accuracy is for targets of this range."""
     return "1 − MAE" if group.span == 1 else f"1 − MAE / {group.span:g}"
 
 
-def scale(group: TargetGroup) -> str:
+def format_range(group: TargetGroup) -> str:
     """Return the targets' range: `0 to 1`."""
     return f"{group.range[0]:g} to {group.range[1]:g}"
 
 
-def group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
+def list_group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
     """Return the scores that are reported by group of persons: (predictor, score) and a label."""
     return {
-        ("model", "accuracy"): f"accuracy ({accuracy(group)})",
+        ("model", "accuracy"): f"accuracy ({name_accuracy(group)})",
         ("model", "bias"): "mean signed error (prediction − label)",
         ("mean_predictor", "bias"): "mean signed error of the training mean",
     }
@@ -146,29 +146,29 @@ def describe_corruption(name: str, strength: float) -> str:
     return f"for {title} at {strength:g}{unit}"
 
 
-def stability(sources: Sequence[str], group: TargetGroup) -> str:
+def note_stability(sources: Sequence[str], group: TargetGroup) -> str:
     """Return the sentence that readers of FIV2's neuroticism need, empty for any other targets."""
     return _STABILITY if "fiv2" in sources and "neuroticism" in group.columns else ""
 
 
-def feelings(group: TargetGroup) -> str:
+def note_emotions(group: TargetGroup) -> str:
     """Return the note that readers of predicted emotions need, empty for any other targets."""
     return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
 
 
-def dealt(data: Mapping[str, Any]) -> str:
+def count_clips(data: Mapping[str, Any]) -> str:
     """Return the number of clips and videos of each split; `data` as in metrics/data.json."""
     return ", ".join(
         f"{count} {split} clips of {data['videos'][split]} videos" for split, count in data["clips"].items()
     )
 
 
-def at_commit(commit: str, digits: int = 40) -> str:
+def format_commit(commit: str, digits: int = 40) -> str:
     """Return a provenance's commit, cut to this number of digits, and whether files were changed."""
     return commit.removesuffix("+")[:digits] + (", with changed files" if commit.endswith("+") else "")
 
 
-def newest_input(provenance: Mapping[str, Any]) -> str:
+def describe_newest_input(provenance: Mapping[str, Any]) -> str:
     """Return the date of a training's newest input: that of the newest archive, else that of the commit."""
     if newest := provenance.get("newest_input"):
         return f"{_day(newest)} (newest archive)"
@@ -183,24 +183,24 @@ def _day(date: str) -> str:
         return date
 
 
-def versions(provenance: Mapping[str, Any]) -> str:
+def list_versions(provenance: Mapping[str, Any]) -> str:
     """Return the packages of a data/provenance.json with their versions."""
     return ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
 
 
-def headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
+def list_headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
     """Return label and number of digits of each score in the headline and in tables of experiments."""
-    return {"accuracy": (accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
+    return {"accuracy": (name_accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
 
 
-def over_seeds(row: Any, digits: int) -> tuple[str, str]:
+def format_over_seeds(row: Any, digits: int) -> tuple[str, str]:
     """Return the value of a row, with its standard deviation over seeds if there are several seeds, and its interval or an
     empty text."""
-    value, _, interval = text(row, digits).partition(" ")
+    value, _, interval = format_value(row, digits).partition(" ")
     return value if pd.isna(row.seed_std) else f"{value} ± {row.seed_std:.{digits}f}", interval
 
 
-def text(row: Any, digits: int = 3) -> str:
+def format_value(row: Any, digits: int = 3) -> str:
     """Return the value of a row and its interval: `0.893 [0.883, 0.903]`; a dash if the value is undefined."""
     value, low, high = (
         f"{number:z.{digits}f}".replace("-", "−") for number in (row.value, row.low, row.high)

@@ -14,11 +14,11 @@ from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, page, paper
 from lib.report.citations import find_cited, format_bibtex
 from lib.report.figures import read
-from lib.report.verdict import headline, select_group
+from lib.report.verdict import describe_headline, select_group
 
 
 @dataclass(frozen=True)
-class Loaded:
+class RunResults:
     """What reports are written from: `results` as figures take them, and the tables that no figure reads."""
 
     results: figures.Results
@@ -31,15 +31,15 @@ class Loaded:
         return self.results.targets
 
 
-def load(split: str, targets: Targets) -> Loaded:
-    """Read the outputs of the earlier stages; `split` is the one that is scored, `targets` all groups of params.yaml."""
+def load_results(split: str, targets: Targets) -> RunResults:
+    """Read the outputs of the earlier stages; `split`: the scored one, `targets`: all groups of params.yaml."""
     predictions = read_csv(files.PREDICTIONS)
     predictions = predictions[predictions["split"] == split].reset_index(drop=True)
     data = json.loads(files.DATA_METRICS.read_text())
     with h5py.File(files.ATTENTION) as attention, h5py.File(files.MEAN_ATTENTION) as mean_attention:
-        looks, mean_looks = read.attention(attention), read.mean_attention(mean_attention)
+        looks, mean_looks = read.read_attention(attention), read.read_mean_attention(mean_attention)
     with h5py.File(files.SAMPLES) as samples, h5py.File(files.IMPORTANCE) as importance:
-        shown, important = read.samples(samples), read.importance(importance)
+        sample_clips, important = read.read_samples(samples), read.read_importance(importance)
     results = figures.Results(
         history=read_csv(files.HISTORY),
         clips=read_clip_table(files.CLIPS),
@@ -47,7 +47,7 @@ def load(split: str, targets: Targets) -> Loaded:
         scores=read_csv(files.SCORES),
         split_scores=read_csv(files.SPLIT_SCORES),
         attention=looks,
-        samples=shown,
+        samples=sample_clips,
         targets={name: targets[name] for name in predictions["targets"].unique()},
         data=data,
         lost=read_csv(files.LOST),
@@ -61,10 +61,10 @@ def load(split: str, targets: Targets) -> Loaded:
     )
     provenance = json.loads(files.PROVENANCE.read_text())
     run = page.Run(provenance, data, split, load_yaml(files.PARAMETERS), load_yaml(files.SHIPPED_PARAMETERS))
-    return Loaded(results, read_csv(files.GROUP_SCORES), read_csv(files.COMPARISONS), run)
+    return RunResults(results, read_csv(files.GROUP_SCORES), read_csv(files.COMPARISONS), run)
 
 
-def write_figures(loaded: Loaded, dpi: int) -> tuple[list[page.Drawn], list[paper.Included]]:
+def write_figures(loaded: RunResults, dpi: int) -> tuple[list[page.ReportFigure], list[paper.PaperFigure]]:
     """Draw every figure as PNG and PDF; return how the report and the paper show them."""
     drawn, included = [], []
     for name, group in (("", None), *loaded.targets.items()):
@@ -74,41 +74,43 @@ def write_figures(loaded: Loaded, dpi: int) -> tuple[list[page.Drawn], list[pape
         for title, figure in figures.draw_all(loaded.results.of(name), group):
             figure.savefig(png / f"{title}.png", dpi=dpi)
             page.shrink_png(png / f"{title}.png")
-            is_wide = figures.for_paper(figure)
+            is_wide = figures.fit_to_paper(figure)
             figure.savefig(pdf / f"{title}.pdf")
             module = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize()
             caption = figures.make_caption(module, loaded.results.of(name), group)
-            drawn.append(page.Drawn(name, module.SECTION, words, caption, png / f"{title}.png"))
+            drawn.append(page.ReportFigure(name, module.SECTION, words, caption, png / f"{title}.png"))
             if not figures.is_empty(figure):
-                included.append(paper.Included(Path(name, title).as_posix(), is_wide))
+                included.append(paper.PaperFigure(Path(name, title).as_posix(), is_wide))
     return drawn, included
 
 
-def write_latex(loaded: Loaded, drawn: list[page.Drawn], included: list[paper.Included]) -> None:
+def write_latex(loaded: RunResults, drawn: list[page.ReportFigure], included: list[paper.PaperFigure]) -> None:
     """Write captions, the headline's tables, and the paper."""
     results, run = loaded.results, loaded.run
     captions = {Path(figure.targets, figure.file.stem).as_posix(): figure.caption for figure in drawn}
-    files.CAPTIONS.write_text(latex.captions(captions))
+    files.CAPTIONS.write_text(latex.format_captions(captions))
     files.LATEX_TABLES.mkdir(parents=True, exist_ok=True)
     headlines = {}
     for name, group in loaded.targets.items():
         scores, compared = select_group(results.scores, name), select_group(loaded.comparisons, name)
-        for kind, tabulate in (("", latex.headline), ("_targets", latex.tabulate_targets)):
+        for kind, tabulate in (("", latex.tabulate_headline), ("_targets", latex.tabulate_targets)):
             text = tabulate(scores, group, run.split, f"tab:{name}{kind}")
             (files.LATEX_TABLES / f"{name}{kind}.tex").write_text(text)
-        headlines[name] = headline(scores, compared, group)
+        headlines[name] = describe_headline(scores, compared, group)
     files.PAPER.parent.mkdir(parents=True, exist_ok=True)
-    text = paper.paper(included, headlines, run, loaded.targets, loaded.comparisons)
+    text = paper.make_paper(included, headlines, run, loaded.targets, loaded.comparisons)
     files.PAPER.write_text(text)
     (files.PAPER.parent / "references.bib").write_text(format_bibtex(find_cited(text)))
 
 
-def write_pages(loaded: Loaded, drawn: list[page.Drawn], dpi: int) -> None:
+def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) -> None:
     """Write the report, the model card and the data sheet."""
     results, groups, targets, run = loaded.results, loaded.groups, loaded.targets, loaded.run
     scores, robustness = results.scores, results.robustness
-    files.REPORT.write_text(page.page(scores, loaded.comparisons, groups, results.clips, targets, drawn, run, dpi))
-    files.MODEL_CARD.write_text(card.card(scores, loaded.comparisons, groups, robustness, targets, run))
+    files.REPORT.write_text(
+        page.render_report(scores, loaded.comparisons, groups, results.clips, targets, drawn, run, dpi)
+    )
+    files.MODEL_CARD.write_text(card.make_card(scores, loaded.comparisons, groups, robustness, targets, run))
     enabled = [name for name, section in run.parameters.items() if isinstance(section, dict) and section.get("enabled")]
-    files.DATA_SHEET.write_text(datasheet.datasheet(results.clips, groups, targets, run.data, enabled))
+    files.DATA_SHEET.write_text(datasheet.make_datasheet(results.clips, groups, targets, run.data, enabled))

@@ -10,7 +10,7 @@ import numpy as np
 from lib.core.shards import Record
 from lib.data import images
 from lib.report.figures import Attention
-from lib.report.figures.attention_on_the_face import looks_at
+from lib.report.figures.attention_on_the_face import measure_attention
 from lib.serving.results import Evidence
 from lib.streams import base
 from lib.streams.faces.align import TEMPLATE, fit_similarity
@@ -35,7 +35,7 @@ def read_moments(evidence: Evidence) -> Iterator[Moment]:
     if frames is None:
         return
     attention = _attention(evidence)
-    looks = {key: look for key in attention.grids if (look := looks_at(attention, key)) is not None}
+    looks = {key: look for key in attention.grids if (look := measure_attention(attention, key)) is not None}
     start = evidence.span[0] if evidence.span else 0.0
     for step, time in enumerate(base.step_times(frames)):
         image = np.ascontiguousarray(base.load("frames").read_steps(frames, np.array([step]))[0].transpose(1, 2, 0))

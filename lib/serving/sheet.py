@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from lib.core.targets import TargetGroup
-from lib.report.figures import COLOURS, blank
+from lib.report.figures import COLOURS, hide_axes
 from lib.serving.moments import FULL, Moment, colour_flow
 from lib.serving.predictor import Predictor
 from lib.serving.results import Prediction
@@ -50,14 +50,14 @@ def _draw_moments(part: SubFigure, rows: Sequence[str], moments: Sequence[Moment
     for column, moment in zip(grid.T, moments, strict=True):
         for axes, row in zip(column, rows, strict=True):
             image = moment.frame if row == "frame" else moment.panels.get(row)
-            blank(axes, f"{moment.time:.1f} s" if row == rows[-1] else "")
+            hide_axes(axes, f"{moment.time:.1f} s" if row == rows[-1] else "")
             if image is not None:
                 axes.imshow(image)
     for axes, row in zip(grid[:, 0], rows, strict=True):
         axes.set_ylabel(row)
     if "flow" in rows:
         wheel = grid[rows.index("flow"), -1].inset_axes((1.02, 0.3, 0.2, 0.4))
-        blank(wheel, "")
+        hide_axes(wheel, "")
         wheel.set_title(f"{FULL:.0f} px", fontsize=7)
         wheel.imshow(colour_flow(np.zeros((0, 2, 101, 101)))[-1])
     part.supxlabel(_CAPTION, fontsize=8)

@@ -12,10 +12,10 @@ from lib.core.targets import TargetGroup
 from lib.report.figures import _read as read
 from lib.report.figures._base import COLOURS as COLOURS
 from lib.report.figures._base import Results as Results
-from lib.report.figures._base import blank as blank
-from lib.report.figures._base import for_paper as for_paper
+from lib.report.figures._base import fit_to_paper as fit_to_paper
+from lib.report.figures._base import hide_axes as hide_axes
 from lib.report.figures._base import is_empty as is_empty
-from lib.report.figures._base import sized as sized
+from lib.report.figures._base import make_figure as make_figure
 from lib.report.figures._read import Attention as Attention
 
 __all__ = [
@@ -24,13 +24,13 @@ __all__ = [
     "Attention",
     "FigureModule",
     "Results",
-    "blank",
     "draw_all",
-    "for_paper",
+    "fit_to_paper",
+    "hide_axes",
     "is_empty",
     "make_caption",
+    "make_figure",
     "read",
-    "sized",
 ]
 
 
@@ -45,7 +45,7 @@ class FigureModule(Protocol):
 
     draw(results) is drawn once in a run; draw(results, group) once for each target group, with the group's results only. It
     returns one matplotlib figure, and reads nothing but `results` (`Results`). If there is nothing to draw it returns
-    `nothing(REASON)`, which says why. Colours, panels and skeletons that figures share are in `_base`.
+    `make_empty_figure(REASON)`, which says why. Colours, panels and skeletons that figures share are in `_base`.
 
     applies_to(group), which a module may define: whether a target group has this figure; by default it has.
 

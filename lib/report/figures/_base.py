@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
 from lib.report.figures._read import Attention, Importance, MeanAttention, Sample
-from lib.report.words import scale
+from lib.report.words import format_range
 
 mpl.rcParams |= {
     "font.size": 9,
@@ -90,7 +90,7 @@ OF_VIDEOS = ((True, COLOURS[0], "o", "video seen in training"), (False, COLOURS[
 """Whether a clip's video was seen in training; colour, marker and label of these clips."""
 
 
-def panels_of(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
+def make_panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each target of a group."""
     columns = min(A_ROW, len(group.columns))
     rows = -(-len(group.columns) // columns)
@@ -114,19 +114,19 @@ def legend_below(figure: Figure, panels: Mapping[str, Axes]) -> None:
     figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5)
 
 
-def title_of(target: str, rows: pd.DataFrame, known: pd.DataFrame) -> str:
+def format_title(target: str, rows: pd.DataFrame, known: pd.DataFrame) -> str:
     clips = known["clip"].nunique()
     return target if len(rows) == clips else f"{target}\n({len(rows)} of {clips} known)"
 
 
-def square(axes: Axes, known: pd.DataFrame, group: TargetGroup, title: str, label: str) -> None:
+def draw_identity_line(axes: Axes, predictions: pd.DataFrame, group: TargetGroup, title: str, label: str) -> None:
     """Title and limits of a target's panel, the range or all that is predicted, and the line on which both are equal."""
-    low = min(group.range[0], known["predicted"].min())
-    high = max(group.range[1], known["predicted"].max())
+    low = min(group.range[0], predictions["predicted"].min())
+    high = max(group.range[1], predictions["predicted"].max())
     axes.plot([low, high], [low, high], color="grey", linewidth=0.8)
     axes.set_title(title)
     axes.tick_params(labelbottom=True)  # the last row may be shorter than the others
-    axes.set(xlabel=f"{label} ({scale(group)})", xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set(xlabel=f"{label} ({format_range(group)})", xlim=(low, high), ylim=(low, high), aspect="equal")
 
 
 def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, clips: pd.Series | None = None) -> None:
@@ -134,9 +134,9 @@ def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, cl
 
     clips: the clips of the legend, by whether their video is seen; None leaves their number out.
     """
-    for seen, colour, marker, label in OF_VIDEOS:
-        part = rows["seen"] == seen
-        label = label if clips is None else f"{label} ({clips.get(seen, 0)})"
+    for is_seen, colour, marker, label in OF_VIDEOS:
+        part = rows["seen"] == is_seen
+        label = label if clips is None else f"{label} ({clips.get(is_seen, 0)})"
         dots = axes.scatter(x[part], y[part], s=9, color=colour, marker=marker, alpha=0.7, linewidths=0, label=label)
         dots.set(clip_on=False, zorder=3)
 
@@ -158,10 +158,10 @@ def draw_intervals(
     lines(places, rows["low"], rows["high"], color=colour)
 
 
-def forest(table: pd.DataFrame, of: str, value: str, group: TargetGroup, label: str) -> Figure:
+def draw_forest(table: pd.DataFrame, column: str, value: str, group: TargetGroup, label: str) -> Figure:
     """A panel for the mean and each target, in it a row for each name in the column `of`: the column `value` and its
     interval, low to high."""
-    names, targets = list(dict.fromkeys(table[of])), ["mean", *group.columns]
+    names, targets = list(dict.fromkeys(table[column])), ["mean", *group.columns]
     columns = min(A_ROW, len(targets))
     rows = -(-len(targets) // columns)
     figure = Figure(figsize=(1.9 + 1.5 * columns, rows * (0.7 + 0.26 * len(names))), layout="constrained")
@@ -169,7 +169,7 @@ def forest(table: pd.DataFrame, of: str, value: str, group: TargetGroup, label: 
     for axes in grid[len(targets) :]:
         axes.set_visible(False)
     for axes, target in zip(grid, targets, strict=False):
-        of_target = table[table["target"] == target].set_index(of).reindex(names)
+        of_target = table[table["target"] == target].set_index(column).reindex(names)
         places = np.arange(len(names))
         draw_intervals(axes, places, of_target, COLOURS[0], value)
         axes.axvline(0, color="grey", linewidth=0.8)
@@ -182,7 +182,7 @@ def forest(table: pd.DataFrame, of: str, value: str, group: TargetGroup, label: 
     return figure
 
 
-def for_paper(figure: Figure) -> bool:
+def fit_to_paper(figure: Figure) -> bool:
     """Bring a figure to the width of one column or of two (COLUMNS), its text to 7 to 9 points; return whether it takes
     two."""
     width, height = figure.get_size_inches()
@@ -194,7 +194,7 @@ def for_paper(figure: Figure) -> bool:
     return wide
 
 
-def nothing(reason: str) -> Figure:
+def make_empty_figure(reason: str) -> Figure:
     """Return a figure that only says why there is nothing to draw (`is_empty`)."""
     figure = Figure(figsize=(4.5, 1.2))
     figure.set_label(_EMPTY)
@@ -209,12 +209,12 @@ def is_empty(figure: Figure) -> bool:
     return bool(figure.get_label() == _EMPTY)
 
 
-def sized(width: float, height: float) -> tuple[Figure, Axes]:
+def make_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
-def blank(axes: Axes, label: str) -> None:
+def hide_axes(axes: Axes, label: str) -> None:
     axes.set(xticks=[], yticks=[], xlabel=label)
     axes.spines[:].set_visible(False)
 

@@ -1,4 +1,4 @@
-"""Attention weights and samples as figures take them."""
+"""Read attention weights, importance and samples from HDF5, as figures use them."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -17,9 +17,9 @@ class Attention(NamedTuple):
     pictures: Mapping[str, np.ndarray]
 
 
-def attention(file: Mapping[str, Any]) -> dict[str, Attention]:
+def read_attention(file: Mapping[str, Any]) -> dict[str, Attention]:
     """Return what data/attention.h5 holds (an open h5py.File), by clip; only clips with weights."""
-    found = {}
+    attention = {}
     for clip, group in file.items():
         tokens, weights = group["tokens"], group["attention"]
         looks = {
@@ -28,16 +28,16 @@ def attention(file: Mapping[str, Any]) -> dict[str, Attention]:
             if f"{query}_to_{key}" in weights
         }
         if looks:
-            found[clip] = Attention(
+            attention[clip] = Attention(
                 looks,
-                {name: of["times"][()] for name, of in tokens.items()},
-                {name: (int(of["grid"][0]), int(of["grid"][1])) for name, of in tokens.items()},
-                {name: of[()] for name, of in group["pictures"].items()} if "pictures" in group else {},
+                {name: dataset["times"][()] for name, dataset in tokens.items()},
+                {name: (int(dataset["grid"][0]), int(dataset["grid"][1])) for name, dataset in tokens.items()},
+                {name: dataset[()] for name, dataset in group["pictures"].items()} if "pictures" in group else {},
             )
-    return found
+    return attention
 
 
-class Looked(NamedTuple):
+class EncoderAttention(NamedTuple):
     """How an encoder's places are looked at, mean over clips, in multiples of uniform: by each head (heads, h, w); the same
     with shuffled weights; the rank correlations (clips,) of the two; and the mean picture, uint8 (H, W, 3)."""
 
@@ -51,19 +51,19 @@ class MeanAttention(NamedTuple):
     """Over how many clips, and of each encoder what is looked at."""
 
     clips: int
-    encoders: Mapping[str, Looked]
+    encoders: Mapping[str, EncoderAttention]
 
 
-def mean_attention(file: Any) -> MeanAttention:
+def read_mean_attention(file: Any) -> MeanAttention:
     """Return what data/mean_attention.h5 holds (an open h5py.File)."""
     encoders = {
-        name: Looked(
-            of["heads"][()],
-            of["shuffled"][()],
-            of["correlations"][()],
-            of["picture"][()] if "picture" in of else None,
+        name: EncoderAttention(
+            group["heads"][()],
+            group["shuffled"][()],
+            group["correlations"][()],
+            group["picture"][()] if "picture" in group else None,
         )
-        for name, of in file.items()
+        for name, group in file.items()
     }
     return MeanAttention(int(file.attrs["clips"]), encoders)
 
@@ -84,20 +84,24 @@ class Importance(NamedTuple):
         return self._replace(cells=cells, moments=moments)
 
 
-def importance(file: Mapping[str, Any]) -> Importance:
+def read_importance(file: Mapping[str, Any]) -> Importance:
     """Return what data/importance.h5 holds (an open h5py.File)."""
     sizes = {
-        (group, method, stream): of
+        (group, method, stream): values
         for group, methods in file.get("sizes", {}).items()
         for method, streams in methods.items()
-        for stream, of in streams.items()
+        for stream, values in streams.items()
     }
-    cells, moments = ({key: of[what][()] for key, of in sizes.items() if what in of} for what in ("cells", "moments"))
-    pictures, missed = ({name: of[()] for name, of in file.get(what, {}).items()} for what in ("pictures", "missed"))
+    cells, moments = (
+        {key: values[what][()] for key, values in sizes.items() if what in values} for what in ("cells", "moments")
+    )
+    pictures, missed = (
+        {name: values[()] for name, values in file.get(what, {}).items()} for what in ("pictures", "missed")
+    )
     return Importance(cells, moments, pictures, missed)
 
 
-class Steps(NamedTuple):
+class SampleArray(NamedTuple):
     """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels; of
     flow in colours the pixels that a full colour means; it has a picture more than seconds, the colours' wheel."""
 
@@ -110,26 +114,26 @@ class Steps(NamedTuple):
 
 class Sample(NamedTuple):
     """A clip as the network's streams hold it, by name: pictures uint8 (t, H, W, 3), sound (T, D), and the centres (mels,)
-    in Hz of the bands of log_mel, where there is any."""
+    in Hz of the bands of log_mel, empty without audio."""
 
-    pictures: Mapping[str, Steps]
-    sound: Mapping[str, Steps]
+    pictures: Mapping[str, SampleArray]
+    sound: Mapping[str, SampleArray]
     frequencies: np.ndarray
 
 
-def samples(file: Mapping[str, Any]) -> dict[str, Sample]:
+def read_samples(file: Mapping[str, Any]) -> dict[str, Sample]:
     """Return what data/samples.h5 holds (an open h5py.File), by clip."""
 
-    def steps(of: Mapping[str, Any]) -> dict[str, Steps]:
+    def steps(group_of_arrays: Mapping[str, Any]) -> dict[str, SampleArray]:
         return {
-            name: Steps(
-                one["values"][()],
-                one["times"][()],
-                bool(one.attrs["read"]),
-                one["points"][()] if "points" in one else None,
-                float(one.attrs["full"]) if "full" in one.attrs else None,
+            name: SampleArray(
+                array["values"][()],
+                array["times"][()],
+                bool(array.attrs["read"]),
+                array["points"][()] if "points" in array else None,
+                float(array.attrs["full"]) if "full" in array.attrs else None,
             )
-            for name, one in of.items()
+            for name, array in group_of_arrays.items()
         }
 
     return {

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import Results, nothing
+from lib.report.figures._base import Results, make_empty_figure
 
 SECTION, ORDER = "attention", 230
 CAPTION = (
@@ -16,11 +16,11 @@ CAPTION = (
 def draw(results: Results) -> Figure:
     clips = list(results.attention.items())
     if not clips:
-        return nothing("no attention weights: the fusion has none, or analyse.attention_clips is 0")
+        return make_empty_figure("no attention weights: the fusion has none, or analyse.attention_clips is 0")
     name, clip = clips[(len(clips) - 1) // 2]
     looks = {pair: weights for pair, weights in clip.looks.items() if len(clip.times[pair[1]]) > 1}  # one time gets all
     if not looks:
-        return nothing("no attention over time: each encoder that is looked at has one time")
+        return make_empty_figure("no attention over time: each encoder that is looked at has one time")
     heads = max(map(len, looks.values()))
     figure = Figure(figsize=(1.6 * (heads + 1) + 1, 0.4 + 1.7 * len(looks)), layout="constrained")
     grid = figure.subplots(len(looks), heads + 1, squeeze=False)
@@ -28,14 +28,17 @@ def draw(results: Results) -> Figure:
         times = clip.times[query], clip.times[key]
         of_times = weights.reshape(len(weights), len(times[0]), -1, len(times[1]), weights.shape[2] // len(times[1]))
         shares = 100 * of_times.mean(2).sum(-1)  # (heads, query's times, key's times)
-        every = [("mean of the heads", shares.mean(0)), *((f"head {at + 1}", one) for at, one in enumerate(shares))]
+        panels = [
+            ("mean of the heads", shares.mean(0)),
+            *((f"head {number + 1}", values) for number, values in enumerate(shares)),
+        ]
         extent = (*_ends(times[1]), *_ends(times[0])[::-1])
-        for axes, (title, share) in zip(row, every, strict=False):
-            shown = axes.imshow(share, cmap="viridis", vmin=0, vmax=shares.max(), aspect="auto", extent=extent)
+        for axes, (title, share) in zip(row, panels, strict=False):
+            image = axes.imshow(share, cmap="viridis", vmin=0, vmax=shares.max(), aspect="auto", extent=extent)
             axes.set_title(title, fontsize=8)
             axes.set_xlabel(f"{key} (s)", fontsize=8)
         row[0].set_ylabel(f"{query} (s)", fontsize=8)
-        figure.colorbar(shown, ax=list(row), label="% of the row")
+        figure.colorbar(image, ax=list(row), label="% of the row")
     figure.suptitle(name, fontsize=9)
     return figure
 

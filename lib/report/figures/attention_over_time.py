@@ -3,7 +3,7 @@ mean over heads and queries, summed over places; uniform attention lies at the d
 
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import COLOURS, Results, nothing
+from lib.report.figures._base import COLOURS, Results, make_empty_figure
 
 SECTION, ORDER = "attention", 210
 CAPTION = (
@@ -17,7 +17,7 @@ def draw(results: Results) -> Figure:
     clips = results.attention
     keys = list(dict.fromkeys(key for clip in clips.values() for _, key in clip.looks))
     if not keys:
-        return nothing("no attention weights: the fusion has none, or analyse.attention_clips is 0")
+        return make_empty_figure("no attention weights: the fusion has none, or analyse.attention_clips is 0")
     encoders = list(dict.fromkeys(name for clip in clips.values() for name in clip.times))
     colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(encoders)}
     figure = Figure(figsize=(max(3 * len(clips), 4.5), 0.6 + 2.2 * len(keys)), layout="constrained")

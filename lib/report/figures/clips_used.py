@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS
-from lib.report.figures._base import COLOURS, Results, sized
+from lib.report.figures._base import COLOURS, Results, make_figure
 
 SECTION, ORDER = "data", 20
 CAPTION = (
@@ -20,11 +20,11 @@ _REASONS = 5  # that are named at a step; others are added up
 
 
 def draw(results: Results) -> Figure:
-    steps, used = counted(results.data, results.lost)
+    steps, of_splits = count_by_step(results.data, results.lost)
     if not any(reasons for *_, reasons in steps):
         steps = [("annotated, verified and with every stream", steps[-1][1], {})]
     width = 10 if any(reasons for *_, reasons in steps) else 5
-    figure, axes = sized(0.65 * width, 0.3 + 0.55 * (len(steps) + 1))
+    figure, axes = make_figure(0.65 * width, 0.3 + 0.55 * (len(steps) + 1))
     axes.set(xlim=(0, width), ylim=(len(steps) + 0.5, -0.5))
     axes.axis("off")
     for row, (name, clips, reasons) in enumerate(steps):
@@ -37,23 +37,23 @@ def draw(results: Results) -> Figure:
             named += [("for other reasons", others)] if others else []
             text = "\n".join(f"{count} {reason}" for reason, count in named)
             axes.text(5.1, row - 0.5, text, va="center", fontsize=7, color=COLOURS[1])
-    splits = ", ".join(f"{count} {split}" for split, count in used.items())
+    splits = ", ".join(f"{count} {split}" for split, count in of_splits.items())
     _box(axes, 2.5, len(steps), f"used: {splits}", "#dde6f0")
     return figure
 
 
 def describe(results: Results) -> str:
-    """Return how many clips were lost."""
-    used, annotated = sum(counted(results.data, results.lost)[1].values()), results.data["annotated"]
+    """Return the number of lost clips."""
+    used, annotated = sum(count_by_step(results.data, results.lost)[1].values()), results.data["annotated"]
     lost = f"{annotated - used} of {annotated} annotated clips were" if used < annotated else "no clip was"
     return f"Here {lost} lost."
 
 
-def counted(
+def count_by_step(
     data: Mapping[str, Any], lost: pd.DataFrame
 ) -> tuple[list[tuple[str, int, dict[str, int]]], dict[str, int]]:
-    """Return the steps, each with its name, how many clips are left and how many were lost there by reason; and how many are
-    left of each split. `data` as in metrics/data.json, `lost` as in data/lost.csv."""
+    """Return the steps, each with its name, the number of clips that remain and the numbers of lost clips by reason; and the
+    clips that remain of each split. `data` as in metrics/data.json, `lost` as in data/lost.csv."""
     wrong = {reason: count for reason, count in data["refused"].items() if reason not in (NO_FILE, NO_ANNOTATION)}
     gone = {NO_FILE: data["refused"][NO_FILE]} if NO_FILE in data["refused"] else {}
     steps: list[tuple[str, int, dict[str, int]]] = [
@@ -61,11 +61,11 @@ def counted(
         ("found", data["annotated"] - sum(gone.values()), gone),
         ("verified", data["usable"], wrong),
     ]
-    left = data["usable"]
+    remaining = data["usable"]
     for stream, rows in lost.groupby("step", sort=False):
         reasons = rows[rows["clips"] > 0].groupby("reason")["clips"].sum().sort_values(ascending=False).to_dict()
-        left -= sum(reasons.values())
-        steps.append((f"with {stream}", left, reasons))
+        remaining -= sum(reasons.values())
+        steps.append((f"with {stream}", remaining, reasons))
     of_split = lost.groupby("split")["clips"].sum()
     return steps, {split: data["clips"][split] - int(of_split.get(split, 0)) for split in SPLITS}
 

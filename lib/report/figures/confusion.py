@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, nothing, sized
+from lib.report.figures._base import Results, make_empty_figure, make_figure
 
 SECTION, ORDER = "results", 110
 CAPTION = "Confusion matrix of the largest fraction: rows are labels, columns predictions. On the diagonal both agree."
@@ -24,14 +24,14 @@ def draw(results: Results, group: TargetGroup) -> Figure:
         predictions.pivot(index="clip", columns="target", values=values)[group.columns]
         for values in ("actual", "predicted")
     )
-    whole = actual.notna().all(axis=1)
-    if not whole.any():
-        return nothing("no clip whose shares are all known")
+    complete = actual.notna().all(axis=1)
+    if not complete.any():
+        return make_empty_figure("no clip whose shares are all known")
     count = len(group.columns)
-    pairs = [of[whole].to_numpy().argmax(1) for of in (actual, predicted)]
+    pairs = [table[complete].to_numpy().argmax(1) for table in (actual, predicted)]
     counts = np.bincount(np.ravel_multi_index(pairs, (count, count)), minlength=count**2).reshape(count, count)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure, axes = sized(1.6 + 0.75 * count, 1.0 + 0.65 * count)
+    figure, axes = make_figure(1.6 + 0.75 * count, 1.0 + 0.65 * count)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in product(range(count), range(count)):
         colour = "white" if shares[row, column] > 0.5 else "black"

@@ -3,8 +3,8 @@
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, forest, nothing
-from lib.report.words import accuracy
+from lib.report.figures._base import Results, draw_forest, make_empty_figure
+from lib.report.words import name_accuracy
 
 SECTION, ORDER = "needs", 150
 CAPTION = (
@@ -17,11 +17,11 @@ CAPTION = (
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.controls.empty:
-        return nothing("not measured: analyse.control_clips is 0")
+        return make_empty_figure("not measured: analyse.control_clips is 0")
     table = results.controls[results.controls["loss"].notna()]
     repeats = table["repeats"].max()
-    label = f"loss of {accuracy(group)}, {table['clips'].iloc[0]} clips"
-    return forest(table, "control", "loss", group, label + (f", mean of {repeats} draws" if repeats > 1 else ""))
+    label = f"loss of {name_accuracy(group)}, {table['clips'].iloc[0]} clips"
+    return draw_forest(table, "control", "loss", group, label + (f", mean of {repeats} draws" if repeats > 1 else ""))
 
 
 def describe(results: Results, group: TargetGroup) -> str:
@@ -32,4 +32,4 @@ def describe(results: Results, group: TargetGroup) -> str:
     if means.empty:
         return ""
     row = means.loc[means["loss"].idxmax()]
-    return f"Here the largest mean loss is {row['loss']:.3f} in {accuracy(group)} ({row['control']})."
+    return f"Here the largest mean loss is {row['loss']:.3f} in {name_accuracy(group)} ({row['control']})."

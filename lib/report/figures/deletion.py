@@ -1,11 +1,11 @@
-"""A panel for each target: accuracy without the cells that are called the most important, and without as many by chance."""
+"""A panel for each target: accuracy without the most important cells, and without as many random cells."""
 
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, label_left, legend_below, nothing, panels_of
+from lib.report.figures._base import COLOURS, Results, label_left, legend_below, make_empty_figure, make_panels
 from lib.report.figures.importance_on_the_face import TITLES
-from lib.report.words import accuracy
+from lib.report.words import name_accuracy
 
 SECTION, ORDER = "importance", 180
 CAPTION = (
@@ -18,8 +18,8 @@ _RANDOM = "random"
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.deletion.empty:
-        return nothing("not measured: no stream has places, or analyse.importance_clips is 0")
-    figure, panels = panels_of(group)
+        return make_empty_figure("not measured: no stream has places, or analyse.importance_clips is 0")
+    figure, panels = make_panels(group)
     for column, axes in panels.items():
         of_target = results.deletion[results.deletion["target"] == column]
         for (order, title), colour in zip((TITLES | {_RANDOM: "random cells"}).items(), COLOURS, strict=False):
@@ -29,6 +29,6 @@ def draw(results: Results, group: TargetGroup) -> Figure:
                 axes.fill_between(100 * rows["deleted"], rows["lowest"], rows["highest"], color=colour, alpha=0.2)
         axes.set(title=column, xlabel="cells removed (%)", xlim=(0, 100))
         axes.tick_params(labelbottom=True)
-    label_left(panels, f"{accuracy(group)}, {results.deletion['clips'].iloc[0]} clips")
+    label_left(panels, f"{name_accuracy(group)}, {results.deletion['clips'].iloc[0]} clips")
     legend_below(figure, panels)
     return figure

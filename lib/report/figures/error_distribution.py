@@ -4,8 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, sized
-from lib.report.words import scale
+from lib.report.figures._base import COLOURS, Results, make_figure
+from lib.report.words import format_range
 
 SECTION, ORDER = "results", 70
 CAPTION = (
@@ -15,12 +15,12 @@ CAPTION = (
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    known = results.predictions.dropna(subset="actual")
-    figure, axes = sized(max(3, 1.1 * len(group.columns)), 3)
-    errors = [rows["predicted"] - rows["actual"] for _, rows in _by_target(known, group)]
+    labelled = results.predictions.dropna(subset="actual")
+    figure, axes = make_figure(max(3, 1.1 * len(group.columns)), 3)
+    errors = [rows["predicted"] - rows["actual"] for _, rows in _by_target(labelled, group)]
     axes.boxplot(errors, tick_labels=group.columns, whis=(5, 95), showfliers=False, medianprops={"color": COLOURS[1]})
     axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set_ylabel(f"prediction − label (range {scale(group)})")
+    axes.set_ylabel(f"prediction − label (range {format_range(group)})")
     axes.tick_params(axis="x", rotation=20)
     return figure
 

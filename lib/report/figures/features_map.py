@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, blank, nothing
-from lib.report.words import scale
+from lib.report.figures._base import COLOURS, Results, hide_axes, make_empty_figure
+from lib.report.words import format_range
 
 SECTION, ORDER = "features", 130
 CAPTION = (
@@ -19,7 +19,7 @@ _VIDEOS = len(COLOURS)
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.map.empty:
-        return nothing("not drawn: analyse.map_clips is 0")
+        return make_empty_figure("not drawn: analyse.map_clips is 0")
     labels = results.clips.set_index("clip")[[*group.columns]]
     names = list(dict.fromkeys(results.map["features"]))
     figure = Figure(figsize=(1.35 * (len(group.columns) + 1) + 0.9, 1.5 * len(names) + 0.3), layout="constrained")
@@ -28,7 +28,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
         table = results.map[results.map["features"] == name]
         actual = labels.loc[table["clip"]]
         for axes, column in zip(row, group.columns, strict=False):
-            shown = axes.scatter(
+            points = axes.scatter(
                 table["x"],
                 table["y"],
                 s=5,
@@ -40,22 +40,24 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             axes.set_title(column, fontsize=8)
         most = table["video"].value_counts(sort=True).index[:_VIDEOS]
         for axes in row:
-            blank(axes, "")
-        rank = table["video"].map({video: at for at, video in enumerate(most)}).fillna(-1).astype(int)
-        table = table.assign(colour=[(*COLOURS, "#dddddd")[at] for at in rank]).iloc[np.argsort(rank, kind="stable")]
+            hide_axes(axes, "")
+        rank = table["video"].map({video: number for number, video in enumerate(most)}).fillna(-1).astype(int)
+        table = table.assign(colour=[(*COLOURS, "#dddddd")[number] for number in rank]).iloc[
+            np.argsort(rank, kind="stable")
+        ]
         row[-1].scatter(table["x"], table["y"], s=5, c=table["colour"])
         row[-1].set_title("video", fontsize=8)
-        one = table.iloc[0]
-        if np.isfinite(one["same_video"]):
-            said = f"same video nearest:\n{one['same_video']:.0%} (random: {one['same_video_by_chance']:.0%})"
-            row[-1].set_xlabel(said, fontsize=7)
+        first = table.iloc[0]
+        if np.isfinite(first["same_video"]):
+            text = f"same video nearest:\n{first['same_video']:.0%} (random: {first['same_video_by_chance']:.0%})"
+            row[-1].set_xlabel(text, fontsize=7)
         row[0].set_ylabel(name, fontsize=9)
-    figure.colorbar(shown, ax=grid, label=f"label ({scale(group)}), {len(table)} clips", shrink=0.8)
+    figure.colorbar(points, ax=grid, label=f"label ({format_range(group)}), {len(table)} clips", shrink=0.8)
     return figure
 
 
 def describe(results: Results, group: TargetGroup) -> str:
-    """Return how often the nearest neighbour is of the same video, for the last vectors drawn."""
+    """Return the rate of nearest neighbours from the same video, for the last vectors drawn."""
     table = results.map
     if table.empty or not np.isfinite(table["same_video"].iloc[-1]):
         return ""

@@ -19,10 +19,10 @@ _LOOKS = {"all": (-0.15, "o", COLOURS[0], "all clips"), "unseen_videos": (0.15, 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     scores = results.scores[results.scores["target"] == "mean"]
-    predictors = words.rivals(scores["predictor"].unique())
+    predictors = words.select_headline_predictors(scores["predictor"].unique())
     figure = Figure(figsize=(4.6, 1.1 + 0.26 * len(predictors)), layout="constrained")  # legible on a phone
     panels = figure.subplots(1, 3, sharey=True)
-    for axes, (score, (label, _)) in zip(panels, words.headline_scores(group).items(), strict=True):
+    for axes, (score, (label, _)) in zip(panels, words.list_headline_scores(group).items(), strict=True):
         for subset, (offset, marker, colour, name) in _LOOKS.items():
             rows = scores[(scores["subset"] == subset) & (scores["score"] == score)].set_index("predictor")
             rows = rows.reindex(predictors)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, blank, draw_overlay, nothing
+from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure
 
 SECTION, ORDER = "importance", 160
 CAPTION = (
@@ -18,9 +18,9 @@ TITLES = {"occlusion": "occlusion", "integrated_gradients": "integrated gradient
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    cells = {(method, stream): of for (_, method, stream), of in results.importance.cells.items()}
+    cells = {(method, stream): maps for (_, method, stream), maps in results.importance.cells.items()}
     if not cells:
-        return nothing("not measured: no stream has places, or analyse.importance_clips is 0")
+        return make_empty_figure("not measured: no stream has places, or analyse.importance_clips is 0")
     columns, pictures = group.columns, results.importance.pictures
     figure = Figure(figsize=(1.45 * len(columns) + 1.2, 1.5 * len(cells) + 0.3), layout="constrained")
     grid = figure.subplots(len(cells), len(columns), squeeze=False)
@@ -28,17 +28,17 @@ def draw(results: Results, group: TargetGroup) -> Figure:
         axes.set_title(column, fontsize=9)
     for method, title in TITLES.items():
         rows = [row for row, key in zip(grid, cells, strict=True) if key[0] == method]
-        streams = {stream: of for (of_method, stream), of in cells.items() if of_method == method}
-        every = np.concatenate([of.ravel() for of in streams.values()])
-        most = float(np.percentile(every, 98)) or 1.0
-        for row, (stream, of) in zip(rows, streams.items(), strict=True):
+        streams = {stream: maps for (of_method, stream), maps in cells.items() if of_method == method}
+        values_of_all = np.concatenate([maps.ravel() for maps in streams.values()])
+        most = float(np.percentile(values_of_all, 98)) or 1.0
+        for row, (stream, maps) in zip(rows, streams.items(), strict=True):
             picture = pictures.get(stream, next(iter(pictures.values()), None))
-            for axes, values in zip(row, np.moveaxis(of, -1, 0), strict=True):
-                blank(axes, "")
-                shown = draw_overlay(axes, picture, values, most)
+            for axes, values in zip(row, np.moveaxis(maps, -1, 0), strict=True):
+                hide_axes(axes, "")
+                image = draw_overlay(axes, picture, values, most)
             row[0].set_ylabel(f"{stream}\n{title}", fontsize=8)
         figure.colorbar(
-            shown,
+            image,
             ax=[axes for row in rows for axes in row],
             label="change, part of the range",
             shrink=0.8,

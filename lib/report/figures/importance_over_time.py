@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, label_left, legend_below, nothing, panels_of
+from lib.report.figures._base import COLOURS, Results, label_left, legend_below, make_empty_figure, make_panels
 from lib.report.figures.importance_on_the_face import TITLES
 
 SECTION, ORDER = "importance", 170
@@ -17,16 +17,16 @@ _LINES = dict(zip(TITLES, ("-", "--"), strict=True))
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    moments = {(method, stream): of for (_, method, stream), of in results.importance.moments.items()}
+    moments = {(method, stream): changes for (_, method, stream), changes in results.importance.moments.items()}
     if not moments:
-        return nothing("not measured: no stream has several steps, or analyse.importance_clips is 0")
+        return make_empty_figure("not measured: no stream has several steps, or analyse.importance_clips is 0")
     streams = list(dict.fromkeys(stream for _, stream in moments))
-    figure, panels = panels_of(group)
+    figure, panels = make_panels(group)
     for index, (column, axes) in enumerate(panels.items()):
-        for (method, stream), of in moments.items():
-            places = 100 * (np.arange(len(of)) + 0.5) / len(of)
+        for (method, stream), changes in moments.items():
+            places = 100 * (np.arange(len(changes)) + 0.5) / len(changes)
             colour, label = COLOURS[streams.index(stream) % len(COLOURS)], f"{stream}, {TITLES[method]}"
-            axes.plot(places, of[:, index], _LINES[method], marker=".", color=colour, label=label)
+            axes.plot(places, changes[:, index], _LINES[method], marker=".", color=colour, label=label)
         axes.set(title=column, xlabel="part of the clip (%)", xlim=(0, 100))
         axes.tick_params(labelbottom=True)
     next(iter(panels.values())).set_ylim(bottom=0)  # of all, once all is drawn

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib.report.figures._base import COLOURS, OF_SPLIT, Results
-from lib.report.words import accuracy
+from lib.report.words import name_accuracy
 
 SECTION, ORDER = "results", 40
 CAPTION = (
@@ -23,10 +23,10 @@ def draw(results: Results) -> Figure:
     figure = Figure(figsize=(8.5, 8), layout="constrained")
     loss, right, r2, ccc = figure.subplots(2, 2).flat
     best = history.loc[history["validation_loss"].idxmin(), "epoch"]
-    for split, about in (("training", "training, during the epoch"), ("validation", "validation, after it")):
-        loss.plot(history["epoch"], history[f"{split}_loss"], color=OF_SPLIT[split][0], label=about)
+    for split, description in (("training", "training, during the epoch"), ("validation", "validation, after it")):
+        loss.plot(history["epoch"], history[f"{split}_loss"], color=OF_SPLIT[split][0], label=description)
         for name, style in zip(targets, cycle(_STYLES), strict=False):
-            label = f"{name}: {about}" if len(targets) > 1 else about
+            label = f"{name}: {description}" if len(targets) > 1 else description
             values = history[f"{split}_accuracy_{name}"]
             right.plot(history["epoch"], values, color=_MEANS[split], linestyle=style, label=label)
     for axes, score in ((right, "accuracy"), (r2, "r2"), (ccc, "ccc")):
@@ -43,7 +43,7 @@ def draw(results: Results) -> Figure:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=7)
-    names = {accuracy(group) for group in targets.values()}
+    names = {name_accuracy(group) for group in targets.values()}
     loss.set(ylabel="loss", yscale="log")
     right.set_ylabel(names.pop() if len(names) == 1 else "1 − MAE / width of the range")
     r2.set_ylabel("R², validation")

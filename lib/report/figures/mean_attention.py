@@ -1,10 +1,10 @@
-"""Where each head looks on the mean face, mean over clips, beside the same of the network with shuffled weights."""
+"""Mean attention of each head on the mean face, next to that of the network with shuffled weights."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import Results, blank, draw_overlay, nothing
-from lib.report.figures._read import Looked
+from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure
+from lib.report.figures._read import EncoderAttention
 
 SECTION, ORDER = "attention", 200
 CAPTION = (
@@ -16,28 +16,41 @@ CAPTION = (
 
 
 def draw(results: Results) -> Figure:
-    every = results.mean_attention.encoders
-    encoders = {name: one for name, one in every.items() if one.heads[0].size > 1}
+    all_encoders = results.mean_attention.encoders
+    encoders = {
+        name: looks_of_encoder for name, looks_of_encoder in all_encoders.items() if looks_of_encoder.heads[0].size > 1
+    }
     if not encoders:
-        return nothing("no attention to places: no encoder with places is looked at, or analyse.control_clips is 0")
-    heads = max(len(one.heads) for one in encoders.values())
+        return make_empty_figure(
+            "no attention to places: no encoder with places is looked at, or analyse.control_clips is 0"
+        )
+    heads = max(len(looks_of_encoder.heads) for looks_of_encoder in encoders.values())
     figure = Figure(figsize=(1.7 * (heads + 2) + 1, 2.1 * len(encoders)), layout="constrained")
     grid = figure.subplots(len(encoders), heads + 2, squeeze=False)
     for axes in grid.flat:
-        blank(axes, "")
-    picture = next((one.picture for one in encoders.values() if one.picture is not None), None)
-    for row, (name, one) in zip(grid, encoders.items(), strict=True):
-        looks = [("mean of the heads", one.heads.mean(0)), *((f"head {at + 1}", of) for at, of in enumerate(one.heads))]
+        hide_axes(axes, "")
+    picture = next(
+        (looks_of_encoder.picture for looks_of_encoder in encoders.values() if looks_of_encoder.picture is not None),
+        None,
+    )
+    for row, (name, looks_of_encoder) in zip(grid, encoders.items(), strict=True):
+        looks = [
+            ("mean of the heads", looks_of_encoder.heads.mean(0)),
+            *((f"head {number + 1}", values) for number, values in enumerate(looks_of_encoder.heads)),
+        ]
         for axes, (title, look) in zip(row, looks, strict=False):
-            shown = draw_overlay(axes, picture, look)
+            image = draw_overlay(axes, picture, look)
             axes.set_title(title, fontsize=8)
-        draw_overlay(row[-1], picture, one.shuffled.mean(0))
+        draw_overlay(row[-1], picture, looks_of_encoder.shuffled.mean(0))
         row[-1].set_title("shuffled weights", fontsize=8)
-        height, width = one.heads.shape[1:]
+        height, width = looks_of_encoder.heads.shape[1:]
         row[0].set_ylabel(f"{name}: {height} × {width} cells", fontsize=8)
-    figure.supxlabel("\n".join(f"{name}: {_correlation(one)}" for name, one in every.items()), fontsize=8)
+    figure.supxlabel(
+        "\n".join(f"{name}: {_correlation(looks_of_encoder)}" for name, looks_of_encoder in all_encoders.items()),
+        fontsize=8,
+    )
     label = f"attention, multiples of uniform;\nmean over {results.mean_attention.clips} clips"
-    figure.colorbar(shown, ax=grid, label=label, shrink=0.8, extend="max")
+    figure.colorbar(image, ax=grid, label=label, shrink=0.8, extend="max")
     return figure
 
 
@@ -48,6 +61,6 @@ def describe(results: Results) -> str:
     return f"Here the median rank correlation is {', '.join(texts)}.".replace("-", "−") if texts else ""
 
 
-def _correlation(one: Looked) -> str:
+def _correlation(one: EncoderAttention) -> str:
     low, middle, high = np.nanpercentile(one.correlations, [5, 50, 95])
     return f"rank correlation {middle:.2f} (5 to 95 % of clips: {low:.2f} to {high:.2f})".replace("-", "−")

@@ -5,8 +5,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, label_left, legend_below, panels_of, scatter_clips, square, title_of
-from lib.report.words import scale
+from lib.report.figures._base import (
+    Results,
+    draw_identity_line,
+    format_title,
+    label_left,
+    legend_below,
+    make_panels,
+    scatter_clips,
+)
+from lib.report.words import format_range
 
 SECTION, ORDER = "results", 60
 CAPTION = (
@@ -16,15 +24,15 @@ CAPTION = (
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    known = results.predictions.dropna(subset="actual")
-    clips = known.groupby("seen")["clip"].nunique()
-    figure, panels = panels_of(group)
+    labelled = results.predictions.dropna(subset="actual")
+    clips = labelled.groupby("seen")["clip"].nunique()
+    figure, panels = make_panels(group)
     for target, axes in panels.items():
-        rows = known[known["target"] == target]
+        rows = labelled[labelled["target"] == target]
         scatter_clips(axes, rows, rows["actual"], rows["predicted"], clips)
-        square(axes, known, group, title_of(target, rows, known), "label")
+        draw_identity_line(axes, labelled, group, format_title(target, rows, labelled), "label")
         axes.text(0.04, 0.96, _format_scores(results, target), transform=axes.transAxes, va="top", fontsize=8)
-    label_left(panels, f"prediction ({scale(group)})")
+    label_left(panels, f"prediction ({format_range(group)})")
     legend_below(figure, panels)
     return figure
 
@@ -32,11 +40,11 @@ def draw(results: Results, group: TargetGroup) -> Figure:
 def describe(results: Results, group: TargetGroup) -> str:
     """Return which target has the highest correlation, and which the lowest."""
     values = {target: _find_score(results, "pearson", target) for target in group.columns}
-    known = {target: value for target, value in values.items() if np.isfinite(value)}
-    if len(known) < 2:
+    defined = {target: value for target, value in values.items() if np.isfinite(value)}
+    if len(defined) < 2:
         return ""
-    best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-    text = f"Here r is highest for {best} ({known[best]:.2f}) and lowest for {worst} ({known[worst]:.2f})."
+    best, worst = max(defined, key=defined.__getitem__), min(defined, key=defined.__getitem__)
+    text = f"Here r is highest for {best} ({defined[best]:.2f}) and lowest for {worst} ({defined[worst]:.2f})."
     return text.replace("-", "−")
 
 

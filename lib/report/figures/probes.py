@@ -1,10 +1,10 @@
-"""R² of a linear probe of each encoder's output and of the fused vector, beside the model's own."""
+"""R² of a linear probe of each encoder's output and of the fused vector, next to the model's own."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, forest, nothing
+from lib.report.figures._base import Results, draw_forest, make_empty_figure
 
 SECTION, ORDER = "features", 120
 CAPTION = (
@@ -16,11 +16,13 @@ CAPTION = (
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.probes.empty:
-        return nothing("no probe: validation clips choose its penalty, and there are none")
+        return make_empty_figure(
+            "no probe: its penalty is chosen on validation clips, and the corpus has no validation clips"
+        )
     scores = results.scores[(results.scores["subset"] == "all") & (results.scores["score"] == "r2")]
-    own = scores[scores["predictor"] == "model"].rename(columns={"value": "r2"}).assign(features="the model")
+    model = scores[scores["predictor"] == "model"].rename(columns={"value": "r2"}).assign(features="the model")
     probes = results.probes.assign(features=[f"{row.features} ({row.width})" for row in results.probes.itertuples()])
-    return forest(pd.concat([probes, own]), "features", "r2", group, "R² (in brackets: width of the vector)")
+    return draw_forest(pd.concat([probes, model]), "features", "r2", group, "R² (in brackets: width of the vector)")
 
 
 def describe(results: Results, group: TargetGroup) -> str:

@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, label_left, panels_of, square, title_of
-from lib.report.words import CALIBRATION, scale
+from lib.report.figures._base import COLOURS, Results, draw_identity_line, format_title, label_left, make_panels
+from lib.report.words import CALIBRATION, format_range
 
 SECTION, ORDER = "results", 90
 CAPTION = (
@@ -18,21 +18,21 @@ CAPTION = (
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     scores = results.scores
-    known = results.predictions.dropna(subset="actual")
+    labelled = results.predictions.dropna(subset="actual")
     chosen = (scores["subset"] == "all") & (scores["predictor"] == "model")
     of_model = scores[chosen].set_index(["score", "target"])["value"]
     shares = np.linspace(0.01, 0.99, 99)
-    figure, panels = panels_of(group)
+    figure, panels = make_panels(group)
     for target, axes in panels.items():
-        rows = known[known["target"] == target]
+        rows = labelled[labelled["target"] == target]
         axes.plot(rows["actual"].quantile(shares), rows["predicted"].quantile(shares), color=COLOURS[0])
-        about = "\n".join(
+        text = "\n".join(
             f"{label.removesuffix(' to the mean')} {_two_digits(of_model[score, target])}"
             for score, label in CALIBRATION.items()
         )
-        square(axes, known, group, title_of(target, rows, known), "label")
-        axes.set_xlabel(f"{axes.get_xlabel()}\n{about}", fontsize=8)
-    label_left(panels, f"prediction ({scale(group)})")
+        draw_identity_line(axes, labelled, group, format_title(target, rows, labelled), "label")
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{text}", fontsize=8)
+    label_left(panels, f"prediction ({format_range(group)})")
     return figure
 
 

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, label_left, panels_of, square, title_of
-from lib.report.words import scale
+from lib.report.figures._base import COLOURS, Results, draw_identity_line, format_title, label_left, make_panels
+from lib.report.words import format_range
 from lib.scoring.scores import MIN_VIDEOS, Bootstrap, resample, sum_by_video
 
 _BINS = 10
@@ -22,17 +22,17 @@ CAPTION = (
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    known = results.predictions.dropna(subset="actual")
-    figure, panels = panels_of(group)
+    labelled = results.predictions.dropna(subset="actual")
+    figure, panels = make_panels(group)
     for target, axes in panels.items():
-        rows = known[known["target"] == target].sort_values("predicted", kind="stable")
+        rows = labelled[labelled["target"] == target].sort_values("predicted", kind="stable")
         if len(rows):
             bins = _average_bins(rows)
             colour = COLOURS[0]
             axes.plot(bins["predicted"], bins["actual"], "o-", markersize=4, color=colour, clip_on=False)
             axes.vlines(bins["predicted"], bins["low"], bins["high"], color=colour, clip_on=False)
-        square(axes, known, group, title_of(target, rows, known), "mean prediction")
-    label_left(panels, f"mean label ({scale(group)})")
+        draw_identity_line(axes, labelled, group, format_title(target, rows, labelled), "mean prediction")
+    label_left(panels, f"mean label ({format_range(group)})")
     return figure
 
 

@@ -4,8 +4,8 @@ agreement, 1.96 standard deviations about it (Bland and Altman 1986)."""
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, label_left, legend_below, panels_of, scatter_clips, title_of
-from lib.report.words import scale
+from lib.report.figures._base import Results, format_title, label_left, legend_below, make_panels, scatter_clips
+from lib.report.words import format_range
 
 SECTION, ORDER = "results", 80
 CAPTION = (
@@ -16,16 +16,16 @@ CAPTION = (
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    known = results.predictions.dropna(subset="actual")
-    figure, panels = panels_of(group)
+    labelled = results.predictions.dropna(subset="actual")
+    figure, panels = make_panels(group)
     for target, axes in panels.items():
-        rows = known[known["target"] == target]
+        rows = labelled[labelled["target"] == target]
         errors, means = rows["predicted"] - rows["actual"], (rows["predicted"] + rows["actual"]) / 2
         scatter_clips(axes, rows, means, errors)
         axes.axhline(errors.mean(), color="black", linewidth=0.8)
         for sign in (-1, 1):
             axes.axhline(errors.mean() + sign * 1.96 * errors.std(), color="black", linewidth=0.8, linestyle="--")
-        axes.set(title=title_of(target, rows, known), xlabel=f"mean of both ({scale(group)})")
+        axes.set(title=format_title(target, rows, labelled), xlabel=f"mean of both ({format_range(group)})")
         axes.tick_params(labelbottom=True)
     label_left(panels, "prediction − label")
     legend_below(figure, panels)

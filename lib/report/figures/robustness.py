@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, nothing
-from lib.report.words import accuracy, describe_corruption
+from lib.report.figures._base import COLOURS, Results, make_empty_figure
+from lib.report.words import describe_corruption, name_accuracy
 
 SECTION, ORDER = "robustness", 190
 CAPTION = (
@@ -20,7 +20,7 @@ _ACROSS = 4  # panels
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.robustness.empty:
-        return nothing("not measured: the model reads no faces, or analyse.robustness_clips is 0")
+        return make_empty_figure("not measured: the model reads no faces, or analyse.robustness_clips is 0")
     table = results.robustness[results.robustness["corruption"] != _INTACT]
     names = list(dict.fromkeys(table["corruption"]))
     rows = -(-len(names) // _ACROSS)
@@ -41,7 +41,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.set(xlabel=name, xlim=(-0.3, len(strengths) - 0.7))
         axes.set_xticks(places, strengths)
-    figure.supylabel(f"loss of {accuracy(group)}, {table['clips'].iloc[0]} clips", fontsize=9)
+    figure.supylabel(f"loss of {name_accuracy(group)}, {table['clips'].iloc[0]} clips", fontsize=9)
     handles = grid[0, 0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=min(6, len(handles[0])), frameon=False)
     return figure
@@ -56,4 +56,4 @@ def describe(results: Results, group: TargetGroup) -> str:
         return ""
     row = means.loc[means["loss"].idxmax()]
     condition = describe_corruption(row["corruption"], row["strength"])
-    return f"Here the largest mean loss is {row['loss']:.3f} in {accuracy(group)}, {condition}."
+    return f"Here the largest mean loss is {row['loss']:.3f} in {name_accuracy(group)}, {condition}."

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, blank, nothing
-from lib.report.figures._read import Sample, Steps
-from lib.report.words import scale
+from lib.report.figures._base import COLOURS, Results, hide_axes, make_empty_figure
+from lib.report.figures._read import Sample, SampleArray
+from lib.report.words import format_range
 
 _OCTAVES = tuple(125 * 2**octave for octave in range(1, 9))  # Hz
 _LOUDNESS = 80  # dB below the loudest value: the range of the colours
@@ -31,7 +31,7 @@ def draw(results: Results) -> Figure:
     pictures = list(dict.fromkeys(name for clip in clips.values() for name in clip.pictures))
     sound = list(dict.fromkeys(name for clip in clips.values() for name in clip.sound))
     if not pictures and not sound:
-        return nothing("no pictures and no sound: the network reads other streams alone")
+        return make_empty_figure("no pictures and no sound: the network reads other streams alone")
     widths = [1.9] * len(pictures) + [3.0] * len(sound) + [2.6] * len(targets)
     height = max(2.2, 0.6 + 0.14 * max(len(group.columns) for group in targets.values()))
     figure = Figure(figsize=(sum(widths), height * len(clips)), layout="constrained")
@@ -48,45 +48,45 @@ def draw(results: Results) -> Figure:
         for stream in pictures:
             _picture(next(panels), stream, clip.pictures.get(stream))
         for array in sound:
-            every = [one.sound[array] for one in clips.values() if array in one.sound]
-            _sound(figure, next(panels), array, clip, every)
-        for targets_, group in targets.items():
-            _labels(next(panels), rows[rows["targets"] == targets_], targets_, group)
+            arrays = [other.sound[array] for other in clips.values() if array in other.sound]
+            _sound(figure, next(panels), array, clip, arrays)
+        for group_name, group in targets.items():
+            _labels(next(panels), rows[rows["targets"] == group_name], group_name, group)
     handles, title = grid[0, -1].get_legend_handles_labels(), f"error: mean absolute error of {first}"
     figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, title=title)
     return figure
 
 
-def _picture(axes: Axes, stream: str, shown: Steps | None) -> None:
+def _picture(axes: Axes, stream: str, images: SampleArray | None) -> None:
     """Pictures side by side in rows, and their seconds."""
-    if shown is None:
-        blank(axes, f"no {stream}")
+    if images is None:
+        hide_axes(axes, f"no {stream}")
         return
-    pictures, times, read, points, full = shown
+    pictures, times, read, points, full = images
     across = int(np.ceil(np.sqrt(len(pictures))))
     empty = np.full_like(pictures, 255, shape=(-len(pictures) % across, *pictures.shape[1:]))
     _, height, width, _ = pictures.shape
     tiled = np.concatenate([pictures, empty]).reshape(-1, across, height, width, 3).swapaxes(1, 2)
     axes.imshow(tiled.reshape(-1, across * width, 3))
     for index, of_picture in enumerate([] if points is None else points):
-        left, top = index % across * width, index // across * height
-        axes.scatter(of_picture[:, 0] + left, of_picture[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
+        x, top = index % across * width, index // across * height
+        axes.scatter(of_picture[:, 0] + x, of_picture[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
     axes.set_anchor("NW")
     wheel = "" if full is None else f"\nwheel: direction, to {full:.1f} px a step"
-    blank(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s{wheel}")
+    hide_axes(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s{wheel}")
 
 
 def _note(read: bool) -> str:
     return "" if read else "\n(not read by the model)"
 
 
-def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence[Steps]) -> None:
+def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, arrays: Sequence[SampleArray]) -> None:
     """A clip's log_mel or mfcc over time; `every`: those of all clips that are shown, which have a scale in common."""
     if array not in clip.sound:
-        blank(axes, "no sound")
+        hide_axes(axes, "no sound")
         return
     values, times, read, *_ = clip.sound[array]
-    together = np.concatenate([one.values for one in every])
+    together = np.concatenate([steps.values for steps in arrays])
     if array == "log_mel":
         high = together.max()
         low, colours, extend, label = high - _LOUDNESS, "magma", "min", "log-mel power (dB)"
@@ -101,7 +101,7 @@ def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, every: Sequence
     half = (times[-1] - times[0]) / max(len(times) - 1, 1) / 2 or 0.5
     extent = (times[0] - half, times[-1] + half, -0.5, values.shape[1] - 0.5)
     image = axes.imshow(values.T, colours, aspect="auto", origin="lower", vmin=low, vmax=high, extent=extent)
-    begin, end = min(one.times[0] for one in every), max(one.times[-1] for one in every)
+    begin, end = min(steps.times[0] for steps in arrays), max(steps.times[-1] for steps in arrays)
     axes.set(xlim=(begin - half, end + half), xlabel=f"time (s){_note(read)}")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     figure.colorbar(image, ax=axes, label=label, extend=extend)
@@ -116,4 +116,4 @@ def _labels(axes: Axes, rows: pd.DataFrame, name: str, group: TargetGroup) -> No
         axes.plot(rows[column], places, marker, color=colour, markersize=4, clip_on=False, label=column)
     axes.set_yticks(places, group.columns, fontsize=8)
     axes.set_xlim(min(group.range[0], rows["predicted"].min()), max(group.range[1], rows["predicted"].max()))
-    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{name} ({scale(group)})")
+    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{name} ({format_range(group)})")

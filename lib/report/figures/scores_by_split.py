@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report.figures._base import OF_SPLIT, Results, draw_intervals
-from lib.report.words import accuracy
+from lib.report.words import name_accuracy
 from lib.scoring.scores import MIN_VIDEOS
 
 SECTION, ORDER = "results", 50
@@ -20,20 +20,20 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     targets = ["mean", *group.columns] if len(group.columns) > 1 else group.columns
     figure = Figure(figsize=(max(4.5, 1.1 * len(targets)), 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    for axes, score, label in zip(panels, ("r2", "accuracy"), ("R²", accuracy(group)), strict=True):
+    for axes, score, label in zip(panels, ("r2", "accuracy"), ("R²", name_accuracy(group)), strict=True):
         for offset, (split, (colour, marker)) in zip((-0.2, 0, 0.2), OF_SPLIT.items(), strict=True):
             rows = scores[(scores["split"] == split) & (scores["score"] == score)].set_index("target").reindex(targets)
             if rows["clips"].isna().all():
                 continue
-            about = f"{split} ({rows['clips'].iloc[0]:.0f} clips of {rows['videos'].iloc[0]:.0f} videos)"
+            description = f"{split} ({rows['clips'].iloc[0]:.0f} clips of {rows['videos'].iloc[0]:.0f} videos)"
             places = np.arange(len(targets)) + offset
-            draw_intervals(axes, places, rows, colour, marker=marker, label=about, vertical=True)
+            draw_intervals(axes, places, rows, colour, marker=marker, label=description, vertical=True)
         axes.set(xlim=(-0.5, len(targets) - 0.5), ylabel=label)
     panels[0].axhline(0, color="grey", linestyle=":", linewidth=0.8)
     panels[1].set_xticks(range(len(targets)), targets, rotation=20)
-    about = f"lines: 95 % intervals, bootstrap over videos, from {MIN_VIDEOS} videos on"
+    description = f"lines: 95 % intervals, bootstrap over videos, from {MIN_VIDEOS} videos on"
     handles = panels[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", frameon=False, title=about)
+    figure.legend(*handles, loc="outside lower center", frameon=False, title=description)
     return figure
 
 

@@ -6,35 +6,35 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import OF_SPLIT, Results, label_left, legend_below, panels_of, title_of
-from lib.report.words import scale
+from lib.report.figures._base import OF_SPLIT, Results, format_title, label_left, legend_below, make_panels
+from lib.report.words import format_range
 
 _BINS = 20  # over a target's range
 
 SECTION, ORDER = "data", 30
 CAPTION = (
-    "Distribution of each target's labels, by split. The splits should look alike. The narrower a distribution, the"
+    "Distribution of each target's labels, by split. The splits should look similar. The narrower a distribution, the"
     " less a model can gain over the mean."
 )
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     clips = results.clips
-    known = clips.dropna(subset=group.columns, how="all")
-    known = known.melt(["clip", "split"], group.columns, "target", "actual").dropna(subset="actual")
-    figure, panels = panels_of(group)
+    labelled = clips.dropna(subset=group.columns, how="all")
+    labelled = labelled.melt(["clip", "split"], group.columns, "target", "actual").dropna(subset="actual")
+    figure, panels = make_panels(group)
     for target, axes in panels.items():
-        rows = known[known["target"] == target]
+        rows = labelled[labelled["target"] == target]
         for split, (colour, _) in OF_SPLIT.items():
             values = rows.loc[rows["split"] == split, "actual"]
             count, edges = np.histogram(values, _BINS, (group.range[0], group.range[1]))
-            number = known.loc[known["split"] == split, "clip"].nunique()
+            number = labelled.loc[labelled["split"] == split, "clip"].nunique()
             look: dict[str, Any] = {"linewidth": 1.5, "linestyle": "-" if split == "validation" else "--"}
             if split == "training":
                 look = {"fill": True, "alpha": 0.35}
             share = 100 * count / max(len(values), 1)
             axes.stairs(share, edges, color=colour, label=f"{split} ({number} clips)", **look)
-        axes.set(title=title_of(target, rows, known), xlabel=f"label ({scale(group)})", xlim=group.range)
+        axes.set(title=format_title(target, rows, labelled), xlabel=f"label ({format_range(group)})", xlim=group.range)
         axes.tick_params(labelbottom=True)
     label_left(panels, "share of the split's clips (%)")
     legend_below(figure, panels)
