@@ -10,7 +10,8 @@ from sklearn.metrics import r2_score
 
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_groups, score_with_intervals
+from lib.scoring.person_groups import score_groups
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_with_intervals
 from lib.scoring.tables import HEADLINE_SCORES, ScoredClips, headline, score_table, split_table
 
 FIVE = ("a", "b", "c", "d", "e")

@@ -11,7 +11,8 @@ from lib.scoring.baselines import predict_ridge
 from lib.scoring.conformal import score_coverage
 from lib.scoring.detection import score_detection
 from lib.scoring.paired import adjust_p, compare_errors, compare_predictors
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_groups, score_with_intervals
+from lib.scoring.person_groups import score_groups
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_with_intervals
 
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",

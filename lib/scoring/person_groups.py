@@ -1,0 +1,104 @@
+"""Scores for groups of persons: of each group, of its difference to the others, and of the largest gap."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.core.targets import TargetGroup
+from lib.scoring.scores import (
+    MIN_VIDEOS,
+    MOMENTS,
+    Bootstrap,
+    compute_moments,
+    count_videos,
+    interval_rows,
+    resample,
+    scores_from_moments,
+    sum_by_video,
+)
+
+
+def score_groups(
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    baseline: np.ndarray,
+    videos: np.ndarray,
+    labels: np.ndarray,
+    group: TargetGroup,
+    bootstrap: Bootstrap,
+) -> pd.DataFrame:
+    """Return the rows of `score_with_intervals` for each group of clips, for its difference to the others, and for the gap.
+
+    labels (N,) are the groups' names, empty for clips without a group. Columns before those of `score_with_intervals`: what,
+    group, clips, videos. what is "value", the group's score; "difference", that score minus the score of the clips of all
+    other groups, with the same resamples for both; or "gap", the highest score of a group minus the lowest, among groups
+    with labels for at least MIN_VIDEOS videos. `group` names the two groups of a gap. A gap has no interval, because the
+    same data select the two groups.
+    """
+    names = [name for name in np.unique(labels) if name]
+    moments = _group_moments(actual, predicted, baseline, labels, names)
+    sums = sum_by_video(moments, videos)  # (V, G, 2, K, MOMENTS)
+    values = scores_from_moments(sums.sum(0), group.span)  # {score: (G, 2, K + 1)}
+    resampled = scores_from_moments(resample(sums, bootstrap.resamples, bootstrap.rng()), group.span)
+    counts = count_videos(sums)  # (G, 2, K + 1)
+    tables = []
+    for index, name in enumerate(names):
+        members = labels == name
+        own = (_select(scores, index) for scores in (values, resampled))
+        rows = interval_rows(*own, counts[index, 0], group.columns)
+        tables.append(_describe(rows, "value", name, videos[members]))
+        if ((labels != name) & (labels != "")).any():
+            differences = (_subtract_others(scores, index) for scores in (values, resampled))
+            rows = interval_rows(*differences, counts[index].min(0), group.columns)
+            tables.append(_describe(rows, "difference", name, videos[members]))
+    large = counts[:, 0] >= MIN_VIDEOS  # (G, K + 1)
+    if (large.sum(0) > 1).any():
+        pairs, rows = _find_gaps(names, values, large, group.columns)
+        tables.append(_describe(rows, "gap", pairs, videos[labels != ""]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _group_moments(
+    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, labels: np.ndarray, names: Sequence[str]
+) -> np.ndarray:
+    """Return the moments (N, G, 2, K, MOMENTS) of the clips in each of G groups, and in all other groups; 0 for all other
+    clips."""
+    moments = np.zeros((len(actual), len(names), 2, actual.shape[1], MOMENTS))
+    for index, name in enumerate(names):
+        for side, members in enumerate((labels == name, (labels != name) & (labels != ""))):
+            if members.any():
+                moments[members, index, side] = compute_moments(actual[members], predicted[members], baseline[members])
+    return moments
+
+
+def _select(scores: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """Return the scores (..., K + 1) of a group from {score: (..., G, 2, K + 1)}."""
+    return {name: values[..., index, 0, :] for name, values in scores.items()}
+
+
+def _subtract_others(scores: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """Return a group's scores minus those of all other groups, from {score: (..., G, 2, K + 1)}."""
+    return {name: values[..., index, 0, :] - values[..., index, 1, :] for name, values in scores.items()}
+
+
+def _find_gaps(
+    names: Sequence[str], values: Mapping[str, np.ndarray], large: np.ndarray, columns: Sequence[str]
+) -> tuple[list[str], pd.DataFrame]:
+    """Return the rows of the gaps, and for each the two groups "HIGHEST minus LOWEST"; empty where fewer than two groups are
+    `large` (G, K + 1)."""
+    compared = large.sum(0) > 1
+    pairs, gaps = [], {}
+    for score, both in values.items():
+        high, low = (np.where(large, both[:, 0], sign * np.inf) for sign in (-1, 1))
+        gaps[score] = np.where(compared, high.max(0) - low.min(0), np.nan)
+        for highest, lowest, defined in zip(high.argmax(0), low.argmin(0), compared, strict=True):
+            pairs.append(f"{names[highest]} minus {names[lowest]}" if defined else "")
+    no_videos = np.zeros(len(compared))  # so that a gap has no interval
+    return pairs, interval_rows(gaps, {score: gap[None] for score, gap in gaps.items()}, no_videos, columns)
+
+
+def _describe(rows: pd.DataFrame, what: str, group: str | list[str], videos: np.ndarray) -> pd.DataFrame:
+    """Return the rows with what, group and the numbers of clips and videos as first columns."""
+    described = rows.assign(what=what, group=group, clips=len(videos), videos=len(set(videos)))
+    return described[["what", "group", "clips", "videos", *rows.columns]]
