@@ -75,13 +75,13 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
     published(labels.iloc[1:], tmp_path / "fewer.csv", 0.02)
     done = compare(tmp_path, f"a={tmp_path}/all.csv", f"b={tmp_path}/fewer.csv", "--baseline", "a")
     assert done.returncode == 1
-    assert f"fewer.csv is not about the same clips as {tmp_path}/all.csv" in done.stderr
-    assert f"lacks 1, first {labels.index[0]}" in done.stderr
+    assert f"fewer.csv has other clips than {tmp_path}/all.csv" in done.stderr
+    assert f"1 are missing, first {labels.index[0]}" in done.stderr
     pd.read_csv(tmp_path / "all.csv").drop(columns="ValueOpenness").to_csv(tmp_path / "four.csv")
     done = compare(tmp_path, f"a={tmp_path}/four.csv", "--baseline", "a")
     assert f"needed are one of clips (as {labels.index[0]}) and one for each of extraversion" in done.stderr
     for column, said in (
-        ({"ValueOpenness": np.nan}, "lacks a number for clip"),
+        ({"ValueOpenness": np.nan}, "has no number for clip"),
         ({"true_openness": 0.5}, "two columns of openness: ValueOpenness, true_openness"),
     ):
         pd.read_csv(tmp_path / "all.csv").assign(**column).to_csv(tmp_path / "odd.csv", index=False)
@@ -104,7 +104,7 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
     done = compare(tmp_path, f"a={tmp_path}/other.csv", "--baseline", "a")
     assert "was made on another split or corpus: extraversion of its test clip" in done.stderr
     done = compare(tmp_path, "a=no-such-experiment", "--baseline", "a")
-    assert "'no-such-experiment' is no revision or experiment that DVC keeps data/predictions.csv of" in done.stderr
+    assert "'no-such-experiment' is not a revision or experiment for which DVC has data/predictions.csv" in done.stderr
     assert "a .csv file, mean_predictor, median_predictor" in done.stderr
     assert done.stderr.count("\n") == 1
     (tmp_path / "annotation_training.pkl").unlink()
@@ -151,11 +151,11 @@ def test_tables_that_are_none_are_named(tmp_path: Path) -> None:
             read()
         return str(caught.value).removeprefix(path)
 
-    assert said("") == " is no readable CSV file (No columns to parse from file)"
+    assert said("") == " is not a readable CSV file (No columns to parse from file)"
     assert said(ours.iloc[:0].to_csv(index=False)).startswith(" predicts nothing, not own")
     assert said(pd.concat([ours, ours.iloc[:1]]).to_csv(index=False)) == " has warm of clip a twice"
     assert said(ours.assign(target="cold").to_csv(index=False)) == " has no predictions of warm"
     assert said(ours.drop(columns="actual").to_csv(index=False)).startswith(" has no column actual")
     assert said("clip,warm\n").startswith(" has the columns clip, warm; needed are")
     assert said("clip,warm\na,0.5\na,0.5\nb,1\n") == " has clip a twice"
-    assert said("clip,warm\na,0.5\nb,high\n").startswith(" lacks a number for clip b")
+    assert said("clip,warm\na,0.5\nb,high\n").startswith(" has no number for clip b")

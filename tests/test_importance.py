@@ -12,13 +12,13 @@ from torch import nn
 
 from lib.analysis import importance
 from lib.analysis._regions import Region, mean_steps, remove_regions
+from lib.analysis.importance import deletion_table
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.dataset import EncoderInputs
 from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results, read
-from lib.scoring.tables import deletion_table
 from lib.streams.base import Steps
 
 READINGS = {

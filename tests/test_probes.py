@@ -10,6 +10,7 @@ from torch import nn
 
 from lib.analysis import _features as features
 from lib.analysis import embedding_map
+from lib.analysis.probes import probe_table
 from lib.core.targets import TargetGroup
 from lib.model.fusions import LateAverage
 from lib.model.tokens import Tokens
@@ -17,7 +18,6 @@ from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring import maps
 from lib.scoring.scores import Bootstrap
-from lib.scoring.tables import probe_table
 
 GROUP = TargetGroup(columns=["told", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
 

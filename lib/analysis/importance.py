@@ -1,7 +1,6 @@
-"""Importance of regions: the change of a prediction when a cell of the face or a part of the time is averaged out; and the
-accuracy without the regions that are called the most important."""
+"""Importance of regions: how predictions change without a cell of the face or a part of the time; and deletion curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -16,11 +15,11 @@ from lib.analysis._regions import GRID, Means, Region, list_regions, mean_steps,
 from lib.core.artifacts import DELETION, IMPORTANCE
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
+from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.dataset import find_kind, split_reference
 from lib.model import infer
 from lib.model.network import Network
-from lib.scoring.tables import DELETION_COLUMNS, deletion_table
 
 OUTPUTS = IMPORTANCE, DELETION
 
@@ -29,6 +28,8 @@ DELETED = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
 METHODS = ("occlusion", "integrated_gradients")
 RANDOM = "random"
 
+_COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "accuracy", "lowest", "highest"
+
 
 class Settings(Section):
     importance_clips: ClipCount
@@ -36,10 +37,11 @@ class Settings(Section):
 
 
 class Importance(NamedTuple):
-    """Importance of each region by method and target group: (R, K), in units of the range, mean over clips.
+    """Importance of the regions for the predictions.
 
-    pictures: the mean image of each stream of images, uint8 (H, W, 3). missed: by target group the convergence error of the
-    integrated gradients (N, K); 0 but for the integral's error.
+    sizes: by method and target group the importance (R, K) of each region, in units of the range, mean over clips. pictures:
+    the mean image of each stream of images, uint8 (H, W, 3). missed: by target group the convergence error (N, K) of the
+    integrated gradients; 0 would be exact.
     """
 
     regions: list[Region]
@@ -52,33 +54,19 @@ def run(context: Context) -> None:
     sample = context.sample(context.settings.importance_clips)
     if not sample:
         write(IMPORTANCE, Importance([], {}, {}, {}))
-        write_csv(DELETION, concatenate_tables([], DELETION_COLUMNS))
+        write_csv(DELETION, concatenate_tables([], _COLUMNS))
         return
     samples = [context.clips[index]._replace(index=place) for place, index in enumerate(sample)]
-    found = measure_importance(context.fabric, context.network, samples, context.batch_size)
-    write(IMPORTANCE, found)
-    write_csv(DELETION, measure_deletion(context, sample, samples, found))
-
-
-def measure_deletion(
-    context: Context, sample: list[int], samples: Sequence[Sample], importance: Importance
-) -> pd.DataFrame:
-    """Return the accuracy of each target group without the most important cells, and without random ones."""
-    fabric, network, repeats = context.fabric, context.network, context.settings.control_repeats
-    predicted = delete(fabric, network, samples, importance, context.batch_size, repeats, context.seed)
-    tables = []
-    for name, group in context.targets.items():
-        by_order = {order: [group.from_unit(values) for values in of[name]] for order, of in predicted.items()}
-        table = deletion_table(by_order, context.actual(sample, group), group)
-        tables.append(table.assign(targets=name))
-    return concatenate_tables(tables, DELETION_COLUMNS)
+    importance = measure_importance(context.fabric, context.network, samples, context.batch_size)
+    write(IMPORTANCE, importance)
+    write_csv(DELETION, measure_deletion(context, sample, samples, importance))
 
 
 def measure_importance(fabric: Fabric, network: Network, samples: Sequence[Sample], batch_size: int) -> Importance:
     """Return the importance of each region of each stream for the predictions of the samples; empty without any region.
 
-    occlusion: how far a prediction moves if the region is replaced by that of the mean of all samples (Zeiler and Fergus
-    2014). integrated_gradients: the region's part of the path from the mean input to the clip's, without sign.
+    occlusion: the change of a prediction when the region is replaced by the mean of all samples (Zeiler and Fergus 2014).
+    integrated_gradients: the region's part of the path from the mean input to the clip's input, without sign.
     """
     regions, means = list(list_regions(network, samples)), mean_steps(samples)
     if not regions:
@@ -94,8 +82,40 @@ def measure_importance(fabric: Fabric, network: Network, samples: Sequence[Sampl
     for (_, reference), mean in means.items():
         if find_kind(reference) == "pictures":
             pictures[split_reference(reference)[0]] = mean.transpose(1, 2, 0)
-    by_occlusion = {name: np.stack(values) for name, values in moved.items()}
-    return Importance(regions, dict(zip(METHODS, (by_occlusion, gradients), strict=True)), pictures, missed)
+    occlusion = {name: np.stack(values) for name, values in moved.items()}
+    return Importance(regions, dict(zip(METHODS, (occlusion, gradients), strict=True)), pictures, missed)
+
+
+def measure_deletion(
+    context: Context, sample: list[int], samples: Sequence[Sample], importance: Importance
+) -> pd.DataFrame:
+    """Return the accuracy of each target group without the most important cells, and without random cells."""
+    fabric, network, repeats = context.fabric, context.network, context.settings.control_repeats
+    predicted = delete(fabric, network, samples, importance, context.batch_size, repeats, context.seed)
+    tables = []
+    for name, group in context.targets.items():
+        draws = {key: [group.from_unit(values) for values in by_group[name]] for key, by_group in predicted.items()}
+        table = deletion_table(draws, context.actual(sample, group), group)
+        tables.append(table.assign(targets=name))
+    return concatenate_tables(tables, _COLUMNS)
+
+
+def deletion_table(
+    predictions: Mapping[tuple[str, float], Sequence[np.ndarray]], actual: np.ndarray, group: TargetGroup
+) -> pd.DataFrame:
+    """Return the accuracy by order, deleted fraction and target ("mean" and each column): mean, lowest and highest of all
+    draws.
+
+    predictions: arrays (N, K) by order and fraction, one for each draw; actual (N, K) is NaN where unknown.
+    """
+    rows, known = [], np.isfinite(actual)
+    for (order, deleted), draws in predictions.items():
+        errors = np.array([np.where(known, np.abs(predicted - actual), 0).sum(0) for predicted in draws])  # (draws, K)
+        errors = errors / np.where(known.any(0), known.sum(0), np.nan)
+        accuracy = 1 - np.column_stack([errors.mean(1), errors]) / group.span
+        for target, values in zip(["mean", *group.columns], accuracy.T, strict=True):
+            rows.append((order, deleted, target, len(actual), len(draws), values.mean(), values.min(), values.max()))
+    return pd.DataFrame(rows, columns=[*_COLUMNS[1:]])
 
 
 def delete(
@@ -107,10 +127,10 @@ def delete(
     draws: int,
     seed: int,
 ) -> dict[tuple[str, float], dict[str, list[np.ndarray]]]:
-    """Return the predictions (N, K) without the most important cells, by order, fraction of cells removed (DELETED) and
-    target group (Samek et al. 2017, Evaluating the visualization of what a deep neural network has learned).
+    """Return predictions (N, K) without the most important cells, by order, removed fraction (DELETED) and target group.
 
-    An order is a method, or RANDOM, which is drawn `draws` times. A method has its own order for each column.
+    An order is a method, with its own order of the cells for each column, or RANDOM, which is drawn `draws` times (Samek et
+    al. 2017, Evaluating the visualization of what a deep neural network has learned).
     """
     cells = [index for index, region in enumerate(importance.regions) if region.cell is not None]
     means, rng = mean_steps(samples), np.random.default_rng(seed)
@@ -122,15 +142,15 @@ def delete(
         return _predict_without(fabric, network, samples, removed, means, batch_size)
 
     for fraction in DELETED if cells else ():
-        at_end = fraction in (DELETED[0], DELETED[-1])  # all orders are alike
-        every = [predict_after(order, fraction) for order in random_orders[: 1 if at_end else None]]
-        predicted[RANDOM, fraction] = {name: [one[name] for one in every] for name in every[0]}
+        is_end = fraction in (DELETED[0], DELETED[-1])  # no cell or every cell: the order has no effect
+        drawn = [predict_after(order, fraction) for order in random_orders[: 1 if is_end else None]]
+        predicted[RANDOM, fraction] = {name: [by_group[name] for by_group in drawn] for name in drawn[0]}
         for method, sizes in importance.sizes.items():
-            predicted[method, fraction] = {name: [np.full_like(of, np.nan)] for name, of in every[0].items()}
-            for name, of_group in sizes.items():
-                for column, size in enumerate(of_group[cells].T):
+            predicted[method, fraction] = {name: [np.full_like(array, np.nan)] for name, array in drawn[0].items()}
+            for name, group_sizes in sizes.items():
+                for column, size in enumerate(group_sizes[cells].T):
                     order = np.array(cells)[np.argsort(-size, kind="stable")]
-                    values = every[0] if at_end else predict_after(order, fraction)
+                    values = drawn[0] if is_end else predict_after(order, fraction)
                     predicted[method, fraction][name][0][:, column] = values[name][:, column]
     return predicted
 
@@ -144,15 +164,15 @@ def write(path: Path, importance: Importance) -> None:
         for method, by_group in importance.sizes.items():
             for group, sizes in by_group.items():
                 for stream in dict.fromkeys(region.stream for region in importance.regions):
-                    above = f"sizes/{group}/{method}/{stream}"
+                    parent = f"sizes/{group}/{method}/{stream}"
                     cells, moments = (
                         [region.stream == stream and (region.cell is None) == timed for region in importance.regions]
                         for timed in (False, True)
                     )
                     if any(cells):
-                        arrays[f"{above}/cells"] = sizes[cells].reshape(GRID, GRID, -1)
+                        arrays[f"{parent}/cells"] = sizes[cells].reshape(GRID, GRID, -1)
                     if any(moments):
-                        arrays[f"{above}/moments"] = sizes[moments]
+                        arrays[f"{parent}/moments"] = sizes[moments]
         for name, values in arrays.items():
             write_array(file, name, values)
 
@@ -165,6 +185,7 @@ def _predict_without(
     means: Means,
     batch_size: int,
 ) -> dict[str, np.ndarray]:
+    """Return the predictions (N, K) by target group, with the `removed` regions replaced by the mean."""
     changed = [
         sample._replace(inputs=remove_regions(sample.inputs, removed, means), index=place)
         for place, sample in enumerate(samples)

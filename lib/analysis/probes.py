@@ -1,5 +1,7 @@
 """Linear probes: R² of ridge regression on each encoder's output, on the fused vector, and on pretrained encoders."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -10,11 +12,15 @@ from lib.core.clips import write_csv
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parameters import Section
+from lib.core.targets import TargetGroup
 from lib.model import checkpoint
+from lib.scoring.baselines import predict_ridge
 from lib.scoring.evaluation import Evaluation, actual_values
-from lib.scoring.tables import PROBE_COLUMNS, probe_table
+from lib.scoring.scores import Bootstrap, score_with_intervals
 
 OUTPUTS = (PROBES,)
+
+_COLUMNS = "targets", "features", "width", "target", "r2", "low", "high"
 
 
 class Settings(Section):
@@ -22,21 +28,45 @@ class Settings(Section):
 
 
 def run(context: Context) -> None:
-    write_csv(PROBES, probe(context))
+    write_csv(PROBES, run_probes(context))
 
 
-def probe(context: Context) -> pd.DataFrame:
+def run_probes(context: Context) -> pd.DataFrame:
     """Return R² of a linear probe of each feature vector, for each target group."""
     evaluation = context.evaluation
     vectors = context.features | pretrained_features(evaluation)
     training, test, tables = evaluation.tables["training"], evaluation.test, []
     for name, group in context.targets.items():
-        known = np.isfinite(actual_values(test, group)).any(1)
-        labelled = test[known].reset_index(drop=True)
-        splits = training, labelled, evaluation.validation
-        table = probe_table(*splits, group, vectors, context.bootstrap)
+        labelled = test[np.isfinite(actual_values(test, group)).any(1)].reset_index(drop=True)
+        table = probe_table(training, labelled, evaluation.validation, group, vectors, context.bootstrap)
         tables.append(table.assign(targets=name))
-    return concatenate_tables(tables, PROBE_COLUMNS)
+    return concatenate_tables(tables, _COLUMNS)
+
+
+def probe_table(
+    training: pd.DataFrame,
+    test: pd.DataFrame,
+    validation: pd.DataFrame,
+    group: TargetGroup,
+    features: Mapping[str, pd.DataFrame],
+    bootstrap: Bootstrap,
+) -> pd.DataFrame:
+    """Return R² of a linear probe of each of `features`, with the ends of its 95 % interval over videos.
+
+    A linear probe (Alain and Bengio 2017) is a ridge regression, as among the baselines. features: by name a table with a
+    row of numbers for each clip; the other tables as in `baselines.predict`. There is a row for the mean and each column; no
+    row if ridge has nothing to learn from.
+    """
+    actual, videos = test[list(group.columns)].to_numpy(float), test["video"].to_numpy()
+    tables = [pd.DataFrame(columns=[*_COLUMNS[1:]])]
+    for name, vectors in features.items():
+        predicted = predict_ridge(training, test, validation, group.columns, vectors)
+        if predicted is not None:
+            # skill is not used: any array serves as its baseline
+            rows = score_with_intervals(actual, predicted, predicted, videos, group.columns, group.span, bootstrap)
+            rows = rows[rows["score"] == "r2"].rename(columns={"value": "r2"})
+            tables.append(rows.assign(features=name, width=vectors.shape[1])[[*_COLUMNS[1:]]])
+    return pd.concat(tables[1:] or tables)
 
 
 def pretrained_features(evaluation: Evaluation) -> dict[str, pd.DataFrame]:

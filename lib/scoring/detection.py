@@ -1,4 +1,4 @@
-"""Scores of targets as present or absent, with intervals by bootstrap over videos."""
+"""Scores of targets as present or absent, with bootstrap intervals over videos."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from lib.core.targets import TargetGroup
 from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
 
 DETECTIONS = ("f1", "macro_f1", "uar", "auc")
-"""The scores' names."""
+"""Names of the scores."""
 
 
 def score_detection(
@@ -20,16 +20,16 @@ def score_detection(
     group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return a row for each score and for the mean and each of `group.detect`: score, target, value, low, high; NaN where
-    not defined.
+    """Return a row for each score and for the mean and each of `group.detect`: score, target, value, low, high; NaN if
+    undefined.
 
-    actual and predicted (N, K) of all the group's columns, in the table's units, actual NaN where unknown; videos (N,). A
-    target is present where its label is above the range's lower end, and is detected where at least `group.detect_from` of
-    the range is predicted. f1 is that of being present; macro_f1 the mean of it and that of being absent; uar, the
-    unweighted average recall, the mean of both recalls, which is what papers about MOSEI call weighted accuracy (Zadeh et
-    al. 2018); F1 is 0 where nothing is detected nor present, and a recall 0 where there is nothing to recall, as in
-    scikit-learn. auc is the area under the ROC curve, not defined where all or none are present; its ranks, with ties in the
-    middle, are those among all clips, also in a resample. Intervals as `lib.scoring.scores.score_with_intervals` has them.
+    actual and predicted (N, K) have all columns of the group, in the table's units, actual NaN where unknown; videos (N,). A
+    target is present if its label is above the lower end of the range. It is detected if at least `group.detect_from` of the
+    range is predicted. f1 is the F1 of present targets; macro_f1 the mean of the F1 of present and of absent targets; uar,
+    the unweighted average recall, is the mean of both recalls, which papers about MOSEI call weighted accuracy (Zadeh et al.
+    2018). As in scikit-learn, F1 is 0 if nothing is detected or present, and a recall 0 if there is nothing to recall. auc
+    is the area under the ROC curve, undefined if all or none are present. Ties get their middle rank; ranks are those among
+    all clips, also in a resample. Intervals are as in `lib.scoring.scores.score_with_intervals`.
     """
     return estimate_intervals(
         sum_by_video(_counts(actual, predicted, group), videos), _from_counts, group.detect, bootstrap
@@ -43,20 +43,21 @@ def detection_scores(actual: np.ndarray, predicted: np.ndarray, group: TargetGro
 
 
 def _counts(actual: np.ndarray, predicted: np.ndarray, group: TargetGroup) -> np.ndarray:
-    """Return (N, J, 7), what every score is made from once it is summed over clips; the first is 1 where `actual` is known,
-    else all are 0."""
+    """Return each clip's terms (N, J, 7) of the sums that scores are computed from; the first counts clips with a label. All
+    are 0 without a label."""
     which = [group.columns.index(column) for column in group.detect]
     actual, predicted = (group.to_unit(values[:, which]) for values in (actual, predicted))
-    known = ~np.isnan(actual)
+    labelled = ~np.isnan(actual)
     present, detected = actual > 0, predicted >= group.detect_from
-    rank = stats.rankdata(np.where(known, predicted, np.nan), axis=0, nan_policy="omit") / np.maximum(known.sum(0), 1)
-    parts = [known, present & detected, ~present & detected, present & ~detected, ~present & ~detected]
+    rank = stats.rankdata(np.where(labelled, predicted, np.nan), axis=0, nan_policy="omit")
+    rank = rank / np.maximum(labelled.sum(0), 1)
+    parts = [labelled, present & detected, ~present & detected, present & ~detected, ~present & ~detected]
     parts += [np.where(present, rank, 0), np.where(present, 0, rank)]
-    return np.where(known[..., None], np.stack(parts, -1), 0.0)
+    return np.where(labelled[..., None], np.stack(parts, -1), 0.0)
 
 
 def _from_counts(sums: np.ndarray) -> dict[str, np.ndarray]:
-    """(..., J, 7) to {score: (..., J + 1)}: the mean over columns, and each."""
+    """Return {score: (..., J + 1)}, the mean over columns first, from sums (..., J, 7)."""
     _, hit, false, missed, rejected, rank_present, rank_absent = (sums[..., index] for index in range(7))
     f1, f1_absent = (2 * right / np.maximum(2 * right + false + missed, 1) for right in (hit, rejected))
     recalls = hit / np.maximum(hit + missed, 1), rejected / np.maximum(rejected + false, 1)

@@ -1,4 +1,4 @@
-"""A trained model together with the clips of each split that it can predict."""
+"""A trained model with the clips of each split that it can predict."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ from lib.scoring.scores import Bootstrap
 
 
 class Scoring(Section, extra="ignore"):
-    """The keys of the section `evaluate` that hold for evaluate and analyse alike."""
+    """The keys of the section `evaluate` that both stages, evaluate and analyse, use."""
 
     split: Literal["test", "validation"]
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
@@ -32,7 +32,7 @@ class Scoring(Section, extra="ignore"):
 
     @property
     def bootstrap(self) -> Bootstrap:
-        """Return the resamples of the videos for all intervals and tests."""
+        """Return the random draws of all intervals and tests."""
         return Bootstrap(self.resamples, self.seed)
 
 
@@ -42,11 +42,11 @@ Predictions = dict[str, dict[str, Prediction]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trained model and the clips that it is evaluated on.
+    """A trained model and the clips on which it is evaluated.
 
-    verified: all clips that passed `download`. usable: those of them that have the streams the model reads. tables: the
-    usable clips of each split; of training only the clips that the model was trained on. scored_split: the split whose
-    scores are reported.
+    verified: all clips that passed `download`. usable: the verified clips with all streams that the model reads. tables: the
+    usable clips of each split; for the training split, only the clips that the model was trained on. scored_split: the split
+    whose scores are reported.
     """
 
     trained: checkpoint.TrainedModel
@@ -58,7 +58,7 @@ class Evaluation:
 
     @cached_property
     def clips(self) -> dict[str, ClipDataset]:
-        """The samples of each split that has any clips."""
+        """The data set of each split that has clips."""
         encoder_inputs, streams = self.trained.network.encoder_inputs, self.trained.streams
         return {
             split: ClipDataset(rows, DATA, encoder_inputs, streams, {})
@@ -73,24 +73,24 @@ class Evaluation:
 
     @property
     def validation(self) -> pd.DataFrame:
-        """The clips that may choose a baseline's strength: none if the validation split is the one that is scored."""
+        """The clips that choose a baseline's strength; empty if the validation split itself is scored."""
         table = self.tables["validation"]
         return table[:0] if self.scored_split == "validation" else table
 
     def predict(self) -> Predictions:
         """Return the predictions of the clips of every split."""
         fabric, network, targets = Fabric(devices=1), self.trained.network, self.trained.targets
-        found = {
-            split: infer.predictions(fabric, network, of_split, self.batch_size, 0, bar=f"predict {split}")
-            for split, of_split in self.clips.items()
+        predicted = {
+            split: infer.predictions(fabric, network, data, self.batch_size, 0, bar=f"predict {split}")
+            for split, data in self.clips.items()
         }
         return {
-            split: {name: prediction.from_unit(targets[name]) for name, prediction in of_split.items()}
-            for split, of_split in found.items()
+            split: {name: prediction.from_unit(targets[name]) for name, prediction in by_group.items()}
+            for split, by_group in predicted.items()
         }
 
     def count_lost(self) -> pd.DataFrame:
-        """Return how many verified clips each stream has lost, by reason and split."""
+        """Return the number of verified clips that each stream has lost, by reason and split."""
         return count_lost(self.verified, self.usable["clip"], DATA, self.trained.network.encoder_inputs)
 
 
@@ -120,23 +120,26 @@ def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
 
 
 def actual_values(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
-    """Return the clips' labels (N, K), in the precision that the network is trained with; NaN where unknown."""
+    """Return the clips' labels (N, K) with the precision that the network is trained with; NaN where unknown."""
     return table[list(group.columns)].to_numpy(np.float32).astype(float)
 
 
 def prediction_table(evaluation: Evaluation, predicted: Predictions) -> pd.DataFrame:
-    """Return a row for each clip and target: clip, video, corpus, split, seen (whether training has clips of its video),
-    targets (the target group), target, actual, predicted, and scale, the predicted standard deviation of the
-    label, which is empty for heads without one."""
+    """Return a row for each clip and target: clip, video, corpus, split, seen, targets, target, actual, predicted,
+    scale.
+
+    seen: whether the training split has clips of the same video. targets: the target group. scale: the predicted standard
+    deviation of the label; empty for heads without one.
+    """
     tables = []
     for name, group in evaluation.trained.targets.items():
-        for split, of_split in predicted.items():
-            mean, scale, _ = of_split[name]
+        for split, by_group in predicted.items():
+            mean, scale, _ = by_group[name]
             table = evaluation.tables[split]
             repeated = table.index.repeat(len(group.columns))
             rows = table.loc[repeated, ["clip", "video", "corpus", "split"]]
-            seen = np.repeat(is_seen(evaluation.tables["training"], table), len(group.columns))
-            rows = rows.assign(seen=seen, targets=name, target=group.columns * len(table))
+            is_in_training = np.repeat(is_seen(evaluation.tables["training"], table), len(group.columns))
+            rows = rows.assign(seen=is_in_training, targets=name, target=group.columns * len(table))
             actual = actual_values(table, group)
             scales = np.full_like(mean, np.nan) if scale is None else scale
             tables.append(rows.assign(actual=actual.ravel(), predicted=mean.ravel(), scale=scales.ravel()))

@@ -1,4 +1,4 @@
-"""Clips' vectors on a plane, and whether the clips of a video lie together."""
+"""Vectors of clips projected to a plane, and how often the clips of a video are neighbours."""
 
 import numpy as np
 from sklearn.manifold import TSNE
@@ -11,19 +11,21 @@ _PERPLEXITY = 30.0
 
 
 def embed_in_plane(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """Return places (N, 2) of standardised vectors (N, D) by t-SNE (van der Maaten and Hinton 2008), which keeps neighbours
-    together; distances between groups, and axes, mean nothing. NaN for fewer than four clips."""
+    """Return coordinates (N, 2) of standardised vectors (N, D) by t-SNE (van der Maaten and Hinton 2008); NaN for fewer than
+    four clips. t-SNE keeps neighbours together; axes and distances between groups have no meaning."""
     if len(vectors) < _LEAST:
         return np.full((len(vectors), 2), np.nan)
     scaled = StandardScaler().fit_transform(vectors)
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
-    with threadpool_limits(1):  # in which order threads add up differs from run to run
+    with threadpool_limits(1):  # the order in which threads add numbers differs between runs
         return np.asarray(TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(scaled), float)
 
 
 def same_video_rates(vectors: np.ndarray, videos: np.ndarray) -> tuple[float, float]:
-    """Return which part of the clips whose video has others among them has one of these as its nearest neighbour, by
-    standardised vectors (N, D), and which part would by chance; NaN where no video has two clips."""
+    """Return the fraction of clips whose nearest neighbour is of the same video, and the fraction expected at random.
+
+    Neighbours are by standardised vectors (N, D). Only clips count whose video has another clip; NaN if no video has two.
+    """
     others = np.array([(videos == video).sum() - 1 for video in videos])
     if not (others > 0).any():
         return np.nan, np.nan

@@ -1,4 +1,4 @@
-"""Compare predictors on the same clips, pair by pair, with the videos, not the clips, as what varies independently."""
+"""Compare predictors on the same clips, in pairs; videos, not clips, are the independent units."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,19 +16,18 @@ _POWER = 0.841621  # of the standard normal, 80 %
 def compare_errors(
     errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, np.ndarray]:
-    """Return, each (K + 1,), how much smaller than a baseline's a predictor's errors are, and how sure that is: first of the
-    mean over the K columns, then of each.
+    """Return how much smaller a predictor's errors are than a baseline's: arrays (K + 1,), first the mean over K columns.
 
-    errors, baseline: absolute errors (N, K), NaN where the target is unknown; videos (N,). `low` and `high` are the ends of
-    the 95 % percentile bootstrap interval of `difference` over videos (Efron and Tibshirani 1993, chapter 13). `p` is a
-    paired permutation test's: under the null hypothesis a video's two sets of errors can be exchanged (Good 2005,
-    Permutation, parametric and bootstrap tests of hypotheses). `smallest` is the difference that such a test set shows with
-    a power of 80 % at a level of 5 %, not corrected. All of this is about these predictions: another training might predict
-    otherwise.
+    errors, baseline: absolute errors (N, K), NaN where the target is unknown; videos (N,). `difference`: baseline minus
+    errors. `low` and `high`: ends of its 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter
+    13). `p`: of a paired permutation test, in which a video's two sets of errors can be exchanged under the null hypothesis
+    (Good 2005, Permutation, parametric and bootstrap tests of hypotheses). `smallest`: the difference that such a test set
+    shows with a power of 80 % at a level of 5 %, without correction. All results are about these predictions: the same model
+    may predict differently after another training.
     """
     gain = baseline - errors
-    known = ~np.isnan(gain)
-    sums = sum_by_video(np.stack([np.where(known, gain, 0), known], -1), videos)  # (V, K, 2)
+    labelled = ~np.isnan(gain)
+    sums = sum_by_video(np.stack([np.where(labelled, gain, 0), labelled], -1), videos)  # (V, K, 2)
     difference = _mean_first(sums.sum(0))
     defined = np.isfinite(difference)
     resamples, rng = bootstrap.resamples, bootstrap.rng()
@@ -38,18 +37,18 @@ def compare_errors(
     exchanged = _mean_first(np.stack([signs @ sums[..., 0], counts], -1))
     low, high = np.nanpercentile(resampled, [2.5, 97.5], axis=0)
     extreme = np.abs(exchanged) >= np.abs(difference) - 1e-12
-    found = {
+    results = {
         "difference": difference,
         "low": low,
         "high": high,
         "p": (1 + extreme.sum(0)) / (1 + resamples),
         "smallest": (_LEVEL + _POWER) * np.nanstd(resampled, 0, ddof=1),
     }
-    return {name: np.where(defined, values, np.nan) for name, values in found.items()}
+    return {name: np.where(defined, values, np.nan) for name, values in results.items()}
 
 
 def adjust_p(p: np.ndarray) -> np.ndarray:
-    """Return Holm's (1979) adjusted p-values."""
+    """Return p-values adjusted for multiple tests (Holm 1979)."""
     order = np.argsort(p)
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
@@ -65,43 +64,46 @@ def compare_predictors(
     group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return a row for each predictor and target, "mean" and each column: accuracy (1 - MAE / span) and r2 (means over
-    seeds), spread and r2_spread (standard deviations over seeds, NaN for one), and, except for the baseline, the
-    results of `compare_errors` for the errors averaged over seeds. p_holm is p corrected (Holm 1979) over all predictors,
-    for the mean; over all predictors and columns, for a column.
+    """Return a row for each predictor and target, "mean" and each column, with scores and the comparison to the baseline.
 
-    predictions: name to arrays (N, K), one a seed; actual (N, K) is NaN where it is unknown.
+    accuracy (1 - MAE / span) and r2: means over seeds. spread and r2_spread: standard deviations over seeds, NaN for one
+    seed. All predictors except the baseline have the results of `compare_errors` for the errors averaged over seeds. p_holm
+    is p corrected (Holm 1979) over all predictors, for the mean; over all predictors and columns, for a column.
+
+    predictions: arrays (N, K) by name, one for each seed; actual (N, K) is NaN where unknown.
     """
-    columns, span, known = group.columns, group.span, np.isfinite(actual).sum(0)
-    errors = {name: np.stack([np.abs(one - actual) for one in of_seed]) / span for name, of_seed in predictions.items()}
+    columns, span, counts = group.columns, group.span, np.isfinite(actual).sum(0)
+    errors = {
+        name: np.stack([np.abs(array - actual) for array in arrays]) / span for name, arrays in predictions.items()
+    }
     rows: list[dict[str, Any]] = []
-    for name, of_seed in errors.items():
-        accuracy = 1 - np.stack([_mean_first(np.stack([np.nansum(one, 0), known], -1)) for one in of_seed])
-        r2 = np.array(
-            [list(score_columns(actual, one, columns, span)["r2"].values()) for one in predictions[name]], float
-        )
-        against = (
-            {} if name == baseline else compare_errors(of_seed.mean(0), errors[baseline].mean(0), videos, bootstrap)
-        )
+    for name, seed_errors in errors.items():
+        accuracy = 1 - np.stack([_mean_first(np.stack([np.nansum(error, 0), counts], -1)) for error in seed_errors])
+        seed_scores = [score_columns(actual, array, columns, span)["r2"] for array in predictions[name]]
+        r2 = np.array([list(scores.values()) for scores in seed_scores], float)
+        compared: dict[str, np.ndarray] = {}
+        if name != baseline:
+            compared = compare_errors(seed_errors.mean(0), errors[baseline].mean(0), videos, bootstrap)
         for index, target in enumerate(("mean", *columns)):
-            row = {"predictor": name, "target": target, "seeds": len(of_seed)}
-            row |= {"accuracy": accuracy[:, index].mean(), "spread": _over_seeds(accuracy[:, index])}
-            row |= {"r2": r2[:, index].mean(), "r2_spread": _over_seeds(r2[:, index])}
-            rows.append(row | {key: values[index] for key, values in against.items()})
+            row = {"predictor": name, "target": target, "seeds": len(seed_errors)}
+            row |= {"accuracy": accuracy[:, index].mean(), "spread": _deviation(accuracy[:, index])}
+            row |= {"r2": r2[:, index].mean(), "r2_spread": _deviation(r2[:, index])}
+            rows.append(row | {key: values[index] for key, values in compared.items()})
     table = pd.DataFrame(rows)
-    compared = table["p"].notna()  # the baseline has none, nor has a column that no clip knows
-    for family in (compared & (table["target"] == "mean"), compared & (table["target"] != "mean")):
+    tested = table["p"].notna()  # not the baseline, nor a column without labels
+    for family in (tested & (table["target"] == "mean"), tested & (table["target"] != "mean")):
         if family.any():
             table.loc[family, "p_holm"] = adjust_p(table.loc[family, "p"].to_numpy())
     return table
 
 
 def _mean_first(sums: np.ndarray) -> np.ndarray:
-    """Sums of gains and counts (..., K, 2) to means of gains (..., K + 1), first the mean over columns."""
+    """Return means (..., K + 1), first that over columns, from sums and counts (..., K, 2)."""
     with np.errstate(invalid="ignore"):
-        of_columns = sums[..., 0] / sums[..., 1]
-    return np.concatenate([of_columns.mean(-1, keepdims=True), of_columns], -1)
+        means = sums[..., 0] / sums[..., 1]
+    return np.concatenate([means.mean(-1, keepdims=True), means], -1)
 
 
-def _over_seeds(values: np.ndarray) -> float:
+def _deviation(values: np.ndarray) -> float:
+    """Return the standard deviation over seeds, NaN for a single seed."""
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan

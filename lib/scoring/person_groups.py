@@ -45,12 +45,11 @@ def score_groups(
     tables = []
     for index, name in enumerate(names):
         members = labels == name
-        own = (_select(scores, index) for scores in (values, resampled))
-        rows = interval_rows(*own, counts[index, 0], group.columns)
+        rows = interval_rows(_select(values, index), _select(resampled, index), counts[index, 0], group.columns)
         tables.append(_describe(rows, "value", name, videos[members]))
         if ((labels != name) & (labels != "")).any():
-            differences = (_subtract_others(scores, index) for scores in (values, resampled))
-            rows = interval_rows(*differences, counts[index].min(0), group.columns)
+            differences, drawn = _subtract_others(values, index), _subtract_others(resampled, index)
+            rows = interval_rows(differences, drawn, counts[index].min(0), group.columns)
             tables.append(_describe(rows, "difference", name, videos[members]))
     large = counts[:, 0] >= MIN_VIDEOS  # (G, K + 1)
     if (large.sum(0) > 1).any():

@@ -1,4 +1,4 @@
-"""Predictions to compare, of DVC experiments, revisions and CSV files; those about other clips or labels are refused."""
+"""Read predictions of DVC experiments, revisions and CSV files; predictions for other clips or labels are errors."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from lib.core.artifacts import PREDICTIONS
 from lib.core.errors import InputError
 from lib.scoring.baselines import NAMES
 
-# parts of the names that published tables of FIV2's traits have in common; ValueNeurotisicm is FIV2's own spelling
+# common parts of the traits' names in published tables; ValueNeurotisicm is FIV2's own spelling
 _STEMS = {
     "extraversion": "extrav",
     "agreeableness": "agree",
@@ -24,86 +24,87 @@ _STEMS = {
 
 
 def read(
-    source: str, targets: str, columns: Sequence[str], of_split: pd.DataFrame, members: Iterable[str]
+    source: str, targets: str, columns: Sequence[str], labels: pd.DataFrame, members: Iterable[str]
 ) -> pd.DataFrame:
     """Return a source's predictions: a row for each clip of `members` that it has (the index), and the `columns`.
 
-    source: a revision or experiment, "workspace", or a CSV file, either like data/predictions.csv, of which those of the
-    target group `targets` are taken, or with a column for each target. `of_split`: the labels of all clips of the split.
-    Raises InputError if the source can't be read, was scored on other labels, or has no number for a clip.
+    source: a revision or experiment, "workspace", or a CSV file. The file has a column for each target, or the columns of
+    data/predictions.csv, from which the target group `targets` is read. labels: those of all clips of the split. Raises
+    InputError if the source can't be read, was scored on other labels, or has no number for a clip.
     """
-    table = _table(source)
+    table = _read_table(source)
     if "predicted" in table:
-        table = table.rename(columns={"trait": "target"})  # as it was called before there were target groups
+        table = table.rename(columns={"trait": "target"})  # its name in older files
         if lacking := [name for name in ("clip", "split", "target", "actual") if name not in table]:
             raise InputError(f"{source} has no column {lacking[0]}, which predictions of this project have")
         if "targets" in table:
             if targets not in set(table["targets"]):
-                found = ", ".join(table["targets"].unique()) or "nothing"
-                raise InputError(f"{source} predicts {found}, not {targets}; --targets chooses")
+                groups = ", ".join(table["targets"].unique()) or "nothing"
+                raise InputError(f"{source} predicts {groups}, not {targets}; --targets chooses")
             table = table[table["targets"] == targets]
         if lacking := [column for column in columns if column not in set(table["target"])]:
             raise InputError(f"{source} has no predictions of {', '.join(lacking)}")
         table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("actual", "predicted")})
-        _refuse_other_labels(source, table, columns, of_split)
+        _check_same_labels(source, table, columns, labels)
         if (twice := table.duplicated(["clip", "target"])).any():
             row = table[twice].iloc[0]
             raise InputError(f"{source} has {row['target']} of clip {row['clip']} twice")
         table = table.pivot(index="clip", columns="target", values="predicted")[list(columns)]
     else:
-        table = _wide(source, table, columns, of_split["clip"])
+        table = _read_wide(source, table, columns, labels["clip"])
     table = table[table.index.isin(members)].apply(pd.to_numeric, errors="coerce")
     no_number = table.isna().any(axis=1)
     if no_number.any():
-        raise InputError(f"{source} lacks a number for clip {table.index[no_number][0]} ({no_number.sum()} in all)")
+        raise InputError(f"{source} has no number for clip {table.index[no_number][0]} ({no_number.sum()} in total)")
     return table
 
 
-def check_same_clips(source: str, found: pd.Index, first: str, expected: pd.Index) -> None:
-    """Raise InputError, naming a clip, unless a source is about the same clips as the source `first`, each once."""
-    if found.empty:
+def check_same_clips(source: str, clips: pd.Index, first: str, expected: pd.Index) -> None:
+    """Raise InputError with the name of a clip unless a source has the clips of the source `first`, each once."""
+    if clips.empty:
         raise InputError(f"{source} has no clip of the split that is compared; --split and --labels choose it")
-    if found.has_duplicates:
-        raise InputError(f"{source} has clip {found[found.duplicated()][0]} twice")
-    lacking, extra = expected.difference(found), found.difference(expected)
-    if len(lacking) or len(extra):
-        shown = [f"lacks {len(lacking)}, first {lacking[0]}"] if len(lacking) else []
-        shown += [f"has {len(extra)} more, first {extra[0]}"] if len(extra) else []
+    if clips.has_duplicates:
+        raise InputError(f"{source} has clip {clips[clips.duplicated()][0]} twice")
+    missing, extra = expected.difference(clips), clips.difference(expected)
+    if len(missing) or len(extra):
+        problems = [f"{len(missing)} are missing, first {missing[0]}"] if len(missing) else []
+        problems += [f"has {len(extra)} more, first {extra[0]}"] if len(extra) else []
         raise InputError(
-            f"{source} is not about the same clips as {first} ({len(expected)} of this split): {'; '.join(shown)}"
+            f"{source} has other clips than {first} ({len(expected)} of this split): {'; '.join(problems)}"
         )
 
 
-def _table(source: str) -> pd.DataFrame:
+def _read_table(source: str) -> pd.DataFrame:
+    """Return the table of a source, all columns as text."""
     if source.endswith(".csv") or source == "workspace":
         path = PREDICTIONS if source == "workspace" else Path(source)
         if not path.is_file():
-            raise InputError(f"{path} is no file")
+            raise InputError(f"{path} is not a file")
         return _read_csv(path, source)
     try:
         return _read_csv(io.StringIO(dvc.api.read(str(PREDICTIONS), rev=source)), source)
     except (DvcException, OSError) as error:
         raise InputError(
-            f"{source!r} is no revision or experiment that DVC keeps {PREDICTIONS} of ({error}); allowed: those of"
+            f"{source!r} is not a revision or experiment for which DVC has {PREDICTIONS} ({error}); allowed: those of"
             f" `git log` and `dvc exp list`, workspace, a .csv file, {', '.join(NAMES)}, ridge_descriptors"
         ) from None
 
 
 def _read_csv(file: Path | io.StringIO, source: str) -> pd.DataFrame:
-    """Read all columns as text: a clip may be called 007, or NA."""
+    """Return a CSV file's columns as text: a clip may be called 007, or NA."""
     try:
         return pd.read_csv(file, dtype=str, keep_default_na=False)
-    except ValueError as error:  # pandas' errors are
-        raise InputError(f"{source} is no readable CSV file ({' '.join(str(error).split())})") from None
+    except ValueError as error:  # the base class of pandas' errors
+        raise InputError(f"{source} is not a readable CSV file ({' '.join(str(error).split())})") from None
 
 
-def _refuse_other_labels(source: str, table: pd.DataFrame, columns: Sequence[str], of_split: pd.DataFrame) -> None:
-    """Raise InputError if predictions of this pipeline were made on another split or corpus than what is compared."""
-    mine = table[table["split"].isin(of_split["split"]) & table["target"].isin(columns)]
-    labels = of_split.melt("clip", list(columns), "target", "label")
-    both = mine.merge(labels, "left", ["clip", "target"])
-    unknown = both["actual"].isna() & both["label"].isna()  # of all the group too: then the clip is not compared
-    other = both[~((np.abs(both["actual"] - both["label"]) < 1e-5) | unknown)]
+def _check_same_labels(source: str, table: pd.DataFrame, columns: Sequence[str], labels: pd.DataFrame) -> None:
+    """Raise InputError if predictions of this pipeline were made on another split or corpus than `labels`."""
+    rows = table[table["split"].isin(labels["split"]) & table["target"].isin(columns)]
+    expected = labels.melt("clip", list(columns), "target", "label")
+    joined = rows.merge(expected, "left", ["clip", "target"])
+    unknown = joined["actual"].isna() & joined["label"].isna()  # a clip without any label is not compared
+    other = joined[~((np.abs(joined["actual"] - joined["label"]) < 1e-5) | unknown)]
     if len(other):
         row = other.iloc[0]
         raise InputError(
@@ -112,32 +113,37 @@ def _refuse_other_labels(source: str, table: pd.DataFrame, columns: Sequence[str
         )
 
 
-def _wide(source: str, table: pd.DataFrame, columns: Sequence[str], clips: Iterable[str]) -> pd.DataFrame:
-    """Return a table's targets by clip, which may lack its file's ending; a target's column has its name, or contains it."""
-    known = {name: clip for clip in clips for name in (clip, Path(clip).stem)}
+def _read_wide(source: str, table: pd.DataFrame, columns: Sequence[str], clips: Iterable[str]) -> pd.DataFrame:
+    """Return the targets by clip from a table with a column for each target.
+
+    The name of a target's column is the target, or contains it. Names of clips may be without the file's ending.
+    """
+    clip_names = {name: clip for clip in clips for name in (clip, Path(clip).stem)}
     table.columns = table.columns.astype(str)
-    found: dict[str, str] = {}
+    target_columns: dict[str, str] = {}
     for target in columns:
-        named = [column for column in table.columns if column.lower() == target.lower()]
+        matches = [column for column in table.columns if column.lower() == target.lower()]
         stem = _STEMS[target] if target in _STEMS else target.lower()
-        named = named or [column for column in table.columns if stem in column.lower() and column not in columns]
-        if len(named) > 1:
-            raise InputError(f"{source} has two columns of {target}: {', '.join(named)}")
-        if named:
-            found[target] = named[0]
-    # the column that holds most of the clips: another may hold their videos, or their numbers
-    of_clips = {
-        column: table[column].astype(str).map(known) for column in table.columns if column not in found.values()
+        matches = matches or [column for column in table.columns if stem in column.lower() and column not in columns]
+        if len(matches) > 1:
+            raise InputError(f"{source} has two columns of {target}: {', '.join(matches)}")
+        if matches:
+            target_columns[target] = matches[0]
+    # the column with most of the clips' names: another may have their videos, or their numbers
+    candidates = {
+        column: table[column].astype(str).map(clip_names)
+        for column in table.columns
+        if column not in target_columns.values()
     }
-    clip_column = max(of_clips, key=lambda column: of_clips[column].notna().sum(), default=None)
-    if len(found) < len(columns) or clip_column is None or of_clips[clip_column].isna().all():
+    clip_column = max(candidates, key=lambda column: candidates[column].notna().sum(), default=None)
+    if len(target_columns) < len(columns) or clip_column is None or candidates[clip_column].isna().all():
         raise InputError(
-            f"{source} has the columns {', '.join(table.columns)}; needed are one of clips (as {next(iter(known))}) and one"
-            f" for each of {', '.join(columns)}"
+            f"{source} has the columns {', '.join(table.columns)}; needed are one of clips (as {next(iter(clip_names))}) and"
+            f" one for each of {', '.join(columns)}"
         )
-    kept = of_clips[clip_column].notna()
+    is_clip = candidates[clip_column].notna()
     return (
-        table.loc[kept, [found[target] for target in columns]]
+        table.loc[is_clip, [target_columns[target] for target in columns]]
         .set_axis(list(columns), axis=1)
-        .set_index(pd.Index(of_clips[clip_column][kept], name="clip"))
+        .set_index(pd.Index(candidates[clip_column][is_clip], name="clip"))
     )

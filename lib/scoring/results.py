@@ -1,4 +1,4 @@
-"""The tables of scores that the stage evaluate writes, over all target groups of a trained model."""
+"""The tables of scores that the stage evaluate writes, for all target groups of a trained model."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from lib.scoring.tables import ScoredClips, comparison_table, group_table, headl
 
 
 class Results(NamedTuple):
-    """Tables with a first column `targets`, as `lib.scoring.tables` makes them for each target group."""
+    """The tables of `lib.scoring.tables` for all target groups, with a first column `targets`."""
 
     scores: pd.DataFrame
     comparisons: pd.DataFrame
@@ -33,12 +33,12 @@ def write(results: Results) -> None:
     write_csv(COMPARISONS, results.comparisons)
     write_csv(GROUP_SCORES, results.group_scores)
     write_csv(SPLIT_SCORES, results.split_scores)
-    headlines = {name: headline(of_group) for name, of_group in results.scores.groupby("targets", sort=False)}
+    headlines = {name: headline(table) for name, table in results.scores.groupby("targets", sort=False)}
     TEST_METRICS.write_text(json.dumps(headlines, indent=2) + "\n")
 
 
 class Options(NamedTuple):
-    """trees: whether boosted trees are a baseline. bootstrap: over videos, of all intervals and tests."""
+    """Options of `score_all`. trees: whether boosted trees are a baseline. bootstrap: of all intervals and tests."""
 
     trees: bool
     bootstrap: Bootstrap
@@ -53,13 +53,14 @@ def score_all(
 ) -> Results:
     """Return the scores of the model and of the baselines, for each target group.
 
-    persons: a row for each clip, a column for each kind of group of persons. vectors: what ridge regressions read.
+    persons: a row for each clip, a column for each kind of group of persons. vectors: inputs of the ridge regressions,
+    by name a row of numbers for each clip.
     """
     tables = [
         _score_group(evaluation, name, group, predicted, persons, vectors, options)
         for name, group in evaluation.trained.targets.items()
     ]
-    return Results(*(pd.concat(of_groups) for of_groups in zip(*tables, strict=True)))
+    return Results(*(pd.concat(parts) for parts in zip(*tables, strict=True)))
 
 
 def _score_group(
@@ -71,19 +72,20 @@ def _score_group(
     vectors: Mapping[str, pd.DataFrame],
     options: Options,
 ) -> Results:
+    """Return the tables of one target group."""
     training, test, columns = evaluation.tables["training"], evaluation.test, group.columns
     actual = actual_values(test, group)
-    known = np.isfinite(actual).any(1)
+    labelled = np.isfinite(actual).any(1)
     mean, scale, _ = predicted[evaluation.scored_split][name]
     predictions = {"model": mean}
     predictions |= baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
-    predictions = {predictor: values[known] for predictor, values in predictions.items()}
-    seen, bootstrap = is_seen(training, test)[known], options.bootstrap
-    scored = ScoredClips(actual[known], predictions, test["video"][known].to_numpy(), seen, group, bootstrap)
+    predictions = {predictor: values[labelled] for predictor, values in predictions.items()}
+    in_training, videos = is_seen(training, test)[labelled], test["video"][labelled].to_numpy()
+    scored = ScoredClips(actual[labelled], predictions, videos, in_training, group, options.bootstrap)
     if (reference := evaluation.trained.references.get(name)) is not None:
         half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
-        scored = replace(scored, half_widths=half_widths[known])
-    of_splits = {
+        scored = replace(scored, half_widths=half_widths[labelled])
+    splits = {
         split: (actual_values(table, group), predicted[split][name].mean, table["video"].to_numpy())
         for split, table in evaluation.tables.items()
         if split in predicted
@@ -91,7 +93,7 @@ def _score_group(
     tables = (
         score_table(scored),
         comparison_table(scored),
-        group_table(scored, persons.loc[test["clip"]][known]),
-        split_table(of_splits, group, bootstrap),
+        group_table(scored, persons.loc[test["clip"]][labelled]),
+        split_table(splits, group, options.bootstrap),
     )
     return Results(*(table.assign(targets=name)[["targets", *table.columns]] for table in tables))

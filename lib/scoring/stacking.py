@@ -1,4 +1,4 @@
-"""Stacked regressions (Wolpert 1992; Breiman 1996): what ridge, and boosted trees, read in all vectors together."""
+"""Stacked regressions (Wolpert 1992; Breiman 1996): ridge, and boosted trees, on all vectors together."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ FOLDS = 5
 PENALTIES = np.logspace(0, 6, 13)
 STACKED, STACKED_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
 STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
-_MOST = 1000  # numbers of a vector that trees read
+_MOST = 1000  # widest vectors that trees use
 _TREES = {
     "learning_rate": 0.05, "max_iter": 150, "max_leaf_nodes": 8, "min_samples_leaf": 30, "l2_regularization": 10.0,
     "max_features": 0.3, "early_stopping": False, "random_state": 0,
@@ -27,128 +27,145 @@ def predict_stacked(
     vectors: Mapping[str, pd.DataFrame],
     trees: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Return predictions (N, K) for the test clips, by name; none where there are fewer than two readings or FOLDS videos.
+    """Return predictions (N, K) for the test clips, by name; none with fewer than two regressions or FOLDS videos.
 
-    A reading is ridge on one of `vectors` (a row a clip, by name; clips may lack) or, with `trees`, TREES: gradient boosted
-    trees (Friedman 2001) on all that have at most a thousand numbers. STACKED: ridge on what the readings predict of the
-    training clips out of fold. All folds are of training clips, no video in two; by them, mean absolute error chooses every
-    penalty. STACKED_LOOKUP adds a look-up: the mean residual (out of fold) of the video's training clips, of which a
-    training clip knows the others', drawn towards 0 as n / (n + k). It knows the video, not the clip.
+    A regression is ridge on one of `vectors` (a row for each clip, by name; clips may be missing) or, with `trees`, TREES:
+    gradient boosted trees (Friedman 2001) on all vectors of at most a thousand numbers. STACKED: ridge on the out-of-fold
+    predictions of all regressions. Folds are of training clips; no video is in two folds. They choose every penalty by the
+    lowest mean absolute error. STACKED_LOOKUP adds a look-up of the video, not of the clip: the mean out-of-fold residual of
+    the video's training clips, for a training clip that of the others, shrunk towards 0 by n / (n + k).
     """
     training = training[training[list(columns)].notna().any(axis=1)]
-    of_video = training["video"].to_numpy()
-    known = [table for table in vectors.values() if training["clip"].isin(table.index).any()]
-    small = [table for table in known if table.shape[1] <= _MOST] if trees else []
-    if len(known) + bool(small) < 2 or len(set(of_video)) < FOLDS:
+    videos = training["video"].to_numpy()
+    tables = [table for table in vectors.values() if training["clip"].isin(table.index).any()]
+    small = [table for table in tables if table.shape[1] <= _MOST] if trees else []
+    if len(tables) + bool(small) < 2 or len(set(videos)) < FOLDS:
         return {}
-    targets, folds = training[list(columns)].to_numpy(float), assign_folds(of_video)
-    readings = [_read(training, test, targets, folds, table) for table in known]
+    targets, folds = training[list(columns)].to_numpy(float), assign_folds(videos)
+    regressions = [_fit_ridge(training, test, targets, folds, table) for table in tables]
     if small:
-        readings.append(_grown(training, test, targets, folds, small))
-    inside, outside = zip(*readings, strict=True)
-    every = np.ones(len(training), bool)
-    of_training = predict_out_of_fold(np.hstack(inside), every, targets, folds)
-    best = _best(of_training, targets)
+        regressions.append(_fit_trees(training, test, targets, folds, small))
+    inside, outside = zip(*regressions, strict=True)
+    everywhere = np.ones(len(training), bool)
+    out_of_fold = predict_out_of_fold(np.hstack(inside), everywhere, targets, folds)
+    best = _best(out_of_fold, targets)
     predicted = _ridges(np.hstack(inside), targets, np.hstack(outside), PENALTIES[[best]])[0]
     predicted = _or_mean(predicted, targets)
-    residuals = pd.DataFrame(targets - of_training[best])
-    grouped = residuals.groupby(of_video)
-    count, total = (grouped.transform(what).to_numpy() for what in ("count", "sum"))
-    others, rest = count - residuals.notna().to_numpy(), total - residuals.fillna(0).to_numpy()
-    errors = [np.nanmean(np.abs(residuals.to_numpy() - rest / (others + k))) for k in STRENGTHS]
-    strength = STRENGTHS[int(np.argmin(errors))]
-    count, total = (getattr(grouped, what)().reindex(test["video"]).fillna(0).to_numpy() for what in ("count", "sum"))
-    found = {TREES: outside[-1]} if small else {}
-    return found | {STACKED: predicted, STACKED_LOOKUP: predicted + total / (count + strength)}
+    corrections = _look_up(targets - out_of_fold[best], videos, test["video"])
+    boosted = {TREES: outside[-1]} if small else {}
+    return boosted | {STACKED: predicted, STACKED_LOOKUP: predicted + corrections}
 
 
 def assign_folds(videos: np.ndarray) -> np.ndarray:
-    """Return the fold (N,) of each clip: all clips of a video are in one, folds have about as many clips."""
+    """Return the fold (N,) of each clip: all clips of a video are in one, folds have about the same number of clips."""
     folds = np.zeros(len(videos), int)
     for number, (_, members) in enumerate(GroupKFold(FOLDS).split(videos, groups=videos)):
         folds[members] = number
     return folds
 
 
-def predict_out_of_fold(inputs: np.ndarray, there: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return for each of PENALTIES what ridge, learnt on the other folds, predicts of each clip: (P, N, K).
+def predict_out_of_fold(inputs: np.ndarray, present: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return for each of PENALTIES the predictions (P, N, K) for each clip, by ridge that was fitted on the other folds.
 
-    inputs (N, D) of the clips that are `there` (N,), targets (N, K), NaN where unknown; the others get the mean.
+    inputs (N, D) count for the clips that are `present` (N,); all others get the mean. targets (N, K) are NaN where unknown.
     """
     predicted = np.full((len(PENALTIES), *targets.shape), np.nan)
     for fold in range(FOLDS):
-        learnt, left = folds != fold, folds == fold
-        predicted[:, left & there] = _ridges(inputs[learnt & there], targets[learnt & there], inputs[left & there])
-        predicted[:, left] = _or_mean(predicted[:, left], targets[learnt])
+        fitted, held_out = folds != fold, folds == fold
+        predicted[:, held_out & present] = _ridges(
+            inputs[fitted & present], targets[fitted & present], inputs[held_out & present]
+        )
+        predicted[:, held_out] = _or_mean(predicted[:, held_out], targets[fitted])
     return predicted
 
 
-def _read(
+def _look_up(residuals: np.ndarray, videos: np.ndarray, test_videos: pd.Series) -> np.ndarray:
+    """Return each test clip's correction (M, K): the mean residual (N, K) of its video's training clips, shrunk towards 0.
+
+    The strength has the lowest mean absolute error on the training clips, each corrected by the others of its video.
+    """
+    table = pd.DataFrame(residuals)
+    by_video = table.groupby(videos)
+    count, total = (by_video.transform(name).to_numpy() for name in ("count", "sum"))
+    others, rest = count - table.notna().to_numpy(), total - table.fillna(0).to_numpy()
+    errors = [np.nanmean(np.abs(residuals - rest / (others + k))) for k in STRENGTHS]
+    strength = STRENGTHS[int(np.argmin(errors))]
+    count, total = (getattr(by_video, name)().reindex(test_videos).fillna(0).to_numpy() for name in ("count", "sum"))
+    return total / (count + strength)
+
+
+def _fit_ridge(
     training: pd.DataFrame, test: pd.DataFrame, targets: np.ndarray, folds: np.ndarray, vectors: pd.DataFrame
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what ridge on `vectors` predicts of the training clips, out of fold, and of the test clips."""
-    (inputs, there), (of_test, test_there) = (
+    """Return the predictions of ridge on `vectors` for the training clips, out of fold, and for the test clips."""
+    (inputs, present), (test_inputs, test_present) = (
         (vectors.reindex(table["clip"]).to_numpy(float), table["clip"].isin(vectors.index).to_numpy())
         for table in (training, test)
     )
-    of_training = predict_out_of_fold(inputs, there, targets, folds)
-    best = _best(of_training, targets)
+    out_of_fold = predict_out_of_fold(inputs, present, targets, folds)
+    best = _best(out_of_fold, targets)
     predicted = np.full((len(test), targets.shape[1]), np.nan)
-    predicted[test_there] = _ridges(inputs[there], targets[there], of_test[test_there], PENALTIES[[best]])[0]
-    return of_training[best], _or_mean(predicted, targets)
+    predicted[test_present] = _ridges(inputs[present], targets[present], test_inputs[test_present], PENALTIES[[best]])[
+        0
+    ]
+    return out_of_fold[best], _or_mean(predicted, targets)
 
 
-def _grown(
+def _fit_trees(
     training: pd.DataFrame, test: pd.DataFrame, targets: np.ndarray, folds: np.ndarray, vectors: Sequence[pd.DataFrame]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what trees on `vectors`, joined, predict of the training clips, out of fold, and of the test clips."""
-    inputs, of_test = (
-        np.hstack([one.reindex(table["clip"]).to_numpy(float) for one in vectors]) for table in (training, test)
+    """Return the predictions of trees on all `vectors` for the training clips, out of fold, and for the test clips."""
+    inputs, test_inputs = (
+        np.hstack([vector.reindex(table["clip"]).to_numpy(float) for vector in vectors]) for table in (training, test)
     )
-    of_training, predicted = np.full(targets.shape, np.nan), np.full((len(test), targets.shape[1]), np.nan)
-    known = np.isfinite(targets)
-    fits = [(column, fold) for column in np.flatnonzero(known.any(0)) for fold in range(-1, FOLDS)]
+    out_of_fold, predicted = np.full(targets.shape, np.nan), np.full((len(test), targets.shape[1]), np.nan)
+    labelled = np.isfinite(targets)
+    fits = [(column, fold) for column in np.flatnonzero(labelled.any(0)) for fold in range(-1, FOLDS)]
     for column, fold in tqdm(fits, desc="boosted trees", unit="fit", disable=None):
-        left = folds == fold
-        learnt = known[:, column] & ~left  # of fold -1 there is no clip: it is learnt from all
-        if learnt.any():
-            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[learnt], targets[learnt, column])
+        held_out = folds == fold  # none for fold -1, whose trees learn from all clips
+        fitted = labelled[:, column] & ~held_out
+        if fitted.any():
+            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[fitted], targets[fitted, column])
             if fold < 0:
-                predicted[:, column] = model.predict(of_test)
+                predicted[:, column] = model.predict(test_inputs)
             else:
-                of_training[left, column] = model.predict(inputs[left])
-    return _or_mean(of_training, targets), _or_mean(predicted, targets)
+                out_of_fold[held_out, column] = model.predict(inputs[held_out])
+    return _or_mean(out_of_fold, targets), _or_mean(predicted, targets)
 
 
 def _best(predicted: np.ndarray, targets: np.ndarray) -> int:
-    """Return the index of the penalty of lowest mean absolute error."""
-    return int(np.nanargmin([np.nanmean(np.abs(one - targets)) for one in predicted]))
+    """Return the index of the penalty with the lowest mean absolute error."""
+    return int(np.nanargmin([np.nanmean(np.abs(array - targets)) for array in predicted]))
 
 
 def _or_mean(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return predictions (..., K) with the mean of the known targets where there is none, 0 where none is known."""
+    """Return predictions (..., K) with NaN replaced by the mean of the known targets, or by 0 if none is known."""
     known = np.isfinite(targets)
     mean = np.where(known, targets, 0).sum(0) / np.maximum(known.sum(0), 1)
     return np.where(np.isnan(predicted), mean, predicted)
 
 
-def _ridges(inputs: np.ndarray, targets: np.ndarray, of: np.ndarray, penalties: np.ndarray = PENALTIES) -> np.ndarray:
-    """Return for each penalty what ridge on standardised inputs (N, D) predicts of `of` (M, D): (P, M, K), NaN for a column
-    that no row knows. Columns that the same rows know are learnt at once."""
-    predicted = np.full((len(penalties), len(of), targets.shape[1]), np.nan)
-    known = np.isfinite(targets)
-    for rows in np.unique(known, axis=1).T:
+def _ridges(
+    inputs: np.ndarray, targets: np.ndarray, new_inputs: np.ndarray, penalties: np.ndarray = PENALTIES
+) -> np.ndarray:
+    """Return for each penalty the predictions (P, M, K) of ridge on standardised inputs (N, D) for `new_inputs` (M, D).
+
+    A column without labels is NaN. Columns with labels in the same rows are fitted at once.
+    """
+    predicted = np.full((len(penalties), len(new_inputs), targets.shape[1]), np.nan)
+    labelled = np.isfinite(targets)
+    for rows in np.unique(labelled, axis=1).T:
         if not rows.any():
             continue
-        columns = (known == rows[:, None]).all(0)
+        columns = (labelled == rows[:, None]).all(0)
         mean, std = inputs[rows].mean(0), inputs[rows].std(0)
-        std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, np.inf)  # a constant tells nothing
-        x, z, level = (inputs[rows] - mean) / std, (of - mean) / std, targets[np.ix_(rows, columns)].mean(0)
+        std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, np.inf)  # a constant has no information
+        x, z, level = (inputs[rows] - mean) / std, (new_inputs - mean) / std, targets[np.ix_(rows, columns)].mean(0)
         y = targets[np.ix_(rows, columns)] - level
-        wide = x.shape[1] > x.shape[0]
-        gram, right = (x @ x.T, y) if wide else (x.T @ x, x.T @ y)
-        left = z @ x.T if wide else z
+        is_wide = x.shape[1] > x.shape[0]
+        gram, right = (x @ x.T, y) if is_wide else (x.T @ x, x.T @ y)
+        factor = z @ x.T if is_wide else z
         for index, penalty in enumerate(penalties):
             weights = solve(gram + penalty * np.eye(len(gram)), right, assume_a="pos")
-            predicted[index][:, columns] = left @ weights + level
+            predicted[index][:, columns] = factor @ weights + level
     return predicted

@@ -1,4 +1,4 @@
-"""Every score of every predictor of one target group, as tables: on subsets of the clips, and for groups of persons."""
+"""Tables of all scores of one target group: on subsets of the clips, for groups of persons, by split and over seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.baselines import predict_ridge
 from lib.scoring.conformal import score_coverage
 from lib.scoring.detection import score_detection
 from lib.scoring.paired import adjust_p, compare_errors, compare_predictors
@@ -17,20 +16,17 @@ from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_with_
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
 )  # fmt: skip
-ROBUSTNESS_COLUMNS = (
-    "targets", "corruption", "strength", "target", "clips", "accuracy", "r2", "loss", "low", "high",
-)  # fmt: skip
-PROBE_COLUMNS = "targets", "features", "width", "target", "r2", "low", "high"
-DELETION_COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "accuracy", "lowest", "highest"
+HEADLINE_SCORES = "accuracy", "r2", "ccc"
 
 
 @dataclass(frozen=True)
 class ScoredClips:
-    """The predictions of one target group that are scored.
+    """The labels of one target group and the predictions that are scored.
 
-    actual (N, K), NaN where unknown; each clip has a label for at least one column. predictions: arrays (N, K) by predictor,
-    among them "model" and "mean_predictor". videos (N,): the clips' videos. seen (N,): whether training has clips of the
-    video. half_widths (N, K): of the model's intervals; None if it has none.
+    actual (N, K): the labels, NaN where unknown; each clip has at least one. predictions: arrays (N, K) by predictor, among
+    them "model" and "mean_predictor". videos (N,): the clips' videos. seen (N,): whether the training split has clips of the
+    same video. bootstrap: of all intervals and tests. half_widths (N, K): half the widths of the model's prediction
+    intervals; None if it has none.
     """
 
     actual: np.ndarray
@@ -42,57 +38,63 @@ class ScoredClips:
     half_widths: np.ndarray | None = None
 
     def subsets(self) -> Iterator[tuple[str, "ScoredClips"]]:
-        """Yield name and scored clips of each subset that has any: all clips, those of seen and of unseen videos."""
+        """Yield the name and the clips of each subset that isn't empty: all clips, clips of seen and of unseen videos."""
         for name, members in (("all", self.seen | True), ("seen_videos", self.seen), ("unseen_videos", ~self.seen)):
             if members.any():
                 yield name, self.select(members)
 
     def select(self, members: np.ndarray) -> "ScoredClips":
-        """Return the scored clips `members` (N,)."""
+        """Return the clips with a true value in `members` (N,)."""
         predictions = {name: values[members] for name, values in self.predictions.items()}
-        chosen = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
+        arrays = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
         half_widths = None if self.half_widths is None else self.half_widths[members]
-        return replace(self, predictions=predictions, half_widths=half_widths, **chosen)
+        return replace(self, predictions=predictions, half_widths=half_widths, **arrays)
+
+    def has_few_videos(self, targets: pd.Series) -> pd.Series:
+        """Return for each target ("mean" or a column) whether fewer than MIN_VIDEOS videos have a label for it."""
+        known = np.isfinite(self.actual).T
+        videos = {name: len(set(self.videos[rows])) for name, rows in zip(self.group.columns, known, strict=True)}
+        return targets.map(videos | {"mean": min(videos.values())}) < MIN_VIDEOS
 
 
 def score_table(scored: ScoredClips) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
-    With `half_widths`, the coverage of the model's intervals is a score, too.
+    With `half_widths`, the coverage of the model's prediction intervals is a score, too.
     """
     group, bootstrap, tables = scored.group, scored.bootstrap, []
     for subset, part in scored.subsets():
         actual, videos, mean = part.actual, part.videos, part.predictions["mean_predictor"]
         for name, values in part.predictions.items():
-            scores_of = [score_with_intervals(actual, values, mean, videos, group.columns, group.span, bootstrap)]
+            parts = [score_with_intervals(actual, values, mean, videos, group.columns, group.span, bootstrap)]
             if group.detect:
-                scores_of.append(score_detection(actual, values, videos, group, bootstrap))
+                parts.append(score_detection(actual, values, videos, group, bootstrap))
             if part.half_widths is not None and name == "model":
-                scores_of.append(score_coverage(actual, values, part.half_widths, videos, group.columns, bootstrap))
-            table = pd.concat(scores_of, ignore_index=True)
-            about = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
-            tables.append(table.assign(**about)[[*about, *table.columns]])
+                parts.append(score_coverage(actual, values, part.half_widths, videos, group.columns, bootstrap))
+            table = pd.concat(parts, ignore_index=True)
+            keys = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
+            tables.append(table.assign(**keys)[[*keys, *table.columns]])
     return pd.concat(tables, ignore_index=True)
 
 
 def comparison_table(scored: ScoredClips) -> pd.DataFrame:
-    """Return the model's accuracy minus each other predictor's, a row for each subset of the clips, predictor and target
-    ("mean" first), with the columns of `compare_errors`; no interval and no p below MIN_VIDEOS videos.
+    """Return the model's accuracy minus each other predictor's: a row for each subset of the clips, predictor and target.
 
+    "mean" comes first among the targets. The columns are those of `compare_errors`; intervals and p need MIN_VIDEOS videos.
     p_holm is p corrected (Holm 1979) over all predictors of a subset, for the mean; over all predictors and columns, for a
     column.
     """
-    columns, tables = scored.group.columns, []
+    tables = []
     for subset, part in scored.subsets():
-        errors = {name: np.abs(of - part.actual) / part.group.span for name, of in part.predictions.items()}
+        errors = {name: np.abs(values - part.actual) / part.group.span for name, values in part.predictions.items()}
         rows = []
         for name in errors.keys() - {"model"}:
             compared = compare_errors(errors["model"], errors[name], part.videos, part.bootstrap)
-            rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *columns], **compared}))
+            rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *part.group.columns], **compared}))
         if not rows:
             continue
         table = pd.concat(rows, ignore_index=True).sort_values("predictor", kind="stable", ignore_index=True)
-        table.loc[_has_few_videos(table["target"], part), ["low", "high", "p", "smallest"]] = np.nan
+        table.loc[part.has_few_videos(table["target"]), ["low", "high", "p", "smallest"]] = np.nan
         for family in (table["target"] == "mean", table["target"] != "mean"):
             tested = family & table["p"].notna()
             table.loc[tested, "p_holm"] = adjust_p(table.loc[tested, "p"].to_numpy())
@@ -101,16 +103,12 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).reindex(columns=order)
 
 
-def _has_few_videos(targets: pd.Series, scored: ScoredClips) -> pd.Series:
-    """Return for each target ("mean" or a column) whether fewer than MIN_VIDEOS videos have a label for it."""
-    known, columns = np.isfinite(scored.actual), scored.group.columns
-    videos = {column: len(set(scored.videos[rows])) for column, rows in zip(columns, known.T, strict=True)}
-    return targets.map(videos | {"mean": min(videos.values())}) < MIN_VIDEOS
-
-
 def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `score_groups` for each column of `persons` (kind; a row for each scored clip), of the model and of
-    the mean predictor, whose bias shows how far the groups' labels differ; empty if no clip is in a group."""
+    """Return the rows of `score_groups` for each column of `persons` (kind), of the model and of the mean predictor.
+
+    persons: a row for each scored clip. The mean predictor's bias shows how far the groups' labels differ. The table is
+    empty if no clip is in a group.
+    """
     order = ["kind", "predictor", "what", "group", "clips", "videos", "score", "target", "value", "low", "high"]
     actual, mean, group, tables = scored.actual, scored.predictions["mean_predictor"], scored.group, []
     for kind in persons.columns[persons.ne("").any()]:
@@ -127,16 +125,16 @@ def split_table(
 ) -> pd.DataFrame:
     """Return a row for each split, score (r2, accuracy) and target: value, and the ends of its 95 % interval.
 
-    splits: of each split actual and predicted values (N, K) and videos (N,); clips that know no column don't count, and a
-    split without others has no row.
+    splits: for each split actual and predicted values (N, K) and videos (N,). Clips without a label are left out, and so is
+    a split without labels.
     """
     tables = []
     for split, (actual, predicted, videos) in splits.items():
-        known = np.isfinite(actual).any(1)
-        if not known.any():
+        labelled = np.isfinite(actual).any(1)
+        if not labelled.any():
             continue
-        actual, predicted, videos = actual[known], predicted[known], videos[known]
-        # no baseline: skill is not asked for
+        actual, predicted, videos = actual[labelled], predicted[labelled], videos[labelled]
+        # skill is not used: any array serves as its baseline
         scored = score_with_intervals(actual, predicted, predicted, videos, group.columns, group.span, bootstrap)
         scored = scored[scored["score"].isin(["r2", "accuracy"])]
         scored.insert(0, "split", split)
@@ -152,62 +150,20 @@ def control_table(
     group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return how much worse predictions are than those named `intact`, a row for each name and for the mean and each column:
-    accuracy and r2 (means over repeats), and, but for `intact`, the loss of accuracy with the ends of its 95 % interval over
-    videos and p of `compare_errors`, Holm's over all; no interval and no p below MIN_VIDEOS videos.
+    """Return the loss of accuracy compared with the predictions named `intact`: a row for each name and target.
 
-    predictions: name to arrays (N, K), one a repeat; actual (N, K) is NaN where it is unknown; videos (N,).
+    Targets are "mean" and each column. accuracy and r2 are means over repeats. All rows except `intact` have the loss with
+    the ends of its 95 % interval over videos, p of `compare_errors`, and p_holm over all rows; intervals and p need
+    MIN_VIDEOS videos.
+
+    predictions: arrays (N, K) by name, one for each repeat; actual (N, K) is NaN where unknown; videos (N,).
     """
     table = compare_predictors(predictions, actual, videos, intact, group, bootstrap)
-    few = _has_few_videos(
-        table["target"], ScoredClips(actual, {}, videos, np.ones(len(actual), bool), group, bootstrap)
-    )
-    table.loc[few, ["low", "high", "p", "p_holm"]] = np.nan
+    scored = ScoredClips(actual, {}, videos, np.ones(len(actual), bool), group, bootstrap)
+    table.loc[scored.has_few_videos(table["target"]), ["low", "high", "p", "p_holm"]] = np.nan
     table = table.assign(loss=-table["difference"], low=-table["high"], high=-table["low"], clips=len(actual))
     table = table.rename(columns={"predictor": "control", "seeds": "repeats"})
     return table[[*CONTROL_COLUMNS[1:]]]
-
-
-def deletion_table(
-    predictions: Mapping[tuple[str, float], Sequence[np.ndarray]], actual: np.ndarray, group: TargetGroup
-) -> pd.DataFrame:
-    """Return the accuracy by order, deleted part and target ("mean" and each column): the mean over draws, the lowest and
-    the highest of a draw.
-
-    predictions: (order, part) to arrays (N, K), one a draw; actual (N, K) is NaN where it is unknown.
-    """
-    rows, known = [], np.isfinite(actual)
-    for (order, deleted), draws in predictions.items():
-        errors = np.array([np.where(known, np.abs(one - actual), 0).sum(0) for one in draws])  # (draws, K)
-        errors = errors / np.where(known.any(0), known.sum(0), np.nan)
-        accuracy = 1 - np.column_stack([errors.mean(1), errors]) / group.span
-        for target, of in zip(["mean", *group.columns], accuracy.T, strict=True):
-            rows.append((order, deleted, target, len(actual), len(draws), of.mean(), of.min(), of.max()))
-    return pd.DataFrame(rows, columns=[*DELETION_COLUMNS[1:]])
-
-
-def probe_table(
-    training: pd.DataFrame,
-    test: pd.DataFrame,
-    validation: pd.DataFrame,
-    group: TargetGroup,
-    features: Mapping[str, pd.DataFrame],
-    bootstrap: Bootstrap,
-) -> pd.DataFrame:
-    """Return what a linear probe (Alain and Bengio 2017), ridge as among the baselines, reads from each of `features` (a row
-    of numbers for each clip, by name): R² with the ends of its 95 % interval over videos, a row for the mean and each
-    column. Tables as of `baselines.predict`; no row where ridge can't be learnt."""
-    actual = test[list(group.columns)].to_numpy(float)
-    tables = [pd.DataFrame(columns=[*PROBE_COLUMNS[1:]])]
-    for name, vectors in features.items():
-        predicted = predict_ridge(training, test, validation, group.columns, vectors)
-        if predicted is not None:
-            rows = score_with_intervals(
-                actual, predicted, predicted, test["video"].to_numpy(), group.columns, group.span, bootstrap
-            )
-            rows = rows[rows["score"] == "r2"].rename(columns={"value": "r2"})
-            tables.append(rows.assign(features=name, width=vectors.shape[1])[[*PROBE_COLUMNS[1:]]])
-    return pd.concat(tables[1:] or tables)
 
 
 def score_over_seeds(
@@ -217,51 +173,49 @@ def score_over_seeds(
     group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
-    """Return a row for each predictor, target ("mean" and each column) and score of `scores`: value, the mean over
-    seeds; low and high, the ends of that mean's 95 % interval, for which all seeds get the same videos; and seed_std, the
-    standard deviation over seeds, NaN for one.
+    """Return a row for each predictor, target ("mean" and each column) and score of `score_columns`.
 
-    predictions: name to arrays (N, K), one a seed; actual (N, K) is NaN where it is unknown; videos (N,).
+    value: mean over seeds. low, high: ends of the 95 % interval of that mean; all seeds use the same resamples. seed_std:
+    standard deviation over seeds, NaN for a single seed.
+
+    predictions: arrays (N, K) by name, one for each seed; actual (N, K) is NaN where unknown; videos (N,).
     """
     columns, span, tables = group.columns, group.span, []
-    for name, of_seed in predictions.items():
-        of_each = [score_columns(actual, one, columns, span) for one in of_seed]
-        every = range(len(columns))
-        for target, which in (("mean", [*every]), *((columns[index], [index]) for index in every)):
-            # the seeds' columns side by side, and of them the mean
-            repeated = np.tile(actual[:, which], len(of_seed))
-            predicted = np.hstack([one[:, which] for one in of_seed])
+    for name, arrays in predictions.items():
+        seed_scores = [score_columns(actual, array, columns, span) for array in arrays]
+        indices = range(len(columns))
+        for target, which in (("mean", [*indices]), *((columns[index], [index]) for index in indices)):
+            # the seeds' columns next to each other, of which the mean is taken
+            repeated = np.tile(actual[:, which], len(arrays))
+            predicted = np.hstack([array[:, which] for array in arrays])
             names = list(map(str, range(predicted.shape[1])))
             rows = score_with_intervals(repeated, predicted, repeated, videos, names, span, bootstrap)
-            rows = rows[(rows["target"] == "mean") & rows["score"].isin(of_each[0])]
-            values = np.array([[one[score][target] for score in rows["score"]] for one in of_each], float)
-            stds = values.std(0, ddof=1) if len(of_seed) > 1 else np.nan
-            about = {"predictor": name, "seeds": len(of_seed), "target": target}
-            tables.append(rows.assign(**about, seed_std=stds)[[*about, "score", "value", "low", "high", "seed_std"]])
+            rows = rows[(rows["target"] == "mean") & rows["score"].isin(seed_scores[0])]
+            values = np.array([[scores[score][target] for score in rows["score"]] for scores in seed_scores], float)
+            stds = values.std(0, ddof=1) if len(arrays) > 1 else np.nan
+            keys = {"predictor": name, "seeds": len(arrays), "target": target}
+            tables.append(rows.assign(**keys, seed_std=stds)[[*keys, "score", "value", "low", "high", "seed_std"]])
     return pd.concat(tables, ignore_index=True)
-
-
-HEADLINE_SCORES = "accuracy", "r2", "ccc"
 
 
 def headline(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
     """Return the numbers of metrics/test.json for one target group, from its `score_table`.
 
-    By subset of the clips ("all" and "unseen", those of videos that training has not seen): accuracy, R² and CCC, means over
+    By subset of the clips ("all" and "unseen", those of videos without training clips): accuracy, R² and CCC, means over
     targets, of the model and of the best baseline, the one with the highest accuracy on that subset. A subset without clips
-    is left out; a score that is not defined is None.
+    is left out; an undefined score is None.
     """
     means = table[table["target"] == "mean"]
-    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    headlines: dict[str, dict[str, dict[str, float | None]]] = {}
     for subset, name in (("all", "all"), ("unseen_videos", "unseen")):
         rows = means[means["subset"] == subset].pivot(index="predictor", columns="score", values="value")
         if not rows.empty:
             ranked = rows.drop(index="model").sort_values("accuracy", ascending=False, kind="stable")  # NaN last
-            found[name] = {
+            headlines[name] = {
                 label: {score: _number(row[score]) for score in HEADLINE_SCORES}
                 for label, row in (("model", rows.loc["model"]), ("best_baseline", ranked.iloc[0]))
             }
-    return found
+    return headlines
 
 
 def _number(value: float) -> float | None:
