@@ -11,7 +11,7 @@ from lib.core.errors import InputError
 from tests.conftest import ROOT
 from tools import new
 
-KINDS = {"stream": "loudness", "encoder": "highest", "source": "others"}
+KINDS = {"stream": "loudness", "encoder": "highest", "source": "others", "analysis": "spread", "figure": "spans"}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_new_members_pass_their_tests_and_the_contract(copy: Path) -> None:
     written = {kind: new.create(kind, name) for kind, name in KINDS.items()}
-    assert [len(files) for files in written.values()] == [5, 4, 2]
+    assert [len(files) for files in written.values()] == [5, 4, 2, 6, 2]
     tests = [f"tests/test_{name}.py" for name in KINDS.values()]
     command = [
         sys.executable,
@@ -49,5 +49,5 @@ def test_new_rejects_names_and_files_that_are_there(copy: Path) -> None:
     for name in ("2d", "_helper", "Loudness", "class"):
         with pytest.raises(InputError, match="allowed: a module's name in small letters"):
             new.create("stream", name)
-    with pytest.raises(InputError, match=r"lib/streams/faces is there already"):
+    with pytest.raises(InputError, match=r"lib/streams/faces exists already"):
         new.create("stream", "faces")

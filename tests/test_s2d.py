@@ -30,7 +30,7 @@ from tests.rounding import assert_same, rounding
 from tests.test_training import TRAITS_GROUP
 from tests.test_training import settings as model_settings
 from tools.parameters import merged, plain
-from tools.parity.__main__ import deviations
+from tools.parity.__main__ import compare
 
 FIXTURES = ROOT / "tests" / "data" / "parity"
 SHARED = ROOT.parent / "shared" / "parity"
@@ -89,17 +89,17 @@ def of(made: Encoder, given: Sequence[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("name", ["s2d_thesis_small", "s2d_frames", "schedules"])
 def test_outputs_are_those_of_the_published_network(name: str) -> None:
-    found = deviations(FIXTURES / f"{name}.npz")
-    assert found
-    assert all(deviation < (1e-8 if name == "schedules" else 1e-5) for deviation in found.values())
+    _, deviations = compare(FIXTURES / f"{name}.npz")
+    assert deviations
+    assert all(deviation < (1e-8 if name == "schedules" else 1e-5) for deviation in deviations.values())
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the larger fixtures are not here")
 @pytest.mark.parametrize("name", ["s2d_small_deep", "s2d_small_shallow", "mobilefacenet", "landmark_wrapper"])
 def test_outputs_are_those_of_the_larger_published_networks(name: str) -> None:
-    found = deviations(SHARED / f"{name}.npz")
-    assert found
-    assert all(deviation < 1e-5 for deviation in found.values())
+    _, deviations = compare(SHARED / f"{name}.npz")
+    assert deviations
+    assert all(deviation < 1e-5 for deviation in deviations.values())
 
 
 def test_the_whole_network_has_as_many_parameters_as_published_and_trains_as_many() -> None:

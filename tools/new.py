@@ -1,11 +1,13 @@
-"""Write a working skeleton of a new stream, encoder or source with its test, ready to be changed.
+"""Write a working skeleton of a new stream, encoder, source, analysis or figure with its test, ready to be changed.
 
-A stream also gets its section of params.yaml and its stage in dvc.yaml, an encoder its entry under model.encoders. Files of
-the same name are never overwritten. `python -m pytest tests/test_NAME.py tests/test_contract.py` tests what was written.
+A stream also gets its section of params.yaml and its stage in dvc.yaml, an encoder its entry under model.encoders, an
+analysis its key of params.yaml and its file in lib/core/artifacts.py and dvc.yaml. Existing files are never overwritten.
+`python -m pytest tests/test_NAME.py tests/test_contract.py` tests the result.
 """
 
 import argparse
 import keyword
+import re
 from pathlib import Path
 
 from lib.core import command
@@ -13,7 +15,14 @@ from lib.core.errors import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
 PARAMETERS = (Path("params.yaml"), Path("params/demo.yaml"))
-FOLDERS = {"stream": "lib/streams", "encoder": "lib/model/encoders", "source": "lib/sources"}
+PIPELINE, ARTIFACTS = Path("dvc.yaml"), Path("lib/core/artifacts.py")
+FOLDERS = {
+    "stream": "lib/streams",
+    "encoder": "lib/model/encoders",
+    "source": "lib/sources",
+    "analysis": "lib/analysis",
+    "figure": "lib/report/figures",
+}
 
 _STREAM_SECTION = """# describe the stream here
 NAME:
@@ -46,14 +55,19 @@ _STAGE = """  NAME:
     - metrics/NAME.json:
         cache: false
 """
+_ANALYSIS_KEY = """  # number of clips for the analysis NAME (data/NAME.csv); 0 disables it
+  NAME_clips: 100
+"""
 _FOLDERS = "    - data/flow\n    - data/descriptors\n"
-"""Where the stages that read all streams list their folders."""
+"""Lines of dvc.yaml in the dependencies of the stages that read all streams."""
+_LAST_OUTPUT = "    - data/samples.h5\n  figures:\n"
+"""Lines of dvc.yaml with the last output of the stage analyse."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=FOLDERS)
-    parser.add_argument("name", help="of the new module")
+    parser.add_argument("name", help="name of the new module")
     options = parser.parse_args()
     for path in create(options.kind, options.name):
         print(f"written: {path}")
@@ -62,44 +76,71 @@ def main() -> None:
 def create(kind: str, name: str) -> list[Path]:
     """Write the skeleton of a new member of a kind in the project's folder; return the files that were written or changed.
 
-    Raises InputError if the name is no module's, or a file is there already; nothing is written then.
+    Raises InputError, and writes nothing, if the name can't be a module's or a file of that name exists.
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or not name.islower():
         raise InputError(
             f"name = {name!r}; allowed: a module's name in small letters, digits and _, not first; try my_{kind}"
         )
     module, test = Path(FOLDERS[kind], f"{name}.py"), Path("tests", f"test_{name}.py")
-    if there := [path for path in (module, module.with_suffix(""), test) if path.exists()]:
-        raise InputError(f"{there[0]} is there already; choose another name than {name!r}")
-    edits: dict[Path, str] = {}
-    if kind == "stream":
-        edits = {
-            path: _inserted(path.read_text(), _STREAM_SECTION.replace("NAME", name), "targets", 2)
-            for path in PARAMETERS
-        }
-        edits[Path("dvc.yaml")] = _with_stage(Path("dvc.yaml").read_text(), name)
-    elif kind == "encoder":
-        edits = {
-            path: _inserted(path.read_text(), _ENCODER_ENTRY.replace("NAME", name), "train", 1) for path in PARAMETERS
-        }
-    written = {module: _template(kind, name), test: _template(f"test_{kind}", name), **edits}
-    for path, text in written.items():
+    if existing := [path for path in (module, module.with_suffix(""), test) if path.exists()]:
+        raise InputError(f"{existing[0]} exists already; choose another name than {name!r}")
+    texts = {module: _fill_template(kind, name), test: _fill_template(f"test_{kind}", name), **_edit_files(kind, name)}
+    for path, text in texts.items():
         path.write_text(text)
-    return list(written)
+    return list(texts)
 
 
-def _template(template: str, name: str) -> str:
-    return (TEMPLATES / f"{template}.txt").read_text().replace("NAME", name)
+def _edit_files(kind: str, name: str) -> dict[Path, str]:
+    """Return the new contents of the existing files that a new member of a kind changes."""
+    pipeline = PIPELINE.read_text()
+    if kind == "stream":
+        return {
+            **_edit_parameters(_STREAM_SECTION.replace("NAME", name), "targets", 2),
+            PIPELINE: _add_stage(pipeline, name),
+        }
+    if kind == "encoder":
+        return _edit_parameters(_ENCODER_ENTRY.replace("NAME", name), "train", 1)
+    if kind == "analysis":
+        output = _LAST_OUTPUT.replace("  figures", f"    - data/{name}.csv\n  figures")
+        artifacts = ARTIFACTS.read_text().replace(
+            "\n\n# figures\n", f'\n{name.upper()} = DATA / "{name}.csv"\n\n# figures\n'
+        )
+        return {
+            **_edit_parameters(_ANALYSIS_KEY.replace("NAME", name), "figures", 1),
+            PIPELINE: pipeline.replace(_LAST_OUTPUT, output),
+            ARTIFACTS: artifacts.replace("EMBEDDING_MAP, SAMPLES,", f"EMBEDDING_MAP, SAMPLES, {name.upper()},"),
+        }
+    return {}
 
 
-def _inserted(content: str, text: str, section: str, after: int) -> str:
-    """Return params.yaml with `text` before a section and its comment: after 1 or 2 ends of line of the blank line there."""
+def _edit_parameters(text: str, section: str, after: int) -> dict[Path, str]:
+    """Return params.yaml and its copy with `text` inserted before a section, as `_insert` does."""
+    return {path: _insert(path.read_text(), text, section, after) for path in PARAMETERS}
+
+
+def _fill_template(template: str, name: str) -> str:
+    """Return the text of a template; a figure is placed after all others of its report section."""
+    text = (TEMPLATES / f"{template}.txt").read_text().replace("NAME", name).replace("UPPER", name.upper())
+    if "NUMBER" in text:
+        figures = Path(FOLDERS["figure"]).glob("[!_]*.py")
+        orders = [
+            int(order)
+            for path in figures
+            for order in re.findall(r'^SECTION, ORDER = ".*", (\d+)$', path.read_text(), re.M)
+        ]
+        text = text.replace("NUMBER", str(max(orders) + 1))
+    return text
+
+
+def _insert(content: str, text: str, section: str, after: int) -> str:
+    """Return params.yaml with `text` before a section and its comment, after the first or second line break there."""
     place = content.rindex("\n\n", 0, content.index(f"\n{section}:\n") + 1) + after
     return content[:place] + text + content[place:]
 
 
-def _with_stage(content: str, name: str) -> str:
-    """Return dvc.yaml with a stage before train, and its folder among the dependencies of the stages that read streams."""
+def _add_stage(content: str, name: str) -> str:
+    """Return dvc.yaml with a stage before train; the stages that read streams depend on its folder."""
     content = content.replace(_FOLDERS, f"{_FOLDERS}    - data/{name}\n")
     return content.replace("\n  train:\n", "\n" + _STAGE.replace("NAME", name) + "  train:\n", 1)
 

@@ -1,20 +1,23 @@
-"""Hold this project's networks against published ones: their outputs, with a published network's parameters and inputs,
-beside its own.
+"""Compare this project's networks with published ones: equal parameters and inputs must give equal outputs.
 
-A fixture is an .npz with `param/NAME`, the published network's parameters under its own names, `in/NAME`, `out/NAME` and
-`meta/NAME`, a configuration; the beginning of the file's name tells its family, a module of tools/parity. Prints the largest
-deviation of each output, in parts of its largest magnitude if that is above 1, and ends with 1 if one exceeds the tolerance.
+A fixture is an .npz file with `param/NAME`, the published network's parameters under its own names, `in/NAME`, `out/NAME`
+and `meta/NAME`, a configuration. Its kind is recognised by these names, not by the name of the file. If several kinds fit,
+the one with the smallest deviation counts. Prints the largest deviation of each output, relative to its largest magnitude if
+that is above 1. The exit status is 1 if a deviation exceeds the tolerance or a file is not recognised.
 """
 
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lib.core import command
-from lib.core.errors import InputError
+from tools.parity._fixture import Arrays, Layout, read_arrays
 
 _HERE = Path(__file__).parent
 TOLERANCE = 1e-5
@@ -22,7 +25,7 @@ LOOSER = {
     ("emonext_small", name): 1e-4
     for name in ("stn_every_4th", "at/downsample_layers.1", "at/stages.0_every_4th", "at/stages.1", "at/stages.3")
 }
-"""Outputs whose reference itself is no more exact than so in float32: pictures sampled at their border, and their maps."""
+"""Tolerances of outputs whose reference is less exact in float32: images sampled at their border, and maps of these."""
 
 
 def main() -> None:
@@ -32,63 +35,69 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.npz")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="largest deviation (%(default)s)")
     options = parser.parse_args()
-    worse = False
+    failed = False
     for path in options.files:
-        if reason := left_out().get(path.stem):
-            print(f"{path.stem}: left out, {reason}")
-            continue
-        found = deviations(path)
-        if found is None:
-            print(f"{path.stem}: no family of fixtures known here; known are {', '.join(sorted(families()))}")
-            worse = True
-        elif not found:
-            print(f"{path.stem}: read with the fixture that it belongs to")
-        for name, deviation in (found or {}).items():
-            exceeds = not deviation <= max(options.tolerance, LOOSER.get((path.stem, name), 0))
-            worse |= exceeds
-            wrong = "not computed here, or of another shape" if np.isnan(deviation) else "exceeds the tolerance"
-            print(f"{path.stem}: {name} {deviation:.1e}{f' {wrong}' if exceeds else ''}", flush=True)
-    sys.exit(worse)
+        arrays = read_arrays(path)
+        layouts = find_layouts(arrays)
+        if not any(name.startswith("out/") for name in arrays):
+            print(f"{path.stem}: contains no outputs; its parameters are read with their fixture")
+        elif not layouts:
+            kinds = ", ".join(layout.name for layout in load_layouts())
+            print(f"{path.stem}: not recognised by its arrays; known kinds of fixtures: {kinds}")
+            failed = True
+        elif layouts[0].left_out:
+            print(f"{path.stem}: left out, {layouts[0].left_out}")
+        else:
+            failed |= print_deviations(path, options.tolerance)
+    sys.exit(int(failed))
 
 
-def families() -> dict[str, str]:
-    """Return for each beginning of a fixture's name the module that rebuilds its network."""
-    modules = (f"tools.parity.{path.stem}" for path in _HERE.glob("[!_]*.py"))
-    return {prefix: name for name in modules for prefix in importlib.import_module(name).PREFIXES}
+def print_deviations(path: Path, tolerance: float) -> bool:
+    """Print a line for each output of a fixture; return whether a deviation exceeds the tolerance."""
+    layout, deviations = compare(path)
+    failed = False
+    for name, deviation in deviations.items():
+        exceeds = not deviation <= max(tolerance, LOOSER.get((layout.name, name), 0))
+        failed |= exceeds
+        problem = "not computed here, or of another shape" if np.isnan(deviation) else "exceeds the tolerance"
+        print(f"{path.stem}: {name} {deviation:.1e}{f' {problem}' if exceeds else ''}", flush=True)
+    return failed
 
 
-def left_out() -> dict[str, str]:
-    """Return by the fixture's name why what it holds has no counterpart in this project: LEFT_OUT of a family's module."""
-    modules = [importlib.import_module(name) for name in sorted(set(families().values()))]
-    return {stem: reason for module in modules for stem, reason in getattr(module, "LEFT_OUT", {}).items()}
+def load_layouts() -> list[Layout]:
+    """Return all kinds of fixtures: LAYOUTS of each module of this package."""
+    modules = [importlib.import_module(f"tools.parity.{path.stem}") for path in sorted(_HERE.glob("[!_]*.py"))]
+    return [layout for module in modules for layout in module.LAYOUTS]
 
 
-def deviations(path: Path) -> dict[str, float] | None:
-    """Return the largest deviation of each output of a fixture, NaN where it is not computed or of another shape; none for
-    a file that only holds parameters of another; None if no family is known.
+def find_layouts(arrays: Arrays) -> list[Layout]:
+    """Return the kinds of fixtures that contain these arrays."""
+    return [layout for layout in load_layouts() if arrays.keys() >= set(layout.contains)]
 
-    A family's module has PREFIXES, and outputs(path, arrays), which returns arrays by the names of the fixture's `out/`.
-    Raises InputError if the file can't be read.
+
+def compare(path: Path) -> tuple[Layout, dict[str, float]]:
+    """Return the kind of a fixture and the largest deviation of each output, NaN if not computed or of another shape.
+
+    Raises ValueError if no kind fits, or only one without a counterpart here.
     """
-    try:
-        with np.load(path) as file:
-            arrays = dict(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read as an .npz: {error}") from None
+    arrays = read_arrays(path)
+    results = [(layout, _deviations(layout, arrays, path.parent)) for layout in find_layouts(arrays) if layout.rebuild]
+    if not results:
+        raise ValueError(f"{path} is not a fixture that can be compared")
+    return min(results, key=lambda result: max(np.nan_to_num(list(result[1].values()), nan=np.inf), default=0))
+
+
+@torch.no_grad()
+def _deviations(layout: Layout, arrays: Arrays, folder: Path) -> dict[str, float]:
+    assert layout.rebuild
+    outputs = layout.rebuild(arrays, folder)
     expected = {name.removeprefix("out/"): array for name, array in arrays.items() if name.startswith("out/")}
-    known = families()
-    matching = [prefix for prefix in known if path.stem.startswith(prefix)]
-    if not matching:
-        return None
-    if not expected:
-        return {}
-    computed = importlib.import_module(known[max(matching, key=len)]).outputs(path, arrays)
-    return {name: _largest(array, computed.get(name)) for name, array in expected.items()}
+    return {name: _largest(array, outputs.get(name)) for name, array in expected.items()}
 
 
-def _largest(expected: np.ndarray, given: np.ndarray | None) -> float:
-    computed = np.asarray(given)
-    if given is None or expected.shape != computed.shape:
+def _largest(expected: np.ndarray, output: Tensor | Sequence[float] | np.ndarray | None) -> float:
+    computed = np.asarray(output)
+    if output is None or expected.shape != computed.shape:
         return float("nan")
     return float(np.abs(computed.astype(float) - expected).max() / max(1, np.abs(expected).max()))
 

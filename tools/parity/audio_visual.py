@@ -15,19 +15,12 @@ from lib.model.network import Network, Settings
 from lib.model.recurrent import Last
 from lib.streams import audio
 from lib.streams.base import Steps, StreamInfo
+from tools.parity._fixture import Arrays, Layout
 
-PREFIXES = ("av_",)
-
-Arrays = dict[str, np.ndarray]
-
-
-def outputs(path: Path, arrays: Arrays) -> Arrays:
-    """Return the outputs of the fixture's network, rebuilt; the name of the file tells which it is."""
-    with torch.no_grad():
-        return _KINDS[path.stem](arrays)
+_CONV2D = "in/x", "out/at/pool1"
 
 
-def _blstm(arrays: Arrays) -> Arrays:
+def _blstm(arrays: Arrays, folder: Path) -> Arrays:
     units = arrays["param/blstm1/forward_lstm1/lstm_cell/recurrent_kernel"].shape[0]
     encoder, read = _sound(arrays, net="blstm", units=units)
     network: Any = encoder.network
@@ -42,7 +35,7 @@ def _blstm(arrays: Arrays) -> Arrays:
     }
 
 
-def _conv1d_lstm(arrays: Arrays) -> Arrays:
+def _conv1d_lstm(arrays: Arrays, folder: Path) -> Arrays:
     filters = [arrays[f"param/conv{number}/bias"].shape[0] for number in (1, 2, 3)]
     units = arrays["param/lstm/lstm_cell/recurrent_kernel"].shape[0]
     encoder, read = _sound(arrays, net="conv1d_lstm", filters=filters, units=units)
@@ -90,7 +83,7 @@ def _pools(encoder: sound.Encoder, read: Steps) -> list[Tensor]:
     return found
 
 
-def _fusion(arrays: Arrays) -> Arrays:
+def _fusion(arrays: Arrays, folder: Path) -> Arrays:
     ears, heard = _conv2d_encoder(arrays, "after", "audio")
     frames = torch.from_numpy(arrays["in/frames"]).permute(0, 1, 4, 2, 3)
     blocks: dict[str, list[int]] = {}
@@ -150,7 +143,7 @@ def _fusion(arrays: Arrays) -> Arrays:
     }
 
 
-def _mfcc(arrays: Arrays) -> Arrays:
+def _mfcc(arrays: Arrays, folder: Path) -> Arrays:
     samples = arrays["in/samples_int16"].astype(np.float32) / 32768
     at_true_rate, published = (
         audio.compute_spectra(samples, rate, length=2048, hop=512, mels=128, mfcc=24, edges="padded", top_db=80)
@@ -168,14 +161,14 @@ def _mfcc(arrays: Arrays) -> Arrays:
     }
 
 
-_KINDS = {
-    "av_audio_blstm": _blstm,
-    "av_audio_conv1d_lstm": _conv1d_lstm,
-    "av_audio_conv2d_notebook": lambda arrays: _conv2d(arrays, "after"),
-    "av_audio_conv2d_course": lambda arrays: _conv2d(arrays, "before"),
-    "av_fusion_notebook_small": _fusion,
-    "av_mfcc": _mfcc,
-}
+LAYOUTS = (
+    Layout("av_audio_blstm", ("out/at/blstm1",), _blstm),
+    Layout("av_audio_conv1d_lstm", ("out/at/conv3_relu",), _conv1d_lstm),
+    Layout("av_audio_conv2d_notebook", _CONV2D, lambda arrays, folder: _conv2d(arrays, "after")),
+    Layout("av_audio_conv2d_course", _CONV2D, lambda arrays, folder: _conv2d(arrays, "before")),
+    Layout("av_fusion", ("in/audio", "in/frames"), _fusion),
+    Layout("av_mfcc", ("in/samples_int16",), _mfcc),
+)
 
 
 def _sound(arrays: Arrays, steps: np.ndarray | None = None, **given: Any) -> tuple[sound.Encoder, Steps]:

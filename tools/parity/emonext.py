@@ -20,25 +20,17 @@ from lib.streams.base import Steps, StreamInfo
 from lib.streams.embeddings import emonext
 from lib.streams.embeddings.emonext import EmoNeXt
 from lib.training.losses import LOSSES
+from tools.parity._fixture import Arrays, Layout, find_parameters
 
-PREFIXES = ("emonext_", "mosei_transformer", "fiv2_transformer", "fusion_small", "mosei_loss_and_metrics")
-
-Arrays = dict[str, np.ndarray]
 Found = dict[str, Tensor]
-
-
-def outputs(path: Path, arrays: Arrays) -> Arrays:
-    """Return the outputs of the fixture's network, rebuilt; the name of the file tells which it is."""
-    with torch.no_grad():
-        return {name: value.numpy() for name, value in _KINDS[path.stem](arrays, path.parent).items()}
 
 
 # ---- EmoNeXt ----
 
 
 def _small(arrays: Arrays, folder: Path) -> Found:
-    with np.load(folder / "emonext_small_fc_loc0.npz") as file:
-        weights = _of(arrays, "param/") | _of(dict(file), "param/")
+    separate = find_parameters(folder, ["fc_loc.0.weight"])
+    weights = _of(arrays, "param/") | {name: torch.from_numpy(array) for name, array in separate.items()}
     network = EmoNeXt(arrays["meta/depths"].tolist(), arrays["meta/dims"].tolist(), stn=True, se="reference").eval()
     emonext.load_published_weights(network, weights, "the fixture's weights")
     pictures = torch.from_numpy(arrays["in/x_uint8"]).float() / 255
@@ -223,11 +215,10 @@ def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
-_KINDS = {
-    "emonext_small": _small,
-    "emonext_base_recipe": _base,
-    "mosei_transformer_small": _transformer,
-    "fiv2_transformer_small": _transformer,
-    "fusion_small": _fusion,
-    "mosei_loss_and_metrics": _loss_and_metrics,
-}
+LAYOUTS = (
+    Layout("emonext_small", ("in/labels", "meta/se_reduction"), _small),
+    Layout("emonext_base_recipe", ("meta/recipe_prefix",), _base),
+    Layout("transformer", ("in/lengths", "param/pos_embed", "param/fc.bias"), _transformer),
+    Layout("fusion", ("in/lengths", "out/emotion_logits"), _fusion),
+    Layout("loss_and_metrics", ("in/class_weights",), _loss_and_metrics),
+)

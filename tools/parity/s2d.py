@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core import weights
-from lib.core.errors import InputError
 from lib.data.samplers import SAMPLERS
 from lib.model import s2d
 from lib.model.encoders.s2d import windows
@@ -18,18 +17,7 @@ from lib.model.mobilefacenet import MobileFaceNet, scaled
 from lib.model.s2d import S2D
 from lib.training import schedules
 from lib.training.schedules import Progress
-
-PREFIXES = ("s2d_", "mobilefacenet", "landmark_wrapper", "schedules")
-LEFT_OUT = {"s2d_sdl": "soft targets from queues of each class' features; the project's targets are no classes"}
-
-Arrays = dict[str, np.ndarray]
-
-
-def outputs(path: Path, arrays: Arrays) -> Arrays:
-    """Return the outputs of the fixture's network, rebuilt; the name of the file tells which it is."""
-    with torch.no_grad():
-        found = _KINDS[path.stem](arrays, path.parent)
-    return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in found.items()}
+from tools.parity._fixture import Arrays, Layout, find_parameters
 
 
 def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:
@@ -134,15 +122,12 @@ class _Halved(nn.Module):
 
 
 def _landmark_net(folder: Path) -> MobileFaceNet:
-    published: dict[str, Tensor] = {}
-    for path in (folder / "mobilefacenet_params_1.npz", folder / "mobilefacenet_params_2.npz"):
-        if not path.exists():
-            raise InputError(f"{path} is missing: it holds this fixture's parameters")
-        with np.load(path) as file:
-            published |= _of(dict(file), "param/")
     network = MobileFaceNet().eval()
-    own = network.state_dict()
-    network.load_state_dict({name: value.reshape(own[name].shape) for name, value in published.items()})
+    state = network.state_dict()
+    published = find_parameters(folder, state)
+    network.load_state_dict(
+        {name: torch.from_numpy(value).reshape(state[name].shape) for name, value in published.items()}
+    )
     return network
 
 
@@ -197,12 +182,13 @@ def _frames(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     return found
 
 
-_KINDS = {
-    "s2d_small_deep": _small,
-    "s2d_small_shallow": _small,
-    "s2d_thesis_small": _thesis,
-    "mobilefacenet": _landmarks,
-    "landmark_wrapper": _wrapper,
-    "schedules": _schedules,
-    "s2d_frames": _frames,
-}
+_NO_QUEUES = "soft targets come from queues of each class' features; this project's targets are not classes"
+LAYOUTS = (
+    Layout("s2d_small", ("meta/prompt_type", "param/cls_token"), _small),
+    Layout("s2d_thesis", ("in/x_times_100_uint8",), _thesis),
+    Layout("mobilefacenet", ("meta/embedding_size", "in/x_uint8"), _landmarks),
+    Layout("landmark_wrapper", ("out/resized_every_8th",), _wrapper),
+    Layout("schedules", ("out/s2d_lr", "out/emonext_lr"), _schedules),
+    Layout("s2d_frames", ("meta/clip_len",), _frames),
+    Layout("s2d_sdl", ("out/soft_targets",), left_out=_NO_QUEUES),
+)
