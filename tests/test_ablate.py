@@ -50,7 +50,9 @@ class Experiments:
         Path("params.yaml").write_text("changed")
         if name == self.fails:
             return SimpleNamespace(returncode=255)
-        given = [parameters.parsed(one) for one in command[command.index("-n") + 2 :] if one != "-S"]
+        given = [
+            parameters.parsed(one) for one in command[command.index("-n") + 2 :] if one not in ("-S", ablate.TARGET)
+        ]
         self.made[name] = self.left = ablate.changed(self.left, dict(given))
         self.run.append(name)
         return SimpleNamespace(returncode=0)
