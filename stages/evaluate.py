@@ -24,7 +24,9 @@ def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
     evaluation = load_evaluation(settings.split, settings.batch_size)
     evaluation.count_lost().to_csv(artifacts.LOST, index=False)
-    artifacts.PROVENANCE.write_text(json.dumps(evaluation.trained.provenance, indent=2) + "\n")
+    weights = sum(values.numel() for values in evaluation.trained.network.parameters())
+    provenance = evaluation.trained.provenance | {"weights": weights}
+    artifacts.PROVENANCE.write_text(json.dumps(provenance, indent=2) + "\n")
     predicted = evaluation.predict()
     write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
     persons = pd.read_csv(artifacts.GROUPS, dtype=str, keep_default_na=False).set_index("clip")
