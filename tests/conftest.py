@@ -24,6 +24,7 @@ ODD = ROOT.parent / "shared" / "clips"
 
 SLOW = (
     "test_pipeline",
+    "test_fiv2",
     "test_extending",
     "test_archives",
     "test_own_clips",
@@ -31,13 +32,15 @@ SLOW = (
     "test_predict",
     "test_shards",
     "test_multitask",
-    "test_groups",
     "test_ablate",
     "test_pictures",
     "test_words",
     "test_predict_page",
     "test_interrupts",
     "test_page",
+    "test_new",
+    "test_tutorials",
+    "test_examples",
 )
 """Modules of which every test is slow: they run stages or tools on videos. The first are the slowest."""
 

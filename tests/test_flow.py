@@ -202,6 +202,7 @@ def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, mon
     assert parts.attributes["mean_motion"] == pytest.approx(whole.attributes["mean_motion"], rel=1e-5)
 
 
+@pytest.mark.slow
 @needs_real_clips
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
 def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
