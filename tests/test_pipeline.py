@@ -14,8 +14,8 @@ import pytest
 
 from lib.report.figures import FIGURES, is_drawn
 from lib.scoring import baselines
-from lib.sources.demo import corpus
-from tests.conftest import REAL, ROOT, needs_real_clips
+from tests.compiled import share_compiled_flow
+from tests.conftest import ROOT
 
 STAGES = [
     "download",
@@ -42,7 +42,10 @@ WITHOUT_VIDEO = [
 SMALLER = {
     "clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2",
     "importance_clips: 12": "importance_clips: 2", "robustness_clips: 24": "robustness_clips: 2",
+    "control_repeats: 5": "control_repeats: 2", "resamples: 2000": "resamples: 200",
 }  # fmt: skip
+ANALYSES = {"attention_clips": 4, "control_clips": 20, "importance_clips": 2, "robustness_clips": 2, "map_clips": 500}
+"""Keys that disable an analysis by 0, for tests of something else, and what the copies have."""
 
 
 class Project:
@@ -57,6 +60,7 @@ class Project:
             if (ROOT / name).is_file() and not name.startswith(("dvc.lock", "metrics/")):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
+        share_compiled_flow(folder)
         self.edit(SMALLER)
         for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
             assert self.run(*command).returncode == 0
@@ -74,6 +78,11 @@ class Project:
             command, cwd=self.folder, env=self.environment, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def experiment(self, *changes: str) -> list[str]:
+        """Run an experiment with these parameters changed, without analyses; return the stages that ran."""
+        settings = [part for change in (*changes, *(f"analyse.{key}=0" for key in ANALYSES)) for part in ("-S", change)]
+        return ran(self.dvc("exp", "run", *settings))
 
     def list_archives(self) -> None:
         done = self.run(sys.executable, "-m", "tools.archives")
@@ -170,8 +179,7 @@ def test_a_served_clip_is_as_evaluated(project: Project) -> None:
 
 
 def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
-    changes = ("-S", "model.fusion=concat", "-S", "train.clips=8")
-    assert ran(project.dvc("exp", "run", *changes)) == ["train", "evaluate", "analyse", "figures"]
+    assert project.experiment("model.fusion=concat", "train.clips=8") == ["train", "evaluate", "analyse", "figures"]
     of_splits = pd.read_csv(project.folder / "data/split_scores.csv").set_index("split")
     assert 5 <= of_splits.loc["training", "clips"].iloc[0] <= 8
     assert "traits.all.model.accuracy" in project.dvc("metrics", "diff")
@@ -183,17 +191,8 @@ def test_an_ablation_runs_what_it_must_and_shows(project: Project) -> None:
 
 
 def test_the_demos_words_are_a_stream_that_a_model_reads(project: Project) -> None:
-    changes = (
-        "-S",
-        "text.enabled=true",
-        "-S",
-        "model.use=[text]",
-        "-S",
-        "model.fusion=plain_concat",
-        "-S",
-        "train.epochs=1",
-    )
-    assert ran(project.dvc("exp", "run", *changes)) == ["text", "train", "evaluate", "analyse", "figures"]
+    changes = ("text.enabled=true", "model.use=[text]", "model.fusion=plain_concat", "train.epochs=1")
+    assert project.experiment(*changes) == ["text", "train", "evaluate", "analyse", "figures"]
     assert json.loads((project.folder / "metrics/text.json").read_text())["clips"] == 20
     scores = pd.read_csv(project.folder / "data/scores.csv")
     assert {"model", "ridge_text", "ridge_descriptors"} <= set(scores["predictor"])
@@ -254,33 +253,6 @@ def test_mistakes_are_named_and_nothing_is_lost(project: Project) -> None:
     assert ran(project.dvc("repro", "flow")) == []
 
 
-def test_groups_of_persons_are_scored_without_training_again(project: Project) -> None:
-    assert "No file in data/archives/ gives gender" in (project.folder / "docs/model_card.md").read_text()
-    archives = next((project.folder / "data/.work").glob("demo-*"))
-    (project.folder / "data/archives/corpus").symlink_to(archives)
-    project.list_archives()
-    project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
-    project.edit({"sources: [demo]": "sources: [fiv2]"})
-    assert "train" in ran(project.dvc("repro"))
-    clips = pd.read_csv(project.folder / "data/clips.csv")["clip"]
-    persons = pd.DataFrame({"VideoName": clips, "Ethnicity": 2, "Gender": [1, 2] * (len(clips) // 2)})
-    persons.to_csv(project.folder / "data/archives/eth_gender_annotations_dev.csv", sep=";", index=False)
-    project.list_archives()
-    assert {"train", "faces", "flow"}.isdisjoint(ran(project.dvc("repro")))
-    table = pd.read_csv(project.folder / "data/group_scores.csv")
-    assert set(table.loc[(table["kind"] == "gender") & (table["what"] == "difference"), "group"]) == {"male", "female"}
-    scores = table[table["predictor"] == "model"].set_index(["kind", "what", "group", "score", "target"])
-    of_model = pd.read_csv(project.folder / "data/scores.csv").query("predictor == 'model' and subset == 'all'")
-    overall = of_model.set_index(["score", "target"])["value"]["accuracy", "openness"]
-    everybody = scores.loc[("ethnicity", "value", "Caucasian", "accuracy", "openness"), "value"]
-    assert everybody == pytest.approx(overall, abs=1e-4)
-    for path in ("docs/model_card.md", "plots/report.html"):
-        text = (project.folder / path).read_text()
-        assert "not shown, because they have fewer than" in text.lower()
-        assert "gives gender" not in text
-    project.edit({"sources: [fiv2]": "sources: [demo]"})
-
-
 def test_a_disjoint_split_shares_no_video(project: Project) -> None:
     shared = json.loads((project.folder / "metrics/data.json").read_text())["videos_shared_with_training"]
     assert max(shared.values()) > 0
@@ -289,22 +261,3 @@ def test_a_disjoint_split_shares_no_video(project: Project) -> None:
     found = json.loads((project.folder / "metrics/data.json").read_text())
     assert found["videos_shared_with_training"] == {"validation": 0, "test": 0}
     assert found["clips"] == {"training": 12, "validation": 4, "test": 4}
-
-
-@needs_real_clips
-def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
-    project = Project(tmp_path)
-    for path in (*REAL.glob("*.pkl"), *REAL.glob("*.mp4")):
-        (project.folder / "data/archives" / path.name).symlink_to(path)
-    project.list_archives()
-    project.edit({"sources: [demo]": "sources: [fiv2]"})
-    refused = project.run("dvc", "repro", "download")
-    assert refused.returncode != 0
-    assert "of the annotated clips are missing or refused" in refused.stdout
-    project.edit({"allow_missing: 0.0": "allow_missing: 1.0"})
-    output = project.dvc("repro", "flow")
-    assert ran(output) == ["download", "frames", "faces", "flow"]
-    assert "8000 clips are annotated; 7998 of them have no file" in output
-    table = pd.read_csv(project.folder / "data/clips.csv")
-    assert len(table) == 8000
-    assert table["reason"].isna().sum() == 2

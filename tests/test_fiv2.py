@@ -1,0 +1,56 @@
+"""FIV2 through the pipeline: a corpus in its layout with groups of persons, and two of its own clips."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lib.sources.demo import corpus
+from tests.conftest import REAL, needs_real_clips
+from tests.test_pipeline import ANALYSES, Project, ran
+
+
+def test_groups_of_persons_are_scored_without_training_again(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    corpus.write(project.folder / "data/archives/corpus", clips=20, seconds=2.0, shared=0.84, seed=0)
+    project.list_archives()
+    project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
+    project.edit({f"{key}: {number}": f"{key}: 0" for key, number in ANALYSES.items()})
+    project.edit({"sources: [demo]": "sources: [fiv2]"})
+    assert "train" in ran(project.dvc("repro"))
+    assert "No file in data/archives/ gives gender" in (project.folder / "docs/model_card.md").read_text()
+    clips = pd.read_csv(project.folder / "data/clips.csv")["clip"]
+    persons = pd.DataFrame({"VideoName": clips, "Ethnicity": 2, "Gender": [1, 2] * (len(clips) // 2)})
+    persons.to_csv(project.folder / "data/archives/eth_gender_annotations_dev.csv", sep=";", index=False)
+    project.list_archives()
+    assert {"train", "faces", "flow"}.isdisjoint(ran(project.dvc("repro")))
+    table = pd.read_csv(project.folder / "data/group_scores.csv")
+    assert set(table.loc[(table["kind"] == "gender") & (table["what"] == "difference"), "group"]) == {"male", "female"}
+    scores = table[table["predictor"] == "model"].set_index(["kind", "what", "group", "score", "target"])
+    of_model = pd.read_csv(project.folder / "data/scores.csv").query("predictor == 'model' and subset == 'all'")
+    overall = of_model.set_index(["score", "target"])["value"]["accuracy", "openness"]
+    everybody = scores.loc[("ethnicity", "value", "Caucasian", "accuracy", "openness"), "value"]
+    assert everybody == pytest.approx(overall, abs=1e-4)
+    for path in ("docs/model_card.md", "plots/report.html"):
+        text = (project.folder / path).read_text()
+        assert "not shown, because they have fewer than" in text.lower()
+        assert "gives gender" not in text
+
+
+@needs_real_clips
+def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    for path in (*REAL.glob("*.pkl"), *REAL.glob("*.mp4")):
+        (project.folder / "data/archives" / path.name).symlink_to(path)
+    project.list_archives()
+    project.edit({"sources: [demo]": "sources: [fiv2]"})
+    refused = project.run("dvc", "repro", "download")
+    assert refused.returncode != 0
+    assert "of the annotated clips are missing or refused" in refused.stdout
+    project.edit({"allow_missing: 0.0": "allow_missing: 1.0"})
+    output = project.dvc("repro", "flow")
+    assert ran(output) == ["download", "frames", "faces", "flow"]
+    assert "8000 clips are annotated; 7998 of them have no file" in output
+    table = pd.read_csv(project.folder / "data/clips.csv")
+    assert len(table) == 8000
+    assert table["reason"].isna().sum() == 2
