@@ -38,9 +38,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "targets.own.columns=[warm]", "targets.own.range=[0, 1]", "targets.emotions.columns=[neutral, anger, joy]",
         "targets.emotions.detect=[anger]", "model.targets=[own, emotions]", "model.use=[of_own, of_emotions]",
         "model.heads=2", "model.dropout=0.0", f"model.encoders.of_own={ENCODER}", f"model.encoders.of_emotions={ENCODER}",
-        "model.fusion=multitask", "model.hidden=16", "train.epochs=3",
+        "model.fusion=multitask", "model.hidden=16", "train.epochs=1",
         "train.learning_rate={default: 0.001}", "evaluate.resamples=100",
-        "analyse.attention_clips=2",
+        "analyse.attention_clips=2", "analyse.control_repeats=1",
     )  # fmt: skip
     for command in (["git", "add", "-A"], ["git", "commit", "-qm", "two tasks"]):
         assert project.run(*command).returncode == 0
@@ -62,6 +62,7 @@ def test_both_are_trained_on_the_single_models_encoders_and_compared(project: Pr
         assert pooled["model"]["encoders"][f"of_{group}"]["weights"] == str(path)
         name = f"encoders.of_{group}.input_proj.weight"
         assert torch.equal(single["weights"][name], pooled["weights"][name])
+    project.dvc("repro")
     assert (project.folder / "plots/figures/emotions/confusion.png").stat().st_size > 5000
     assert "do not tell what a person feels" in (project.folder / "plots/report.html").read_text()
     assert "Article 5(1)(f)" in (project.folder / "docs/model_card.md").read_text()

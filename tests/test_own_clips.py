@@ -29,7 +29,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     )
     project.own_table(
         table, "download.table.targets={warm: [1, 7], dominant: [1, 7]}", "targets.own.columns=[warm, dominant]",
-        "train.epochs=2",
+        "train.epochs=2", "evaluate.resamples=200", "analyse.control_repeats=1",
     )  # fmt: skip
     project.dvc("repro")
     return project

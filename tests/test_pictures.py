@@ -142,7 +142,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "targets.own.range=[0, 1]", "pictures.enabled=true", "pictures.drawings=drawn", "pictures.side=32",
         "model.use=[s2d]", "model.fusion=plain_concat", "train.epochs=2",
         "model.encoders.s2d.reads=[pictures.faces, pictures.drawings]", "model.encoders.s2d.landmarks=drawing",
-        "model.encoders.s2d.frames=4", "analyse.attention_clips=0",
+        "model.encoders.s2d.frames=4", "analyse.attention_clips=0", "analyse.control_repeats=1",
+        "evaluate.resamples=100",
     )  # fmt: skip
     project.dvc("repro")
     return project
