@@ -49,7 +49,8 @@ import pandas as pd
 from dvc.exceptions import DvcException
 
 from lib.core import command
-from lib.core.artifacts import GROUPS, PARAMETERS, PREDICTIONS, SCORES
+from lib.core.artifacts import GROUPS, PARAMETERS, PREDICTIONS, SCORES, TEXT_COLUMNS
+from lib.core.clips import read_csv
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.model.heads import find_head
@@ -395,7 +396,7 @@ def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
 
 def scored(one: str, name: str, subset: str) -> pd.DataFrame:
     """Return an experiment's scores of a target group on a subset of the clips. Raises InputError if it has none."""
-    table = pd.read_csv(io.StringIO(dvc.api.read(str(SCORES), rev=one)))
+    table = read_csv(io.StringIO(dvc.api.read(str(SCORES), rev=one)), TEXT_COLUMNS[SCORES])
     table = table[(table["targets"] == name) & (table["subset"] == subset)]
     if table.empty:
         raise InputError(f"experiment {one} has no scores of {name} on {words.SUBSETS[subset]}")

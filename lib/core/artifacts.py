@@ -69,6 +69,22 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
 }  # fmt: skip
 """Outputs and metrics of each stage in dvc.yaml; a stream's are `stream_outputs`."""
 
+TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
+    HISTORY: (),
+    PREDICTIONS: ("clip", "video", "corpus", "split", "targets", "target"),
+    SCORES: ("targets", "subset", "predictor", "score", "target"),
+    COMPARISONS: ("targets", "subset", "predictor", "target"),
+    GROUP_SCORES: ("targets", "kind", "predictor", "what", "group", "score", "target"),
+    SPLIT_SCORES: ("targets", "split", "score", "target"),
+    LOST: ("step", "reason", "split"),
+    CONTROLS: ("targets", "control", "target"),
+    DELETION: ("targets", "order", "target"),
+    ROBUSTNESS: ("targets", "corruption", "target"),
+    PROBES: ("targets", "features", "target"),
+    EMBEDDING_MAP: ("features", "clip", "video", "split"),
+}
+"""The columns of each table that are text, whatever their cells look like."""
+
 
 def stream_folder(name: str) -> Path:
     """Return the folder of a stream's shards."""

@@ -1,71 +1,61 @@
-"""The clip table (data/clips.csv): columns, reading, and which clips can be used."""
+"""Read and write the clip table (data/clips.csv) and the other tables of the project."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:  # a prediction starts sooner without it
     import pandas as pd
 
 NO_FILE, NO_ANNOTATION = "no file in data/archives", "no annotation"
-"""Reasons of what is not there at all."""
+"""Reasons why a clip of the table has no file, or a file no row."""
 
 SPLITS = ("training", "validation", "test")
 
 SYNTHETIC = ("demo", "demo_emotions")
-"""Corpora whose clips are rendered and whose labels are planted."""
+"""Corpora with rendered clips and planted labels."""
 
 PICTURES = "pictures"
-"""Below a corpus' annotations, the folder of the user's own pictures."""
+"""Folder for the user's own images, in the folder of a corpus' annotations."""
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 POINTS_SUFFIX = ".pts"
-"""Of a file of points in a picture, as 300-W's (Sagonas et al. 2013)."""
+"""Suffix of a file with points in an image, in the format of 300-W (Sagonas et al. 2013)."""
 
 _FIRST = ("clip", "video", "corpus", "split", "shard", "file", "sha256")
 _LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged", "reason")
-_TEXT = (
-    *_FIRST,
-    "reason",
-    "targets",
-    "target",
-    "subset",
-    "predictor",
-    "score",
-    "kind",
-    "what",
-    "group",
-    "step",
-    "control",
-)
 
 
 def column_names(targets: Iterable[str]) -> list[str]:
-    """Return the table's columns in order, `targets` among them."""
+    """Return all columns of the clip table in order, with `targets` in the middle."""
     return [*_FIRST, *targets, *_LAST]
 
 
 def split_by_shard(clips: "pd.DataFrame") -> "dict[str, pd.DataFrame]":
-    """Return each shard's rows, sorted by clip."""
+    """Return the rows of each shard, sorted by clip."""
     return {str(shard): rows.sort_values("clip") for shard, rows in clips.groupby("shard")}
 
 
 def read_clip_table(path: Path, usable_only: bool = True) -> "pd.DataFrame":
-    """Read a clip table; without the refused clips (those with a reason) unless told otherwise.
+    """Read a clip table; `usable_only` leaves out the rejected clips, which have a reason.
 
-    Text is text, also where it says NA, and empty where there is none; a number that is not there is NaN.
+    A text cell stays text, even "NA"; an empty text cell is an empty string. An empty number is NaN.
     """
-    clips = read_csv(path)
+    clips = read_csv(path, (*_FIRST, "reason"))
     return clips[clips["reason"] == ""].reset_index(drop=True) if usable_only else clips
 
 
-def read_csv(path: Path) -> "pd.DataFrame":
-    """Read a CSV file of ours: names are text, whatever they say; in the other columns an empty cell is NaN."""
+def read_csv(file: Path | TextIO, text: Collection[str]) -> "pd.DataFrame":
+    """Read a table of the project. Cells of the columns `text` stay text; in other columns an empty cell is NaN.
+
+    Each table names its own text columns (`lib.core.artifacts.TEXT_COLUMNS`): a user's target can have any name.
+    """
     import pandas as pd
 
-    header = pd.read_csv(path, nrows=0).columns
-    names = [column for column in header if column in _TEXT]
-    numbers = {column: [""] for column in header if column not in _TEXT}
-    return pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=numbers)
+    names = pd.read_csv(file, nrows=0).columns
+    if not isinstance(file, Path):
+        file.seek(0)
+    numbers = {column: [""] for column in names if column not in text}
+    return pd.read_csv(file, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=numbers)
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:

@@ -88,7 +88,7 @@ def _mistake() -> str:
 
 
 def _line(problem: Any, prefix: str) -> str:
-    key = ".".join(map(str, ([prefix] if prefix else []) + list(problem["loc"])))
+    key = ".".join(map(str, ([prefix] if prefix else []) + [part for part in problem["loc"] if part != "[key]"]))
     if problem["type"] == "renamed":
         old, replacement = problem["ctx"]["key"], problem["ctx"]["replacement"]
         return f"params.yaml: {key}.{old} no longer exists; write {replacement}"

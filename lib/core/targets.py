@@ -1,13 +1,17 @@
 """What is predicted: groups of columns of the clip table, each with a range; and the names of the Big Five."""
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lib.core.parameters import Section
 
 TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
 """The Big Five in the order of every table; in FIV2, `neuroticism` is scored as emotional stability."""
+
+MEAN = "mean"
+"""The name of the mean over targets in every table."""
 
 Values = TypeVar("Values", bound=Any)
 
@@ -40,6 +44,10 @@ class TargetGroup(Section):
             raise ValueError(f"range = {self.range}; allowed: the lower end first")
         if len(set(self.columns)) < len(self.columns):
             raise ValueError(f"columns = {self.columns}; allowed: each once")
+        if MEAN in self.columns:
+            raise ValueError(
+                f"columns has {MEAN!r}; allowed: any other name, since tables call the mean over targets so"
+            )
         if unknown := [name for name in self.detect if name not in self.columns]:
             raise ValueError(f"detect has {unknown[0]!r}; allowed: {', '.join(self.columns)}")
         if isinstance(self.column_weights, list) and len(self.column_weights) != len(self.columns):
@@ -60,5 +68,11 @@ class TargetGroup(Section):
         return values * self.span + self.range[0]
 
 
-Targets = dict[str, TargetGroup]
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w -]*", name):
+        raise ValueError("a name of letters, digits, _, - and spaces, since folders are called so")
+    return name
+
+
+Targets = dict[Annotated[str, AfterValidator(_check_name)], TargetGroup]
 """The section `targets`, or the part of it that a model predicts, by name."""

@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 
 from lib.report import latex
 from lib.report.figures import COLOURS
+from lib.report.names import MOST, escape_table, shorten
 from lib.scoring.baselines import is_baseline
 
 
 def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
     """Return the tables; `which`: name of the clips, `accuracy`: definition of accuracy (`words.name_accuracy`)."""
+    table = escape_table(table)
     columns = list(dict.fromkeys(table["target"]))
     lines = [f"Accuracy ({accuracy}) on {which}; difference to {baseline} with its 95 % interval over videos\n"]
     lines.append("| predictor | seeds | " + " | ".join(columns) + " |")
@@ -45,9 +47,9 @@ def write(table: pd.DataFrame, baseline: str, accuracy: str, out: Path) -> None:
     columns = list(dict.fromkeys(table["target"]))
     cells: dict[str, Sequence[str]] = {}
     for name, rows in table.groupby("predictor", sort=False):
-        cells[str(name)] = [_accuracy(row) + ("$^*$" if row.p_holm < 0.05 else "") for row in rows.itertuples()]
+        cells[str(name)] = [_accuracy(row) + (latex.STAR if row.p_holm < 0.05 else "") for row in rows.itertuples()]
     caption = (
-        f"Accuracy ({accuracy}); $^*$ differs from {baseline} (paired permutation test over videos, 5 %,"
+        f"Accuracy ({accuracy}); {latex.STAR} differs from {baseline} (paired permutation test over videos, 5 %,"
         " corrected by Holm over all predictors and, except for the mean, targets)."
     )
     figure = draw_differences(table[table["predictor"] != baseline], baseline, accuracy)
@@ -64,8 +66,8 @@ def save(table: pd.DataFrame, cells: pd.DataFrame, caption: str, figure: Figure,
 
 
 def draw_differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figure:
-    """Draw each predictor's gain in accuracy over the baseline and its 95 % interval, for the mean and each target."""
-    columns, names = list(dict.fromkeys(table["target"])), list(dict.fromkeys(table["predictor"]))
+    """Draw each predictor's gain in accuracy over the baseline with its interval: the mean and the first MOST targets."""
+    columns, names = list(dict.fromkeys(table["target"]))[: MOST + 1], list(dict.fromkeys(table["predictor"]))
     figure = Figure(figsize=(max(2.2 * len(columns), 6.5), 1.1 + 0.3 * len(names)), layout="constrained")
     for axes, column in zip(figure.subplots(1, len(columns), sharey=True, sharex=True), columns, strict=True):
         rows = table[table["target"] == column].set_index("predictor").loc[names]
@@ -74,7 +76,7 @@ def draw_differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figur
             rows["difference"], range(len(names)), xerr=reach, fmt="o", markersize=4, color=COLOURS[0], capsize=2
         )
         axes.axvline(0, color="grey", linewidth=0.8)
-        axes.set(title=column, yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+        axes.set(title=shorten(column), yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
     figure.supxlabel(f"accuracy ({accuracy}) minus that of {baseline}; 95 % interval over videos", fontsize=9)
     return figure
 

@@ -9,17 +9,22 @@ from lib.core.targets import TargetGroup
 from lib.report import words
 from lib.scoring.scores import MIN_VIDEOS
 
-_SIGNS = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "±": r"$\pm$", "−": "$-$", "²": "$^2$", "×": r"$\times$"}
+STAR = "⁎"
+"""The mark of a significant difference."""
+_SIGNS = str.maketrans(
+    {sign: f"\\{sign}" for sign in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+    | {"<": "$<$", ">": "$>$", "|": "$|$"}
+    | {"±": r"$\pm$", "−": "$-$", "²": "$^2$", "×": r"$\times$", STAR: "$^*$"}
+)
 _MACRO = r"""% \input this file, then \caption{\figurecaption{traits/headline}} below \includegraphics{pdf/traits/headline}
 \newcommand{\figurecaption}[1]{\csname figurecaption:#1\endcsname}
 """
 
 
 def escape(text: str) -> str:
-    """Return the text as LaTeX; dollar signs are kept as math."""
-    for sign, command in _SIGNS.items():
-        text = text.replace(sign, command)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text)  # of negative numbers
+    """Return the text as LaTeX, with a command for each character that has a meaning there."""
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(_SIGNS))  # minus signs of negative numbers
 
 
 def format_table(cells: pd.DataFrame, caption: str, label: str | None = None) -> str:

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from lib.core.targets import TargetGroup
 from lib.report import comparison, words
 from lib.report.figures import COLOURS
+from lib.report.names import MOST, shorten
 
 
 def select_extremes(table: pd.DataFrame, top: int) -> pd.DataFrame:
@@ -50,7 +51,7 @@ def draw_weights(table: pd.DataFrame, top: int, caption: str, group: TargetGroup
     """A panel for each target: its n-grams' weights with 95 % intervals; the darker a point, the more of the resamples have
     it among the top."""
     extremes = select_extremes(table, top)
-    targets = list(dict.fromkeys(extremes["target"]))
+    targets = list(dict.fromkeys(extremes["target"]))[:MOST]
     figure = Figure(figsize=(2.5 * len(targets) + 0.5, 1.4 + 0.36 * top), layout="constrained")
     grid = figure.subplots(1, len(targets), squeeze=False, sharex=True)[0]
     for axes, target in zip(grid, targets, strict=True):
@@ -64,7 +65,7 @@ def draw_weights(table: pd.DataFrame, top: int, caption: str, group: TargetGroup
         labels = [f"{row.ngram}  {row.in_top:.0%}" for row in rows.itertuples()]
         axes.set_yticks(np.arange(len(rows)), labels, fontsize=7)
         axes.axvline(0, color="grey", linewidth=0.8)
-        axes.set_title(target)
+        axes.set_title(shorten(target))
         axes.tick_params(axis="x", labelsize=7)
         axes.xaxis.set_major_locator(MaxNLocator(3))
     figure.supxlabel(

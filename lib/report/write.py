@@ -11,7 +11,7 @@ from dvc.utils.serialize import load_yaml
 from lib.core import artifacts as files
 from lib.core.clips import read_clip_table, read_csv
 from lib.core.targets import Targets
-from lib.report import card, datasheet, figures, latex, page, paper
+from lib.report import card, datasheet, figures, latex, names, page, paper
 from lib.report.citations import find_cited, format_bibtex
 from lib.report.figures import read
 from lib.report.verdict import describe_headline, select_group
@@ -33,7 +33,7 @@ class RunResults:
 
 def load_results(split: str, targets: Targets) -> RunResults:
     """Read the outputs of the earlier stages; `split`: the scored one, `targets`: all groups of params.yaml."""
-    predictions = read_csv(files.PREDICTIONS)
+    predictions = _read_table(files.PREDICTIONS)
     predictions = predictions[predictions["split"] == split].reset_index(drop=True)
     data = json.loads(files.DATA_METRICS.read_text())
     with h5py.File(files.ATTENTION) as attention, h5py.File(files.MEAN_ATTENTION) as mean_attention:
@@ -41,44 +41,50 @@ def load_results(split: str, targets: Targets) -> RunResults:
     with h5py.File(files.SAMPLES) as samples, h5py.File(files.IMPORTANCE) as importance:
         sample_clips, important = read.read_samples(samples), read.read_importance(importance)
     results = figures.Results(
-        history=read_csv(files.HISTORY),
+        history=_read_table(files.HISTORY),
         clips=read_clip_table(files.CLIPS),
         predictions=predictions,
-        scores=read_csv(files.SCORES),
-        split_scores=read_csv(files.SPLIT_SCORES),
+        scores=_read_table(files.SCORES),
+        split_scores=_read_table(files.SPLIT_SCORES),
         attention=looks,
         samples=sample_clips,
         targets={name: targets[name] for name in predictions["targets"].unique()},
         data=data,
-        lost=read_csv(files.LOST),
-        controls=read_csv(files.CONTROLS),
+        lost=_read_table(files.LOST),
+        controls=_read_table(files.CONTROLS),
         mean_attention=mean_looks,
         importance=important,
-        deletion=read_csv(files.DELETION),
-        robustness=read_csv(files.ROBUSTNESS),
-        probes=read_csv(files.PROBES),
-        map=read_csv(files.EMBEDDING_MAP),
+        deletion=_read_table(files.DELETION),
+        robustness=_read_table(files.ROBUSTNESS),
+        probes=_read_table(files.PROBES),
+        map=_read_table(files.EMBEDDING_MAP),
     )
     provenance = json.loads(files.PROVENANCE.read_text())
     run = page.Run(provenance, data, split, load_yaml(files.PARAMETERS), load_yaml(files.SHIPPED_PARAMETERS))
-    return RunResults(results, read_csv(files.GROUP_SCORES), read_csv(files.COMPARISONS), run)
+    return RunResults(results, _read_table(files.GROUP_SCORES), _read_table(files.COMPARISONS), run)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    return read_csv(path, files.TEXT_COLUMNS[path])
 
 
 def write_figures(loaded: RunResults, dpi: int) -> tuple[list[page.ReportFigure], list[paper.PaperFigure]]:
     """Draw every figure as PNG and PDF; return how the report and the paper show them."""
     drawn, included = [], []
-    for name, group in (("", None), *loaded.targets.items()):
+    results = names.prepare_figures(loaded.results)
+    for name, group in (("", None), *results.targets.items()):
+        note = names.describe_limit(loaded.targets[name]) if group else ""
         png, pdf = files.PNG_FIGURES / name, files.PDF_FIGURES / name
         for folder in (png, pdf):
             folder.mkdir(parents=True, exist_ok=True)
-        for title, figure in figures.draw_all(loaded.results.of(name), group):
+        for title, figure in figures.draw_all(results.of(name), group):
             figure.savefig(png / f"{title}.png", dpi=dpi)
             page.shrink_png(png / f"{title}.png")
             is_wide = figures.fit_to_paper(figure)
             figure.savefig(pdf / f"{title}.pdf")
             module = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize()
-            caption = figures.make_caption(module, loaded.results.of(name), group)
+            caption = figures.make_caption(module, results.of(name), group) + note
             drawn.append(page.ReportFigure(name, module.SECTION, words, caption, png / f"{title}.png"))
             if not figures.is_empty(figure):
                 included.append(paper.PaperFigure(Path(name, title).as_posix(), is_wide))
@@ -111,6 +117,9 @@ def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) ->
     files.REPORT.write_text(
         page.render_report(scores, loaded.comparisons, groups, results.clips, targets, drawn, run, dpi)
     )
-    files.MODEL_CARD.write_text(card.make_card(scores, loaded.comparisons, groups, robustness, targets, run))
+    scores, compared, groups, robustness = map(names.escape_table, (scores, loaded.comparisons, groups, robustness))
+    escaped = names.escape_groups(targets)
+    files.MODEL_CARD.write_text(card.make_card(scores, compared, groups, robustness, escaped, run))
     enabled = [name for name, section in run.parameters.items() if isinstance(section, dict) and section.get("enabled")]
-    files.DATA_SHEET.write_text(datasheet.make_datasheet(results.clips, groups, targets, run.data, enabled))
+    clips = results.clips.rename(columns=names.escape_markdown)
+    files.DATA_SHEET.write_text(datasheet.make_datasheet(clips, groups, escaped, run.data, enabled))

@@ -51,5 +51,5 @@ def columns(settings: Settings) -> tuple[str, ...]:
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the segments as CMU-MOSEI's are, and the traits of those that know them."""
-    traits = read_csv(folder / ANNOTATIONS / KNOWN_TRAITS).set_index("clip")
+    traits = read_csv(folder / ANNOTATIONS / KNOWN_TRAITS, ["clip"]).set_index("clip")
     return mosei.rows(mosei.Settings(labels=LABELS), folder, files).join(traits, on="clip")

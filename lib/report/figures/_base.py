@@ -24,6 +24,7 @@ mpl.rcParams |= {
     "savefig.bbox": "tight",
     "pdf.fonttype": 42,
     "svg.hashsalt": "0",
+    "text.parse_math": False,  # names of targets may contain dollar signs
     "image.composite_image": False,  # composited, translucent images have their alpha applied twice in PDFs
 }
 

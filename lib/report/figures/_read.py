@@ -83,6 +83,12 @@ class Importance(NamedTuple):
         cells, moments = ({key: of for key, of in part.items() if key[0] == targets} for part in self[:2])
         return self._replace(cells=cells, moments=moments)
 
+    def first(self, count: int) -> "Importance":
+        """Return the importance for the first `count` targets of each group."""
+        cells, moments = ({key: values[..., :count] for key, values in part.items()} for part in self[:2])
+        missed = {name: values[..., :count] for name, values in self.missed.items()}
+        return self._replace(cells=cells, moments=moments, missed=missed)
+
 
 def read_importance(file: Mapping[str, Any]) -> Importance:
     """Return what data/importance.h5 holds (an open h5py.File)."""

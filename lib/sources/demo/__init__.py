@@ -54,6 +54,6 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
     table = fiv2.rows(settings, folder, files)
     if not settings.emotions:
         return table
-    known = read_csv(folder / ANNOTATIONS / INTENSITIES).set_index("clip")
+    known = read_csv(folder / ANNOTATIONS / INTENSITIES, ["clip"]).set_index("clip")
     targets = pd.DataFrame({clip: mosei.targets(of_clip) for clip, of_clip in known.to_dict("index").items()}).T
     return table.join(targets, on="clip")
