@@ -13,7 +13,7 @@ CLIPS = ("a.000.mp4", "a.001.mp4", "b.000.mp4")
 def read(folder: Path, **files: str) -> list[list[str]]:
     for name, text in files.items():
         (folder / f"{name}.csv").write_text(text)
-    table = persons.read(sorted(folder.iterdir()), CLIPS, fiv2.GROUPS)
+    table = persons.read_groups(sorted(folder.iterdir()), CLIPS, fiv2.GROUPS)
     return [list(table), *table.to_numpy().tolist()]
 
 
@@ -35,7 +35,7 @@ def test_official_files_of_several_splits_are_joined(tmp_path: Path) -> None:
 
 def test_clips_of_any_name_are_found_in_a_column_of_that_name(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("Clip,hand\nholiday,left\n")
-    assert persons.read([tmp_path / "groups.csv"], ["holiday"], {}).to_numpy().tolist() == [["holiday", "left"]]
+    assert persons.read_groups([tmp_path / "groups.csv"], ["holiday"], {}).to_numpy().tolist() == [["holiday", "left"]]
 
 
 def test_without_a_file_there_are_clips_alone(tmp_path: Path) -> None:
@@ -62,3 +62,24 @@ def test_what_can_not_be_groups_is_refused(tmp_path: Path, files: dict[str, str]
     with pytest.raises(InputError) as caught:
         read(tmp_path, **files)
     assert said in str(caught.value)
+
+
+def test_clips_of_groups_are_named_with_or_without_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["p01.mp4", "x_p02.mov", "p03.mp4"]
+    (tmp_path / "groups.csv").write_text("file;side\np01;left\nx/p02;right\np4;left\np5;left\np6;left\np7;left\n")
+    table = persons.read_groups([tmp_path / "groups.csv"], names, {})
+    assert table.set_index("clip")["side"].to_dict() == {"p01.mp4": "left", "p03.mp4": "", "x_p02.mov": "right"}
+    assert "4 of 6 rows name no clip of the corpus: p4, p5, p6, ..." in capsys.readouterr().out
+
+
+def test_rows_of_rejected_clips_are_not_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "groups.csv").write_text("clip,side\na,left\nb,right\n")
+    table = persons.read_groups([tmp_path / "groups.csv"], ["a.mp4"], {}, rejected=["b.mp4"])
+    assert table.to_numpy().tolist() == [["a.mp4", "left"]]
+    assert capsys.readouterr().out == ""
+
+
+def test_groups_that_match_no_clip_are_rejected(tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("clip,side\nk,left\nl,right\n")
+    with pytest.raises(InputError, match="2 of 2 rows name no clip of the corpus: k, l; write clips as in"):
+        persons.read_groups([tmp_path / "groups.csv"], ["a.mp4"], {})

@@ -56,7 +56,7 @@ def test_a_clip_may_be_called_na(tmp_path: Path) -> None:
     assert found["openness"].to_dict() == dict.fromkeys(MISSING, 0.25)
     groups = "clip,hand\n" + "".join(f"{name},left\n" for name in MISSING)
     (tmp_path / "groups.csv").write_text(groups)
-    assert (persons.read([tmp_path / "groups.csv"], MISSING, {})["hand"] == "left").all()
+    assert (persons.read_groups([tmp_path / "groups.csv"], MISSING, {})["hand"] == "left").all()
     rows[["clip", "actual"]].to_csv(tmp_path / "vectors.csv", index=False)
     for name in MISSING:
         assert features.look_up(Raw(name, None, tmp_path), ["vectors.csv"]).arrays["values"].tolist() == [[0.5]]
@@ -193,18 +193,18 @@ def test_groups_as_spreadsheets_write_them(tmp_path: Path) -> None:
     path = tmp_path / "groups.csv"
     names = [f"a.{index:03d}.mp4" for index in range(4)]
     path.write_text("﻿Name;Gender\na.000.mp4 ;2.0\n a.001.mp4;1\na.002.mp4; 2\na.003.mp4;1.0\n;\n", encoding="utf-8")
-    assert persons.read([path], names, {})["gender"].tolist() == ["2", "1", "2", "1"]
+    assert persons.read_groups([path], names, {})["gender"].tolist() == ["2", "1", "2", "1"]
     for separator, two in (",", "2.0"), (";", "2,0"), ("\t", "2"):  # with its own numbers of rows, and empty columns
         lines = [["", "clip", "Gender", ""], ["0", names[0], two, ""], ["1", names[1], "1", ""], [""] * 4]
         path.write_text("\r\n".join(map(separator.join, lines)))
-        read = persons.read([path], names[:2], {})
+        read = persons.read_groups([path], names[:2], {})
         assert read.to_dict("list") == {"clip": names[:2], "gender": ["2", "1"]}
     path.write_text("clip,gender\na.000.mp4,1\na.001.mp4,1,5\n")
     with pytest.raises(InputError, match=r"groups\.csv, row 3 has 3 cells; allowed: 2, as the header has$"):
-        persons.read([path], names, {})
+        persons.read_groups([path], names, {})
     path.write_text("clip,Gender,gender\na.000.mp4,1,2\n")
     with pytest.raises(InputError, match=r"groups\.csv has the column 'gender' twice"):
-        persons.read([path], names, {})
+        persons.read_groups([path], names, {})
     path.write_text("name,gender\na.000.mp4,1\na.001.mp4,1\nholiday,1\n")
     with pytest.raises(InputError, match=r"groups\.csv, row 4, column 'name': 'holiday'; allowed"):
-        persons.read([path], names, {})
+        persons.read_groups([path], names, {})

@@ -158,7 +158,7 @@ def test_a_mistake_in_the_table_is_named(stage: Stage, videos: list[Path], text:
 def test_a_binary_table_a_lost_table_and_wrong_settings_are_named(stage: Stage, videos: list[Path]) -> None:
     own_clips(videos, "")
     Path("data/archives/clips.csv").write_bytes(b"PK\x03\x04\xff\xfe")
-    with pytest.raises(InputError, match=r"clips\.csv is no readable CSV file"):
+    with pytest.raises(InputError, match=r"clips\.csv is not a readable CSV file"):
         stage(**OWN)
     with pytest.raises(InputError, match=r"download.table.path = 'labels.csv'; no such file"):
         stage(**OWN | {"table": OWN["table"] | {"path": "labels.csv"}})
@@ -231,3 +231,26 @@ def test_the_real_labels_without_videos(stage: Stage) -> None:
     assert not list(Path("data/raw").rglob("*.mp4"))
     assert {path.suffix for path in Path("data/raw/fiv2/annotations").iterdir()} == {".pkl", ".csv"}
     assert set(json.loads(Path("metrics/data.json").read_text())["annotation_files"].values()) == {"as distributed"}
+
+
+def test_paths_of_another_machine_match_by_their_ends(
+    stage: Stage, videos: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        "file;split;warm;cold\nC:\\Users\\me\\Videos\\one.mp4;training;2,5;1\n/home/x/b/two.mp4;test;1;7,0\n"
+        "/home/x/c/two.mp4;validation;1;1\n~/lost.mp4;test;1;1\n"
+    )
+    own_clips(videos, text, "one.mp4", "b/two.mp4", "c/two.mp4")
+    table = stage(**OWN, allow_missing=1.0).set_index("clip")
+    assert table["file"].map(lambda file: Path(file).name).to_dict() == {
+        "b_two.mp4": "two.mp4",
+        "c_two.mp4": "two.mp4",
+        "lost.mp4": "",
+        "one.mp4": "one.mp4",
+    }
+    assert table.loc["one.mp4", "warm"] == 2.5
+    assert table.loc["b_two.mp4", "cold"] == 7
+    assert table.loc["lost.mp4", "reason"] == "no file in data/archives"
+    assert (
+        "3 paths of another machine, matched by their ends: C:\\Users\\me\\Videos\\one.mp4" in capsys.readouterr().out
+    )

@@ -32,7 +32,7 @@ VIDEO_SUFFIXES = (
     ".rmvb", ".wtv", ".gxf", ".ivf", ".obu", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg", ".amv",
 )  # fmt: skip
 
-_ANNOTATION_SUFFIXES = (".csv", ".pkl", ".parquet", ".npz", ".h5", ".json", ".srt", ".vtt", ".txt")
+_ANNOTATION_SUFFIXES = (".csv", ".xlsx", ".pkl", ".parquet", ".npz", ".h5", ".json", ".srt", ".vtt", ".txt")
 _ABOUT = ("readme", "license")
 _SMALL = 1 << 20
 _LONGEST_NAME = 255  # bytes

@@ -96,10 +96,12 @@ def download(settings: Download) -> None:
     corpora = [bring_corpus(name, settings) for name in dict.fromkeys(settings.sources)]
     limits = settings.min_seconds, settings.min_frames, settings.max_seconds, settings.max_damaged
     table = check.clip_table(corpora, settings.videos, *limits)
-    groups = persons.read(
+    is_usable = table["reason"] == ""
+    groups = persons.read_groups(
         [corpus.folder / file for corpus in corpora for file in corpus.files],
-        table["clip"][table["reason"] == ""],
+        table["clip"][is_usable],
         {pattern: codes for corpus in corpora for pattern, codes in corpus.source.GROUPS.items()},
+        table["clip"][~is_usable],
     )
     table["split"] = assign_splits(table, groups, settings)
     summary = summarise(corpora, table, groups, settings)

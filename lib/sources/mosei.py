@@ -12,8 +12,8 @@ from pydantic import Field
 from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources import spreadsheet
 from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, spread
+from lib.sources.spreadsheet import read_spreadsheet
 
 ARCHIVES = True
 
@@ -74,7 +74,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         raise InputError(
             f"params.yaml: download.mosei.labels = {settings.labels!r}; no such file lies in data/archives/"
         )
-    sheet = spreadsheet.read(path, f"data/archives/{settings.labels}")
+    sheet = read_spreadsheet(path, f"data/archives/{settings.labels}")
     needed = ["video", "segment", "start", "end", "split", "sentiment", *EMOTIONS.values()]
     if lacking := [name for name in needed if sheet.column(name) is None]:
         raise InputError(f"{sheet.name} has no column {lacking[0]!r}; it has {', '.join(sheet.header)}")
@@ -84,12 +84,8 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
     for number, cells in sheet.rows.items():
 
         def number_of(name: str, low: float, high: float, row: int = number) -> float:
-            text = sheet.rows[row][column[name]]
-            try:
-                value = float(text)
-            except ValueError:
-                value = math.nan
-            if not low <= value <= high:
+            value, text = sheet.number(row, column[name]), sheet.rows[row][column[name]]
+            if not low <= value <= high or math.isinf(value):
                 raise sheet.error(row, column[name], text, f"a number from {low:g} to {high:g}")
             return value
 

@@ -1,8 +1,12 @@
-"""Read a user's CSV or Parquet table as text, and name its mistakes by row and column."""
+"""Read a user's CSV, Excel or Parquet table as text, and name its mistakes by row and column."""
 
 import csv
+import math
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import pandas as pd
 
@@ -11,60 +15,112 @@ from lib.core.errors import InputError
 
 @dataclass(frozen=True)
 class Spreadsheet:
-    """Rows by their number as a spreadsheet shows it, the header's being 1; empty rows are left out."""
+    """A table of text: rows by their number in a spreadsheet, where the header is row 1. Empty rows are left out.
+
+    decimal_comma: whether 2,5 is a number; not so where commas separate values.
+    """
 
     name: str
     header: list[str]
     rows: dict[int, dict[str, str]]
+    decimal_comma: bool = False
 
     def column(self, *names: str) -> str | None:
-        """Return the first column that is called one of `names`, in whatever case, or None."""
+        """Return the first column that is called one of `names`, in any case, or None."""
         lower = {column.lower(): column for column in self.header}
         return next((lower[name] for name in names if name in lower), None)
 
+    def number(self, row: int, column: str) -> float:
+        """Return a cell's number: NaN for an empty cell, infinite for text that is not a number."""
+        text = self.rows[row][column]
+        try:
+            return float(text.replace(",", ".") if self.decimal_comma else text) if text else math.nan
+        except ValueError:
+            return math.inf
+
     def error(self, row: int, column: str, value: str, allowed: str) -> InputError:
-        """The error that names a cell."""
+        """Return the error that names a cell."""
         return InputError(f"{self.name}, row {row}, column {column!r}: {value!r}; allowed: {allowed}")
 
 
-def read(path: Path, name: str) -> Spreadsheet:
-    """Read a .parquet file, or one of values between commas, semicolons or tabs; `name` is what errors call it.
+def read_spreadsheet(path: Path, name: str) -> Spreadsheet:
+    """Read a .parquet or .xlsx file, or a text file with commas, semicolons or tabs; errors call the file `name`.
 
-    A column without a name is called ''. Raises InputError if it is neither, has a column twice, or a row of another length
-    than the header.
+    A column without a name is called ''; empty cells after the header's last name are left out. Raises InputError for any
+    other file, a column that occurs twice, and a row that is longer or shorter than the header.
     """
-    lines = _parquet(path, name) if path.suffix == ".parquet" else _csv(path, name)
-    header = [cell.strip() for cell in lines[0]] if lines else []
-    if not any(header):
+    readers = {".parquet": _read_parquet, ".xlsx": _read_excel, ".xls": _read_excel}
+    separator, lines = readers.get(path.suffix.lower(), _read_text)(path, name)
+    header = _strip_end([cell.strip() for cell in lines[0]] if lines else [], 0)
+    if not header:
         raise InputError(f"{name} has no header; allowed: names of columns in the first row")
     if twice := sorted({column for column in header if column and header.count(column) > 1}):
         raise InputError(f"{name}, row 1: column {twice[0]!r} is there {header.count(twice[0])} times; allowed: once")
     rows = {}
     for number, line in enumerate(lines[1:], 2):
-        if not any(cell.strip() for cell in line):
+        cells = _strip_end([cell.strip() for cell in line], len(header))
+        if not any(cells):
             continue
-        if len(line) != len(header):
-            raise InputError(f"{name}, row {number} has {len(line)} cells; allowed: {len(header)}, as the header has")
-        rows[number] = dict(zip(header, (cell.strip() for cell in line), strict=True))
+        if len(cells) != len(header):
+            raise InputError(f"{name}, row {number} has {len(cells)} cells; allowed: {len(header)}, as the header has")
+        rows[number] = dict(zip(header, cells, strict=True))
     if not rows:
         raise InputError(f"{name} has no row but the header")
-    return Spreadsheet(name, header, rows)
+    return Spreadsheet(name, header, rows, separator != ",")
 
 
-def _csv(path: Path, name: str) -> list[list[str]]:
+def _strip_end(cells: list[str], length: int) -> list[str]:
+    """Return the cells without the empty ones after the first `length`."""
+    while len(cells) > length and not cells[-1]:
+        cells = cells[:-1]
+    return cells
+
+
+def _read_text(path: Path, name: str) -> tuple[str, list[list[str]]]:
+    """Return the separator and the cells of a text file."""
+    if path.read_bytes()[:4] == b"PK\x03\x04":
+        raise InputError(f"{name} is not a readable CSV file, but an Excel file or archive; save it as CSV UTF-8")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
-            return list(csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True))
+            separator = max(",;\t", key=first.count)
+            return separator, list(csv.reader(file, delimiter=separator, strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{name} is no readable CSV file ({error}); allowed: UTF-8, values between commas") from None
+        raise InputError(
+            f"{name} is not a readable CSV file ({error}); allowed: UTF-8, with commas, semicolons or tabs between values"
+        ) from None
 
 
-def _parquet(path: Path, name: str) -> list[list[str]]:
+def _read_parquet(path: Path, name: str) -> tuple[str, list[list[str]]]:
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise InputError(f"{name} is no readable Parquet file ({error})") from None
+        raise InputError(f"{name} is not a readable Parquet file ({error})") from None
     cells = table.astype(object).where(table.notna(), "").to_numpy().tolist()
-    return [list(map(str, table.columns)), *(list(map(str, row)) for row in cells)]
+    return ",", [list(map(str, table.columns)), *(list(map(str, row)) for row in cells)]
+
+
+def _read_excel(path: Path, name: str) -> tuple[str, list[list[str]]]:
+    """Return the cells of the first sheet of an .xlsx file."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise InputError(
+            f"{name} is an Excel file, and openpyxl is not installed; save it as CSV UTF-8, or run:"
+            " pip install -r requirements-excel.txt"
+        ) from None
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(f"{name} is not a readable .xlsx file ({error}); save it as CSV UTF-8") from None
+    return ",", [[_to_text(cell) for cell in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+
+
+def _to_text(cell: Any) -> str:
+    """Return a cell of Excel as a CSV file would have it."""
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return cell.isoformat() if isinstance(cell, datetime) else str(cell)

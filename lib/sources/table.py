@@ -1,4 +1,4 @@
-"""The source `table`: the user's own clips, listed in a CSV or Parquet file with any targets in stated ranges."""
+"""The source `table`: the user's own clips, listed in a CSV, Excel or Parquet file with any targets in stated ranges."""
 
 import filecmp
 import math
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import pandas as pd
 from pydantic import Field, model_validator
@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 from lib.core.clips import SPLITS, column_names
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources import spreadsheet
 from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, named, spread
-from lib.sources.spreadsheet import Spreadsheet
+from lib.sources.matching import is_absolute, show_three, split_path
+from lib.sources.spreadsheet import Spreadsheet, read_spreadsheet
 
 ARCHIVES = True
 
@@ -30,7 +30,7 @@ _CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.\w+", re.DOTALL)
 class Settings(Section):
     """The section download.table: the table's path below data/archives/, and [lowest, highest] of each target."""
 
-    path: Annotated[str, Field(pattern=r"\.(csv|parquet)$")]
+    path: Annotated[str, Field(pattern=r"\.(csv|xlsx|parquet)$")]
     targets: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
 
     @model_validator(mode="after")
@@ -70,40 +70,57 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
     path = folder / ANNOTATIONS / PurePosixPath(settings.path).name
     if not path.exists():
         raise InputError(f"params.yaml: download.table.path = {settings.path!r}; no such file lies in data/archives/")
-    sheet = spreadsheet.read(path, f"data/archives/{settings.path}")
-    named, located = sheet.column("clip", "file"), sheet.column("file", "clip")
-    if named is None or located is None:
-        raise InputError(f"{sheet.name} has the columns {', '.join(sheet.header)}; needed is one called clip or file")
+    sheet = read_spreadsheet(path, f"data/archives/{settings.path}")
+    columns = _find_columns(sheet)
     if missing := [name for name in settings.targets if name not in sheet.header]:
         raise InputError(
             f"{sheet.name} has no column {missing[0]!r}, which download.table.targets in params.yaml names;"
             f" it has {', '.join(sheet.header)}"
         )
-    of_video, of_split = sheet.column("video", "person"), sheet.column("split")
-    by_name = _by_name(files)
-    row_of: dict[str, int] = {}
+    by_name, row_of, foreign = _by_name(files), dict[str, int](), list[str]()
     result: list[dict[str, Any]] = []
     for number, cells in sheet.rows.items():
-        clip = cells[named].replace("\\", "/")
-        clip = clip if named == sheet.column("clip") else clip.strip("/").replace("/", "_")
+        matching, parts = _find_files(cells[columns.file], by_name)
+        if len(parts) < len(split_path(cells[columns.file])) and matching:
+            foreign.append(cells[columns.file])
+        clip = cells[columns.clip].replace("\\", "/") if columns.clip == sheet.column("clip") else "_".join(parts)
         if clip in ("", ".", "..") or "/" in clip or "\0" in clip:
-            raise sheet.error(number, named, cells[named], "a name without slashes")
+            raise sheet.error(number, columns.clip, cells[columns.clip], "a name without slashes")
         if (other := row_of.setdefault(clip, number)) != number:
-            raise sheet.error(number, named, cells[named], f"each clip once; row {other} has it")
-        split = cells[of_split].lower() if of_split else ""
+            raise sheet.error(number, columns.clip, cells[columns.clip], f"each clip once; row {other} has it")
+        split = cells[columns.split].lower() if columns.split else ""
         if split not in ("", *SPLITS):
-            raise sheet.error(number, str(of_split), cells[str(of_split)], f"{', '.join(SPLITS)}, or nothing")
-        video = (cells[of_video] if of_video else "") or _video_of(clip)
-        there = _matching(cells[located], by_name)
-        if any(not filecmp.cmp(folder / there[0], folder / file, shallow=False) for file in there[1:]):
-            paths = ", ".join(Path(*file.parts[1:]).as_posix() for file in there)
-            raise sheet.error(number, located, cells[located], f"the path of one file; these fit: {paths}")
+            raise sheet.error(number, str(columns.split), split, f"{', '.join(SPLITS)}, or nothing")
+        video = (cells[columns.video] if columns.video else "") or _video_of(clip)
+        if any(not filecmp.cmp(folder / matching[0], folder / file, shallow=False) for file in matching[1:]):
+            paths = ", ".join(Path(*file.parts[1:]).as_posix() for file in matching)
+            allowed = f"the path of one file; these fit: {paths}"
+            raise sheet.error(number, columns.file, cells[columns.file], allowed)
         result.append(
-            {"clip": clip, "video": video, "split": split, "file": there[0].as_posix() if there else ""}
-            | {"shard": there[0].parts[0] if there else spread(video)}
+            {"clip": clip, "video": video, "split": split, "file": matching[0].as_posix() if matching else ""}
+            | {"shard": matching[0].parts[0] if matching else spread(video)}
             | {name: _number(sheet, number, name, *ends) for name, ends in settings.targets.items()}
         )
+    if foreign:
+        print(f"{sheet.name}: {len(foreign)} paths of another machine, matched by their ends: {show_three(foreign)}")
     return pd.DataFrame(result)
+
+
+class _Columns(NamedTuple):
+    """The names of a table's columns of clips, files, videos and splits."""
+
+    clip: str
+    file: str
+    video: str | None
+    split: str | None
+
+
+def _find_columns(sheet: Spreadsheet) -> _Columns:
+    """Raises InputError if there is no column of clips or files."""
+    clip, file = sheet.column("clip", "file"), sheet.column("file", "clip")
+    if clip is None or file is None:
+        raise InputError(f"{sheet.name} has the columns {', '.join(sheet.header)}; needed is one called clip or file")
+    return _Columns(clip, file, sheet.column("video", "person"), sheet.column("split"))
 
 
 def problem(row: Mapping[str, Any]) -> str:
@@ -128,21 +145,27 @@ def _by_name(files: Sequence[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def _matching(value: str, by_name: Mapping[str, list[Path]]) -> list[Path]:
-    """Return the files whose path is `value` or, failing that, ends in it, with or without its suffix."""
-    parts = tuple(part for part in value.replace("\\", "/").split("/") if part not in ("", "."))
-    there = by_name.get(parts[-1]) or by_name.get(named(parts[-1]), []) if parts else []
-    whole = [file for file in there if file.parts[1:-1] == parts[:-1]]
-    return whole or [file for file in there if len(parts) < 2 or file.parts[1:-1][1 - len(parts) :] == parts[:-1]]
+def _find_files(value: str, by_name: Mapping[str, list[Path]]) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the files that a path names, with or without suffix, and the parts of the path that name them.
+
+    They are called so or, failing that, end so. Of a path on another machine the longest end that names a file counts.
+    """
+    parts = split_path(value)
+    for start in range(len(parts) if is_absolute(value) else 1):
+        if matching := _match_parts(parts[start:], by_name):
+            return matching, parts[start:]
+    return [], parts[-1:] if is_absolute(value) else parts
+
+
+def _match_parts(parts: tuple[str, ...], by_name: Mapping[str, list[Path]]) -> list[Path]:
+    files = by_name.get(parts[-1]) or by_name.get(named(parts[-1]), []) if parts else []
+    same = [file for file in files if file.parts[1:-1] == parts[:-1]]
+    return same or [file for file in files if len(parts) < 2 or file.parts[1:-1][1 - len(parts) :] == parts[:-1]]
 
 
 def _number(sheet: Spreadsheet, row: int, column: str, low: float, high: float) -> float:
     """Return a target, NaN for an empty cell."""
-    text = sheet.rows[row][column]
-    try:
-        value = float(text) if text else math.nan
-    except ValueError:
-        value = math.inf
+    value, text = sheet.number(row, column), sheet.rows[row][column]
     if text and not low <= value <= high:
         raise sheet.error(row, column, text, f"a number from {low:g} to {high:g}, or nothing where it is unknown")
     return value
