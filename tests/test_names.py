@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
 from lib.report import latex, names
-from lib.report.comparison import differences
+from lib.report.comparison import draw_differences
 from lib.report.figures import Results
 from tests.test_report import WARMTH
 
@@ -80,7 +80,7 @@ def test_compared_figure_has_ten_targets_and_the_mean() -> None:
         for name in ("a", "b")
         for target in ("mean", *(f"$t{index}$ $" for index in range(60)))
     ]
-    figure = differences(pd.DataFrame(rows), "base", "1 − MAE")
+    figure = draw_differences(pd.DataFrame(rows), "base", "1 − MAE")
     assert len(figure.axes) == names.MOST + 1
     figure.draw_without_rendering()  # dollar signs are no mathematics
 

@@ -101,7 +101,7 @@ def _read_csv(file: Path | io.StringIO, source: str) -> pd.DataFrame:
 def _check_same_labels(source: str, table: pd.DataFrame, columns: Sequence[str], labels: pd.DataFrame) -> None:
     """Raise InputError if predictions of this pipeline were made on another split or corpus than `labels`."""
     rows = table[table["split"].isin(labels["split"]) & table["target"].isin(columns)]
-    expected = labels.melt("clip", list(columns), "target", "label")
+    expected = labels.melt("clip", list(columns), "\0", "\1").set_axis(["clip", "target", "label"], axis=1)
     joined = rows.merge(expected, "left", ["clip", "target"])
     unknown = joined["actual"].isna() & joined["label"].isna()  # a clip without any label is not compared
     other = joined[~((np.abs(joined["actual"] - joined["label"]) < 1e-5) | unknown)]

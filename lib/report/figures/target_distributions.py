@@ -21,7 +21,8 @@ CAPTION = (
 def draw(results: Results, group: TargetGroup) -> Figure:
     clips = results.clips
     labelled = clips.dropna(subset=group.columns, how="all")
-    labelled = labelled.melt(["clip", "split"], group.columns, "target", "actual").dropna(subset="actual")
+    names = ["clip", "split", "target", "actual"]  # a target may have any of our names
+    labelled = labelled.melt(names[:2], group.columns, "\0", "\1").set_axis(names, axis=1).dropna(subset="actual")
     figure, panels = make_panels(group)
     for target, axes in panels.items():
         rows = labelled[labelled["target"] == target]
