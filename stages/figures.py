@@ -27,12 +27,12 @@ class Parameters(Section):
 
 
 def main() -> None:
-    given = parameters.load("figures", Parameters)
+    settings = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
-    loaded = write.load_results(given.evaluate.split, given.targets)
-    drawn, included = write.write_figures(loaded, given.figures.dpi)
+    loaded = write.load_results(settings.evaluate.split, settings.targets)
+    drawn, included = write.write_figures(loaded, settings.figures.dpi)
     write.write_latex(loaded, drawn, included)
-    write.write_pages(loaded, drawn, given.figures.dpi)
+    write.write_pages(loaded, drawn, settings.figures.dpi)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""tools/ablate.py without training: which experiments are run, and what is made of predictions whose spread is known."""
+"""tools/ablate.py without training: the experiments that are run, and tables of predictions with known spread."""
 
 import subprocess
 from copy import deepcopy
@@ -58,7 +58,7 @@ class Experiments:
         return SimpleNamespace(returncode=0)
 
     def scores(self, rev: str) -> str:
-        """A model whose R² is a hundredth for each training clip, and 0.001 for each seed, beside a mean without any."""
+        """A model whose R² is a hundredth for each training clip, and 0.001 for each seed, next to a mean without any."""
         train = self.made[rev]["train"]
         rows = []
         for subset, less in (("all", 0.0), ("unseen_videos", 0.1)):
@@ -110,11 +110,8 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     ablate.main()
 
 
-ASKED = ("variants", "losses", "weightings", "grid", "sizes", "folds")
-
-
 def settings(shared: dict[str, Any], **asked: list[Any]) -> tuple[str, dict[str, ablate.Changes]]:
-    return ablate.settings(shared, None, *(asked.get(one) for one in ASKED))
+    return ablate.settings(shared, None, asked)
 
 
 def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, Any]) -> None:
@@ -139,7 +136,7 @@ def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, 
     }
     assert settings(shared, weightings=["none"])[1] == {"kl": {"targets.emotions.loss": "kl", weighting: "none"}}
     with pytest.raises(InputError, match=r"--targets 'interview' is none of model\.targets: emotions, traits"):
-        ablate.settings(shared, "interview", None, ["mse"], None, None)
+        ablate.settings(shared, "interview", {"losses": ["mse"]})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""tools/compare.py on CSV files with names as published ones have them, and what is read of predictions of own targets."""
+"""tools/compare.py on CSV files with names as published ones have them, and on predictions of the user's own targets."""
 
 import pickle
 import subprocess
@@ -109,7 +109,7 @@ def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Pat
     assert done.stderr.count("\n") == 1
     (tmp_path / "annotation_training.pkl").unlink()
     done = compare(tmp_path, f"a={tmp_path}/all.csv", "--baseline", "a")
-    assert "there is no labelled training clip" in done.stderr
+    assert "no training clip has labels" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -35,7 +35,7 @@ def test_nine_in_ten_new_clips_lie_inside_whatever_the_errors() -> None:
     assert np.mean(covered) == pytest.approx(0.9, abs=0.02)
 
 
-def test_coverage_is_counted_on_what_is_known_with_an_interval_over_videos() -> None:
+def test_coverage_counts_labelled_clips_with_an_interval() -> None:
     rng = np.random.default_rng(0)
     actual, predicted = rng.uniform(size=(60, 2)), rng.uniform(size=(60, 2))
     actual[:10, 0] = np.nan

@@ -1,4 +1,4 @@
-"""What predictions need: another clip's stream, another order, no motion; attention beside that of shuffled weights."""
+"""Control experiments: another clip's stream, shuffled steps, no motion; attention compared with shuffled weights."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,16 +103,16 @@ def test_what_a_prediction_needs_is_what_it_was_made_of(predicted: dict[str, lis
     assert "control_clips is 0" in nothing.axes[0].texts[0].get_text()
 
 
-def test_another_clips_stream_is_never_ones_own_and_each_is_dealt_once(predicted: dict[str, list[np.ndarray]]) -> None:
+def test_swapped_streams_are_permuted_without_fixed_points(predicted: dict[str, list[np.ndarray]]) -> None:
     own = predicted["intact"][0][:, 0]
     for swapped in predicted["another clip's faces"]:
         assert sorted(swapped[:, 0]) == sorted(own)
-        assert (swapped[:, 0] != own).mean() > 0.9  # brightnesses may be alike
+        assert (swapped[:, 0] != own).mean() > 0.9  # brightnesses may be equal
     first, second, _ = predicted["another clip's faces"]
     assert not np.array_equal(first, second)
 
 
-def test_steps_of_another_length_are_taken_at_the_same_part_of_the_clip() -> None:
+def test_swap_takes_steps_at_the_same_relative_times() -> None:
     def steps(count: int) -> Steps:
         return Steps(np.arange(count), np.arange(count) / 5, np.ones(count, bool))
 

@@ -1,4 +1,4 @@
-"""Scores of what is present or absent, held against scikit-learn; the weights of columns; the figures of shares."""
+"""Scores of present and absent targets compared with scikit-learn; weights of columns; figures of fractions."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""What predictions rest on: places and moments are found where they were put, and what is called important is."""
+"""Importance of regions: planted cells and moments are found, and deletion curves confirm them."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,7 +97,7 @@ def test_a_deletion_takes_what_is_called_important_first(found: importance.Impor
         assert np.abs(np.mean(by_chance, 0) - whole)[:, :2].mean() < 0.5 * np.abs(first - whole)[:, :2].mean()
 
 
-def test_a_region_is_of_one_step_at_least_and_a_clip_without_the_stream_keeps_none() -> None:
+def test_region_has_one_step_at_least_but_none_without_a_stream() -> None:
     assert Region("flow", moment=7).slices((3, 2, 8, 8)) == (slice(2, 3),)
     assert Region("faces", (7, 0)).slices((3, 3, 112, 112))[2:] == (slice(98, 112), slice(0, 14))
     none = Steps(np.zeros((0, 2, 16, 16), np.float32), np.zeros(0, np.float32), np.zeros(0, bool))

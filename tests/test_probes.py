@@ -1,4 +1,4 @@
-"""What encoders make of clips: recorded as it is, read by a linear probe, laid out on a plane."""
+"""Features of clips: recorded from the network, probed by a linear regression, projected to a plane."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ from lib.report.figures import Results
 from lib.scoring import maps
 from lib.scoring.scores import Bootstrap
 
-GROUP = TargetGroup(columns=["told", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
+GROUP = TargetGroup(columns=["signal", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
 
 
 def test_vectors_are_the_means_of_tokens_that_are_there() -> None:
@@ -45,10 +45,10 @@ def clips() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     video = np.repeat(np.arange(count // 4), 4)
     table = pd.DataFrame({"clip": [f"c{index:03d}" for index in range(count)], "video": video.astype(str)})
     table["split"] = np.repeat(["training", "validation", "test"], count // 3)
-    table[["told", "noise"]] = rng.uniform(0, 1, (count, 2))
+    table[["signal", "noise"]] = rng.uniform(0, 1, (count, 2))
     identity = rng.normal(0, 1, (count // 4, 8))[video]
     made = {
-        "reader": np.column_stack([table["told"] + rng.normal(0, 0.03, count), rng.normal(0, 1, (count, 3))]),
+        "reader": np.column_stack([table["signal"] + rng.normal(0, 0.03, count), rng.normal(0, 1, (count, 3))]),
         "person": identity + rng.normal(0, 0.05, (count, 8)),
     }
     return table, {name: pd.DataFrame(of, index=table["clip"]) for name, of in made.items()}
@@ -59,16 +59,16 @@ def test_a_probe_finds_what_is_told_and_nothing_else(clips: tuple[pd.DataFrame, 
     split = {name: rows.reset_index(drop=True) for name, rows in table.groupby("split")}
     found = probe_table(split["training"], split["test"], split["validation"], GROUP, made, Bootstrap(200, 0))
     rows = found.set_index(["features", "target"])
-    assert rows.loc[("reader", "told"), "r2"] > 0.95
-    assert rows.loc[("reader", "told"), "low"] > 0.9
-    for name, target in (("reader", "noise"), ("person", "told"), ("person", "noise")):
+    assert rows.loc[("reader", "signal"), "r2"] > 0.95
+    assert rows.loc[("reader", "signal"), "low"] > 0.9
+    for name, target in (("reader", "noise"), ("person", "signal"), ("person", "noise")):
         assert rows.loc[(name, target), "r2"] < 0.1
     assert rows.loc[("person", "mean"), "width"] == 8
     assert probe_table(split["training"], split["test"], split["validation"][:0], GROUP, made, Bootstrap(200, 0)).empty
     own = found[found["features"] == "reader"].rename(columns={"r2": "value"}).assign(predictor="model", score="r2")
     drawn = figures.probes.draw(Results(probes=found, scores=own.assign(subset="all")), GROUP)
     assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["reader (4)", "person (8)", "the model"]
-    assert drawn.axes[1].lines[0].get_xdata()[0] == rows.loc[("reader", "told"), "r2"]
+    assert drawn.axes[1].lines[0].get_xdata()[0] == rows.loc[("reader", "signal"), "r2"]
     assert "no probe" in figures.probes.draw(Results(probes=found[:0]), GROUP).axes[0].texts[0].get_text().lower()
 
 
@@ -89,8 +89,8 @@ def test_a_plane_keeps_neighbours_and_shows_whose_clips_they_are(
     shown = table[["clip", "video", "split"]].assign(features="person", x=places[:, 0], y=places[:, 1])
     shown = shown.assign(same_video=found, same_video_by_chance=by_chance)
     drawn = figures.features_map.draw(Results(map=shown, clips=table), GROUP)
-    told, _, video = drawn.axes[:3]
-    assert np.asarray(told.collections[0].get_array()) == pytest.approx(table["told"].to_numpy())
+    signal, _, video = drawn.axes[:3]
+    assert np.asarray(signal.collections[0].get_array()) == pytest.approx(table["signal"].to_numpy())
     colours = [tuple(colour) for colour in video.collections[0].get_facecolors()]
     assert sorted(map(colours.count, set(colours))) == [4] * 6 + [216]
     assert video.get_xlabel().startswith("same video nearest:\n")

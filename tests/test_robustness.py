@@ -1,4 +1,4 @@
-"""Stored faces made worse: what is made of them is made again, and what is lost is what was taken."""
+"""Corrupted faces: dependent streams are computed again, and accuracy falls where information was removed."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,7 +91,7 @@ def test_what_is_lost_is_what_was_taken(clips: ClipDataset) -> None:
     for percent in (50, 25, 12):
         dark = found["light (%)", percent]
         assert dark[:, :2] == pytest.approx(intact[:, :2] * percent / 100, abs=0.003)
-        assert (dark[:, 2] != intact[:, 2]).all()  # flow is made again
+        assert (dark[:, 2] != intact[:, 2]).all()  # flow is computed again
     assert found["eyes covered (% of height)", 10][:, :2] == pytest.approx(intact[:, :2])
     mouth = found["mouth covered (% of height)", 30]
     assert mouth[:, 0] == pytest.approx(intact[:, 0])

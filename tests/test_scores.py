@@ -123,7 +123,7 @@ def test_groups_and_their_gap() -> None:
     assert gap["low"].isna().all()
 
 
-def test_a_group_is_held_against_all_others_and_few_videos_have_no_interval() -> None:
+def test_group_difference_is_to_all_others() -> None:
     rng = np.random.default_rng(0)
     groups, videos = np.array(["a"] * 60 + ["b"] * 30 + ["c"]), np.arange(91)
     actual = rng.uniform(size=(91, 5))
@@ -238,7 +238,7 @@ def test_an_unknown_target_changes_its_own_column_alone() -> None:
     assert persons[0][same].equals(persons[1][same])
 
 
-def test_accuracy_is_in_units_of_the_range_and_errors_in_the_tables() -> None:
+def test_accuracy_is_in_units_of_the_range() -> None:
     actual = np.array([[1.0], [4.0], [7.0]])
     found = score_columns(actual, actual + 1.5, ["warm"], 6)
     assert found["accuracy"] == {"mean": 0.75, "warm": 0.75}
@@ -248,7 +248,7 @@ def test_accuracy_is_in_units_of_the_range_and_errors_in_the_tables() -> None:
     )
 
 
-def test_few_videos_that_know_a_column_give_no_interval_and_none_no_value() -> None:
+def test_column_with_few_labelled_videos_has_no_interval() -> None:
     rng = np.random.default_rng(0)
     videos, actual = np.arange(40), rng.uniform(size=(40, 5))
     actual[MIN_VIDEOS - 1 :, 0] = np.nan
@@ -308,7 +308,7 @@ def test_baselines_take_an_unknown_target_as_unknown() -> None:
     assert found["shrunk_video_lookup"][:, 1] == pytest.approx([(4 + 4) / 3, 5.5, 4])
 
 
-def test_ridge_leaves_out_what_is_unknown_and_gives_the_mean_without_a_vector() -> None:
+def test_ridge_predicts_the_mean_without_a_vector() -> None:
     rng = np.random.default_rng(0)
     clips = [f"clip{index}" for index in range(300)]
     vectors = pd.DataFrame(rng.normal(size=(300, 10)), clips)
@@ -333,10 +333,10 @@ def test_scores_by_split_by_hand() -> None:
     actual = np.array([[1.0, 3.0], [3.0, np.nan], [np.nan, np.nan], [5.0, 5.0]])
     predicted = np.array([[2.0, 3.0], [3.0, 1.0], [1.0, 1.0], [4.0, 5.0]])
     videos = np.array(["a", "a", "b", "c"])
-    nobody = np.full((1, 2), np.nan), np.ones((1, 2)), np.array(["d"])
+    without_labels = np.full((1, 2), np.nan), np.ones((1, 2)), np.array(["d"])
     many = np.tile(actual, (10, 1)), np.tile(predicted, (10, 1)), np.arange(40)
     of_four = WARM.model_copy(update={"range": [1, 5]})
-    splits = {"training": many, "validation": nobody, "test": (actual, predicted, videos)}
+    splits = {"training": many, "validation": without_labels, "test": (actual, predicted, videos)}
     table = split_table(splits, of_four, Bootstrap(100, 0))
     assert list(table) == ["split", "score", "target", "value", "low", "high", "clips", "videos"]
     assert table["split"].unique().tolist() == ["training", "test"]

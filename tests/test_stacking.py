@@ -27,7 +27,7 @@ def errors(parts: list[pd.DataFrame], found: dict[str, np.ndarray]) -> dict[str,
     return {name: float(np.abs(one - parts[1][COLUMNS].to_numpy()).mean()) for name, one in found.items()}
 
 
-def test_a_stack_of_two_halves_beats_each_and_takes_the_best_where_it_is_among_them() -> None:
+def test_stack_of_two_halves_beats_each() -> None:
     parts, vectors, _ = corpus()
     learnt, validation = parts[0][:300], parts[0][300:]
     found = errors(parts, baselines.predict(learnt, parts[1], validation, COLUMNS, vectors))
@@ -51,7 +51,7 @@ def test_a_vector_of_noise_does_little_harm() -> None:
     assert found["stacked_ridge"] < 1.03 * found["mean_predictor"]
 
 
-def test_the_look_up_adds_what_the_video_tells_and_only_where_it_is_known() -> None:
+def test_look_up_adds_the_residual_of_known_videos() -> None:
     parts, vectors, _ = corpus(offset=0.5)
     found = baselines.predict(*parts, COLUMNS, vectors)
     of = errors(parts, found)
@@ -79,7 +79,7 @@ def test_nothing_is_known_of_the_test_clips_targets() -> None:
         np.testing.assert_array_equal(baselines.predict(*parts, COLUMNS, vectors)[name], found[name])
 
 
-def test_folds_share_no_video_and_a_clips_own_label_changes_nothing_out_of_fold() -> None:
+def test_folds_share_no_video_and_ignore_a_clips_own_label() -> None:
     parts, vectors, _ = corpus()
     videos = parts[0]["video"].to_numpy()
     folds = stacking.assign_folds(videos)
@@ -126,7 +126,7 @@ def test_one_vector_is_no_stack(names: tuple[str, ...]) -> None:
     assert not set(baselines.JOINT) & set(baselines.predict(*parts, COLUMNS, vectors))
 
 
-def test_trees_read_what_ridge_cannot_and_know_nothing_of_the_test_clips() -> None:
+def test_trees_fit_what_ridge_cannot_without_test_labels() -> None:
     parts, vectors, table = corpus()
     far = vectors["one"][0].abs() > 0.67
     for part in parts:
@@ -147,7 +147,7 @@ def test_trees_read_what_ridge_cannot_and_know_nothing_of_the_test_clips() -> No
     assert {"boosted_trees", "stacked_ridge"} <= set(alone)  # two readings of one vector
 
 
-def test_the_stack_learns_from_validation_but_not_of_videos_that_count_as_unseen() -> None:
+def test_stack_learns_from_validation_except_unseen_videos() -> None:
     parts, vectors, _ = corpus()
     training, test = parts[0][:200], parts[1]
     validation = parts[0][200:].assign(video="own")

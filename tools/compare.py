@@ -2,8 +2,8 @@
 
 A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is a revision or the name
 of an experiment whose data/predictions.csv DVC keeps; `workspace`; a CSV file with a column of clips and one for each
-target; or a baseline of lib/scoring/baselines.py (they are in the table in any case, learnt from all labelled training
-clips).
+target; or a baseline of lib/scoring/baselines.py. All baselines, fitted to all labelled training clips, are in every
+table.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from lib.scoring.scores import Bootstrap
 from lib.sources import fiv2
 
 Sources = dict[str, list[str]]
-"""Predictors by name: one SOURCE a seed."""
+"""Predictors by name: a list with a SOURCE for each seed."""
 
 _FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
 
@@ -56,13 +56,13 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, out: str = "plots/comparison") -> None:
-    """Add what `compare` takes beside the predictors."""
+    """Add the options of `compare`, all except the predictors."""
     parser.add_argument(
         "--baseline",
         required=baseline is None,
         default=baseline,
         metavar="NAME",
-        help="the predictor that the others are held against" + (f" ({baseline})" if baseline else ""),
+        help="the predictor with which all others are compared" + (f" ({baseline})" if baseline else ""),
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--targets", metavar="NAME", help="target group (the first of model.targets in params.yaml)")
@@ -77,8 +77,11 @@ def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, ou
 
 
 class Gathered(NamedTuple):
-    """Predictions of the same clips: of each predictor arrays (N, K), one a seed; actual (N, K), NaN where unknown; videos
-    (N,); the target group that the K columns are; and which clips they are, in words."""
+    """Predictions for the same clips.
+
+    predictions: arrays (N, K) by predictor, one for each seed. actual (N, K): labels, NaN where unknown. videos (N,). group:
+    the target group of the K columns. which: the clips, in words.
+    """
 
     predictions: dict[str, list[np.ndarray]]
     actual: np.ndarray
@@ -92,14 +95,13 @@ def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Pat
 
     which: the clips, as `gather_predictions` takes them.
     """
-    found = gather_predictions(sources, **which)
-    if baseline not in found.predictions:
-        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(found.predictions)}")
-    group, arrays, accuracy = found.group, found.predictions, words.name_accuracy(found.group)
-    compared = paired.compare_predictors(
-        arrays, found.actual, found.videos, baseline, group, Bootstrap(resamples, seed)
-    )
-    print(comparison.format_markdown(compared, baseline, found.which, accuracy))
+    gathered = gather_predictions(sources, **which)
+    if baseline not in gathered.predictions:
+        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(gathered.predictions)}")
+    arrays, group, accuracy = gathered.predictions, gathered.group, words.name_accuracy(gathered.group)
+    bootstrap = Bootstrap(resamples, seed)
+    compared = paired.compare_predictors(arrays, gathered.actual, gathered.videos, baseline, group, bootstrap)
+    print(comparison.format_markdown(compared, baseline, gathered.which, accuracy))
     comparison.write(compared, baseline, accuracy, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 
@@ -107,32 +109,31 @@ def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Pat
 def gather_predictions(
     sources: Sources, targets: str | None, labels: Path | None, split: str, unseen: bool
 ) -> Gathered:
-    """Return the predictions of `sources` and of the baselines. Raises InputError unless they are about the same clips."""
+    """Return the predictions of `sources` and of the baselines. Raises InputError unless all have the same clips."""
     name, group = find_target_group(targets) if labels is None else ("traits", _FIV2)
     columns = group.columns
     table = read_labels(labels, name, columns)
-    training, test = table[table["split"] == "training"], table[table["split"] == split]
-    of_split = test
-    if unseen:
-        test = test[~is_seen(training, test)]
+    training, in_split = table[table["split"] == "training"], table[table["split"] == split]
+    test = in_split[~is_seen(training, in_split)] if unseen else in_split
     if training.empty or test.empty:
-        lacking = "training" if training.empty else f"{'unseen ' if unseen else ''}{split}"
-        raise InputError(f"there is no labelled {lacking} clip; --labels, --split and --unseen choose them")
-    given = dict.fromkeys(one for of_seed in sources.values() for one in of_seed if not is_baseline(one))
-    read = {one: predictions.read(one, name, columns, of_split, test["clip"]) for one in given}
-    for source, found in read.items():
-        first, of_first = next(iter(read.items()))
-        predictions.check_same_clips(source, found.index, first, of_first.index)
-    if read:  # the baselines predict what the others do
-        test = test[test["clip"].isin(next(iter(read.values())).index)]
+        kind = "training" if training.empty else f"{'unseen ' if unseen else ''}{split}"
+        raise InputError(f"no {kind} clip has labels; --labels, --split and --unseen choose the clips")
+    files = dict.fromkeys(source for seeds in sources.values() for source in seeds if not is_baseline(source))
+    tables = {source: predictions.read(source, name, columns, in_split, test["clip"]) for source in files}
+    for source, predicted in tables.items():
+        first, expected = next(iter(tables.items()))
+        predictions.check_same_clips(source, predicted.index, first, expected.index)
+    if tables:  # baselines predict the same clips as the other predictors
+        test = test[test["clip"].isin(next(iter(tables.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
-    blind = baselines.predict(training, test, validation, columns, pooled.pool_vectors(DATA) if labels is None else {})
-    if unknown := [one for of_seed in sources.values() for one in of_seed if one not in {*read, *blind}]:
+    vectors = pooled.pool_vectors(DATA) if labels is None else {}
+    fitted = baselines.predict(training, test, validation, columns, vectors)
+    if unknown := [source for seeds in sources.values() for source in seeds if source not in {*tables, *fitted}]:
         raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge a stream")
-    sources = sources | {name: [name] for name in blind if [name] not in sources.values()}
-    read |= {name: pd.DataFrame(values, test["clip"]) for name, values in blind.items()}
+    sources = sources | {name: [name] for name in fitted if [name] not in sources.values()}
+    tables |= {name: pd.DataFrame(values, test["clip"]) for name, values in fitted.items()}
     test = test.set_index("clip")
-    arrays = {name: [read[one].loc[test.index].to_numpy() for one in of_seed] for name, of_seed in sources.items()}
+    arrays = {name: [tables[source].loc[test.index].to_numpy() for source in seeds] for name, seeds in sources.items()}
     videos = test["video"].to_numpy()
     which = f"{len(test)} clips of {len(set(videos))} videos of the {split} split"
     which += ", unseen in training" if unseen else ""
@@ -140,6 +141,7 @@ def gather_predictions(
 
 
 def parse_predictor(text: str) -> tuple[str, list[str]]:
+    """Return the name and the sources of NAME=SOURCE,SOURCE."""
     name, _, sources = text.partition("=")
     of_seed = sources.split(",") if sources else [name]
     if "" in of_seed or len(set(of_seed)) < len(of_seed):
@@ -148,25 +150,25 @@ def parse_predictor(text: str) -> tuple[str, list[str]]:
 
 
 def find_target_group(name: str | None) -> tuple[str, TargetGroup]:
-    """Return the group of params.yaml that has this name, the first that the model predicts without one."""
-    given = dvc.api.params_show()
-    groups = parameters.check({"targets": given["targets"]}, Parameters).targets
-    name = name or given["model"]["targets"][0]
+    """Return the name and the group of params.yaml with this name; by default the model's first target group."""
+    values = dvc.api.params_show()
+    groups = parameters.check({"targets": values["targets"]}, Parameters).targets
+    name = name or values["model"]["targets"][0]
     if name not in groups:
         raise InputError(f"target group {name!r} is none of params.yaml's targets: {', '.join(groups)}")
     return name, groups[name]
 
 
 def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFrame:
-    """Return clip, video, split and targets of all clips that know one, from annotation pickles or the workspace's table."""
+    """Return clip, video, split and targets of all labelled clips, from annotation pickles or from the workspace's table."""
     if folder is not None:
         table = fiv2.read_annotations(folder).rename_axis("clip").reset_index()
         return table.assign(video=table["clip"].map(fiv2.video_of))
     if not CLIPS.exists():
         raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or give --labels FOLDER")
     table = read_clip_table(CLIPS)
-    if lacking := [column for column in columns if column not in table]:
-        raise InputError(f"{CLIPS} has no column {lacking[0]}, which targets.{name} in params.yaml names")
+    if missing := [column for column in columns if column not in table]:
+        raise InputError(f"{CLIPS} has no column {missing[0]}, which targets.{name} in params.yaml names")
     return table[table[columns].notna().any(axis=1)]
 
 

@@ -47,7 +47,7 @@ def main() -> None:
         sources = {one: [experiment(name, one, seed) for seed in seeds] for one in (group, *FUSIONS)}
         print(f"\n## {group}\n")
         compare(sources, baseline or group, targets=group, out=out.with_name(f"{out.name}-{group}"), **options)
-    print("params.yaml is as it was; data/ and metrics/ are those of the last run, until `dvc repro`")
+    print("params.yaml is unchanged; data/ and metrics/ are those of the last run, until you run `dvc repro`")
 
 
 def singles(model: dict[str, Any]) -> dict[str, Changes]:

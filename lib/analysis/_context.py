@@ -1,4 +1,4 @@
-"""What every analysis is given."""
+"""The context of every analysis: the model, its clips, its settings; and functions for output files."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,14 +19,14 @@ from lib.scoring.evaluation import Evaluation, actual_values, clips_by_error, pr
 from lib.scoring.scores import Bootstrap
 
 ClipCount = Annotated[int, Field(ge=0, le=1_000_000)]
-"""A number of clips in the settings of an analysis; 0 switches it off."""
+"""A number of clips in the settings of an analysis; 0 disables it."""
 
 
 @dataclass(frozen=True)
 class Context:
     """A trained model, the clips of each split, and the settings of all analyses.
 
-    settings: has the keys of every analysis' Settings. bootstrap: over videos, of all intervals and tests.
+    settings: the keys of all analyses' Settings. bootstrap: of all intervals and tests.
     """
 
     evaluation: Evaluation
@@ -48,7 +48,7 @@ class Context:
 
     @property
     def clips(self) -> ClipDataset:
-        """The samples of the split that is scored, in the order of `clips.table`."""
+        """The data set of the scored split, in the order of `clips.table`."""
         return self.evaluation.clips[self.evaluation.scored_split]
 
     @property
@@ -60,11 +60,11 @@ class Context:
         return Fabric(devices=1)
 
     def sample(self, count: int) -> list[int]:
-        """Return the indices of up to `count` clips of the split that is scored, evenly spaced over it."""
+        """Return the indices of up to `count` clips of the scored split, evenly spaced."""
         return choose_evenly(len(self.clips), min(count, len(self.clips)))
 
     def actual(self, rows: list[int], group: TargetGroup) -> np.ndarray:
-        """Return the labels (N, K) of those clips of the split that is scored; NaN where unknown."""
+        """Return the labels (N, K) of these clips of the scored split; NaN where unknown."""
         return actual_values(self.clips.table.iloc[rows], group)
 
     @cached_property
@@ -76,7 +76,7 @@ class Context:
 
     @cached_property
     def features(self) -> dict[str, pd.DataFrame]:
-        """Vectors of the clips of all splits: for each encoder the mean of its tokens, and FUSED, the fusion's output."""
+        """Vectors of the clips of all splits: the mean of each encoder's tokens, and FUSED, the fusion's output."""
         return self._predicted[1]
 
     @cached_property
@@ -90,7 +90,7 @@ class Context:
         with record_features(self.network) as batches:
             table = prediction_table(self.evaluation, self.evaluation.predict())
         clips = self.all_clips["clip"]
-        return table, {name: pd.DataFrame(np.concatenate(of), index=clips) for name, of in batches.items()}
+        return table, {name: pd.DataFrame(np.concatenate(arrays), index=clips) for name, arrays in batches.items()}
 
 
 def choose_evenly(count: int, chosen: int) -> list[int]:
@@ -99,7 +99,7 @@ def choose_evenly(count: int, chosen: int) -> list[int]:
 
 
 def concatenate_tables(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Return the tables below each other with these columns; without any table, no row."""
+    """Return the concatenated tables with these columns; an empty table if there are none."""
     return pd.concat(tables)[[*columns]] if tables else pd.DataFrame(columns=[*columns])
 
 
@@ -111,8 +111,8 @@ def create_file(path: Path) -> h5py.File:
 def write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
     """Write an array under `name`, PARENT/.../NAME, with the parents that it needs.
 
-    Parents keep the order of writing: by default HDF5 lists names in alphabetical order. The time of writing is left out, so
-    that equal arrays are equal files.
+    Parents keep the order of writing, because HDF5 lists names in alphabetical order by default. The time of writing is left
+    out, so that equal arrays give equal files.
     """
     *parents, last = name.split("/")
     for parent in parents:

@@ -26,26 +26,28 @@ def encode(encoder: nn.Module, name: str, clips: ClipDataset, batch_size: int, d
     encoder = encoder.to(device)
     rows: dict[str, np.ndarray] = {}
     for start in range(0, len(clips), batch_size):
-        every = [clips[index] for index in range(start, min(start + batch_size, len(clips)))]
-        if samples := [one for one in every if all(len(steps.times) for steps in one.inputs[name].values())]:
+        batch = [clips[index] for index in range(start, min(start + batch_size, len(clips)))]
+        if samples := [sample for sample in batch if all(len(steps.times) for steps in sample.inputs[name].values())]:
             values = mean(encoder(to_device(collate(samples), device).inputs[name])).float().cpu().numpy()
-            rows |= dict(zip(clips.table["clip"].iloc[[one.index for one in samples]], values, strict=True))
+            rows |= dict(zip(clips.table["clip"].iloc[[sample.index for sample in samples]], values, strict=True))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 @contextmanager
 def record_features(network: Network) -> Iterator[dict[str, list[np.ndarray]]]:
-    """Record features while the context is open: by encoder the mean of its tokens as the fusion receives them, and FUSED,
-    the fusion's output. Each is a list of batches with a row for each clip."""
-    found: dict[str, list[np.ndarray]] = {}
+    """Record features while the context is open: lists of batches with a row for each clip.
 
-    def add(_: nn.Module, given: tuple[dict[str, Tokens], Any], made: tuple[Tensor, Any]) -> None:
-        for name, tokens in given[0].items():
-            found.setdefault(name, []).append(mean(tokens).detach().float().cpu().numpy())
-        found.setdefault(FUSED, []).append(made[0].detach().float().flatten(1).cpu().numpy())
+    By encoder: the mean of its tokens, as the fusion receives them. FUSED: the fusion's output.
+    """
+    features: dict[str, list[np.ndarray]] = {}
+
+    def add(_: nn.Module, inputs: tuple[dict[str, Tokens], Any], outputs: tuple[Tensor, Any]) -> None:
+        for name, tokens in inputs[0].items():
+            features.setdefault(name, []).append(mean(tokens).detach().float().cpu().numpy())
+        features.setdefault(FUSED, []).append(outputs[0].detach().float().flatten(1).cpu().numpy())
 
     handle = network.fusion.register_forward_hook(add)
     try:
-        yield found
+        yield features
     finally:
         handle.remove()

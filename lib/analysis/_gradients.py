@@ -1,4 +1,4 @@
-"""Integrated gradients of predictions, added up over regions."""
+"""Integrated gradients of predictions, summed over regions."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -23,36 +23,43 @@ Input = tuple[str, str]
 def integrated_gradients(
     network: Network, samples: Sequence[Sample], regions: Sequence[Region], means: Means, columns: Mapping[str, int]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return by target group the importance (R, K) of each region for each column, mean over clips, and the convergence
-    error (N, K) (Sundararajan et al. 2017, Axiomatic attribution for deep networks).
+    """Return by target group the importance (R, K) of each region for each column, and the convergence error (N, K).
 
-    The path goes from the mean input, all streams at once, to the clip's input; importance is without sign. columns: the
-    number of columns of each target group.
+    Importance is the absolute integrated gradient (Sundararajan et al. 2017, Axiomatic attribution for deep networks), mean
+    over clips. The path goes from the mean input of all streams to the clip's input. columns: the number of columns of each
+    target group.
     """
     device = next(network.parameters(), torch.zeros(())).device
     sizes: dict[str, list[np.ndarray]] = {name: [] for name in columns}
     errors: dict[str, list[list[float]]] = {name: [] for name in columns}
     for sample in samples:
-        both = (sample._replace(inputs=inputs) for inputs in (sample.inputs, mean_inputs(sample.inputs, means)))
-        batch, start = (to_device(collate([one]), device).inputs for one in both)
-        # points are places in an image: halfway between two of them there is nothing
-        inputs = [(encoder, of) for encoder, read in batch.items() for of in read if find_kind(of) != "points"]
-        ends = tuple(tuple(one[encoder][of].values for encoder, of in inputs) for one in (start, batch))
+        baseline = sample._replace(inputs=mean_inputs(sample.inputs, means))
+        batch, start = (to_device(collate([item]), device).inputs for item in (sample, baseline))
+        # points are positions in an image: a point between two of them has no meaning
+        inputs = [
+            (encoder, reference)
+            for encoder, read in batch.items()
+            for reference in read
+            if find_kind(reference) != "points"
+        ]
+        ends = tuple(tuple(end[encoder][reference].values for encoder, reference in inputs) for end in (start, batch))
         for group, count in columns.items():
-            found = [
+            attributions = [
                 _attribute(_predictor(network, batch, inputs, group), ends[0], ends[1], column)
                 for column in range(count)
             ]
-            shares = [[abs(_share(region, inputs, parts)) for region in regions] for parts, _ in found]
+            shares = [[abs(_share(region, inputs, parts)) for region in regions] for parts, _ in attributions]
             sizes[group].append(np.array(shares).T)
-            errors[group].append([error for _, error in found])
-    return {name: np.mean(of, 0) for name, of in sizes.items()}, {name: np.array(of) for name, of in errors.items()}
+            errors[group].append([error for _, error in attributions])
+    importance = {name: np.mean(values, 0) for name, values in sizes.items()}
+    return importance, {name: np.array(values) for name, values in errors.items()}
 
 
 def _attribute(
     predict: Callable[..., Tensor], start: tuple[Tensor, ...], end: tuple[Tensor, ...], column: int
 ) -> tuple[tuple[Tensor, ...], float]:
-    with torch.backends.cudnn.flags(enabled=False):  # its recurrent layers have gradients only in training mode
+    """Return the integrated gradient of a column for each input, and the convergence error."""
+    with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent layers have gradients only in training mode
         parts, error = IntegratedGradients(predict).attribute(
             end, start, column, n_steps=_STEPS, internal_batch_size=_COPIES, return_convergence_delta=True
         )
@@ -60,7 +67,8 @@ def _attribute(
 
 
 def _predictor(network: Network, batch: Inputs, inputs: Sequence[Input], group: str) -> Callable[..., Tensor]:
-    """Return a function from values of `inputs` (B, T, ...) to the predictions (B, K) of a group; all else as in `batch`."""
+    """Return a function from values of `inputs` (B, T, ...) to a group's predictions (B, K); other inputs are those of
+    `batch`."""
 
     def predict(*values: Tensor) -> Tensor:
         changed = {
@@ -79,7 +87,10 @@ def _predictor(network: Network, batch: Inputs, inputs: Sequence[Input], group: 
 
 
 def _share(region: Region, inputs: Sequence[Input], parts: Sequence[Tensor]) -> float:
-    of_stream = (
-        part[0] for (_, of), part in zip(inputs, parts, strict=True) if split_reference(of)[0] == region.stream
+    """Return the sum of the gradients `parts` of a clip over a region."""
+    arrays = (
+        part[0]
+        for (_, reference), part in zip(inputs, parts, strict=True)
+        if split_reference(reference)[0] == region.stream
     )
-    return sum(float(part[region.slices(part.shape)].sum()) for part in of_stream)
+    return sum(float(array[region.slices(array.shape)].sum()) for array in arrays)

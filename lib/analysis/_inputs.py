@@ -13,35 +13,38 @@ def swap_stream(inputs: Inputs, other: Inputs, stream: str) -> Inputs:
     """Return a clip's inputs with another clip's stream.
 
     For an encoder that reads several streams, the other clip's steps are taken at the same relative times. If either clip is
-    missing the stream, the inputs stay as they are.
+    missing the stream, the inputs stay unchanged.
     """
-    found = copy_inputs(inputs)
-    for encoder, reference, own in select_steps(inputs, stream):
-        steps = other[encoder][reference]
-        if not len(own.times) or not len(steps.times):
+    changed = copy_inputs(inputs)
+    for encoder, reference, steps in select_steps(inputs, stream):
+        new_steps, count = other[encoder][reference], len(steps.times)
+        if not count or not len(new_steps.times):
             continue
         if len(inputs[encoder]) > 1:
-            steps = own._replace(values=steps.values[np.arange(len(own.times)) * len(steps.times) // len(own.times)])
-        found[encoder][reference] = steps
-    return found
+            indices = np.arange(count) * len(new_steps.times) // count
+            new_steps = steps._replace(values=new_steps.values[indices])
+        changed[encoder][reference] = new_steps
+    return changed
 
 
 def shuffle_steps(inputs: Inputs, stream: str, rng: np.random.Generator) -> Inputs:
-    """Return a clip's inputs with a stream's steps in random order, which is the same for all encoders that read the same
-    number of steps."""
-    found, seed = copy_inputs(inputs), int(rng.integers(2**32))
-    for encoder, reference, own in select_steps(inputs, stream):
-        order = np.random.default_rng(seed).permutation(len(own.times))
-        found[encoder][reference] = own._replace(values=own.values[order])
-    return found
+    """Return a clip's inputs with a stream's steps in random order.
+
+    The order is the same for all encoders that read the same number of steps.
+    """
+    changed, seed = copy_inputs(inputs), int(rng.integers(2**32))
+    for encoder, reference, steps in select_steps(inputs, stream):
+        order = np.random.default_rng(seed).permutation(len(steps.times))
+        changed[encoder][reference] = steps._replace(values=steps.values[order])
+    return changed
 
 
 def zero_stream(inputs: Inputs, stream: str) -> Inputs:
     """Return a clip's inputs with a stream set to zero."""
-    found = copy_inputs(inputs)
-    for encoder, reference, own in select_steps(inputs, stream):
-        found[encoder][reference] = own._replace(values=np.zeros_like(own.values))
-    return found
+    changed = copy_inputs(inputs)
+    for encoder, reference, steps in select_steps(inputs, stream):
+        changed[encoder][reference] = steps._replace(values=np.zeros_like(steps.values))
+    return changed
 
 
 def select_steps(inputs: Inputs, stream: str) -> list[tuple[str, str, Steps]]:

@@ -1,4 +1,4 @@
-"""Regions of a clip's inputs: cells of the aligned face and parts of the time; and inputs without a region."""
+"""Regions of a clip's inputs, cells of the aligned face and parts of the time; and inputs without a region."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
@@ -19,11 +19,11 @@ MOMENTS = 8
 _WITH_CELLS = ("pictures", "flow")
 
 Means = Mapping[tuple[str, str], np.ndarray]
-"""By encoder and reference the mean step of its inputs over clips and times: (...)."""
+"""The mean step over clips and times, by encoder and reference."""
 
 
 class Region(NamedTuple):
-    """A part of a stream: a cell (row, column) at all times, or a moment over the complete image."""
+    """A part of a stream: a cell (row, column) at all times, or a moment of the complete image."""
 
     stream: str
     cell: tuple[int, int] | None = None
@@ -33,7 +33,7 @@ class Region(NamedTuple):
         """Return the region's index in values (T, ...)."""
         if self.cell is None:
             return (_part(shape[0], MOMENTS, cast(int, self.moment)),)
-        sides = (_part(length, GRID, at) for length, at in zip(shape[2:], self.cell, strict=True))
+        sides = (_part(length, GRID, index) for length, index in zip(shape[2:], self.cell, strict=True))
         return (slice(None), slice(None), *sides)
 
 
@@ -42,28 +42,28 @@ def list_regions(network: Network, samples: Sequence[Sample]) -> Iterator[Region
     for stream in list_streams(network.encoder_inputs):
         if base.load(stream).kind in _WITH_CELLS:
             yield from (Region(stream, (row, column)) for row in range(GRID) for column in range(GRID))
-        if any(len(steps.times) > 1 for one in samples for _, _, steps in select_steps(one.inputs, stream)):
+        if any(len(steps.times) > 1 for sample in samples for _, _, steps in select_steps(sample.inputs, stream)):
             yield from (Region(stream, moment=moment) for moment in range(MOMENTS))
 
 
 def mean_steps(samples: Sequence[Sample]) -> Means:
     """Return the mean step of every input."""
-    every: dict[tuple[str, str], list[np.ndarray]] = {}
+    arrays: dict[tuple[str, str], list[np.ndarray]] = {}
     for sample in samples:
         for encoder, read in sample.inputs.items():
             for reference, steps in read.items():
-                every.setdefault((encoder, reference), []).append(steps.values)
+                arrays.setdefault((encoder, reference), []).append(steps.values)
     means = {}
-    for key, values in every.items():
-        together = np.concatenate(values)
-        known = np.isfinite(together)
-        mean = np.where(known, together, 0).sum(0, dtype=float) / np.maximum(known.sum(0), 1)
-        means[key] = (mean.round() if together.dtype == np.uint8 else mean).astype(together.dtype)
+    for key, values in arrays.items():
+        stacked = np.concatenate(values)
+        finite = np.isfinite(stacked)
+        mean = np.where(finite, stacked, 0).sum(0, dtype=float) / np.maximum(finite.sum(0), 1)
+        means[key] = (mean.round() if stacked.dtype == np.uint8 else mean).astype(stacked.dtype)
     return means
 
 
 def mean_inputs(inputs: Inputs, means: Means) -> Inputs:
-    """Return a clip's inputs in which every step is the mean step."""
+    """Return a clip's inputs with every step replaced by the mean step."""
     return {
         encoder: {
             reference: steps._replace(values=_repeated(means[encoder, reference], steps.values))
@@ -74,7 +74,7 @@ def mean_inputs(inputs: Inputs, means: Means) -> Inputs:
 
 
 def remove_regions(inputs: Inputs, regions: Sequence[Region], means: Means) -> Inputs:
-    """Return a clip's inputs in which the regions are replaced by those of the mean step."""
+    """Return a clip's inputs with the regions replaced by those of the mean step."""
     changed = copy_inputs(inputs)
     for stream in dict.fromkeys(region.stream for region in regions):
         for encoder, reference, steps in select_steps(inputs, stream):
@@ -90,6 +90,7 @@ def remove_regions(inputs: Inputs, regions: Sequence[Region], means: Means) -> I
 
 
 def _repeated(mean: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the mean step repeated for every step of `values`."""
     return np.array(np.broadcast_to(mean, values.shape))
 
 

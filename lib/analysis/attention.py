@@ -1,4 +1,4 @@
-"""Attention weights of clips, and the mean over clips of what heads look at, compared with randomised weights."""
+"""Attention weights of clips, and mean attention maps, compared with those of randomised weights."""
 
 import copy
 from collections.abc import Sequence
@@ -38,11 +38,11 @@ def run(context: Context) -> None:
 
 @torch.no_grad()
 def write_attention(path: Path, network: Network, clips: ClipDataset, chosen: Sequence[int]) -> None:
-    """Write a group for each of the clips `chosen`, by name and in their order; none if the fusion has no attention.
+    """Write a group for each of the clips `chosen`, by name and in their order; no group if the fusion has no attention.
 
-    attention/QUERY_to_KEY: weights (heads, queries, keys) between two encoders' tokens. tokens/ENCODER/times (t,) in seconds
-    and grid (2,), h and w: its t h w tokens. pictures/ENCODER: uint8 (t, H, W, 3), the images that an encoder was given; of
-    several streams of images the first.
+    attention/QUERY_to_KEY: weights (heads, queries, keys) between two encoders' tokens. tokens/ENCODER: an encoder has
+    t h w tokens, with times (t,) in seconds and grid (2,), h and w. pictures/ENCODER: uint8 (t, H, W, 3), the encoder's
+    images, those of its first stream of images.
     """
     device = next(network.parameters()).device
     with create_file(path) as file:
@@ -62,8 +62,11 @@ def write_attention(path: Path, network: Network, clips: ClipDataset, chosen: Se
 
 
 class _Maps(NamedTuple):
-    """For one encoder, an entry for each clip: maps (heads, h, w) of the network and of the randomised one, the rank
-    correlation of the two, and the images that the encoder was given."""
+    """Attention maps of one encoder, an entry for each clip.
+
+    trained, randomised: maps (heads, h, w) of the network and of its randomised copy. correlations: their rank correlations.
+    images: the encoder's images.
+    """
 
     trained: list[np.ndarray]
     randomised: list[np.ndarray]
@@ -73,38 +76,38 @@ class _Maps(NamedTuple):
 
 @torch.no_grad()
 def write_mean_attention(path: Path, network: Network, clips: ClipDataset, chosen: Sequence[int], seed: int) -> None:
-    """Write the mean attention to each encoder's cells over the clips `chosen`, and how much of it comes from training.
+    """Write the mean attention to each encoder's cells over the clips `chosen`, and a comparison with randomised weights.
 
     ENCODER/heads (heads, h, w): attention of each head to the encoder's cells, mean over the other encoders, their tokens
     and time, in multiples of uniform attention. ENCODER/shuffled: the same for a copy of the network whose weights are
     randomly permuted within each parameter. ENCODER/correlations (clips,): Spearman's correlation between the two networks'
-    attention to the encoder's tokens, for each clip; near 0 where attention was learnt (Adebayo et al. 2018, Sanity checks
+    attention to the encoder's tokens, for each clip; near 0 if the attention was learnt (Adebayo et al. 2018, Sanity checks
     for saliency maps). ENCODER/picture, uint8 (H, W, 3): the mean of the encoder's images, if it reads images. An encoder
-    without attention or with one token is left out. `clips` is an attribute of the file.
+    without attention or with a single token is left out. The file's attribute `clips` is the number of clips.
     """
     device = next(network.parameters()).device
     networks = network, shuffle_weights(network, seed)
     maps: dict[str, _Maps] = {}
     for index in chosen:
         batch = to_device(collate([clips[index]]), device)
-        trained, randomised = (one(batch.inputs, attend=True) for one in networks)
+        trained, randomised = (model(batch.inputs, attend=True) for model in networks)
         for name, tokens in trained.tokens.items():
-            looks, others = (attention_to(one.attention, name) for one in (trained, randomised))
+            looks, others = (attention_to(output.attention, name) for output in (trained, randomised))
             if looks is None or others is None or looks.shape[1] < 2:
                 continue
-            found = maps.setdefault(name, _Maps([], [], [], []))
-            found.trained.append(looks.reshape(len(looks), -1, *tokens.grid).mean(1))
-            found.randomised.append(others.reshape(len(others), -1, *tokens.grid).mean(1))
-            found.correlations.append(stats.spearmanr(looks.mean(0), others.mean(0)).statistic)
-            found.images.extend(input_images(batch.inputs[name]))
+            encoder_maps = maps.setdefault(name, _Maps([], [], [], []))
+            encoder_maps.trained.append(looks.reshape(len(looks), -1, *tokens.grid).mean(1))
+            encoder_maps.randomised.append(others.reshape(len(others), -1, *tokens.grid).mean(1))
+            encoder_maps.correlations.append(stats.spearmanr(looks.mean(0), others.mean(0)).statistic)
+            encoder_maps.images.extend(input_images(batch.inputs[name]))
     with create_file(path) as file:
         file.attrs["clips"] = len(chosen)
-        for name, found in maps.items():
-            write_array(file, f"{name}/heads", np.mean(found.trained, 0))
-            write_array(file, f"{name}/shuffled", np.mean(found.randomised, 0))
-            write_array(file, f"{name}/correlations", np.array(found.correlations))
-            if found.images:
-                mean = np.mean([images.mean(0) for images in found.images], 0)
+        for name, encoder_maps in maps.items():
+            write_array(file, f"{name}/heads", np.mean(encoder_maps.trained, 0))
+            write_array(file, f"{name}/shuffled", np.mean(encoder_maps.randomised, 0))
+            write_array(file, f"{name}/correlations", np.array(encoder_maps.correlations))
+            if encoder_maps.images:
+                mean = np.mean([images.mean(0) for images in encoder_maps.images], 0)
                 write_array(file, f"{name}/picture", mean.round().astype(np.uint8))
 
 
@@ -120,7 +123,9 @@ def shuffle_weights(network: Network, seed: int) -> Network:
 
 
 def attention_to(attention: Attention, key: str) -> np.ndarray | None:
-    """Return the attention of each head to an encoder's tokens (heads, N), mean over all queries, in multiples of uniform
-    attention; None if nothing attends to it. The attention is that of one clip."""
+    """Return each head's attention to an encoder's tokens in one clip (heads, N); None if no encoder attends to it.
+
+    It is the mean over all queries, in multiples of uniform attention.
+    """
     looks = [weights[0].mean(1) * weights.shape[-1] for (_, other), weights in attention.items() if other == key]
     return torch.stack(looks).mean(0).cpu().numpy() if looks else None

@@ -36,7 +36,7 @@ def run(context: Context) -> None:
 
 
 def run_controls(context: Context) -> pd.DataFrame:
-    """Return the loss of accuracy of each target group under each control experiment; no row without clips."""
+    """Return the loss of accuracy of each target group in each control experiment; an empty table without clips."""
     sample, tables = context.sample(context.settings.control_clips), list[pd.DataFrame]()
     if not sample:
         return concatenate_tables(tables, CONTROL_COLUMNS)
@@ -45,13 +45,13 @@ def run_controls(context: Context) -> pd.DataFrame:
     videos = context.clips.table["video"].iloc[sample].to_numpy()
     for name, group in context.targets.items():
         actual = context.actual(sample, group)
-        known = np.isfinite(actual).any(1)
-        if known.any():
+        labelled = np.isfinite(actual).any(1)
+        if labelled.any():
             changed = {
-                change: [group.from_unit(values[known]) for values in by_group[name]]
+                change: [group.from_unit(values[labelled]) for values in by_group[name]]
                 for change, by_group in predicted.items()
             }
-            table = control_table(changed, INTACT, actual[known], videos[known], group, context.bootstrap)
+            table = control_table(changed, INTACT, actual[labelled], videos[labelled], group, context.bootstrap)
             tables.append(table.assign(targets=name))
     return concatenate_tables(tables, CONTROL_COLUMNS)
 
@@ -65,11 +65,11 @@ def predict(
     repeats: int,
     seed: int,
 ) -> dict[str, dict[str, list[np.ndarray]]]:
-    """Return the predictions (N, K) of the N `chosen` clips by control experiment and target group, in units of its range.
+    """Return the predictions (N, K) of the N `chosen` clips by experiment and target group, in units of its range.
 
-    INTACT: the unchanged inputs. "another clip's STREAM": the stream is permuted between the clips (permutation importance:
-    Breiman 2001, Random forests, section 10). "STREAM in another order": its steps are shuffled in time, the other streams
-    are not. "no motion": flow of zero. Random experiments are repeated `repeats` times.
+    INTACT: unchanged inputs. "another clip's STREAM": the stream is permuted between the clips (permutation importance:
+    Breiman 2001, Random forests, section 10). "STREAM in another order": the steps of this stream alone are shuffled in
+    time. "no motion": flow of zero. Random experiments are repeated `repeats` times.
     """
     samples = [clips[index]._replace(index=place) for place, index in enumerate(chosen)]
     predicted: dict[str, dict[str, list[np.ndarray]]] = {}
@@ -82,6 +82,7 @@ def predict(
 def _changes(
     samples: list[Sample], streams: Sequence[str], repeats: int, seed: int
 ) -> Iterator[tuple[str, list[Sample]]]:
+    """Yield the name of each experiment and the changed samples, once for each repeat."""
     yield INTACT, samples
     for stream in streams:
         rng = np.random.default_rng(seed)
@@ -92,13 +93,13 @@ def _changes(
             pairs = zip(samples, other, strict=True)
             yield (
                 f"another clip's {stream}",
-                [one._replace(inputs=swap_stream(one.inputs, samples[of].inputs, stream)) for one, of in pairs],
+                [sample._replace(inputs=swap_stream(sample.inputs, samples[i].inputs, stream)) for sample, i in pairs],
             )
         if base.load(stream).kind == "flow":
-            yield "no motion", [one._replace(inputs=zero_stream(one.inputs, stream)) for one in samples]
-        if any(len(steps.times) > 1 for one in samples for _, _, steps in select_steps(one.inputs, stream)):
+            yield "no motion", [sample._replace(inputs=zero_stream(sample.inputs, stream)) for sample in samples]
+        if any(len(steps.times) > 1 for sample in samples for _, _, steps in select_steps(sample.inputs, stream)):
             for _ in range(repeats):
                 yield (
                     f"{stream} in another order",
-                    [one._replace(inputs=shuffle_steps(one.inputs, stream, rng)) for one in samples],
+                    [sample._replace(inputs=shuffle_steps(sample.inputs, stream, rng)) for sample in samples],
                 )

@@ -26,19 +26,19 @@ def run(context: Context) -> None:
 
 
 def project_to_plane(features: Mapping[str, pd.DataFrame], clips: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
-    """Return the place of up to `count` clips on a plane for each of the `features`: complete videos, but for the last.
+    """Return the coordinates of up to `count` clips on a plane, for each of the `features`.
 
-    Columns: features, clip, video, split, x and y; and, for all of the features' clips together, same_video and
-    same_video_by_chance as `maps.same_video_rates` returns them.
+    Clips are those of random videos, all clips of each video, except perhaps of the last. Columns: features, clip, video,
+    split, x and y; and, one value for all clips, same_video and same_video_by_chance from `maps.same_video_rates`.
     """
     videos = np.random.default_rng(seed).permutation(clips["video"].unique())
     order = np.argsort(pd.Index(videos).get_indexer(clips["video"]), kind="stable")
-    shown = clips.iloc[order[:count]]
+    selected = clips.iloc[order[:count]]
     tables = []
-    for name, vectors in features.items() if len(shown) else ():
-        values = vectors.loc[shown["clip"]].to_numpy()
+    for name, vectors in features.items() if len(selected) else ():
+        values = vectors.loc[selected["clip"]].to_numpy()
         x, y = maps.embed_in_plane(values, seed).T
-        same_video, by_chance = maps.same_video_rates(values, shown["video"].to_numpy())
-        table = shown[["clip", "video", "split"]].assign(features=name, x=x, y=y)
+        same_video, by_chance = maps.same_video_rates(values, selected["video"].to_numpy())
+        table = selected[["clip", "video", "split"]].assign(features=name, x=x, y=y)
         tables.append(table.assign(same_video=same_video, same_video_by_chance=by_chance))
     return concatenate_tables(tables, _COLUMNS)

@@ -108,10 +108,12 @@ def deletion_table(
 
     predictions: arrays (N, K) by order and fraction, one for each draw; actual (N, K) is NaN where unknown.
     """
-    rows, known = [], np.isfinite(actual)
+    rows, labelled = [], np.isfinite(actual)
     for (order, deleted), draws in predictions.items():
-        errors = np.array([np.where(known, np.abs(predicted - actual), 0).sum(0) for predicted in draws])  # (draws, K)
-        errors = errors / np.where(known.any(0), known.sum(0), np.nan)
+        errors = np.array(
+            [np.where(labelled, np.abs(predicted - actual), 0).sum(0) for predicted in draws]
+        )  # (draws, K)
+        errors = errors / np.where(labelled.any(0), labelled.sum(0), np.nan)
         accuracy = 1 - np.column_stack([errors.mean(1), errors]) / group.span
         for target, values in zip(["mean", *group.columns], accuracy.T, strict=True):
             rows.append((order, deleted, target, len(actual), len(draws), values.mean(), values.min(), values.max()))

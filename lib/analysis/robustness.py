@@ -97,8 +97,8 @@ def run(context: Context) -> None:
 def measure_robustness(context: Context) -> pd.DataFrame:
     """Return the loss of accuracy of each target group under each corruption.
 
-    All rows use the same clips: those of the sample with a label that can be predicted under every corruption. The table is
-    empty if there is no such clip.
+    All rows use the same clips: those of the sample with a label that can be predicted under every corruption. Without
+    such clips the table is empty.
     """
     sample, tables = context.sample(context.settings.robustness_clips), list[pd.DataFrame]()
     streams = context.evaluation.trained.streams
@@ -160,7 +160,7 @@ def predict(
 
 
 def corrupt(record: Record, name: str, strength: float) -> Record:
-    """Return a clip's record of faces after a corruption; a rejected clip's record as it is."""
+    """Return a clip's record of faces after a corruption; a rejected clip's record is unchanged."""
     if record.refused:
         return record
     change, _ = CORRUPTIONS[name]

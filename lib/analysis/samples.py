@@ -44,8 +44,8 @@ def write_samples(
 ) -> None:
     """Write a group for each clip of `table`, by name and in its order, with arrays of the network's `streams`.
 
-    pictures/STREAM: `values` uint8 (t, H, W, 3), a few of the images that encoders read (if they read no images, of those
-    that their inputs were made from); for flow the output of `colour_flow`, with the attribute `full`. sound/ARRAY, if the
+    pictures/STREAM: `values` uint8 (t, H, W, 3), a few of the images that encoders read, or else of the images from which
+    their inputs were computed; for flow the output of `colour_flow`, with the attribute `full`. sound/ARRAY, if the
     stream audio is among them: `values` (T, mels) of log_mel in dB, with the bands' centres `frequencies` (mels,) in Hz;
     (T, mfcc) of mfcc. Each has `times` in seconds and the attribute `read`: whether an encoder reads it. Images for which a
     stream has points have them as `points` (t, P, 2), in pixels.
@@ -55,7 +55,7 @@ def write_samples(
         for encoder_settings in encoder_inputs.values()
         for reference in encoder_settings.reads
     }
-    clips = ClipDataset(table, data, _shown(read, streams), streams, {})
+    clips = ClipDataset(table, data, _select_streams(read, streams), streams, {})
     motions = [motion for index in range(len(table)) for motion in _measure_motion(clips[index].inputs)]
     full = max([*motions, 1e-3])  # one scale for all clips
     with create_file(path) as file:
@@ -73,22 +73,22 @@ def write_samples(
                     group[name].attrs["full"] = full
 
 
-def _shown(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dict[str, EncoderInputs]:
-    """Return what is read of a clip, by the name of its group in the file."""
-    of_kind = {
+def _select_streams(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dict[str, EncoderInputs]:
+    """Return the streams that are shown of a clip, by the name of their group in the file."""
+    by_kind = {
         kind: [name for name in streams if base.load(name).kind == kind] for kind in ("pictures", "points", "flow")
     }
-    images = [name for name in of_kind["pictures"] if split_reference(name) in read] or of_kind["pictures"][-1:]
-    shown = {}
-    for name in of_kind["flow"]:
-        shown[f"pictures/{name}"] = EncoderInputs(kind="", reads=[name], take="parts", steps=_IMAGES - 1)
+    images = [name for name in by_kind["pictures"] if split_reference(name) in read] or by_kind["pictures"][-1:]
+    settings = {}
+    for name in by_kind["flow"]:
+        settings[f"pictures/{name}"] = EncoderInputs(kind="", reads=[name], take="parts", steps=_IMAGES - 1)
     for name in images:
-        reads = [name, *(points for points in of_kind["points"] if base.load(points).inputs == (name,))]
+        reads = [name, *(points for points in by_kind["points"] if base.load(points).inputs == (name,))]
         reads += [f"{name}.{array}" for array in base.load(name).kinds if streams[name].shapes[array] != [0]]
-        shown[f"pictures/{name}"] = EncoderInputs(kind="", reads=reads, take="parts", steps=_IMAGES)
+        settings[f"pictures/{name}"] = EncoderInputs(kind="", reads=reads, take="parts", steps=_IMAGES)
     for array in base.load("audio").arrays if "audio" in streams else ():
-        shown[f"sound/{array}"] = EncoderInputs(kind="", reads=[f"audio.{array}"], take="window", steps=_AUDIO_STEPS)
-    return shown
+        settings[f"sound/{array}"] = EncoderInputs(kind="", reads=[f"audio.{array}"], take="window", steps=_AUDIO_STEPS)
+    return settings
 
 
 def _is_flow(reference: str) -> bool:
@@ -106,7 +106,7 @@ def _measure_motion(inputs: Mapping[str, Mapping[str, Steps]]) -> Iterator[float
 def _arrays(
     name: str, inputs: Mapping[str, Steps], streams: Mapping[str, StreamInfo], full: float
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of one of `_shown`; a full colour of flow stands for `full` pixels."""
+    """Return the arrays of one group of `_select_streams`; a full colour of flow means `full` pixels."""
     (reference, (values, times, _)), *others = inputs.items()
     arrays: dict[str, np.ndarray] = {}
     if _is_flow(reference):

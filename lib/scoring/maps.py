@@ -1,4 +1,4 @@
-"""Vectors of clips projected to a plane, and how often the clips of a video are neighbours."""
+"""Vectors of clips projected to a plane, and rates of neighbours from the same video."""
 
 import numpy as np
 from sklearn.manifold import TSNE

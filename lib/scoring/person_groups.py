@@ -88,8 +88,8 @@ def _find_gaps(
     `large` (G, K + 1)."""
     compared = large.sum(0) > 1
     pairs, gaps = [], {}
-    for score, both in values.items():
-        high, low = (np.where(large, both[:, 0], sign * np.inf) for sign in (-1, 1))
+    for score, pair in values.items():
+        high, low = (np.where(large, pair[:, 0], sign * np.inf) for sign in (-1, 1))
         gaps[score] = np.where(compared, high.max(0) - low.min(0), np.nan)
         for highest, lowest, defined in zip(high.argmax(0), low.argmin(0), compared, strict=True):
             pairs.append(f"{names[highest]} minus {names[lowest]}" if defined else "")

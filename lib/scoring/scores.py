@@ -85,7 +85,7 @@ def interval_rows(
 ) -> pd.DataFrame:
     """Return the rows of `score_with_intervals` from values {score: (K + 1,)} and their resamples {score: (R, K + 1)}.
 
-    There is no interval where the number of `videos` (K + 1,) is below MIN_VIDEOS.
+    low and high are NaN where the number of `videos` (K + 1,) is below MIN_VIDEOS.
     """
     rows = []
     for name, value in values.items():

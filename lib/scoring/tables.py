@@ -185,7 +185,7 @@ def score_over_seeds(
         seed_scores = [score_columns(actual, array, columns, span) for array in arrays]
         indices = range(len(columns))
         for target, which in (("mean", [*indices]), *((columns[index], [index]) for index in indices)):
-            # the seeds' columns next to each other, of which the mean is taken
+            # all seeds' columns next to each other; their mean is the mean over seeds
             repeated = np.tile(actual[:, which], len(arrays))
             predicted = np.hstack([array[:, which] for array in arrays])
             names = list(map(str, range(predicted.shape[1])))
