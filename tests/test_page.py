@@ -116,6 +116,10 @@ def test_it_reads_well_in_a_browser(report: Path, browser: Browser, width: int, 
     assert all(shown.locator(link).count() == 1 for link in links)
     shown.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert shown.evaluate("[...document.querySelectorAll('details')].every(one => one.open)")
+    shown.emulate_media(media="print")
+    assert shown.evaluate(
+        "[...document.querySelectorAll('.headline')].every(one => getComputedStyle(one).display == 'block')"
+    )
     assert shown.pdf().startswith(b"%PDF")
     context.close()
 
