@@ -74,6 +74,12 @@ def test_figures_have_ten_targets_with_short_names() -> None:
     assert names.describe_limit(make_group(columns[:10])) == ""
 
 
+def test_tables_without_rows_keep_their_columns() -> None:
+    empty = pd.DataFrame(columns=["targets", "control", "target", "loss"])
+    results = names.prepare_figures(Results(controls=empty, clips=pd.DataFrame(), targets={"own": WARMTH}))
+    assert list(results.controls.columns) == list(empty.columns)
+
+
 def test_compared_figure_has_ten_targets_and_the_mean() -> None:
     rows = [
         {"predictor": name, "target": target, "difference": 0.1, "low": 0.0, "high": 0.2}

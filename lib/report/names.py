@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup, Targets
@@ -91,5 +92,6 @@ def _select(table: pd.DataFrame, targets: Targets, names: Mapping[str, str]) -> 
     if "target" not in table:
         return table
     chosen = {(name, column) for name, group in targets.items() for column in ("mean", *group.columns)}
-    rows = table[[pair in chosen for pair in zip(table["targets"], table["target"], strict=True)]]
+    pairs = zip(table["targets"], table["target"], strict=True)
+    rows = table[np.array([pair in chosen for pair in pairs], dtype=bool)]  # pandas takes an empty list for columns
     return rows.assign(target=rows["target"].map({**names, "mean": "mean"}))
