@@ -16,7 +16,7 @@ import skimage.data
 import torch
 import torchvision
 from facenet_pytorch import InceptionResnetV1
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.analysis import _features as features
 from lib.core import parameters
@@ -27,7 +27,7 @@ from lib.data.augment import mirror_clips
 from lib.data.batch import Sample, collate
 from lib.data.dataset import make_inputs
 from lib.model import checkpoint
-from lib.model.encoders import images, vectors, volumes
+from lib.model.encoders import Encoder, images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
 from lib.model.network import Network, Settings
 from lib.model.tokens import Tokens
@@ -57,7 +57,7 @@ def steps(values: Tensor, present: Tensor | None = None) -> Steps:
 def of_pictures(backbone: str, weights: str | None = None, frozen: int = 0, **changes: Any) -> images.Encoder:
     chosen = {"backbone": backbone, "weights": weights, "frozen": frozen}
     given = images.Settings(**(PICTURES | {"reads": ["faces"], "take": "all", "steps": 1} | chosen | changes))
-    return images.Encoder(given, [[3, 32, 32]], "model.encoders.faces")
+    return images.Encoder(given, [[3, 32, 32]])
 
 
 def maps(encoder: images.Encoder, pictures: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def maps(encoder: images.Encoder, pictures: Tensor) -> Tensor:
 
 def of_flow(backbone: str, weights: str | None = None) -> volumes.Encoder:
     given = volumes.Settings(kind="volumes", reads=["flow"], take="all", steps=1, backbone=backbone, weights=weights)
-    return volumes.Encoder(given, [[2, 32, 32]], "model.encoders.flow")
+    return volumes.Encoder(given, [[2, 32, 32]])
 
 
 @pytest.mark.parametrize("fusion", ANY_ENCODERS)
@@ -261,7 +261,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     torch.save(state | {"conv1.weight": torch.zeros(64, 1, 7, 7), "extra": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(InputError, match=r"conv1\.weight is \[64, 1, 7, 7\], not \[64, 3, 7, 7\]; extra is too many"):
         of_pictures("resnet18", str(tmp_path / "other.pt"))
-    with pytest.raises(InputError, match=r"model\.encoders\.faces\.weights = 'nowhere'; allowed: null, imagenet"):
+    with pytest.raises(InputError, match=r"^weights = 'nowhere'; allowed: null, imagenet"):
         of_pictures("resnet18", "nowhere")
     with pytest.raises(InputError, match=r"torchvision has none for resnet10"):
         of_pictures("resnet10", "imagenet")
@@ -269,7 +269,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
         InputError, match=r"backbone = 'resnet19'; allowed: resnet10, vgg, inception_resnet_v1, convnext_base"
     ):
         of_pictures("resnet19")
-    with pytest.raises(InputError, match=r"faces\.side = 60; a ViT takes multiples of 16"):
+    with pytest.raises(InputError, match=r"images are 60 pixels wide; a ViT takes multiples of 16"):
         maps(of_pictures("vit_b_16"), torch.rand(1, 1, 3, 60, 60))
 
 
@@ -280,10 +280,10 @@ def test_a_machine_without_network_is_told_what_to_copy(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(
-        InputError, match=r"imagenet weights of resnet50 can't be downloaded .* copy https://.*resnet50"
+        InputError, match=r"^weights = 'imagenet' of resnet50 can't be downloaded .* copy https://.*resnet50"
     ):
         of_pictures("resnet50", "imagenet")
-    with pytest.raises(InputError, match=r"kinetics weights of r3d_18 can't be .* model\.encoders\.flow\.weights"):
+    with pytest.raises(InputError, match=r"^weights = 'kinetics' of r3d_18 can't be .* set weights to its path"):
         of_flow("r3d_18", "kinetics")
 
 
@@ -375,7 +375,7 @@ def of_vectors(
     values = {"width": 12, "depth": 2, "dropout": 0.1, "take": "all", "steps": 1} | given
     made = vectors.Settings(kind="vectors", reads=list(reads), net=net, pool=pool, **values)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    return vectors.Encoder(made, [[4]] * len(reads), "model.encoders.words").eval()
+    return vectors.Encoder(made, [[4]] * len(reads)).eval()
 
 
 def shown(*clips: np.ndarray) -> list[Mapping[str, Steps]]:
@@ -478,18 +478,16 @@ def test_vectors_of_two_arrays_stand_side_by_side_each_standardised() -> None:
 
 def test_an_encoder_of_vectors_names_what_it_cannot_take() -> None:
     given = of_vectors()._settings
-    with pytest.raises(
-        InputError, match=r"encoders\.words\.reads has 'features', whose steps are \[3, 8, 8\], not vect"
-    ):
-        vectors.Encoder(given, [[3, 8, 8]], "model.encoders.words")
-    with pytest.raises(InputError, match=r"encoders\.words\.width = 18; allowed for a transformer: multiples of 12"):
+    with pytest.raises(InputError, match=r"^reads has 'features', whose steps are \[3, 8, 8\], not vect"):
+        vectors.Encoder(given, [[3, 8, 8]])
+    with pytest.raises(InputError, match=r"^width = 18; allowed for a transformer: multiples of 12"):
         of_vectors("transformer", width=18)
 
 
-class Both(nn.Module):
+class Both(Encoder):
     """A kind of encoder that multiplies two streams step by step."""
 
-    def __init__(self, settings: Any, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Any, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.reads, self.output_dim = settings.reads, shapes[1][0]
 
@@ -508,7 +506,7 @@ def test_a_network_takes_a_kind_of_encoder_that_reads_two_streams(monkeypatch: p
     } | PICTURES  # fmt: skip
     given = settings().model_copy(update={"use": ["both"], "encoders": {"both": both}})
     made = {"faces": StreamInfo({}, {"": [3, 8, 8]}), "audio": StreamInfo({}, {"log_mel": [9], "mfcc": [4]})}
-    net = Network(given, TRAITS_GROUP, made).eval()
+    net = Network.from_settings(given, TRAITS_GROUP, made).eval()
     rng, clips = np.random.default_rng(0), []
     for length in (2, 5):
         at = (np.arange(length, dtype=np.float32), np.ones(length, bool))
@@ -536,7 +534,7 @@ STREAMS = {
 def test_a_model_predicts_the_same_from_its_file(tmp_path: Path) -> None:
     torch.manual_seed(3)
     given, targets = settings(USES[3], missing="keep"), {"own": TRAITS_GROUP["traits"].model_copy()}
-    net, clips = Network(given, targets, STREAMS).eval(), samples([4, 9], USES[3])
+    net, clips = Network.from_settings(given, targets, STREAMS).eval(), samples([4, 9], USES[3])
     net.encoders["audio"].standardise(one.inputs["audio"] for one in clips)
     checkpoint.save(
         tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, ["demo", "fiv2"], clips=40, seed=3
@@ -563,7 +561,7 @@ def test_encoders_as_they_were_loaded_are_told_from_the_trained_ones(tmp_path: P
     torch.save(whole.state_dict(), tmp_path / "weights.pt")
     chosen = {"backbone": "resnet18", "weights": str(tmp_path / "weights.pt")}
     given = settings(["faces", "flow"], faces=chosen)
-    net = Network(given, TRAITS_GROUP, STREAMS).eval()
+    net = Network.from_settings(given, TRAITS_GROUP, STREAMS).eval()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(1.1)  # training
@@ -608,7 +606,7 @@ def test_what_a_run_itself_writes_does_not_make_its_commit_a_changed_one(
 
 def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
     given = settings(["flow"], flow={"backbone": "r3d_18"})
-    net = Network(given, TRAITS_GROUP, STREAMS)
+    net = Network.from_settings(given, TRAITS_GROUP, STREAMS)
     weights = given.model_copy(update={"encoders": {name: of | {"weights": "kinetics"} if name == "flow" else of
                                                     for name, of in given.encoders.items()}})  # fmt: skip
     made = {"flow": STREAMS["flow"]}

@@ -248,7 +248,7 @@ def model(folder: Path, **changes: Any) -> Path:
     encoder_inputs, targets = chosen.model.encoder_inputs(), chosen.model.chosen(chosen.targets)
     streams = load_streams(encoder_inputs)
     torch.manual_seed(1)
-    network = Network(chosen.model, targets, streams)
+    network = Network.from_settings(chosen.model, targets, streams)
     for parameter in network.absent.values():
         torch.nn.init.normal_(parameter)
     standardise(network, read_clip_table(Path("data/clips.csv"))[:4].reset_index(drop=True), encoder_inputs, streams)
@@ -506,7 +506,7 @@ def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:
     encoder_inputs, targets = chosen.model.encoder_inputs(), chosen.model.chosen(chosen.targets)
     streams = load_streams(encoder_inputs)
     torch.manual_seed(1)
-    weights = Network(chosen.model, targets, streams).state_dict()
+    weights = Network.from_settings(chosen.model, targets, streams).state_dict()
     references = {
         name: checkpoint.Reference(
             torch.linspace(*group.range, 101)[:, None].expand(-1, len(group.columns)),

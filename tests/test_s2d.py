@@ -34,7 +34,6 @@ from tools.parity.__main__ import compare
 
 FIXTURES = ROOT / "tests" / "data" / "parity"
 SHARED = ROOT.parent / "shared" / "parity"
-KEY = "model.encoders.faces"
 
 WHOLE: dict[str, Any] = {
     "kind": "s2d", "reads": ["faces"], "take": "window", "steps": 16, "frames": 16, "short": "mask", "weights": None,
@@ -53,7 +52,7 @@ ADDITIONS = 3 * 8**2 + 3 * (6 * 24 + 4 * 24 + 4 * 12 + 2 * 17)
 
 def encoder(shapes: Sequence[Sequence[int]] = ([3, 32, 32],), **changes: Any) -> Encoder:
     torch.manual_seed(0)
-    return Encoder(check(SMALL | changes, Settings), shapes, KEY).eval()
+    return Encoder(check(SMALL | changes, Settings), shapes).eval()
 
 
 def lively(**changes: Any) -> Encoder:
@@ -104,7 +103,7 @@ def test_outputs_are_those_of_the_larger_published_networks(name: str) -> None:
 
 def test_the_whole_network_has_as_many_parameters_as_published_and_trains_as_many() -> None:
     with torch.device("meta"):
-        made = Encoder(check(WHOLE | {"norms": "shared"}, Settings), [[3, 224, 224]], KEY)
+        made = Encoder(check(WHOLE | {"norms": "shared"}, Settings), [[3, 224, 224]])
         head = nn.Linear(768, 5)
     both = [*made.parameters(), *head.parameters()]
     assert sum(one.numel() for one in both) == 95_054_033
@@ -119,7 +118,7 @@ def test_shipped_parameters_build_the_whole_network(name: str, side: int, traine
     given = plain(merged(name, []))
     own = given["model"]["encoders"]["s2d"] | {"weights": None}
     with torch.device("meta"):
-        made = Encoder(check(own, Settings), [[3, side, side], [5, 2]], KEY)
+        made = Encoder(check(own, Settings), [[3, side, side], [5, 2]])
     assert given["faces"]["side"] == side
     assert own["steps"] == own["frames"]
     assert sum(one.numel() for one in made.parameters() if one.requires_grad) == pytest.approx(trained, rel=0.02)
@@ -292,7 +291,7 @@ def stated(name: str) -> dict[str, Tensor]:
 
 def whole(side: int = 224, **changes: Any) -> s2d.S2D:
     with torch.device("meta"):
-        return Encoder(check(WHOLE | changes, Settings), [[3, side, side]], KEY).network
+        return Encoder(check(WHOLE | changes, Settings), [[3, side, side]]).network
 
 
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
@@ -381,17 +380,17 @@ def test_the_landmark_nets_file_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "shapes", "said"),
     [
-        ({}, [[3, 36, 36]], r"^params.yaml: model\.encoders\.faces\.patch = 8; allowed for faces of 36 x 36 pixels: what"),
-        ({"heads": 5}, [[3, 32, 32]], r"faces\.heads = 5; allowed for a width of 24: what divides it$"),
-        ({"adapter_heads": 5}, [[3, 32, 32]], r"faces\.adapter_heads = 5; allowed for a width of 12: what divides it$"),
-        ({"adapter_ratio": 0.01}, [[3, 32, 32]], r"faces\.adapter_heads = 3; allowed for a width of 0"),
-        ({}, [[2, 32, 32]], r"faces\.reads = \['faces'\], whose steps are \[2, 32, 32\]; allowed with landmarks = none: p"),
+        ({}, [[3, 36, 36]], r"^patch = 8; allowed for faces of 36 x 36 pixels: what"),
+        ({"heads": 5}, [[3, 32, 32]], r"^heads = 5; allowed for a width of 24: what divides it$"),
+        ({"adapter_heads": 5}, [[3, 32, 32]], r"^adapter_heads = 5; allowed for a width of 12: what divides it$"),
+        ({"adapter_ratio": 0.01}, [[3, 32, 32]], r"^adapter_heads = 3; allowed for a width of 0"),
+        ({}, [[2, 32, 32]], r"^reads = \['faces'\], whose steps are \[2, 32, 32\]; allowed with landmarks = none: p"),
         ({"landmarks": "points"}, [[3, 32, 32]], r"allowed with landmarks = points: pictures, then points$"),
         ({"landmarks": "points"}, [[3, 32, 32], [9]], r"are \[3, 32, 32\], \[9\]; allowed with landmarks = points"),
         ({"landmarks": "drawing"}, [[3, 32, 32], [5, 2]], r"allowed with landmarks = drawing: pictures, then pictures$"),
         ({"landmarks": "mobilefacenet"}, [[3, 32, 32]], r"landmark_weights = null; allowed .*mobilefacenet_model_best"),
-        ({"landmarks": "mobilefacenet", "landmark_weights": "a.pth"}, [[3, 32, 32]], r"weights = 'a\.pth' is no file; all"),
-        ({"weights": "a.pth"}, [[3, 32, 32]], r"faces\.weights = 'a\.pth' is no file; allowed: null, imagenet, or the path"),
+        ({"landmarks": "mobilefacenet", "landmark_weights": "a.pth"}, [[3, 32, 32]], r"weights = 'a\.pth' is not a file"),
+        ({"weights": "a.pth"}, [[3, 32, 32]], r"^weights = 'a\.pth' is not a file; allowed: null, imagenet, or the path"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(changes: Mapping[str, Any], shapes: list[list[int]], said: str) -> None:
@@ -404,8 +403,8 @@ def test_what_does_not_fit_is_named(changes: Mapping[str, Any], shapes: list[lis
     ("saved", "said"),
     [
         ({"layer1.weight": torch.zeros(3)}, r"weights = '.*' do not fit s2d: .*blocks\.0\..* is missing; .*; and \d+ more$"),
-        ({"model": {"epoch": 3}}, "holds no state dict, nor one under model or state_dict$"),
-        ([1, 2], "holds no state dict"),
+        ({"model": {"epoch": 3}}, "contains no state dict, nor one under model or state_dict$"),
+        ([1, 2], "contains no state dict"),
         (b"no weights", "can't be read as weights: "),
         ("an own class", "can't be read as weights: "),
     ],
@@ -418,7 +417,7 @@ def test_a_file_of_something_else_is_named(tmp_path: Path, saved: Any, said: str
         torch.save({"model": Path("anything")} if isinstance(saved, str) else saved, path)
     with pytest.raises(InputError, match=said) as error:
         encoder(weights=str(path))
-    assert str(error.value).startswith("params.yaml: model.encoders.faces.weights = ")
+    assert str(error.value).startswith("weights = ")
     assert "\n" not in str(error.value)
 
 
@@ -478,7 +477,7 @@ def test_a_network_with_it_predicts_the_same_from_its_file(tmp_path: Path) -> No
     how = {"enabled": True, "side": 32, "min_face": 40, "min_found": 0.5, "max_gap": 1.0, "key_seconds": 1.0}
     how |= {"detector": "mtcnn", "weights": None}
     streams = {"faces": StreamInfo(how, {"": [3, 32, 32]})}
-    net = Network(given, TRAITS_GROUP, streams).eval()
+    net = Network.from_settings(given, TRAITS_GROUP, streams).eval()
     pictures = [(255 * clip).byte().numpy() for clip in clips(2, 5)]
     at = [(np.arange(len(clip), dtype=np.float32), np.ones(len(clip), bool)) for clip in pictures]
     read = [{"faces": {"faces": Steps(clip, *when)}} for clip, when in zip(pictures, at, strict=True)]

@@ -79,7 +79,7 @@ def settings(use: list[str] | None = None, fusion: str = "cross_attention", **ch
 def network(*arguments: Any, targets: Targets = TRAITS_GROUP, side: int = 32, **changes: Any) -> Network:
     shapes = {"faces": {"": [3, side, side]}, "flow": {"": [2, side, side]}, "audio": {"log_mel": [8], "mfcc": [4]}}
     streams = {name: StreamInfo({}, shape) for name, shape in shapes.items()}
-    return Network(settings(*arguments, **changes), targets, streams)
+    return Network.from_settings(settings(*arguments, **changes), targets, streams)
 
 
 def sample(length: int, side: int, generator: np.random.Generator, index: int, use: list[str]) -> Sample:
@@ -622,7 +622,7 @@ def test_a_warm_start_beats_starting_over_at_equal_epochs(tmp_path: Path) -> Non
     assert (served.targets, served.corpora) == (TRAITS_GROUP, ["demo"])
     with pytest.raises(InputError, match=r"is a model of another shape \(\d+ weights differ, first"):
         checkpoint.warm_start(network(["faces"]), tmp_path / "old.pt")
-    with pytest.raises(InputError, match=r"train\.init = 'nowhere' is no file"):
+    with pytest.raises(InputError, match=r"^init = 'nowhere' is not a file"):
         checkpoint.warm_start(network(["faces"]), Path("nowhere"))
 
 

@@ -24,17 +24,16 @@ def load_weights(
     backbone: str,
     weights: str | None,
     corpus: str,
-    key: str,
     classifier: tuple[str, ...] = _CLASSIFIER,
 ) -> None:
     """Load all but the classifier, whose weights' names begin with one of `classifier`: nothing for None, torchvision's
     pretrained weights for the name `corpus` ("imagenet" or "kinetics"), else a state dict's file.
 
-    Raises InputError, naming `key`.weights, if they can't be had, or a weight is missing, too many or of another shape.
+    Raises InputError if they can't be read or downloaded, or a weight is missing, too many or of another shape.
     """
     if weights is None:
         return
-    state = _download(backbone, weights, key) if weights == corpus else _read(weights, corpus, key)
+    state = _download(backbone, weights) if weights == corpus else _read(weights, corpus)
     if backbone.startswith("vit_"):  # the files that torchvision offers have its older names
         state = {re.sub(r"\.mlp\.linear_([12])\.", _numbered, name): value for name, value in state.items()}
     classifier = (*classifier, "classifier.") if backbone.startswith("vgg") else classifier
@@ -44,9 +43,7 @@ def load_weights(
     )
     wrong = find_mismatches(own, state)
     if wrong:
-        raise InputError(
-            f"params.yaml: {key}.weights = {weights!r} do not fit {backbone}: {summarise_mismatches(wrong)}"
-        )
+        raise InputError(f"weights = {weights!r} do not fit {backbone}: {summarise_mismatches(wrong)}")
     network.load_state_dict(state, strict=False)
 
 
@@ -66,59 +63,54 @@ def find_mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> l
     return sorted(wrong)
 
 
-def _read(weights: str, corpus: str, key: str) -> Mapping[str, Tensor]:
+def _read(weights: str, corpus: str) -> Mapping[str, Tensor]:
     if not Path(weights).is_file():
-        raise InputError(
-            f"params.yaml: {key}.weights = {weights!r}; allowed: null, {corpus}, or the path of a state dict"
-        )
+        raise InputError(f"weights = {weights!r}; allowed: null, {corpus}, or the path of a state dict")
     return torch.load(weights, map_location="cpu", weights_only=True)
 
 
-def _download(backbone: str, weights: str, key: str) -> Mapping[str, Tensor]:
+def _download(backbone: str, weights: str) -> Mapping[str, Tensor]:
     try:
         choice = torchvision.models.get_model_weights(backbone).DEFAULT
     except ValueError:
         choice = None
     if choice is None or ("kinetics" in str(choice).lower()) != (weights == "kinetics"):
         raise InputError(
-            f"params.yaml: {key}.weights = {weights!r}; torchvision has none for {backbone}; allowed: null, or the"
-            " path of a state dict"
+            f"weights = {weights!r}; torchvision has none for {backbone}; allowed: null, or the path of a state dict"
         )
     try:
         return choice.get_state_dict(progress=True, check_hash=True)
     except (URLError, OSError) as error:
         raise InputError(
-            f"the {weights} weights of {backbone} can't be downloaded ({error}); copy {choice.url} to this machine and give"
-            f" its path as {key}.weights in params.yaml"
+            f"weights = {weights!r} of {backbone} can't be downloaded ({error}); copy {choice.url} to this machine and set"
+            " weights to its path"
         ) from None
 
 
-def load_published(path: str, key: str, otherwise: str) -> dict[str, Tensor]:
+def load_published(path: str, argument: str, allowed: str) -> dict[str, Tensor]:
     """Return the weights in a published checkpoint's file, out of what wraps them there.
 
-    `key` in params.yaml names the file; `otherwise` is said where there is none. Raises InputError if it can't be read.
+    Raises InputError if it can't be read. Its text names the `argument` that is the path, and what is `allowed` instead.
     """
     if not Path(path).is_file():
-        raise InputError(f"params.yaml: {key} = {path!r} is no file; {otherwise}")
+        raise InputError(f"{argument} = {path!r} is not a file; {allowed}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # of the options that a training was started with
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(
-            f"params.yaml: {key} = {path!r} can't be read as weights: {str(error).splitlines()[0]}"
-        ) from None
+        raise InputError(f"{argument} = {path!r} can't be read as weights: {str(error).splitlines()[0]}") from None
     for wrapper in ("weights", "model_state_dict", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
             break
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"params.yaml: {key} = {path!r} holds no state dict, nor one under model or state_dict")
+        raise InputError(f"{argument} = {path!r} contains no state dict, nor one under model or state_dict")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def load_imagenet(backbone: str, key: str) -> Mapping[str, Tensor]:
-    """Return torchvision's weights of a backbone. Raises InputError, naming `key`.weights, if they can't be had."""
-    return _download(backbone, "imagenet", key)
+def load_imagenet(backbone: str) -> Mapping[str, Tensor]:
+    """Return torchvision's weights of a backbone. Raises InputError if they can't be downloaded."""
+    return _download(backbone, "imagenet")
 
 
 def summarise_mismatches(wrong: Sequence[str]) -> str:

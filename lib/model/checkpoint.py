@@ -129,7 +129,7 @@ def pretrained(path: Path) -> dict[str, nn.Module]:
     named = [name for name in settings.use if settings.encoders[name].get("weights") is not None]
     if not named:
         return {}
-    network = Network(settings, {}, streams).eval()
+    network = Network.from_settings(settings, {}, streams).eval()
     return {name: network.encoders[name] for name in named}
 
 
@@ -145,7 +145,7 @@ def _served(saved: dict[str, Any], device: torch.device) -> TrainedModel:
     streams = {name: StreamInfo(**about) for name, about in saved["streams"].items()}
     for name, about in streams.items():
         check(about.settings, base.load(name).settings, name)
-    network = Network(settings, targets, streams).to(device)
+    network = Network.from_settings(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
     references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
     (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
@@ -161,14 +161,12 @@ def warm_start(network: Network, path: Path) -> None:
     """Load the weights of an older data/model.pt into a network. Raises InputError if it isn't there or is of another
     shape."""
     if not path.is_file():
-        raise InputError(
-            f"params.yaml: train.init = {str(path)!r} is no file; allowed: null, or the path of a model.pt"
-        )
+        raise InputError(f"init = {str(path)!r} is not a file; allowed: null, or the path of a model.pt")
     weights = _read(path)["weights"]
     if wrong := find_mismatches(network.state_dict(), weights):
         raise InputError(
-            f"params.yaml: train.init = {str(path)!r} is a model of another shape ({len(wrong)} weights differ, first"
-            f" {wrong[0]}); set the section model as it was trained with, or train.init to null"
+            f"init = {str(path)!r} is a model of another shape ({len(wrong)} weights differ, first {wrong[0]}); set the"
+            " section model as it was trained with, or init to null"
         )
     network.load_state_dict(weights)
 

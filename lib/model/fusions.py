@@ -1,6 +1,7 @@
 """Fusions of encoders' tokens: built with each encoder's width, they return vectors of a clip and attention weights."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +13,47 @@ Attention = dict[tuple[str, str], Tensor]
 """Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
 
 
-class Concat(nn.Module):
-    """Mean of each encoder's tokens, concatenated."""
+class Fusion(nn.Module):
+    """Combines the tokens of all encoders into vectors of a clip. Read this before writing a fusion, then add it to FUSIONS.
 
-    projected = True
-    """Whether tokens come in one common width, with their places in time and picture."""
+    A subclass implements `forward`. If its vectors are not as wide as all encoders' tokens together, it sets `output_dim`.
+
+    widths: width of each encoder's tokens, by name. queries, heads, depth, dropout: as in the section model of params.yaml;
+    a fusion may ignore any.
+    """
+
+    projected: ClassVar[bool] = True
+    """Whether the fusion needs tokens of one common width that contain their position in time and space."""
+    vectors: int = 1
+    """Number of vectors for a clip. Each makes a prediction, and the head combines them."""
+    output_dim: int
+    """Width D of a vector."""
 
     def __init__(
-        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
+        self,
+        widths: Mapping[str, int],
+        queries: Sequence[str] = (),
+        heads: int = 4,
+        depth: int = 1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.names = tuple(widths)
-        self.vectors, self.output_dim = 1, sum(widths.values())
+        self.names, self.output_dim = tuple(widths), sum(widths.values())
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
-        """Tokens (B, N_i, width_i) of each encoder to (B, vectors, output_dim), of which each vector makes a prediction, and
-        to the attention weights, if asked for and where there are any."""
+        """Return vectors (B, vectors, output_dim) and, if `attend`, attention weights.
+
+        tokens: (B, N, width) of each encoder, by name; N differs between encoders. Tokens that are not present
+        (`Tokens.mask`) must have no effect. The attention is empty for a fusion without any.
+        """
+        raise NotImplementedError
+
+
+class Concat(Fusion):
+    """Mean of each encoder's tokens, concatenated."""
+
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+        """Return one vector for each clip."""
         return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], {}
 
 
@@ -41,37 +67,43 @@ class LateAverage(Concat):
     """Each encoder predicts by itself from the mean of its tokens; the predictions are averaged (late fusion)."""
 
     def __init__(
-        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
+        self,
+        widths: Mapping[str, int],
+        queries: Sequence[str] = (),
+        heads: int = 4,
+        depth: int = 1,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(widths, queries, heads, depth, dropout)
         self.vectors, self.output_dim = len(widths), next(iter(widths.values()))
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
-        """As Concat's."""
+        """Return a vector of each encoder."""
         return torch.stack([mean(tokens[name]) for name in self.names], 1), {}
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Fusion):
     """Each encoder's tokens query every other's, `depth` times (Vaswani et al. 2017; both ways as in Lu et al. 2019,
     ViLBERT), and what each other adds is added up; then the mean of each, concatenated. queries: who does so; []: all."""
 
-    projected = True
-
     def __init__(
-        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
+        self,
+        widths: Mapping[str, int],
+        queries: Sequence[str] = (),
+        heads: int = 4,
+        depth: int = 1,
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.names = tuple(widths)
+        super().__init__(widths)
         width = next(iter(widths.values()))
         self.pairs = [(query, key) for query in (queries or self.names) for key in self.names if key != query]
-        self.vectors, self.output_dim = 1, sum(widths.values())
         self.blocks = nn.ModuleList(
             nn.ModuleDict({f"{query}_to_{key}": _Block(width, heads, dropout) for query, key in self.pairs})
             for _ in range(depth)
         )
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
-        """As Concat's; the attention is the last block's."""
+        """Return one vector for each clip, and the attention of the last block."""
         attention: Attention = {}
         for block in self.blocks:
             updated = {name: one.values for name, one in tokens.items()}
@@ -88,7 +120,7 @@ class CrossAttention(nn.Module):
         return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], attention
 
 
-class Multitask(nn.Module):
+class Multitask(Fusion):
     """Each of two encoders' tokens through `depth` transformer layers of its own, then each looks at the other's; the mean
     of each, concatenated (the fusion of SSL-MEPR, over tokens). queries has no effect: both query."""
 
@@ -97,17 +129,20 @@ class Multitask(nn.Module):
     """Whether each encoder's tokens are averaged before all else, as published: attention over one token is none."""
 
     def __init__(
-        self, widths: Mapping[str, int], queries: Sequence[str], heads: int, depth: int, dropout: float
+        self,
+        widths: Mapping[str, int],
+        queries: Sequence[str] = (),
+        heads: int = 4,
+        depth: int = 1,
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.names = tuple(widths)
+        super().__init__(widths)
         width = next(iter(widths.values()))
         if len(widths) != 2 or set(widths.values()) != {width} or width % heads:
             raise InputError(
-                f"params.yaml: model.fusion = multitask with encoders of widths {widths} and model.heads = {heads}; allowed:"
+                f"fusion = multitask with encoders of widths {dict(widths)} and heads = {heads}; allowed:"
                 " two encoders of one width that heads divide"
             )
-        self.vectors, self.output_dim = 1, 2 * width
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
         self.encoders = nn.ModuleDict(
             {name: nn.TransformerEncoder(layer, depth, enable_nested_tensor=False) for name in self.names}
@@ -119,7 +154,7 @@ class Multitask(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
-        """As Concat's."""
+        """Return one vector for each clip."""
         own = {name: _one(tokens[name]) if self.pooled else tokens[name] for name in self.names}
         for name, one in own.items():
             own[name] = one._replace(values=self.encoders[name](one.values, src_key_padding_mask=~one.mask()))
@@ -142,7 +177,7 @@ class MultitaskPooled(Multitask):
     pooled = True
 
 
-FUSIONS: dict[str, type[Concat | CrossAttention | Multitask]] = {
+FUSIONS: dict[str, type[Fusion]] = {
     "cross_attention": CrossAttention,
     "concat": Concat,
     "plain_concat": PlainConcat,

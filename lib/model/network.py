@@ -15,8 +15,9 @@ from lib.core.targets import Targets
 from lib.data.batch import Inputs
 from lib.data.dataset import EncoderInputs, split_reference
 from lib.model import encoders
-from lib.model.fusions import FUSIONS, Attention
-from lib.model.heads import Prediction, find_head
+from lib.model.encoders import Encoder
+from lib.model.fusions import FUSIONS, Attention, Fusion
+from lib.model.heads import Head, Prediction, find_head
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
 from lib.streams.base import StreamInfo
@@ -89,46 +90,67 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """Predicts target groups from what its encoders read.
+    """Predicts target groups: encoders turn streams into tokens, a fusion combines the tokens, heads predict.
 
-    streams: how the streams that are read were made; a step's shape comes from there. A clip that an encoder has no step of
-    gets one learnt token in its place, with missing = "keep".
+    encoders: by name; the input of `forward` has the same names. fusion: built with the widths of the tokens that it gets.
+    heads: by target group, built with the width of the vectors that they get. projections: linear layers by encoder; tokens
+    of an encoder that has one are projected, and contain their position in time and space. hidden: a module for each vector
+    of the fusion, between fusion and heads. missing: with "keep" a learnt token stands for an encoder that a clip has no
+    step for; with "drop" there are no such clips.
     """
 
-    def __init__(self, settings: Settings, targets: Targets, streams: Mapping[str, StreamInfo]) -> None:
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        fusion: Fusion,
+        heads: Mapping[str, Head],
+        projections: Mapping[str, nn.Linear] | None = None,
+        hidden: SequenceOf[nn.Module] = (),
+        missing: Literal["drop", "keep"] = "drop",
+    ) -> None:
         super().__init__()
-        self.encoder_inputs, names = settings.encoder_inputs(), tuple(settings.use)
-        self.encoders = nn.ModuleDict()
-        for name, encoder_settings in self.encoder_inputs.items():
-            shapes = []
-            for stream, array in map(split_reference, encoder_settings.reads):
-                if array not in streams[stream].shapes:
-                    raise InputError(f"every clip was refused by stream {stream}; metrics/{stream}.json says why")
-                shapes.append(streams[stream].shapes[array])
-            self.encoders[name] = encoders.build(name, encoder_settings, shapes)
-        widths = {name: cast(int, self.encoders[name].output_dim) for name in names}
-        fusion = FUSIONS[settings.fusion]
-        self.project = nn.ModuleDict()
-        if fusion.projected:
-            self.project.update({name: nn.Linear(widths[name], settings.width) for name in names})
-            widths = dict.fromkeys(names, settings.width)
-        self.fusion = fusion(widths, settings.queries, settings.heads, settings.depth, settings.dropout)
-        size, vectors = self.fusion.output_dim, self.fusion.vectors
+        projections = projections or {}
+        self.encoder_inputs: dict[str, EncoderInputs] = {}
+        """Which steps of which streams are read for each encoder; empty if the network wasn't built from settings."""
+        self.encoders, self.project = nn.ModuleDict(encoders), nn.ModuleDict(projections)
+        self.fusion, self.hidden, self.heads = fusion, nn.ModuleList(hidden), nn.ModuleDict(heads)
+        widths = {name: encoder.output_dim for name, encoder in encoders.items()}
+        widths |= {name: layer.out_features for name, layer in projections.items()}
+        learnt = {name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()}
+        self.absent = nn.ParameterDict(learnt if missing == "keep" else {})
+
+    @classmethod
+    def from_settings(cls, settings: Settings, targets: Targets, streams: Mapping[str, StreamInfo]) -> Self:
+        """Return the network that the section model of params.yaml describes, randomly initialised but for pretrained
+        weights.
+
+        streams: how the streams that the encoders read were made, with the shapes of their steps. Raises InputError if an
+        encoder or the fusion doesn't fit them.
+        """
+        encoder_inputs = settings.encoder_inputs()
+        built = {
+            name: encoders.build(name, of_encoder, _find_shapes(of_encoder, streams))
+            for name, of_encoder in encoder_inputs.items()
+        }
+        widths = {name: encoder.output_dim for name, encoder in built.items()}
+        kind, projections = FUSIONS[settings.fusion], dict[str, nn.Linear]()
+        if kind.projected:
+            projections = {name: nn.Linear(width, settings.width) for name, width in widths.items()}
+            widths = dict.fromkeys(widths, settings.width)
+        with prefix_errors("params.yaml: model."):
+            fusion = kind(widths, settings.queries, settings.heads, settings.depth, settings.dropout)
+        size, vectors = settings.hidden or fusion.output_dim, fusion.vectors
         hidden = [
-            nn.Sequential(nn.Linear(size, settings.hidden), nn.ReLU()) for _ in range(vectors if settings.hidden else 0)
+            nn.Sequential(nn.Linear(fusion.output_dim, size), nn.ReLU())
+            for _ in range(vectors if settings.hidden else 0)
         ]
-        self.hidden = nn.ModuleList(hidden)
-        inputs = settings.hidden or size
-        self.heads = nn.ModuleDict(
-            {
-                name: find_head(group)(inputs, len(group.columns), vectors, settings.dropout)
-                for name, group in targets.items()
-            }
-        )
-        keep = settings.missing == "keep"
-        self.absent = nn.ParameterDict(
-            {name: nn.Parameter(torch.zeros(widths[name])) for name in names} if keep else {}
-        )
+        heads = {
+            name: find_head(group)(size, len(group.columns), vectors, settings.dropout)
+            for name, group in targets.items()
+        }
+        network = cls(built, fusion, heads, projections, hidden, settings.missing)
+        network.encoder_inputs = encoder_inputs
+        return network
 
     def forward(self, inputs: Inputs, attend: bool = False) -> Output:
         """Return predictions, tokens, and the attention weights if asked for and where there are any."""
@@ -139,9 +161,9 @@ class Network(nn.Module):
             vectors = [layer(vector) for layer, vector in zip(self.hidden, vectors, strict=True)]
         predictions = {name: head(vectors) for name, head in self.heads.items()}
         penalty = fused.new_zeros(())
-        for encoder in cast(Iterator[Any], self.encoders.values()) if self.training else ():
-            if (own := getattr(encoder, "penalty", None)) is not None:
-                penalty, encoder.penalty = penalty + own, None  # the next batch may not be shown to it
+        for encoder in cast(Iterator[Encoder], self.encoders.values()) if self.training else ():
+            if encoder.penalty is not None:
+                penalty, encoder.penalty = penalty + encoder.penalty, None  # the next batch may have no clip for it
         return Output(predictions, attention, tokens, penalty)
 
     def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
@@ -184,3 +206,13 @@ class Network(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 yield name.split(".")[1] if name.startswith("encoders.") else "head", parameter
+
+
+def _find_shapes(encoder_inputs: EncoderInputs, streams: Mapping[str, StreamInfo]) -> list[list[int]]:
+    """Return the shape of a step of each stream that an encoder reads."""
+    shapes = []
+    for stream, array in map(split_reference, encoder_inputs.reads):
+        if array not in streams[stream].shapes:
+            raise InputError(f"stream {stream} rejected every clip; metrics/{stream}.json has the reasons")
+        shapes.append(streams[stream].shapes[array])
+    return shapes

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from lib.core.errors import InputError
+from lib.core.errors import InputError, prefix_errors
 from lib.core.targets import Targets
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample
@@ -36,10 +36,12 @@ class TrainData:
     def weights(self) -> dict[str, Tensor]:
         """Weight (N, K) of each training clip and target in the loss, by target group."""
         weighting = WEIGHTINGS[self.settings.label_weighting]
-        return {
-            name: torch.from_numpy(weighting(labels) * weigh_columns(self.targets[name], labels)).float()
-            for name, labels in self.training.targets.items()
-        }
+        weights = {}
+        for name, labels in self.training.targets.items():
+            with prefix_errors(f"params.yaml: targets.{name}."):
+                of_columns = weigh_columns(self.targets[name], labels)
+            weights[name] = torch.from_numpy(weighting(labels) * of_columns).float()
+        return weights
 
     @cached_property
     def known(self) -> dict[str, np.ndarray]:

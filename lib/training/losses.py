@@ -106,7 +106,7 @@ def weigh_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:
     means = np.array([values[np.isfinite(values)].mean() if np.isfinite(values).any() else 0 for values in labels.T])
     if not (means > 0).all():
         raise InputError(
-            f"params.yaml: column_weights = balanced for {', '.join(group.columns)}, but no training clip has"
+            f"column_weights = balanced for {', '.join(group.columns)}, but no training clip has"
             f" {group.columns[int(means.argmin())]}; give numbers, or null"
         )
     return (1 / means) / (1 / means).mean()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from lib.data.dataset import (
     split_reference,
 )
 from lib.model import encoders
+from lib.model.encoders import Encoder
 from lib.model.network import Network
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
@@ -91,10 +92,9 @@ def standardise(
     encoder_inputs: Mapping[str, EncoderInputs],
     streams: Mapping[str, StreamInfo],
 ) -> None:
-    """Show the training clips to the encoders that take their numbers' mean and standard deviation from them."""
+    """Let each encoder compute what it needs from the training clips, for instance means of its input."""
     for name, encoder in network.encoders.items():
-        if hasattr(encoder, "standardise"):
-            cast(Any, encoder).standardise(read_inputs(name, training, encoder_inputs, streams))
+        cast(Encoder, encoder).standardise(read_inputs(name, training, encoder_inputs, streams))
 
 
 def fingerprint(

@@ -16,7 +16,7 @@ from lib.core import resume, shards
 from lib.core.artifacts import DATA, HISTORY, MODEL, TRAIN_METRICS
 from lib.core.clips import SYNTHETIC
 from lib.core.device import describe_device
-from lib.core.errors import InputError
+from lib.core.errors import InputError, prefix_errors
 from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import ClipDataset
 from lib.model import checkpoint, infer
@@ -69,7 +69,8 @@ def train_model(task: Task, folder: Path) -> bool:
     loggers = [LOGGERS[name](task.given.model_dump()) for name in settings.loggers]
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision, loggers=loggers)
-    refuse_bfloat16(network, fabric.device.type, settings.precision)
+    with prefix_errors("params.yaml: train."):
+        refuse_bfloat16(network, fabric.device.type, settings.precision)
     if settings.devices > 1:
         fabric.launch()  # from here on once in each process
         # shared statistics make all processes wait for one that may have no clip for an encoder
@@ -105,10 +106,11 @@ def build_network(task: Task) -> Network:
     """Return the network before training: initialised by the seed, or with the weights of train.init."""
     torch.manual_seed(task.given.train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    network = Network(task.given.model, task.targets, task.streams)
+    network = Network.from_settings(task.given.model, task.targets, task.streams)
     standardise(network, task.training, network.encoder_inputs, task.streams)
     if task.given.train.init is not None:
-        checkpoint.warm_start(network, Path(task.given.train.init))
+        with prefix_errors("params.yaml: train."):
+            checkpoint.warm_start(network, Path(task.given.train.init))
     return network
 
 
@@ -161,8 +163,7 @@ def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> No
         and any(isinstance(one, torch.nn.Conv3d) for one in network.modules())
     ):
         raise InputError(
-            "params.yaml: train.precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true. There PyTorch's"
-            " gradients are wrong"
+            "precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true. There PyTorch's gradients are wrong"
         )
 
 

@@ -120,7 +120,7 @@ def model_of_chance(params: str, path: Path) -> Path:
         one: StreamInfo(values[one], of_chance(one, "", values, rng)[1]) for name in read for one in made_of(name)
     }
     targets = given.model.chosen(given.targets)
-    network = Network(given.model, targets, streams)
+    network = Network.from_settings(given.model, targets, streams)
     checkpoint.save(path, network.state_dict(), given.model, targets, streams, [])
     return path
 

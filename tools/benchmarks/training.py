@@ -132,7 +132,7 @@ COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", 
 def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
     train, encoder_inputs, targets = given.train, given.model.encoder_inputs(), given.model.chosen(given.targets)
     streams = made(folder, list_streams(encoder_inputs))
-    network, device = Network(given.model, targets, streams).to(best_device()), best_device()
+    network, device = Network.from_settings(given.model, targets, streams).to(best_device()), best_device()
     parameters_ = sum(one.numel() for one in network.parameters()) / 1e6
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad) / 1e6
     data = ClipDataset(table, folder, encoder_inputs, streams, targets, seed=0)

@@ -113,7 +113,7 @@ def _fusion(arrays: Arrays, folder: Path) -> Arrays:
         "audio": StreamInfo({}, {"mfcc": [coefficients]}),
         "frames": StreamInfo({}, {"": list(frames.shape[2:])}),
     }
-    network: Any = Network(settings, {"traits": group}, streams).eval()
+    network: Any = Network.from_settings(settings, {"traits": group}, streams).eval()
     network.encoders["audio"].load_state_dict(ears.state_dict())
     encoder = network.encoders["frames"]
     convolutions = [layer for layer in encoder.parts.modules() if isinstance(layer, nn.Conv2d)]
@@ -131,7 +131,7 @@ def _fusion(arrays: Arrays, folder: Path) -> Arrays:
     flat = encoder.parts((seen.values.flatten(0, 1) - encoder.mean) / encoder.std).amax((2, 3))
     per_frame = flat.unflatten(0, frames.shape[:2])
     over_time: Any = images.Encoder(
-        check(eyes | {"time": "max"}, images.Settings, "frames"), [list(frames.shape[2:])], "frames"
+        check(eyes | {"time": "max"}, images.Settings, "frames"), [list(frames.shape[2:])]
     ).eval()
     over_time.parts = encoder.parts
     return {
@@ -180,7 +180,7 @@ def _sound(arrays: Arrays, steps: np.ndarray | None = None, **given: Any) -> tup
         "length": None, "filters": [], "norm": "after", "units": 1, "width": width, "dropout": 0.5, "tokens": "clip",
     }  # fmt: skip
     checked = check(settings | given, sound.Settings, "sound")
-    encoder = sound.Encoder(checked, [[steps.shape[2]]], "sound").eval()
+    encoder = sound.Encoder(checked, [[steps.shape[2]]]).eval()
     if "param/dense/bias" in arrays:
         kernel = arrays["param/dense/kernel"]
         if given["net"] == "conv2d":  # its order is set by who knows the maps' sides

@@ -173,7 +173,7 @@ def _network(arrays: Arrays, *columns: int) -> Network:
         for name, count in zip(names, columns, strict=True)
     }
     made = {"embeddings": StreamInfo({}, {"": [arrays["in/x"].shape[2]]})}
-    return Network(check(settings, Settings, "model"), groups, made).eval()
+    return Network.from_settings(check(settings, Settings, "model"), groups, made).eval()
 
 
 def _read(arrays: Arrays) -> Steps:

@@ -1,23 +1,49 @@
 """Encoders, a module each, found by name: from the steps of one or several streams to tokens.
 
-A module has Settings (its entry under model.encoders in params.yaml, with `kind`, the module's name) and Encoder, built with
-these settings, the shapes of a step of what it reads, and the settings' key for messages. An Encoder has `output_dim`, and a
-forward from {reference: Steps (B, T, ...)} to Tokens; with a method `standardise` it is shown the training clips before.
+A module has two classes. `Settings`, a subclass of EncoderInputs, is the encoder's entry under model.encoders in
+params.yaml; its `kind` is the module's name. `Encoder`, a subclass of the class Encoder below, is built as
+Encoder(settings, shapes), where shapes are those of a step of each stream in settings.reads.
 """
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from lib.core.errors import InputError
+from lib.core.errors import InputError, prefix_errors
 from lib.core.parameters import check
 from lib.data.dataset import EncoderInputs, split_reference
+from lib.model.tokens import Tokens
+from lib.streams.base import Steps
 
 _NAME = re.compile(r"\w+")
+
+
+class Encoder(nn.Module):
+    """Turns the steps of one or several streams into tokens. Read this before writing an encoder.
+
+    A subclass sets `output_dim` and implements `forward`. It may override `standardise`, and set `penalty`. The tokens of a
+    clip must not depend on the other clips of the batch, nor on steps that are not present: a batch is padded to its
+    longest clip.
+    """
+
+    output_dim: int
+    """Width D of a token."""
+    penalty: Tensor | None = None
+    """A term that `forward` adds to the loss in training. The network resets it after each batch."""
+
+    def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
+        """Return the tokens of a batch. inputs: steps (B, T, ...) by reference, for instance `faces` or `audio.mfcc`."""
+        raise NotImplementedError
+
+    def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
+        """Compute what the encoder needs from the training clips, once before training; by default nothing.
+
+        clips: the inputs of each training clip, numpy arrays (T, ...) by reference.
+        """
 
 
 def kinds() -> list[str]:
@@ -50,23 +76,24 @@ def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderI
     return found
 
 
-def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], channels: int, key: str) -> str:
+def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], channels: int) -> str:
     """Return the reference to the one stream that is read.
 
     Raises InputError if there are several, or its steps are not (`channels`, H, W).
     """
     if len(settings.reads) > 1:
-        raise InputError(f"params.yaml: {key}.reads = {settings.reads}; allowed for {settings.kind}: one stream")
+        raise InputError(f"reads = {settings.reads}; allowed for {settings.kind}: one stream")
     (stream,), (shape,) = settings.reads, shapes
     if len(shape) != 3 or shape[0] != channels:
         raise InputError(
-            f"params.yaml: {key}.reads has {stream!r}, whose steps are {list(shape)}; allowed for {settings.kind}:"
+            f"reads has {stream!r}, whose steps are {list(shape)}; allowed for {settings.kind}:"
             f" [{channels}, height, width]"
         )
     return stream
 
 
-def build(name: str, settings: EncoderInputs, shapes: Sequence[Sequence[int]]) -> nn.Module:
-    """Return the encoder of that name."""
+def build(name: str, settings: EncoderInputs, shapes: Sequence[Sequence[int]]) -> Encoder:
+    """Return the encoder `name` of params.yaml. Raises InputError if its settings don't fit its streams."""
     module = importlib.import_module(module_of(settings.kind))
-    return module.Encoder(settings, shapes, f"model.encoders.{name}")
+    with prefix_errors(f"params.yaml: model.encoders.{name}."):
+        return module.Encoder(settings, shapes)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.data.dataset import EncoderInputs
-from lib.model.encoders import only_stream
+from lib.model import encoders
 from lib.model.tokens import Tokens, of_maps
 from lib.streams.base import Steps
 from lib.streams.embeddings import networks
@@ -30,31 +30,30 @@ class Settings(EncoderInputs):
     attention_loss: Annotated[float, Field(ge=0, le=1e6)]
 
 
-class Encoder(nn.Module):
+class Encoder(encoders.Encoder):
     """EmoNeXt (El Boudouri and Bohi 2023) over pictures of any size from 32 pixels on, an embedding each.
 
     In training with `attention_loss` the module has a `penalty`, that weight times `Attention`'s loss over the batch's
-    pictures. key: of the settings in params.yaml. Raises InputError if the pictures or the weights don't fit.
+    pictures. Raises InputError if the pictures or the weights don't fit.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self._stream = only_stream(settings, shapes, 3, key)
+        self._stream = encoders.only_stream(settings, shapes, 3)
         if min(shapes[0][1:]) < _LEAST:
             raise InputError(
-                f"params.yaml: {key} reads pictures of {shapes[0][2]} x {shapes[0][1]} pixels; allowed for emonext: from"
+                f"reads = {settings.reads}, images of {shapes[0][2]} x {shapes[0][1]} pixels; allowed for emonext: from"
                 f" {_LEAST} on"
             )
         depths, channels = SIZES[settings.network]
         self.network = EmoNeXt(depths, channels, stn=settings.stn, se=settings.se, drop_path=settings.drop_path)
         if settings.weights is not None:
-            networks.load_emonext(self.network, settings.network, settings.weights, key, "train")
+            networks.load_emonext(self.network, settings.network, settings.weights, "train")
         self.output_dim, self._weight = channels[-1], settings.attention_loss
         self.attention = Attention(self.output_dim) if self._weight else None
-        self.penalty: Tensor | None = None
         mean, std = networks.get_normalisation(settings.network)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)

@@ -17,7 +17,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from lib.core.errors import InputError
 from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, load_weights
 from lib.data.dataset import EncoderInputs
-from lib.model.encoders import only_stream
+from lib.model import encoders
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip, of_maps
 from lib.streams.base import Steps
@@ -79,33 +79,33 @@ class Settings(EncoderInputs):
         beyond = np.array(values.shape[2:]) - self.crop
         if beyond.min() < 0:
             raise InputError(
-                f"params.yaml: a crop of {self.crop} pixels under model.encoders is more than a picture of"
-                f" {values.shape[3]}x{values.shape[2]} of {', '.join(self.reads)} has; lower it, or set shorter_side"
+                f"crop = {self.crop} pixels, but {', '.join(self.reads)} has images of {values.shape[3]}x{values.shape[2]};"
+                " lower it, or set shorter_side"
             )
         top, left = beyond // 2 if rng is None else rng.integers(beyond + 1)
         return values[:, :, top : top + self.crop, left : left + self.crop]
 
 
-class Encoder(nn.Module):
+class Encoder(encoders.Encoder):
     """A 2D network over single pictures, with the first `frozen` of its five parts (stem, four stages) kept as loaded.
 
     backbone: resnet10, vgg (small: blocks of 3x3 convolutions with so many `filters` each, and a max pool), or the name of
     any ResNet, ResNeXt, Wide ResNet, ConvNeXt, ViT, VGG, inception_v3 or mobilenet_v2 of torchvision, or
     inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. place: each
     picture's map is kept, a token a cell, or pooled. time: the pictures' tokens are kept, or pooled to one (max), or read in
-    their order by a GRU or an LSTM of `units`, whose last state is the token. key: of the settings in params.yaml.
+    their order by a GRU or an LSTM of `units`, whose last state is the token.
     Raises InputError if there is no such backbone, or the weights can't be had or don't fit.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self._stream = only_stream(settings, shapes, 3, key)
+        self._stream = encoders.only_stream(settings, shapes, 3)
         backbone, frozen = settings.backbone, settings.frozen
-        network, divide = _build(backbone, settings.filters, key)
-        load_weights(network, backbone, settings.weights, "imagenet", key)
+        network, divide = _build(backbone, settings.filters)
+        load_weights(network, backbone, settings.weights, "imagenet")
         self.parts, self.output_dim = divide(network)
         self._frozen, self._place, self._time = frozen, settings.place, settings.time
         self.parts[:frozen].requires_grad_(False)
@@ -152,7 +152,7 @@ class Encoder(nn.Module):
 
 
 def _build(
-    backbone: str, filters: Sequence[Sequence[int]], key: str
+    backbone: str, filters: Sequence[Sequence[int]]
 ) -> tuple[nn.Module, Callable[[Any], tuple[nn.Sequential, int]]]:
     """Return the whole network, and the function that divides it into parts without its classifier."""
     if backbone == "resnet10":
@@ -170,10 +170,7 @@ def _build(
         if re.fullmatch(pattern, name)
     }
     if backbone not in families:
-        raise InputError(
-            f"params.yaml: {key}.backbone = {backbone!r}; allowed: resnet10, vgg, inception_resnet_v1,"
-            f" {', '.join(families)}"
-        )
+        raise InputError(f"backbone = {backbone!r}; allowed: resnet10, vgg, inception_resnet_v1, {', '.join(families)}")
     rest = {"init_weights": True} if backbone == "inception_v3" else {}  # its default warns
     return torchvision.models.get_model(backbone, weights=None, **rest), families[backbone]
 
@@ -273,7 +270,7 @@ class _Patches(nn.Module):
         """(B, 3, S, S) to tokens (B, 1 + h w, D)."""
         if pictures.shape[-1] % cast(int, self.projection.stride[0]):
             raise InputError(
-                f"params.yaml: faces.side = {pictures.shape[-1]}; a ViT takes multiples of {self.projection.stride[0]}"
+                f"images are {pictures.shape[-1]} pixels wide; a ViT takes multiples of {self.projection.stride[0]}"
             )
         patches = self.projection(pictures)  # (B, D, h, w)
         first, others = self.positions[:, :1], self.positions[:, 1:]

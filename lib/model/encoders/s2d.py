@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from lib.core.errors import InputError
@@ -19,7 +19,7 @@ from lib.core.weights import (
     summarise_mismatches,
 )
 from lib.data.dataset import EncoderInputs
-from lib.model import s2d
+from lib.model import encoders, s2d
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
 from lib.model.tokens import Tokens, of_clip
 from lib.streams.base import Steps
@@ -61,22 +61,22 @@ class Settings(EncoderInputs):
     checkpointing: bool
 
 
-class Encoder(nn.Module):
+class Encoder(encoders.Encoder):
     """S2D over windows of T frames, evenly spaced over the clip: the mean over frames and windows is the clip's token.
 
     Reads pictures, and with landmarks "points" or "drawing" a second stream: places (P, 2) in pixels of the picture, or
     pictures of the landmarks. Trained are the additions to the ViT and its last norm, and the rest of it where it is not
-    `frozen`. key: of the settings in params.yaml.
+    `frozen`.
     Raises InputError if the streams, the pictures' sides, widths or weights don't fit.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self._settings, self.output_dim = settings, settings.width
-        (height, width), channels = _checked(settings, shapes, key)
+        (height, width), channels = _checked(settings, shapes)
         self.network = s2d.S2D(
             (height // settings.patch, width // settings.patch),
             channels,
@@ -97,12 +97,12 @@ class Encoder(nn.Module):
             checkpointing=settings.checkpointing,
         )
         if settings.weights is not None:
-            _load(self.network, settings.weights, key)
+            _load(self.network, settings.weights)
         for parameter in self.network.frozen():
             parameter.requires_grad_(not settings.frozen)
         self.landmarks: MobileFaceNet | None = None
         if settings.landmarks == "mobilefacenet":
-            self.landmarks = _landmark_net(settings.landmark_weights, key).requires_grad_(False).eval()
+            self.landmarks = _landmark_net(settings.landmark_weights).requires_grad_(False).eval()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
@@ -171,19 +171,19 @@ def drawn(points: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
     return (far / (-2 * (_SPREAD * patch) ** 2)).exp().nan_to_num(0)
 
 
-def _checked(settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> tuple[tuple[int, int], int]:
+def _checked(settings: Settings, shapes: Sequence[Sequence[int]]) -> tuple[tuple[int, int], int]:
     """Return the pictures' height and width and the landmark maps' channels. Raises InputError for what does not fit."""
     kinds = ["points" if len(shape) == 2 and shape[1] == 2 else "pictures" for shape in shapes if len(shape) in (2, 3)]
     wanted = ["pictures"] + {"points": ["points"], "drawing": ["pictures"]}.get(settings.landmarks, [])
     if kinds != wanted or any(len(shape) == 3 and shape[0] != 3 for shape in shapes):
         raise InputError(
-            f"params.yaml: {key}.reads = {settings.reads}, whose steps are {', '.join(map(str, map(list, shapes)))}; allowed"
+            f"reads = {settings.reads}, whose steps are {', '.join(map(str, map(list, shapes)))}; allowed"
             f" with landmarks = {settings.landmarks}: {', then '.join(wanted)}"
         )
     height, width = shapes[0][1:]
     if height % settings.patch or width % settings.patch:
         raise InputError(
-            f"params.yaml: {key}.patch = {settings.patch}; allowed for {settings.reads[0]} of {height} x {width} pixels:"
+            f"patch = {settings.patch}; allowed for {settings.reads[0]} of {height} x {width} pixels:"
             " what divides both sides"
         )
     inner = int(settings.width * settings.adapter_ratio)
@@ -192,33 +192,29 @@ def _checked(settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> t
         ("adapter_heads", settings.adapter_heads, inner),
     ):
         if wide % heads or not wide:
-            raise InputError(f"params.yaml: {key}.{name} = {heads}; allowed for a width of {wide}: what divides it")
+            raise InputError(f"{name} = {heads}; allowed for a width of {wide}: what divides it")
     channels = {"points": shapes[-1][0], "drawing": 3}.get(settings.landmarks, CHANNELS)
     return (height, width), channels
 
 
-def _load(network: s2d.S2D, weights: str, key: str) -> None:
+def _load(network: s2d.S2D, weights: str) -> None:
     """Load "imagenet", torchvision's ViT-B/16, or a published file; what it lacks is logged."""
     if weights == "imagenet":
-        state = load_imagenet("vit_b_16", key)
+        state = load_imagenet("vit_b_16")
     else:
-        state = load_published(
-            weights, f"{key}.weights", "allowed: null, imagenet, or the path of weights of S2D or a ViT"
-        )
-    for line in s2d.load(network, state, f"params.yaml: {key}.weights = {weights!r}"):
-        logging.getLogger("train").info("%s.weights: %s", key, line)
+        state = load_published(weights, "weights", "allowed: null, imagenet, or the path of weights of S2D or a ViT")
+    for line in s2d.load(network, state, f"weights = {weights!r}"):
+        logging.getLogger("train").info("s2d: weights: %s", line)
 
 
-def _landmark_net(weights: str | None, key: str) -> MobileFaceNet:
+def _landmark_net(weights: str | None) -> MobileFaceNet:
     """Return the landmark net with its published weights, or for "random" with none."""
     network = MobileFaceNet()
     if weights is None:
-        raise InputError(f"params.yaml: {key}.landmark_weights = null; {_WHERE}")
+        raise InputError(f"landmark_weights = null; {_WHERE}")
     if weights != "random":
-        state = load_published(weights, f"{key}.landmark_weights", _WHERE)
+        state = load_published(weights, "landmark_weights", _WHERE)
         if wrong := find_mismatches(network.state_dict(), state):
-            raise InputError(
-                f"params.yaml: {key}.landmark_weights = {weights!r} do not fit mobilefacenet: {summarise_mismatches(wrong)}"
-            )
+            raise InputError(f"landmark_weights = {weights!r} do not fit mobilefacenet: {summarise_mismatches(wrong)}")
         network.load_state_dict(state)
     return network

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError
 from lib.core.weights import find_mismatches, load_published, summarise_mismatches
 from lib.data.dataset import EncoderInputs
+from lib.model import encoders
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
 
@@ -33,7 +34,7 @@ class Settings(EncoderInputs):
     frozen: bool
 
 
-class Encoder(nn.Module):
+class Encoder(encoders.Encoder):
     """Vectors (T, D) of one stream, projected, with learnt positions, through transformer layers with ReLU: a token a step
     (the single-task networks of SSL-MEPR).
 
@@ -44,19 +45,17 @@ class Encoder(nn.Module):
     fit.
     """
 
-    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
         if len(settings.reads) > 1 or len(shapes[0]) != 1:
             raise InputError(
-                f"params.yaml: {key}.reads = {settings.reads}, steps of {[list(shape) for shape in shapes]}; allowed for"
+                f"reads = {settings.reads}, steps of {[list(shape) for shape in shapes]}; allowed for"
                 " sequence_transformer: one stream of vectors, for instance embeddings"
             )
         if settings.width % settings.heads:
-            raise InputError(
-                f"params.yaml: {key}.heads = {settings.heads}; allowed: what divides {key}.width = {settings.width}"
-            )
+            raise InputError(f"heads = {settings.heads}; allowed: what divides width = {settings.width}")
         (self._stream,), ((inputs,),) = settings.reads, shapes
-        self._settings, self._key, self.output_dim = settings, key, settings.width
+        self._settings, self.output_dim = settings, settings.width
         self.input_proj = nn.Linear(inputs, settings.width)
         self.pos_embed = nn.Parameter(torch.randn(1, settings.positions, settings.width))
         layer = nn.TransformerEncoderLayer(
@@ -69,7 +68,7 @@ class Encoder(nn.Module):
         )
         self.encoder = nn.TransformerEncoder(layer, settings.depth, enable_nested_tensor=False)
         if settings.weights is not None:
-            self._load(settings.weights, key)
+            self._load(settings.weights)
         self.requires_grad_(not settings.frozen)
 
     def train(self, mode: bool = True) -> "Encoder":
@@ -82,17 +81,17 @@ class Encoder(nn.Module):
         steps = read.values.shape[1]
         if steps > self._settings.positions:
             raise InputError(
-                f"params.yaml: {self._key}.positions = {self._settings.positions}, but a clip has {steps} steps of"
-                f" {self._stream}; raise it, or lower {self._key}.steps with take = parts"
+                f"positions = {self._settings.positions}, but a clip has {steps} steps of"
+                f" {self._stream}; raise it, or lower steps with take = parts"
             )
         tokens = self.input_proj(read.values) + self.pos_embed[:, :steps]
         unseen = ~read.present if self._settings.mask else None
         return Tokens(self.encoder(tokens, src_key_padding_mask=unseen), read.times, read.present, (1, 1))
 
-    def _load(self, path: str, key: str) -> None:
+    def _load(self, path: str) -> None:
         state: dict[str, Tensor] = load_published(
             path,
-            f"{key}.weights",
+            "weights",
             "allowed: null, or the path of a published single-task transformer, or of a model.pt",
         )
         of_project = [name for name in state if re.fullmatch(r"encoders\.\w+\.pos_embed", name)]
@@ -101,7 +100,5 @@ class Encoder(nn.Module):
             state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         state = {name: value for name, value in state.items() if not name.startswith("fc.")}
         if wrong := find_mismatches(self.state_dict(), state):
-            raise InputError(
-                f"params.yaml: {key}.weights = {path!r} do not fit sequence_transformer: {summarise_mismatches(wrong)}"
-            )
+            raise InputError(f"weights = {path!r} do not fit sequence_transformer: {summarise_mismatches(wrong)}")
         self.load_state_dict(state)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from lib.core.errors import InputError
 from lib.data.dataset import EncoderInputs
+from lib.model import encoders
 from lib.model.encoders.vectors import moments, pooled
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip
@@ -55,7 +56,7 @@ class Settings(EncoderInputs):
         return self.model_copy(update={"length": max(10, round(sum(steps) / max(len(steps), 1) / self.pool))})
 
 
-class Encoder(nn.Module):
+class Encoder(encoders.Encoder):
     """Vectors (T, D) of one stream, standardised and averaged over `pool` steps, to one token a clip, or one a step.
 
     net: "blstm", two bidirectional LSTMs of `units`, dropout between them; "conv1d_lstm", three convolutions over time with
@@ -70,18 +71,18 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
         if len(settings.reads) > 1 or len(shapes[0]) != 1:
             raise InputError(
-                f"params.yaml: {key}.reads = {settings.reads}, steps of {[list(shape) for shape in shapes]}; allowed for"
+                f"reads = {settings.reads}, steps of {[list(shape) for shape in shapes]}; allowed for"
                 " sound: one stream of vectors, for instance audio.mfcc"
             )
         (self._stream,), ((inputs,),) = settings.reads, shapes
         self._settings, self.output_dim = settings, settings.width
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
-        self.network, size = _NETS[settings.net](settings, inputs, key)
+        self.network, size = _NETS[settings.net](settings, inputs)
         self.last = nn.Sequential(nn.Linear(size, settings.width), nn.ReLU())
 
     def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
@@ -202,22 +203,20 @@ class _MeanMlp(nn.Module):
         return self.layers((values * there).sum(1) / there.sum(1))
 
 
-def _conv2d(settings: Settings, inputs: int, key: str) -> tuple[nn.Module, int]:
+def _conv2d(settings: Settings, inputs: int) -> tuple[nn.Module, int]:
     if settings.length is None:
-        raise InputError(
-            f"params.yaml: {key}.length = null, which training takes from its clips; allowed here: a number"
-        )
+        raise InputError("length = null, which training takes from its clips; allowed here: a number")
     sides = [inputs, settings.length]
     for _ in settings.filters:
         sides = [(side - _KERNEL + 1) // 2 for side in sides]
     if min(sides) < 1:
-        raise InputError(f"params.yaml: {key}.reads has vectors of {inputs} numbers; allowed for conv2d: 10 or more")
+        raise InputError(f"reads has vectors of {inputs} numbers; allowed for conv2d: 10 or more")
     return _Conv2d(settings, inputs, settings.length), settings.filters[-1] * sides[0] * sides[1]
 
 
 _NETS = {
-    "blstm": lambda settings, inputs, key: (_Blstm(settings, inputs), 2 * settings.units),
-    "conv1d_lstm": lambda settings, inputs, key: (_Conv1dLstm(settings, inputs), settings.units),
+    "blstm": lambda settings, inputs: (_Blstm(settings, inputs), 2 * settings.units),
+    "conv1d_lstm": lambda settings, inputs: (_Conv1dLstm(settings, inputs), settings.units),
     "conv2d": _conv2d,
-    "mlp": lambda settings, inputs, key: (_MeanMlp(settings, inputs), settings.units),
+    "mlp": lambda settings, inputs: (_MeanMlp(settings, inputs), settings.units),
 }

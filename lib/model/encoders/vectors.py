@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from lib.core.errors import InputError
 from lib.data.dataset import EncoderInputs
+from lib.model import encoders
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
@@ -26,7 +27,7 @@ class Settings(EncoderInputs):
     pool: Annotated[int, Field(ge=1, le=100_000)]
 
 
-class Encoder(nn.Module):
+class Encoder(encoders.Encoder):
     """One or several streams of vectors, side by side.
 
     Each number is standardised by its mean and standard deviation over the training clips, kept with the weights. net:
@@ -37,13 +38,13 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
         for stream, shape in zip(settings.reads, shapes, strict=True):
             if len(shape) != 1:
-                raise InputError(f"params.yaml: {key}.reads has {stream!r}, whose steps are {list(shape)}, not vectors")
+                raise InputError(f"reads has {stream!r}, whose steps are {list(shape)}, not vectors")
         if settings.net == "transformer" and (settings.width % 6 or settings.width % _HEADS):
-            raise InputError(f"params.yaml: {key}.width = {settings.width}; allowed for a transformer: multiples of 12")
+            raise InputError(f"width = {settings.width}; allowed for a transformer: multiples of 12")
         inputs, width, dropout = sum(shape[0] for shape in shapes), settings.width, settings.dropout
         self._settings, self.output_dim = settings, width
         self.register_buffer("mean", torch.zeros(inputs))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError
 from lib.core.weights import load_weights
 from lib.data.dataset import EncoderInputs
-from lib.model.encoders import only_stream
+from lib.model import encoders
 from lib.model.tokens import Tokens, of_maps
 from lib.streams.base import Steps
 
@@ -34,14 +34,14 @@ class Conv3d(nn.Sequential):
         super().__init__(*layers)
 
 
-def _video_resnet(name: str, weights: str | None, key: str) -> nn.Module:
+def _video_resnet(name: str, weights: str | None) -> nn.Module:
     """torchvision's video ResNets (Tran et al. 2018) with a two-channel stem, without pooling and classifier.
 
     Each of the stem's two channels takes the mean of the pretrained three, as in Wang et al. 2016 (Temporal segment
     networks, cross-modality pre-training).
     """
     network = torchvision.models.get_model(name, weights=None)
-    load_weights(network, name, weights, "kinetics", key)
+    load_weights(network, name, weights, "kinetics")
     first = network.stem[0]
     network.stem[0] = nn.Conv3d(2, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False)
     if weights is not None:
@@ -63,24 +63,24 @@ class Settings(EncoderInputs):
     weights: str | None
 
 
-class Encoder(nn.Module):
+class Encoder(encoders.Encoder):
     """A 3D CNN whose result for a clip does not depend on how far the batch pads it.
 
     Before each convolution over time, what lies beyond a clip's end is set to zero, as the convolution's own padding is.
     backbone: conv3d, r3d_18, mc3_18 or r2plus1d_18. weights: None, "kinetics" (Kinetics-400, torchvision's), or the path
-    of a state dict of the same network with a three-channel stem. key: of the settings in params.yaml.
+    of a state dict of the same network with a three-channel stem.
     Raises InputError if they can't be had or don't fit.
     """
 
-    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]], key: str) -> None:
+    def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self._stream = only_stream(settings, shapes, 2, key)
+        self._stream = encoders.only_stream(settings, shapes, 2)
         backbone, weights = settings.backbone, settings.weights
         if backbone == "conv3d" and weights is not None:
-            raise InputError(f"params.yaml: {key}.weights = {weights!r}; conv3d has none, so null is allowed")
+            raise InputError(f"weights = {weights!r}; conv3d has none, so null is allowed")
         if backbone != "conv3d" and backbone not in VIDEO_RESNETS:
-            raise InputError(f"params.yaml: {key}.backbone = {backbone!r}; allowed: conv3d, {', '.join(VIDEO_RESNETS)}")
-        self.network = Conv3d() if backbone == "conv3d" else _video_resnet(backbone, weights, key)
+            raise InputError(f"backbone = {backbone!r}; allowed: conv3d, {', '.join(VIDEO_RESNETS)}")
+        self.network = Conv3d() if backbone == "conv3d" else _video_resnet(backbone, weights)
         self.output_dim = cast(int, self.network.output_dim)
         self._lengths: Tensor | None = None
         over_time = [m for m in self.network.modules() if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1]

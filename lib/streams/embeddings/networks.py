@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from lib.core import weights
-from lib.core.errors import InputError
+from lib.core.errors import InputError, prefix_errors
 from lib.streams import landmarks
 from lib.streams.embeddings import emonext
 from lib.streams.embeddings.dlib_face import DlibFace
@@ -51,14 +51,15 @@ def build_network(name: str, given: str | None, stn: bool, se: Se, seed: int) ->
             network = InceptionResnetV1()
         else:
             network = _torchvision(name)
-    if isinstance(network, EmoNeXt):
-        if given is not None:
-            load_emonext(network, name, given, _KEY, _KEY)
-        return network
-    if name == _FACENET:  # its last linear layer and norm make the embedding
-        weights.load_weights(network, name, given, "imagenet", _KEY, ("logits.",))
-        return network
-    weights.load_weights(network, name, given, "imagenet", _KEY)
+    with prefix_errors(f"params.yaml: {_KEY}."):
+        if isinstance(network, EmoNeXt):
+            if given is not None:
+                load_emonext(network, name, given, _KEY)
+            return network
+        if name == _FACENET:  # its last linear layer and norm make the embedding
+            weights.load_weights(network, name, given, "imagenet", ("logits.",))
+            return network
+        weights.load_weights(network, name, given, "imagenet")
     return _without_classifier(network)
 
 
@@ -80,18 +81,18 @@ def _torchvision(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None)
 
 
-def load_emonext(network: EmoNeXt, name: str, given: str, key: str, log: str) -> None:
-    """Load "imagenet", torchvision's ConvNeXt of that size, or a published file; what it lacks is logged.
+def load_emonext(network: EmoNeXt, name: str, given: str, log: str) -> None:
+    """Load "imagenet", torchvision's ConvNeXt of that size, or a published file; what is missing there is logged.
 
-    key: of the settings in params.yaml. Raises InputError if the weights can't be had or don't fit.
+    log: name of the log. Raises InputError if the weights can't be read or downloaded, or don't fit.
     """
     if given == "imagenet":
-        state = dict(weights.load_imagenet(name.replace("emonext", "convnext"), key))
+        state = dict(weights.load_imagenet(name.replace("emonext", "convnext")))
     else:
         otherwise = "allowed: null, imagenet, or the path of weights of EmoNeXt or ConvNeXt"
-        state = weights.load_published(given, f"{key}.weights", otherwise)
-    for line in emonext.load_published_weights(network, state, f"params.yaml: {key}.weights = {given!r}"):
-        logging.getLogger(log).info("%s.weights: %s", key, line)
+        state = weights.load_published(given, "weights", otherwise)
+    for line in emonext.load_published_weights(network, state, f"weights = {given!r}"):
+        logging.getLogger(log).info("%s: weights: %s", name, line)
 
 
 def _without_classifier(network: nn.Module) -> nn.Module:
