@@ -338,7 +338,7 @@ def test_each_target_group_has_a_head_of_its_own() -> None:
             " volumes",
         ),
         ({"flow": {"reads": []}}, r"model\.encoders\.flow\.reads = \[\]; allowed: one or several streams"),
-        ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': there is no stream 'flows'; allowed: audio, desc"),
+        ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': unknown stream 'flows'; allowed: audio, desc"),
         ({"flow": {"reads": ["audio.mel"]}}, r"stream audio has no array 'mel'; allowed: log_mel, mfcc"),
         ({"faces": {"frozen": 6}}, r"model\.encoders\.faces\.frozen = 6; allowed: less than or equal to 5"),
         ({"faces": {"pool": 2}}, r"unknown key model\.encoders\.faces\.pool = 2"),

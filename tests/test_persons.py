@@ -118,7 +118,7 @@ def test_the_speaker_is_followed_beside_a_larger_portrait(tmp_path: Path, first:
     assert ((left < middles) & (middles < left + WIDTH)).all()
     assert record.attributes["frames_with_several_faces"] == len(TALK)
     assert record.attributes["changes_of_person"] == 0
-    assert stream.warnings(record) == ["faces: several in 15 of 15 frames; one person is followed"]
+    assert stream.warnings(record) == ["faces: several in 15 of 15 frames; one person is tracked"]
 
 
 @needs_real_clips

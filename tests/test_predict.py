@@ -591,8 +591,8 @@ def test_several_faces_cuts_and_changes_are_warned_of(project: Path, tmp_path: P
     predict = Predictor(model_with(tmp_path, [2.0, 4.0], 0.1), CPU)
     assert predict(tmp_path / "two.mp4").warnings == (
         "audio: has no sound; predicted without it",
-        "faces: several in 10 of 15 frames; one of 2 persons is followed",
-        "faces: 1 cut; there is no flow across it",
+        "faces: several in 10 of 15 frames; one of 2 persons is tracked",
+        "faces: 1 cut; flow is missing across it",
     )
     refused = Predictor(tmp_path / "model.pt", CPU, "3")(tmp_path / "two.mp4").refused
     assert "faces: person 3 is asked for, 2 are seen" in refused

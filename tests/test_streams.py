@@ -128,7 +128,7 @@ def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> 
         "pictures": "pictures",
     }
     with pytest.raises(
-        InputError, match=r"no stream 'face'; allowed: audio, descriptors, embeddings, faces, features, fl"
+        InputError, match=r"unknown stream 'face'; allowed: audio, descriptors, embeddings, faces, features, fl"
     ):
         base.load("face")
 
@@ -147,7 +147,9 @@ def test_how_streams_were_made_comes_inputs_first(tmp_path: Path) -> None:
     assert list(base.load_stream_info(tmp_path, ["audio", "flow", "faces"])) == ["audio", "frames", "faces", "flow"]
     assert base.load_stream_info(tmp_path, ["flow"])["faces"] == StreamInfo({"of": "faces"}, {"": [1]})
     assert list(base.load_stream_info(tmp_path, ["audio"])) == ["audio"]
-    with pytest.raises(InputError, match=r"stream features is off: params\.yaml: features\.enabled is false"):
+    with pytest.raises(
+        InputError, match=r"params\.yaml: features\.enabled = false, but the stream is needed; allowed: true"
+    ):
         base.load_stream_info(tmp_path, ["audio", "features"])
 
 

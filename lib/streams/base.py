@@ -1,4 +1,4 @@
-"""What a stream is, how it is found by its name, and how steps of a clip are taken from it."""
+"""The contract of a stream, its lookup by name, and the steps of a clip in it."""
 
 import importlib
 import json
@@ -14,26 +14,29 @@ from lib.core.errors import InputError, describe_internal_error
 from lib.core.parameters import Section, check
 from lib.core.shards import Record
 
-# a place is x and y in pixels of the picture, from its upper left corner (half a pixel from the middle of the first), or NaN
+# a point is x and y in pixels from the image's upper left corner, (0.5, 0.5) is the centre of the first pixel; or NaN
 Kind = Literal["pictures", "flow", "points", "vectors"]
-"""What a step is: RGB uint8 (3, H, W), displacements in pixels (2, H, W), places (P, 2), or numbers (D,)."""
+"""Contents of a step: RGB uint8 (3, H, W), displacements in pixels (2, H, W), points (P, 2), or numbers (D,)."""
 
 RAW = "raw"
-"""Among a stream's inputs: the clip itself."""
+"""The name of the clip itself among a stream's inputs."""
 
 ABOUT = "stream.json"
-"""The file in a stream's folder that says how the stream was made."""
+"""The file in a stream's folder with its settings and the shapes of its steps."""
 
 TRACEBACK = "traceback"
-"""An attribute of a record, not of the shard: of what failed in the making."""
+"""An attribute of a record of a failed clip; it is not written to the shard."""
 
 _CONTRACT = ("base", "build")
-"""Modules of this folder that are no streams and that other packages use."""
+"""Modules of this folder that other packages use and that are not streams."""
 
 
 class Raw(NamedTuple):
-    """A clip as it came: its file, None without video, and the folder of its corpus' other files, None outside a corpus;
-    from when to when it lasts in the file, in seconds, None for all of it."""
+    """A clip before any processing.
+
+    path: its file, None without video. annotations: the folder of its corpus' other files, None outside a corpus. span: its
+    begin and end in the file in seconds, None for the complete file.
+    """
 
     clip: str
     path: Path | None
@@ -42,13 +45,13 @@ class Raw(NamedTuple):
 
 
 class StreamSettings(Section):
-    """What every stream's section has."""
+    """The keys of every stream's section."""
 
     enabled: bool
 
 
 class Steps(NamedTuple):
-    """Steps of a clip (T, ...), or of a batch (B, T, ...): values, seconds, and whether the step is there."""
+    """Steps of a clip (T, ...), or of a batch (B, T, ...): values, times in seconds, and whether the step is present."""
 
     values: Any
     times: Any
@@ -57,10 +60,10 @@ class Steps(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What a module or package of lib/streams declares as its constant STREAM. Its name is the stream's name.
+    """The constant STREAM of a module or package of lib/streams. The module's name is the stream's name.
 
     inputs: RAW for the clip itself, or names of other streams.
-    kind: what one step is.
+    kind: the contents of one step.
     settings: the model of its section of params.yaml.
     make_extractor: takes the settings, loads networks once, and returns a function from a clip's input records (a Raw for
         RAW), in the order of `inputs`, to its Record. A clip that can't be used gets a Record with `refused`, a reason that
@@ -68,12 +71,12 @@ class Stream:
     read_steps: takes a record and the indices (K,) of steps and returns their values (K, ...); in a stream with `arrays` the
         name of one of them comes third.
 
-    A record's array `times` (T,) holds the seconds of its steps; without it there is one step at 0. `found` (T,), if it is
-    there, is 0 for steps that can't be read.
+    A record's array `times` (T,) holds the seconds of its steps; without it the clip has one step at 0 s. `found` (T,), if
+    present, is 0 for steps that can't be read.
 
-    All else has a default:
+    All other fields have defaults:
     arrays: names of the arrays that can be read, the first by default. kinds: the kinds of those that differ from `kind`.
-    on_gpu: whether a GPU is used if there is one.
+    on_gpu: whether the extractor uses an available GPU.
     files: takes the settings and returns the files that they name or that a package ships, such as weights.
     annotation_files: takes the settings and a corpus' folder of annotations and returns the files that are read there.
         The contents of both enter the fingerprint: shards are rebuilt if one of them changes.
@@ -124,68 +127,70 @@ def names() -> list[str]:
 
 @cache
 def load(name: str) -> Stream:
-    """Return the stream of that name. Raises InputError if there is none."""
+    """Return the stream of that name. Raises InputError for an unknown name."""
     if name not in names():
-        raise InputError(f"there is no stream {name!r}; allowed: {', '.join(names())}, the modules of lib/streams")
+        raise InputError(f"unknown stream {name!r}; allowed: {', '.join(names())}, the modules of lib/streams")
     return replace(importlib.import_module(f"{__package__}.{name}").STREAM, name=name)
 
 
 class StreamInfo(NamedTuple):
-    """What stream.json says: the settings that a stream was made with, and the shape of a step of each of its arrays."""
+    """The contents of stream.json: the settings of a stream, and the shape of one step of each of its arrays."""
 
     settings: dict[str, Any]
     shapes: dict[str, list[int]]
 
 
 def take_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return an array's steps `chosen` (K,), of no numbers, (K, 0), where the stream was made without it."""
+    """Return an array's steps `chosen` (K,); an empty array (K, 0) if the stream was built without it."""
     return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
 
 
 def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo]:
-    """Return how streams and all their inputs were made, each after its own inputs; `data` holds the folders.
+    """Return the info of streams and of all their inputs, each after its own inputs, from the folders in `data`.
 
-    Raises InputError for a stream that is off.
+    Raises InputError for a disabled stream.
     """
-    found: dict[str, StreamInfo] = {}
+    infos: dict[str, StreamInfo] = {}
     for name in streams:
         path = data / name / ABOUT
         if not path.exists():
-            raise InputError(f"stream {name} is off: params.yaml: {name}.enabled is false; set it to true to use it")
-        above = [one for one in load(name).inputs if one != RAW]
-        found |= {key: value for key, value in load_stream_info(data, above).items() if key not in found}
-        found[name] = StreamInfo(**json.loads(path.read_text()))
-    return found
+            raise InputError(
+                f"params.yaml: {name}.enabled = false, but the stream is needed; allowed: true; set it to true"
+            )
+        inputs = [name_of_input for name_of_input in load(name).inputs if name_of_input != RAW]
+        infos |= {key: value for key, value in load_stream_info(data, inputs).items() if key not in infos}
+        infos[name] = StreamInfo(**json.loads(path.read_text()))
+    return infos
 
 
 def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[..., Record]]:
-    """Return for each stream what makes a clip's record from its inputs' records, as the stream was made."""
+    """Return each stream's extractor, with the settings with which the stream was built."""
     return {
-        name: load(name).make_extractor(check(about.settings, load(name).settings, name))
-        for name, about in streams.items()
+        name: load(name).make_extractor(check(info.settings, load(name).settings, name))
+        for name, info in streams.items()
     }
 
 
-def extract(make: Callable[..., Record], above: Iterable[Raw | Record]) -> Record:
-    """Return what a stream's extractor makes of a clip's inputs, or the first of them that was refused, as it is.
+def extract(make: Callable[..., Record], inputs: Iterable[Raw | Record]) -> Record:
+    """Return a stream's record of a clip from the clip's inputs; the first rejected input if there is one.
 
-    A clip at which the extractor fails is refused, with the attribute TRACEBACK. An InputError is about more than one clip.
+    If the extractor fails, the clip is rejected, with the attribute TRACEBACK. An InputError concerns more than one clip.
     """
-    above = list(above)
-    refused = next((one for one in above if isinstance(one, Record) and one.refused), None)
+    inputs = list(inputs)
+    refused = next((record for record in inputs if isinstance(record, Record) and record.refused), None)
     try:
-        return refused or make(*above)
+        return refused or make(*inputs)
     except InputError:
         raise
     except Exception as error:
         reason, trace = describe_internal_error(error)
-        return Record(above[0].clip, attributes={TRACEBACK: trace}, refused=reason)
+        return Record(inputs[0].clip, attributes={TRACEBACK: trace}, refused=reason)
 
 
 def check_enabled(parameters: Mapping[str, Any]) -> None:
     """Check in the complete parameters that every stream which an encoder in use reads is enabled, and so are its inputs.
 
-    Raises InputError for the first stream that is not. Names that are not known are left to the checks of their sections.
+    Raises InputError for the first stream that is not. Unknown names are left to the checks of their sections.
     """
     encoders = parameters["model"]["encoders"]
     for encoder in parameters["model"]["use"]:
@@ -203,7 +208,7 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
 
 
 def list_with_inputs(name: str) -> list[str]:
-    """Return a stream and all streams that it is made from, each after its inputs."""
+    """Return the names of a stream and of all its inputs, each after its own inputs."""
     above = [one for of in load(name).inputs if of != RAW for one in list_with_inputs(of)]
     return list(dict.fromkeys([*above, name]))
 
@@ -214,22 +219,22 @@ def step_times(record: Record) -> np.ndarray:
 
 
 def present_steps(record: Record) -> np.ndarray:
-    """Return the indices of the steps that can be taken."""
+    """Return the indices of the steps that can be read."""
     return (
         np.flatnonzero(record.arrays["found"][()]) if "found" in record.arrays else np.arange(len(step_times(record)))
     )
 
 
 def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
-    """Return up to `count` of the indices `present`, evenly spaced, first and last among them; all if there are fewer."""
+    """Return up to `count` of the indices `present`, evenly spaced, with the first and the last; all if there are fewer."""
     if len(present) <= count:
         return present
     return present[np.linspace(0, len(present) - 1, count).astype(int)]
 
 
 def pool_steps(stream: Stream, record: Record) -> np.ndarray:
-    """Return one vector of a clip's record of a stream of vectors: the mean over time of all its arrays, and where there are
-    several steps their standard deviation."""
+    """Return one vector for a clip's record of a stream of vectors: each array's mean over time, and its standard deviation
+    if it has several steps."""
     chosen = present_steps(record)
     parts = []
     for array in stream.arrays or ("",):

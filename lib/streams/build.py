@@ -1,4 +1,4 @@
-"""Build a stream: its folder of shards from those of its inputs, in other processes, keeping what is already made."""
+"""Build a stream's folder of shards from its inputs, in parallel processes; finished shards are reused."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ _PARTIAL, _COUNT = ".partial", ".count"
 
 
 class Limit(Section):
-    """Of the section `download` what every stage holds itself to."""
+    """The keys of the section `download` that every stage reads."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -48,41 +48,42 @@ def make_parameters_model(name: str) -> type[Section]:
 
 
 def build_stream(name: str) -> None:
-    """Make the stream `name` as params.yaml says: data/NAME/, and metrics/NAME.json with what is worth counting.
+    """Build the stream `name` with the settings of params.yaml: data/NAME/ and its counts, metrics/NAME.json.
 
-    A stream that is off is an empty folder.
+    The folder of a disabled stream is empty.
     """
-    given: Any = parameters.load(name, make_parameters_model(name))
-    stream, settings, out = base.load(name), getattr(given, name), DATA / name
+    options: Any = parameters.load(name, make_parameters_model(name))
+    stream, settings, out = base.load(name), getattr(options, name), DATA / name
     METRICS.mkdir(exist_ok=True)
     if not settings.enabled:
         resume.publish([], out)
         stream_metrics(name).write_text(json.dumps({"enabled": False}, indent=2) + "\n")
         return
-    above = [one for one in stream.inputs if one != RAW]
-    for one in above:
-        if not (DATA / one / ABOUT).exists():
+    input_streams = [input_name for input_name in stream.inputs if input_name != RAW]
+    for input_name in input_streams:
+        if not (DATA / input_name / ABOUT).exists():
             raise InputError(
-                f"params.yaml: {name}.enabled is true and {one}.enabled is false, but {name} is made from {one};"
-                f" set {one}.enabled to true or {name}.enabled to false"
+                f"params.yaml: {name}.enabled is true and {input_name}.enabled is false, but {name} is made from"
+                f" {input_name}; set {input_name}.enabled to true or {name}.enabled to false"
             )
-    stream.validate_inputs(settings, base.load_stream_info(DATA, above))
+    stream.validate_inputs(settings, base.load_stream_info(DATA, input_streams))
     rows = _raw() if RAW in stream.inputs else {}
     inputs = _inputs(stream, settings, rows)
 
     def make(shard: str) -> Iterator[Record]:
         make_clip = stream.make_extractor(settings)
-        given = [
-            _of(rows[shard]) if one == RAW else shards.read_records(DATA / one / f"{shard}.h5") for one in stream.inputs
+        records_by_input = [
+            _of(rows[shard]) if input_name == RAW else shards.read_records(DATA / input_name / f"{shard}.h5")
+            for input_name in stream.inputs
         ]
-        for records in zip(*given, strict=True):
+        for records in zip(*records_by_input, strict=True):
             yield base.extract(make_clip, records)
 
-    clips_ = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / above[0])
-    seconds, internal = build(stream, settings, out, inputs, make, clips_, given.parallel)
+    clip_count = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / input_streams[0])
+    seconds, internal = build(stream, settings, out, inputs, make, clip_count, options.parallel)
     refused = shards.read_rejections(out)
     summary = {
-        "clips": clips_ - len(refused),
+        "clips": clip_count - len(refused),
         "refused": dict(sorted(Counter(refused.values()).items())),
         "internal": internal,
         **stream.summary(out),
@@ -91,16 +92,17 @@ def build_stream(name: str) -> None:
     stream_metrics(name).write_text(json.dumps(summary, indent=2) + "\n")
     if internal:
         print(
-            f"{name}: {internal} clips are refused for faults of the program itself; logs/{name}.log has their traceback"
+            f"{name}: {internal} clips are rejected because of errors in the program itself; logs/{name}.log has the"
+            " tracebacks"
         )
-    if len(refused) > given.download.allow_missing * clips_:
+    if len(refused) > options.download.allow_missing * clip_count:
         reasons = resume.ROOT / f"refused-{name}.csv"
         pd.DataFrame(sorted(refused.items()), columns=["clip", "reason"]).to_csv(reasons, index=False)
         kind, count = Counter(refused.values()).most_common(1)[0]
         raise InputError(
-            f"{name}: {len(refused) / clips_:.2%} of the clips are refused ({count} of {clips_}: {kind}; each clip's reason"
-            f" is in {reasons}); download.allow_missing in params.yaml allows {given.download.allow_missing:.2%}. Finished"
-            " shards are kept"
+            f"{name}: {len(refused) / clip_count:.2%} of the clips are rejected ({count} of {clip_count}: {kind}; each"
+            f" clip's reason is in {reasons}); download.allow_missing in params.yaml allows"
+            f" {options.download.allow_missing:.2%}. Finished shards are kept"
         )
 
 
@@ -120,30 +122,30 @@ def _of(rows: pd.DataFrame) -> Iterator[Raw]:
 
 
 def annotation_folder(corpus: str) -> Path:
-    """Return the folder of a corpus' files that are no clips."""
+    """Return the folder of a corpus' files other than clips."""
     return DATA / RAW / corpus / "annotations"
 
 
 def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return what each shard is made from, by name: its clips and the sums of their files, of the files that the stream
-    reads, and of its inputs' shards."""
-    found: dict[str, Any] = {}
+    """Return the inputs of each shard by its name: its clips, and checksums of their files, of other files that the stream
+    reads, and of the input streams' shards."""
+    contents: dict[str, Any] = {}
     if rows:
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
         sums = {corpus: _sums(stream.annotation_files(settings, annotation_folder(corpus))) for corpus in corpora}
-        found = {
+        contents = {
             shard: [of_shard[_identifying(of_shard)].to_dict("list"), sums[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()
         }
-    for one in (one for one in stream.inputs if one != RAW):
-        for path in sorted((DATA / one).glob("*.h5")):
-            found.setdefault(path.stem, []).append(resume.hash_file(path))
+    for input_name in (input_name for input_name in stream.inputs if input_name != RAW):
+        for path in sorted((DATA / input_name).glob("*.h5")):
+            contents.setdefault(path.stem, []).append(resume.hash_file(path))
     files = _sums(stream.files(settings))
-    return {shard: [*parts, files] for shard, parts in found.items()}
+    return {shard: [*parts, files] for shard, parts in contents.items()}
 
 
 def _sums(files: Iterable[Path]) -> list[str]:
-    """Return the checksums of files; a missing one is left out, the extractor says what it is for."""
+    """Return the checksums of files. A missing file is left out: the extractor reports it."""
     return [resume.hash_file(path) for path in files if path.is_file()]
 
 
@@ -161,13 +163,12 @@ def build(
     clips: int,
     parallel_: Parallel,
 ) -> tuple[float, int]:
-    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`, keep what is already made; return seconds, and
-    how many clips failed.
+    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`; return seconds and the number of failed clips.
 
-    `inputs[NAME]` (JSON-able) tells what the shard is made from: with the same inputs, settings and code a shard made by an
-    earlier, even an interrupted run is taken as it is. `make` runs in other processes (`lib.core.parallel`). `clips` is the
-    total for the progress bar. A shard in which a clip failed is not kept for the next run. Raises InputError if a shard
-    can't be made; what is finished is kept.
+    `inputs[NAME]` (JSON-able) describes the shard's inputs: with the same inputs, settings and code, a shard from an earlier
+    run, even an interrupted one, is reused. `make` runs in other processes (`lib.core.parallel`). clips: the total for the
+    progress bar. A shard in which a clip failed is rebuilt in the next run. Raises InputError if a shard can't be built;
+    finished shards are kept.
     """
     with resume.lock_stage(stream.name):
         return _build(stream, settings, out, inputs, make, clips, parallel_)
@@ -185,40 +186,40 @@ def _build(
     started = time.perf_counter()
     folder = resume.ROOT / stream.name
     folder.mkdir(parents=True, exist_ok=True)
-    shown = settings.model_dump(by_alias=True)
-    # whether a stream is on does not change what it is
-    kept = resume.fingerprint([stream.module, "lib.core.shards"], {**shown, "enabled": True})
-    made = {name: folder / f"{name}-{resume.fingerprint([], kept, inputs[name])}.h5" for name in sorted(inputs)}
-    todo = {name: path for name, path in made.items() if not resume.is_complete(path)}
+    values = settings.model_dump(by_alias=True)
+    # `enabled` does not change the contents of a stream
+    fingerprint = resume.fingerprint([stream.module, "lib.core.shards"], {**values, "enabled": True})
+    paths = {name: folder / f"{name}-{resume.fingerprint([], fingerprint, inputs[name])}.h5" for name in sorted(inputs)}
+    todo = {name: path for name, path in paths.items() if not resume.is_complete(path)}
     damaged = [path for path in todo.values() if path.exists()]
     for path in damaged:
-        logging.getLogger(stream.name).warning("%s is damaged, and is made again", path)
-        path.unlink()  # not written to: it may be one file with the published one and with DVC's
-    # stream.json, if the last run was killed in its last moment, is one file with the published one
+        logging.getLogger(stream.name).warning("%s is damaged and will be rebuilt", path)
+        path.unlink()  # not overwritten: it may be a hard link to the published file and to DVC's cache
+    # after a run that was killed at its end, stream.json may be a hard link to the published file
     for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
         left_over.unlink()
     log = logging.getLogger(stream.name)
-    log.info("%d shards are kept, %d are to be made", len(made) - len(todo), len(todo))
+    log.info("%d shards are reused, %d are to be built", len(paths) - len(todo), len(todo))
     failed: dict[str, int] = {}
     if todo:
-        there = sum(len(shards.clip_names(path)) for name, path in made.items() if name not in todo)
-        bar = tqdm(total=clips, initial=there, desc=stream.name, unit="clip", disable=None)
+        initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
+        bar = tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None)
         with bar, parallel.start_executor(parallel_, stream.on_gpu) as executor:
             running = {executor.submit(_make, path, make, name): name for name, path in todo.items()}
             failed = _watch(stream.name, running, folder, bar)
     for path in damaged:
         resume.remove_from_cache(path)
-    about = folder / ABOUT
-    about.write_text(json.dumps({"settings": shown, "shapes": _shapes(stream, made.values())}, indent=2) + "\n")
-    resume.publish([(about, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in made.items())], out)
-    for stale in set(folder.iterdir()) - {path for name, path in made.items() if name not in failed}:
+    info_path = folder / ABOUT
+    info_path.write_text(json.dumps({"settings": values, "shapes": _shapes(stream, paths.values())}, indent=2) + "\n")
+    resume.publish([(info_path, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in paths.items())], out)
+    for stale in set(folder.iterdir()) - {path for name, path in paths.items() if name not in failed}:
         stale.unlink()
         (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
     return round(time.perf_counter() - started, 1), sum(failed.values())
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
-    """Return the shape of a step of each of the stream's arrays, as the first clip that was not refused has it."""
+    """Return the shape of one step of each of the stream's arrays, from the first clip that was not rejected."""
     for path in paths:
         with shards.open_shard(path) as file:
             for group in file.values():
@@ -232,8 +233,10 @@ def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
 
 
 def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tuple[int, int, float, list[str]]:
-    """Write a shard under another name, and give it its own when it is whole; return clips, refused clips, seconds, and the
-    tracebacks of those that failed."""
+    """Write a shard under a temporary name and rename it when it is complete.
+
+    Returns the number of clips, the number of rejected clips, seconds, and the tracebacks of failed clips.
+    """
     started = time.perf_counter()
     partial = path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}{_PARTIAL}")
     clips = refused = 0
@@ -250,10 +253,12 @@ def _make(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tup
 
 
 def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> dict[str, int]:
-    """Wait for all tasks and show their clips as they come; return how many failed, by shard. Raises InputError for the
-    first task that fails."""
-    log, kept = logging.getLogger(stage), bar.n
-    found: dict[str, int] = {}
+    """Wait for all tasks and update the progress bar; return the number of failed clips by shard.
+
+    Raises InputError for the first task that fails.
+    """
+    log, initial = logging.getLogger(stage), bar.n
+    failures: dict[str, int] = {}
     while running:
         for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
@@ -261,17 +266,17 @@ def _watch(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> d
                 clips, refused, seconds, failed = future.result()
             except Exception as error:
                 if parallel.is_worker_death(error):
-                    said = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
+                    reason = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
                 elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
-                    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 elif "deserialization" in str(error):  # Dask's
-                    said = "the scheduler or a worker can't import lib: start them in this folder by `python -m dask`"
+                    reason = "the scheduler or a worker can't import lib: start them in this folder by `python -m dask`"
                 else:
                     raise
-                raise InputError(f"{stage}: shard {name}: {said}. Finished shards are kept") from error
-            log.info("%s: %d clips, %d refused, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
+                raise InputError(f"{stage}: shard {name}: {reason}. Finished shards are kept") from error
+            log.info("%s: %d clips, %d rejected, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
             for trace in failed:
                 log_once(stage, trace)
-            found |= {name: len(failed)} if failed else {}
-        bar.update(kept + sum(int(path.read_text() or 0) for path in folder.glob(f"*{_COUNT}")) - bar.n)
-    return found
+            failures |= {name: len(failed)} if failed else {}
+        bar.update(initial + sum(int(path.read_text() or 0) for path in folder.glob(f"*{_COUNT}")) - bar.n)
+    return failures

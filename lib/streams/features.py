@@ -59,22 +59,22 @@ def look_up(raw: Raw, patterns: list[str]) -> Record:
     """
     if raw.annotations is None:
         return Record(raw.clip, refused="features: a clip outside the corpus has none")
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    parts_found: list[tuple[np.ndarray, np.ndarray]] = []
     for pattern in patterns:
         of_pattern = next(
-            (one for path in _matching(pattern, raw.annotations) if (one := _vectors(path, raw.clip))), None
+            (candidate for path in _matching(pattern, raw.annotations) if (candidate := _vectors(path, raw.clip))), None
         )
         if of_pattern is None:
             return Record(raw.clip, refused=f"features: not in {pattern}")
         if not all(np.isfinite(part).all() for part in of_pattern):
             return Record(raw.clip, refused=f"features: {pattern} lacks a number")
-        found.append(of_pattern)
-    times = found[0][0]
-    for pattern, (other, _) in zip(patterns, found, strict=True):
+        parts_found.append(of_pattern)
+    times = parts_found[0][0]
+    for pattern, (other, _) in zip(patterns, parts_found, strict=True):
         if not np.array_equal(times, other):
             return Record(raw.clip, refused=f"features: {pattern} has other times than {patterns[0]}")
-    parts = {name: values.shape[1] for name, (_, values) in zip(_names(patterns), found, strict=True)}
-    values = np.concatenate([values for _, values in found], 1)
+    parts = {name: values.shape[1] for name, (_, values) in zip(_names(patterns), parts_found, strict=True)}
+    values = np.concatenate([values for _, values in parts_found], 1)
     return Record(raw.clip, {"values": values, "times": times}, {"parts": json.dumps(parts)})
 
 
@@ -85,24 +85,24 @@ def _names(patterns: list[str]) -> list[str]:
 
 
 def _matching(pattern: str, annotations: Path) -> list[Path]:
-    found = sorted(annotations.glob(pattern))
-    if not found:
+    paths = sorted(annotations.glob(pattern))
+    if not paths:
         raise InputError(
             f"params.yaml: features.files has {pattern!r}, but nothing below data/archives/ is named so; there are:"
             f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}"
         )
-    for path in found:
+    for path in paths:
         if path.suffix not in _SUFFIXES:
             raise InputError(
                 f"params.yaml: features.files finds {path.name}; allowed are files of {', '.join(_SUFFIXES)}"
             )
-    return found
+    return paths
 
 
 def _vectors(path: Path, clip: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the times (T,) and vectors (T, D) of a clip in a file, which names it with its suffix or without."""
     opened = _open(path)
-    name = next((one for one in (clip, clip.rpartition(".")[0]) if one in opened), None)
+    name = next((candidate for candidate in (clip, clip.rpartition(".")[0]) if candidate in opened), None)
     if name is None:
         return None
     held = opened[name]

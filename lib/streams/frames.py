@@ -1,4 +1,4 @@
-"""A clip's frames at a fixed rate, as JPEG bytes that a shard can hold."""
+"""A clip's frames at a fixed rate, stored as JPEG bytes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ class Settings(StreamSettings):
 
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
-    """Return what samples a clip's frames."""
+    """Return a function that samples a clip's frames."""
     return lambda raw: sample_frames(raw, settings.fps, settings.max_side, settings.quality)
 
 
@@ -45,8 +45,8 @@ def summary(folder: Path) -> dict[str, Any]:
 def sample_frames(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     """Return a clip's frames, `fps` a second of presentation time, the longer side at most `max_side` pixels.
 
-    The record holds `times` (T,) in seconds, and `jpeg`, all frames' bytes in one array; frame k is
-    jpeg[offsets[k] : offsets[k + 1]]. A clip that does not decode or has fewer than two frames is refused.
+    The record has `times` (T,) in seconds, and `jpeg`, all frames' bytes in one array; frame k is
+    jpeg[offsets[k] : offsets[k + 1]]. A clip that does not decode or has fewer than two frames is rejected.
     """
     from lib.media.frames import read_frames  # not needed to read the stream's shards
     from lib.media.packets import VideoError

@@ -1,4 +1,4 @@
-"""Points of the aligned face: the five that it was aligned by, or dlib's 68."""
+"""Landmarks of the aligned face: the five used for the alignment, or dlib's 68."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +46,8 @@ def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count faces and points, those beyond the picture too; average the distance from the template."""
-    points = [one[np.isfinite(one).all((1, 2))] for one in shards.read_arrays(folder, "points")]
-    far = [float(one) for one in shards.read_attributes(folder, "pixels_from_template")]
+    points = [values[np.isfinite(values).all((1, 2))] for values in shards.read_arrays(folder, "points")]
+    far = [float(values) for values in shards.read_attributes(folder, "pixels_from_template")]
     return {
         "faces": sum(map(len, points)),
         "points": points[0].shape[1] if points else 0,
@@ -62,20 +62,22 @@ def find_landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | 
     Attributes: how many points lie `outside` of the picture, and the mean distance of the five points from the template that
     the faces were aligned to, in pixels: large where a predictor goes wrong.
     """
-    from lib.streams.faces.align import TEMPLATE  # who reads the stream needs no detector
+    from lib.streams.faces.align import TEMPLATE  # not needed to read the stream's shards
 
-    pictures, there = faces.arrays["faces"], np.flatnonzero(faces.arrays["found"])
+    pictures, present = faces.arrays["faces"], np.flatnonzero(faces.arrays["found"])
     side = pictures.shape[1]
     template = TEMPLATE * (side / 112) + 0.5
     if predict is None:
-        found = [align_points(points, side) for points in faces.arrays["landmarks"][there]]
+        face_points = [align_points(points, side) for points in faces.arrays["landmarks"][present]]
     else:
-        found = [predict(picture) for picture in pictures[there]]
-    points = np.full((len(pictures), *found[0].shape), np.nan, np.float32)
-    points[there] = found
-    five = points[there] if predict is None else np.stack([points[there][:, of].mean(1) for of in _FIVE], 1)
+        face_points = [predict(picture) for picture in pictures[present]]
+    points = np.full((len(pictures), *face_points[0].shape), np.nan, np.float32)
+    points[present] = face_points
+    five = (
+        points[present] if predict is None else np.stack([points[present][:, indices].mean(1) for indices in _FIVE], 1)
+    )
     far = np.linalg.norm(five - template, axis=-1).mean()
-    outside = ((points[there] < 0) | (points[there] > side)).any(-1).sum()
+    outside = ((points[present] < 0) | (points[present] > side)).any(-1).sum()
     arrays = {"points": points, "found": faces.arrays["found"], "times": faces.arrays["times"]}
     return Record(faces.clip, arrays, {"outside": int(outside), "pixels_from_template": float(far)})
 
@@ -95,8 +97,8 @@ def _predictor() -> Callable[[np.ndarray], np.ndarray]:
     shape = make_shape_finder(*_dlib_and_models())
 
     def predict(picture: np.ndarray) -> np.ndarray:
-        larger, found = shape(picture)
-        return (np.array([(point.x, point.y) for point in found.parts()]) + 0.5) * (len(picture) / len(larger))
+        larger, shape_points = shape(picture)
+        return (np.array([(point.x, point.y) for point in shape_points.parts()]) + 0.5) * (len(picture) / len(larger))
 
     return predict
 

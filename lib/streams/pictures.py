@@ -1,5 +1,4 @@
-"""Pictures that the user already has of every clip, in folders beside the corpus: faces, and their landmarks, as drawings or
-points."""
+"""Images that the user already has for every clip: faces, and their landmarks as drawings or points, in folders."""
 
 import re
 from collections.abc import Callable
@@ -19,8 +18,8 @@ from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
 
 class Settings(StreamSettings):
-    """faces, drawings, points: folders below data/archives/, an archive's name for what lies in it, each with a folder for
-    every clip; all but faces may be None. fps: pictures a second. side: pixels that all are scaled to."""
+    """faces, drawings, points: folders below data/archives/, an archive's name for its contents, each with a folder for
+    every clip. All but faces may be None. fps: images a second. side: pixels to which all are scaled."""
 
     faces: Annotated[str, Field(min_length=1)]
     drawings: Annotated[str, Field(min_length=1)] | None
@@ -30,18 +29,18 @@ class Settings(StreamSettings):
 
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
-    """Return what reads a clip's pictures."""
+    """Return a function that reads a clip's images."""
     return lambda raw: load_pictures(raw, settings)
 
 
 def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return pictures as RGB uint8 (K, 3, S, S), or points (K, P, 2); nothing, (K, 0), where there are none."""
+    """Return images as RGB uint8 (K, 3, S, S) or points (K, P, 2); an empty array (K, 0) if the clip has none."""
     values = take_steps(record, chosen, array)
     return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
 
 
 def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
-    """Return all files in the folders. Raises InputError for a folder that is not there."""
+    """Return all files in the folders. Raises InputError for a missing folder."""
     return [
         path
         for key, folder in _given(settings).items()
@@ -56,33 +55,35 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def load_pictures(raw: Raw, settings: Settings) -> Record:
-    """Return a clip's `faces`, and `drawings` where there is a folder of them, RGB uint8 (T, S, S, 3), where there is one of
-    them the faces' `points`, float32 (T, P, 2), in the order of their names, numbers in these by value, and their `times`
-    (T,) in seconds.
+    """Return a clip's `faces` and `times`, and its `drawings` and `points` if the settings name their folders.
 
-    A clip without a picture, with one that can't be read, or with more of one kind than of another, is refused.
+    faces, drawings: RGB uint8 (T, S, S, 3). points: float32 (T, P, 2), in pixels of the face. times: (T,), seconds. The
+    files are sorted by name, numbers in names by value. A clip is rejected without an image, with an image that can't be
+    read, or with different numbers of images of two kinds.
     """
     if raw.annotations is None:
         return Record(raw.clip, refused="pictures: a clip outside the corpus has none")
     arrays: dict[str, np.ndarray] = {}
     for key, folder in _given(settings).items():
-        there = _folders(raw.annotations, key, folder)
-        paths = there.get(raw.clip) or there.get(raw.clip.rpartition(".")[0]) or []
+        paths_by_clip = _folders(raw.annotations, key, folder)
+        paths = paths_by_clip.get(raw.clip) or paths_by_clip.get(raw.clip.rpartition(".")[0]) or []
         if not paths:
             return Record(raw.clip, refused=f"pictures: none in {folder}")
         read = [_points(path) if key == "points" else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths]
-        if damaged := [path.name for path, one in zip(paths, read, strict=True) if one is None]:
+        if damaged := [path.name for path, image in zip(paths, read, strict=True) if image is None]:
             return Record(raw.clip, refused=f"pictures: {damaged[0]} in {folder} can't be read")
-        whole = [one for one in read if one is not None]
+        images = [image for image in read if image is not None]
         if key == "faces":
-            scales = [settings.side / np.array(one.shape[1::-1], np.float32) for one in whole]
-        if key == "points" and len({len(one) for one in whole}) > 1:
-            counted = " and ".join(sorted({str(len(one)) for one in whole}))
+            scales = [settings.side / np.array(image.shape[1::-1], np.float32) for image in images]
+        if key == "points" and len({len(image) for image in images}) > 1:
+            counted = " and ".join(sorted({str(len(image)) for image in images}))
             return Record(raw.clip, refused=f"pictures: in {folder} are {counted} points")
-        arrays[key] = np.stack(whole if key == "points" else [_scaled(one, settings.side) for one in whole])
-    counts = {len(of) for of in arrays.values()}
+        arrays[key] = np.stack(images if key == "points" else [_scaled(image, settings.side) for image in images])
+    counts = {len(array) for array in arrays.values()}
     if len(counts) > 1:
-        return Record(raw.clip, refused=f"pictures: {' and '.join(f'{len(of)} {key}' for key, of in arrays.items())}")
+        return Record(
+            raw.clip, refused=f"pictures: {' and '.join(f'{len(array)} {key}' for key, array in arrays.items())}"
+        )
     if "points" in arrays:
         arrays["points"] = arrays["points"] * np.stack(scales)[:, None]
     return Record(raw.clip, arrays | {"times": np.arange(counts.pop()) / settings.fps})
@@ -94,33 +95,33 @@ def _given(settings: Settings) -> dict[str, str]:
 
 
 def _folders(annotations: Path, key: str, folder: str) -> dict[str, list[Path]]:
-    found = _by_clip(annotations / PICTURES / folder)
-    if not found:
-        of = f"points ({POINTS_SUFFIX})" if key == "points" else f"pictures ({', '.join(PICTURE_SUFFIXES)})"
+    paths_by_clip = _by_clip(annotations / PICTURES / folder)
+    if not paths_by_clip:
+        contents = f"points ({POINTS_SUFFIX})" if key == "points" else f"pictures ({', '.join(PICTURE_SUFFIXES)})"
         raise InputError(
-            f"params.yaml: pictures.{key} = {folder!r}; allowed: a folder below data/archives/ with a folder of {of} for"
-            " every clip"
+            f"params.yaml: pictures.{key} = {folder!r}; allowed: a folder below data/archives/ with a folder of"
+            f" {contents} for every clip"
         )
-    return found
+    return paths_by_clip
 
 
 @cache
 def _by_clip(folder: Path) -> dict[str, list[Path]]:
-    """Return the pictures of each folder in a folder, by its name, in order."""
-    found: dict[str, list[Path]] = {}
+    """Return the files of each sub-folder, by the sub-folder's name, in order of time."""
+    paths_by_clip: dict[str, list[Path]] = {}
     for path in folder.glob("*/*"):
-        found.setdefault(path.parent.name, []).append(path)
-    return {clip: sorted(paths, key=_order) for clip, paths in sorted(found.items())}
+        paths_by_clip.setdefault(path.parent.name, []).append(path)
+    return {clip: sorted(paths, key=_order) for clip, paths in sorted(paths_by_clip.items())}
 
 
 def _order(path: Path) -> list[tuple[bool, int, str]]:
-    """9.jpg comes before 10.jpg."""
+    """Return a sort key by which 9.jpg comes before 10.jpg."""
     parts = re.split(r"(\d+)", path.stem)
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _points(path: Path) -> np.ndarray | None:
-    """Return the points (P, 2) between the braces of a file as 300-W's, or None if there is none."""
+    """Return the points (P, 2) between the braces of a file in the format of 300-W; None if the file contains none."""
     inside = re.search(r"\{(.*)\}", path.read_text(errors="replace"), re.DOTALL)
     rows = [line.split() for line in inside[1].strip().splitlines()] if inside else []
     try:

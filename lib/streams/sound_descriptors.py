@@ -98,12 +98,12 @@ def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
 def compute_spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return of each number of the stream audio's log_mel and mfcc (T, D) its mean, standard deviation, tenth and ninetieth
     percentile over time, and the standard deviation of its change from step to step: (5 D,) each."""
-    found = []
+    parts = []
     for name in ("log_mel", "mfcc"):
         values = np.asarray(arrays[name][()], np.float64)
         change = np.diff(values, axis=0) if len(values) > 1 else np.zeros_like(values)
-        found += [values.mean(0), values.std(0), *np.percentile(values, [10, 90], axis=0), change.std(0)]
-    return np.concatenate(found)
+        parts += [values.mean(0), values.std(0), *np.percentile(values, [10, 90], axis=0), change.std(0)]
+    return np.concatenate(parts)
 
 
 def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.ndarray:
@@ -122,25 +122,25 @@ def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.nd
     power = 10 * np.log10(np.maximum((windows**2).mean(1), 1e-10))
     level = power - power.max()
     quiet, times = level <= -_QUIET, _HOP * np.arange(len(windows))
-    periodic = np.array([_again(one, round(_RATE / hertz)) for one, hertz in zip(windows, pitch, strict=True)])
+    periodic = np.array([_again(window, round(_RATE / hertz)) for window, hertz in zip(windows, pitch, strict=True)])
     voiced = ~quiet & (periodic >= _PERIODIC) & (power > -90)
-    found = dict.fromkeys(PROSODY, 0.0)
+    results = dict.fromkeys(PROSODY, 0.0)
     if voiced.any():
         semitones = 12 * np.log2(pitch[voiced] / _REFERENCE)
-        found |= {"pitch_mean": semitones.mean(), "pitch_std": semitones.std()}
-        found |= {"pitch_slope": _slope(times[voiced], semitones)}
-        found["pitch_low"], found["pitch_high"] = np.percentile(semitones, [10, 90])
+        results |= {"pitch_mean": semitones.mean(), "pitch_std": semitones.std()}
+        results |= {"pitch_slope": _slope(times[voiced], semitones)}
+        results["pitch_low"], results["pitch_high"] = np.percentile(semitones, [10, 90])
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet, [0]])))
     pauses = (edges[1::2] - edges[::2] >= round(_PAUSE / _HOP)).sum()
-    found |= {"voiced": voiced.mean(), "level_std": level.std(), "level_low": np.percentile(level, 10)}
-    found |= {"level_slope": _slope(times, level), "pauses_a_second": pauses / (len(padded) / _RATE)}
-    return np.array([found[name] for name in PROSODY])
+    results |= {"voiced": voiced.mean(), "level_std": level.std(), "level_low": np.percentile(level, 10)}
+    results |= {"level_slope": _slope(times, level), "pauses_a_second": pauses / (len(padded) / _RATE)}
+    return np.array([results[name] for name in PROSODY])
 
 
 def _again(window: np.ndarray, lag: int) -> float:
     """Return the correlation of a window with itself `lag` samples later."""
-    one, other = window[:-lag], window[lag:]
-    return float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+    earlier, later = window[:-lag], window[lag:]
+    return float(earlier @ later / max(np.linalg.norm(earlier) * np.linalg.norm(later), 1e-12))
 
 
 def _slope(times: np.ndarray, values: np.ndarray) -> float:

@@ -137,13 +137,13 @@ def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
     corpus lies beside it; those of a part of a film also from the film's subtitles. None where they are nowhere."""
     for path in (path for pattern in patterns if raw.annotations for path in _matching(pattern, raw.annotations)):
         texts = _texts(path, column)
-        name = next((one for one in (raw.clip, raw.clip.rpartition(".")[0]) if one in texts), None)
+        name = next((candidate for candidate in (raw.clip, raw.clip.rpartition(".")[0]) if candidate in texts), None)
         if name is not None:
             return Transcript(texts[name])
     folder = raw.annotations or (raw.path.parent if raw.path else None)
-    own, film = raw.clip.rpartition(".")[0] or raw.clip, raw.path.stem if raw.path and raw.span else ""
-    for stem in dict.fromkeys([own, film] if film else [own]) if folder else ():
-        for suffix in _BESIDE if stem == own else _SUBTITLES:
+    clip_stem, film = raw.clip.rpartition(".")[0] or raw.clip, raw.path.stem if raw.path and raw.span else ""
+    for stem in dict.fromkeys([clip_stem, film] if film else [clip_stem]) if folder else ():
+        for suffix in _BESIDE if stem == clip_stem else _SUBTITLES:
             path = Path(folder or "", f"{stem}{suffix}")
             if path.is_file():
                 text = _read(path)
@@ -158,7 +158,7 @@ def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
 def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transcript:
     """Return the words of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last; with
     a `span`, seconds, of those subtitles whose middle lies in it."""
-    said: list[str] = []
+    spoken: list[str] = []
     ends: list[float] = []
     for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.split("\n")
@@ -170,21 +170,21 @@ def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transc
             )
             if span is None or span[0] <= (begin + end) / 2 < span[1]:
                 ends += [begin, end]
-                said += lines[number + 1 :]
-    return Transcript(_TAG.sub("", " ".join(said)).strip(), max(ends) - min(ends) if ends else 0.0)
+                spoken += lines[number + 1 :]
+    return Transcript(_TAG.sub("", " ".join(spoken)).strip(), max(ends) - min(ends) if ends else 0.0)
 
 
 def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
     """Return what makes of words a vector (dimension,): the first half of words and pairs of them, the second of 2 to 5
     characters within words, hashed (Weinberger et al. 2009), log(1 + count), each half of length 1."""
     settings = {"n_features": dimension // 2, "norm": None, "lowercase": False}
-    both = (
+    vectorizers = (
         HashingVectorizer(tokenizer=_WORD.findall, token_pattern=None, ngram_range=(1, 2), **settings),
         HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **settings),
     )
 
     def make(words: Transcript) -> np.ndarray:
-        halves = [one.transform([_plain(words.text)]).toarray()[0] for one in both]
+        halves = [vectorizer.transform([_plain(words.text)]).toarray()[0] for vectorizer in vectorizers]
         halves = [np.sign(half) * np.log1p(np.abs(half)) for half in halves]
         return np.concatenate([half / max(float(np.linalg.norm(half)), 1e-9) for half in halves])
 
@@ -193,26 +193,26 @@ def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
 
 def compute_counts(words: Transcript) -> np.ndarray:
     """Return the numbers (20,) that COUNTS names."""
-    text, said = _plain(words.text), split_words(words.text)
-    number, letters = len(said), sum(map(len, said))
+    text, words_spoken = _plain(words.text), split_words(words.text)
+    number, letters = len(words_spoken), sum(map(len, words_spoken))
     sentences = max(1, len(re.findall(r"[.!?…。！？]+(?=\s|$|[^\x00-\x7f])", text)))
-    found = {
+    values = {
         "words": number,
         "characters": letters,
         "characters_a_word": letters / max(1, number),
-        "long_words": sum(len(token) >= _LONG for token in said),
-        "types_a_word": len(set(said)) / max(1, number),
+        "long_words": sum(len(token) >= _LONG for token in words_spoken),
+        "types_a_word": len(set(words_spoken)) / max(1, number),
         "words_a_second": number / (words.seconds or _SECONDS),
         "sentences": sentences,
         "words_a_sentence": number / sentences,
         "question_marks": len(re.findall("[?？؟]", text)),
         "exclamation_marks": len(re.findall("[!！]", text)),
         "commas": len(re.findall("[,，、،]", text)),
-        "numbers": sum(token.isdecimal() for token in said),
+        "numbers": sum(token.isdecimal() for token in words_spoken),
         "unclear": len(_BRACKETS.findall(words.text)),
         **{name: len(phrase.findall(text)) for name, phrase in _PHRASES.items()},
     }
-    return np.array([found[name] for name in COUNTS], np.float32)
+    return np.array([values[name] for name in COUNTS], np.float32)
 
 
 def _plain(text: str) -> str:
@@ -265,16 +265,16 @@ def _network(folder: str | None) -> Path:
 
 
 def _matching(pattern: str, annotations: Path) -> list[Path]:
-    found = sorted(annotations.glob(pattern))
-    if not found:
+    paths = sorted(annotations.glob(pattern))
+    if not paths:
         raise InputError(
             f"params.yaml: text.files has {pattern!r}, but nothing below data/archives/ is named so; there are:"
             f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}; for subtitles alone: []"
         )
-    for path in found:
+    for path in paths:
         if path.suffix not in (".pkl", *_TABLES):
             raise InputError(f"params.yaml: text.files finds {path.name}; allowed are files of .pkl, .csv, .parquet")
-    return found
+    return paths
 
 
 @cache

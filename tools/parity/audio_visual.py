@@ -76,11 +76,11 @@ def _conv2d_encoder(arrays: Arrays, norm: str, name: str = "x") -> tuple[sound.E
 def _pools(encoder: sound.Encoder, read: Steps) -> list[Tensor]:
     """Return conv2d's maps (B, C, d, t) after each of its max pools."""
     network: Any = encoder.network
-    found: list[Tensor] = []
-    hook = network.pool.register_forward_hook(lambda module, given, maps: found.append(maps))
+    pooled: list[Tensor] = []
+    hook = network.pool.register_forward_hook(lambda module, given, maps: pooled.append(maps))
     network(read.values, read.present)
     hook.remove()
-    return found
+    return pooled
 
 
 def _fusion(arrays: Arrays, folder: Path) -> Arrays:
@@ -96,13 +96,13 @@ def _fusion(arrays: Arrays, folder: Path) -> Arrays:
         "backbone": "vgg", "filters": list(blocks.values()), "weights": None, "frozen": 0, "place": "max", "time": "lstm",
         "units": units,
     }  # fmt: skip
-    hidden, outputs_ = arrays["param/dense_1/bias"].shape[0], arrays["param/dense_2/bias"].shape[0]
+    hidden, target_count = arrays["param/dense_1/bias"].shape[0], arrays["param/dense_2/bias"].shape[0]
     settings = Settings(
         use=["audio", "frames"], fusion="plain_concat", queries=[], targets=["traits"], missing="drop", width=6, heads=1,
         depth=1, dropout=0, hidden=hidden, encoders={"audio": ears._settings.model_dump(), "frames": eyes},
     )  # fmt: skip
     group = TargetGroup(
-        columns=[f"trait{number}" for number in range(outputs_)],
+        columns=[f"trait{number}" for number in range(target_count)],
         range=[0, 1],
         head="linear",
         loss="mae",
@@ -117,18 +117,18 @@ def _fusion(arrays: Arrays, folder: Path) -> Arrays:
     network.encoders["audio"].load_state_dict(ears.state_dict())
     encoder = network.encoders["frames"]
     convolutions = [layer for layer in encoder.parts.modules() if isinstance(layer, nn.Conv2d)]
-    names = [f"{block}_conv{number}" for block, of in blocks.items() for number in range(1, len(of) + 1)]
+    names = [f"{block}_conv{number}" for block, sizes in blocks.items() for number in range(1, len(sizes) + 1)]
     for layer, name in zip(convolutions, names, strict=True):
         _load_convolution(layer, arrays, name.removeprefix("param/"))
     _load_lstm(encoder.over_time, arrays, "lstm")
     _load_dense(network.hidden[0][0], arrays, "dense_1")
     _load_dense(network.heads["traits"].layers[0][1], arrays, "dense_2")
 
-    seen = _sequence(frames * encoder.std + encoder.mean)  # the published network takes [0, 1] as it is
-    inputs: Inputs = {"audio": {"audio.mfcc": heard}, "frames": {"frames": seen}}
+    frame_steps = _sequence(frames * encoder.std + encoder.mean)  # the published network takes [0, 1] as it is
+    inputs: Inputs = {"audio": {"audio.mfcc": heard}, "frames": {"frames": frame_steps}}
     output = network(inputs)
     vectors = [output.tokens[name].values[:, 0] for name in ("audio", "frames")]
-    flat = encoder.parts((seen.values.flatten(0, 1) - encoder.mean) / encoder.std).amax((2, 3))
+    flat = encoder.parts((frame_steps.values.flatten(0, 1) - encoder.mean) / encoder.std).amax((2, 3))
     per_frame = flat.unflatten(0, frames.shape[:2])
     over_time: Any = images.Encoder(
         check(eyes | {"time": "max"}, images.Settings, "frames"), [list(frames.shape[2:])]
@@ -139,7 +139,7 @@ def _fusion(arrays: Arrays, folder: Path) -> Arrays:
         "at/per_frame": per_frame.numpy(),
         "at/lstm": vectors[1].numpy(),
         "at/concat": torch.cat(vectors, 1).numpy(),
-        "max_over_time_of_per_frame": over_time({"frames": seen}).values[:, 0].numpy(),
+        "max_over_time_of_per_frame": over_time({"frames": frame_steps}).values[:, 0].numpy(),
     }
 
 
@@ -219,13 +219,13 @@ def _load_convolution(layer: Any, arrays: Arrays, name: str) -> None:
 def _load_convolutions(network: Any, arrays: Arrays) -> None:
     for number, (convolution, norm) in enumerate(zip(network.convolutions, network.norms, strict=True), 1):
         _load_convolution(convolution, arrays, f"conv{number}")
-        for own, name in {
+        for ours, name in {
             "weight": "gamma",
             "bias": "beta",
             "running_mean": "moving_mean",
             "running_var": "moving_variance",
         }.items():
-            _set(getattr(norm, own), arrays[f"param/conv{number}_bn/{name}"])
+            _set(getattr(norm, ours), arrays[f"param/conv{number}_bn/{name}"])
 
 
 def _load_lstm(layer: Last, arrays: Arrays, name: str, backward: bool = False) -> None:

@@ -41,11 +41,11 @@ def _small(arrays: Arrays, folder: Path) -> Found:
         before.append(downsample(maps))
         maps = stage(before[-1])
         after.append(maps)
-    found = _trained_by(network(pictures), weights)
-    logits, attention = found["logits"], found["attention_weights"]
+    outputs = _trained_by(network(pictures), weights)
+    logits, attention = outputs["logits"], outputs["attention_weights"]
     entropy = functional.cross_entropy(logits, torch.from_numpy(arrays["in/labels"]), label_smoothing=0.2)
     spread = (attention - attention.mean()).square().mean()
-    return found | {
+    return outputs | {
         "prediction": logits.argmax(1),
         "cross_entropy": entropy,
         "attention_loss": spread,
@@ -115,10 +115,12 @@ def _transformer(arrays: Arrays, folder: Path) -> Found:
     encoder: Any = network.encoders["one"]
     encoder.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
     _head(network, "one", weights, "fc")
-    seen: Found = {}
+    layer_outputs: Found = {}
     for index, layer in enumerate(encoder.encoder.layers):
-        layer.register_forward_hook(lambda module, given, out, at=index: seen.update({f"at/encoder.layers.{at}": out}))
-    return {"logits": network({"one": {"embeddings": tokens}}).predicted["one"], **seen}
+        layer.register_forward_hook(
+            lambda module, given, out, at=index: layer_outputs.update({f"at/encoder.layers.{at}": out})
+        )
+    return {"logits": network({"one": {"embeddings": tokens}}).predicted["one"], **layer_outputs}
 
 
 def _fusion(arrays: Arrays, folder: Path) -> Found:
@@ -188,23 +190,23 @@ def _head(network: Network, name: str, weights: dict[str, Tensor], published: st
 
 
 def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
-    given = _of(arrays, "in/")
-    shares = given["logits"].softmax(1)
-    weights = given["class_weights"].expand_as(shares)
+    inputs = _of(arrays, "in/")
+    shares = inputs["logits"].softmax(1)
+    weights = inputs["class_weights"].expand_as(shares)
     columns = [*mosei.EMOTIONS]
     group = TargetGroup(
         columns=["neutral", *columns], range=[0, 1], head="softmax", loss="kl", weight=1,
         detect=columns, detect_from=1 / 7,
     )  # fmt: skip
-    found = detection.detection_scores(given["targets"].double().numpy(), shares.double().numpy(), group)
+    outputs = detection.detection_scores(inputs["targets"].double().numpy(), shares.double().numpy(), group)
     scored = {
-        f"{published}{end}": torch.tensor(found[name][which])
+        f"{published}{end}": torch.tensor(outputs[name][which])
         for published, name in (("mf1", "macro_f1"), ("muar", "uar"))
         for end, which in (("", 0), ("_each", slice(1, None)))
     }
-    labels = {"predicted_labels": shares[:, 1:] >= group.detect_from, "target_labels": given["targets"][:, 1:] > 0}
-    labels = {name: of.long() for name, of in labels.items()}
-    return {"loss": LOSSES["kl"](Prediction(shares), given["targets"], weights)} | labels | scored
+    labels = {"predicted_labels": shares[:, 1:] >= group.detect_from, "target_labels": inputs["targets"][:, 1:] > 0}
+    labels = {name: metric.long() for name, metric in labels.items()}
+    return {"loss": LOSSES["kl"](Prediction(shares), inputs["targets"], weights)} | labels | scored
 
 
 def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:

@@ -42,30 +42,30 @@ def _small(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
         adapter_heads=meta["adapter_heads"],
         norms="shared",
     ).eval()
-    published, given = _of(arrays, "param/"), _of(arrays, "in/")
+    published, inputs = _of(arrays, "param/"), _of(arrays, "in/")
     s2d.load(network, published, "the fixture's weights")
     first: Any = network.prompts[0]
-    seen = _Seen(network.blocks[0], network.blocks[-1], *network.prompts, first.mcp.fovea, first.tma.temporal)
-    pictures = given["x"].transpose(1, 2)  # (B, T, 3, H, W)
-    frames = network(pictures, given["a"].unflatten(0, pictures.shape[:2]))
+    recorded = _Seen(network.blocks[0], network.blocks[-1], *network.prompts, first.mcp.fovea, first.tma.temporal)
+    pictures = inputs["x"].transpose(1, 2)  # (B, T, 3, H, W)
+    frames = network(pictures, inputs["a"].unflatten(0, pictures.shape[:2]))
     feature = frames.mean(1)
     score = functional.linear(feature, published["head.fc_cls.weight"], published["head.fc_cls.bias"])
 
     def of_places(values: Tensor) -> Tensor:
         return values[:2].transpose(1, 2).unflatten(2, (grid, grid))
 
-    found = {
+    outputs = {
         "score": score,
         "feature": feature,
-        "at/blocks.0.input": seen.inputs[network.blocks[0]][:2],
-        f"at/blocks.{meta['depth'] - 1}": seen.outputs[network.blocks[-1]][:2],
-        "at/prompt_blocks.0.fovea": of_places(seen.outputs[first.mcp.fovea]),
-        "at/prompt_blocks.0.TMA.T_Adapter": seen.outputs[first.tma.temporal][:32],
+        "at/blocks.0.input": recorded.inputs[network.blocks[0]][:2],
+        f"at/blocks.{meta['depth'] - 1}": recorded.outputs[network.blocks[-1]][:2],
+        "at/prompt_blocks.0.fovea": of_places(recorded.outputs[first.mcp.fovea]),
+        "at/prompt_blocks.0.TMA.T_Adapter": recorded.outputs[first.tma.temporal][:32],
     }
     for layer, prompt in enumerate(network.prompts):
-        by_prompt, over_time = seen.outputs[prompt]
-        found |= {f"at/prompt_blocks.{layer}.0": of_places(by_prompt), f"at/prompt_blocks.{layer}.1": over_time[:2]}
-    return found
+        by_prompt, over_time = recorded.outputs[prompt]
+        outputs |= {f"at/prompt_blocks.{layer}.0": of_places(by_prompt), f"at/prompt_blocks.{layer}.1": over_time[:2]}
+    return outputs
 
 
 class _Seen:
@@ -83,7 +83,7 @@ class _Seen:
 
 def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     """Frames one by one; and as the thesis did, who gave frame k of a batch of B clips the landmarks of clip k mod B."""
-    published, given = _of(arrays, "param/"), _of(arrays, "in/")
+    published, inputs = _of(arrays, "param/"), _of(arrays, "in/")
     frames, heads = arrays["meta/frames"].item(), arrays["meta/adapter_heads"].item()
     width = published["cls_token"].shape[-1]
     network = S2D(
@@ -101,15 +101,15 @@ def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     s2d.load(network, published, "the fixture's weights")
     # the thesis scales landmarks after their norm, not before
     network.landmark_norms[0] = nn.Sequential(network.landmark_norms[0], _Halved())
-    pictures = (given["x_times_100_uint8"] / 100)[:, None].expand(-1, frames, -1, -1, -1)
-    maps = functional.interpolate(given["a_uint8"].float(), (14, 14), mode="bilinear", align_corners=False)
+    pictures = (inputs["x_times_100_uint8"] / 100)[:, None].expand(-1, frames, -1, -1, -1)
+    maps = functional.interpolate(inputs["a_uint8"].float(), (14, 14), mode="bilinear", align_corners=False)
 
     def score(pictures: Tensor, maps: Tensor) -> Tensor:
         return functional.linear(network(pictures, maps).mean(1), published["head.weight"], published["head.bias"])
 
-    own = maps[:, None].expand(-1, frames, -1, -1, -1)
+    state = maps[:, None].expand(-1, frames, -1, -1, -1)
     scrambled = maps.repeat(frames, 1, 1, 1).unflatten(0, pictures.shape[:2])
-    one_by_one = torch.cat([score(pictures[[clip]], own[[clip]]) for clip in range(len(pictures))])
+    one_by_one = torch.cat([score(pictures[[clip]], state[[clip]]) for clip in range(len(pictures))])
     return {"score_one_by_one": one_by_one, "score_batch_of_three": score(pictures, scrambled)}
 
 
@@ -133,12 +133,12 @@ def _landmark_net(folder: Path) -> MobileFaceNet:
 
 def _landmarks(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     network = _landmark_net(folder)
-    mean, std = (torch.tensor(of).view(3, 1, 1) for of in (weights.IMAGENET_MEAN, weights.IMAGENET_STD))
+    mean, std = (torch.tensor(channels).view(3, 1, 1) for channels in (weights.IMAGENET_MEAN, weights.IMAGENET_STD))
     parts = ("conv1", "conv2_dw", "conv_23", "conv_3", "conv_34", "conv_4", "conv_5", "conv_6_sep")
-    seen = _Seen(*(getattr(network, part) for part in parts))
+    recorded = _Seen(*(getattr(network, part) for part in parts))
     feature = network.features((_of(arrays, "in/")["x_uint8"] / 255 - mean) / std)
-    found = {"feature": feature, "landmarks": network.landmarks(feature)}
-    return found | {f"at/{part}": seen.outputs[getattr(network, part)][:1, :4] for part in parts}
+    outputs = {"feature": feature, "landmarks": network.landmarks(feature)}
+    return outputs | {f"at/{part}": recorded.outputs[getattr(network, part)][:1, :4] for part in parts}
 
 
 def _wrapper(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
@@ -171,15 +171,15 @@ class _Drawn:
 def _frames(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     """Which frames a window of training has, and which ones of a clip are left before windows of a test are cut."""
     length, seed = arrays["meta/clip_len"].item(), arrays["meta/numpy_seed_before_each_train_call"].item()
-    found = {}
+    outputs = {}
     for name in (name.removeprefix("out/") for name in arrays if name.startswith("out/")):
         subset, count = name.split("_")
         take: Any = {"train": "window", "test": "all"}[subset]
         rng: Any = _Drawn(seed)
         chosen = SAMPLERS[take].choose(np.arange(int(count)), length, rng)
         _, _, steps, _ = windows(torch.ones(1, len(chosen), dtype=torch.bool), max(length, len(chosen)), repeat=True)
-        found[name] = chosen[steps[0].numpy()]
-    return found
+        outputs[name] = chosen[steps[0].numpy()]
+    return outputs
 
 
 _NO_QUEUES = "soft targets come from queues of each class' features; this project's targets are not classes"

@@ -1,4 +1,4 @@
-"""Embeddings of a clip's faces by one frozen network: a vector a face, evenly over the clip."""
+"""Embeddings of a clip's faces by a frozen network: one vector for each of several evenly spaced faces."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +26,8 @@ class Settings(StreamSettings):
 
 
 def make_extractor(settings: Settings) -> Callable[[Record], Record]:
-    """Return what embeds a clip's faces. Raises InputError if the network or its weights can't be had."""
-    import torch  # who reads the stream needs no network
+    """Return a function that embeds a clip's faces. Raises InputError if the network or its weights are not available."""
+    import torch  # not needed to read the stream's shards
     from torch.nn import functional
 
     from lib.core.device import best_device
@@ -40,7 +40,9 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
         .to(device)
         .eval()
     )
-    mean, std = (torch.tensor(of, device=device).view(3, 1, 1) for of in networks.get_normalisation(settings.network))
+    mean, std = (
+        torch.tensor(channels, device=device).view(3, 1, 1) for channels in networks.get_normalisation(settings.network)
+    )
 
     @torch.no_grad()
     def embed(record: Record) -> Record:

@@ -1,4 +1,4 @@
-"""dlib's face network: 128 numbers of a face, alike for pictures of one person."""
+"""dlib's face network: 128 numbers for a face, similar for images of one person."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _SIDE, _PADDING = 150, 0.25  # of the pictures that the network was trained on
 
 class DlibFace(nn.Module):
     """dlib's ResNet of 29 layers (dlib_face_recognition_resnet_model_v1; 99.4 % on LFW), on a CPU unless dlib is built for
-    GPUs. Faces are aligned anew, by its 68 points, as those that it was trained on.
+    GPUs. Faces are aligned again by its 68 points, as in its training.
 
     Raises InputError if dlib or its models are not installed.
     """

@@ -138,33 +138,33 @@ class _OverChannels(nn.LayerNorm):
 # ---- published weights ----
 
 _UNUSED = ("attention.", "head.", "classifier.2.")
-"""Of published weights what an embedding needs not: the head, and the attention over a batch that trains it."""
+"""Published weights that an embedding does not need: the head, and the attention over a batch that trains it."""
 
 
 def load_published_weights(network: EmoNeXt, state: dict[str, Tensor], source: str) -> list[str]:
-    """Load published weights of EmoNeXt, or of ConvNeXt as its authors or torchvision name them; return what is to be said.
+    """Load published weights of EmoNeXt, or of ConvNeXt as its authors or torchvision name them; return messages about them.
 
     Raises InputError, which begins with `source`, if any but the spatial transformer's and squeeze-and-excitation's weights
     are missing, or any is too many or of another shape.
     """
     named = {_renamed(name): value for name, value in state.items() if not name.startswith(_UNUSED)}
     named = {name: value.flatten() if name.endswith("gamma") else value for name, value in named.items()}
-    own, said = network.state_dict(), []
+    expected_state, messages = network.state_dict(), []
     for part, belongs in (
         ("the spatial transformer", lambda name: name.startswith(("localization.", "fc_loc."))),
         ("squeeze-and-excitation", lambda name: ".fc." in name),
     ):
-        expected, given = ({name for name in names if belongs(name)} for names in (own, named))
-        if expected and not given:
-            said.append(f"it lacks {part}, left as at the start")
-            own = {name: value for name, value in own.items() if name not in expected}
-        elif given and not expected:
-            said.append(f"its {part} is not used")
-            named = {name: value for name, value in named.items() if name not in given}
-    if wrong := find_mismatches(own, named):
+        expected, published = ({name for name in names if belongs(name)} for names in (expected_state, named))
+        if expected and not published:
+            messages.append(f"it lacks {part}, left as at the start")
+            expected_state = {name: value for name, value in expected_state.items() if name not in expected}
+        elif published and not expected:
+            messages.append(f"its {part} is not used")
+            named = {name: value for name, value in named.items() if name not in published}
+    if wrong := find_mismatches(expected_state, named):
         raise InputError(f"{source} do not fit: {summarise_mismatches(wrong)}")
     network.load_state_dict(named, strict=False)
-    return said
+    return messages
 
 
 _BLOCK = {"0": "dwconv", "2": "norm", "3": "pwconv1", "5": "pwconv2"}

@@ -21,7 +21,7 @@ _KEY = "embeddings"
 
 
 def get_normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return the mean and the standard deviation of the pictures that a network was trained on."""
+    """Return the mean and the standard deviation of the images that a network was trained on."""
     if name == _FACENET:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     if name == _DLIB:
@@ -35,7 +35,7 @@ def build_network(name: str, given: str | None, stn: bool, se: Se, seed: int) ->
     name: a key of `emonext.SIZES`, for which alone `stn` and `se` count; inception_resnet_v1 (FaceNet's); dlib_face, whose
     weights are its own and must be null; or a ResNet,
     ResNeXt, ConvNeXt, ViT, VGG or mobilenet_v2 of torchvision. What is not loaded is drawn with the seed.
-    Raises InputError if there is no such network, or the weights can't be had or don't fit.
+    Raises InputError for an unknown network, or weights that are missing or don't fit.
     """
     if name == _DLIB:
         if given is not None:
@@ -46,7 +46,7 @@ def build_network(name: str, given: str | None, stn: bool, se: Se, seed: int) ->
         if name in emonext.SIZES:
             network: nn.Module = EmoNeXt(*emonext.SIZES[name], stn=stn, se=se)
         elif name == _FACENET:
-            from facenet_pytorch import InceptionResnetV1  # only who uses it needs it
+            from facenet_pytorch import InceptionResnetV1  # an optional package
 
             network = InceptionResnetV1()
         else:
@@ -73,18 +73,18 @@ def files(name: str, given: str | None) -> list[Path]:
 
 
 def _torchvision(name: str) -> nn.Module:
-    known = [one for one in torchvision.models.list_models(torchvision.models) if _FAMILIES.fullmatch(one)]
-    if name not in known:
+    allowed = [model for model in torchvision.models.list_models(torchvision.models) if _FAMILIES.fullmatch(model)]
+    if name not in allowed:
         raise InputError(
-            f"params.yaml: {_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, _DLIB, *known])}"
+            f"params.yaml: {_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, _DLIB, *allowed])}"
         )
     return torchvision.models.get_model(name, weights=None)
 
 
 def load_emonext(network: EmoNeXt, name: str, given: str, log: str) -> None:
-    """Load "imagenet", torchvision's ConvNeXt of that size, or a published file; what is missing there is logged.
+    """Load "imagenet", torchvision's ConvNeXt of that size, or a published file; missing parts are logged.
 
-    log: name of the log. Raises InputError if the weights can't be read or downloaded, or don't fit.
+    log: name of the log. Raises InputError if the weights are missing or don't fit.
     """
     if given == "imagenet":
         state = dict(weights.load_imagenet(name.replace("emonext", "convnext")))
@@ -98,6 +98,6 @@ def load_emonext(network: EmoNeXt, name: str, given: str, log: str) -> None:
 def _without_classifier(network: nn.Module) -> nn.Module:
     """Return one of torchvision's networks with its last linear layer left out."""
     last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
-    above, _, leaf = last.rpartition(".")
-    setattr(network.get_submodule(above), leaf, nn.Identity())
+    parent, _, leaf = last.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, nn.Identity())
     return network

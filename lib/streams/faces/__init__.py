@@ -1,4 +1,4 @@
-"""The speaker's face in every frame, aligned to one template."""
+"""The tracked person's face in every frame, aligned to one template."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from lib.core.shards import Record
 from lib.streams.base import Stream, StreamInfo, StreamSettings
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED
 
-_LOOKED_AT = 8  # of a clip's faces, for their brightness
+_LOOKED_AT = 8  # number of a clip's faces whose brightness is measured
 _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
@@ -46,18 +46,21 @@ def validate_inputs(settings: Settings, above: Mapping[str, StreamInfo]) -> None
 
 
 def make_extractor(settings: Settings, person: str | None = None) -> Callable[[Record], Record]:
-    """Return what finds, follows and aligns the face in a clip's frames: the main person's, or that of whom
-    `lib.streams.faces.follow` is asked for; then the record has the attribute `persons`, how many there are, too."""
-    from lib.core.device import best_device  # who reads the stream needs no detector
+    """Return a function that detects, tracks and aligns a person's face in a clip's frames.
+
+    person: one of `lib.streams.faces.words.ASKED`; the record then also has the attribute `persons`, the number of persons.
+    None: the main person.
+    """
+    from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.faces.align import Aligner
 
-    of = settings.model_dump(exclude={"enabled", "detector", "weights"})
-    return Aligner(**of, device=best_device(), weights=settings.weights, person=person)
+    options = settings.model_dump(exclude={"enabled", "detector", "weights"})
+    return Aligner(**options, device=best_device(), weights=settings.weights, person=person)
 
 
 def files(settings: Settings) -> list[Path]:
     """Return the files of the weights of MTCNN, and of YuNet where it detects."""
-    from lib.streams.faces import mtcnn  # code that reads the stream needs no detector
+    from lib.streams.faces import mtcnn  # not needed to read the stream's shards
 
     names = (mtcnn.FIRST, mtcnn.SECOND, mtcnn.LAST)
     return [mtcnn.weights_file(name) for name in names] + ([Path(settings.weights)] if settings.weights else [])
@@ -71,39 +74,39 @@ def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
 
 def summary(folder: Path) -> dict[str, Any]:
     """Count frames by how the face was found, and those with several; cuts, and changes of person."""
-    found = sum((np.bincount(one, minlength=3) for one in shards.read_arrays(folder, "found")), np.zeros(3, int))
+    counts = sum((np.bincount(values, minlength=3) for values in shards.read_arrays(folder, "found")), np.zeros(3, int))
     return {
-        "frames": int(found.sum()),
-        "detected": int(found[DETECTED]),
-        "interpolated": int(found[INTERPOLATED]),
-        "absent": int(found[ABSENT]),
+        "frames": int(counts.sum()),
+        "detected": int(counts[DETECTED]),
+        "interpolated": int(counts[INTERPOLATED]),
+        "absent": int(counts[ABSENT]),
         **{name: int(sum(shards.read_attributes(folder, name))) for name in _COUNTED},
     }
 
 
 def warnings(record: Record) -> list[str]:
-    """Say where a clip shows more than one person or shot."""
+    """Return warnings about several persons or shots in a clip."""
     several, cuts, changes = (int(record.attributes[name]) for name in _COUNTED)
     frames, persons = len(record.arrays["found"]), record.attributes.get("persons", 0)
     who = f"one of {persons} persons" if persons > 1 else "one person"
-    said = {
-        f"faces: several in {several} of {frames} frames; {who} is followed": several,
-        f"faces: {cuts} {'cuts' if cuts > 1 else 'cut'}; there is no flow across {'them' if cuts > 1 else 'it'}": cuts,
-        f"faces: another person takes turns with the one followed; changes: {changes}": changes,
+    texts = {
+        f"faces: several in {several} of {frames} frames; {who} is tracked": several,
+        f"faces: {cuts} {'cuts' if cuts > 1 else 'cut'}; flow is missing across {'them' if cuts > 1 else 'it'}": cuts,
+        f"faces: the tracked person takes turns with another one; changes: {changes}": changes,
     }
-    return [text for text, count in said.items() if count]
+    return [text for text, count in texts.items() if count]
 
 
 def statistics(record: Record) -> dict[str, float]:
     """Return how a clip's face is seen: the distance of the eyes in the frame (median over time), the mean level of some
     aligned faces, and the share of the frames in which the face is there."""
-    there = np.flatnonzero(record.arrays["found"][()])
-    eyes = record.arrays["landmarks"][()][there, :2]
-    some = there[np.unique(np.linspace(0, len(there) - 1, _LOOKED_AT).round().astype(int))]
+    present = np.flatnonzero(record.arrays["found"][()])
+    eyes = record.arrays["landmarks"][()][present, :2]
+    some = present[np.unique(np.linspace(0, len(present) - 1, _LOOKED_AT).round().astype(int))]
     return {
         "pixels between the eyes": float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1))),
         "brightness of the face, of 255": float(read_steps(record, some).mean()),
-        "share of the frames with a face": len(there) / len(record.arrays["found"]),
+        "share of the frames with a face": len(present) / len(record.arrays["found"]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Bring a followed face to a fixed five-point template by a similarity transform for each frame."""
+"""Align the tracked face to a fixed five-point template by a similarity transform for each frame."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -28,9 +28,9 @@ class Aligner:
     """From frames to aligned faces of `side` pixels; detects faces from `min_face` pixels on, on `device`, in a frame of
     every `key_seconds`, and tracks them in between (0: detects in every frame); by YuNet if its `weights` are given.
 
-    A clip in which the face is detected in less than the fraction `min_found` of the frames is refused; gaps of up to
-    `max_gap` seconds between two detections are bridged by linear interpolation of the five points. person: of whom, as
-    `follow` has it; None: the main person, and nobody asks how many there are.
+    A clip in which the face is detected in less than the fraction `min_found` of the frames is rejected; gaps of up to
+    `max_gap` seconds between two detections are bridged by linear interpolation of the five points. person: one of ASKED;
+    None: the main person, and the record has no attribute `persons`.
     """
 
     def __init__(
@@ -53,13 +53,15 @@ class Aligner:
         faces are black and landmarks NaN."""
         times = record.arrays["times"]
         batches = _Batches(record)
-        seen = self._track(batches, times)
-        followed = choose_person(seen, batches, times, self._person or MAIN)
+        faces_by_frame = self._track(batches, times)
+        followed = choose_person(faces_by_frame, batches, times, self._person or MAIN)
         if self._person and self._person.isdecimal() and int(self._person) > followed.persons:
             return Record(
                 record.clip, refused=f"faces: person {self._person} is asked for, {followed.persons} are seen"
             )
-        landmarks, found = interpolate(*take_landmarks(seen, followed.faces), times, followed.cuts, self._max_gap)
+        landmarks, found = interpolate(
+            *take_landmarks(faces_by_frame, followed.faces), times, followed.cuts, self._max_gap
+        )
         share = float((found == DETECTED).mean())
         if share < self._min_found or share == 0:
             return Record(
@@ -78,7 +80,7 @@ class Aligner:
             "times": times,
         }
         counts = {
-            "frames_with_several_faces": int(sum(len(faces_.boxes) > 1 for faces_ in seen)),
+            "frames_with_several_faces": int(sum(len(detected.boxes) > 1 for detected in faces_by_frame)),
             "cuts": int(followed.cuts.sum()),
             "changes_of_person": followed.changes,
         }
@@ -102,7 +104,7 @@ class _Batches:
             batch = [Frame(pixels) for pixels in frames.decode_frames(self._record, steps)]
             if (
                 start == BATCH * len(self._kept)
-                and sum(one.pixels.nbytes for one in batch) * (len(self._kept) + 1) <= _KEPT
+                and sum(frame.pixels.nbytes for frame in batch) * (len(self._kept) + 1) <= _KEPT
             ):
                 self._kept.append(batch)
             yield batch
@@ -120,7 +122,7 @@ def choose_person(
         last = [batch[-1]]
         for frame in batch:
             aligned = [warp(frame, points, SIDE) for points in seen[len(looks)].points]
-            grey = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in aligned]
+            grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in aligned]
             looks.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
     return follow(seen, looks, np.concatenate(cut), times, asked)
 
@@ -142,8 +144,8 @@ def interpolate(
     uint8."""
     landmarks = landmarks.copy()
     found = np.where(detected, DETECTED, ABSENT).astype(np.uint8)
-    at = np.flatnonzero(detected)
-    for before, after in zip(at[:-1], at[1:], strict=True):
+    known_steps = np.flatnonzero(detected)
+    for before, after in zip(known_steps[:-1], known_steps[1:], strict=True):
         if after - before > 1 and times[after] - times[before] <= max_gap and not cut[before + 1 : after + 1].any():
             for time in range(before + 1, after):
                 share = (times[time] - times[before]) / (times[after] - times[before])
@@ -160,7 +162,9 @@ def warp(frame: Frame, points: np.ndarray, size: int) -> np.ndarray:
 def fit_similarity(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the similarity transform (2, 3) that brings points (P, 2) nearest to others (least squares; Umeyama 1991)."""
     middle, other_middle = points.mean(0), others.mean(0)
-    flat, other_flat = ((of - of_middle) @ [1, 1j] for of, of_middle in ((points, middle), (others, other_middle)))
+    flat, other_flat = (
+        (group - group_middle) @ [1, 1j] for group, group_middle in ((points, middle), (others, other_middle))
+    )
     turn = np.vdot(flat, other_flat) / np.vdot(flat, flat).real  # in the complex plane it is one factor
     matrix = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
     return np.column_stack([matrix, other_middle - matrix @ middle])

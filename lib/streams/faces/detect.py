@@ -39,7 +39,7 @@ class Faces:
 
 
 class Detector:
-    """MTCNN: three networks, of which each looks closer at what the one before has found.
+    """MTCNN: three networks in a cascade; each checks the results of the one before more closely.
 
     `min_face` is the smallest face's side in pixels; time grows with its inverse square.
     """
@@ -70,59 +70,59 @@ class Detector:
         """
         of_frame = np.repeat(np.arange(len(frames)), [len(faces.boxes) for faces in near])
         boxes = np.concatenate([np.empty((0, 4)), *(faces.boxes for faces in near)])
-        kept, scores, points = np.ones(len(boxes), bool), np.zeros(len(boxes)), np.zeros((runs, len(boxes), 5, 2))
+        valid, scores, points = np.ones(len(boxes), bool), np.zeros(len(boxes)), np.zeros((runs, len(boxes), 5, 2))
         for run in range(runs):
             if len(frames):
                 height, width = frames[0].pixels.shape[:2]
-                kept[kept] = _inside(boxes[kept], width, height) >= _INSIDE
-            squares = _given(boxes[kept])
-            crops = _resampled([frames[at] for at in of_frame[kept]], squares)
-            boxes[kept], scores[kept], points[run, kept] = self._last_network(squares, crops)
-            kept &= scores > _SURE[2]
+                valid[valid] = _inside(boxes[valid], width, height) >= _INSIDE
+            squares = _given(boxes[valid])
+            crops = _resampled([frames[index] for index in of_frame[valid]], squares)
+            boxes[valid], scores[valid], points[run, valid] = self._last_network(squares, crops)
+            valid &= scores > _SURE[2]
         refined: list[Faces | None] = []
         for frame in range(len(frames)):
             mine = np.flatnonzero(of_frame == frame)
-            there = len(mine) and kept[mine].all() and len(_distinct(boxes[mine], scores[mine])) == len(mine)
-            refined.append(Faces(boxes[mine], scores[mine], points[-2:, mine].mean(0)) if there else None)
+            complete = len(mine) and valid[mine].all() and len(_distinct(boxes[mine], scores[mine])) == len(mine)
+            refined.append(Faces(boxes[mine], scores[mine], points[-2:, mine].mean(0)) if complete else None)
         return refined
 
     def _cascade(self, frames: Sequence[np.ndarray]) -> list[Faces]:
         """Return the faces of frames, as facenet-pytorch's `detect_face` does (v2.5.3)."""
-        sums = [cv2.integral(one) for one in frames]
+        sums = [cv2.integral(frame_pixels) for frame_pixels in frames]
         squares, of_frame = self._first_network(sums)
         squares, of_frame = self._second_network(sums, of_frame, squares)
         boxes, scores, points = self._last_network(squares, _crops(sums, of_frame, squares, _LAST_WINDOW))
         sure = scores > _SURE[2]
         of_frame, boxes, scores, points = of_frame[sure], boxes[sure], scores[sure], points[sure]
-        found = []
+        results = []
         for frame in range(len(frames)):
             mine = np.flatnonzero(of_frame == frame)
             mine = mine[_distinct(boxes[mine], scores[mine])]
             mine = mine[np.argsort(-np.prod(boxes[mine, 2:] - boxes[mine, :2], axis=1))]
-            found.append(Faces(boxes[mine], scores[mine], points[mine]))
-        return found
+            results.append(Faces(boxes[mine], scores[mine], points[mine]))
+        return results
 
     def _first_network(self, sums: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return squares (n, 4) in which there may be faces, and their frames (n,), from a pyramid of each frame; `sums` are
         the frames' integral images (H + 1, W + 1, 3)."""
         height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
         scale = _WINDOW / self._min_face
-        found = [
+        levels = [
             (np.empty((0, 4), np.float32), np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, int))
         ]
         while min(height, width) * scale >= _WINDOW:
-            level = np.stack([_scaled(one, int(height * scale + 1), int(width * scale + 1)) for one in sums])
+            level = np.stack([_scaled(integral, int(height * scale + 1), int(width * scale + 1)) for integral in sums])
             scores, shift = self._networks[0](level)
-            frame, y, x = at = np.nonzero(scores >= _SURE[0])
+            frame, y, x = hits = np.nonzero(scores >= _SURE[0])
             corner = _STRIDE * np.stack([x, y], axis=1).astype(np.float32)
             boxes = np.floor(np.hstack([corner + 1, corner + _WINDOW]) / np.float32(scale))
-            kept = _unlike(boxes, scores[at], frame, _SAME_LEVEL)
-            found.append((boxes[kept], shift[frame, :, y, x][kept], scores[at][kept], frame[kept]))
+            best = _unlike(boxes, scores[hits], frame, _SAME_LEVEL)
+            levels.append((boxes[best], shift[frame, :, y, x][best], scores[hits][best], frame[best]))
             scale *= _FACTOR
-        boxes, shift, scores, of_frame = map(np.concatenate, zip(*found, strict=True))
-        kept = _unlike(boxes, scores, of_frame, _SAME_FACE)
-        boxes, shift = boxes[kept], shift[kept]
-        return _square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), of_frame[kept]
+        boxes, shift, scores, of_frame = map(np.concatenate, zip(*levels, strict=True))
+        best = _unlike(boxes, scores, of_frame, _SAME_FACE)
+        boxes, shift = boxes[best], shift[best]
+        return _square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), of_frame[best]
 
     def _second_network(
         self, sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: np.ndarray
@@ -151,11 +151,11 @@ def _crops(sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: np.ndarray
     the frames' integral images (H + 1, W + 1, 3)."""
     height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
     crops = np.empty((len(squares), side, side, 3), np.float32)
-    for at, (frame, (x0, y0, x1, y1)) in enumerate(zip(of_frame, squares.astype(int).tolist(), strict=True)):
+    for index, (frame, (x0, y0, x1, y1)) in enumerate(zip(of_frame, squares.astype(int).tolist(), strict=True)):
         # a square beyond the frame has its nearest pixels
-        top, left = min(max(y0, 1), height) - 1, min(max(x0, 1), width) - 1
-        bottom, right = max(min(y1, height), top + 1), max(min(x1, width), left + 1)
-        crops[at] = _scaled(sums[frame][top : bottom + 1, left : right + 1], side, side)
+        y_start, x_start = min(max(y0, 1), height) - 1, min(max(x0, 1), width) - 1
+        y_end, x_end = max(min(y1, height), y_start + 1), max(min(x1, width), x_start + 1)
+        crops[index] = _scaled(sums[frame][y_start : y_end + 1, x_start : x_end + 1], side, side)
     return crops
 
 
@@ -163,10 +163,10 @@ def _resampled(frames: Sequence[Frame], squares: np.ndarray) -> np.ndarray:
     """Return what lies in squares (n, 4), in parts of a pixel, of the frames (n), for MTCNN's last network (n, 48, 48, 3);
     0 to 255. Beyond the frame the nearest pixels are repeated."""
     crops = np.empty((len(squares), _LAST_WINDOW, _LAST_WINDOW, 3), np.uint8)
-    for at, (frame, (left, top, right, _)) in enumerate(zip(frames, squares.tolist(), strict=True)):
-        scale = _LAST_WINDOW / (right - left + 1)
-        x, y = left - _EARLIER, top - _EARLIER  # where the crop begins, between pixels
-        crops[at] = frame.resampled(
+    for index, (frame, (x_start, y_start, x_end, _)) in enumerate(zip(frames, squares.tolist(), strict=True)):
+        scale = _LAST_WINDOW / (x_end - x_start + 1)
+        x, y = x_start - _EARLIER, y_start - _EARLIER  # where the crop begins, between pixels
+        crops[index] = frame.resampled(
             np.array([[scale, 0, scale * (0.5 - x) - 0.5], [0, scale, scale * (0.5 - y) - 0.5]]), _LAST_WINDOW
         )
     return crops
@@ -178,17 +178,17 @@ def _scaled(sums: np.ndarray, height: int, width: int) -> np.ndarray:
     Each pixel is the mean over a box of pixels, the same as adaptive average pooling's, in an eighth of its time. (The sums
     of large pictures go round at 2^32; their differences don't mind.)
     """
-    (top, bottom), (left, right) = _edges(len(sums) - 1, height), _edges(sums.shape[1] - 1, width)
-    rows = sums[bottom] - sums[top]
-    pixels = ((bottom - top)[:, None] * (right - left))[:, :, None]
-    return (rows.take(right, axis=1) - rows.take(left, axis=1)) / pixels.astype(np.float32)
+    (y_starts, y_ends), (x_starts, x_ends) = _edges(len(sums) - 1, height), _edges(sums.shape[1] - 1, width)
+    rows = sums[y_ends] - sums[y_starts]
+    pixels = ((y_ends - y_starts)[:, None] * (x_ends - x_starts))[:, :, None]
+    return (rows.take(x_ends, axis=1) - rows.take(x_starts, axis=1)) / pixels.astype(np.float32)
 
 
 @lru_cache(4096)
 def _edges(length: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each of so many parts of a length begins and ends, in whole pixels: neighbours may have one in common."""
-    at = np.arange(parts)
-    return at * length // parts, -(-(at + 1) * length // parts)
+    """Return where each of `parts` of a length begins and ends, in whole pixels. Neighbours may share one."""
+    indices = np.arange(parts)
+    return indices * length // parts, -(-(indices + 1) * length // parts)
 
 
 def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -229,10 +229,10 @@ def _unlike(boxes: np.ndarray, scores: np.ndarray, of_frame: np.ndarray, most: f
 def _distinct(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the indices of the boxes (n, 4) of a frame that are of different faces, the best first: by MTCNN's last
     non-maximum suppression, which goes by the part of the smaller box that the other covers."""
-    areas, kept = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1), list[int]()
-    for at in np.argsort(-scores, kind="stable").tolist():
-        sides = np.minimum(boxes[at, 2:], boxes[kept, 2:]) - np.maximum(boxes[at, :2], boxes[kept, :2]) + 1
-        covered = np.prod(np.maximum(sides, 0), axis=1) / np.minimum(areas[at], areas[kept])
+    areas, chosen = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1), list[int]()
+    for index in np.argsort(-scores, kind="stable").tolist():
+        sides = np.minimum(boxes[index, 2:], boxes[chosen, 2:]) - np.maximum(boxes[index, :2], boxes[chosen, :2]) + 1
+        covered = np.prod(np.maximum(sides, 0), axis=1) / np.minimum(areas[index], areas[chosen])
         if (covered <= _SAME_FACE).all():
-            kept.append(at)
-    return np.array(kept, int)
+            chosen.append(index)
+    return np.array(chosen, int)

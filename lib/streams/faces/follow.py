@@ -1,4 +1,4 @@
-"""Follow one person through a clip in which several faces may be seen, come and go, and shots change."""
+"""Choose the person to track in a clip with several faces, cuts, and people who come and go."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,23 @@ from lib.streams.faces.words import MAIN
 
 _SAME_FACE = 0.3  # least intersection over union of a face's boxes in consecutive sightings
 _SIZE_RATIO = 2.0  # a face that was lost and found again is at most this much larger or smaller ...
-_DISTANCE = 1.5  # ... and at most so many face widths away
+_DISTANCE = 1.5  # ... and at most this many face widths away
 _LIVELY = 1.4  # motion from which on a person counts in full; half of it counts a sixteenth
 _LEAST = 0.01  # what a person without motion counts
 _LIVING = 0.25  # what a living person counts at least
 _UNLIKE = 0.6  # likeness below which a face has become another person's in its place ...
-_AROUND = 5  # ... over so many sightings before and after
-_STRIDE = 0.2  # seconds between the sightings that motion is seen in
-_SEEN = 0.1  # of the frames with faces: in fewer nobody is seen who could be asked for
+_AROUND = 5  # ... over this many sightings before and after
+_STRIDE = 0.2  # seconds between the sightings by which motion is measured
+_SEEN = 0.1  # fraction of the frames with faces in which a person must be visible to be chosen by `asked`
 
 
 class TrackedPerson(NamedTuple):
-    """The person who is followed. faces: (T,) the index of their face in each frame, -1 where it is not seen. cuts: (T,)
-    whether a frame shows another shot, or in a face's place another's, than the frame before. changes: how often frames that
-    show them and frames that show another living person instead take turns. persons: how many could be asked for."""
+    """The tracked person of a clip with T frames.
+
+    faces: (T,) the index of the person's face in each frame, -1 where it is not visible. cuts: (T,) whether a frame begins a
+    new shot, or shows another person's face in the same place. changes: number of changes between frames that show the
+    person and frames that show another living person instead. persons: number of persons who can be chosen.
+    """
 
     faces: np.ndarray
     cuts: np.ndarray
@@ -35,7 +38,7 @@ class TrackedPerson(NamedTuple):
 
 @dataclass
 class _Track:
-    """Sightings of a face: frames, rising, and which of the frame's faces it is."""
+    """Sightings of a face: frames in rising order, and the index of the face in each frame."""
 
     times: list[int]
     faces: list[int]
@@ -45,7 +48,7 @@ class _Track:
 
 
 class _Person:
-    """Tracks that are one person's."""
+    """The tracks of one person."""
 
     def __init__(self, length: int) -> None:
         self.faces = np.full(length, -1)
@@ -59,14 +62,15 @@ class _Person:
 def follow(
     frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray, times: np.ndarray, asked: str = MAIN
 ) -> TrackedPerson:
-    """Return the main person, or the one of ASKED, of a clip's frames (T) at `times` (T,), whose faces have `looks` (T of
-    (n, S, S)); `cut` (T,) tells which frames show another shot than the one before.
+    """Return the main person of a clip's frames (T) at `times` (T,), or the person that `asked`, one of ASKED, chooses.
 
-    Boxes are linked over time by overlap (Hungarian assignment), not across cuts. Tracks of one shot that are near and alike
-    in size and at other times are one person's, of different shots those that look alike. The main person is the one who is
-    largest and seen longest: the sum of area times detection score, of each shot in units of its largest. It counts as much
-    as the person moves, so that a picture is followed only where nobody moves. Others can be asked for who move and are seen
-    in a tenth of the frames with faces; where there is no Nth, nobody is followed.
+    looks: T of (n, S, S), the small grey images of each frame's faces. cut: (T,) whether a frame begins a new shot.
+
+    Boxes are linked over time by overlap (Hungarian assignment), not across cuts. Tracks at different times belong to one
+    person if they are near each other and of similar size within a shot, or look similar in different shots. The main person
+    is the largest and longest visible: the sum of area times detection score, relative to the largest of each shot, weighted
+    by motion, so that an image of a face is tracked only if no person moves. `asked` chooses among persons who move and are
+    visible in a tenth of the frames with faces; for a number beyond these no face is tracked.
     """
     tracks = _linked(frames, cut)
     sudden = _become_others(tracks, looks, len(frames))
@@ -86,39 +90,51 @@ def follow(
     if not persons:
         return TrackedPerson(np.full(len(frames), -1), cut, 0, 0)
     stride = max(1, round(_STRIDE / float(np.median(np.diff(times))))) if len(times) > 1 else 1
-    alone = len(persons) == 1  # then nobody is to be told from
+    alone = len(persons) == 1  # no other person to distinguish
     life = [1.0 if alone else _life(person.faces, looks, cut, stride) for person in persons]
     size = [sum(sizes[time][person.faces[time]] for time in np.flatnonzero(person.faces >= 0)) for person in persons]
     order = np.argsort(-np.multiply(size, life), kind="stable")
     least = _SEEN * sum(len(faces.boxes) > 0 for faces in frames)
-    there = [
-        persons[at].faces
-        for rank, at in enumerate(order)
-        if rank == 0 or (life[at] >= _LIVING and (persons[at].faces >= 0).sum() >= least)
+    candidates = [
+        persons[index].faces
+        for rank, index in enumerate(order)
+        if rank == 0 or (life[index] >= _LIVING and (persons[index].faces >= 0).sum() >= least)
     ]
-    main = _asked(there, frames, asked)
-    others = [person.faces >= 0 for person, its in zip(persons, life, strict=True) if its >= _LIVING]
+    main = _asked(candidates, frames, asked)
+    others = [person.faces >= 0 for person, liveliness in zip(persons, life, strict=True) if liveliness >= _LIVING]
     instead = np.any(others, axis=0) & (main < 0) if others else np.zeros(len(frames), bool)
-    shown = (main >= 0)[(main >= 0) | instead]
-    return TrackedPerson(main, cut, int((shown[1:] != shown[:-1]).sum()), len(there))
+    visible = (main >= 0)[(main >= 0) | instead]
+    return TrackedPerson(main, cut, int((visible[1:] != visible[:-1]).sum()), len(candidates))
 
 
 def _asked(persons: Sequence[np.ndarray], frames: Sequence[Faces], asked: str) -> np.ndarray:
-    """Return the one of the persons (each (T,), their faces; the main one first) who is asked for, -1 everywhere for a
-    number that nobody has."""
+    """Return the faces (T,) of the person that `asked` chooses among `persons`, the main one first; -1 everywhere for a
+    number beyond them."""
     if asked == MAIN:
         return persons[0]
-    boxes = [np.stack([one.boxes[at] for one, at in zip(frames, of, strict=True) if at >= 0]) for of in persons]
+    boxes = [
+        np.stack([faces.boxes[at] for faces, at in zip(frames, faces_of_person, strict=True) if at >= 0])
+        for faces_of_person in persons
+    ]
     if asked == "largest":
-        return persons[int(np.argmax([np.prod(of[:, 2:] - of[:, :2], axis=1).mean() for of in boxes]))]
-    from_left = np.argsort([np.median(of[:, [0, 2]]) for of in boxes], kind="stable")
+        return persons[
+            int(
+                np.argmax(
+                    [
+                        np.prod(faces_of_person[:, 2:] - faces_of_person[:, :2], axis=1).mean()
+                        for faces_of_person in boxes
+                    ]
+                )
+            )
+        ]
+    from_left = np.argsort([np.median(faces_of_person[:, [0, 2]]) for faces_of_person in boxes], kind="stable")
     index = {"left": 0, "right": len(persons) - 1}.get(asked)
     index = int(asked) - 1 if index is None else index
     return persons[from_left[index]] if index < len(persons) else np.full(len(frames), -1)
 
 
 def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[_Track]:
-    """Return the tracks of all faces; none goes on over a cut."""
+    """Return the tracks of all faces. Tracks end at cuts."""
     done: list[_Track] = []
     tracks: list[_Track] = []
     for time, faces in enumerate(frames):
@@ -140,13 +156,15 @@ def _assigned(overlap: np.ndarray) -> Iterable[tuple[int, int]]:
     """Return the pairs of a row and a column whose sum is largest (Hungarian assignment)."""
     if overlap.size <= 1:
         return [(0, 0)] * overlap.size
-    from scipy.optimize import linear_sum_assignment  # a prediction starts sooner without it where there is one face
+    from scipy.optimize import (
+        linear_sum_assignment,
+    )  # imported late: predictions of clips with one face start sooner without it
 
     return zip(*linear_sum_assignment(-overlap), strict=True)
 
 
 def _become_others(tracks: Sequence[_Track], looks: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """Return (T,) in which frames a track goes on as another person: a cut that changes little but the face."""
+    """Return (T,) whether a track continues as another person in a frame: a cut that changes little but the face."""
     found = np.zeros(length, bool)
     for track in tracks:
         of = track.looks(looks)
@@ -164,41 +182,44 @@ def _sizes(frames: Sequence[Faces], shots: np.ndarray) -> list[np.ndarray]:
     """Return each frame's faces' areas times scores (T of (n,)), in units of the largest in the shot; `shots` (T,) rise."""
     sizes = [np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1) * faces.scores for faces in frames]
     largest = np.full(shots[-1] + 1, 1e-9)
-    np.maximum.at(largest, shots, [of.max(initial=0) for of in sizes])
-    return [of / largest[shot] for of, shot in zip(sizes, shots, strict=True)]
+    np.maximum.at(largest, shots, [areas.max(initial=0) for areas in sizes])
+    return [areas / largest[shot] for areas, shot in zip(sizes, shots, strict=True)]
 
 
 def _life(person: np.ndarray, looks: Sequence[np.ndarray], cut: np.ndarray, stride: int) -> float:
     """Return from _LEAST to 1 how much a person counts by their motion within shots; `person` (T,) are their faces."""
-    found = []
+    motions = []
     for shot in np.split(np.arange(len(cut)), np.flatnonzero(cut)):
-        seen = [time for time in shot[::stride].tolist() if person[time] >= 0]
-        found += [
-            measure_motion([looks[time][person[time]] for time in pair]) for pair in zip(seen, seen[1:], strict=False)
+        visible = [time for time in shot[::stride].tolist() if person[time] >= 0]
+        motions += [
+            measure_motion([looks[time][person[time]] for time in pair])
+            for pair in zip(visible, visible[1:], strict=False)
         ]
-    return min(max((float(np.median(found)) / _LIVELY) ** 4, _LEAST), 1.0) if found else _LEAST
+    return min(max((float(np.median(motions)) / _LIVELY) ** 4, _LEAST), 1.0) if motions else _LEAST
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Intersection over union of two boxes."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     common = float(np.prod(np.maximum(sides, 0)))
-    return common / (float(np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2])) - common)
+    return common / (float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common)
 
 
 def _is_of(person: _Person, track: _Track, look: np.ndarray, frames: Sequence[Faces], shots: np.ndarray) -> bool:
-    """Whether a track can be a person's: it is seen at other times, and looks like them (means over all sightings), or is
-    near and of their size where the two come closest in time within a shot."""
+    """Return whether a track can belong to a person: at other times, and similar in mean look, or near and of similar size
+    where the two are closest in time within a shot."""
     if (person.faces[track.times] >= 0).any():
         return False
-    seen, times = np.flatnonzero(person.faces >= 0), np.array(track.times)
-    after = np.searchsorted(seen, times).clip(1, len(seen) - 1) if len(seen) > 1 else np.zeros(len(times), int)
-    nearest = np.where(abs(seen[after - 1] - times) <= abs(seen[after] - times), seen[after - 1], seen[after])
-    at = int(np.argmin(abs(nearest - times)))
-    before, now = int(nearest[at]), track.times[at]
+    visible, times = np.flatnonzero(person.faces >= 0), np.array(track.times)
+    after = np.searchsorted(visible, times).clip(1, len(visible) - 1) if len(visible) > 1 else np.zeros(len(times), int)
+    nearest = np.where(
+        abs(visible[after - 1] - times) <= abs(visible[after] - times), visible[after - 1], visible[after]
+    )
+    index = int(np.argmin(abs(nearest - times)))
+    before, now = int(nearest[index]), track.times[index]
     if shots[before] != shots[now]:
         return compute_likeness(person.sum, look) >= MIN_LIKENESS
-    one, other = frames[before].boxes[person.faces[before]], frames[now].boxes[track.faces[at]]
-    width, other_width = one[2] - one[0], other[2] - other[0]
-    distance = np.linalg.norm(one[:2] + one[2:] - other[:2] - other[2:]) / 2
+    box, other_box = frames[before].boxes[person.faces[before]], frames[now].boxes[track.faces[index]]
+    width, other_width = box[2] - box[0], other_box[2] - other_box[0]
+    distance = np.linalg.norm(box[:2] + box[2:] - other_box[:2] - other_box[2:]) / 2
     return bool(1 / _SIZE_RATIO < width / other_width < _SIZE_RATIO and distance < _DISTANCE * width)

@@ -1,4 +1,4 @@
-"""A frame of a clip, and what several look for in it, made once."""
+"""A frame of a clip, with scaled versions that are computed once."""
 
 from functools import cached_property
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 _THUMBNAIL = 32, 18  # pixels
-_STEP = 4  # of whose pixels one is looked at
+_STEP = 4  # every fourth pixel is used
 
 
 class Frame:

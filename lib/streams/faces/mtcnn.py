@@ -39,8 +39,8 @@ class Network:
         """Return scores (n, ...) and the rest (n, C, ...): by how much of its side each of a box' edges is shifted, from the
         last network also the five points' x, then their y. pictures (n, H, W, 3) have levels 0 to 255."""
         some = max(1, _AT_ONCE // pictures[0, :, :, 0].size) if self._device.type == "cpu" else len(pictures)
-        made = torch.cat([self._made(part).cpu() for part in torch.from_numpy(pictures).split(some)])
-        return made[:, :2].softmax(1)[:, 1].numpy(), made[:, 2:].numpy()
+        outputs = torch.cat([self._made(part).cpu() for part in torch.from_numpy(pictures).split(some)])
+        return outputs[:, :2].softmax(1)[:, 1].numpy(), outputs[:, 2:].numpy()
 
     def _made(self, pictures: Tensor) -> Tensor:
         return self._layers((pictures.to(self._device).permute(0, 3, 1, 2).float() - 127.5) / 128)

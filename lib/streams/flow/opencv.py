@@ -1,4 +1,4 @@
-"""OpenCV's DualTVL1OpticalFlow, pair by pair on the CPU: the peer that our own TV-L1 is compared with."""
+"""OpenCV's DualTVL1OpticalFlow, pair by pair on the CPU: the reference for this project's TV-L1."""
 
 import cv2
 import torch
@@ -21,7 +21,7 @@ def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
         medianFiltering=5 if solver.median else 1,
     )
     flows = [
-        torch.from_numpy(peer.calc(one.cpu().numpy(), other.cpu().numpy(), None).transpose(2, 0, 1).copy())
-        for one, other in zip(previous, next, strict=True)
+        torch.from_numpy(peer.calc(first.cpu().numpy(), second.cpu().numpy(), None).transpose(2, 0, 1).copy())
+        for first, second in zip(previous, next, strict=True)
     ]
     return torch.stack(flows) if flows else previous.new_zeros((0, 2, *previous.shape[1:]), dtype=torch.float32)

@@ -1,7 +1,7 @@
 """Dense TV-L1 optical flow of a batch of image pairs, on whatever device the images are.
 
 The pyramid's levels are solved by `compiled` on a CPU and by `gpu` on a GPU for which Triton is installed;
-the PyTorch code here is what both are held against, and what runs elsewhere.
+the PyTorch code here is their reference, and runs on other devices.
 """
 
 import functools
