@@ -105,7 +105,8 @@ def _describe_model(run: Run, targets: Targets) -> Iterator[str]:
 def _describe_training(run: Run, targets: Targets, streams: set[str]) -> Iterator[str]:
     train = run.parameters["train"]
     losses = ", ".join(f"{group.loss} for {name}" for name, group in targets.items())
-    optimizer, rates = _OPTIMIZERS[train["optimizer"]], train["learning_rate"]
+    name, rates = train["optimizer"], train["learning_rate"]
+    optimizer = _OPTIMIZERS.get(name, escape(name))
     yield (
         f"The loss was {escape(losses)}. We trained with {optimizer}, batches of {train['batch_size']}"
         f" clips, a learning rate of {rates.get('head', rates['default']):g} outside the encoders, and weight decay"
