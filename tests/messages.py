@@ -48,8 +48,8 @@ class Collector:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write this process' part, or, in the main process, the complete page."""
         lines = [f"- `{test}`\n\n  {message}\n" for message, test in self.seen.items()]
-        if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-            self.page.with_suffix(f".{worker}.part").write_text("\n".join(lines))
+        if worker := getattr(session.config, "workerinput", None):
+            self.page.with_suffix(f".{worker['workerid']}.part").write_text("\n".join(lines))
             return
         parts = sorted(self.page.parent.glob(f"{self.page.stem}.*.part"))
         texts = [*lines, *(part.read_text() for part in parts)]

@@ -206,7 +206,7 @@ def test_a_damaged_shard_that_was_kept_is_made_again_for_dvc_too(
     with published.open("r+b") as file:  # one file with those in data/.work and in the cache
         file.truncate(len(whole) // 2)
     assert built() == ["one"]
-    assert "is damaged, and is made again" in caplog.text
+    assert "is damaged and will be rebuilt" in caplog.text
     assert published.read_bytes() == whole
     assert not kept.exists()
     (project / "data/.work/descriptors.sums").rename(project / "lost")

@@ -47,7 +47,7 @@ def edit(path: Path, before: str, after: str) -> None:
 def test_comments_docstrings_and_new_modules_do_not_count(copy: Path) -> None:
     before = resume.fingerprint(["lib.streams.faces"], {"side": 64})
     edit(copy / "lib/streams/faces/follow.py", "def follow(", "# a comment\n\n\ndef follow(")
-    edit(copy / "lib/streams/faces/align.py", '"""Bring a followed face', '"""Take a followed face')
+    edit(copy / "lib/streams/faces/align.py", '"""Align the tracked face', '"""Turn the tracked face')
     edit(copy / "lib/core/errors.py", '"""A mistake in the input', '"""An error in the input')
     (copy / "lib/core/unrelated.py").write_text("NUMBER = 1\n")
     assert resume.fingerprint(["lib.streams.faces"], {"side": 64}) == before
@@ -74,7 +74,7 @@ def test_shards_are_kept_but_for_a_changed_constant(copy: Path) -> None:
         return len(list((copy / "made").iterdir()))
 
     assert run() == 2
-    edit(copy / "lib/streams/descriptors.py", "def descriptor(", "# a comment\ndef descriptor(")
+    edit(copy / "lib/streams/descriptors.py", "def compute_descriptor(", "# a comment\ndef compute_descriptor(")
     edit(
         copy / "lib/streams/build.py", "_PARTIAL, _COUNT", "_UNRELATED = 1\n_PARTIAL, _COUNT"
     )  # makes no shard's bytes

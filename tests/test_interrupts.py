@@ -31,7 +31,7 @@ def work(number):
     return number
 
 def main():
-    with parallel.executor(Parallel(engine="loky", workers=2), gpu=False) as pool:
+    with parallel.start_executor(Parallel(engine="loky", workers=2), gpu=False) as pool:
         for number in parallel.map_in_order(pool, work, range(50)):
             print(number, flush=True)
 
@@ -42,7 +42,7 @@ from tqdm import tqdm
 from lib.core import parallel
 from lib.core.parallel import Parallel
 
-with parallel.executor(Parallel(engine="loky", workers=2), gpu=False) as pool:
+with parallel.start_executor(Parallel(engine="loky", workers=2), gpu=False) as pool:
     for length in parallel.map_in_order(pool, lambda number: len(list(tqdm(range(3), disable=None))), range(2)):
         print(length)
 """

@@ -275,6 +275,6 @@ def test_new_clips_cost_their_own_shards(project: Project) -> None:
     after = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
     assert len(set(after.items()) - set(before.items())) == 1
     assert before.items() < after.items()
-    assert "training80_90: 1 clips, 0 refused" in (project.folder / "logs/faces.log").read_text()
+    assert "training80_90: 1 clips, 0 rejected" in (project.folder / "logs/faces.log").read_text()
     assert (project.folder / "logs/faces.log").read_text().count(" clips, ") == 1
     assert not records(project, "flow")["lost"].refused

@@ -211,7 +211,7 @@ def test_a_finished_training_is_kept(project: Path, monkeypatch: pytest.MonkeyPa
     for path in outs:
         path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(train, "fit", lambda *_: pytest.fail("nothing that it uses has changed"))
+        patch.setattr(train, "train_model", lambda *_: pytest.fail("nothing that it uses has changed"))
         use(patch, parameters_(audio__enabled=True, model__encoders__features__width=96))
         train.main()
     assert [path.read_bytes() for path in outs] == before
@@ -229,7 +229,7 @@ def test_two_trainings_give_the_same_bytes_with_the_date_of_the_newest_input(
     newest, listed = "2026-01-02T03:04:05+00:00", tmp_path / "archives.csv"
     listed.write_text(f"path,bytes,sha256,modified\na,1,0,2025-01-01T00:00:00+00:00\nb,1,0,{newest}\nc,1,0,\n")
     monkeypatch.setattr(listing, "LISTING", listed)
-    monkeypatch.setattr(train, "SYNTHETIC", ())
+    monkeypatch.setattr("lib.training.run.SYNTHETIC", ())
     monkeypatch.setattr(train, "MODEL", tmp_path / "model.pt")
     made = []
     for run in ("one", "two"):

@@ -351,7 +351,7 @@ def test_a_vit_of_torchvision_is_the_same_here(tmp_path: Path, caplog: pytest.Lo
             made = encoder(weights=str(tmp_path / "vit.pth"))
         vit((clip - made.mean) / made.std)
         torch.testing.assert_close(of(made, [clip])[0], seen.pop().mean(0), atol=1e-5, rtol=1e-5)
-    assert "faces.weights: it lacks the adapters, left as at the start: 39 weights, first prompts.0" in caplog.text
+    assert "s2d: weights: it lacks the adapters, left as at the start: 39 weights, first prompts.0" in caplog.text
     larger = encoder([[3, 48, 48]], weights=str(tmp_path / "vit.pth")).network
     assert larger.pos_embed.shape == (1, 37, 24)
     assert torch.equal(larger.pos_embed[:, 0], state["encoder.pos_embedding"][:, 0])

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core import command
-from lib.media import video
+from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 
 
@@ -28,7 +28,7 @@ def main() -> None:
         name, motion, warmth = f"person{number:02d}.mp4", rng.random(), rng.random()
         performance = Performance(2 * warmth - 1, 0.4 + 1.6 * motion, 0.5, number)
         images, voice = render(Identity(number), performance, options.seconds, 15)
-        video.write(options.folder / "clips" / name, images, 15, voice, SAMPLE_RATE)
+        write_video(options.folder / "clips" / name, images, 15, voice, SAMPLE_RATE)
         rows.append({"file": name, "lively": round(1 + 6 * motion, 1), "warm": round(1 + 6 * warmth, 1)})
     pd.DataFrame(rows).to_csv(options.folder / "ratings.csv", index=False)
     print(f"written: {options.clips} clips and {options.folder / 'ratings.csv'}")
