@@ -13,7 +13,6 @@ from lib.report.figures import Results
 MOST = 10
 """Largest number of targets of a group in a figure. Tables have all targets."""
 _LONGEST = 30  # characters of a name in a figure
-_TABLES = "predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes"
 _NAMES = "target", "kind", "group"
 _MARKDOWN = re.compile(r"([\\|*<`\[\]]|(?<!\w)_|_(?!\w)|&(?=[#\w]))")
 
@@ -24,7 +23,7 @@ def prepare_figures(results: Results) -> Results:
     columns = list(dict.fromkeys(column for group in targets.values() for column in group.columns))
     short = dict(zip(columns, _shorten_all(columns), strict=True))
     clips = results.clips.rename(columns=short)
-    tables = {name: _select(getattr(results, name), targets, short) for name in _TABLES}
+    tables = {name: _select(getattr(results, name), targets, short) for name in results.TABLES}
     targets = {name: _rename(group, short) for name, group in targets.items()}
     importance = results.importance.first(MOST)
     return replace(results, **tables, clips=clips, targets=targets, importance=importance)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 import numpy as np
@@ -56,6 +56,9 @@ class Results:
     data/map.csv, metrics/data.json, `read.attention`, `read.mean_attention`, `read.importance`, `read.samples`, and the
     target groups that are predicted."""
 
+    TABLES: ClassVar = ("predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes")
+    """The tables that have rows of each target group."""
+
     history: pd.DataFrame = field(default_factory=_no_rows)
     clips: pd.DataFrame = field(default_factory=_no_rows)
     predictions: pd.DataFrame = field(default_factory=_no_rows)
@@ -78,8 +81,7 @@ class Results:
         """Those of one target group; of "" all."""
         if not targets:
             return self
-        names = ("predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes")
-        tables = {name: getattr(self, name) for name in names}
+        tables = {name: getattr(self, name) for name in self.TABLES}
         return replace(
             self,
             **{name: table[table["targets"] == targets] for name, table in tables.items()},
