@@ -271,7 +271,7 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
         for seed, variant in product(seeds, chosen)
     }
     # `dvc gc` keeps the name of an experiment whose predictions it removes
-    done = {label for label in runs if label in names and kept(label)}
+    done = [label for label in runs if label in names and kept(label)]
     for label in done:
         refuse_other_parameters(label, shared, runs[label])
     for number, (label, changes) in enumerate(runs.items(), 1):
