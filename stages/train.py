@@ -2,16 +2,15 @@
 
 import logging
 import os
-import shutil
 
 import torch
 from joblib.externals import loky
 
 from lib.core import command, parallel, parameters, resume
-from lib.core.artifacts import HISTORY, MODEL, TRAIN_METRICS
+from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
 from lib.training.prepare import complete, fingerprint, load_streams, select_clips
-from lib.training.run import Task, train_model
+from lib.training.run import Task, publish_model, train_model
 from lib.training.settings import Parameters
 
 
@@ -30,12 +29,7 @@ def main() -> None:
         logging.getLogger("train").info("the cached model is valid: code, settings and data are unchanged")
     elif not train_model(Task(given, targets, streams, *clips), folder):
         return  # one of several processes, and not the first
-    for out in (MODEL, HISTORY, TRAIN_METRICS):
-        out.parent.mkdir(exist_ok=True)
-        shutil.copyfile(folder / out.name, out)
-    for other in folder.parent.iterdir():
-        if other != folder and (other / MODEL.name).exists():
-            shutil.rmtree(other)
+    publish_model(folder)
 
 
 if __name__ == "__main__":

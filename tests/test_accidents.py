@@ -25,6 +25,7 @@ from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.model import checkpoint
+from lib.model.checkpoint import TrainingSummary
 from lib.model.heads import Prediction
 from lib.scoring.scores import score_columns
 from lib.streams import audio, base, build
@@ -263,7 +264,7 @@ def model(path: Path, **weights: torch.Tensor) -> dict[str, Any]:
     net = network(["faces"], "concat")
     values = parameters_()
     streams = {name: base.StreamInfo(dict(values[name]), {"": [3, 32, 32]}) for name in ("frames", "faces")}
-    checkpoint.save(path, net.state_dict(), given, TRAITS_GROUP, streams, ["demo"])
+    checkpoint.save(path, net.state_dict(), given, TRAITS_GROUP, streams, TrainingSummary(["demo"]))
     return torch.load(path, weights_only=True)
 
 
@@ -327,7 +328,7 @@ def test_a_model_that_is_none_is_one_line_with_the_way_out(tmp_path: Path, kind:
 
 def test_a_whole_model_is_loaded(tmp_path: Path) -> None:
     model(tmp_path / "model.pt")
-    assert checkpoint.load(tmp_path / "model.pt", torch.device("cpu")).corpora == ["demo"]
+    assert checkpoint.load(tmp_path / "model.pt", torch.device("cpu")).training.corpora == ["demo"]
 
 
 @pytest.mark.parametrize("actual", [[[0.5]], [[0.5], [0.5], [0.5]]])

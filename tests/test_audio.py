@@ -1,6 +1,7 @@
 """Sound: what a tone, a click and silence come to."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lib.streams import audio
 from lib.streams.base import Raw
 
 RATE = 16_000
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "sample_rate": RATE, "filter_rate": None, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24, "edges": "inside",
     "top_db": None,
 }  # fmt: skip
@@ -23,7 +24,9 @@ SECONDS = np.arange(2 * RATE) / RATE
 def heard(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: object) -> Record:
     pictures = np.full((30, 64, 64, 3), 90, np.uint8)
     write_video(folder / "a.mp4", pictures, 15, samples, rate)
-    return audio.compute_features(Raw("a.mp4", folder / "a.mp4", None), **(SETTINGS | settings))  # type: ignore[arg-type]
+    return audio.compute_features(
+        Raw("a.mp4", folder / "a.mp4", None), audio.Settings(enabled=True, **(SETTINGS | settings))
+    )
 
 
 @pytest.mark.parametrize("hertz", [220, 440, 1760])
@@ -86,8 +89,8 @@ def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
     assert "audio.window is 1.0" in heard(tmp_path, np.zeros(RATE // 2), window=1.0).refused
     (tmp_path / "b.mp4").write_bytes(b"no video")
     broken, none = Raw("b.mp4", tmp_path / "b.mp4", None), Raw("c.mp4", None, None)
-    assert "sound cannot be decoded" in audio.compute_features(broken, **SETTINGS).refused  # type: ignore[arg-type]
-    assert audio.compute_features(none, **SETTINGS).refused == "audio: no video"  # type: ignore[arg-type]
+    assert "sound cannot be decoded" in audio.compute_features(broken, audio.Settings(enabled=True, **SETTINGS)).refused
+    assert audio.compute_features(none, audio.Settings(enabled=True, **SETTINGS)).refused == "audio: no video"
 
 
 @pytest.mark.parametrize("edges", ["inside", "padded"])

@@ -17,6 +17,7 @@ from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
+from lib.streams.faces.detect import Detector
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make, opencv, tvl1
 from lib.streams.flow.solver import Solver
@@ -207,7 +208,7 @@ def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, mon
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
 def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
     record = frames.sample_frames(Raw(name, REAL / name, None), 5, 640, 90)
-    aligned = align.Aligner(112, 40, 0.5, 1.0, 0.0, CPU)(record)
+    aligned = align.Aligner(112, Detector(40, CPU), 0.5, 1.0, 0.0)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
     assert (aligned.arrays["found"] == DETECTED).all()
     grey = make.to_grey(torch.from_numpy(aligned.arrays["faces"]))

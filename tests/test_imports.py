@@ -9,7 +9,9 @@ import pytest
 from lib.core import imports
 from tests.conftest import ROOT
 
-SCRIPT = "import sys; from lib.core import imports; imports.import_librosa(); print('librosa.util.utils' in sys.modules)"
+SCRIPT = (
+    "import sys; from lib.core import imports; imports.import_librosa(); print('librosa.util.utils' in sys.modules)"
+)
 
 
 def test_another_process_waits_until_librosa_is_loaded() -> None:

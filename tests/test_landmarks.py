@@ -17,6 +17,7 @@ from lib.streams import base, embeddings, frames, landmarks
 from lib.streams.base import Raw, StreamInfo
 from lib.streams.embeddings import networks
 from lib.streams.faces import align
+from lib.streams.faces.detect import Detector
 from lib.streams.faces.frame import Frame
 from lib.streams.landmarks import Settings
 from tests.conftest import REAL, needs_real_clips
@@ -117,7 +118,7 @@ def test_dlibs_points_and_the_five_agree_on_a_real_face() -> None:
     pytest.importorskip("dlib")
     clip = sorted(REAL.glob("*.mp4"))[0]
     side = 112
-    aligner = align.Aligner(side, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
+    aligner = align.Aligner(side, Detector(40, torch.device("cpu")), 0.5, 1.0, 1.0)
     faces = aligner(frames.sample_frames(Raw(clip.name, clip, None), 0.5, 640, 90))
     five, record = of(faces).arrays["points"], of(faces, "dlib")
     points = record.arrays["points"]
@@ -135,7 +136,10 @@ def test_dlibs_face_network_tells_two_real_persons_apart() -> None:
     pytest.importorskip("dlib")
     given = {"enabled": True, "steps": 6, "side": 150, "network": "dlib_face", "weights": None, "colour": "rgb"}
     settings = check(given | {"stn": False, "se": "none", "seed": 0}, embeddings.Settings)
-    embed, aligner = embeddings.make_extractor(settings), align.Aligner(112, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
+    embed, aligner = (
+        embeddings.make_extractor(settings),
+        align.Aligner(112, Detector(40, torch.device("cpu")), 0.5, 1.0, 1.0),
+    )
     one, other = (
         embed(aligner(frames.sample_frames(Raw(clip.name, clip, None), 0.4, 640, 90))).arrays["values"]
         for clip in sorted(REAL.glob("*.mp4"))[:2]

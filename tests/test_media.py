@@ -22,6 +22,7 @@ from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import audio, frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
+from lib.streams.faces.detect import Detector
 from tests.films import RATE, Track, entries, larger, level, numbered, patch, tone, write
 
 LOW_DELAY = {"bf": "0", "sc_threshold": "0", "g": "30"}
@@ -165,7 +166,9 @@ def test_no_numbers_are_silence(tmp_path: Path) -> None:
     assert np.flatnonzero(loud < 0.1).tolist() == [10]
     settings = {"sample_rate": RATE, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24}
     more = {"filter_rate": None, "edges": "inside", "top_db": None}
-    record = audio.compute_features(Raw("a", path, None), **settings, **more)
+    record = audio.compute_features(
+        Raw("a", path, None), audio.Settings.model_validate({"enabled": True} | settings | more)
+    )
     assert all(np.isfinite(array).all() for array in record.arrays.values())
 
 
@@ -266,7 +269,7 @@ def test_of_interlaced_fields_one_is_shown(tmp_path: Path) -> None:
 
 
 def test_pictures_smaller_than_a_face_hold_none(tmp_path: Path) -> None:
-    aligner = align.Aligner(64, 40, 0.5, 1.0, 1.0, torch.device("cpu"))
+    aligner = align.Aligner(64, Detector(40, torch.device("cpu")), 0.5, 1.0, 1.0)
     for width, height in (32, 32), (320, 16):
         path = write(tmp_path / "a.mp4", Track(larger(numbered(20), width, height)))
         record = aligner(frames.sample_frames(Raw("a", path, None), 5, 640, 90))
@@ -374,7 +377,7 @@ def test_no_more_than_a_batch_of_pictures_is_held(tmp_path: Path, monkeypatch: p
         return pictures(record, chosen)
 
     monkeypatch.setattr(frames, "decode_frames", counted)
-    align.Aligner(64, 40, 0.0, 1.0, 1.0, torch.device("cpu"))(record)
+    align.Aligner(64, Detector(40, torch.device("cpu")), 0.0, 1.0, 1.0)(record)
     assert max(held) == 32
     assert sum(held[: -(-90 // 32)]) == 90
 

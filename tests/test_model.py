@@ -27,6 +27,7 @@ from lib.data.augment import mirror_clips
 from lib.data.batch import Sample, collate
 from lib.data.dataset import make_inputs
 from lib.model import checkpoint
+from lib.model.checkpoint import TrainingSummary
 from lib.model.encoders import Encoder, images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
 from lib.model.network import Network, Settings
@@ -537,12 +538,12 @@ def test_a_model_predicts_the_same_from_its_file(tmp_path: Path) -> None:
     net, clips = Network.from_settings(given, targets, STREAMS).eval(), samples([4, 9], USES[3])
     net.encoders["audio"].standardise(one.inputs["audio"] for one in clips)
     checkpoint.save(
-        tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, ["demo", "fiv2"], clips=40, seed=3
+        tmp_path / "model.pt", net.state_dict(), given, targets, STREAMS, TrainingSummary(["demo", "fiv2"], 40, 3)
     )
     served = checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
     assert not served.network.training
-    assert (served.targets, served.streams, served.corpora) == (targets, STREAMS, ["demo", "fiv2"])
-    assert (served.clips, served.seed) == (40, 3)
+    assert (served.targets, served.streams, served.training.corpora) == (targets, STREAMS, ["demo", "fiv2"])
+    assert (served.training.clips, served.training.seed) == (40, 3)
     assert served.settings == given
     inputs = collate(clips).inputs
     assert torch.equal(served.network(inputs).predicted["own"], net(inputs).predicted["own"])
@@ -565,7 +566,7 @@ def test_encoders_as_they_were_loaded_are_told_from_the_trained_ones(tmp_path: P
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(1.1)  # training
-    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, TRAITS_GROUP, STREAMS, ["demo"])
+    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, TRAITS_GROUP, STREAMS, TrainingSummary(["demo"]))
     (encoder,) = checkpoint.pretrained(tmp_path / "model.pt").values()
     trained = net.encoders["faces"].state_dict()
     kept = {name: one for name, one in encoder.state_dict().items() if name.endswith("weight")}
@@ -580,7 +581,12 @@ def test_encoders_as_they_were_loaded_are_told_from_the_trained_ones(tmp_path: P
         tokens = encoder(collate([clips[2]]).inputs["faces"])
     assert found.loc["c"].to_numpy() == pytest.approx(tokens.values[0].mean(0).numpy(), abs=1e-5)
     checkpoint.save(
-        tmp_path / "scratch.pt", net.state_dict(), settings(["faces", "flow"]), TRAITS_GROUP, STREAMS, ["demo"]
+        tmp_path / "scratch.pt",
+        net.state_dict(),
+        settings(["faces", "flow"]),
+        TRAITS_GROUP,
+        STREAMS,
+        TrainingSummary(["demo"]),
     )
     assert checkpoint.pretrained(tmp_path / "scratch.pt") == {}
     (tmp_path / "weights.pt").unlink()
@@ -610,7 +616,7 @@ def test_a_models_file_is_plain_data_of_what_it_uses(tmp_path: Path) -> None:
     weights = given.model_copy(update={"encoders": {name: of | {"weights": "kinetics"} if name == "flow" else of
                                                     for name, of in given.encoders.items()}})  # fmt: skip
     made = {"flow": STREAMS["flow"]}
-    checkpoint.save(tmp_path / "model.pt", net.state_dict(), weights, TRAITS_GROUP, made, ["demo"])
+    checkpoint.save(tmp_path / "model.pt", net.state_dict(), weights, TRAITS_GROUP, made, TrainingSummary(["demo"]))
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     about = {
         "format",

@@ -66,7 +66,11 @@ def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path:
     made = [frames.sample_frames(one, 5, 160, 95) for one in raw[:2]]
     assert [len(record.arrays["times"]) for record in made] == [10, 13]
     assert level(frames.decode_all_frames(made[1])[3]) == pytest.approx(2.6, abs=0.1)
-    heard = audio.compute_features(raw[1], 16_000, None, 0.025, 0.01, 64, 24, "inside", None)
+    settings = audio.Settings(
+        enabled=True, sample_rate=16_000, filter_rate=None, window=0.025, step=0.01, mels=64, mfcc=24, edges="inside",
+        top_db=None,
+    )  # fmt: skip
+    heard = audio.compute_features(raw[1], settings)
     assert heard.arrays["times"][[0, -1]] == pytest.approx([0.0125, 2.4875], abs=0.01)
     told = build._identifying(table), build._identifying(table[table["start"].isna()])
     assert told == (["clip", "sha256", "start", "end"], ["clip", "sha256"])

@@ -14,7 +14,7 @@ from lib.streams import faces as stream
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
-from lib.streams.faces.detect import Faces
+from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import TrackedPerson, follow
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
@@ -98,7 +98,7 @@ def test_who_is_asked_for_is_followed() -> None:
 def aligned(path: Path, pictures: np.ndarray, person: str | None = None) -> Record:
     """The faces stage's record of a film of these pictures, 5 a second."""
     write(path, Track(np.repeat(pictures, 3, 0), options={"crf": "18"}))
-    return align.Aligner(64, 40, 0.5, 1.0, 0.0, CPU, person=person)(
+    return align.Aligner(64, Detector(40, CPU), 0.5, 1.0, 0.0, person=person)(
         frames.sample_frames(Raw("a", path, None), 5, 640, 90)
     )
 

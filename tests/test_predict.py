@@ -34,6 +34,7 @@ from lib.data.dataset import ClipDataset
 from lib.media.frames import read_frames
 from lib.media.writing import write_video
 from lib.model import checkpoint, infer
+from lib.model.checkpoint import TrainingSummary
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.report import words
@@ -252,7 +253,9 @@ def model(folder: Path, **changes: Any) -> Path:
     for parameter in network.absent.values():
         torch.nn.init.normal_(parameter)
     standardise(network, read_clip_table(Path("data/clips.csv"))[:4].reset_index(drop=True), encoder_inputs, streams)
-    checkpoint.save(folder / "model.pt", network.state_dict(), chosen.model, targets, streams, ["demo"])
+    checkpoint.save(
+        folder / "model.pt", network.state_dict(), chosen.model, targets, streams, TrainingSummary(["demo"])
+    )
     return folder / "model.pt"
 
 
@@ -465,7 +468,7 @@ def test_every_file_is_a_row(
 def test_a_trained_models_intervals_and_percentiles_come_from_its_own_clips(project: Path) -> None:
     train.main()
     predict = Predictor(project / "data/model.pt", CPU)
-    reference = predict.served.references["warmth"]
+    reference = predict.served.training.references["warmth"]
     known = np.array([2, 3, 4])  # the training clips' labels
     assert reference.quantiles[:, 0].numpy() == pytest.approx(np.quantile(known, np.linspace(0, 1, 101)), abs=1e-6)
     assert not np.isfinite(reference.half_widths.numpy()[0])  # one validation clip knows it
@@ -477,7 +480,7 @@ def test_a_trained_models_intervals_and_percentiles_come_from_its_own_clips(proj
 def test_a_clip_unlike_those_of_training_is_warned_of(project: Path, tmp_path: Path) -> None:
     train.main()
     predict = Predictor(project / "data/model.pt", CPU)
-    ranges = predict.served.ranges["faces"]
+    ranges = predict.served.training.ranges["faces"]
     for index, name in enumerate(NAMES[:4]):  # the training clips lie within
         with h5py.File("data/faces/demo-one.h5") as file:
             landmarks = file[name]["landmarks"][()]
@@ -515,7 +518,12 @@ def model_with(folder: Path, seconds: list[float], half_width: float) -> Path:
         for name, group in targets.items()
     }
     checkpoint.save(
-        folder / "model.pt", weights, chosen.model, targets, streams, ["own"], seconds=seconds, references=references
+        folder / "model.pt",
+        weights,
+        chosen.model,
+        targets,
+        streams,
+        TrainingSummary(["own"], seconds=seconds, references=references),
     )
     return folder / "model.pt"
 

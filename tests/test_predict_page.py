@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 import tools.page
 from lib.media.writing import write_video
 from lib.model import checkpoint
-from lib.model.checkpoint import Reference
+from lib.model.checkpoint import Reference, TrainingSummary
 from lib.serving.predictor import Predictor
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.films import Track, numbered, write
@@ -48,8 +48,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     folder = tmp_path_factory.mktemp("served")
     of = checkpoint.load(model_of_chance("demo", folder / "chance.pt"), CPU)
     reference = {"traits": Reference(torch.linspace(0, 1, 101)[:, None].expand(-1, 5), torch.full((5,), 0.1))}
-    checkpoint.save(folder / "model.pt", of.network.state_dict(), of.settings, of.targets, of.streams, ["demo"],
-                    seconds=[2, 3], references=reference)  # fmt: skip
+    checkpoint.save(folder / "model.pt", of.network.state_dict(), of.settings, of.targets, of.streams,
+                    TrainingSummary(["demo"], seconds=[2, 3], references=reference))  # fmt: skip
     environment, files = dict(os.environ), folder / "files"
     files.mkdir()
     gradio, predictor = tools.page.offline(files), Predictor(folder / "model.pt", CPU)

@@ -19,6 +19,7 @@ from lib.core.parameters import check
 from lib.core.weights import load_published
 from lib.data.batch import Sample, collate
 from lib.model import checkpoint, s2d
+from lib.model.checkpoint import TrainingSummary
 from lib.model.encoders.s2d import Encoder, Settings, drawn, windows
 from lib.model.mobilefacenet import MobileFaceNet
 from lib.model.network import Network
@@ -482,7 +483,7 @@ def test_a_network_with_it_predicts_the_same_from_its_file(tmp_path: Path) -> No
     at = [(np.arange(len(clip), dtype=np.float32), np.ones(len(clip), bool)) for clip in pictures]
     read = [{"faces": {"faces": Steps(clip, *when)}} for clip, when in zip(pictures, at, strict=True)]
     inputs = collate([Sample(one, {}, 0) for one in read]).inputs
-    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, TRAITS_GROUP, streams, ["demo"])
+    checkpoint.save(tmp_path / "model.pt", net.state_dict(), given, TRAITS_GROUP, streams, TrainingSummary(["demo"]))
     weights.unlink()
     served = checkpoint.load(tmp_path / "model.pt", torch.device("cpu")).network
     assert torch.equal(served(inputs).predicted["traits"], net(inputs).predicted["traits"])

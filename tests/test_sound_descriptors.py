@@ -98,7 +98,7 @@ def test_a_clips_vectors_have_their_parts(tmp_path: Path) -> None:
 
 def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
     raw = Raw("a.mp4", None, tmp_path)
-    refused = audio.compute_features(raw, **SETTINGS)  # type: ignore[arg-type]
+    refused = audio.compute_features(raw, audio.Settings(enabled=True, **SETTINGS))
     assert base.extract(sound_descriptors.make_extractor(settings()), [refused, raw]).refused == "audio: no video"
     record = Record("a.mp4", {"log_mel": np.full((4, 2), np.nan), "mfcc": np.zeros((4, 2))})
     made = sound_descriptors.make_extractor(settings(kinds=["spectra"]))(record, raw)
@@ -134,7 +134,7 @@ def test_a_package_that_is_not_there_is_named(kind: str, package: str, monkeypat
 def test_published_descriptors_of_a_real_clip(kind: str, package: str, length: int) -> None:
     pytest.importorskip(package, reason="requirements-sound.txt is not installed")
     raw = Raw(CLIP, REAL / CLIP, None)
-    record = audio.compute_features(raw, **SETTINGS)  # type: ignore[arg-type]
+    record = audio.compute_features(raw, audio.Settings(enabled=True, **SETTINGS))
     made = sound_descriptors.make_extractor(settings(kinds=[kind]))(record, raw)
     assert made.arrays[kind].shape == (1, length)
     assert np.isfinite(made.arrays[kind]).all()

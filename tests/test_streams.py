@@ -16,7 +16,7 @@ from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.streams import base, frames
 from lib.streams.base import Raw, StreamInfo
 from lib.streams.faces import align
-from lib.streams.faces.detect import Faces
+from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.words import DETECTED
@@ -101,7 +101,7 @@ def test_alignment_undoes_a_similarity() -> None:
 
 
 def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_path: Path) -> None:
-    aligner = align.Aligner(64, 40, 0.5, 1.0, 1.0, CPU)
+    aligner = align.Aligner(64, Detector(40, CPU), 0.5, 1.0, 1.0)
     pictures, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
     write_video(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
     record = aligner(frames.sample_frames(raw(tmp_path / "a.mp4"), 5, 640, 90))
@@ -109,7 +109,7 @@ def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_pa
     assert (record.arrays["found"] == DETECTED).mean() > 0.9
     numbered_video(tmp_path / "b.mp4", [0] * 45, 15)
     assert "found in 0%" in aligner(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
-    anything = align.Aligner(64, 40, 0.0, 1.0, 1.0, CPU)
+    anything = align.Aligner(64, Detector(40, CPU), 0.0, 1.0, 1.0)
     assert (
         "found in 0%" in anything(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
     )  # no face at all

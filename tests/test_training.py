@@ -23,6 +23,7 @@ from lib.data.augment import augment, draw, mirror_points
 from lib.data.batch import Sample, collate
 from lib.data.dataset import EncoderInputs
 from lib.model import checkpoint
+from lib.model.checkpoint import TrainingSummary
 from lib.model.fusions import FUSIONS
 from lib.model.heads import HEADS, find_head
 from lib.model.infer import predict
@@ -271,7 +272,7 @@ def test_bfloat16_learns_too_but_not_3d_convolutions_on_a_cpu(tmp_path: Path) ->
     refuse_bfloat16(both, "cuda", "bf16-mixed")
     refuse_bfloat16(both, "cpu", "32-true")
     refuse_bfloat16(network(["faces"], "concat"), "cpu", "bf16-mixed")
-    with pytest.raises(InputError, match="^precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true"):
+    with pytest.raises(InputError, match=r"^precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true"):
         refuse_bfloat16(both, "cpu", "bf16-mixed")
 
 
@@ -604,7 +605,9 @@ def test_a_warm_start_beats_starting_over_at_equal_epochs(tmp_path: Path) -> Non
     def saved(weights: dict[str, torch.Tensor]) -> Path:
         how, shapes = written.plain(written.merged("demo", [])), {"faces": [3, 32, 32], "flow": [2, 32, 32]}
         streams = {name: StreamInfo(how[name], {"": shape}) for name, shape in shapes.items()}
-        checkpoint.save(tmp_path / "old.pt", weights, settings(None, "concat"), TRAITS_GROUP, streams, ["demo"])
+        checkpoint.save(
+            tmp_path / "old.pt", weights, settings(None, "concat"), TRAITS_GROUP, streams, TrainingSummary(["demo"])
+        )
         return tmp_path / "old.pt"
 
     torch.manual_seed(0)
@@ -620,7 +623,7 @@ def test_a_warm_start_beats_starting_over_at_equal_epochs(tmp_path: Path) -> Non
     assert losses["warm"] < 0.7 * losses["cold"]
     served = checkpoint.load(tmp_path / "old.pt", torch.device("cpu"))
     assert same(served.network.state_dict(), old)
-    assert (served.targets, served.corpora) == (TRAITS_GROUP, ["demo"])
+    assert (served.targets, served.training.corpora) == (TRAITS_GROUP, ["demo"])
     with pytest.raises(InputError, match=r"is a model of another shape \(\d+ weights differ, first"):
         checkpoint.warm_start(network(["faces"]), tmp_path / "old.pt")
     with pytest.raises(InputError, match=r"^init = 'nowhere' is not a file"):

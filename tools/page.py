@@ -141,7 +141,7 @@ def page(gradio: Any, predictor: "Predictor", folder: Path, max_seconds: float, 
                 ]
             )
         )
-        gradio.Markdown("\n\n".join(list_cautions(predictor.served.corpora, predictor.served.targets)))
+        gradio.Markdown("\n\n".join(list_cautions(predictor.served.training.corpora, predictor.served.targets)))
         clips = gradio.File(
             label=f"Clips, up to {_MOST_CLIPS}, each up to {max_seconds:.0f} s and {max_mb} MB",
             file_count="multiple",
@@ -221,7 +221,7 @@ def _group(one: "Prediction", predictor: "Predictor", name: str) -> dict[str, An
     from lib.report.figures import COLOURS
     from lib.serving.output import describe_rank
 
-    group, reference = predictor.served.targets[name], predictor.served.references.get(name)
+    group, reference = predictor.served.targets[name], predictor.served.training.references.get(name)
 
     def at(value: float) -> float:
         return round(100 * min(max(group.to_unit(value), 0.0), 1.0), 2)

@@ -123,7 +123,7 @@ def print_predictions(
     if format_ == "table":
         predictions = (without(one, predictor.warnings) for one in predictions)
     try:
-        return output.write(predictions, names, format_, sys.stdout, run, True, arguments.over_time)
+        return output.write(predictions, names, format_, sys.stdout, run, header=True, over_time=arguments.over_time)
     except BrokenPipeError:  # the reader, such as head, has enough; Python would write the rest at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
@@ -143,7 +143,10 @@ def write_file(predictor: "Predictor", clips: Sequence[Path], arguments: argpars
         if len(todo) < len(clips):
             print(f"{out} contains {len(clips) - len(todo)} of {len(clips)} clips, which are skipped", file=sys.stderr)
         predictions = predictor.many(todo, predict, arguments.workers)
-        return output.write(predictions, names, format_, file, run, not file.tell(), False) or before.refused
+        return (
+            output.write(predictions, names, format_, file, run, header=not file.tell(), over_time=False)
+            or before.refused
+        )
 
 
 def describe_run(arguments: argparse.Namespace) -> "output.Run":

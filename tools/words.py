@@ -58,7 +58,7 @@ def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, 
     there = np.array([bool(tokens) for tokens in said], bool)
     table, said = table[there], [tokens for tokens in said if tokens]
     of_video, values = table["video"].to_numpy(), table[group.columns].to_numpy(float)
-    found = ngram_table(said, of_video, values, group.columns, videos, top, resamples, seed)
+    found = ngram_table(said, of_video, values, group.columns, videos, top=top, resamples=resamples, seed=seed)
     about = (
         f"Words and pairs of words with the highest and lowest weights in a ridge regression on the presence of"
         f" {found['ngram'].nunique()}, those that at least {videos} of {len(set(of_video))} videos ({len(table)} training"

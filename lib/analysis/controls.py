@@ -41,7 +41,9 @@ def run_controls(context: Context) -> pd.DataFrame:
     if not sample:
         return concatenate_tables(tables, CONTROL_COLUMNS)
     repeats, seed = context.settings.control_repeats, context.seed
-    predicted = predict(context.fabric, context.network, context.clips, sample, context.batch_size, repeats, seed)
+    predicted = predict(
+        context.fabric, context.network, context.clips, sample, context.batch_size, repeats=repeats, seed=seed
+    )
     videos = context.clips.table["video"].iloc[sample].to_numpy()
     for name, group in context.targets.items():
         actual = context.actual(sample, group)

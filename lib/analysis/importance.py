@@ -91,7 +91,7 @@ def measure_deletion(
 ) -> pd.DataFrame:
     """Return the accuracy of each target group without the most important cells, and without random cells."""
     fabric, network, repeats = context.fabric, context.network, context.settings.control_repeats
-    predicted = delete(fabric, network, samples, importance, context.batch_size, repeats, context.seed)
+    predicted = delete(fabric, network, samples, importance, context.batch_size, draws=repeats, seed=context.seed)
     tables = []
     for name, group in context.targets.items():
         draws = {key: [group.from_unit(values) for values in by_group[name]] for key, by_group in predicted.items()}

@@ -63,7 +63,9 @@ def probe_table(
         predicted = predict_ridge(training, test, validation, group.columns, vectors)
         if predicted is not None:
             # skill is not used: any array serves as its baseline
-            rows = score_with_intervals(actual, predicted, predicted, videos, group.columns, group.span, bootstrap)
+            rows = score_with_intervals(
+                actual, predicted, predicted, videos, group.columns, span=group.span, bootstrap=bootstrap
+            )
             rows = rows[rows["score"] == "r2"].rename(columns={"value": "r2"})
             tables.append(rows.assign(features=name, width=vectors.shape[1])[[*_COLUMNS[1:]]])
     return pd.concat(tables[1:] or tables)

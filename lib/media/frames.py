@@ -69,7 +69,7 @@ def probe_video(path: Path, span: Span | None = None) -> Probe:
         raise VideoError("contains no frame")
     fps = (len(times) - 1) / times[-1] if times[-1] > 0 else 0.0
     duration = min(times[-1] + (1 / fps if fps else 0.0), end - begin)
-    return Probe(duration, len(times), fps, width, height, audio, video.damaged + damaged)
+    return Probe(duration, len(times), fps, width, height, audio=audio, damaged=video.damaged + damaged)
 
 
 def read_frames(

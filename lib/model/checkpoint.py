@@ -5,7 +5,7 @@ import pickle
 import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,23 +48,36 @@ Ranges = dict[str, dict[str, tuple[float, float]]]
 
 
 @dataclass(frozen=True)
+class TrainingSummary:
+    """The clips that a model was trained on.
+
+    corpora: names of their corpora. clips, seed: the largest number of training clips and the seed of their choice
+    (`select_videos`); None for all. seconds: the shortest and the longest duration, empty if unknown. references: by target
+    group. ranges: by stream and name, the lowest and the highest value of an input statistic (lib/streams/base.py).
+    """
+
+    corpora: Sequence[str]
+    clips: int | None = None
+    seed: int = 0
+    seconds: Sequence[float] = ()
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainedModel:
-    """A network in evaluation mode, the target groups that it predicts, how the streams that it reads were made, the corpora
-    that it was trained on; of their training clips all, or train.clips and train.seed (`select_videos`); how long these are,
-    from the shortest to the longest, in seconds (empty: not known), by stream and name the lowest and the highest of its
-    statistics (lib/streams/base.py) in them, by target group what predictions are held to, and the commit that it was
-    trained at, with a + if files were changed, its date, the packages' versions, and the date of the newest input."""
+    """A network in evaluation mode, and what its file says about it.
+
+    targets: the groups that it predicts. streams: how the streams that it reads were made. training: its training clips.
+    provenance: the commit that it was trained at, with a + if files were changed, its date, the packages' versions, and the
+    date of the newest input.
+    """
 
     network: Network
     settings: Settings
     targets: Targets
     streams: dict[str, StreamInfo]
-    corpora: list[str]
-    clips: int | None
-    seed: int
-    seconds: list[float]
-    ranges: Ranges
-    references: dict[str, Reference]
+    training: TrainingSummary
     provenance: dict[str, Any]
 
 
@@ -74,15 +87,10 @@ def save(
     settings: Settings,
     targets: Targets,
     streams: Mapping[str, StreamInfo],
-    corpora: Sequence[str],
-    clips: int | None = None,
-    seed: int = 0,
-    seconds: Sequence[float] = (),
-    references: Mapping[str, Reference] | None = None,
-    ranges: Ranges | None = None,
+    training: TrainingSummary,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the file; of the encoders' settings those of the encoders in use. about: what else its provenance tells."""
+    """Write the file, with the settings of the encoders in use only. about: further entries of its provenance."""
     model = settings.model_dump()
     torch.save(
         {
@@ -90,12 +98,12 @@ def save(
             "weights": dict(weights),
             "model": model | {"encoders": {name: model["encoders"][name] for name in settings.use}},
             "targets": {name: group.model_dump() for name, group in targets.items()},
-            "streams": {name: about._asdict() for name, about in streams.items()},
-            "corpora": list(corpora),
-            "subset": [clips, seed],
-            "seconds": list(seconds),
-            "ranges": ranges or {},
-            "references": {name: one._asdict() for name, one in (references or {}).items()},
+            "streams": {name: info._asdict() for name, info in streams.items()},
+            "corpora": list(training.corpora),
+            "subset": [training.clips, training.seed],
+            "seconds": list(training.seconds),
+            "ranges": training.ranges,
+            "references": {name: reference._asdict() for name, reference in training.references.items()},
             "about": dict(about or {}),
             "commit": _commit(),
             "commit_date": _git("log", "-1", "--format=%cI"),
@@ -147,14 +155,18 @@ def _served(saved: dict[str, Any], device: torch.device) -> TrainedModel:
         check(about.settings, base.load(name).settings, name)
     network = Network.from_settings(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
-    references = {name: Reference(**of) for name, of in saved.get("references", {}).items()}
-    (clips, seed), seconds = saved.get("subset", (None, 0)), saved.get("seconds", [])
+    clips, seed = saved.get("subset", (None, 0))
+    training = TrainingSummary(
+        saved["corpora"],
+        clips,
+        seed,
+        seconds=saved.get("seconds", []),
+        references={name: Reference(**tensors) for name, tensors in saved.get("references", {}).items()},
+        ranges=saved.get("ranges", {}),
+    )
     provenance = {"commit": saved.get("commit"), "commit_date": saved.get("commit_date")}
     provenance |= {"versions": saved.get("versions", {})} | saved.get("about", {})
-    corpora, ranges, network = saved["corpora"], saved.get("ranges", {}), network.eval()
-    return TrainedModel(
-        network, settings, targets, streams, corpora, clips, seed, seconds, ranges, references, provenance
-    )
+    return TrainedModel(network.eval(), settings, targets, streams, training, provenance)
 
 
 def warm_start(network: Network, path: Path) -> None:

@@ -49,7 +49,15 @@ def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> l
         )
         cause = words.find_cause(target) if synthetic else ""
         findings.append(
-            Finding(target, _judge(r2), cause, words.format_value(r2, 2), words.format_value(accuracy), best, name)
+            Finding(
+                target,
+                _judge(r2),
+                cause,
+                words.format_value(r2, 2),
+                words.format_value(accuracy),
+                best,
+                baseline_name=name,
+            )
         )
     return findings
 

@@ -115,7 +115,7 @@ def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) ->
     results, groups, targets, run = loaded.results, loaded.groups, loaded.targets, loaded.run
     scores, robustness = results.scores, results.robustness
     files.REPORT.write_text(
-        page.render_report(scores, loaded.comparisons, groups, results.clips, targets, drawn, run, dpi)
+        page.render_report(scores, loaded.comparisons, groups, results.clips, targets, figures=drawn, run=run, dpi=dpi)
     )
     scores, compared, groups, robustness = map(names.escape_table, (scores, loaded.comparisons, groups, robustness))
     escaped = names.escape_groups(targets)

@@ -102,12 +102,12 @@ def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
     trained = checkpoint.load(MODEL, best_device())
     verified = read_clip_table(CLIPS)
     available = select_usable(verified, DATA, trained.network.encoder_inputs, trained.settings.missing)
-    table = available[available["corpus"].isin(trained.corpora) | (available["split"] != "training")]
+    table = available[available["corpus"].isin(trained.training.corpora) | (available["split"] != "training")]
     tables = {split: table[table["split"] == split].reset_index(drop=True) for split in SPLITS}
-    if trained.clips is not None:
+    if trained.training.clips is not None:
         training = tables["training"]
         training = training[mask_labelled(training, trained.targets)].reset_index(drop=True)
-        tables["training"] = select_videos(training, trained.clips, trained.seed)
+        tables["training"] = select_videos(training, trained.training.clips, trained.training.seed)
     scored = tables[scored_split]
     if scored.empty:
         raise InputError(f"params.yaml: evaluate.split = {scored_split!r}, but no clip of that split came through")

@@ -57,7 +57,7 @@ def score_all(
     by name a row of numbers for each clip.
     """
     tables = [
-        _score_group(evaluation, name, group, predicted, persons, vectors, options)
+        _score_group(evaluation, name, group, predicted, persons, vectors=vectors, options=options)
         for name, group in evaluation.trained.targets.items()
     ]
     return Results(*(pd.concat(parts) for parts in zip(*tables, strict=True)))
@@ -82,7 +82,7 @@ def _score_group(
     predictions = {predictor: values[labelled] for predictor, values in predictions.items()}
     in_training, videos = is_seen(training, test)[labelled], test["video"][labelled].to_numpy()
     scored = ScoredClips(actual[labelled], predictions, videos, in_training, group, options.bootstrap)
-    if (reference := evaluation.trained.references.get(name)) is not None:
+    if (reference := evaluation.trained.training.references.get(name)) is not None:
         half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
         scored = replace(scored, half_widths=half_widths[labelled])
     splits = {

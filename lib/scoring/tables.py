@@ -66,7 +66,9 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
     for subset, part in scored.subsets():
         actual, videos, mean = part.actual, part.videos, part.predictions["mean_predictor"]
         for name, values in part.predictions.items():
-            parts = [score_with_intervals(actual, values, mean, videos, group.columns, group.span, bootstrap)]
+            parts = [
+                score_with_intervals(actual, values, mean, videos, group.columns, span=group.span, bootstrap=bootstrap)
+            ]
             if group.detect:
                 parts.append(score_detection(actual, values, videos, group, bootstrap))
             if part.half_widths is not None and name == "model":
@@ -115,7 +117,7 @@ def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:
         labels = persons[kind].to_numpy()
         for name in ("model", "mean_predictor"):
             values = scored.predictions[name]
-            table = score_groups(actual, values, mean, scored.videos, labels, group, scored.bootstrap)
+            table = score_groups(actual, values, mean, scored.videos, labels, group=group, bootstrap=scored.bootstrap)
             tables.append(table.assign(kind=kind, predictor=name)[order])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
 
@@ -135,7 +137,9 @@ def split_table(
             continue
         actual, predicted, videos = actual[labelled], predicted[labelled], videos[labelled]
         # skill is not used: any array serves as its baseline
-        scored = score_with_intervals(actual, predicted, predicted, videos, group.columns, group.span, bootstrap)
+        scored = score_with_intervals(
+            actual, predicted, predicted, videos, group.columns, span=group.span, bootstrap=bootstrap
+        )
         scored = scored[scored["score"].isin(["r2", "accuracy"])]
         scored.insert(0, "split", split)
         tables.append(scored.assign(clips=len(actual), videos=len(set(videos))))
@@ -189,7 +193,7 @@ def score_over_seeds(
             repeated = np.tile(actual[:, which], len(arrays))
             predicted = np.hstack([array[:, which] for array in arrays])
             names = list(map(str, range(predicted.shape[1])))
-            rows = score_with_intervals(repeated, predicted, repeated, videos, names, span, bootstrap)
+            rows = score_with_intervals(repeated, predicted, repeated, videos, names, span=span, bootstrap=bootstrap)
             rows = rows[(rows["target"] == "mean") & rows["score"].isin(seed_scores[0])]
             values = np.array([[scores[score][target] for score in rows["score"]] for scores in seed_scores], float)
             stds = values.std(0, ddof=1) if len(arrays) > 1 else np.nan

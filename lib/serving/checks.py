@@ -21,24 +21,24 @@ def find_warnings(model: TrainedModel, records: Mapping[str, Record], span: Span
             yield from base.load(name).warnings(record)
             yield from _statistics_out_of_range(model, name, record)
     ends = [float(times[-1]) for one in records.values() if len(times := one.arrays.get("times", ()))]
-    if not model.seconds or not ends or span is not None:
+    if not model.training.seconds or not ends or span is not None:
         return
-    (shortest, longest), seconds = model.seconds, max(ends)
+    (shortest, longest), seconds = model.training.seconds, max(ends)
     if not (1 - NEARLY) * shortest - 1 <= seconds <= (1 + NEARLY) * longest + 1:
         yield f"it takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
 
 
 def biased_windows(model: TrainedModel, window: float | None) -> Iterator[str]:
     """Yield a warning if windows are clearly shorter than the training clips: no interval is calibrated for them."""
-    if window and model.seconds and window < (1 - NEARLY) * model.seconds[0]:
+    if window and model.training.seconds and window < (1 - NEARLY) * (shortest := model.training.seconds[0]):
         yield (
-            f"windows of {window:.1f} s are shorter than the training clips ({model.seconds[0]:.1f} s or more): their scores"
+            f"windows of {window:.1f} s are shorter than the training clips ({shortest:.1f} s or more): their scores"
             " may be biased, and have no intervals"
         )
 
 
 def _statistics_out_of_range(model: TrainedModel, stream: str, record: Record) -> Iterator[str]:
-    ranges = model.ranges.get(stream, {})
+    ranges = model.training.ranges.get(stream, {})
     for name, value in base.load(stream).statistics(record).items():
         low, high = ranges.get(name, (-math.inf, math.inf))
         if not (1 - NEARLY) * low <= value <= (1 + NEARLY) * high:

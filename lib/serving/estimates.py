@@ -19,7 +19,7 @@ def estimate(
     interval: whether the intervals, calibrated on single clips as long as the training clips, hold for these values.
     """
     found = {
-        name: estimate_group(model.targets[name], model.references.get(name), of_group)
+        name: estimate_group(model.targets[name], model.training.references.get(name), of_group)
         for name, of_group in values.items()
     }
     if interval:

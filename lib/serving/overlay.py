@@ -80,5 +80,7 @@ def _score_lines(moment: Moment, evidence: Evidence, width: int) -> np.ndarray:
 
 def _write(image: np.ndarray, text: str, y: int, shade: bool = True) -> np.ndarray:
     for colour, thickness in (((255, 255, 255), 3), ((0, 0, 0), 1))[not shade :]:
-        cv2.putText(image, text, (4, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, thickness, cv2.LINE_AA)
+        cv2.putText(
+            image, text, (4, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, thickness=thickness, lineType=cv2.LINE_AA
+        )
     return image

@@ -77,7 +77,7 @@ class Predictor:
             raise InputError(f"person = {person!r}, but {model} sees no faces; allowed: {MAIN}")
         self.warnings: tuple[str, ...] = ()
         """Warnings about every prediction of this model."""
-        if not {*SYNTHETIC}.isdisjoint(self.served.corpora):
+        if not {*SYNTHETIC}.isdisjoint(self.served.training.corpora):
             self.warnings = (_PLANTED,)
 
     def many(
@@ -120,7 +120,7 @@ class Predictor:
 
     def spans(self, clip: Path) -> list[Span]:
         """Return the windows of a clip that is clearly longer than the longest training clip; none for another clip."""
-        return long_clip_spans(clip_seconds(clip), self.served.seconds, self.window)
+        return long_clip_spans(clip_seconds(clip), self.served.training.seconds, self.window)
 
     def _predict(self, clip: Path, watch: Watch | None) -> Prediction:
         if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
@@ -128,7 +128,7 @@ class Predictor:
         if not clip.stat().st_size:
             raise InputError("the file is empty")
         seconds = clip_seconds(clip)
-        if spans := long_clip_spans(seconds, self.served.seconds, self.window):
+        if spans := long_clip_spans(seconds, self.served.training.seconds, self.window):
             return self._predict_long(clip, spans, watch)
         values = self._run(clip, None, watch)
         seen = mean_seen([values])
@@ -148,7 +148,7 @@ class Predictor:
         check_seen(seen, self.min_seen, len(usable), len(spans), reason)
         weights = [float(np.mean([*one.seen.values()])) for one in usable]
         mean = {name: average_predictions([one.groups[name] for one in usable], weights) for name in usable[0].groups}
-        about = [describe_windows(spans, self.served.seconds[1], len(usable), reason)]
+        about = [describe_windows(spans, self.served.training.seconds[1], len(usable), reason)]
         about += biased_windows(self.served, self.window)
         targets = estimate(self.served, mean, interval=len(spans) == 1)
         return Prediction(clip, targets, "", (*self.warnings, *about, *warnings), windows, seen)

@@ -65,7 +65,7 @@ def _draw_moments(part: SubFigure, rows: Sequence[str], moments: Sequence[Moment
 
 def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group: str) -> None:
     """Draw a group's scores with their intervals over the distribution of the training labels."""
-    estimates, reference = prediction.targets[group], predictor.served.references.get(group)
+    estimates, reference = prediction.targets[group], predictor.served.training.references.get(group)
     for row, one in enumerate(estimates.values()):
         if reference is not None and bool(reference.quantiles[:, row].isfinite().all()):
             low, lower, middle, upper, high = reference.quantiles[[5, 25, 50, 75, 95], row].tolist()

@@ -40,7 +40,7 @@ class Settings(StreamSettings):
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return a function that computes a clip's features."""
-    return lambda raw: compute_features(raw, **settings.model_dump(exclude={"enabled"}))
+    return lambda raw: compute_features(raw, settings)
 
 
 def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
@@ -54,36 +54,27 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"hours": round(sum(spans) / 3600, 3)}
 
 
-def compute_features(
-    raw: Raw,
-    sample_rate: int,
-    filter_rate: int | None,
-    window: float,
-    step: float,
-    mels: int,
-    mfcc: int,
-    edges: str,
-    top_db: float | None,
-) -> Record:
+def compute_features(raw: Raw, settings: Settings) -> Record:
     """Return a clip's `mfcc` (T, mfcc), `log_mel` (T, mels) in dB of full scale's power, and `times` (T,).
 
     Audio is mixed to one channel and resampled to `sample_rate` Hz. `times` are the windows' centres in seconds since the
-    first video frame. A clip without audio, or with less than a window of it, is rejected. Other arguments:
-    `compute_spectra`.
+    first video frame. A clip without audio, or with less than a window of it, is rejected.
     """
     from lib.media.audio import read_audio  # not needed to read the stream's shards
     from lib.media.packets import VideoError
 
+    rate, window = settings.sample_rate, settings.window
     try:
-        start, samples = read_audio(raw.path, sample_rate, raw.span)
+        start, samples = read_audio(raw.path, rate, raw.span)
     except VideoError as error:
         return Record(raw.clip, refused=f"audio: {error}")
-    length, hop = round(window * sample_rate), round(step * sample_rate)
+    length, hop = round(window * rate), round(settings.step * rate)
     if len(samples) < length:
-        return Record(raw.clip, refused=f"audio: {len(samples) / sample_rate:.3f} s of sound, audio.window is {window}")
-    log_mel, coefficients = compute_spectra(samples, filter_rate or sample_rate, length, hop, mels, mfcc, edges, top_db)
-    first = length / 2 if edges == "inside" else 0
-    times = start + (np.arange(len(log_mel)) * hop + first) / sample_rate
+        return Record(raw.clip, refused=f"audio: {len(samples) / rate:.3f} s of sound, audio.window is {window}")
+    options = settings.model_dump(include={"mels", "mfcc", "edges", "top_db"})
+    log_mel, coefficients = compute_spectra(samples, settings.filter_rate or rate, length, hop, **options)
+    first = length / 2 if settings.edges == "inside" else 0
+    times = start + (np.arange(len(log_mel)) * hop + first) / rate
     return Record(raw.clip, {"mfcc": coefficients, "log_mel": log_mel, "times": times})
 
 

@@ -80,7 +80,7 @@ def build_stream(name: str) -> None:
             yield base.extract(make_clip, records)
 
     clip_count = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / input_streams[0])
-    seconds, internal = build(stream, settings, out, inputs, make, clip_count, options.parallel)
+    seconds, internal = build(stream, settings, out, inputs, make, clips=clip_count, options=options.parallel)
     refused = shards.read_rejections(out)
     summary = {
         "clips": clip_count - len(refused),
@@ -161,17 +161,17 @@ def build(
     inputs: Mapping[str, Any],
     make: Callable[[str], Iterable[Record]],
     clips: int,
-    parallel_: Parallel,
+    options: Parallel,
 ) -> tuple[float, int]:
     """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`; return seconds and the number of failed clips.
 
     `inputs[NAME]` (JSON-able) describes the shard's inputs: with the same inputs, settings and code, a shard from an earlier
-    run, even an interrupted one, is reused. `make` runs in other processes (`lib.core.parallel`). clips: the total for the
+    run, even an interrupted one, is reused. `make` runs in other processes as `options` say. clips: the total for the
     progress bar. A shard in which a clip failed is rebuilt in the next run. Raises InputError if a shard can't be built;
     finished shards are kept.
     """
     with resume.lock_stage(stream.name):
-        return _build(stream, settings, out, inputs, make, clips, parallel_)
+        return _build(stream, settings, out, inputs, make, clips=clips, options=options)
 
 
 def _build(
@@ -181,7 +181,7 @@ def _build(
     inputs: Mapping[str, Any],
     make: Callable[[str], Iterable[Record]],
     clips: int,
-    parallel_: Parallel,
+    options: Parallel,
 ) -> tuple[float, int]:
     started = time.perf_counter()
     folder = resume.ROOT / stream.name
@@ -204,7 +204,7 @@ def _build(
     if todo:
         initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
         bar = tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None)
-        with bar, parallel.start_executor(parallel_, stream.on_gpu) as executor:
+        with bar, parallel.start_executor(options, stream.on_gpu) as executor:
             running = {executor.submit(_make, path, make, name): name for name, path in todo.items()}
             failed = _watch(stream.name, running, folder, bar)
     for path in damaged:

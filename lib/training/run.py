@@ -1,6 +1,7 @@
 """A complete training: from the settings and the clips to the model's file."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lib.core.errors import InputError, prefix_errors
 from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import ClipDataset
 from lib.model import checkpoint, infer
-from lib.model.checkpoint import Ranges, Reference
+from lib.model.checkpoint import Ranges, Reference, TrainingSummary
 from lib.model.heads import Prediction
 from lib.model.network import Network
 from lib.scoring import conformal
@@ -102,6 +103,16 @@ def train_model(task: Task, folder: Path) -> bool:
     return fabric.global_rank == 0
 
 
+def publish_model(folder: Path) -> None:
+    """Copy the files of a finished training to the places that DVC watches, and remove earlier finished trainings."""
+    for out in (MODEL, HISTORY, TRAIN_METRICS):
+        out.parent.mkdir(exist_ok=True)
+        shutil.copyfile(folder / out.name, out)
+    for other in folder.parent.iterdir():
+        if other != folder and (other / MODEL.name).exists():
+            shutil.rmtree(other)
+
+
 def build_network(task: Task) -> Network:
     """Return the network before training: initialised by the seed, or with the weights of train.init."""
     torch.manual_seed(task.given.train.seed)
@@ -123,21 +134,16 @@ def save_model(
 ) -> None:
     """Write the model's file, with what predictions are compared with."""
     durations = task.training["duration"].dropna() if "duration" in task.training else task.training.index[:0]
-    partial = path.with_name("model.partial")
-    checkpoint.save(
-        partial,
-        weights,
-        task.given.model,
-        task.targets,
-        task.streams,
+    training = TrainingSummary(
         sorted(set(task.training["corpus"])),
         clips=task.given.train.clips,
         seed=task.given.train.seed,
         seconds=[float(durations.min()), float(durations.max())] if len(durations) else [],
         references=references,
         ranges=measure_ranges(task.training, task.streams),
-        about=about,
     )
+    partial = path.with_name("model.partial")
+    checkpoint.save(partial, weights, task.given.model, task.targets, task.streams, training=training, about=about)
     resume.finish_file(partial, path)
 
 

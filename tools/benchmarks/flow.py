@@ -123,9 +123,10 @@ def faces_of(path: Path) -> list[tuple[str, Tensor]]:
     else:
         from lib.streams import frames  # videos need PyAV and facenet-pytorch, shards do not
         from lib.streams.faces.align import Aligner
+        from lib.streams.faces.detect import Detector
 
         sampled = frames.sample_frames(Raw(path.name, path, None), 5, 640, 90)
-        records = [sampled if sampled.refused else Aligner(SIZE, 40, 0.5, 1.0, 1.0, best_device())(sampled)]
+        records = [sampled if sampled.refused else Aligner(SIZE, Detector(40, best_device()), 0.5, 1.0, 1.0)(sampled)]
     for record in records:
         if record.refused:
             raise InputError(f"{path}: {record.refused}")

@@ -27,6 +27,7 @@ from lib.data.batch import Sample, collate
 from lib.data.dataset import list_streams, make_inputs
 from lib.data.loading import to_device
 from lib.model import checkpoint
+from lib.model.checkpoint import TrainingSummary
 from lib.model.network import Network
 from lib.serving.predictor import Predictor
 from lib.streams import base
@@ -121,7 +122,7 @@ def model_of_chance(params: str, path: Path) -> Path:
     }
     targets = given.model.chosen(given.targets)
     network = Network.from_settings(given.model, targets, streams)
-    checkpoint.save(path, network.state_dict(), given.model, targets, streams, [])
+    checkpoint.save(path, network.state_dict(), given.model, targets, streams, TrainingSummary([]))
     return path
 
 

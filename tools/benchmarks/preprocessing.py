@@ -38,7 +38,6 @@ from lib.streams.base import Raw, Stream, StreamSettings
 from lib.streams.faces.align import Aligner, choose_person, take_landmarks, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.frame import Frame
-from lib.streams.faces.track import Tracker
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make, opencv, tvl1
 from tools.benchmarks.flow import PEER, SIZE, SOLVER
@@ -114,8 +113,7 @@ class EveryFrame(Aligner):
     """Our stage, with facenet-pytorch's MTCNN on every frame."""
 
     def __init__(self) -> None:
-        super().__init__(SIZE, MIN_FACE, 0.5, 1.0, 0.0, best_device())
-        self._track = Tracker(Facenet(MIN_FACE), 0.0)
+        super().__init__(SIZE, Facenet(MIN_FACE), 0.5, 1.0, 0.0)
 
 
 class ScalerAFrame:
@@ -187,7 +185,7 @@ def usable(path: Path, record: Record) -> Record:
 
 
 def new_aligner(key_seconds: float = KEY_SECONDS) -> Aligner:
-    return Aligner(SIZE, MIN_FACE, 0.5, 1.0, key_seconds, best_device())
+    return Aligner(SIZE, Detector(MIN_FACE, best_device()), 0.5, 1.0, key_seconds)
 
 
 def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], list[float]]:
@@ -294,7 +292,7 @@ def print_many(paths: list[Path], workers: int) -> None:
 
             make = partial(make_shard, stream=stream, settings=settings, memory=memory)
             seconds, _ = build.build(
-                stream, settings, Path(folder, name), dict.fromkeys(names), make, len(paths), parallel
+                stream, settings, Path(folder, name), dict.fromkeys(names), make, clips=len(paths), options=parallel
             )
             taken += seconds
             peaks.append(max(int(path.read_text()) for path in memory.iterdir()) / 1024)

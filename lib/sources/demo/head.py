@@ -157,7 +157,7 @@ def _photograph() -> tuple[np.ndarray, np.ndarray]:
     """The photograph, float32 RGB, and a soft mask (H, W) of head and shoulders."""
     picture = skimage.data.astronaut()[_CROP].astype(np.float32)
     mask = np.zeros((HEIGHT, WIDTH), np.float32)
-    cv2.ellipse(mask, (162, 92), (68, 84), 0, 0, 360, 1.0, -1)
+    cv2.ellipse(mask, (162, 92), (68, 84), 0, 0, 360, color=1.0, thickness=cv2.FILLED)
     cv2.fillPoly(mask, [np.array([[110, 160], [220, 160], [300, HEIGHT], [20, HEIGHT]])], 1.0)
     return picture, cv2.GaussianBlur(mask, (0, 0), 5)
 

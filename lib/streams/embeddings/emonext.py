@@ -42,10 +42,7 @@ class EmoNeXt(nn.Module):
     ) -> None:
         super().__init__()
         if stn:
-            self.localization = nn.Sequential(
-                nn.Conv2d(3, 8, 7), nn.BatchNorm2d(8), nn.MaxPool2d(2), nn.ReLU(),
-                nn.Conv2d(8, 10, 5), nn.BatchNorm2d(10), nn.MaxPool2d(2), nn.ReLU(),
-            )  # fmt: skip
+            self.localization = nn.Sequential(*_shrink(3, 8, 7), *_shrink(8, 10, 5))
             self.fc_loc = nn.Sequential(nn.Linear(10 * _LOCALISED**2, 32), nn.ReLU(), nn.Linear(32, 6))
         self.stn = stn
         first = nn.Sequential(nn.Conv2d(3, channels[0], 4, 4), _OverChannels(channels[0], _EPS))
@@ -168,6 +165,11 @@ def load_published_weights(network: EmoNeXt, state: dict[str, Tensor], source: s
 
 
 _BLOCK = {"0": "dwconv", "2": "norm", "3": "pwconv1", "5": "pwconv2"}
+
+
+def _shrink(before: int, after: int, side: int) -> list[nn.Module]:
+    """Return the layers of a convolution whose output has half the sides."""
+    return [nn.Conv2d(before, after, side), nn.BatchNorm2d(after), nn.MaxPool2d(2), nn.ReLU()]
 
 
 def _renamed(name: str) -> str:

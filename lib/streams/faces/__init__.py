@@ -53,9 +53,13 @@ def make_extractor(settings: Settings, person: str | None = None) -> Callable[[R
     """
     from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.faces.align import Aligner
+    from lib.streams.faces.detect import Detector
+    from lib.streams.faces.yunet import YuNet
 
-    options = settings.model_dump(exclude={"enabled", "detector", "weights"})
-    return Aligner(**options, device=best_device(), weights=settings.weights, person=person)
+    min_face, weights, device = settings.min_face, settings.weights, best_device()
+    detector = YuNet(weights, min_face, device) if weights else Detector(min_face, device)
+    options = settings.model_dump(include={"side", "min_found", "max_gap", "key_seconds"})
+    return Aligner(detector=detector, person=person, **options)
 
 
 def files(settings: Settings) -> list[Path]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
-import torch
 
 from lib.core.shards import Record
 from lib.streams import frames
@@ -14,7 +13,6 @@ from lib.streams.faces.frame import Frame
 from lib.streams.faces.looks import SIDE
 from lib.streams.faces.track import Tracker, find_cuts
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
-from lib.streams.faces.yunet import YuNet
 
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -25,8 +23,8 @@ _KEPT = 128 * 2**20  # bytes of a clip's first frames that are decoded once only
 
 
 class Aligner:
-    """From frames to aligned faces of `side` pixels; detects faces from `min_face` pixels on, on `device`, in a frame of
-    every `key_seconds`, and tracks them in between (0: detects in every frame); by YuNet if its `weights` are given.
+    """From frames to aligned faces of `side` pixels; detects faces in a frame of every `key_seconds`, and tracks them in
+    between (0: detects in every frame).
 
     A clip in which the face is detected in less than the fraction `min_found` of the frames is rejected; gaps of up to
     `max_gap` seconds between two detections are bridged by linear interpolation of the five points. person: one of ASKED;
@@ -36,16 +34,14 @@ class Aligner:
     def __init__(
         self,
         side: int,
-        min_face: int,
+        detector: Detector,
         min_found: float,
         max_gap: float,
         key_seconds: float,
-        device: torch.device,
-        weights: str | None = None,
         person: str | None = None,
     ) -> None:
         self._side, self._min_found, self._max_gap, self._person = side, min_found, max_gap, person
-        self._track = Tracker(YuNet(weights, min_face, device) if weights else Detector(min_face, device), key_seconds)
+        self._track = Tracker(detector, key_seconds)
 
     def __call__(self, record: Record) -> Record:
         """Return of a clip's frames `faces` uint8 (T, S, S, 3), `landmarks` (T, 5, 2) in the frame's pixels, `found`
