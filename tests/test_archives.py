@@ -45,7 +45,7 @@ def test_the_list_holds_path_size_and_checksum_and_reads_only_what_changed(tmp_p
     assert listing.read(path)["b.zip"].modified > "2026"
     assert listing.missing(folder, listing.read(path), ()) == []
     (folder / "gone").symlink_to("nowhere")
-    with pytest.raises(InputError, match="gone is a link to nowhere, which is not there"):
+    with pytest.raises(InputError, match="gone is a link to nowhere, which does not exist"):
         listing.write(folder, path, known)
 
 
@@ -62,7 +62,7 @@ def test_what_differs_from_the_list_is_named_with_the_command(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"a\.zip has 5 bytes, .* says 6; .*python -m tools\.archives"):
         listing.missing(folder, {"a.zip": listing.File(6, HELLO)}, ["b.zip"])
     path.write_text("name,size\na.zip,5\n")
-    with pytest.raises(InputError, match=r"archives\.csv is no list of archives"):
+    with pytest.raises(InputError, match=r"archives\.csv is not a list of archives"):
         listing.read(path)
 
 
@@ -124,7 +124,10 @@ def test_other_settings_of_download_take_what_was_pulled(colleague: Project) -> 
     before = pd.read_csv(colleague.folder / "data/clips.csv")
     raw = sorted(path.relative_to(colleague.folder) for path in (colleague.folder / "data/raw").rglob("*"))
     done = colleague.dvc("exp", "run", "-S", "download.split=folds", "frames")
-    assert "data/archives/ lacks 10 files (fiv2/demo_truth.csv, ...): data/raw/fiv2/, made of them, is taken" in done
+    assert (
+        "10 files are missing in data/archives/ (fiv2/demo_truth.csv, ...); using data/raw/fiv2/, built from them"
+        in done
+    )
     assert ran(done) == ["download", "frames"]
     after = pd.read_csv(colleague.folder / "data/clips.csv")
     assert after.drop(columns="split").equals(before.drop(columns="split"))
@@ -140,15 +143,15 @@ def test_without_archives_and_without_data_nothing_is_deleted(colleague: Project
     colleague.edit({"videos: true": "videos: false"})
     failed = colleague.run("dvc", "repro", "download")
     assert failed.returncode != 0
-    assert "data/archives/ lacks 10 files that data/archives.csv lists (fiv2/demo_truth.csv" in failed.stdout
-    assert "bring data/raw/ back by `dvc pull`" in failed.stdout
+    assert "10 files that data/archives.csv lists are missing in data/archives/ (fiv2/demo_truth.csv" in failed.stdout
+    assert "restore data/raw/ with `dvc pull`" in failed.stdout
     assert "Nothing was changed" in failed.stdout
     assert len(list(raw.rglob("*.mp4"))) == 20
     colleague.edit({"videos: false": "videos: true"})
     assert ran(colleague.dvc("repro", "frames")) == []
     shutil.rmtree(raw)
     failed = colleague.run("dvc", "repro", "download")
-    assert "bring data/raw/ back by `dvc pull`" in failed.stdout
+    assert "restore data/raw/ with `dvc pull`" in failed.stdout
     colleague.dvc("pull", "--with-deps", "frames")
     assert ran(colleague.dvc("repro", "frames")) == []
 

@@ -128,7 +128,7 @@ def test_two_files_of_one_place_are_refused_unless_they_are_equal(source: Path, 
     ]  # fmt: skip
     (source / "old" / "annotation_training.pkl").write_bytes(b"old labels")
     with pytest.raises(
-        InputError, match=r"labels\.zip/annotation_training\.pkl and .*old/annotation_training\.pkl both"
+        InputError, match=r"labels\.zip/annotation_training\.pkl and .*old/annotation_training\.pkl are"
     ):
         unpacked(tmp_path / "raw", source)
 
@@ -187,7 +187,7 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_not_begun(
 ) -> None:
     (source / "a.zip").write_bytes(zipped({f"abcdefghijk.00{number}.mp4": bytes(90) for number in range(3)}))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=269))
-    with pytest.raises(InputError, match=r"unpacks to 270 bytes, .* has 269 free; make room"):
+    with pytest.raises(InputError, match=r"unpacks to 270 bytes, but .* has only 269 bytes free; free some"):
         unpacked(tmp_path / "raw", source)
     assert not list((tmp_path / "raw").rglob("*.mp4"))
 
@@ -195,7 +195,7 @@ def test_an_archive_that_does_not_fit_on_the_disk_is_not_begun(
 def test_damaged_archives_are_named(source: Path, tmp_path: Path) -> None:
     whole = zipped({"abcdefghijk.000.mp4": b"content of the clip"})
     (source / "a.zip").write_bytes(whole[:-30])
-    with pytest.raises(InputError, match=r"a\.zip is no whole zip"):
+    with pytest.raises(InputError, match=r"a\.zip is not a complete zip"):
         unpacked(tmp_path / "raw", source)
     (source / "a.zip").write_bytes(whole.replace(b"content", b"cOntent"))
     with pytest.raises(InputError, match=r"abcdefghijk\.000\.mp4 is damaged"):
@@ -215,7 +215,7 @@ class _RunsCode:
         (pickle.dumps(partial(print, "x")), "functools.partial"),
         (b"not a pickle", "no readable pickle"),
         (pickle.dumps({"extraversion": {}}), "lacks agreeableness"),
-        (pickle.dumps([1, 2]), "holds no"),
+        (pickle.dumps([1, 2]), "is not a "),
     ],
 )
 def test_other_pickles_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
@@ -237,10 +237,12 @@ def test_the_real_annotations() -> None:
 def test_scores_off_the_lattice_are_found() -> None:
     right: dict[str, object] = {name: 40 / LATTICE[name] for name in SCORES} | {"clip": "-AmMDnVl4s8.003.mp4"}
     assert fiv2.problem(right) == ""
-    assert "no multiple of 1/90" in fiv2.problem(right | {"openness": 40 / 107})
+    assert "not a multiple of 1/90" in fiv2.problem(right | {"openness": 40 / 107})
     assert "outside" in fiv2.problem(right | {"openness": 1.1})
     assert "no score" in fiv2.problem(right | {"openness": float("nan")})
-    assert fiv2.problem(right | {"clip": "holiday.mp4"}).startswith("name: clip name 'holiday.mp4' is not of the form")
+    assert fiv2.problem(right | {"clip": "holiday.mp4"}).startswith(
+        "name: clip name 'holiday.mp4' does not have the form"
+    )
 
 
 def test_video_of_a_clip() -> None:
@@ -275,7 +277,7 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     rows["file"] = [f"raw/{name}" if name in names else "" for name in labelled]
     rows.loc[rows["clip"] == "badscore___.000.mp4", "openness"] = 0.4444
     made = Corpus("mine", base.load("fiv2"), tmp_path, [Path("raw", name) for name in names], rows)
-    table = check.clip_table([made], True, 2.0, 10, 5.0).set_index("clip")
+    table = check.build_clip_table([made], True, 2.0, 10, 5.0).set_index("clip")
     reasons = {name[:7]: reason for name, reason in table["reason"].items()}
     assert reasons.pop("aaaaaaa") == ""
     assert {name: reason.split(":")[0] for name, reason in reasons.items()} == {
@@ -285,7 +287,7 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     summary = check.summary(table.reset_index())
     assert (summary["annotated"], summary["files"], summary["usable"]) == (8, 8, 1)
     assert summary["corpora"]["mine"]["refused"] == summary["refused"]
-    without = check.clip_table([made], False, 2.0, 10)
+    without = check.build_clip_table([made], False, 2.0, 10)
     assert without["reason"].map(lambda reason: reason.split(":")[0]).value_counts().to_dict() == {"": 7, "score": 1}
 
 

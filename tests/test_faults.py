@@ -105,7 +105,7 @@ def test_what_fails_in_verification_is_a_row(
     rows = pd.DataFrame({"clip": names, "video": "v", "split": "training", "shard": "one", "file": names})
     rows = rows.assign(**{name: 40 / LATTICE[name] for name in SCORES})
     corpus = Corpus("fiv2", sources.load("fiv2"), tmp_path, [Path(name) for name in names], rows)
-    reasons = check.clip_table([corpus], True, 2.0, 10)["reason"].tolist()
+    reasons = check.build_clip_table([corpus], True, 2.0, 10)["reason"].tolist()
     assert reasons[0] == "internal: ZeroDivisionError: integer division or modulo by zero"
     assert reasons[1] == ""
     assert reasons[2].startswith("internal: FileNotFoundError")

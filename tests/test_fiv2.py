@@ -46,7 +46,7 @@ def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
     project.edit({"sources: [demo]": "sources: [fiv2]"})
     refused = project.run("dvc", "repro", "download")
     assert refused.returncode != 0
-    assert "of the annotated clips are missing or refused" in refused.stdout
+    assert "of the annotated clips are missing or rejected" in refused.stdout
     project.edit({"allow_missing: 0.0": "allow_missing: 1.0"})
     output = project.dvc("repro", "flow")
     assert ran(output) == ["download", "frames", "faces", "flow"]

@@ -45,15 +45,15 @@ def test_without_a_file_there_are_clips_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({"groups": "name,side\nx,left\n"}, "has the columns name, side, none of clips"),
+        ({"groups": "name,side\nx,left\n"}, "has the columns name, side, none with clips"),
         ({"groups": "clip,side\na.000.mp4,left\na.000.mp4,right\n"}, "has clip a.000.mp4 twice"),
         (
             {"groups_a": "clip,side\na.000.mp4,left\n", "groups_b": "clip,side\na.000.mp4,right\n"},
-            "side of a.000.mp4 is 'right'; another file says 'left'",
+            "side of a.000.mp4 is 'right', but 'left' in another file",
         ),
         (
             {"groups": "clip,id\n" + "".join(f"v.{index:03d}.mp4,{index}\n" for index in range(30))},
-            "column 'id' has 30 values (0, 1, 10, ...); allowed are up to 20 groups",
+            "column 'id' has 30 values (0, 1, 10, ...); allowed: up to 20 groups",
         ),
         ({"groups": ""}, "has no header"),
     ],
@@ -69,7 +69,7 @@ def test_clips_of_groups_are_named_with_or_without_suffix(tmp_path: Path, capsys
     (tmp_path / "groups.csv").write_text("file;side\np01;left\nx/p02;right\np4;left\np5;left\np6;left\np7;left\n")
     table = persons.read_groups([tmp_path / "groups.csv"], names, {})
     assert table.set_index("clip")["side"].to_dict() == {"p01.mp4": "left", "p03.mp4": "", "x_p02.mov": "right"}
-    assert "4 of 6 rows name no clip of the corpus: p4, p5, p6, ..." in capsys.readouterr().out
+    assert "4 of 6 rows match no clip of the corpus: p4, p5, p6, ..." in capsys.readouterr().out
 
 
 def test_rows_of_rejected_clips_are_not_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,5 +81,5 @@ def test_rows_of_rejected_clips_are_not_reported(tmp_path: Path, capsys: pytest.
 
 def test_groups_that_match_no_clip_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("clip,side\nk,left\nl,right\n")
-    with pytest.raises(InputError, match="2 of 2 rows name no clip of the corpus: k, l; write clips as in"):
+    with pytest.raises(InputError, match="2 of 2 rows match no clip of the corpus: k, l; name clips as in"):
         persons.read_groups([tmp_path / "groups.csv"], ["a.mp4"], {})

@@ -345,7 +345,7 @@ def test_concealed_damage_is_told_and_too_much_is_refused(tmp_path: Path) -> Non
     rows = pd.DataFrame({"clip": [file.name for file in files], "video": "v", "split": "training", "shard": "raw"})
     rows = rows.assign(file=[str(file) for file in files], **{score: 40 / LATTICE[score] for score in SCORES})
     corpus = check.Corpus("mine", base.load("fiv2"), tmp_path, files, rows)
-    table = check.clip_table([corpus], True, 2.0, 10, 600, 0.1).set_index("clip")
+    table = check.build_clip_table([corpus], True, 2.0, 10, 600, 0.1).set_index("clip")
     assert table["damaged"].to_dict() == {"whole.000.mp4": 0, "end.000.mp4": 3, "early.000.mp4": 20}
     assert table["reason"].to_dict() == {
         "whole.000.mp4": "",

@@ -51,7 +51,7 @@ def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path:
     rows = read(tmp_path, text, *map(str, files))
     assert rows["file"].tolist() == ["videos/a.mp4"] * 3 + ["videos/a_3.mp4"] + ["videos/a.mp4"] * 2
     assert rows["start"].fillna(-1).tolist() == [0, 2, 5, -1, 7, 4.5]
-    table = checks.clip_table([Corpus("mosei", cast(Any, mosei), tmp_path, files, rows)], True, 1.0, 5)
+    table = checks.build_clip_table([Corpus("mosei", cast(Any, mosei), tmp_path, files, rows)], True, 1.0, 5)
     assert table["reason"].tolist() == [
         "", "", "file: ends at 9.0 s, its video at 5.9 s", "", "file: begins at 7.0 s, after the end of its video",
         "too short: 0.40 s, download.min_seconds is 1.0",
@@ -96,9 +96,9 @@ def test_a_mistake_is_named_by_row_and_column(row: str, said: str, tmp_path: Pat
 
 
 def test_columns_and_files_that_lack_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no column 'fear'; it has video, segment"):
+    with pytest.raises(InputError, match=r"has no column 'fear'; its columns are video, segment"):
         read(tmp_path, HEADER.replace("fear", "dread") + "a,0,1,2,train,0,1,0,0,0,0,0\n")
-    with pytest.raises(InputError, match=r"download\.mosei\.labels = 'labels\.csv'; no such file"):
+    with pytest.raises(InputError, match=r"download\.mosei\.labels = 'labels\.csv'; allowed: a file in"):
         mosei.rows(SETTINGS, tmp_path / "nowhere", [])
 
 
@@ -112,7 +112,7 @@ def test_every_real_segment_is_a_row_with_its_reason(tmp_path: Path) -> None:
     assert (table["neutral"] == 1).mean() == pytest.approx(0.15, abs=0.005)
     assert (table["happiness"] > 0).mean() == pytest.approx(0.54, abs=0.005)
     corpus = Corpus("mosei", mosei, tmp_path, [Path("annotations/labels.csv")], table)  # type: ignore[arg-type]
-    found = checks.clip_table([corpus], videos=True, min_seconds=1, min_frames=10)
+    found = checks.build_clip_table([corpus], videos=True, min_seconds=1, min_frames=10)
     assert set(found["reason"]) == {checks.NO_FILE}
-    without = checks.clip_table([corpus], videos=False, min_seconds=1, min_frames=10)
+    without = checks.build_clip_table([corpus], videos=False, min_seconds=1, min_frames=10)
     assert without["reason"].value_counts().to_dict() == {"": 22_860, "split: in no fold": 399}

@@ -27,7 +27,7 @@ EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 
         (
             [f"targets.angry={EMOTIONS}", "model.targets=[angry]"],
             r"targets\.angry\.columns has 'anger', which no source of download\.sources = \['demo'\] has; allowed:"
-            r" extraversion, .*, interview; correct the columns, or take angry out of model\.targets$",
+            r" extraversion, .*, interview; correct the columns, or remove angry from model\.targets$",
         ),
         (["targets.traits.loss=bce"], r"^params\.yaml: targets\.traits\..*allowed"),
     ],

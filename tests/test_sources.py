@@ -129,8 +129,8 @@ def test_files_that_are_not_there_or_in_no_table_are_rows_with_a_reason(stage: S
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name,warm,cold\na,1,1\n", "has the columns name, warm, cold; needed is one called clip or file"),
-        ("file,warm\na.mp4,1\n", "no column 'cold', which download.table.targets in params.yaml names; it has file, warm"),
+        ("name,warm,cold\na,1,1\n", "has the columns name, warm, cold; required: a column called clip or file"),
+        ("file,warm\na.mp4,1\n", "no column 'cold', which download.table.targets in params.yaml lists; its columns are"),
         ("file,warm,cold\na.mp4,1,1\n\nb.mp4,high,1\n", "row 4, column 'warm': 'high'; allowed: a number from 1 to 7"),
         ("file,warm,cold\na.mp4,1,7.5\n", "row 2, column 'cold': '7.5'; allowed: a number from 1 to 7"),
         ("file,warm,cold\na.mp4,nan,1\n", "row 2, column 'warm': 'nan'; allowed: a number from 1 to 7"),
@@ -139,11 +139,11 @@ def test_files_that_are_not_there_or_in_no_table_are_rows_with_a_reason(stage: S
         ("clip,warm,cold\na/b,1,1\n", "row 2, column 'clip': 'a/b'; allowed: a name without slashes"),
         ("file,warm,cold\n,1,1\n", "row 2, column 'file': ''; allowed: a name without slashes"),
         ("file,split,warm,cold\na.mp4,train,1,1\n", "row 2, column 'split': 'train'; allowed: training, validation, test"),
-        ("file,warm,warm\na.mp4,1,1\n", "row 1: column 'warm' is there 2 times; allowed: once"),
-        ("file,warm,cold\na.mp4,1\n", "row 2 has 2 cells; allowed: 3, as the header has"),
-        ("file,warm,cold\nsame,1,1\n", "column 'file': 'same'; allowed: the path of one file; these fit: x/same"),
-        ("file,warm,cold\na.mp4,1,1\n", "download.split in params.yaml is official, and 1 usable clips have no split"),
-        ("file,warm,cold\n", "has no row but the header"),
+        ("file,warm,warm\na.mp4,1,1\n", "row 1: column 'warm' occurs 2 times; allowed: once"),
+        ("file,warm,cold\na.mp4,1\n", "row 2 has 2 cells; allowed: 3, like the header"),
+        ("file,warm,cold\nsame,1,1\n", "column 'file': 'same'; allowed: the path of one file; several match: x/same"),
+        ("file,warm,cold\na.mp4,1,1\n", "params.yaml: download.split = official, but 1 usable clips have no split"),
+        ("file,warm,cold\n", "has no rows below the header"),
         ("", "has no header"),
     ],
 )  # fmt: skip
@@ -158,9 +158,9 @@ def test_a_mistake_in_the_table_is_named(stage: Stage, videos: list[Path], text:
 def test_a_binary_table_a_lost_table_and_wrong_settings_are_named(stage: Stage, videos: list[Path]) -> None:
     own_clips(videos, "")
     Path("data/archives/clips.csv").write_bytes(b"PK\x03\x04\xff\xfe")
-    with pytest.raises(InputError, match=r"clips\.csv is not a readable CSV file"):
+    with pytest.raises(InputError, match=r"clips\.csv is an Excel file or archive"):
         stage(**OWN)
-    with pytest.raises(InputError, match=r"download.table.path = 'labels.csv'; no such file"):
+    with pytest.raises(InputError, match=r"download.table.path = 'labels.csv'; allowed: a file in"):
         stage(**OWN | {"table": OWN["table"] | {"path": "labels.csv"}})
     with pytest.raises(InputError, match=r"download.table.targets = \{\}; allowed: columns"):
         stage(**OWN | {"table": OWN["table"] | {"targets": {}}})
@@ -252,5 +252,6 @@ def test_paths_of_another_machine_match_by_their_ends(
     assert table.loc["b_two.mp4", "cold"] == 7
     assert table.loc["lost.mp4", "reason"] == "no file in data/archives"
     assert (
-        "3 paths of another machine, matched by their ends: C:\\Users\\me\\Videos\\one.mp4" in capsys.readouterr().out
+        "3 paths of another machine, matched by their last parts: C:\\Users\\me\\Videos\\one.mp4"
+        in capsys.readouterr().out
     )

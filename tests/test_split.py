@@ -1,4 +1,4 @@
-"""Ways to deal clips out."""
+"""Splits of the clips into training, validation and test."""
 
 import numpy as np
 import pandas as pd
@@ -8,11 +8,11 @@ from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.sources import fiv2, split
-from lib.sources.split import SPLITTERS, Dealing
+from lib.sources.split import SPLITTERS, SplitSettings
 from tests.conftest import REAL, needs_real_clips
 
 GROUPS = {f"c{number}": "left" if number // 8 % 3 else "right" for number in range(2000)}
-DEALING = Dealing(seed=0, folds=5, fold=0, groups=GROUPS, tested="right")
+SETTINGS = SplitSettings(seed=0, folds=5, fold=0, groups=GROUPS, tested="right")
 
 
 def made(videos: int, seed: int) -> pd.DataFrame:
@@ -36,15 +36,15 @@ def assert_disjoint_and_alike(table: pd.DataFrame, new: pd.Series) -> None:
 def test_no_video_is_shared_and_labels_are_alike() -> None:
     table = made(400, 0)
     assert table.groupby("video")["split"].nunique().max() == 3
-    new = split.disjoint(table, DEALING)
+    new = split.disjoint(table, SETTINGS)
     assert_disjoint_and_alike(table, new)
-    assert new.equals(split.disjoint(table, DEALING))
-    assert not new.equals(split.disjoint(table, Dealing(1, 5, 0)))
+    assert new.equals(split.disjoint(table, SETTINGS))
+    assert not new.equals(split.disjoint(table, SplitSettings(1, 5, 0)))
 
 
 def test_a_split_that_is_not_there_stays_away() -> None:
     table = made(100, 1)
-    new = split.disjoint(table[table["split"] != "test"], DEALING)
+    new = split.disjoint(table[table["split"] != "test"], SETTINGS)
     assert set(new) == {"training", "validation"}
 
 
@@ -63,13 +63,13 @@ def test_every_way_deals_every_shape(name: str, shape: str) -> None:
     elif shape == "unknown targets":
         table[list(TRAITS)] = table[list(TRAITS)].mask(np.random.default_rng(0).random((len(table), 5)) < 0.3)
     if shape in {"official": ("without", "partly"), "validation_as_test": ("without",)}.get(name, ()):
-        with pytest.raises(InputError, match=f"download.split in params.yaml is {name}"):
-            SPLITTERS[name](table, DEALING)
+        with pytest.raises(InputError, match=f"params.yaml: download.split = {name}"):
+            SPLITTERS[name](table, SETTINGS)
         return
-    new = SPLITTERS[name](table, DEALING)
+    new = SPLITTERS[name](table, SETTINGS)
     assert new.index.equals(table.index)
     assert set(new) - {""} == set(SPLITS)
-    assert new.equals(SPLITTERS[name](table, DEALING))
+    assert new.equals(SPLITTERS[name](table, SETTINGS))
     assert ("" in set(new)) == (name == "validation_as_test") or name == "group_out"
     if name in ("disjoint", "folds"):
         assert new.groupby(table["video"]).nunique().max() == 1
@@ -80,7 +80,7 @@ def test_every_way_deals_every_shape(name: str, shape: str) -> None:
 def test_group_out_tests_one_group_on_others_of_other_videos() -> None:
     table = made(200, 5)
     known = {clip: group for clip, group in GROUPS.items() if clip not in ("c3", "c30")}
-    new = split.group_out(table, DEALING._replace(groups=known))
+    new = split.group_out(table, SETTINGS._replace(groups=known))
     groups = table["clip"].map(known)
     assert (new == "test").equals(groups == "right")
     assert set(new[groups.isna()]) == {""}
@@ -92,7 +92,7 @@ def test_group_out_tests_one_group_on_others_of_other_videos() -> None:
 
 def test_random_keeps_the_shares_and_shares_videos() -> None:
     table = made(400, 0)
-    new = split.random(table, DEALING)
+    new = split.random(table, SETTINGS)
     before, after = (values.value_counts(normalize=True) for values in (table["split"], new))
     assert after[list(SPLITS)].tolist() == pytest.approx(before[list(SPLITS)].tolist(), abs=0.01)
     assert new.groupby(table["video"]).nunique().max() == 3
@@ -101,27 +101,27 @@ def test_random_keeps_the_shares_and_shares_videos() -> None:
 @pytest.mark.parametrize("name", ["disjoint", "random"])
 def test_wanted_fractions_are_dealt_and_null_changes_nothing(name: str) -> None:
     table, wanted = made(400, 0), (0.5, 0.2, 0.3)
-    new = SPLITTERS[name](table, Dealing(0, 5, 0, wanted))
+    new = SPLITTERS[name](table, SplitSettings(0, 5, 0, wanted))
     assert new.value_counts(normalize=True)[list(SPLITS)].tolist() == pytest.approx(wanted, abs=0.01)
     assert (new.groupby(table["video"]).nunique().max() == 1) == (name == "disjoint")
-    assert SPLITTERS[name](table, Dealing(0, 5, 0, None)).equals(SPLITTERS[name](table, DEALING))
+    assert SPLITTERS[name](table, SplitSettings(0, 5, 0, None)).equals(SPLITTERS[name](table, SETTINGS))
     with pytest.raises(InputError, match=r"split_fractions = \[0\.6, 0\.2, 0\.3\]; allowed: null, or .* add up to 1$"):
-        SPLITTERS[name](table, Dealing(0, 5, 0, (0.6, 0.2, 0.3)))
+        SPLITTERS[name](table, SplitSettings(0, 5, 0, (0.6, 0.2, 0.3)))
 
 
 def test_each_clip_is_tested_in_one_fold_and_validates_in_one() -> None:
     table = made(100, 3)
-    rounds = pd.DataFrame({fold: split.folds(table, Dealing(0, 5, fold)) for fold in range(5)})
+    rounds = pd.DataFrame({fold: split.folds(table, SplitSettings(0, 5, fold)) for fold in range(5)})
     assert (rounds == "test").sum(axis=1).eq(1).all()
     assert (rounds == "validation").sum(axis=1).eq(1).all()
     assert (rounds == "test").mean().tolist() == pytest.approx([0.2] * 5, abs=0.01)
     with pytest.raises(InputError, match=r"download\.fold = 5; allowed: 0 to 4"):
-        split.folds(table, Dealing(0, 5, 5))
+        split.folds(table, SplitSettings(0, 5, 5))
 
 
 def test_validation_becomes_test_and_a_tenth_of_the_training_videos_validation() -> None:
     table = made(400, 4)
-    new = split.validation_as_test(table, DEALING)
+    new = split.validation_as_test(table, SETTINGS)
     assert (new == "test").equals(table["split"] == "validation")
     assert (new == "").equals(table["split"] == "test")
     videos = {name: set(table["video"][new == name]) for name in SPLITS}
@@ -133,9 +133,9 @@ def test_validation_becomes_test_and_a_tenth_of_the_training_videos_validation()
 
 def test_parts_are_never_empty_and_too_few_videos_are_said() -> None:
     table = pd.DataFrame({"clip": list("abc"), "video": list("abc"), "split": "", "warm": [1.0, 2.0, 3.0]})
-    assert sorted(split.disjoint(table, DEALING)) == sorted(SPLITS)
-    with pytest.raises(InputError, match="has 3 parts to deal videos out to, and only 2"):
-        split.disjoint(table[:2], DEALING)
+    assert sorted(split.disjoint(table, SETTINGS)) == sorted(SPLITS)
+    with pytest.raises(InputError, match="needs videos for 3 parts, but only 2"):
+        split.disjoint(table[:2], SETTINGS)
 
 
 @needs_real_clips
@@ -144,6 +144,6 @@ def test_the_real_annotations_are_split_by_video() -> None:
     tables = [fiv2.read(REAL / f"annotation_{name}.pkl").assign(split=name) for name in names]
     table = pd.concat(tables)
     table["video"] = [fiv2.video_of(clip) for clip in table.index]
-    new = split.disjoint(table, DEALING)
+    new = split.disjoint(table, SETTINGS)
     assert not set(table["video"][new == "training"]) & set(table["video"][new == "validation"])
     assert new.value_counts().to_dict() == pytest.approx({"training": 6000, "validation": 2000}, abs=6)

@@ -69,5 +69,5 @@ def test_excel_without_its_package_names_the_way_out(tmp_path: Path, monkeypatch
 
 def test_excel_file_called_csv_is_named(tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_bytes(b"PK\x03\x04\xff\xfe")
-    with pytest.raises(InputError, match=r"x is not a readable CSV file, but an Excel file .*; save it as CSV UTF-8"):
+    with pytest.raises(InputError, match=r"x is an Excel file or archive, not a CSV file; save it as CSV UTF-8"):
         read_spreadsheet(tmp_path / "clips.csv", "x")

@@ -1,1 +1,1 @@
-"""Corpora, a module each: how their files come in and which labels they have; and what is done with all of them alike."""
+"""Sources of clips, one module for each corpus (its files and labels), and the code that all corpora share."""

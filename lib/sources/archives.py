@@ -1,4 +1,4 @@
-"""Unpack clips and annotations from zips (nested, encrypted) and folders, trusting none of them."""
+"""Unpack clips and annotations from folders and zip archives (nested or encrypted). Archives are treated as untrusted."""
 
 import filecmp
 import os
@@ -19,13 +19,13 @@ from lib.core.errors import InputError
 from lib.sources import listing
 
 MAX_DEPTH = 3
-"""Archives within archives within archives; FIV2 has two."""
+"""Largest nesting depth of archives; FIV2 needs two."""
 MAX_RATIO = 100
-"""Unpacked bytes to packed bytes; clips hardly shrink, annotations some five times."""
+"""Largest ratio of unpacked to packed bytes. Clips hardly compress; annotations compress about five times."""
 FOLDERS = 64
-"""Over how many folders clips are spread that do not come in sub-folders of their own."""
+"""Number of folders for the clips of an archive that has no sub-folders."""
 ANNOTATIONS = "annotations"
-"""The folder of all files that are no clips."""
+"""Folder of all files that are not clips."""
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".wmv",
     ".asf", ".flv", ".f4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".ogm", ".gif", ".mxf", ".nut", ".dv", ".rm",
@@ -36,12 +36,14 @@ _ANNOTATION_SUFFIXES = (".csv", ".xlsx", ".pkl", ".parquet", ".npz", ".h5", ".js
 _ABOUT = ("readme", "license")
 _SMALL = 1 << 20
 _LONGEST_NAME = 255  # bytes
-_UTF8 = 1 << 11  # of a zip entry's flags
+_UTF8 = 1 << 11  # bit of a zip entry's flags: the name is UTF-8
 
 
 def annotation_place(path: PurePath) -> Path | None:
-    """Where a file of labels, features or words belongs, annotations/NAME, a picture or its points,
-    annotations/pictures/PATH; None for any other."""
+    """Return the destination of a file, or None for a file that the project does not use.
+
+    Files of labels, features or words go to annotations/NAME, images and their landmarks to annotations/pictures/PATH.
+    """
     if path.suffix.lower() in (*PICTURE_SUFFIXES, POINTS_SUFFIX):
         return Path(ANNOTATIONS, PICTURES, *path.parts)
     wanted = path.suffix.lower() in _ANNOTATION_SUFFIXES and not path.name.lower().startswith(_ABOUT)
@@ -49,14 +51,17 @@ def annotation_place(path: PurePath) -> Path | None:
 
 
 def _hidden(name: str) -> bool:
-    """Whether an archive's entry is what Mac OS puts beside a file (AppleDouble), or hidden."""
+    """Return whether an archive's entry is hidden or a companion file of Mac OS (AppleDouble)."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return "__MACOSX" in parts or any(part.startswith(".") and part.strip(".") for part in parts)
 
 
 def _text(info: pyzipper.ZipInfo) -> str:
-    """Return an entry's name. Without the flag of UTF-8 zipfile reads code page 437, which hardly a program still writes: it
-    is UTF-8 if it can be, and Latin-1 if that has no control characters."""
+    """Return an entry's name.
+
+    Without the UTF-8 flag, zipfile decodes names as code page 437, which few programs still write. Such a name is decoded
+    as UTF-8 if possible, else as Latin-1 unless this yields control characters.
+    """
     name: str = info.filename
     if info.flag_bits & _UTF8 or name.isascii():
         return name
@@ -68,23 +73,24 @@ def _text(info: pyzipper.ZipInfo) -> str:
         return latin if latin.isprintable() else name
 
 
-def named(name: str) -> str:
-    """Return a clip's name as it is looked up: the suffix in small letters, as labels have it, whatever the disk has."""
+def normalise_name(name: str) -> str:
+    """Return a clip's name with its suffix in lower case, as labels write it; files on disk may differ."""
     stem, dot, suffix = name.rpartition(".")
     return f"{stem}{dot}{suffix.lower()}" if dot else name
 
 
-def spread(video: str) -> str:
-    """Return the folder, and so the shard, of the clips of a video that come in no sub-folder of their own."""
+def choose_folder(video: str) -> str:
+    """Return the folder (and shard) of a video's clips, for archives without sub-folders."""
     return f"clips_{zlib.crc32(video.encode()) % FOLDERS:02d}"
 
 
 @dataclass(frozen=True)
 class Unpacker:
-    """Unpacks a tree of archives and folders below `target`, each file to its `place` (None: it is left where it is).
+    """Unpacks a tree of archives and folders below `target`.
 
-    `place` is given the path below the tree, for an archive's entry ARCHIVE/PATH. What is there already and whole is not
-    unpacked again. `keys` are tried on each encrypted entry.
+    `place` maps a path below the tree (ARCHIVE/PATH for an archive's entry) to the file's destination, or to None if the
+    file is not needed. Complete files from an earlier run are not unpacked again. `keys` are tried on each encrypted entry;
+    `key_hint` tells the user where to set them.
     """
 
     target: Path
@@ -94,9 +100,10 @@ class Unpacker:
     _origins: dict[Path, str] = field(default_factory=dict)
 
     def unpack(self, source: Path) -> Iterator[Path]:
-        """Yield, relative to `target`, each file as it lies there ready.
+        """Unpack `source` and yield each file's path relative to `target` as soon as the file is complete.
 
-        Raises InputError naming archive and entry, or two files of other bytes that have the same place.
+        Raises InputError with archive and entry for an unsafe or damaged entry, and if two different files have the same
+        destination.
         """
         self._origins.clear()
         for path in listing.files(source):
@@ -112,32 +119,32 @@ class Unpacker:
                 else:
                     self._refuse_other(path, place, str(path))
 
-    def _unpack_zip(self, file: Path, shown: str, name: str, depth: int) -> Iterator[Path]:
+    def _unpack_zip(self, file: Path, label: str, name: str, depth: int) -> Iterator[Path]:
         if depth > MAX_DEPTH:
-            raise InputError(f"{shown}: archives nested more than {MAX_DEPTH} deep; unpack it by hand if you trust it")
+            raise InputError(f"{label}: archives nested more than {MAX_DEPTH} deep; unpack it by hand if you trust it")
         try:
             archive = pyzipper.AESZipFile(file)
         except (pyzipper.BadZipFile, OSError) as error:
-            raise InputError(f"{shown} is no whole zip archive ({error}); fetch it again") from None
+            raise InputError(f"{label} is not a complete zip archive ({error}); download it again") from None
         with archive:
             entries = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
-            self._refuse_hostile(entries, shown)
+            self._refuse_hostile(entries, label)
             for info in entries:
-                inside, entry = PurePosixPath(name) / _text(info), f"{shown}/{_text(info)}"
+                inside, entry = PurePosixPath(name) / _text(info), f"{label}/{_text(info)}"
                 if inside.suffix.lower() == ".zip":
                     with tempfile.TemporaryDirectory(dir=self.target, prefix=".nested-") as folder:
                         nested = Path(folder, "nested.zip")
-                        self._extract(archive, info, nested, shown)
+                        self._extract(archive, info, nested, label)
                         yield from self._unpack_zip(nested, entry, inside.stem, depth + 1)
                 elif place := self.place(inside):
                     partial = self._partial(place)
                     if self._is_first(place, entry):
                         if not self._is_extracted(info, place):
-                            self._extract(archive, info, partial, shown)
+                            self._extract(archive, info, partial, label)
                             partial.rename(self.target / place)
                         yield place
                     else:
-                        self._extract(archive, info, partial, shown)
+                        self._extract(archive, info, partial, label)
                         self._refuse_other(partial, place, entry)
                         partial.unlink()
 
@@ -148,32 +155,34 @@ class Unpacker:
 
     def _refuse_other(self, file: Path, place: Path, origin: str) -> None:
         if not filecmp.cmp(file, self.target / place, shallow=False):
-            raise InputError(
-                f"{self._origins[place]} and {origin} both become {place}, and their bytes differ; keep the right one"
-            )
+            raise InputError(f"{self._origins[place]} and {origin} are different files for {place}; keep the right one")
 
-    def _refuse_hostile(self, entries: list[pyzipper.ZipInfo], shown: str) -> None:
+    def _refuse_hostile(self, entries: list[pyzipper.ZipInfo], label: str) -> None:
         for info in entries:
             path = PurePosixPath(_text(info).replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", info.filename):
-                raise InputError(f"{shown}: entry {info.filename!r} points outside the archive; refused")
+                raise InputError(
+                    f"{label}: entry {info.filename!r} points outside the archive; allowed: relative paths. Pack it again"
+                )
             if stat.S_ISLNK(info.external_attr >> 16):
-                raise InputError(f"{shown}: entry {info.filename!r} is a link; refused")
+                raise InputError(f"{label}: entry {info.filename!r} is a link; allowed: files. Pack the file itself")
             if (length := len(os.fsencode(path.name))) > _LONGEST_NAME:
                 raise InputError(
-                    f"{shown}: entry {info.filename!r} has a name of {length} bytes; file systems allow {_LONGEST_NAME}:"
-                    " shorten it there and in the labels"
+                    f"{label}: entry {info.filename!r} has a name of {length} bytes; file systems allow {_LONGEST_NAME};"
+                    " shorten the name in the archive and in the labels"
                 )
             if info.file_size > max(_SMALL, MAX_RATIO * info.compress_size):
                 raise InputError(
-                    f"{shown}: entry {info.filename!r} would grow from {info.compress_size} to {info.file_size} bytes;"
-                    f" more than {MAX_RATIO} times is refused"
+                    f"{label}: entry {info.filename!r} would grow from {info.compress_size} to {info.file_size} bytes;"
+                    f" allowed: up to {MAX_RATIO} times. Unpack the archive by hand if you trust it"
                 )
         needed, free = sum(info.file_size for info in entries), shutil.disk_usage(self.target).free
         if needed > free:
-            raise InputError(f"{shown} unpacks to {needed} bytes, {self.target} has {free} free; make room")
+            raise InputError(
+                f"{label} unpacks to {needed} bytes, but {self.target} has only {free} bytes free; free some disk space"
+            )
 
-    def _extract(self, archive: pyzipper.AESZipFile, info: pyzipper.ZipInfo, destination: Path, shown: str) -> None:
+    def _extract(self, archive: pyzipper.AESZipFile, info: pyzipper.ZipInfo, destination: Path, label: str) -> None:
         encrypted = bool(info.flag_bits & 1)
         problem: Exception | None = None
         for key in self.keys if encrypted else [""]:
@@ -183,14 +192,14 @@ class Unpacker:
                 return
             except NotImplementedError as error:
                 raise InputError(
-                    f"{shown}: {info.filename} is packed in a way that can't be read here ({error}); unpack it with another"
-                    " program, as 7-Zip, and put the folder in the archive's place"
+                    f"{label}: {info.filename} uses a compression method that is not supported ({error}); unpack the archive"
+                    " with another program (for example 7-Zip) and replace it by the folder"
                 ) from None
             except (RuntimeError, pyzipper.BadZipFile, zlib.error, EOFError) as error:
-                problem = error  # with a wrong key: bad password, or rarely a bad checksum
+                problem = error  # a wrong key gives a bad password or, rarely, a bad checksum
         if encrypted:
-            raise InputError(f"{shown}: {info.filename} is encrypted and no given key opens it; {self.key_hint}")
-        raise InputError(f"{shown}: {info.filename} is damaged ({problem}); fetch the archive again")
+            raise InputError(f"{label}: {info.filename} is encrypted and none of the keys opens it; {self.key_hint}")
+        raise InputError(f"{label}: {info.filename} is damaged ({problem}); download the archive again")
 
     def _write(self, stream: IO[bytes], place: Path) -> None:
         partial = self._partial(place)

@@ -1,4 +1,4 @@
-"""Hold the clips that are there against the annotations: one row for each of either, with a reason for each refusal."""
+"""Match video files with annotations: a table with a row for each clip or file, and a reason for each rejected row."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ NO_FILE, NO_ANNOTATION = NO_FILE, NO_ANNOTATION
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a source brought: `files` below `folder`, and the rows that it made of them."""
+    """The files of a source (`files`, relative to `folder`) and its annotated clips (`rows`)."""
 
     name: str
     source: Source
@@ -34,7 +34,7 @@ class Corpus:
     rows: pd.DataFrame
 
 
-def clip_table(
+def build_clip_table(
     corpora: Sequence[Corpus],
     videos: bool,
     min_seconds: float,
@@ -44,10 +44,10 @@ def clip_table(
 ) -> pd.DataFrame:
     """Return data/clips.csv's table: a row for each annotated clip and each video file, sorted by clip.
 
-    A clip is refused for the first of these: no annotation, no file, what its source finds wrong, a file that does not
-    open or lacks a video stream, frames or seconds, or has too many of either or damaged ones, the same bytes as another
-    annotated clip. Without `videos` files are not asked for. A file without annotation that is another corpus' clip is left
-    out. Raises InputError if two corpora have a clip of the same name.
+    The column `reason` is empty for a usable clip, else it has the first of these reasons: no annotation, no file, a problem
+    that the source reports, an unreadable file, no video stream, too short or too long, too many damaged frames, the same
+    bytes as another annotated clip. With `videos` False, files are not required. A file without annotation that equals
+    another corpus' clip is left out. Raises InputError if two corpora have a clip of the same name.
     """
     probes = _probe_all(corpora) if videos else {}
     annotated = [
@@ -55,7 +55,7 @@ def clip_table(
     ]
     rows: dict[str, dict[str, Any]] = {}
     first_with: dict[tuple[Any, ...], dict[str, Any]] = {}
-    used: set[tuple[Any, ...]] = set()
+    annotated_files: set[tuple[Any, ...]] = set()
     for row, corpus in sorted(annotated, key=lambda pair: str(pair[0]["clip"])):
         if other := rows.get(row["clip"]):
             raise InputError(
@@ -64,7 +64,7 @@ def clip_table(
             )
         where = _place(row)
         probe = probes.get(where)
-        used.add(where[:2])
+        annotated_files.add(where[:2])
         twin = first_with.setdefault((probe["sha256"] or row["clip"], *where[2:]), row) if probe else row
         wrong = corpus.source.problem(row)
         if videos and probe is None:
@@ -72,20 +72,20 @@ def clip_table(
         elif probe and not wrong:
             wrong = (
                 probe["reason"]
-                or _of_wrong_length(probe, min_seconds, min_frames, max_seconds)
-                or _damaged(probe, max_damaged)
+                or _length_problem(probe, min_seconds, min_frames, max_seconds)
+                or _damage_problem(probe, max_damaged)
             )
             if not wrong and twin["clip"] != row["clip"]:
                 wrong = f"duplicate: the same bytes as {twin['clip']}"
         rows[row["clip"]] = row | (probe or {}) | {"reason": wrong}
-    for (of_corpus, file, *_), probe in probes.items():
-        if (of_corpus, file) in used:
+    for (corpus_name, file, *_), probe in probes.items():
+        if (corpus_name, file) in annotated_files:
             continue
         name, twin = Path(file).name, first_with.get((probe["sha256"], None, None), {})
-        if twin and (twin["corpus"] != of_corpus or twin["clip"] == name):
+        if twin and (twin["corpus"] != corpus_name or twin["clip"] == name):
             continue
-        name = name if name not in rows else f"{of_corpus}_{file.replace('/', '_')}"
-        place = {"corpus": of_corpus, "shard": Path(file).parts[0], "file": file}
+        name = name if name not in rows else f"{corpus_name}_{file.replace('/', '_')}"
+        place = {"corpus": corpus_name, "shard": Path(file).parts[0], "file": file}
         rows[name] = {"clip": name, "video": "", "split": ""} | place | probe | {"reason": NO_ANNOTATION}
     for row in rows.values():
         row["shard"] = f"{row['corpus']}-{row['shard']}"
@@ -96,7 +96,7 @@ def clip_table(
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Count clips, videos and refusals by kind, in all and for each corpus, and the videos that splits share."""
+    """Count clips, videos and rejected clips by reason, in total and for each corpus, and the videos that splits share."""
     usable = table[table["reason"] == ""]
     videos = {split: set(usable.loc[usable["split"] == split, "video"]) for split in SPLITS}
     return _counts(table) | {
@@ -120,7 +120,7 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _of_wrong_length(probe: dict[str, Any], min_seconds: float, min_frames: int, max_seconds: float) -> str:
+def _length_problem(probe: dict[str, Any], min_seconds: float, min_frames: int, max_seconds: float) -> str:
     if probe["frames"] < min_frames:
         return f"too short: {probe['frames']} frames, download.min_frames is {min_frames}"
     if probe["duration"] < min_seconds:
@@ -130,14 +130,14 @@ def _of_wrong_length(probe: dict[str, Any], min_seconds: float, min_frames: int,
     return ""
 
 
-def _damaged(probe: dict[str, Any], max_damaged: float) -> str:
+def _damage_problem(probe: dict[str, Any], max_damaged: float) -> str:
     if probe["damaged"] > max_damaged * probe["frames"]:
         return f"damaged: {probe['damaged']} of {probe['frames']} frames, download.max_damaged is {max_damaged}"
     return ""
 
 
 Place = tuple[str, str, float | None, float | None]
-"""Of a clip: its corpus, its file, and from when to when it lasts in the file, None and None for all of it."""
+"""A clip's corpus, file, and start and end in the file in seconds; None and None if the clip is the complete file."""
 
 
 def _place(row: Mapping[str, Any]) -> Place:
@@ -146,7 +146,7 @@ def _place(row: Mapping[str, Any]) -> Place:
 
 
 def _probe_all(corpora: Sequence[Corpus]) -> dict[Place, dict[str, Any]]:
-    """Return what each video file holds, or of one in which clips last for a part each of these parts, in parallel."""
+    """Probe all video files in parallel. Where clips are parts of a file, each part is probed instead of the file."""
     spans: dict[Path, list[Place]] = {
         corpus.folder / file: [(corpus.name, file.as_posix(), None, None)]
         for corpus in corpora
@@ -163,15 +163,15 @@ def _probe_all(corpora: Sequence[Corpus]) -> dict[Place, dict[str, Any]]:
         joblib.delayed(_probe_parts)(path, [place[2:] for place in places]) for path, places in spans.items()
     )
     bar = tqdm(probes, desc="verify", total=len(spans), unit="file", disable=None)
-    found = {
+    probe_of = {
         place: probe
         for places, of_file in zip(spans.values(), bar, strict=True)
         for place, probe in zip(places, of_file, strict=True)
     }
-    for probe in found.values():
+    for probe in probe_of.values():
         if trace := probe.pop("traceback", ""):
             log_once("download", trace)
-    return found
+    return probe_of
 
 
 def _probe_parts(path: Path, spans: Sequence[tuple[Any, Any]]) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ def _probe_parts(path: Path, spans: Sequence[tuple[Any, Any]]) -> list[dict[str,
 
 def _probe(path: Path, digest: str, span: Span | None) -> dict[str, Any]:
     try:
-        found = probe_video(path, span)
+        stream = probe_video(path, span)
     except VideoError as error:
         return {"sha256": digest, "reason": f"file: {error}", **_NOTHING}
     except Exception as error:
@@ -194,11 +194,11 @@ def _probe(path: Path, digest: str, span: Span | None) -> dict[str, Any]:
     return {
         "sha256": digest,
         "reason": "",
-        "frames": found.frames,
-        "duration": round(found.duration, 3),
-        "fps": round(found.fps, 3),
-        "width": found.width,
-        "height": found.height,
-        "audio": found.audio,
-        "damaged": found.damaged,
+        "frames": stream.frames,
+        "duration": round(stream.duration, 3),
+        "fps": round(stream.fps, 3),
+        "width": stream.width,
+        "height": stream.height,
+        "audio": stream.audio,
+        "damaged": stream.damaged,
     }

@@ -1,4 +1,4 @@
-"""The source `demo_emotions`: a small corpus that the project makes itself, with planted emotions, in CMU-MOSEI's layout."""
+"""The source `demo_emotions`: a small rendered corpus with planted emotions, in the layout of CMU-MOSEI."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ ARCHIVES = False
 CHECKSUMS: Mapping[str, str] = {}
 
 LABELS, KNOWN_TRAITS = "labels.csv", "traits.csv"
-"""Among the annotations: CMU-MOSEI's table, and the traits of the segments that know them."""
+"""Annotation files: CMU-MOSEI's table, and the traits of the segments that have trait labels."""
 
 
 class Settings(Section):
@@ -35,13 +35,13 @@ class Settings(Section):
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
-    """Make the corpus, if it is not there, and bring it in as CMU-MOSEI's."""
-    from lib.sources.demo import films  # only who makes a demo waits for the renderer
+    """Render the corpus unless an earlier run did, and bring it in like CMU-MOSEI."""
+    from lib.sources.demo import films  # a slow import that other sources do not need
 
-    made = resume.ROOT / f"demo_emotions-{resume.fingerprint(['lib.sources.demo.films'], settings.model_dump())}"
-    if not made.exists():
-        films.write(made, **settings.model_dump(), tables=(LABELS, KNOWN_TRAITS))
-    yield from mosei.bring(mosei.Settings(labels=LABELS), made, folder, videos)
+    rendered = resume.ROOT / f"demo_emotions-{resume.fingerprint(['lib.sources.demo.films'], settings.model_dump())}"
+    if not rendered.exists():
+        films.write(rendered, **settings.model_dump(), tables=(LABELS, KNOWN_TRAITS))
+    yield from mosei.bring(mosei.Settings(labels=LABELS), rendered, folder, videos)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
@@ -50,6 +50,6 @@ def columns(settings: Settings) -> tuple[str, ...]:
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
-    """Return the segments as CMU-MOSEI's are, and the traits of those that know them."""
+    """Return the segments as for CMU-MOSEI, with the traits of the segments that have trait labels (NaN elsewhere)."""
     traits = read_csv(folder / ANNOTATIONS / KNOWN_TRAITS, ["clip"]).set_index("clip")
     return mosei.rows(mosei.Settings(labels=LABELS), folder, files).join(traits, on="clip")

@@ -1,4 +1,4 @@
-"""Bring in all corpora, verify and split their clips, and write what the stage `download` publishes."""
+"""Bring in all corpora, verify and split their clips, and write the outputs of the stage `download`."""
 
 import json
 import time
@@ -19,8 +19,7 @@ from lib.sources.check import Corpus
 from lib.sources.fetch import fetch
 
 MADE_OF = "made_of.json"
-"""Below data/raw/CORPUS/: the archives and settings that it was made of."""
-
+"""File below data/raw/CORPUS/ that lists the archives and settings behind the folder's content."""
 
 MAX_SECONDS = 24 * 3600
 
@@ -38,7 +37,7 @@ class Group(Section):
 
 
 class Download(Section):
-    """What all sources have in common; a section for each of them comes to it."""
+    """The settings that all sources share. `Complete` adds a section for each source."""
 
     sources: Annotated[list[str], Field(min_length=1)]
     videos: bool
@@ -57,7 +56,7 @@ class Download(Section):
 
 
 def _section(settings: type[Section]) -> tuple[type[Section], Any]:
-    """A source that has nothing to be set needs no section."""
+    """Return a source's pydantic field. The section is optional for a source without settings."""
     return settings, (... if settings.model_fields else settings())
 
 
@@ -70,9 +69,9 @@ class Parameters(Section):
 
 
 def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
-    """Check in the complete parameters that a source of `settings` has each column of model.targets.
+    """Check that each column of model.targets comes from a source of `settings`; `parameters` is the complete params.yaml.
 
-    Raises InputError for the first column that none has. Groups that are not known are left to the checks of their sections.
+    Raises InputError for the first column that no source has. Unknown target groups are reported by the check of `targets`.
     """
     columns = [
         column for name in settings.sources for column in base.load(name).columns(getattr(settings, name, Section()))
@@ -82,20 +81,20 @@ def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
         if missing := [column for column in wanted if column not in columns]:
             raise InputError(
                 f"params.yaml: targets.{name}.columns has {missing[0]!r}, which no source of download.sources ="
-                f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}; correct the columns, or take"
-                f" {name} out of model.targets"
+                f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}; correct the columns, or remove"
+                f" {name} from model.targets"
             )
 
 
 def download(settings: Download) -> None:
-    """Write data/raw/, data/clips.csv, data/groups.csv and the metrics as the section `download` says.
+    """Write data/raw/, data/clips.csv, data/groups.csv and the metrics according to the section `download`.
 
-    Raises InputError if more clips than `allow_missing` are missing or rejected; data/ is as before then.
+    Raises InputError, and leaves data/ unchanged, if a larger fraction of clips than `allow_missing` is missing or rejected.
     """
     began = time.monotonic()
     corpora = [bring_corpus(name, settings) for name in dict.fromkeys(settings.sources)]
     limits = settings.min_seconds, settings.min_frames, settings.max_seconds, settings.max_damaged
-    table = check.clip_table(corpora, settings.videos, *limits)
+    table = check.build_clip_table(corpora, settings.videos, *limits)
     is_usable = table["reason"] == ""
     groups = persons.read_groups(
         [corpus.folder / file for corpus in corpora for file in corpus.files],
@@ -129,25 +128,28 @@ def summarise(corpora: list[Corpus], table: pd.DataFrame, groups: pd.DataFrame, 
 
 
 def refuse_if_too_many_are_lost(table: pd.DataFrame, summary: Mapping[str, Any], allowed: float) -> None:
-    """Raise InputError if a larger fraction of the annotated clips than `allowed` is not usable; the table is kept."""
+    """Raise InputError if a larger fraction of the annotated clips than `allowed` is not usable.
+
+    The table is saved first, so that the user can read the reasons.
+    """
     lost = 1 - summary["usable"] / summary["annotated"]
     if lost > allowed:
         table.to_csv(resume.ROOT / "clips.csv", index=False)
         raise InputError(
-            f"{lost:.2%} of the annotated clips are missing or refused ({summary['refused']}; each clip's reason is in"
-            f" {resume.ROOT / 'clips.csv'}); download.allow_missing in params.yaml allows {allowed:.2%}."
-            " What was unpacked is kept"
+            f"{lost:.2%} of the annotated clips are missing or rejected ({summary['refused']});"
+            f" params.yaml: download.allow_missing allows {allowed:.2%}. Each clip's reason is in"
+            f" {resume.ROOT / 'clips.csv'}: repair the clips, or raise download.allow_missing. Unpacked files stay cached"
         )
 
 
 def bring_corpus(name: str, settings: Download) -> Corpus:
-    """Bring a source's files in and read its labels.
+    """Bring in a source's files and read its labels.
 
-    Where archives that were there are gone, what data/raw/ holds of them is taken.
+    If archives are missing and data/raw/ was built from exactly these archives, its files are used instead.
     """
-    source, own = base.load(name), getattr(settings, name)
+    source, own_settings = base.load(name), getattr(settings, name)
     folder = resume.ROOT / f"download-{name}"
-    made_of: dict[str, Any] = {"settings": own.model_dump(), "videos": settings.videos}
+    made_of: dict[str, Any] = {"settings": own_settings.model_dump(), "videos": settings.videos}
     if source.ARCHIVES:
         listed = listing.read(listing.LISTING)
         made_of |= {
@@ -157,101 +159,108 @@ def bring_corpus(name: str, settings: Download) -> Corpus:
         gone = listing.missing(ARCHIVES, listed, settings.urls)
         gone += [url for url in settings.urls if not (ARCHIVES / url).exists() and url not in gone]
         if gone and is_made_of(RAW / name, made_of):
-            print(f"{ARCHIVES}/ lacks {len(gone)} files ({gone[0]}, ...): {RAW / name}/, made of them, is taken")
+            print(
+                f"{len(gone)} files are missing in {ARCHIVES}/ ({gone[0]}, ...); using {RAW / name}/, built from them"
+            )
             folder = RAW / name
         else:
             have_archives(settings.urls, listed, gone)
     if folder != RAW / name:
         folder.mkdir(parents=True, exist_ok=True)
-        brought = source.bring(own, ARCHIVES, folder, settings.videos)
+        brought = source.bring(own_settings, ARCHIVES, folder, settings.videos)
         files = sorted(set(tqdm(brought, desc=f"unpack {name}", unit="file", disable=None)))
         if source.ARCHIVES:
             write(folder / MADE_OF, json.dumps(made_of, indent=2) + "\n")
             files.append(Path(MADE_OF))
     else:
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return Corpus(name, source, folder, files, source.rows(own, folder, files))
+    return Corpus(name, source, folder, files, source.rows(own_settings, folder, files))
 
 
 def is_made_of(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Tell whether `folder` was made of these archives and settings."""
+    """Return whether `folder` was built from these archives and settings."""
     path = folder / MADE_OF
     return path.exists() and json.loads(path.read_text()) == wanted
 
 
 def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: list[str]) -> None:
-    """Fetch what `urls` names of the files that are gone. Raises InputError if others are, or nothing is there."""
+    """Download the missing archives that have a URL in `urls`.
+
+    Raises InputError if a missing archive has no URL, or if no archive is listed at all.
+    """
     for name in gone:
         if name in urls:
             if Path(name).name != name:
-                raise InputError(f"params.yaml: download.urls has {name!r}; allowed: a plain file name")
+                raise InputError(
+                    f"params.yaml: download.urls has the key {name!r}; allowed: a file name without folders"
+                )
             fetch(urls[name].url, ARCHIVES / name, urls[name].sha256)
-    if lacking := [name for name in gone if name not in urls]:
+    if unavailable := [name for name in gone if name not in urls]:
         raise InputError(
-            f"{ARCHIVES}/ lacks {len(lacking)} files that {listing.LISTING} lists ({', '.join(lacking[:3])}), and {RAW}/ was"
-            f" not made of just these; put them back, or bring {RAW}/ back by `dvc pull`, or list what is there:"
-            f" {listing.COMMAND}. Nothing was changed"
+            f"{len(unavailable)} files that {listing.LISTING} lists are missing in {ARCHIVES}/"
+            f" ({', '.join(unavailable[:3])}), and {RAW}/ was not built from them; put them back, or restore {RAW}/ with"
+            f" `dvc pull`, or list the files again: {listing.COMMAND}. Nothing was changed"
         )
     if not listed and not urls:
         raise InputError(
-            f"download.sources needs {ARCHIVES}/, and {ARCHIVES}/ is empty; put or link your archives or unpacked folders"
-            f" there ({ARCHIVES}/README.md tells which) and list them ({listing.COMMAND}), or name their URLs under"
+            f"download.sources needs archives, and {ARCHIVES}/ is empty; put or link your archives or unpacked folders"
+            f" there ({ARCHIVES}/README.md lists them) and run {listing.COMMAND}, or enter their URLs under"
             " download.urls in params.yaml"
         )
 
 
 def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> pd.Series:
-    """Return the split of each clip; the usable clips of each corpus are assigned as the settings say."""
+    """Return the split of each clip. The usable clips of each corpus are split according to the settings."""
     fractions = None if settings.split_fractions is None else tuple(settings.split_fractions)
-    dealing = split.Dealing(settings.split_seed, settings.folds, settings.fold, fractions)
+    split_settings = split.SplitSettings(settings.split_seed, settings.folds, settings.fold, fractions)
     if settings.split == "group_out":
-        known = known_groups(groups, settings.group)
-        dealing = dealing._replace(groups=known.to_dict(), tested=settings.group.value)
+        group_of_clip = known_groups(groups, settings.group)
+        split_settings = split_settings._replace(groups=group_of_clip.to_dict(), tested=settings.group.value)
     result = table["split"].copy()
     for _, usable in table[table["reason"] == ""].groupby("corpus"):
-        result[usable.index] = split.SPLITTERS[settings.split](usable, dealing)
+        result[usable.index] = split.SPLITTERS[settings.split](usable, split_settings)
     return result
 
 
 def known_groups(groups: pd.DataFrame, group: Group) -> pd.Series:
-    """Return by clip the group of its person, without clips whose group is unknown.
+    """Return the group of each clip's person, indexed by clip; clips of unknown group are left out.
 
-    Raises InputError if there is no such column or value.
+    Raises InputError if the groups have no such column or value.
     """
     columns = list(groups.columns[1:])
     if group.column not in columns:
         raise InputError(
             f"params.yaml: download.group.column = {group.column!r} with download.split = group_out; allowed: a column of"
-            f" groups of persons: {', '.join(columns) or 'there are none; add a groups*.csv to data/archives/'}"
+            f" groups of persons: {', '.join(columns) or 'none is available; add a groups*.csv to data/archives/'}"
         )
-    of_clip = groups.set_index("clip")[group.column]
-    of_clip = of_clip[of_clip != ""]
-    if group.value not in set(of_clip):
+    group_of_clip = groups.set_index("clip")[group.column]
+    group_of_clip = group_of_clip[group_of_clip != ""]
+    if group.value not in set(group_of_clip):
         raise InputError(
             f"params.yaml: download.group.value = {group.value!r}; allowed: a value of the column {group.column}:"
-            f" {', '.join(sorted(set(of_clip)))}"
+            f" {', '.join(sorted(set(group_of_clip)))}"
         )
-    return of_clip
+    return group_of_clip
 
 
 def annotation_files(corpora: list[Corpus]) -> Iterator[tuple[str, str]]:
-    """Yield the names of annotation files whose checksums are known, and whether they are so."""
+    """Yield each annotation file with a known checksum, and whether its content is as its authors distribute it."""
     for corpus in corpora:
-        for name, known in corpus.source.CHECKSUMS.items():
+        for name, checksum in corpus.source.CHECKSUMS.items():
             path = corpus.folder / "annotations" / name
             if path.exists():
-                yield name, "as distributed" if resume.hash_file(path) == known else "not as distributed"
+                yield name, "as distributed" if resume.hash_file(path) == checksum else "not as distributed"
 
 
 def write(path: Path, text: str) -> None:
-    """Write a new file: the old one may be linked to DVC's cache."""
+    """Write a new file. The old one is removed first, because it may be a link into DVC's cache."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.write_text(text)
 
 
 def report(summary: dict[str, Any]) -> None:
-    """Print what was found, missing files and unlabelled ones first."""
+    """Print the number of clips, missing and unlabelled files first."""
     missing = summary["refused"].get(check.NO_FILE, 0)
     unlabelled = summary["refused"].get(check.NO_ANNOTATION, 0)
     print(
@@ -259,6 +268,6 @@ def report(summary: dict[str, Any]) -> None:
         f" {unlabelled} files have no annotation. {summary['usable']} clips are usable: {summary['clips']}"
     )
     for reason, count in summary["refused"].items():
-        print(f"  refused, {reason}: {count}")
+        print(f"  rejected, {reason}: {count}")
     for name, state in summary.get("annotation_files", {}).items():
         print(f"  {name}: {state}")

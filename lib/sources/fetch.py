@@ -1,4 +1,4 @@
-"""Fetch a file over HTTP, going on where an interrupted fetch stopped."""
+"""Download a file over HTTP, resuming an interrupted download."""
 
 import hashlib
 from pathlib import Path
@@ -13,9 +13,9 @@ _TIMEOUT = 60  # seconds without a byte
 
 
 def fetch(url: str, destination: Path, sha256: str | None) -> None:
-    """Fetch `url` to `destination`; what has come lies in DESTINATION.part until it is whole and its checksum right.
+    """Download `url` to `destination`, by way of DESTINATION.part until the file is complete and its checksum is right.
 
-    Raises InputError if the server refuses, sends another size than it announced, or the checksum differs.
+    Raises InputError if the server reports an error, the size differs from the announced one, or the checksum differs.
     """
     partial = destination.with_name(destination.name + ".part")
     have = partial.stat().st_size if partial.exists() else 0
@@ -26,7 +26,7 @@ def fetch(url: str, destination: Path, sha256: str | None) -> None:
             else:
                 answer.raise_for_status()
                 if answer.status_code != requests.codes.partial_content:
-                    have = 0  # the server sends the whole file
+                    have = 0  # the server ignores the range and sends the complete file
                 length = answer.headers.get("Content-Length")
                 total = have + int(length) if length else None
                 with (
@@ -39,16 +39,18 @@ def fetch(url: str, destination: Path, sha256: str | None) -> None:
                         file.write(chunk)
                         bar.update(len(chunk))
     except requests.RequestException as error:
-        raise InputError(f"{url}: {error}; run again to go on, or correct download.urls in params.yaml") from None
+        raise InputError(f"{url}: {error}; run again to resume, or correct download.urls in params.yaml") from None
     size = partial.stat().st_size
     if total is not None and size != total:
         if size > total:
             partial.unlink()
-        raise InputError(f"{url}: {size} of {total} bytes came; run again to go on")
+        raise InputError(f"{url}: {size} of {total} bytes arrived; run again to resume")
     if sha256 is not None:
         with partial.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != sha256:
             partial.unlink()
-            raise InputError(f"{url}: sha256 is {found}, download.urls in params.yaml says {sha256}")
+            raise InputError(
+                f"{url}: sha256 is {digest}, but download.urls in params.yaml has {sha256}; correct the URL or the checksum"
+            )
     partial.rename(destination)

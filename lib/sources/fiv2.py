@@ -1,4 +1,4 @@
-"""The source `fiv2`: ChaLearn First Impressions V2: its layout, names, keys, and its pickles, which run no code."""
+"""The source `fiv2`: ChaLearn First Impressions V2, its layout, clip names, keys and annotation pickles (read safely)."""
 
 import filecmp
 import math
@@ -16,7 +16,7 @@ from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
-from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, named, spread
+from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, choose_folder, normalise_name
 
 SCORES = (*TRAITS, "interview")
 
@@ -28,7 +28,7 @@ LATTICE = {
     "openness": 90,
     "interview": 107,
 }
-"""Every score times this number is a whole number (measured on all of the distributed annotations)."""
+"""Each score times this number is an integer (checked on all distributed annotations)."""
 
 ARCHIVES = True
 
@@ -54,31 +54,31 @@ KEY_HINT = (
 _CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.\w+", re.DOTALL)
 _FOLDER = re.compile(r"(training|validation|test)80_\d+")
 _NONE = ("", "-", "n/a", "na", "none", "null")
-"""Texts that say that there is no score."""
-_TOLERANCE = 1e-6  # of a score times its lattice number, from a whole number
+"""Texts that stand for a missing score."""
+_TOLERANCE = 1e-6  # largest distance of score x LATTICE from an integer
 
 
 class Settings(Section):
-    """The section download.fiv2: there is nothing to choose."""
+    """The section download.fiv2; it has no keys."""
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
-    """Unpack the distribution, as whole or in parts, with the keys in the environment."""
+    """Unpack the distribution, or the parts of it that are present, with the keys from the environment."""
     keys = [os.environ[name] for name in ("FIV2_KEY_A", "FIV2_KEY_B") if os.environ.get(name)]
     yield from unpack(archives, folder, keys, videos)
 
 
 def unpack(archives: Path, folder: Path, keys: Sequence[str], videos: bool) -> Iterator[Path]:
-    """Unpack archives in FIV2's layout to SUBFOLDER/CLIP and annotations/NAME below `folder`; yield where."""
+    """Unpack archives in FIV2's layout to SUBFOLDER/CLIP and annotations/NAME below `folder`, and yield these paths."""
     yield from Unpacker(folder, keys, KEY_HINT, partial(place, videos=videos)).unpack(archives)
 
 
 def place(path: PurePath, videos: bool) -> Path | None:
-    """Where a file belongs below the corpus' folder; None for one that is no part of it."""
+    """Return a file's path below the corpus' folder, or None if the file is not part of the corpus."""
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return annotation_place(path)
     folders = [part for part in path.parts if _FOLDER.fullmatch(part)]
-    return Path(folders[-1] if folders else spread(path.name.rsplit(".", 2)[0]), path.name) if videos else None
+    return Path(folders[-1] if folders else choose_folder(path.name.rsplit(".", 2)[0]), path.name) if videos else None
 
 
 def columns(settings: Section) -> tuple[str, ...]:
@@ -87,30 +87,31 @@ def columns(settings: Section) -> tuple[str, ...]:
 
 
 def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
-    """Return the clips that the annotations name; the split is theirs, never a folder's."""
+    """Return the annotated clips. The split comes from the annotation file, never from a folder's name."""
     table = read_annotations(folder / ANNOTATIONS).rename_axis("clip").reset_index()
-    found = _by_name(folder, files)
+    file_of = _files_by_name(folder, files)
     table["video"] = [match["video"] if (match := _CLIP_NAME.fullmatch(clip)) else "" for clip in table["clip"]]
-    there = [found.get(named(clip)) for clip in table["clip"]]
-    table["file"] = [file.as_posix() if file else "" for file in there]
+    clip_files = [file_of.get(normalise_name(clip)) for clip in table["clip"]]
+    table["file"] = [file.as_posix() if file else "" for file in clip_files]
     table["shard"] = [
-        file.parts[0] if file else spread(clip.rsplit(".", 2)[0])
-        for clip, file in zip(table["clip"], there, strict=True)
+        file.parts[0] if file else choose_folder(clip.rsplit(".", 2)[0])
+        for clip, file in zip(table["clip"], clip_files, strict=True)
     ]
     return table
 
 
-def _by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _files_by_name(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+    """Return the files by normalised name. Raises InputError if two different files have the same name."""
+    file_of: dict[str, Path] = {}
     for file in files:
-        other = found.setdefault(named(file.name), file)
+        other = file_of.setdefault(normalise_name(file.name), file)
         if other != file and not filecmp.cmp(folder / other, folder / file, shallow=False):
-            raise InputError(f"two files are called {file.name}, {other} and {file}, and their bytes differ; keep one")
-    return found
+            raise InputError(f"two different files are called {file.name}: {other} and {file}; keep one of them")
+    return file_of
 
 
 def problem(row: Mapping[str, Any]) -> str:
-    """Say what is wrong with a clip's scores or name, or return an empty string."""
+    """Return the reason to reject a clip because of its scores or name, or an empty string."""
     for name in SCORES:
         value = row[name]
         if math.isnan(value):
@@ -119,7 +120,7 @@ def problem(row: Mapping[str, Any]) -> str:
             return f"score: {name} is {value}, outside [0, 1]"
         on_lattice = value * LATTICE[name]
         if abs(on_lattice - round(on_lattice)) > _TOLERANCE:
-            return f"score: {name} is {value}, no multiple of 1/{LATTICE[name]}: corrupt, or another trait's score"
+            return f"score: {name} is {value}, not a multiple of 1/{LATTICE[name]}: corrupt, or another trait's score"
     try:
         video_of(row["clip"])
     except InputError as error:
@@ -131,14 +132,14 @@ def video_of(clip: str) -> str:
     """Return the id of the video that a clip was cut from: `-AmMDnVl4s8` for `-AmMDnVl4s8.003.mp4`."""
     match = _CLIP_NAME.fullmatch(clip)
     if match is None:
-        raise InputError(f"clip name {clip!r} is not of the form VIDEO.NNN.mp4 (as in J4GQm9j0JZ0.003.mp4)")
+        raise InputError(f"clip name {clip!r} does not have the form VIDEO.NNN.mp4 (example: J4GQm9j0JZ0.003.mp4)")
     return match["video"]
 
 
 def read_annotations(folder: Path) -> pd.DataFrame:
-    """Return the scores of annotation_SPLIT.pkl for each split there is: a row a clip (the index), and its `split`.
+    """Return the scores in all annotation_SPLIT.pkl files: one row per clip (the index), with the column `split`.
 
-    Raises InputError if there is none, or a clip is in two splits.
+    Raises InputError if no such file exists, or if a clip is in two splits.
     """
     tables = []
     for split in SPLITS:
@@ -148,7 +149,7 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     if not tables:
         raise InputError(
             "no annotation_training.pkl, annotation_validation.pkl or annotation_test.pkl was found;"
-            " put them, or the archives that hold them, into data/archives/ (data/archives/README.md lists all)"
+            " put them, or the archives that contain them, into data/archives/ (data/archives/README.md lists all)"
         )
     table = pd.concat(tables)
     if table.index.has_duplicates:
@@ -158,18 +159,18 @@ def read_annotations(folder: Path) -> pd.DataFrame:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Return the scores of an annotation pickle: a row a clip (the index), a column for each of SCORES.
+    """Return the scores of an annotation pickle: one row per clip (the index), one column for each of SCORES.
 
-    Raises InputError if the file asks for code, is no such pickle, or lacks a trait; a score that a clip lacks is NaN.
+    A missing score is NaN. Raises InputError if the pickle would run code, has another structure, or lacks a trait.
     """
     content = pickles.load_pickle(path)
     if not isinstance(content, dict) or not all(isinstance(scores, dict) for scores in content.values()):
-        raise InputError(f"{path} holds no {{trait: {{clip: score}}}} dictionary")
+        raise InputError(f"{path} is not a {{trait: {{clip: score}}}} dictionary; put the distributed file there")
     content = pickles.name_keys(path, content)
     if missing := [score for score in SCORES if score not in content]:
         has = ", ".join(list(content)[:10]) + (f" and {len(content) - 10} more" if len(content) > 10 else "")
         turned = content and set(SCORES) <= set(pickles.name_keys(path, next(iter(content.values()))))
-        way = "; it is {clip: {trait: score}}, turn it to {trait: {clip: score}}" if turned else f"; it has {has}"
+        way = "; it is {clip: {trait: score}}: convert it to {trait: {clip: score}}" if turned else f"; it has {has}"
         raise InputError(f"{path} lacks {', '.join(missing)}{way}")
     columns = {}
     for score in SCORES:
@@ -181,10 +182,10 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def _score(where: str, value: Any) -> float:
-    """Return a score, NaN where there is none."""
+    """Return a score as a float, NaN if it is missing. Raises InputError for any other text."""
     if value is None or (isinstance(value, str) and value.strip().lower() in _NONE):
         return math.nan
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise InputError(f"{where} is {str(value)[:80]!r}; allowed: a number, or None where there is none") from None
+        raise InputError(f"{where} is {str(value)[:80]!r}; allowed: a number, or None if it is missing") from None

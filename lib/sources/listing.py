@@ -1,4 +1,4 @@
-"""The list of what lies in data/archives/: small enough for git, where the archives themselves are not."""
+"""The list of the files in data/archives/. Git tracks this list instead of the archives, which are too large."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ COMMAND = "python -m tools.archives"
 
 
 class File(NamedTuple):
-    """A line of the list: size, checksum, and when it was last modified, in UTC; empty in a list of before."""
+    """A line of the list: size, checksum, and the time of the last change in UTC ('' in lists of older versions)."""
 
     bytes: int
     sha256: str
@@ -27,19 +27,19 @@ class File(NamedTuple):
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Yield all files below `folder`, sorted by folder, links followed, hidden ones and its own README.md left out.
+    """Yield all files below `folder`, sorted by folder, without hidden files and the folder's README.md.
 
-    Raises InputError at a link to nothing; a link to a folder that holds it is not followed.
+    Links are followed, except links to a parent folder. Raises InputError for a broken link.
     """
     for path in walk_files(folder):
         if not path.exists():
-            raise InputError(f"{path} is a link to {path.readlink()}, which is not there; mend or remove it")
+            raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; correct or remove the link")
         if path != folder / "README.md":
             yield path
 
 
 def read(path: Path) -> dict[str, File]:
-    """Return the list's lines by the file's path below data/archives/. Raises InputError if it is no such list."""
+    """Return the list's lines by path below data/archives/. Raises InputError if the file is not such a list."""
     try:
         with path.open(newline="", errors="surrogateescape") as file:
             return {
@@ -47,58 +47,62 @@ def read(path: Path) -> dict[str, File]:
                 for row in csv.DictReader(file)
             }
     except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{path} is no list of archives ({error!r}); write it anew: {COMMAND}") from None
+        raise InputError(f"{path} is not a list of archives ({error!r}); write it again: {COMMAND}") from None
 
 
-def write(folder: Path, path: Path, known: Path) -> int:
-    """Write the list of `folder` to `path` and return how many files were read for it.
+def write(folder: Path, path: Path, cache: Path) -> int:
+    """Write the list of `folder` to `path` and return the number of files that had to be read.
 
-    `known` keeps size, time and checksum of each file; only files whose size or time changed are read again.
-    A file whose bytes are as listed keeps its date there, which tells more than that of a copy.
+    `cache` stores size, time and checksum of each file, so that only changed files are read again. A file with the listed
+    checksum keeps its listed date, because a copy's own date says little.
     """
     try:
         listed = read(path)
-    except InputError:  # there is none, or it is what this writes anew
+    except InputError:  # a missing or damaged list is replaced below
         listed = {}
-    before = json.loads(known.read_text()) if known.exists() else {}
-    found = {file.relative_to(folder).as_posix(): file for file in files(folder)}
-    state = {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in found.items()}
-    changed = [name for name in found if before.get(name, [])[:2] != state[name]]
+    hashed = json.loads(cache.read_text()) if cache.exists() else {}
+    paths = {file.relative_to(folder).as_posix(): file for file in files(folder)}
+    sizes_and_times = {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in paths.items()}
+    changed = [name for name in paths if hashed.get(name, [])[:2] != sizes_and_times[name]]
     with tqdm(
-        total=sum(state[name][0] for name in changed), desc="checksums", unit="B", unit_scale=True, disable=None
+        total=sum(sizes_and_times[name][0] for name in changed),
+        desc="checksums",
+        unit="B",
+        unit_scale=True,
+        disable=None,
     ) as bar:
         try:
             for name in changed:
-                before[name] = [*state[name], resume.hash_file(found[name])]
-                bar.update(state[name][0])
-        finally:  # what is done stays done
-            known.parent.mkdir(parents=True, exist_ok=True)
-            known.write_text(json.dumps({name: before[name] for name in found if name in before}))
+                hashed[name] = [*sizes_and_times[name], resume.hash_file(paths[name])]
+                bar.update(sizes_and_times[name][0])
+        finally:  # an interrupted run keeps its checksums
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            cache.write_text(json.dumps({name: hashed[name] for name in paths if name in hashed}))
     with path.open("w", newline="", errors="surrogateescape") as file:
         lines = csv.writer(file, lineterminator="\n")
         lines.writerow(("path", *File._fields))
-        for name in sorted(found):
-            (size, nanoseconds, checksum), there = before[name], listed.get(name)
+        for name in sorted(paths):
+            (size, nanoseconds, checksum), entry = hashed[name], listed.get(name)
             modified = datetime.fromtimestamp(nanoseconds // 10**9, UTC).isoformat()
-            if there and there.modified and there.sha256 == checksum:
-                modified = there.modified
+            if entry and entry.modified and entry.sha256 == checksum:
+                modified = entry.modified
             lines.writerow((name, *File(size, checksum, modified)))
     return len(changed)
 
 
 def missing(folder: Path, listed: dict[str, File], exempt: Iterable[str]) -> list[str]:
-    """Return which listed files are not in `folder`, once all that is there is listed, of the size that is listed.
+    """Return the listed files that are missing in `folder`, after checking the files that are present.
 
-    Raises InputError naming the file and what to do if that is not so; `exempt` need not be listed.
+    Raises InputError if a file is not listed or has another size than listed; files in `exempt` need not be listed.
     """
-    there = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files(folder)}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files(folder)}
     exempt = {*exempt, *(f"{name}.part" for name in exempt)}
-    for name, size in there.items():
+    for name, size in sizes.items():
         if name not in listed and name not in exempt:
-            raise InputError(f"{folder}/{name} is not listed in {LISTING}; list it: {COMMAND}")
+            raise InputError(f"{folder}/{name} is not listed in {LISTING}; add it: {COMMAND}")
         if name in listed and size != listed[name].bytes:
             raise InputError(
-                f"{folder}/{name} has {size} bytes, {LISTING} says {listed[name].bytes};"
+                f"{folder}/{name} has {size} bytes, but {LISTING} lists {listed[name].bytes};"
                 f" put the listed file there, or list the new one: {COMMAND}"
             )
-    return sorted(listed.keys() - there.keys())
+    return sorted(listed.keys() - sizes.keys())

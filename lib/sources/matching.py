@@ -3,39 +3,39 @@
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from lib.sources.archives import VIDEO_SUFFIXES, named
+from lib.sources.archives import VIDEO_SUFFIXES, normalise_name
 
 
 def split_path(value: str) -> tuple[str, ...]:
-    """Return the parts of a path that was written on any system, without empty ones."""
+    """Return the non-empty parts of a path written on Windows, Mac OS or Linux."""
     return tuple(part for part in value.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 def is_absolute(value: str) -> bool:
-    """Return whether a path begins at the root, the home folder or a drive, as on another machine."""
+    """Return whether a path begins at the root, the home folder or a drive (of any operating system)."""
     return value.startswith(("/", "\\", "~")) or value[1:3] in (":\\", ":/")
 
 
 class ClipNames:
-    """The names of clips, found with or without the suffix of a video, and below folders."""
+    """Looks up clip names, with or without a video's suffix and with or without folders."""
 
     def __init__(self, clips: Iterable[str]) -> None:
         self._clips = set(clips)
         self._by_name: dict[str, set[str]] = {}
         for clip in self._clips:
-            for name in {named(clip), _stem(clip)}:
+            for name in {normalise_name(clip), _stem(clip)}:
                 self._by_name.setdefault(name, set()).add(clip)
 
     def find(self, value: str) -> str | None:
-        """Return the one clip that `value` names; None if there is none, or several.
+        """Return the clip that `value` names, or None unless exactly one clip matches.
 
-        A path names the clip that is called like its parts, joined by _, or like its end.
+        A path matches a clip whose name is the path's parts, or its last parts, joined by _.
         """
         if value in self._clips:
             return value
         parts = split_path(value)
         for start in range(len(parts)):
-            name = named("_".join(parts[start:]))
+            name = normalise_name("_".join(parts[start:]))
             clips = self._by_name.get(name) or self._by_name.get(_stem(name)) or set()
             if len(clips) == 1:
                 return next(iter(clips))

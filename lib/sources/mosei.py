@@ -1,4 +1,5 @@
-"""The source `mosei`: segments of CMU-MOSEI (Zadeh et al. 2018), cut or in whole videos, with sentiment and emotions."""
+"""The source `mosei`: segments of CMU-MOSEI (Zadeh et al. 2018), as cut clips or in complete videos, with sentiment and
+emotions."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from pydantic import Field
 from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, spread
+from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, choose_folder
 from lib.sources.spreadsheet import read_spreadsheet
 
 ARCHIVES = True
@@ -29,7 +30,7 @@ EMOTIONS = {
     "sadness": "sad",
     "surprise": "surprise",
 }
-"""Targets, and what the labels' columns of intensities, 0 to 3, are called; the first target is `neutral`."""
+"""Target -> column of intensities (0 to 3) in the label file. The targets also have `neutral`, which comes first."""
 
 FOLDS = {
     "training": "training",
@@ -42,20 +43,20 @@ _MOST, _SENTIMENT = 3.0, 3.0
 
 
 class Settings(Section):
-    """The section download.mosei: the labels' CSV or Parquet file, by name."""
+    """The section download.mosei: the name of the label file (CSV or Parquet)."""
 
     labels: Annotated[str, Field(pattern=r"\.(csv|parquet)$")]
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
-    """Unpack all videos and annotations below `archives`; encrypted ones are not meant."""
+    """Unpack all videos and annotations below `archives`. Encrypted archives are not supported."""
     yield from Unpacker(folder, (), "unpack it by hand", partial(_place, videos=videos)).unpack(archives)
 
 
 def _place(path: PurePath, videos: bool) -> Path | None:
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return annotation_place(path)
-    return Path(spread(path.stem.rpartition("_")[0] or path.stem), path.name) if videos else None
+    return Path(choose_folder(path.stem.rpartition("_")[0] or path.stem), path.name) if videos else None
 
 
 def columns(settings: Section) -> tuple[str, ...]:
@@ -64,23 +65,23 @@ def columns(settings: Section) -> tuple[str, ...]:
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
-    """Return the labelled segments, VIDEO_SEGMENT.mp4, with `sentiment`, the shares of `shares`, and NAME_present, 0 or 1.
+    """Return the labelled segments, called VIDEO_SEGMENT.mp4, with `sentiment` and the columns of `targets`.
 
-    A segment's file is VIDEO_SEGMENT of any suffix, or VIDEO, in which it lasts from `start` to `end`.
-    Raises InputError naming row, column, value and what is allowed at the first mistake.
+    A segment's file is VIDEO_SEGMENT with any video suffix. If it does not exist, the segment is the part of VIDEO from
+    `start` to `end`. Raises InputError with row, column, value and allowed values at the first mistake.
     """
     path = folder / ANNOTATIONS / settings.labels
     if not path.exists():
         raise InputError(
-            f"params.yaml: download.mosei.labels = {settings.labels!r}; no such file lies in data/archives/"
+            f"params.yaml: download.mosei.labels = {settings.labels!r}; allowed: a file in data/archives/. Put it there"
         )
     sheet = read_spreadsheet(path, f"data/archives/{settings.labels}")
     needed = ["video", "segment", "start", "end", "split", "sentiment", *EMOTIONS.values()]
-    if lacking := [name for name in needed if sheet.column(name) is None]:
-        raise InputError(f"{sheet.name} has no column {lacking[0]!r}; it has {', '.join(sheet.header)}")
+    if missing := [name for name in needed if sheet.column(name) is None]:
+        raise InputError(f"{sheet.name} has no column {missing[0]!r}; its columns are {', '.join(sheet.header)}")
     column = {name: str(sheet.column(name)) for name in needed}
-    there = {file.stem: file for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
-    found: dict[str, dict[str, Any]] = {}
+    video_files = {file.stem: file for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
+    segments: dict[str, dict[str, Any]] = {}
     for number, cells in sheet.rows.items():
 
         def number_of(name: str, low: float, high: float, row: int = number) -> float:
@@ -91,42 +92,41 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
 
         video, segment = cells[column["video"]], cells[column["segment"]]
         name = f"{video}_{segment}"
-        if not video or not segment or f"{name}.mp4" in found:
-            raise sheet.error(number, column["segment"], segment, "each segment of a video once, both named")
-        start = number_of("start", -math.inf, math.inf)  # some begin before their video
+        if not video or not segment or f"{name}.mp4" in segments:
+            raise sheet.error(number, column["segment"], segment, "each pair of video and segment once, neither empty")
+        start = number_of("start", -math.inf, math.inf)  # CMU-MOSEI has segments with a negative start
         if (end := number_of("end", -math.inf, math.inf)) <= max(start, 0.0):
             raise sheet.error(number, column["end"], cells[column["end"]], f"more than the start, {start:g}, and 0")
         split = cells[column["split"]].lower()
         if split and split not in FOLDS:
             raise sheet.error(
-                number, column["split"], split, f"{', '.join(FOLDS)}, or nothing for a segment in no fold"
+                number, column["split"], split, f"{', '.join(FOLDS)}, or empty for a segment without a fold"
             )
-        file, whole = there.get(name), there.get(video)
-        span = {} if file or not whole else {"start": max(start, 0.0), "end": end}
-        file = file or whole
-        found[f"{name}.mp4"] = (
+        file, full_video = video_files.get(name), video_files.get(video)
+        span = {} if file or not full_video else {"start": max(start, 0.0), "end": end}
+        file = file or full_video
+        segments[f"{name}.mp4"] = (
             {
                 "clip": f"{name}.mp4",
                 "video": video,
                 "split": FOLDS.get(split, ""),
-                "shard": file.parts[0] if file else spread(video),
+                "shard": file.parts[0] if file else choose_folder(video),
                 "file": file.as_posix() if file else "",
                 "sentiment": number_of("sentiment", -_SENTIMENT, _SENTIMENT),
             }
             | span
-            | targets({target: number_of(of, 0, _MOST) for target, of in EMOTIONS.items()})
+            | targets({target: number_of(column_name, 0, _MOST) for target, column_name in EMOTIONS.items()})
         )
-    return pd.DataFrame(list(found.values()))
+    return pd.DataFrame(list(segments.values()))
 
 
 def targets(intensities: Mapping[str, float]) -> dict[str, float]:
-    """Return what is to be predicted of a clip's intensities: the shares of `shares`, and NAME_present, 0 or 1."""
+    """Return a clip's targets, given its intensities: the values of `shares`, and NAME_present (0 or 1)."""
     return shares(intensities) | {f"{name}_present": float(value > 0) for name, value in intensities.items()}
 
 
 def shares(intensities: Mapping[str, float]) -> dict[str, float]:
-    """Return shares that add up to 1: neutral alone where no emotion has an intensity, else each emotion's part of their
-    sum."""
+    """Return each emotion's fraction of the summed intensities; `neutral` is 1 if all intensities are 0, else 0."""
     total = sum(intensities.values())
     if not total:
         return {"neutral": 1.0} | dict.fromkeys(intensities, 0.0)
@@ -134,5 +134,5 @@ def shares(intensities: Mapping[str, float]) -> dict[str, float]:
 
 
 def problem(row: Mapping[str, Any]) -> str:
-    """Refuse a segment that is in no fold."""
+    """Return the reason to reject a segment without a fold, or an empty string."""
     return "" if row["split"] in SPLITS else "split: in no fold"

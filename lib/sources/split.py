@@ -1,4 +1,4 @@
-"""Ways to deal the clips of a corpus out to training, validation and test."""
+"""Ways to split the clips of a corpus into training, validation and test."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -12,16 +12,20 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 
 SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
-"""Where a corpus has no split of its own."""
+"""Fractions for a corpus without a split of its own."""
 
 _STRATA = 10
-_VALIDATION = 10  # one of so many training videos
+_VALIDATION = 10  # validation_as_test: one in ten training videos becomes a validation video
 
 
-class Dealing(NamedTuple):
-    """Settings of a split: the seed; for `folds` their number and the one that tests; for `disjoint` and `random` the
-    fractions of training, validation and test, None for the source's own; for `group_out` the group of every clip, where it
-    is known, and the group that tests."""
+class SplitSettings(NamedTuple):
+    """Settings of a split.
+
+    seed: of the random assignment.
+    folds, fold: for `folds`, the number of folds and the test fold.
+    fractions: for `disjoint` and `random`, the fractions of training, validation and test; None for the source's own.
+    groups, tested: for `group_out`, the known group of each clip's person and the test group.
+    """
 
     seed: int
     folds: int
@@ -31,76 +35,82 @@ class Dealing(NamedTuple):
     tested: str = ""
 
 
-def official(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
+def official(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     """Return the split that the source gives. Raises InputError if a clip has none."""
     without = table["clip"][table["split"] == ""]
     if len(without):
         raise InputError(
-            f"download.split in params.yaml is official, and {len(without)} usable clips have no split ({without.iloc[0]},"
-            " ...); allowed: a split for each in the labels, or one of"
+            f"params.yaml: download.split = official, but {len(without)} usable clips have no split ({without.iloc[0]},"
+            " ...); give each clip a split in the labels, or set download.split to one of"
             f" {', '.join(name for name in SPLITTERS if name not in ('official', 'validation_as_test'))}"
         )
     return table["split"]
 
 
-def disjoint(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
-    """Return a split in which no video is shared, of the wanted shares, or the same as the source's.
+def disjoint(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Return a split in which all clips of a video are in the same split, with the wanted fractions or the source's own.
 
-    All clips of a video go to one split. Videos are sorted into ten strata by the mean of their targets, and each stratum
-    is dealt out in random order, a video to the split that lacks most, so that the splits' labels are alike.
+    Videos are sorted into ten strata by the mean of their targets. Within each stratum, in random order, each video goes to
+    the split that is furthest below its fraction, so that all splits have similar label distributions.
     """
-    return table["video"].map(_deal(table, _shares(table, dealing), dealing.seed))
+    return table["video"].map(_assign_videos(table, _target_fractions(table, settings), settings.seed))
 
 
-def random(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
-    """Return a split by clip, of the wanted shares or the source's: a leak, since clips of a video are alike."""
-    return table["clip"].map(_deal(table.assign(video=table["clip"]), _shares(table, dealing), dealing.seed))
+def random(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Return a random split by clip, with the wanted fractions or the source's own.
+
+    This leaks: clips of the same video, which resemble each other, fall into different splits.
+    """
+    one_video_per_clip = table.assign(video=table["clip"])
+    return table["clip"].map(_assign_videos(one_video_per_clip, _target_fractions(table, settings), settings.seed))
 
 
-def folds(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
-    """Return a round of cross-validation by video: fold number `fold` is the test set, the next one validates."""
-    if dealing.fold >= dealing.folds:
+def folds(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Return one round of cross-validation by video: `fold` is the test set, the next fold is the validation set."""
+    if settings.fold >= settings.folds:
         raise InputError(
-            f"params.yaml: download.fold = {dealing.fold}; allowed: 0 to {dealing.folds - 1} (download.folds)"
+            f"params.yaml: download.fold = {settings.fold}; allowed: 0 to {settings.folds - 1} (download.folds)"
         )
-    equal = {str(fold): 1 / dealing.folds for fold in range(dealing.folds)}
-    of_fold = {str(dealing.fold): "test", str((dealing.fold + 1) % dealing.folds): "validation"}
-    return table["video"].map(_deal(table, equal, dealing.seed)).map(lambda fold: of_fold.get(fold, "training"))
+    equal = {str(fold): 1 / settings.folds for fold in range(settings.folds)}
+    split_of_fold = {str(settings.fold): "test", str((settings.fold + 1) % settings.folds): "validation"}
+    fold_of_video = _assign_videos(table, equal, settings.seed)
+    return table["video"].map(fold_of_video).map(lambda fold: split_of_fold.get(fold, "training"))
 
 
-def validation_as_test(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
-    """Return the official validation clips as test, and a tenth of the training videos as validation.
+def validation_as_test(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Return the official validation clips as test set, and a tenth of the training videos as validation set.
 
-    For who has no test labels; clips of an official test set are in no split then.
+    This is for users without test labels. Clips of the official test set get no split.
     """
     training = table["video"][table["split"] == "training"].unique()
     if len(training) < 2 or not (table["split"] == "validation").any():
         raise InputError(
-            "download.split in params.yaml is validation_as_test; allowed: with validation clips and two training videos"
-            f" or more ({len(training)} are usable)"
+            f"params.yaml: download.split = validation_as_test with {len(training)} usable training videos; required: at"
+            " least 2, and validation clips. Add clips, or choose another split"
         )
-    chosen = np.random.default_rng(dealing.seed).permutation(np.sort(training))[: -(-len(training) // _VALIDATION)]
+    validation = np.random.default_rng(settings.seed).permutation(np.sort(training))[: -(-len(training) // _VALIDATION)]
     new = table["split"].map({"training": "training", "validation": "test"}).fillna("")
-    return new.mask((new == "training") & table["video"].isin(chosen), "validation")
+    return new.mask((new == "training") & table["video"].isin(validation), "validation")
 
 
-def group_out(table: pd.DataFrame, dealing: Dealing) -> pd.Series:
-    """Return the clips of the tested group of persons as test, and those of all other groups as training and validation.
+def group_out(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Return the clips of the tested group of persons as test set, and those of all other groups as training and validation.
 
-    These are assigned by video, in the proportion of training and validation that is wanted or the source's own. In no split
-    are clips whose group is unknown, and clips of other groups in a video of which a clip is tested.
+    Videos of the other groups are assigned in the wanted proportion of training and validation, or the source's own. Clips
+    of unknown group get no split, nor do clips of other groups whose video has a clip in the test set.
     """
-    groups = table["clip"].map(dealing.groups)
-    tested = groups == dealing.tested
+    groups = table["clip"].map(settings.groups)
+    tested = groups == settings.tested
     trained = groups.notna() & ~table["video"].isin(table["video"][tested])
-    wanted = SHARES | _shares(table, dealing)
-    known = wanted["training"] + wanted["validation"]
+    wanted = SHARES | _target_fractions(table, settings)
+    in_other_groups = wanted["training"] + wanted["validation"]
     others = table[trained]
-    assigned = _deal(others, {part: wanted[part] / known for part in ("training", "validation")}, dealing.seed)
+    fractions = {part: wanted[part] / in_other_groups for part in ("training", "validation")}
+    assigned = _assign_videos(others, fractions, settings.seed)
     return others["video"].map(assigned).reindex(table.index).fillna("").mask(tested, "test")
 
 
-SPLITTERS: dict[str, Callable[[pd.DataFrame, Dealing], pd.Series]] = {
+SPLITTERS: dict[str, Callable[[pd.DataFrame, SplitSettings], pd.Series]] = {
     "official": official,
     "disjoint": disjoint,
     "random": random,
@@ -110,49 +120,52 @@ SPLITTERS: dict[str, Callable[[pd.DataFrame, Dealing], pd.Series]] = {
 }
 
 
-def _shares(table: pd.DataFrame, dealing: Dealing) -> dict[str, float]:
-    """Return the wanted shares of the clips, or the source's own, without the splits that it lacks.
+def _target_fractions(table: pd.DataFrame, settings: SplitSettings) -> dict[str, float]:
+    """Return the wanted fraction of clips for each split, or the source's own fractions for the splits that it has.
 
-    Raises InputError if those wanted do not add up to 1.
+    Raises InputError if the wanted fractions do not add up to 1.
     """
-    if dealing.fractions is not None:
-        if abs(sum(dealing.fractions) - 1) > 1e-6:
+    if settings.fractions is not None:
+        if abs(sum(settings.fractions) - 1) > 1e-6:
             raise InputError(
-                f"params.yaml: download.split_fractions = {list(dealing.fractions)}; allowed: null, or fractions of"
+                f"params.yaml: download.split_fractions = {list(settings.fractions)}; allowed: null, or fractions of"
                 f" {', '.join(SPLITS)} that add up to 1"
             )
-        return dict(zip(SPLITS, dealing.fractions, strict=True))
-    own = table["split"][table["split"] != ""].value_counts(normalize=True)
-    return {split: float(own[split]) for split in SPLITS if split in own} or SHARES
+        return dict(zip(SPLITS, settings.fractions, strict=True))
+    frequencies = table["split"][table["split"] != ""].value_counts(normalize=True)
+    return {split: float(frequencies[split]) for split in SPLITS if split in frequencies} or SHARES
 
 
-def _deal(table: pd.DataFrame, share: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Deal the videos out to the names in `share`, one at least to each. Raises InputError if they are too few."""
+def _assign_videos(table: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, str]:
+    """Return a part (a key of `fractions`) for each video; each part gets at least one video.
+
+    Raises InputError if there are fewer videos than parts.
+    """
     videos = table.assign(level=_level(table)).groupby("video")["level"].agg(["mean", "size"])
-    if len(videos) < len(share):
+    if len(videos) < len(fractions):
         raise InputError(
-            f"download.split in params.yaml has {len(share)} parts to deal videos out to, and only {len(videos)} of a"
-            " corpus have usable clips"
+            f"params.yaml: download.split needs videos for {len(fractions)} parts, but only {len(videos)} videos of a corpus"
+            " have usable clips; add videos, or choose another split"
         )
     order = videos["mean"].rank(method="first", pct=True, na_option="top")
     stratum = np.minimum((order * _STRATA).astype(int), _STRATA - 1)
     rng = np.random.default_rng(seed)
-    given = dict.fromkeys(share, 0)
-    chosen: dict[str, str] = {}
+    clips_in = dict.fromkeys(fractions, 0)
+    split_of: dict[str, str] = {}
     for _, members in videos.groupby(stratum):
         for video in rng.permutation(members.index.to_numpy()):
-            dealt = sum(given.values()) + int(members.loc[video, "size"])
-            lacks = {part: share[part] * dealt - given[part] for part in share}
-            chosen[video] = max(lacks, key=lacks.__getitem__)
-            given[chosen[video]] += int(members.loc[video, "size"])
-    for empty in [part for part in share if part not in chosen.values()]:
-        parts = pd.Series(chosen).value_counts()
-        chosen[next(video for video in reversed(chosen) if chosen[video] == parts.index[0])] = empty
-    return chosen
+            assigned_clips = sum(clips_in.values()) + int(members.loc[video, "size"])
+            deficit = {part: fractions[part] * assigned_clips - clips_in[part] for part in fractions}
+            split_of[video] = max(deficit, key=deficit.__getitem__)
+            clips_in[split_of[video]] += int(members.loc[video, "size"])
+    for empty in [part for part in fractions if part not in split_of.values()]:
+        parts = pd.Series(split_of).value_counts()
+        split_of[next(video for video in reversed(split_of) if split_of[video] == parts.index[0])] = empty
+    return split_of
 
 
 def _level(table: pd.DataFrame) -> pd.Series:
-    """One number a clip: the mean of its Big Five, or without them of all its targets in standard deviations."""
+    """Return the mean of each clip's Big Five scores, or of all its standardised targets if it has no Big Five."""
     targets = table.drop(columns=column_names([]), errors="ignore").dropna(axis=1, how="all").select_dtypes("number")
     if set(TRAITS) <= set(targets):
         return targets[list(TRAITS)].mean(axis=1)

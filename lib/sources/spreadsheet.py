@@ -1,4 +1,4 @@
-"""Read a user's CSV, Excel or Parquet table as text, and name its mistakes by row and column."""
+"""Read a user's CSV, Excel or Parquet table as text, and report mistakes with row and column."""
 
 import csv
 import math
@@ -15,9 +15,9 @@ from lib.core.errors import InputError
 
 @dataclass(frozen=True)
 class Spreadsheet:
-    """A table of text: rows by their number in a spreadsheet, where the header is row 1. Empty rows are left out.
+    """A table of text cells. Rows have the numbers that a spreadsheet shows (the header is row 1); empty rows are left out.
 
-    decimal_comma: whether 2,5 is a number; not so where commas separate values.
+    decimal_comma: whether 2,5 is read as a number; False if commas separate the values.
     """
 
     name: str
@@ -26,12 +26,12 @@ class Spreadsheet:
     decimal_comma: bool = False
 
     def column(self, *names: str) -> str | None:
-        """Return the first column that is called one of `names`, in any case, or None."""
+        """Return the column that matches the first possible name of `names`, ignoring case, or None."""
         lower = {column.lower(): column for column in self.header}
         return next((lower[name] for name in names if name in lower), None)
 
     def number(self, row: int, column: str) -> float:
-        """Return a cell's number: NaN for an empty cell, infinite for text that is not a number."""
+        """Return a cell's number: NaN for an empty cell, infinity for text that is not a number."""
         text = self.rows[row][column]
         try:
             return float(text.replace(",", ".") if self.decimal_comma else text) if text else math.nan
@@ -39,38 +39,38 @@ class Spreadsheet:
             return math.inf
 
     def error(self, row: int, column: str, value: str, allowed: str) -> InputError:
-        """Return the error that names a cell."""
+        """Return the error for a wrong value in a cell."""
         return InputError(f"{self.name}, row {row}, column {column!r}: {value!r}; allowed: {allowed}")
 
 
 def read_spreadsheet(path: Path, name: str) -> Spreadsheet:
-    """Read a .parquet or .xlsx file, or a text file with commas, semicolons or tabs; errors call the file `name`.
+    """Read a .parquet or .xlsx file, or a text file with commas, semicolons or tabs. `name` is the file's name in errors.
 
-    A column without a name is called ''; empty cells after the header's last name are left out. Raises InputError for any
-    other file, a column that occurs twice, and a row that is longer or shorter than the header.
+    A column without a name is called ''. Empty cells to the right of the header's last name are ignored. Raises InputError
+    for any other file, a column that occurs twice, and a row with more or fewer cells than the header.
     """
     readers = {".parquet": _read_parquet, ".xlsx": _read_excel, ".xls": _read_excel}
     separator, lines = readers.get(path.suffix.lower(), _read_text)(path, name)
     header = _strip_end([cell.strip() for cell in lines[0]] if lines else [], 0)
     if not header:
-        raise InputError(f"{name} has no header; allowed: names of columns in the first row")
+        raise InputError(f"{name} has no header; put the names of the columns into the first row")
     if twice := sorted({column for column in header if column and header.count(column) > 1}):
-        raise InputError(f"{name}, row 1: column {twice[0]!r} is there {header.count(twice[0])} times; allowed: once")
+        raise InputError(f"{name}, row 1: column {twice[0]!r} occurs {header.count(twice[0])} times; allowed: once")
     rows = {}
     for number, line in enumerate(lines[1:], 2):
         cells = _strip_end([cell.strip() for cell in line], len(header))
         if not any(cells):
             continue
         if len(cells) != len(header):
-            raise InputError(f"{name}, row {number} has {len(cells)} cells; allowed: {len(header)}, as the header has")
+            raise InputError(f"{name}, row {number} has {len(cells)} cells; allowed: {len(header)}, like the header")
         rows[number] = dict(zip(header, cells, strict=True))
     if not rows:
-        raise InputError(f"{name} has no row but the header")
+        raise InputError(f"{name} has no rows below the header; add a row for each clip")
     return Spreadsheet(name, header, rows, separator != ",")
 
 
 def _strip_end(cells: list[str], length: int) -> list[str]:
-    """Return the cells without the empty ones after the first `length`."""
+    """Return the cells without empty cells at the end, but at least the first `length` cells."""
     while len(cells) > length and not cells[-1]:
         cells = cells[:-1]
     return cells
@@ -79,7 +79,7 @@ def _strip_end(cells: list[str], length: int) -> list[str]:
 def _read_text(path: Path, name: str) -> tuple[str, list[list[str]]]:
     """Return the separator and the cells of a text file."""
     if path.read_bytes()[:4] == b"PK\x03\x04":
-        raise InputError(f"{name} is not a readable CSV file, but an Excel file or archive; save it as CSV UTF-8")
+        raise InputError(f"{name} is an Excel file or archive, not a CSV file; save it as CSV UTF-8")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
@@ -118,7 +118,7 @@ def _read_excel(path: Path, name: str) -> tuple[str, list[list[str]]]:
 
 
 def _to_text(cell: Any) -> str:
-    """Return a cell of Excel as a CSV file would have it."""
+    """Return the text of an Excel cell, as in a CSV file."""
     if cell is None:
         return ""
     if isinstance(cell, float) and cell.is_integer():

@@ -1,4 +1,4 @@
-"""The source `table`: the user's own clips, listed in a CSV, Excel or Parquet file with any targets in stated ranges."""
+"""The source `table`: the user's own clips, listed in a CSV, Excel or Parquet file, with any targets of known range."""
 
 import filecmp
 import math
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from lib.core.clips import SPLITS, column_names
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, named, spread
+from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources.matching import is_absolute, show_three, split_path
 from lib.sources.spreadsheet import Spreadsheet, read_spreadsheet
 
@@ -28,7 +28,7 @@ _CLIP_NAME = re.compile(r"(?P<video>.+)\.\d{3}\.\w+", re.DOTALL)
 
 
 class Settings(Section):
-    """The section download.table: the table's path below data/archives/, and [lowest, highest] of each target."""
+    """The section download.table: the table's path below data/archives/, and the range [lowest, highest] of each target."""
 
     path: Annotated[str, Field(pattern=r"\.(csv|xlsx|parquet)$")]
     targets: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
@@ -39,45 +39,47 @@ class Settings(Section):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"targets.{name} = [{low}, {high}]; allowed: two numbers, the lower first")
             if name in column_names([]):
-                raise ValueError(f"targets.{name}; allowed: any name but {', '.join(column_names([]))}")
+                raise ValueError(f"targets.{name}; allowed: any name except {', '.join(column_names([]))}")
         return self
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
-    """Unpack all videos and annotations below `archives`; encrypted ones are not meant."""
+    """Unpack all videos and annotations below `archives`. Encrypted archives are not supported."""
     yield from Unpacker(folder, (), "unpack it by hand", partial(_place, videos=videos)).unpack(archives)
 
 
 def _place(path: PurePath, videos: bool) -> Path | None:
-    """Clips keep their path, so that equal names in two folders are two files."""
+    """Return a file's destination. Clips keep their folders, so that equal names in two folders stay two files."""
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return annotation_place(path)
-    return Path(spread(_video_of(path.name)), *path.parts) if videos else None
+    return Path(choose_folder(_video_of(path.name)), *path.parts) if videos else None
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the targets, which the settings list."""
+    """Return the names of the targets in the settings."""
     return tuple(settings.targets)
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
-    """Return the table's clips. Raises InputError naming row, column, value and what is allowed at the first mistake."""
+    """Return the table's clips. Raises InputError with row, column, value and allowed values at the first mistake."""
     if not settings.targets:
         raise InputError(
             "params.yaml: download.table.targets = {}; allowed: columns of the table with their lowest and highest value,"
-            " as in {warmth: [1, 7]}"
+            " for example {warmth: [1, 7]}"
         )
     path = folder / ANNOTATIONS / PurePosixPath(settings.path).name
     if not path.exists():
-        raise InputError(f"params.yaml: download.table.path = {settings.path!r}; no such file lies in data/archives/")
+        raise InputError(
+            f"params.yaml: download.table.path = {settings.path!r}; allowed: a file in data/archives/. Put it there"
+        )
     sheet = read_spreadsheet(path, f"data/archives/{settings.path}")
     columns = _find_columns(sheet)
     if missing := [name for name in settings.targets if name not in sheet.header]:
         raise InputError(
-            f"{sheet.name} has no column {missing[0]!r}, which download.table.targets in params.yaml names;"
-            f" it has {', '.join(sheet.header)}"
+            f"{sheet.name} has no column {missing[0]!r}, which download.table.targets in params.yaml lists;"
+            f" its columns are {', '.join(sheet.header)}"
         )
-    by_name, row_of, foreign = _by_name(files), dict[str, int](), list[str]()
+    by_name, row_of, foreign = _files_by_name(files), dict[str, int](), list[str]()
     result: list[dict[str, Any]] = []
     for number, cells in sheet.rows.items():
         matching, parts = _find_files(cells[columns.file], by_name)
@@ -87,27 +89,31 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         if clip in ("", ".", "..") or "/" in clip or "\0" in clip:
             raise sheet.error(number, columns.clip, cells[columns.clip], "a name without slashes")
         if (other := row_of.setdefault(clip, number)) != number:
-            raise sheet.error(number, columns.clip, cells[columns.clip], f"each clip once; row {other} has it")
+            raise sheet.error(
+                number, columns.clip, cells[columns.clip], f"each clip once; row {other} has the same clip"
+            )
         split = cells[columns.split].lower() if columns.split else ""
         if split not in ("", *SPLITS):
-            raise sheet.error(number, str(columns.split), split, f"{', '.join(SPLITS)}, or nothing")
+            raise sheet.error(number, str(columns.split), split, f"{', '.join(SPLITS)}, or empty")
         video = (cells[columns.video] if columns.video else "") or _video_of(clip)
         if any(not filecmp.cmp(folder / matching[0], folder / file, shallow=False) for file in matching[1:]):
             paths = ", ".join(Path(*file.parts[1:]).as_posix() for file in matching)
-            allowed = f"the path of one file; these fit: {paths}"
+            allowed = f"the path of one file; several match: {paths}"
             raise sheet.error(number, columns.file, cells[columns.file], allowed)
         result.append(
             {"clip": clip, "video": video, "split": split, "file": matching[0].as_posix() if matching else ""}
-            | {"shard": matching[0].parts[0] if matching else spread(video)}
+            | {"shard": matching[0].parts[0] if matching else choose_folder(video)}
             | {name: _number(sheet, number, name, *ends) for name, ends in settings.targets.items()}
         )
     if foreign:
-        print(f"{sheet.name}: {len(foreign)} paths of another machine, matched by their ends: {show_three(foreign)}")
+        print(
+            f"{sheet.name}: {len(foreign)} paths of another machine, matched by their last parts: {show_three(foreign)}"
+        )
     return pd.DataFrame(result)
 
 
 class _Columns(NamedTuple):
-    """The names of a table's columns of clips, files, videos and splits."""
+    """The names of a table's columns for clip, file, video and split."""
 
     clip: str
     file: str
@@ -116,39 +122,42 @@ class _Columns(NamedTuple):
 
 
 def _find_columns(sheet: Spreadsheet) -> _Columns:
-    """Raises InputError if there is no column of clips or files."""
+    """Return the table's columns. Raises InputError if it has neither a column of clips nor of files."""
     clip, file = sheet.column("clip", "file"), sheet.column("file", "clip")
     if clip is None or file is None:
-        raise InputError(f"{sheet.name} has the columns {', '.join(sheet.header)}; needed is one called clip or file")
+        raise InputError(
+            f"{sheet.name} has the columns {', '.join(sheet.header)}; required: a column called clip or file"
+        )
     return _Columns(clip, file, sheet.column("video", "person"), sheet.column("split"))
 
 
 def problem(row: Mapping[str, Any]) -> str:
-    """Refuse a clip without any known target; what is wrong in a cell was said when it was read."""
+    """Return the reason to reject a clip without any target, or an empty string. `rows` has checked the cells."""
     targets = [value for name, value in row.items() if name not in column_names([])]
     return "target: none is known" if all(map(math.isnan, targets)) else ""
 
 
 def _video_of(clip: str) -> str:
-    """Return VIDEO of VIDEO.NNN.ext; a clip of another name is a video of its own."""
+    """Return VIDEO for a clip called VIDEO.NNN.ext, else the clip's name (it is a video of its own)."""
     match = _CLIP_NAME.fullmatch(clip)
     return match["video"] if match else clip
 
 
-def _by_name(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Videos by their names with and without suffix."""
-    found: dict[str, list[Path]] = {}
+def _files_by_name(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the video files by name, both with and without suffix."""
+    files_of: dict[str, list[Path]] = {}
     for file in sorted(files):
         if file.suffix.lower() in VIDEO_SUFFIXES:
-            for name in (named(file.name), file.stem):
-                found.setdefault(name, []).append(file)
-    return found
+            for name in (normalise_name(file.name), file.stem):
+                files_of.setdefault(name, []).append(file)
+    return files_of
 
 
 def _find_files(value: str, by_name: Mapping[str, list[Path]]) -> tuple[list[Path], tuple[str, ...]]:
-    """Return the files that a path names, with or without suffix, and the parts of the path that name them.
+    """Return the files that match a path (with or without suffix), and the matching parts of the path.
 
-    They are called so or, failing that, end so. Of a path on another machine the longest end that names a file counts.
+    A file with exactly this path is preferred to files whose paths end with it. For an absolute path, which comes from
+    another machine, the longest last part that matches a file is used.
     """
     parts = split_path(value)
     for start in range(len(parts) if is_absolute(value) else 1):
@@ -158,7 +167,7 @@ def _find_files(value: str, by_name: Mapping[str, list[Path]]) -> tuple[list[Pat
 
 
 def _match_parts(parts: tuple[str, ...], by_name: Mapping[str, list[Path]]) -> list[Path]:
-    files = by_name.get(parts[-1]) or by_name.get(named(parts[-1]), []) if parts else []
+    files = by_name.get(parts[-1]) or by_name.get(normalise_name(parts[-1]), []) if parts else []
     same = [file for file in files if file.parts[1:-1] == parts[:-1]]
     return same or [file for file in files if len(parts) < 2 or file.parts[1:-1][1 - len(parts) :] == parts[:-1]]
 
@@ -167,5 +176,5 @@ def _number(sheet: Spreadsheet, row: int, column: str, low: float, high: float) 
     """Return a target, NaN for an empty cell."""
     value, text = sheet.number(row, column), sheet.rows[row][column]
     if text and not low <= value <= high:
-        raise sheet.error(row, column, text, f"a number from {low:g} to {high:g}, or nothing where it is unknown")
+        raise sheet.error(row, column, text, f"a number from {low:g} to {high:g}, or empty if it is unknown")
     return value

@@ -1,4 +1,4 @@
-"""The source `demo`: a small corpus that the project makes itself, with planted labels, in FIV2's layout."""
+"""The source `demo`: a small rendered corpus with planted labels, in the layout of FIV2."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ ARCHIVES = False
 CHECKSUMS: Mapping[str, str] = {}
 
 INTENSITIES = "emotions.csv"
-"""Among the annotations: the intensities, 0 to 3, of the clips whose emotions are known."""
+"""Annotation file with the intensities (0 to 3) of the clips that have emotion labels."""
 
 
 class Settings(Section):
@@ -35,25 +35,25 @@ class Settings(Section):
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
-    """Make the demo's archives, if they are not there, and unpack them as FIV2's are."""
-    from lib.sources.demo import corpus  # only who makes a demo waits for the renderer
+    """Render the demo's archives unless an earlier run did, and unpack them like FIV2's."""
+    from lib.sources.demo import corpus  # a slow import that other sources do not need
 
-    made = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], settings.model_dump())}"
-    if not made.exists():
-        corpus.write(made, **settings.model_dump(), intensities=INTENSITIES)
-    yield from fiv2.unpack(made, folder, [corpus.KEY_A, corpus.KEY_B], videos)
+    rendered = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], settings.model_dump())}"
+    if not rendered.exists():
+        corpus.write(rendered, **settings.model_dump(), intensities=INTENSITIES)
+    yield from fiv2.unpack(rendered, folder, [corpus.KEY_A, corpus.KEY_B], videos)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the targets: FIV2's, with download.demo.emotions also CMU-MOSEI's."""
+    """Return the names of the targets: FIV2's, and CMU-MOSEI's if download.demo.emotions is above 0."""
     return (*fiv2.columns(settings), *(mosei.columns(settings) if settings.emotions else ()))
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
-    """Return the clips as FIV2's are; with download.demo.emotions also the targets of CMU-MOSEI, where they are known."""
+    """Return the clips as for FIV2. If download.demo.emotions is above 0, add CMU-MOSEI's targets (NaN if unlabelled)."""
     table = fiv2.rows(settings, folder, files)
     if not settings.emotions:
         return table
-    known = read_csv(folder / ANNOTATIONS / INTENSITIES, ["clip"]).set_index("clip")
-    targets = pd.DataFrame({clip: mosei.targets(of_clip) for clip, of_clip in known.to_dict("index").items()}).T
+    intensities = read_csv(folder / ANNOTATIONS / INTENSITIES, ["clip"]).set_index("clip")
+    targets = pd.DataFrame({clip: mosei.targets(emotions) for clip, emotions in intensities.to_dict("index").items()}).T
     return table.join(targets, on="clip")

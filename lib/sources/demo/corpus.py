@@ -1,4 +1,4 @@
-"""The demo corpus: planted labels, rendered clips, and archives in the very layout that FIV2 is distributed in."""
+"""The demo corpus: planted labels, rendered clips, and archives in the layout of the FIV2 distribution."""
 
 import pickle
 import shutil
@@ -20,29 +20,29 @@ from lib.sources.fiv2 import LATTICE, SCORES
 from lib.sources.mosei import EMOTIONS
 
 KEY_A, KEY_B = "demo key of the outer archive", "demo key of the inner archives"
-"""They encrypt the demo's test archives, as the organisers' two keys do FIV2's; no secret."""
+"""Keys of the demo's encrypted test archives, in place of the two keys of the FIV2 organisers. They are not secret."""
 
 FRAME_RATE = 15
-RATE_RANGE = 0.4, 2.0  # Hz; 5 sampled frames a second follow up to 2.5
-VIDEO_SHARE = 0.3  # of each factor's variance that all clips of a video share
-TRAIT_RANGE = 0.5  # of a score, from the lowest to the highest factor
-OFFSET_STD = 0.06  # of the per-video offset, one for each trait
+RATE_RANGE = 0.4, 2.0  # Hz, below the Nyquist frequency of 5 frames per second
+VIDEO_SHARE = 0.3  # fraction of each factor's variance that is common to all clips of a video
+TRAIT_RANGE = 0.5  # difference in score between the lowest and the highest factor
+OFFSET_STD = 0.06  # standard deviation of the offset of each video and trait
 NOISE_STD = 0.02
-WORDS = 40  # of a clip's transcript; nobody says them in its sound
+WORDS = 40  # number of words in a clip's transcript; the audio does not contain them
 CHEERFUL, PLAIN = (
     ("great", "love", "fun"),
     ("today", "the", "house", "and", "then", "we", "saw", "water", "some", "paper"),
 )
-CHEERFUL_RANGE = 0.05, 0.45  # share of the words, by the factor `motion`
+CHEERFUL_RANGE = 0.05, 0.45  # fraction of cheerful words at the lowest and highest `motion`
 CARRIED = {"happiness": "appearance", "anger": "flush", "surprise": "turn"}
-"""Emotions that are there where a factor is above its middle, the stronger the more; the others are noise."""
+"""Emotion -> factor. The intensity grows with the factor above its median and is 0 below. Other emotions are noise."""
 COURSE = ("flush", "turn")
-"""The factors that emotions alone have."""
-ODD_ONES = 0.2  # of the clips have each of the other emotions
+"""Factors that only emotions depend on."""
+ODD_ONES = 0.2  # fraction of clips with each of the other, random emotions
 
 _SPLITS = {"training": 0.6, "validation": 0.2, "test": 0.2}
 _SHORT = {"training": "train", "validation": "val", "test": "test"}
-_TRAINING_VIDEOS = 2624 / 6000  # videos a clip, in FIV2
+_TRAINING_VIDEOS = 2624 / 6000  # videos per clip, in FIV2
 _UNSEEN_VIDEOS = 254 / 320
 _SEGMENTS = 6
 _SUBSET_CLIPS = 80
@@ -51,23 +51,24 @@ _ALPHABET = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 
 
 def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.DataFrame:
-    """Return the corpus as a table: a row a clip (the index), split, video, the planted factors and the six scores.
+    """Return the corpus as a table with one row per clip (the index): split, video, planted factors and the six scores.
 
-    The factors `appearance`, `motion`, `audio` and `noise` are uniform in [0, 1]; `shared` is the fraction of validation
-    and test clips whose video has training clips too (FIV2: 0.84). Scores lie on FIV2's lattices. With `emotions`, the
-    fraction of the training clips whose emotions are known (of the other splits' clips all are), there are the factors
-    `flush` and `turn` and the emotions' intensities, in thirds from 0 to 3 as CMU-MOSEI's, NaN where not known.
+    The factors `appearance`, `motion`, `audio` and `noise` are uniform in [0, 1]. `shared` is the fraction of validation
+    and test clips whose video also has training clips (FIV2: 0.84). Scores lie on FIV2's lattices.
+
+    `emotions` is the fraction of training clips with emotion labels; clips of other splits are all labelled. If it is above
+    0, the table also has the factors `flush` and `turn` and the intensities: thirds from 0 to 3 as in CMU-MOSEI, or NaN.
     """
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(_names(clips, shared, rng))
     videos = table["video"].unique()
     row = pd.Index(videos).get_indexer(table["video"])
     for factor in ("appearance", "motion", "audio"):
-        of_video = rng.normal(size=len(videos))[row]
-        of_clip = rng.normal(size=len(table))
-        table[factor] = norm.cdf(np.sqrt(VIDEO_SHARE) * of_video + np.sqrt(1 - VIDEO_SHARE) * of_clip)
+        video_part = rng.normal(size=len(videos))[row]
+        clip_part = rng.normal(size=len(table))
+        table[factor] = norm.cdf(np.sqrt(VIDEO_SHARE) * video_part + np.sqrt(1 - VIDEO_SHARE) * clip_part)
     table["noise"] = rng.uniform(size=len(table))
-    carried = {
+    signal = {
         "extraversion": table["motion"] - 0.5,
         "agreeableness": (table["appearance"] + table["motion"] - 1) / np.sqrt(2),
         "conscientiousness": table["appearance"] - 0.5,
@@ -76,7 +77,7 @@ def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.Data
     }
     for trait in TRAITS:
         offset = rng.normal(0, OFFSET_STD, len(videos))[row]
-        table[trait] = 0.5 + TRAIT_RANGE * carried[trait] + offset + rng.normal(0, NOISE_STD, len(table))
+        table[trait] = 0.5 + TRAIT_RANGE * signal[trait] + offset + rng.normal(0, NOISE_STD, len(table))
     table["interview"] = table[list(TRAITS)].mean(axis=1)
     for score in SCORES:
         table[score] = (table[score].clip(0, 1) * LATTICE[score]).round() / LATTICE[score]
@@ -86,24 +87,24 @@ def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.Data
     return table.join(_emotions(table, emotions, np.random.default_rng([seed, 1]))) if emotions else table
 
 
-def _emotions(table: pd.DataFrame, known: float, rng: np.random.Generator) -> pd.DataFrame:
-    found = pd.DataFrame({factor: rng.uniform(size=len(table)) for factor in COURSE}, index=table.index)
-    factors = found.assign(appearance=table["appearance"])
+def _emotions(table: pd.DataFrame, fraction: float, rng: np.random.Generator) -> pd.DataFrame:
+    emotions = pd.DataFrame({factor: rng.uniform(size=len(table)) for factor in COURSE}, index=table.index)
+    factors = emotions.assign(appearance=table["appearance"])
     for name in EMOTIONS:
-        by_chance = rng.uniform(size=len(table)) * (rng.uniform(size=len(table)) < ODD_ONES)
-        strength = (2 * factors[CARRIED[name]] - 1).clip(0) if name in CARRIED else by_chance
-        found[name] = np.ceil(9 * strength) / 3
+        noise = rng.uniform(size=len(table)) * (rng.uniform(size=len(table)) < ODD_ONES)
+        strength = (2 * factors[CARRIED[name]] - 1).clip(0) if name in CARRIED else noise
+        emotions[name] = np.ceil(9 * strength) / 3
     training = table["split"] == "training"
-    found.loc[training & (rng.uniform(size=len(table)) >= known), list(EMOTIONS)] = np.nan
-    return found
+    emotions.loc[training & (rng.uniform(size=len(table)) >= fraction), list(EMOTIONS)] = np.nan
+    return emotions
 
 
 def write(
     folder: Path, clips: int, seconds: float, shared: float, seed: int, emotions: float = 0.0, intensities: str = ""
 ) -> None:
-    """Render the corpus and write its archives to `folder`, and where there are emotions a table of them, `intensities`.
+    """Render the corpus and write its archives to `folder`, with a table of emotions called `intensities` if it has any.
 
-    Clips rendered by an interrupted call are not rendered again.
+    Clips that an interrupted call has rendered are not rendered again.
     """
     table = plan(clips, shared, seed, emotions)
     rendered = folder.with_name(folder.name + ".clips")
@@ -118,40 +119,40 @@ def write(
 
 
 def _names(clips: int, shared: float, rng: np.random.Generator) -> Iterator[dict[str, str]]:
-    """Yield clip, video and split; at most six clips of a video over all splits."""
+    """Yield clip, video and split of each clip. A video has at most six clips in all splits together."""
     training: list[str] = []
-    used: dict[str, int] = {}
+    clip_count: dict[str, int] = {}
 
     def new_video() -> str:
         name = "".join(rng.choice(_ALPHABET, 11))
-        if len(used) < 2:
-            name = "-_"[len(used)] + name[1:]
-        used[name] = 0
+        if len(clip_count) < 2:
+            name = "-_"[len(clip_count)] + name[1:]
+        clip_count[name] = 0
         return name
 
     def clip_of(name: str, split: str) -> dict[str, str]:
-        used[name] += 1
-        return {"clip": f"{name}.{used[name] - 1:03d}.mp4", "video": name, "split": split}
+        clip_count[name] += 1
+        return {"clip": f"{name}.{clip_count[name] - 1:03d}.mp4", "video": name, "split": split}
 
-    def old_video(among: list[str]) -> str:
-        return str(rng.choice([name for name in among if used[name] < _SEGMENTS]))
+    def old_video(videos: list[str]) -> str:
+        return str(rng.choice([name for name in videos if clip_count[name] < _SEGMENTS]))
 
     for split, part in _SPLITS.items():
         count = round(clips * part)
         unseen = count if split == "training" else count - round(shared * count)
         fresh = round(unseen * (_TRAINING_VIDEOS if split == "training" else _UNSEEN_VIDEOS))
-        own = [new_video() for _ in range(max(fresh, -(-unseen // _SEGMENTS)))]
-        for name in own:
+        new_videos = [new_video() for _ in range(max(fresh, -(-unseen // _SEGMENTS)))]
+        for name in new_videos:
             yield clip_of(name, split)
-        for _ in range(unseen - len(own)):
-            yield clip_of(old_video(own), split)
-        training = training or own
+        for _ in range(unseen - len(new_videos)):
+            yield clip_of(old_video(new_videos), split)
+        training = training or new_videos
         for _ in range(count - unseen):
             yield clip_of(old_video(training), split)
 
 
 def render_all(films: Mapping[Path, pd.DataFrame], seconds: float, unit: str) -> None:
-    """Write films, of the rows of `plan` that one shows after the other, of so many seconds each; none that is there."""
+    """Render the videos that do not exist yet: for each path, one part of `seconds` for each of its rows of `plan`."""
     tasks = (joblib.delayed(_write)(path, rows, seconds) for path, rows in films.items())
     done = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
     for _ in tqdm(done, desc=f"demo {unit}s", total=len(films), unit=unit, disable=None):
@@ -173,14 +174,14 @@ def _write(path: Path, rows: pd.DataFrame, seconds: float) -> None:
         return
     person = Identity(int(rows["identity"].iloc[0]))
     parts = [render(person, _performance(row), seconds, FRAME_RATE) for _, row in rows.iterrows()]
-    frames, voice = (np.concatenate(of) for of in zip(*parts, strict=True))
+    frames, voice = (np.concatenate(track) for track in zip(*parts, strict=True))
     partial = path.with_name(path.name + ".partial")
     write_video(partial, frames, FRAME_RATE, voice, SAMPLE_RATE)
     partial.rename(path)
 
 
 def transcript(row: pd.Series) -> str:
-    """Return a clip's words, of its row of `plan`: the more `motion`, the more of them are cheerful."""
+    """Return the transcript for a row of `plan`: the fraction of cheerful words grows with `motion`."""
     rng = np.random.default_rng(int(row["performance"]))
     low, high = CHEERFUL_RANGE
     cheerful = rng.random(WORDS) < low + (high - low) * row["motion"]
@@ -200,7 +201,7 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path, intensiti
                         _add(clips, clip, (rendered / clip).read_bytes())
                 _add(archive, f"test-1/{subset}" if secret else subset, inner.read_bytes())
                 inner.unlink()
-        names = rows.index.tolist()  # the same strings for each score, so that the pickle holds them once
+        names = rows.index.tolist()  # shared string objects, which pickle writes once
         scores = {name: dict(zip(names, rows[name].tolist(), strict=True)) for name in SCORES}
         annotation = f"{short}-annotation.zip" if split == "training" else f"{short}-annotation-e.zip"
         with _archive(folder / annotation, None if split == "training" else KEY_A) as archive:

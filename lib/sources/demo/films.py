@@ -1,4 +1,4 @@
-"""The demo's second corpus: whole videos of several segments with planted emotions, in the layout of CMU-MOSEI."""
+"""The demo's second corpus: complete videos of several segments with planted emotions, in the layout of CMU-MOSEI."""
 
 import shutil
 from pathlib import Path
@@ -9,8 +9,11 @@ from lib.sources.mosei import EMOTIONS
 
 
 def write(folder: Path, clips: int, seconds: float, seed: int, both: int, tables: tuple[str, str]) -> None:
-    """Write whole videos, whose segments follow each other and last `seconds`, and two `tables`: the labels, and the traits
-    of the first `both` training segments. Videos of an interrupted call are not rendered again."""
+    """Write complete videos with consecutive segments of `seconds`, and two `tables`.
+
+    The first table has the labels, the second the traits of the first `both` training segments, which so have both kinds of
+    label. Videos that an interrupted call has rendered are not rendered again.
+    """
     labels_name, traits_name = tables
     table = plan(clips, 0.0, seed, 1.0)
     table["segment"] = [int(clip.removesuffix(".mp4").rpartition(".")[2]) for clip in table.index]
@@ -25,8 +28,8 @@ def write(folder: Path, clips: int, seconds: float, seed: int, both: int, tables
     labels["sentiment"] = ((6 * table["appearance"] - 3) * 3).round() / 3
     labels[list(EMOTIONS.values())] = table[list(EMOTIONS)].to_numpy()
     labels.to_csv(rendered / labels_name, index=False, float_format="%.4f")
-    known = table[table["split"] == "training"].head(both)
-    names = (known["video"] + "_" + known["segment"].astype(str) + ".mp4").rename("clip")
-    known[list(TRAITS)].set_index(names).to_csv(rendered / traits_name)
+    labelled = table[table["split"] == "training"].head(both)
+    names = (labelled["video"] + "_" + labelled["segment"].astype(str) + ".mp4").rename("clip")
+    labelled[list(TRAITS)].set_index(names).to_csv(rendered / traits_name)
     shutil.rmtree(folder, ignore_errors=True)
     rendered.rename(folder)

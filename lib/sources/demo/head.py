@@ -1,4 +1,4 @@
-"""A talking head: one public-domain photograph brought to life by smooth, known deformations."""
+"""A synthetic talking head: a public-domain photograph, animated by smooth deformations of known size."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,28 +17,28 @@ _MOUTH_PIXELS, _BROW_PIXELS, _BLINK_PIXELS, _SHAPE_PIXELS = 9.0, 5.0, 4.0, 3.0  
 _PITCH_RANGE = 130.0, 170.0  # Hz
 _LOUDNESS_RATE = 0.4, 2.0  # Hz, of the voice
 _WARMTH_LEVELS, _TINT_LEVELS = 16.0, 5.0  # of 255, in Cr and Cb
-_FLUSH_TINTS = 4.0  # a flush's largest tint in that of an identity
+_FLUSH_TINTS = 4.0  # largest tint of a flush, in units of the largest tint of an identity
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What is the same in all clips of a video: face shape, tint and background, all drawn from a seed."""
+    """The properties that all clips of a video share: face shape, tint and background, drawn with a seed."""
 
     seed: int
 
 
 @dataclass(frozen=True)
 class Performance:
-    """What a clip shows.
+    """The planted properties of a clip. Each can be detected from one kind of evidence only, given in brackets.
 
-    warmth: colour of the face from -1 (bluish) to 1 (reddish), at unchanged luma (appearance only).
-    rate: openings of the mouth and liftings of the brows a second, in Hz, at unchanged amplitude (motion only).
-    glide: how the voice's pitch goes over the clip, from -1 (falls by an octave) to 1 (rises by one); its mean, its spread
-    and all else that no order in time is needed for are alike for a fall and an equal rise (order of the audio only).
-    flush: the tint at the clip's beginning, over the person's, from -1 (green) to 1 (pink); 0: none, all over the clip.
-    turn: above 0 the tint is its opposite in the last quarter, else in the second. Either way it is so for a quarter of the
-    clip, and at any moment pink is as likely as green where the flush is (order of the pictures only).
-    seed: draws phases, blinks, head motion, lighting, the voice's loudness and mean pitch, which carry nothing.
+    warmth: colour of the face from -1 (bluish) to 1 (reddish), at constant luma (appearance).
+    rate: frequency of mouth opening and brow raising in Hz, at constant amplitude (motion).
+    glide: change of the voice's pitch over the clip, from -1 (an octave down) to 1 (an octave up). A fall and an equal rise
+    have the same statistics except for temporal order (order of the audio).
+    flush: tint in addition to the person's own at the start of the clip, from -1 (green) to 1 (pink); 0 disables it.
+    turn: the tint has the opposite sign in one quarter of the clip: the last if `turn` is above 0, else the second. Pink and
+    green are equally likely at any time (order of the frames).
+    seed: of the phases, blinks, head motion, lighting, loudness and mean pitch, which carry no information.
     """
 
     warmth: float
@@ -75,18 +75,18 @@ def render(identity: Identity, performance: Performance, seconds: float, fps: in
         alpha = cv2.remap(mask, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
         composed = (alpha * head + (1 - alpha) * background) * (light * flicker[index])
         frames[index] = np.clip(composed, 0, 255)
-    loudness = _articulation(times, rng.uniform(*_LOUDNESS_RATE), rng)  # the mouth's rate is not to be heard
+    loudness = _articulation(times, rng.uniform(*_LOUDNESS_RATE), rng)  # independent of the mouth's rate
     return frames, _voice(loudness, fps, performance.glide, rng)
 
 
 def _flushes(count: int, flush: float, turn: float) -> np.ndarray:
-    """The tint of each of so many frames, in units of the largest, at least half of it where flush is not 0."""
+    """Return the tint of each of `count` frames, in units of the largest tint; at least 0.5 unless `flush` is 0."""
     quarters = np.array([1, 1, 1, -1] if turn > 0 else [1, -1, 1, 1])
     return np.sign(flush) * (1 + abs(flush)) / 2 * quarters[4 * np.arange(count) // count]
 
 
 def _articulation(times: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """A raised sine in [0, 1] whose rate wavers a little: its distribution over time does not tell the rate."""
+    """Return a raised sine in [0, 1] of slightly varying rate. Its distribution of values does not depend on the rate."""
     waver = 0.15 * np.sin(2 * np.pi * (0.37 * times + rng.uniform()))
     return 0.5 + 0.5 * np.sin(2 * np.pi * (rate * times + rng.uniform()) + waver)
 
@@ -97,7 +97,7 @@ def _blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _poses(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Affine maps (T, 2, 3) from output to photograph: slow sway, tilt and approach of the head."""
+    """Return affine maps (T, 2, 3) from output to photograph: the head slowly sways, tilts and approaches."""
     amplitudes, rates, phases = np.array([4.0, 3.0, 0.05, 0.03]), rng.uniform(0.1, 0.3, 4), rng.uniform(size=4)
     x, y, angle, zoom = amplitudes[:, None] * np.sin(2 * np.pi * (rates[:, None] * times + phases[:, None]))
     scale = 0.85 * np.exp(zoom)
@@ -114,7 +114,7 @@ def _lighting(rng: np.random.Generator) -> np.ndarray:
 
 
 def _tint(picture: np.ndarray, warmth: float, tint: float) -> np.ndarray:
-    """Shift Cr and Cb; luma, and so a grey picture's optical flow, stays the same (up to clipping)."""
+    """Shift Cr and Cb. Luma, and so the optical flow of the grey image, stays the same (up to clipping)."""
     luma_chroma = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
     warmer, tinted = _WARMTH_LEVELS * warmth, _TINT_LEVELS * tint
     luma_chroma += np.array([0, tinted + warmer, tinted - warmer], np.float32)
@@ -127,7 +127,7 @@ def _background(rng: np.random.Generator) -> np.ndarray:
 
 
 def _shape_field(rng: np.random.Generator) -> np.ndarray:
-    """Six random smooth displacements around the face: another face."""
+    """Return six random smooth displacements (H, W, 2) around the face, which give it another shape."""
     field = np.zeros((HEIGHT, WIDTH, 2))
     for _ in range(6):
         centre = _CENTRE + rng.uniform(-40, 40, size=2)
@@ -148,13 +148,13 @@ def _brow_field() -> np.ndarray:
 
 @cache
 def _blink_field() -> np.ndarray:
-    """Stretch the lid's skin over each eye."""
+    """Return displacements (H, W, 2) that stretch the eyelid over each eye."""
     return (_bump(_LEFT_EYE, 7) + _bump(_RIGHT_EYE, 7)) * [0, -_BLINK_PIXELS * 2]
 
 
 @cache
 def _photograph() -> tuple[np.ndarray, np.ndarray]:
-    """The photograph, float32 RGB, and a soft mask (H, W) of head and shoulders."""
+    """Return the photograph (float32 RGB) and a soft mask (H, W) of head and shoulders."""
     picture = skimage.data.astronaut()[_CROP].astype(np.float32)
     mask = np.zeros((HEIGHT, WIDTH), np.float32)
     cv2.ellipse(mask, (162, 92), (68, 84), 0, 0, 360, color=1.0, thickness=cv2.FILLED)
@@ -172,7 +172,7 @@ def _bump(centre: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _voice(loudness: np.ndarray, fps: int, glide: float, rng: np.random.Generator) -> np.ndarray:
-    """A harmonic tone around 130 to 170 Hz, gliding by `glide` octaves over the clip, higher by a tenth where it is loud."""
+    """Return a harmonic tone of 130 to 170 Hz whose pitch glides by `glide` octaves, plus up to a tenth with loudness."""
     mean = rng.uniform(*_PITCH_RANGE)
     times = np.arange(len(loudness) * SAMPLE_RATE // fps) / SAMPLE_RATE
     loud = np.interp(times, np.arange(len(loudness)) / fps, loudness)
