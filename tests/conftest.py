@@ -1,8 +1,8 @@
-"""What several tests need: the real material where it is there, and small synthetic pictures."""
+"""What several tests share: marks, paths of real clips (if they exist), a browser and an image of a face."""
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests, and what they start, run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tests and their processes run in parallel
 
 import shutil
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from lib.core import imports
 
-imports.import_librosa()  # before torchmetrics, which loads it as tests are collected: by one process at a time
+imports.import_librosa()  # before torchmetrics loads librosa in several test processes at once
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "fiv2"
@@ -42,14 +42,22 @@ SLOW = (
     "test_tutorials",
     "test_examples",
 )
-"""Modules of which every test is slow: they run stages or tools on videos. The first are the slowest."""
+"""Modules whose tests are all slow, because they run stages or tools on videos; the slowest come first."""
 
-NUMERIC = ("test_s2d", "test_model", "test_masks", "test_audio_visual", "test_embeddings", "test_heads", "test_losses")
-"""Modules that compare what networks compute: they pass with any instructions of the CPU and any number of threads."""
+NUMERIC = (
+    "test_s2d",
+    "test_model",
+    "test_missing_data",
+    "test_audio_visual",
+    "test_embeddings",
+    "test_heads",
+    "test_losses",
+)
+"""Modules that compare the outputs of networks. They pass with all CPU instruction sets and numbers of threads."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow modules, and begin with the slowest module: none is left for one process at the end."""
+    """Mark the tests of slow modules, and start with the slowest module so that test processes end together."""
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
@@ -58,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 
-needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="the real FIV2 sample is not here")
+needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="the real FIV2 sample is missing")
 
 
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -69,7 +77,7 @@ _CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser that asks nobody, with a camera that shows no face."""
+    """A browser without network access and permission dialogs, with a fake camera that shows no face."""
     if _CHROMIUM is None:
         pytest.skip("no chromium, chromium-browser or google-chrome is installed")
     with sync_playwright() as playwright:
@@ -78,6 +86,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def face() -> np.ndarray:
-    """A real face, grey float32 (112, 112)."""
-    picture = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2GRAY)
-    return picture[50:190, 155:295][14:126, 14:126].astype(np.float32)
+    """An image of a real face, grey float32 (112, 112)."""
+    image = cv2.cvtColor(skimage.data.astronaut(), cv2.COLOR_RGB2GRAY)
+    return image[50:190, 155:295][14:126, 14:126].astype(np.float32)

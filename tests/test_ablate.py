@@ -1,4 +1,4 @@
-"""tools/ablate.py without training: the experiments that are run, and tables of predictions with known spread."""
+"""tools/ablate.py without training: which experiments it runs, and its tables of predictions with known spread."""
 
 import subprocess
 from copy import deepcopy
@@ -21,12 +21,12 @@ from tests.conftest import ROOT
 from tools import ablate, parameters
 
 SLOPES = {"mse": 0.25, "ccc": 1.0}
-"""Of the predictions over the actual values, by loss; the weighting adds 0.25."""
+"""Slope of the predictions over the actual values for each loss. Label weighting adds 0.25."""
 
 
 @pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The parameters as shipped, which the tests may change."""
+def shipped(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The parameters of params.yaml. Tests may change them."""
     values = parameters.plain(load_yaml(ROOT / "params.yaml"))
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(dvc.api, "params_show", lambda **_: deepcopy(values))
@@ -34,40 +34,46 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 class Experiments:
-    """In place of DVC: the parameters of each experiment that was run, which begins with those that the one before left
-    behind, and the predictions that come of them."""
+    """Stands in for DVC: keeps the parameters of each experiment and returns predictions that depend on them.
 
-    def __init__(self, shared: dict[str, Any]) -> None:
-        self.shared, self.made, self.run = shared, {}, []
-        self.left = shared
-        self.fails = ""
+    Like DVC's, an experiment starts with the parameters that the experiment before left behind.
+    """
+
+    def __init__(self, shipped: dict[str, Any]) -> None:
+        self.shipped, self.parameters, self.names = shipped, {}, []
+        self.current = shipped
+        self.failing = ""
 
     def __call__(self, command: list[str], **_: Any) -> SimpleNamespace:
         if "list" in command:
-            self.left = self.shared
-            return SimpleNamespace(stdout="\n".join(self.made), returncode=0)
+            self.current = self.shipped
+            return SimpleNamespace(stdout="\n".join(self.parameters), returncode=0)
         name = command[command.index("-n") + 1]
         Path("params.yaml").write_text("changed")
-        if name == self.fails:
+        if name == self.failing:
             return SimpleNamespace(returncode=255)
-        given = [
-            parameters.parsed(one) for one in command[command.index("-n") + 2 :] if one not in ("-S", ablate.TARGET)
+        changes = [
+            parameters.parsed(change)
+            for change in command[command.index("-n") + 2 :]
+            if change not in ("-S", ablate.TARGET)
         ]
-        self.made[name] = self.left = ablate.changed(self.left, dict(given))
-        self.run.append(name)
+        self.parameters[name] = self.current = ablate.changed(self.current, dict(changes))
+        self.names.append(name)
         return SimpleNamespace(returncode=0)
 
     def scores(self, rev: str) -> str:
-        """A model whose R² is a hundredth for each training clip, and 0.001 for each seed, next to a mean without any."""
-        train = self.made[rev]["train"]
+        """Scores of baselines and of a model whose R² is 0.01 per training clip plus 0.001 times the seed."""
+        train = self.parameters[rev]["train"]
         rows = []
         for subset, less in (("all", 0.0), ("unseen_videos", 0.1)):
-            model = (train["clips"] or 10 * self.made[rev]["download"]["fold"]) / 100 + train["seed"] / 1000 - less
-            given = {"model": model, "mean_predictor": 0.0, "shrunk_video_lookup": 0.0, "ridge_text": model / 2}
+            model = (
+                (train["clips"] or 10 * self.parameters[rev]["download"]["fold"]) / 100 + train["seed"] / 1000 - less
+            )
+            means = {"model": model, "mean_predictor": 0.0, "shrunk_video_lookup": 0.0, "ridge_text": model / 2}
             rows += [
                 {"targets": "traits", "subset": subset, "clips": 60, "videos": 20, "predictor": name, "score": score}
                 | {"target": target, "value": value, "low": value - 0.02, "high": value + 0.02}
-                for name, value in given.items()
+                for name, value in means.items()
                 for score in ("accuracy", "r2", "ccc", "bias")
                 for target in ("mean", *TRAITS)
             ]
@@ -77,7 +83,7 @@ class Experiments:
         if path == "data/scores.csv":
             return self.scores(rev)
         assert path == "data/predictions.csv"
-        train, group = self.made[rev]["train"], self.made[rev]["targets"]["traits"]
+        train, group = self.parameters[rev]["train"], self.parameters[rev]["targets"]["traits"]
         slope = SLOPES[group["loss"]] + 0.25 * (train["label_weighting"] != "none") + 0.01 * train["seed"]
         table = pd.read_csv("data/clips.csv").query("split == 'test'")
         rows = table.melt("clip", list(TRAITS), "target", "actual").assign(split="test", targets="traits")
@@ -85,9 +91,9 @@ class Experiments:
 
 
 @pytest.fixture
-def experiments(shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiments:
-    """An empty project with 60 training and 60 test clips, three a video."""
-    found = Experiments(shared)
+def experiments(shipped: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiments:
+    """An empty project with 60 training clips and 60 test clips, three per video."""
+    stand_in = Experiments(shipped)
     rng, count = np.random.default_rng(0), 120
     table = pd.DataFrame({"clip": [f"{index:03d}.mp4" for index in range(count)], "reason": ""})
     table = table.assign(video=[f"v{index // 3}" for index in range(count)], split=np.repeat(["training", "test"], 60))
@@ -96,13 +102,13 @@ def experiments(shared: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     table.to_csv("data/clips.csv", index=False)
-    Path("params.yaml").write_text("as given")
-    monkeypatch.setattr(subprocess, "run", found)
-    monkeypatch.setattr(ablate, "run_dvc", lambda *arguments: found([*arguments]).returncode)
-    monkeypatch.setattr(dvc.api, "read", found.predictions)
-    monkeypatch.setattr(dvc.api, "params_show", lambda rev=None: deepcopy(found.made[rev] if rev else shared))
-    monkeypatch.setattr(ablate, "check", lambda values: None)  # imports every stage
-    return found
+    Path("params.yaml").write_text("original")
+    monkeypatch.setattr(subprocess, "run", stand_in)
+    monkeypatch.setattr(ablate, "run_dvc", lambda *arguments: stand_in([*arguments]).returncode)
+    monkeypatch.setattr(dvc.api, "read", stand_in.predictions)
+    monkeypatch.setattr(dvc.api, "params_show", lambda rev=None: deepcopy(stand_in.parameters[rev] if rev else shipped))
+    monkeypatch.setattr(ablate, "check", lambda values: None)  # the real one imports all stages
+    return stand_in
 
 
 def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -110,14 +116,14 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     ablate.main()
 
 
-def settings(shared: dict[str, Any], **asked: list[Any]) -> tuple[str, dict[str, ablate.Changes]]:
-    return ablate.settings(shared, None, asked)
+def settings(shipped: dict[str, Any], **options: list[Any]) -> tuple[str, dict[str, ablate.Changes]]:
+    return ablate.settings(shipped, None, options)
 
 
-def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, Any]) -> None:
-    both = settings(shared, losses=["mse", "ccc"], weightings=["none", "label_distribution_smoothing"])
+def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, Any]) -> None:
+    crossed = settings(shipped, losses=["mse", "ccc"], weightings=["none", "label_distribution_smoothing"])
     loss, weighting = "targets.traits.loss", "train.label_weighting"
-    assert both == (
+    assert crossed == (
         "losses",
         {
             "mse": {loss: "mse", weighting: "none"},
@@ -126,21 +132,21 @@ def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, 
             "ccc-label_distribution_smoothing": {loss: "ccc", weighting: "label_distribution_smoothing"},
         },
     )
-    shared["train"][weighting.partition(".")[2]] = "label_distribution_smoothing"
-    shared["model"]["targets"] = ["emotions", "traits"]
-    assert settings(shared, losses=["kl"])[1] == {
+    shipped["train"][weighting.partition(".")[2]] = "label_distribution_smoothing"
+    shipped["model"]["targets"] = ["emotions", "traits"]
+    assert settings(shipped, losses=["kl"])[1] == {
         "kl-label_distribution_smoothing": {
             "targets.emotions.loss": "kl",
             weighting: "label_distribution_smoothing",
         }
     }
-    assert settings(shared, weightings=["none"])[1] == {"kl": {"targets.emotions.loss": "kl", weighting: "none"}}
+    assert settings(shipped, weightings=["none"])[1] == {"kl": {"targets.emotions.loss": "kl", weighting: "none"}}
     with pytest.raises(InputError, match=r"--targets 'interview' is none of model\.targets: emotions, traits"):
-        ablate.settings(shared, "interview", {"losses": ["mse"]})
+        ablate.settings(shipped, "interview", {"losses": ["mse"]})
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
         (
             {"losses": ["mse", "l1"]},
@@ -164,20 +170,20 @@ def test_losses_and_weightings_are_crossed_on_the_first_group(shared: dict[str, 
         ({"grid": ["a=targets.traits.loss=kl"]}, "'kl'; allowed with head = sigmoid: mse, mae, huber, ccc, mse_ccc"),
     ],
 )
-def test_what_cannot_be_run_is_named_before_anything_is(
-    shared: dict[str, Any], asked: dict[str, list[str]], said: str
+def test_ablate_rejects_invalid_options_before_any_run(
+    shipped: dict[str, Any], options: dict[str, list[str]], message: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
-        settings(shared, **asked)
+    with pytest.raises(InputError, match=message):
+        settings(shipped, **options)
 
 
-def test_a_grid_takes_yaml(shared: dict[str, Any]) -> None:
-    given = [
+def test_ablate_reads_yaml_values_in_a_grid(shipped: dict[str, Any]) -> None:
+    grid = [
         "asis",
         "one=model.use=[faces, flow] train.init=null  train.learning_rate.default=1e-3",
         "two=train.init=a.pt",
     ]
-    assert settings(shared, grid=given) == (
+    assert settings(shipped, grid=grid) == (
         "grid",
         {
             "asis": {},
@@ -187,26 +193,26 @@ def test_a_grid_takes_yaml(shared: dict[str, Any]) -> None:
     )
 
 
-def test_losses_are_run_once_and_compared(
+def test_ablate_runs_each_loss_once_and_compares_spreads(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--losses", "mse", "ccc", "--seeds", "0", "1"]
-    experiments.fails = "losses-mse-seed1"
+    experiments.failing = "losses-mse-seed1"
     with pytest.raises(InputError, match=r"losses-mse-seed1 -S 'targets\.traits\.loss=\"mse\"' .* ended with 255"):
         main(monkeypatch, *arguments)
-    assert Path("params.yaml").read_text() == "as given"
-    experiments.fails = ""
+    assert Path("params.yaml").read_text() == "original"
+    experiments.failing = ""
     main(monkeypatch, *arguments)
     main(monkeypatch, *arguments, "--weightings", "none", "label_distribution_smoothing")
     names = ["mse-seed0", "ccc-seed0", "mse-seed1", "ccc-seed1"]
     weighted = [name.replace("-", "-label_distribution_smoothing-") for name in names]
-    assert experiments.run == [f"losses-{name}" for name in names + weighted]
-    assert Path("params.yaml").read_text() == "as given"
+    assert experiments.names == [f"losses-{name}" for name in names + weighted]
+    assert Path("params.yaml").read_text() == "original"
 
     table = pd.read_csv("plots/losses.csv").set_index(["predictor", "target", "score"]).sort_index()
     assert set(table.index.levels[1]) == {"mean", *TRAITS}
     for target in ("mean", *TRAITS):
-        for name, slope in (("mse", 0.255), ("ccc-label_distribution_smoothing", 1.255)):  # the mean over seeds
+        for name, slope in (("mse", 0.255), ("ccc-label_distribution_smoothing", 1.255)):  # slopes: means over seeds
             rows = table.loc[(name, target)]
             inverse = np.mean(1 / (slope + np.array([-0.005, 0.005])))
             for score, value in (
@@ -218,10 +224,10 @@ def test_losses_are_run_once_and_compared(
         assert mean.loc[["std_ratio", "regression_to_mean"], "value"].tolist() == [0, 1]
         assert np.isnan(mean.loc["calibration_slope", "value"])
         assert mean.loc["accuracy", "low"] < mean.loc["accuracy", "value"] < mean.loc["accuracy", "high"]
-    shown = capsys.readouterr().out
-    assert "60 clips of 20 videos of the test split; mean ± standard deviation over seeds" in shown
-    assert "| mse | 0.255 ± 0.007 [0.255, 0.255] | 3.923 ± 0.109 [3.923, 3.923] | 0.745 ± 0.007 [0.745" in shown
-    assert "| training mean | 0.000 [0.000, 0.000] | – | 1.000" in shown
+    output = capsys.readouterr().out
+    assert "60 clips of 20 videos of the test split; mean ± standard deviation over seeds" in output
+    assert "| mse | 0.255 ± 0.007 [0.255, 0.255] | 3.923 ± 0.109 [3.923, 3.923] | 0.745 ± 0.007 [0.745" in output
+    assert "| training mean | 0.000 [0.000, 0.000] | – | 1.000" in output
     latex = Path("plots/losses.tex").read_text()
     assert r"mse-label\_distribution\_smoothing & 0.505 $\pm$ 0.007 &" in latex
     assert "\n & [0.255, 0.255] & [3.923, 3.923] & [0.745, 0.745] &" in latex
@@ -229,23 +235,23 @@ def test_losses_are_run_once_and_compared(
     assert Path("plots/losses.pdf").stat().st_size > 5000
 
 
-def test_a_grid_goes_the_same_way(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ablate_runs_a_grid_and_writes_its_table(experiments: Experiments, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = ["--grid", "b=targets.traits.loss=ccc model.use=[faces]", "asis"]
     main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
-    assert experiments.made["mine-asis-seed3"]["model"]["use"] == experiments.shared["model"]["use"]
-    assert experiments.made["mine-b-seed3"]["model"]["use"] == ["faces"]
-    assert experiments.made["mine-b-seed3"]["train"]["seed"] == 3
+    assert experiments.parameters["mine-asis-seed3"]["model"]["use"] == experiments.shipped["model"]["use"]
+    assert experiments.parameters["mine-b-seed3"]["model"]["use"] == ["faces"]
+    assert experiments.parameters["mine-b-seed3"]["train"]["seed"] == 3
     table = pd.read_csv("plots/mine.csv").query("score == 'std_ratio' and target == 'mean'").set_index("predictor")
     assert table["value"].to_dict() == pytest.approx({"asis": 0.28, "b": 1.03, "mean_predictor": 0}, abs=1e-5)
     assert table["seed_std"].isna().all()
     with pytest.raises(InputError, match="--baseline is for --variants"):
         main(monkeypatch, *grid, "--baseline", "asis")
-    experiments.shared["train"]["learning_rate"]["default"] = 0.1
+    experiments.shipped["train"]["learning_rate"]["default"] = 0.1
     with pytest.raises(InputError, match="mine-b-seed3 was made with another section 'train'"):
         main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
 
 
-def test_sizes_are_a_learning_curve(
+def test_ablate_draws_a_learning_curve_over_sizes(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def curve(*arguments: str) -> pd.DataFrame:
@@ -254,31 +260,31 @@ def test_sizes_are_a_learning_curve(
         return pd.read_csv("plots/sizes.csv").set_index(["score", "predictor", "target", "training_clips"]).sort_index()
 
     table = curve()
-    assert experiments.run == [f"sizes-{clips}-seed{seed}" for seed in (0, 2) for clips in (5, 20, 40)]
-    assert [experiments.made[f"sizes-{clips}-seed2"]["train"]["clips"] for clips in (5, 20, 40)] == [5, 20, 40]
+    assert experiments.names == [f"sizes-{clips}-seed{seed}" for seed in (0, 2) for clips in (5, 20, 40)]
+    assert [experiments.parameters[f"sizes-{clips}-seed2"]["train"]["clips"] for clips in (5, 20, 40)] == [5, 20, 40]
     for target in ("mean", *TRAITS):
         rows = table.loc[("r2", "model", target)]
         assert rows["value"].to_dict() == pytest.approx({5: 0.051, 20: 0.201, 40: 0.401})
         assert (rows["high"] - rows["low"]).tolist() == pytest.approx([0.04] * 3)
         assert rows["seed_std"].tolist() == pytest.approx([0.001 * 2**0.5] * 3, abs=1e-6)
-    said = capsys.readouterr().out
-    assert "60 clips of 20 videos; each predictor learns" in said
-    assert "| R², training clips | 5 | 20 | 40 |" in said
-    assert "| model | 0.051 ± 0.001 [0.031, 0.071] | 0.201 ± 0.001 [0.181, 0.221] | 0.401" in said
-    assert "| training mean | 0.000 ± 0.000 [" in said
-    assert "| ridge on text | " in said
-    assert "look-up" not in said  # it is the mean here
+    output = capsys.readouterr().out
+    assert "60 clips of 20 videos; each predictor learns" in output
+    assert "| R², training clips | 5 | 20 | 40 |" in output
+    assert "| model | 0.051 ± 0.001 [0.031, 0.071] | 0.201 ± 0.001 [0.181, 0.221] | 0.401" in output
+    assert "| training mean | 0.000 ± 0.000 [" in output
+    assert "| ridge on text | " in output
+    assert "look-up" not in output  # the look-up equals the mean here
     assert r"R$^2$: model & 0.051 $\pm$ 0.001" in Path("plots/sizes.tex").read_text()
     assert min(Path(f"plots/sizes.{suffix}").stat().st_size for suffix in ("png", "pdf")) > 5000
     assert curve("--unseen").loc[("ccc", "model", "mean", 20), "value"] == pytest.approx(0.101)
-    assert len(experiments.run) == 6
+    assert len(experiments.names) == 6
     with pytest.raises(InputError, match=r"--split is not for --sizes, .* params\.yaml: evaluate"):
         curve("--split", "validation")
     with pytest.raises(InputError, match="--baseline is for --variants"):
         curve("--baseline", "model")
 
 
-def test_folds_are_scored_together(
+def test_ablate_scores_folds_together(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main(*arguments: str) -> None:
@@ -287,55 +293,59 @@ def test_folds_are_scored_together(
 
     with pytest.raises(InputError, match=r"--folds needs params\.yaml: download\.split = folds; it is 'official'"):
         main("--seeds", "0")
-    experiments.shared["download"] |= {"split": "folds", "folds": 4}
+    experiments.shipped["download"] |= {"split": "folds", "folds": 4}
     main("--seeds", "0")
-    assert [experiments.made[f"folds-fold{fold}-seed0"]["download"]["fold"] for fold in range(4)] == [0, 1, 2, 3]
+    assert [experiments.parameters[f"folds-fold{fold}-seed0"]["download"]["fold"] for fold in range(4)] == [0, 1, 2, 3]
     table = pd.read_csv("plots/folds.csv").set_index(["predictor", "score", "target"]).sort_index()
     row = table.loc[("model", "r2", "mean")]
     assert row["value"] == pytest.approx(0.15)  # of 0, 0.1, 0.2, 0.3
     assert [row["low"], row["high"]] == pytest.approx([0.14, 0.16])  # 0.02 / √4
     assert row["fold_std"] == pytest.approx(np.std([0, 0.1, 0.2, 0.3], ddof=1), abs=1e-6)
     assert row[["folds", "clips", "videos"]].tolist() == [4, 240, 80]
-    said = capsys.readouterr().out
-    assert "over 4 folds, 240 clips of 80 videos, none in two folds" in said
-    assert "| model | 0.1500 [0.1400, 0.1600] | 0.150 [0.140, 0.160] |" in said
+    output = capsys.readouterr().out
+    assert "over 4 folds, 240 clips of 80 videos, none in two folds" in output
+    assert "| model | 0.1500 [0.1400, 0.1600] | 0.150 [0.140, 0.160] |" in output
     with pytest.raises(InputError, match="--folds takes one of --seeds"):
         main()
     with pytest.raises(InputError, match="--unseen is not for --folds"):
         main("--seeds", "0", "--unseen")
 
 
-def test_scores_over_seeds_have_the_interval_of_their_mean() -> None:
+def test_score_over_seeds_has_the_interval_of_the_mean() -> None:
     rng, columns = np.random.default_rng(0), ("a", "b")
     actual, videos = rng.normal(size=(90, 2)), np.repeat(np.arange(30), 3)
     group = TargetGroup(columns=[*columns], range=[0, 1], head="linear", loss="mse", weight=1)
     actual[4, 1] = np.nan
-    one, other = (0.5 * actual + rng.normal(0, 0.3, (90, 2)) for _ in range(2))
+    first, second = (0.5 * actual + rng.normal(0, 0.3, (90, 2)) for _ in range(2))
     table = score_over_seeds(
-        {"one": [one], "twice": [one, one], "both": [one, other]}, actual, videos, group, Bootstrap(300, 0)
+        {"one": [first], "twice": [first, first], "both": [first, second]}, actual, videos, group, Bootstrap(300, 0)
     )
     table = table.set_index(["predictor", "target", "score"]).sort_index()
-    alone = score_with_intervals(actual, one, actual, videos, columns, 1, Bootstrap(300, 0)).query("score != 'skill'")
-    alone = alone.set_index(["target", "score"])
+    first_scores = score_with_intervals(actual, first, actual, videos, columns, 1, Bootstrap(300, 0)).query(
+        "score != 'skill'"
+    )
+    first_scores = first_scores.set_index(["target", "score"])
     ends = ["value", "low", "high"]
-    assert len(table) == 3 * len(alone)
-    for index, row in alone.iterrows():
+    assert len(table) == 3 * len(first_scores)
+    for index, row in first_scores.iterrows():
         for name in ("one", "twice"):
             assert table.loc[(name, *index), ends].tolist() == pytest.approx(row[ends].tolist(), nan_ok=True)
     assert table.loc["one", "seed_std"].isna().all()
     assert table.loc["twice", "seed_std"].dropna().eq(0).all()
-    of_other = score_with_intervals(actual, other, actual, videos, columns, 1, Bootstrap(300, 0)).set_index(
+    second_scores = score_with_intervals(actual, second, actual, videos, columns, 1, Bootstrap(300, 0)).set_index(
         ["target", "score"]
     )
-    both = table.loc[("both", "b", "r2")]
-    values = [found.loc[("b", "r2"), "value"] for found in (alone, of_other)]
-    assert both["value"] == pytest.approx(np.mean(values))
-    assert both["seed_std"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
-    widths = [found.loc[("b", "r2"), "high"] - found.loc[("b", "r2"), "low"] for found in (alone, of_other)]
-    assert both["high"] - both["low"] < max(widths)
+    both_scores = table.loc[("both", "b", "r2")]
+    values = [scores.loc[("b", "r2"), "value"] for scores in (first_scores, second_scores)]
+    assert both_scores["value"] == pytest.approx(np.mean(values))
+    assert both_scores["seed_std"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
+    widths = [
+        scores.loc[("b", "r2"), "high"] - scores.loc[("b", "r2"), "low"] for scores in (first_scores, second_scores)
+    ]
+    assert both_scores["high"] - both_scores["low"] < max(widths)
 
 
-def test_the_figure_says_what_is_shown() -> None:
+def test_spread_figure_labels_its_panels() -> None:
     group = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
     rng = np.random.default_rng(0)
     actual, videos = rng.uniform(1, 7, (60, 2)), np.repeat(np.arange(20), 3)

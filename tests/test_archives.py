@@ -13,7 +13,7 @@ import pytest
 from lib.core.errors import InputError
 from lib.sources import listing
 from lib.sources.demo import corpus
-from tests.test_pipeline import Project, ran
+from tests.project_copy import Project, stages_run
 
 HEADER, DATE = "path,bytes,sha256,modified\n", ",2020-01-02T03:04:05+00:00\n"
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -86,10 +86,9 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Project:
     assert "is not listed in data/archives.csv; list it: python -m tools.archives" in unlisted.stdout
     listed = project.run(sys.executable, "-m", "tools.archives")
     assert "data/archives.csv lists 10 files" in listed.stdout
-    assert ran(project.dvc("repro", "frames")) == ["download", "frames"]
+    assert stages_run(project.dvc("repro", "frames")) == ["download", "frames"]
     project.dvc("remote", "add", "-d", "store", str(tmp_path_factory.mktemp("remote")))
-    for command in (["git", "add", "-A"], ["git", "commit", "-qm", "corpus"]):
-        assert project.run(*command).returncode == 0
+    project.commit("corpus")
     project.dvc("push")
     return project
 
@@ -103,12 +102,12 @@ def colleague(owner: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 
 def test_a_clone_that_pulled_runs_nothing(colleague: Project) -> None:
-    assert ran(colleague.dvc("repro", "frames")) == []
+    assert stages_run(colleague.dvc("repro", "frames")) == []
     assert not list((colleague.folder / "data/archives").glob("*/"))
 
 
 def test_experiments_run_only_what_changed(colleague: Project) -> None:
-    assert ran(colleague.dvc("exp", "run", "--temp", "-S", "frames.quality=80", "frames")) == ["frames"]
+    assert stages_run(colleague.dvc("exp", "run", "--temp", "-S", "frames.quality=80", "frames")) == ["frames"]
     colleague.dvc("exp", "run", "--queue", "--name", "queued", "-S", "frames.quality=70", "frames")
     colleague.dvc("queue", "start")
     for _ in range(60):
@@ -116,8 +115,8 @@ def test_experiments_run_only_what_changed(colleague: Project) -> None:
         if "Success" in status or "Failed" in status:
             break
         assert colleague.run("sleep", "2").returncode == 0
-    assert ran(colleague.dvc("queue", "logs", "queued")) == ["frames"]
-    assert ran(colleague.dvc("repro", "frames")) == []
+    assert stages_run(colleague.dvc("queue", "logs", "queued")) == ["frames"]
+    assert stages_run(colleague.dvc("repro", "frames")) == []
 
 
 def test_other_settings_of_download_take_what_was_pulled(colleague: Project) -> None:
@@ -128,12 +127,15 @@ def test_other_settings_of_download_take_what_was_pulled(colleague: Project) -> 
         "10 files are missing in data/archives/ (fiv2/demo_truth.csv, ...); using data/raw/fiv2/, built from them"
         in done
     )
-    assert ran(done) == ["download", "frames"]
+    assert stages_run(done) == ["download", "frames"]
     after = pd.read_csv(colleague.folder / "data/clips.csv")
     assert after.drop(columns="split").equals(before.drop(columns="split"))
     assert not after["split"].equals(before["split"])
     assert sorted(path.relative_to(colleague.folder) for path in (colleague.folder / "data/raw").rglob("*")) == raw
-    assert ran(colleague.dvc("exp", "run", "--temp", "-S", "download.fold=1", "frames")) == ["download", "frames"]
+    assert stages_run(colleague.dvc("exp", "run", "--temp", "-S", "download.fold=1", "frames")) == [
+        "download",
+        "frames",
+    ]
     summary = json.loads((colleague.folder / "metrics/data.json").read_text())
     assert summary["split"] == "folds"
 
@@ -148,16 +150,16 @@ def test_without_archives_and_without_data_nothing_is_deleted(colleague: Project
     assert "Nothing was changed" in failed.stdout
     assert len(list(raw.rglob("*.mp4"))) == 20
     colleague.edit({"videos: false": "videos: true"})
-    assert ran(colleague.dvc("repro", "frames")) == []
+    assert stages_run(colleague.dvc("repro", "frames")) == []
     shutil.rmtree(raw)
     failed = colleague.run("dvc", "repro", "download")
     assert "restore data/raw/ with `dvc pull`" in failed.stdout
     colleague.dvc("pull", "--with-deps", "frames")
-    assert ran(colleague.dvc("repro", "frames")) == []
+    assert stages_run(colleague.dvc("repro", "frames")) == []
 
 
 def test_the_owner_may_remove_the_archives(owner: Project) -> None:
     shutil.rmtree(owner.folder / "data/archives/fiv2")
-    assert ran(owner.dvc("repro", "frames")) == []
-    assert ran(owner.dvc("exp", "run", "--temp", "-S", "frames.quality=80", "frames")) == ["frames"]
-    assert ran(owner.dvc("exp", "run", "-S", "download.split_seed=1", "frames")) == ["download"]
+    assert stages_run(owner.dvc("repro", "frames")) == []
+    assert stages_run(owner.dvc("exp", "run", "--temp", "-S", "frames.quality=80", "frames")) == ["frames"]
+    assert stages_run(owner.dvc("exp", "run", "-S", "download.split_seed=1", "frames")) == ["download"]

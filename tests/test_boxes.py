@@ -6,7 +6,7 @@ import pytest
 
 from lib.media.boxes import describe_damage
 from lib.media.packets import VideoError, measure_duration
-from tests.films import Track, numbered, write
+from tests.video_files import Track, numbered, write
 
 CUT = "its index (moov) is missing: was the recording or download cut off?"
 

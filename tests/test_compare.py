@@ -15,7 +15,7 @@ from lib.core.targets import TRAITS
 from lib.scoring import predictions
 from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import ROOT
-from tests.in_process import run_tool
+from tests.run_tool import run_tool
 
 OFFICIAL = ["ValueExtraversion", "ValueAgreeableness", "ValueConscientiousness", "ValueNeurotisicm", "ValueOpenness"]
 

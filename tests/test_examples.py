@@ -1,4 +1,4 @@
-"""The examples run: own clips from a folder and a CSV to the report, then the notebook with the trained model."""
+"""The examples run: own clips from a folder and a CSV file to a report, then the notebook with the trained model."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_pipeline import Project
+from tests.project_copy import Project
 
 SMALL = ("train.epochs=1", "evaluate.resamples=200", "analyse.control_clips=0", "analyse.importance_clips=0",
          "analyse.robustness_clips=0", "analyse.map_clips=0", "analyse.attention_clips=2")  # fmt: skip
@@ -24,8 +24,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         ["run", "my/clips", "my/ratings.csv", *SMALL, "--range", "1", "7"],
     )
     for name, *arguments in commands:
-        done = project.run(sys.executable, "-m", f"examples.own_clips.{name}", *arguments)
-        assert done.returncode == 0, done.stdout
+        project.run_module(f"examples.own_clips.{name}", *arguments)
     return project
 
 
@@ -37,8 +36,8 @@ def test_own_clips_get_a_report(project: Project) -> None:
 
 
 def test_other_table_is_not_overwritten(project: Project) -> None:
-    other = project.folder / "other.csv"
-    other.write_text("file,calm\nperson00.mp4,2\n")
+    table_path = project.folder / "other.csv"
+    table_path.write_text("file,calm\nperson00.mp4,2\n")
     done = project.run(sys.executable, "-m", "examples.own_clips.run", "my/clips", "other.csv", "--range", "1", "7")
     assert done.returncode == 1
     assert "exists and is not other.csv" in done.stdout

@@ -1,17 +1,16 @@
-"""The additions that docs/development.md describes: all of them in one copy of the project, which then runs completely."""
+"""Make every addition that docs/development.md describes in one copy of the project, then run that copy completely."""
 
 import shutil
-import sys
 
 import h5py
 import pandas as pd
 import pytest
 import torch
 
-from tests.test_pipeline import Project
+from tests.project_copy import Project, run_tests
 
 MEMBERS = {"stream": "loudness", "encoder": "highest", "source": "others", "analysis": "spread", "figure": "spans"}
-"""Members that are files of their own; `tools.new` writes them."""
+"""The members that `tools.new` writes as separate files."""
 
 GROUP = """
 targets:
@@ -94,15 +93,13 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the project with one addition of every kind."""
     project = Project(tmp_path_factory.mktemp("extended"))
     for kind, name in MEMBERS.items():
-        result = project.run(sys.executable, "-m", "tools.new", kind, name)
-        assert result.returncode == 0, result.stdout
+        project.run_module("tools.new", kind, name)
     for name, before, after in EDITS:
         path = project.folder / name
         assert before in path.read_text(), f"{before!r} is not in {name}"
         path.write_text(path.read_text().replace(before, after))
     shutil.copy(project.folder / "params.yaml", project.folder / "params/demo.yaml")
-    for command in (["git", "add", "-A"], ["git", "commit", "-qm", "extended"]):
-        assert project.run(*command).returncode == 0
+    project.commit("extended")
     return project
 
 
@@ -114,21 +111,7 @@ def project(extended: Project) -> Project:
 
 
 def test_additions_pass_the_contract_and_their_tests(extended: Project) -> None:
-    tests = [f"tests/test_{name}.py" for name in MEMBERS.values()]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        "tests/test_contract.py",
-        *tests,
-    ]
-    result = extended.run(*command)
-    assert result.returncode == 0, result.stdout
+    run_tests(extended.folder, "tests/test_contract.py", *(f"tests/test_{name}.py" for name in MEMBERS.values()))
 
 
 def test_new_stream_encoder_and_source_are_used(project: Project) -> None:
@@ -169,9 +152,8 @@ def test_new_analysis_and_figure_write_their_files(project: Project) -> None:
         assert (project.folder / f"plots/figures/{figure}.png").stat().st_size > 5000
 
 
-def test_additions_are_served(project: Project) -> None:
+def test_predict_prints_scores_of_new_target_group(project: Project) -> None:
     clip = next((project.folder / "data/raw/others").rglob("*.mp4"))
-    result = project.run(sys.executable, "-m", "tools.predict", str(clip))
-    assert result.returncode == 0, result.stdout
-    assert "extraversion (traits),agreeableness," in result.stdout
-    assert "openness (lively),extraversion (lively),extraversion (traits) low," in result.stdout
+    output = project.run_module("tools.predict", str(clip))
+    assert "extraversion (traits),agreeableness," in output
+    assert "openness (lively),extraversion (lively),extraversion (traits) low," in output

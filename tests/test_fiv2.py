@@ -7,7 +7,7 @@ import pytest
 
 from lib.sources.demo import corpus
 from tests.conftest import REAL, needs_real_clips
-from tests.test_pipeline import ANALYSES, Project, ran
+from tests.project_copy import ANALYSES, Project, stages_run
 
 
 def test_groups_of_persons_are_scored_without_training_again(tmp_path: Path) -> None:
@@ -17,13 +17,13 @@ def test_groups_of_persons_are_scored_without_training_again(tmp_path: Path) -> 
     project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
     project.edit({f"{key}: {number}": f"{key}: 0" for key, number in ANALYSES.items()})
     project.edit({"sources: [demo]": "sources: [fiv2]"})
-    assert "train" in ran(project.dvc("repro"))
+    assert "train" in stages_run(project.dvc("repro"))
     assert "No file in data/archives/ gives gender" in (project.folder / "docs/model_card.md").read_text()
     clips = pd.read_csv(project.folder / "data/clips.csv")["clip"]
     persons = pd.DataFrame({"VideoName": clips, "Ethnicity": 2, "Gender": [1, 2] * (len(clips) // 2)})
     persons.to_csv(project.folder / "data/archives/eth_gender_annotations_dev.csv", sep=";", index=False)
     project.list_archives()
-    assert {"train", "faces", "flow"}.isdisjoint(ran(project.dvc("repro")))
+    assert {"train", "faces", "flow"}.isdisjoint(stages_run(project.dvc("repro")))
     table = pd.read_csv(project.folder / "data/group_scores.csv")
     assert set(table.loc[(table["kind"] == "gender") & (table["what"] == "difference"), "group"]) == {"male", "female"}
     scores = table[table["predictor"] == "model"].set_index(["kind", "what", "group", "score", "target"])
@@ -49,7 +49,7 @@ def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
     assert "of the annotated clips are missing or rejected" in refused.stdout
     project.edit({"allow_missing: 0.0": "allow_missing: 1.0"})
     output = project.dvc("repro", "flow")
-    assert ran(output) == ["download", "frames", "faces", "flow"]
+    assert stages_run(output) == ["download", "frames", "faces", "flow"]
     assert "8000 clips are annotated; 7998 of them have no file" in output
     table = pd.read_csv(project.folder / "data/clips.csv")
     assert len(table) == 8000

@@ -23,7 +23,7 @@ from lib.streams import audio, frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.faces.detect import Detector
-from tests.films import RATE, Track, entries, larger, level, numbered, patch, tone, write
+from tests.video_files import RATE, Track, entries, larger, level, numbered, patch, tone, write
 
 LOW_DELAY = {"bf": "0", "sc_threshold": "0", "g": "30"}
 WHOLE = 4.0, 60, 20

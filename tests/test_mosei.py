@@ -13,7 +13,7 @@ from lib.sources import mosei
 from lib.sources.check import Corpus
 from lib.streams import audio, build, frames
 from tests.conftest import ROOT
-from tests.films import Track, level, numbered, tone, write
+from tests.video_files import Track, level, numbered, tone, write
 
 LABELS = ROOT.parent / "shared" / "mosei" / "labels.csv"
 HEADER = "video,segment,start,end,split,sentiment,happy,sad,anger,surprise,disgust,fear\n"

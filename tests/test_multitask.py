@@ -1,6 +1,5 @@
-"""Two target groups by one network, on the encoders of finished single models: the tool, from labels to the comparison."""
+"""tools/multitask.py trains two target groups with one network, on the encoders of single models, and compares them."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 
 from lib.core.errors import InputError
-from tests.test_pipeline import WITHOUT_VIDEO, Project
+from tests.project_copy import WITHOUT_VIDEO, Project
 from tools import multitask
 
 ENCODER = (
@@ -21,18 +20,18 @@ GROUPS = ("own", "emotions")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Forty clips: half know `warm`, half the shares of three emotions; both follow the first of two numbers."""
+    """Forty clips, half with labels of `warm`, half of three emotions. All labels depend on the first of two features."""
     project, rng = Project(tmp_path_factory.mktemp("multitask")), np.random.default_rng(0)
     rows, features = [], {}
     for number in range(40):
         clip, value = f"person{number}.000.mp4", rng.uniform()
         features |= {clip: np.column_stack([np.full(3, value), rng.normal(size=3)]), f"{clip}:times": np.arange(3.0)}
-        known = number % 2
-        shares = {"neutral": 1 - value, "anger": value, "joy": 0} if known else {}
+        is_rated = number % 2
+        shares = {"neutral": 1 - value, "anger": value, "joy": 0} if is_rated else {}
         split = ("training", "training", "training", "validation", "test")[number // 2 % 5]
-        rows.append({"clip": clip, "split": split, "warm": None if known else value} | shares)
+        rows.append({"clip": clip, "split": split, "warm": None if is_rated else value} | shares)
     np.savez(project.folder / "data/archives/features.npz", **features)
-    project.own_table(
+    project.use_table(
         pd.DataFrame(rows), *WITHOUT_VIDEO, "features.enabled=true", "features.files=[features.npz]",
         "download.table.targets={warm: [0, 1], neutral: [0, 1], anger: [0, 1], joy: [0, 1]}",
         "targets.own.columns=[warm]", "targets.own.range=[0, 1]", "targets.emotions.columns=[neutral, anger, joy]",
@@ -42,14 +41,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "train.learning_rate={default: 0.001}", "evaluate.resamples=100",
         "analyse.attention_clips=2", "analyse.control_repeats=1",
     )  # fmt: skip
-    for command in (["git", "add", "-A"], ["git", "commit", "-qm", "two tasks"]):
-        assert project.run(*command).returncode == 0
+    project.commit("two tasks")
     return project
 
 
-def test_both_are_trained_on_the_single_models_encoders_and_compared(project: Project) -> None:
-    done = project.run(sys.executable, "-m", "tools.multitask", "--seeds", "0", "--resamples", "200")
-    assert done.returncode == 0, done.stdout
+def test_multitask_reuses_single_models_encoders(project: Project) -> None:
+    project.run_module("tools.multitask", "--seeds", "0", "--resamples", "200")
     for group in GROUPS:
         table = pd.read_csv(project.folder / f"plots/multitask-{group}.csv")
         assert {group, "multitask", "multitask_pooled", "mean_predictor"} <= set(table["predictor"])
@@ -66,13 +63,12 @@ def test_both_are_trained_on_the_single_models_encoders_and_compared(project: Pr
     assert (project.folder / "plots/figures/emotions/confusion.png").stat().st_size > 5000
     assert "do not tell what a person feels" in (project.folder / "plots/report.html").read_text()
     assert "Article 5(1)(f)" in (project.folder / "docs/model_card.md").read_text()
-    again = project.run(sys.executable, "-m", "tools.multitask", "--seeds", "0", "--resamples", "200")
-    assert again.returncode == 0, again.stdout
-    assert again.stdout.count(" is there") == 4
-    assert "Running stage" not in again.stdout
+    output = project.run_module("tools.multitask", "--seeds", "0", "--resamples", "200")
+    assert output.count(" is there") == 4
+    assert "Running stage" not in output
 
 
-def test_encoders_that_do_not_suit_are_named() -> None:
+def test_multitask_rejects_encoders_that_do_not_fit() -> None:
     model = {"use": ["faces"], "targets": ["traits"], "encoders": {"faces": {"kind": "images"}}}
     with pytest.raises(InputError, match=r"model\.use = \['faces'\] of kinds \['images'\] for model\.targets"):
         multitask.singles(model)

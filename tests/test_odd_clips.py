@@ -3,7 +3,6 @@
 import os
 import pickle
 import struct
-import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +18,7 @@ from lib.core.shards import Record
 from lib.media.frames import probe_video
 from lib.sources.demo.head import HEIGHT, SAMPLE_RATE, WIDTH, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
-from tests.test_pipeline import Project
+from tests.project_copy import Project
 
 FPS, SECONDS = 15, 2.4
 HEAD, VOICE = render(Identity(3), Performance(0.0, 1.2, 0.5, 1), SECONDS, FPS)
@@ -189,13 +188,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     scores = {score: {clip: round(0.5 * LATTICE[score]) / LATTICE[score] for clip in labelled} for score in SCORES}
     (project.folder / "data/archives/annotation_training.pkl").write_bytes(pickle.dumps(scores))
     project.edit({"[demo]": "[fiv2]", "allow_missing: 0.0": "allow_missing: 0.9", "side: 64": "side: 112"})
-    list_archives(project)
+    project.list_archives()
     project.dvc("repro", "flow", "audio")
     return project
-
-
-def list_archives(project: Project) -> None:
-    assert project.run(sys.executable, "-m", "tools.archives").returncode == 0
 
 
 def records(project: Project, stream: str) -> dict[str, Record]:
@@ -270,7 +265,7 @@ def test_new_clips_cost_their_own_shards(project: Project) -> None:
     new = project.folder / "data/archives/training80_90"
     new.mkdir()
     encoded(HEAD[::-1])(new / "lost.000.mp4")
-    list_archives(project)
+    project.list_archives()
     project.dvc("repro", "flow", "audio")
     after = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
     assert len(set(after.items()) - set(before.items())) == 1

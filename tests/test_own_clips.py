@@ -1,7 +1,6 @@
-"""A user's own clips and ratings, from a zip to the report, and back to a prediction by the ratings' names."""
+"""A user's own clips and ratings: from a zip file to the report, then a prediction with the trained model."""
 
 import re
-import sys
 import zipfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
-from tests.test_pipeline import Project
+from tests.project_copy import Project
 
 CLIPS = {"anna.mov": "training", "ben.mp4": "validation", "carla.mp4": "test"}
 
@@ -27,7 +26,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     table = pd.DataFrame(
         {"file": CLIPS.keys(), "split": CLIPS.values(), "warm": [2.0, 5.5, 6.0], "dominant": [7, 1, None]}
     )
-    project.own_table(
+    project.use_table(
         table, "download.table.targets={warm: [1, 7], dominant: [1, 7]}", "targets.own.columns=[warm, dominant]",
         "train.epochs=2", "evaluate.resamples=200", "analyse.control_repeats=1",
     )  # fmt: skip
@@ -35,7 +34,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_three_clips_go_from_a_zip_to_the_report(project: Project) -> None:
+def test_own_clips_in_a_zip_get_a_report(project: Project) -> None:
     predictions = pd.read_csv(project.folder / "data/predictions.csv").query("split == 'test'")
     assert predictions["clip"].unique().tolist() == ["carla.mp4"]
     assert predictions["target"].tolist() == ["warm", "dominant"]
@@ -49,10 +48,9 @@ def test_three_clips_go_from_a_zip_to_the_report(project: Project) -> None:
     assert (project.folder / "plots/figures/own/predicted_against_actual.png").stat().st_size > 5000
 
 
-def test_a_prediction_has_the_ratings_names(project: Project) -> None:
-    done = project.run(sys.executable, "-m", "tools.predict", "carla.mp4")
-    assert done.returncode == 0, done.stdout
-    header, row = done.stdout.splitlines()[-2:]
+def test_predict_prints_columns_named_like_the_ratings(project: Project) -> None:
+    output = project.run_module("tools.predict", "carla.mp4")
+    header, row = output.splitlines()[-2:]
     assert header.startswith("clip,warm,dominant,warm low,warm high,warm percentile,dominant low,")
     predictions = pd.read_csv(Path(project.folder, "data/predictions.csv"))
     predicted = predictions.loc[predictions["split"] == "test", "predicted"]

@@ -19,7 +19,7 @@ from lib.model import encoders
 from lib.sources.archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Raw, StreamInfo
-from tests.test_pipeline import WITHOUT_VIDEO, Project
+from tests.project_copy import WITHOUT_VIDEO, Project
 from tools.parameters import merged, plain
 
 CLIP = "anna.000.mp4"
@@ -137,7 +137,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
                 file.writestr(f"{clip}/{at}.png", data.tobytes())
             split = ("training", "training", "validation", "test")[number % 4]
             rows.append({"clip": clip, "split": split, "warm": number / 11})
-    project.own_table(
+    project.use_table(
         pd.DataFrame(rows), *WITHOUT_VIDEO, "download.table.targets={warm: [0, 1]}", "targets.own.columns=[warm]",
         "targets.own.range=[0, 1]", "pictures.enabled=true", "pictures.drawings=drawn", "pictures.side=32",
         "model.use=[s2d]", "model.fusion=plain_concat", "train.epochs=2",

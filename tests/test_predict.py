@@ -48,7 +48,7 @@ from lib.training.prepare import load_streams, select_clips, standardise
 from lib.training.settings import Parameters
 from stages import train
 from tests.conftest import ODD, ROOT
-from tests.films import Track, larger, numbered, write
+from tests.video_files import Track, larger, numbered, write
 
 CPU, FPS = torch.device("cpu"), 15
 LOKY = parallel.start_executor  # which the fixture replaces

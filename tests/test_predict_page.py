@@ -18,7 +18,7 @@ from lib.model import checkpoint
 from lib.model.checkpoint import Reference, TrainingSummary
 from lib.serving.predictor import Predictor
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
-from tests.films import Track, numbered, write
+from tests.video_files import Track, numbered, write
 from tools.benchmarks.predict import model_of_chance
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="requirements-page.txt is not installed")

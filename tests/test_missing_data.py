@@ -166,7 +166,7 @@ def test_two_processes_learn_as_one_from_partly_rated_clips_that_lack_streams(tm
         import torch
         from pathlib import Path
         from lightning_fabric import Fabric
-        from tests.test_masks import GROUPS, clips, partly_rated
+        from tests.test_missing_data import GROUPS, clips, partly_rated
         from tests.test_training import ANY_ENCODERS, InMemory, Tiny, cpu, fitted, network
 
         fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")

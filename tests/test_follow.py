@@ -19,7 +19,7 @@ from lib.streams.faces.follow import TrackedPerson, follow
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
-from tests.films import Track, write
+from tests.video_files import Track, write
 from tools.benchmarks.flow import SOLVER
 
 CPU = torch.device("cpu")

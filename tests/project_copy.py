@@ -1,0 +1,121 @@
+"""Copies of the project, in which tests run its stages and tools."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from tests.compiled_flow import share_compiled_flow
+from tests.conftest import ROOT
+
+WITHOUT_VIDEO = [
+    "download.videos=false", "frames.enabled=false", "faces.enabled=false", "flow.enabled=false", "audio.enabled=false",
+    "descriptors.enabled=false",
+]  # fmt: skip
+"""Parameters of a project whose clips have no video files."""
+
+SMALLER = {
+    "clips: 200": "clips: 20", "seconds: 4.0": "seconds: 2.0", "epochs: 30": "epochs: 2",
+    "importance_clips: 12": "importance_clips: 2", "robustness_clips: 24": "robustness_clips: 2",
+    "control_repeats: 5": "control_repeats: 2", "resamples: 2000": "resamples: 200",
+}  # fmt: skip
+"""Changes of params.yaml that make the demo small."""
+
+ANALYSES = {"attention_clips": 4, "control_clips": 20, "importance_clips": 2, "robustness_clips": 2, "map_clips": 500}
+"""Keys of `analyse` that disable an analysis if they are 0, with their values in a copy of the project."""
+
+
+def copy_files(folder: Path, *, except_for: tuple[str, ...] = ()) -> None:
+    """Copy the project's files, also those not committed yet, without those whose paths begin with `except_for`."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0"):
+        if (ROOT / name).is_file() and not name.startswith(except_for):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def run_python(folder: Path, *arguments: str) -> str:
+    """Run this Python with these arguments in a folder, assert that it succeeds and return what it prints."""
+    command = [sys.executable, *arguments]
+    result = subprocess.run(
+        command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def run_tests(folder: Path, *arguments: str) -> None:
+    """Assert that tests of a copy of the project pass. They run in one process and leave no cache."""
+    run_python(folder, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *arguments)
+
+
+def stages_run(output: str) -> list[str]:
+    """Return the names of the stages that DVC ran, by its output."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+
+
+class Project:
+    """A copy of the project with a small demo, as a Git repository with one commit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            **{f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")},
+        }
+        copy_files(folder, except_for=("dvc.lock", "metrics/"))
+        share_compiled_flow(folder)
+        self.edit(SMALLER)
+        assert self.run("git", "init", "-q").returncode == 0
+        self.commit("start")
+
+    def edit(self, changes: dict[str, str]) -> None:
+        """Replace texts in params.yaml."""
+        path = self.folder / "params.yaml"
+        text = path.read_text()
+        for before, after in changes.items():
+            assert before in text
+            text = text.replace(before, after)
+        path.write_text(text)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the folder; its errors are part of its output."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def run_module(self, name: str, *arguments: str) -> str:
+        """Run `python -m NAME ARGUMENTS`, assert that it succeeds and return what it prints."""
+        result = self.run(sys.executable, "-m", name, *arguments)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def dvc(self, *arguments: str) -> str:
+        """Run DVC, assert that it succeeds and return what it prints."""
+        result = self.run("dvc", *arguments)
+        assert result.returncode == 0, result.stdout
+        return result.stdout
+
+    def commit(self, subject: str) -> None:
+        """Commit all changes."""
+        for command in (["git", "add", "-A"], ["git", "commit", "-qm", subject]):
+            assert self.run(*command).returncode == 0
+
+    def run_experiment(self, *changes: str) -> list[str]:
+        """Run an experiment with these parameters changed, without analyses; return the stages that ran."""
+        settings = [part for change in (*changes, *(f"analyse.{key}=0" for key in ANALYSES)) for part in ("-S", change)]
+        return stages_run(self.dvc("exp", "run", *settings))
+
+    def list_archives(self) -> None:
+        """Write data/archives.csv."""
+        self.run_module("tools.archives")
+
+    def use_table(self, table: pd.DataFrame, *changes: str) -> None:
+        """Take clips and labels from this table and from the files in data/archives/, with these parameters changed."""
+        table.to_csv(self.folder / "data/archives/clips.csv", index=False)
+        self.list_archives()
+        self.run_module("tools.parameters", "table", *changes)
