@@ -10,16 +10,16 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from dvc.utils.serialize import load_yaml
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
 from lib.core import command, parameters
+from lib.core.artifacts import PARAMETERS, STAGES
 from lib.core.errors import InputError
 from lib.sources import download
 from lib.streams import base, build
 
-PARAMETERS, FOLDER, STAGES = Path("params.yaml"), Path("params"), Path("dvc.yaml")
+FOLDER = Path("params")
 _WHOLE = "demo"
 
 
@@ -80,7 +80,7 @@ def dump(values: CommentedMap, file: TextIO) -> None:
 
 def check(values: Mapping[str, Any]) -> None:
     """Raise InputError if a stage would refuse the parameters."""
-    for stage in load_yaml(STAGES)["stages"]:
+    for stage in parameters.read_yaml(STAGES)["stages"]:
         model: Any = (
             build.make_parameters_model(stage)
             if stage in base.names()

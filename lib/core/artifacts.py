@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMETERS = Path("params.yaml")
+STAGES = Path("dvc.yaml")
 SHIPPED_PARAMETERS = Path("params/demo.yaml")
 """The parameters as the project ships them: reports list what a run changes."""
 

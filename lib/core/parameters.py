@@ -1,4 +1,4 @@
-"""Read a stage's parameters as DVC sees them, and check them against the stage's pydantic model."""
+"""Read the parameters that DVC tracks for a stage, and check them against the stage's pydantic model."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-from lib.core.artifacts import PARAMETERS
+from lib.core.artifacts import PARAMETERS, STAGES
 from lib.core.errors import InputError
 
 
@@ -46,23 +46,38 @@ ModelT = TypeVar("ModelT", bound=Section)
 
 
 def load(stage: str, model: type[ModelT]) -> ModelT:
-    """Return the parameters that dvc.yaml lists for `stage`, validated.
+    """Return the parameters that dvc.yaml lists for `stage`, validated. DVC tracks these, so a stage can read no others.
 
     Raises InputError with a line for each wrong key: its name, the value seen and what is allowed.
     """
-    import dvc.api  # a prediction starts sooner without it
-    from dvc.exceptions import DvcException
-
-    try:
-        values = dvc.api.params_show(stages=stage)
-    except DvcException as error:
-        raise InputError(_mistake() or " ".join(str(error).split())) from None
-    return check(values, model)
+    keys = read_yaml(STAGES)["stages"][stage]["params"]
+    values = load_all()
+    selected: dict[str, Any] = {}
+    for key in keys:
+        *sections, name = key.split(".")
+        source, target = values, selected
+        for section in sections:
+            source, target = source.get(section, {}), target.setdefault(section, {})
+        if name in source:
+            target[name] = source[name]
+    return check(selected, model)
 
 
 def load_all() -> dict[str, Any]:
     """Return all of params.yaml, for checks across sections; a stage's own parameters come from `load`."""
-    return YAML(typ="safe").load(PARAMETERS)
+    return read_yaml(PARAMETERS)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the contents of a YAML file. Raises InputError with line and column where it is not valid YAML."""
+    try:
+        return YAML(typ="safe").load(path)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise InputError(f"{path}{where}: {error.problem or error.context}; correct it") from None
+    except OSError:
+        raise InputError(f"{path} is not here; run in the project's folder") from None
 
 
 def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> ModelT:
@@ -71,20 +86,6 @@ def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> Mode
         return model.model_validate(values)
     except ValidationError as error:
         raise InputError("\n       ".join(_line(one, prefix) for one in error.errors())) from None
-
-
-def _mistake() -> str:
-    """Say where params.yaml or dvc.yaml is no YAML, or return an empty string."""
-    for path in map(Path, ("params.yaml", "dvc.yaml")):
-        try:
-            YAML(typ="safe").load(path)
-        except MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            return f"{path}{where}: {error.problem or error.context}; correct it"
-        except OSError:
-            return f"{path} is not here; run in the project's folder"
-    return ""
 
 
 def _line(problem: Any, prefix: str) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import h5py
 import pandas as pd
-from dvc.utils.serialize import load_yaml
 
 from lib.core import artifacts as files
 from lib.core.clips import read_clip_table, read_csv
+from lib.core.parameters import read_yaml
 from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, names, page, paper
 from lib.report.citations import find_cited, format_bibtex
@@ -60,7 +60,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
         map=_read_table(files.EMBEDDING_MAP),
     )
     provenance = json.loads(files.PROVENANCE.read_text())
-    run = page.Run(provenance, data, split, load_yaml(files.PARAMETERS), load_yaml(files.SHIPPED_PARAMETERS))
+    run = page.Run(provenance, data, split, read_yaml(files.PARAMETERS), read_yaml(files.SHIPPED_PARAMETERS))
     return RunResults(results, _read_table(files.GROUP_SCORES), _read_table(files.COMPARISONS), run)
 
 

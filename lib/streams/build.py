@@ -1,7 +1,9 @@
 """Build a stream's folder of shards from its inputs, in parallel processes; finished shards are reused."""
 
+import csv
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -9,10 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import h5py
-import pandas as pd
 from pydantic import ConfigDict, Field, create_model
 from tqdm import tqdm
 
@@ -25,6 +26,9 @@ from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.streams import base
 from lib.streams.base import ABOUT, RAW, TRACEBACK, Raw, Stream, StreamSettings
+
+if TYPE_CHECKING:  # the stage of a disabled stream ends sooner without it
+    import pandas as pd
 
 _PARTIAL, _COUNT = ".partial", ".count"
 
@@ -97,7 +101,8 @@ def build_stream(name: str) -> None:
         )
     if len(refused) > options.download.allow_missing * clip_count:
         reasons = resume.ROOT / f"refused-{name}.csv"
-        pd.DataFrame(sorted(refused.items()), columns=["clip", "reason"]).to_csv(reasons, index=False)
+        with reasons.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([("clip", "reason"), *sorted(refused.items())])
         kind, count = Counter(refused.values()).most_common(1)[0]
         raise InputError(
             f"{name}: {len(refused) / clip_count:.2%} of the clips are rejected ({count} of {clip_count}: {kind}; each"
@@ -106,7 +111,7 @@ def build_stream(name: str) -> None:
         )
 
 
-def _raw() -> dict[str, pd.DataFrame]:
+def _raw() -> "dict[str, pd.DataFrame]":
     """Return the usable clips' rows by shard, sorted by clip."""
     table = read_clip_table(CLIPS)
     if table.empty:
@@ -114,10 +119,10 @@ def _raw() -> dict[str, pd.DataFrame]:
     return split_by_shard(table)
 
 
-def _of(rows: pd.DataFrame) -> Iterator[Raw]:
+def _of(rows: "pd.DataFrame") -> Iterator[Raw]:
     for row in rows.itertuples():
         path = DATA / RAW / row.file if row.file else None
-        span = None if pd.isna(row.start) else (row.start, row.end)
+        span = None if math.isnan(row.start) else (row.start, row.end)
         yield Raw(row.clip, path, annotation_folder(row.corpus), span)
 
 
@@ -126,7 +131,7 @@ def annotation_folder(corpus: str) -> Path:
     return DATA / RAW / corpus / "annotations"
 
 
-def _inputs(stream: Stream, settings: StreamSettings, rows: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def _inputs(stream: Stream, settings: StreamSettings, rows: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
     """Return the inputs of each shard by its name: its clips, and checksums of their files, of other files that the stream
     reads, and of the input streams' shards."""
     contents: dict[str, Any] = {}
@@ -149,7 +154,7 @@ def _sums(files: Iterable[Path]) -> list[str]:
     return [resume.hash_file(path) for path in files if path.is_file()]
 
 
-def _identifying(rows: pd.DataFrame) -> list[str]:
+def _identifying(rows: "pd.DataFrame") -> list[str]:
     """Return the columns of a shard's rows that identify the clips' contents."""
     return ["clip", "sha256", *(["start", "end"] if rows["start"].notna().any() else [])]
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from lib.core import shards
@@ -125,6 +124,8 @@ def _vectors(path: Path, clip: str) -> tuple[np.ndarray, np.ndarray] | None:
 @cache
 def _open(path: Path) -> Mapping[str, Any]:
     """Return what a file holds by clip: times and vectors of a table, arrays of others as they are asked for."""
+    import pandas as pd  # the stage of a disabled stream ends sooner without it
+
     if path.suffix == ".npz":
         return np.load(path)
     if path.suffix in (".h5", ".hdf5"):

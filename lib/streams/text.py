@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, model_validator
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from lib.core import pickles, shards
 from lib.core.errors import InputError
@@ -177,6 +175,10 @@ def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transc
 def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
     """Return what makes of words a vector (dimension,): the first half of words and pairs of them, the second of 2 to 5
     characters within words, hashed (Weinberger et al. 2009), log(1 + count), each half of length 1."""
+    from sklearn.feature_extraction.text import (
+        HashingVectorizer,  # the stage of a disabled stream ends sooner without it
+    )
+
     settings = {"n_features": dimension // 2, "norm": None, "lowercase": False}
     vectorizers = (
         HashingVectorizer(tokenizer=_WORD.findall, token_pattern=None, ngram_range=(1, 2), **settings),
@@ -280,6 +282,8 @@ def _matching(pattern: str, annotations: Path) -> list[Path]:
 @cache
 def _texts(path: Path, column: str) -> Mapping[str, str]:
     """Return what a pickle or table holds, by clip. Raises InputError for what is no such thing."""
+    import pandas as pd  # the stage of a disabled stream ends sooner without it
+
     if path.suffix == ".pkl":
         content = pickles.load_pickle(path)
         if not isinstance(content, dict) or not all(isinstance(text, str | bytes | None) for text in content.values()):

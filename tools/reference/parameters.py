@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from dvc.utils.serialize import load_yaml
-
+from lib.core.artifacts import SHIPPED_PARAMETERS
+from lib.core.parameters import read_yaml
 from tools.reference.schema import allowed_at, section_schemas, show
-
-PARAMETERS = Path("params/demo.yaml")
 
 
 def describe_parameters() -> str:
     """Return the page of parameters: a table for each section of params.yaml."""
-    values, comments, schemas = load_yaml(PARAMETERS), read_comments(PARAMETERS.read_text()), section_schemas()
+    values, comments, schemas = (
+        read_yaml(SHIPPED_PARAMETERS),
+        read_comments(SHIPPED_PARAMETERS.read_text()),
+        section_schemas(),
+    )
     lines = [
         "# Parameters",
         "",

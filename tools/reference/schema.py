@@ -2,16 +2,14 @@
 
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from dvc.utils.serialize import load_yaml
 from pydantic import BaseModel
 
+from lib.core.artifacts import STAGES
+from lib.core.parameters import read_yaml
 from lib.model import encoders
 from lib.streams import base, build
-
-STAGES = Path("dvc.yaml")
 
 Schema = dict[str, Any]
 
@@ -19,7 +17,7 @@ Schema = dict[str, Any]
 def section_schemas() -> dict[str, Schema]:
     """Return the JSON schema of each section, from the settings class of the stage that reads all of it."""
     schemas: dict[str, Schema] = {}
-    for stage in load_yaml(STAGES)["stages"]:
+    for stage in read_yaml(STAGES)["stages"]:
         model = (
             build.make_parameters_model(stage)
             if stage in base.names()
