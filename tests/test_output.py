@@ -99,10 +99,10 @@ def test_columns_named_like_ours_carry_their_group(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("percentile", "words"),
     [
-        (100.0, "higher than all training labels"),
-        (0.0, "lower than all training labels"),
-        (99.9, "above 99 % of the training labels"),
-        (41.6, "above 42 % of the training labels"),
+        (100.0, "higher than all training clips"),
+        (0.0, "lower than all training clips"),
+        (99.9, "higher than 99 % of training clips"),
+        (41.6, "higher than 42 % of training clips"),
     ],
 )
 def test_percentile_is_described_in_words(percentile: float, words: str) -> None:

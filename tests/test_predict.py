@@ -789,7 +789,7 @@ def test_a_table_is_for_reading(
     path = model_with(tmp_path, [1.0, 3.0], 0.1)
     assert predicted(monkeypatch, raw(project, NAMES[0]), "nowhere.mp4", "--model", path, "--format", "table") == 1
     text = capsys.readouterr().out
-    line = r"  extraversion       0\.\d{3}  90 % interval 0\.\d{3} to 0\.\d{3}  above \d+ % of the training labels"
+    line = r"  extraversion       0\.\d{3}  90 % interval 0\.\d{3} to 0\.\d{3}  higher than \d+ % of training clips"
     assert re.search(line, text)
     assert text.endswith("nowhere.mp4\n  refused: nowhere.mp4 is not a file\n")
 
@@ -815,7 +815,7 @@ def test_who_reads_a_part_of_the_rows_gets_no_traceback(project: Path, tmp_path:
         assert run.stderr
         run.stdout.close()
         assert run.stderr.read().splitlines() == [
-            "warning: the model was trained on rendered clips with planted labels: what it says of a person means nothing"
+            "warning: the model was trained on rendered clips, so its scores of real people mean nothing"
         ]
 
 

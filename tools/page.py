@@ -1,24 +1,27 @@
-"""A page in the browser that predicts clips that are dropped on it or recorded, on this machine, without a network.
+"""Predict clips in the browser: drop or record them on a page that this machine serves, without a network.
 
-Its API: gradio_client.Client(URL).predict([gradio_client.handle_file(CLIP)], api_name="/predict")[0], a list of what
-`python -m tools.predict --format jsonl` writes.
+API: gradio_client.Client(URL).predict(clips=[gradio_client.handle_file(CLIP)], api_name="/predict")[0] is a list of the
+objects that `python -m tools.predict --format jsonl` writes.
 
-Uploads are deleted once they are predicted; what is made of them, after an hour, or when this ends.
+Uploads are deleted after their prediction. Results are deleted after an hour, or when this program ends.
 """
 
 import argparse
+import errno
+import glob
 import math
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from lib.core import command
@@ -33,30 +36,41 @@ if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
 
 _MOST_CLIPS = 20
 _RESULTS, _KEPT = "results-", 3600  # a prefix, and for how many seconds
-_TEMPLATE = Path(__file__).with_name("page.html")
+_EXAMPLE, _POSTER = "example-", ".jpg"
+_ENDINGS = ".png", ".mp4", _POSTER
+_MOST_NAMES = 10  # of targets in the introduction
+_PREDICT = "Predict"
+_TOP = """<h1 style="font-size: 1.5rem; margin: 0.4rem 0">{{ title }}</h1>
+<p>The model predicts how people would rate the person in a clip: {{ names|join(", ") }}.</p>
+<p style="font-weight: 600">⚠ {{ line }}</p>
+<details><summary>What the scores mean, and the law</summary>{% for text in more %}<p>{{ text }}</p>{% endfor %}</details>"""
+_FULL, _SMALL = 240, 140  # pixels: height of the place for clips before and after a prediction
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=MODEL, help="a trained model (%(default)s)")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (%(default)s, which this machine alone reaches)"
+        "--host", default="127.0.0.1", help="address to listen at (%(default)s: only this machine can reach it)"
     )
     parser.add_argument("--port", type=int, default=7860, help="(%(default)s)")
     parser.add_argument("--max-mb", type=int, default=100, help="largest upload in megabytes (%(default)s)")
     parser.add_argument("--max-seconds", type=float, default=600, help="longest clip (%(default)s)")
     arguments = parser.parse_args()
     command.log_to("page")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else what was uploaded would stay
+    check_address(arguments.host, arguments.port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # otherwise uploads would stay
     with tempfile.TemporaryDirectory(prefix="page-") as folder:
         gradio = offline(Path(folder))
         from lib.serving.predictor import Predictor
 
-        blocks = page(gradio, Predictor(arguments.model), Path(folder), arguments.max_seconds, arguments.max_mb)
+        jobs = Jobs(Predictor(arguments.model), Path(folder), arguments.max_seconds)
+        blocks = make_page(gradio, jobs, arguments.max_mb)
         try:
             address = launch(blocks, Path(folder), arguments.host, arguments.port, arguments.max_mb)
-        except OSError as error:
-            raise InputError(f"--host {arguments.host} --port {arguments.port}: {error}") from None
+        except OSError:  # another program took the port in the meantime
+            check_address(arguments.host, arguments.port)
+            raise
         print(f"The page is at {address}; Ctrl-C ends it", flush=True)
         try:
             threading.Event().wait()
@@ -67,8 +81,29 @@ def main() -> None:
             blocks.close(verbose=False)
 
 
+def check_address(host: str, port: int) -> None:
+    """Raise InputError if no program can listen at an address, for instance because another one does."""
+    if not 0 < port < 2**16:
+        raise InputError(f"--port {port}; allowed: 1 to {2**16 - 1}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise InputError(
+                f"--port {port} is in use, perhaps by another page; end that program, or choose another port, such as"
+                f" --port {port + 1 if port < 2**16 - 1 else 7860}"
+            ) from None
+        raise InputError(
+            f"--host {host} --port {port} is not an address of this machine that you may use ({error.strerror}); allowed:"
+            " 127.0.0.1 for this machine only, 0.0.0.0 for all networks, and a port from 1024 on"
+        ) from None
+
+
 def offline(folder: Path) -> Any:
-    """Return Gradio, which keeps its files in a folder and asks nothing of any other machine.
+    """Return Gradio, set to keep its files in a folder and to send no request to another machine.
 
     Raises InputError if it is not installed.
     """
@@ -86,7 +121,7 @@ def offline(folder: Path) -> Any:
 
 
 def launch(blocks: "gradio.Blocks", folder: Path, host: str, port: int | None, max_mb: int) -> str:
-    """Start to serve the page, whose videos lie in a folder, in a thread; return its address."""
+    """Serve the page, whose videos lie in a folder, in a thread; return its address."""
     import gradio
 
     _, address, _ = blocks.queue(default_concurrency_limit=1).launch(
@@ -106,66 +141,64 @@ def launch(blocks: "gradio.Blocks", folder: Path, host: str, port: int | None, m
     return str(address)
 
 
-def page(gradio: Any, predictor: "Predictor", folder: Path, max_seconds: float, max_mb: int) -> "gradio.Blocks":
-    """Return the page, whose files lie below a folder; longer clips are refused, larger ones by `launch`."""
-    from lib.report.card import list_cautions
+@dataclass
+class Jobs:
+    """Predictions of uploads, whose results lie below a folder; clips longer than `max_seconds` are rejected.
 
-    def predict(clips: list[str], progress: Any = gradio.Progress()) -> tuple[Any, str, Any, None]:  # noqa: B008
-        if not clips:
-            raise gradio.Error("Add a clip first: drop it above or record one.", print_exception=False)
-        if len(clips) > _MOST_CLIPS:
-            raise gradio.Error(
-                f"{len(clips)} clips; allowed: up to {_MOST_CLIPS}. `python -m tools.predict` takes any number",
-                print_exception=False,
-            )
-        for old in folder.glob(f"{_RESULTS}*"):
+    Gradio stores two uploads of the same name and content at the same path. The first prediction deletes the file, so the
+    second one takes the results of the first.
+    """
+
+    predictor: "Predictor"
+    folder: Path
+    max_seconds: float
+    finished: dict[Path, tuple["Prediction", Path]] = field(default_factory=dict)
+    """By upload: its prediction, and the path of its results without their endings."""
+
+    def predict(self, clips: Sequence[Path], report: Callable[[float, str], None]) -> tuple[list["Prediction"], Path]:
+        """Return the predictions and the folder of their results; the uploads are deleted.
+
+        `report` is called with the finished fraction and the step that begins.
+        """
+        self._delete_old()
+        to = Path(tempfile.mkdtemp(prefix=_RESULTS, dir=self.folder))
+        found = []
+        for index, clip in enumerate(clips):
+            where = f"{index + 1} of {len(clips)}, {clip.name}" if len(clips) > 1 else clip.name
+
+            def report_step(fraction: float, step: str, index: int = index, where: str = where) -> None:
+                report((index + fraction) / len(clips), f"{where}: {step}")
+
+            found.append(self._predict_upload(clip, to / f"{index + 1}-{clip.name}", report_step))
+        return found, to
+
+    def _predict_upload(self, clip: Path, to: Path, report: Callable[[float, str], None]) -> "Prediction":
+        if not clip.exists() and clip in self.finished:
+            prediction, before = self.finished[clip]
+            for path in before.parent.glob(f"{glob.escape(before.name)}.*"):
+                to.with_name(f"{to.name}{path.name.removeprefix(before.name)}").hardlink_to(path)
+            return prediction
+        try:
+            self.finished[clip] = predict_clip(self.predictor, clip, to, self.max_seconds, report), to
+        finally:
+            clip.unlink(missing_ok=True)
+        return self.finished[clip][0]
+
+    def _delete_old(self) -> None:
+        for old in self.folder.glob(f"{_RESULTS}*"):
             if time.time() - old.stat().st_mtime > _KEPT:
                 shutil.rmtree(old)
-        to = Path(tempfile.mkdtemp(prefix=_RESULTS, dir=folder))
-        found = []
-        for at, clip in enumerate(map(Path, clips)):
-            progress((at, len(clips)), desc=clip.name, unit="clips")
-            try:
-                found.append(predicted(predictor, clip, to / f"{at + 1}-{clip.name}", max_seconds))
-            finally:
-                clip.unlink(missing_ok=True)
-        files = written(found, predictor, to)
-        return as_json(found), shown(found, predictor, to), gradio.File(list(map(str, files)), visible=True), None
-
-    with gradio.Blocks(title="Apparent personality", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as blocks:
-        gradio.Markdown(
-            "\n\n".join(
-                [
-                    f"# Scores of clips: {', '.join(predictor.served.targets)}",
-                    *(f"⚠ **{one}**" for one in predictor.warnings),
-                ]
-            )
-        )
-        gradio.Markdown("\n\n".join(list_cautions(predictor.served.training.corpora, predictor.served.targets)))
-        clips = gradio.File(
-            label=f"Clips, up to {_MOST_CLIPS}, each up to {max_seconds:.0f} s and {max_mb} MB",
-            file_count="multiple",
-            file_types=["video", ".mkv", ".mts", ".gif"],
-        )
-        with gradio.Accordion("Record one", open=False):
-            as_seen = gradio.WebcamOptions(mirror=False)  # Gradio would need ffmpeg to turn it round
-            recorded = gradio.Video(sources=["webcam"], label="Recording", webcam_options=as_seen, include_audio=True)
-        button = gradio.Button("Predict", variant="primary")
-        result = gradio.HTML()
-        files = gradio.File(
-            label="To download: scores.csv, and of each clip a sheet and a film", file_count="multiple", visible=False
-        )
-        outputs = [gradio.JSON(visible=False), result, files, clips]
-        button.click(predict, clips, outputs, api_name="predict")
-        recorded.stop_recording(
-            lambda clip, progress=gradio.Progress(): predict([clip], progress),  # noqa: B008
-            recorded, outputs, api_visibility="private",
-        )  # fmt: skip
-    return blocks
+        self.finished = {clip: done for clip, done in self.finished.items() if done[1].parent.exists()}
 
 
-def predicted(predictor: "Predictor", clip: Path, to: Path, max_seconds: float) -> "Prediction":
-    """Return a clip's prediction, with its sheet and film beside `to`; one that is too long is refused."""
+def predict_clip(
+    predictor: "Predictor", clip: Path, to: Path, max_seconds: float, report: Callable[[float, str], None]
+) -> "Prediction":
+    """Return a clip's prediction; its sheet, video and poster are `to` with their endings. A longer clip is rejected."""
+    import cv2
+
+    from lib.media.frames import read_frames
+    from lib.serving import web
     from lib.serving.explain import explain
     from lib.serving.results import Prediction
     from lib.serving.windows import clip_seconds
@@ -176,85 +209,164 @@ def predicted(predictor: "Predictor", clip: Path, to: Path, max_seconds: float) 
             f"takes {seconds:.0f} s; allowed: up to {max_seconds:.0f} s. `python -m tools.predict` takes any length"
         )
         return Prediction(clip, {}, reason, predictor.warnings)
-    return explain(predictor, clip, to)
+    windows = len(predictor.spans(clip)) or 1
+    prediction = explain(predictor, clip, to, web.count_steps(windows * (len(predictor.extractors) + 1), report))
+    video = to.with_name(f"{to.name}.mp4")
+    if video.exists():
+        _, frame = next(iter(read_frames(video, 25)))
+        cv2.imwrite(str(to.with_name(f"{to.name}{_POSTER}")), frame[..., ::-1])
+    return prediction
 
 
-def written(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> list[Path]:
-    """Write scores.csv to a folder, and return it with all else that is there."""
-    from lib.serving.output import Run, column_names, write
+def write_tables(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> list[Path]:
+    """Write scores.csv, and windows.csv if there are windows; return them with the other files to download."""
+    from lib.serving import output
 
-    names = column_names(predictor.served.targets)
-    with (to / "scores.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        write((_named(one) for one in found), names, "csv", file, Run("", ""), header=True, over_time=True)
-    return [to / "scores.csv", *sorted(path for path in to.iterdir() if path.suffix != ".csv")]
-
-
-def as_json(found: Sequence["Prediction"]) -> list[dict[str, Any]]:
-    """Return predictions as JSON can hold them."""
-    from lib.serving.output import to_json
-
-    return [to_json(_named(one)) for one in found]
+    names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
+    predictions = [_without_folder(one) for one in found]
+    with (to / "scores.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
+        output.write(predictions, names, "csv", file, run, header=True, over_time=False)
+    if any(one.windows for one in found):
+        with (to / "windows.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
+            output.write_windows(predictions, names, file, run)
+    tables = sorted(to.glob("*.csv"))
+    return [*tables, *sorted(path for path in to.iterdir() if path.suffix in (".png", ".mp4"))]
 
 
-def shown(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> str:
-    """Return predictions as HTML, with the films in a folder."""
+def show(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> str:
+    """Return predictions as HTML, with the sheets and videos in a folder."""
+    from lib.serving import web
+
+    def find(index: int, clip: Path, ending: str) -> str | None:
+        path = to / f"{index + 1}-{clip.name}{ending}"
+        return f"/gradio_api/file={quote(str(path))}" if path.exists() else None
+
+    shown = [
+        web.Shown(one, one.warnings[len(predictor.warnings) :], *(find(index, one.clip, end) for end in _ENDINGS))
+        for index, one in enumerate(found)
+    ]
+    return web.render(shown, predictor.served)
+
+
+def _without_folder(one: "Prediction") -> "Prediction":
+    """Return a prediction with the clip's name only: the folder of uploads means nothing to the user."""
+    return replace(one, clip=Path(one.clip.name), refused=one.refused.replace(str(one.clip), one.clip.name))
+
+
+def render_example(folder: Path, seconds: Sequence[float]) -> Path:
+    """Render a clip of the demo, about as long as the training clips, whose durations are `seconds` (up to 15 s)."""
+    from lib.media.writing import write_video
+    from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+
+    length = min(max(seconds, default=4.0), 15.0)
+    path = Path(tempfile.mkdtemp(prefix=_EXAMPLE, dir=folder)) / "example.mp4"
+    frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), length, 15)
+    write_video(path, frames, 15, voice, SAMPLE_RATE)
+    return path
+
+
+class Parts(NamedTuple):
+    """The components of the page that change."""
+
+    clips: Any
+    example: Any
+    button: Any
+    note: Any
+    recorded: Any
+    result: Any
+    files: Any
+    predictions: Any
+
+
+def make_page(gradio: Any, jobs: Jobs, max_mb: int) -> "gradio.Blocks":
+    """Return the page; larger uploads are rejected by `launch`."""
+    title = "Predict ratings from video clips"
+    with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as blocks:
+        gradio.HTML(introduce(title, jobs.predictor))
+        clips = gradio.File(
+            label=f"Clips: up to {_MOST_CLIPS}, each up to {jobs.max_seconds:.0f} s and {max_mb} MB",
+            file_count="multiple",
+            file_types=["video", ".mkv", ".mts", ".gif"],
+            height=_FULL,
+        )
+        note = gradio.Markdown(visible=False)
+        with gradio.Row():
+            example = gradio.Button("Use an example clip")
+            button = gradio.Button(_PREDICT, variant="primary", interactive=False)
+        with gradio.Accordion("Record a clip", open=False):
+            as_seen = gradio.WebcamOptions(mirror=False)  # Gradio would need ffmpeg to mirror it
+            recorded = gradio.Video(sources=["webcam"], label="Recording", webcam_options=as_seen, include_audio=True)
+        result = gradio.HTML(label="Scores as HTML")
+        files = gradio.File(
+            label="Downloads: scores.csv (a row per clip), windows.csv (a row per window), a sheet and a video per clip",
+            file_count="multiple",
+            visible=False,
+        )
+        predictions = gradio.JSON(label="Predictions, one object per clip", visible=False)
+        connect(gradio, jobs, Parts(clips, example, button, note, recorded, result, files, predictions))
+    return blocks
+
+
+def introduce(title: str, predictor: "Predictor") -> str:
+    """Return the top of the page: what it does, the warnings in one line, and the rest of the cautions folded."""
     from jinja2 import Environment
 
-    clips = []
-    for at, one in enumerate(found):
-        film = to / f"{at + 1}-{one.clip.name}.mp4"
-        clips.append(
-            {
-                "name": one.clip.name,
-                "film": f"/gradio_api/file={quote(str(film))}" if film.exists() else None,
-                "refused": one.refused.replace(str(one.clip), one.clip.name),
-                "warnings": one.warnings[len(predictor.warnings) :],
-                "seconds": round(one.windows[-1].end, 1) if one.windows else None,
-                "groups": [_group(one, predictor, name) for name in one.targets],
-            }
-        )
-    return Environment(autoescape=True).from_string(_TEMPLATE.read_text()).render(clips=clips)
+    from lib.report.card import list_cautions
+
+    served = predictor.served
+    cautions, *notes = list_cautions(served.training.corpora, served.targets)
+    first, _, rest = cautions.partition(". ")
+    warnings = [f"{warning[0].upper()}{warning[1:]}" for warning in predictor.warnings]
+    names = [column for group in served.targets.values() for column in group.columns]
+    if len(names) > _MOST_NAMES:
+        names[_MOST_NAMES:] = [f"{len(names) - _MOST_NAMES} more"]
+    template = Environment(autoescape=True).from_string(_TOP)
+    return template.render(title=title, names=names, line=". ".join([*warnings, first]) + ".", more=[rest, *notes])
 
 
-def _group(one: "Prediction", predictor: "Predictor", name: str) -> dict[str, Any]:
-    """A target group of a prediction: places are per cent of its range."""
-    from lib.report.figures import COLOURS
-    from lib.serving.output import describe_rank
+def connect(gradio: Any, jobs: Jobs, parts: Parts) -> None:
+    """Let the components of the page work: Predict is active while there are clips and nothing is predicted."""
 
-    group, reference = predictor.served.targets[name], predictor.served.training.references.get(name)
+    def check(clips: list[str] | None) -> tuple[Any, Any]:
+        count = len(clips or ())
+        text = f"{count} clips; allowed: up to {_MOST_CLIPS}. Remove some; `python -m tools.predict` takes any number."
+        return gradio.Button(interactive=0 < count <= _MOST_CLIPS), gradio.Markdown(text, visible=count > _MOST_CLIPS)
 
-    def at(value: float) -> float:
-        return round(100 * min(max(group.to_unit(value), 0.0), 1.0), 2)
+    def predict(clips: list[str], progress: Any = gradio.Progress()) -> tuple[Any, str, Any]:  # noqa: B008
+        from lib.serving.output import to_json
 
-    targets, lines = [], []
-    for index, (column, target) in enumerate(one.targets[name].items()):
-        text = f"{target.score:.2f}"
-        labels = None if reference is None else reference.quantiles[[5, 25, 50, 75, 95], index]
-        if target.low is not None and target.high is not None:
-            text += f", {target.low:.2f} to {target.high:.2f}"
-        if target.percentile is not None:
-            text += f", {describe_rank(target.percentile)}"
-        targets.append(
-            {
-                "name": column,
-                "at": at(target.score),
-                "text": text,
-                "interval": None if target.low is None or target.high is None else (at(target.low), at(target.high)),
-                "labels": None if labels is None or not labels.isfinite().all() else list(map(at, labels.tolist())),
-            }
-        )
-        there = [window for window in one.windows if window.targets]
-        places = (
-            f"{50 * (window.start + window.end) / one.windows[-1].end:.2f},{100 - at(window.targets[name][column].score)}"
-            for window in there
-        )
-        lines.append({"name": column, "colour": COLOURS[index % len(COLOURS)], "points": " ".join(places)})
-    return {"range": group.range, "targets": targets, "lines": lines if one.windows else []}
+        count = len(clips or ())
+        if not 0 < count <= _MOST_CLIPS:
+            raise gradio.Error(f"{count} clips; allowed: 1 to {_MOST_CLIPS}", print_exception=False)
+        found, to = jobs.predict([*map(Path, clips)], lambda fraction, text: progress(fraction, desc=text))
+        files = write_tables(found, jobs.predictor, to)
+        objects = [to_json(_without_folder(one)) for one in found]
+        return objects, show(found, jobs.predictor, to), gradio.File(list(map(str, files)), visible=True)
 
+    def begin() -> tuple[Any, ...]:
+        inactive = gradio.Button(interactive=False)
+        return gradio.File(interactive=False), inactive, gradio.Button("Predicting …", interactive=False)
 
-def _named(one: "Prediction") -> "Prediction":
-    """A prediction of a clip by its name alone: where it was uploaded to is nobody's business."""
-    return replace(one, clip=Path(one.clip.name), refused=one.refused.replace(str(one.clip), one.clip.name))
+    def end() -> tuple[Any, ...]:
+        clips = gradio.File(None, interactive=True, height=_SMALL)
+        return clips, gradio.Button(interactive=True), gradio.Button(_PREDICT, interactive=False)
+
+    inputs = [parts.clips, parts.example, parts.button]
+    quiet = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    outputs = [parts.predictions, parts.result, parts.files]
+    parts.clips.change(check, parts.clips, [parts.button, parts.note], **quiet)
+    parts.example.click(
+        lambda: [str(render_example(jobs.folder, jobs.predictor.served.training.seconds))], None, parts.clips, **quiet
+    )
+    clicked = parts.button.click(begin, None, inputs, **quiet)
+    done = clicked.then(predict, parts.clips, outputs, api_name="predict", show_progress_on=parts.result)
+    done.then(end, None, inputs, **quiet)
+    stopped = parts.recorded.stop_recording(begin, None, inputs, **quiet)
+    recorded = stopped.then(
+        lambda clip, progress=gradio.Progress(): predict([clip], progress),  # noqa: B008
+        parts.recorded, outputs, api_visibility="private", show_progress_on=parts.result,
+    )  # fmt: skip
+    recorded.then(end, None, inputs, **quiet)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from lib.core.errors import InputError
 from lib.serving.clips import find_clips
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
-    from lib.serving import output
     from lib.serving.predictor import Predictor
     from lib.serving.results import Prediction
 
@@ -119,7 +118,7 @@ def print_predictions(
     sys.stdout.reconfigure(errors=output.ERRORS)  # type: ignore[union-attr]
     predict = None if arguments.explain is None else explaining(clips, arguments.explain)
     predictions = predictor.many(clips, predict, arguments.workers)
-    names, run = output.column_names(predictor.served.targets), describe_run(arguments)
+    names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
     if format_ == "table":
         predictions = (without(one, predictor.warnings) for one in predictions)
     try:
@@ -135,7 +134,7 @@ def write_file(predictor: "Predictor", clips: Sequence[Path], arguments: argpars
 
     out: Path = arguments.out
     check_writable("--out", out.parent)
-    names, run = output.column_names(predictor.served.targets), describe_run(arguments)
+    names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
     predict = None if arguments.explain is None else explaining(clips, arguments.explain)
     with output.locked(out) as file:
         before = output.read_before(out, file, names, run)
@@ -147,16 +146,6 @@ def write_file(predictor: "Predictor", clips: Sequence[Path], arguments: argpars
             output.write(predictions, names, format_, file, run, header=not file.tell(), over_time=False)
             or before.refused
         )
-
-
-def describe_run(arguments: argparse.Namespace) -> "output.Run":
-    """Return the checksum of the model's file and the options that change scores."""
-    from lib.serving import output
-
-    with arguments.model.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    window = "" if arguments.window is None else f"{arguments.window:g}"
-    return output.Run(checksum[:12], f"person={arguments.person} window={window} min_seen={arguments.min_seen:g}")
 
 
 def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":

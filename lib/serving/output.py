@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -10,11 +11,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.serving.results import Prediction, Window
+
+if TYPE_CHECKING:
+    from lib.serving.predictor import Predictor
 
 PARTS = ("low", "high", "percentile")
 ERRORS = "surrogateescape"
@@ -30,6 +34,14 @@ class Run:
 
     model: str
     options: str
+
+
+def describe_run(predictor: "Predictor") -> Run:
+    """Return the checksum of the model's file and the options that change scores."""
+    with predictor.path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    window = "" if predictor.window is None else f"{predictor.window:g}"
+    return Run(checksum[:12], f"person={predictor.person} window={window} min_seen={predictor.min_seen:g}")
 
 
 class Before(NamedTuple):
@@ -80,6 +92,18 @@ def write(
     return refused
 
 
+def write_windows(predictions: Iterable[Prediction], names: Names, file: TextIO, run: Run) -> None:
+    """Write a CSV file with a row for each window of each prediction."""
+    parts = [f"{name} {part}" for name in names.values() for part in PARTS]
+    writer = csv.DictWriter(
+        file, ["clip", "start", "end", *names.values(), *parts, "seen", "refused", "model", "options"]
+    )
+    writer.writeheader()
+    for prediction in predictions:
+        for window in prediction.windows:
+            writer.writerow(window_cells(prediction, window, names) | asdict(run))
+
+
 def to_cells(prediction: Prediction | Window, names: Names) -> dict[str, str]:
     """Return a prediction as cells by column."""
     cells = {"refused": prediction.refused, "seen": f"{prediction.seen:.3f}"}
@@ -124,10 +148,10 @@ def to_text(prediction: Prediction, names: Names, over_time: bool) -> str:
 def describe_rank(percentile: float) -> str:
     """Return a percentile in words."""
     if percentile >= 100:
-        return "higher than all training labels"
+        return "higher than all training clips"
     if percentile <= 0:
-        return "lower than all training labels"
-    return f"above {min(max(round(percentile), 1), 99)} % of the training labels"
+        return "lower than all training clips"
+    return f"higher than {min(max(round(percentile), 1), 99)} % of training clips"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,15 +30,26 @@ from lib.model import checkpoint
 from lib.model.heads import average_predictions
 from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
 from lib.serving.estimates import estimate
-from lib.serving.results import Evidence, Prediction, Values, Watch, Window
+from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch, Window
 from lib.serving.windows import clip_seconds, describe_windows, long_clip_spans, merge_warnings, requested_spans
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces.words import ASKED, MAIN
 
 MIN_SEEN = 0.5
-_PLANTED = "the model was trained on rendered clips with planted labels: what it says of a person means nothing"
+_PLANTED = "the model was trained on rendered clips, so its scores of real people mean nothing"
 _Options = tuple[Path, torch.device, str, float | None, float]
+
+
+class _Observers(NamedTuple):
+    """Functions that are called while a clip is predicted."""
+
+    watch: Watch | None = None
+    report: Report | None = None
+
+    def begin(self, step: str) -> None:
+        if self.report is not None:
+            self.report(step)
 
 
 class Predictor:
@@ -62,11 +74,11 @@ class Predictor:
             raise InputError(f"window = {window}; allowed: seconds above 0")
         if not 0 <= min_seen <= 1:
             raise InputError(f"min_seen = {min_seen}; allowed: a fraction from 0 to 1")
-        self.window, self.min_seen = window, min_seen
+        self.person, self.window, self.min_seen = person, window, min_seen
         self._device = best_device() if device is None else device
-        model = _path("model", model)
-        self._options: _Options = model.absolute(), self._device, person, window, min_seen
-        self.served = checkpoint.load(model, self._device)
+        self.path = _path("model", model)
+        self._options: _Options = self.path.absolute(), self._device, person, window, min_seen
+        self.served = checkpoint.load(self.path, self._device)
         self.extractors = base.make_extractors(self.served.streams)
         if person not in ASKED and not (person.isdecimal() and int(person)):
             raise InputError(f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, from the left")
@@ -74,7 +86,7 @@ class Predictor:
             settings = check(self.served.streams["faces"].settings, faces.Settings, "faces")
             self.extractors["faces"] = faces.make_extractor(settings, person)
         elif person != MAIN:
-            raise InputError(f"person = {person!r}, but {model} sees no faces; allowed: {MAIN}")
+            raise InputError(f"person = {person!r}, but {self.path} sees no faces; allowed: {MAIN}")
         self.warnings: tuple[str, ...] = ()
         """Warnings about every prediction of this model."""
         if not {*SYNTHETIC}.isdisjoint(self.served.training.corpora):
@@ -102,15 +114,16 @@ class Predictor:
                     raise
                 raise InputError("a worker was killed; if memory ran out, ask for fewer") from None
 
-    def __call__(self, clip: Path | str, watch: Watch | None = None) -> Prediction:
+    def __call__(self, clip: Path | str, watch: Watch | None = None, report: Report | None = None) -> Prediction:
         """Return a clip's prediction; with missing = "keep" it is rejected only if no encoder can read it.
 
-        `watch` is called with the evidence of each window, or of the complete clip if it has none. An unexpected exception
-        rejects the clip too; its traceback is logged.
+        `watch` is called with the evidence of each window, or of the complete clip if it has none. `report` is called before
+        each step of a window with its name: a stream's, or "network". An unexpected exception rejects the clip too; its
+        traceback is logged.
         """
         clip = _path("clip", clip)
         try:
-            return self._predict(clip, watch)
+            return self._predict(clip, _Observers(watch, report))
         except InputError as error:
             return Prediction(clip, {}, str(error), self.warnings)
         except Exception as error:
@@ -122,25 +135,25 @@ class Predictor:
         """Return the windows of a clip that is clearly longer than the longest training clip; none for another clip."""
         return long_clip_spans(clip_seconds(clip), self.served.training.seconds, self.window)
 
-    def _predict(self, clip: Path, watch: Watch | None) -> Prediction:
+    def _predict(self, clip: Path, observers: "_Observers") -> Prediction:
         if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
             raise InputError(f"{clip} is not a file")
         if not clip.stat().st_size:
             raise InputError("the file is empty")
         seconds = clip_seconds(clip)
         if spans := long_clip_spans(seconds, self.served.training.seconds, self.window):
-            return self._predict_long(clip, spans, watch)
-        values = self._run(clip, None, watch)
+            return self._predict_long(clip, spans, observers)
+        values = self._run(clip, None, observers)
         seen = mean_seen([values])
         check_seen(seen, self.min_seen, 1, 1, "")
-        windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), None)
+        windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), _Observers())
         about = list(biased_windows(self.served, self.window)) if windows else []
         warnings = [*self.warnings, *values.warnings, *about, *warnings]
         return Prediction(clip, estimate(self.served, values.groups), "", tuple(warnings), windows, seen)
 
-    def _predict_long(self, clip: Path, spans: Sequence[Span], watch: Watch | None) -> Prediction:
+    def _predict_long(self, clip: Path, spans: Sequence[Span], observers: "_Observers") -> Prediction:
         """Return the prediction of a clip that is longer than the training clips: the mean of its windows'."""
-        windows, usable, warnings = self._predict_windows(clip, spans, watch)
+        windows, usable, warnings = self._predict_windows(clip, spans, observers)
         reason = next((one.refused for one in windows if one.refused), "")
         if not usable:
             raise InputError(reason)
@@ -154,14 +167,14 @@ class Predictor:
         return Prediction(clip, targets, "", (*self.warnings, *about, *warnings), windows, seen)
 
     def _predict_windows(
-        self, clip: Path, spans: Sequence[Span], watch: Watch | None
+        self, clip: Path, spans: Sequence[Span], observers: "_Observers"
     ) -> tuple[tuple[Window, ...], list[Values], list[str]]:
         """Return the prediction of each window, the values of the usable ones, and warnings."""
         windows, usable, warnings = [], [], list[tuple[Span, str]]()
         calibrated = not any(True for _ in biased_windows(self.served, self.window))
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
-                values = self._run(clip, span, watch)
+                values = self._run(clip, span, observers)
             except InputError as error:
                 windows.append(Window(*span, {}, 0.0, str(error)))
                 continue
@@ -172,9 +185,9 @@ class Predictor:
         return tuple(windows), usable, merge_warnings(warnings)
 
     @torch.no_grad()
-    def _run(self, clip: Path, span: Span | None, watch: Watch | None) -> Values:
+    def _run(self, clip: Path, span: Span | None, observers: "_Observers") -> Values:
         """Run the network on a clip or a window of it. Raises InputError if it can't be used."""
-        records = self._records(clip, span)
+        records = self._records(clip, span, observers)
         network = self.served.network
         inputs = make_inputs(records, network.encoder_inputs, self.served.streams, seed=None)
         refused = list(dict.fromkeys(one.refused for one in records.values() if one.refused))
@@ -183,12 +196,13 @@ class Predictor:
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
         if span is not None:
             _return_freed_memory()
-        output = network(batch.inputs, attend=watch is not None)
+        observers.begin(NETWORK)
+        output = network(batch.inputs, attend=observers.watch is not None)
         if not all(values.isfinite().all() for values in output.predicted.values()):
             raise InputError("the model predicts no number of it")
         values = {name: prediction.clip_arrays(0) for name, prediction in output.predictions.items()}
-        if watch is not None:
-            watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
+        if observers.watch is not None:
+            observers.watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
         warnings = [f"{reason}; predicted without it" for reason in refused]
         warnings += find_warnings(self.served, records, span)
         return Values(
@@ -201,11 +215,12 @@ class Predictor:
         has_steps = [all(len(steps.times) for steps in of_encoder.values()) for of_encoder in inputs.values()]
         return any(has_steps) if self.served.settings.missing == "keep" else all(has_steps)
 
-    def _records(self, clip: Path, span: Span | None) -> dict[str, Record]:
+    def _records(self, clip: Path, span: Span | None, observers: "_Observers") -> dict[str, Record]:
         """Make the streams that the model reads, each after its inputs."""
         raw = Raw(clip.name, clip, None, span)
         records: dict[str, Record] = {}
         for name, extract in self.extractors.items():
+            observers.begin(name)
             inputs = [raw if one == RAW else records[one] for one in base.load(name).inputs]
             records[name] = base.extract(extract, inputs)
             if trace := records[name].attributes.get(TRACEBACK):

@@ -85,3 +85,8 @@ class Values(NamedTuple):
 
 
 Watch = Callable[[Evidence], None]
+
+NETWORK = "network"
+"""The name of the last step of a prediction; those before it are named as their streams."""
+
+Report = Callable[[str], None]

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from lib.core.targets import TargetGroup
 from lib.report.figures import COLOURS, hide_axes
 from lib.serving.moments import FULL, Moment, colour_flow
+from lib.serving.output import describe_rank
 from lib.serving.predictor import Predictor
 from lib.serving.results import Prediction
 
@@ -75,7 +76,7 @@ def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group:
         if one.low is not None and one.high is not None:
             axes.plot([one.low, one.high], [row, row], color=COLOURS[0], linewidth=2)
         axes.plot(one.score, row, "o", color=COLOURS[0])
-        rank = "" if one.percentile is None else f" (above {one.percentile:.0f} % of training)"
+        rank = "" if one.percentile is None else f", {describe_rank(one.percentile)}"
         axes.text(1.01, row, f"{one.score:.2f}{rank}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     axes.set_yticks(range(len(estimates)), list(estimates))
     axes.invert_yaxis()
