@@ -137,11 +137,9 @@ def test_the_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
 
     from lib.streams.flow import gpu
 
-    floats = dict.fromkeys(("limit", "coupling", "tau", "sigma", "enough"), "fp32")
+    scheme = "fp32", "fp32", "fp32", "fp32", "i32", "fp32"
     constants = {"height": 112, "width": 112, "warps": 3, "median": True, "block": gpu._BLOCK}
-    signature = (
-        {"images": "*fp32", "state": "*fp32", "iterations": "i32"} | floats | dict.fromkeys(constants, "constexpr")
-    )
+    signature = {"images": "*fp32", "state": "*fp32", "scheme": scheme} | dict.fromkeys(constants, "constexpr")
     ordered = {name: signature[name] for name in gpu._solve.arg_names}
     source = compiler.ASTSource(fn=gpu._solve, signature=ordered, constexprs=constants)
     compiled = compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 32})

@@ -6,7 +6,7 @@ what it compiled in `__pycache__`; the first use on a machine takes some seconds
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +27,20 @@ _FIELDS = 12  # u1, u2, v1, v2, p11, p12, p21, p22, gradient x and y, constant, 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _TINY, _EDGE = np.float32(1e-9), np.float32(1e-3)
 _MARGIN = 1, 2, 1, 2  # pixels that the bicubic interpolation takes before and after
+_Fields = tuple[np.ndarray, ...]
+
+
+class _Scheme(NamedTuple):
+    """The constants of a level, in the types that the compiled functions take."""
+
+    limit: np.float32
+    coupling: np.float32
+    tau: np.float32
+    sigma: np.float32
+    epsilon: np.float32
+    warps: int
+    iterations: int
+    median: bool
 
 
 def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Tensor:
@@ -38,37 +52,30 @@ def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Te
     padded = functional.pad(next[:, None], _MARGIN, mode="replicate").flatten(1)
     images = [tensor.contiguous().numpy() for tensor in (previous, padded, flow)]
     tau = solver.tau
-    weights = (np.float32(value) for value in (solver.lambda_ * tau, tau / (tau + solver.theta), tau, 1 / (8 * tau)))
-    settings = (*weights, solver.warps, solver.iterations, np.float32(solver.epsilon), solver.median)
-
-    def solve(first: int) -> None:
-        for pair in range(first, len(flow), parts):
-            _solve(*(image[pair] for image in images), *settings)
+    weights = solver.lambda_ * tau, tau / (tau + solver.theta), tau, 1 / (8 * tau), solver.epsilon
+    scheme = _Scheme(*map(np.float32, weights), solver.warps, solver.iterations, solver.median)
 
     count = min(torch.get_num_threads(), len(flow))
     parts = 8 * count if count > 1 else 1
     if parts == 1:
-        solve(0)
+        _solve_pairs(*images, 0, 1, scheme)
     else:
         with ThreadPoolExecutor(count) as threads:
-            list(threads.map(solve, range(parts)))
+            list(threads.map(lambda first: _solve_pairs(*images, first, parts, scheme), range(parts)))
     return flow
 
 
 @njit(**_OPTIONS)
-def _solve(
-    previous: np.ndarray,
-    padded: np.ndarray,
-    flow: np.ndarray,
-    limit: np.float32,
-    coupling: np.float32,
-    tau: np.float32,
-    sigma: np.float32,
-    warps: int,
-    iterations: int,
-    epsilon: np.float32,
-    median: bool,
+def _solve_pairs(
+    previous: np.ndarray, padded: np.ndarray, flow: np.ndarray, first: int, step: int, scheme: _Scheme
 ) -> None:
+    """Solve every `step`-th pair from `first` on. A call from Python takes microseconds: it is made for several pairs."""
+    for pair in range(first, len(flow), step):
+        _solve(previous[pair], padded[pair], flow[pair], scheme)
+
+
+@njit(**_OPTIONS)
+def _solve(previous: np.ndarray, padded: np.ndarray, flow: np.ndarray, scheme: _Scheme) -> None:
     """Change `flow` (2, H, W) in place."""
     height, width = previous.shape
     # Each field is one row of memory: an empty line, the picture's lines and an empty one, with an empty pixel after each
@@ -79,58 +86,39 @@ def _solve(
     u1, u2 = state[0, first:last].reshape(height, stride), state[1, first:last].reshape(height, stride)
     u1[:, :width] = flow[0]
     u2[:, :width] = flow[1]
-    for _ in range(warps):
-        if median:
+    data = state[8, first:last], state[9, first:last], state[10, first:last], state[11, first:last]
+    for _ in range(scheme.warps):
+        if scheme.median:
             _median(u1, flow[0])
             _median(u2, flow[1])
             u1[:, :width] = flow[0]
             u2[:, :width] = flow[1]
-        gx, gy, constant, inverse = (
-            state[8, first:last],
-            state[9, first:last],
-            state[10, first:last],
-            state[11, first:last],
-        )
-        _linearise(previous, padded, u1, u2, gx, gy, constant, inverse, coupling)
-        _iterate(state, height, width, limit, tau, sigma, iterations, epsilon)
+        _linearise(previous, padded, (u1, u2), data, scheme.coupling)
+        _iterate(state, height, width, scheme)
     flow[0] = u1[:, :width]
     flow[1] = u2[:, :width]
 
 
 @njit(**_OPTIONS)
-def _iterate(
-    state: np.ndarray,
-    height: int,
-    width: int,
-    limit: np.float32,
-    tau: np.float32,
-    sigma: np.float32,
-    iterations: int,
-    epsilon: np.float32,
-) -> None:
+def _iterate(state: np.ndarray, height: int, width: int, scheme: _Scheme) -> None:
     stride = width + 1
     first, last = stride, (height + 1) * stride
     inside, right, left = slice(first, last), slice(first + 1, last + 1), slice(first - 1, last - 1)
     below, above = slice(first + stride, last + stride), slice(first - stride, last - stride)
-    u1, u2, v1, v2 = state[0], state[1], state[2], state[3]
+    v1, v2 = state[2], state[3]
     p11, p12, p21, p22 = state[4], state[5], state[6], state[7]
-    gx, gy, constant, inverse = state[8, inside], state[9, inside], state[10, inside], state[11, inside]
-    enough = epsilon * epsilon * np.float32(height * width)
-    for _ in range(iterations):
-        # fmt: off
-        change = _primal(
-            u1[inside], u2[inside], v1[inside], v2[inside], gx, gy, constant, inverse,
-            p11[inside], p12[inside], p11[left], p12[above], p21[inside], p22[inside], p21[left], p22[above], limit, tau,
-        )
+    u, v = (state[0, inside], state[1, inside]), (v1[inside], v2[inside])
+    v_right, v_below = (v1[right], v2[right]), (v1[below], v2[below])
+    p, p_before = (p11[inside], p12[inside], p21[inside], p22[inside]), (p11[left], p12[above], p21[left], p22[above])
+    data = state[8, inside], state[9, inside], state[10, inside], state[11, inside]
+    enough = scheme.epsilon * scheme.epsilon * np.float32(height * width)
+    for _ in range(scheme.iterations):
+        change = _primal(u, v, p, p_before, data, scheme)
         for end in range(first + width, last, stride):  # repeat the last column and line: derivatives across them are 0
             v1[end], v2[end] = v1[end - 1], v2[end - 1]
         for below_last in range(last, last + width):
             v1[below_last], v2[below_last] = v1[below_last - stride], v2[below_last - stride]
-        _dual(
-            v1[inside], v2[inside], v1[right], v2[right], v1[below], v2[below],
-            p11[inside], p12[inside], p21[inside], p22[inside], sigma,
-        )
-        # fmt: on
+        _dual(v, v_right, v_below, p, scheme.sigma)
         for end in range(first + width, last, stride):
             p11[end], p12[end], p21[end], p22[end] = _ZERO, _ZERO, _ZERO, _ZERO
         if change < enough:
@@ -138,27 +126,16 @@ def _iterate(
 
 
 @njit(**_OPTIONS)
-def _primal(
-    u1: np.ndarray,
-    u2: np.ndarray,
-    v1: np.ndarray,
-    v2: np.ndarray,
-    gx: np.ndarray,
-    gy: np.ndarray,
-    constant: np.ndarray,
-    inverse: np.ndarray,
-    p11: np.ndarray,
-    p12: np.ndarray,
-    p11_left: np.ndarray,
-    p12_above: np.ndarray,
-    p21: np.ndarray,
-    p22: np.ndarray,
-    p21_left: np.ndarray,
-    p22_above: np.ndarray,
-    limit: np.float32,
-    tau: np.float32,
-) -> np.float32:
-    """u + tau div p, thresholded, and v, extrapolated by as much again; return the sum of squares of u's change."""
+def _primal(u: _Fields, v: _Fields, p: _Fields, p_before: _Fields, data: _Fields, scheme: _Scheme) -> np.float32:
+    """u + tau div p, thresholded, and v, extrapolated by as much again; return the sum of squares of u's change.
+
+    p_before: p of the pixel to the left or above, in the direction of each component's derivative. data: the gradient,
+    the constant of the linearised residual, and coupling / |gradient|^2.
+    """
+    (u1, u2), (v1, v2), (gx, gy, constant, inverse) = u, v, data
+    p11, p12, p21, p22 = p
+    p11_left, p12_above, p21_left, p22_above = p_before
+    tau, limit = scheme.tau, scheme.limit
     change = _ZERO
     for i in range(len(u1)):
         change1 = tau * (p11[i] - p11_left[i] + p12[i] - p12_above[i])
@@ -176,20 +153,10 @@ def _primal(
 
 
 @njit(**_OPTIONS)
-def _dual(
-    v1: np.ndarray,
-    v2: np.ndarray,
-    v1_right: np.ndarray,
-    v2_right: np.ndarray,
-    v1_below: np.ndarray,
-    v2_below: np.ndarray,
-    p11: np.ndarray,
-    p12: np.ndarray,
-    p21: np.ndarray,
-    p22: np.ndarray,
-    sigma: np.float32,
-) -> None:
+def _dual(v: _Fields, v_right: _Fields, v_below: _Fields, p: _Fields, sigma: np.float32) -> None:
     """p + sigma grad v, shortened to length 1 where it is longer."""
+    (v1, v2), (v1_right, v2_right), (v1_below, v2_below) = v, v_right, v_below
+    p11, p12, p21, p22 = p
     for i in range(len(v1)):
         x1, y1 = p11[i] + sigma * (v1_right[i] - v1[i]), p12[i] + sigma * (v1_below[i] - v1[i])
         x2, y2 = p21[i] + sigma * (v2_right[i] - v2[i]), p22[i] + sigma * (v2_below[i] - v2[i])
@@ -200,22 +167,13 @@ def _dual(
 
 
 @njit(**_OPTIONS)
-def _linearise(
-    previous: np.ndarray,
-    padded: np.ndarray,
-    u1: np.ndarray,
-    u2: np.ndarray,
-    gx: np.ndarray,
-    gy: np.ndarray,
-    constant: np.ndarray,
-    inverse: np.ndarray,
-    coupling: np.float32,
-) -> None:
-    """Fill in the gradient of the next image at x + u, the constant of the linearised residual, and coupling / |gradient|^2;
-    `padded` is that image with a margin, flat.
+def _linearise(previous: np.ndarray, padded: np.ndarray, u: _Fields, data: _Fields, coupling: np.float32) -> None:
+    """Write to `data` the gradient of the next image at x + u, the constant of the linearised residual, and
+    coupling / |gradient|^2; `padded` is that image with a margin, flat.
 
     A line at a time: where its pixels are; their 16 neighbours, which alone is no work for vector instructions; the rest.
     """
+    (u1, u2), (gx, gy, constant, inverse) = u, data
     height, width = previous.shape
     stride = np.int32(width + _MARGIN[0] + _MARGIN[1])
     right, bottom = np.float32(width) - _ONE, np.float32(height) - _ONE
@@ -235,12 +193,7 @@ def _linearise(
             column, row = np.int32(near_x), np.int32(near_y)
             across[x], down[x] = near_x - np.float32(column), near_y - np.float32(row)
             place[x] = row * stride + column
-        for x in range(width):
-            at = np.uint64(place[x])  # unsigned: Numba looks at a signed index for whether it counts from the end
-            for j in range(4):
-                for i in range(4):
-                    near[4 * j + i, x] = padded[at + np.uint64(i)]
-                at += np.uint64(stride)
+        _gather(padded, place, stride, near)
         for x in range(width):
             tx, ty = across[x], down[x]
             h0, h1, h2, h3 = _cubic(ty)
@@ -261,6 +214,17 @@ def _linearise(
             line_gx[x], line_gy[x] = slope_x, slope_y
             line_constant[x] = inside[x] * (value - earlier[x]) - slope_x * flow1[x] - slope_y * flow2[x]
             line_inverse[x] = coupling / (slope_x * slope_x + slope_y * slope_y + _TINY)
+
+
+@njit(**_OPTIONS)
+def _gather(padded: np.ndarray, place: np.ndarray, stride: np.int32, near: np.ndarray) -> None:
+    """Write to `near` (16, W) the 4 x 4 pixels from each `place` on."""
+    for x in range(len(place)):
+        at = np.uint64(place[x])  # unsigned: Numba looks at a signed index for whether it counts from the end
+        for j in range(4):
+            for i in range(4):
+                near[4 * j + i, x] = padded[at + np.uint64(i)]
+            at += np.uint64(stride)
 
 
 @njit(**_OPTIONS)

@@ -26,9 +26,10 @@ def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Te
     images = torch.stack([previous, next], 1)  # (B, 2, H, W)
     tau, enough = solver.tau, solver.epsilon**2 * height * width
     with torch.cuda.device_of(state):
+        scheme = solver.lambda_ * tau, tau / (tau + solver.theta), tau, 1 / (8 * tau), solver.iterations, enough
         _solve[(pairs,)](
-            images, state, height, width, solver.lambda_ * tau, tau / (tau + solver.theta), tau, 1 / (8 * tau), solver.warps,
-            solver.iterations, enough, median=solver.median, block=_BLOCK, num_warps=_WARPS, num_stages=1,
+            images, state, scheme, height, width, warps=solver.warps, median=solver.median, block=_BLOCK,
+            num_warps=_WARPS, num_stages=1,
         )  # fmt: skip
     return state[:, :2].clone()
 
@@ -37,18 +38,14 @@ def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Te
 def _solve(
     images,
     state,
+    scheme,
     height: tl.constexpr,
     width: tl.constexpr,
-    limit,
-    coupling,
-    tau,
-    sigma,
     warps: tl.constexpr,
-    iterations,
-    enough,
     median: tl.constexpr,
     block: tl.constexpr,
 ):
+    limit, coupling, tau, sigma, iterations, enough = scheme
     pair = tl.program_id(0).to(tl.int64)
     size: tl.constexpr = height * width
     images += pair * 2 * size
