@@ -18,7 +18,7 @@ from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.weights import load_published
 from lib.data.batch import Sample, collate
-from lib.model import checkpoint, s2d
+from lib.model import checkpoint, s2d, s2d_weights
 from lib.model.checkpoint import TrainingSummary
 from lib.model.encoders.s2d import Encoder, Settings, drawn, windows
 from lib.model.mobilefacenet import MobileFaceNet
@@ -320,7 +320,7 @@ def test_published_files_load_and_what_they_lack_is_said(
         state |= {"weak_head.bias": torch.zeros(7)}
     path, options = tmp_path / "published.pth", argparse.Namespace(lr=1e-3, model="s2d")
     torch.save(state if wrapped is None else {wrapped: state, "args": options, "epoch": 3, "optimizer": None}, path)
-    lines = s2d.load(whole(**changes), load_published(str(path), "here", ""), "here")
+    lines = s2d_weights.load(whole(**changes), load_published(str(path), "here", ""), "here")
     assert len(lines) == len(said)
     for line, expected in zip(lines, said, strict=True):
         assert re.search(expected, line), line
@@ -329,7 +329,7 @@ def test_published_files_load_and_what_they_lack_is_said(
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
 def test_the_thesis_weights_fit_its_variant() -> None:
     made = whole(112, frames=6, prompts="shallow", adapter_ratio=1.0, adapter_heads=4)
-    (heads, anew) = s2d.load(made, stated("thesis"), "here")
+    (heads, anew) = s2d_weights.load(made, stated("thesis"), "here")
     assert heads.startswith("2 weights of classifiers")
     assert anew == "its projection is of landmarks of 3 channels, that of 128 is left as at the start"
 
@@ -362,7 +362,7 @@ def test_weights_reach_their_places_with_norms_of_ones_own_too() -> None:
     shared, own = lively(norms="shared"), encoder(norms="own")
     for parameter in shared.network.prompt_norms.parameters():
         nn.init.normal_(parameter)
-    assert s2d.load(own.network, shared.network.state_dict(), "here") == []
+    assert s2d_weights.load(own.network, shared.network.state_dict(), "here") == []
     (clip,) = clips(4)
     assert torch.equal(of(own, [clip]), of(shared, [clip]))
 
@@ -441,7 +441,7 @@ def test_what_is_partly_there_or_too_many_is_an_error() -> None:
         ),
     ):
         with pytest.raises(InputError, match=f"^here do not fit s2d: {said}"):
-            s2d.load(encoder().network, changed, "here")
+            s2d_weights.load(encoder().network, changed, "here")
 
 
 # ---- in training ----
@@ -492,7 +492,7 @@ def test_a_network_with_it_predicts_the_same_from_its_file(tmp_path: Path) -> No
 @pytest.mark.parametrize(("width", "deviation"), [(768, 0.02), (48, 0.08)])
 def test_a_narrower_network_begins_with_larger_weights(width: int, deviation: float) -> None:
     weights = (
-        s2d.S2D((2, 2), 5, width=width, depth=1, heads=4, adapter_width=12, adapter_heads=4)
+        s2d.S2D((2, 2), 5, s2d.Options(width=width, depth=1, heads=4, adapter_width=12, adapter_heads=4))
         .blocks[0]
         .attn["qkv"]
         .weight

@@ -5,8 +5,8 @@ Each layer of the ViT (Dosovitskiy et al. 2021) gets two additions to its patche
 TMA).
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
 
@@ -14,9 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-
-from lib.core.errors import InputError
-from lib.core.weights import find_mismatches, summarise_mismatches
 
 Prompts = Literal["deep", "shallow", "none"]
 Norms = Literal["own", "shared"]
@@ -27,55 +24,64 @@ _TMA_EPS = 1e-5  # of the norm inside TMA alone
 _STD, _WIDTH = 0.02, 768  # of the weights at the start, as published for that width; a narrower ViT's are larger
 
 
-class S2D(nn.Module):
-    """Pictures and landmark maps of T frames to a vector for each frame.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of S2D, by default those of the published network of ViT-B/16, with additions that begin at 0.
 
-    grid: patches down and across a picture. frames: the largest T. channels: of a landmark map. prompts: "deep", in each
-    layer; "shallow", before the first alone; "none", the landmarks' tokens are added to the patches and there is no TMA
-    either. temporal_embedding: whether a frame's tokens say which of the T it is. norms: "own", for patches and landmarks of
-    each layer; "shared", as published: layer i takes that of i - 1 for patches and the first for landmarks, the last is not
-    used. init: "zero", additions begin at 0; "reference", as published; both with larger weights in a narrower ViT.
-    dropout: in the ViT. checkpointing: activations inside layers are computed again for the gradient, to save memory.
+    patch: side of a patch in pixels. frames: the largest number T of frames. prompts: "deep", in each layer; "shallow",
+    before the first layer alone; "none", the landmarks' tokens are added to the patches and there is no TMA either.
+    prompt_width: number of channels inside MCP. tma: whether there is a TMA. temporal_embedding: whether a frame's tokens
+    show which of the T frames it is. adapter_width, adapter_heads: of TMA's bottlenecks. norms: "own", for patches and
+    landmarks of each layer; "shared", as published: layer i takes that of i - 1 for patches and the first for landmarks, the
+    last is not used. init: "zero", additions begin at 0; "reference", as published; both with larger weights in a narrower
+    ViT. dropout: in the ViT. checkpointing: activations inside layers are computed again for the gradient, to save memory.
     """
 
-    def __init__(
-        self,
-        grid: tuple[int, int],
-        channels: int,
-        *,
-        patch: int = 16,
-        width: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        frames: int = 16,
-        prompts: Prompts = "deep",
-        prompt_width: int = 8,
-        tma: bool = True,
-        temporal_embedding: bool = True,
-        adapter_width: int = 192,
-        adapter_heads: int = 8,
-        norms: Norms = "own",
-        init: Init = "zero",
-        dropout: float = 0.0,
-        checkpointing: bool = False,
-    ) -> None:
+    patch: int = 16
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    frames: int = 16
+    prompts: Prompts = "deep"
+    prompt_width: int = 8
+    tma: bool = True
+    temporal_embedding: bool = True
+    adapter_width: int = 192
+    adapter_heads: int = 8
+    norms: Norms = "own"
+    init: Init = "zero"
+    dropout: float = 0.0
+    checkpointing: bool = False
+
+
+class S2D(nn.Module):
+    """Images and landmark maps of T frames to a vector for each frame.
+
+    grid: number of patches down and across an image. channels: of a landmark map.
+    """
+
+    def __init__(self, grid: tuple[int, int], channels: int, options: Options) -> None:
         super().__init__()
-        self.grid, self._norms, self._checkpointing = grid, norms, checkpointing
+        width, patch = options.width, options.patch
+        self.grid, self._norms, self._checkpointing = grid, options.norms, options.checkpointing
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid[0] * grid[1], width))
-        self.temporal_embedding = nn.Parameter(torch.empty(1, frames, width)) if temporal_embedding else None
+        times = nn.Parameter(torch.empty(1, options.frames, width)) if options.temporal_embedding else None
+        self.temporal_embedding = times
         self.patch_embed = nn.Conv2d(3, width, patch, patch)
         self.landmark_embed = nn.Linear(channels, width)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
-        prompted = {"deep": depth, "shallow": 1, "none": 0}[prompts]
+        self.dropout = nn.Dropout(options.dropout)
+        self.blocks = nn.ModuleList(Block(width, options.heads, options.dropout) for _ in range(options.depth))
+        prompted = {"deep": options.depth, "shallow": 1, "none": 0}[options.prompts]
+        adapter = options.adapter_width if options.tma else None
         self.prompts = nn.ModuleList(
-            Prompt(width, prompt_width, adapter_width if tma else None, adapter_heads) for _ in range(prompted)
+            Prompt(width, options.prompt_width, adapter, options.adapter_heads) for _ in range(prompted)
         )
         self.prompt_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted))
-        self.landmark_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(prompted if norms == "own" else 0))
+        landmark_norms = prompted if options.norms == "own" else 0
+        self.landmark_norms = nn.ModuleList(nn.LayerNorm(width, _EPS) for _ in range(landmark_norms))
         self.ln_post = nn.LayerNorm(width, _EPS)
-        self._initialise(init, _STD * (_WIDTH / width) ** 0.5)
+        self._initialise(options.init, _STD * (_WIDTH / width) ** 0.5)
 
     def frozen(self) -> Iterator[nn.Parameter]:
         """Yield the ViT's parameters but those of its last norm, which is trained with the additions."""
@@ -244,125 +250,3 @@ def _initialise(module: nn.Module, std: float) -> None:
         nn.init.trunc_normal_(module.weight, std=std)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-# ---- published weights ----
-
-_HEADS = re.compile(r"(head|heads|weak_head)\.|landmark(?!_embed\.|_norms\.)")
-"""Of published weights what has no place here: classifiers, and landmark nets that were saved with the rest."""
-
-_NAMES = [
-    (re.compile(pattern), name)
-    for pattern, name in (
-        # torchvision's ViT; linear_1 and linear_2 in the files that it downloads
-        (r"^class_token$", "cls_token"),
-        (r"^encoder\.pos_embedding$", "pos_embed"),
-        (r"^conv_proj\.", "patch_embed."),
-        (r"^encoder\.ln\.", "ln_post."),
-        (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
-        (r"^(blocks\.\d+)\.ln_([12])\.", r"\1.norm\2."),
-        (r"\.self_attention\.in_proj_", ".attn.qkv."),
-        (r"\.self_attention\.out_proj\.", ".attn.proj."),
-        (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
-        (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
-        # timm's ViT
-        (r"^norm\.", "ln_post."),
-        (r"^patch_embed\.proj\.", "patch_embed."),
-        # S2D
-        (r"^patch_embed_prompt\.proj\.", "landmark_embed."),
-        (r"^prompt_blocks\.(\d+)\.TMA\.", r"prompts.\1.tma."),
-        (r"^prompt_blocks\.(\d+)\.", r"prompts.\1.mcp."),
-        (r"\.mcp\.conv0_0\.", ".mcp.patches."),
-        (r"\.mcp\.conv0_1\.", ".mcp.landmarks."),
-        (r"\.mcp\.conv1x1\.", ".mcp.out."),
-        (r"\.fovea\.smooth(_param)?$", ".fovea.sharpness"),
-        (r"\.T_Adapter\.D_fc1\.", ".temporal.down."),
-        (r"\.T_Adapter\.D_fc2\.", ".temporal.up."),
-        (r"\.T_Adapter\.attn\.", ".temporal."),
-        (r"\.S_Adapter\.D_fc1\.", ".spatial.0."),
-        (r"\.S_Adapter\.D_fc2\.", ".spatial.2."),
-    )
-]
-
-
-def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
-    """Load published weights of S2D, or of a ViT as timm or torchvision name them; return what is to be said of them.
-
-    Positions are interpolated to the network's grid. S2D's own parts may be missing, all along time or all of the prompts.
-    Raises InputError, which begins with `source`, if anything else is missing, too many or of another shape.
-    """
-    own, said = network.state_dict(), []
-    named = renamed(state)
-    if heads := sorted(state.keys() - {name for name in state if not _HEADS.match(name)}):
-        said.append(f"{len(heads)} weights of classifiers and landmark nets are left out, first {heads[0]}")
-    if len(network.landmark_norms):
-        named = _untied(named)
-    if "pos_embed" in named and named["pos_embed"].dim() == 3:
-        before, named["pos_embed"] = named["pos_embed"].shape[1], interpolated(named["pos_embed"], network.grid)
-        if before != named["pos_embed"].shape[1]:
-            said.append(
-                f"positions are interpolated from {before - 1} patches to {network.grid[0]} x {network.grid[1]}"
-            )
-    channels = [of["landmark_embed.weight"].shape[-1] for of in (named, own) if "landmark_embed.weight" in of]
-    if len(set(channels)) > 1:
-        named = {name: value for name, value in named.items() if not name.startswith("landmark_embed.")}
-        said.append(
-            f"its projection is of landmarks of {channels[0]} channels, that of {channels[1]} is left as at the start"
-        )
-        own = {name: value for name, value in own.items() if not name.startswith("landmark_embed.")}
-    for part, of_part in _PARTS.items():
-        if unused := sorted(name for name in named.keys() - own.keys() if of_part.search(name)):
-            named = {name: value for name, value in named.items() if name not in unused}
-            said.append(f"{len(unused)} weights of {part} are not used, first {unused[0]}")
-        expected = sorted(name for name in own if of_part.search(name))
-        if expected and not named.keys() & set(expected):
-            own = {name: value for name, value in own.items() if name not in expected}
-            said.append(f"it lacks {part}, left as at the start: {len(expected)} weights, first {expected[0]}")
-    if wrong := find_mismatches(own, named):
-        raise InputError(f"{source} do not fit s2d: {summarise_mismatches(wrong)}")
-    network.load_state_dict(named, strict=False)
-    return said
-
-
-_PARTS = {
-    "the adapters": re.compile(r"\.tma\."),
-    "the temporal embedding": re.compile(r"^temporal_embedding$"),
-    "the prompts": re.compile(r"\.mcp\.|^(prompt|landmark)_norms\.|^landmark_embed\."),
-}
-"""Of S2D what a network or a file may do without."""
-
-
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return published weights under S2D's names here, without classifiers; convolutions over 1 x 1 pixels are linear."""
-    found = {}
-    for name, value in state.items():
-        if _HEADS.match(name):
-            continue
-        for pattern, own in _NAMES:
-            name = pattern.sub(own, name)
-        if name.endswith(".sharpness"):
-            value = value.reshape(())
-        elif value.shape[2:] == (1, 1) and (".mcp." in name or name.startswith("landmark_embed.")):
-            value = value[..., 0, 0]
-        found[name] = value
-    return found
-
-
-def interpolated(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return position embeddings (1, 1 + n n, D) on another grid, bicubic; the class token's stays."""
-    side = round((positions.shape[1] - 1) ** 0.5)
-    if (side, side) == grid or 1 + side * side != positions.shape[1]:
-        return positions
-    places = positions[:, 1:].transpose(1, 2).unflatten(2, (side, side))
-    places = functional.interpolate(places.float(), grid, mode="bicubic", align_corners=False)
-    return torch.cat([positions[:, :1], places.flatten(2).transpose(1, 2).to(positions.dtype)], 1)
-
-
-def _untied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give each layer the norms that it shares in the published weights."""
-    found = {name: value for name, value in state.items() if not name.startswith("prompt_norms.")}
-    for name in state.keys() - found.keys():
-        layer, kind = int(name.split(".")[1]), name.split(".")[2]
-        found[f"prompt_norms.{layer}.{kind}"] = state[f"prompt_norms.{max(layer - 1, 0)}.{kind}"]
-        found[f"landmark_norms.{layer}.{kind}"] = state[f"prompt_norms.0.{kind}"]
-    return found

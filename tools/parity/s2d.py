@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from lib.core import weights
 from lib.data.samplers import SAMPLERS
-from lib.model import s2d
+from lib.model import s2d_weights
 from lib.model.encoders.s2d import windows
 from lib.model.mobilefacenet import MobileFaceNet, scaled
-from lib.model.s2d import S2D
+from lib.model.s2d import S2D, Options
 from lib.training import schedules
 from lib.training.schedules import Progress
 from tools.parity._fixture import Arrays, Layout, find_parameters
@@ -28,9 +28,7 @@ def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:
 def _small(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     meta = {name.removeprefix("meta/"): value.item() for name, value in arrays.items() if name.startswith("meta/")}
     grid, width = meta["img_size"] // meta["patch_size"], meta["embed_dim"]
-    network = S2D(
-        (grid, grid),
-        meta["in_chans_l"],
+    options = Options(
         patch=meta["patch_size"],
         width=width,
         depth=meta["depth"],
@@ -41,9 +39,10 @@ def _small(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
         adapter_width=int(width * meta["adapter_scale"]),
         adapter_heads=meta["adapter_heads"],
         norms="shared",
-    ).eval()
+    )
+    network = S2D((grid, grid), meta["in_chans_l"], options).eval()
     published, inputs = _of(arrays, "param/"), _of(arrays, "in/")
-    s2d.load(network, published, "the fixture's weights")
+    s2d_weights.load(network, published, "the fixture's weights")
     first: Any = network.prompts[0]
     recorded = _Seen(network.blocks[0], network.blocks[-1], *network.prompts, first.mcp.fovea, first.tma.temporal)
     pictures = inputs["x"].transpose(1, 2)  # (B, T, 3, H, W)
@@ -86,9 +85,7 @@ def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     published, inputs = _of(arrays, "param/"), _of(arrays, "in/")
     frames, heads = arrays["meta/frames"].item(), arrays["meta/adapter_heads"].item()
     width = published["cls_token"].shape[-1]
-    network = S2D(
-        (7, 7),
-        3,
+    options = Options(
         width=width,
         depth=2,
         heads=4,
@@ -97,8 +94,9 @@ def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
         prompt_width=published["prompt_blocks.0.conv0_0.bias"].numel(),
         adapter_width=width,
         adapter_heads=heads,
-    ).eval()
-    s2d.load(network, published, "the fixture's weights")
+    )
+    network = S2D((7, 7), 3, options).eval()
+    s2d_weights.load(network, published, "the fixture's weights")
     # the thesis scales landmarks after their norm, not before
     network.landmark_norms[0] = nn.Sequential(network.landmark_norms[0], _Halved())
     pictures = (inputs["x_times_100_uint8"] / 100)[:, None].expand(-1, frames, -1, -1, -1)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Annotated, Literal
 
 import torch
@@ -19,7 +20,7 @@ from lib.core.weights import (
     summarise_mismatches,
 )
 from lib.data.dataset import EncoderInputs
-from lib.model import encoders, s2d
+from lib.model import encoders, s2d, s2d_weights
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
 from lib.model.tokens import Tokens, of_clip
 from lib.streams.base import Steps
@@ -77,25 +78,11 @@ class Encoder(encoders.Encoder):
         super().__init__()
         self._settings, self.output_dim = settings, settings.width
         (height, width), channels = _checked(settings, shapes)
-        self.network = s2d.S2D(
-            (height // settings.patch, width // settings.patch),
-            channels,
-            patch=settings.patch,
-            width=settings.width,
-            depth=settings.depth,
-            heads=settings.heads,
-            frames=settings.frames,
-            prompts=settings.prompts,
-            prompt_width=settings.prompt_width,
-            tma=settings.tma,
-            temporal_embedding=settings.temporal_embedding,
-            adapter_width=int(settings.width * settings.adapter_ratio),
-            adapter_heads=settings.adapter_heads,
-            norms=settings.norms,
-            init=settings.init,
-            dropout=settings.dropout,
-            checkpointing=settings.checkpointing,
+        named = {option.name for option in fields(s2d.Options)} - {"adapter_width"}
+        options = s2d.Options(
+            adapter_width=int(settings.width * settings.adapter_ratio), **settings.model_dump(include=named)
         )
+        self.network = s2d.S2D((height // settings.patch, width // settings.patch), channels, options)
         if settings.weights is not None:
             _load(self.network, settings.weights)
         for parameter in self.network.frozen():
@@ -203,7 +190,7 @@ def _load(network: s2d.S2D, weights: str) -> None:
         state = load_imagenet("vit_b_16")
     else:
         state = load_published(weights, "weights", "allowed: null, imagenet, or the path of weights of S2D or a ViT")
-    for line in s2d.load(network, state, f"weights = {weights!r}"):
+    for line in s2d_weights.load(network, state, f"weights = {weights!r}"):
         logging.getLogger("train").info("s2d: weights: %s", line)
 
 

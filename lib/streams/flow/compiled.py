@@ -52,8 +52,16 @@ def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Te
     padded = functional.pad(next[:, None], _MARGIN, mode="replicate").flatten(1)
     images = [tensor.contiguous().numpy() for tensor in (previous, padded, flow)]
     tau = solver.tau
-    weights = solver.lambda_ * tau, tau / (tau + solver.theta), tau, 1 / (8 * tau), solver.epsilon
-    scheme = _Scheme(*map(np.float32, weights), solver.warps, solver.iterations, solver.median)
+    scheme = _Scheme(
+        limit=np.float32(solver.lambda_ * tau),
+        coupling=np.float32(tau / (tau + solver.theta)),
+        tau=np.float32(tau),
+        sigma=np.float32(1 / (8 * tau)),
+        epsilon=np.float32(solver.epsilon),
+        warps=solver.warps,
+        iterations=solver.iterations,
+        median=solver.median,
+    )
 
     count = min(torch.get_num_threads(), len(flow))
     parts = 8 * count if count > 1 else 1

@@ -1,0 +1,134 @@
+"""Load published weights of S2D, or of a ViT, into the network of lib/model/s2d.py."""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lib.core.errors import InputError
+from lib.core.weights import find_mismatches, summarise_mismatches
+from lib.model.s2d import S2D
+
+_HEADS = re.compile(r"(head|heads|weak_head)\.|landmark(?!_embed\.|_norms\.)")
+"""Of published weights what has no place here: classifiers, and landmark nets that were saved with the rest."""
+
+_NAMES = [
+    (re.compile(pattern), name)
+    for pattern, name in (
+        # torchvision's ViT; linear_1 and linear_2 in the files that it downloads
+        (r"^class_token$", "cls_token"),
+        (r"^encoder\.pos_embedding$", "pos_embed"),
+        (r"^conv_proj\.", "patch_embed."),
+        (r"^encoder\.ln\.", "ln_post."),
+        (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+        (r"^(blocks\.\d+)\.ln_([12])\.", r"\1.norm\2."),
+        (r"\.self_attention\.in_proj_", ".attn.qkv."),
+        (r"\.self_attention\.out_proj\.", ".attn.proj."),
+        (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
+        (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
+        # timm's ViT
+        (r"^norm\.", "ln_post."),
+        (r"^patch_embed\.proj\.", "patch_embed."),
+        # S2D
+        (r"^patch_embed_prompt\.proj\.", "landmark_embed."),
+        (r"^prompt_blocks\.(\d+)\.TMA\.", r"prompts.\1.tma."),
+        (r"^prompt_blocks\.(\d+)\.", r"prompts.\1.mcp."),
+        (r"\.mcp\.conv0_0\.", ".mcp.patches."),
+        (r"\.mcp\.conv0_1\.", ".mcp.landmarks."),
+        (r"\.mcp\.conv1x1\.", ".mcp.out."),
+        (r"\.fovea\.smooth(_param)?$", ".fovea.sharpness"),
+        (r"\.T_Adapter\.D_fc1\.", ".temporal.down."),
+        (r"\.T_Adapter\.D_fc2\.", ".temporal.up."),
+        (r"\.T_Adapter\.attn\.", ".temporal."),
+        (r"\.S_Adapter\.D_fc1\.", ".spatial.0."),
+        (r"\.S_Adapter\.D_fc2\.", ".spatial.2."),
+    )
+]
+
+
+def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
+    """Load published weights of S2D, or of a ViT as timm or torchvision name them; return what is to be said of them.
+
+    Positions are interpolated to the network's grid. S2D's own parts may be missing, all along time or all of the prompts.
+    Raises InputError, which begins with `source`, if anything else is missing, too many or of another shape.
+    """
+    own, said = network.state_dict(), []
+    named = rename_weights(state)
+    if heads := sorted(state.keys() - {name for name in state if not _HEADS.match(name)}):
+        said.append(f"{len(heads)} weights of classifiers and landmark nets are left out, first {heads[0]}")
+    if len(network.landmark_norms):
+        named = _untie_norms(named)
+    if "pos_embed" in named and named["pos_embed"].dim() == 3:
+        before, named["pos_embed"] = (
+            named["pos_embed"].shape[1],
+            interpolate_positions(named["pos_embed"], network.grid),
+        )
+        if before != named["pos_embed"].shape[1]:
+            said.append(
+                f"positions are interpolated from {before - 1} patches to {network.grid[0]} x {network.grid[1]}"
+            )
+    channels = [of["landmark_embed.weight"].shape[-1] for of in (named, own) if "landmark_embed.weight" in of]
+    if len(set(channels)) > 1:
+        named = {name: value for name, value in named.items() if not name.startswith("landmark_embed.")}
+        said.append(
+            f"its projection is of landmarks of {channels[0]} channels, that of {channels[1]} is left as at the start"
+        )
+        own = {name: value for name, value in own.items() if not name.startswith("landmark_embed.")}
+    for part, of_part in _PARTS.items():
+        if unused := sorted(name for name in named.keys() - own.keys() if of_part.search(name)):
+            named = {name: value for name, value in named.items() if name not in unused}
+            said.append(f"{len(unused)} weights of {part} are not used, first {unused[0]}")
+        expected = sorted(name for name in own if of_part.search(name))
+        if expected and not named.keys() & set(expected):
+            own = {name: value for name, value in own.items() if name not in expected}
+            said.append(f"it lacks {part}, left as at the start: {len(expected)} weights, first {expected[0]}")
+    if wrong := find_mismatches(own, named):
+        raise InputError(f"{source} do not fit s2d: {summarise_mismatches(wrong)}")
+    network.load_state_dict(named, strict=False)
+    return said
+
+
+_PARTS = {
+    "the adapters": re.compile(r"\.tma\."),
+    "the temporal embedding": re.compile(r"^temporal_embedding$"),
+    "the prompts": re.compile(r"\.mcp\.|^(prompt|landmark)_norms\.|^landmark_embed\."),
+}
+"""Of S2D what a network or a file may do without."""
+
+
+def rename_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return published weights under S2D's names here, without classifiers; convolutions over 1 x 1 pixels are linear."""
+    found = {}
+    for name, value in state.items():
+        if _HEADS.match(name):
+            continue
+        for pattern, own in _NAMES:
+            name = pattern.sub(own, name)
+        if name.endswith(".sharpness"):
+            value = value.reshape(())
+        elif value.shape[2:] == (1, 1) and (".mcp." in name or name.startswith("landmark_embed.")):
+            value = value[..., 0, 0]
+        found[name] = value
+    return found
+
+
+def interpolate_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return position embeddings (1, 1 + n n, D) on another grid, bicubic; the class token's stays."""
+    side = round((positions.shape[1] - 1) ** 0.5)
+    if (side, side) == grid or 1 + side * side != positions.shape[1]:
+        return positions
+    places = positions[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    places = functional.interpolate(places.float(), grid, mode="bicubic", align_corners=False)
+    return torch.cat([positions[:, :1], places.flatten(2).transpose(1, 2).to(positions.dtype)], 1)
+
+
+def _untie_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give each layer the norms that it shares in the published weights."""
+    found = {name: value for name, value in state.items() if not name.startswith("prompt_norms.")}
+    for name in state.keys() - found.keys():
+        layer, kind = int(name.split(".")[1]), name.split(".")[2]
+        found[f"prompt_norms.{layer}.{kind}"] = state[f"prompt_norms.{max(layer - 1, 0)}.{kind}"]
+        found[f"landmark_norms.{layer}.{kind}"] = state[f"prompt_norms.0.{kind}"]
+    return found
