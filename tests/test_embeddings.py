@@ -137,10 +137,9 @@ def test_additions_start_as_nothing_and_published_gates_do_not() -> None:
     pictures = torch.rand(2, 3, 224, 224)
     for se, stn, same in (("identity", True, True), ("identity", False, True), ("reference", False, False)):
         added = EmoNeXt(*SMALL, stn=stn, se=se).eval()  # type: ignore[arg-type]
-        said = emonext.load_published_weights(added, dict(plain.state_dict()), "the plain one's")
-        assert [line.split(",")[0] for line in said] == [
-            *(["it lacks the spatial transformer"] if stn else []), "it lacks squeeze-and-excitation",
-        ]  # fmt: skip
+        messages = emonext.load_published_weights(added, dict(plain.state_dict()), "plain weights")
+        parts = [*(["the spatial transformer"] if stn else []), "squeeze-and-excitation"]
+        assert [line.split(",")[0] for line in messages] == [f"the file has no weights of {part}" for part in parts]
         assert torch.allclose(added(pictures), plain(pictures), atol=1e-4) == same
         assert added(torch.rand(1, 3, 96, 96)).isfinite().all()
 

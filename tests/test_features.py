@@ -100,11 +100,17 @@ def test_a_clip_that_lacks_something_is_refused_with_the_reason(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("clip,a\nx.mp4,1\ny.mp4,2\nx.mp4,3", r"of\.csv has clip x\.mp4 twice, in rows 2 and 4; allowed: once a time"),
-        ("clip,seconds,a\nx.mp4,0,1\nx.mp4,1,1\nx.mp4,1,1", r"clip x\.mp4 twice, in rows 3 and 4"),
-        ("clip,a,mood\nx.mp4,1,good", r"of\.csv: column mood holds other things than numbers"),
-        ("clip,a\nx.mp4,1\ny.mp4,?", r"of\.csv: column a holds other things than numbers"),
-        ("who,a\nx.mp4,1", r"of\.csv has the columns who, a; one of clips is needed, named clip, file, id, videoname"),
+        (
+            "clip,a\nx.mp4,1\ny.mp4,2\nx.mp4,3",
+            r"of\.csv has clip x\.mp4 twice at the same time, in rows 2 and 4; remove",
+        ),
+        ("clip,seconds,a\nx.mp4,0,1\nx.mp4,1,1\nx.mp4,1,1", r"clip x\.mp4 twice at the same time, in rows 3 and 4"),
+        ("clip,a,mood\nx.mp4,1,good", r"of\.csv: column mood contains values that are not numbers"),
+        ("clip,a\nx.mp4,1\ny.mp4,?", r"of\.csv: column a contains values that are not numbers"),
+        (
+            "who,a\nx.mp4,1",
+            r"of\.csv has the columns who, a; required: a column of clips, called clip, file, id or videoname",
+        ),
     ],
 )
 def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -115,7 +121,9 @@ def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, said: str) -> 
 
 def test_a_mistake_in_arrays_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{A: np.zeros((3, 2))})
-    with pytest.raises(InputError, match=rf"a\.npz: {A} has 3 vectors and no times; put their seconds in '{A}:times'"):
+    with pytest.raises(
+        InputError, match=rf"a\.npz: {A} has 3 vectors but no times; add times in seconds as '{A}:times'"
+    ):
         found(tmp_path, "a.npz")
     np.savez(tmp_path / "b.npz", **{A: np.zeros((3, 2)), f"{A}:times": np.zeros(2)})
     with pytest.raises(InputError, match=rf"b\.npz: {A} has 3 vectors and 2 times"):
@@ -125,9 +133,13 @@ def test_a_mistake_in_arrays_is_named(tmp_path: Path) -> None:
 def test_files_that_are_not_there_or_of_another_kind_are_named(tmp_path: Path) -> None:
     table(tmp_path / "of.csv", "clip,a\nx.mp4,1")
     (tmp_path / "of.pkl").touch()
-    with pytest.raises(InputError, match=r"features\.files has 'words\*', but nothing .* there are: of\.csv, of\.pkl"):
+    with pytest.raises(
+        InputError, match=r"features\.files has 'words\*', which matches no file .* there: of\.csv, of\.pkl"
+    ):
         found(tmp_path, "words*")
-    with pytest.raises(InputError, match=r"features\.files finds of\.pkl; allowed are files of \.csv, \.parquet, "):
+    with pytest.raises(
+        InputError, match=r"features\.files matches of\.pkl; allowed: files that end in \.csv, \.parquet, "
+    ):
         found(tmp_path, "of.*")
 
 

@@ -108,7 +108,7 @@ def test_the_stream_is_of_points_made_from_faces() -> None:
 def test_a_detector_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(
-        InputError, match=r"landmarks\.detector = dlib, and dlib is not installed; pip install -r require"
+        InputError, match=r"landmarks\.detector = dlib, but dlib is not installed; run pip install -r require"
     ):
         of(of_dots(), "dlib")
 
@@ -153,7 +153,7 @@ def test_dlibs_face_network_tells_two_real_persons_apart() -> None:
 def test_without_dlib_its_face_network_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(
-        InputError, match=r"embeddings\.network = dlib_face, and dlib is not installed; pip install -r require"
+        InputError, match=r"embeddings\.network = dlib_face, but dlib is not installed; run pip install -r require"
     ):
         networks.build_network("dlib_face", None, False, "none", 0)
     with pytest.raises(InputError, match=r"embeddings\.weights = 'imagenet'; allowed with dlib_face: null"):

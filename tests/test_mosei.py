@@ -60,7 +60,8 @@ def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path:
     assert table["sha256"].nunique() == 2
     table["file"] = table["file"].str.removeprefix("mosei/")
     raw = [
-        one._replace(path=tmp_path / row.file) for one, row in zip(build._of(table), table.itertuples(), strict=True)
+        one._replace(path=tmp_path / row.file)
+        for one, row in zip(build._raw_clips(table), table.itertuples(), strict=True)
     ]
     assert [one.span for one in raw[:4]] == [(0, 2), (2, 4.5), (5, 9), None]
     made = [frames.sample_frames(one, 5, 160, 95) for one in raw[:2]]

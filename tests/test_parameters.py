@@ -14,7 +14,7 @@ EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 
         (
             ["flow.enabled=false"],
             r"^params\.yaml: flow\.enabled = false, but model\.use has flow and model\.encoders\.flow\.reads has flow;"
-            r" allowed: true; set flow\.enabled to true, or take flow out of model\.use$",
+            r" allowed: true; set flow\.enabled to true, or remove flow from model\.use$",
         ),
         (
             ["frames.enabled=false"],

@@ -603,7 +603,7 @@ def test_several_faces_cuts_and_changes_are_warned_of(project: Path, tmp_path: P
         "faces: 1 cut; flow is missing across it",
     )
     refused = Predictor(tmp_path / "model.pt", CPU, "3")(tmp_path / "two.mp4").refused
-    assert "faces: person 3 is asked for, 2 are seen" in refused
+    assert "faces: person 3 requested, 2 visible" in refused
     with pytest.raises(InputError, match=r"person = 'tallest'; allowed: main, left, right, largest, or a number"):
         Predictor(tmp_path / "model.pt", CPU, "tallest")
     with pytest.raises(InputError, match=r"person = 'left', but .*model.pt sees no faces; allowed: main"):

@@ -125,7 +125,9 @@ def test_wrong_settings_are_named(given: dict[str, Any], said: str) -> None:
 def test_a_package_that_is_not_there_is_named(kind: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     sound_descriptors._published.cache_clear()
-    with pytest.raises(InputError, match=rf"kinds has {kind}, which needs {package}: requirements-sound\.txt"):
+    with pytest.raises(
+        InputError, match=rf"kinds has {kind}, but {package} is not installed; follow requirements-sound\.txt"
+    ):
         sound_descriptors.make_extractor(settings(kinds=[kind]))
 
 

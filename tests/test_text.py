@@ -162,26 +162,30 @@ def test_no_words_are_no_fault() -> None:
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"text\.files has 'transcription_\*\.pkl', but nothing .* there are: none"):
+    with pytest.raises(
+        InputError, match=r"text\.files has 'transcription_\*\.pkl', which matches no file .* there: none"
+    ):
         made(tmp_path)
     (tmp_path / "evil.pkl").write_bytes(b"cos\nsystem\n(S'echo'\ntR.")
     with pytest.raises(InputError, match=r"asks for os\.system; only numpy scalars are allowed"):
         made(tmp_path, files=["evil.pkl"])
     write(tmp_path / "scores.pkl", {A: {"openness": 0.5}})
-    with pytest.raises(InputError, match=r"scores\.pkl holds no \{clip: text\} dictionary"):
+    with pytest.raises(InputError, match=r"scores\.pkl is not a \{clip: text\} dictionary"):
         made(tmp_path, files=["scores.pkl"])
     (tmp_path / "of.csv").write_text("clip,words\na,b\n")
-    with pytest.raises(InputError, match=r"of\.csv has the columns clip, words; needed are text\.column = 'text'"):
+    with pytest.raises(InputError, match=r"of\.csv has the columns clip, words; required: 'text' \(text\.column"):
         made(tmp_path, files=["of.csv"])
     (tmp_path / "twice.csv").write_text("clip,text\na,b\na,c\n")
     with pytest.raises(InputError, match=r"twice\.csv has clip a twice"):
         made(tmp_path, files=["twice.csv"])
     (tmp_path / "of.npz").touch()
-    with pytest.raises(InputError, match=r"text\.files finds of\.npz; allowed are files of \.pkl, \.csv, \.parquet"):
+    with pytest.raises(
+        InputError, match=r"text\.files matches of\.npz; allowed: files that end in \.pkl, \.csv or \.parquet"
+    ):
         made(tmp_path, files=["of.npz"])
     with pytest.raises(ValueError, match="each once"):
         made(tmp_path, kinds=["counts", "counts"])
-    with pytest.raises(InputError, match=r"requirements-text\.txt|'/nowhere' is no folder"):
+    with pytest.raises(InputError, match=r"requirements-text\.txt|'/nowhere' is not a folder"):
         made(tmp_path, kinds=["sentence"], sentence="/nowhere")
 
 

@@ -144,7 +144,7 @@ def test_the_same_name_with_two_contents_is_refused_wherever_they_lie(archives: 
     with pytest.raises(
         InputError, match=r"two different files are called a\.000\.mp4: training80_01/.* and training80_02/"
     ):
-        fiv2._by_name(tmp_path / "raw", files)
+        fiv2._files_by_name(tmp_path / "raw", files)
 
 
 SCORE = np.float64(40 / 107)

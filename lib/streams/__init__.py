@@ -1,1 +1,1 @@
-"""Streams, a module or folder each, found by name: features of every clip, stored in a folder of shards."""
+"""Streams: features of every clip, stored in a folder of shards. Each module or folder here is a stream of that name."""

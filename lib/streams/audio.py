@@ -16,7 +16,8 @@ _BLOCK = 10_000  # number of windows whose spectra are in memory together
 
 
 class Settings(StreamSettings):
-    """sample_rate, filter_rate: Hz; window, step: seconds; mels: bands; mfcc: coefficients; top_db: dB below the loudest."""
+    """sample_rate, filter_rate: in Hz. window, step: in seconds. mels, mfcc: numbers of mel bands and of coefficients.
+    edges, top_db: see `compute_spectra`."""
 
     sample_rate: Annotated[int, Field(ge=4000, le=192_000)]
     filter_rate: Annotated[int, Field(ge=4000, le=192_000)] | None
@@ -33,7 +34,8 @@ class Settings(StreamSettings):
             raise ValueError(f"mfcc = {self.mfcc}; allowed: up to mels = {self.mels}")
         if round(self.step * self.sample_rate) < 1 or round(self.window * self.sample_rate) < 2:
             raise ValueError(
-                f"step = {self.step}, window = {self.window}; allowed: a sample or more, at {self.sample_rate} Hz"
+                f"step = {self.step}, window = {self.window}; allowed: a step of at least 1 and a window of at least 2"
+                f" samples at {self.sample_rate} Hz"
             )
         return self
 
@@ -43,9 +45,9 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     return lambda raw: compute_features(raw, settings)
 
 
-def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return windows of `log_mel` (K, mels) in dB or of `mfcc` (K, mfcc)."""
-    return record.arrays[array][()][chosen]
+def read_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
+    """Return windows of `log_mel` (K, mels) in dB, or of `mfcc` (K, mfcc)."""
+    return record.arrays[array][()][indices]
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -55,10 +57,10 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def compute_features(raw: Raw, settings: Settings) -> Record:
-    """Return a clip's `mfcc` (T, mfcc), `log_mel` (T, mels) in dB of full scale's power, and `times` (T,).
+    """Return a clip's `mfcc` (T, mfcc), `log_mel` (T, mels) in dB relative to full-scale power, and `times` (T,).
 
     Audio is mixed to one channel and resampled to `sample_rate` Hz. `times` are the windows' centres in seconds since the
-    first video frame. A clip without audio, or with less than a window of it, is rejected.
+    first video frame. A clip with less audio than one window is rejected.
     """
     from lib.media.audio import read_audio  # not needed to read the stream's shards
     from lib.media.packets import VideoError
@@ -70,7 +72,7 @@ def compute_features(raw: Raw, settings: Settings) -> Record:
         return Record(raw.clip, refused=f"audio: {error}")
     length, hop = round(window * rate), round(settings.step * rate)
     if len(samples) < length:
-        return Record(raw.clip, refused=f"audio: {len(samples) / rate:.3f} s of sound, audio.window is {window}")
+        return Record(raw.clip, refused=f"audio: {len(samples) / rate:.3f} s of audio, audio.window is {window}")
     options = settings.model_dump(include={"mels", "mfcc", "edges", "top_db"})
     log_mel, coefficients = compute_spectra(samples, settings.filter_rate or rate, length, hop, **options)
     first = length / 2 if settings.edges == "inside" else 0
@@ -83,9 +85,9 @@ def compute_spectra(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the log-mel spectrogram (T, mels) in dB and the MFCC (T, mfcc) of `samples` (N,), float32 in [-1, 1].
 
-    Windows have `length` samples, one begins every `hop`; the mel filters are those for `rate` Hz. edges: "inside", windows
-    lie wholly in the sound; "padded", they are centred on every `hop`-th sample from the first on, with silence beyond.
-    top_db: levels lower than this below the clip's loudest point are raised to it.
+    Windows have `length` samples, and one begins every `hop` samples; the mel filters are computed for `rate` Hz. With
+    edges = "inside", windows lie completely in the audio; with "padded", they are centred on every `hop`-th sample, with
+    silence outside. top_db: levels further than this below the clip's maximum are raised to that level.
     """
     librosa = imports.import_librosa()  # not needed to read the stream's shards
 

@@ -1,4 +1,4 @@
-"""The contract of a stream, its lookup by name, and the steps of a clip in it."""
+"""The interface of a stream, its lookup by name, and access to the steps of a clip."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ from lib.core.errors import InputError, describe_internal_error
 from lib.core.parameters import Section, check
 from lib.core.shards import Record
 
-# a point is x and y in pixels from the image's upper left corner, (0.5, 0.5) is the centre of the first pixel; or NaN
+# a point is x and y in pixels from the image's upper left corner; (0.5, 0.5) is the centre of the first pixel; NaN if absent
 Kind = Literal["pictures", "flow", "points", "vectors"]
 """Contents of a step: RGB uint8 (3, H, W), displacements in pixels (2, H, W), points (P, 2), or numbers (D,)."""
 
@@ -68,22 +68,24 @@ class Stream:
     make_extractor: takes the settings, loads networks once, and returns a function from a clip's input records (a Raw for
         RAW), in the order of `inputs`, to its Record. A clip that can't be used gets a Record with `refused`, a reason that
         begins with the stream's name and a colon.
-    read_steps: takes a record and the indices (K,) of steps and returns their values (K, ...); in a stream with `arrays` the
-        name of one of them comes third.
+    read_steps: takes a record and the indices (K,) of steps and returns their values (K, ...). If the stream has `arrays`,
+        the third argument is the name of an array.
 
-    A record's array `times` (T,) holds the seconds of its steps; without it the clip has one step at 0 s. `found` (T,), if
-    present, is 0 for steps that can't be read.
+    A record's array `times` (T,) contains the times of its steps in seconds; without it, the clip has one step at 0 s. The
+    array `found` (T,) is optional and 0 for absent steps.
 
     All other fields have defaults:
-    arrays: names of the arrays that can be read, the first by default. kinds: the kinds of those that differ from `kind`.
-    on_gpu: whether the extractor uses an available GPU.
+    arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
+        from `kind`.
+    on_gpu: whether the extractor uses a GPU if one is available.
     files: takes the settings and returns the files that they name or that a package ships, such as weights.
-    annotation_files: takes the settings and a corpus' folder of annotations and returns the files that are read there.
+    annotation_files: takes the settings and a corpus' folder of annotations and returns the files that the stream reads.
         The contents of both enter the fingerprint: shards are rebuilt if one of them changes.
-    validate_inputs: raises InputError if the settings contradict how the inputs were made.
-    summary: takes the folder of shards and returns figures for metrics/NAME.json.
+    validate_inputs: raises InputError if the settings contradict the settings of an input stream.
+    summary: takes the folder of shards and returns numbers for metrics/NAME.json.
     warnings: takes a record and returns reasons to doubt a prediction from it.
-    statistics: takes a record and returns input statistics by name; a prediction warns of those outside the training clips'.
+    statistics: takes a record and returns input statistics by name. A prediction warns if one lies outside the range of the
+        training clips.
     """
 
     inputs: tuple[str, ...]
@@ -109,12 +111,12 @@ class Stream:
         return f"{__package__}.{self.name}"
 
     def kind_of(self, array: str) -> Kind:
-        """Return what one step of an array is."""
+        """Return the kind of one step of an array."""
         return self.kinds.get(array, self.kind)
 
-    def read(self, record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-        """Return the values (K, ...) of an array's steps `chosen` (K,)."""
-        return self.read_steps(record, chosen, array) if self.arrays else self.read_steps(record, chosen)
+    def read(self, record: Record, indices: np.ndarray, array: str) -> np.ndarray:
+        """Return the values (K, ...) of the steps `indices` (K,) of an array."""
+        return self.read_steps(record, indices, array) if self.arrays else self.read_steps(record, indices)
 
 
 def names() -> list[str]:
@@ -140,9 +142,9 @@ class StreamInfo(NamedTuple):
     shapes: dict[str, list[int]]
 
 
-def take_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return an array's steps `chosen` (K,); an empty array (K, 0) if the stream was built without it."""
-    return record.arrays[array][()][chosen] if array in record.arrays else np.zeros((len(chosen), 0), np.float32)
+def take_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
+    """Return the steps `indices` (K,) of an array, or an empty array (K, 0) if the stream was built without this array."""
+    return record.arrays[array][()][indices] if array in record.arrays else np.zeros((len(indices), 0), np.float32)
 
 
 def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo]:
@@ -164,7 +166,7 @@ def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo
 
 
 def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[..., Record]]:
-    """Return each stream's extractor, with the settings with which the stream was built."""
+    """Return each stream's extractor, with the settings that the stream was built with."""
     return {
         name: load(name).make_extractor(check(info.settings, load(name).settings, name))
         for name, info in streams.items()
@@ -172,9 +174,10 @@ def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[...
 
 
 def extract(make: Callable[..., Record], inputs: Iterable[Raw | Record]) -> Record:
-    """Return a stream's record of a clip from the clip's inputs; the first rejected input if there is one.
+    """Return a stream's record of a clip, given the clip's inputs. If an input is rejected, return that input.
 
-    If the extractor fails, the clip is rejected, with the attribute TRACEBACK. An InputError concerns more than one clip.
+    If the extractor fails, the record is rejected and has the attribute TRACEBACK. An InputError is raised further, because
+    it concerns more than one clip.
     """
     inputs = list(inputs)
     refused = next((record for record in inputs if isinstance(record, Record) and record.refused), None)
@@ -188,9 +191,10 @@ def extract(make: Callable[..., Record], inputs: Iterable[Raw | Record]) -> Reco
 
 
 def check_enabled(parameters: Mapping[str, Any]) -> None:
-    """Check in the complete parameters that every stream which an encoder in use reads is enabled, and so are its inputs.
+    """Check that all streams that the encoders in use read, and the inputs of these streams, are enabled.
 
-    Raises InputError for the first stream that is not. Unknown names are left to the checks of their sections.
+    parameters: the complete params.yaml. Raises InputError for the first disabled stream. Unknown names are reported by the
+    checks of their own sections.
     """
     encoders = parameters["model"]["encoders"]
     for encoder in parameters["model"]["use"]:
@@ -198,46 +202,51 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
             name = reference.partition(".")[0]
             for needed in list_with_inputs(name) if name in names() else ():
                 if not parameters[needed]["enabled"]:
-                    why = f"model.encoders.{encoder}.reads has {reference}" + (
+                    reason = f"model.encoders.{encoder}.reads has {reference}" + (
                         f", which is made from {needed}" if needed != name else ""
                     )
                     raise InputError(
-                        f"params.yaml: {needed}.enabled = false, but model.use has {encoder} and {why}; allowed: true; set"
-                        f" {needed}.enabled to true, or take {encoder} out of model.use"
+                        f"params.yaml: {needed}.enabled = false, but model.use has {encoder} and {reason}; allowed: true;"
+                        f" set {needed}.enabled to true, or remove {encoder} from model.use"
                     )
 
 
 def list_with_inputs(name: str) -> list[str]:
     """Return the names of a stream and of all its inputs, each after its own inputs."""
-    above = [one for of in load(name).inputs if of != RAW for one in list_with_inputs(of)]
-    return list(dict.fromkeys([*above, name]))
+    dependencies = [
+        dependency
+        for input_name in load(name).inputs
+        if input_name != RAW
+        for dependency in list_with_inputs(input_name)
+    ]
+    return list(dict.fromkeys([*dependencies, name]))
 
 
 def step_times(record: Record) -> np.ndarray:
-    """Return the seconds (T,) of a record's steps."""
+    """Return the times (T,) of a record's steps in seconds."""
     return record.arrays["times"][()] if "times" in record.arrays else np.zeros(1)
 
 
 def present_steps(record: Record) -> np.ndarray:
-    """Return the indices of the steps that can be read."""
+    """Return the indices of the steps that are present."""
     return (
         np.flatnonzero(record.arrays["found"][()]) if "found" in record.arrays else np.arange(len(step_times(record)))
     )
 
 
 def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
-    """Return up to `count` of the indices `present`, evenly spaced, with the first and the last; all if there are fewer."""
+    """Return up to `count` of the indices `present`, evenly spaced, including the first and the last."""
     if len(present) <= count:
         return present
     return present[np.linspace(0, len(present) - 1, count).astype(int)]
 
 
 def pool_steps(stream: Stream, record: Record) -> np.ndarray:
-    """Return one vector for a clip's record of a stream of vectors: each array's mean over time, and its standard deviation
-    if it has several steps."""
-    chosen = present_steps(record)
+    """Return one vector for a clip of a stream of vectors: the mean of each array over time, and the standard deviation if
+    the clip has several steps."""
+    indices = present_steps(record)
     parts = []
     for array in stream.arrays or ("",):
-        values = stream.read(record, chosen, array)
+        values = stream.read(record, indices, array)
         parts += [values.mean(0)] + ([values.std(0)] if len(values) > 1 else [])
     return np.concatenate(parts)

@@ -71,13 +71,13 @@ def build_stream(name: str) -> None:
                 f" {input_name}; set {input_name}.enabled to true or {name}.enabled to false"
             )
     stream.validate_inputs(settings, base.load_stream_info(DATA, input_streams))
-    rows = _raw() if RAW in stream.inputs else {}
-    inputs = _inputs(stream, settings, rows)
+    rows = _clips_by_shard() if RAW in stream.inputs else {}
+    inputs = _shard_inputs(stream, settings, rows)
 
     def make(shard: str) -> Iterator[Record]:
         make_clip = stream.make_extractor(settings)
         records_by_input = [
-            _of(rows[shard]) if input_name == RAW else shards.read_records(DATA / input_name / f"{shard}.h5")
+            _raw_clips(rows[shard]) if input_name == RAW else shards.read_records(DATA / input_name / f"{shard}.h5")
             for input_name in stream.inputs
         ]
         for records in zip(*records_by_input, strict=True):
@@ -96,7 +96,7 @@ def build_stream(name: str) -> None:
     stream_metrics(name).write_text(json.dumps(summary, indent=2) + "\n")
     if internal:
         print(
-            f"{name}: {internal} clips are rejected because of errors in the program itself; logs/{name}.log has the"
+            f"{name}: {internal} clips are rejected because of errors in the program itself; logs/{name}.log contains the"
             " tracebacks"
         )
     if len(refused) > options.download.allow_missing * clip_count:
@@ -111,15 +111,15 @@ def build_stream(name: str) -> None:
         )
 
 
-def _raw() -> "dict[str, pd.DataFrame]":
+def _clips_by_shard() -> "dict[str, pd.DataFrame]":
     """Return the usable clips' rows by shard, sorted by clip."""
     table = read_clip_table(CLIPS)
     if table.empty:
-        raise InputError(f"no clip in {CLIPS} is usable; its column `reason` says why")
+        raise InputError(f"no clip in {CLIPS} is usable; see its column `reason`, and repair the clips or add others")
     return split_by_shard(table)
 
 
-def _of(rows: "pd.DataFrame") -> Iterator[Raw]:
+def _raw_clips(rows: "pd.DataFrame") -> Iterator[Raw]:
     for row in rows.itertuples():
         path = DATA / RAW / row.file if row.file else None
         span = None if math.isnan(row.start) else (row.start, row.end)
@@ -131,9 +131,9 @@ def annotation_folder(corpus: str) -> Path:
     return DATA / RAW / corpus / "annotations"
 
 
-def _inputs(stream: Stream, settings: StreamSettings, rows: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
-    """Return the inputs of each shard by its name: its clips, and checksums of their files, of other files that the stream
-    reads, and of the input streams' shards."""
+def _shard_inputs(stream: Stream, settings: StreamSettings, rows: "Mapping[str, pd.DataFrame]") -> dict[str, Any]:
+    """Return a description of each shard's inputs, for its fingerprint: the clips, and the checksums of their files, of
+    other files that the stream reads, and of the input streams' shards."""
     contents: dict[str, Any] = {}
     if rows:
         corpora = sorted({corpus for of_shard in rows.values() for corpus in of_shard["corpus"]})
@@ -170,10 +170,9 @@ def build(
 ) -> tuple[float, int]:
     """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`; return seconds and the number of failed clips.
 
-    `inputs[NAME]` (JSON-able) describes the shard's inputs: with the same inputs, settings and code, a shard from an earlier
-    run, even an interrupted one, is reused. `make` runs in other processes as `options` say. clips: the total for the
-    progress bar. A shard in which a clip failed is rebuilt in the next run. Raises InputError if a shard can't be built;
-    finished shards are kept.
+    `inputs[NAME]` (JSON-able) describes the shard's inputs. A shard of an earlier run, even an interrupted one, is reused if
+    inputs, settings and code are the same; it is rebuilt if a clip failed. `make` runs in other processes, according to
+    `options`. clips: total for the progress bar. Raises InputError if a shard can't be built; finished shards are kept.
     """
     with resume.lock_stage(stream.name):
         return _build(stream, settings, out, inputs, make, clips=clips, options=options)

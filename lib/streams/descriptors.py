@@ -1,4 +1,4 @@
-"""A pooled, hand-made descriptor of a clip: its mean face and the energy of its flow. What learnt features have to beat."""
+"""A hand-made descriptor of a clip, a baseline for learnt features: its mean face and the energy of its optical flow."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated
@@ -12,14 +12,14 @@ from lib.streams.base import Stream, StreamSettings
 
 
 class Settings(StreamSettings):
-    """Cells a side that the mean face and the flow's energy are averaged in."""
+    """face_cells, flow_cells: number of cells per side of the grids for the mean face and the flow's energy."""
 
     face_cells: Annotated[int, Field(ge=1, le=64)]
     flow_cells: Annotated[int, Field(ge=1, le=64)]
 
 
 def make_extractor(settings: Settings) -> Callable[[Record, Record], Record]:
-    """Return what pools a clip's faces and flow."""
+    """Return a function that computes a clip's descriptor from its faces and flow."""
 
     def make(faces: Record, flow: Record) -> Record:
         scale = flow.attributes["scale"]
@@ -29,19 +29,19 @@ def make_extractor(settings: Settings) -> Callable[[Record, Record], Record]:
     return make
 
 
-def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
-    """Return the descriptor, (1, D): a clip has one."""
-    return record.arrays["descriptor"][()][None][chosen]
+def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
+    """Return the clip's only step, the descriptor (1, D)."""
+    return record.arrays["descriptor"][()][None][indices]
 
 
 def compute_descriptor(
     faces: Mapping[str, np.ndarray], flow: Mapping[str, np.ndarray], scale: float, face_cells: int, flow_cells: int
 ) -> np.ndarray:
-    """Return (3 F² + 2 G²,) float32 for F = `face_cells`, G = `flow_cells`, of a clip's arrays as the shards hold them.
+    """Return the descriptor (3 F² + 2 G²,), float32, for F = `face_cells` and G = `flow_cells`, from the shards' arrays.
 
-    First the mean over time of the faces that were found, in cells of F by F, RGB in [0, 1]; then in cells of G by G the
-    flow's length in pixels, its mean and its standard deviation over the pairs in which both faces were found (0 if there
-    is none).
+    The first part is the mean over time of all present faces, averaged in F x F cells, RGB in [0, 1]. The second part is the
+    mean and the standard deviation over time of the flow's length in pixels, averaged in G x G cells; it is 0 if no two
+    consecutive faces are present.
     """
     mean_face = faces["faces"][faces["found"] > 0].mean(0, dtype=np.float32) / 255
     lengths = np.linalg.norm(flow["flow"][flow["valid"] > 0].astype(np.float32) * scale, axis=-1)
@@ -50,7 +50,7 @@ def compute_descriptor(
 
 
 def _cells(picture: np.ndarray, cells: int) -> np.ndarray:
-    """Average a picture (S, S) or (S, S, C) in `cells` by `cells` areas, flattened."""
+    """Return the means of an image (S, S) or (S, S, C) in `cells` x `cells` areas, flattened."""
     return cv2.resize(picture, (cells, cells), interpolation=cv2.INTER_AREA).ravel()
 
 

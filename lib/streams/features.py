@@ -1,4 +1,4 @@
-"""Vectors that the user already has of every clip, from tables and arrays beside the corpus."""
+"""Feature vectors that the user already has for every clip, from tables and arrays in data/archives/."""
 
 import json
 import re
@@ -19,29 +19,29 @@ from lib.streams.base import RAW, Raw, Stream, StreamSettings
 _SUFFIXES = (".csv", ".parquet", ".npz", ".h5", ".hdf5")
 _CLIP = ("clip", "file", "id", "videoname")
 _NONE = ["", "NA", "N/A", "n/a", "NaN", "nan", "None", "null", "NULL", "<NA>"]
-_SECONDS = "seconds"  # not "time": that is a category of words in LIWC
+_SECONDS = "seconds"  # not "time", which is a word category of LIWC
 
 
 class Settings(StreamSettings):
-    """files: patterns of file names; a pattern's hold different clips, the patterns different numbers."""
+    """files: patterns of file names. Files of one pattern contain different clips, different patterns other features."""
 
     files: Annotated[list[str], Field(min_length=1)]
 
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
-    """Return what looks up a clip's vectors."""
+    """Return a function that looks up a clip's vectors."""
     return lambda raw: look_up(raw, settings.files)
 
 
-def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
     """Return vectors (K, D)."""
-    return record.arrays["values"][()][chosen]
+    return record.arrays["values"][()][indices]
 
 
 def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
-    """Return the files that the patterns find in a corpus' folder of annotations.
+    """Return the files in a corpus' folder of annotations that match the patterns.
 
-    Raises InputError if a pattern finds none, or a file of another kind.
+    Raises InputError if a pattern matches no file, or a file of an unknown type.
     """
     return [path for pattern in settings.files for path in _matching(pattern, annotations)]
 
@@ -52,22 +52,23 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def look_up(raw: Raw, patterns: list[str]) -> Record:
-    """Return a clip's `values` (T, D), float32, one pattern's numbers beside the next's, and `times` (T,).
+    """Return a clip's `values` (T, D), float32, with the features of all patterns concatenated, and `times` (T,).
 
-    A clip that is not in the files of each pattern, lacks a number, or has not as many steps in all of them, is refused.
+    A clip is rejected if a pattern's files do not contain it, if a number is missing, or if its times differ between
+    patterns.
     """
     if raw.annotations is None:
-        return Record(raw.clip, refused="features: a clip outside the corpus has none")
+        return Record(raw.clip, refused="features: not available for a clip outside the corpus")
     parts_found: list[tuple[np.ndarray, np.ndarray]] = []
     for pattern in patterns:
-        of_pattern = next(
+        vectors = next(
             (candidate for path in _matching(pattern, raw.annotations) if (candidate := _vectors(path, raw.clip))), None
         )
-        if of_pattern is None:
+        if vectors is None:
             return Record(raw.clip, refused=f"features: not in {pattern}")
-        if not all(np.isfinite(part).all() for part in of_pattern):
+        if not all(np.isfinite(part).all() for part in vectors):
             return Record(raw.clip, refused=f"features: {pattern} lacks a number")
-        parts_found.append(of_pattern)
+        parts_found.append(vectors)
     times = parts_found[0][0]
     for pattern, (other, _) in zip(patterns, parts_found, strict=True):
         if not np.array_equal(times, other):
@@ -78,7 +79,7 @@ def look_up(raw: Raw, patterns: list[str]) -> Record:
 
 
 def _names(patterns: list[str]) -> list[str]:
-    """Return a name for each pattern: `liwc` for `liwc_*.csv`, the pattern itself where two would have one name."""
+    """Return a short name for each pattern (`liwc` for `liwc_*.csv`), or the patterns if short names are not unique."""
     short = [re.split(r"[*?.\[]", pattern)[0].strip("_-") for pattern in patterns]
     return short if all(short) and len(set(short)) == len(short) else patterns
 
@@ -87,44 +88,48 @@ def _matching(pattern: str, annotations: Path) -> list[Path]:
     paths = sorted(annotations.glob(pattern))
     if not paths:
         raise InputError(
-            f"params.yaml: features.files has {pattern!r}, but nothing below data/archives/ is named so; there are:"
+            f"params.yaml: features.files has {pattern!r}, which matches no file below data/archives/; files there:"
             f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}"
         )
     for path in paths:
         if path.suffix not in _SUFFIXES:
             raise InputError(
-                f"params.yaml: features.files finds {path.name}; allowed are files of {', '.join(_SUFFIXES)}"
+                f"params.yaml: features.files matches {path.name}; allowed: files that end in {', '.join(_SUFFIXES)}"
             )
     return paths
 
 
 def _vectors(path: Path, clip: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the times (T,) and vectors (T, D) of a clip in a file, which names it with its suffix or without."""
+    """Return a clip's times (T,) and vectors (T, D) in a file, or None; the file can name it with or without suffix."""
     opened = _open(path)
     name = next((candidate for candidate in (clip, clip.rpartition(".")[0]) if candidate in opened), None)
     if name is None:
         return None
-    held = opened[name]
-    if isinstance(held, tuple):
-        return held
-    beside = f"{name}:times"
-    if isinstance(held, h5py.Group):
-        held, times = held["values"], held.get("times")
+    entry = opened[name]
+    if isinstance(entry, tuple):
+        return entry
+    times_key = f"{name}:times"
+    if isinstance(entry, h5py.Group):
+        entry, times = entry["values"], entry.get("times")
     else:
-        times = opened.get(beside)
-    values = np.atleast_2d(np.asarray(held, np.float32))
+        times = opened.get(times_key)
+    values = np.atleast_2d(np.asarray(entry, np.float32))
     if times is None and len(values) > 1:
-        raise InputError(f"{path.name}: {name} has {len(values)} vectors and no times; put their seconds in {beside!r}")
+        raise InputError(
+            f"{path.name}: {name} has {len(values)} vectors but no times; add times in seconds as {times_key!r}"
+        )
     seconds = np.zeros(1) if times is None else np.asarray(times, float)
     if len(seconds) != len(values):
-        raise InputError(f"{path.name}: {name} has {len(values)} vectors and {len(seconds)} times; allowed: as many")
+        raise InputError(
+            f"{path.name}: {name} has {len(values)} vectors and {len(seconds)} times; allowed: equal numbers"
+        )
     return seconds, values
 
 
 @cache
 def _open(path: Path) -> Mapping[str, Any]:
-    """Return what a file holds by clip: times and vectors of a table, arrays of others as they are asked for."""
-    import pandas as pd  # the stage of a disabled stream ends sooner without it
+    """Return a mapping from clip to content: (times, vectors) for a table, lazily loaded arrays for other files."""
+    import pandas as pd  # slow; a disabled stream does not need it
 
     if path.suffix == ".npz":
         return np.load(path)
@@ -134,29 +139,32 @@ def _open(path: Path) -> Mapping[str, Any]:
         header = list(pd.read_csv(path, nrows=0))
         names = [column for column in header if column.lower() in _CLIP]
         numbers = {column: _NONE for column in header if column not in names[:1]}
-        # 007 is no 7, and a clip may be called NA
+        # read clip names as text: 007 must not become 7, and NA can be a name
         table = pd.read_csv(path, dtype=dict.fromkeys(names[:1], str), keep_default_na=False, na_values=numbers)
     else:
         table = pd.read_parquet(path)
         names = [column for column in table if str(column).lower() in _CLIP]
     if not names:
         raise InputError(
-            f"{path.name} has the columns {', '.join(map(str, table))}; one of clips is needed, named {', '.join(_CLIP)}"
+            f"{path.name} has the columns {', '.join(map(str, table))}; required: a column of clips, called"
+            f" {', '.join(_CLIP[:-1])} or {_CLIP[-1]}"
         )
     numbers = table.drop(columns=names[0])
     if wrong := [str(column) for column in numbers if not pd.api.types.is_numeric_dtype(numbers[column])]:
-        raise InputError(f"{path.name}: column {wrong[0]} holds other things than numbers; remove or correct it")
+        raise InputError(f"{path.name}: column {wrong[0]} contains values that are not numbers; remove or correct it")
     times = numbers.pop(_SECONDS) if _SECONDS in numbers else pd.Series(0.0, table.index)
     values = numbers.to_numpy(np.float32)
-    held: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    vectors_of: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for clip, rows in table.groupby(table[names[0]].astype(str)).indices.items():
-        of_clip = times.to_numpy(float)[rows]
-        order = np.argsort(of_clip, kind="stable")
-        if (twice := np.flatnonzero(np.diff(of_clip[order]) == 0)).size:
+        seconds = times.to_numpy(float)[rows]
+        order = np.argsort(seconds, kind="stable")
+        if (twice := np.flatnonzero(np.diff(seconds[order]) == 0)).size:
             first, second = rows[order[twice[0] : twice[0] + 2]] + 2
-            raise InputError(f"{path.name} has clip {clip} twice, in rows {first} and {second}; allowed: once a time")
-        held[str(clip)] = of_clip[order], values[rows][order]
-    return held
+            raise InputError(
+                f"{path.name} has clip {clip} twice at the same time, in rows {first} and {second}; remove one of them"
+            )
+        vectors_of[str(clip)] = seconds[order], values[rows][order]
+    return vectors_of
 
 
 STREAM = Stream(

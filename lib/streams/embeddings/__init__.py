@@ -13,7 +13,7 @@ from lib.streams.base import Stream, StreamSettings
 
 
 class Settings(StreamSettings):
-    """steps: faces a clip at most; side: pixels; network, weights, colour, stn, se, seed: as params.yaml says."""
+    """steps: maximum number of faces per clip; side: in pixels; params.yaml explains the other keys."""
 
     steps: Annotated[int, Field(ge=1, le=4096)]
     side: Annotated[int, Field(ge=32, le=1024)]
@@ -46,29 +46,29 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
 
     @torch.no_grad()
     def embed(record: Record) -> Record:
-        chosen = base.choose_evenly(base.present_steps(record), settings.steps)
-        pictures = torch.from_numpy(np.ascontiguousarray(faces.read_steps(record, chosen))).to(device).float() / 255
+        indices = base.choose_evenly(base.present_steps(record), settings.steps)
+        pictures = torch.from_numpy(np.ascontiguousarray(faces.read_steps(record, indices))).to(device).float() / 255
         if settings.colour == "bgr":
             pictures = pictures.flip(1)
         size = (settings.side, settings.side)
         if pictures.shape[2:] != size:
             pictures = functional.interpolate(pictures, size, mode="bilinear", antialias=True, align_corners=False)
         values = network((pictures - mean) / std).float().cpu().numpy()
-        return Record(record.clip, {"values": values, "times": base.step_times(record)[chosen]})
+        return Record(record.clip, {"values": values, "times": base.step_times(record)[indices]})
 
     return embed
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the files of the weights, if the settings name one or the network's package ships them."""
+    """Return the weights files that the settings name or that the network's package ships."""
     from lib.streams.embeddings import networks
 
     return networks.files(settings.network, settings.weights)
 
 
-def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
     """Return embeddings (K, D)."""
-    return record.arrays["values"][()][chosen]
+    return record.arrays["values"][()][indices]
 
 
 STREAM = Stream(

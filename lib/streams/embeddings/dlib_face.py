@@ -1,4 +1,4 @@
-"""dlib's face network: 128 numbers for a face, similar for images of one person."""
+"""dlib's face recognition network: embeddings of 128 numbers, similar for images of the same person."""
 
 from typing import Any
 
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from lib.streams import landmarks
 
-_SIDE, _PADDING = 150, 0.25  # of the pictures that the network was trained on
+_SIDE, _PADDING = 150, 0.25  # of the network's training images
 
 
 class DlibFace(nn.Module):
-    """dlib's ResNet of 29 layers (dlib_face_recognition_resnet_model_v1; 99.4 % on LFW), on a CPU unless dlib is built for
-    GPUs. Faces are aligned again by its 68 points, as in its training.
+    """dlib's ResNet of 29 layers (dlib_face_recognition_resnet_model_v1; 99.4 % on LFW).
+
+    It runs on the CPU unless dlib is built for GPUs. Faces are aligned again by dlib's 68 points, as in its training.
 
     Raises InputError if dlib or its models are not installed.
     """
@@ -25,7 +26,7 @@ class DlibFace(nn.Module):
         self._network = self._dlib.face_recognition_model_v1(models.face_recognition_model_location())
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Aligned faces (B, 3, S, S) in [0, 1] to vectors (B, 128)."""
+        """Return embeddings (B, 128) of aligned faces (B, 3, S, S) in [0, 1]."""
         faces = (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
         chips = [self._dlib.get_face_chip(*self._find(face), _SIDE, _PADDING) for face in faces]
         vectors = np.array([list(vector) for vector in self._network.compute_face_descriptor(chips)], np.float32)

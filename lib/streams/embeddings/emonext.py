@@ -1,4 +1,5 @@
-"""EmoNeXt (El Boudouri and Bohi 2023): ConvNeXt, a spatial transformer before it, squeeze-and-excitation between stages."""
+"""EmoNeXt (El Boudouri and Bohi 2023): ConvNeXt with a spatial transformer in front and squeeze-and-excitation between
+stages."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -24,17 +25,17 @@ SIZES = {
 """Blocks and channels of the four stages (Liu et al. 2022, ConvNeXt)."""
 
 _EPS = 1e-6
-_REDUCTION = 16  # of channels inside squeeze-and-excitation
-_LOCALISED = 52  # side of the map that the spatial transformer's linear layer takes: of a picture of 224 pixels
+_REDUCTION = 16  # reduction ratio of squeeze-and-excitation
+_LOCALISED = 52  # side of the feature map in front of the spatial transformer's linear layer, for images of 224 pixels
 
 
 class EmoNeXt(nn.Module):
-    """Pictures to an embedding of as many numbers as the last stage has channels; its modules are named as published.
+    """Maps images to embeddings (the channels of the last stage). Modules have the names of the published network.
 
-    stn: the spatial transformer in front, which starts as the identity. se: squeeze-and-excitation after each downsampling:
-    "none"; "reference", as published, whose gates start near 0.5; "identity", gates of twice the sigmoid of 0, so that the
-    network starts as the ConvNeXt. drop_path: the chance that the last block is left out of a picture in training, that of
-    the others rises to it from 0 (Huang et al. 2016).
+    stn: whether a spatial transformer, initialised to the identity, precedes the network. se: squeeze-and-excitation after
+    each downsampling; "none" disables it, with "reference" gates start near 0.5 as published, with "identity" gates start at
+    1 (twice a sigmoid of 0), so that the network starts as a plain ConvNeXt. drop_path: stochastic depth, the probability of
+    skipping the last block in training; it rises linearly from 0 at the first block (Huang et al. 2016).
     """
 
     def __init__(
@@ -59,20 +60,20 @@ class EmoNeXt(nn.Module):
         self._initialise(se)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) to embeddings (B, D)."""
+        """Return embeddings (B, D) of images (B, 3, H, W)."""
         maps = self.transformed(pictures) if self.stn else pictures
         for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
             maps = stage(downsample(maps))
         return self.norm(maps.mean((2, 3)))
 
     def theta(self, pictures: Tensor) -> Tensor:
-        """Return the affine maps (B, 2, 3) that the spatial transformer samples pictures by."""
-        # pooling to this size is the identity at 224 pixels, which the published network insists on
+        """Return the affine maps (B, 2, 3) of the spatial transformer."""
+        # at 224 pixels, the only size of the published network, this pooling is the identity
         maps = functional.adaptive_avg_pool2d(self.localization(pictures), _LOCALISED)
         return self.fc_loc(maps.flatten(1)).view(-1, 2, 3)
 
     def transformed(self, pictures: Tensor) -> Tensor:
-        """Return the pictures as the spatial transformer samples them (Jaderberg et al. 2015)."""
+        """Return the images resampled by the spatial transformer (Jaderberg et al. 2015)."""
         grid = functional.affine_grid(self.theta(pictures), list(pictures.shape), align_corners=True)
         return functional.grid_sample(pictures, grid, align_corners=True)
 
@@ -109,7 +110,7 @@ class _Block(nn.Module):
 
 
 class _Excitation(nn.Module):
-    """Squeeze and excitation (Hu et al. 2018)."""
+    """Squeeze-and-excitation (Hu et al. 2018)."""
 
     def __init__(self, channels: int, se: Se) -> None:
         super().__init__()
@@ -135,32 +136,32 @@ class _OverChannels(nn.LayerNorm):
 # ---- published weights ----
 
 _UNUSED = ("attention.", "head.", "classifier.2.")
-"""Published weights that an embedding does not need: the head, and the attention over a batch that trains it."""
+"""Prefixes of published weights that embeddings do not need: the head, and the attention used only in its training."""
 
 
 def load_published_weights(network: EmoNeXt, state: dict[str, Tensor], source: str) -> list[str]:
-    """Load published weights of EmoNeXt, or of ConvNeXt as its authors or torchvision name them; return messages about them.
+    """Load published weights of EmoNeXt, or of ConvNeXt (with its authors' or torchvision's names); return messages to log.
 
-    Raises InputError, which begins with `source`, if any but the spatial transformer's and squeeze-and-excitation's weights
-    are missing, or any is too many or of another shape.
+    The weights of the spatial transformer and of squeeze-and-excitation can be missing. Raises InputError, beginning with
+    `source`, if other weights are missing, unknown or of another shape.
     """
-    named = {_renamed(name): value for name, value in state.items() if not name.startswith(_UNUSED)}
-    named = {name: value.flatten() if name.endswith("gamma") else value for name, value in named.items()}
+    weights = {_renamed(name): value for name, value in state.items() if not name.startswith(_UNUSED)}
+    weights = {name: value.flatten() if name.endswith("gamma") else value for name, value in weights.items()}
     expected_state, messages = network.state_dict(), []
     for part, belongs in (
         ("the spatial transformer", lambda name: name.startswith(("localization.", "fc_loc."))),
         ("squeeze-and-excitation", lambda name: ".fc." in name),
     ):
-        expected, published = ({name for name in names if belongs(name)} for names in (expected_state, named))
+        expected, published = ({name for name in names if belongs(name)} for names in (expected_state, weights))
         if expected and not published:
-            messages.append(f"it lacks {part}, left as at the start")
+            messages.append(f"the file has no weights of {part}, which keeps its initial weights")
             expected_state = {name: value for name, value in expected_state.items() if name not in expected}
         elif published and not expected:
-            messages.append(f"its {part} is not used")
-            named = {name: value for name, value in named.items() if name not in published}
-    if wrong := find_mismatches(expected_state, named):
+            messages.append(f"the file's weights of {part} are not used")
+            weights = {name: value for name, value in weights.items() if name not in published}
+    if wrong := find_mismatches(expected_state, weights):
         raise InputError(f"{source} do not fit: {summarise_mismatches(wrong)}")
-    network.load_state_dict(named, strict=False)
+    network.load_state_dict(weights, strict=False)
     return messages
 
 
@@ -173,7 +174,7 @@ def _shrink(before: int, after: int, side: int) -> list[nn.Module]:
 
 
 def _renamed(name: str) -> str:
-    """Return torchvision's ConvNeXt names as published; other names as they are."""
+    """Return the published name of a parameter of torchvision's ConvNeXt; other names are returned unchanged."""
     kind, *rest = name.split(".")
     if kind == "classifier":
         return f"norm.{rest[1]}"

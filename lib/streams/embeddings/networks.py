@@ -1,4 +1,4 @@
-"""Networks that embed a face, by name, without their classifiers."""
+"""Face embedding networks by name, without their classifiers."""
 
 import logging
 import re
@@ -29,17 +29,19 @@ def get_normalisation(name: str) -> tuple[tuple[float, float, float], tuple[floa
     return weights.IMAGENET_MEAN, weights.IMAGENET_STD
 
 
-def build_network(name: str, given: str | None, stn: bool, se: Se, seed: int) -> nn.Module:
-    """Return the network, pictures (B, 3, S, S) to vectors (B, D), with weights `given`: None, "imagenet" or a path.
+def build_network(name: str, weights_name: str | None, stn: bool, se: Se, seed: int) -> nn.Module:
+    """Return the network, which maps images (B, 3, S, S) to vectors (B, D).
 
-    name: a key of `emonext.SIZES`, for which alone `stn` and `se` count; inception_resnet_v1 (FaceNet's); dlib_face, whose
-    weights are its own and must be null; or a ResNet,
-    ResNeXt, ConvNeXt, ViT, VGG or mobilenet_v2 of torchvision. What is not loaded is drawn with the seed.
-    Raises InputError for an unknown network, or weights that are missing or don't fit.
+    name: a key of `emonext.SIZES` (`stn` and `se` apply only to these); inception_resnet_v1 (FaceNet); dlib_face, with its
+    own weights; or a ResNet, ResNeXt, ConvNeXt, ViT, VGG or mobilenet_v2 of torchvision. weights_name: None, "imagenet" or a
+    path; None for dlib_face. Weights that are not loaded are initialised randomly with `seed`. Raises InputError for an
+    unknown network, or weights that are missing or don't fit.
     """
     if name == _DLIB:
-        if given is not None:
-            raise InputError(f"params.yaml: {_KEY}.weights = {given!r}; allowed with dlib_face: null, it has its own")
+        if weights_name is not None:
+            raise InputError(
+                f"params.yaml: {_KEY}.weights = {weights_name!r}; allowed with dlib_face: null (it ships its weights)"
+            )
         return DlibFace()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -53,23 +55,22 @@ def build_network(name: str, given: str | None, stn: bool, se: Se, seed: int) ->
             network = _torchvision(name)
     with prefix_errors(f"params.yaml: {_KEY}."):
         if isinstance(network, EmoNeXt):
-            if given is not None:
-                load_emonext(network, name, given, _KEY)
+            if weights_name is not None:
+                load_emonext(network, name, weights_name, _KEY)
             return network
         if name == _FACENET:  # its last linear layer and norm make the embedding
-            weights.load_weights(network, name, given, "imagenet", ("logits.",))
+            weights.load_weights(network, name, weights_name, "imagenet", ("logits.",))
             return network
-        weights.load_weights(network, name, given, "imagenet")
+        weights.load_weights(network, name, weights_name, "imagenet")
     return _without_classifier(network)
 
 
-def files(name: str, given: str | None) -> list[Path]:
-    """Return the files that the weights `given` to the network `name` are read from; not those that torchvision downloads,
-    whose names carry their checksums."""
+def files(name: str, weights_name: str | None) -> list[Path]:
+    """Return the weights files of a network, without files that torchvision downloads: their names contain checksums."""
     if name == _DLIB:
         models = landmarks.load_dlib(f"{_KEY}.network = {_DLIB}", "name another network")[1]
         return [Path(models.face_recognition_model_location()), Path(models.pose_predictor_model_location())]
-    return [] if given in (None, "imagenet") else [Path(given)]
+    return [] if weights_name in (None, "imagenet") else [Path(weights_name)]
 
 
 def _torchvision(name: str) -> nn.Module:
@@ -81,22 +82,22 @@ def _torchvision(name: str) -> nn.Module:
     return torchvision.models.get_model(name, weights=None)
 
 
-def load_emonext(network: EmoNeXt, name: str, given: str, log: str) -> None:
-    """Load "imagenet", torchvision's ConvNeXt of that size, or a published file; missing parts are logged.
+def load_emonext(network: EmoNeXt, name: str, weights_name: str, log: str) -> None:
+    """Load weights: "imagenet" for torchvision's ConvNeXt of the same size, or the path of published weights.
 
-    log: name of the log. Raises InputError if the weights are missing or don't fit.
+    Missing parts are reported in the log called `log`. Raises InputError if the weights are missing or don't fit.
     """
-    if given == "imagenet":
+    if weights_name == "imagenet":
         state = dict(weights.load_imagenet(name.replace("emonext", "convnext")))
     else:
-        otherwise = "allowed: null, imagenet, or the path of weights of EmoNeXt or ConvNeXt"
-        state = weights.load_published(given, "weights", otherwise)
-    for line in emonext.load_published_weights(network, state, f"weights = {given!r}"):
+        allowed = "allowed: null, imagenet, or the path of weights of EmoNeXt or ConvNeXt"
+        state = weights.load_published(weights_name, "weights", allowed)
+    for line in emonext.load_published_weights(network, state, f"weights = {weights_name!r}"):
         logging.getLogger(log).info("%s: weights: %s", name, line)
 
 
 def _without_classifier(network: nn.Module) -> nn.Module:
-    """Return one of torchvision's networks with its last linear layer left out."""
+    """Return a torchvision network with its last linear layer replaced by the identity."""
     last = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     parent, _, leaf = last.rpartition(".")
     setattr(network.get_submodule(parent), leaf, nn.Identity())

@@ -13,12 +13,12 @@ from lib.core.shards import Record
 from lib.streams.base import Stream, StreamInfo, StreamSettings
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED
 
-_LOOKED_AT = 8  # number of a clip's faces whose brightness is measured
+_SAMPLED = 8  # number of a clip's faces whose brightness is measured
 _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
 class Settings(StreamSettings):
-    """side, min_face: pixels; min_found: share of frames; max_gap, key_seconds: seconds; weights: YuNet's file."""
+    """side, min_face: in pixels; min_found: fraction of frames; max_gap, key_seconds: in seconds; weights: YuNet's file."""
 
     side: Annotated[int, Field(ge=32, le=512)]
     min_face: Annotated[int, Field(ge=12, le=8192)]
@@ -29,14 +29,16 @@ class Settings(StreamSettings):
     weights: str | None
 
 
-def validate_inputs(settings: Settings, above: Mapping[str, StreamInfo]) -> None:
-    """Raise InputError if no frame is large enough for the smallest face, or the detector can't be used so."""
-    if settings.min_face > (most := above["frames"].settings["max_side"]):
-        raise InputError(f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {most}")
+def validate_inputs(settings: Settings, inputs: Mapping[str, StreamInfo]) -> None:
+    """Raise InputError if the smallest face is larger than a frame, or if keys contradict the detector."""
+    if settings.min_face > (longest_side := inputs["frames"].settings["max_side"]):
+        raise InputError(
+            f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {longest_side}"
+        )
     if settings.detector == "yunet" and not settings.key_seconds:
         raise InputError(
-            "params.yaml: faces.key_seconds = 0 with faces.detector = yunet, whose points are not MTCNN's; allowed: above 0,"
-            " then MTCNN's last network refines them"
+            "params.yaml: faces.key_seconds = 0 with faces.detector = yunet; allowed: above 0, so that MTCNN's last network"
+            " refines YuNet's points"
         )
     if (settings.detector == "yunet") != (settings.weights is not None):
         raise InputError(
@@ -48,8 +50,8 @@ def validate_inputs(settings: Settings, above: Mapping[str, StreamInfo]) -> None
 def make_extractor(settings: Settings, person: str | None = None) -> Callable[[Record], Record]:
     """Return a function that detects, tracks and aligns a person's face in a clip's frames.
 
-    person: one of `lib.streams.faces.words.ASKED`; the record then also has the attribute `persons`, the number of persons.
-    None: the main person.
+    person: one of `lib.streams.faces.words.ASKED`, or None for the main person. If it is not None, the record also has the
+    attribute `persons`, the number of persons.
     """
     from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.faces.align import Aligner
@@ -63,21 +65,21 @@ def make_extractor(settings: Settings, person: str | None = None) -> Callable[[R
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the files of the weights of MTCNN, and of YuNet where it detects."""
+    """Return the weights files of MTCNN, and of YuNet if it is the detector."""
     from lib.streams.faces import mtcnn  # not needed to read the stream's shards
 
     names = (mtcnn.FIRST, mtcnn.SECOND, mtcnn.LAST)
     return [mtcnn.weights_file(name) for name in names] + ([Path(settings.weights)] if settings.weights else [])
 
 
-def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
     """Return faces as RGB uint8 (K, 3, S, S)."""
     faces = record.arrays["faces"]
-    return np.stack([faces[at] for at in chosen]).transpose(0, 3, 1, 2)
+    return np.stack([faces[index] for index in indices]).transpose(0, 3, 1, 2)
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Count frames by how the face was found, and those with several; cuts, and changes of person."""
+    """Count the frames with a detected, interpolated and absent face and with several faces, cuts, and changes of person."""
     counts = sum((np.bincount(values, minlength=3) for values in shards.read_arrays(folder, "found")), np.zeros(3, int))
     return {
         "frames": int(counts.sum()),
@@ -92,24 +94,24 @@ def warnings(record: Record) -> list[str]:
     """Return warnings about several persons or shots in a clip."""
     several, cuts, changes = (int(record.attributes[name]) for name in _COUNTED)
     frames, persons = len(record.arrays["found"]), record.attributes.get("persons", 0)
-    who = f"one of {persons} persons" if persons > 1 else "one person"
+    tracked = f"one of {persons} persons" if persons > 1 else "one person"
     texts = {
-        f"faces: several in {several} of {frames} frames; {who} is tracked": several,
+        f"faces: several in {several} of {frames} frames; {tracked} is tracked": several,
         f"faces: {cuts} {'cuts' if cuts > 1 else 'cut'}; flow is missing across {'them' if cuts > 1 else 'it'}": cuts,
-        f"faces: the tracked person takes turns with another one; changes: {changes}": changes,
+        f"faces: the tracked person alternates with another person; changes: {changes}": changes,
     }
     return [text for text, count in texts.items() if count]
 
 
 def statistics(record: Record) -> dict[str, float]:
-    """Return how a clip's face is seen: the distance of the eyes in the frame (median over time), the mean level of some
-    aligned faces, and the share of the frames in which the face is there."""
+    """Return the median distance of the eyes in the frame in pixels, the mean brightness of a sample of aligned faces, and
+    the fraction of the frames in which the face is present."""
     present = np.flatnonzero(record.arrays["found"][()])
     eyes = record.arrays["landmarks"][()][present, :2]
-    some = present[np.unique(np.linspace(0, len(present) - 1, _LOOKED_AT).round().astype(int))]
+    sample = present[np.unique(np.linspace(0, len(present) - 1, _SAMPLED).round().astype(int))]
     return {
         "pixels between the eyes": float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1))),
-        "brightness of the face, of 255": float(read_steps(record, some).mean()),
+        "brightness of the face, of 255": float(read_steps(record, sample).mean()),
         "share of the frames with a face": len(present) / len(record.arrays["found"]),
     }
 

@@ -1,4 +1,4 @@
-"""Find every face and its five points in a batch of frames with MTCNN, or near where it was."""
+"""Find every face and its five points in a batch of frames with MTCNN, or refine faces near known positions."""
 
 import os
 from collections.abc import Sequence
@@ -12,26 +12,26 @@ import torch
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.mtcnn import first_network, last_network, second_network
 
-# MTCNN's batches differ in size from frame to frame; oneDNN would keep code for 1024 sizes, which takes gigabytes
+# MTCNN's batch size differs from frame to frame; by default oneDNN caches code for 1024 sizes, which takes gigabytes
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 BATCH = 32  # frames
-_AT_ONCE = 8  # frames whose integral images are held
-_FACTOR = 0.709  # of a pyramid's level, of the one before
-_WINDOW = 12  # pixels a side that MTCNN's first network looks at; it can't make a pyramid of less ...
-_STRIDE = 2  # ... from a window to the next ...
-_SECOND_WINDOW, _LAST_WINDOW = 24, 48  # ... and that its second and last network look at
-_SURE = 0.6, 0.7, 0.7  # the networks' least scores
-_GIVEN = 0.93  # side of the squares that it is given by the network before it, of its own boxes' (mean over real clips)
-_SAME_LEVEL = 0.5  # overlap of two boxes of one level of the pyramid from which on MTCNN takes them for one face ...
-_SAME_FACE = 0.7  # ... and of others, at last of the smaller of them
-_INSIDE = 0.5  # least share of a box that lies in the frame
-_EARLIER = 1.5  # pixels by which MTCNN's crops, cut at whole pixels, begin before its squares, on average
+_INTEGRALS = 8  # number of frames whose integral images are in memory together
+_FACTOR = 0.709  # ratio of the sizes of consecutive pyramid levels
+_WINDOW = 12  # side in pixels of the first network's windows, and the smallest size of a pyramid level
+_STRIDE = 2  # pixels between windows of the first network
+_SECOND_WINDOW, _LAST_WINDOW = 24, 48  # sides in pixels of the second and the last network's inputs
+_SURE = 0.6, 0.7, 0.7  # lowest accepted score of each network
+_INPUT_RATIO = 0.93  # side of the last network's input square relative to the side of its box (mean over real clips)
+_SAME_LEVEL = 0.5  # boxes of one pyramid level with a larger intersection over union are one face
+_SAME_FACE = 0.7  # same for boxes of different levels, and finally for the intersection over the smaller box
+_INSIDE = 0.5  # lowest fraction of a box that must lie in the frame
+_EARLIER = 1.5  # pixels by which MTCNN's crops, cut at integer pixels, start before its squares (mean)
 
 
 @dataclass(frozen=True)
 class Faces:
-    """The n faces of a frame, in its pixels: boxes (n, 4) as x0, y0, x1, y1; scores (n,); points (n, 5, 2)."""
+    """The n faces of a frame, in pixels of the frame: boxes (n, 4) as x0, y0, x1, y1; scores (n,); points (n, 5, 2)."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -39,9 +39,9 @@ class Faces:
 
 
 class Detector:
-    """MTCNN: three networks in a cascade; each checks the results of the one before more closely.
+    """MTCNN: a cascade of three networks, each of which checks the candidates of the previous one.
 
-    `min_face` is the smallest face's side in pixels; time grows with its inverse square.
+    min_face: side of the smallest face in pixels. Time is proportional to its inverse square.
     """
 
     def __init__(self, min_face: int, device: torch.device) -> None:
@@ -49,62 +49,69 @@ class Detector:
         self._networks = first_network(device), second_network(device), last_network(device)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
-        """Return each frame's faces, the largest first; frames are RGB uint8 (T of (H, W, 3)). Pictures smaller than
-        `min_face` hold none."""
+        """Return each frame's faces, the largest first. Frames are RGB uint8 (T of (H, W, 3)); in frames smaller than
+        `min_face` no face is found."""
         return [
             faces
-            for start in range(0, len(frames), _AT_ONCE)
-            for faces in self._cascade(frames[start : start + _AT_ONCE])
+            for start in range(0, len(frames), _INTEGRALS)
+            for faces in self._cascade(frames[start : start + _INTEGRALS])
         ]
 
     def refine(self, frames: Sequence[Frame], near: Sequence[Faces], runs: int) -> list[Faces | None]:
-        """Return the faces of each of the frames (T) that lie near those of another, `near` (T), by MTCNN's last network
-        alone, run on the box that is known, on the box that this gives, and so on. The points are the mean of the last two
-        of these `runs`, 2 or more.
+        """Return for each frame (T) the faces near the known faces `near` (T), or None if not all of them are found again.
 
-        It sees crops that are resampled at the square's place and not, as in MTCNN, cut at whole pixels, so that a few runs
-        come to the same box whatever the first one.
+        Only MTCNN's last network is used: first on the known box, then `runs` - 1 times (`runs` is at least 2) on the box
+        of the previous run. The points are the mean of the last two runs. Crops are resampled at subpixel positions, not
+        cut at integer pixels as in MTCNN, so that a few runs converge to the same box from any starting box.
 
-        None, where not all of them are found again: one's score is below MTCNN's threshold, one has left the frame, two
-        have become one, or there was none.
+        The result is None if a score is below MTCNN's threshold, a face has left the frame, two faces have become one, or
+        `near` has no face.
         """
-        of_frame = np.repeat(np.arange(len(frames)), [len(faces.boxes) for faces in near])
+        frame_index = np.repeat(np.arange(len(frames)), [len(faces.boxes) for faces in near])
         boxes = np.concatenate([np.empty((0, 4)), *(faces.boxes for faces in near)])
         valid, scores, points = np.ones(len(boxes), bool), np.zeros(len(boxes)), np.zeros((runs, len(boxes), 5, 2))
         for run in range(runs):
             if len(frames):
                 height, width = frames[0].pixels.shape[:2]
                 valid[valid] = _inside(boxes[valid], width, height) >= _INSIDE
-            squares = _given(boxes[valid])
-            crops = _resampled([frames[index] for index in of_frame[valid]], squares)
+            squares = _input_squares(boxes[valid])
+            crops = _resampled([frames[index] for index in frame_index[valid]], squares)
             boxes[valid], scores[valid], points[run, valid] = self._last_network(squares, crops)
             valid &= scores > _SURE[2]
         refined: list[Faces | None] = []
         for frame in range(len(frames)):
-            mine = np.flatnonzero(of_frame == frame)
-            complete = len(mine) and valid[mine].all() and len(_distinct(boxes[mine], scores[mine])) == len(mine)
-            refined.append(Faces(boxes[mine], scores[mine], points[-2:, mine].mean(0)) if complete else None)
+            in_frame = np.flatnonzero(frame_index == frame)
+            complete = (
+                len(in_frame)
+                and valid[in_frame].all()
+                and len(_distinct(boxes[in_frame], scores[in_frame])) == len(in_frame)
+            )
+            refined.append(
+                Faces(boxes[in_frame], scores[in_frame], points[-2:, in_frame].mean(0)) if complete else None
+            )
         return refined
 
     def _cascade(self, frames: Sequence[np.ndarray]) -> list[Faces]:
-        """Return the faces of frames, as facenet-pytorch's `detect_face` does (v2.5.3)."""
+        """Return the faces of frames by the algorithm of facenet-pytorch's `detect_face` (v2.5.3)."""
         sums = [cv2.integral(frame_pixels) for frame_pixels in frames]
-        squares, of_frame = self._first_network(sums)
-        squares, of_frame = self._second_network(sums, of_frame, squares)
-        boxes, scores, points = self._last_network(squares, _crops(sums, of_frame, squares, _LAST_WINDOW))
+        squares, frame_index = self._first_network(sums)
+        squares, frame_index = self._second_network(sums, frame_index, squares)
+        boxes, scores, points = self._last_network(squares, _crops(sums, frame_index, squares, _LAST_WINDOW))
         sure = scores > _SURE[2]
-        of_frame, boxes, scores, points = of_frame[sure], boxes[sure], scores[sure], points[sure]
+        frame_index, boxes, scores, points = frame_index[sure], boxes[sure], scores[sure], points[sure]
         results = []
         for frame in range(len(frames)):
-            mine = np.flatnonzero(of_frame == frame)
-            mine = mine[_distinct(boxes[mine], scores[mine])]
-            mine = mine[np.argsort(-np.prod(boxes[mine, 2:] - boxes[mine, :2], axis=1))]
-            results.append(Faces(boxes[mine], scores[mine], points[mine]))
+            in_frame = np.flatnonzero(frame_index == frame)
+            in_frame = in_frame[_distinct(boxes[in_frame], scores[in_frame])]
+            in_frame = in_frame[np.argsort(-np.prod(boxes[in_frame, 2:] - boxes[in_frame, :2], axis=1))]
+            results.append(Faces(boxes[in_frame], scores[in_frame], points[in_frame]))
         return results
 
     def _first_network(self, sums: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return squares (n, 4) in which there may be faces, and their frames (n,), from a pyramid of each frame; `sums` are
-        the frames' integral images (H + 1, W + 1, 3)."""
+        """Return candidate squares (n, 4) and their frames' indices (n,), from a pyramid of each frame.
+
+        sums: the frames' integral images (H + 1, W + 1, 3).
+        """
         height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
         scale = _WINDOW / self._min_face
         levels = [
@@ -119,25 +126,27 @@ class Detector:
             best = _unlike(boxes, scores[hits], frame, _SAME_LEVEL)
             levels.append((boxes[best], shift[frame, :, y, x][best], scores[hits][best], frame[best]))
             scale *= _FACTOR
-        boxes, shift, scores, of_frame = map(np.concatenate, zip(*levels, strict=True))
-        best = _unlike(boxes, scores, of_frame, _SAME_FACE)
+        boxes, shift, scores, frame_index = map(np.concatenate, zip(*levels, strict=True))
+        best = _unlike(boxes, scores, frame_index, _SAME_FACE)
         boxes, shift = boxes[best], shift[best]
-        return _square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), of_frame[best]
+        return _square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), frame_index[best]
 
     def _second_network(
-        self, sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: np.ndarray
+        self, sums: Sequence[np.ndarray], frame_index: np.ndarray, squares: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return which of the squares (n, 4) go on to the last network, moved to where they fit better, and their frames."""
+        """Return the accepted candidates of the squares (n, 4), moved to fit better, and their frames' indices."""
         if not len(squares):
-            return squares, of_frame
-        scores, shift = self._networks[1](_crops(sums, of_frame, squares, _SECOND_WINDOW))
+            return squares, frame_index
+        scores, shift = self._networks[1](_crops(sums, frame_index, squares, _SECOND_WINDOW))
         sure = np.flatnonzero(scores > _SURE[1])
-        sure = sure[_unlike(squares[sure], scores[sure], of_frame[sure], _SAME_FACE)]
-        return _square(_moved(squares[sure], shift[sure])), of_frame[sure]
+        sure = sure[_unlike(squares[sure], scores[sure], frame_index[sure], _SAME_FACE)]
+        return _square(_moved(squares[sure], shift[sure])), frame_index[sure]
 
     def _last_network(self, squares: np.ndarray, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return boxes (n, 4), scores (n,) and points (n, 5, 2) of the faces near squares (n, 4), by MTCNN's last network;
-        `crops` (n, 48, 48, 3), 0 to 255, show what lies in the squares."""
+        """Return boxes (n, 4), scores (n,) and points (n, 5, 2) of the faces in squares (n, 4), by MTCNN's last network.
+
+        crops: the contents of the squares (n, 48, 48, 3), from 0 to 255.
+        """
         if not len(squares):
             return np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
         scores, rest = self._networks[2](crops)
@@ -146,13 +155,15 @@ class Detector:
         return _moved(squares, rest[:, :4]).astype(float), scores.astype(float), points.astype(float)
 
 
-def _crops(sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: np.ndarray, side: int) -> np.ndarray:
-    """Return what lies in squares (n, 4) of the frames `of_frame` (n,), scaled to (n, side, side, 3); 0 to 255. `sums` are
-    the frames' integral images (H + 1, W + 1, 3)."""
+def _crops(sums: Sequence[np.ndarray], frame_index: np.ndarray, squares: np.ndarray, side: int) -> np.ndarray:
+    """Return the contents (n, side, side, 3), 0 to 255, of squares (n, 4) in the frames with indices `frame_index` (n,).
+
+    sums: the frames' integral images (H + 1, W + 1, 3).
+    """
     height, width = len(sums[0]) - 1, sums[0].shape[1] - 1
     crops = np.empty((len(squares), side, side, 3), np.float32)
-    for index, (frame, (x0, y0, x1, y1)) in enumerate(zip(of_frame, squares.astype(int).tolist(), strict=True)):
-        # a square beyond the frame has its nearest pixels
+    for index, (frame, (x0, y0, x1, y1)) in enumerate(zip(frame_index, squares.astype(int).tolist(), strict=True)):
+        # a square outside the frame gets the frame's nearest pixels
         y_start, x_start = min(max(y0, 1), height) - 1, min(max(x0, 1), width) - 1
         y_end, x_end = max(min(y1, height), y_start + 1), max(min(x1, width), x_start + 1)
         crops[index] = _scaled(sums[frame][y_start : y_end + 1, x_start : x_end + 1], side, side)
@@ -160,12 +171,14 @@ def _crops(sums: Sequence[np.ndarray], of_frame: np.ndarray, squares: np.ndarray
 
 
 def _resampled(frames: Sequence[Frame], squares: np.ndarray) -> np.ndarray:
-    """Return what lies in squares (n, 4), in parts of a pixel, of the frames (n), for MTCNN's last network (n, 48, 48, 3);
-    0 to 255. Beyond the frame the nearest pixels are repeated."""
+    """Return the contents (n, 48, 48, 3), 0 to 255, of squares (n, 4) at subpixel positions in the frames (n).
+
+    They are the input of MTCNN's last network. Outside the frame, the nearest pixels are repeated.
+    """
     crops = np.empty((len(squares), _LAST_WINDOW, _LAST_WINDOW, 3), np.uint8)
     for index, (frame, (x_start, y_start, x_end, _)) in enumerate(zip(frames, squares.tolist(), strict=True)):
         scale = _LAST_WINDOW / (x_end - x_start + 1)
-        x, y = x_start - _EARLIER, y_start - _EARLIER  # where the crop begins, between pixels
+        x, y = x_start - _EARLIER, y_start - _EARLIER  # start of the crop, between pixels
         crops[index] = frame.resampled(
             np.array([[scale, 0, scale * (0.5 - x) - 0.5], [0, scale, scale * (0.5 - y) - 0.5]]), _LAST_WINDOW
         )
@@ -173,10 +186,10 @@ def _resampled(frames: Sequence[Frame], squares: np.ndarray) -> np.ndarray:
 
 
 def _scaled(sums: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Return a picture scaled to float32 (height, width, 3) from its integral image int32 (H + 1, W + 1, 3).
+    """Return an image scaled to float32 (height, width, 3), given its integral image int32 (H + 1, W + 1, 3).
 
-    Each pixel is the mean over a box of pixels, the same as adaptive average pooling's, in an eighth of its time. (The sums
-    of large pictures go round at 2^32; their differences don't mind.)
+    Each pixel is the mean over a box of pixels, as in adaptive average pooling, which takes eight times longer. The sums of
+    large images overflow at 2^32, but their differences are still correct.
     """
     (y_starts, y_ends), (x_starts, x_ends) = _edges(len(sums) - 1, height), _edges(sums.shape[1] - 1, width)
     rows = sums[y_ends] - sums[y_starts]
@@ -186,20 +199,20 @@ def _scaled(sums: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @lru_cache(4096)
 def _edges(length: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each of `parts` of a length begins and ends, in whole pixels. Neighbours may share one."""
+    """Return the first and the last + 1 pixel of each of `parts` equal parts of a length. Neighbours can share a pixel."""
     indices = np.arange(parts)
     return indices * length // parts, -(-(indices + 1) * length // parts)
 
 
 def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Return the share (n,) of each box (n, 4) that lies in the frame; 0 for a box without area."""
+    """Return the fraction (n,) of each box (n, 4) that lies in the frame; 0 for a box without area."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
-    seen = np.minimum(boxes[:, 2:], [width, height]) - np.maximum(boxes[:, :2], 0)
-    return np.prod(np.maximum(seen, 0), axis=1) / np.maximum(np.prod(sides, axis=1), 1e-9)
+    visible = np.minimum(boxes[:, 2:], [width, height]) - np.maximum(boxes[:, :2], 0)
+    return np.prod(np.maximum(visible, 0), axis=1) / np.maximum(np.prod(sides, axis=1), 1e-9)
 
 
 def _square(boxes: np.ndarray) -> np.ndarray:
-    """Return squares (n, 4) about the middles of boxes (n, 4), of their longer sides."""
+    """Return squares (n, 4) with the centres and the longer sides of boxes (n, 4)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     side = sides.max(1, keepdims=True, initial=0)
     corner = boxes[:, :2] + (sides - side) / 2
@@ -207,32 +220,38 @@ def _square(boxes: np.ndarray) -> np.ndarray:
 
 
 def _moved(squares: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Return boxes (n, 4) whose edges are shifted from the squares' (n, 4) by these parts of their sides (n, 4)."""
+    """Return boxes (n, 4): squares (n, 4) whose edges are shifted by `shift` (n, 4), in units of the squares' sides."""
     return squares + shift * np.tile(squares[:, 2:] - squares[:, :2] + 1, 2)
 
 
-def _given(boxes: np.ndarray) -> np.ndarray:
-    """Return squares (n, 4) as the last network gets them from the one before it, where its own boxes are these (n, 4)."""
+def _input_squares(boxes: np.ndarray) -> np.ndarray:
+    """Return the input squares (n, 4) with which the last network typically yields the boxes (n, 4)."""
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True, initial=0) * _GIVEN
+    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True, initial=0) * _INPUT_RATIO
     return np.hstack([middles - side / 2, middles + side / 2]).astype(np.float32)
 
 
-def _unlike(boxes: np.ndarray, scores: np.ndarray, of_frame: np.ndarray, most: float) -> np.ndarray:
-    """Return the indices of the boxes (n, 4) that no better one of the same frame overlaps with by more than `most` of the
-    union of both, the best first."""
+def _unlike(boxes: np.ndarray, scores: np.ndarray, frame_index: np.ndarray, max_overlap: float) -> np.ndarray:
+    """Return the indices of the boxes (n, 4) that remain after non-maximum suppression in each frame, the best first.
+
+    A box is suppressed if its intersection over union with a better box of the same frame is above `max_overlap`.
+    """
     corners, sides = boxes[:, :2].astype(float), (boxes[:, 2:] - boxes[:, :2]).astype(float)
-    lists = np.hstack([corners, sides]).tolist(), scores.tolist(), of_frame.tolist()
-    return np.asarray(cv2.dnn.NMSBoxesBatched(*lists, 0.0, most), int)
+    lists = np.hstack([corners, sides]).tolist(), scores.tolist(), frame_index.tolist()
+    return np.asarray(cv2.dnn.NMSBoxesBatched(*lists, 0.0, max_overlap), int)
 
 
 def _distinct(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the indices of the boxes (n, 4) of a frame that are of different faces, the best first: by MTCNN's last
-    non-maximum suppression, which goes by the part of the smaller box that the other covers."""
-    areas, chosen = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1), list[int]()
+    """Return the indices of the boxes (n, 4) of different faces in a frame, the best first.
+
+    This is MTCNN's last non-maximum suppression, by the intersection divided by the area of the smaller box.
+    """
+    areas, selected = np.prod(boxes[:, 2:] - boxes[:, :2] + 1, axis=1), list[int]()
     for index in np.argsort(-scores, kind="stable").tolist():
-        sides = np.minimum(boxes[index, 2:], boxes[chosen, 2:]) - np.maximum(boxes[index, :2], boxes[chosen, :2]) + 1
-        covered = np.prod(np.maximum(sides, 0), axis=1) / np.minimum(areas[index], areas[chosen])
+        sides = (
+            np.minimum(boxes[index, 2:], boxes[selected, 2:]) - np.maximum(boxes[index, :2], boxes[selected, :2]) + 1
+        )
+        covered = np.prod(np.maximum(sides, 0), axis=1) / np.minimum(areas[index], areas[selected])
         if (covered <= _SAME_FACE).all():
-            chosen.append(index)
-    return np.array(chosen, int)
+            selected.append(index)
+    return np.array(selected, int)

@@ -1,4 +1,4 @@
-"""Choose the person to track in a clip with several faces, cuts, and people who come and go."""
+"""Choose the person to track in a clip with several faces, cuts, and persons who enter and leave."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from lib.streams.faces.detect import Faces
 from lib.streams.faces.looks import MIN_LIKENESS, average_looks, compute_likeness, measure_motion
 from lib.streams.faces.words import MAIN
 
-_SAME_FACE = 0.3  # least intersection over union of a face's boxes in consecutive sightings
-_SIZE_RATIO = 2.0  # a face that was lost and found again is at most this much larger or smaller ...
-_DISTANCE = 1.5  # ... and at most this many face widths away
-_LIVELY = 1.4  # motion from which on a person counts in full; half of it counts a sixteenth
-_LEAST = 0.01  # what a person without motion counts
-_LIVING = 0.25  # what a living person counts at least
-_UNLIKE = 0.6  # likeness below which a face has become another person's in its place ...
-_AROUND = 5  # ... over this many sightings before and after
-_STRIDE = 0.2  # seconds between the sightings by which motion is measured
-_SEEN = 0.1  # fraction of the frames with faces in which a person must be visible to be chosen by `asked`
+_SAME_FACE = 0.3  # lowest intersection over union of a face's boxes in consecutive sightings
+_SIZE_RATIO = 2.0  # largest change of size of a face that was lost and found again ...
+_DISTANCE = 1.5  # ... and its largest distance in face widths
+_LIVELY = 1.4  # motion that gives a person the full weight; half of it gives a sixteenth (4th power)
+_LEAST = 0.01  # weight of a person without motion
+_LIVING = 0.25  # lowest weight of a living person
+_UNLIKE = 0.6  # a lower likeness means that another person has taken the face's place ...
+_AROUND = 5  # ... in this number of sightings before and after
+_STRIDE = 0.2  # seconds between the sightings for the measurement of motion
+_SEEN = 0.1  # lowest fraction of the frames with faces in which a selectable person is visible
 
 
 class TrackedPerson(NamedTuple):
     """The tracked person of a clip with T frames.
 
     faces: (T,) the index of the person's face in each frame, -1 where it is not visible. cuts: (T,) whether a frame begins a
-    new shot, or shows another person's face in the same place. changes: number of changes between frames that show the
-    person and frames that show another living person instead. persons: number of persons who can be chosen.
+    new shot, or shows another person's face in the same place. changes: number of switches between frames that show the
+    person and frames that show another living person instead. persons: number of persons who can be selected.
     """
 
     faces: np.ndarray
@@ -43,8 +43,8 @@ class _Track:
     times: list[int]
     faces: list[int]
 
-    def looks(self, of: Sequence[np.ndarray]) -> np.ndarray:
-        return np.stack([of[time][face] for time, face in zip(self.times, self.faces, strict=True)])
+    def looks(self, looks_by_frame: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([looks_by_frame[time][face] for time, face in zip(self.times, self.faces, strict=True)])
 
 
 class _Person:
@@ -60,17 +60,17 @@ class _Person:
 
 
 def follow(
-    frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray, times: np.ndarray, asked: str = MAIN
+    frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray, times: np.ndarray, person_choice: str = MAIN
 ) -> TrackedPerson:
-    """Return the main person of a clip's frames (T) at `times` (T,), or the person that `asked`, one of ASKED, chooses.
+    """Return the person to track in a clip's frames (T) at `times` (T,): the main person, or another of ASKED.
 
     looks: T of (n, S, S), the small grey images of each frame's faces. cut: (T,) whether a frame begins a new shot.
 
     Boxes are linked over time by overlap (Hungarian assignment), not across cuts. Tracks at different times belong to one
     person if they are near each other and of similar size within a shot, or look similar in different shots. The main person
     is the largest and longest visible: the sum of area times detection score, relative to the largest of each shot, weighted
-    by motion, so that an image of a face is tracked only if no person moves. `asked` chooses among persons who move and are
-    visible in a tenth of the frames with faces; for a number beyond these no face is tracked.
+    by motion, so that an image of a face is tracked only if no person moves. `person_choice` selects among the persons who
+    move and are visible in a tenth of the frames with faces; no face is tracked if the number exceeds theirs.
     """
     tracks = _linked(frames, cut)
     sudden = _become_others(tracks, looks, len(frames))
@@ -90,8 +90,8 @@ def follow(
     if not persons:
         return TrackedPerson(np.full(len(frames), -1), cut, 0, 0)
     stride = max(1, round(_STRIDE / float(np.median(np.diff(times))))) if len(times) > 1 else 1
-    alone = len(persons) == 1  # no other person to distinguish
-    life = [1.0 if alone else _life(person.faces, looks, cut, stride) for person in persons]
+    is_only_person = len(persons) == 1  # no other person to distinguish
+    life = [1.0 if is_only_person else _life(person.faces, looks, cut, stride) for person in persons]
     size = [sum(sizes[time][person.faces[time]] for time in np.flatnonzero(person.faces >= 0)) for person in persons]
     order = np.argsort(-np.multiply(size, life), kind="stable")
     least = _SEEN * sum(len(faces.boxes) > 0 for faces in frames)
@@ -100,36 +100,30 @@ def follow(
         for rank, index in enumerate(order)
         if rank == 0 or (life[index] >= _LIVING and (persons[index].faces >= 0).sum() >= least)
     ]
-    main = _asked(candidates, frames, asked)
+    main = _asked(candidates, frames, person_choice)
     others = [person.faces >= 0 for person, liveliness in zip(persons, life, strict=True) if liveliness >= _LIVING]
-    instead = np.any(others, axis=0) & (main < 0) if others else np.zeros(len(frames), bool)
-    visible = (main >= 0)[(main >= 0) | instead]
+    others_visible = np.any(others, axis=0) & (main < 0) if others else np.zeros(len(frames), bool)
+    visible = (main >= 0)[(main >= 0) | others_visible]
     return TrackedPerson(main, cut, int((visible[1:] != visible[:-1]).sum()), len(candidates))
 
 
-def _asked(persons: Sequence[np.ndarray], frames: Sequence[Faces], asked: str) -> np.ndarray:
-    """Return the faces (T,) of the person that `asked` chooses among `persons`, the main one first; -1 everywhere for a
-    number beyond them."""
-    if asked == MAIN:
+def _asked(persons: Sequence[np.ndarray], frames: Sequence[Faces], person_choice: str) -> np.ndarray:
+    """Return the faces (T,) of the selected person; -1 everywhere if its number exceeds the number of persons.
+
+    persons: the faces (T,) of each person, the main person first.
+    """
+    if person_choice == MAIN:
         return persons[0]
     boxes = [
-        np.stack([faces.boxes[at] for faces, at in zip(frames, faces_of_person, strict=True) if at >= 0])
+        np.stack([faces.boxes[face] for faces, face in zip(frames, faces_of_person, strict=True) if face >= 0])
         for faces_of_person in persons
     ]
-    if asked == "largest":
-        return persons[
-            int(
-                np.argmax(
-                    [
-                        np.prod(faces_of_person[:, 2:] - faces_of_person[:, :2], axis=1).mean()
-                        for faces_of_person in boxes
-                    ]
-                )
-            )
-        ]
-    from_left = np.argsort([np.median(faces_of_person[:, [0, 2]]) for faces_of_person in boxes], kind="stable")
-    index = {"left": 0, "right": len(persons) - 1}.get(asked)
-    index = int(asked) - 1 if index is None else index
+    if person_choice == "largest":
+        areas = [np.prod(own_boxes[:, 2:] - own_boxes[:, :2], axis=1).mean() for own_boxes in boxes]
+        return persons[int(np.argmax(areas))]
+    from_left = np.argsort([np.median(own_boxes[:, [0, 2]]) for own_boxes in boxes], kind="stable")
+    index = {"left": 0, "right": len(persons) - 1}.get(person_choice)
+    index = int(person_choice) - 1 if index is None else index
     return persons[from_left[index]] if index < len(persons) else np.full(len(frames), -1)
 
 
@@ -153,33 +147,32 @@ def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[_Track]:
 
 
 def _assigned(overlap: np.ndarray) -> Iterable[tuple[int, int]]:
-    """Return the pairs of a row and a column whose sum is largest (Hungarian assignment)."""
+    """Return the pairs of row and column with the largest total overlap (Hungarian assignment)."""
     if overlap.size <= 1:
         return [(0, 0)] * overlap.size
-    from scipy.optimize import (
-        linear_sum_assignment,
-    )  # imported late: predictions of clips with one face start sooner without it
+    # imported late, because clips with one face do not need it
+    from scipy.optimize import linear_sum_assignment
 
     return zip(*linear_sum_assignment(-overlap), strict=True)
 
 
 def _become_others(tracks: Sequence[_Track], looks: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """Return (T,) whether a track continues as another person in a frame: a cut that changes little but the face."""
-    found = np.zeros(length, bool)
+    """Return (T,) whether a track continues with another person's face in a frame: a cut that changes only the face."""
+    changed = np.zeros(length, bool)
     for track in tracks:
-        of = track.looks(looks)
-        for at in range(1, len(of)):
-            before, after = of[max(at - _AROUND, 0) : at], of[at : at + _AROUND]
+        track_looks = track.looks(looks)
+        for index in range(1, len(track_looks)):
+            before, after = track_looks[max(index - _AROUND, 0) : index], track_looks[index : index + _AROUND]
             if (
                 compute_likeness(average_looks(before[-1:]), average_looks(after[:1])) < _UNLIKE
                 and min(len(before), len(after)) > 1
             ):
-                found[track.times[at]] |= compute_likeness(average_looks(before), average_looks(after)) < _UNLIKE
-    return found
+                changed[track.times[index]] |= compute_likeness(average_looks(before), average_looks(after)) < _UNLIKE
+    return changed
 
 
 def _sizes(frames: Sequence[Faces], shots: np.ndarray) -> list[np.ndarray]:
-    """Return each frame's faces' areas times scores (T of (n,)), in units of the largest in the shot; `shots` (T,) rise."""
+    """Return area times score of each face (T of (n,)), relative to the largest in its shot; `shots` (T,) are numbers."""
     sizes = [np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1) * faces.scores for faces in frames]
     largest = np.full(shots[-1] + 1, 1e-9)
     np.maximum.at(largest, shots, [areas.max(initial=0) for areas in sizes])
@@ -187,7 +180,7 @@ def _sizes(frames: Sequence[Faces], shots: np.ndarray) -> list[np.ndarray]:
 
 
 def _life(person: np.ndarray, looks: Sequence[np.ndarray], cut: np.ndarray, stride: int) -> float:
-    """Return from _LEAST to 1 how much a person counts by their motion within shots; `person` (T,) are their faces."""
+    """Return a person's weight, from _LEAST to 1, by the motion within shots. person: (T,), the indices of the faces."""
     motions = []
     for shot in np.split(np.arange(len(cut)), np.flatnonzero(cut)):
         visible = [time for time in shot[::stride].tolist() if person[time] >= 0]
@@ -199,15 +192,18 @@ def _life(person: np.ndarray, looks: Sequence[np.ndarray], cut: np.ndarray, stri
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+    """Return the intersection over union of two boxes."""
     sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     common = float(np.prod(np.maximum(sides, 0)))
     return common / (float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common)
 
 
 def _is_of(person: _Person, track: _Track, look: np.ndarray, frames: Sequence[Faces], shots: np.ndarray) -> bool:
-    """Return whether a track can belong to a person: at other times, and similar in mean look, or near and of similar size
-    where the two are closest in time within a shot."""
+    """Return whether a track can belong to a person.
+
+    The track must have other times than the person. At the two sightings that are closest in time, it must be near and of
+    similar size if they are in the same shot; otherwise the mean looks must be similar.
+    """
     if (person.faces[track.times] >= 0).any():
         return False
     visible, times = np.flatnonzero(person.faces >= 0), np.array(track.times)

@@ -18,13 +18,12 @@ class Frame:
 
     @cached_property
     def thumbnail(self) -> np.ndarray:
-        """The frame in grey, very small."""
-        some = np.ascontiguousarray(self.pixels[::_STEP, ::_STEP])
-        return cv2.resize(some, _THUMBNAIL, interpolation=cv2.INTER_AREA).mean(-1)
+        """Return a very small grey version of the frame."""
+        sampled = np.ascontiguousarray(self.pixels[::_STEP, ::_STEP])
+        return cv2.resize(sampled, _THUMBNAIL, interpolation=cv2.INTER_AREA).mean(-1)
 
     def resampled(self, matrix: np.ndarray, side: int) -> np.ndarray:
-        """Return the picture (side, side, 3) to which a similarity transform (2, 3) brings the frame, whose nearest pixels
-        are repeated beyond it."""
+        """Return the image (side, side, 3) of the frame under a similarity transform (2, 3); edge pixels are repeated."""
         scale, level = float(np.hypot(*matrix[:, 0])), 0
         while scale * 2**level < 0.5:  # bilinear sampling alone would skip pixels
             level += 1

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from lib.core.imports import package_file
 
-_AT_ONCE = 4 * 48 * 48  # pixels that a CPU takes at once: of more the layers' results are too large for malloc to keep
+_AT_ONCE = 4 * 48 * 48  # pixels per batch on a CPU; malloc returns larger layer outputs to the system each time
 
 
 FIRST, SECOND, LAST = "pnet.pt", "rnet.pt", "onet.pt"
-"""Files of the networks' weights."""
+"""Weights files of the three networks."""
 
 
 class Network:
-    """One of the networks, from its layers, named as in the file of its weights.
+    """One of the three networks. Its layers are named as in its weights file.
 
-    The file's last layers, `heads`, are one layer here, called "heads".
+    The file's last layers, listed in `heads`, are combined to one layer called "heads".
     """
 
     def __init__(self, file: str, layers: dict[str, nn.Module], heads: Sequence[str], device: torch.device) -> None:
@@ -31,25 +31,28 @@ class Network:
             weights[f"heads.{part}"] = torch.cat([weights.pop(f"{head}.{part}") for head in heads])
         self._layers.load_state_dict(weights)
         self._layers.to(device)
-        if device.type == "cpu":  # the same numbers up to rounding, pooled in a third of the time
+        if device.type == "cpu":  # equal results up to rounding, and three times faster pooling
             self._layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def __call__(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores (n, ...) and the rest (n, C, ...): by how much of its side each of a box' edges is shifted, from the
-        last network also the five points' x, then their y. pictures (n, H, W, 3) have levels 0 to 255."""
+        """Return scores (n, ...) and shifts (n, C, ...) of images (n, H, W, 3) with levels from 0 to 255.
+
+        The first four shifts move a box' edges, in units of its side. The last network also returns the x of the five
+        points, then their y.
+        """
         some = max(1, _AT_ONCE // pictures[0, :, :, 0].size) if self._device.type == "cpu" else len(pictures)
-        outputs = torch.cat([self._made(part).cpu() for part in torch.from_numpy(pictures).split(some)])
+        outputs = torch.cat([self._run(part).cpu() for part in torch.from_numpy(pictures).split(some)])
         return outputs[:, :2].softmax(1)[:, 1].numpy(), outputs[:, 2:].numpy()
 
-    def _made(self, pictures: Tensor) -> Tensor:
+    def _run(self, pictures: Tensor) -> Tensor:
         return self._layers((pictures.to(self._device).permute(0, 3, 1, 2).float() - 127.5) / 128)
 
 
 def weights_file(name: str) -> Path:
-    """Return the path of a network's weights, FIRST, SECOND or LAST, in facenet-pytorch.
+    """Return the path of a network's weights (FIRST, SECOND or LAST) in facenet-pytorch.
 
-    The package is not imported: that takes seconds and 130 MiB, most of them for torchvision.
+    The package is not imported, because this takes seconds and 130 MiB, mostly for torchvision.
     """
     path = package_file("facenet_pytorch", "data", name)
     if path is None:
@@ -58,27 +61,27 @@ def weights_file(name: str) -> Path:
 
 
 def first_network(device: torch.device) -> Network:
-    """Return the network that looks at windows of 12 x 12 pixels in a picture, two pixels apart."""
+    """Return the first network, which scores windows of 12 x 12 pixels, two pixels apart."""
     layers = _layer(1, 3, 10, 3) | _pool(1, 2) | _layer(2, 10, 16, 3) | _layer(3, 16, 32, 3)
     return Network(FIRST, layers | {"heads": nn.Conv2d(32, 6, 1)}, ("conv4_1", "conv4_2"), device)
 
 
 def second_network(device: torch.device) -> Network:
-    """Return the network that looks at pictures of 24 x 24 pixels."""
+    """Return the second network, for images of 24 x 24 pixels."""
     layers = _layer(1, 3, 28, 3) | _pool(1, 3) | _layer(2, 28, 48, 3) | _pool(2, 3) | _layer(3, 48, 64, 2)
     layers |= {"flat": _Flat(), "dense4": nn.Linear(576, 128), "prelu4": nn.PReLU(128), "heads": nn.Linear(128, 6)}
     return Network(SECOND, layers, ("dense5_1", "dense5_2"), device)
 
 
 def last_network(device: torch.device) -> Network:
-    """Return the network that looks at pictures of 48 x 48 pixels."""
+    """Return the last network, for images of 48 x 48 pixels."""
     layers = _layer(1, 3, 32, 3) | _pool(1, 3) | _layer(2, 32, 64, 3) | _pool(2, 3) | _layer(3, 64, 64, 3) | _pool(3, 2)
     layers |= _layer(4, 64, 128, 2) | {"flat": _Flat(), "dense5": nn.Linear(1152, 256), "prelu5": nn.PReLU(256)}
     return Network(LAST, layers | {"heads": nn.Linear(256, 16)}, ("dense6_1", "dense6_2", "dense6_3"), device)
 
 
 class _Flat(nn.Module):
-    """Makes vectors of pictures, column by column."""
+    """Flattens images to vectors, column by column."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         return pictures.permute(0, 3, 2, 1).flatten(1)

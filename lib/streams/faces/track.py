@@ -7,8 +7,8 @@ import numpy as np
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.frame import Frame
 
-_RUNS, _FIRST_RUNS = 3, 5  # of the last network on a face that is tracked, and on one that was detected
-_CUT = 12.0  # grey levels by which thumbnails' pixels differ on average, where the scene is another; heads move below
+_RUNS, _FIRST_RUNS = 3, 5  # runs of the last network on a tracked face, and on a newly detected face
+_CUT = 12.0  # mean difference of two thumbnails in grey levels that counts as a cut; head motion stays below
 
 
 class Tracker:
@@ -23,7 +23,7 @@ class Tracker:
         self._detect, self._key_seconds = detect, key_seconds
 
     def __call__(self, batches: Iterable[Sequence[Frame]], times: np.ndarray) -> list[Faces]:
-        """Return the faces of each of a clip's frames, given in batches, and their seconds (T,)."""
+        """Return the faces of each of a clip's frames, given the frames in batches and their times (T,) in seconds."""
         if not self._key_seconds:
             return [faces for batch in batches for faces in self._detect([frame.pixels for frame in batch])]
         fresh = find_key_frames(times, self._key_seconds)
@@ -38,10 +38,10 @@ class Tracker:
         return results
 
     def _track(self, frames: Sequence[Frame], fresh: np.ndarray, before: Faces | None) -> list[Faces]:
-        """Return each frame's faces; `fresh` (n,) are detected, `before` are those of the frame before the first.
+        """Return each frame's faces. fresh: (n,), whether to detect; before: the faces of the frame before the first.
 
-        Tracking goes from all frames whose faces are known to the next ones at once: a network takes a batch in less time.
-        After a frame without a face all up to the next known one are searched.
+        Each round tracks from all frames with known faces to their next frames in one batch, which saves time.
+        After a frame without a face, the detector searches all frames until the next frame with known faces.
         """
         results: list[Faces | None] = [before, *(None for _ in frames)]
         search = np.flatnonzero(fresh).tolist()
@@ -73,7 +73,9 @@ def find_key_frames(times: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def find_cuts(frames: Sequence[Frame]) -> np.ndarray:
-    """Return (T,) whether each of the frames shows another scene than the one before: small grey pictures of both differ
-    much. The first one does not."""
-    small = [one.thumbnail for one in frames]
+    """Return (T,) whether a frame shows another scene than the frame before, by the difference of their thumbnails.
+
+    The value of the first frame is False.
+    """
+    small = [frame.thumbnail for frame in frames]
     return np.abs(np.diff(small, axis=0, prepend=small[:1])).mean((1, 2)) >= _CUT

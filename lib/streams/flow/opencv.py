@@ -8,8 +8,11 @@ from lib.streams.flow.solver import Solver
 
 
 def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
-    """Return the flow (B, 2, H, W) in pixels, as `lib.streams.flow.tvl1.tvl1` does. OpenCV filters by a 5 x 5 median ten
-    times among a warp's iterations. `theta` and `tau` are of no use: its scheme, another, has its own, 0.3 and 0.25."""
+    """Return the flow (B, 2, H, W) in pixels, like `lib.streams.flow.tvl1.tvl1`.
+
+    OpenCV applies a 5 x 5 median ten times within each warp. It uses another algorithm with fixed `theta` = 0.3 and
+    `tau` = 0.25, so the solver's values are ignored.
+    """
     peer = cv2.optflow.DualTVL1OpticalFlow_create(  # type: ignore[attr-defined]  # not in its stubs
         lambda_=solver.lambda_,
         nscales=solver.scales,

@@ -8,14 +8,14 @@ class Solver:
     """Settings of TV-L1 optical flow.
 
     lambda_: weight of the data term.
-    theta: looseness of the coupling of data and smoothness term. A smaller value is nearer to TV-L1 itself, and takes
-        more of the images' noise for motion.
-    tau: step of the primal descent; the dual ascent's step is 1 / (8 tau). Any value converges.
-    scales, scale_step: number of pyramid levels, the finest included, and the ratio of their sizes, in (0, 1).
-    warps: number of linearisations a level.
-    iterations, epsilon: the iterations of a warp end after this number, or for a pair once the root mean square of u's
-        change over its pixels is below `epsilon` pixels, whatever the other pairs of the batch do.
-    median: filter the flow by a 3 x 3 median before each warp, as Wedel et al. (2009) advise.
+    theta: looseness of the coupling between data term and smoothness term. A smaller value is closer to TV-L1 itself, but
+        more sensitive to image noise.
+    tau: step size of the primal descent; the step size of the dual ascent is 1 / (8 tau). Every value converges.
+    scales, scale_step: number of pyramid levels, including the finest, and the ratio of consecutive sizes, in (0, 1).
+    warps: number of linearisations per level.
+    iterations, epsilon: maximum number of iterations per warp; a pair stops earlier once the root mean square change of u
+        over its pixels is below `epsilon` pixels.
+    median: whether to filter the flow by a 3 x 3 median before each warp (Wedel et al. 2009).
     """
 
     lambda_: float

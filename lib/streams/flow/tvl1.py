@@ -1,7 +1,7 @@
-"""Dense TV-L1 optical flow of a batch of image pairs, on whatever device the images are.
+"""Dense TV-L1 optical flow of a batch of image pairs, on the device of the images.
 
-The pyramid's levels are solved by `compiled` on a CPU and by `gpu` on a GPU for which Triton is installed;
-the PyTorch code here is their reference, and runs on other devices.
+Pyramid levels are solved by `compiled` on a CPU, and by `gpu` on a GPU if Triton is installed. The PyTorch code here is
+their reference and runs on all other devices.
 """
 
 import functools
@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from lib.streams.flow.solver import Solver
 
-_SMALLEST_LEVEL = 8  # pixels; below it a pyramid level tells nothing
-_EDGE = 1e-3  # pixels; what lies less outside a picture is inside, so that no rounding decides
+_SMALLEST_LEVEL = 8  # pixels; smaller pyramid levels carry no information
+_EDGE = 1e-3  # pixels; tolerance for positions outside an image, so that the result does not depend on rounding
 
 
 @torch.no_grad()
@@ -33,24 +33,24 @@ def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
     applications to imaging, algorithm 1), which needs fewer iterations than alternating between u and v. Images are
     interpolated bicubically (Keys 1981, Cubic convolution interpolation, a = -1/2), their central differences bilinearly.
 
-    Where x + u(x) lies outside the picture the data term is switched off, and the flow is carried on smoothly.
+    Where x + u(x) lies outside the image, the data term is 0 and the flow is continued smoothly.
 
-    previous, next: (B, H, W), uint8 or float, grey levels from 0 to 255. float64 is computed in float64, slowly; all
-    else in float32.
+    previous, next: (B, H, W), uint8 or float, grey levels from 0 to 255. float64 images are computed in float64, slowly; all
+    others in float32.
 
-    Raises ValueError for images of other or different shapes, or with NaN or infinite values.
+    Raises ValueError for images of wrong or different shapes, and for NaN or infinite values.
     """
     if previous.ndim != 3 or previous.shape != next.shape:
         raise ValueError(f"images are {tuple(previous.shape)} and {tuple(next.shape)}; both must be (B, H, W)")
     dtype = torch.float64 if previous.dtype == torch.float64 else torch.float32
     previous, next = previous.to(dtype), next.to(dtype)
     if not (previous.isfinite().all() and next.isfinite().all()):
-        raise ValueError("an image holds NaN or infinite values")
+        raise ValueError("an image contains NaN or infinite values; allowed: finite grey levels")
     if previous.numel() == 0:
         return previous.new_zeros(len(previous), 2, *previous.shape[1:])
     solve = _solve_level
     if previous.device.type == "cpu" and dtype == torch.float32:
-        from lib.streams.flow import compiled  # Numba is loaded where it is used
+        from lib.streams.flow import compiled  # imported here, because Numba loads slowly
 
         solve = compiled.solve_level
     elif previous.device.type == "cuda" and dtype == torch.float32 and _triton_runs():
@@ -69,13 +69,14 @@ def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
 
 @functools.cache
 def _triton_runs() -> bool:
-    """Tell, with a warning if not, whether Triton is there and what it makes its launcher from at its first use."""
+    """Return whether Triton and the compiler and header that it needs are installed; warn if not."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if find_spec("triton") and compiler and header.exists():
         return True
     warnings.warn(
-        f"TV-L1 on the GPU runs as plain PyTorch, much slower: the fast kernel needs Triton, gcc or clang, and {header}",
+        f"TV-L1 on the GPU runs as plain PyTorch, which is much slower; for the fast kernel install Triton, gcc or clang,"
+        f" and {header}",
         stacklevel=3,
     )
     return False
@@ -95,12 +96,12 @@ def _solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> T
         inverse = coupling / (gradient.square().sum(1) + 1e-9)
         moving = torch.ones_like(u[:, :1, :1, :1], dtype=torch.bool)  # (B, 1, 1, 1)
         for _ in range(solver.iterations):
-            # the data term's proximal step from u + tau div p: less rho grad / |grad|^2, coupled, lambda tau |grad| at most
+            # proximal step of the data term from u + tau div p: minus rho grad / |grad|^2, at most lambda tau |grad|
             change = tau * _divergence(horizontal, vertical)
             step = (((gradient * (u + change)).sum(1) + constant) * inverse).clamp(-limit, limit)
             change = torch.where(moving, change - step[:, None] * gradient, 0)
             u = u + change
-            # p + sigma grad v, v = u extrapolated, shortened to length 1; the last column's and row's derivatives are 0
+            # p + sigma grad v with v = u extrapolated, projected to length 1; derivatives at the last column and row are 0
             v = u + change
             across = horizontal + sigma * functional.pad(v.diff(dim=3), (0, 1))
             down = vertical + sigma * functional.pad(v.diff(dim=2), (0, 0, 0, 1))
@@ -114,25 +115,28 @@ def _solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> T
 
 
 def _divergence(horizontal: Tensor, vertical: Tensor) -> Tensor:
-    """The negative adjoint of forward differences."""
+    """Return the divergence, the negative adjoint of forward differences."""
     return horizontal - functional.pad(horizontal, (1, -1)) + vertical - functional.pad(vertical, (0, 0, 1, -1))
 
 
 def _shrink(image: Tensor, step: float) -> Tensor:
-    """(B, H, W) to (B, round(H step), round(W step)), bilinear, as in OpenCV's pyramid."""
+    """Return images (B, H, W) scaled to (B, round(H step), round(W step)), bilinearly as in OpenCV's pyramid."""
     size = [max(1, round(length * step)) for length in image.shape[1:]]
     return functional.interpolate(image[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def _resize_flow(u: Tensor, size: torch.Size) -> Tensor:
-    """(B, 2, h, w) to (B, 2, H, W), vectors lengthened with the picture."""
+    """Return flow (B, 2, h, w) scaled to (B, 2, H, W), with vectors scaled by the same factors."""
     ratio = u.new_tensor([size[1] / u.shape[3], size[0] / u.shape[2]]).view(1, 2, 1, 1)
     return functional.interpolate(u, size, mode="bilinear", align_corners=False) * ratio
 
 
 def _warp(image: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample at x + u(x) the values of `image` (B, H, W), bicubically, and its central differences (B, 2, H, W), bilinearly:
-    the bicubic's own derivative would follow the noise; and tell where x + u(x) lies inside."""
+    """Return samples of `image` (B, H, W) at x + u(x), its gradient there, and whether x + u(x) lies inside.
+
+    Values are interpolated bicubically. The gradient (B, 2, H, W) consists of central differences, interpolated bilinearly,
+    because the derivative of the bicubic interpolation would follow the noise.
+    """
     height, width = u.shape[2:]
     x = torch.arange(width, device=u.device) + u[:, 0]
     y = torch.arange(height, device=u.device)[:, None] + u[:, 1]
@@ -153,7 +157,7 @@ def _warp(image: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _cubic(t: Tensor) -> list[Tensor]:
-    """Return the weights of the pixels at -1, 0, 1 and 2 for the place `t` in [0, 1]: exactly 0, 1, 0, 0 for t = 0."""
+    """Return the weights of the pixels at -1, 0, 1 and 2 for position `t` in [0, 1]; exactly 0, 1, 0, 0 for t = 0."""
     s = 1 - t
     return [-t * s * s / 2, 1 + t * t * (1.5 * t - 2.5), t * (s + t * (2 + 3 * s)) / 2, -t * t * s / 2]
 
@@ -169,7 +173,7 @@ def _difference(t: Tensor) -> list[Tensor]:
 
 
 def _median(u: Tensor) -> Tensor:
-    """3 x 3 median of each component, by the exchange network of Devillard (1998, Fast median search)."""
+    """Return the 3 x 3 median of each component, by the exchange network of Devillard (1998, Fast median search)."""
     height, width = u.shape[2:]
     padded = functional.pad(u, (1, 1, 1, 1), mode="replicate")
     p = [padded[..., row : row + height, column : column + width] for row in range(3) for column in range(3)]
