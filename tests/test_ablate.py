@@ -1,5 +1,6 @@
-"""tools/ablate.py without training: which experiments it runs, and its tables of predictions with known spread."""
+"""tools/ablate/ without training: which experiments it runs, and its tables of predictions with known spread."""
 
+import re
 import subprocess
 from copy import deepcopy
 from pathlib import Path
@@ -18,7 +19,9 @@ from lib.report import spread
 from lib.scoring.scores import Bootstrap, score_with_intervals
 from lib.scoring.tables import score_over_seeds
 from tests.conftest import ROOT
-from tools import ablate, parameters
+from tools import parameters
+from tools.ablate import __main__ as ablate
+from tools.ablate import plan, runs
 
 SLOPES = {"mse": 0.25, "ccc": 1.0}
 """Slope of the predictions over the actual values for each loss. Label weighting adds 0.25."""
@@ -55,9 +58,9 @@ class Experiments:
         changes = [
             parameters.parsed(change)
             for change in command[command.index("-n") + 2 :]
-            if change not in ("-S", ablate.TARGET)
+            if change not in ("-S", runs.TARGET)
         ]
-        self.parameters[name] = self.current = ablate.changed(self.current, dict(changes))
+        self.parameters[name] = self.current = plan.changed(self.current, dict(changes))
         self.names.append(name)
         return SimpleNamespace(returncode=0)
 
@@ -66,9 +69,11 @@ class Experiments:
         train = self.parameters[rev]["train"]
         rows = []
         for subset, less in (("all", 0.0), ("unseen_videos", 0.1)):
-            model = (
-                (train["clips"] or 10 * self.parameters[rev]["download"]["fold"]) / 100 + train["seed"] / 1000 - less
-            )
+            download = self.parameters[rev]["download"]
+            size = train["clips"] or 10 * download["fold"]
+            if download["split"] == "group_out":
+                size = {"female": 10, "male": 20, "non binary": 30}[download["group"]["value"]]
+            model = size / 100 + train["seed"] / 1000 - less
             means = {"model": model, "mean_predictor": 0.0, "shrunk_video_lookup": 0.0, "ridge_text": model / 2}
             rows += [
                 {"targets": "traits", "subset": subset, "clips": 60, "videos": 20, "predictor": name, "score": score}
@@ -104,10 +109,10 @@ def experiments(shipped: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     table.to_csv("data/clips.csv", index=False)
     Path("params.yaml").write_text("original")
     monkeypatch.setattr(subprocess, "run", stand_in)
-    monkeypatch.setattr(ablate, "run_dvc", lambda *arguments: stand_in([*arguments]).returncode)
+    monkeypatch.setattr(runs, "run_dvc", lambda arguments: stand_in(arguments).returncode)
     monkeypatch.setattr(dvc.api, "read", stand_in.predictions)
     monkeypatch.setattr(dvc.api, "params_show", lambda rev=None: deepcopy(stand_in.parameters[rev] if rev else shipped))
-    monkeypatch.setattr(ablate, "check", lambda values: None)  # the real one imports all stages
+    monkeypatch.setattr(plan, "check", lambda values: None)  # the real one imports all stages
     return stand_in
 
 
@@ -116,8 +121,8 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     ablate.main()
 
 
-def settings(shipped: dict[str, Any], **options: list[Any]) -> tuple[str, dict[str, ablate.Changes]]:
-    return ablate.settings(shipped, None, options)
+def settings(shipped: dict[str, Any], **options: list[Any]) -> tuple[str, dict[str, plan.Changes]]:
+    return plan.settings(shipped, None, options)
 
 
 def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, Any]) -> None:
@@ -142,7 +147,7 @@ def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, 
     }
     assert settings(shipped, weightings=["none"])[1] == {"kl": {"targets.emotions.loss": "kl", weighting: "none"}}
     with pytest.raises(InputError, match=r"--targets 'interview' is none of model\.targets: emotions, traits"):
-        ablate.settings(shipped, "interview", {"losses": ["mse"]})
+        plan.settings(shipped, "interview", {"losses": ["mse"]})
 
 
 @pytest.mark.parametrize(
@@ -309,6 +314,47 @@ def test_ablate_scores_folds_together(
         main()
     with pytest.raises(InputError, match="--unseen is not for --folds"):
         main("--seeds", "0", "--unseen")
+
+
+def test_ablate_tests_each_group_of_a_column(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["tools.ablate", "--groups", *arguments])
+        ablate.main()
+
+    with pytest.raises(InputError, match=r"--groups 'gender'; allowed: a column of data/groups\.csv, .*: none"):
+        main("gender", "--seeds", "0")
+    values = ["male", "female", "", "non binary", "male"]
+    groups = {"clip": [f"{index:03d}.mp4" for index in range(5)], "gender": values, "age": ["old", "", "old", "", ""]}
+    pd.DataFrame(groups).to_csv("data/groups.csv", index=False)
+    with pytest.raises(InputError, match=r"--groups 'race'; .*: gender, age"):
+        main("race", "--seeds", "0")
+    with pytest.raises(InputError, match=r"--groups age: .* the groups \['old'\]; allowed: .* two groups or more"):
+        main("age", "--seeds", "0")
+    main("gender", "--seeds", "0")
+    names = {f"groups-{value.replace(' ', '_')}-seed0": value for value in ("female", "male", "non binary")}
+    assert experiments.names == list(names)
+    for name, value in names.items():
+        download = experiments.parameters[name]["download"]
+        assert (download["split"], download["group"]) == ("group_out", {"column": "gender", "value": value})
+    table = pd.read_csv("plots/groups.csv").set_index(["predictor", "score", "target", "group"]).sort_index()
+    r2 = table.loc[("model", "r2", "mean"), "value"].to_dict()
+    assert r2 == pytest.approx({"female": 0.1, "male": 0.2, "non_binary": 0.3})
+    assert set(table.index.levels[0]) == {"model", "mean_predictor", "shrunk_video_lookup", "ridge_text"}
+    output = capsys.readouterr().out
+    assert "written: plots/groups.csv" in output
+    assert re.search(r"^non_binary( +0\.3){3}$", output, re.M)
+    assert Path("params.yaml").read_text() == "original"
+    main("gender", "--seeds", "0")
+    assert len(experiments.names) == 3
+    with pytest.raises(InputError, match="--groups takes one of --seeds"):
+        main("gender")
+    with pytest.raises(InputError, match="--unseen is not for --groups"):
+        main("gender", "--seeds", "0", "--unseen")
+    pd.DataFrame(groups | {"gender": ["a b", "a_b", "", "", ""]}).to_csv("data/groups.csv", index=False)
+    with pytest.raises(InputError, match=r"two of the groups .* differ only in signs"):
+        main("gender", "--seeds", "0")
 
 
 def test_score_over_seeds_has_the_interval_of_the_mean() -> None:

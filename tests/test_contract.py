@@ -39,6 +39,10 @@ ORDER = [
 """Packages of lib; each imports from itself and from those before it."""
 
 
+MAX_LINES, MAX_PARAMETERS, MAX_POSITIONAL = 60, 8, 6
+"""The largest function, and the most positional arguments of a call."""
+
+
 def file_of(module: str) -> str:
     path = Path(module.replace(".", "/"))
     return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
@@ -65,6 +69,28 @@ def test_stages_are_scripts_of_at_most_40_lines() -> None:
     written = {path.stem: len(path.read_text().splitlines()) for path in (ROOT / "stages").glob("[!_]*.py")}
     assert not {name for name, lines in written.items() if lines > 40}
     assert set(written) == {script_and_stream(stage)[0].removeprefix("stages.") for stage in STAGES}
+
+
+@pytest.mark.parametrize("folder", ["lib", "stages", "tools"])
+def test_functions_and_calls_are_small(folder: str) -> None:
+    too_large = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines, count = (node.end_lineno or 0) - node.lineno + 1, count_parameters(node.args)
+                if lines > MAX_LINES or count > MAX_PARAMETERS:
+                    too_large.append(f"{place}: {node.name} has {lines} lines and {count} parameters")
+            elif isinstance(node, ast.Call) and len(node.args) > MAX_POSITIONAL:
+                too_large.append(f"{place}: {len(node.args)} positional arguments")
+    assert not too_large
+
+
+def count_parameters(arguments: ast.arguments) -> int:
+    """Return the number of a function's parameters, without the object or class of a method."""
+    named = [*arguments.posonlyargs, *arguments.args]
+    bound = bool(named) and named[0].arg in ("self", "cls")
+    return len(named) - bound + len(arguments.kwonlyargs) + bool(arguments.vararg) + bool(arguments.kwarg)
 
 
 def test_packages_import_downward_only() -> None:

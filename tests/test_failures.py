@@ -35,7 +35,8 @@ from tests.conftest import ROOT
 from tests.test_contract import STAGES, parameters_of
 from tests.test_predict import WARMTH, parameters_
 from tests.test_training import TRAITS_GROUP, InMemory, fitted, network, settings
-from tools import ablate, compare
+from tools import compare
+from tools.ablate import runs
 
 
 def test_a_validation_loss_that_is_none_stops_and_keeps_the_epochs_before(
@@ -421,13 +422,13 @@ def test_an_ablation_goes_on_after_predictions_were_collected_as_garbage(monkeyp
             raise FileNotFoundError("data/predictions.csv is not in the cache")
         return ""
 
-    monkeypatch.setattr(ablate.subprocess, "run", run)
-    monkeypatch.setattr(ablate, "run_dvc", lambda *arguments: run(["python", "-m", "dvc", *arguments]).returncode)
-    monkeypatch.setattr(ablate.dvc.api, "read", read)
-    monkeypatch.setattr(ablate.dvc.api, "params_show", lambda **_: {})
-    monkeypatch.setattr(ablate, "refuse_other_parameters", lambda *_: None)
+    monkeypatch.setattr(runs.subprocess, "run", run)
+    monkeypatch.setattr(runs, "run_dvc", lambda arguments: run(["python", "-m", "dvc", *arguments]).returncode)
+    monkeypatch.setattr(runs.dvc.api, "read", read)
+    monkeypatch.setattr(runs.dvc.api, "params_show", lambda **_: {})
+    monkeypatch.setattr(runs, "refuse_other_parameters", lambda *_: None)
     changes = {"model.fusion": "concat"}
-    ablate.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
+    runs.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
     set_ = ["-S", 'model.fusion="concat"', "-S", "train.seed=0"]
     assert ran[1:] == [
         ["exp", "run", "-n", "a-flow-seed0", "--force", *set_, "evaluate"],

@@ -57,9 +57,9 @@ sys.exit(255)
 ABLATE = """
 import sys
 from lib.core import command
-from tools import ablate
-ablate.DVC = (sys.executable, "-c", sys.argv[1])
-command.run(lambda: ablate.run_dvc("exp", "run"))
+from tools.ablate import runs
+runs.DVC = (sys.executable, "-c", sys.argv[1])
+command.run(lambda: runs.run_dvc(["exp", "run"]))
 """
 
 

@@ -16,7 +16,8 @@ import dvc.api
 from lib.core import command, resume
 from lib.core.artifacts import MODEL, PARAMETERS
 from lib.core.errors import InputError
-from tools.ablate import Changes, experiment, run_all
+from tools.ablate.plan import Changes
+from tools.ablate.runs import experiment, run_all
 from tools.compare import add_options, compare
 
 FUSIONS = ("multitask", "multitask_pooled")

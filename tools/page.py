@@ -303,7 +303,8 @@ def make_page(gradio: Any, jobs: Jobs, max_mb: int) -> "gradio.Blocks":
             visible=False,
         )
         predictions = gradio.JSON(label="Predictions, one object per clip", visible=False)
-        connect(gradio, jobs, Parts(clips, example, button, note, recorded, result, files, predictions))
+        parts = Parts(clips, example, button, note, recorded, result=result, files=files, predictions=predictions)
+        connect(gradio, jobs, parts)
     return blocks
 
 

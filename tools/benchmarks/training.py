@@ -31,7 +31,7 @@ from lib.streams import base
 from lib.training import run
 from lib.training.data import TrainData
 from lib.training.settings import Parameters
-from tools.ablate import Changes, refuse_unknown, variants
+from tools.ablate.plan import Changes, refuse_unknown, variants
 from tools.parameters import merged, plain
 
 SECONDS, FRAMES, FPS = 15.3, 77, 5  # of a clip

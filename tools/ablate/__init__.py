@@ -1,0 +1,1 @@
+"""Experiments with variants of the parameters: which are run, how DVC runs them, and their tables."""

@@ -1,0 +1,145 @@
+"""Which experiments are run: by name, their changes to params.yaml."""
+
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from lib.core.artifacts import GROUPS
+from lib.core.errors import InputError
+from lib.core.targets import TargetGroup
+from lib.model.heads import find_head
+from lib.scoring.baselines import is_baseline
+from lib.training.losses import WEIGHTINGS
+from tools.compare import find_target_group
+from tools.parameters import check, parsed, plain, put
+
+Changes = dict[str, Any]
+"""New values by key of params.yaml, as `dvc exp run -S` takes them."""
+ASKED = "variants", "losses", "weightings", "grid", "sizes", "folds", "groups"
+"""The options that say which experiments are run."""
+
+
+def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, Any]) -> tuple[str, dict[str, Changes]]:
+    """Return the kind of experiments, and their changes to the parameters `shared`, by name.
+
+    asked: values of the options ASKED. Raises InputError for options that exclude each other or have invalid values.
+    """
+    is_loss = bool(asked.get("losses") or asked.get("weightings"))
+    exclusive = {"--variants": asked.get("variants"), "--losses/--weightings": is_loss}
+    exclusive |= {f"--{name}": asked.get(name) for name in ("grid", "sizes", "folds", "groups")}
+    if len(several := [option for option, values in exclusive.items() if values]) > 1:
+        raise InputError(f"{', '.join(several)} exclude each other; give one")
+    if asked.get("grid"):
+        return "grid", grid(asked["grid"], shared)
+    if asked.get("sizes"):
+        return "sizes", sizes(asked["sizes"], shared)
+    if asked.get("folds"):
+        if (split := shared["download"]["split"]) != "folds":
+            raise InputError(f"--folds needs params.yaml: download.split = folds; it is {split!r}")
+        return "folds", {f"fold{fold}": {"download.fold": fold} for fold in range(shared["download"]["folds"])}
+    if asked.get("groups"):
+        return "groups", groups_out(asked["groups"])
+    if is_loss:
+        name, group = find_target_group(targets)
+        if name not in shared["model"]["targets"]:
+            raise InputError(f"--targets {name!r} is none of model.targets: {', '.join(shared['model']['targets'])}")
+        weightings = asked.get("weightings") or [shared["train"]["label_weighting"]]
+        return "losses", losses(name, group, asked.get("losses") or [group.loss], weightings)
+    available = variants(shared["model"])
+    names = asked.get("variants") or list(available)
+    refuse_unknown("--variants", names, available)
+    return "ablation", {name: available[name] for name in names}
+
+
+def groups_out(column: str) -> dict[str, Changes]:
+    """Return the changes that test each group of a column of data/groups.csv, by group."""
+    table = pd.read_csv(GROUPS, dtype=str, keep_default_na=False) if GROUPS.exists() else pd.DataFrame()
+    if column not in table.columns[1:]:
+        raise InputError(
+            f"--groups {column!r}; allowed: a column of {GROUPS}, which `dvc repro download` writes:"
+            f" {', '.join(table.columns[1:]) or 'none'}"
+        )
+    values = sorted({value for value in table[column] if value})
+    if len(values) < 2:
+        raise InputError(
+            f"--groups {column}: {GROUPS} has the groups {values}; allowed: a column of two groups or more"
+        )
+    common = {"download.split": "group_out", "download.group.column": column}
+    changes = {re.sub(r"[^\w-]", "_", value): common | {"download.group.value": value} for value in values}
+    if len(changes) < len(values):
+        raise InputError(
+            f"--groups {column}: two of the groups {values} differ only in signs that names of experiments can't have;"
+            " rename one of them"
+        )
+    return changes
+
+
+def variants(model: dict[str, Any]) -> dict[str, Changes]:
+    """Return the variants of the section `model`, by name."""
+    use = model["use"]
+    models: dict[str, Changes] = {name: {"use": [name], "fusion": "concat", "queries": []} for name in use}
+    if len(use) > 1:
+        models |= {fusion: {"use": use, "fusion": fusion, "queries": []} for fusion in ("late_average", "concat")}
+        models |= {f"queries_{name}": {"use": use, "fusion": "cross_attention", "queries": [name]} for name in use}
+        models["cross_attention"] = {"use": use, "fusion": "cross_attention", "queries": []}
+    return {name: {f"model.{key}": value for key, value in changes.items()} for name, changes in models.items()}
+
+
+def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[str]) -> dict[str, Changes]:
+    """Return every loss of the target group `name` with every weighting, by LOSS-WEIGHTING; by LOSS for weighting none."""
+    permitted = find_head(group).losses
+    refuse_unknown("--losses", chosen, permitted, f" with targets.{name}.head = {group.head}")
+    refuse_unknown("--weightings", weightings, WEIGHTINGS)
+    return {
+        loss if weighting == "none" else f"{loss}-{weighting}": {
+            f"targets.{name}.loss": loss,
+            "train.label_weighting": weighting,
+        }
+        for weighting, loss in product(weightings, chosen)
+    }
+
+
+def grid(texts: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
+    """Return the changes of NAME='KEY=VALUE KEY=VALUE', by name. Raises InputError if a stage would reject one."""
+    settings: dict[str, Changes] = {}
+    for text in texts:
+        name, _, pairs = text.partition("=")
+        if not re.fullmatch(r"[\w-]+", name) or name in settings or is_baseline(name):
+            raise InputError(
+                f"--grid {text!r}; allowed: NAME='KEY=VALUE KEY=VALUE', each NAME once, of letters, digits, _, -"
+            )
+        changes = dict(map(parsed, re.split(r"\s+(?=[\w.]+=)", pairs.strip()) if pairs else ()))
+        changes = {key: plain(value) for key, value in changes.items()}
+        if mapped := [key for key, value in changes.items() if isinstance(value, dict)]:
+            raise InputError(f"--grid {text!r}: {mapped[0]} is a mapping; give each of its keys by itself")
+        if "train.seed" in changes:
+            raise InputError(f"--grid {text!r}: --seeds sets train.seed")
+        check(changed(shared, changes))
+        settings[name] = changes
+    return settings
+
+
+def sizes(counts: list[int], shared: dict[str, Any]) -> dict[str, Changes]:
+    """Return the changes for each number of training clips, rising. Raises InputError if a stage would reject one."""
+    settings: dict[str, Changes] = {str(clips): {"train.clips": clips} for clips in sorted(set(counts))}
+    for changes in settings.values():
+        check(changed(shared, changes))
+    return settings
+
+
+def refuse_unknown(option: str, names: Iterable[str], allowed: Iterable[str], where: str = "") -> None:
+    """Raise InputError if one of the names isn't allowed."""
+    if unknown := [name for name in names if name not in allowed]:
+        raise InputError(f"{option} {unknown[0]!r}; allowed{where}: {', '.join(allowed)}")
+
+
+def changed(shared: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    """Return a copy of the parameters with changes."""
+    parameters = deepcopy(shared)
+    for key, value in changes.items():
+        put(parameters, key, value)
+    return parameters

@@ -1,0 +1,74 @@
+"""Tables and figures of finished experiments."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import dvc.api
+import pandas as pd
+
+from lib.core.artifacts import SCORES, TEXT_COLUMNS
+from lib.core.clips import read_csv
+from lib.core.errors import InputError
+from lib.report import curve, folds, spread, words
+from lib.scoring.scores import Bootstrap
+from lib.scoring.tables import score_over_seeds
+from tools.compare import Sources, find_target_group, gather_predictions
+
+
+def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which: Any) -> None:
+    """Print and write the spread and the other scores of experiments, and of the training mean.
+
+    which: the clips, as `gather_predictions` takes them.
+    """
+    gathered = gather_predictions(sources, **which)
+    arrays = {name: gathered.predictions[name] for name in (*sources, "mean_predictor")}
+    table = score_over_seeds(arrays, gathered.actual, gathered.videos, gathered.group, Bootstrap(resamples, seed))
+    print(spread.format_markdown(table, gathered.which, gathered.group))
+    spread.write(table, gathered.which, gathered.group, out)
+    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
+
+
+def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -> None:
+    """Print and write the scores of experiments (data/scores.csv) by number of training clips."""
+    name, group = find_target_group(targets)
+    subset = "unseen_videos" if unseen else "all"
+    tables = {int(clips): [scored(label, name, subset) for label in labels] for clips, labels in sources.items()}
+    first = next(iter(tables.values()))[0].iloc[0]
+    which = f"{first['clips']} clips of {first['videos']} videos" + (", unseen in training" if unseen else "")
+    table = curve.make_curve(tables)
+    print(curve.format_markdown(table, which, group))
+    curve.write(table, which, group, out)
+    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
+
+
+def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
+    """Print and write the mean scores of experiments (data/scores.csv), one for each fold."""
+    name, group = find_target_group(targets)
+    table = folds.combine_folds([scored(label, name, "all") for labels in sources.values() for label in labels])
+    print(folds.format_markdown(table, group))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    print(f"\nwritten: {out}.csv")
+
+
+def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
+    """Print and write the scores of experiments that each test one group of persons, a row for each group."""
+    name, group = find_target_group(targets)
+    tables = {tested: scored(labels[0], name, "all") for tested, labels in sources.items()}
+    table = pd.concat([scores.assign(group=tested) for tested, scores in tables.items()])
+    columns = words.list_headline_scores(group)
+    rows = table[(table["predictor"] == "model") & (table["target"] == "mean") & table["score"].isin(columns)]
+    print(rows.pivot(index="group", columns="score", values="value")[list(columns)].round(4).to_string())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    print(f"\nwritten: {out}.csv")
+
+
+def scored(label: str, name: str, subset: str) -> pd.DataFrame:
+    """Return an experiment's scores of a target group on a subset of the clips. Raises InputError if it has none."""
+    table = read_csv(io.StringIO(dvc.api.read(str(SCORES), rev=label)), TEXT_COLUMNS[SCORES])
+    table = table[(table["targets"] == name) & (table["subset"] == subset)]
+    if table.empty:
+        raise InputError(f"experiment {label} has no scores of {name} on {words.SUBSETS[subset]}")
+    return table

@@ -1,0 +1,120 @@
+"""Run experiments with DVC, each once."""
+
+import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from itertools import product
+from typing import Any
+
+import dvc.api
+from dvc.exceptions import DvcException
+
+from lib.core.artifacts import PREDICTIONS
+from lib.core.errors import InputError
+from tools.ablate.plan import Changes, changed
+
+DVC = sys.executable, "-m", "dvc"
+TARGET = "evaluate"
+"""The last stage of an experiment: the comparison needs no analyses and figures."""
+
+
+def value_of(shared: dict[str, Any], key: str) -> list[Any]:
+    """Return a list with the value of a key as `dvc exp run -S` takes it; an empty list if the key isn't set."""
+    *parents, last = key.split(".")
+    for part in parents:
+        shared = shared.get(part, {})
+    return [shared[last]] if last in shared else []
+
+
+def experiment(name: str, variant: str, seed: int) -> str:
+    """Return the name of an experiment."""
+    return f"{name}-{variant}-seed{seed}"
+
+
+def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
+    """Run the experiments that `dvc exp list` doesn't have; raises InputError if a listed one has other parameters.
+
+    Each run sets every key that any run changes, because `dvc exp run` leaves the previous run's values in params.yaml.
+    """
+    listed = subprocess.run([*DVC, "exp", "list", "--names-only"], capture_output=True, text=True, check=True)
+    names = set(listed.stdout.split())
+    shared = dvc.api.params_show()
+    changed_keys = {key for changes in chosen.values() for key in changes}
+    unchanged = {key: values[0] for key in sorted(changed_keys) if (values := value_of(shared, key))}
+    runs = {
+        experiment(name, variant, seed): unchanged | chosen[variant] | {"train.seed": seed}
+        for seed, variant in product(seeds, chosen)
+    }
+    # `dvc gc` keeps the name of an experiment whose predictions it removes
+    done = [label for label in runs if label in names and kept(label)]
+    for label in done:
+        refuse_other_parameters(label, shared, runs[label])
+    for number, (label, changes) in enumerate(runs.items(), 1):
+        print(f"{number} of {len(runs)}: {label}{' is there' if label in done else ''}", flush=True)
+        if label in done:
+            continue
+        options = [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
+        overwrite = ["--force"] if label in names else []
+        if status := run_dvc(["exp", "run", "-n", label, *overwrite, *options, TARGET]):
+            raise InputError(
+                f"`dvc exp run -n {label} {shlex.join(options)} {TARGET}` ended with {status}; the runs before it are kept"
+            )
+
+
+def run_dvc(arguments: list[str]) -> int:
+    """Run a DVC command and return its exit status. Ctrl-C ends it and its stage, and hides their last messages."""
+    reader, writer = pty.openpty() if sys.stderr.isatty() else os.pipe()  # progress bars need a terminal
+    process = subprocess.Popen([*DVC, *arguments], stderr=writer, process_group=0)
+    os.close(writer)
+    interrupted = threading.Event()
+    relay = threading.Thread(target=_relay, args=(reader, interrupted), daemon=True)
+    relay.start()
+    try:
+        status = process.wait()
+    except BaseException:
+        interrupted.set()
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        raise
+    relay.join()
+    return status
+
+
+def _relay(reader: int, interrupted: threading.Event) -> None:
+    """Copy a process's standard error until the process ends."""
+    with suppress(OSError):  # the other end of the terminal is closed
+        while data := os.read(reader, 65536):
+            if not interrupted.is_set():
+                sys.stderr.buffer.write(data)
+                sys.stderr.flush()
+    os.close(reader)
+
+
+def kept(label: str) -> bool:
+    """Return whether DVC still has an experiment's predictions."""
+    try:
+        dvc.api.read(str(PREDICTIONS), rev=label)
+    except (DvcException, OSError):
+        return False
+    return True
+
+
+def refuse_other_parameters(label: str, shared: dict[str, Any], changes: Changes) -> None:
+    """Raise InputError if an experiment was run with other parameters than `shared` with these changes."""
+    expected = {
+        key: section
+        for key, section in changed(shared, changes).items()
+        if key not in ("parallel", "analyse", "figures")
+    }
+    recorded = dvc.api.params_show(rev=label)
+    if other := [section for section in expected if recorded.get(section) != expected[section]]:
+        raise InputError(
+            f"experiment {label} was made with another section {other[0]!r} than params.yaml now has; give --name another"
+            f" prefix, or remove it with `dvc exp remove {label}`"
+        )
