@@ -1,4 +1,4 @@
-"""Clips in HDF5 files keep the order of the analysis, which figures' captions state."""
+"""Clips in HDF5 files keep the order of the analysis, as the captions of figures state."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from lib.report.figures import read
 from lib.streams.base import Steps, StreamInfo
 
 BY_ERROR = ["z.mp4", "m.mp4", "a.mp4", "k.mp4"]
-"""From the lowest error to the highest: neither the names' order nor its reverse."""
+"""Clips from the lowest error to the highest; neither in the order of names nor its reverse."""
 
 
 class Attending(nn.Module):
@@ -56,9 +56,9 @@ def test_attention_lists_clips_by_error(tmp_path: Path, monkeypatch: pytest.Monk
         )
     )  # fmt: skip
     with h5py.File(tmp_path / "attention.h5") as file:
-        found = read.read_attention(file)
-    assert list(found) == ["z.mp4", "m.mp4", "k.mp4"]  # the lowest, a middle and the highest error
-    assert list(found["z.mp4"].times) == ["zeta", "alpha"]
+        attention_of_clips = read.read_attention(file)
+    assert list(attention_of_clips) == ["z.mp4", "m.mp4", "k.mp4"]  # the lowest, a middle and the highest error
+    assert list(attention_of_clips["z.mp4"].times) == ["zeta", "alpha"]
     with h5py.File(tmp_path / "mean.h5") as file:
         assert list(read.read_mean_attention(file).encoders) == ["zeta", "alpha"]
 
@@ -68,8 +68,8 @@ def test_importance_lists_streams_in_the_models_order(tmp_path: Path) -> None:
         Region(name, (row, column)) for name in ("zeta", "alpha") for row in range(GRID) for column in range(GRID)
     ]
     sizes = {"traits": np.zeros((len(regions), 1))}
-    found = importance.Importance(regions, dict.fromkeys(importance.METHODS, sizes), {}, {})
-    importance.write(tmp_path / "importance.h5", found)
+    measured = importance.Importance(regions, dict.fromkeys(importance.METHODS, sizes), {}, {})
+    importance.write(tmp_path / "importance.h5", measured)
     with h5py.File(tmp_path / "importance.h5") as file:
         cells = read.read_importance(file).cells
     assert list(cells) == [("traits", method, name) for method in importance.METHODS for name in ("zeta", "alpha")]
@@ -77,8 +77,8 @@ def test_importance_lists_streams_in_the_models_order(tmp_path: Path) -> None:
 
 def test_samples_list_clips_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = Steps(np.ones((3, 2, 4, 4), np.float32), np.arange(3, dtype=np.float32), np.ones(3, bool))
-    given = SimpleNamespace(inputs={"pictures/flow": {"flow": steps}})
-    monkeypatch.setattr(samples, "ClipDataset", lambda *_: [given] * len(BY_ERROR))
+    clip = SimpleNamespace(inputs={"pictures/flow": {"flow": steps}})
+    monkeypatch.setattr(samples, "ClipDataset", lambda *_: [clip] * len(BY_ERROR))
     encoder_inputs = {"move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1)}
     table = pd.DataFrame({"clip": BY_ERROR})
     samples.write_samples(
@@ -89,15 +89,17 @@ def test_samples_list_clips_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_flow_of_all_samples_has_one_colour_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times, known = np.arange(3, dtype=np.float32), np.ones(3, bool)
+    times, present = np.arange(3, dtype=np.float32), np.ones(3, bool)
     clips = [
-        SimpleNamespace(inputs={"pictures/flow": {"flow": Steps(np.full((3, 2, 4, 4), size), times, known)}})
+        SimpleNamespace(inputs={"pictures/flow": {"flow": Steps(np.full((3, 2, 4, 4), size), times, present)}})
         for size in (1.0, 3.0, 2.0)
     ]
     monkeypatch.setattr(samples, "ClipDataset", lambda *_: clips)
-    reads = {"move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1)}
+    encoder_inputs = {"move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1)}
     streams = {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
-    samples.write_samples(tmp_path / "samples.h5", pd.DataFrame({"clip": BY_ERROR[:3]}), tmp_path, reads, streams)
+    samples.write_samples(
+        tmp_path / "samples.h5", pd.DataFrame({"clip": BY_ERROR[:3]}), tmp_path, encoder_inputs, streams
+    )
     with h5py.File(tmp_path / "samples.h5") as file:
-        found = [sample.pictures["flow"].full for sample in read.read_samples(file).values()]
-    assert found == pytest.approx([3 * 2**0.5] * 3)
+        scales = [sample.pictures["flow"].full for sample in read.read_samples(file).values()]
+    assert scales == pytest.approx([3 * 2**0.5] * 3)

@@ -6,14 +6,14 @@ import pytest
 
 from lib.media.boxes import describe_damage
 from lib.media.packets import VideoError, measure_duration
-from tests.video_files import Track, numbered, write
+from tests.video_files import Track, timed_frames, write_video_file
 
 CUT = "its index (moov) is missing: was the recording or download cut off?"
 
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Path:
-    write(tmp_path / "whole.mp4", Track(numbered(30)))
+    write_video_file(tmp_path / "whole.mp4", Track(timed_frames(30)))
     return tmp_path / "whole.mp4"
 
 

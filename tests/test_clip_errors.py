@@ -1,4 +1,4 @@
-"""One clip never stops a corpus: what fails while a clip is made is that clip's row, in stages and in prediction."""
+"""An error at one clip does not stop a stage or a prediction: it becomes the reason in that clip's row."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from lib.sources.check import Corpus
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import base, build
 from lib.streams.base import Raw
-from tests.test_predict import parameters_, use
+from tests.stage_parameters import small_parameters, use_parameters
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def clip_table(folder: Path, *names: str) -> None:
+def write_clip_table(folder: Path, *names: str) -> None:
     (folder / "data/raw/demo/one").mkdir(parents=True)
     for name in names:
         (folder / "data/raw/demo/one" / name).write_text(name)
@@ -45,16 +45,16 @@ def clip_table(folder: Path, *names: str) -> None:
     )
 
 
-def frames_made_by(patch: pytest.MonkeyPatch, make: Callable[[Raw], Record]) -> None:
+def replace_frames_extractor(patch: pytest.MonkeyPatch, make: Callable[[Raw], Record]) -> None:
     fake = replace(base.load("frames"), make_extractor=lambda settings: make, summary=lambda folder: {})
     patch.setattr(base, "load", lambda name: fake)
     patch.setattr(build, "_shapes", lambda *_: {})
 
 
-def test_what_fails_at_one_clip_is_its_row_and_the_stage_goes_on(
+def test_stage_records_errors_of_clips_and_continues(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clip_table(folder, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    write_clip_table(folder, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
     calls: list[str] = []
 
     def make(raw: Raw) -> Record:
@@ -63,44 +63,48 @@ def test_what_fails_at_one_clip_is_its_row_and_the_stage_goes_on(
             raise ValueError("all input arrays\nmust have the same shape")
         return Record(raw.clip)
 
-    frames_made_by(monkeypatch, make)
+    replace_frames_extractor(monkeypatch, make)
     reason = "internal: ValueError: all input arrays must have the same shape"
-    use(monkeypatch, parameters_(download__allow_missing=0.5))
+    use_parameters(monkeypatch, small_parameters(download__allow_missing=0.5))
     with caplog.at_level(logging.INFO):
         build.build_stream("frames")
     assert shards.read_rejections(folder / "data/frames") == {"b.mp4": reason, "c.mp4": reason}
     summary = json.loads((folder / "metrics/frames.json").read_text())
     assert (summary["clips"], summary["refused"], summary["internal"]) == (2, {reason: 2}, 2)
     assert caplog.text.count("Traceback") == 1
-    use(monkeypatch, parameters_(download__allow_missing=0.25))
+    use_parameters(monkeypatch, small_parameters(download__allow_missing=0.25))
     with pytest.raises(InputError, match=r"^frames: 50\.00% of .* data/\.work/refused-frames.csv.*allows 25\.00%"):
         build.build_stream("frames")
     assert pd.read_csv("data/.work/refused-frames.csv")["clip"].tolist() == ["b.mp4", "c.mp4"]
-    assert len(calls) == 8  # a fault is no result: such a shard is made again
+    assert len(calls) == 8  # a shard with an internal error is not cached
 
 
-def test_a_mistake_that_is_about_all_clips_still_stops_the_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip_table(folder, "a.mp4")
+def test_invalid_parameters_stop_the_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip_table(folder, "a.mp4")
 
     def make(raw: Raw) -> Record:
         raise InputError("params.yaml: features.files")
 
-    frames_made_by(monkeypatch, make)
-    use(monkeypatch, parameters_())
+    replace_frames_extractor(monkeypatch, make)
+    use_parameters(monkeypatch, small_parameters())
     with pytest.raises(InputError, match=r"^params\.yaml: features\.files$"):
         build.build_stream("frames")
 
 
-def test_what_fails_in_verification_is_a_row(
+def test_verification_records_errors_of_clips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ["a.000.mp4", "b.000.mp4", "c.000.mp4"]
     for name in names[:2]:
         (tmp_path / name).write_text(name)
-    (tmp_path / names[2]).symlink_to(tmp_path / "nowhere")  # not even its bytes can be read
-    monkeypatch.setattr(check.joblib, "Parallel", lambda **_: lambda tasks: [of(*a, **k) for of, a, k in tasks])
-    whole = Probe(3.0, 45, 15, 9, 9, True)
-    monkeypatch.setattr(check, "probe_video", lambda path, span: 1 // 0 if path.name == names[0] else whole)
+    (tmp_path / names[2]).symlink_to(tmp_path / "nowhere")  # its bytes cannot be read
+    monkeypatch.setattr(
+        check.joblib,
+        "Parallel",
+        lambda **_: lambda tasks: [function(*arguments, **keywords) for function, arguments, keywords in tasks],
+    )
+    probe = Probe(3.0, 45, 15, 9, 9, True)
+    monkeypatch.setattr(check, "probe_video", lambda path, span: 1 // 0 if path.name == names[0] else probe)
     errors.log_once.cache_clear()
     rows = pd.DataFrame({"clip": names, "video": "v", "split": "training", "shard": "one", "file": names})
     rows = rows.assign(**{name: 40 / LATTICE[name] for name in SCORES})
@@ -112,22 +116,24 @@ def test_what_fails_in_verification_is_a_row(
     assert caplog.text.count("Traceback") == 2
 
 
-def test_prediction_gives_the_fault_as_the_reason(
+def test_predictor_returns_internal_errors_as_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fails(raw: Raw) -> Record:
+    def fail(raw: Raw) -> Record:
         raise ValueError("no such thing")
 
-    served = SimpleNamespace(
-        network=SimpleNamespace(encoder_inputs={}), streams={"frames": None}, corpora=[], seconds=()
+    loaded = SimpleNamespace(
+        network=SimpleNamespace(encoder_inputs={}),
+        streams={"frames": None},
+        training=SimpleNamespace(corpora=[], seconds=()),
     )
-    monkeypatch.setattr(serving.checkpoint, "load", lambda *_: served)
-    monkeypatch.setattr(base, "make_extractors", lambda _: {"frames": fails})
+    monkeypatch.setattr(serving.checkpoint, "load", lambda *_: loaded)
+    monkeypatch.setattr(base, "make_extractors", lambda _: {"frames": fail})
     monkeypatch.setattr(serving, "make_inputs", lambda *_, **__: 1 // 0)
     errors.log_once.cache_clear()
     (tmp_path / "a.mp4").write_text("not empty")
     predictor = serving.Predictor(tmp_path / "model.pt", torch.device("cpu"))
     for _ in range(2):
         assert predictor(tmp_path / "a.mp4").refused.startswith("internal: ZeroDivisionError: ")
-    assert caplog.text.count("Traceback") == 2  # the extractor's and that of what came after, once each
+    assert caplog.text.count("Traceback") == 2  # one in the extractor and one after it
     assert "no such thing" in caplog.text

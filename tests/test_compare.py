@@ -1,4 +1,4 @@
-"""tools/compare.py on CSV files with names as published ones have them, and on predictions of the user's own targets."""
+"""tools/compare.py on CSV files with the column names of published predictions, and on predictions of other targets."""
 
 import pickle
 import subprocess
@@ -22,7 +22,7 @@ OFFICIAL = ["ValueExtraversion", "ValueAgreeableness", "ValueConscientiousness",
 
 @pytest.fixture
 def labels(tmp_path: Path) -> pd.DataFrame:
-    """Annotation pickles of 30 training and 60 test clips of 20 videos; returns the test clips' scores."""
+    """Write annotation pickles of 30 training and 60 test clips of 20 videos; return the labels of the test clips."""
     rng, tables = np.random.default_rng(0), {}
     for split, count, first in (("training", 30, 0), ("test", 60, 2)):
         names = [f"video{index % 20:06d}.{first + index // 20:03d}.mp4" for index in range(count)]
@@ -43,21 +43,21 @@ def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_tool(tools.compare, *arguments, *options(folder), cwd=ROOT)
 
 
-def published(labels: pd.DataFrame, path: Path, error: float, **columns: str) -> None:
+def write_predictions(labels: pd.DataFrame, path: Path, error: float, **columns: str) -> None:
     rng = np.random.default_rng(1)
     table = labels[list(TRAITS)] + rng.choice([-error, error], (len(labels), 5))
     table = table.set_axis(OFFICIAL, axis=1)[OFFICIAL[::-1]]
     table.rename_axis("VideoName").reset_index().assign(**columns).to_csv(path, index=False)
 
 
-def test_published_predictions_stand_in_the_table(labels: pd.DataFrame, tmp_path: Path) -> None:
-    published(labels, tmp_path / "near.csv", 0.02)
-    published(labels.set_axis(labels.index.str.removesuffix(".mp4")), tmp_path / "far.csv", 0.05, note="x")
+def test_compare_reads_published_predictions(labels: pd.DataFrame, tmp_path: Path) -> None:
+    write_predictions(labels, tmp_path / "near.csv", 0.02)
+    write_predictions(labels.set_axis(labels.index.str.removesuffix(".mp4")), tmp_path / "far.csv", 0.05, note="x")
     sources = (f"near={tmp_path}/near.csv", f"far={tmp_path}/far.csv,{tmp_path}/near.csv", "video_lookup")
-    line = [sys.executable, "-m", "tools.compare", *sources, "--baseline", "near", *options(tmp_path)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "60 clips of 20 videos of the test split" in done.stdout
+    command = [sys.executable, "-m", "tools.compare", *sources, "--baseline", "near", *options(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "60 clips of 20 videos of the test split" in result.stdout
     table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "target"])
     for trait in ("mean", *TRAITS):
         assert table.loc[("near", trait), "accuracy"] == pytest.approx(0.98)
@@ -70,92 +70,103 @@ def test_published_predictions_stand_in_the_table(labels: pd.DataFrame, tmp_path
     assert (tmp_path / "out.pdf").stat().st_size > 5000
 
 
-def test_other_clips_and_columns_are_refused(labels: pd.DataFrame, tmp_path: Path) -> None:
-    published(labels, tmp_path / "all.csv", 0.02)
-    published(labels.iloc[1:], tmp_path / "fewer.csv", 0.02)
-    done = compare(tmp_path, f"a={tmp_path}/all.csv", f"b={tmp_path}/fewer.csv", "--baseline", "a")
-    assert done.returncode == 1
-    assert f"fewer.csv has other clips than {tmp_path}/all.csv" in done.stderr
-    assert f"1 are missing, first {labels.index[0]}" in done.stderr
+def test_compare_rejects_tables_that_do_not_match(labels: pd.DataFrame, tmp_path: Path) -> None:
+    write_predictions(labels, tmp_path / "all.csv", 0.02)
+    write_predictions(labels.iloc[1:], tmp_path / "fewer.csv", 0.02)
+    result = compare(tmp_path, f"a={tmp_path}/all.csv", f"b={tmp_path}/fewer.csv", "--baseline", "a")
+    assert result.returncode == 1
+    assert f"fewer.csv has other clips than {tmp_path}/all.csv" in result.stderr
+    assert f"1 are missing, first {labels.index[0]}" in result.stderr
     pd.read_csv(tmp_path / "all.csv").drop(columns="ValueOpenness").to_csv(tmp_path / "four.csv")
-    done = compare(tmp_path, f"a={tmp_path}/four.csv", "--baseline", "a")
-    assert f"needed are one of clips (as {labels.index[0]}) and one for each of extraversion" in done.stderr
-    for column, said in (
+    result = compare(tmp_path, f"a={tmp_path}/four.csv", "--baseline", "a")
+    assert f"needed are one of clips (as {labels.index[0]}) and one for each of extraversion" in result.stderr
+    for column, message in (
         ({"ValueOpenness": np.nan}, "has no number for clip"),
         ({"true_openness": 0.5}, "two columns of openness: ValueOpenness, true_openness"),
     ):
         pd.read_csv(tmp_path / "all.csv").assign(**column).to_csv(tmp_path / "odd.csv", index=False)
-        done = compare(tmp_path, f"a={tmp_path}/odd.csv", "--baseline", "a")
-        assert said in done.stderr
-    for twice in (["a=x.csv", "a=y.csv"], ["a=x.csv", "ridge_descriptors=y.csv"]):
-        assert "is there twice" in compare(tmp_path, *twice, "--baseline", "a").stderr
-    ours = labels.melt(ignore_index=False, value_vars=list(TRAITS), var_name="target", value_name="actual")
-    ours = ours.rename_axis("clip").reset_index().assign(split="test", targets="traits", predicted=0.5)
-    ours.to_csv(tmp_path / "ours.csv")
+        result = compare(tmp_path, f"a={tmp_path}/odd.csv", "--baseline", "a")
+        assert message in result.stderr
+    for predictors in (["a=x.csv", "a=y.csv"], ["a=x.csv", "ridge_descriptors=y.csv"]):
+        assert "is there twice" in compare(tmp_path, *predictors, "--baseline", "a").stderr
+    predictions_table = labels.melt(ignore_index=False, value_vars=list(TRAITS), var_name="target", value_name="actual")
+    predictions_table = (
+        predictions_table.rename_axis("clip").reset_index().assign(split="test", targets="traits", predicted=0.5)
+    )
+    predictions_table.to_csv(tmp_path / "ours.csv")
     assert compare(tmp_path, f"a={tmp_path}/ours.csv", "--baseline", "a").returncode == 0
-    done = compare(tmp_path, f"a={tmp_path}/ours.csv", "--baseline", "a", "--targets", "traits")
-    assert "not allowed with argument" in done.stderr
-    ours.rename(columns={"target": "trait"}).drop(columns="targets").to_csv(tmp_path / "older.csv")
+    result = compare(tmp_path, f"a={tmp_path}/ours.csv", "--baseline", "a", "--targets", "traits")
+    assert "not allowed with argument" in result.stderr
+    predictions_table.rename(columns={"target": "trait"}).drop(columns="targets").to_csv(tmp_path / "older.csv")
     assert compare(tmp_path, f"a={tmp_path}/older.csv", "--baseline", "a").returncode == 0
-    ours.assign(targets="warmth").to_csv(tmp_path / "warmth.csv")
-    done = compare(tmp_path, f"a={tmp_path}/warmth.csv", "--baseline", "a")
-    assert "predicts warmth, not traits; --targets chooses" in done.stderr
-    ours.assign(actual=ours["actual"] + 0.01).to_csv(tmp_path / "other.csv")
-    done = compare(tmp_path, f"a={tmp_path}/other.csv", "--baseline", "a")
-    assert "was made on another split or corpus: extraversion of its test clip" in done.stderr
-    done = compare(tmp_path, "a=no-such-experiment", "--baseline", "a")
-    assert "'no-such-experiment' is not a revision or experiment for which DVC has data/predictions.csv" in done.stderr
-    assert "a .csv file, mean_predictor, median_predictor" in done.stderr
-    assert done.stderr.count("\n") == 1
+    predictions_table.assign(targets="warmth").to_csv(tmp_path / "warmth.csv")
+    result = compare(tmp_path, f"a={tmp_path}/warmth.csv", "--baseline", "a")
+    assert "predicts warmth, not traits; --targets chooses" in result.stderr
+    predictions_table.assign(actual=predictions_table["actual"] + 0.01).to_csv(tmp_path / "other.csv")
+    result = compare(tmp_path, f"a={tmp_path}/other.csv", "--baseline", "a")
+    assert "was made on another split or corpus: extraversion of its test clip" in result.stderr
+    result = compare(tmp_path, "a=no-such-experiment", "--baseline", "a")
+    assert (
+        "'no-such-experiment' is not a revision or experiment for which DVC has data/predictions.csv" in result.stderr
+    )
+    assert "a .csv file, mean_predictor, median_predictor" in result.stderr
+    assert result.stderr.count("\n") == 1
     (tmp_path / "annotation_training.pkl").unlink()
-    done = compare(tmp_path, f"a={tmp_path}/all.csv", "--baseline", "a")
-    assert "no training clip has labels" in done.stderr
-    assert done.stderr.count("\n") == 1
+    result = compare(tmp_path, f"a={tmp_path}/all.csv", "--baseline", "a")
+    assert "no training clip has labels" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
-def test_own_targets_are_read_where_labels_are_unknown_too(tmp_path: Path) -> None:
+def test_predictions_of_own_targets_allow_missing_labels(tmp_path: Path) -> None:
     labels = pd.DataFrame({"clip": ["x.mov", "y.mov"], "split": "test", "warm": [2.0, np.nan], "warmth": [1.0, 7.0]})
     columns, path = ["warm", "warmth"], str(tmp_path / "own.csv")
-    ours = labels.melt(["clip", "split"], columns, "target", "actual").assign(targets="mine", predicted=[3, 4, 5, 6])
-    ours.to_csv(path, index=False)
-    found = predictions.read(path, "mine", columns, labels, labels["clip"])
-    assert found.loc["y.mov"].tolist() == [4, 6]
-    assert list(found.index) == ["x.mov", "y.mov"]
+    predictions_table = labels.melt(["clip", "split"], columns, "target", "actual").assign(
+        targets="mine", predicted=[3, 4, 5, 6]
+    )
+    predictions_table.to_csv(path, index=False)
+    table = predictions.read(path, "mine", columns, labels, labels["clip"])
+    assert table.loc["y.mov"].tolist() == [4, 6]
+    assert list(table.index) == ["x.mov", "y.mov"]
     assert list(predictions.read(path, "mine", columns, labels, ["y.mov"]).index) == ["y.mov"]
     with pytest.raises(InputError, match=r"warm of its test clip y\.mov is nan, here 3\.0"):
         predictions.read(path, "mine", columns, labels.fillna(3.0), labels["clip"])
     with pytest.raises(InputError, match="has no predictions of cold"):
         predictions.read(path, "mine", ["cold"], labels.assign(cold=1.0), labels["clip"])
-    # a column of the target's name before one that contains it; clips without their ending; other clips are left
+    # an exact column name precedes one that contains it; clip names may omit the suffix; other clips are ignored
     wide = pd.DataFrame({"video": ["x", "y", "z"], "name": ["x", "y", "z"], "Warm": [1, 2, 3], "warmth_hat": [4, 5, 6]})
     wide.to_csv(path, index=False)
-    found = predictions.read(path, "mine", columns, labels, labels["clip"])
-    assert found.loc["x.mov"].tolist() == [1, 4]
-    assert found.loc["y.mov"].tolist() == [2, 5]
-    assert len(found) == 2
+    table = predictions.read(path, "mine", columns, labels, labels["clip"])
+    assert table.loc["x.mov"].tolist() == [1, 4]
+    assert table.loc["y.mov"].tolist() == [2, 5]
+    assert len(table) == 2
 
 
-def test_tables_that_are_none_are_named(tmp_path: Path) -> None:
+def test_read_predictions_rejects_invalid_tables(tmp_path: Path) -> None:
     labels = pd.DataFrame({"clip": ["a", "b"], "split": "test", "warm": [0.25, 0.5]})
     row = {"clip": "a", "split": "test", "targets": "own", "target": "warm", "actual": 0.25, "predicted": 0.5}
-    ours = pd.DataFrame([row, row | {"clip": "b", "actual": 0.5}])
+    predictions_table = pd.DataFrame([row, row | {"clip": "b", "actual": 0.5}])
     path = str(tmp_path / "a.csv")
 
-    def said(text: str) -> str:
+    def read_message(text: str) -> str:
         def read() -> None:
-            found = predictions.read(path, "own", ["warm"], labels, labels["clip"])
-            predictions.check_same_clips(path, found.index, "b.csv", pd.Index(["a", "b"]))
+            table = predictions.read(path, "own", ["warm"], labels, labels["clip"])
+            predictions.check_same_clips(path, table.index, "b.csv", pd.Index(["a", "b"]))
 
         Path(path).write_text(text)
         with pytest.raises(InputError, match=r"a\.csv") as caught:
             read()
         return str(caught.value).removeprefix(path)
 
-    assert said("") == " is not a readable CSV file (No columns to parse from file)"
-    assert said(ours.iloc[:0].to_csv(index=False)).startswith(" predicts nothing, not own")
-    assert said(pd.concat([ours, ours.iloc[:1]]).to_csv(index=False)) == " has warm of clip a twice"
-    assert said(ours.assign(target="cold").to_csv(index=False)) == " has no predictions of warm"
-    assert said(ours.drop(columns="actual").to_csv(index=False)).startswith(" has no column actual")
-    assert said("clip,warm\n").startswith(" has the columns clip, warm; needed are")
-    assert said("clip,warm\na,0.5\na,0.5\nb,1\n") == " has clip a twice"
-    assert said("clip,warm\na,0.5\nb,high\n").startswith(" has no number for clip b")
+    assert read_message("") == " is not a readable CSV file (No columns to parse from file)"
+    assert read_message(predictions_table.iloc[:0].to_csv(index=False)).startswith(" predicts nothing, not own")
+    assert (
+        read_message(pd.concat([predictions_table, predictions_table.iloc[:1]]).to_csv(index=False))
+        == " has warm of clip a twice"
+    )
+    assert read_message(predictions_table.assign(target="cold").to_csv(index=False)) == " has no predictions of warm"
+    assert read_message(predictions_table.drop(columns="actual").to_csv(index=False)).startswith(
+        " has no column actual"
+    )
+    assert read_message("clip,warm\n").startswith(" has the columns clip, warm; needed are")
+    assert read_message("clip,warm\na,0.5\na,0.5\nb,1\n") == " has clip a twice"
+    assert read_message("clip,warm\na,0.5\nb,high\n").startswith(" has no number for clip b")

@@ -1,4 +1,4 @@
-"""Intervals of single predictions: half widths by hand, and that they hold what they promise."""
+"""Intervals of single predictions: half widths by hand, and their coverage in simulations."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from lib.scoring import conformal
 from lib.scoring.scores import Bootstrap
 
 
-def test_the_half_width_is_the_right_order_statistic() -> None:
+def test_half_width_is_the_right_order_statistic() -> None:
     actual = np.zeros((19, 2))
     predicted = np.column_stack([np.arange(19) * (-1) ** np.arange(19), np.full(19, np.nan)])
     predicted[10:, 1] = 1
@@ -17,15 +17,15 @@ def test_the_half_width_is_the_right_order_statistic() -> None:
     assert conformal.compute_half_widths(actual[:8], predicted[:8])[0] == np.inf
 
 
-def test_half_widths_of_a_scale_are_its_multiples() -> None:
+def test_half_widths_with_a_scale_are_its_multiples() -> None:
     actual, scale = np.zeros((19, 1)), np.where(np.arange(19) % 2, 10.0, 0.1)[:, None]
     predicted = np.arange(1, 20)[:, None] * scale  # errors of 1 to 19 scales
     assert conformal.compute_half_widths(actual, predicted, scale).tolist() == [18]  # ceil(20 x 0.9)
-    nothing = np.where(np.arange(19) < 9, 0, np.nan)[:, None]
-    assert conformal.compute_half_widths(nothing, predicted, scale).tolist() == [9]  # ceil(10 x 0.9)
+    partly_labelled = np.where(np.arange(19) < 9, 0, np.nan)[:, None]
+    assert conformal.compute_half_widths(partly_labelled, predicted, scale).tolist() == [9]  # ceil(10 x 0.9)
 
 
-def test_nine_in_ten_new_clips_lie_inside_whatever_the_errors() -> None:
+def test_intervals_cover_90_percent_of_new_clips() -> None:
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(400):
@@ -39,9 +39,9 @@ def test_coverage_counts_labelled_clips_with_an_interval() -> None:
     rng = np.random.default_rng(0)
     actual, predicted = rng.uniform(size=(60, 2)), rng.uniform(size=(60, 2))
     actual[:10, 0] = np.nan
-    videos = np.repeat([f"v{at}" for at in range(20)], 3)
-    found = conformal.score_coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], Bootstrap(200, 0))
-    rows = found.set_index("target")
+    videos = np.repeat([f"v{number}" for number in range(20)], 3)
+    table = conformal.score_coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], Bootstrap(200, 0))
+    rows = table.set_index("target")
     assert rows.loc["a", "value"] == pytest.approx((np.abs(predicted - actual)[10:, 0] <= 0.3).mean())
     assert rows.loc["a", "low"] < rows.loc["a", "value"] < rows.loc["a", "high"]
     assert np.isnan(rows.loc["b", "value"])

@@ -1,4 +1,4 @@
-"""Control experiments: another clip's stream, shuffled steps, no motion; attention compared with shuffled weights."""
+"""Control experiments with swapped, shuffled and frozen streams, and attention compared with shuffled weights."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,29 +14,24 @@ from torch import nn
 from lib.analysis import _inputs, attention, controls
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.dataset import EncoderInputs
 from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams.base import Steps
-from tests.test_report import WARMTH
+from tests.report_data import WARMTH
+from tests.small_network import FACE_AND_FLOW_INPUTS
 
 COUNT = 40
-READINGS = {
-    "look": EncoderInputs(kind="images", reads=["faces"], take="all", steps=1),
-    "move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1),
-}
 
 
-class Reader(nn.Module):
-    """Predicts the brightness of the faces, the size of the motion, and whether motion comes early, each by what is
-    planted."""
+class PlantedNetwork(nn.Module):
+    """Predicts the planted values: brightness of the faces, size of the motion, and whether the motion is early."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder_inputs = READINGS
+        self.encoder_inputs = FACE_AND_FLOW_INPUTS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         look = inputs["look"]["faces"].values.flatten(1).mean(1)
@@ -46,7 +41,7 @@ class Reader(nn.Module):
         return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
 
 
-def sample(index: int) -> Sample:
+def make_sample(index: int) -> Sample:
     rng = np.random.default_rng(index)
     faces = np.full((5, 3, 4, 4), rng.integers(0, 256), np.uint8)
     flow = np.ones((4, 2, 4, 4), np.float32) * (rng.uniform() * np.array([1, 1, 0.1, 0.1]))[:, None, None, None]
@@ -60,12 +55,12 @@ def sample(index: int) -> Sample:
 
 @pytest.fixture(scope="module")
 def predicted() -> dict[str, list[np.ndarray]]:
-    clips = [sample(index) for index in range(COUNT)]
-    found = controls.predict(Fabric(devices=1), Reader(), clips, range(COUNT), 16, 3, 0)
-    return {name: of["planted"] for name, of in found.items()}
+    clips = [make_sample(index) for index in range(COUNT)]
+    results = controls.predict(Fabric(devices=1), PlantedNetwork(), clips, range(COUNT), 16, 3, 0)
+    return {name: groups["planted"] for name, groups in results.items()}
 
 
-def test_what_a_prediction_needs_is_what_it_was_made_of(predicted: dict[str, list[np.ndarray]]) -> None:
+def test_controls_cost_accuracy_where_signals_are_planted(predicted: dict[str, list[np.ndarray]]) -> None:
     group = TargetGroup(columns=["bright", "moved", "early"], range=[0, 1], head="linear", loss="mse", weight=1)
     actual = predicted["intact"][0]
     videos = np.arange(COUNT) // 2
@@ -94,49 +89,57 @@ def test_what_a_prediction_needs_is_what_it_was_made_of(predicted: dict[str, lis
             else:
                 assert row["loss"] == pytest.approx(0, abs=1e-6)
     assert rows.loc[("no motion", "moved"), "loss"] == pytest.approx(actual[:, 1].mean(), abs=1e-6)
-    few = control_table(predicted, controls.INTACT, actual, np.arange(COUNT) % 9, group, Bootstrap(500, 0))
-    assert few[["low", "high", "p", "p_holm"]].isna().all().all()
+    few_videos = control_table(predicted, controls.INTACT, actual, np.arange(COUNT) % 9, group, Bootstrap(500, 0))
+    assert few_videos[["low", "high", "p", "p_holm"]].isna().all().all()
     figure = figures.controls.draw(Results(controls=table), group)
     assert [axes.get_title() for axes in figure.axes] == ["mean", "bright", "moved", "early"]
     assert figure.axes[2].lines[0].get_xdata()[3] == pytest.approx(rows.loc[("no motion", "moved"), "loss"])
-    nothing = figures.controls.draw(Results(controls=table[:0]), group)
-    assert "control_clips is 0" in nothing.axes[0].texts[0].get_text()
+    empty = figures.controls.draw(Results(controls=table[:0]), group)
+    assert "control_clips is 0" in empty.axes[0].texts[0].get_text()
 
 
 def test_swapped_streams_are_permuted_without_fixed_points(predicted: dict[str, list[np.ndarray]]) -> None:
-    own = predicted["intact"][0][:, 0]
+    intact = predicted["intact"][0][:, 0]
     for swapped in predicted["another clip's faces"]:
-        assert sorted(swapped[:, 0]) == sorted(own)
-        assert (swapped[:, 0] != own).mean() > 0.9  # brightnesses may be equal
+        assert sorted(swapped[:, 0]) == sorted(intact)
+        assert (swapped[:, 0] != intact).mean() > 0.9  # brightnesses may be equal
     first, second, _ = predicted["another clip's faces"]
     assert not np.array_equal(first, second)
 
 
 def test_swap_takes_steps_at_the_same_relative_times() -> None:
-    def steps(count: int) -> Steps:
+    def make_steps(count: int) -> Steps:
         return Steps(np.arange(count), np.arange(count) / 5, np.ones(count, bool))
 
-    mine = {"both": {"flow": steps(4), "faces": steps(4)}, "one": {"flow": steps(4)}, "none": {"flow": steps(0)}}
-    other = {"both": {"flow": steps(8), "faces": steps(8)}, "one": {"flow": steps(8)}, "none": {"flow": steps(8)}}
-    found = _inputs.swap_stream(mine, other, "flow")
-    assert found["both"]["flow"].values.tolist() == [0, 2, 4, 6]
-    assert found["both"]["flow"].times.tolist() == [0, 0.2, 0.4, 0.6]
-    assert found["both"]["faces"] is mine["both"]["faces"]
-    assert found["one"]["flow"] is other["one"]["flow"]
-    assert len(found["none"]["flow"].times) == 0
-    assert mine["both"]["flow"].values.tolist() == [0, 1, 2, 3]
-    order = _inputs.shuffle_steps(other, "flow", np.random.default_rng(0))
-    assert sorted(order["one"]["flow"].values) == list(range(8))
-    assert order["one"]["flow"].values.tolist() == order["both"]["flow"].values.tolist() != list(range(8))
-    assert order["one"]["flow"].times.tolist() == other["one"]["flow"].times.tolist()
+    inputs = {
+        "both": {"flow": make_steps(4), "faces": make_steps(4)},
+        "one": {"flow": make_steps(4)},
+        "none": {"flow": make_steps(0)},
+    }
+    other = {
+        "both": {"flow": make_steps(8), "faces": make_steps(8)},
+        "one": {"flow": make_steps(8)},
+        "none": {"flow": make_steps(8)},
+    }
+    swapped = _inputs.swap_stream(inputs, other, "flow")
+    assert swapped["both"]["flow"].values.tolist() == [0, 2, 4, 6]
+    assert swapped["both"]["flow"].times.tolist() == [0, 0.2, 0.4, 0.6]
+    assert swapped["both"]["faces"] is inputs["both"]["faces"]
+    assert swapped["one"]["flow"] is other["one"]["flow"]
+    assert len(swapped["none"]["flow"].times) == 0
+    assert inputs["both"]["flow"].values.tolist() == [0, 1, 2, 3]
+    shuffled = _inputs.shuffle_steps(other, "flow", np.random.default_rng(0))
+    assert sorted(shuffled["one"]["flow"].values) == list(range(8))
+    assert shuffled["one"]["flow"].values.tolist() == shuffled["both"]["flow"].values.tolist() != list(range(8))
+    assert shuffled["one"]["flow"].times.tolist() == other["one"]["flow"].times.tolist()
 
 
-def test_attention_is_held_against_shuffled_weights() -> None:
+def test_attention_is_compared_with_shuffled_weights() -> None:
     layers = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
-    other = attention.shuffle_weights(layers, 0)
-    for before, after in zip(layers.parameters(), other.parameters(), strict=True):
+    shuffled = attention.shuffle_weights(layers, 0)
+    for before, after in zip(layers.parameters(), shuffled.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
-    assert not torch.equal(layers[0].weight, other[0].weight)
+    assert not torch.equal(layers[0].weight, shuffled[0].weight)
     weights = torch.tensor([[[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], [[0.2, 0.2, 0.6], [0.0, 0.0, 1.0]]]])
     weights_of = {("b", "a"): weights, ("c", "a"): torch.full((1, 2, 5, 3), 1 / 3)}
     expected = (3 * weights[0].mean(1) + 1) / 2
@@ -144,15 +147,15 @@ def test_attention_is_held_against_shuffled_weights() -> None:
     assert attention.attention_to(weights_of, "b") is None
 
 
-def test_the_mean_map_and_the_matrix_are_drawn_as_they_are(tmp_path: Path) -> None:
+def test_attention_figures_show_maps_and_matrix(tmp_path: Path) -> None:
     heads = np.array([[[0.5, 1.5], [1, 1]], [[1.5, 0.5], [1, 1.0]]])
     with h5py.File(tmp_path / "mean.h5", "w") as file:
         file.attrs["clips"] = 7
         file["look/heads"], file["look/shuffled"] = heads, heads[::-1]
         file["look/correlations"] = np.array([0.1, 0.2, 0.6])
         file["look/picture"] = np.full((6, 6, 3), 9, np.uint8)
-        found = read.read_mean_attention(file)
-    figure = figures.mean_attention.draw(Results(mean_attention=found))
+        read_back = read.read_mean_attention(file)
+    figure = figures.mean_attention.draw(Results(mean_attention=read_back))
     mean, first, second, shuffled = figure.axes[:4]
     assert np.asarray(mean.images[-1].get_array()).tolist() == [[1, 1], [1, 1]]
     assert np.asarray(second.images[-1].get_array()).tolist() == heads[1].tolist()
@@ -161,13 +164,13 @@ def test_the_mean_map_and_the_matrix_are_drawn_as_they_are(tmp_path: Path) -> No
     assert shuffled.get_title() == "shuffled weights"
     assert figure.get_supxlabel().startswith("look: rank correlation 0.20 (5 to 95 % of clips: ")
     assert "o attention" in figures.mean_attention.draw(Results()).axes[0].texts[0].get_text()
-    # two times of one place look at three of two places
+    # two times of one place attend to three times of two places
     weights = stats.dirichlet(np.ones(6)).rvs((1, 2), np.random.default_rng(0)).reshape(1, 2, 6)
     times = {"voice": np.array([0.0, 1]), "look": np.array([0.0, 1, 2])}
-    times["dot"] = np.array([0.5])  # all look at its one time
-    looks = {("look", "dot"): np.ones((1, 6, 1)), ("voice", "look"): weights}
-    clip = read.Attention(looks, times, {"voice": (1, 1), "look": (1, 2), "dot": (1, 1)}, {})
-    shown = figures.attention_matrix.draw(Results(attention={"c": clip})).axes[1].images[0]
-    assert np.asarray(shown.get_array()) == pytest.approx(100 * weights[0].reshape(2, 3, 2).sum(2))
-    assert shown.get_extent() == [-0.5, 2.5, 1.5, -0.5]
+    times["dot"] = np.array([0.5])  # all tokens attend to its only time
+    attention_weights = {("look", "dot"): np.ones((1, 6, 1)), ("voice", "look"): weights}
+    clip = read.Attention(attention_weights, times, {"voice": (1, 1), "look": (1, 2), "dot": (1, 1)}, {})
+    image = figures.attention_matrix.draw(Results(attention={"c": clip})).axes[1].images[0]
+    assert np.asarray(image.get_array()) == pytest.approx(100 * weights[0].reshape(2, 3, 2).sum(2))
+    assert image.get_extent() == [-0.5, 2.5, 1.5, -0.5]
     assert figures.controls.draw(Results(), WARMTH).axes[0].texts

@@ -1,4 +1,4 @@
-"""Numbers that are none, files that are damaged, disks that are full, and hands on the keyboard."""
+"""Failures: invalid numbers, damaged files, full disks, killed processes and interrupts."""
 
 import errno
 import hashlib
@@ -32,57 +32,65 @@ from lib.streams import audio, base, build
 from lib.training import loop
 from stages import train
 from tests.conftest import ROOT
+from tests.small_network import TRAITS_GROUP, InMemoryClips, make_network, make_settings, train_network
+from tests.stage_parameters import WARMTH, small_parameters
 from tests.test_contract import STAGES, parameters_of
-from tests.test_predict import WARMTH, parameters_
-from tests.test_training import TRAITS_GROUP, InMemory, fitted, network, settings
 from tools import compare
 from tools.ablate import runs
 
 
-def test_a_validation_loss_that_is_none_stops_and_keeps_the_epochs_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nan_validation_loss_stops_and_keeps_earlier_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, calls = loop.predictions, []
 
-    def second_fails(*arguments: Any) -> dict[str, Prediction]:
+    def fail_in_second_epoch(*arguments: Any) -> dict[str, Prediction]:
         calls.append(predictions(*arguments))
-        return {name: Prediction(one.mean * (np.nan if len(calls) > 1 else 1)) for name, one in calls[-1].items()}
+        return {
+            name: Prediction(prediction.mean * (np.nan if len(calls) > 1 else 1))
+            for name, prediction in calls[-1].items()
+        }
 
-    monkeypatch.setattr(loop, "predictions", second_fails)
+    monkeypatch.setattr(loop, "predictions", fail_in_second_epoch)
     with pytest.raises(
         InputError, match=r"^the validation loss is nan in epoch 2; lower train\.learning_rate .* kept$"
     ):
-        fitted(tmp_path, network(), clips=InMemory(8), epochs=3)
+        train_network(tmp_path, make_network(), clips=InMemoryClips(8), epochs=3)
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     assert len(state["history"]) == 1
     assert all(values.isfinite().all() for values in state["best"].values())
 
 
-def numbers(kind: Any, metadata: Any, where: str) -> Iterator[tuple[str, set[str]]]:
-    """All numbers below a type, and which bounds they have."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        for name, field in kind.model_fields.items():
-            yield from numbers(field.annotation, field.metadata, f"{where}.{name}")
-    elif kind in (int, float):
-        inner = [one for of in metadata for one in (of, *getattr(of, "metadata", ()))]
-        yield where, {type(one).__name__[:1] for one in inner if type(one).__name__ in ("Ge", "Gt", "Le", "Lt")}
-    elif get_origin(kind) is Annotated:
-        yield from numbers(get_args(kind)[0], kind.__metadata__, where)
-    elif get_origin(kind):
-        for inner in get_args(kind):
-            yield from numbers(inner, (), f"{where}[]")
+def find_numbers(annotation: Any, metadata: Any, key: str) -> Iterator[tuple[str, set[str]]]:
+    """Yield the key and the bounds of each number in a settings class."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            yield from find_numbers(field.annotation, field.metadata, f"{key}.{name}")
+    elif annotation in (int, float):
+        inner = [constraint for item in metadata for constraint in (item, *getattr(item, "metadata", ()))]
+        yield (
+            key,
+            {
+                type(constraint).__name__[:1]
+                for constraint in inner
+                if type(constraint).__name__ in ("Ge", "Gt", "Le", "Lt")
+            },
+        )
+    elif get_origin(annotation) is Annotated:
+        yield from find_numbers(get_args(annotation)[0], annotation.__metadata__, key)
+    elif get_origin(annotation):
+        for inner in get_args(annotation):
+            yield from find_numbers(inner, (), f"{key}[]")
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_number_has_a_finite_range(stage: str) -> None:
+def test_each_numeric_parameter_has_a_finite_range(stage: str) -> None:
     model = parameters_of(stage)
-    for where, bounds in numbers(model, (), ""):
-        assert bounds == {"G", "L"} or where.endswith((".targets[][]", ".range[]")), where  # the user's own units
+    for key, bounds in find_numbers(model, (), ""):
+        assert bounds == {"G", "L"} or key.endswith((".targets[][]", ".range[]")), key  # these are in units of the user
     assert model.model_config["allow_inf_nan"] is False
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"train__learning_rate__default": float("inf")},
@@ -99,41 +107,41 @@ def test_every_number_has_a_finite_range(stage: str) -> None:
         ),
     ],
 )
-def test_numbers_that_are_none_or_too_large_are_refused(change: dict[str, Any], said: str) -> None:
-    values = parameters_(**change)
+def test_parameters_reject_nan_inf_and_huge_numbers(change: dict[str, Any], message: str) -> None:
+    values = small_parameters(**change)
     with pytest.raises(InputError) as caught:
         parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_bounds_that_depend_on_each_other() -> None:
+def test_audio_settings_reject_contradicting_values() -> None:
     with pytest.raises(InputError, match=r"mfcc = 65; allowed: up to mels = 64"):
-        parameters.check(parameters_()["audio"] | {"mels": 64, "mfcc": 65}, audio.Settings, "audio")
+        parameters.check(small_parameters()["audio"] | {"mels": 64, "mfcc": 65}, audio.Settings, "audio")
     with pytest.raises(
         InputError, match=r"allowed: a step of at least 1 and a window of at least 2 samples at 4000 Hz"
     ):
-        parameters.check(parameters_()["audio"] | {"sample_rate": 4000, "step": 1e-9}, audio.Settings, "audio")
+        parameters.check(small_parameters()["audio"] | {"sample_rate": 4000, "step": 1e-9}, audio.Settings, "audio")
 
 
-def test_a_smallest_face_larger_than_every_frame_is_refused() -> None:
-    stream, above = base.load("faces"), {"frames": base.StreamInfo({"max_side": 248}, {})}
-    given = parameters.check(parameters_()["faces"] | {"min_face": 249}, stream.settings, "faces")
+def test_faces_reject_min_face_larger_than_frames() -> None:
+    stream, inputs = base.load("faces"), {"frames": base.StreamInfo({"max_side": 248}, {})}
+    settings = parameters.check(small_parameters()["faces"] | {"min_face": 249}, stream.settings, "faces")
     with pytest.raises(InputError, match=r"faces\.min_face = 249; allowed: up to frames\.max_side = 248"):
-        stream.validate_inputs(given, above)
-    stream.validate_inputs(given.model_copy(update={"min_face": 248}), above)
+        stream.validate_inputs(settings, inputs)
+    stream.validate_inputs(settings.model_copy(update={"min_face": 248}), inputs)
 
 
-def test_no_more_processes_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = parameters_(train__devices=99)
-    given = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
-    monkeypatch.setattr(parameters, "load", lambda *_: given)
+def test_train_rejects_more_devices_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = small_parameters(train__devices=99)
+    settings = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
+    monkeypatch.setattr(parameters, "load", lambda *_: settings)
     monkeypatch.setattr(train.loky, "cpu_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InputError, match=r"train\.devices = 99; allowed: up to 2"):
         train.main()
 
 
-def test_the_processes_of_a_training_that_is_killed_end_too(tmp_path: Path) -> None:
+def test_killed_training_ends_all_its_processes(tmp_path: Path) -> None:
     script = tmp_path / "training.py"
     script.write_text("""
 import os, time
@@ -150,25 +158,25 @@ train.parameters.load = several
 train.main()
 """)
     environment = os.environ | {"OUT": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    first = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
+    main_process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: (tmp_path / "1").exists() and (tmp_path / "1").read_text() != "", 120)
     finally:
-        first.kill()
-        first.wait()
-    second = int((tmp_path / "1").read_text())
-    wait_until(lambda: not is_running(second), 10)
+        main_process.kill()
+        main_process.wait()
+    other_process = int((tmp_path / "1").read_text())
+    wait_until(lambda: not is_running(other_process), 10)
 
 
-def wait_until(said: Callable[[], bool], seconds: float) -> None:
+def wait_until(is_true: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
-    while not said():
+    while not is_true():
         assert time.monotonic() < end
         time.sleep(0.1)
 
 
-def is_running(process: int) -> bool:
-    status = Path(f"/proc/{process}/stat")
+def is_running(process_id: int) -> bool:
+    status = Path(f"/proc/{process_id}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
@@ -179,45 +187,49 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def built(make: Callable[[str], Iterator[Record]] | None = None) -> list[str]:
-    """Build a stream of two shards; return which were made."""
+def build_stream(make: Callable[[str], Iterator[Record]] | None = None) -> list[str]:
+    """Build a stream of two shards; return the names of the shards that were built."""
     calls: list[str] = []
 
-    def of(name: str) -> Iterator[Record]:
+    def make_record(name: str) -> Iterator[Record]:
         calls.append(name)
         yield Record("a.mp4", {"descriptor": np.arange(1000.0) + len(name)})
 
     stream = base.load("descriptors")
-    given = stream.settings(enabled=True, face_cells=8, flow_cells=4)
+    settings = stream.settings(enabled=True, face_cells=8, flow_cells=4)
     build.build(
-        stream, given, Path("data/out"), {"one": 1, "three": 2}, make or of, 2, Parallel(engine="loky", workers=1)
+        stream,
+        settings,
+        Path("data/out"),
+        {"one": 1, "three": 2},
+        make or make_record,
+        2,
+        Parallel(engine="loky", workers=1),
     )
     return calls
 
 
-def test_a_damaged_shard_that_was_kept_is_made_again_for_dvc_too(
-    project: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_cached_shard_is_rebuilt_also_for_dvc(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     Repo.init(no_scm=True)
-    assert built() == ["one", "three"]
+    assert build_stream() == ["one", "three"]
     published = project / "data/out/one.h5"
-    whole = published.read_bytes()
-    digest = hashlib.md5(whole).hexdigest()
-    kept = project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
-    kept.parent.mkdir(parents=True)
-    os.link(published, kept)  # as `cache.type: hardlink` does
-    assert built() == []
-    with published.open("r+b") as file:  # one file with those in data/.work and in the cache
-        file.truncate(len(whole) // 2)
-    assert built() == ["one"]
+    content = published.read_bytes()
+    digest = hashlib.md5(content).hexdigest()
+    cached = project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    cached.parent.mkdir(parents=True)
+    os.link(published, cached)  # as DVC does with `cache.type: hardlink`
+    assert build_stream() == []
+    with published.open("r+b") as file:  # the copies in data/.work and in DVC's cache are the same file
+        file.truncate(len(content) // 2)
+    assert build_stream() == ["one"]
     assert "is damaged and will be rebuilt" in caplog.text
-    assert published.read_bytes() == whole
-    assert not kept.exists()
+    assert published.read_bytes() == content
+    assert not cached.exists()
     (project / "data/.work/descriptors.sums").rename(project / "lost")
-    assert built() == ["one", "three"]
+    assert build_stream() == ["one", "three"]
 
 
-def test_what_hdf5_can_not_read_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_shards_give_the_cause_and_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "faces" / "one.h5"
     path.parent.mkdir()
     with h5py.File(path, "w") as file:
@@ -241,56 +253,56 @@ def test_what_hdf5_can_not_read_is_named_with_the_way_out(tmp_path: Path, monkey
         list(shards.read_records(path))
 
 
-def test_two_runs_of_a_stage_in_one_folder_do_not_meet(project: Path) -> None:
+def test_second_run_of_a_stage_in_a_folder_is_rejected(project: Path) -> None:
     with (
         resume.lock_stage("descriptors"),
         pytest.raises(InputError, match=r"^descriptors is already running in this folder"),
     ):
-        built()
-    assert built() == ["one", "three"]
+        build_stream()
+    assert build_stream() == ["one", "three"]
 
 
-def test_a_work_folder_on_another_file_system_is_copied_from(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(*_: Any) -> None:
+def test_work_folder_on_another_file_system_is_copied(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
-    monkeypatch.setattr(Path, "rename", other)
-    monkeypatch.setattr(os, "link", other)
-    monkeypatch.setattr(os, "rename", other)
-    assert built() == ["one", "three"]
+    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(os, "rename", fail)
+    assert build_stream() == ["one", "three"]
     assert shards.count_clips(project / "data/out") == 2
     assert not (project / "data/.work/out.partial").exists()
 
 
-def model(path: Path, **weights: torch.Tensor) -> dict[str, Any]:
-    given = settings(["faces"], "concat")
-    net = network(["faces"], "concat")
-    values = parameters_()
+def save_model(path: Path, **weights: torch.Tensor) -> dict[str, Any]:
+    model_settings = make_settings(["faces"], "concat")
+    net = make_network(["faces"], "concat")
+    values = small_parameters()
     streams = {name: base.StreamInfo(dict(values[name]), {"": [3, 32, 32]}) for name in ("frames", "faces")}
-    checkpoint.save(path, net.state_dict(), given, TRAITS_GROUP, streams, TrainingSummary(["demo"]))
+    checkpoint.save(path, net.state_dict(), model_settings, TRAITS_GROUP, streams, TrainingSummary(["demo"]))
     return torch.load(path, weights_only=True)
 
 
-def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+def save_changed(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        saved = model(path)
+        saved = save_model(path)
         change(saved)
         torch.save(saved, path)
 
     return write
 
 
-def with_nan(saved: dict[str, Any]) -> None:
+def set_nan(saved: dict[str, Any]) -> None:
     next(iter(saved["weights"].values())).view(-1)[0] = float("nan")
 
 
-def cut(path: Path) -> None:
-    model(path)
+def save_truncated(path: Path) -> None:
+    save_model(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-class Code:
-    """What makes a file, as soon as it is unpickled."""
+class CodeInPickle:
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -300,23 +312,23 @@ class Code:
 
 
 DAMAGE: dict[str, Callable[[Path], Any]] = {
-    "cut": cut,
+    "cut": save_truncated,
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("no model"),
-    "code": lambda path: torch.save({"weights": Code(path.with_name("run"))}, path),
-    "plain_code": lambda path: path.write_bytes(pickle.dumps(Code(path.with_name("run")))),
+    "code": lambda path: torch.save({"weights": CodeInPickle(path.with_name("run"))}, path),
+    "plain_code": lambda path: path.write_bytes(pickle.dumps(CodeInPickle(path.with_name("run")))),
     "folder": lambda path: path.mkdir(),
     "foreign": lambda path: torch.save({"layer.weight": torch.zeros(2)}, path),
     "list": lambda path: torch.save([1, 2], path),
-    "nan": changed(with_nan),
-    "fps": changed(lambda saved: saved["streams"]["frames"]["settings"].update(fps=-5)),
-    "lacking": changed(lambda saved: saved.pop("streams")),
-    "shape": changed(lambda saved: saved["model"].update(width=48)),
+    "nan": save_changed(set_nan),
+    "fps": save_changed(lambda saved: saved["streams"]["frames"]["settings"].update(fps=-5)),
+    "lacking": save_changed(lambda saved: saved.pop("streams")),
+    "shape": save_changed(lambda saved: saved["model"].update(width=48)),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_model_that_is_none_is_one_line_with_the_way_out(tmp_path: Path, kind: str) -> None:
+def test_load_rejects_damaged_models_in_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "model.pt"
     DAMAGE[kind](path)
     with pytest.raises(InputError, match=r"model\.pt is no whole model .*; run `dvc repro train`") as caught:
@@ -324,33 +336,33 @@ def test_a_model_that_is_none_is_one_line_with_the_way_out(tmp_path: Path, kind:
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
     assert ("holds code, which was not run" in str(caught.value)) == (kind in ("code", "plain_code", "text"))
-    if kind not in ("fps", "lacking", "shape"):  # of which a warm start needs nothing
+    if kind not in ("fps", "lacking", "shape"):  # a warm start does not read the damaged parts of these
         with pytest.raises(InputError, match=r"model\.pt"):
-            checkpoint.warm_start(network(["faces"], "concat"), path)
+            checkpoint.warm_start(make_network(["faces"], "concat"), path)
 
 
-def test_a_whole_model_is_loaded(tmp_path: Path) -> None:
-    model(tmp_path / "model.pt")
+def test_load_accepts_a_complete_model(tmp_path: Path) -> None:
+    save_model(tmp_path / "model.pt")
     assert checkpoint.load(tmp_path / "model.pt", torch.device("cpu")).training.corpora == ["demo"]
 
 
 @pytest.mark.parametrize("actual", [[[0.5]], [[0.5], [0.5], [0.5]]])
-def test_scores_that_are_not_defined_are_none(actual: list[list[float]]) -> None:
+def test_undefined_scores_are_none(actual: list[list[float]]) -> None:
     values = np.array(actual)
-    found = score_columns(values, values + np.linspace(0.1, 0.2, len(values))[:, None], ["one"], 1.0)
+    scores = score_columns(values, values + np.linspace(0.1, 0.2, len(values))[:, None], ["one"], 1.0)
     for name in ("r2", "ccc", "pearson", "spearman", "std_ratio", "regression_to_mean"):
-        assert found[name]["one"] is None, name
-    assert found["accuracy"]["one"] is not None
+        assert scores[name]["one"] is None, name
+    assert scores["accuracy"]["one"] is not None
 
 
-def test_seeds_are_different_sources() -> None:
+def test_parse_predictor_rejects_equal_or_empty_seeds() -> None:
     assert compare.parse_predictor("m=a,b") == ("m", ["a", "b"])
     for text in ("m=workspace,", "m=a,a", "m=,"):
         with pytest.raises(InputError, match=r"allowed: NAME=SOURCE,SOURCE with different sources"):
             compare.parse_predictor(text)
 
 
-FULL = """
+FULL_DISK = """
 import resource, shutil, sys, torch
 from pathlib import Path
 from lib.core import command
@@ -361,60 +373,60 @@ command.run(writes[sys.argv[1]])
 """
 
 
-@pytest.mark.parametrize("way", ["copy", "save"])
-def test_a_full_disk_is_one_line(tmp_path: Path, way: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, way], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+@pytest.mark.parametrize("function", ["copy", "save"])
+def test_full_disk_gives_an_error_of_one_line(tmp_path: Path, function: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, function], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.endswith("; make room, and run again: what is finished is kept\n")
-    assert done.stderr.count("\n") == 1
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.endswith("; make room, and run again: what is finished is kept\n")
+    assert result.stderr.count("\n") == 1
     with pytest.raises(OSError, match="denied"):
         command.run(lambda: (_ for _ in ()).throw(PermissionError("denied")))
 
 
-def test_a_mistake_in_yaml_is_its_line_and_column(tmp_path: Path) -> None:
+def test_yaml_error_names_line_and_column(tmp_path: Path) -> None:
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / name).write_text((ROOT / name).read_text())
-    for command_ in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
-        subprocess.run(command_, cwd=tmp_path, check=True)
+    for line in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(line, cwd=tmp_path, check=True)
     path = tmp_path / "params.yaml"
     path.write_text(path.read_text().replace("  fps: 5\n", "  fps: [5\n"))
     stage = [sys.executable, "-m", "stages.frames"]
-    done = subprocess.run(
+    result = subprocess.run(
         stage, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
+    assert result.returncode == 1
     line = path.read_text().splitlines().index("  fps: [5") + 1
-    (said,) = [one for one in done.stderr.splitlines() if one.startswith("error: ")]
-    assert said.startswith(f"error: params.yaml, line {line}") or said.startswith(
+    (message,) = [printed for printed in result.stderr.splitlines() if printed.startswith("error: ")]
+    assert message.startswith(f"error: params.yaml, line {line}") or message.startswith(
         f"error: params.yaml, line {line + 2}"
     )
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
+def test_interrupt_prints_one_line(tmp_path: Path) -> None:
     script = "import time; from lib.core import command; command.run(lambda: (print('on', flush=True), time.sleep(60)))"
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),   # a background process ignores SIGINT
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "on\n"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "interrupted; what is finished is kept, the same command goes on from there\n"
+    assert message == "interrupted; what is finished is kept, the same command goes on from there\n"
 
 
-def test_an_ablation_goes_on_after_predictions_were_collected_as_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[list[str]] = []
+def test_ablate_reruns_experiments_whose_predictions_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
 
     def run(arguments: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        ran.append(arguments[3:])
+        commands.append(arguments[3:])
         return subprocess.CompletedProcess(arguments, 0, stdout="a-faces-seed0\na-flow-seed0\n")
 
     def read(_: str, rev: str) -> str:
@@ -429,8 +441,8 @@ def test_an_ablation_goes_on_after_predictions_were_collected_as_garbage(monkeyp
     monkeypatch.setattr(runs, "refuse_other_parameters", lambda *_: None)
     changes = {"model.fusion": "concat"}
     runs.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
-    set_ = ["-S", 'model.fusion="concat"', "-S", "train.seed=0"]
-    assert ran[1:] == [
-        ["exp", "run", "-n", "a-flow-seed0", "--force", *set_, "evaluate"],
-        ["exp", "run", "-n", "a-audio-seed0", *set_, "evaluate"],
+    options = ["-S", 'model.fusion="concat"', "-S", "train.seed=0"]
+    assert commands[1:] == [
+        ["exp", "run", "-n", "a-flow-seed0", "--force", *options, "evaluate"],
+        ["exp", "run", "-n", "a-audio-seed0", *options, "evaluate"],
     ]

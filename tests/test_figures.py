@@ -1,4 +1,4 @@
-"""Figures as files: overlays have the same colours in PDF as in PNG."""
+"""Figures: equal colours in PDF and PNG, layout, contrast, and captions that state results."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from lib.report.figures._base import draw_overlay
 from lib.report.page import SECTIONS
 
 
-def rendered(figure: Figure, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The figure as PNG and as PDF, both at 72 dots per inch: (H, W, 3)."""
+def render_figure(figure: Figure, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the figure as PNG and as PDF, both at 72 dots per inch (H, W, 3)."""
     with mpl.rc_context({"savefig.bbox": None}):  # not cropped
         figure.savefig(folder / "figure.png", dpi=72)
         figure.savefig(folder / "figure.pdf")
@@ -33,7 +33,7 @@ def test_overlay_has_equal_colours_in_png_and_pdf(value: float, tmp_path: Path) 
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
     draw_overlay(axes, np.full((32, 32, 3), 200, np.uint8), np.full((2, 2), value))
-    png, pdf = rendered(figure, tmp_path)
+    png, pdf = render_figure(figure, tmp_path)
     assert png.shape == pdf.shape
     assert png[36, 36].tolist() != [200, 200, 200]  # a cell's centre is tinted
     assert pdf[36, 36] == pytest.approx(png[36, 36], abs=3)
@@ -41,9 +41,11 @@ def test_overlay_has_equal_colours_in_png_and_pdf(value: float, tmp_path: Path) 
 
 def test_text_of_mean_attention_is_not_below_the_colour_bar(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    looked = _read.EncoderAttention(rng.uniform(0, 2, (4, 4, 4)), np.ones((4, 4, 4)), rng.uniform(-1, 1, 30), None)
+    encoder_attention = _read.EncoderAttention(
+        rng.uniform(0, 2, (4, 4, 4)), np.ones((4, 4, 4)), rng.uniform(-1, 1, 30), None
+    )
     figure = figures.mean_attention.draw(
-        Results(mean_attention=_read.MeanAttention(30, {"faces": looked, "flow": looked}))
+        Results(mean_attention=_read.MeanAttention(30, {"faces": encoder_attention, "flow": encoder_attention}))
     )
     figures.fit_to_paper(figure)
     figure.savefig(tmp_path / "figure.pdf")  # lays the figure out
@@ -55,7 +57,7 @@ def test_text_of_mean_attention_is_not_below_the_colour_bar(tmp_path: Path) -> N
     assert not any(box.overlaps(bar) for box in boxes)
 
 
-def test_every_figure_has_a_section_and_a_place_of_its_own() -> None:
+def test_each_figure_has_a_section_and_its_own_position() -> None:
     modules = figures.FIGURES.values()
     assert {module.SECTION for module in modules} <= {"headline", *SECTIONS}
     assert len({module.ORDER for module in modules}) == len(figures.FIGURES)
@@ -77,12 +79,16 @@ def test_colours_differ_for_colour_blind_readers() -> None:
     deuteranopia = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
     protanopia = np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]])
     for matrix in (np.eye(3), deuteranopia, protanopia):  # Machado et al. 2009
-        seen = [np.clip(matrix @ to_linear(colour), 0, 1) for colour in figures.COLOURS]
+        perceived = [np.clip(matrix @ to_linear(colour), 0, 1) for colour in figures.COLOURS]
         lab = rgb2lab(
-            np.where(np.array(seen) <= 0.0031308, 12.92 * np.array(seen), 1.055 * np.array(seen) ** (1 / 2.4) - 0.055)
+            np.where(
+                np.array(perceived) <= 0.0031308,
+                12.92 * np.array(perceived),
+                1.055 * np.array(perceived) ** (1 / 2.4) - 0.055,
+            )
         )
         distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
-        assert distances[np.triu_indices(len(seen), 1)].min() >= 30
+        assert distances[np.triu_indices(len(perceived), 1)].min() >= 30
 
 
 def make_predictions(videos: int) -> pd.DataFrame:
@@ -103,7 +109,7 @@ def test_reliability_interval_contains_the_mean_label() -> None:
     assert not any(np.isfinite(segment).all() and len(segment) for segment in few.collections[0].get_segments())
 
 
-def test_scatter_states_the_scores_of_its_table() -> None:
+def test_scatter_plot_shows_the_scores_of_its_table() -> None:
     group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
     scores = pd.DataFrame({"subset": "all", "predictor": "model", "score": ["r2", "pearson"], "target": "warm"})
     results = Results(predictions=make_predictions(20), scores=scores.assign(value=[-0.5, 0.25]))
@@ -111,7 +117,7 @@ def test_scatter_states_the_scores_of_its_table() -> None:
     assert text.get_text() == "R² = −0.50\nr = 0.25"
 
 
-def test_captions_state_what_the_tables_hold() -> None:
+def test_captions_state_values_of_the_tables() -> None:
     group = TargetGroup(columns=["warm", "cold"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
     losses = pd.DataFrame({"target": "mean", "loss": [0.01, 0.2], "control": ["faces", "no motion"]})
     faces = pd.DataFrame(
@@ -145,7 +151,7 @@ def test_captions_state_what_the_tables_hold() -> None:
         assert caption == f"{module.CAPTION} {ending}"
 
 
-def test_caption_of_nothing_measured_adds_nothing() -> None:
+def test_caption_without_results_is_unchanged() -> None:
     group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
     for name in ("controls", "robustness", "probes", "features_map", "predicted_against_actual"):
         module = figures.FIGURES[name]

@@ -24,7 +24,7 @@ from lib.streams.base import StreamInfo
 from lib.training.prepare import fingerprint
 from lib.training.settings import Parameters
 from tests.conftest import ROOT
-from tests.test_predict import parameters_, use
+from tests.stage_parameters import small_parameters, use_parameters
 from tools.parameters import merged, plain
 
 
@@ -86,9 +86,9 @@ def test_shards_are_kept_but_for_a_changed_constant(copy: Path) -> None:
 def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
-    values = parameters_(faces__enabled=True)
+    values = small_parameters(faces__enabled=True)
     values["embeddings"] |= {"enabled": True, "network": "mobilenet_v2", "weights": "w.pt", "side": 32, "steps": 1}
-    use(monkeypatch, values)
+    use_parameters(monkeypatch, values)
     Path("data/faces").mkdir(parents=True)
     Path("data/frames").mkdir()
     for name in ("frames", "faces"):

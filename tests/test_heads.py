@@ -1,4 +1,4 @@
-"""Heads: their predictions, the losses that they allow, and what is said of settings that don't fit."""
+"""Heads: their predictions, the losses that they allow, and messages about settings that do not fit."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +17,19 @@ from lib.scoring.evaluation import prediction_table
 from lib.serving.estimates import estimate_group
 from lib.training.losses import LOSSES
 from lib.training.run import make_reference
-from tests.test_training import settings
+from tests.small_network import make_settings
 
-TWO: dict[str, Any] = {"columns": ["warm", "cold"], "range": [0, 1], "head": "sigmoid", "loss": "mse", "weight": 1.0}
-GAUSSIAN: dict[str, Any] = TWO | {"range": [1, 7], "head": "gaussian", "loss": "gaussian_nll"}
+TWO_COLUMNS: dict[str, Any] = {
+    "columns": ["warm", "cold"],
+    "range": [0, 1],
+    "head": "sigmoid",
+    "loss": "mse",
+    "weight": 1.0,
+}
+GAUSSIAN: dict[str, Any] = TWO_COLUMNS | {"range": [1, 7], "head": "gaussian", "loss": "gaussian_nll"}
 
 
-def test_every_loss_of_a_head_exists() -> None:
+def test_losses_of_all_heads_exist() -> None:
     assert {loss for head in HEADS.values() for loss in head.losses} == set(LOSSES)
 
 
@@ -40,81 +46,81 @@ def test_every_loss_of_a_head_exists() -> None:
         ),
     ],
 )
-def test_head_that_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
-    group = TargetGroup(**TWO | changes)
+def test_find_head_rejects_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
+    group = TargetGroup(**TWO_COLUMNS | changes)
     with pytest.raises(InputError, match=f"^{message}"):
         find_head(group)
     with pytest.raises(InputError, match=rf"^params\.yaml: targets\.own\.{message}"):
-        settings(targets=["own"]).chosen({"own": group})
+        make_settings(targets=["own"]).chosen({"own": group})
 
 
-def test_old_key_activation_names_the_new_one() -> None:
-    old = {key: value for key, value in TWO.items() if key != "head"} | {"activation": "linear"}
+def test_old_key_activation_gives_the_new_key() -> None:
+    settings = {key: value for key, value in TWO_COLUMNS.items() if key != "head"} | {"activation": "linear"}
     with pytest.raises(InputError, match=r"targets\.own\.activation no longer exists; write head = sigmoid"):
-        check(old, TargetGroup, "targets.own")
+        check(settings, TargetGroup, "targets.own")
 
 
 def test_binary_head_averages_probabilities_of_vectors() -> None:
     torch.manual_seed(0)
     head, vectors = HEADS["binary"](4, 3, vectors=2), [torch.randn(5, 4), torch.randn(5, 4)]
-    found = head(vectors)
-    each = torch.stack([layer(vector).sigmoid() for layer, vector in zip(head.layers, vectors, strict=True)])
-    torch.testing.assert_close(found.mean, each.mean(0))
-    torch.testing.assert_close(found.logits, torch.logit(each.mean(0)))
-    assert found.scale is None
+    prediction = head(vectors)
+    probabilities = torch.stack([layer(vector).sigmoid() for layer, vector in zip(head.layers, vectors, strict=True)])
+    torch.testing.assert_close(prediction.mean, probabilities.mean(0))
+    torch.testing.assert_close(prediction.logits, torch.logit(probabilities.mean(0)))
+    assert prediction.scale is None
 
 
-def test_gaussian_head_begins_at_the_middle_with_fiv2_scale() -> None:
-    found = HEADS["gaussian"](4, 3)([torch.zeros(5, 4)])
-    torch.testing.assert_close(found.mean, torch.full((5, 3), 0.5))
-    torch.testing.assert_close(found.scale, torch.full((5, 3), 0.15))
+def test_gaussian_head_starts_at_the_middle_with_fiv2_scale() -> None:
+    prediction = HEADS["gaussian"](4, 3)([torch.zeros(5, 4)])
+    torch.testing.assert_close(prediction.mean, torch.full((5, 3), 0.5))
+    torch.testing.assert_close(prediction.scale, torch.full((5, 3), 0.15))
 
 
 def test_gaussian_scale_stays_above_its_bound() -> None:
-    found = HEADS["gaussian"](4, 3).predict(torch.full((2, 6), -1e4))
-    assert found.mean.tolist() == [[-1e4] * 3] * 2
-    torch.testing.assert_close(found.scale, torch.full((2, 3), 0.01))
+    prediction = HEADS["gaussian"](4, 3).predict(torch.full((2, 6), -1e4))
+    assert prediction.mean.tolist() == [[-1e4] * 3] * 2
+    torch.testing.assert_close(prediction.scale, torch.full((2, 3), 0.01))
 
 
 def test_gaussian_head_combines_vectors_to_the_mixture() -> None:
     torch.manual_seed(0)
     head, vectors = HEADS["gaussian"](4, 3, vectors=2), [torch.randn(5, 4), torch.randn(5, 4)]
-    each = [head.predict(layer(vector)) for layer, vector in zip(head.layers, vectors, strict=True)]
-    found = head(vectors)
+    predictions = [head.predict(layer(vector)) for layer, vector in zip(head.layers, vectors, strict=True)]
+    prediction = head(vectors)
     normals = torch.distributions.Normal(
-        torch.stack([one.mean for one in each], -1), torch.stack([one.scale for one in each], -1)
+        torch.stack([part.mean for part in predictions], -1), torch.stack([part.scale for part in predictions], -1)
     )
     mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(2)), normals)
-    torch.testing.assert_close(found.mean, mixture.mean)
-    torch.testing.assert_close(found.scale, mixture.stddev)
-    arrays = [Prediction(one.mean.detach().numpy(), one.scale.detach().numpy()) for one in each]
-    of_windows = average_predictions(arrays, [0.5, 0.5])
-    np.testing.assert_allclose(of_windows.mean, found.mean.detach(), rtol=1e-5)
-    np.testing.assert_allclose(of_windows.scale, found.scale.detach(), rtol=1e-5)
+    torch.testing.assert_close(prediction.mean, mixture.mean)
+    torch.testing.assert_close(prediction.scale, mixture.stddev)
+    arrays = [Prediction(part.mean.detach().numpy(), part.scale.detach().numpy()) for part in predictions]
+    window_average = average_predictions(arrays, [0.5, 0.5])
+    np.testing.assert_allclose(window_average.mean, prediction.mean.detach(), rtol=1e-5)
+    np.testing.assert_allclose(window_average.scale, prediction.scale.detach(), rtol=1e-5)
 
 
 def test_average_of_windows_is_weighted() -> None:
     windows = [Prediction(np.array([0.2]), np.array([0.1])), Prediction(np.array([0.6]), np.array([0.3]))]
-    found = average_predictions(windows, [3, 1])
-    assert found.mean == pytest.approx([0.3])
+    average = average_predictions(windows, [3, 1])
+    assert average.mean == pytest.approx([0.3])
     # variance within the windows, 0.75 x 0.01 + 0.25 x 0.09, plus between them, 0.75 x 0.01 + 0.25 x 0.09
-    assert found.scale == pytest.approx([np.sqrt(0.06)])
-    assert average_predictions([Prediction(one.mean) for one in windows], [3, 1]).scale is None
+    assert average.scale == pytest.approx([np.sqrt(0.06)])
+    assert average_predictions([Prediction(window.mean) for window in windows], [3, 1]).scale is None
 
 
 def test_gaussian_estimate_has_scale_and_interval_in_table_units() -> None:
     group = TargetGroup(**GAUSSIAN)
     reference = Reference(torch.linspace(1, 7, 101)[:, None].repeat(1, 2), torch.tensor([2.0, torch.inf]))
-    found = estimate_group(group, reference, Prediction(np.array([0.5, 0.5]), np.array([0.1, 0.2])))
-    assert found["warm"].score == pytest.approx(4)
-    assert found["warm"].scale == pytest.approx(0.6)
-    assert (found["warm"].low, found["warm"].high) == pytest.approx((2.8, 5.2))
-    assert found["warm"].percentile == pytest.approx(50)
-    assert (found["cold"].low, found["cold"].high) == (None, None)
-    assert found["cold"].scale == pytest.approx(1.2)
+    estimates = estimate_group(group, reference, Prediction(np.array([0.5, 0.5]), np.array([0.1, 0.2])))
+    assert estimates["warm"].score == pytest.approx(4)
+    assert estimates["warm"].scale == pytest.approx(0.6)
+    assert (estimates["warm"].low, estimates["warm"].high) == pytest.approx((2.8, 5.2))
+    assert estimates["warm"].percentile == pytest.approx(50)
+    assert (estimates["cold"].low, estimates["cold"].high) == (None, None)
+    assert estimates["cold"].scale == pytest.approx(1.2)
 
 
-def test_gaussian_head_learns_noise_and_intervals_follow_it() -> None:
+def test_gaussian_head_learns_noise_and_its_intervals() -> None:
     group, generator = TargetGroup(**GAUSSIAN | {"columns": ["warm"]}), torch.Generator().manual_seed(0)
     inputs = torch.rand(3000, 1, generator=generator)
     noise = torch.where(inputs < 0.5, 0.02, 0.1)
@@ -130,23 +136,26 @@ def test_gaussian_head_learns_noise_and_intervals_follow_it() -> None:
         optimizer.step()
     with torch.no_grad():
         mean, scale, _ = (None if part is None else part.double().numpy() for part in head([features]))
-    actual, quiet = labels.double().numpy(), inputs[new, 0].numpy() < 0.5
-    assert scale[new][quiet].mean() == pytest.approx(0.02, rel=0.2)
-    assert scale[new][~quiet].mean() == pytest.approx(0.1, rel=0.2)
+    actual, is_quiet = labels.double().numpy(), inputs[new, 0].numpy() < 0.5
+    assert scale[new][is_quiet].mean() == pytest.approx(0.02, rel=0.2)
+    assert scale[new][~is_quiet].mean() == pytest.approx(0.1, rel=0.2)
     reference = make_reference(group, actual[training], actual[held_out], Prediction(mean[held_out], scale[held_out]))
-    clips = [estimate_group(group, reference, Prediction(*of)) for of in zip(mean[new], scale[new], strict=True)]
+    clips = [
+        estimate_group(group, reference, Prediction(*mean_and_scale))
+        for mean_and_scale in zip(mean[new], scale[new], strict=True)
+    ]
     low, high = (np.array([getattr(clip["warm"], end) for clip in clips]) for end in ("low", "high"))
     inside = (low <= group.from_unit(actual[new, 0])) & (group.from_unit(actual[new, 0]) <= high)
-    assert 0.85 <= inside[quiet].mean() <= 0.95
-    assert 0.85 <= inside[~quiet].mean() <= 0.95
-    assert (high - low)[quiet].mean() < 0.4 * (high - low)[~quiet].mean()
+    assert 0.85 <= inside[is_quiet].mean() <= 0.95
+    assert 0.85 <= inside[~is_quiet].mean() <= 0.95
+    assert (high - low)[is_quiet].mean() < 0.4 * (high - low)[~is_quiet].mean()
 
 
-def test_predictions_csv_has_scales_of_heads_that_predict_one() -> None:
+def test_prediction_table_has_scales_of_gaussian_heads() -> None:
     table = pd.DataFrame(
         {"clip": ["a"], "video": ["v"], "corpus": ["c"], "split": ["test"], "warm": [2.0], "cold": [3.0]}
     )
-    targets = {"own": TargetGroup(**TWO), "noisy": TargetGroup(**GAUSSIAN)}
+    targets = {"own": TargetGroup(**TWO_COLUMNS), "noisy": TargetGroup(**GAUSSIAN)}
     tables = {"training": table[:0], "test": table}
     evaluation: Any = SimpleNamespace(trained=SimpleNamespace(targets=targets), tables=tables)
     values = np.array([[0.25, 0.5]])

@@ -1,4 +1,4 @@
-"""Losses, and the weights of clips and columns in them."""
+"""Losses, and the weights of clips and columns in losses."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ from lib.training.losses import LOSSES, label_distribution_smoothing, uniform
 
 
 def from_values(values: Tensor) -> Prediction:
-    """A prediction with all parts that a loss may read: `values` in (0, 1), a constant scale, and logits."""
+    """A prediction with all parts that a loss can read: `values` in (0, 1), a constant scale, and logits."""
     return Prediction(values, torch.full_like(values, 0.2), torch.logit(values))
 
 
-def test_losses_by_hand() -> None:
+def test_losses_equal_values_by_hand() -> None:
     actual, predicted = torch.tensor([[0.2], [0.4], [0.9]]), torch.tensor([[0.25], [0.3], [0.6]])
     ones = torch.ones(3, 1)
     assert LOSSES["mse"](from_values(predicted), actual, ones).item() == pytest.approx((0.05**2 + 0.1**2 + 0.3**2) / 3)
@@ -27,13 +27,13 @@ def test_losses_by_hand() -> None:
     assert LOSSES["ccc"](from_values(predicted), actual, ones).item() == pytest.approx(1 - ccc, abs=1e-6)
     twice = torch.tensor([[2.0], [1.0], [0.0]])
     repeated = torch.tensor([0, 0, 1])
-    for name in LOSSES.keys() - {"kl"}:  # a weight of two is a clip seen twice, of zero one not seen
+    for name in LOSSES.keys() - {"kl"}:  # weight 2 counts a clip twice, weight 0 omits it
         assert LOSSES[name](from_values(predicted), actual, twice).item() == pytest.approx(
             LOSSES[name](from_values(predicted[repeated]), actual[repeated], ones).item(), abs=1e-6
         )
 
 
-def test_rare_labels_weigh_more() -> None:
+def test_rare_labels_have_larger_weights() -> None:
     labels = np.column_stack([np.r_[np.full(90, 0.5), np.full(10, 0.9)], np.linspace(0, 1, 100)])
     weights = label_distribution_smoothing(labels)
     assert weights.mean(0) == pytest.approx(1)
@@ -42,7 +42,7 @@ def test_rare_labels_weigh_more() -> None:
     assert (uniform(labels) == 1).all()
 
 
-def test_unknown_labels_weigh_nothing_and_leave_the_others_weights() -> None:
+def test_missing_labels_do_not_change_other_weights() -> None:
     labels = np.column_stack([np.r_[np.full(90, 0.5), np.full(10, 0.9)], np.linspace(0, 1, 100)])
     unknown = labels.copy()
     unknown[3, 0] = np.nan
@@ -54,16 +54,16 @@ def test_unknown_labels_weigh_nothing_and_leave_the_others_weights() -> None:
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES.keys() - {"kl"}))
-def test_a_loss_is_that_of_what_is_known(loss: str) -> None:
+def test_loss_ignores_missing_labels(loss: str) -> None:
     generator = torch.Generator().manual_seed(0)
     actual, weights = torch.rand(8, 3, generator=generator), torch.rand(8, 3, generator=generator)
     predicted = torch.rand(8, 3, generator=generator, requires_grad=True)
     if loss == "mse":  # to the last bit
         assert LOSSES[loss](from_values(predicted), actual, weights) == (weights * (predicted - actual).square()).mean()
-    known = actual.clone()
-    known[2] = known[5] = torch.nan
+    partly_known = actual.clone()
+    partly_known[2] = partly_known[5] = torch.nan
     rest = torch.tensor([0, 1, 3, 4, 6, 7])
-    value = LOSSES[loss](from_values(predicted), known, weights)
+    value = LOSSES[loss](from_values(predicted), partly_known, weights)
     torch.testing.assert_close(value, LOSSES[loss](from_values(predicted[rest]), actual[rest], weights[rest]))
     value.backward()
     assert predicted.grad is not None
@@ -71,20 +71,20 @@ def test_a_loss_is_that_of_what_is_known(loss: str) -> None:
     assert (predicted.grad[[2, 5]] == 0).all()
     assert (predicted.grad[rest] != 0).all()
     predicted.grad = None
-    nothing = LOSSES[loss](from_values(predicted), torch.full_like(actual, torch.nan), weights)
-    nothing.backward()
-    assert nothing == 0
+    without_labels = LOSSES[loss](from_values(predicted), torch.full_like(actual, torch.nan), weights)
+    without_labels.backward()
+    assert without_labels == 0
     assert (predicted.grad == 0).all()
 
 
-def test_shares_by_hand() -> None:
+def test_kl_equals_value_by_hand() -> None:
     actual = torch.tensor([[0.5, 0.5, 0.0], [torch.nan] * 3, [1.0, 0.0, 0.0]])
     predicted, ones = torch.tensor([[0.25, 0.5, 0.25], [0.2, 0.3, 0.5], [0.5, 0.25, 0.25]]), torch.ones(3, 3)
     expected = (0.5 * np.log(2) + np.log(2)) / 2
     assert LOSSES["kl"](from_values(predicted), actual, ones).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_bce_equals_torchs_where_labels_are_known() -> None:
+def test_bce_equals_torchs_on_known_labels() -> None:
     logits, actual, weights = torch.randn(6, 2), torch.randint(0, 2, (6, 2)).float(), torch.rand(6, 2) + 0.5
     expected = functional.binary_cross_entropy(logits.sigmoid(), actual, weights)
     predicted = Prediction(logits.sigmoid(), logits=logits)
@@ -94,7 +94,7 @@ def test_bce_equals_torchs_where_labels_are_known() -> None:
     assert LOSSES["bce"](predicted, actual, weights).item() == pytest.approx(expected.item(), abs=1e-6)
 
 
-def test_bce_of_a_certain_mistake_has_a_gradient() -> None:
+def test_bce_of_a_confident_error_has_a_gradient() -> None:
     logits = torch.tensor([[-40.0, 40.0]], requires_grad=True)  # here 1 - sigmoid is exactly 0 in float32
     LOSSES["bce"](Prediction(logits.sigmoid(), logits=logits), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)).backward()
     assert logits.grad is not None
@@ -106,11 +106,11 @@ def test_gaussian_nll_equals_torchs_normal() -> None:
     mean, scale, actual = torch.randn(6, 2), torch.rand(6, 2) + 0.1, torch.randn(6, 2)
     weights = torch.rand(6, 2) + 0.5
     actual[2, 1] = torch.nan
-    known = actual.isfinite()
-    densities = torch.distributions.Normal(mean[known], scale[known]).log_prob(actual[known])
-    expected = (weights[known] * (-densities - 0.5 * np.log(2 * np.pi))).mean()
-    found = LOSSES["gaussian_nll"](Prediction(mean, scale), actual, weights)
-    torch.testing.assert_close(found, expected)
+    is_known = actual.isfinite()
+    densities = torch.distributions.Normal(mean[is_known], scale[is_known]).log_prob(actual[is_known])
+    expected = (weights[is_known] * (-densities - 0.5 * np.log(2 * np.pi))).mean()
+    loss = LOSSES["gaussian_nll"](Prediction(mean, scale), actual, weights)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_gaussian_nll_is_lowest_at_the_errors_size() -> None:

@@ -13,7 +13,7 @@ from lib.sources import mosei
 from lib.sources.check import Corpus
 from lib.streams import audio, build, frames
 from tests.conftest import ROOT
-from tests.video_files import Track, level, numbered, tone, write
+from tests.video_files import Track, make_tone, read_time, timed_frames, write_video_file
 
 LABELS = ROOT.parent / "shared" / "mosei" / "labels.csv"
 HEADER = "video,segment,start,end,split,sentiment,happy,sad,anger,surprise,disgust,fear\n"
@@ -43,8 +43,8 @@ def test_intensities_are_shares_and_none_is_neutral(tmp_path: Path) -> None:
 
 def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
-    write(tmp_path / "videos/a.mp4", Track(numbered(90), options={"g": "30"}), Track(tone(6)))
-    write(tmp_path / "videos/a_3.mp4", Track(numbered(30, begin=1)), Track(tone(2)))
+    write_video_file(tmp_path / "videos/a.mp4", Track(timed_frames(90), options={"g": "30"}), Track(make_tone(6)))
+    write_video_file(tmp_path / "videos/a_3.mp4", Track(timed_frames(30, begin=1)), Track(make_tone(2)))
     segments = ((0, -0.5, 2), (1, 2, 4.5), (2, 5, 9), (3, 0, 2), (4, 7, 9), (5, 4.5, 4.9))
     text = HEADER + "".join(f"a,{number},{start},{end},train,0,1,0,0,0,0,0\n" for number, start, end in segments)
     files = [Path("videos/a.mp4"), Path("videos/a_3.mp4")]
@@ -66,7 +66,7 @@ def test_segments_of_whole_videos_are_clips_that_begin_and_end_in_them(tmp_path:
     assert [one.span for one in raw[:4]] == [(0, 2), (2, 4.5), (5, 9), None]
     made = [frames.sample_frames(one, 5, 160, 95) for one in raw[:2]]
     assert [len(record.arrays["times"]) for record in made] == [10, 13]
-    assert level(frames.decode_all_frames(made[1])[3]) == pytest.approx(2.6, abs=0.1)
+    assert read_time(frames.decode_all_frames(made[1])[3]) == pytest.approx(2.6, abs=0.1)
     settings = audio.Settings(
         enabled=True, sample_rate=16_000, filter_rate=None, window=0.025, step=0.01, mels=64, mfcc=24, edges="inside",
         top_db=None,

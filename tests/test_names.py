@@ -1,4 +1,4 @@
-"""Target names with any characters, of any length and in any number, in tables, figures, LaTeX and Markdown."""
+"""Target names with any characters, lengths and numbers in tables, figures, LaTeX and Markdown."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from lib.core.targets import TargetGroup, Targets
 from lib.report import latex, names
 from lib.report.comparison import draw_differences
 from lib.report.figures import Results
-from tests.test_report import WARMTH
+from tests.report_data import WARMTH
 
-OURS = ["score", "kind", "group", "control", "target", "targets", "subset", "predictor", "what", "step"]
+OUR_COLUMNS = ["score", "kind", "group", "control", "target", "targets", "subset", "predictor", "what", "step"]
 
 
 def make_group(columns: list[str]) -> TargetGroup:
@@ -25,11 +25,11 @@ def make_group(columns: list[str]) -> TargetGroup:
 
 
 def test_targets_named_like_our_columns_are_numbers(tmp_path: Path) -> None:
-    row = dict.fromkeys(column_names([]), "") | {"clip": "NA"} | dict.fromkeys(OURS, 0.25)
-    write_csv(tmp_path / "clips.csv", pd.DataFrame([row])[column_names(OURS)])
+    row = dict.fromkeys(column_names([]), "") | {"clip": "NA"} | dict.fromkeys(OUR_COLUMNS, 0.25)
+    write_csv(tmp_path / "clips.csv", pd.DataFrame([row])[column_names(OUR_COLUMNS)])
     table = read_clip_table(tmp_path / "clips.csv")
     assert table["clip"].tolist() == ["NA"]
-    np.testing.assert_array_equal(table[OURS].mean(), 0.25)
+    np.testing.assert_array_equal(table[OUR_COLUMNS].mean(), 0.25)
 
 
 def test_text_cells_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_text_cells_that_look_like_numbers_stay_text(tmp_path: Path) -> None:
     assert table["actual"].isna().all()
 
 
-def test_name_of_the_mean_is_rejected() -> None:
+def test_target_named_mean_is_rejected() -> None:
     values = WARMTH.model_dump() | {"columns": ["mean", "warm"], "detect": [], "column_weights": None}
     with pytest.raises(InputError, match="columns has 'mean'; allowed: any other name"):
         check(values, TargetGroup)
@@ -52,7 +52,7 @@ def test_latex_has_a_command_for_each_special_character() -> None:
     )
 
 
-def test_markdown_names_have_no_meaning() -> None:
+def test_escape_markdown_removes_special_meaning() -> None:
     assert names.escape_markdown("a_b|*c* <i> [d] _e_ `f`") == r"a_b\|\*c\* \<i> \[d\] \_e\_ \`f\`"
     table = names.escape_table(pd.DataFrame({"target": ["a|b", "mean"], "value": [1, 2]}))
     assert table["target"].tolist() == [r"a\|b", "mean"]
@@ -64,12 +64,12 @@ def test_figures_have_ten_targets_with_short_names() -> None:
     rows = [{"targets": "own", "target": target, "value": 1.0} for target in ("mean", *columns)]
     clips = pd.DataFrame([dict.fromkeys(columns, 0.5) | {"clip": "a"}])
     results = names.prepare_figures(Results(scores=pd.DataFrame(rows), clips=clips, targets={"own": group}))
-    shown = results.targets["own"].columns
-    assert len(shown) == names.MOST
-    assert len(set(shown)) == names.MOST
-    assert max(map(len, shown)) == 30
-    assert results.scores["target"].tolist() == ["mean", *shown]
-    assert set(shown) <= set(results.clips)
+    short_names = results.targets["own"].columns
+    assert len(short_names) == names.MOST
+    assert len(set(short_names)) == names.MOST
+    assert max(map(len, short_names)) == 30
+    assert results.scores["target"].tolist() == ["mean", *short_names]
+    assert set(short_names) <= set(results.clips)
     assert names.describe_limit(group) == " The figure shows the first 10 of 60 targets; the tables list all."
     assert names.describe_limit(make_group(columns[:10])) == ""
 
@@ -80,7 +80,7 @@ def test_tables_without_rows_keep_their_columns() -> None:
     assert list(results.controls.columns) == list(empty.columns)
 
 
-def test_compared_figure_has_ten_targets_and_the_mean() -> None:
+def test_comparison_figure_has_ten_targets_and_the_mean() -> None:
     rows = [
         {"predictor": name, "target": target, "difference": 0.1, "low": 0.0, "high": 0.2}
         for name in ("a", "b")
@@ -88,10 +88,10 @@ def test_compared_figure_has_ten_targets_and_the_mean() -> None:
     ]
     figure = draw_differences(pd.DataFrame(rows), "base", "1 − MAE")
     assert len(figure.axes) == names.MOST + 1
-    figure.draw_without_rendering()  # dollar signs are no mathematics
+    figure.draw_without_rendering()  # dollar signs do not start mathematics
 
 
-def test_group_names_are_names_of_folders() -> None:
+def test_group_names_must_be_valid_folder_names() -> None:
     adapter = TypeAdapter(Targets)
     assert list(adapter.validate_python({"own-1 a": WARMTH})) == ["own-1 a"]
     with pytest.raises(ValidationError, match="a name of letters, digits"):

@@ -23,7 +23,7 @@ from lib.model import checkpoint
 from lib.model.checkpoint import Reference, TrainingSummary
 from lib.serving.predictor import Predictor
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
-from tests.video_files import Track, numbered, write
+from tests.video_files import Track, timed_frames, write_video_file
 from tools.benchmarks.predict import model_of_chance
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="requirements-page.txt is not installed")
@@ -39,8 +39,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name, seconds in (("head", 2.0), ("long", 5.0)):
         frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), seconds, 15)
         write_video(paths[name], frames, 15, voice, SAMPLE_RATE)
-    write(paths["nobody"], Track(numbered(30)))
-    write(paths["hours"], Track(numbered(30), times=[0.75 * at for at in range(30)]))
+    write_video_file(paths["nobody"], Track(timed_frames(30)))
+    write_video_file(paths["hours"], Track(timed_frames(30), times=[0.75 * at for at in range(30)]))
     paths["text"].write_text("no film")
     with paths["large"].open("wb") as file:
         file.truncate(200 * 2**20)

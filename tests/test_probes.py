@@ -1,4 +1,4 @@
-"""Features of clips: recorded from the network, probed by a linear regression, projected to a plane."""
+"""Features of clips: recorded from the network, probed by linear regression, and projected to a plane."""
 
 from types import SimpleNamespace
 
@@ -22,19 +22,19 @@ from lib.scoring.scores import Bootstrap
 GROUP = TargetGroup(columns=["signal", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
 
 
-def test_vectors_are_the_means_of_tokens_that_are_there() -> None:
+def test_recorded_features_are_means_of_present_tokens() -> None:
     network = SimpleNamespace(fusion=LateAverage({"look": 2, "move": 2}, [], 1, 1, 0.0))
     values = torch.arange(12.0).reshape(2, 3, 2)
-    there = torch.tensor([[True, True, False], [True, False, False]])
-    tokens = {"look": Tokens(values, torch.zeros(2, 3), there, (1, 1)),
-              "move": Tokens(values[:, :1], torch.zeros(2, 1), there[:, :1], (1, 1))}  # fmt: skip
-    with features.record_features(network) as found:
+    present = torch.tensor([[True, True, False], [True, False, False]])
+    tokens = {"look": Tokens(values, torch.zeros(2, 3), present, (1, 1)),
+              "move": Tokens(values[:, :1], torch.zeros(2, 1), present[:, :1], (1, 1))}  # fmt: skip
+    with features.record_features(network) as recorded:
         for _ in range(2):
             network.fusion(tokens)
     network.fusion(tokens)  # no longer recorded
-    assert {name: len(of) for name, of in found.items()} == {"look": 2, "move": 2, features.FUSED: 2}
-    assert found["look"][0].tolist() == [[1, 2], [6, 7]]
-    assert found[features.FUSED][1].tolist() == [[1, 2, 0, 1], [6, 7, 6, 7]]
+    assert {name: len(batches) for name, batches in recorded.items()} == {"look": 2, "move": 2, features.FUSED: 2}
+    assert recorded["look"][0].tolist() == [[1, 2], [6, 7]]
+    assert recorded[features.FUSED][1].tolist() == [[1, 2, 0, 1], [6, 7, 6, 7]]
     assert isinstance(network.fusion, nn.Module)
 
 
@@ -47,55 +47,63 @@ def clips() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     table["split"] = np.repeat(["training", "validation", "test"], count // 3)
     table[["signal", "noise"]] = rng.uniform(0, 1, (count, 2))
     identity = rng.normal(0, 1, (count // 4, 8))[video]
-    made = {
+    vectors = {
         "reader": np.column_stack([table["signal"] + rng.normal(0, 0.03, count), rng.normal(0, 1, (count, 3))]),
         "person": identity + rng.normal(0, 0.05, (count, 8)),
     }
-    return table, {name: pd.DataFrame(of, index=table["clip"]) for name, of in made.items()}
+    return table, {name: pd.DataFrame(values, index=table["clip"]) for name, values in vectors.items()}
 
 
-def test_a_probe_finds_what_is_told_and_nothing_else(clips: tuple[pd.DataFrame, dict[str, pd.DataFrame]]) -> None:
-    table, made = clips
+def test_probe_finds_planted_information_only(clips: tuple[pd.DataFrame, dict[str, pd.DataFrame]]) -> None:
+    table, vectors = clips
     split = {name: rows.reset_index(drop=True) for name, rows in table.groupby("split")}
-    found = probe_table(split["training"], split["test"], split["validation"], GROUP, made, Bootstrap(200, 0))
-    rows = found.set_index(["features", "target"])
+    probes = probe_table(split["training"], split["test"], split["validation"], GROUP, vectors, Bootstrap(200, 0))
+    rows = probes.set_index(["features", "target"])
     assert rows.loc[("reader", "signal"), "r2"] > 0.95
     assert rows.loc[("reader", "signal"), "low"] > 0.9
     for name, target in (("reader", "noise"), ("person", "signal"), ("person", "noise")):
         assert rows.loc[(name, target), "r2"] < 0.1
     assert rows.loc[("person", "mean"), "width"] == 8
-    assert probe_table(split["training"], split["test"], split["validation"][:0], GROUP, made, Bootstrap(200, 0)).empty
-    own = found[found["features"] == "reader"].rename(columns={"r2": "value"}).assign(predictor="model", score="r2")
-    drawn = figures.probes.draw(Results(probes=found, scores=own.assign(subset="all")), GROUP)
-    assert [text.get_text() for text in drawn.axes[0].get_yticklabels()] == ["reader (4)", "person (8)", "the model"]
-    assert drawn.axes[1].lines[0].get_xdata()[0] == rows.loc[("reader", "signal"), "r2"]
-    assert "no probe" in figures.probes.draw(Results(probes=found[:0]), GROUP).axes[0].texts[0].get_text().lower()
+    assert probe_table(
+        split["training"], split["test"], split["validation"][:0], GROUP, vectors, Bootstrap(200, 0)
+    ).empty
+    model_scores = (
+        probes[probes["features"] == "reader"].rename(columns={"r2": "value"}).assign(predictor="model", score="r2")
+    )
+    figure = figures.probes.draw(Results(probes=probes, scores=model_scores.assign(subset="all")), GROUP)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["reader (4)", "person (8)", "the model"]
+    assert figure.axes[1].lines[0].get_xdata()[0] == rows.loc[("reader", "signal"), "r2"]
+    assert "no probe" in figures.probes.draw(Results(probes=probes[:0]), GROUP).axes[0].texts[0].get_text().lower()
 
 
-def test_a_plane_keeps_neighbours_and_shows_whose_clips_they_are(
+def test_plane_keeps_neighbours_and_colours_videos(
     clips: tuple[pd.DataFrame, dict[str, pd.DataFrame]],
 ) -> None:
-    table, made = clips
+    table, vectors = clips
     videos = table["video"].to_numpy()
-    places = maps.embed_in_plane(made["person"].to_numpy(), 0)
-    assert np.array_equal(places, maps.embed_in_plane(made["person"].to_numpy(), 0))
-    assert maps.same_video_rates(places, videos)[0] > 0.9
-    found, by_chance = maps.same_video_rates(made["person"].to_numpy(), videos)
-    assert found > 0.95
-    assert by_chance == pytest.approx(3 / 239)
-    assert maps.same_video_rates(made["reader"].to_numpy(), videos)[0] < 0.1
-    assert np.isnan(maps.same_video_rates(made["reader"].to_numpy(), np.arange(240))).all()
+    plane = maps.embed_in_plane(vectors["person"].to_numpy(), 0)
+    assert np.array_equal(plane, maps.embed_in_plane(vectors["person"].to_numpy(), 0))
+    assert maps.same_video_rates(plane, videos)[0] > 0.9
+    rate, expected_rate = maps.same_video_rates(vectors["person"].to_numpy(), videos)
+    assert rate > 0.95
+    assert expected_rate == pytest.approx(3 / 239)
+    assert maps.same_video_rates(vectors["reader"].to_numpy(), videos)[0] < 0.1
+    assert np.isnan(maps.same_video_rates(vectors["reader"].to_numpy(), np.arange(240))).all()
     assert np.isnan(maps.embed_in_plane(np.zeros((3, 2)), 0)).all()
-    shown = table[["clip", "video", "split"]].assign(features="person", x=places[:, 0], y=places[:, 1])
-    shown = shown.assign(same_video=found, same_video_by_chance=by_chance)
-    drawn = figures.features_map.draw(Results(map=shown, clips=table), GROUP)
-    signal, _, video = drawn.axes[:3]
+    map_table = table[["clip", "video", "split"]].assign(features="person", x=plane[:, 0], y=plane[:, 1])
+    map_table = map_table.assign(same_video=rate, same_video_by_chance=expected_rate)
+    figure = figures.features_map.draw(Results(map=map_table, clips=table), GROUP)
+    signal, _, video = figure.axes[:3]
     assert np.asarray(signal.collections[0].get_array()) == pytest.approx(table["signal"].to_numpy())
     colours = [tuple(colour) for colour in video.collections[0].get_facecolors()]
     assert sorted(map(colours.count, set(colours))) == [4] * 6 + [216]
     assert video.get_xlabel().startswith("same video nearest:\n")
-    of_ten = embedding_map.project_to_plane(made, table, 10, 0)
-    assert of_ten["features"].value_counts().to_dict() == {"reader": 10, "person": 10}
-    assert of_ten["video"].value_counts().tolist() == [8, 8, 4]  # two whole videos and a part, in both
-    assert embedding_map.project_to_plane(made, table, 0, 0).empty
+    small_map = embedding_map.project_to_plane(vectors, table, 10, 0)
+    assert small_map["features"].value_counts().to_dict() == {"reader": 10, "person": 10}
+    assert small_map["video"].value_counts().tolist() == [
+        8,
+        8,
+        4,
+    ]  # two complete videos and a part of a third, for both features
+    assert embedding_map.project_to_plane(vectors, table, 0, 0).empty
     assert "map_clips is 0" in figures.features_map.draw(Results(), GROUP).axes[0].texts[0].get_text()

@@ -1,4 +1,4 @@
-"""What is drawn and written of target groups: their own names and ranges, no unknown target, attention of any encoders."""
+"""Report texts and figures of target groups: names, ranges, missing labels, and attention of any encoders."""
 
 import re
 from pathlib import Path
@@ -15,12 +15,11 @@ from lib.report.figures import Results, read
 from lib.scoring import tables
 from lib.scoring.scores import Bootstrap
 from tests.conftest import ROOT
+from tests.report_data import FIVE_TRAITS, TRAINING_SUMMARY, WARMTH
 
-WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
-FIVE = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
-WORSE = pd.DataFrame({"targets": "warmth", "corruption": ["light (%)", "blur"], "strength": [12.0, 8.0], "target": "mean",
-                      "loss": [0.1234, 0.05]})  # fmt: skip
-TRAINED = {"hardware": "a processor, 2 cores", "clips": {"training": 100, "validation": 20}, "seed": 3}
+CORRUPTIONS = pd.DataFrame(
+    {"corruption": ["light (%)", "blur"], "strength": [12.0, 8.0], "loss": [0.1234, 0.05]}
+).assign(targets="warmth", target="mean")
 MODEL = {
     "use": ["look", "voice"],
     "fusion": "concat",
@@ -32,25 +31,27 @@ MODEL = {
 }
 
 
-def scored(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Predictions, scores and groups' scores of 60 clips of 30 videos; one target of the first clip is unknown."""
+def make_results(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Predictions, scores and subgroup scores of 60 clips of 30 videos. One label of the first clip is missing."""
     rng, count = np.random.default_rng(0), len(group.columns)
     test = pd.DataFrame({"clip": [f"c{index:02d}" for index in range(60)], "video": np.repeat(np.arange(30), 2)})
     actual = rng.uniform(*group.range, (60, count))
     actual[0, 0] = np.nan
-    predicted, seen = rng.uniform(*group.range, (60, count)), np.arange(60) >= 20
+    predicted, is_seen = rng.uniform(*group.range, (60, count)), np.arange(60) >= 20
     predicted[1, 1] = group.range[1] + 0.5
     mean = np.full((60, count), np.mean(group.range))
-    given = {"model": predicted, "mean_predictor": mean, "video_lookup": mean}
-    every = tables.ScoredClips(actual, given, test["video"].to_numpy(), seen, group, Bootstrap(100, 0))
+    predictions_of_models = {"model": predicted, "mean_predictor": mean, "video_lookup": mean}
+    scored_clips = tables.ScoredClips(
+        actual, predictions_of_models, test["video"].to_numpy(), is_seen, group, Bootstrap(100, 0)
+    )
     persons = pd.DataFrame({"gender": np.tile(["female", "male"], 30)})
-    rows = test.loc[test.index.repeat(count)].assign(split="test", seen=np.repeat(seen, count), targets=name)
+    rows = test.loc[test.index.repeat(count)].assign(split="test", seen=np.repeat(is_seen, count), targets=name)
     rows = rows.assign(target=group.columns * 60, actual=actual.ravel(), predicted=predicted.ravel())
-    scores = tables.score_table(every).assign(targets=name)
-    return rows, scores, tables.group_table(every, persons).assign(targets=name)
+    scores = tables.score_table(scored_clips).assign(targets=name)
+    return rows, scores, tables.group_table(scored_clips, persons).assign(targets=name)
 
 
-def data(*sources: str) -> dict[str, object]:
+def make_data(*sources: str) -> dict[str, object]:
     counts = {"training": 100, "validation": 20, "test": 60}
     shared = {"videos": counts, "videos_shared_with_training": {"test": 20}, "hours": 0.1}
     return {"sources": list(sources), "split": "random", "clips": counts} | shared
@@ -58,7 +59,9 @@ def data(*sources: str) -> dict[str, object]:
 
 def make_run(*sources: str) -> page.Run:
     parameters = {"model": MODEL, "train": {"seed": 0}}
-    return page.Run({"commit": None, "versions": {}, **TRAINED}, data(*sources), "test", parameters, parameters)
+    return page.Run(
+        {"commit": None, "versions": {}, **TRAINING_SUMMARY}, make_data(*sources), "test", parameters, parameters
+    )
 
 
 def compare(scores: pd.DataFrame) -> pd.DataFrame:
@@ -73,13 +76,17 @@ def write_page(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *s
 
 
 def write_card(
-    scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str, worse: pd.DataFrame = WORSE
+    scores: pd.DataFrame,
+    persons: pd.DataFrame,
+    targets: Targets,
+    *sources: str,
+    corruptions: pd.DataFrame = CORRUPTIONS,
 ) -> str:
-    return card.make_card(scores, compare(scores), persons, worse, targets, make_run(*sources))
+    return card.make_card(scores, compare(scores), persons, corruptions, targets, make_run(*sources))
 
 
-def test_card_and_page_use_the_targets_own_words() -> None:
-    _, scores, persons = scored("warmth", WARMTH)
+def test_card_and_page_use_the_names_of_the_targets() -> None:
+    _, scores, persons = make_results("warmth", WARMTH)
     texts = [write(scores, persons, {"warmth": WARMTH}, "table") for write in (write_card, write_page)]
     for text in texts:
         assert "1 − MAE / 6" in text
@@ -96,32 +103,37 @@ def test_card_and_page_use_the_targets_own_words() -> None:
     assert texts[0].startswith("---\nlicense: unknown\n")
 
 
-def test_card_and_page_of_two_groups_have_both() -> None:
-    both = {"warmth": WARMTH, "traits": FIVE}
-    (_, of_warmth, persons), (_, of_five, persons_of_five) = scored("warmth", WARMTH), scored("traits", FIVE)
-    arguments = pd.concat([of_warmth, of_five]), pd.concat([persons, persons_of_five]), both, "fiv2", "demo"
-    written, shown = write_card(*arguments), write_page(*arguments)
-    for text in (written, shown):
+def test_card_and_page_contain_both_target_groups() -> None:
+    targets = {"warmth": WARMTH, "traits": FIVE_TRAITS}
+    (_, warmth_scores, persons), (_, trait_scores, trait_persons) = (
+        make_results("warmth", WARMTH),
+        make_results("traits", FIVE_TRAITS),
+    )
+    arguments = pd.concat([warmth_scores, trait_scores]), pd.concat([persons, trait_persons]), targets, "fiv2", "demo"
+    card_text, page_text = write_card(*arguments), write_page(*arguments)
+    for text in (card_text, page_text):
         assert text.count("behaves as emotional stability") == 1
         assert "planted" in text
-    assert written.index("Warmth: test split") < written.index("Traits: test split")
-    assert written.index("Accuracy is 1 − MAE / 6.") < written.index("Accuracy is 1 − MAE.")
-    assert shown.index("<h2>Warmth</h2>") < shown.index("<h2>Traits</h2>")
+    assert card_text.index("Warmth: test split") < card_text.index("Traits: test split")
+    assert card_text.index("Accuracy is 1 − MAE / 6.") < card_text.index("Accuracy is 1 − MAE.")
+    assert page_text.index("<h2>Warmth</h2>") < page_text.index("<h2>Traits</h2>")
 
 
 def test_card_without_groups_says_so() -> None:
-    _, scores, persons = scored("warmth", WARMTH)
+    _, scores, persons = make_results("warmth", WARMTH)
     assert "were not measured by group" in write_card(scores, persons[:0], {"warmth": WARMTH}, "demo")
 
 
-def test_groups_of_few_videos_are_one_line() -> None:
-    _, scores, _ = scored("warmth", WARMTH)
+def test_small_subgroups_are_listed_in_one_line() -> None:
+    _, scores, _ = make_results("warmth", WARMTH)
     test = pd.DataFrame({"video": np.repeat(np.arange(30), 2)})
     actual = np.random.default_rng(0).uniform(1, 7, (60, 2))
-    given = {"model": actual + 0.1, "mean_predictor": np.full((60, 2), 4.0)}
+    predictions_of_models = {"model": actual + 0.1, "mean_predictor": np.full((60, 2), 4.0)}
     age = pd.DataFrame({"age": np.where(test["video"] < 5, "child", np.where(test["video"] < 20, "adult", "senior"))})
-    every = tables.ScoredClips(actual, given, test["video"].to_numpy(), np.ones(60, bool), WARMTH, Bootstrap(100, 0))
-    groups = tables.group_table(every, age).assign(targets="warmth")
+    scored_clips = tables.ScoredClips(
+        actual, predictions_of_models, test["video"].to_numpy(), np.ones(60, bool), WARMTH, Bootstrap(100, 0)
+    )
+    groups = tables.group_table(scored_clips, age).assign(targets="warmth")
     for write in (write_card, write_page):
         text = write(scores, groups, {"warmth": WARMTH}, "table")
         assert text.count("fewer than 10 videos: child (10 clips, 5 videos).") == 1
@@ -132,7 +144,7 @@ def test_groups_of_few_videos_are_one_line() -> None:
 
 
 def test_card_lists_limits_in_numbers() -> None:
-    _, scores, persons = scored("warmth", WARMTH)
+    _, scores, persons = make_results("warmth", WARMTH)
     text = write_card(scores, persons, {"warmth": WARMTH}, "table")
     limits = text[text.index("## Limits") : text.index("## Subgroups")]
     means = scores[scores["target"] == "mean"].set_index(["subset", "predictor", "score"])["value"].sort_index()
@@ -145,11 +157,11 @@ def test_card_lists_limits_in_numbers() -> None:
     seen, unseen = (means[subset, "model", "accuracy"] for subset in ("seen_videos", "unseen_videos"))
     assert f"is {seen:.3f} on videos seen in training and {unseen:.3f} on unseen videos" in limits
     assert "Largest loss under degradation: 0.123 in 1 − MAE / 6, for light at 12 %." in limits
-    assert "degradation" not in write_card(scores, persons, {"warmth": WARMTH}, "table", worse=WORSE[:0])
+    assert "degradation" not in write_card(scores, persons, {"warmth": WARMTH}, "table", corruptions=CORRUPTIONS[:0])
 
 
 def test_card_table_has_every_target_with_interval() -> None:
-    _, scores, persons = scored("warmth", WARMTH)
+    _, scores, persons = make_results("warmth", WARMTH)
     text = write_card(scores, persons, {"warmth": WARMTH}, "table")
     rows = scores[(scores["subset"] == "all") & (scores["predictor"] == "model") & (scores["score"] == "accuracy")]
     for row in rows.itertuples():
@@ -164,10 +176,10 @@ def test_datasheet_counts_clips_and_labels() -> None:
     )
     clips = clips.assign(duration=[2.0, 3, 4, 9, 15, 15], audio=[True, False, True, True, True, True])
     clips["warm"], clips["cold"] = [1.0, 2, np.nan, 7, 3, 4], 2.0
-    counted = {"annotated": 5, "files": 4, "usable": 3, "refused": {"too short": 1}}
-    given = data("table", "fiv2") | {"corpora": {"table": counted, "fiv2": counted | {"refused": {}}}}
-    _, _, persons = scored("warmth", WARMTH)
-    text = datasheet.make_datasheet(clips, persons, {"warmth": WARMTH}, given, ["frames", "faces"])
+    counts = {"annotated": 5, "files": 4, "usable": 3, "refused": {"too short": 1}}
+    data = make_data("table", "fiv2") | {"corpora": {"table": counts, "fiv2": counts | {"refused": {}}}}
+    _, _, persons = make_results("warmth", WARMTH)
+    text = datasheet.make_datasheet(clips, persons, {"warmth": WARMTH}, data, ["frames", "faces"])
     assert (
         "5 annotated clips, 4 files, 3 usable; rejected: too short: 1. The usable clips come from 2 videos, with"
         in text
@@ -184,24 +196,24 @@ def test_datasheet_counts_clips_and_labels() -> None:
     assert "stability" not in text
 
 
-def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
-    rows, scores, _ = scored("warmth", WARMTH)
+def test_figures_have_the_range_and_skip_missing_labels() -> None:
+    rows, scores, _ = make_results("warmth", WARMTH)
     figure = figures.predicted_against_actual.draw(Results(predictions=rows), WARMTH)
     warm, cold = figure.axes
     assert warm.get_title() == "warm\n(59 of 60 known)"
     assert cold.get_title() == "cold"
-    assert warm.get_xlim() == cold.get_ylim() == (1, 7.5)  # all that is predicted, though beyond the range
+    assert warm.get_xlim() == cold.get_ylim() == (1, 7.5)  # includes predictions outside the range
     assert [len(dots.get_offsets()) for dots in (*warm.collections, *cold.collections)] == [40, 19, 40, 20]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "video seen in training (40)",
         "unseen video (20)",
     ]
     line = figures.quantiles.draw(Results(predictions=rows, scores=scores), WARMTH).axes[0].lines[0]
-    known = rows[rows["target"] == "warm"].dropna()
-    assert line.get_ydata()[49] == pytest.approx(known["predicted"].median())
+    labelled = rows[rows["target"] == "warm"].dropna()
+    assert line.get_ydata()[49] == pytest.approx(labelled["predicted"].median())
     assert np.isfinite(line.get_xydata()).all()
     differences = figures.residuals.draw(Results(predictions=rows), WARMTH).axes[0]
-    errors = known["predicted"] - known["actual"]
+    errors = labelled["predicted"] - labelled["actual"]
     limits = [errors.mean(), errors.mean() - 1.96 * errors.std(), errors.mean() + 1.96 * errors.std()]
     assert [line.get_ydata()[0] for line in differences.lines] == pytest.approx(limits)
     assert [len(dots.get_offsets()) for dots in differences.collections] == [40, 19]
@@ -209,12 +221,14 @@ def test_panels_have_the_range_and_leave_out_what_is_unknown() -> None:
         figures.error_distribution.draw(Results(predictions=rows), WARMTH).axes[0].get_ylabel()
         == "prediction − label (range 1 to 7)"
     )
-    nine = TargetGroup(columns=list("abcdefghi"), range=[0, 1], head="sigmoid", loss="mse", weight=1)
-    wide = figures.predicted_against_actual.draw(Results(predictions=scored("nine", nine)[0]), nine)
-    assert [axes.get_title()[0] for axes in wide.axes if axes.get_visible()] == list("abcdefghi")
+    nine_columns = TargetGroup(columns=list("abcdefghi"), range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    figure_of_nine = figures.predicted_against_actual.draw(
+        Results(predictions=make_results("nine", nine_columns)[0]), nine_columns
+    )
+    assert [axes.get_title()[0] for axes in figure_of_nine.axes if axes.get_visible()] == list("abcdefghi")
 
 
-def test_histograms_are_of_each_splits_clips() -> None:
+def test_target_distributions_count_the_clips_of_each_split() -> None:
     clips = pd.DataFrame({"clip": list("abcdefg"), "split": ["training"] * 4 + ["validation", "test", "test"]})
     clips["warm"] = [1, 1.2, 4, np.nan, 7, np.nan, np.nan]
     clips["cold"] = [np.nan] * 3 + [2, 2, np.nan, 6.99]
@@ -222,51 +236,51 @@ def test_histograms_are_of_each_splits_clips() -> None:
     warm, cold = figure.axes
     assert warm.get_xlim() == cold.get_xlim() == (1, 7)
     assert (warm.get_title(), cold.get_title()) == ("warm\n(4 of 6 known)", "cold\n(3 of 6 known)")
-    shares = [of.get_data().values for of in (*warm.patches, *cold.patches)]
+    percentages = [patch.get_data().values for patch in (*warm.patches, *cold.patches)]
     expected = np.zeros((6, 20))  # bins of 0.3
     expected[0, [0, 10]] = 200 / 3, 100 / 3
     expected[1, 19], expected[3, 3], expected[4, 3], expected[5, 19] = 100, 100, 100, 100
-    assert np.array(shares) == pytest.approx(expected)
+    assert np.array(percentages) == pytest.approx(expected)
     assert warm.patches[0].get_data().edges[[0, -1]].tolist() == [1, 7]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "training (4 clips)", "validation (1 clips)", "test (1 clips)",
     ]  # fmt: skip
 
 
-def test_curves_are_of_losses_and_of_every_groups_accuracy() -> None:
+def test_learning_curve_shows_loss_and_scores_of_all_groups() -> None:
     history = pd.DataFrame({"epoch": [1, 2, 3], "training_loss": [3.0, 2, 1], "validation_loss": [3.0, 1, 2]})
     for index, name in enumerate(("warmth", "traits")):
         history[f"training_accuracy_{name}"] = np.array([0.1, 0.2, 0.3]) + index
         history[f"validation_accuracy_{name}"] = np.array([0.4, 0.5, 0.4]) + index
         for score in ("accuracy", "r2", "ccc"):
             history[f"validation_{score}_{name}"] = np.array([0.4, 0.5, 0.4]) + index
-            for place, column in enumerate((WARMTH if name == "warmth" else FIVE).columns):
-                history[f"validation_{score}_{name}.{column}"] = np.array([0.1, 0.2, 0.3]) * place
-    loss, right, r2, ccc = figures.learning_curve.draw(
-        Results(history=history, targets={"warmth": WARMTH, "traits": FIVE})
+            for number, column in enumerate((WARMTH if name == "warmth" else FIVE_TRAITS).columns):
+                history[f"validation_{score}_{name}.{column}"] = np.array([0.1, 0.2, 0.3]) * number
+    loss, accuracy, r2, ccc = figures.learning_curve.draw(
+        Results(history=history, targets={"warmth": WARMTH, "traits": FIVE_TRAITS})
     ).axes
-    found = {line.get_label(): list(line.get_ydata()) for line in right.lines}
-    assert found.keys() == {
+    accuracy_lines = {line.get_label(): list(line.get_ydata()) for line in accuracy.lines}
+    assert accuracy_lines.keys() == {
         "warmth: training, during the epoch", "warmth: validation, after it",
         "traits: training, during the epoch", "traits: validation, after it", "kept: epoch 2",
-        *WARMTH.columns, *FIVE.columns,
+        *WARMTH.columns, *FIVE_TRAITS.columns,
     }  # fmt: skip
     for axes in (r2, ccc):
         lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-        assert lines.keys() == {"warmth: mean", "traits: mean", "kept: epoch 2", *WARMTH.columns, *FIVE.columns}
+        assert lines.keys() == {"warmth: mean", "traits: mean", "kept: epoch 2", *WARMTH.columns, *FIVE_TRAITS.columns}
         assert lines["cold"] == [0.1, 0.2, 0.3]
-    assert found["traits: validation, after it"] == [1.4, 1.5, 1.4]
-    assert found["warmth: training, during the epoch"] == [0.1, 0.2, 0.3]
+    assert accuracy_lines["traits: validation, after it"] == [1.4, 1.5, 1.4]
+    assert accuracy_lines["warmth: training, during the epoch"] == [0.1, 0.2, 0.3]
     assert [line.get_label() for line in loss.lines][-1] == "kept: epoch 2"
     assert list(loss.lines[0].get_ydata()) == [3, 2, 1]
-    assert right.get_ylabel() == "1 − MAE / width of the range"
+    assert accuracy.get_ylabel() == "1 − MAE / width of the range"
     assert (
         figures.learning_curve.draw(Results(history=history, targets={"warmth": WARMTH})).axes[1].get_ylabel()
         == "1 − MAE / 6"
     )
 
 
-def test_scores_by_split_stand_with_their_intervals() -> None:
+def test_scores_by_split_show_their_intervals() -> None:
     rows = [(split, score, target) for split in ("training", "test") for score in ("r2", "accuracy")
             for target in ("mean", "warm", "cold")]  # fmt: skip
     table = pd.DataFrame(rows, columns=["split", "score", "target"]).assign(value=np.arange(12) / 10)
@@ -284,15 +298,15 @@ def test_scores_by_split_stand_with_their_intervals() -> None:
         assert not any(len(line) for line in axes.collections[1].get_segments())
 
 
-def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
+def test_samples_figure_shows_the_available_streams(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 255, (4, 6, 8, 3), np.uint8)
+    images = rng.integers(0, 255, (4, 6, 8, 3), np.uint8)
     mfcc = rng.normal(0, 1, (50, 5))
     mfcc[:, 0] = -500
-    rows = scored("warmth", WARMTH)[0]
+    rows = make_results("warmth", WARMTH)[0]
     with h5py.File(tmp_path / "samples.h5", "w", track_order=True) as file:
         for clip in ("c07", "c05", "c03"):
-            file[f"{clip}/pictures/faces/values"], file[f"{clip}/pictures/faces/times"] = pictures, np.arange(4) / 2
+            file[f"{clip}/pictures/faces/values"], file[f"{clip}/pictures/faces/times"] = images, np.arange(4) / 2
             file[f"{clip}/pictures/faces"].attrs["read"] = True
         file["c07/pictures/faces/points"] = np.tile([[1.0, 2.0], [5.0, 2.0]], (4, 1, 1))
         file["c07/sound/log_mel/values"] = np.linspace(-100, 0, 50 * 4).reshape(50, 4)
@@ -301,9 +315,9 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
         for name in ("log_mel", "mfcc"):
             file[f"c07/sound/{name}/times"] = np.arange(50) / 100
             file[f"c07/sound/{name}"].attrs["read"] = name == "log_mel"
-        found = read.read_samples(file)
-    figure = figures.samples.draw(Results(samples=found, predictions=rows, targets={"warmth": WARMTH}))
-    face, log_mel, of_mfcc, labels = figure.axes[:4]
+        read_back = read.read_samples(file)
+    figure = figures.samples.draw(Results(samples=read_back, predictions=rows, targets={"warmth": WARMTH}))
+    face, log_mel, mfcc_axes, labels = figure.axes[:4]
     errors = (rows["predicted"] - rows["actual"]).abs().groupby(rows["clip"]).mean()
     assert [axes.get_title("left") for axes in figure.axes[:12:4]] == [
         f"c07: lowest error, {errors['c07']:.3f}",
@@ -311,9 +325,9 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
         f"c03: highest error, {errors['c03']:.3f}",
     ]
     tiled = np.asarray(face.images[0].get_array())
-    assert np.array_equal(tiled[6:, 8:], pictures[3])
-    upon = [points.get_offsets().tolist() for points in face.collections]  # pictures of 8 x 6, two a row
-    assert upon == [[[1 + x, 2 + y], [5 + x, 2 + y]] for y in (0, 6) for x in (0, 8)]
+    assert np.array_equal(tiled[6:, 8:], images[3])
+    landmarks = [points.get_offsets().tolist() for points in face.collections]  # images of 8 x 6 pixels, two per row
+    assert landmarks == [[[1 + x, 2 + y], [5 + x, 2 + y]] for y in (0, 6) for x in (0, 8)]
     assert face.get_xlabel() == "faces at\n0.0, 0.5, 1.0, 1.5 s"
     assert np.array_equal(log_mel.images[0].get_array(), np.linspace(-100, 0, 200).reshape(50, 4).T)
     assert log_mel.images[0].get_clim() == (-80, 0)
@@ -321,62 +335,62 @@ def test_samples_show_the_streams_there_are(tmp_path: Path) -> None:
     ticks = dict(zip([text.get_text() for text in log_mel.get_yticklabels()], log_mel.get_yticks(), strict=True))
     assert ticks == pytest.approx({"500": 0.5, "1000": 1.5, "2000": 2 + 700 / 2700, "4000": 3})
     assert (log_mel.get_ylabel(), log_mel.get_xlabel()) == ("frequency (Hz)", "time (s)")
-    assert (of_mfcc.get_ylabel(), of_mfcc.get_xlabel()) == ("MFCC", "time (s)\n(not read by the model)")
-    low, high = of_mfcc.images[0].get_clim()
-    assert -low == high < 5  # the level does not leave the others no colour
+    assert (mfcc_axes.get_ylabel(), mfcc_axes.get_xlabel()) == ("MFCC", "time (s)\n(not read by the model)")
+    low, high = mfcc_axes.images[0].get_clim()
+    assert -low == high < 5  # the first coefficient does not dominate the colours
     assert figure.axes[5].get_xlabel() == "no sound"
-    of_clip = rows[rows["clip"] == "c07"]
-    assert list(labels.lines[0].get_xdata()) == of_clip["actual"].tolist()
-    assert list(labels.lines[1].get_xdata()) == of_clip["predicted"].tolist()
+    rows_of_clip = rows[rows["clip"] == "c07"]
+    assert list(labels.lines[0].get_xdata()) == rows_of_clip["actual"].tolist()
+    assert list(labels.lines[1].get_xdata()) == rows_of_clip["predicted"].tolist()
     assert [text.get_text() for text in labels.get_yticklabels()] == ["warm", "cold"]
-    bare = {clip: read.Sample({}, {}, np.array([])) for clip in found}
+    empty_samples = {clip: read.Sample({}, {}, np.array([])) for clip in read_back}
     assert (
         "No pictures and no sound"
-        in figures.samples.draw(Results(samples=bare, predictions=rows, targets={"warmth": WARMTH}))
+        in figures.samples.draw(Results(samples=empty_samples, predictions=rows, targets={"warmth": WARMTH}))
         .axes[0]
         .texts[0]
         .get_text()
     )
 
 
-def test_attention_of_any_encoders_is_drawn_where_they_look(tmp_path: Path) -> None:
+def test_attention_figures_show_where_encoders_attend(tmp_path: Path) -> None:
     shapes = {"look": (2, (3, 2)), "move": (4, (2, 2)), "voice": (5, (1, 1))}
     tokens = {name: times * height * width for name, (times, (height, width)) in shapes.items()}
-    pictures = np.full((2, 8, 8, 3), 100, np.uint8)
+    images = np.full((2, 8, 8, 3), 100, np.uint8)
     with h5py.File(tmp_path / "attention.h5", "w") as file:
         group = file.create_group("clip")
         for name, (times, grid) in shapes.items():
             group[f"tokens/{name}/times"], group[f"tokens/{name}/grid"] = np.arange(times) / 2, np.array(grid)
         for query, key in (("look", "voice"), ("voice", "look"), ("voice", "move"), ("look", "move")):
             weights = np.full((2, tokens[query], tokens[key]), 1.0)
-            if query == "voice":  # looks twice as much at the last token, last in time and place
+            if query == "voice":  # attends twice as much to the last token, last in time and place
                 weights[..., -1] = 2
             group[f"attention/{query}_to_{key}"] = weights / weights.sum(-1, keepdims=True)
-        group["pictures/look"] = pictures
-        found = read.read_attention(file)
+        group["pictures/look"] = images
+        read_back = read.read_attention(file)
         del group["pictures"]
-        without = read.read_attention(file)
-    over_time = figures.attention_over_time.draw(Results(attention=found))
+        without_images = read.read_attention(file)
+    over_time = figures.attention_over_time.draw(Results(attention=read_back))
     labels = {axes.get_ylabel().split("\n")[0]: axes for axes in over_time.axes}
     assert set(labels) == {"attention to look", "attention to move", "attention to voice"}
     assert over_time.axes[0].get_title() == "clip"
     lines = {line.get_label(): line.get_ydata() for line in labels["attention to move"].lines}
     assert lines["tokens of look"] == pytest.approx([25] * 4)
     assert lines["tokens of voice"] == pytest.approx([100 * 4 / 17] * 3 + [100 * 5 / 17])
-    on_face = figures.attention_on_the_face.draw(Results(attention=found))
+    on_face = figures.attention_on_the_face.draw(Results(attention=read_back))
     assert [axes.get_title() for axes in on_face.axes[:3]] == ["look at 0.0 s", "look at 0.5 s", "move, all times"]
-    shown = [np.asarray(axes.images[-1].get_array()) for axes in on_face.axes[:3]]
-    assert shown[1] == pytest.approx(12 / 13 * np.array([[1, 1], [1, 1], [1, 2]]))
-    of_voice = 16 / 17 * np.array([[1, 1], [1, 1.25]])  # at four times, at the last twice
-    assert shown[2] == pytest.approx((of_voice + 1) / 2)
+    maps = [np.asarray(axes.images[-1].get_array()) for axes in on_face.axes[:3]]
+    assert maps[1] == pytest.approx(12 / 13 * np.array([[1, 1], [1, 1], [1, 2]]))
+    voice_map = 16 / 17 * np.array([[1, 1], [1, 1.25]])  # the mean over four times, with double weight in the last
+    assert maps[2] == pytest.approx((voice_map + 1) / 2)
     assert np.array_equal(on_face.axes[2].images[0].get_array(), np.full((8, 8), 100))
-    assert len(figures.attention_on_the_face.draw(Results(attention=without)).axes[0].images) == 1
-    for drawn in (figures.attention_over_time.draw(Results()), figures.attention_on_the_face.draw(Results())):
-        assert "o attention" in drawn.axes[0].texts[0].get_text()
+    assert len(figures.attention_on_the_face.draw(Results(attention=without_images)).axes[0].images) == 1
+    for figure in (figures.attention_over_time.draw(Results()), figures.attention_on_the_face.draw(Results())):
+        assert "o attention" in figure.axes[0].texts[0].get_text()
 
 
-def test_the_headlines_table_and_the_captions_are_latex() -> None:
-    _, scores, _ = scored("warmth", WARMTH)
+def test_headline_table_and_captions_are_valid_latex() -> None:
+    _, scores, _ = make_results("warmth", WARMTH)
     text = latex.tabulate_headline(scores, WARMTH, "test")
     assert r"\toprule" in text
     assert r" & 1 $-$ MAE / 6 & R$^2$ & CCC & 1 $-$ MAE / 6, unseen videos & R$^2$, unseen videos" in text
@@ -387,7 +401,7 @@ def test_the_headlines_table_and_the_captions_are_latex() -> None:
     )
     assert "60 clips of 30 videos; 20 clips of 10 videos, unseen videos" in text
     assert r"95 \% intervals" in text
-    macros = latex.format_captions({name: kind.CAPTION for name, kind in figures.FIGURES.items()})
+    macros = latex.format_captions({name: module.CAPTION for name, module in figures.FIGURES.items()})
     lines = macros.splitlines()[2:]
     assert len(lines) == len(figures.FIGURES)
     for line in lines:
@@ -396,19 +410,21 @@ def test_the_headlines_table_and_the_captions_are_latex() -> None:
 
 
 def test_cautions_warn_of_hiring_and_of_emotions() -> None:
-    (alone,) = card.list_cautions(["fiv2"], {"traits": FIVE})
-    assert "least of all in hiring" in alone
-    emotions = FIVE.model_copy(update={"columns": ["anger_present", "sadness_present"]})
-    both = card.list_cautions(["demo", "demo_emotions"], {"traits": FIVE, "emotions": emotions, "again": emotions})
-    assert both[0] == alone
-    assert len(both) == 2
-    assert "do not tell what a person feels" in both[1]
-    assert "Article 5(1)(f)" in both[1]
+    (traits_caution,) = card.list_cautions(["fiv2"], {"traits": FIVE_TRAITS})
+    assert "least of all in hiring" in traits_caution
+    emotions = FIVE_TRAITS.model_copy(update={"columns": ["anger_present", "sadness_present"]})
+    cautions = card.list_cautions(
+        ["demo", "demo_emotions"], {"traits": FIVE_TRAITS, "emotions": emotions, "again": emotions}
+    )
+    assert cautions[0] == traits_caution
+    assert len(cautions) == 2
+    assert "do not tell what a person feels" in cautions[1]
+    assert "Article 5(1)(f)" in cautions[1]
 
 
 @pytest.mark.parametrize("source", SYNTHETIC)
 def test_synthetic_corpora_are_called_planted(source: str) -> None:
-    _, scores, persons = scored("warmth", WARMTH)
+    _, scores, persons = make_results("warmth", WARMTH)
     for write in (write_card, write_page):
         assert "planted" in write(scores, persons, {"warmth": WARMTH}, source)
 
@@ -427,12 +443,12 @@ def test_planted_causes_equal_the_data_readme() -> None:
     ("low", "value", "result"), [(0.1, 0.3, "predicted"), (-0.1, 0.3, "uncertain"), (-0.5, -0.1, "not predicted")]
 )
 def test_result_of_a_target_follows_its_interval(low: float, value: float, result: str) -> None:
-    _, scores, _ = scored("warmth", WARMTH)
-    of_warm = (scores["target"] == "warm") & (scores["predictor"] == "model") & (scores["score"] == "r2")
-    scores.loc[of_warm, ["value", "low", "high"]] = value, low, 0.6
-    found = verdict.find_results(scores, WARMTH, synthetic=False)[0]
-    assert (found.target, found.result, found.cause) == ("warm", result, "")
-    assert found.r2 == f"{value:.2f} [{low:.2f}, 0.60]".replace("-", "−")
+    _, scores, _ = make_results("warmth", WARMTH)
+    is_warm = (scores["target"] == "warm") & (scores["predictor"] == "model") & (scores["score"] == "r2")
+    scores.loc[is_warm, ["value", "low", "high"]] = value, low, 0.6
+    target_result = verdict.find_results(scores, WARMTH, synthetic=False)[0]
+    assert (target_result.target, target_result.result, target_result.cause) == ("warm", result, "")
+    assert target_result.r2 == f"{value:.2f} [{low:.2f}, 0.60]".replace("-", "−")
     rows = scores[(scores["subset"] == "all") & (scores["target"] == "warm") & (scores["score"] == "accuracy")]
     best = rows[rows["predictor"] != "model"]["value"].max()
-    assert found.baseline == f"{best:.3f}"
+    assert target_result.baseline == f"{best:.3f}"

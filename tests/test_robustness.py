@@ -1,4 +1,4 @@
-"""Corrupted faces: dependent streams are computed again, and accuracy falls where information was removed."""
+"""Corrupted faces: dependent streams are recomputed, and accuracy falls where information was removed."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,8 +24,9 @@ from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams import flow
 from lib.streams.base import StreamInfo
+from tests.small_network import FACE_AND_FLOW_INPUTS
 
-SIDE, COUNT = 32, 12
+SIDE, CLIPS = 32, 12
 FLOW = {
     "enabled": True, "backend": "torch", "lambda": 0.15, "theta": 0.1, "tau": 0.15, "scales": 2, "scale_step": 0.8, 
     "warps": 2, "iterations": 20, "epsilon": 0.01, "median": True, "bound": 16.0,
@@ -34,37 +35,33 @@ STREAMS = {
     "faces": StreamInfo({}, {"": [3, SIDE, SIDE]}),
     "flow": StreamInfo(FLOW, {"": [2, SIDE, SIDE]}),
 }
-READINGS = {
-    "look": EncoderInputs(kind="images", reads=["faces"], take="all", steps=1),
-    "move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1),
-}
 GROUP = TargetGroup(columns=["bright", "mouth", "moved"], range=[0, 1], head="linear", loss="mse", weight=1)
 
 
-class Reader(nn.Module):
-    """Predicts the brightness of the picture's edge and of the mouth, and the motion."""
+class PlantedNetwork(nn.Module):
+    """Predicts the brightness of the image's edge and of the mouth, and the motion."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder_inputs = READINGS
+        self.encoder_inputs = FACE_AND_FLOW_INPUTS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
-        faces, flow_ = (inputs[of][stream].values for of, stream in (("look", "faces"), ("move", "flow")))
+        faces, flow = (inputs[encoder][stream].values for encoder, stream in (("look", "faces"), ("move", "flow")))
         mouth = faces[..., 25:28, 15:18].flatten(1).mean(1)
-        values = [faces[..., 0, :].flatten(1).mean(1), mouth, flow_.abs().flatten(1).mean(1)]
+        values = [faces[..., 0, :].flatten(1).mean(1), mouth, flow.abs().flatten(1).mean(1)]
         values = torch.stack(values, 1)
         return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
 
 
-def record(index: int) -> Record:
+def make_record(index: int) -> Record:
     rng = np.random.default_rng(index)
     faces = np.full((7, SIDE, SIDE, 3), rng.integers(100, 256), np.uint8)
     faces[:, 25:28, 15:18] = rng.integers(150, 256)
     shade = rng.integers(0, 90)
     for time, face in enumerate(faces):
         face[8:16, 4 + time : 12 + time] = shade
-    found, cut = np.full(7, 2, np.uint8), np.array([1, 0, 0, 0, 1, 0, 0], bool)
-    return Record(f"c{index:02d}", {"faces": faces, "found": found, "cut": cut, "times": np.arange(7) / 5})
+    is_found, cut = np.full(7, 2, np.uint8), np.array([1, 0, 0, 0, 1, 0, 0], bool)
+    return Record(f"c{index:02d}", {"faces": faces, "found": is_found, "cut": cut, "times": np.arange(7) / 5})
 
 
 @pytest.fixture(scope="module")
@@ -74,34 +71,34 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipDataset:
     for name in STREAMS:
         (folder / name).mkdir()
         with h5py.File(folder / name / "one.h5", "w") as file:
-            for index in range(COUNT):
-                of_clip = record(index)
-                shards.write_record(file, of_clip if name == "faces" else make(of_clip))
-    table = pd.DataFrame({"clip": [f"c{index:02d}" for index in range(COUNT)], "shard": "one"})
-    return ClipDataset(table, folder, READINGS, STREAMS, {})
+            for index in range(CLIPS):
+                clip_record = make_record(index)
+                shards.write_record(file, clip_record if name == "faces" else make(clip_record))
+    table = pd.DataFrame({"clip": [f"c{index:02d}" for index in range(CLIPS)], "shard": "one"})
+    return ClipDataset(table, folder, FACE_AND_FLOW_INPUTS, STREAMS, {})
 
 
-def test_what_is_lost_is_what_was_taken(clips: ClipDataset) -> None:
-    predicted = robustness.predict(Fabric(devices=1), Reader(), STREAMS, clips, range(COUNT), 5)
+def test_corruptions_cost_accuracy_where_they_act(clips: ClipDataset) -> None:
+    predicted = robustness.predict(Fabric(devices=1), PlantedNetwork(), STREAMS, clips, range(CLIPS), 5)
     assert len(predicted) == 1 + 3 * len(robustness.CORRUPTIONS)
-    found = {what: of["planted"] for what, of in predicted.items()}
-    intact = found[robustness.INTACT]
-    stored = np.stack([record(index).arrays["faces"] for index in range(COUNT)]) / 255
+    planted = {corruption: values["planted"] for corruption, values in predicted.items()}
+    intact = planted[robustness.INTACT]
+    stored = np.stack([make_record(index).arrays["faces"] for index in range(CLIPS)]) / 255
     assert intact[:, 0] == pytest.approx(stored[:, :, 0].mean((1, 2, 3)), abs=1e-6)
     for percent in (50, 25, 12):
-        dark = found["light (%)", percent]
+        dark = planted["light (%)", percent]
         assert dark[:, :2] == pytest.approx(intact[:, :2] * percent / 100, abs=0.003)
-        assert (dark[:, 2] != intact[:, 2]).all()  # flow is computed again
-    assert found["eyes covered (% of height)", 10][:, :2] == pytest.approx(intact[:, :2])
-    mouth = found["mouth covered (% of height)", 30]
+        assert (dark[:, 2] != intact[:, 2]).all()  # flow is recomputed
+    assert planted["eyes covered (% of height)", 10][:, :2] == pytest.approx(intact[:, :2])
+    mouth = planted["mouth covered (% of height)", 30]
     assert mouth[:, 0] == pytest.approx(intact[:, 0])
     assert mouth[:, 1] == pytest.approx(127 / 255, abs=1e-4)
-    assert (found["frames (one of ...)", 2][:, 2] > intact[:, 2]).all()  # larger steps
-    assert np.isnan(found["frames (one of ...)", 5]).sum() == 0
-    table = control_table({str(what): [of] for what, of in found.items()}, str(robustness.INTACT), intact,
-                          np.arange(COUNT), GROUP, Bootstrap(200, 0))  # fmt: skip
-    whats = [{str(what): what for what in found}[one] for one in table["control"]]
-    table["corruption"], table["strength"] = zip(*whats, strict=True)
+    assert (planted["frames (one of ...)", 2][:, 2] > intact[:, 2]).all()  # larger steps
+    assert np.isnan(planted["frames (one of ...)", 5]).sum() == 0
+    named = {str(corruption): [values] for corruption, values in planted.items()}
+    table = control_table(named, str(robustness.INTACT), intact, np.arange(CLIPS), GROUP, Bootstrap(200, 0))
+    corruptions = [{str(corruption): corruption for corruption in planted}[name] for name in table["control"]]
+    table["corruption"], table["strength"] = zip(*corruptions, strict=True)
     panels = {axes.get_xlabel(): axes for axes in figures.robustness.draw(Results(robustness=table), GROUP).axes}
     assert [*panels][: len(robustness.CORRUPTIONS)] == [*robustness.CORRUPTIONS]
     lines = {line.get_label(): line.get_ydata() for line in panels["mouth covered (% of height)"].lines}
@@ -111,32 +108,49 @@ def test_what_is_lost_is_what_was_taken(clips: ClipDataset) -> None:
 
 
 @pytest.mark.parametrize("name", robustness.CORRUPTIONS)
-def test_a_corruption_is_the_harsher_the_stronger(name: str) -> None:
+def test_corruption_grows_with_its_strength(name: str) -> None:
     rng = np.random.default_rng(0)
-    arrays = record(0).arrays | {"faces": rng.integers(0, 256, (7, SIDE, SIDE, 3), np.uint8)}
-    whole = Record("a", arrays)
+    arrays = make_record(0).arrays | {"faces": rng.integers(0, 256, (7, SIDE, SIDE, 3), np.uint8)}
+    intact = Record("a", arrays)
     _, strengths = robustness.CORRUPTIONS[name]
-    worse = [robustness.corrupt(whole, name, strength).arrays for strength in strengths]
+    corrupted = [robustness.corrupt(intact, name, strength).arrays for strength in strengths]
     if name.startswith("frames"):
-        assert [one["times"].tolist() for one in worse] == [[0, 0.4, 0.8, 1.2], [0, 0.6, 1.2], [0, 1.0]]
-        assert [one["cut"].tolist() for one in worse] == [[1, 0, 1, 0], [1, 0, 1], [1, 1]]
-        assert all(len(values) == len(one["times"]) for one in worse for values in one.values())
+        assert [arrays_of_strength["times"].tolist() for arrays_of_strength in corrupted] == [
+            [0, 0.4, 0.8, 1.2],
+            [0, 0.6, 1.2],
+            [0, 1.0],
+        ]
+        assert [arrays_of_strength["cut"].tolist() for arrays_of_strength in corrupted] == [
+            [1, 0, 1, 0],
+            [1, 0, 1],
+            [1, 1],
+        ]
+        assert all(
+            len(values) == len(arrays_of_strength["times"])
+            for arrays_of_strength in corrupted
+            for values in arrays_of_strength.values()
+        )
         return
-    gaps = [np.abs(one["faces"].astype(float) - arrays["faces"]).mean() for one in worse]
+    gaps = [
+        np.abs(arrays_of_strength["faces"].astype(float) - arrays["faces"]).mean() for arrays_of_strength in corrupted
+    ]
     assert 0 < gaps[0] < gaps[1] < gaps[2]
-    assert all(one["faces"].shape == arrays["faces"].shape and one["faces"].dtype == np.uint8 for one in worse)
-    assert not np.array_equal(arrays["faces"], worse[0]["faces"])
+    assert all(
+        arrays_of_strength["faces"].shape == arrays["faces"].shape and arrays_of_strength["faces"].dtype == np.uint8
+        for arrays_of_strength in corrupted
+    )
+    assert not np.array_equal(arrays["faces"], corrupted[0]["faces"])
 
 
-def test_a_clip_of_which_nothing_is_left_is_not_predicted(clips: ClipDataset, tmp_path: Path) -> None:
+def test_robustness_skips_clips_without_streams(clips: ClipDataset, tmp_path: Path) -> None:
     for name in STREAMS:
         (tmp_path / name).mkdir()
         with h5py.File(tmp_path / name / "one.h5", "w") as file:
-            shards.write_record(file, record(0) if name == "faces" else Record("c00", refused="flow: none"))
-    lost = ClipDataset(clips.table[:1], tmp_path, READINGS, STREAMS, {})
-    predicted = robustness.predict(Fabric(devices=1), Reader(), STREAMS, lost, [0], 5)
+            shards.write_record(file, make_record(0) if name == "faces" else Record("c00", refused="flow: none"))
+    without_flow = ClipDataset(clips.table[:1], tmp_path, FACE_AND_FLOW_INPUTS, STREAMS, {})
+    predicted = robustness.predict(Fabric(devices=1), PlantedNetwork(), STREAMS, without_flow, [0], 5)
     assert not predicted[robustness.INTACT]
-    heard = SimpleNamespace(
+    audio_network = SimpleNamespace(
         encoder_inputs={"voice": EncoderInputs(kind="vectors", reads=["audio"], take="all", steps=1)}
     )
-    assert robustness.predict(Fabric(devices=1), heard, {"audio": StreamInfo({}, {})}, clips, [0], 5) == {}
+    assert robustness.predict(Fabric(devices=1), audio_network, {"audio": StreamInfo({}, {})}, clips, [0], 5) == {}

@@ -1,4 +1,4 @@
-"""Scores against the references, their intervals, and the baselines."""
+"""Scores compared with reference implementations, their intervals, and the baselines."""
 
 import numpy as np
 import pandas as pd
@@ -17,49 +17,49 @@ from lib.scoring.tables import HEADLINE_SCORES, ScoredClips, headline, score_tab
 FIVE = ("a", "b", "c", "d", "e")
 
 
-def group_of(span: int) -> TargetGroup:
+def make_group(span: int) -> TargetGroup:
     return TargetGroup(columns=[*FIVE], range=[0, span], head="linear", loss="mse", weight=1)
 
 
-def test_scores_agree_with_the_references() -> None:
+def test_scores_agree_with_reference_implementations() -> None:
     rng = np.random.default_rng(0)
     actual = rng.uniform(size=(50, 5))
     predicted = 0.5 * actual + rng.normal(0, 0.1, (50, 5))
-    found = score_columns(actual, predicted, FIVE, 1)
+    scores = score_columns(actual, predicted, FIVE, 1)
     a, p = torch.from_numpy(actual), torch.from_numpy(predicted)
-    assert list(found["r2"].values())[1:] == pytest.approx(
+    assert list(scores["r2"].values())[1:] == pytest.approx(
         r2_score(actual, predicted, multioutput="raw_values"), abs=1e-6
     )
-    assert list(found["pearson"].values())[1:] == pytest.approx(reference.pearson_corrcoef(p, a).numpy(), abs=1e-6)
+    assert list(scores["pearson"].values())[1:] == pytest.approx(reference.pearson_corrcoef(p, a).numpy(), abs=1e-6)
     # torchmetrics takes sample moments for the variances; by hand with population moments, as Lin defines it:
     ccc = [
         2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
         for x, y in zip(actual.T, predicted.T, strict=True)
     ]
-    assert list(found["ccc"].values())[1:] == pytest.approx(ccc, abs=1e-6)
-    assert found["mse"]["mean"] == pytest.approx(reference.mean_squared_error(p, a).item(), abs=1e-6)
-    assert found["accuracy"]["mean"] == pytest.approx(1 - reference.mean_absolute_error(p, a).item(), abs=1e-6)
-    assert list(found["spearman"].values())[1:] == pytest.approx(
+    assert list(scores["ccc"].values())[1:] == pytest.approx(ccc, abs=1e-6)
+    assert scores["mse"]["mean"] == pytest.approx(reference.mean_squared_error(p, a).item(), abs=1e-6)
+    assert scores["accuracy"]["mean"] == pytest.approx(1 - reference.mean_absolute_error(p, a).item(), abs=1e-6)
+    assert list(scores["spearman"].values())[1:] == pytest.approx(
         [stats.spearmanr(x, y).statistic for x, y in zip(actual.T, predicted.T, strict=True)], abs=1e-6
     )
-    assert found["rmse"]["e"] == pytest.approx(np.sqrt(found["mse"]["e"]), abs=1e-6)
+    assert scores["rmse"]["e"] == pytest.approx(np.sqrt(scores["mse"]["e"]), abs=1e-6)
 
 
-def test_a_constant_prediction_has_no_correlation() -> None:
+def test_constant_prediction_has_no_correlation() -> None:
     actual = np.linspace(0, 1, 20).reshape(4, 5)
-    found = score_columns(actual, np.full((4, 5), 0.5), FIVE, 1)
-    assert found["pearson"]["mean"] is None
-    assert found["ccc"]["e"] == 0
+    scores = score_columns(actual, np.full((4, 5), 0.5), FIVE, 1)
+    assert scores["pearson"]["mean"] is None
+    assert scores["ccc"]["e"] == 0
 
 
-def test_baselines_by_hand() -> None:
+def test_baselines_equal_values_by_hand() -> None:
     training = pd.DataFrame({"video": ["a", "a", "b"], **dict.fromkeys(FIVE, [0.2, 0.4, 0.9])})
     test = pd.DataFrame({"video": ["a", "c"], **dict.fromkeys(FIVE, [0.0, 0.0])})
-    found = baselines.predict(training, test, test[:0], FIVE, {})
-    assert found["mean_predictor"][:, 0] == pytest.approx([0.5, 0.5])
-    assert found["median_predictor"][:, 0] == pytest.approx([0.4, 0.4])
-    assert found["video_lookup"][:, 0] == pytest.approx([0.3, 0.5])
-    assert "shrunk_video_lookup" not in found
+    predictions = baselines.predict(training, test, test[:0], FIVE, {})
+    assert predictions["mean_predictor"][:, 0] == pytest.approx([0.5, 0.5])
+    assert predictions["median_predictor"][:, 0] == pytest.approx([0.4, 0.4])
+    assert predictions["video_lookup"][:, 0] == pytest.approx([0.3, 0.5])
+    assert "shrunk_video_lookup" not in predictions
     assert baselines.is_seen(training, test).tolist() == [True, False]
     # two clips of mean 0.3 among all of mean 0.5: 0.4 is reached with k = 2, 0.3 with the least k
     validation = pd.DataFrame({"video": ["a"], **dict.fromkeys(FIVE, [0.4])})
@@ -71,51 +71,51 @@ def test_baselines_by_hand() -> None:
     assert shrunk == pytest.approx([(0.6 + 0.125 * 0.5) / 2.125, 0.5])
 
 
-def test_ridge_learns_what_the_descriptor_shows() -> None:
+def test_ridge_learns_from_descriptors() -> None:
     rng = np.random.default_rng(0)
     clips = [f"v{index}.000.mp4" for index in range(300)]
     descriptors = pd.DataFrame(rng.normal(size=(300, 20)), clips)
-    scores_ = descriptors.to_numpy() @ rng.normal(0, 0.05, (20, 5)) + 0.5 + rng.normal(0, 0.01, (300, 5))
-    table = pd.DataFrame(scores_, columns=list(FIVE)).assign(clip=clips, video=clips)
+    labels = descriptors.to_numpy() @ rng.normal(0, 0.05, (20, 5)) + 0.5 + rng.normal(0, 0.01, (300, 5))
+    table = pd.DataFrame(labels, columns=list(FIVE)).assign(clip=clips, video=clips)
     parts = table[:200], table[250:], table[200:250]
-    found = baselines.predict(*parts, FIVE, {"descriptors": descriptors})
-    assert np.abs(found["ridge_descriptors"] - parts[1][list(FIVE)].to_numpy()).mean() < 0.015
-    assert set(found) == {*baselines.NAMES, "ridge_descriptors"}
+    predictions = baselines.predict(*parts, FIVE, {"descriptors": descriptors})
+    assert np.abs(predictions["ridge_descriptors"] - parts[1][list(FIVE)].to_numpy()).mean() < 0.015
+    assert set(predictions) == {*baselines.NAMES, "ridge_descriptors"}
     assert set(baselines.predict(*parts, FIVE, {})) == set(baselines.NAMES)
     # where the descriptor shows nothing, the strongest penalty leaves little but the mean
     noise = baselines.predict(*parts, FIVE, {"descriptors": pd.DataFrame(rng.normal(size=(300, 20)), clips)})
     assert np.abs(noise["ridge_descriptors"] - noise["mean_predictor"]).mean() < 0.02
 
 
-def test_spread_and_bias_by_hand() -> None:
+def test_spread_and_bias_equal_values_by_hand() -> None:
     actual = np.random.default_rng(0).uniform(size=(30, 5))
-    found = score_columns(actual, 0.3 * actual + 0.4, FIVE, 1)
-    assert found["std_ratio"]["mean"] == pytest.approx(0.3)
-    assert found["regression_to_mean"]["e"] == pytest.approx(0.7)
-    assert found["bias"]["e"] == pytest.approx(0.4 - 0.7 * actual[:, 4].mean(), abs=1e-6)
+    scores = score_columns(actual, 0.3 * actual + 0.4, FIVE, 1)
+    assert scores["std_ratio"]["mean"] == pytest.approx(0.3)
+    assert scores["regression_to_mean"]["e"] == pytest.approx(0.7)
+    assert scores["bias"]["e"] == pytest.approx(0.4 - 0.7 * actual[:, 4].mean(), abs=1e-6)
     constant = score_columns(actual, np.full((30, 5), 0.5), FIVE, 1)
     assert (constant["std_ratio"]["mean"], constant["regression_to_mean"]["mean"]) == (0, 1)
 
 
-def test_groups_and_their_gap() -> None:
+def test_score_groups_gives_values_differences_and_gap() -> None:
     rng = np.random.default_rng(0)
     groups, videos = np.array(["a", "b", ""] * 100), np.arange(300) // 3
     actual = rng.uniform(size=(300, 5))
     predicted = actual + 0.1 * (groups == "b")[:, None] + rng.normal(0, 0.02, (300, 5))
-    table = score_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, group_of(1), Bootstrap(1000, 0))
-    found = table[table["what"] == "value"].set_index(["group", "score", "target"])
+    table = score_groups(actual, predicted, np.full((300, 5), 0.5), videos, groups, make_group(1), Bootstrap(1000, 0))
+    values = table[table["what"] == "value"].set_index(["group", "score", "target"])
     for group in ("a", "b"):
         members = groups == group
         alone = intervals(actual[members], predicted[members], np.full((100, 5), 0.5), videos[members])
-        assert found.loc[group]["value"].to_dict() == pytest.approx(alone["value"].to_dict())
+        assert values.loc[group]["value"].to_dict() == pytest.approx(alone["value"].to_dict())
         ends = ["low", "high"]
-        close = found.loc[(group, "accuracy", "mean"), ends].to_numpy(float)
-        assert close == pytest.approx(alone.loc[("accuracy", "mean"), ends].to_numpy(float), abs=1e-3)
-    apart = table[table["what"] == "difference"].set_index(["group", "score", "target"])
-    difference = apart.loc[("b", "bias", "mean")]
+        interval = values.loc[(group, "accuracy", "mean"), ends].to_numpy(float)
+        assert interval == pytest.approx(alone.loc[("accuracy", "mean"), ends].to_numpy(float), abs=1e-3)
+    differences = table[table["what"] == "difference"].set_index(["group", "score", "target"])
+    difference = differences.loc[("b", "bias", "mean")]
     assert difference["low"] < 0.1 < difference["high"]
     assert difference["high"] - difference["low"] < 0.02
-    assert apart.loc[("a", "bias", "mean"), "value"] == pytest.approx(-difference["value"])
+    assert differences.loc[("a", "bias", "mean"), "value"] == pytest.approx(-difference["value"])
     gap = table[(table["what"] == "gap") & (table["target"] == "mean")].set_index("score")
     assert gap.loc["bias", "value"] == pytest.approx(difference["value"])
     assert gap.loc["bias", "group"] == "b minus a"
@@ -123,62 +123,64 @@ def test_groups_and_their_gap() -> None:
     assert gap["low"].isna().all()
 
 
-def test_group_difference_is_to_all_others() -> None:
+def test_group_difference_compares_with_all_others() -> None:
     rng = np.random.default_rng(0)
     groups, videos = np.array(["a"] * 60 + ["b"] * 30 + ["c"]), np.arange(91)
     actual = rng.uniform(size=(91, 5))
     error = rng.normal(0, 0.1, (91, 5))
-    table = score_groups(actual, actual + error, np.full((91, 5), 0.5), videos, groups, group_of(1), Bootstrap(500, 0))
-    found = table[(table["score"] == "bias") & (table["target"] == "mean")].set_index(["what", "group"])
-    assert found.loc[("difference", "b"), "value"] == pytest.approx(
+    table = score_groups(
+        actual, actual + error, np.full((91, 5), 0.5), videos, groups, make_group(1), Bootstrap(500, 0)
+    )
+    values = table[(table["score"] == "bias") & (table["target"] == "mean")].set_index(["what", "group"])
+    assert values.loc[("difference", "b"), "value"] == pytest.approx(
         error[60:90].mean() - np.delete(error, slice(60, 90), 0).mean()
     )
-    assert found.loc[("value", "c"), "value"] == pytest.approx(error[90].mean())
-    assert found.loc[[("value", "c"), ("difference", "c")], ["low", "high"]].isna().all(axis=None)
-    assert found.loc[[("value", "b"), ("difference", "b")], ["low", "high"]].notna().all(axis=None)
-    assert found.loc["gap"].index.tolist() in (["a minus b"], ["b minus a"])  # c is too small
-    alone = score_groups(actual, actual, actual, videos, np.full(91, "a"), group_of(1), Bootstrap(500, 0))
+    assert values.loc[("value", "c"), "value"] == pytest.approx(error[90].mean())
+    assert values.loc[[("value", "c"), ("difference", "c")], ["low", "high"]].isna().all(axis=None)
+    assert values.loc[[("value", "b"), ("difference", "b")], ["low", "high"]].notna().all(axis=None)
+    assert values.loc["gap"].index.tolist() in (["a minus b"], ["b minus a"])  # c is too small
+    alone = score_groups(actual, actual, actual, videos, np.full(91, "a"), make_group(1), Bootstrap(500, 0))
     assert set(alone["what"]) == {"value"}
 
 
-def test_a_calibrated_predictor_has_slope_one() -> None:
+def test_calibrated_predictor_has_slope_one() -> None:
     rng = np.random.default_rng(0)
     predicted = rng.normal(0.5, 0.1, (20000, 5))
-    found = score_columns(predicted + rng.normal(0, 0.1, (20000, 5)), predicted, FIVE, 1)
-    assert found["calibration_slope"]["mean"] == pytest.approx(1, abs=0.02)
-    assert found["regression_to_mean"]["mean"] == pytest.approx(1 - found["r2"]["mean"], abs=0.02)
+    scores = score_columns(predicted + rng.normal(0, 0.1, (20000, 5)), predicted, FIVE, 1)
+    assert scores["calibration_slope"]["mean"] == pytest.approx(1, abs=0.02)
+    assert scores["regression_to_mean"]["mean"] == pytest.approx(1 - scores["r2"]["mean"], abs=0.02)
 
 
 def intervals(*arguments: np.ndarray, resamples: int = 2000) -> pd.DataFrame:
     return score_with_intervals(*arguments, FIVE, 1, Bootstrap(resamples, 0)).set_index(["score", "target"])
 
 
-def test_values_are_those_of_scores_and_intervals_scipys() -> None:
+def test_intervals_agree_with_scipys_bootstrap() -> None:
     rng = np.random.default_rng(0)
     actual = rng.uniform(size=(80, 5))
     predicted = 0.5 * actual + rng.normal(0, 0.1, (80, 5))
-    found = intervals(actual, predicted, np.full((80, 5), 0.5), np.arange(80))
+    table = intervals(actual, predicted, np.full((80, 5), 0.5), np.arange(80))
     expected = score_columns(actual, predicted, FIVE, 1)
-    for score, of in expected.items():
-        assert found.loc[score, "value"].to_dict() == pytest.approx(of, abs=1e-6)
-        assert (found.loc[score, "low"] < found.loc[score, "value"]).all()
-        assert (found.loc[score, "value"] < found.loc[score, "high"]).all()
+    for score, values in expected.items():
+        assert table.loc[score, "value"].to_dict() == pytest.approx(values, abs=1e-6)
+        assert (table.loc[score, "low"] < table.loc[score, "value"]).all()
+        assert (table.loc[score, "value"] < table.loc[score, "high"]).all()
     for score, statistic in (
         ("accuracy", lambda x, y: 1 - np.abs(x - y).mean()),
         ("pearson", lambda x, y: np.corrcoef(x, y)[0, 1]),
         ("r2", r2_score),
     ):
         pair = actual[:, 2], predicted[:, 2]
-        by_scipy = stats.bootstrap(
+        expected_interval = stats.bootstrap(
             pair, statistic, paired=True, vectorized=False, method="percentile", n_resamples=2000, rng=1
         )
-        low, high = by_scipy.confidence_interval
+        low, high = expected_interval.confidence_interval
         width = high - low
-        assert found.loc[(score, "c"), "low"] == pytest.approx(low, abs=0.15 * width)
-        assert found.loc[(score, "c"), "high"] == pytest.approx(high, abs=0.15 * width)
+        assert table.loc[(score, "c"), "low"] == pytest.approx(low, abs=0.15 * width)
+        assert table.loc[(score, "c"), "high"] == pytest.approx(high, abs=0.15 * width)
 
 
-def test_skill_by_hand() -> None:
+def test_skill_equals_values_by_hand() -> None:
     rng = np.random.default_rng(0)
     videos, actual = np.repeat(np.arange(40), 5), rng.uniform(size=(200, 5))
     mean = np.full((200, 5), 0.5)
@@ -188,7 +190,7 @@ def test_skill_by_hand() -> None:
     assert intervals(actual, half, mean, videos).loc[("skill", "mean"), "value"] == pytest.approx(0.75)
 
 
-def test_errors_that_a_video_shares_widen_the_interval() -> None:
+def test_errors_shared_in_a_video_widen_the_interval() -> None:
     rng = np.random.default_rng(0)
     videos, mean = np.repeat(np.arange(40), 5), np.full((200, 5), 0.5)
     shared = mean + np.repeat(rng.normal(0, 0.3, (40, 1)), 5, 0)
@@ -200,51 +202,51 @@ def test_errors_that_a_video_shares_widen_the_interval() -> None:
     assert width[0] > 1.5 * width[1]
 
 
-def test_what_is_not_defined_has_no_value_and_no_interval() -> None:
+def test_undefined_scores_have_no_value_and_no_interval() -> None:
     actual = np.random.default_rng(0).uniform(size=(20, 5))
-    found = intervals(actual, np.full((20, 5), 0.5), np.full((20, 5), 0.5), np.arange(20))
-    assert found.loc["pearson"].isna().all(axis=None)
-    assert found.loc["spearman"].isna().all(axis=None)
-    assert found.loc["accuracy"].notna().all(axis=None)
-    assert set(found.index.get_level_values("target")) == {"mean", *FIVE}
+    table = intervals(actual, np.full((20, 5), 0.5), np.full((20, 5), 0.5), np.arange(20))
+    assert table.loc["pearson"].isna().all(axis=None)
+    assert table.loc["spearman"].isna().all(axis=None)
+    assert table.loc["accuracy"].notna().all(axis=None)
+    assert set(table.index.get_level_values("target")) == {"mean", *FIVE}
 
 
-def test_an_unknown_target_changes_its_own_column_alone() -> None:
+def test_missing_label_changes_only_its_column_of_scores() -> None:
     rng = np.random.default_rng(0)
     videos, mean = np.repeat(np.arange(40), 3), np.full((120, 5), 4.0)
     actual = rng.uniform(1, 7, (120, 5))
     predicted = 0.5 * actual + 2 + rng.normal(0, 0.3, (120, 5))
-    lacking = actual.copy()
-    lacking[17, 1] = np.nan
-    whole, found, without = (
+    incomplete = actual.copy()
+    incomplete[17, 1] = np.nan
+    complete, table, without_clip = (
         score_with_intervals(
             values[rows], predicted[rows], mean[rows], videos[rows], FIVE, 6, Bootstrap(500, 0)
         ).set_index(["target", "score"])[["value", "low", "high"]]
-        for values, rows in ((actual, slice(None)), (lacking, slice(None)), (actual, np.arange(120) != 17))
+        for values, rows in ((actual, slice(None)), (incomplete, slice(None)), (actual, np.arange(120) != 17))
     )
     for other in ("a", "c", "d", "e"):
-        assert found.loc[other].equals(whole.loc[other])
-    assert found.loc["b", "value"].to_dict() == pytest.approx(without.loc["b", "value"].to_dict(), rel=1e-12)
-    assert (found.loc["b", "value"] != whole.loc["b", "value"]).all()
-    assert found.notna().all(axis=None)
-    of_five = [found.loc[(column, "r2"), "value"] for column in FIVE]
-    assert found.loc[("mean", "r2"), "value"] == pytest.approx(np.mean(of_five), rel=1e-12)
+        assert table.loc[other].equals(complete.loc[other])
+    assert table.loc["b", "value"].to_dict() == pytest.approx(without_clip.loc["b", "value"].to_dict(), rel=1e-12)
+    assert (table.loc["b", "value"] != complete.loc["b", "value"]).all()
+    assert table.notna().all(axis=None)
+    column_values = [table.loc[(column, "r2"), "value"] for column in FIVE]
+    assert table.loc[("mean", "r2"), "value"] == pytest.approx(np.mean(column_values), rel=1e-12)
     groups = np.array(["x", "y"] * 60)
     persons = [
-        score_groups(values, predicted, mean, videos, groups, group_of(6), Bootstrap(300, 0))
-        for values in (actual, lacking)
+        score_groups(values, predicted, mean, videos, groups, make_group(6), Bootstrap(300, 0))
+        for values in (actual, incomplete)
     ]
-    same = persons[0]["target"].isin(["a", "c", "d", "e"])
-    assert persons[0][same].equals(persons[1][same])
+    is_other = persons[0]["target"].isin(["a", "c", "d", "e"])
+    assert persons[0][is_other].equals(persons[1][is_other])
 
 
-def test_accuracy_is_in_units_of_the_range() -> None:
+def test_accuracy_is_relative_to_the_range() -> None:
     actual = np.array([[1.0], [4.0], [7.0]])
-    found = score_columns(actual, actual + 1.5, ["warm"], 6)
-    assert found["accuracy"] == {"mean": 0.75, "warm": 0.75}
-    assert found["bias"]["warm"] == found["mae"]["warm"] == pytest.approx(1.5)
+    scores = score_columns(actual, actual + 1.5, ["warm"], 6)
+    assert scores["accuracy"] == {"mean": 0.75, "warm": 0.75}
+    assert scores["bias"]["warm"] == scores["mae"]["warm"] == pytest.approx(1.5)
     assert score_columns((actual - 1) / 6, (actual + 0.5) / 6, ["warm"], 1)["r2"] == pytest.approx(
-        found["r2"], abs=1e-6
+        scores["r2"], abs=1e-6
     )
 
 
@@ -252,60 +254,62 @@ def test_column_with_few_labelled_videos_has_no_interval() -> None:
     rng = np.random.default_rng(0)
     videos, actual = np.arange(40), rng.uniform(size=(40, 5))
     actual[MIN_VIDEOS - 1 :, 0] = np.nan
-    found = intervals(actual, rng.uniform(size=(40, 5)), np.full((40, 5), 0.5), videos)
-    assert found.loc[("accuracy", ["a", "mean"]), ["low", "high"]].isna().all(axis=None)
-    assert found.loc[("accuracy", ["a", "mean"]), "value"].notna().all()
-    assert found.loc[("accuracy", "b"), ["low", "high"]].notna().all()
+    table = intervals(actual, rng.uniform(size=(40, 5)), np.full((40, 5), 0.5), videos)
+    assert table.loc[("accuracy", ["a", "mean"]), ["low", "high"]].isna().all(axis=None)
+    assert table.loc[("accuracy", ["a", "mean"]), "value"].notna().all()
+    assert table.loc[("accuracy", "b"), ["low", "high"]].notna().all()
     groups = np.array(["x", "y"] * 20)
-    gap = score_groups(actual, actual, actual, videos, groups, group_of(1), Bootstrap(100, 0)).query(
+    gap = score_groups(actual, actual, actual, videos, groups, make_group(1), Bootstrap(100, 0)).query(
         "what == 'gap' and score == 'bias'"
     )
     assert gap.set_index("target")["value"].notna().to_dict() == {"mean": False, "a": False} | dict.fromkeys(
         "bcde", True
     )
     actual[:, 0] = np.nan
-    found = intervals(actual, rng.uniform(size=(40, 5)), np.full((40, 5), 0.5), videos)
-    assert found.loc[("accuracy", ["a", "mean"]), "value"].isna().all()
-    assert found.loc[("accuracy", "b"), "value"] > 0
+    table = intervals(actual, rng.uniform(size=(40, 5)), np.full((40, 5), 0.5), videos)
+    assert table.loc[("accuracy", ["a", "mean"]), "value"].isna().all()
+    assert table.loc[("accuracy", "b"), "value"] > 0
 
 
-WARM = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
+WARM_AND_COLD = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)
 
 
-def test_headline_has_the_model_and_the_best_baseline() -> None:
+def test_headline_contains_model_and_best_baseline() -> None:
     rng = np.random.default_rng(0)
     videos = np.repeat([f"v{index}" for index in range(20)], 2)
-    actual, seen = rng.uniform(1, 7, (40, 2)), np.arange(40) >= 10
+    actual, is_seen = rng.uniform(1, 7, (40, 2)), np.arange(40) >= 10
     actual[0, 0] = np.nan
     predictions = {"model": np.full((40, 2), 4.0), "mean_predictor": np.full((40, 2), 7.0), "ridge_a": actual + 1}
-    table = score_table(ScoredClips(actual, predictions, videos, seen, WARM, Bootstrap(100, 0)))
+    table = score_table(ScoredClips(actual, predictions, videos, is_seen, WARM_AND_COLD, Bootstrap(100, 0)))
     assert set(table["target"]) == {"mean", "warm", "cold"}
     assert table.groupby("subset")[["clips", "videos"]].first().loc["unseen_videos"].tolist() == [10, 5]
-    found = headline(table)
-    assert list(found) == ["all", "unseen"]
+    values = headline(table)
+    assert list(values) == ["all", "unseen"]
     by_hand = 1 - np.nanmean(np.abs(actual - 4), 0) / 6
-    assert found["all"]["model"]["accuracy"] == round(by_hand.mean(), 4)
-    assert found["all"]["model"]["r2"] <= 0
-    for subset in found.values():
+    assert values["all"]["model"]["accuracy"] == round(by_hand.mean(), 4)
+    assert values["all"]["model"]["r2"] <= 0
+    for subset in values.values():
         assert subset["best_baseline"]["accuracy"] == round(5 / 6, 4)  # ridge_a's
         assert list(subset["model"]) == list(subset["best_baseline"]) == ["accuracy", "r2", "ccc"]
-    none = np.where([True, False], np.nan, actual)  # a column that no clip knows: the mean is not defined
-    table = score_table(ScoredClips(none, predictions, videos, np.ones(40, bool), WARM, Bootstrap(100, 0)))
+    without_labels = np.where([True, False], np.nan, actual)  # a column without labels: the mean is not defined
+    table = score_table(
+        ScoredClips(without_labels, predictions, videos, np.ones(40, bool), WARM_AND_COLD, Bootstrap(100, 0))
+    )
     assert headline(table) == {"all": {name: dict.fromkeys(HEADLINE_SCORES) for name in ("model", "best_baseline")}}
 
 
-def test_baselines_take_an_unknown_target_as_unknown() -> None:
+def test_baselines_ignore_missing_labels() -> None:
     training = pd.DataFrame(
         {"video": ["a", "a", "b", "c"], "warm": [2.0, np.nan, 6.0, np.nan], "cold": [1.0, 3.0, 5.0, 7.0]}
     )
     test = pd.DataFrame({"video": ["a", "c", "d"]})
     validation = pd.DataFrame({"video": ["a", "b"], "warm": [np.nan, 5.0], "cold": [np.nan, np.nan]})
-    found = baselines.predict(training, test, validation, ["warm", "cold"], {})
-    assert found["mean_predictor"][0].tolist() == [4, 4]
-    assert found["video_lookup"].tolist() == [[2, 2], [4, 7], [4, 4]]  # c has one clip, of unknown warmth
-    # the clip of b, 6 among a mean of 4, is to be 5: k = 1; so is a's one known clip
-    assert found["shrunk_video_lookup"][:, 0] == pytest.approx([3, 4, 4])
-    assert found["shrunk_video_lookup"][:, 1] == pytest.approx([(4 + 4) / 3, 5.5, 4])
+    predictions = baselines.predict(training, test, validation, ["warm", "cold"], {})
+    assert predictions["mean_predictor"][0].tolist() == [4, 4]
+    assert predictions["video_lookup"].tolist() == [[2, 2], [4, 7], [4, 4]]  # the only clip of video c has no label
+    # b's clip has 6, the mean is 4, the validation label 5: k = 1, also for a's only labelled clip
+    assert predictions["shrunk_video_lookup"][:, 0] == pytest.approx([3, 4, 4])
+    assert predictions["shrunk_video_lookup"][:, 1] == pytest.approx([(4 + 4) / 3, 5.5, 4])
 
 
 def test_ridge_predicts_the_mean_without_a_vector() -> None:
@@ -316,28 +320,28 @@ def test_ridge_predicts_the_mean_without_a_vector() -> None:
     table = pd.DataFrame(values, columns=["warm", "cold"]).assign(clip=clips, video=clips)
     parts = [table[:200].copy(), table[250:], table[200:250]]
     columns = ["warm", "cold"]
-    whole = baselines.predict(*parts, columns, {"x": vectors})["ridge_x"]
+    complete = baselines.predict(*parts, columns, {"x": vectors})["ridge_x"]
     parts[0].loc[:49, "warm"] = np.nan
-    found = baselines.predict(*parts, columns, {"x": vectors})["ridge_x"]
-    assert found[:, 1] == pytest.approx(whole[:, 1], rel=1e-9)
+    predictions = baselines.predict(*parts, columns, {"x": vectors})["ridge_x"]
+    assert predictions[:, 1] == pytest.approx(complete[:, 1], rel=1e-9)
     alone = baselines.predict(parts[0][50:], *parts[1:], ["warm"], {"x": vectors})["ridge_x"]
-    assert found[:, 0] == pytest.approx(alone[:, 0], rel=1e-9)
-    lacking = baselines.predict(*parts, columns, {"x": vectors.drop(["clip0", "clip260"])})["ridge_x"]
-    assert lacking[10] == pytest.approx(parts[0][columns].mean().to_numpy())
-    assert np.abs(lacking[11] - values[261]).max() < 0.1
-    for nowhere in (vectors[:0], vectors[:200], vectors[200:]):
-        assert set(baselines.predict(*parts, columns, {"x": nowhere})) == set(baselines.NAMES)
+    assert predictions[:, 0] == pytest.approx(alone[:, 0], rel=1e-9)
+    incomplete = baselines.predict(*parts, columns, {"x": vectors.drop(["clip0", "clip260"])})["ridge_x"]
+    assert incomplete[10] == pytest.approx(parts[0][columns].mean().to_numpy())
+    assert np.abs(incomplete[11] - values[261]).max() < 0.1
+    for partial in (vectors[:0], vectors[:200], vectors[200:]):
+        assert set(baselines.predict(*parts, columns, {"x": partial})) == set(baselines.NAMES)
 
 
-def test_scores_by_split_by_hand() -> None:
+def test_split_table_equals_values_by_hand() -> None:
     actual = np.array([[1.0, 3.0], [3.0, np.nan], [np.nan, np.nan], [5.0, 5.0]])
     predicted = np.array([[2.0, 3.0], [3.0, 1.0], [1.0, 1.0], [4.0, 5.0]])
     videos = np.array(["a", "a", "b", "c"])
     without_labels = np.full((1, 2), np.nan), np.ones((1, 2)), np.array(["d"])
-    many = np.tile(actual, (10, 1)), np.tile(predicted, (10, 1)), np.arange(40)
-    of_four = WARM.model_copy(update={"range": [1, 5]})
-    splits = {"training": many, "validation": without_labels, "test": (actual, predicted, videos)}
-    table = split_table(splits, of_four, Bootstrap(100, 0))
+    repeated = np.tile(actual, (10, 1)), np.tile(predicted, (10, 1)), np.arange(40)
+    group = WARM_AND_COLD.model_copy(update={"range": [1, 5]})
+    splits = {"training": repeated, "validation": without_labels, "test": (actual, predicted, videos)}
+    table = split_table(splits, group, Bootstrap(100, 0))
     assert list(table) == ["split", "score", "target", "value", "low", "high", "clips", "videos"]
     assert table["split"].unique().tolist() == ["training", "test"]
     cells = table.set_index(["split", "score", "target"]).sort_index()
@@ -348,8 +352,8 @@ def test_scores_by_split_by_hand() -> None:
         assert cells.loc[(split, "r2"), "value"].to_dict() == pytest.approx({"warm": 0.75, "cold": 1, "mean": 0.875})
     assert cells.loc["test", ["clips", "videos"]].drop_duplicates().to_numpy().tolist() == [[3, 2]]
     assert cells.loc["test", ["low", "high"]].isna().all(axis=None)
-    of_many = cells.loc["training"]
-    assert set(of_many["videos"]) == {30}
-    assert (of_many["low"] <= of_many["value"]).all()
-    assert (of_many["value"] <= of_many["high"]).all()
-    assert table.equals(split_table(splits, of_four, Bootstrap(100, 0)))
+    training_cells = cells.loc["training"]
+    assert set(training_cells["videos"]) == {30}
+    assert (training_cells["low"] <= training_cells["value"]).all()
+    assert (training_cells["value"] <= training_cells["high"]).all()
+    assert table.equals(split_table(splits, group, Bootstrap(100, 0)))

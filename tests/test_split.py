@@ -1,4 +1,4 @@
-"""Splits of the clips into training, validation and test."""
+"""Methods that split clips into training, validation and test."""
 
 import numpy as np
 import pandas as pd
@@ -15,17 +15,17 @@ GROUPS = {f"c{number}": "left" if number // 8 % 3 else "right" for number in ran
 SETTINGS = SplitSettings(seed=0, folds=5, fold=0, groups=GROUPS, tested="right")
 
 
-def made(videos: int, seed: int) -> pd.DataFrame:
+def make_table(videos: int, seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     video = np.sort(rng.integers(0, videos, 4 * videos))
     level = rng.uniform(0.2, 0.8, videos)[video]
     scores = {trait: level + rng.normal(0, 0.05, len(video)) for trait in TRAITS}
-    of_clip = rng.choice(SPLITS, len(video), p=[0.6, 0.2, 0.2])
+    splits = rng.choice(SPLITS, len(video), p=[0.6, 0.2, 0.2])
     names = {"clip": [f"c{number}" for number in range(len(video))], "video": [f"v{number}" for number in video]}
-    return pd.DataFrame({**names, "split": of_clip, **scores})
+    return pd.DataFrame({**names, "split": splits, **scores})
 
 
-def assert_disjoint_and_alike(table: pd.DataFrame, new: pd.Series) -> None:
+def assert_disjoint_and_similar(table: pd.DataFrame, new: pd.Series) -> None:
     assert new.groupby(table["video"]).nunique().max() == 1
     before, after = (values.value_counts(normalize=True) for values in (table["split"], new))
     assert [after[name] for name in SPLITS] == pytest.approx([before[name] for name in SPLITS], abs=0.01)
@@ -33,25 +33,25 @@ def assert_disjoint_and_alike(table: pd.DataFrame, new: pd.Series) -> None:
     assert np.ptp(means.to_numpy(), axis=0).max() < 0.25 * table[list(TRAITS)].std().min()
 
 
-def test_no_video_is_shared_and_labels_are_alike() -> None:
-    table = made(400, 0)
+def test_disjoint_split_keeps_videos_together() -> None:
+    table = make_table(400, 0)
     assert table.groupby("video")["split"].nunique().max() == 3
     new = split.disjoint(table, SETTINGS)
-    assert_disjoint_and_alike(table, new)
+    assert_disjoint_and_similar(table, new)
     assert new.equals(split.disjoint(table, SETTINGS))
     assert not new.equals(split.disjoint(table, SplitSettings(1, 5, 0)))
 
 
-def test_a_split_that_is_not_there_stays_away() -> None:
-    table = made(100, 1)
+def test_disjoint_split_does_not_add_a_missing_part() -> None:
+    table = make_table(100, 1)
     new = split.disjoint(table[table["split"] != "test"], SETTINGS)
     assert set(new) == {"training", "validation"}
 
 
 @pytest.mark.parametrize("shape", ["official", "without", "partly", "small", "other targets", "unknown targets"])
 @pytest.mark.parametrize("name", SPLITTERS)
-def test_every_way_deals_every_shape(name: str, shape: str) -> None:
-    table = made(100, 2)
+def test_each_splitter_handles_each_table(name: str, shape: str) -> None:
+    table = make_table(100, 2)
     if shape == "without":
         table["split"] = ""
     elif shape == "partly":
@@ -77,11 +77,11 @@ def test_every_way_deals_every_shape(name: str, shape: str) -> None:
         assert new.value_counts(normalize=True).to_dict() == pytest.approx(split.SHARES, abs=0.01)
 
 
-def test_group_out_tests_one_group_on_others_of_other_videos() -> None:
-    table = made(200, 5)
-    known = {clip: group for clip, group in GROUPS.items() if clip not in ("c3", "c30")}
-    new = split.group_out(table, SETTINGS._replace(groups=known))
-    groups = table["clip"].map(known)
+def test_group_out_tests_one_group_on_unseen_videos() -> None:
+    table = make_table(200, 5)
+    groups_of_clips = {clip: group for clip, group in GROUPS.items() if clip not in ("c3", "c30")}
+    new = split.group_out(table, SETTINGS._replace(groups=groups_of_clips))
+    groups = table["clip"].map(groups_of_clips)
     assert (new == "test").equals(groups == "right")
     assert set(new[groups.isna()]) == {""}
     assert not set(table["video"][new == "test"]) & set(table["video"][new.isin(["training", "validation"])])
@@ -90,8 +90,8 @@ def test_group_out_tests_one_group_on_others_of_other_videos() -> None:
     assert new[table["video"].isin(videos)].groupby(table["video"]).nunique().max() <= 2
 
 
-def test_random_keeps_the_shares_and_shares_videos() -> None:
-    table = made(400, 0)
+def test_random_split_keeps_fractions_and_shares_videos() -> None:
+    table = make_table(400, 0)
     new = split.random(table, SETTINGS)
     before, after = (values.value_counts(normalize=True) for values in (table["split"], new))
     assert after[list(SPLITS)].tolist() == pytest.approx(before[list(SPLITS)].tolist(), abs=0.01)
@@ -99,18 +99,18 @@ def test_random_keeps_the_shares_and_shares_videos() -> None:
 
 
 @pytest.mark.parametrize("name", ["disjoint", "random"])
-def test_wanted_fractions_are_dealt_and_null_changes_nothing(name: str) -> None:
-    table, wanted = made(400, 0), (0.5, 0.2, 0.3)
-    new = SPLITTERS[name](table, SplitSettings(0, 5, 0, wanted))
-    assert new.value_counts(normalize=True)[list(SPLITS)].tolist() == pytest.approx(wanted, abs=0.01)
+def test_split_fractions_are_kept_and_null_is_the_default(name: str) -> None:
+    table, fractions = make_table(400, 0), (0.5, 0.2, 0.3)
+    new = SPLITTERS[name](table, SplitSettings(0, 5, 0, fractions))
+    assert new.value_counts(normalize=True)[list(SPLITS)].tolist() == pytest.approx(fractions, abs=0.01)
     assert (new.groupby(table["video"]).nunique().max() == 1) == (name == "disjoint")
     assert SPLITTERS[name](table, SplitSettings(0, 5, 0, None)).equals(SPLITTERS[name](table, SETTINGS))
     with pytest.raises(InputError, match=r"split_fractions = \[0\.6, 0\.2, 0\.3\]; allowed: null, or .* add up to 1$"):
         SPLITTERS[name](table, SplitSettings(0, 5, 0, (0.6, 0.2, 0.3)))
 
 
-def test_each_clip_is_tested_in_one_fold_and_validates_in_one() -> None:
-    table = made(100, 3)
+def test_each_clip_is_in_one_test_fold() -> None:
+    table = make_table(100, 3)
     rounds = pd.DataFrame({fold: split.folds(table, SplitSettings(0, 5, fold)) for fold in range(5)})
     assert (rounds == "test").sum(axis=1).eq(1).all()
     assert (rounds == "validation").sum(axis=1).eq(1).all()
@@ -119,8 +119,8 @@ def test_each_clip_is_tested_in_one_fold_and_validates_in_one() -> None:
         split.folds(table, SplitSettings(0, 5, 5))
 
 
-def test_validation_becomes_test_and_a_tenth_of_the_training_videos_validation() -> None:
-    table = made(400, 4)
+def test_validation_as_test_holds_out_training_videos() -> None:
+    table = make_table(400, 4)
     new = split.validation_as_test(table, SETTINGS)
     assert (new == "test").equals(table["split"] == "validation")
     assert (new == "").equals(table["split"] == "test")
@@ -131,7 +131,7 @@ def test_validation_becomes_test_and_a_tenth_of_the_training_videos_validation()
     )
 
 
-def test_parts_are_never_empty_and_too_few_videos_are_said() -> None:
+def test_disjoint_split_rejects_too_few_videos() -> None:
     table = pd.DataFrame({"clip": list("abc"), "video": list("abc"), "split": "", "warm": [1.0, 2.0, 3.0]})
     assert sorted(split.disjoint(table, SETTINGS)) == sorted(SPLITS)
     with pytest.raises(InputError, match="needs videos for 3 parts, but only 2"):
@@ -139,7 +139,7 @@ def test_parts_are_never_empty_and_too_few_videos_are_said() -> None:
 
 
 @needs_real_clips
-def test_the_real_annotations_are_split_by_video() -> None:
+def test_real_annotations_are_split_by_video() -> None:
     names = ("training", "validation")
     tables = [fiv2.read(REAL / f"annotation_{name}.pkl").assign(split=name) for name in names]
     table = pd.concat(tables)

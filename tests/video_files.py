@@ -1,4 +1,4 @@
-"""Films of any odd kind, written with PyAV packet by packet."""
+"""Write video files of unusual kinds with PyAV, packet by packet."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,33 +12,36 @@ import numpy as np
 
 RATE = 16_000
 MARK = 40
-"""Levels of brightness between the frames of `numbered`."""
+"""Increase of the brightness per second in the frames of `timed_frames`."""
 
 
-def picture(seconds: float, width: int = 160, height: int = 120) -> np.ndarray:
-    """A picture that tells its time: its brightness rises by MARK a second from 10 on, with a darker frame around it."""
-    shown = np.full((height, width, 3), round(10 + MARK * seconds), np.uint8)
-    shown[: height // 8] = 5
-    return shown
+def draw_image(seconds: float, width: int = 160, height: int = 120) -> np.ndarray:
+    """An image whose brightness encodes its time: 10 + MARK * seconds, with a dark bar at the top."""
+    image = np.full((height, width, 3), round(10 + MARK * seconds), np.uint8)
+    image[: height // 8] = 5
+    return image
 
 
-def level(shown: np.ndarray) -> float:
-    """The seconds that a picture tells."""
-    height, width = shown.shape[:2]
-    return (float(shown[height // 4 : -height // 4, width // 4 : -width // 4].mean()) - 10) / MARK
+def read_time(image: np.ndarray) -> float:
+    """Return the time in seconds that the brightness of an image encodes."""
+    height, width = image.shape[:2]
+    return (float(image[height // 4 : -height // 4, width // 4 : -width // 4].mean()) - 10) / MARK
 
 
-def numbered(frames: int = 60, fps: float = 15, width: int = 160, height: int = 120, begin: float = 0.0) -> np.ndarray:
-    return np.stack([picture(begin + index / fps, width, height) for index in range(frames)])
+def timed_frames(
+    frames: int = 60, fps: float = 15, width: int = 160, height: int = 120, begin: float = 0.0
+) -> np.ndarray:
+    """Frames (T, H, W, 3) whose brightness encodes their times."""
+    return np.stack([draw_image(begin + index / fps, width, height) for index in range(frames)])
 
 
-def tone(seconds: float, hertz: float = 440.0, rate: int = RATE) -> np.ndarray:
+def make_tone(seconds: float, hertz: float = 440.0, rate: int = RATE) -> np.ndarray:
     return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
 @dataclass
 class Track:
-    """A stream of a file: its encoder's settings, and what is encoded, frames (T, H, W, 3) or samples (N,)."""
+    """A stream of a file: its content, frames (T, H, W, 3) or samples (N,), and the settings of its encoder."""
 
     content: np.ndarray
     codec: str = ""
@@ -54,20 +57,22 @@ class Track:
     prepare: Callable[[Any], None] = lambda stream: None
 
     @property
-    def is_film(self) -> bool:
+    def is_video(self) -> bool:
         return self.content.ndim == 4
 
 
-def write(path: Path, *tracks: Track, kind: str = "mp4", options: dict[str, str] | None = None) -> Path:
-    """Encode the tracks, and mux their packets by time; `begin` seconds are added to all stamps of a track, and those of
-    which `keep` (by number and packet) says no are left out."""
+def write_video_file(path: Path, *tracks: Track, kind: str = "mp4", options: dict[str, str] | None = None) -> Path:
+    """Encode the tracks and mux their packets by time.
+
+    `begin` seconds are added to all time stamps of a track. Packets for which `keep(number, packet)` is false are omitted.
+    """
     with av.open(str(path), "w", format=kind, options=options or {}) as container:
         streams = [_stream(container, track) for track in tracks]
         packets = []
         for track, stream in zip(tracks, streams, strict=True):
-            made = [packet for frame in [*_frames(track, stream), None] for packet in stream.encode(frame)]
-            packets += [packet for number, packet in enumerate(made) if track.keep(number, packet)]
-            for packet in made:
+            encoded = [packet for frame in [*_frames(track, stream), None] for packet in stream.encode(frame)]
+            packets += [packet for number, packet in enumerate(encoded) if track.keep(number, packet)]
+            for packet in encoded:
                 shift = round(track.begin / packet.time_base)
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
         container.start_encoding()
@@ -77,7 +82,7 @@ def write(path: Path, *tracks: Track, kind: str = "mp4", options: dict[str, str]
 
 
 def _stream(container: Any, track: Track) -> Any:
-    if not track.is_film:
+    if not track.is_video:
         stream = container.add_stream(track.codec or "aac", rate=track.rate, layout="mono")
     else:
         stream = container.add_stream(track.codec or "libx264", rate=track.fps)
@@ -93,34 +98,34 @@ def _stream(container: Any, track: Track) -> Any:
 
 
 def _frames(track: Track, stream: Any) -> list[Any]:
-    if not track.is_film:
+    if not track.is_video:
         frame = av.AudioFrame.from_ndarray(track.content[None].astype(np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = track.rate, 0, Fraction(1, track.rate)
         resampler = av.AudioResampler(stream.format, "mono", track.rate)
         return resampler.resample(frame)
     frames = []
-    for index, shown in enumerate(track.content):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown), format="rgb24")
+    for index, image in enumerate(track.content):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.pts = round(track.times[index] * 1000) if track.times else index
         frame.time_base = stream.codec_context.time_base
         frames.append(frame)
     return frames
 
 
-def entries(path: Path, stream: int = 0) -> list[tuple[int, int]]:
-    """Place and size of each packet of a stream in the file."""
+def find_packets(path: Path, stream: int = 0) -> list[tuple[int, int]]:
+    """Return the position and the size in bytes of each packet of a stream."""
     with av.open(str(path)) as container:
-        return [(one.pos, one.size) for one in container.streams[stream].index_entries]
+        return [(entry.pos, entry.size) for entry in container.streams[stream].index_entries]
 
 
-def patch(path: Path, *changes: tuple[int, bytes]) -> Path:
-    """Write other bytes at places of a file."""
+def overwrite(path: Path, *changes: tuple[int, bytes]) -> Path:
+    """Overwrite bytes at positions of a file."""
     content = bytearray(path.read_bytes())
-    for place, new in changes:
-        content[place : place + len(new)] = new
+    for position, new in changes:
+        content[position : position + len(new)] = new
     path.write_bytes(content)
     return path
 
 
-def larger(frames: np.ndarray, width: int, height: int) -> np.ndarray:
+def resize_frames(frames: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height)) for frame in frames])
