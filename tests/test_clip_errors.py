@@ -16,10 +16,11 @@ from lib.core import errors, parallel, shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media.frames import Probe
+from lib.model.checkpoint import TrainingSummary
 from lib.serving import predictor as serving
+from lib.sources import _check as check
 from lib.sources import base as sources
-from lib.sources import check
-from lib.sources.check import Corpus
+from lib.sources._check import Corpus
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import base, build
 from lib.streams.base import Raw
@@ -125,7 +126,7 @@ def test_predictor_returns_internal_errors_as_reason(
     loaded = SimpleNamespace(
         network=SimpleNamespace(encoder_inputs={}),
         streams={"frames": None},
-        training=SimpleNamespace(corpora=[], seconds=()),
+        training=TrainingSummary([]),
     )
     monkeypatch.setattr(serving.checkpoint, "load", lambda *_: loaded)
     monkeypatch.setattr(base, "make_extractors", lambda _: {"frames": fail})

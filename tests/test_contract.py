@@ -13,6 +13,7 @@ from lib import analysis
 from lib.core import parameters, resume
 from lib.core.errors import InputError
 from lib.core.parameters import Section
+from lib.core.registry import list_members
 from lib.model import encoders
 from lib.report.figures import FIGURES
 from lib.sources import base as sources
@@ -134,6 +135,20 @@ def imported_by(path: Path) -> set[str]:
             inner = {name for name in names if (ROOT / file_of(name)).exists()}
             found |= inner | ({node.module} if inner != names else set())
     return found
+
+
+@pytest.mark.parametrize("name", sources.names())
+def test_source_declares_all_names_of_the_interface(name: str) -> None:
+    members = {*sources.Source.__annotations__, *(key for key in vars(sources.Source) if key[0] != "_")}
+    assert members >= {"Settings", "bring", "rows"}
+    assert not {member for member in members if not hasattr(sources.load(name), member)}
+
+
+def test_registry_omits_helpers_and_shared_modules(tmp_path: Path) -> None:
+    for name in ("b.py", "a.py", "_helper.py", "base.py", "notes.txt", "folder/data.txt", "package/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_members(tmp_path, ["base"]) == ["a", "b", "package"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

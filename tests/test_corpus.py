@@ -23,12 +23,13 @@ from lib.core import imports, pickles, resume
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.media.writing import write_video
-from lib.sources import base, check, demo, fiv2, mosei
-from lib.sources.archives import Unpacker
-from lib.sources.check import Corpus
+from lib.sources import _check as check
+from lib.sources import base, demo, fiv2, mosei
+from lib.sources._archives import Unpacker
+from lib.sources._check import Corpus
+from lib.sources._fetch import fetch
 from lib.sources.demo import corpus
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
-from lib.sources.fetch import fetch
 from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import REAL, needs_real_clips
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.sources.matching import ClipNames, is_absolute, split_path
+from lib.sources._matching import ClipNames, is_absolute, split_path
 
 
 @pytest.mark.parametrize(

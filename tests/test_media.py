@@ -17,7 +17,8 @@ from lib.core.shards import Record
 from lib.media.audio import read_audio
 from lib.media.frames import probe_video, read_frames
 from lib.media.packets import VideoError, VideoTrack
-from lib.sources import base, check
+from lib.sources import _check as check
+from lib.sources import base
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import audio, frames
 from lib.streams.base import Raw

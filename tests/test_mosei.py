@@ -8,9 +8,9 @@ import pytest
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
-from lib.sources import check as checks
+from lib.sources import _check as checks
 from lib.sources import mosei
-from lib.sources.check import Corpus
+from lib.sources._check import Corpus
 from lib.streams import audio, build, frames
 from tests.conftest import ROOT
 from tests.video_files import Track, make_tone, read_time, timed_frames, write_video_file

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lib.core.errors import InputError
-from lib.sources import fiv2, persons
+from lib.sources import _persons as persons
+from lib.sources import fiv2
 
 CLIPS = ("a.000.mp4", "a.001.mp4", "b.000.mp4")
 

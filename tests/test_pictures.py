@@ -16,7 +16,7 @@ from lib.data.augment import Draws, augment
 from lib.data.batch import Sample, collate
 from lib.data.dataset import find_kind, make_inputs
 from lib.model import encoders
-from lib.sources.archives import annotation_place
+from lib.sources._archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Raw, StreamInfo
 from tests.project_copy import WITHOUT_VIDEO, Project

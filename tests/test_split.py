@@ -7,8 +7,9 @@ import pytest
 from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
-from lib.sources import fiv2, split
-from lib.sources.split import SPLITTERS, SplitSettings
+from lib.sources import _split as split
+from lib.sources import fiv2
+from lib.sources._split import SPLITTERS, SplitSettings
 from tests.conftest import REAL, needs_real_clips
 
 GROUPS = {f"c{number}": "left" if number // 8 % 3 else "right" for number in range(2000)}

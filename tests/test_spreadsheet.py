@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lib.core.errors import InputError
-from lib.sources.spreadsheet import read_spreadsheet
+from lib.sources._spreadsheet import read_spreadsheet
 
 
 def write(folder: Path, text: str) -> Path:

@@ -14,8 +14,9 @@ import pytest
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
 from lib.scoring import predictions
-from lib.sources import fiv2, listing, persons, table
-from lib.sources.archives import Unpacker
+from lib.sources import _persons as persons
+from lib.sources import fiv2, listing, table
+from lib.sources._archives import Unpacker
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import features
 from lib.streams.base import Raw

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from lib.core.parameters import Section
+from lib.core.registry import list_members
 
 
 class Analysis(Protocol):
@@ -33,7 +34,7 @@ class Analysis(Protocol):
 
 def names() -> list[str]:
     """Return the names of all analyses."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+    return list_members(Path(__file__).parent)
 
 
 def load(name: str) -> Analysis:

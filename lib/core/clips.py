@@ -17,6 +17,12 @@ SYNTHETIC = ("demo", "demo_emotions")
 
 PICTURES = "pictures"
 """Folder for the user's own images, in the folder of a corpus' annotations."""
+
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".wmv",
+    ".asf", ".flv", ".f4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".ogm", ".gif", ".mxf", ".nut", ".dv", ".rm",
+    ".rmvb", ".wtv", ".gxf", ".ivf", ".obu", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg", ".amv",
+)  # fmt: skip
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 POINTS_SUFFIX = ".pts"
 """Suffix of a file with points in an image, in the format of 300-W (Sagonas et al. 2013)."""

@@ -12,7 +12,7 @@ from lib.core.folders import walk_files
 
 def find_clips(names: Iterable[str]) -> Iterator[Path]:
     """Yield the clips that names stand for. Raises InputError for a folder without videos and a pattern without matches."""
-    from lib.sources.archives import VIDEO_SUFFIXES
+    from lib.core.clips import VIDEO_SUFFIXES
 
     for name in names:
         if name == "-":

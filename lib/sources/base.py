@@ -1,4 +1,4 @@
-"""The interface of a source of clips, and the registry: each module of this folder with a function `bring` is a source."""
+"""The interface of a source of clips, and the registry of all sources: the modules of this folder."""
 
 import importlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -9,6 +9,10 @@ import pandas as pd
 
 from lib.core.errors import InputError
 from lib.core.parameters import Section
+from lib.core.registry import list_members
+
+_CONTRACT = ("base", "download", "listing")
+"""Modules of this folder that other packages use and that are not sources."""
 
 
 class Source(Protocol):
@@ -47,13 +51,8 @@ class Source(Protocol):
 
 
 def names() -> list[str]:
-    """Return the names of all sources."""
-    names_found = []
-    for path in Path(__file__).parent.iterdir():
-        module = path / "__init__.py" if path.is_dir() else path
-        if module.suffix == ".py" and module.exists() and "\ndef bring(" in module.read_text():
-            names_found.append(path.stem)
-    return sorted(names_found)
+    """Return the names of all sources: the modules of this folder, except helpers, whose names begin with "_"."""
+    return list_members(Path(__file__).parent, _CONTRACT)
 
 
 def load(name: str) -> Source:

@@ -12,7 +12,7 @@ from lib.core.clips import read_csv
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
 from lib.sources import mosei
-from lib.sources.archives import ANNOTATIONS
+from lib.sources._archives import ANNOTATIONS
 from lib.sources.mosei import GROUPS, problem
 
 __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]

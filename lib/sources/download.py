@@ -14,9 +14,9 @@ from lib.core import resume
 from lib.core.artifacts import ARCHIVES, CLIPS, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources import base, check, listing, persons, split
-from lib.sources.check import Corpus
-from lib.sources.fetch import fetch
+from lib.sources import _check, _persons, _split, base, listing
+from lib.sources._check import Corpus
+from lib.sources._fetch import fetch
 
 MADE_OF = "made_of.json"
 """File below data/raw/CORPUS/ that lists the archives and settings behind the folder's content."""
@@ -41,7 +41,7 @@ class Download(Section):
 
     sources: Annotated[list[str], Field(min_length=1)]
     videos: bool
-    split: Literal[*split.SPLITTERS]  # type: ignore[valid-type]
+    split: Literal[*_split.SPLITTERS]  # type: ignore[valid-type]
     group: Group
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     split_fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] | None
@@ -94,9 +94,9 @@ def download(settings: Download) -> None:
     began = time.monotonic()
     corpora = [bring_corpus(name, settings) for name in dict.fromkeys(settings.sources)]
     limits = settings.min_seconds, settings.min_frames, settings.max_seconds, settings.max_damaged
-    table = check.build_clip_table(corpora, settings.videos, *limits)
+    table = _check.build_clip_table(corpora, settings.videos, *limits)
     is_usable = table["reason"] == ""
-    groups = persons.read_groups(
+    groups = _persons.read_groups(
         [corpus.folder / file for corpus in corpora for file in corpus.files],
         table["clip"][is_usable],
         {pattern: codes for corpus in corpora for pattern, codes in corpus.source.GROUPS.items()},
@@ -117,7 +117,7 @@ def download(settings: Download) -> None:
 
 def summarise(corpora: list[Corpus], table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> dict[str, Any]:
     """Return the figures for metrics/data.json."""
-    summary = {"sources": [corpus.name for corpus in corpora], "split": settings.split} | check.summary(table)
+    summary = {"sources": [corpus.name for corpus in corpora], "split": settings.split} | _check.summary(table)
     if settings.split == "group_out":
         summary["group"] = settings.group.model_dump()
     if checked := dict(annotation_files(corpora)):
@@ -212,13 +212,13 @@ def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: l
 def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> pd.Series:
     """Return the split of each clip. The usable clips of each corpus are split according to the settings."""
     fractions = None if settings.split_fractions is None else tuple(settings.split_fractions)
-    split_settings = split.SplitSettings(settings.split_seed, settings.folds, settings.fold, fractions)
+    split_settings = _split.SplitSettings(settings.split_seed, settings.folds, settings.fold, fractions)
     if settings.split == "group_out":
         group_of_clip = known_groups(groups, settings.group)
         split_settings = split_settings._replace(groups=group_of_clip.to_dict(), tested=settings.group.value)
     result = table["split"].copy()
     for _, usable in table[table["reason"] == ""].groupby("corpus"):
-        result[usable.index] = split.SPLITTERS[settings.split](usable, split_settings)
+        result[usable.index] = _split.SPLITTERS[settings.split](usable, split_settings)
     return result
 
 
@@ -261,8 +261,8 @@ def write(path: Path, text: str) -> None:
 
 def report(summary: dict[str, Any]) -> None:
     """Print the number of clips, missing and unlabelled files first."""
-    missing = summary["refused"].get(check.NO_FILE, 0)
-    unlabelled = summary["refused"].get(check.NO_ANNOTATION, 0)
+    missing = summary["refused"].get(_check.NO_FILE, 0)
+    unlabelled = summary["refused"].get(_check.NO_ANNOTATION, 0)
     print(
         f"{summary['annotated']} clips are annotated; {missing} of them have no file."
         f" {unlabelled} files have no annotation. {summary['usable']} clips are usable: {summary['clips']}"

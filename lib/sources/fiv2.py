@@ -12,11 +12,11 @@ from typing import Any
 import pandas as pd
 
 from lib.core import pickles
-from lib.core.clips import SPLITS
+from lib.core.clips import SPLITS, VIDEO_SUFFIXES
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
-from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, choose_folder, normalise_name
+from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 
 SCORES = (*TRAITS, "interview")
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 
-from lib.core.clips import SPLITS
+from lib.core.clips import SPLITS, VIDEO_SUFFIXES
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, choose_folder
-from lib.sources.spreadsheet import read_spreadsheet
+from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder
+from lib.sources._spreadsheet import read_spreadsheet
 
 ARCHIVES = True
 

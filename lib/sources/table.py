@@ -11,12 +11,12 @@ from typing import Annotated, Any, NamedTuple, Self
 import pandas as pd
 from pydantic import Field, model_validator
 
-from lib.core.clips import SPLITS, column_names
+from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names
 from lib.core.errors import InputError
 from lib.core.parameters import Section
-from lib.sources.archives import ANNOTATIONS, VIDEO_SUFFIXES, Unpacker, annotation_place, choose_folder, normalise_name
-from lib.sources.matching import is_absolute, show_three, split_path
-from lib.sources.spreadsheet import Spreadsheet, read_spreadsheet
+from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
+from lib.sources._matching import is_absolute, show_three, split_path
+from lib.sources._spreadsheet import Spreadsheet, read_spreadsheet
 
 ARCHIVES = True
 

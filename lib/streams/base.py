@@ -12,6 +12,7 @@ import numpy as np
 
 from lib.core.errors import InputError, describe_internal_error
 from lib.core.parameters import Section, check
+from lib.core.registry import list_members
 from lib.core.shards import Record
 
 # a point is x and y in pixels from the image's upper left corner; (0.5, 0.5) is the centre of the first pixel; NaN if absent
@@ -121,10 +122,7 @@ class Stream:
 
 def names() -> list[str]:
     """Return the names of all streams: the modules of this folder, except helpers, whose names begin with "_"."""
-    modules = [
-        path.stem for path in Path(__file__).parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
-    ]
-    return sorted(name for name in modules if not name.startswith("_") and name not in _CONTRACT)
+    return list_members(Path(__file__).parent, _CONTRACT)
 
 
 @cache

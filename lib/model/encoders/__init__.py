@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError, prefix_errors
 from lib.core.parameters import check
+from lib.core.registry import list_members
 from lib.data.dataset import EncoderInputs, split_reference
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
@@ -48,7 +49,7 @@ class Encoder(nn.Module):
 
 def kinds() -> list[str]:
     """Return the names of all kinds of encoders."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    return list_members(Path(__file__).parent)
 
 
 def module_of(kind: str) -> str:

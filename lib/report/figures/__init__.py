@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
+from lib.core.registry import list_members
 from lib.core.targets import TargetGroup
 from lib.report.figures import _read as read
 from lib.report.figures._base import COLOURS as COLOURS
@@ -60,8 +61,7 @@ class FigureModule(Protocol):
 
 
 def _load() -> dict[str, Any]:
-    names = (path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+    modules = {name: importlib.import_module(f"{__name__}.{name}") for name in list_members(Path(__file__).parent)}
     return dict(sorted(modules.items(), key=lambda item: (item[1].ORDER, item[0])))
 
 

@@ -11,7 +11,7 @@ from lib.core import resume
 from lib.core.clips import read_csv
 from lib.core.parameters import Section
 from lib.sources import fiv2, mosei
-from lib.sources.archives import ANNOTATIONS
+from lib.sources._archives import ANNOTATIONS
 from lib.sources.fiv2 import GROUPS, problem
 
 __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]

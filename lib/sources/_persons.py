@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from lib.core.errors import InputError
-from lib.sources.matching import ClipNames, show_three
-from lib.sources.spreadsheet import read_spreadsheet
+from lib.sources._matching import ClipNames, show_three
+from lib.sources._spreadsheet import read_spreadsheet
 
 MAX_GROUPS = 20
 """A column with more values is not a column of groups."""

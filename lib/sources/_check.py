@@ -12,11 +12,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from lib.core import resume
-from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS, column_names
+from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS, VIDEO_SUFFIXES, column_names
 from lib.core.errors import InputError, describe_internal_error, log_once
 from lib.media.frames import probe_video
 from lib.media.packets import Span, VideoError
-from lib.sources.archives import VIDEO_SUFFIXES
 from lib.sources.base import Source
 
 _NOTHING = {"frames": 0, "duration": math.nan}

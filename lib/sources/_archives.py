@@ -26,11 +26,6 @@ FOLDERS = 64
 """Number of folders for the clips of an archive that has no sub-folders."""
 ANNOTATIONS = "annotations"
 """Folder of all files that are not clips."""
-VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".divx", ".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".wmv",
-    ".asf", ".flv", ".f4v", ".ts", ".mts", ".m2ts", ".3gp", ".3g2", ".ogv", ".ogm", ".gif", ".mxf", ".nut", ".dv", ".rm",
-    ".rmvb", ".wtv", ".gxf", ".ivf", ".obu", ".h264", ".264", ".hevc", ".h265", ".265", ".mjpeg", ".mjpg", ".amv",
-)  # fmt: skip
 
 _ANNOTATION_SUFFIXES = (".csv", ".xlsx", ".pkl", ".parquet", ".npz", ".h5", ".json", ".srt", ".vtt", ".txt")
 _ABOUT = ("readme", "license")

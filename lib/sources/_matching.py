@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from lib.sources.archives import VIDEO_SUFFIXES, normalise_name
+from lib.core.clips import VIDEO_SUFFIXES
+from lib.sources._archives import normalise_name
 
 
 def split_path(value: str) -> tuple[str, ...]:
