@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from lib.core.interrupts import LINE
 from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.conftest import ROOT
@@ -18,7 +20,6 @@ from tools.benchmarks.predict import model_of_chance
 
 SLOWER = max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
 """How much longer processes take on a busy machine."""
-LINE = "interrupted; what is finished is kept, the same command goes on from there"
 POOL = """
 import sys, time
 from pathlib import Path
@@ -137,10 +138,29 @@ def test_interrupted_ablation_ends_dvc_silently() -> None:
     assert interrupt(process) == f"{LINE}\n"
 
 
-def test_interrupted_page_ends_in_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("gradio", reason="requirements-page.txt is not installed")
+@pytest.mark.parametrize("predicting", [False, True])
+def test_interrupted_page_ends_in_one_line(tmp_path: Path, predicting: bool) -> None:
+    gradio_client = pytest.importorskip("gradio_client", reason="requirements-page.txt is not installed")
     model = model_of_chance("demo", tmp_path / "model.pt")
+    clip = tmp_path / "clip.mp4"
+    frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), 4.0, 15)
+    write_video(clip, np.tile(frames, (20, 1, 1, 1)), 15, np.tile(voice, 20), SAMPLE_RATE)
     process = start([sys.executable, "-m", "tools.page", "--model", str(model), "--port", "7873"])
     assert process.stdout is not None
-    assert process.stdout.readline().startswith("The page is at http://127.0.0.1:7873")
+    assert process.stdout.readline() == "The page is at http://127.0.0.1:7873/; Ctrl-C ends it\n"
+    if predicting:
+        client = gradio_client.Client("http://127.0.0.1:7873", verbose=False, analytics_enabled=False)
+        job = client.submit([gradio_client.handle_file(str(clip))], api_name="/predict")
+        wait_until(lambda: bool(job.status().progress_data))
     assert interrupt(process) == "the page has ended, and its files are deleted\n"
+
+
+@pytest.mark.parametrize("imported", ["lib.core.threads", "numpy.linalg", "torch.autograd"])
+@pytest.mark.parametrize("command", [["tools.predict", "a.mp4", "--model", str(ROOT / "README.md")], ["stages.train"]])
+def test_interrupted_loading_ends_in_one_line(command: list[str], imported: str) -> None:
+    process = start([sys.executable, "-X", "importtime", "-m", *command])
+    assert process.stderr is not None
+    while not (line := process.stderr.readline()).rstrip().endswith(f" {imported}"):
+        assert line, f"{imported} is not imported"
+    lines = interrupt(process).splitlines()
+    assert [line for line in lines if not line.startswith("import time:")] == [LINE]

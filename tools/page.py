@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from lib.core import command
+from lib.core import command, interrupts
 from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
 
@@ -59,11 +59,11 @@ def main() -> None:
     arguments = parser.parse_args()
     command.log_to("page")
     check_address(arguments.host, arguments.port)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # otherwise uploads would stay
-    with tempfile.TemporaryDirectory(prefix="page-") as folder:
-        gradio = offline(Path(folder))
+    with interrupts.loading():
         from lib.serving.predictor import Predictor
-
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # otherwise uploads would stay
+    with tempfile.TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True) as folder:
+        gradio = offline(Path(folder))
         jobs = Jobs(Predictor(arguments.model), Path(folder), arguments.max_seconds)
         blocks = make_page(gradio, jobs, arguments.max_mb)
         try:
@@ -71,14 +71,16 @@ def main() -> None:
         except OSError:  # another program took the port in the meantime
             check_address(arguments.host, arguments.port)
             raise
-        print(f"The page is at {address}; Ctrl-C ends it", flush=True)
         try:
+            print(f"The page is at {address}; Ctrl-C ends it", flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
-            print("the page has ended, and its files are deleted", file=sys.stderr)
-            sys.exit(130)
-        finally:
-            blocks.close(verbose=False)
+            status = 130
+        except SystemExit:
+            status = 143
+        blocks.close(verbose=False)
+    print("the page has ended, and its files are deleted", file=sys.stderr, flush=True)
+    os._exit(status)  # a prediction in another thread would delay a normal end, or abort it
 
 
 def check_address(host: str, port: int) -> None:

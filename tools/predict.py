@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from lib.core import command
+from lib.core import command, interrupts
 from lib.core.artifacts import MODEL
 from lib.core.errors import InputError
 from lib.serving.clips import find_clips
@@ -82,7 +82,8 @@ def main() -> None:
         raise InputError(f"{arguments.model} is missing; run `dvc repro train`")
     command.log_to("predict")
     gc.disable()  # what is loaded stays; collecting garbage in it takes a quarter of the time
-    from lib.serving.predictor import Predictor
+    with interrupts.loading():
+        from lib.serving.predictor import Predictor
 
     predictor = Predictor(
         arguments.model, person=arguments.person, window=arguments.window, min_seen=arguments.min_seen

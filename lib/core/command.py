@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
+from lib.core import interrupts
 from lib.core.errors import InputError
 
 
@@ -17,11 +18,12 @@ def run(main: Callable[[], None]) -> None:
     """Run a script's `main`; an InputError, Ctrl-C or a disk that is full becomes one line on standard error and exit status
     1, 130 for Ctrl-C."""
     try:
+        interrupts.end_loading()
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print(interrupts.LINE, file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if not disk_is_full(error):
