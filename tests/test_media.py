@@ -1,6 +1,7 @@
 """Verification, frames and audio agree about what a video shows and when, for unusual files too."""
 
 import gc
+import re
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,7 +17,7 @@ import torch
 from lib.core.shards import Record
 from lib.media.audio import read_audio
 from lib.media.frames import probe_video, read_frames
-from lib.media.packets import VideoError, VideoTrack
+from lib.media.packets import VideoError, VideoTrack, describe_cut
 from lib.sources import _check as check
 from lib.sources import base
 from lib.sources.fiv2 import LATTICE, SCORES
@@ -104,6 +105,31 @@ def test_span_beyond_the_end_is_rejected(tmp_path: Path) -> None:
         probe_video(path, (2.0, 5.5))
     with pytest.raises(VideoError, match=r"^begins at 4\.5 s, after the end of its video$"):
         probe_video(path, (4.5, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "options"),
+    [
+        ("mp4", "libx264", {"movflags": "faststart"}),
+        ("matroska", "libx264", {}),
+        ("avi", "mpeg4", {}),
+        ("flv", "flv1", {}),
+    ],
+)
+def test_file_that_ends_before_its_header_says_is_cut(
+    tmp_path: Path, kind: str, codec: str, options: dict[str, str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (90, 120, 160, 3), dtype=np.uint8)
+    path = write_video_file(tmp_path / "a", Track(noise, codec=codec, options={"g": "15"}), kind=kind, options=options)
+    assert describe_cut(path) == ""
+    content = path.read_bytes()
+    path.write_bytes(content[: round(0.6 * len(content))])
+    text = describe_cut(path)
+    ((there, promised),) = re.findall(
+        r"^the file ends after (.*) of (.*) s: was the recording or download cut off\?$", text
+    )
+    assert float(there) == pytest.approx(3.6, abs=0.6)
+    assert float(promised) == pytest.approx(6, abs=0.1)
 
 
 def test_frames_keep_the_first_size_if_it_changes(tmp_path: Path) -> None:

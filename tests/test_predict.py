@@ -579,6 +579,17 @@ def test_long_clip_score_is_the_mean_of_its_windows(
     assert re.search(r"  1\.0 to 3\.0 s: extraversion 0\.\d+", capsys.readouterr().out)
 
 
+def test_cut_file_has_a_warning(project: Path, tmp_path: Path) -> None:
+    frames, _ = render(Identity(1), Performance(0.0, 1.0, 0.0, 1), 6.0, FPS)
+    path = write_video_file(tmp_path / "a.mp4", Track(frames, options={"g": "15"}), options={"movflags": "faststart"})
+    content = path.read_bytes()
+    path.write_bytes(content[: round(0.6 * len(content))])
+    for seconds in ([1.0, 2.0], [2.0, 8.0]):  # in windows, and at once
+        prediction = Predictor(model_with(tmp_path, seconds, 0.1), CPU)(path)
+        assert not prediction.refused
+        assert re.match(r"the file ends after 3\.\d of 6\.\d s: was the recording", prediction.warnings[0])
+
+
 def test_predictor_warns_of_several_faces_and_cuts(project: Path, tmp_path: Path) -> None:
     frames, _ = render(Identity(1), Performance(0.0, 1.0, 0.0, 1), 3.0, FPS)
     two_persons = np.concatenate([frames, frames[:, :, ::-1]], axis=2)

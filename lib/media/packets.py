@@ -23,6 +23,9 @@ _FORMATS = (
 )
 """FFmpeg's names of video formats. Scripts and play lists are left out, because they name other files."""
 
+_WITH_DURATION = frozenset({"mov", "matroska", "avi", "flv", "asf"})
+"""FFmpeg's names of formats whose header contains the duration."""
+
 
 class VideoError(Exception):
     """A clip that can't be used, and why."""
@@ -69,6 +72,29 @@ def measure_duration(path: Path) -> float:
     with open_video(path, "cannot be read") as container:
         start, end = VideoTrack(container).find_limits()
     return end - start
+
+
+def describe_cut(path: Path) -> str:
+    """Return a sentence if a file ends clearly before the duration in its header, otherwise an empty string.
+
+    All packets are read, and none is decoded. Raises VideoError if the file does not open.
+    """
+    with open_video(path, "cannot be read") as container:
+        if container.duration is None or not _WITH_DURATION.intersection(container.format.name.split(",")):
+            return ""
+        start, duration = (container.start_time or 0) / av.time_base, container.duration / av.time_base
+        video = choose_stream(container.streams.video)
+        if container.format.name == "avi" and video is not None and video.average_rate:  # duration: of the frames there
+            duration = max(duration, float(video.frames / video.average_rate))
+        ends = (
+            float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            for packet in container.demux()
+            if packet.pts is not None and packet.size
+        )
+        last = max(ends, default=start) - start
+    if last >= duration - max(1.0, 0.05 * duration):
+        return ""
+    return f"the file ends after {last:.1f} of {duration:.1f} s: was the recording or download cut off?"
 
 
 def can_seek(container: av.container.InputContainer) -> bool:

@@ -31,7 +31,14 @@ from lib.model.heads import average_predictions
 from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
 from lib.serving.estimates import estimate
 from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch, Window
-from lib.serving.windows import clip_seconds, describe_windows, long_clip_spans, merge_warnings, requested_spans
+from lib.serving.windows import (
+    clip_seconds,
+    describe_windows,
+    long_clip_spans,
+    merge_warnings,
+    requested_spans,
+    warn_of_cut,
+)
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces.words import ASKED, MAIN
@@ -140,18 +147,20 @@ class Predictor:
             raise InputError(f"{clip} is not a file")
         if not clip.stat().st_size:
             raise InputError("the file is empty")
-        seconds = clip_seconds(clip)
+        seconds, cut = clip_seconds(clip), warn_of_cut(clip)
         if spans := long_clip_spans(seconds, self.served.training.seconds, self.window):
-            return self._predict_long(clip, spans, observers)
+            return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
         seen = mean_seen([values])
         check_seen(seen, self.min_seen, 1, 1, "")
         windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), _Observers())
         about = list(biased_windows(self.served, self.window)) if windows else []
-        warnings = [*self.warnings, *values.warnings, *about, *warnings]
+        warnings = [*self.warnings, *cut, *values.warnings, *about, *warnings]
         return Prediction(clip, estimate(self.served, values.groups), "", tuple(warnings), windows, seen)
 
-    def _predict_long(self, clip: Path, spans: Sequence[Span], observers: "_Observers") -> Prediction:
+    def _predict_long(
+        self, clip: Path, spans: Sequence[Span], observers: "_Observers", cut: Sequence[str]
+    ) -> Prediction:
         """Return the prediction of a clip that is longer than the training clips: the mean of its windows'."""
         windows, usable, warnings = self._predict_windows(clip, spans, observers)
         reason = next((one.refused for one in windows if one.refused), "")
@@ -164,7 +173,7 @@ class Predictor:
         about = [describe_windows(spans, self.served.training.seconds[1], len(usable), reason)]
         about += biased_windows(self.served, self.window)
         targets = estimate(self.served, mean, interval=len(spans) == 1)
-        return Prediction(clip, targets, "", (*self.warnings, *about, *warnings), windows, seen)
+        return Prediction(clip, targets, "", (*self.warnings, *cut, *about, *warnings), windows, seen)
 
     def _predict_windows(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.media.packets import Span, VideoError, measure_duration
+from lib.media.packets import Span, VideoError, describe_cut, measure_duration
 
 NEARLY = 0.1
 """Relative difference from the training clips that causes no warning."""
@@ -19,6 +19,15 @@ def clip_seconds(clip: Path) -> float:
         return measure_duration(clip)
     except VideoError:
         return 0.0
+
+
+def warn_of_cut(clip: Path) -> list[str]:
+    """Return a warning if a file ends before its header says; none if it can't be read."""
+    try:
+        cut = describe_cut(clip)
+    except VideoError:
+        return []
+    return [cut] if cut else []
 
 
 def long_clip_spans(seconds: float, training: Sequence[float], window: float | None) -> list[Span]:
