@@ -42,7 +42,8 @@ def _statistics_out_of_range(model: TrainedModel, stream: str, record: Record) -
     for name, value in base.load(stream).statistics(record).items():
         low, high = ranges.get(name, (-math.inf, math.inf))
         if not (1 - NEARLY) * low <= value <= (1 + NEARLY) * high:
-            yield f"{stream}: {name}: {value:.3g}, in the training clips {low:.3g} to {high:.3g}"
+            known = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
+            yield f"{stream}: {name}: {value:.3g} (training clips: {known})"
 
 
 def check_seen(seen: float, least: float, usable: int, windows: int, reason: str) -> None:

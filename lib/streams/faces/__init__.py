@@ -95,10 +95,11 @@ def warnings(record: Record) -> list[str]:
     several, cuts, changes = (int(record.attributes[name]) for name in _COUNTED)
     frames, persons = len(record.arrays["found"]), record.attributes.get("persons", 0)
     tracked = f"one of {persons} persons" if persons > 1 else "one person"
+    times = f"{changes} times" if changes > 1 else "once"
     texts = {
         f"faces: several in {several} of {frames} frames; {tracked} is tracked": several,
         f"faces: {cuts} {'cuts' if cuts > 1 else 'cut'}; flow is missing across {'them' if cuts > 1 else 'it'}": cuts,
-        f"faces: the tracked person alternates with another person; changes: {changes}": changes,
+        f"faces: the face changes {times}, perhaps to another person": changes,
     }
     return [text for text, count in texts.items() if count]
 
@@ -112,7 +113,7 @@ def statistics(record: Record) -> dict[str, float]:
     return {
         "pixels between the eyes": float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1))),
         "brightness of the face, of 255": float(read_steps(record, sample).mean()),
-        "share of the frames with a face": len(present) / len(record.arrays["found"]),
+        "fraction of the frames with a face": len(present) / len(record.arrays["found"]),
     }
 
 

@@ -7,7 +7,14 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.streams.faces.detect import Faces
-from lib.streams.faces.looks import MIN_LIKENESS, average_looks, compute_likeness, measure_motion
+from lib.streams.faces.looks import (
+    MIN_BEST_LIKENESS,
+    MIN_LIKENESS,
+    average_looks,
+    compute_likeness,
+    find_best_likeness,
+    measure_motion,
+)
 from lib.streams.faces.words import MAIN
 
 _SAME_FACE = 0.3  # lowest intersection over union of a face's boxes in consecutive sightings
@@ -19,6 +26,7 @@ _LIVING = 0.25  # lowest weight of a living person
 _UNLIKE = 0.6  # a lower likeness means that another person has taken the face's place ...
 _AROUND = 5  # ... in this number of sightings before and after
 _STRIDE = 0.2  # seconds between the sightings for the measurement of motion
+_COMPARED = 20  # number of a track's looks, evenly spaced, that are compared with those of other tracks
 _SEEN = 0.1  # lowest fraction of the frames with faces in which a selectable person is visible
 
 
@@ -52,11 +60,19 @@ class _Person:
 
     def __init__(self, length: int) -> None:
         self.faces = np.full(length, -1)
-        self.sightings, self.sum = 0, np.zeros(())
+        self.sum = np.zeros(())
+        self.compared: list[np.ndarray] = []
 
-    def take(self, track: _Track, look: np.ndarray) -> None:
+    def take(self, track: _Track, looks: np.ndarray) -> None:
         self.faces[track.times] = track.faces
-        self.sightings, self.sum = self.sightings + len(track.times), self.sum + len(track.times) * look
+        self.sum = self.sum + len(looks) * average_looks(looks)
+        self.compared.append(_sample(looks))
+
+    def looks_like(self, looks: np.ndarray) -> bool:
+        """Return whether looks on the other side of a cut can be this person's: similar on average, or in one pose."""
+        if compute_likeness(self.sum, average_looks(looks)) >= MIN_LIKENESS:
+            return True
+        return find_best_likeness(np.concatenate(self.compared), _sample(looks)) >= MIN_BEST_LIKENESS
 
 
 def follow(
@@ -81,12 +97,12 @@ def follow(
     sizes = _sizes(frames, shots)
     tracks.sort(key=lambda track: -sum(sizes[time][face] for time, face in zip(track.times, track.faces, strict=True)))
     for track in tracks:
-        look = average_looks(track.looks(looks))
-        same = (person for person in persons if _is_of(person, track, look, frames, shots))
+        of_track = track.looks(looks)
+        same = (person for person in persons if _is_of(person, track, of_track, frames, shots))
         person = next(same, None)
         if person is None:
             persons.append(person := _Person(len(frames)))
-        person.take(track, look)
+        person.take(track, of_track)
     if not persons:
         return TrackedPerson(np.full(len(frames), -1), cut, 0, 0)
     stride = max(1, round(_STRIDE / float(np.median(np.diff(times))))) if len(times) > 1 else 1
@@ -198,11 +214,15 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> float:
     return common / (float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common)
 
 
-def _is_of(person: _Person, track: _Track, look: np.ndarray, frames: Sequence[Faces], shots: np.ndarray) -> bool:
+def _sample(looks: np.ndarray) -> np.ndarray:
+    return looks[np.unique(np.linspace(0, len(looks) - 1, _COMPARED).round().astype(int))]
+
+
+def _is_of(person: _Person, track: _Track, looks: np.ndarray, frames: Sequence[Faces], shots: np.ndarray) -> bool:
     """Return whether a track can belong to a person.
 
     The track must have other times than the person. At the two sightings that are closest in time, it must be near and of
-    similar size if they are in the same shot; otherwise the mean looks must be similar.
+    similar size if they are in the same shot; otherwise the looks must be similar.
     """
     if (person.faces[track.times] >= 0).any():
         return False
@@ -214,7 +234,7 @@ def _is_of(person: _Person, track: _Track, look: np.ndarray, frames: Sequence[Fa
     index = int(np.argmin(abs(nearest - times)))
     before, now = int(nearest[index]), track.times[index]
     if shots[before] != shots[now]:
-        return compute_likeness(person.sum, look) >= MIN_LIKENESS
+        return person.looks_like(looks)
     box, other_box = frames[before].boxes[person.faces[before]], frames[now].boxes[track.faces[index]]
     width, other_width = box[2] - box[0], other_box[2] - other_box[0]
     distance = np.linalg.norm(box[:2] + box[2:] - other_box[:2] - other_box[2:]) / 2
