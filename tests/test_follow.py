@@ -75,7 +75,9 @@ def test_follow_tracks_a_person_across_a_cut_by_appearance() -> None:
 
 def test_person_who_turns_after_a_jump_cut_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = [[(0, 50, 20)]] * 8 + [[(1, 50, 20)]] * 6  # 1: another pose of the same person
-    monkeypatch.setattr("lib.streams.faces.follow._UNLIKE", -1.0)  # a head turns more slowly than from one frame to the next
+    monkeypatch.setattr(
+        "lib.streams.faces.follow._UNLIKE", -1.0
+    )  # a head turns more slowly than from one frame to the next
     turned = follow_scene(scene, cuts=[6])
     assert turned.faces.tolist() == [0] * 14
     assert (turned.changes, turned.persons) == (0, 1)

@@ -477,7 +477,11 @@ def test_predictor_warns_of_clips_unlike_training_clips(project: Path, tmp_path:
     write_video_without_audio(tmp_path / "dark.mp4", dark)
     warnings = "\n".join(predictor(tmp_path / "dark.mp4").warnings)
     number = r"\d+(?:\.\d+)?"
-    for statistic in ("pixels between the eyes", "brightness of the face, of 255", "fraction of the frames with a face"):
+    for statistic in (
+        "pixels between the eyes",
+        "brightness of the face, of 255",
+        "fraction of the frames with a face",
+    ):
         (numbers,) = re.findall(
             rf"faces: {statistic}: ({number}) \(training clips: ({number})(?: to ({number}))?\)", warnings
         )

@@ -32,7 +32,8 @@ def compute_likeness(first: np.ndarray, second: np.ndarray) -> float:
 def find_best_likeness(looks: np.ndarray, others: np.ndarray) -> float:
     """Return the highest likeness of a look of `looks` (n, SIDE, SIDE) and a look of `others`."""
     flat, other_flat = (
-        (of_one - of_one.mean((1, 2), keepdims=True, dtype=float)).reshape(len(of_one), -1) for of_one in (looks, others)
+        (of_one - of_one.mean((1, 2), keepdims=True, dtype=float)).reshape(len(of_one), -1)
+        for of_one in (looks, others)
     )
     norms = np.outer(np.linalg.norm(flat, axis=1), np.linalg.norm(other_flat, axis=1))
     return float((flat @ other_flat.T / np.maximum(norms, 1e-9)).max())
