@@ -1,4 +1,4 @@
-"""data/archives.csv: what it lists, and what a colleague, a queue and an owner without archives can run by it."""
+"""data/archives.csv: its contents, and runs of a colleague, a queue and an owner without archives."""
 
 import json
 import os
@@ -19,8 +19,8 @@ HEADER, DATE = "path,bytes,sha256,modified\n", ",2020-01-02T03:04:05+00:00\n"
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
 
-def test_the_list_holds_path_size_and_checksum_and_reads_only_what_changed(tmp_path: Path) -> None:
-    folder, path, known = tmp_path / "archives", tmp_path / "archives.csv", tmp_path / "known.json"
+def test_listing_has_path_size_checksum_and_rereads_changes(tmp_path: Path) -> None:
+    folder, path, cache_path = tmp_path / "archives", tmp_path / "archives.csv", tmp_path / "known.json"
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "linked.zip").write_bytes(b"hello")
     (folder / "sub").mkdir(parents=True)
@@ -30,26 +30,26 @@ def test_the_list_holds_path_size_and_checksum_and_reads_only_what_changed(tmp_p
         os.utime(file, (1577934245, 1577934245))
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (folder / "sub" / "loop").symlink_to(folder)
-    assert listing.write(folder, path, known) == 3
+    assert listing.write(folder, path, cache_path) == 3
     assert (
         path.read_text()
         == f'{HEADER}b.zip,5,{HELLO}{DATE}link/linked.zip,5,{HELLO}{DATE}"sub/a, b.csv",5,{HELLO}{DATE}'
     )
-    assert listing.write(folder, path, known) == 0
-    os.utime(folder / "b.zip")  # a copy of it: the list keeps its date
-    assert listing.write(folder, path, known) == 1
+    assert listing.write(folder, path, cache_path) == 0
+    os.utime(folder / "b.zip")  # a copy with another date: the list keeps the first date
+    assert listing.write(folder, path, cache_path) == 1
     assert path.read_text().count(DATE) == 3
     (folder / "b.zip").write_bytes(b"")
-    assert listing.write(folder, path, known) == 1
+    assert listing.write(folder, path, cache_path) == 1
     assert listing.read(path)["b.zip"].bytes == 0
     assert listing.read(path)["b.zip"].modified > "2026"
     assert listing.missing(folder, listing.read(path), ()) == []
     (folder / "gone").symlink_to("nowhere")
     with pytest.raises(InputError, match="gone is a link to nowhere, which does not exist"):
-        listing.write(folder, path, known)
+        listing.write(folder, path, cache_path)
 
 
-def test_what_differs_from_the_list_is_named_with_the_command(tmp_path: Path) -> None:
+def test_listing_names_differences_and_the_command(tmp_path: Path) -> None:
     folder, path = tmp_path / "archives", tmp_path / "archives.csv"
     folder.mkdir()
     (folder / "a.zip").write_bytes(b"hello")
@@ -67,7 +67,7 @@ def test_what_differs_from_the_list_is_named_with_the_command(tmp_path: Path) ->
 
 
 def clone(project: Project, folder: Path) -> Project:
-    """A colleague's clone of the project."""
+    """Return a clone of the project, as a colleague has it."""
     subprocess.run(["git", "clone", "-q", str(project.folder), str(folder)], check=True)
     copy = Project.__new__(Project)
     copy.folder, copy.environment = folder, project.environment
@@ -76,7 +76,7 @@ def clone(project: Project, folder: Path) -> Project:
 
 @pytest.fixture(scope="module")
 def owner(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Has a corpus in FIV2's layout, ran download and frames, and pushed both."""
+    """The owner's project with a corpus in FIV2's layout, after `download` and `frames` ran and were pushed."""
     project = Project(tmp_path_factory.mktemp("owner"))
     project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
     corpus.write(project.folder / "data/archives/fiv2", clips=20, seconds=2.0, shared=0.84, seed=0)
@@ -95,18 +95,18 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def colleague(owner: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Has cloned and pulled, and has no archives."""
+    """A colleague's project after `git clone` and `dvc pull`, without archives."""
     project = clone(owner, tmp_path_factory.mktemp("colleague") / "project")
     project.dvc("pull", "--with-deps", "frames")
     return project
 
 
-def test_a_clone_that_pulled_runs_nothing(colleague: Project) -> None:
+def test_pulled_clone_runs_no_stage(colleague: Project) -> None:
     assert stages_run(colleague.dvc("repro", "frames")) == []
     assert not list((colleague.folder / "data/archives").glob("*/"))
 
 
-def test_experiments_run_only_what_changed(colleague: Project) -> None:
+def test_experiments_of_a_clone_run_only_changed_stages(colleague: Project) -> None:
     assert stages_run(colleague.dvc("exp", "run", "--temp", "-S", "frames.quality=80", "frames")) == ["frames"]
     colleague.dvc("exp", "run", "--queue", "--name", "queued", "-S", "frames.quality=70", "frames")
     colleague.dvc("queue", "start")
@@ -119,7 +119,7 @@ def test_experiments_run_only_what_changed(colleague: Project) -> None:
     assert stages_run(colleague.dvc("repro", "frames")) == []
 
 
-def test_other_settings_of_download_take_what_was_pulled(colleague: Project) -> None:
+def test_changed_download_settings_use_pulled_files(colleague: Project) -> None:
     before = pd.read_csv(colleague.folder / "data/clips.csv")
     raw = sorted(path.relative_to(colleague.folder) for path in (colleague.folder / "data/raw").rglob("*"))
     done = colleague.dvc("exp", "run", "-S", "download.split=folds", "frames")
@@ -140,7 +140,7 @@ def test_other_settings_of_download_take_what_was_pulled(colleague: Project) -> 
     assert summary["split"] == "folds"
 
 
-def test_without_archives_and_without_data_nothing_is_deleted(colleague: Project) -> None:
+def test_missing_archives_and_data_delete_nothing(colleague: Project) -> None:
     raw = colleague.folder / "data/raw"
     colleague.edit({"videos: true": "videos: false"})
     failed = colleague.run("dvc", "repro", "download")
@@ -158,7 +158,7 @@ def test_without_archives_and_without_data_nothing_is_deleted(colleague: Project
     assert stages_run(colleague.dvc("repro", "frames")) == []
 
 
-def test_the_owner_may_remove_the_archives(owner: Project) -> None:
+def test_owner_can_remove_the_archives(owner: Project) -> None:
     shutil.rmtree(owner.folder / "data/archives/fiv2")
     assert stages_run(owner.dvc("repro", "frames")) == []
     assert stages_run(owner.dvc("exp", "run", "--temp", "-S", "frames.quality=80", "frames")) == ["frames"]

@@ -23,16 +23,16 @@ def test_outputs_are_the_outs_and_metrics_of_dvc_yaml(stage: str) -> None:
     assert written == {*expected}
 
 
-def test_outputs_of_each_file_belong_to_one_stage() -> None:
-    every = [path for outputs in artifacts.OUTPUTS.values() for path in outputs]
-    assert len(every) == len(set(every))
+def test_each_output_belongs_to_one_stage() -> None:
+    all_outputs = [path for outputs in artifacts.OUTPUTS.values() for path in outputs]
+    assert len(all_outputs) == len(set(all_outputs))
     assert artifacts.OUTPUTS.keys() | {*base.names()} == STAGES.keys()
 
 
-def test_paths_are_written_in_no_other_module() -> None:
+def test_other_modules_do_not_repeat_artifact_paths() -> None:
     paths = (path for path in vars(artifacts).values() if isinstance(path, Path))
     named = {path.as_posix() for path in paths if len(path.parts) > 1 and path.parts[0] != "params"}
     for folder in ("lib", "stages", "tools"):
         for file in (ROOT / folder).rglob("*.py"):
-            found = [path for path in named if f'Path("{path}")' in file.read_text()]
-            assert not found or file.name == "artifacts.py", f"{file} names {found}"
+            paths_in_code = [path for path in named if f'Path("{path}")' in file.read_text()]
+            assert not paths_in_code or file.name == "artifacts.py", f"{file} names {paths_in_code}"

@@ -1,4 +1,4 @@
-"""Sound: what a tone, a click and silence come to."""
+"""Audio features of tones, clicks and silence."""
 
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,24 @@ from lib.streams import audio
 from lib.streams.base import Raw
 
 RATE = 16_000
-SETTINGS: dict[str, Any] = {
+AUDIO_SETTINGS: dict[str, Any] = {
     "sample_rate": RATE, "filter_rate": None, "window": 0.025, "step": 0.01, "mels": 64, "mfcc": 24, "edges": "inside",
     "top_db": None,
 }  # fmt: skip
 SECONDS = np.arange(2 * RATE) / RATE
 
 
-def heard(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: object) -> Record:
-    pictures = np.full((30, 64, 64, 3), 90, np.uint8)
-    write_video(folder / "a.mp4", pictures, 15, samples, rate)
+def extract_audio(folder: Path, samples: np.ndarray, rate: int = RATE, **settings: object) -> Record:
+    images = np.full((30, 64, 64, 3), 90, np.uint8)
+    write_video(folder / "a.mp4", images, 15, samples, rate)
     return audio.compute_features(
-        Raw("a.mp4", folder / "a.mp4", None), audio.Settings(enabled=True, **(SETTINGS | settings))
+        Raw("a.mp4", folder / "a.mp4", None), audio.Settings(enabled=True, **(AUDIO_SETTINGS | settings))
     )
 
 
 @pytest.mark.parametrize("hertz", [220, 440, 1760])
-def test_a_tone_lies_in_its_band_at_its_level(tmp_path: Path, hertz: int) -> None:
-    record = heard(tmp_path, 0.5 * np.sin(2 * np.pi * hertz * SECONDS))
+def test_tone_has_its_frequency_band_and_level(tmp_path: Path, hertz: int) -> None:
+    record = extract_audio(tmp_path, 0.5 * np.sin(2 * np.pi * hertz * SECONDS))
     steps = len(record.arrays["times"])
     assert record.arrays["log_mel"].shape == (steps, 64)
     assert record.arrays["mfcc"].shape == (steps, 24)
@@ -39,73 +39,84 @@ def test_a_tone_lies_in_its_band_at_its_level(tmp_path: Path, hertz: int) -> Non
     bands = imports.import_librosa().mel_frequencies(66, fmax=RATE / 2)
     loudest = record.arrays["log_mel"][10:-10].mean(0).argmax()
     assert bands[loudest] <= hertz <= bands[loudest + 2]
-    half = heard(tmp_path, 0.25 * np.sin(2 * np.pi * hertz * SECONDS))
-    louder = record.arrays["log_mel"][10:-10, loudest] - half.arrays["log_mel"][10:-10, loudest]
+    quieter = extract_audio(tmp_path, 0.25 * np.sin(2 * np.pi * hertz * SECONDS))
+    louder = record.arrays["log_mel"][10:-10, loudest] - quieter.arrays["log_mel"][10:-10, loudest]
     assert louder.mean() == pytest.approx(20 * np.log10(2), abs=0.3)
 
 
-def test_coefficients_are_those_of_the_spectrogram(tmp_path: Path) -> None:
+def test_mfcc_are_the_dct_of_the_log_mel_spectrogram(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = heard(tmp_path, rng.uniform(-0.5, 0.5, 2 * RATE) * np.sin(5 * SECONDS)).arrays
+    arrays = extract_audio(tmp_path, rng.uniform(-0.5, 0.5, 2 * RATE) * np.sin(5 * SECONDS)).arrays
     assert arrays["mfcc"] == pytest.approx(scipy.fft.dct(arrays["log_mel"], norm="ortho")[:, :24], abs=1e-3)
-    silent = heard(tmp_path, np.zeros(2 * RATE)).arrays
-    assert silent["log_mel"] == pytest.approx(-100, abs=1e-4)  # the floor
+    silent = extract_audio(tmp_path, np.zeros(2 * RATE)).arrays
+    assert silent["log_mel"] == pytest.approx(-100, abs=1e-4)  # the lowest level
     assert np.ptp(silent["mfcc"], axis=0) == pytest.approx(0, abs=1e-4)
 
 
-def test_padded_windows_are_centred_from_the_first_sample_on(tmp_path: Path) -> None:
-    inside, padded = (heard(tmp_path, np.sin(SECONDS), edges=edges).arrays["times"] for edges in ("inside", "padded"))
+def test_padded_windows_start_at_the_first_sample(tmp_path: Path) -> None:
+    inside, padded = (
+        extract_audio(tmp_path, np.sin(SECONDS), edges=edges).arrays["times"] for edges in ("inside", "padded")
+    )
     start = inside[0] - 0.0125
     assert padded[0] == pytest.approx(start)
     assert len(padded) > len(inside) + 1
     assert np.diff(padded) == pytest.approx(0.01)
 
 
-def test_what_is_far_below_the_loudest_point_is_raised(tmp_path: Path) -> None:
+def test_top_db_limits_the_range_below_the_peak(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 440 * SECONDS) * (SECONDS < 1)
-    whole, raised = (heard(tmp_path, tone, top_db=top).arrays["log_mel"] for top in (None, 30.0))
-    assert np.ptp(whole) > 60
-    assert raised == pytest.approx(np.maximum(whole, whole.max() - 30))
+    unlimited, limited = (extract_audio(tmp_path, tone, top_db=top).arrays["log_mel"] for top in (None, 30.0))
+    assert np.ptp(unlimited) > 60
+    assert limited == pytest.approx(np.maximum(unlimited, unlimited.max() - 30))
 
 
-def test_filters_for_half_the_rate_hear_a_tone_an_octave_too_low(tmp_path: Path) -> None:
+def test_filter_rate_of_half_shifts_a_tone_by_an_octave(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 1760 * SECONDS)
-    right, wrong = (heard(tmp_path, tone, filter_rate=rate).arrays["log_mel"] for rate in (None, RATE // 2))
+    correct, wrong = (extract_audio(tmp_path, tone, filter_rate=rate).arrays["log_mel"] for rate in (None, RATE // 2))
     bands = [imports.import_librosa().mel_frequencies(66, fmax=rate / 2) for rate in (RATE, RATE // 2)]
-    heard_at = [of[1 + log_mel[10:-10].mean(0).argmax()] for of, log_mel in zip(bands, (right, wrong), strict=True)]
-    assert heard_at == pytest.approx([1760, 880], rel=0.1)
+    peaks = [
+        frequencies[1 + log_mel[10:-10].mean(0).argmax()]
+        for frequencies, log_mel in zip(bands, (correct, wrong), strict=True)
+    ]
+    assert peaks == pytest.approx([1760, 880], rel=0.1)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_a_click_is_heard_when_it_sounds(tmp_path: Path, rate: int) -> None:
+def test_click_has_its_time(tmp_path: Path, rate: int) -> None:
     samples = np.zeros(2 * rate)
     samples[rate : rate + rate // 100] = 0.9
-    record = heard(tmp_path, samples, rate)
+    record = extract_audio(tmp_path, samples, rate)
     loudest = record.arrays["log_mel"].mean(1).argmax()
     assert record.arrays["times"][loudest] == pytest.approx(1.005, abs=0.02)
 
 
-def test_what_cannot_be_heard_is_refused(tmp_path: Path) -> None:
-    assert "audio.window is 1.0" in heard(tmp_path, np.zeros(RATE // 2), window=1.0).refused
+def test_compute_features_rejects_unreadable_audio(tmp_path: Path) -> None:
+    assert "audio.window is 1.0" in extract_audio(tmp_path, np.zeros(RATE // 2), window=1.0).refused
     (tmp_path / "b.mp4").write_bytes(b"no video")
-    broken, none = Raw("b.mp4", tmp_path / "b.mp4", None), Raw("c.mp4", None, None)
-    assert "sound cannot be decoded" in audio.compute_features(broken, audio.Settings(enabled=True, **SETTINGS)).refused
-    assert audio.compute_features(none, audio.Settings(enabled=True, **SETTINGS)).refused == "audio: no video"
+    damaged, without_video = Raw("b.mp4", tmp_path / "b.mp4", None), Raw("c.mp4", None, None)
+    assert (
+        "sound cannot be decoded"
+        in audio.compute_features(damaged, audio.Settings(enabled=True, **AUDIO_SETTINGS)).refused
+    )
+    assert (
+        audio.compute_features(without_video, audio.Settings(enabled=True, **AUDIO_SETTINGS)).refused
+        == "audio: no video"
+    )
 
 
 @pytest.mark.parametrize("edges", ["inside", "padded"])
 @pytest.mark.parametrize(("length", "hop"), [(400, 160), (401, 500)])
-def test_long_sound_is_heard_in_parts_and_the_same(
+def test_long_audio_is_processed_in_parts_with_equal_results(
     edges: str, length: int, hop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = np.random.default_rng(0).normal(0, 0.1, 20_077).astype(np.float32)
-    whole = audio.compute_spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
+    complete = audio.compute_spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
     power = imports.import_librosa().feature.melspectrogram(
         y=samples, sr=16_000, n_fft=length, hop_length=hop, n_mels=32, center=edges == "padded"
     )
     monkeypatch.setattr(audio, "_BLOCK", 7)
     parts = audio.compute_spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
     decibels = 10 * np.log10(power).T
-    for log_mel, mfcc in (whole, parts):
+    for log_mel, mfcc in (complete, parts):
         assert log_mel == pytest.approx(np.maximum(decibels, decibels.max() - 60), abs=1e-3)
-        assert mfcc == pytest.approx(whole[1], abs=1e-3)
+        assert mfcc == pytest.approx(complete[1], abs=1e-3)

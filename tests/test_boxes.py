@@ -1,4 +1,4 @@
-"""What is wrong with a file that does not open, in words."""
+"""Messages about video files that cannot be opened."""
 
 from pathlib import Path
 
@@ -12,32 +12,32 @@ CUT = "its index (moov) is missing: was the recording or download cut off?"
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    write_video_file(tmp_path / "whole.mp4", Track(timed_frames(30)))
-    return tmp_path / "whole.mp4"
+def video(tmp_path: Path) -> Path:
+    write_video_file(tmp_path / "complete.mp4", Track(timed_frames(30)))
+    return tmp_path / "complete.mp4"
 
 
-def test_cut_recording_misses_its_index(whole: Path) -> None:
-    content = whole.read_bytes()
+def test_truncated_recording_has_no_index(video: Path) -> None:
+    content = video.read_bytes()
     index = content.index(b"moov") - 4
     for length in (index, index // 2):
-        whole.write_bytes(content[:length])
+        video.write_bytes(content[:length])
         with pytest.raises(VideoError, match=r"^cannot be read: its index \(moov\) is missing: .* cut off\?$"):
-            measure_duration(whole)
+            measure_duration(video)
 
 
-def test_box_of_64_bits_is_passed(tmp_path: Path) -> None:
-    ftyp, long = b"\0\0\0\x10ftypisom\0\0\0\0", b"\0\0\0\1mdat" + (32).to_bytes(8) + bytes(16)
-    (tmp_path / "a.mp4").write_bytes(ftyp + long + b"\0\0\0\x08moov")
+def test_describe_damage_skips_64_bit_boxes(tmp_path: Path) -> None:
+    ftyp, large_box = b"\0\0\0\x10ftypisom\0\0\0\0", b"\0\0\0\1mdat" + (32).to_bytes(8) + bytes(16)
+    (tmp_path / "a.mp4").write_bytes(ftyp + large_box + b"\0\0\0\x08moov")
     assert describe_damage(tmp_path / "a.mp4") == "not a video, or damaged (FFmpeg: invalid data)"
-    (tmp_path / "a.mp4").write_bytes(ftyp + long)
+    (tmp_path / "a.mp4").write_bytes(ftyp + large_box)
     assert describe_damage(tmp_path / "a.mp4") == CUT
 
 
 @pytest.mark.parametrize(
     ("content", "words"), [(b"", "the file is empty"), (b"no video at all", "not a video, or damaged")]
 )
-def test_file_without_video_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+def test_file_without_video_gives_its_cause(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(VideoError, match=words):
         measure_duration(tmp_path / "a.mp4")

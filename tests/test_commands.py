@@ -37,19 +37,19 @@ PROGRAMS = (
     "jupyter",
 )
 STAND_IN = '{name}() {{ printf "%s\\037" {name} "$@" >&3; printf "\\036" >&3; }}'
-ALSO_STREAMS = ("loudness",)  # of the tutorial that adds it
+ALSO_STREAMS = ("loudness",)  # the tutorial adds it
 HEADERS = sorted((ROOT / "params").glob("*.yaml"))
 
 
 class ParsedError(Exception):
-    """Raised instead of going on after the arguments are parsed."""
+    """Raised after the arguments are parsed, in place of running the tool."""
 
 
 def command_blocks(page: Path) -> list[str]:
-    """Return the blocks of commands of a page; of a console's, the lines behind the prompt."""
-    found = re.findall(r"^```(bash|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    """Return the blocks of commands of a page; for a console, the lines after the prompt."""
+    blocks = re.findall(r"^```(bash|console)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     return [
-        "\n".join(re.findall(r"^\$ (.*)$", text, re.MULTILINE)) if kind == "console" else text for kind, text in found
+        "\n".join(re.findall(r"^\$ (.*)$", text, re.MULTILINE)) if kind == "console" else text for kind, text in blocks
     ]
 
 
@@ -72,7 +72,7 @@ def record(block: str, folder: Path) -> list[list[str]]:
 
 
 class Checker:
-    """Checks the commands of a page in their order; `params` are those that params.yaml would have."""
+    """Checks the commands of a page in their order. `params` are the parameters that params.yaml would have."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
@@ -123,11 +123,11 @@ class Checker:
         changed = copy.deepcopy(self.params)
         for change in getattr(options, "set_param", None) or []:
             key, value = parameters.parsed(change)
-            *above, last = key.split(".")
+            *sections, last = key.split(".")
             section = changed
-            for part in above:
+            for part in sections:
                 section = section[part]
-            assert last in section, f"{key} is no parameter"
+            assert last in section, f"{key} is not a parameter"
             parameters.put(changed, key, value)
         parameters.check(changed)
 

@@ -1,4 +1,4 @@
-"""dvc.yaml, params.yaml and the code say the same."""
+"""dvc.yaml, params.yaml and the code agree."""
 
 import ast
 import importlib
@@ -103,20 +103,22 @@ def test_packages_import_downward_only() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
-                above = name.split(".")[0] in ("stages", "tools", "tests")
-                assert not above, f"{module} imports {name}"
+                is_above = name.split(".")[0] in ("stages", "tools", "tests")
+                assert not is_above, f"{module} imports {name}"
                 if name.startswith("lib."):
-                    here, there = (ORDER.index(one.split(".")[1]) for one in (module, name))
-                    assert there <= here, f"{module} imports {name}"
+                    own_position, imported_position = (
+                        ORDER.index(module_name.split(".")[1]) for module_name in (module, name)
+                    )
+                    assert imported_position <= own_position, f"{module} imports {name}"
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
+def test_modules_have_no_circular_imports() -> None:
     modules = {module_at(path): path for path in (ROOT / "lib").rglob("*.py")}
-    above = {name: imported_by(path) & set(modules) - {name} for name, path in modules.items()}
-    while free := [name for name, needs in above.items() if not needs & set(above)]:
+    imports = {name: imported_by(path) & set(modules) - {name} for name, path in modules.items()}
+    while free := [name for name, needs in imports.items() if not needs & set(imports)]:
         for name in free:
-            del above[name]
-    assert not above, "these modules import each other, or are imported by such"
+            del imports[name]
+    assert not imports, "these modules import each other, or are imported by such"
 
 
 def module_at(path: Path) -> str:
@@ -124,17 +126,18 @@ def module_at(path: Path) -> str:
 
 
 def imported_by(path: Path) -> set[str]:
-    """Return the modules that a file imports, anywhere in it; of `from package import name` the package only if the name is
-    not a module."""
-    found: set[str] = set()
+    """Return the modules that a file imports. For `from package import name`, the package counts only if `name` is not a
+    module.
+    """
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             inner = {name for name in names if (ROOT / file_of(name)).exists()}
-            found |= inner | ({node.module} if inner != names else set())
-    return found
+            modules |= inner | ({node.module} if inner != names else set())
+    return modules
 
 
 @pytest.mark.parametrize("name", sources.names())
@@ -152,11 +155,11 @@ def test_registry_omits_helpers_and_shared_modules(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_folders_cover_the_import_closure(stage: str) -> None:
+def test_stage_deps_cover_all_imported_modules(stage: str) -> None:
     listed = [path for path in STAGES[stage]["deps"] if path.startswith(("lib/", "stages/"))]
     script, stream = script_and_stream(stage)
     modules = [script, *([f"lib.streams.{stream}"] if stream else [])]
-    if stage in ("train", "evaluate", "analyse"):  # import by name what the parameters say
+    if stage in ("train", "evaluate", "analyse"):  # these import by names in the parameters
         modules += [f"lib.streams.{name}" for name in base.names()]
         modules += [encoders.module_of(kind) for kind in encoders.kinds()]
     if stage == "figures":
@@ -166,7 +169,7 @@ def test_folders_cover_the_import_closure(stage: str) -> None:
     elif stage == "download":
         modules += [f"lib.sources.{name}" for name in sources.names()]
     files = {file_of(name) for name in resume.find_imported_modules(modules)}
-    used = {file for file in files if len(ast.parse((ROOT / file).read_text()).body) > 1}  # not a docstring alone
+    used = {file for file in files if len(ast.parse((ROOT / file).read_text()).body) > 1}  # not only a docstring
     for file in used:
         assert any(file == path or file.startswith(f"{path}/") for path in listed), f"{stage} lacks {file}"
     for path in listed:
@@ -189,14 +192,14 @@ def test_shipped_parameters_are_valid(path: Path) -> None:
     written.check(written.merged(path.stem, []))
 
 
-def test_params_yaml_is_as_shipped() -> None:
+def test_params_yaml_equals_params_demo_yaml() -> None:
     assert (ROOT / "params.yaml").read_bytes() == (ROOT / "params/demo.yaml").read_bytes()
     text = StringIO()
     written.dump(written.merged("demo", []), text)
     assert text.getvalue() == (ROOT / "params/demo.yaml").read_text()
 
 
-def test_no_parameter_has_a_name_that_dvc_keeps_out_of_its_run_cache() -> None:
+def test_parameter_names_are_not_ignored_by_dvcs_run_cache() -> None:
     def keys(values: object) -> set[str]:
         if not isinstance(values, dict):
             return set()
@@ -206,26 +209,26 @@ def test_no_parameter_has_a_name_that_dvc_keeps_out_of_its_run_cache() -> None:
     assert not keys(load_yaml(ROOT / "params.yaml")) & {"size", "nfiles"}
 
 
-def test_every_package_says_what_belongs_in_it() -> None:
+def test_each_package_has_a_docstring() -> None:
     for path in (ROOT / "lib").rglob("__init__.py"):
         if path.parent != ROOT / "lib":
             assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("section", "key", "value", "message"),
     [
         ("train", "epochs", 1.5, "train.epochs = 1.5"),
         ("model", "missing", "ignore", "'drop' or 'keep'"),
         ("model", "fusoin", "concat", "unknown key model.fusoin"),
     ],
 )
-def test_wrong_parameter_is_named(section: str, key: str, value: object, said: str) -> None:
+def test_invalid_parameter_is_named(section: str, key: str, value: object, message: str) -> None:
     values = {name: load_yaml(ROOT / "params.yaml")[name] for name in STAGES["train"]["params"]}
     values[section] = dict(values[section]) | {key: value}
     with pytest.raises(InputError, match=r"params\.yaml") as caught:
         parameters.check(values, importlib.import_module("stages.train").Parameters)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_missing_parameter_is_named() -> None:

@@ -1,4 +1,4 @@
-"""Annotations, archives, verification and the demo corpus."""
+"""Archives, annotations, verification of clips, and the demo corpus."""
 
 import io
 import os
@@ -34,13 +34,13 @@ from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import REAL, needs_real_clips
 
 
-def unpacker(target: Path, *keys: str) -> Unpacker:
+def make_unpacker(target: Path, *keys: str) -> Unpacker:
     target.mkdir(exist_ok=True)
     return Unpacker(target, keys, "set FIV2_KEY_A", partial(fiv2.place, videos=True))
 
 
-def unpacked(target: Path, source: Path, *keys: str) -> list[str]:
-    return sorted(path.as_posix() for path in unpacker(target, *keys).unpack(source))
+def unpack(target: Path, source: Path, *keys: str) -> list[str]:
+    return sorted(path.as_posix() for path in make_unpacker(target, *keys).unpack(source))
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+def make_zip(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
         for name, content in entries.items():
@@ -58,8 +58,8 @@ def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> 
     return buffer.getvalue()
 
 
-def zip_crypto(name: str, content: bytes, key: bytes) -> bytes:
-    """A zip with one entry under the traditional encryption (APPNOTE 6.1), which Python can read but not write."""
+def make_encrypted_zip(name: str, content: bytes, key: bytes) -> bytes:
+    """Return a zip with one entry in traditional encryption (APPNOTE 6.1), which Python can read but not write."""
     table = []
     for n in range(256):
         value = n
@@ -87,17 +87,17 @@ def zip_crypto(name: str, content: bytes, key: bytes) -> bytes:
     return local + central + end
 
 
-def test_flat_nested_and_unpacked_sources(source: Path, tmp_path: Path) -> None:
-    inner = zipped({"-abcdefghij.000.mp4": b"one"})
-    (source / "train-1.zip").write_bytes(zipped({"training80_01.zip": inner, "readme.txt": b"x"}))
+def test_unpacker_reads_flat_nested_and_unpacked_archives(source: Path, tmp_path: Path) -> None:
+    inner = make_zip({"-abcdefghij.000.mp4": b"one"})
+    (source / "train-1.zip").write_bytes(make_zip({"training80_01.zip": inner, "readme.txt": b"x"}))
     (source / "validation80_02").mkdir()
     (source / "validation80_02" / "_bcdefghijk.001.mp4").write_bytes(b"two")
     (source / "all").mkdir()
     (source / "all" / "cdefghijklm.002.mp4").write_bytes(b"three")
     (source / "annotation_training.pkl").write_bytes(b"four")
-    found = unpacked(tmp_path / "raw", source)
-    flat = next(name for name in found if name.startswith("clips_"))
-    assert found == [
+    paths = unpack(tmp_path / "raw", source)
+    flat = next(name for name in paths if name.startswith("clips_"))
+    assert paths == [
         "annotations/annotation_training.pkl", flat,
         "training80_01/-abcdefghij.000.mp4", "validation80_02/_bcdefghijk.001.mp4",
     ]  # fmt: skip
@@ -105,113 +105,113 @@ def test_flat_nested_and_unpacked_sources(source: Path, tmp_path: Path) -> None:
     assert (tmp_path / "raw/training80_01/-abcdefghij.000.mp4").read_bytes() == b"one"
 
 
-def test_what_is_there_is_not_unpacked_again_but_damage_is_mended(source: Path, tmp_path: Path) -> None:
-    (source / "training80_01.zip").write_bytes(zipped({"abcdefghijk.000.mp4": b"content"}))
-    unpacked(tmp_path / "raw", source)
+def test_unpacker_skips_unpacked_files_and_repairs_damage(source: Path, tmp_path: Path) -> None:
+    (source / "training80_01.zip").write_bytes(make_zip({"abcdefghijk.000.mp4": b"content"}))
+    unpack(tmp_path / "raw", source)
     clip = tmp_path / "raw/training80_01/abcdefghijk.000.mp4"
     inode = clip.stat().st_ino
-    unpacked(tmp_path / "raw", source)
+    unpack(tmp_path / "raw", source)
     assert clip.stat().st_ino == inode
     clip.write_bytes(b"damaged")
-    unpacked(tmp_path / "raw", source)
+    unpack(tmp_path / "raw", source)
     assert clip.read_bytes() == b"content"
 
 
-def test_two_files_of_one_place_are_refused_unless_they_are_equal(source: Path, tmp_path: Path) -> None:
-    (source / "training80_01.zip").write_bytes(zipped({"abcdefghijk.000.mp4": b"content"}))
+def test_unpacker_rejects_different_files_of_one_place(source: Path, tmp_path: Path) -> None:
+    (source / "training80_01.zip").write_bytes(make_zip({"abcdefghijk.000.mp4": b"content"}))
     (source / "training80_01").mkdir()
     (source / "training80_01" / "abcdefghijk.000.mp4").write_bytes(b"content")
     (source / "old").mkdir()
     (source / "old" / "annotation_training.pkl").write_bytes(b"labels")
-    (source / "labels.zip").write_bytes(zipped({"annotation_training.pkl": b"labels"}))
-    assert unpacked(tmp_path / "raw", source) == [
+    (source / "labels.zip").write_bytes(make_zip({"annotation_training.pkl": b"labels"}))
+    assert unpack(tmp_path / "raw", source) == [
         "annotations/annotation_training.pkl", "training80_01/abcdefghijk.000.mp4",
     ]  # fmt: skip
     (source / "old" / "annotation_training.pkl").write_bytes(b"old labels")
     with pytest.raises(
         InputError, match=r"labels\.zip/annotation_training\.pkl and .*old/annotation_training\.pkl are"
     ):
-        unpacked(tmp_path / "raw", source)
+        unpack(tmp_path / "raw", source)
 
 
 @pytest.mark.parametrize("kind", ["aes", "zip_crypto"])
-def test_both_kinds_of_encryption(source: Path, tmp_path: Path, kind: str) -> None:
+def test_unpacker_decrypts_both_kinds_of_encryption(source: Path, tmp_path: Path, kind: str) -> None:
     path = source / "test80_01.zip"
     if kind == "zip_crypto":
-        path.write_bytes(zip_crypto("abcdefghijk.000.mp4", b"secret clip", b"key A"))
+        path.write_bytes(make_encrypted_zip("abcdefghijk.000.mp4", b"secret clip", b"key A"))
     else:
         with pyzipper.AESZipFile(path, "w", encryption=pyzipper.WZ_AES) as archive:
             archive.setpassword(b"key A")
             archive.writestr("abcdefghijk.000.mp4", b"secret clip")
-    for wrong in ((), ("another key",)):
+    for wrong_keys in ((), ("another key",)):
         with pytest.raises(InputError, match=r"test80_01\.zip: abcdefghijk.* encrypted .* set FIV2_KEY_A"):
-            unpacked(tmp_path / "raw", source, *wrong)
-    unpacked(tmp_path / "raw", source, "another key", "key A")
+            unpack(tmp_path / "raw", source, *wrong_keys)
+    unpack(tmp_path / "raw", source, "another key", "key A")
     assert (tmp_path / "raw/test80_01/abcdefghijk.000.mp4").read_bytes() == b"secret clip"
 
 
 @pytest.mark.parametrize("name", ["../evil.mp4", "/etc/evil.mp4", "a/../../evil.mp4", "C:\\evil.mp4", "..\\evil.mp4"])
-def test_paths_outside_are_refused(source: Path, tmp_path: Path, name: str) -> None:
-    (source / "train-1.zip").write_bytes(zipped({name: b"x"}))
+def test_unpacker_rejects_paths_outside_the_target(source: Path, tmp_path: Path, name: str) -> None:
+    (source / "train-1.zip").write_bytes(make_zip({name: b"x"}))
     with pytest.raises(InputError, match="outside"):
-        unpacked(tmp_path / "raw", source)
+        unpack(tmp_path / "raw", source)
 
 
-def test_links_bombs_and_deep_nests_are_refused(source: Path, tmp_path: Path) -> None:
+def test_unpacker_rejects_links_bombs_and_deep_nesting(source: Path, tmp_path: Path) -> None:
     link = zipfile.ZipInfo("abcdefghijk.000.mp4")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(source / "a.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
     with pytest.raises(InputError, match="is a link"):
-        unpacked(tmp_path / "raw", source)
-    (source / "a.zip").write_bytes(zipped({"abcdefghijk.000.mp4": bytes(1 << 24)}, zipfile.ZIP_DEFLATED))
+        unpack(tmp_path / "raw", source)
+    (source / "a.zip").write_bytes(make_zip({"abcdefghijk.000.mp4": bytes(1 << 24)}, zipfile.ZIP_DEFLATED))
     with pytest.raises(InputError, match="would grow"):
-        unpacked(tmp_path / "raw", source)
-    nest = zipped({"abcdefghijk.000.mp4": b"x"})
+        unpack(tmp_path / "raw", source)
+    nest = make_zip({"abcdefghijk.000.mp4": b"x"})
     for _ in range(3):
-        nest = zipped({"a.zip": nest})
+        nest = make_zip({"a.zip": nest})
     (source / "a.zip").write_bytes(nest)
     with pytest.raises(InputError, match="nested more than"):
-        unpacked(tmp_path / "raw", source)
+        unpack(tmp_path / "raw", source)
 
 
-def test_a_bomb_that_lies_about_its_size_ends_at_what_it_said(source: Path, tmp_path: Path) -> None:
-    honest = zipped({"abcdefghijk.000.mp4": bytes(1 << 24)}, zipfile.ZIP_DEFLATED)
+def test_unpacker_stops_at_the_declared_size_of_a_bomb(source: Path, tmp_path: Path) -> None:
+    honest = make_zip({"abcdefghijk.000.mp4": bytes(1 << 24)}, zipfile.ZIP_DEFLATED)
     (source / "a.zip").write_bytes(honest.replace(struct.pack("<I", 1 << 24), struct.pack("<I", 1000)))
     with pytest.raises(InputError, match=r"abcdefghijk\.000\.mp4 is damaged"):
-        unpacked(tmp_path / "raw", source)
+        unpack(tmp_path / "raw", source)
     assert sum(path.stat().st_size for path in (tmp_path / "raw").rglob("*") if path.is_file()) <= 1000
 
 
-def test_an_archive_that_does_not_fit_on_the_disk_is_not_begun(
+def test_unpacker_rejects_archives_larger_than_the_disk(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (source / "a.zip").write_bytes(zipped({f"abcdefghijk.00{number}.mp4": bytes(90) for number in range(3)}))
+    (source / "a.zip").write_bytes(make_zip({f"abcdefghijk.00{number}.mp4": bytes(90) for number in range(3)}))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=269))
     with pytest.raises(InputError, match=r"unpacks to 270 bytes, but .* has only 269 bytes free; free some"):
-        unpacked(tmp_path / "raw", source)
+        unpack(tmp_path / "raw", source)
     assert not list((tmp_path / "raw").rglob("*.mp4"))
 
 
-def test_damaged_archives_are_named(source: Path, tmp_path: Path) -> None:
-    whole = zipped({"abcdefghijk.000.mp4": b"content of the clip"})
-    (source / "a.zip").write_bytes(whole[:-30])
+def test_unpacker_rejects_damaged_archives(source: Path, tmp_path: Path) -> None:
+    complete = make_zip({"abcdefghijk.000.mp4": b"content of the clip"})
+    (source / "a.zip").write_bytes(complete[:-30])
     with pytest.raises(InputError, match=r"a\.zip is not a complete zip"):
-        unpacked(tmp_path / "raw", source)
-    (source / "a.zip").write_bytes(whole.replace(b"content", b"cOntent"))
+        unpack(tmp_path / "raw", source)
+    (source / "a.zip").write_bytes(complete.replace(b"content", b"cOntent"))
     with pytest.raises(InputError, match=r"abcdefghijk\.000\.mp4 is damaged"):
-        unpacked(tmp_path / "raw", source)
+        unpack(tmp_path / "raw", source)
 
 
-class _RunsCode:
+class CodeInPickle:
     def __reduce__(self) -> tuple:
         return os.system, ("touch /tmp/pickle-ran-code",)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        (pickle.dumps(_RunsCode()), "system"),
+        (pickle.dumps(CodeInPickle()), "system"),
         (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
         (pickle.dumps(partial(print, "x")), "functools.partial"),
         (b"not a pickle", "no readable pickle"),
@@ -219,56 +219,56 @@ class _RunsCode:
         (pickle.dumps([1, 2]), "is not a "),
     ],
 )
-def test_other_pickles_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_read_rejects_unsafe_and_other_pickles(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "annotation_training.pkl"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         fiv2.read(path)
     assert not Path("/tmp/pickle-ran-code").exists()
 
 
 @needs_real_clips
-def test_the_real_annotations() -> None:
+def test_real_annotations_are_complete() -> None:
     table = fiv2.read(REAL / "annotation_training.pkl")
     assert len(table) == 6000
     assert not any(fiv2.problem(row) for row in table.rename_axis("clip").reset_index().to_dict("records"))
     assert table["extraversion"].mean() == pytest.approx(0.4761, abs=5e-5)
 
 
-def test_scores_off_the_lattice_are_found() -> None:
-    right: dict[str, object] = {name: 40 / LATTICE[name] for name in SCORES} | {"clip": "-AmMDnVl4s8.003.mp4"}
-    assert fiv2.problem(right) == ""
-    assert "not a multiple of 1/90" in fiv2.problem(right | {"openness": 40 / 107})
-    assert "outside" in fiv2.problem(right | {"openness": 1.1})
-    assert "no score" in fiv2.problem(right | {"openness": float("nan")})
-    assert fiv2.problem(right | {"clip": "holiday.mp4"}).startswith(
+def test_problem_finds_scores_off_the_lattice() -> None:
+    valid: dict[str, object] = {name: 40 / LATTICE[name] for name in SCORES} | {"clip": "-AmMDnVl4s8.003.mp4"}
+    assert fiv2.problem(valid) == ""
+    assert "not a multiple of 1/90" in fiv2.problem(valid | {"openness": 40 / 107})
+    assert "outside" in fiv2.problem(valid | {"openness": 1.1})
+    assert "no score" in fiv2.problem(valid | {"openness": float("nan")})
+    assert fiv2.problem(valid | {"clip": "holiday.mp4"}).startswith(
         "name: clip name 'holiday.mp4' does not have the form"
     )
 
 
-def test_video_of_a_clip() -> None:
+def test_video_of_is_the_clip_name_without_number() -> None:
     assert fiv2.video_of("-AmMDnVl4s8.003.mp4") == "-AmMDnVl4s8"
     assert fiv2.video_of("a.b.c.003.mp4") == "a.b.c"
     with pytest.raises(InputError, match="holiday"):
         fiv2.video_of("holiday.mp4")
 
 
-def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
+def test_build_clip_table_gives_a_reason_for_each_rejection(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 
-    def clip(name: str, frames: int) -> None:
+    def write_clip(name: str, frames: int) -> None:
         pictures = rng.integers(0, 255, (frames, 48, 64, 3), np.uint8)
         write_video(tmp_path / "raw" / name, pictures, 15, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
 
     (tmp_path / "raw").mkdir()
-    clip("aaaaaaaaaaa.000.mp4", 45)
-    clip("short______.000.mp4", 15)
-    clip("long_______.000.mp4", 90)
-    clip("nolabel____.000.mp4", 45)
-    clip("badscore___.000.mp4", 45)
-    clip("cutoff_____.000.mp4", 45)
-    cut = tmp_path / "raw/cutoff_____.000.mp4"
-    cut.write_bytes(cut.read_bytes()[:5000])
+    write_clip("aaaaaaaaaaa.000.mp4", 45)
+    write_clip("short______.000.mp4", 15)
+    write_clip("long_______.000.mp4", 90)
+    write_clip("nolabel____.000.mp4", 45)
+    write_clip("badscore___.000.mp4", 45)
+    write_clip("cutoff_____.000.mp4", 45)
+    truncated = tmp_path / "raw/cutoff_____.000.mp4"
+    truncated.write_bytes(truncated.read_bytes()[:5000])
     (tmp_path / "raw/duplicate__.000.mp4").write_bytes((tmp_path / "raw/aaaaaaaaaaa.000.mp4").read_bytes())
     (tmp_path / "raw/text_______.000.mp4").write_text("no video")
     names = sorted(path.name for path in (tmp_path / "raw").iterdir())
@@ -277,8 +277,8 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     rows = rows.assign(**{name: 40 / LATTICE[name] for name in SCORES})
     rows["file"] = [f"raw/{name}" if name in names else "" for name in labelled]
     rows.loc[rows["clip"] == "badscore___.000.mp4", "openness"] = 0.4444
-    made = Corpus("mine", base.load("fiv2"), tmp_path, [Path("raw", name) for name in names], rows)
-    table = check.build_clip_table([made], True, 2.0, 10, 5.0).set_index("clip")
+    corpus_of_clips = Corpus("mine", base.load("fiv2"), tmp_path, [Path("raw", name) for name in names], rows)
+    table = check.build_clip_table([corpus_of_clips], True, 2.0, 10, 5.0).set_index("clip")
     reasons = {name[:7]: reason for name, reason in table["reason"].items()}
     assert reasons.pop("aaaaaaa") == ""
     assert {name: reason.split(":")[0] for name, reason in reasons.items()} == {
@@ -288,11 +288,11 @@ def test_every_kind_of_refusal_has_its_reason(tmp_path: Path) -> None:
     summary = check.summary(table.reset_index())
     assert (summary["annotated"], summary["files"], summary["usable"]) == (8, 8, 1)
     assert summary["corpora"]["mine"]["refused"] == summary["refused"]
-    without = check.build_clip_table([made], False, 2.0, 10)
+    without = check.build_clip_table([corpus_of_clips], False, 2.0, 10)
     assert without["reason"].map(lambda reason: reason.split(":")[0]).value_counts().to_dict() == {"": 7, "score": 1}
 
 
-def test_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:
+def test_rendered_heads_are_reproducible(tmp_path: Path) -> None:
     written = set()
     for _ in range(4):
         pictures, voice = render(Identity(3), Performance(0.0, 1.2, 0.5, 1), 2.0, corpus.FRAME_RATE)
@@ -304,7 +304,7 @@ def test_the_same_head_is_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.mp4").read_bytes() not in written
 
 
-def test_the_plan_holds_what_data_readme_promises() -> None:
+def test_demo_plan_has_the_documented_properties() -> None:
     plan = corpus.plan(2000, 0.84, seed=1)
     assert plan.equals(corpus.plan(2000, 0.84, seed=1))
     assert not plan.equals(corpus.plan(2000, 0.84, seed=2))
@@ -326,44 +326,48 @@ def test_the_plan_holds_what_data_readme_promises() -> None:
     assert not any(fiv2.problem(row) for row in plan.reset_index().to_dict("records"))
 
 
-def test_planted_emotions_share_a_cause_with_one_trait_or_with_none() -> None:
+def test_planted_emotions_share_at_most_one_cause_with_traits() -> None:
     plan, without = corpus.plan(2000, 0.84, seed=1, emotions=0.2), corpus.plan(2000, 0.84, seed=1)
     assert plan[without.columns].equals(without)
-    known = plan[list(mosei.EMOTIONS)].notna().all(axis=1)
+    is_labelled = plan[list(mosei.EMOTIONS)].notna().all(axis=1)
     training = plan["split"] == "training"
-    assert known[~training].all()
-    assert known[training].mean() == pytest.approx(0.2, abs=0.03)
-    assert plan.loc[~known, list(mosei.EMOTIONS)].isna().all(axis=None)
-    some = plan[known]
-    assert (some["happiness"] > 0).equals(some["appearance"] > 0.5)
-    assert (some["anger"] > 0).equals(some["flush"] > 0.5)
-    assert (some["surprise"] > 0).equals(some["turn"] > 0.5)
-    assert some[list(mosei.EMOTIONS)].max().between(2.5, 3).all()
-    assert not ((some[list(mosei.EMOTIONS)] * 3) % 1).any(axis=None)
-    r2 = some[[*TRAITS, *mosei.EMOTIONS]].corr().loc[list(TRAITS), list(mosei.EMOTIONS)] ** 2
+    assert is_labelled[~training].all()
+    assert is_labelled[training].mean() == pytest.approx(0.2, abs=0.03)
+    assert plan.loc[~is_labelled, list(mosei.EMOTIONS)].isna().all(axis=None)
+    labelled = plan[is_labelled]
+    assert (labelled["happiness"] > 0).equals(labelled["appearance"] > 0.5)
+    assert (labelled["anger"] > 0).equals(labelled["flush"] > 0.5)
+    assert (labelled["surprise"] > 0).equals(labelled["turn"] > 0.5)
+    assert labelled[list(mosei.EMOTIONS)].max().between(2.5, 3).all()
+    assert not ((labelled[list(mosei.EMOTIONS)] * 3) % 1).any(axis=None)
+    r2 = labelled[[*TRAITS, *mosei.EMOTIONS]].corr().loc[list(TRAITS), list(mosei.EMOTIONS)] ** 2
     assert r2.loc["conscientiousness", "happiness"] > 0.6
     assert r2.drop(columns="happiness").max(axis=None) < 0.02
 
 
-def test_order_alone_tells_a_turn() -> None:
-    def pinkness(flush: float, turn: float) -> np.ndarray:
+def test_planted_turn_changes_only_temporal_order() -> None:
+    def measure_pinkness(flush: float, turn: float) -> np.ndarray:
         frames, _ = render(Identity(3), Performance(0.0, 1.0, 0.5, 5, flush, turn), 4.0, 5)
         return (frames @ [0.5, -1, 0.5]).mean((1, 2))
 
-    still = pinkness(0.0, 0.6)
-    courses = {(flush, turn): pinkness(flush, turn) - still for flush in (-0.4, 0.4) for turn in (-0.6, 0.6)}
-    near = {"atol": 0.1 * max(np.abs(one).max() for one in courses.values())}
+    without_flush = measure_pinkness(0.0, 0.6)
+    courses = {
+        (flush, turn): measure_pinkness(flush, turn) - without_flush for flush in (-0.4, 0.4) for turn in (-0.6, 0.6)
+    }
+    tolerance = {"atol": 0.1 * max(np.abs(course).max() for course in courses.values())}
     for flush in (-0.4, 0.4):
-        late, soon = courses[flush, 0.6], courses[flush, -0.6]
+        late, early = courses[flush, 0.6], courses[flush, -0.6]
         signs = np.repeat(np.sign(flush) * np.array([1, 1, 1, -1]), 5)
         assert (np.sign(late) == signs).all()
-        np.testing.assert_allclose(np.sort(late), np.sort(soon), **near)  # the same moments in another order
-    for turn in (-0.6, 0.6):  # either flush is as likely: at each moment the two courses are those of the other turn
+        np.testing.assert_allclose(np.sort(late), np.sort(early), **tolerance)  # the same values in another order
+    for turn in (-0.6, 0.6):  # over both signs of flush, the values at each time do not depend on turn
         moments = np.sort([courses[flush, turn] for flush in (-0.4, 0.4)], axis=0)
-        np.testing.assert_allclose(moments, np.sort([courses[flush, -turn] for flush in (-0.4, 0.4)], axis=0), **near)
+        np.testing.assert_allclose(
+            moments, np.sort([courses[flush, -turn] for flush in (-0.4, 0.4)], axis=0), **tolerance
+        )
 
 
-def test_appearance_leaves_luma_and_motion_alone() -> None:
+def test_planted_appearance_does_not_change_luma() -> None:
     def grey(warmth: float) -> np.ndarray:
         frames, _ = render(Identity(3), Performance(warmth, 1.0, 0.5, 5), 2.0, 5)
         return frames @ [0.299, 0.587, 0.114]
@@ -371,41 +375,41 @@ def test_appearance_leaves_luma_and_motion_alone() -> None:
     assert np.abs(grey(-0.7) - grey(0.7)).mean() < 1.0
 
 
-def test_demo_archives_come_out_as_they_went_in(tmp_path: Path) -> None:
+def test_demo_archives_are_unpacked_completely(tmp_path: Path) -> None:
     corpus.write(tmp_path / "demo", clips=20, seconds=2.0, shared=0.84, seed=0)
-    found = unpacked(tmp_path / "raw", tmp_path / "demo", corpus.KEY_A, corpus.KEY_B)
+    paths = unpack(tmp_path / "raw", tmp_path / "demo", corpus.KEY_A, corpus.KEY_B)
     plan = corpus.plan(20, 0.84, 0)
-    assert {Path(name).name for name in found if name.endswith(".mp4")} == set(plan.index)
-    read = fiv2.read_annotations(tmp_path / "raw" / "annotations")
-    pd.testing.assert_frame_equal(read.loc[plan.index, list(SCORES)], plan[list(SCORES)], check_names=False)
+    assert {Path(name).name for name in paths if name.endswith(".mp4")} == set(plan.index)
+    annotations = fiv2.read_annotations(tmp_path / "raw" / "annotations")
+    pd.testing.assert_frame_equal(annotations.loc[plan.index, list(SCORES)], plan[list(SCORES)], check_names=False)
     for split, rows in plan.groupby("split"):
         texts = pickles.load_pickle(tmp_path / f"raw/annotations/transcription_{split}.pkl")
         assert texts == {clip: corpus.transcript(row) for clip, row in rows.iterrows()}
     with pytest.raises(InputError, match="FIV2_KEY_A"):
-        unpacked(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)
+        unpack(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)
 
 
-def test_the_demos_emotions_are_targets_where_they_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_emotions_are_missing_for_some_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "ROOT", tmp_path / "work")
     settings = demo.Settings(clips=30, seconds=2.0, shared=0.0, seed=0, emotions=0.5)
     files = list(demo.bring(settings, tmp_path, tmp_path / "raw", videos=True))
     rows = demo.rows(settings, tmp_path / "raw", files).set_index("clip")
     plan = corpus.plan(30, 0.0, 0, 0.5).loc[rows.index]
-    unknown = plan["anger"].isna()
-    assert 0 < unknown.sum() < 18
-    assert rows.loc[unknown, ["neutral", *mosei.EMOTIONS]].isna().all(axis=None)
-    np.testing.assert_allclose(rows.loc[~unknown, ["neutral", *mosei.EMOTIONS]].sum(axis=1), 1)
-    assert ((rows["surprise_present"] == 1) == (plan["turn"] > 0.5))[~unknown].all()
+    is_unlabelled = plan["anger"].isna()
+    assert 0 < is_unlabelled.sum() < 18
+    assert rows.loc[is_unlabelled, ["neutral", *mosei.EMOTIONS]].isna().all(axis=None)
+    np.testing.assert_allclose(rows.loc[~is_unlabelled, ["neutral", *mosei.EMOTIONS]].sum(axis=1), 1)
+    assert ((rows["surprise_present"] == 1) == (plan["turn"] > 0.5))[~is_unlabelled].all()
 
 
-class _Server(BaseHTTPRequestHandler):
+class RangeServer(BaseHTTPRequestHandler):
     content = bytes(range(256)) * 1000
     ranges: list[str | None] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        asked = self.headers["Range"]
-        self.ranges.append(asked)
-        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        requested = self.headers["Range"]
+        self.ranges.append(requested)
+        start = int(requested.removeprefix("bytes=").removesuffix("-"))
         if start >= len(self.content):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(self.content)}")
@@ -420,14 +424,14 @@ class _Server(BaseHTTPRequestHandler):
         pass
 
 
-def test_fetch_goes_on_and_checks(tmp_path: Path) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+def test_fetch_resumes_and_checks_the_sha256(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RangeServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/a.zip"
-    (tmp_path / "a.zip.part").write_bytes(_Server.content[:1234])
+    (tmp_path / "a.zip.part").write_bytes(RangeServer.content[:1234])
     fetch(url, tmp_path / "a.zip", None)
-    assert _Server.ranges == ["bytes=1234-"]
-    assert (tmp_path / "a.zip").read_bytes() == _Server.content
+    assert RangeServer.ranges == ["bytes=1234-"]
+    assert (tmp_path / "a.zip").read_bytes() == RangeServer.content
     with pytest.raises(InputError, match="sha256 is"):
         fetch(url, tmp_path / "b.zip", "0" * 64)
     assert not (tmp_path / "b.zip").exists()
@@ -437,20 +441,22 @@ def test_fetch_goes_on_and_checks(tmp_path: Path) -> None:
         fetch(url, tmp_path / "c.zip", None)
 
 
-def test_a_fall_and_an_equal_rise_of_the_voice_differ_in_order_alone() -> None:
-    def heard(glide: float, rate: float = 1.0) -> np.ndarray:
+def test_planted_glides_differ_only_in_temporal_order() -> None:
+    def measure_spectrum(glide: float, rate: float = 1.0) -> np.ndarray:
         _, voice = render(Identity(3), Performance(0.0, rate, glide, 5), 4.0, 5)
         power = imports.import_librosa().feature.melspectrogram(
             y=voice, sr=SAMPLE_RATE, n_fft=1024, hop_length=256, n_mels=64
         )
         return 10 * np.log10(power + 1e-6)
 
-    fall, rise, level = heard(-0.9), heard(0.9), heard(0.0)
+    fall, rise, level = measure_spectrum(-0.9), measure_spectrum(0.9), measure_spectrum(0.0)
     for pool in (np.mean, np.std):
         difference = np.abs(pool(rise, 1) - pool(fall, 1)).mean()
         assert difference < 0.35 * np.abs(pool(rise, 1) - pool(level, 1)).mean()
     half = rise.shape[1] // 2
-    lowest = slice(0, 8)  # the first harmonic leaves these bands as it rises
+    lowest = slice(0, 8)  # the rising first harmonic leaves these bands
     assert (rise[lowest, :half].mean() - rise[lowest, half:].mean()) > 3
     assert (fall[lowest, half:].mean() - fall[lowest, :half].mean()) > 3
-    assert np.array_equal(heard(0.3, rate=0.5), heard(0.3, rate=1.8))  # the mouth's rate is not to be heard
+    assert np.array_equal(
+        measure_spectrum(0.3, rate=0.5), measure_spectrum(0.3, rate=1.8)
+    )  # the rate of the mouth does not affect the audio

@@ -71,4 +71,4 @@ def test_planted_image_equals_its_table(tmp_path: Path) -> None:
     planted.draw(table).savefig(tmp_path / "now.png", dpi=100)
     drawn, committed = (matplotlib.image.imread(path) for path in (tmp_path / "now.png", folder / "planted.png"))
     assert drawn.shape == committed.shape
-    assert (np.abs(drawn - committed) > 0.1).mean() < 1e-5  # a changed digit is more
+    assert (np.abs(drawn - committed) > 0.1).mean() < 1e-5  # a changed digit exceeds this

@@ -1,4 +1,4 @@
-"""The sources through the download stage: own tables, several corpora together, labels without videos."""
+"""Sources in the download stage: users' tables, several corpora together, and labels without videos."""
 
 import json
 import zipfile
@@ -21,8 +21,8 @@ from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from stages import download
 from tests.conftest import REAL, ROOT, needs_real_clips
 
-Stage = Callable[..., pd.DataFrame]
-OWN: dict[str, Any] = {
+RunDownload = Callable[..., pd.DataFrame]
+OWN_TABLE: dict[str, Any] = {
     "sources": ["table"],
     "table": {"path": "clips.csv", "targets": {"warm": [1, 7], "cold": [1, 7]}},
 }
@@ -34,7 +34,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three videos of 2.2 s."""
+    """Three videos of 2.2 s with talking heads."""
     folder = tmp_path_factory.mktemp("videos")
     for number in range(3):
         frames, voice = render(Identity(number), Performance(0.0, 1.0, 0.5, number), 2.2, 15)
@@ -43,8 +43,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """Runs download in an empty folder with changed parameters, once what is in data/archives/ is listed."""
+def run_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDownload:
+    """Runs download in an empty folder with changed parameters, after it has listed data/archives/."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(resume, "ROOT", tmp_path / "data/.work")  # worker processes stay in an earlier test's folder
     Path("data/archives").mkdir(parents=True)
@@ -60,31 +60,31 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     return run
 
 
-def own_clips(videos: list[Path], text: str, *names: str) -> None:
-    """Put the videos into data/archives/ under `names`, and the table beside them."""
+def add_own_clips(videos: list[Path], text: str, *names: str) -> None:
+    """Copy the videos to data/archives/ under `names`, and write the table there."""
     for path, name in zip(videos, names, strict=False):
         Path("data/archives", name).parent.mkdir(parents=True, exist_ok=True)
         Path("data/archives", name).write_bytes(path.read_bytes())
     Path("data/archives/clips.csv").write_text(text)
 
 
-def test_an_unknown_source_is_told_the_choices(stage: Stage) -> None:
+def test_unknown_source_lists_the_allowed_ones(run_download: RunDownload) -> None:
     assert base.names() == ["demo", "demo_emotions", "fiv2", "mosei", "table"]
     with pytest.raises(
         InputError, match=r"download\.sources has 'iemocap'; allowed: demo, demo_emotions, fiv2, mosei, table"
     ):
-        stage(sources=["iemocap"])
+        run_download(sources=["iemocap"])
 
 
-def test_own_clips_with_targets_of_their_own(stage: Stage, videos: list[Path]) -> None:
-    own_clips(
+def test_own_clips_are_read_with_their_own_targets(run_download: RunDownload, videos: list[Path]) -> None:
+    add_own_clips(
         videos,
         "\ufeffFile;split;note;cold;warm\na/one.mov;training;x;2.5;7\ntwo;validation;;;1\n\nthree.000.AVI;test;;4;3\n",
         "a/one.mov", "b/two.mkv",
     )  # fmt: skip
     with zipfile.ZipFile("data/archives/more.zip", "w") as archive:
         archive.write(videos[2], "inner/three.000.AVI")
-    table = stage(**OWN)
+    table = run_download(**OWN_TABLE)
     assert list(table) == column_names(["warm", "cold"])
     assert table["clip"].tolist() == ["a_one.mov", "three.000.AVI", "two"]
     assert table["video"].tolist() == ["a_one.mov", "three", "two"]
@@ -101,22 +101,22 @@ def test_own_clips_with_targets_of_their_own(stage: Stage, videos: list[Path]) -
     assert list(json.loads(Path("metrics/download.json").read_text())) == ["seconds"]
 
 
-def test_a_parquet_table_of_persons_is_read_as_a_csv(stage: Stage, videos: list[Path]) -> None:
-    own_clips(videos, "", *(f"{name}.mp4" for name in "abc"))
+def test_parquet_table_is_read_like_csv(run_download: RunDownload, videos: list[Path]) -> None:
+    add_own_clips(videos, "", *(f"{name}.mp4" for name in "abc"))
     Path("data/archives/clips.csv").unlink()
     columns = {"split": list(SPLITS), "person": [7, 7, 8], "warm": [1, 2.5, None], "cold": [1.25, None, 3]}
     pd.DataFrame({"clip": list("abc"), **columns}).to_parquet("data/archives/clips.parquet")
-    table = stage(**OWN | {"table": OWN["table"] | {"path": "clips.parquet"}})
+    table = run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"path": "clips.parquet"}})
     assert table["video"].tolist() == ["7", "7", "8"]
     assert table["split"].tolist() == list(SPLITS)
     np.testing.assert_array_equal(table[["warm", "cold"]], [[1, 1.25], [2.5, np.nan], [np.nan, 3]])
 
 
-def test_files_that_are_not_there_or_in_no_table_are_rows_with_a_reason(stage: Stage, videos: list[Path]) -> None:
-    own_clips(
+def test_missing_or_unlisted_files_are_rows_with_a_reason(run_download: RunDownload, videos: list[Path]) -> None:
+    add_own_clips(
         videos, "file,split,warm,cold\nx/a.mp4,test,1,1\nb.mp4,test,,\nlost.mp4,test,2,2\n", "x/a.mp4", "b.mp4", "c.mp4"
     )
-    table = stage(**OWN, allow_missing=1.0).set_index("clip")
+    table = run_download(**OWN_TABLE, allow_missing=1.0).set_index("clip")
     assert table["reason"].to_dict() == {
         "b.mp4": "target: none is known",
         "c.mp4": "no annotation",
@@ -127,7 +127,7 @@ def test_files_that_are_not_there_or_in_no_table_are_rows_with_a_reason(stage: S
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name,warm,cold\na,1,1\n", "has the columns name, warm, cold; required: a column called clip or file"),
         ("file,warm\na.mp4,1\n", "no column 'cold', which download.table.targets in params.yaml lists; its columns are"),
@@ -147,34 +147,36 @@ def test_files_that_are_not_there_or_in_no_table_are_rows_with_a_reason(stage: S
         ("", "has no header"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_the_table_is_named(stage: Stage, videos: list[Path], text: str, said: str) -> None:
-    own_clips(videos, text, "a.mp4", "x/same.mp4", "y/same.mp4")
+def test_invalid_table_is_rejected_with_row_and_column(
+    run_download: RunDownload, videos: list[Path], text: str, message: str
+) -> None:
+    add_own_clips(videos, text, "a.mp4", "x/same.mp4", "y/same.mp4")
     with pytest.raises(InputError) as caught:
-        stage(**OWN, allow_missing=1.0)
-    assert said in str(caught.value)
+        run_download(**OWN_TABLE, allow_missing=1.0)
+    assert message in str(caught.value)
     assert not Path("data/clips.csv").exists()
 
 
-def test_a_binary_table_a_lost_table_and_wrong_settings_are_named(stage: Stage, videos: list[Path]) -> None:
-    own_clips(videos, "")
+def test_unreadable_table_and_wrong_settings_are_rejected(run_download: RunDownload, videos: list[Path]) -> None:
+    add_own_clips(videos, "")
     Path("data/archives/clips.csv").write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(InputError, match=r"clips\.csv is an Excel file or archive"):
-        stage(**OWN)
+        run_download(**OWN_TABLE)
     with pytest.raises(InputError, match=r"download.table.path = 'labels.csv'; allowed: a file in"):
-        stage(**OWN | {"table": OWN["table"] | {"path": "labels.csv"}})
+        run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"path": "labels.csv"}})
     with pytest.raises(InputError, match=r"download.table.targets = \{\}; allowed: columns"):
-        stage(**OWN | {"table": OWN["table"] | {"targets": {}}})
+        run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"targets": {}}})
     with pytest.raises(InputError, match=r"targets.warm = \[7.0, 1.0\]; allowed: two numbers, the lower first"):
-        stage(**OWN | {"table": OWN["table"] | {"targets": {"warm": [7, 1]}}})
+        run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"targets": {"warm": [7, 1]}}})
 
 
-def test_two_corpora_lie_side_by_side(stage: Stage, videos: list[Path]) -> None:
-    own_clips(
+def test_two_corpora_are_joined_in_one_clip_table(run_download: RunDownload, videos: list[Path]) -> None:
+    add_own_clips(
         videos, "file,split,warm,cold\na.mp4,training,1,2\nb.mp4,validation,2,\nc.mp4,test,3,3\n", "a.mp4", "b.mp4"
     )
     Path("data/archives/training80_01").mkdir()
     Path("data/archives/training80_01/c.mp4").write_bytes(videos[2].read_bytes())
-    table = stage(**OWN | SMALL | {"sources": ["demo", "table"]})
+    table = run_download(**OWN_TABLE | SMALL | {"sources": ["demo", "table"]})
     assert list(table) == column_names([*TRAITS, "interview", "warm", "cold"])
     assert table["corpus"].value_counts().to_dict() == {"demo": 20, "table": 3}
     shards = table.groupby("corpus")["shard"].agg(set)
@@ -186,41 +188,41 @@ def test_two_corpora_lie_side_by_side(stage: Stage, videos: list[Path]) -> None:
     summary = json.loads(Path("metrics/data.json").read_text())
     assert summary["sources"] == ["demo", "table"]
     assert {name: counts["usable"] for name, counts in summary["corpora"].items()} == {"demo": 20, "table": 3}
-    dealt = stage(**OWN | SMALL | {"sources": ["demo", "table"], "split": "disjoint"})
-    assert set(dealt.loc[dealt["corpus"] == "table", "split"]) == set(SPLITS)
+    resplit = run_download(**OWN_TABLE | SMALL | {"sources": ["demo", "table"], "split": "disjoint"})
+    assert set(resplit.loc[resplit["corpus"] == "table", "split"]) == set(SPLITS)
 
 
-def test_the_demos_traits_and_emotions_are_two_corpora_and_two_clips_have_both(stage: Stage) -> None:
-    table = stage(**SMALL | {"sources": ["demo", "demo_emotions"], "min_seconds": 1.9})
+def test_demo_emotions_is_a_second_corpus_of_segments(run_download: RunDownload) -> None:
+    table = run_download(**SMALL | {"sources": ["demo", "demo_emotions"], "min_seconds": 1.9})
     assert (table["reason"] == "").all()
     assert table["corpus"].value_counts().to_dict() == {"demo": 20, "demo_emotions": 20}
-    traits, emotions = (table[list(of)].notna().all(axis=1) for of in (TRAITS, mosei.EMOTIONS))
+    traits, emotions = (table[list(columns)].notna().all(axis=1) for columns in (TRAITS, mosei.EMOTIONS))
     assert (traits | emotions).all()
     assert table.loc[traits & emotions, ["corpus", "split"]].to_numpy().tolist() == [["demo_emotions", "training"]] * 2
     segments = table[table["corpus"] == "demo_emotions"]
     assert set(segments["split"]) == set(SPLITS)
     assert not set(segments["video"]) & set(table.loc[table["corpus"] == "demo", "video"])
-    assert len(segments) > segments["file"].nunique() == segments["video"].nunique()  # whole videos
-    for _, of_video in segments.groupby("video"):
-        assert of_video["start"].tolist() == [2.0 * place for place in range(len(of_video))]
-        assert (of_video["end"] - of_video["start"] == 2).all()
-    warm = segments["sentiment"] / 6 + 0.5  # of `appearance`, which happiness is in too
+    assert len(segments) > segments["file"].nunique() == segments["video"].nunique()  # each video has several segments
+    for _, segments_of_video in segments.groupby("video"):
+        assert segments_of_video["start"].tolist() == [2.0 * number for number in range(len(segments_of_video))]
+        assert (segments_of_video["end"] - segments_of_video["start"] == 2).all()
+    warm = segments["sentiment"] / 6 + 0.5  # sentiment depends on `appearance`, as happiness does
     assert ((segments["happiness_present"] > 0) == (warm > 0.5)).mean() > 0.9
 
 
-def test_clips_of_one_name_in_two_corpora_are_refused(stage: Stage, videos: list[Path]) -> None:
-    own_clips(videos, "file,split,warm,cold\na.mp4,training,1,2\n", "a.mp4")
-    name = stage(**SMALL)["clip"][0]
-    own_clips(videos, f"file,split,warm,cold\n{name},training,1,2\n", name)
+def test_equal_clip_names_in_two_corpora_are_rejected(run_download: RunDownload, videos: list[Path]) -> None:
+    add_own_clips(videos, "file,split,warm,cold\na.mp4,training,1,2\n", "a.mp4")
+    name = run_download(**SMALL)["clip"][0]
+    add_own_clips(videos, f"file,split,warm,cold\n{name},training,1,2\n", name)
     with pytest.raises(InputError, match=f"clip {name} is in the corpora demo and table; rename it"):
-        stage(**OWN | SMALL | {"sources": ["demo", "table"]})
+        run_download(**OWN_TABLE | SMALL | {"sources": ["demo", "table"]})
 
 
 @needs_real_clips
-def test_the_real_labels_without_videos(stage: Stage) -> None:
+def test_real_labels_are_read_without_videos(run_download: RunDownload) -> None:
     for path in (*REAL.glob("*.pkl"), *REAL.glob("*.csv"), *REAL.glob("*.mp4")):
         Path("data/archives", path.name).symlink_to(path)
-    table = stage(sources=["fiv2"], videos=False)
+    table = run_download(sources=["fiv2"], videos=False)
     assert (table["reason"] == "").all()
     assert table["split"].value_counts().to_dict() == {"training": 6000, "validation": 2000}
     assert (table["file"] == "").all()
@@ -233,15 +235,15 @@ def test_the_real_labels_without_videos(stage: Stage) -> None:
     assert set(json.loads(Path("metrics/data.json").read_text())["annotation_files"].values()) == {"as distributed"}
 
 
-def test_paths_of_another_machine_match_by_their_ends(
-    stage: Stage, videos: list[Path], capsys: pytest.CaptureFixture[str]
+def test_paths_of_another_machine_match_by_their_last_parts(
+    run_download: RunDownload, videos: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (
         "file;split;warm;cold\nC:\\Users\\me\\Videos\\one.mp4;training;2,5;1\n/home/x/b/two.mp4;test;1;7,0\n"
         "/home/x/c/two.mp4;validation;1;1\n~/lost.mp4;test;1;1\n"
     )
-    own_clips(videos, text, "one.mp4", "b/two.mp4", "c/two.mp4")
-    table = stage(**OWN, allow_missing=1.0).set_index("clip")
+    add_own_clips(videos, text, "one.mp4", "b/two.mp4", "c/two.mp4")
+    table = run_download(**OWN_TABLE, allow_missing=1.0).set_index("clip")
     assert table["file"].map(lambda file: Path(file).name).to_dict() == {
         "b_two.mp4": "two.mp4",
         "c_two.mp4": "two.mp4",

@@ -1,4 +1,4 @@
-"""What is made again and what is kept: comments, docstrings and what is not used cost nothing, a constant does."""
+"""Fingerprints: a changed constant causes a rebuild; comments, docstrings and unused code and settings do not."""
 
 import json
 import shutil
@@ -29,8 +29,8 @@ from tools.parameters import merged, plain
 
 
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the code, in which fingerprints look."""
+def code_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the code, which fingerprints read."""
     for folder in ("lib", "stages"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(resume, "_PROJECT", tmp_path)
@@ -38,52 +38,62 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def edit(path: Path, before: str, after: str) -> None:
+def replace_in(path: Path, before: str, after: str) -> None:
     text = path.read_text()
     assert before in text
     path.write_text(text.replace(before, after))
 
 
-def test_comments_docstrings_and_new_modules_do_not_count(copy: Path) -> None:
+def test_fingerprint_ignores_comments_and_new_modules(code_copy: Path) -> None:
     before = resume.fingerprint(["lib.streams.faces"], {"side": 64})
-    edit(copy / "lib/streams/faces/follow.py", "def follow(", "# a comment\n\n\ndef follow(")
-    edit(copy / "lib/streams/faces/align.py", '"""Align the tracked face', '"""Turn the tracked face')
-    edit(copy / "lib/core/errors.py", '"""A mistake in the input', '"""An error in the input')
-    (copy / "lib/core/unrelated.py").write_text("NUMBER = 1\n")
+    replace_in(code_copy / "lib/streams/faces/follow.py", "def follow(", "# a comment\n\n\ndef follow(")
+    replace_in(code_copy / "lib/streams/faces/align.py", '"""Align the tracked face', '"""Turn the tracked face')
+    replace_in(code_copy / "lib/core/errors.py", '"""A mistake in the input', '"""An error in the input')
+    (code_copy / "lib/core/unrelated.py").write_text("NUMBER = 1\n")
     assert resume.fingerprint(["lib.streams.faces"], {"side": 64}) == before
     assert resume.fingerprint(["lib.streams.faces"], {"side": 72}) != before
-    edit(
-        copy / "lib/streams/faces/follow.py", "_SAME_FACE = 0.3", "_SAME_FACE = 0.4"
-    )  # imported by align, in a function
+    replace_in(
+        code_copy / "lib/streams/faces/follow.py", "_SAME_FACE = 0.3", "_SAME_FACE = 0.4"
+    )  # align imports it inside a function
     assert resume.fingerprint(["lib.streams.faces"], {"side": 64}) != before
 
 
-def make(made: Path, name: str) -> Iterator[Record]:
-    (made / f"{name}{len(list(made.iterdir()))}").touch()
+def make_records(folder: Path, name: str) -> Iterator[Record]:
+    (folder / f"{name}{len(list(folder.iterdir()))}").touch()
     yield Record("a.mp4", refused="why")
 
 
-def test_shards_are_kept_but_for_a_changed_constant(copy: Path) -> None:
-    (copy / "made").mkdir()
+def test_changed_constant_rebuilds_shards(code_copy: Path) -> None:
+    (code_copy / "made").mkdir()
     stream = base.load("descriptors")
     settings = stream.settings(enabled=True, face_cells=8, flow_cells=4)
 
     def run() -> int:
         parallel = Parallel(engine="loky", workers=1)
-        build.build(stream, settings, copy / "out", {"x": 1, "y": 2}, partial(make, copy / "made"), 2, parallel)
-        return len(list((copy / "made").iterdir()))
+        build.build(
+            stream,
+            settings,
+            code_copy / "out",
+            {"x": 1, "y": 2},
+            partial(make_records, code_copy / "made"),
+            2,
+            parallel,
+        )
+        return len(list((code_copy / "made").iterdir()))
 
     assert run() == 2
-    edit(copy / "lib/streams/descriptors.py", "def compute_descriptor(", "# a comment\ndef compute_descriptor(")
-    edit(
-        copy / "lib/streams/build.py", "_PARTIAL, _COUNT", "_UNRELATED = 1\n_PARTIAL, _COUNT"
-    )  # makes no shard's bytes
+    replace_in(
+        code_copy / "lib/streams/descriptors.py", "def compute_descriptor(", "# a comment\ndef compute_descriptor("
+    )
+    replace_in(
+        code_copy / "lib/streams/build.py", "_PARTIAL, _COUNT", "_UNRELATED = 1\n_PARTIAL, _COUNT"
+    )  # does not affect the bytes of shards
     assert run() == 2
-    edit(copy / "lib/streams/descriptors.py", "/ 255", "/ 256")
+    replace_in(code_copy / "lib/streams/descriptors.py", "/ 255", "/ 256")
     assert run() == 4
 
 
-def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_weights_in_the_same_file_rebuild_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
     values = small_parameters(faces__enabled=True)
@@ -114,7 +124,7 @@ def test_new_weights_in_an_old_file_rebuild_the_shards(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("name", base.names())
-def test_every_stream_names_its_files(name: str) -> None:
+def test_each_stream_lists_existing_files(name: str) -> None:
     settings = base.load(name).settings(**plain(merged("demo", []))[name])
     assert all(path.is_file() for path in base.load(name).files(settings))
 
@@ -126,30 +136,30 @@ CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openn
 
 def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLIPS) -> str:
     values = plain(merged("demo", list(changes)))
-    given = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
-    encoder_inputs = given.model.encoder_inputs()
+    settings = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
+    encoder_inputs = settings.model.encoder_inputs()
     streams = {
         name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]}) for name in list_streams(encoder_inputs)
     }
-    return fingerprint(given, encoder_inputs, streams, clips, clips)
+    return fingerprint(settings, encoder_inputs, streams, clips, clips)
 
 
-def test_a_training_is_kept_unless_something_that_it_uses_changes(copy: Path) -> None:
+def test_training_fingerprint_depends_on_used_settings_and_code(code_copy: Path) -> None:
     before, faces = fingerprint_of(), fingerprint_of("model.use=[faces]")
     assert before != faces
-    assert fingerprint_of("model.encoders.audio.width=24") == before  # an encoder that is not in use
+    assert fingerprint_of("model.encoders.audio.width=24") == before  # an unused encoder
     assert fingerprint_of("train.learning_rate.audio=0.5") == before
-    assert fingerprint_of("targets.interview.weight=2.0") == before  # a group that is not predicted
+    assert fingerprint_of("targets.interview.weight=2.0") == before  # a group without predictions
     assert fingerprint_of("train.learning_rate.faces=0.5") != before
-    assert fingerprint_of("model.use=[faces]", flow="opencv") == faces  # a stream that is not read
+    assert fingerprint_of("model.use=[faces]", flow="opencv") == faces  # an unused stream
     assert fingerprint_of(flow="opencv") != before
     assert fingerprint_of("train.seed=1") != before
     assert fingerprint_of("model.encoders.faces.steps=5") != before
     assert fingerprint_of(clips=CLIPS.assign(openness=[0.5, 0.7])) != before
     assert fingerprint_of(clips=CLIPS.assign(duration=[1.0, 2.0])) == before
-    edit(copy / "lib/training/loop.py", "def fit(", "# a comment\ndef fit(")
-    edit(copy / "lib/model/encoders/vectors.py", "_HEADS = 4", "_HEADS = 2")
+    replace_in(code_copy / "lib/training/loop.py", "def fit(", "# a comment\ndef fit(")
+    replace_in(code_copy / "lib/model/encoders/vectors.py", "_HEADS = 4", "_HEADS = 2")
     assert fingerprint_of() == before
-    edit(copy / "lib/model/encoders/volumes.py", "FLOW_UNIT = 2.0", "FLOW_UNIT = 3.0")
+    replace_in(code_copy / "lib/model/encoders/volumes.py", "FLOW_UNIT = 2.0", "FLOW_UNIT = 3.0")
     assert fingerprint_of() != before
     assert fingerprint_of("model.use=[faces]") == faces

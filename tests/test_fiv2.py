@@ -1,4 +1,4 @@
-"""FIV2 through the pipeline: a corpus in its layout with groups of persons, and two of its own clips."""
+"""FIV2 in the pipeline: a corpus in its layout with person groups, and two of its real clips."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.conftest import REAL, needs_real_clips
 from tests.project_copy import ANALYSES, Project, stages_run
 
 
-def test_groups_of_persons_are_scored_without_training_again(tmp_path: Path) -> None:
+def test_person_groups_are_scored_without_retraining(tmp_path: Path) -> None:
     project = Project(tmp_path)
     corpus.write(project.folder / "data/archives/corpus", clips=20, seconds=2.0, shared=0.84, seed=0)
     project.list_archives()
@@ -38,15 +38,15 @@ def test_groups_of_persons_are_scored_without_training_again(tmp_path: Path) -> 
 
 
 @needs_real_clips
-def test_two_real_clips_of_eight_thousand(tmp_path: Path) -> None:
+def test_two_real_clips_run_through_the_stages(tmp_path: Path) -> None:
     project = Project(tmp_path)
     for path in (*REAL.glob("*.pkl"), *REAL.glob("*.mp4")):
         (project.folder / "data/archives" / path.name).symlink_to(path)
     project.list_archives()
     project.edit({"sources: [demo]": "sources: [fiv2]"})
-    refused = project.run("dvc", "repro", "download")
-    assert refused.returncode != 0
-    assert "of the annotated clips are missing or rejected" in refused.stdout
+    failed = project.run("dvc", "repro", "download")
+    assert failed.returncode != 0
+    assert "of the annotated clips are missing or rejected" in failed.stdout
     project.edit({"allow_missing: 0.0": "allow_missing: 1.0"})
     output = project.dvc("repro", "flow")
     assert stages_run(output) == ["download", "frames", "faces", "flow"]

@@ -1,4 +1,4 @@
-"""TV-L1 optical flow against known motions, OpenCV's solver, a float64 reference and its own promises."""
+"""TV-L1 optical flow compared with known motions, OpenCV's solver and a float64 reference."""
 
 import os
 import subprocess
@@ -33,28 +33,28 @@ def solve(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
     return tvl1.tvl1(previous, following, SOLVER)
 
 
-def pair(face: np.ndarray, known: np.ndarray, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """The face moved by a known flow, and the face."""
-    return noisy(moved(face, known), noise), noisy(torch.from_numpy(face)[None].to(torch.uint8), noise, seed=1)
+def make_pair(face: np.ndarray, flow: np.ndarray, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the face moved by a known flow, and the face itself."""
+    return noisy(moved(face, flow), noise), noisy(torch.from_numpy(face)[None].to(torch.uint8), noise, seed=1)
 
 
 @pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])
-def test_a_deformed_face_is_followed_no_worse_than_by_opencv(face: np.ndarray, amplitude: float) -> None:
+def test_flow_of_deformed_faces_beats_opencvs(face: np.ndarray, amplitude: float) -> None:
     known = deformation(112, amplitude)
-    previous, following = pair(face, known)
-    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, PEER)
-    assert endpoint_error(ours[0], known) < endpoint_error(theirs[0], known)
+    previous, following = make_pair(face, known)
+    ours, opencvs = solve(previous, following), opencv.tvl1(previous, following, PEER)
+    assert endpoint_error(ours[0], known) < endpoint_error(opencvs[0], known)
     assert endpoint_error(ours[0], known) < 0.1 + 0.1 * amplitude
 
 
 @pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])
 @pytest.mark.parametrize("noise", [2.0, 4.0])
-def test_in_noise_energy_and_error_are_near_opencvs(face: np.ndarray, amplitude: float, noise: float) -> None:
+def test_flow_of_noisy_faces_is_close_to_opencvs(face: np.ndarray, amplitude: float, noise: float) -> None:
     known = deformation(112, amplitude)
-    previous, following = pair(face, known, noise)
-    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, PEER)
-    assert energy(previous, following, ours) < 1.05 * energy(previous, following, theirs)
-    assert endpoint_error(ours[0], known) < 1.3 * endpoint_error(theirs[0], known)
+    previous, following = make_pair(face, known, noise)
+    ours, opencvs = solve(previous, following), opencv.tvl1(previous, following, PEER)
+    assert energy(previous, following, ours) < 1.05 * energy(previous, following, opencvs)
+    assert endpoint_error(ours[0], known) < 1.3 * endpoint_error(opencvs[0], known)
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,20 @@ def test_in_noise_energy_and_error_are_near_opencvs(face: np.ndarray, amplitude:
     ],
     ids=["translation", "rotation", "zoom"],
 )
-def test_known_motions_are_found(face: np.ndarray, known: np.ndarray) -> None:
+def test_flow_finds_translation_rotation_and_zoom(face: np.ndarray, known: np.ndarray) -> None:
     assert np.linalg.norm(known, axis=0)[12:-12, 12:-12].mean() > 1.5
-    assert endpoint_error(solve(*pair(face, known))[0], known) < 0.35
+    assert endpoint_error(solve(*make_pair(face, known))[0], known) < 0.35
 
 
-def test_identical_and_flat_images_have_exactly_no_flow(face: np.ndarray) -> None:
-    one = torch.from_numpy(face)[None]
-    for image in (one, one.double(), torch.full((1, 20, 33), 7.0)):
+def test_identical_and_flat_images_have_zero_flow(face: np.ndarray) -> None:
+    single = torch.from_numpy(face)[None]
+    for image in (single, single.double(), torch.full((1, 20, 33), 7.0)):
         assert not solve(image, image).any()
     assert solve(torch.full((1, 20, 33), 7.0), torch.full((1, 20, 33), 90.0)).abs().max() < 1e-4
 
 
-def test_the_batch_does_not_matter(face: np.ndarray) -> None:
-    previous, following = pair(face, deformation(112, 2))
+def test_flow_does_not_depend_on_the_batch(face: np.ndarray) -> None:
+    previous, following = make_pair(face, deformation(112, 2))
     alone = solve(previous, following)
     together = solve(torch.cat([following, previous]), torch.cat([previous, following]))
     assert torch.equal(together[1:], alone)
@@ -87,7 +87,7 @@ def test_the_batch_does_not_matter(face: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (9, 1), (2, 3), (7, 8), (33, 20), (65, 130)])
-def test_any_size_agrees_with_the_float64_reference(face: np.ndarray, height: int, width: int) -> None:
+def test_flow_of_any_image_size_equals_float64(face: np.ndarray, height: int, width: int) -> None:
     image = cv2.resize(face, (width + 2, height + 2), interpolation=cv2.INTER_AREA)
     previous = torch.from_numpy(image)[None, 1:-1, 1:-1]  # not contiguous
     following = torch.from_numpy(image)[None, 1:-1, :-2]
@@ -97,8 +97,8 @@ def test_any_size_agrees_with_the_float64_reference(face: np.ndarray, height: in
     torch.testing.assert_close(solve(previous, following).double(), reference, atol=1e-2, rtol=0)
 
 
-def test_compiled_and_plain_code_agree_on_a_face(face: np.ndarray) -> None:
-    previous, following = pair(face, deformation(112, 2))
+def test_compiled_flow_equals_plain_code(face: np.ndarray) -> None:
+    previous, following = make_pair(face, deformation(112, 2))
     torch.testing.assert_close(
         solve(previous, following).double(), solve(previous.double(), following.double()), atol=1e-2, rtol=0
     )
@@ -106,7 +106,7 @@ def test_compiled_and_plain_code_agree_on_a_face(face: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(9, 40), (33, 21)])
 @pytest.mark.parametrize("median", [True, False])
-def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, median: bool, tmp_path: Path) -> None:
+def test_gpu_kernel_equals_cpu_in_tritons_interpreter(height: int, width: int, median: bool, tmp_path: Path) -> None:
     pytest.importorskip("triton")
     script = """
         import sys, torch
@@ -120,8 +120,8 @@ def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, m
         torch.testing.assert_close(ours, reference, atol=1e-3, rtol=0)
     """
     moving = torch.from_numpy(cv2.resize(skimage.data.camera(), (width + 1, height + 1), interpolation=cv2.INTER_AREA))
-    pictures = moving[:-1, :-1], moving[1:, 1:], moving[:-1, :-1]
-    previous, following = torch.stack(pictures).float(), torch.stack([pictures[0], *pictures[:2]]).float()
+    images = moving[:-1, :-1], moving[1:, 1:], moving[:-1, :-1]
+    previous, following = torch.stack(images).float(), torch.stack([images[0], *images[:2]]).float()
     arguments = asdict(replace(SOLVER, warps=2, iterations=12, median=median))
     torch.save((previous, following, arguments), tmp_path / "level.pt")
     command = [sys.executable, "-c", textwrap.dedent(script), tmp_path / "level.pt"]
@@ -130,7 +130,7 @@ def test_the_gpu_kernel_agrees_in_tritons_interpreter(height: int, width: int, m
 
 
 @pytest.mark.parametrize("capability", [75, 90], ids=["Turing", "Hopper"])
-def test_the_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
+def test_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
     pytest.importorskip("triton")
     from triton import compile, compiler
     from triton.backends.compiler import GPUTarget
@@ -147,14 +147,14 @@ def test_the_gpu_kernel_compiles_without_a_gpu(capability: int) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_gpu_and_cpu_agree(face: np.ndarray) -> None:
-    previous, following = pair(face, deformation(112, 2))
+def test_gpu_flow_equals_cpu_flow(face: np.ndarray) -> None:
+    previous, following = make_pair(face, deformation(112, 2))
     on_gpu = solve(previous.cuda(), following.cuda())
     assert on_gpu.is_cuda
     torch.testing.assert_close(on_gpu.cpu(), solve(previous, following), atol=1e-2, rtol=0)
 
 
-def test_nan_and_other_shapes_are_refused(face: np.ndarray) -> None:
+def test_flow_rejects_nan_and_different_shapes(face: np.ndarray) -> None:
     image = torch.from_numpy(face)[None]
     with pytest.raises(ValueError, match="NaN"):
         solve(image, image * float("nan"))
@@ -162,57 +162,57 @@ def test_nan_and_other_shapes_are_refused(face: np.ndarray) -> None:
         solve(image, image[:, :-1])
 
 
-def test_flow_is_quantised_within_half_a_step_and_zero_where_a_face_is_absent(face: np.ndarray) -> None:
-    previous, following = pair(face, deformation(112, 2))
-    pictures = torch.cat([previous, following, following])[..., None].expand(-1, -1, -1, 3).numpy()
+def test_compute_flow_quantises_and_masks_missing_faces(face: np.ndarray) -> None:
+    previous, following = make_pair(face, deformation(112, 2))
+    faces = torch.cat([previous, following, following])[..., None].expand(-1, -1, -1, 3).numpy()
     record = Record(
-        "a", {"faces": pictures, "found": np.array([2, 2, 0]), "times": np.arange(3.0), "cut": np.zeros(3, bool)}
+        "a", {"faces": faces, "found": np.array([2, 2, 0]), "times": np.arange(3.0), "cut": np.zeros(3, bool)}
     )
-    made = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
+    computed = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
     exact = solve(previous, following)[0].permute(1, 2, 0).numpy()
-    scale = made.attributes["scale"]
-    assert np.abs(made.arrays["flow"][0] * scale - exact).max() <= scale / 2 + 1e-4
-    assert made.arrays["valid"].tolist() == [True, False]
-    assert made.arrays["times"].tolist() == [0, 1]
-    assert not made.arrays["flow"][1].any()
+    scale = computed.attributes["scale"]
+    assert np.abs(computed.arrays["flow"][0] * scale - exact).max() <= scale / 2 + 1e-4
+    assert computed.arrays["valid"].tolist() == [True, False]
+    assert computed.arrays["times"].tolist() == [0, 1]
+    assert not computed.arrays["flow"][1].any()
     arrays = {**record.arrays, "found": np.full(3, 2), "cut": np.array([False, True, False])}
-    across = make.compute_flow(Record("a", arrays), "torch", SOLVER, 16.0, CPU)
-    assert across.arrays["valid"].tolist() == [False, True]
-    assert not across.arrays["flow"][0].any()
+    across_a_cut = make.compute_flow(Record("a", arrays), "torch", SOLVER, 16.0, CPU)
+    assert across_a_cut.arrays["valid"].tolist() == [False, True]
+    assert not across_a_cut.arrays["flow"][0].any()
 
 
-def test_long_clips_are_solved_in_parts_with_the_same_flow(face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compute_flow_of_long_clips_in_parts_is_equal(face: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    pictures = np.stack([np.roll(face, rng.integers(-2, 3), 1) for _ in range(8)]).astype(np.uint8)
-    there = {"found": np.array([2, 2, 2, 0, 2, 2, 2, 2]), "cut": np.zeros(8, bool), "times": np.arange(8.0)}
-    record = Record("a", {"faces": np.repeat(pictures[..., None], 3, 3), **there})
-    whole = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
-    given: list[int] = []
+    faces = np.stack([np.roll(face, rng.integers(-2, 3), 1) for _ in range(8)]).astype(np.uint8)
+    other_arrays = {"found": np.array([2, 2, 2, 0, 2, 2, 2, 2]), "cut": np.zeros(8, bool), "times": np.arange(8.0)}
+    record = Record("a", {"faces": np.repeat(faces[..., None], 3, 3), **other_arrays})
+    complete = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
+    batch_sizes: list[int] = []
 
-    def counted(previous: torch.Tensor, following: torch.Tensor, solver: Solver) -> torch.Tensor:
-        given.append(len(previous))
+    def count_batches(previous: torch.Tensor, following: torch.Tensor, solver: Solver) -> torch.Tensor:
+        batch_sizes.append(len(previous))
         return tvl1.tvl1(previous, following, solver)
 
-    monkeypatch.setitem(make.BACKENDS, "torch", counted)
+    monkeypatch.setitem(make.BACKENDS, "torch", count_batches)
     monkeypatch.setattr(make, "_BATCH", 2)
     parts = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
-    assert given == [2, 2, 1]
-    assert np.array_equal(parts.arrays["flow"], whole.arrays["flow"])
-    assert parts.attributes["mean_motion"] == pytest.approx(whole.attributes["mean_motion"], rel=1e-5)
+    assert batch_sizes == [2, 2, 1]
+    assert np.array_equal(parts.arrays["flow"], complete.arrays["flow"])
+    assert parts.attributes["mean_motion"] == pytest.approx(complete.attributes["mean_motion"], rel=1e-5)
 
 
 @pytest.mark.slow
 @needs_real_clips
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
-def test_the_real_clips_flow_is_as_right_as_opencvs(name: str) -> None:
+def test_flow_of_real_clips_is_as_good_as_opencvs(name: str) -> None:
     record = frames.sample_frames(Raw(name, REAL / name, None), 5, 640, 90)
     aligned = align.Aligner(112, Detector(40, CPU), 0.5, 1.0, 0.0)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
     assert (aligned.arrays["found"] == DETECTED).all()
     grey = make.to_grey(torch.from_numpy(aligned.arrays["faces"]))
     previous, following = grey[:-1], grey[1:]
-    ours, theirs = solve(previous, following), opencv.tvl1(previous, following, PEER)
-    energies, bounds = energy(previous, following, ours), energy(previous, following, theirs)
+    ours, opencvs = solve(previous, following), opencv.tvl1(previous, following, PEER)
+    energies, bounds = energy(previous, following, ours), energy(previous, following, opencvs)
     assert energies.mean() < bounds.mean()
     assert (energies < 1.01 * bounds).float().mean() >= 0.95
-    assert (ours - theirs).norm(dim=1).median() < 0.2
+    assert (ours - opencvs).norm(dim=1).median() < 0.2

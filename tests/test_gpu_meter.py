@@ -1,4 +1,4 @@
-"""GPU memory and use of an epoch."""
+"""GPU memory and utilisation per epoch."""
 
 import itertools
 

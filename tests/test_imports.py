@@ -1,4 +1,4 @@
-"""librosa is loaded by one process at a time: its compiled code is kept whole."""
+"""Only one process at a time loads librosa, so that Numba's cache stays complete."""
 
 import fcntl
 import subprocess
@@ -14,7 +14,7 @@ SCRIPT = (
 )
 
 
-def test_another_process_waits_until_librosa_is_loaded() -> None:
+def test_import_librosa_waits_for_another_process() -> None:
     with imports.lock_file().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         other = subprocess.Popen([sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C, as a terminal sends it to all processes of a command: one line, exit status 130, no process left."""
+"""Ctrl-C, which a terminal sends to all processes: one line, exit status 130, and no process remains."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 from tools.benchmarks.predict import model_of_chance
 
 SLOWER = max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
-"""How much longer processes take on a busy machine."""
+"""Factor by which processes are slower on a busy machine."""
 POOL = """
 import sys, time
 from pathlib import Path
@@ -65,10 +65,10 @@ command.run(lambda: runs.run_dvc(["exp", "run"]))
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, as a shell does."""
+    """Start a command in its own process group, as a shell does."""
     return subprocess.Popen(
         command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),   # a background process ignores SIGINT
     )  # fmt: skip
 
 
@@ -80,12 +80,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def interrupt(process: subprocess.Popen[str]) -> str:
-    """Interrupt a command, check that it ends with 130 in 5 s (on an idle machine) without children; return its stderr."""
+    """Interrupt a command, check that it and its children end with status 130 in 5 s (if idle), and return its stderr."""
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     _, text = process.communicate(timeout=5 * SLOWER)
-    _, left = psutil.wait_procs(children, timeout=2)
-    assert not left, (left, text)
+    _, running = psutil.wait_procs(children, timeout=2)
+    assert not running, (running, text)
     assert process.returncode == 130, text
     return text
 
@@ -98,8 +98,8 @@ def test_interrupted_pool_ends_in_one_line(tmp_path: Path) -> None:
 
 
 def test_finished_pool_prints_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", WITH_BARS], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("3\n3\n", "")
+    result = subprocess.run([sys.executable, "-c", WITH_BARS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("3\n3\n", "")
 
 
 def test_interrupted_predict_ends_in_one_line(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_interrupted_predict_ends_in_one_line(tmp_path: Path) -> None:
     assert interrupt(process) == f"{LINE}\n"
 
 
-def test_interrupted_listing_ends_in_one_line(tmp_path: Path) -> None:
+def test_interrupted_archives_tool_ends_in_one_line(tmp_path: Path) -> None:
     script = (
         "import os, sys; from lib.core import command; from tools import archives; os.chdir(sys.argv.pop());"
         " print('on', flush=True); command.run(archives.main)"

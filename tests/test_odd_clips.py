@@ -1,4 +1,4 @@
-"""One corpus of odd, broken and hostile clips, all made here, through download, frames, audio, faces and flow."""
+"""A corpus of unusual, damaged and hostile clips through the stages download, frames, audio, faces and flow."""
 
 import os
 import pickle
@@ -28,15 +28,15 @@ EMPTY = np.broadcast_to(
 Writer = Callable[[Path], None]
 
 
-def speak(container: av.container.OutputContainer, stream: av.AudioStream) -> None:
-    """The voice as the whole of an audio stream."""
+def write_voice(container: av.container.OutputContainer, stream: av.AudioStream) -> None:
+    """Write the voice as one audio stream."""
     samples = av.AudioFrame.from_ndarray(VOICE.astype(np.float32)[None], format="fltp", layout="mono")
     samples.sample_rate, samples.pts = SAMPLE_RATE, 0
     container.mux(stream.encode(samples))
     container.mux(stream.encode())
 
 
-def encoded(
+def video_writer(
     frames: np.ndarray = HEAD,
     codec: str = "libx264",
     pixels: str = "yuv420p",
@@ -46,7 +46,7 @@ def encoded(
     voice: bool = True,
     kind: str = "mp4",
 ) -> Writer:
-    """RGB frames (T, H, W, 3) by any codec, pixel format and, in seconds, times."""
+    """Return a writer of RGB frames (T, H, W, 3) with any codec, pixel format and times in seconds."""
 
     def write(path: Path) -> None:
         with av.open(str(path), "w", format=kind, options=options or {}) as container:
@@ -55,124 +55,124 @@ def encoded(
             stream.codec_context.time_base = Fraction(1, 1000 if times else fps)
             if codec == "libsvtav1":
                 stream.options = {"preset": "12"}
-            sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if voice else None
-            for index, picture in enumerate(frames):
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            audio_stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono") if voice else None
+            for index, image in enumerate(frames):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
                 frame.pts = round(times[index] * 1000) if times else index
                 frame.time_base = stream.codec_context.time_base
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
-            if sound:
-                speak(container, sound)
-        # where it may, SVT-AV1 makes its caller a real-time process, and all that comes after starves the machine
+            if audio_stream:
+                write_voice(container, audio_stream)
+        # if permitted, SVT-AV1 makes its caller a real-time process, which would starve all other processes
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     return write
 
 
-def cut(share: float, **options: str) -> Writer:
-    """Only the first `share` of the bytes."""
+def truncated_writer(fraction: float, **options: str) -> Writer:
+    """Return a writer that keeps only the first fraction `fraction` of the bytes."""
 
     def write(path: Path) -> None:
-        encoded(options=options)(path)
-        path.write_bytes(path.read_bytes()[: round(path.stat().st_size * share)])
+        video_writer(options=options)(path)
+        path.write_bytes(path.read_bytes()[: round(path.stat().st_size * fraction)])
 
     return write
 
 
-def portrait(path: Path) -> None:
-    """Lies on its side in the file, with the matrix of a quarter turn in the track's header (ISO/IEC 14496-12, tkhd)."""
-    encoded(np.ascontiguousarray(np.rot90(HEAD, 1, (1, 2))))(path)
+def write_portrait(path: Path) -> None:
+    """Write a rotated video whose track header has the matrix of a quarter turn (ISO/IEC 14496-12, tkhd)."""
+    video_writer(np.ascontiguousarray(np.rot90(HEAD, 1, (1, 2))))(path)
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 44
     content[start : start + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, WIDTH << 16, 0, 1 << 30)
     path.write_bytes(content)
 
 
-def only_sound(path: Path) -> None:
+def write_audio_only(path: Path) -> None:
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        speak(container, stream)
+        write_voice(container, stream)
 
 
-def copied(path: Path) -> None:
+def copy_plain_clip(path: Path) -> None:
     path.write_bytes(path.with_name("plain.000.mp4").read_bytes())
 
 
-def content(data: bytes) -> Writer:
+def bytes_writer(data: bytes) -> Writer:
     def write(path: Path) -> None:
         path.write_bytes(data)
 
     return write
 
 
-def seen(*spans: tuple[int, int], of: int = len(HEAD)) -> np.ndarray:
-    """The head in these spans of frames, an empty scene else."""
-    frames = EMPTY[np.zeros(of, int)].copy()
+def show_head_in(*spans: tuple[int, int], length: int = len(HEAD)) -> np.ndarray:
+    """Return frames with the head in these spans and an empty scene elsewhere."""
+    frames = EMPTY[np.zeros(length, int)].copy()
     for begin, end in spans:
         frames[begin:end] = HEAD[np.arange(begin, end) % len(HEAD)]
     return frames
 
 
-def resized(width: int, height: int, frames: np.ndarray = HEAD) -> np.ndarray:
+def resize(width: int, height: int, frames: np.ndarray = HEAD) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
 
 
-def two_people() -> np.ndarray:
-    """The same head twice; the nearer one is on the right."""
+def make_two_people() -> np.ndarray:
+    """Return frames with the same head twice; the nearer head is on the right."""
     frames = np.full((len(HEAD), HEIGHT, 2 * WIDTH, 3), 120, np.uint8)
-    frames[:, : HEIGHT * 3 // 4, : WIDTH * 3 // 4] = resized(WIDTH * 3 // 4, HEIGHT * 3 // 4)
+    frames[:, : HEIGHT * 3 // 4, : WIDTH * 3 // 4] = resize(WIDTH * 3 // 4, HEIGHT * 3 // 4)
     frames[:, :, WIDTH:] = HEAD
     return frames
 
 
-def uneven() -> list[float]:
-    """15 frames a second at first, then 10, with a pause of a second in between."""
+def uneven_times() -> list[float]:
+    """Return times of 15 frames per second, then a pause of one second, then 10 frames per second."""
     steps = np.array([1 / 15] * 12 + [1.0] + [0.1] * (len(HEAD) - 13))
     return [0.0, *np.cumsum(steps[:-1]).tolist()]
 
 
 GOOD: dict[str, Writer] = {
-    "plain": encoded(),
-    "-leading dash": encoded(HEAD[:-1]),
-    'it\'s a "name" with spaces': encoded(options={"movflags": "faststart"}),
-    "fps5": encoded(HEAD[::3], fps=5),
-    "fps60": encoded(np.repeat(HEAD, 4, 0), fps=60),
-    "uneven": encoded(times=uneven()),
-    "uhd": encoded(resized(3840, 2880, HEAD[::3]), fps=5),
-    "portrait": portrait,
-    "two": encoded(two_people()),
-    "returns": encoded(seen((0, 15), (42, 60), of=60)),
-    "still": encoded(np.repeat(HEAD[:1], len(HEAD), 0)),
-    "av1": encoded(codec="libsvtav1"),
-    "vp9": encoded(codec="libvpx-vp9"),
-    "mpeg4": encoded(codec="mpeg4"),
-    "hevc": encoded(codec="libx265"),
-    "matroska": encoded(kind="matroska"),
-    "yuv444p": encoded(pixels="yuv444p"),
-    "10bit": encoded(pixels="yuv420p10le"),
-    "grey": encoded(pixels="gray"),
-    "odd_size": encoded(resized(321, 241), pixels="yuv444p"),
-    "mute": encoded(voice=False),
+    "plain": video_writer(),
+    "-leading dash": video_writer(HEAD[:-1]),
+    'it\'s a "name" with spaces': video_writer(options={"movflags": "faststart"}),
+    "fps5": video_writer(HEAD[::3], fps=5),
+    "fps60": video_writer(np.repeat(HEAD, 4, 0), fps=60),
+    "uneven": video_writer(times=uneven_times()),
+    "uhd": video_writer(resize(3840, 2880, HEAD[::3]), fps=5),
+    "portrait": write_portrait,
+    "two": video_writer(make_two_people()),
+    "returns": video_writer(show_head_in((0, 15), (42, 60), length=60)),
+    "still": video_writer(np.repeat(HEAD[:1], len(HEAD), 0)),
+    "av1": video_writer(codec="libsvtav1"),
+    "vp9": video_writer(codec="libvpx-vp9"),
+    "mpeg4": video_writer(codec="mpeg4"),
+    "hevc": video_writer(codec="libx265"),
+    "matroska": video_writer(kind="matroska"),
+    "yuv444p": video_writer(pixels="yuv444p"),
+    "10bit": video_writer(pixels="yuv420p10le"),
+    "grey": video_writer(pixels="gray"),
+    "odd_size": video_writer(resize(321, 241), pixels="yuv444p"),
+    "mute": video_writer(voice=False),
 }
-REFUSED: dict[str, tuple[Writer, str]] = {
-    "nothing": (content(b""), "file: cannot be read"),
-    "text": (content(b"This is no video.\n" * 100), "file: cannot be read"),
-    "cut_at_a_tenth": (cut(0.1), "file: cannot be read"),
-    "cut_in_half": (cut(0.5), "file: cannot be read"),
-    "cut_in_half_after_its_index": (cut(0.5, movflags="faststart"), "file: is cut off"),
-    "cut_near_the_end": (cut(0.9, movflags="faststart"), "file: is cut off"),
-    "sound": (only_sound, "file: has no video stream"),
-    "one_frame": (encoded(HEAD[:1]), "too short: 1 frames"),
-    "a_second": (encoded(HEAD[:15]), "too short: 1.00 s"),
-    "twin": (copied, "duplicate: the same bytes as"),
-    "unlabelled": (encoded(HEAD[::-1]), "no annotation"),
+REJECTED: dict[str, tuple[Writer, str]] = {
+    "nothing": (bytes_writer(b""), "file: cannot be read"),
+    "text": (bytes_writer(b"This is no video.\n" * 100), "file: cannot be read"),
+    "cut_at_a_tenth": (truncated_writer(0.1), "file: cannot be read"),
+    "cut_in_half": (truncated_writer(0.5), "file: cannot be read"),
+    "cut_in_half_after_its_index": (truncated_writer(0.5, movflags="faststart"), "file: is cut off"),
+    "cut_near_the_end": (truncated_writer(0.9, movflags="faststart"), "file: is cut off"),
+    "sound": (write_audio_only, "file: has no video stream"),
+    "one_frame": (video_writer(HEAD[:1]), "too short: 1 frames"),
+    "a_second": (video_writer(HEAD[:15]), "too short: 1.00 s"),
+    "twin": (copy_plain_clip, "duplicate: the same bytes as"),
+    "unlabelled": (video_writer(HEAD[::-1]), "no annotation"),
 }
 NO_FACE: dict[str, Writer] = {
-    "tiny": encoded(np.pad(resized(32, 24), ((0, 0), (12, 12), (16, 16), (0, 0)))),
-    "nobody": encoded(EMPTY),
-    "black": encoded(np.zeros_like(HEAD)),
-    "leaves": encoded(seen((0, 12))),
+    "tiny": video_writer(np.pad(resize(32, 24), ((0, 0), (12, 12), (16, 16), (0, 0)))),
+    "nobody": video_writer(EMPTY),
+    "black": video_writer(np.zeros_like(HEAD)),
+    "leaves": video_writer(show_head_in((0, 12))),
 }
 
 
@@ -181,7 +181,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("odd"))
     clips = project.folder / "data/archives/odd"
     clips.mkdir()
-    writers = GOOD | NO_FACE | {name: writer for name, (writer, _) in REFUSED.items()}
+    writers = GOOD | NO_FACE | {name: writer for name, (writer, _) in REJECTED.items()}
     for name, writer in writers.items():
         writer(clips / f"{name}.000.mp4")
     labelled = [f"{name}.000.mp4" for name in writers if name != "unlabelled"] + ["lost.000.mp4"]
@@ -193,78 +193,78 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def records(project: Project, stream: str) -> dict[str, Record]:
+def read_records(project: Project, stream: str) -> dict[str, Record]:
     paths = sorted((project.folder / "data" / stream).glob("*.h5"))
     return {record.clip.removesuffix(".000.mp4"): record for path in paths for record in shards.read_records(path)}
 
 
-def test_each_unusable_file_is_a_row_with_its_reason(project: Project) -> None:
+def test_each_unusable_file_has_a_row_with_its_reason(project: Project) -> None:
     table = pd.read_csv(project.folder / "data/clips.csv").set_index("clip")["reason"].fillna("")
     table.index = table.index.str.removesuffix(".000.mp4")
-    assert set(table.index) == {*GOOD, *NO_FACE, *REFUSED, "lost"}
-    for name, (_, reason) in REFUSED.items():
+    assert set(table.index) == {*GOOD, *NO_FACE, *REJECTED, "lost"}
+    for name, (_, reason) in REJECTED.items():
         assert table[name].startswith(reason), (name, table[name])
     assert table["lost"] == "no file in data/archives"
-    others = table.drop([*REFUSED, "lost"])
+    others = table.drop([*REJECTED, "lost"])
     assert (others == "").all(), others[others != ""]
 
 
-def test_clips_without_a_face_are_refused_and_the_others_whole(project: Project) -> None:
-    flow, faces = records(project, "flow"), records(project, "faces")
+def test_clips_without_a_face_are_rejected_in_flow(project: Project) -> None:
+    flow, faces = read_records(project, "flow"), read_records(project, "faces")
     assert {name for name, record in flow.items() if record.refused} == set(NO_FACE)
     for name in NO_FACE:
         assert "faces.min_found is 50%" in flow[name].refused
     for name in GOOD:
-        times, found = faces[name].arrays["times"], faces[name].arrays["found"]
+        times, is_found = faces[name].arrays["times"], faces[name].arrays["found"]
         assert np.diff(times) == pytest.approx(0.2), name
         assert len(times) >= 12
         assert flow[name].arrays["flow"].shape == (len(times) - 1, 112, 112, 2)
-        assert faces[name].arrays["faces"][found > 0].std((1, 2, 3)).min() > 10
+        assert faces[name].arrays["faces"][is_found > 0].std((1, 2, 3)).min() > 10
         if name != "returns":
-            assert (found > 0).all(), name
+            assert (is_found > 0).all(), name
 
 
 @pytest.mark.parametrize("name", sorted({*GOOD} - {"uneven", "returns", "two", "still", "grey"}))
-def test_the_same_head_is_seen_whatever_the_file(project: Project, name: str) -> None:
-    faces = records(project, "faces")
-    plain, other = (faces[one].arrays["faces"][3].astype(float).mean(-1) for one in ("plain", name))
+def test_same_head_is_aligned_in_each_file_format(project: Project, name: str) -> None:
+    faces = read_records(project, "faces")
+    plain, other = (faces[clip].arrays["faces"][3].astype(float).mean(-1) for clip in ("plain", name))
     assert np.corrcoef(plain[10:-10, 10:-10].ravel(), other[10:-10, 10:-10].ravel())[0, 1] > 0.9
 
 
-def test_motion_is_as_it_was_filmed(project: Project) -> None:
-    flow, faces = records(project, "flow"), records(project, "faces")
+def test_motion_and_tracking_match_the_videos(project: Project) -> None:
+    flow, faces = read_records(project, "flow"), read_records(project, "faces")
     motion = {name: record.attributes["mean_motion"] for name, record in flow.items() if not record.refused}
     assert motion["still"] < 0.1 < 0.2 < motion["plain"]
-    assert len(faces["uneven"].arrays["times"]) == 1 + int(uneven()[-1] * 5)
+    assert len(faces["uneven"].arrays["times"]) == 1 + int(uneven_times()[-1] * 5)
     in_the_pause = np.abs(flow["uneven"].arrays["flow"][4:8]).mean((1, 2, 3))
     assert in_the_pause.max() <= 1
-    away = np.flatnonzero(faces["returns"].arrays["found"] == 0)
-    assert away.tolist() == list(range(5, 14))
-    assert flow["returns"].arrays["valid"].tolist() == [not {step, step + 1} & set(away) for step in range(19)]
+    absent_steps = np.flatnonzero(faces["returns"].arrays["found"] == 0)
+    assert absent_steps.tolist() == list(range(5, 14))
+    assert flow["returns"].arrays["valid"].tolist() == [not {step, step + 1} & set(absent_steps) for step in range(19)]
     assert (faces["two"].arrays["landmarks"][:, :, 0] > WIDTH).all()
     assert (faces["two"].attributes["frames_with_several_faces"]) > 6
 
 
-def test_sound_is_there_or_said_not_to_be(project: Project) -> None:
-    audio = records(project, "audio")
+def test_audio_exists_except_in_the_silent_clip(project: Project) -> None:
+    audio = read_records(project, "audio")
     assert {name for name, record in audio.items() if record.refused} == {"mute"}
     assert audio["mute"].refused == "audio: has no sound"
     lengths = {len(record.arrays["times"]) for name, record in audio.items() if name != "mute"}
     assert min(lengths) > 200
 
 
-def test_rotation_is_read(tmp_path: Path) -> None:
-    portrait(tmp_path / "a.mp4")
+def test_probe_video_reads_the_rotation(tmp_path: Path) -> None:
+    write_portrait(tmp_path / "a.mp4")
     probe = probe_video(tmp_path / "a.mp4")
     assert (probe.width, probe.height) == (WIDTH, HEIGHT)
 
 
-def test_new_clips_cost_their_own_shards(project: Project) -> None:
+def test_new_clips_rebuild_only_their_shards(project: Project) -> None:
     (project.folder / "logs/faces.log").unlink()
     before = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
     new = project.folder / "data/archives/training80_90"
     new.mkdir()
-    encoded(HEAD[::-1])(new / "lost.000.mp4")
+    video_writer(HEAD[::-1])(new / "lost.000.mp4")
     project.list_archives()
     project.dvc("repro", "flow", "audio")
     after = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
@@ -272,4 +272,4 @@ def test_new_clips_cost_their_own_shards(project: Project) -> None:
     assert before.items() < after.items()
     assert "training80_90: 1 clips, 0 rejected" in (project.folder / "logs/faces.log").read_text()
     assert (project.folder / "logs/faces.log").read_text().count(" clips, ") == 1
-    assert not records(project, "flow")["lost"].refused
+    assert not read_records(project, "flow")["lost"].refused

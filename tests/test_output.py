@@ -1,4 +1,4 @@
-"""The files that predictions are written to, without a model."""
+"""Files of predictions: names, resuming, locks and texts, without a model."""
 
 import csv
 import io
@@ -26,34 +26,34 @@ ODD_NAME = os.fsdecode(b"caf\xe9.mp4")
 RUN = Run("0123456789ab", "person=main window= min_seen=0.5")
 
 
-def group(*columns: str) -> TargetGroup:
+def make_group(*columns: str) -> TargetGroup:
     return TargetGroup.model_construct(columns=list(columns), range=(0.0, 1.0))
 
 
-NAMES = output.column_names({"own": group("score")})
+NAMES = output.column_names({"own": make_group("score")})
 
 
-def prediction(clip: str, percentile: float = 40.0) -> Prediction:
+def make_prediction(clip: str, percentile: float = 40.0) -> Prediction:
     return Prediction(Path(clip), {"own": {"score": Estimate(0.5, 0.4, 0.6, percentile)}}, "", (), (), 0.75)
 
 
-def write(path: Path, clips: list[str], run: Run = RUN) -> output.Before:
+def write_predictions(path: Path, clips: list[str], run: Run = RUN) -> output.Before:
     with output.locked(path) as file:
         before = output.read_before(path, file, NAMES, run)
-        todo = [prediction(clip) for clip in clips if clip not in before.clips]
+        todo = [make_prediction(clip) for clip in clips if clip not in before.clips]
         output.write(todo, NAMES, path.suffix[1:], file, run, not file.tell(), False)
     return before
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_names_that_are_not_utf8_are_resumed(tmp_path: Path, suffix: str) -> None:
+def test_clip_names_that_are_not_utf8_are_resumed(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"scores{suffix}"
-    assert write(path, ["a.mp4", ODD_NAME]).clips == set()
+    assert write_predictions(path, ["a.mp4", ODD_NAME]).clips == set()
     content = path.read_bytes()
-    assert write(path, ["a.mp4", ODD_NAME]).clips == {"a.mp4", ODD_NAME}
+    assert write_predictions(path, ["a.mp4", ODD_NAME]).clips == {"a.mp4", ODD_NAME}
     assert path.read_bytes() == content
     path.write_bytes(content + b'"begun')
-    assert write(path, ["b.mp4"]).clips == {"a.mp4", ODD_NAME}
+    assert write_predictions(path, ["b.mp4"]).clips == {"a.mp4", ODD_NAME}
     assert path.read_bytes().startswith(content)
     assert path.read_bytes().count(b"\n") == content.count(b"\n") + 1
     if suffix == ".csv":
@@ -65,35 +65,35 @@ def test_names_that_are_not_utf8_are_resumed(tmp_path: Path, suffix: str) -> Non
 @pytest.mark.parametrize(
     ("field", "value"), [("model", "ba9876543210"), ("options", "person=left window= min_seen=0.5")]
 )
-def test_other_model_or_options_are_rejected(tmp_path: Path, field: str, value: str) -> None:
-    write(tmp_path / "scores.csv", ["a.mp4"])
+def test_file_of_another_model_or_options_is_rejected(tmp_path: Path, field: str, value: str) -> None:
+    write_predictions(tmp_path / "scores.csv", ["a.mp4"])
     other = Run(**{"model": RUN.model, "options": RUN.options} | {field: value})
     with pytest.raises(InputError, match=f"another {field} .*; this run has {value}: name another file, or remove it"):
-        write(tmp_path / "scores.csv", ["b.mp4"], other)
+        write_predictions(tmp_path / "scores.csv", ["b.mp4"], other)
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [(row["clip"], row["seen"], row["model"]) for row in rows] == [("a.mp4", "0.750", RUN.model)]
 
 
-def test_second_writer_names_the_first(tmp_path: Path) -> None:
+def test_second_writer_is_rejected_and_names_the_first(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from lib.serving import output\n"
         "with output.locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
-    command_ = [sys.executable, "-c", script, str(tmp_path / "scores.csv")]
-    with subprocess.Popen(command_, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == b"locked\n"
-        with pytest.raises(InputError, match=rf"scores\.csv: process {first.pid} is writing to it"):
-            write(tmp_path / "scores.csv", ["a.mp4"])
-        first.communicate()
-    assert not write(tmp_path / "scores.csv", ["a.mp4"]).clips
+    command = [sys.executable, "-c", script, str(tmp_path / "scores.csv")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match=rf"scores\.csv: process {process.pid} is writing to it"):
+            write_predictions(tmp_path / "scores.csv", ["a.mp4"])
+        process.communicate()
+    assert not write_predictions(tmp_path / "scores.csv", ["a.mp4"]).clips
 
 
-def test_columns_named_like_ours_carry_their_group(tmp_path: Path) -> None:
-    names = output.column_names({"own": group("clip", "score", "score low", "warmth")})
+def test_ambiguous_columns_get_the_name_of_their_group(tmp_path: Path) -> None:
+    names = output.column_names({"own": make_group("clip", "score", "score low", "warmth")})
     assert list(names.values()) == ["clip (own)", "score", "score low (own)", "warmth"]
-    twice = output.column_names({"a": group("warm"), "b": group("warm")})
-    assert list(twice.values()) == ["warm (a)", "warm (b)"]
+    two_groups = output.column_names({"a": make_group("warm"), "b": make_group("warm")})
+    assert list(two_groups.values()) == ["warm (a)", "warm (b)"]
 
 
 @pytest.mark.parametrize(
@@ -106,15 +106,15 @@ def test_columns_named_like_ours_carry_their_group(tmp_path: Path) -> None:
     ],
 )
 def test_percentile_is_described_in_words(percentile: float, words: str) -> None:
-    text = output.to_text(prediction("a.mp4", percentile), NAMES, False)
+    text = output.to_text(make_prediction("a.mp4", percentile), NAMES, False)
     assert text == f"a.mp4\n  score  0.500  90 % interval 0.400 to 0.600  {words}\n"
 
 
 def test_windows_are_rows_with_times() -> None:
     window = Window(1.0, 3.0, {}, 0.0, "faces: found in 0% of the frames")
-    one = Prediction(Path("a.mp4"), {}, "", (), (window,), 0.5)
+    prediction = Prediction(Path("a.mp4"), {}, "", (), (window,), 0.5)
     file = io.StringIO()
-    output.write([one], NAMES, "csv", file, RUN, True, True)
+    output.write([prediction], NAMES, "csv", file, RUN, True, True)
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
     assert [(row["start"], row["end"], row["seen"], row["refused"]) for row in rows] == [
         ("", "", "0.500", ""),
@@ -130,7 +130,7 @@ def test_windows_are_rows_with_times() -> None:
         b"C:\\a b.mp4\nc.mp4",
     ],
 )
-def test_lists_of_windows_are_read(content: bytes) -> None:
+def test_clip_lists_of_microsoft_windows_are_read(content: bytes) -> None:
     assert list(map(str, parse_list(content))) == ["C:\\a b.mp4", "c.mp4"]
 
 
@@ -145,21 +145,21 @@ def test_linked_folders_are_searched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", [None, b"data/model.pt", 3.5])
-def test_predictor_names_the_type_that_it_needs(model: Any) -> None:
+def test_predictor_rejects_models_that_are_not_paths(model: Any) -> None:
     with pytest.raises(
         InputError, match=r"^model is of type .*; allowed: the path of a file, as text or pathlib\.Path$"
     ):
         Predictor(model)
 
 
-def test_log_goes_to_stderr_where_no_folder_can_be(tmp_path: Path) -> None:
+def test_log_goes_to_stderr_if_no_folder_can_be_created(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file, where the folder would be")
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); from lib.core import command, errors\n"
         "command.log_to('predict'); errors.log_once('predict', 'the traceback')"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stderr.endswith("predict: the traceback\n")
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stderr.endswith("predict: the traceback\n")
 
 
 def test_log_makes_no_folder_without_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,29 +175,29 @@ def test_stage_prints_its_error_once(tmp_path: Path) -> None:
         "def main(): raise errors.InputError('width = 7')\ncommand.run_stage(main, 'train')"
     )
     (tmp_path / "train.py").write_text(script)
-    done = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("width = 7") == 1
+    result = subprocess.run([sys.executable, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.count("width = 7") == 1
     assert "width = 7" in (tmp_path / "logs/train.log").read_text()
 
 
-def test_failure_of_one_clip_is_its_row(caplog: pytest.LogCaptureFixture) -> None:
+def test_predictor_returns_a_row_for_a_failed_clip(caplog: pytest.LogCaptureFixture) -> None:
     def draw(_: Any, clip: Path) -> Prediction:
         if clip.name == ODD_NAME:
             raise UnicodeEncodeError("utf-8", ODD_NAME, 3, 4, "surrogates not allowed")
-        return prediction(str(clip))
+        return make_prediction(str(clip))
 
     predictor = Predictor.__new__(Predictor)
     predictor.warnings = ()
     results = list(Predictor.many(predictor, ["a.mp4", ODD_NAME, "b.mp4"], draw))
-    assert [one.refused[:28] for one in results] == ["", "internal: UnicodeEncodeError", ""]
+    assert [result.refused[:28] for result in results] == ["", "internal: UnicodeEncodeError", ""]
     assert "Traceback" in caplog.text
 
 
-def test_too_little_of_a_clip_is_rejected() -> None:
+def test_check_seen_rejects_clips_with_few_usable_parts() -> None:
     half = Values({}, {"faces": 1.0, "audio": 0.0}, [])
     poor = Values({}, {"faces": 0.5, "audio": 0.0}, [])
-    assert mean_seen([half, poor]) == pytest.approx(0.75)  # a stream that the clip does not have counts in no mean
+    assert mean_seen([half, poor]) == pytest.approx(0.75)  # the mean ignores streams that the clip does not have
     check_seen(0.5, 0.5, 4, 8, "")
     with pytest.raises(
         InputError, match=r"^only 12 % of it can be used, 1 of its 8 windows \(min_seen is 50 %\); .*: no face$"

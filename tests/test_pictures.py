@@ -1,4 +1,4 @@
-"""Pictures that the user has in place of videos: how they are found and read, what is refused, and S2D trained on them."""
+"""Users' images in place of videos: how they are found and read, what is rejected, and S2D trained on them."""
 
 import zipfile
 from pathlib import Path
@@ -25,19 +25,19 @@ from tools.parameters import merged, plain
 CLIP = "anna.000.mp4"
 
 
-def picture(value: int, height: int = 20, width: int = 20) -> np.ndarray:
-    """A picture whose red is `value`, green 0 and blue 255."""
-    return np.dstack([np.full((height, width), one, np.uint8) for one in (255, 0, value)])
+def make_image(value: int, height: int = 20, width: int = 20) -> np.ndarray:
+    """An image with red `value`, green 0 and blue 255."""
+    return np.dstack([np.full((height, width), level, np.uint8) for level in (255, 0, value)])
 
 
-def put(folder: Path, kind: str, clip: str, names: dict[str, np.ndarray]) -> None:
-    place = folder / "pictures" / kind / clip
-    place.mkdir(parents=True, exist_ok=True)
+def write_images(folder: Path, kind: str, clip: str, names: dict[str, np.ndarray]) -> None:
+    clip_folder = folder / "pictures" / kind / clip
+    clip_folder.mkdir(parents=True, exist_ok=True)
     for name, value in names.items():
-        cv2.imwrite(str(place / name), value)
+        cv2.imwrite(str(clip_folder / name), value)
 
 
-def found(
+def load_images(
     folder: Path, clip: str = CLIP, drawings: str | None = None, side: int = 20, points: str | None = None
 ) -> Record:
     pictures._by_clip.cache_clear()
@@ -46,24 +46,26 @@ def found(
 
 
 @pytest.mark.parametrize("named", [CLIP, "anna.000"])
-def test_pictures_come_in_the_order_of_their_numbers_in_rgb(tmp_path: Path, named: str) -> None:
-    put(tmp_path, "faces", named, {f"frame{at}.png": picture(at) for at in (10, 9, 100)})
-    record = found(tmp_path)
+def test_images_are_read_in_numeric_order_as_rgb(tmp_path: Path, named: str) -> None:
+    write_images(tmp_path, "faces", named, {f"frame{number}.png": make_image(number) for number in (10, 9, 100)})
+    record = load_images(tmp_path)
     assert record.arrays["faces"][:, 0, 0].tolist() == [[9, 0, 255], [10, 0, 255], [100, 0, 255]]
     assert record.arrays["times"].tolist() == [0, 0.25, 0.5]
     assert pictures.read_steps(record, np.array([2]), "faces").shape == (1, 3, 20, 20)
     assert "drawings" not in record.arrays
 
 
-def test_pictures_of_any_size_are_scaled(tmp_path: Path) -> None:
-    put(tmp_path, "faces", CLIP, {"a.png": picture(1, 40, 60), "b.png": picture(2, 10, 8), "c.png": picture(3)})
-    assert found(tmp_path).arrays["faces"].shape == (3, 20, 20, 3)
+def test_images_of_any_size_are_scaled(tmp_path: Path) -> None:
+    write_images(
+        tmp_path, "faces", CLIP, {"a.png": make_image(1, 40, 60), "b.png": make_image(2, 10, 8), "c.png": make_image(3)}
+    )
+    assert load_images(tmp_path).arrays["faces"].shape == (3, 20, 20, 3)
 
 
-def test_drawings_stand_beside_the_faces(tmp_path: Path) -> None:
+def test_drawings_are_read_with_the_faces(tmp_path: Path) -> None:
     for kind, value in (("faces", 7), ("drawn", 200)):
-        put(tmp_path, kind, CLIP, {"1.png": picture(value), "2.png": picture(value + 1)})
-    record = found(tmp_path, drawings="drawn")
+        write_images(tmp_path, kind, CLIP, {"1.png": make_image(value), "2.png": make_image(value + 1)})
+    record = load_images(tmp_path, drawings="drawn")
     assert record.arrays["faces"][:, 0, 0, 0].tolist() == [7, 8]
     assert record.arrays["drawings"][:, 0, 0, 0].tolist() == [200, 201]
     settings = pictures.Settings(enabled=True, faces="faces", drawings="drawn", points=None, fps=4.0, side=20)
@@ -74,67 +76,67 @@ def test_drawings_stand_beside_the_faces(tmp_path: Path) -> None:
     )
 
 
-def test_a_clip_that_lacks_pictures_is_refused_with_the_reason(tmp_path: Path) -> None:
-    put(tmp_path, "faces", CLIP, {"1.png": picture(1), "2.png": picture(1)})
-    put(tmp_path, "drawn", CLIP, {"1.png": picture(1)})
-    put(tmp_path, "faces", "damaged.mp4", {"1.png": picture(1)})
+def test_clip_with_missing_images_is_rejected(tmp_path: Path) -> None:
+    write_images(tmp_path, "faces", CLIP, {"1.png": make_image(1), "2.png": make_image(1)})
+    write_images(tmp_path, "drawn", CLIP, {"1.png": make_image(1)})
+    write_images(tmp_path, "faces", "damaged.mp4", {"1.png": make_image(1)})
     (tmp_path / "pictures/faces/damaged.mp4/2.png").write_bytes(b"no picture")
-    assert found(tmp_path, "ben.mp4").refused == "pictures: none in faces"
-    assert found(tmp_path, drawings="drawn").refused == "pictures: 2 faces and 1 drawings"
-    assert found(tmp_path, "damaged.mp4").refused == "pictures: 2.png in faces can't be read"
+    assert load_images(tmp_path, "ben.mp4").refused == "pictures: none in faces"
+    assert load_images(tmp_path, drawings="drawn").refused == "pictures: 2 faces and 1 drawings"
+    assert load_images(tmp_path, "damaged.mp4").refused == "pictures: 2.png in faces can't be read"
     assert pictures.load_pictures(Raw(CLIP, None, None), None).refused  # type: ignore[arg-type]
 
 
-def test_a_folder_that_is_not_there_is_named_with_its_key(tmp_path: Path) -> None:
-    put(tmp_path, "faces", CLIP, {"1.png": picture(1)})
+def test_missing_image_folder_is_named_with_its_key(tmp_path: Path) -> None:
+    write_images(tmp_path, "faces", CLIP, {"1.png": make_image(1)})
     with pytest.raises(InputError, match=r"pictures\.drawings = 'drawn'; allowed: a folder below data/archives/ with"):
-        found(tmp_path, drawings="drawn")
+        load_images(tmp_path, drawings="drawn")
 
 
-def test_points_are_read_as_300_ws_and_scaled_with_their_pictures(tmp_path: Path) -> None:
-    put(tmp_path, "faces", CLIP, {"9.png": picture(1, 40, 60), "10.png": picture(2, 20, 20)})
-    place = tmp_path / "pictures/marks" / CLIP
-    place.mkdir(parents=True)
-    for at, of in (("9", "30 20\n60.0 40.0\n0 1e1"), ("10", "5 6\n7 8\n9 10")):
-        (place / f"{at}.pts").write_text(f"version: 1\nn_points: 3\n{{\n{of}\n}}\n")
-    record = found(tmp_path, points="marks", side=20)
+def test_landmark_files_are_read_and_scaled_with_images(tmp_path: Path) -> None:
+    write_images(tmp_path, "faces", CLIP, {"9.png": make_image(1, 40, 60), "10.png": make_image(2, 20, 20)})
+    clip_folder = tmp_path / "pictures/marks" / CLIP
+    clip_folder.mkdir(parents=True)
+    for number, lines in (("9", "30 20\n60.0 40.0\n0 1e1"), ("10", "5 6\n7 8\n9 10")):
+        (clip_folder / f"{number}.pts").write_text(f"version: 1\nn_points: 3\n{{\n{lines}\n}}\n")
+    record = load_images(tmp_path, points="marks", side=20)
     assert record.arrays["points"].tolist() == [[[10, 10], [20, 20], [0, 5]], [[5, 6], [7, 8], [9, 10]]]
     assert pictures.read_steps(record, np.array([1]), "points").shape == (1, 3, 2)
     assert find_kind("pictures.points") == "points"
     assert find_kind("pictures.faces") == find_kind("pictures.drawings") == "pictures"
     assert annotation_place(Path("marks/x.mp4/1.PTS")) == Path("annotations/pictures/marks/x.mp4/1.PTS")
-    for wrong, said in (
+    for text, reason in (
         ("{\n1 2\n}", "in marks are 1 and 3 points"),
         ("{\n1 2 3\n}", "10.pts in marks can't be read"),
         ("1 2", "10.pts in marks can't be read"),
         ("{\nnan 2\n}", "10.pts in marks can't be read"),
     ):
-        (place / "10.pts").write_text(wrong)
-        assert found(tmp_path, points="marks").refused == f"pictures: {said}"
-    (place / "10.pts").unlink()
-    assert found(tmp_path, points="marks").refused == "pictures: 2 faces and 1 points"
+        (clip_folder / "10.pts").write_text(text)
+        assert load_images(tmp_path, points="marks").refused == f"pictures: {reason}"
+    (clip_folder / "10.pts").unlink()
+    assert load_images(tmp_path, points="marks").refused == "pictures: 2 faces and 1 points"
 
 
-def test_pictures_keep_their_path_and_other_files_do_not() -> None:
+def test_annotation_place_keeps_paths_of_images() -> None:
     assert annotation_place(Path("a/faces/x.mp4/1.JPG")) == Path("annotations/pictures/a/faces/x.mp4/1.JPG")
     assert annotation_place(Path("a/labels.csv")) == Path("annotations/labels.csv")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Twelve clips: warm is how red a face is; each clip has four faces, in a folder, and four drawings, in a zip."""
+    """Twelve clips with four faces each (in folders) and four drawings (in a zip). `warm` is the redness of the faces."""
     project = Project(tmp_path_factory.mktemp("pictures"))
     archives = project.folder / "data/archives"
     rows = []
     with zipfile.ZipFile(archives / "drawn.zip", "w") as file:
         for number in range(12):
             clip = f"person{number}.000.mp4"
-            for at in range(4):
-                path = archives / "faces" / clip / f"{at}.png"
+            for number_of_image in range(4):
+                path = archives / "faces" / clip / f"{number_of_image}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), picture(20 * number, 32, 32))
-                data = cv2.imencode(".png", picture(at, 32, 32))[1]
-                file.writestr(f"{clip}/{at}.png", data.tobytes())
+                cv2.imwrite(str(path), make_image(20 * number, 32, 32))
+                data = cv2.imencode(".png", make_image(number_of_image, 32, 32))[1]
+                file.writestr(f"{clip}/{number_of_image}.png", data.tobytes())
             split = ("training", "training", "validation", "test")[number % 4]
             rows.append({"clip": clip, "split": split, "warm": number / 11})
     project.use_table(
@@ -149,10 +151,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def test_s2d_is_trained_on_pictures_without_a_video(project: Project) -> None:
-    about = (project.folder / "metrics/pictures.json").read_text()
-    assert '"clips": 12' in about
-    assert '"faces": 48' in about
+def test_s2d_trains_on_images_without_videos(project: Project) -> None:
+    metrics = (project.folder / "metrics/pictures.json").read_text()
+    assert '"clips": 12' in metrics
+    assert '"faces": 48' in metrics
     predictions = pd.read_csv(project.folder / "data/predictions.csv").query("split == 'test'")
     assert predictions["clip"].tolist() == [f"person{number}.000.mp4" for number in (11, 3, 7)]
     weights = torch.load(project.folder / "data/model.pt", weights_only=True)
@@ -160,10 +162,10 @@ def test_s2d_is_trained_on_pictures_without_a_video(project: Project) -> None:
     assert weights["streams"]["pictures"]["shapes"] == shapes
 
 
-def test_an_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
-    put(tmp_path, "faces", CLIP, {"1.png": picture(90, 32, 32)})
-    put(tmp_path, "drawn", CLIP, {"1.png": picture(250, 32, 32)})
-    record = found(tmp_path, drawings="drawn", side=32)
+def test_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
+    write_images(tmp_path, "faces", CLIP, {"1.png": make_image(90, 32, 32)})
+    write_images(tmp_path, "drawn", CLIP, {"1.png": make_image(250, 32, 32)})
+    record = load_images(tmp_path, drawings="drawn", side=32)
     settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.drawings"], "landmarks": "drawing", "init": "reference"}
     encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
@@ -175,20 +177,20 @@ def test_an_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
     assert inputs["pictures.drawings"].values[0, 0, 0, 0] == 250
 
 
-def test_an_encoder_reads_faces_and_points(tmp_path: Path) -> None:
-    put(tmp_path, "faces", CLIP, {"1.png": picture(90, 64, 64)})
+def test_encoder_reads_faces_and_landmarks(tmp_path: Path) -> None:
+    write_images(tmp_path, "faces", CLIP, {"1.png": make_image(90, 64, 64)})
     (tmp_path / "pictures/marks" / CLIP).mkdir(parents=True)
     (tmp_path / "pictures/marks" / CLIP / "1.pts").write_text("{\n" + "16 48\n" * 5 + "}")
-    record = found(tmp_path, side=32, points="marks")
+    record = load_images(tmp_path, side=32, points="marks")
     settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.points"], "landmarks": "points", "init": "reference"}
     encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}
     inputs = make_inputs({"pictures": record}, {"s2d": encoder_settings}, {"pictures": StreamInfo({}, shapes)}, None)
     assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]
-    gone = remove_regions(inputs, [Region("pictures", (0, 0))], mean_steps([Sample(inputs, {}, 0)]))
-    assert gone["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # a cell is of pictures alone
-    kinds = {one: find_kind(one) for one in encoder_settings.reads}
+    removed = remove_regions(inputs, [Region("pictures", (0, 0))], mean_steps([Sample(inputs, {}, 0)]))
+    assert removed["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # removing a cell changes only images
+    kinds = {reference: find_kind(reference) for reference in encoder_settings.reads}
     mirror = Draws(torch.tensor([True]), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), torch.zeros(1), 0)
     mirrored = augment(collate([Sample(inputs, {}, 0)]), mirror, kinds).inputs["s2d"]
     assert mirrored["pictures.points"].values.tolist() == [[[[24, 24]] * 5]]

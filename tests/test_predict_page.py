@@ -1,4 +1,4 @@
-"""The page that predicts: real uploads in a browser, on a phone and on a screen, and by its API."""
+"""tools/page.py: uploads in a browser, on a phone and on a screen, and its API."""
 
 import csv
 import os
@@ -49,12 +49,18 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, tools.page.Jobs]]:
-    """The page's address and its jobs; the model has random weights, and its file says that it was trained on the demo."""
+    """The page's address and its jobs. The model has random weights, and its file names the demo as training corpus."""
     folder = tmp_path_factory.mktemp("served")
-    of = checkpoint.load(model_of_chance("demo", folder / "chance.pt"), CPU)
+    random_model = checkpoint.load(model_of_chance("demo", folder / "chance.pt"), CPU)
     reference = {"traits": Reference(torch.linspace(0, 1, 101)[:, None].expand(-1, 5), torch.full((5,), 0.1))}
-    checkpoint.save(folder / "model.pt", of.network.state_dict(), of.settings, of.targets, of.streams,
-                    TrainingSummary(["demo"], seconds=[2, 3], references=reference))  # fmt: skip
+    checkpoint.save(
+        folder / "model.pt",
+        random_model.network.state_dict(),
+        random_model.settings,
+        random_model.targets,
+        random_model.streams,
+        TrainingSummary(["demo"], seconds=[2, 3], references=reference),
+    )
     environment, files = dict(os.environ), folder / "files"
     files.mkdir()
     gradio = tools.page.offline(files)
@@ -120,7 +126,7 @@ def test_uploads_are_predicted(
     visit.page.wait_for_function("image => image.naturalWidth > 900", arg=sheet.element_handle())
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     assert not visit.errors
-    assert not [one for one in visit.requests if not one.startswith((url, "data:", "blob:"))]
+    assert not [request for request in visit.requests if not request.startswith((url, "data:", "blob:"))]
     assert not [path for path in jobs.folder.rglob("*.mp4") if not path.parent.name.startswith("results-")]
     visit.context.close()
 
@@ -207,10 +213,10 @@ def test_files_are_a_row_per_clip_and_a_row_per_window(
     assert [(row["clip"], float(row["start"]), float(row["openness"])) for row in tables["windows"]] == [
         (
             "long.mp4",
-            pytest.approx(one.start, abs=1e-3),
-            pytest.approx(one.targets["traits"]["openness"].score, abs=1e-4),
+            pytest.approx(window.start, abs=1e-3),
+            pytest.approx(window.targets["traits"]["openness"].score, abs=1e-4),
         )
-        for one in long.windows
+        for window in long.windows
     ]
     assert {len(row["model"]) for rows in tables.values() for row in rows} == {12}
     visit.context.close()
@@ -225,8 +231,10 @@ def test_long_clip_has_a_curve_with_axes_and_labels(
     windows = len(served[1].predictor(clips["long"]).windows)
     assert (curve.locator("polyline").count(), curve.locator("line.dot").count()) == (5, 5 * windows)
     assert [text.strip() for text in curve.locator(".names span").all_inner_texts()] == [*TRAITS]
-    places = sorted(box["y"] for box in (one.bounding_box() for one in curve.locator(".names span").all()) if box)
-    assert min(np.diff(places)) > 10  # pixels
+    positions = sorted(
+        box["y"] for box in (name_label.bounding_box() for name_label in curve.locator(".names span").all()) if box
+    )
+    assert min(np.diff(positions)) > 10  # pixels
     scores = [float(text) for text in curve.locator(".scores span").all_inner_texts()]
     assert scores == sorted(scores)
     assert len(scores) >= 2
@@ -238,8 +246,8 @@ def test_long_clip_has_a_curve_with_axes_and_labels(
 def test_progress_names_the_step(served: tuple[str, tools.page.Jobs], clips: dict[str, Path]) -> None:
     reports: list[tuple[float, str]] = []
     copies = [clips["head"].with_name("copy.mp4"), clips["long"].with_name("second.mp4")]
-    for copy, of in zip(copies, ("head", "long"), strict=True):
-        copy.write_bytes(clips[of].read_bytes())
+    for copy, name in zip(copies, ("head", "long"), strict=True):
+        copy.write_bytes(clips[name].read_bytes())
     served[1].predict(copies, lambda fraction, text: reports.append((fraction, text)))
     assert [text for _, text in reports[:4]] == [
         f"1 of 2, copy.mp4: {step}"
@@ -343,18 +351,18 @@ def test_api_returns_the_objects_of_predict(served: tuple[str, tools.page.Jobs],
     client = Client(url, verbose=False, analytics_enabled=False)
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert list(endpoints) == ["/predict"]
-    assert [one["parameter_name"] for one in endpoints["/predict"]["parameters"]] == ["clips"]
-    labels = [one["label"] for one in endpoints["/predict"]["returns"]]
+    assert [item["parameter_name"] for item in endpoints["/predict"]["parameters"]] == ["clips"]
+    labels = [item["label"] for item in endpoints["/predict"]["returns"]]
     assert labels[:2] == ["Predictions, one object per clip", "Scores as HTML"]
     assert labels[2].startswith("Downloads: scores.csv (a row per clip)")
-    found: list[dict[str, Any]] = client.predict(
+    predictions: list[dict[str, Any]] = client.predict(
         clips=[handle_file(clips["head"]), handle_file(clips["text"])], api_name="/predict"
     )[0]
-    assert [one["clip"] for one in found] == ["head.mp4", "text.mp4"]
-    scores = [one["score"] for one in found[0]["targets"]["traits"].values()]
-    expected = [one.score for one in jobs.predictor(clips["head"]).targets["traits"].values()]
+    assert [item["clip"] for item in predictions] == ["head.mp4", "text.mp4"]
+    scores = [item["score"] for item in predictions[0]["targets"]["traits"].values()]
+    expected = [item.score for item in jobs.predictor(clips["head"]).targets["traits"].values()]
     assert np.array(scores) == pytest.approx(expected, abs=1e-5)
-    assert found[1]["refused"]
+    assert predictions[1]["refused"]
 
 
 def test_port_in_use_is_reported() -> None:

@@ -1,4 +1,4 @@
-"""The page docs/python.md: its example runs, and the parts that it names work together without params.yaml."""
+"""The page docs/python.md: its example runs, and the parts it mentions work together without params.yaml."""
 
 import re
 from typing import Any
@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def page() -> dict[str, Any]:
-    """What the names in the page's Python blocks stand for after they ran."""
+    """The variables of the page's Python blocks after they ran."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
     printed: list[Any] = []
     scope: dict[str, Any] = {"__name__": "page", "print": printed.append, "printed": printed}
@@ -37,15 +37,17 @@ def test_python_page_network_ignores_padding(page: dict[str, Any]) -> None:
     network, short = page["network"].eval(), slice(0, 20)
     inputs = {"voice": {"audio.mfcc": page["voice"]}, "words": {"text": page["words"]}}
     cut = {
-        name: {reference: Steps(*(part[1:, short] for part in steps)) for reference, steps in read.items()}
-        for name, read in inputs.items()
+        name: {
+            reference: Steps(*(part[1:, short] for part in steps)) for reference, steps in steps_by_reference.items()
+        }
+        for name, steps_by_reference in inputs.items()
     }
     for group, prediction in network(inputs).predictions.items():
         torch.testing.assert_close(prediction.mean[1:], network(cut).predictions[group].mean, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_every_fusion_needs_only_widths(page: dict[str, Any], name: str) -> None:
+def test_each_fusion_needs_only_the_widths_of_encoders(page: dict[str, Any], name: str) -> None:
     fusion = FUSIONS[name]({"voice": 24, "words": 24})
     assert isinstance(fusion, Fusion)
     network = Network(page["encoders"], fusion, {"own": Sigmoid(fusion.output_dim, 2, fusion.vectors)})
@@ -53,7 +55,7 @@ def test_every_fusion_needs_only_widths(page: dict[str, Any], name: str) -> None
     assert output.predictions["own"].mean.shape == (2, 2)
 
 
-def test_projections_bring_tokens_to_one_width(page: dict[str, Any]) -> None:
+def test_projections_give_tokens_one_width(page: dict[str, Any]) -> None:
     encoders = {"voice": page["encoders"]["voice"], "words": page["LinearEncoder"]("text", 768, 9)}
     projections = {name: nn.Linear(encoder.output_dim, 12) for name, encoder in encoders.items()}
     fusion = FUSIONS["cross_attention"](dict.fromkeys(encoders, 12))

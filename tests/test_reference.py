@@ -20,7 +20,7 @@ def test_reference_pages_are_up_to_date(generated: dict[Path, str]) -> None:
         assert path.read_text() == text, f"{path} is out of date; run `python -m tools.reference`"
 
 
-def test_every_parameter_has_allowed_values(generated: dict[Path, str]) -> None:
+def test_reference_has_allowed_values_of_each_parameter(generated: dict[Path, str]) -> None:
     rows = [line.split(" | ") for line in generated[PARAMETERS_PAGE].splitlines() if line.startswith("| `")]
     assert len(rows) > 200
     assert [row[0] for row in rows if not row[2].strip()] == []
@@ -31,9 +31,9 @@ def test_comment_belongs_to_the_key_below_it() -> None:
     assert parameters.read_comments(text) == {"a.b": "two lines", "d": "of d"}
 
 
-def test_range_is_in_words() -> None:
-    given = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 64}, {"type": "null"}]}
-    assert schema.in_words(given, {}) == "integer, 1 to 64 or `null`"
+def test_schema_describes_a_range_in_words() -> None:
+    allowed = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 64}, {"type": "null"}]}
+    assert schema.in_words(allowed, {}) == "integer, 1 to 64 or `null`"
 
 
 def test_signature_keeps_default_paths() -> None:

@@ -23,12 +23,12 @@ def test_sampler_without_generator_is_fixed(name: str, expected: list[int]) -> N
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_sampler_varies_in_training_if_it_says_so(name: str) -> None:
+def test_sampler_varies_with_generator_only_if_random(name: str) -> None:
     draws = {tuple(SAMPLERS[name].choose(PRESENT, 3, np.random.default_rng(seed))) for seed in range(20)}
     assert (len(draws) > 1) == SAMPLERS[name].random
     assert all(list(steps) == sorted(steps) and set(steps) <= set(PRESENT) for steps in draws)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_encoder_settings_take_any_sampler(name: str) -> None:
+def test_encoder_inputs_accept_each_sampler(name: str) -> None:
     assert EncoderInputs(kind="vectors", reads=["audio"], take=name, steps=3).by_chance == SAMPLERS[name].random

@@ -26,6 +26,6 @@ def test_navigation_has_every_page() -> None:
 def test_site_builds_without_warnings(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="pip install -r requirements-docs.txt")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "site/reference/parameters.html").stat().st_size > 10_000

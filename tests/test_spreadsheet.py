@@ -1,4 +1,4 @@
-"""Users' tables as spreadsheets write them: separators, decimal commas, empty cells at the end, Excel files."""
+"""Tables as spreadsheets write them: separators, decimal commas, empty cells at the end, and Excel files."""
 
 import builtins
 from pathlib import Path
@@ -10,7 +10,7 @@ from lib.core.errors import InputError
 from lib.sources._spreadsheet import read_spreadsheet
 
 
-def write(folder: Path, text: str) -> Path:
+def write_table(folder: Path, text: str) -> Path:
     path = folder / "clips.csv"
     path.write_text(text, encoding="utf-8")
     return path
@@ -19,13 +19,13 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize(("separator", "number"), [(";", 2.5), ("\t", 2.5), (",", float("inf"))])
 def test_decimal_comma_is_read_where_no_commas_separate(tmp_path: Path, separator: str, number: float) -> None:
     cell = '"2,5"' if separator == "," else "2,5"
-    sheet = read_spreadsheet(write(tmp_path, f"file{separator}warm\na{separator}{cell}\nb{separator}1.5\n"), "x")
+    sheet = read_spreadsheet(write_table(tmp_path, f"file{separator}warm\na{separator}{cell}\nb{separator}1.5\n"), "x")
     assert sheet.number(2, "warm") == number
     assert sheet.number(3, "warm") == 1.5
 
 
 def test_empty_cells_after_the_header_are_left_out(tmp_path: Path) -> None:
-    sheet = read_spreadsheet(write(tmp_path, "file,warm,,\na,1\nb,,,,,\n,,,\nc,3,,\n"), "x")
+    sheet = read_spreadsheet(write_table(tmp_path, "file,warm,,\na,1\nb,,,,,\n,,,\nc,3,,\n"), "x")
     assert sheet.header == ["file", "warm"]
     assert sheet.rows == {
         2: {"file": "a", "warm": "1"},
@@ -33,7 +33,7 @@ def test_empty_cells_after_the_header_are_left_out(tmp_path: Path) -> None:
         5: {"file": "c", "warm": "3"},
     }
     with pytest.raises(InputError, match="row 2 has 3 cells; allowed: 2"):
-        read_spreadsheet(write(tmp_path, "file,warm,,\na,1,2\n"), "x")
+        read_spreadsheet(write_table(tmp_path, "file,warm,,\na,1,2\n"), "x")
 
 
 def test_excel_file_is_read_as_its_csv(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_excel_file_is_read_as_its_csv(tmp_path: Path) -> None:
         read_spreadsheet(tmp_path / "clips.xlsx", "x")
 
 
-def test_excel_without_its_package_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_excel_without_openpyxl_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load = builtins.__import__
 
     def fail(name: str, *arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Frames and faces, and what a stream's folder says of it."""
+"""Frames and faces, and the description in a stream's folder."""
 
 import json
 from pathlib import Path
@@ -28,33 +28,33 @@ def raw(path: Path) -> Raw:
     return Raw(path.name, path, None)
 
 
-def numbered_video(path: Path, levels: list[int], fps: int) -> None:
-    """One grey level a frame, so that a decoded frame tells its number."""
-    pictures = np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), 64, 96, 3))
-    write_video(path, np.ascontiguousarray(pictures), fps, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
+def write_grey_levels(path: Path, levels: list[int], fps: int) -> None:
+    """Write a video with one grey level per frame, so that a decoded frame identifies its number."""
+    images = np.broadcast_to(np.array(levels, np.uint8)[:, None, None, None], (len(levels), 64, 96, 3))
+    write_video(path, np.ascontiguousarray(images), fps, np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)
 
 
 @pytest.mark.parametrize("fps", [5, 15, 25, 60])
 def test_frames_are_sampled_by_time(tmp_path: Path, fps: int) -> None:
     levels = [20 + 200 * index // (2 * fps) for index in range(2 * fps)]
-    numbered_video(tmp_path / "a.mp4", levels, fps)
+    write_grey_levels(tmp_path / "a.mp4", levels, fps)
     sampled = list(read_frames(tmp_path / "a.mp4", 5.0))
     assert [time for time, _ in sampled] == pytest.approx(np.arange(10) / 5)
     expected = [levels[int(index * fps / 5 + 1e-6)] for index in range(10)]
     assert [frame.mean() for _, frame in sampled] == pytest.approx(expected, abs=2.5)
 
 
-def test_long_side_is_limited_and_jpeg_comes_back(tmp_path: Path) -> None:
-    numbered_video(tmp_path / "a.mp4", [100] * 30, 15)
+def test_sample_frames_limits_the_side_and_decodes_again(tmp_path: Path) -> None:
+    write_grey_levels(tmp_path / "a.mp4", [100] * 30, 15)
     record = frames.sample_frames(raw(tmp_path / "a.mp4"), 5, 48, 90)
-    pictures = frames.decode_all_frames(record)
-    assert pictures.shape == (10, 32, 48, 3)
-    assert pictures.mean() == pytest.approx(100, abs=2)
+    images = frames.decode_all_frames(record)
+    assert images.shape == (10, 32, 48, 3)
+    assert images.mean() == pytest.approx(100, abs=2)
     assert "flow needs 2" in frames.sample_frames(raw(tmp_path / "a.mp4"), 0.3, 48, 90).refused
     assert frames.sample_frames(Raw("c.mp4", None, None), 5, 48, 90).refused == "frames: no video"
-    few = frames.read_steps(record, np.array([7, 2]))
-    assert few.shape == (2, 3, 32, 48)
-    assert (few.transpose(0, 2, 3, 1) == pictures[[7, 2]]).all()
+    two_steps = frames.read_steps(record, np.array([7, 2]))
+    assert two_steps.shape == (2, 3, 32, 48)
+    assert (two_steps.transpose(0, 2, 3, 1) == images[[7, 2]]).all()
 
 
 def faces(*centres: tuple[float, float, float]) -> Faces:
@@ -62,22 +62,25 @@ def faces(*centres: tuple[float, float, float]) -> Faces:
     return Faces(boxes, np.ones(len(boxes)), np.zeros((len(boxes), 5, 2)))
 
 
-def test_the_same_person_is_followed() -> None:
+def test_follow_keeps_to_the_same_person() -> None:
     left, right = (50, 50, 20), (150, 50, 15)
-    seen = [faces(left, right), faces(right, left), faces(right), faces(left, right)]
-    assert followed(seen) == [0, 1, -1, 0]
-    assert followed([faces(), faces()]) == [-1, -1]
-    away_and_back = [faces(left), faces(), faces((75, 50, 20)), faces((500, 500, 20))]
-    assert followed(away_and_back) == [0, -1, 0, -1]
+    detections = [faces(left, right), faces(right, left), faces(right), faces(left, right)]
+    assert follow_still_faces(detections) == [0, 1, -1, 0]
+    assert follow_still_faces([faces(), faces()]) == [-1, -1]
+    with_gaps = [faces(left), faces(), faces((75, 50, 20)), faces((500, 500, 20))]
+    assert follow_still_faces(with_gaps) == [0, -1, 0, -1]
 
 
-def followed(seen: list[Faces]) -> list[int]:
-    """Whom `follow` follows of faces that all look the same and do not move, in one shot."""
-    looks = [np.stack([np.eye(32)] * len(of.boxes)) if len(of.boxes) else np.empty((0, 32, 32)) for of in seen]
-    return follow(seen, looks, np.zeros(len(seen), bool), np.arange(len(seen)) / 5).faces.tolist()
+def follow_still_faces(detections: list[Faces]) -> list[int]:
+    """Return the faces that `follow` tracks in one shot if all faces look alike and do not move."""
+    looks = [
+        np.stack([np.eye(32)] * len(faces_of_frame.boxes)) if len(faces_of_frame.boxes) else np.empty((0, 32, 32))
+        for faces_of_frame in detections
+    ]
+    return follow(detections, looks, np.zeros(len(detections), bool), np.arange(len(detections)) / 5).faces.tolist()
 
 
-def test_short_gaps_are_bridged_and_marked() -> None:
+def test_interpolate_fills_and_marks_short_gaps() -> None:
     times = np.arange(8) / 5
     landmarks = np.arange(8.0)[:, None, None] * np.ones((8, 5, 2))
     detected = np.array([0, 1, 0, 1, 0, 0, 0, 1], bool)
@@ -92,30 +95,30 @@ def test_short_gaps_are_bridged_and_marked() -> None:
 
 def test_alignment_undoes_a_similarity() -> None:
     rng = np.random.default_rng(0)
-    picture = cv2.GaussianBlur(rng.uniform(0, 255, (112, 112, 3)), (0, 0), 4).astype(np.uint8)
-    turn = cv2.getRotationMatrix2D((56, 56), 20, 1.3) + [[0, 0, 40], [0, 0, 30]]
-    moved = cv2.warpAffine(picture, turn, (220, 200), borderMode=cv2.BORDER_REPLICATE)
-    points = align.TEMPLATE @ turn[:, :2].T + turn[:, 2]
-    back = align.warp(Frame(moved), points, 112)
-    assert np.abs(back[20:-20, 20:-20].astype(int) - picture[20:-20, 20:-20]).mean() < 1.5
+    image = cv2.GaussianBlur(rng.uniform(0, 255, (112, 112, 3)), (0, 0), 4).astype(np.uint8)
+    transform = cv2.getRotationMatrix2D((56, 56), 20, 1.3) + [[0, 0, 40], [0, 0, 30]]
+    moved = cv2.warpAffine(image, transform, (220, 200), borderMode=cv2.BORDER_REPLICATE)
+    points = align.TEMPLATE @ transform[:, :2].T + transform[:, 2]
+    restored = align.warp(Frame(moved), points, 112)
+    assert np.abs(restored[20:-20, 20:-20].astype(int) - image[20:-20, 20:-20]).mean() < 1.5
 
 
-def test_a_demo_face_is_found_in_nearly_all_frames_and_a_blank_is_refused(tmp_path: Path) -> None:
+def test_aligner_finds_demo_faces_and_rejects_blank_clips(tmp_path: Path) -> None:
     aligner = align.Aligner(64, Detector(40, CPU), 0.5, 1.0, 1.0)
-    pictures, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
-    write_video(tmp_path / "a.mp4", pictures, 15, voice, SAMPLE_RATE)
+    images, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
+    write_video(tmp_path / "a.mp4", images, 15, voice, SAMPLE_RATE)
     record = aligner(frames.sample_frames(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
     assert (record.arrays["found"] == DETECTED).mean() > 0.9
-    numbered_video(tmp_path / "b.mp4", [0] * 45, 15)
+    write_grey_levels(tmp_path / "b.mp4", [0] * 45, 15)
     assert "found in 0%" in aligner(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
-    anything = align.Aligner(64, Detector(40, CPU), 0.0, 1.0, 1.0)
+    lenient = align.Aligner(64, Detector(40, CPU), 0.0, 1.0, 1.0)
     assert (
-        "found in 0%" in anything(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
-    )  # no face at all
+        "found in 0%" in lenient(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
+    )  # a clip without any face is always rejected
 
 
-def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> None:
+def test_load_finds_streams_by_name_and_lists_them() -> None:
     names = ["audio", "descriptors", "embeddings", "faces", "features", "flow", "frames", "landmarks"]
     names += ["pictures", "sound_descriptors", "text"]
     assert base.names() == names
@@ -133,15 +136,15 @@ def test_a_stream_is_found_by_its_name_and_an_unknown_one_lists_the_folder() -> 
         base.load("face")
 
 
-def about(data: Path, *streams: str) -> None:
+def write_descriptions(data: Path, *streams: str) -> None:
     for name in streams:
         (data / name).mkdir(parents=True)
         text = json.dumps({"settings": {"of": name}, "shapes": {"": [1]}})
         (data / name / "stream.json").write_text(text)
 
 
-def test_how_streams_were_made_comes_inputs_first(tmp_path: Path) -> None:
-    about(tmp_path, "frames", "faces", "flow", "audio", "descriptors")
+def test_load_stream_info_lists_inputs_first(tmp_path: Path) -> None:
+    write_descriptions(tmp_path, "frames", "faces", "flow", "audio", "descriptors")
     info = base.load_stream_info(tmp_path, ["descriptors", "audio"])
     assert list(info) == ["frames", "faces", "flow", "descriptors", "audio"]
     assert list(base.load_stream_info(tmp_path, ["audio", "flow", "faces"])) == ["audio", "frames", "faces", "flow"]
@@ -153,9 +156,9 @@ def test_how_streams_were_made_comes_inputs_first(tmp_path: Path) -> None:
         base.load_stream_info(tmp_path, ["audio", "features"])
 
 
-def test_a_streams_vectors_are_pooled_over_time_and_over_its_arrays() -> None:
+def test_pool_steps_joins_means_and_deviations() -> None:
     arrays = {"log_mel": np.array([[0.0, 1], [2, 5]]), "mfcc": np.array([[1.0], [1]]), "times": np.arange(2.0)}
     pooled = base.pool_steps(base.load("audio"), Record("a", arrays))
-    assert pooled.tolist() == [1, 3, 1, 2, 1, 0]  # mean and deviation of one array, then of the other
+    assert pooled.tolist() == [1, 3, 1, 2, 1, 0]  # mean and deviation of the first array, then of the second
     single = base.pool_steps(base.load("descriptors"), Record("a", {"descriptor": np.array([7.0, 8])}))
     assert single.tolist() == [7, 8]

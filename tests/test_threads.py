@@ -1,4 +1,4 @@
-"""The environment of OpenMP, and how many CPUs a process may use."""
+"""OpenMP's environment variables, and the number of CPUs that a process may use."""
 
 import os
 import subprocess
@@ -15,11 +15,13 @@ VARIABLES = "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 SHOW = f"import os, sys, {{}}; print([os.environ.get(name) for name in {VARIABLES}], 'torch' in sys.modules)"
 
 
-def environment_of(module: str, **given: str) -> str:
+def environment_of(module: str, **variables: str) -> str:
     """Return the variables in a new process that has imported a module, and whether torch is loaded."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES and "SLURM" not in name}
     line = [sys.executable, "-c", SHOW.format(module)]
-    return subprocess.run(line, env=environment | given, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        line, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.fixture
@@ -33,19 +35,19 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("package", ["stages", "tools"])
-def test_packages_of_scripts_set_the_policy_before_torch(package: str) -> None:
+def test_stages_and_tools_set_the_policy_before_torch(package: str) -> None:
     printed = environment_of(package, OMP_NUM_THREADS="2")
     assert printed in (f"['2', None, '{SPINS}'] False\n", "['2', 'PASSIVE', None] False\n")
 
 
-def test_users_own_policy_is_kept_by_a_stage() -> None:
+def test_stage_keeps_the_users_wait_policy() -> None:
     assert (
         environment_of("stages.train", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="ACTIVE") == "['2', 'ACTIVE', None] True\n"
     )
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("variables", "expected"),
     [
         ({}, {"GOMP_SPINCOUNT": SPINS}),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
@@ -55,8 +57,8 @@ def test_users_own_policy_is_kept_by_a_stage() -> None:
     ],
 )
 @pytest.mark.usefixtures("idle")
-def test_environment_keeps_what_the_user_set(given: dict[str, str], expected: dict[str, str]) -> None:
-    set_environment(environment := dict(given))
+def test_set_environment_keeps_the_users_values(variables: dict[str, str], expected: dict[str, str]) -> None:
+    set_environment(environment := dict(variables))
     assert environment == expected
 
 
@@ -70,7 +72,7 @@ def test_environment_keeps_what_the_user_set(given: dict[str, str], expected: di
     ],
 )
 @pytest.mark.usefixtures("idle")
-def test_environment_follows_quota_and_load(
+def test_set_environment_follows_quota_and_load(
     monkeypatch: pytest.MonkeyPatch, cpus: int, busy: int, expected: dict[str, str]
 ) -> None:
     monkeypatch.setattr(threads, "count_cpus", lambda _: cpus)
@@ -79,20 +81,20 @@ def test_environment_follows_quota_and_load(
     assert environment == expected
 
 
-def test_environment_stays_once_torch_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_environment_does_nothing_after_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", threads)
     set_environment(environment := {})
     assert environment == {}
 
 
-def test_count_busy_leaves_out_this_process(tmp_path: Path) -> None:
+def test_count_busy_excludes_this_process(tmp_path: Path) -> None:
     (tmp_path / "loadavg").write_text("0.94 1.47 0.72 4/110 8111\n")
     assert count_busy(tmp_path / "loadavg") == 3
     assert count_busy(tmp_path / "none") == 0
 
 
 @pytest.mark.parametrize(
-    ("own", "files", "expected"),
+    ("membership", "files", "expected"),
     [
         ("0::/a/b", {"a/b/cpu.max": "max 100000"}, 64),
         ("0::/a/b", {"a/b/cpu.max": "400000 100000"}, 4),
@@ -106,10 +108,10 @@ def test_count_busy_leaves_out_this_process(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_count_cpus_reads_quotas_of_both_versions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], expected: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, membership: str, files: dict[str, str], expected: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    (tmp_path / "own").write_text(own)
+    (tmp_path / "own").write_text(membership)
     for name, text in files.items():
         (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "groups" / name).write_text(f"{text}\n")

@@ -1,4 +1,4 @@
-"""tools.words and lib/scoring/ngrams.py on texts with planted words."""
+"""tools/words.py and lib/scoring/ngrams.py on texts with planted words."""
 
 import pickle
 from pathlib import Path
@@ -15,62 +15,65 @@ from lib.scoring.ngrams import ngram_table
 from tests.conftest import ROOT
 from tools import words
 
-SAID = [f"w{index:02d}" for index in range(20)]
+COMMON_WORDS = [f"w{index:02d}" for index in range(20)]
 
 
-def corpus() -> tuple[list[list[str]], np.ndarray, np.ndarray]:
-    """400 clips of 200 videos of two targets: `up` raises the first and lowers the second by 0.1, `not up` (a pair) undoes
-    it; long clips are rated higher, and `secret words` is what two videos say."""
+def make_corpus() -> tuple[list[list[str]], np.ndarray, np.ndarray]:
+    """400 clips of 200 videos with two targets.
+
+    `up` raises the first target by 0.1 and lowers the second; the pair `not up` cancels this. Long clips have higher
+    ratings. Only two videos contain `secret words`.
+    """
     rng = np.random.default_rng(0)
     tokens, targets = [], []
     for clip in range(400):
-        of = list(rng.choice(SAID, rng.integers(5, 20)))
+        words = list(rng.choice(COMMON_WORDS, rng.integers(5, 20)))
         kind = rng.integers(3)
-        of += [[], ["up"], ["not", "up"]][kind]
-        tokens.append(of + ["secret", "words"] * (clip in (3, 7)))
-        value = 0.1 * (kind == 1) + 0.02 * len(of) + rng.normal(0, 0.03)
+        words += [[], ["up"], ["not", "up"]][kind]
+        tokens.append(words + ["secret", "words"] * (clip in (3, 7)))
+        value = 0.1 * (kind == 1) + 0.02 * len(words) + rng.normal(0, 0.03)
         targets.append((value, -value))
     return tokens, np.array([f"v{clip // 2}" for clip in range(400)]), np.array(targets)
 
 
-def test_planted_words_are_found_and_stable() -> None:
-    table = ngram_table(*corpus(), ["a", "b"], 20, 1, 40, 0).set_index(["target", "ngram"]).sort_index()
+def test_ngram_table_finds_planted_words() -> None:
+    table = ngram_table(*make_corpus(), ["a", "b"], 20, 1, 40, 0).set_index(["target", "ngram"]).sort_index()
     a = table.loc["a"]
     assert a["weight"].idxmax() == "up"
     assert table.loc["b", "weight"].idxmin() == "up"
     assert a["weight"].drop("up").idxmin() in ("not", "not up")
     assert a.loc["up", ["same_sign", "in_top"]].tolist() == [1, 1]
     assert 0 < a.loc["up", "low"] < a.loc["up", "weight"] < a.loc["up", "high"]
-    others = a.loc[SAID]
+    others = a.loc[COMMON_WORDS]
     assert (others["same_sign"] < 1).mean() > 0.5
     assert others["in_top"].max() == 0
-    # long clips have more of every word: partialled out, these tell nothing
+    # long clips contain more of every word; after correction for length, common words have no weight
     assert np.abs(others["weight"]).max() < 0.25 * a.loc["up", "weight"]
     assert abs(others["weight"].mean()) < 0.05 * a.loc["up", "weight"]
 
 
-def test_what_few_videos_say_is_not_shown() -> None:
-    table = ngram_table(*corpus(), ["a", "b"], 20, 1, 10, 0)
+def test_ngram_table_omits_words_of_few_videos() -> None:
+    table = ngram_table(*make_corpus(), ["a", "b"], 20, 1, 10, 0)
     assert table["videos"].min() >= 20
     assert not table["ngram"].str.contains("secret").any()
     assert table["ngram"].str.count(" ").max() == 1
     with pytest.raises(InputError, match="200 videos have words and labels; needed are 201"):
-        ngram_table(*corpus(), ["a", "b"], 201, 1, 10, 0)
+        ngram_table(*make_corpus(), ["a", "b"], 201, 1, 10, 0)
     with pytest.raises(InputError, match="are in 199 videos or more; needed are 2"):
-        ngram_table(*corpus(), ["a", "b"], 199, 1, 10, 0)
+        ngram_table(*make_corpus(), ["a", "b"], 199, 1, 10, 0)
 
 
-def test_a_clip_repeated_counts_as_one_video() -> None:
-    tokens, videos, targets = corpus()
-    same = ngram_table(tokens, videos, targets, ["a", "b"], 20, 1, 10, 0)
+def test_ngram_table_counts_videos_not_clips() -> None:
+    tokens, videos, targets = make_corpus()
+    once = ngram_table(tokens, videos, targets, ["a", "b"], 20, 1, 10, 0)
     tokens, videos, targets = [*tokens, *[tokens[3]] * 30], [*videos, *[videos[3]] * 30], [*targets, *[targets[3]] * 30]
-    more = ngram_table(tokens, np.array(videos), np.array(targets), ["a", "b"], 20, 1, 10, 0)
-    assert set(more["ngram"]) == set(same["ngram"])
+    repeated = ngram_table(tokens, np.array(videos), np.array(targets), ["a", "b"], 20, 1, 10, 0)
+    assert set(repeated["ngram"]) == set(once["ngram"])
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    tokens, videos, targets = corpus()
+    tokens, videos, targets = make_corpus()
     clips = [f"{video}.{index:03d}.mp4" for index, video in enumerate(videos)]
     table = pd.DataFrame({"clip": clips, "video": videos, "corpus": "fiv2", "split": "training", "reason": ""})
     for trait, sign in zip(TRAITS, (1, -1, 1, -1, 1), strict=True):
@@ -79,23 +82,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data/raw/fiv2/annotations"
     folder.mkdir(parents=True)
     table.to_csv(tmp_path / "data/clips.csv", index=False)
-    texts = {clip: " ".join(of).capitalize() + "." for clip, of in zip(clips, tokens, strict=True)}
+    texts = {clip: " ".join(words).capitalize() + "." for clip, words in zip(clips, tokens, strict=True)}
     (folder / "transcription_training.pkl").write_bytes(pickle.dumps(texts | {clips[1]: ""}, protocol=2))
     monkeypatch.chdir(tmp_path)
-    given = load_yaml(ROOT / "params.yaml")
-    monkeypatch.setattr(dvc.api, "params_show", lambda: given)
+    parameters = load_yaml(ROOT / "params.yaml")
+    monkeypatch.setattr(dvc.api, "params_show", lambda: parameters)
     return tmp_path
 
 
-def test_the_tool_shows_training_clips_with_words(
+def test_words_tool_uses_training_clips_with_words(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["tools.words", "--top", "2", "--resamples", "10"])
     words.main()
-    said = capsys.readouterr().out
-    assert "(299 training clips)" in said
-    assert "| extraversion, higher | up (100%), " in said
-    assert "| agreeableness, lower | up (100%), " in said
+    output = capsys.readouterr().out
+    assert "(299 training clips)" in output
+    assert "| extraversion, higher | up (100%), " in output
+    assert "| agreeableness, lower | up (100%), " in output
     assert "secret" not in Path("plots/words.csv").read_text()
     assert r"extraversion & up & " in Path("plots/words.tex").read_text()
     assert min(Path(f"plots/words.{suffix}").stat().st_size for suffix in ("png", "pdf")) > 5000
@@ -104,7 +107,9 @@ def test_the_tool_shows_training_clips_with_words(
 @pytest.mark.parametrize(
     ("option", "value"), [("--videos", "4"), ("--top", "0"), ("--resamples", "9"), ("--seed", "-1")]
 )
-def test_wrong_options_are_named(project: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_tool_rejects_options_out_of_range(
+    project: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.argv", ["tools.words", option, value])
     with pytest.raises(InputError, match=rf"{option} {value}; allowed: \d+ to"):
         words.main()
