@@ -56,7 +56,7 @@ class Experiments:
         if name == self.failing:
             return SimpleNamespace(returncode=255)
         changes = [
-            parameters.parsed(change)
+            parameters.parse_change(change)
             for change in command[command.index("-n") + 2 :]
             if change not in ("-S", runs.TARGET)
         ]
@@ -170,7 +170,7 @@ def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, 
         ({"grid": ["a=8"]}, "'8'; allowed: KEY=VALUE"),
         ({"grid": ["a=train.seed=8"]}, r"--seeds sets train\.seed"),
         ({"grid": ["a=train.mix={demo: 2}"]}, r"train\.mix is a mapping"),
-        ({"grid": ["a=train.rates.head=2"]}, r"train\.rates\.head: there is no 'rates' in train\.rates; allowed: seed"),
+        ({"grid": ["a=train.rates.head=2"]}, r"train\.rates\.head: train\.rates has no section 'rates'; allowed: seed"),
         ({"grid": ["a=model.fusoin=concat"]}, r"unknown key model\.fusoin"),
         ({"grid": ["a=targets.traits.loss=kl"]}, "'kl'; allowed with head = sigmoid: mse, mae, huber, ccc, mse_ccc"),
     ],

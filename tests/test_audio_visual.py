@@ -338,7 +338,7 @@ def test_hidden_layer_lies_between_plain_concat_and_heads() -> None:
 
 @needs_real_clips
 def test_full_size_model_reads_and_learns_real_clips() -> None:
-    parameters = written.plain(written.merged("audio_visual", ["model.encoders.frames.weights=null"]))
+    parameters = written.plain(written.merge_parameters("audio_visual", ["model.encoders.frames.weights=null"]))
     streams = {name: StreamInfo(parameters[name], {}) for name in ("audio", "frames")}
     extractors, records = base.make_extractors(streams), []
     for path in sorted(REAL.glob("*.mp4")):
@@ -416,7 +416,7 @@ ODD_AUDIO: dict[str, tuple[dict[str, Any], tuple[float, float]]] = {
 
 @pytest.fixture(scope="module")
 def audio_network() -> tuple[Network, dict[str, StreamInfo]]:
-    parameters = written.plain(written.merged("audio_visual", []))
+    parameters = written.plain(written.merge_parameters("audio_visual", []))
     model = parameters["model"] | {"use": ["audio"]}
     streams = {"audio": StreamInfo(parameters["audio"], {"mfcc": [24], "log_mel": [128]})}
     torch.manual_seed(0)

@@ -76,7 +76,7 @@ class Checker:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
-        self.params: Any = parameters.merged("demo", [])
+        self.params: Any = parameters.merge_parameters("demo", [])
         parse = argparse.ArgumentParser.parse_args
 
         def parse_and_stop(parser: argparse.ArgumentParser, *arguments: Any) -> None:
@@ -101,7 +101,7 @@ class Checker:
 
     def check_module(self, name: str, arguments: list[str]) -> None:
         if name == "tools.parameters":
-            self.params = parameters.merged(arguments[0], arguments[1:])
+            self.params = parameters.merge_parameters(arguments[0], arguments[1:])
             parameters.check(self.params)
         elif name == "stages.stream":
             assert arguments[0] in (*base.names(), *ALSO_STREAMS)
@@ -122,7 +122,7 @@ class Checker:
         options = self.parse(get_main_parser(), arguments)
         changed = copy.deepcopy(self.params)
         for change in getattr(options, "set_param", None) or []:
-            key, value = parameters.parsed(change)
+            key, value = parameters.parse_change(change)
             *sections, last = key.split(".")
             section = changed
             for part in sections:
@@ -174,7 +174,7 @@ def test_header_settings_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(ROOT)
     header = "".join(re.match(r"(?:#.*\n)+", path.read_text())[0].replace("\n# ", " "))
     for settings in re.findall(r"`((?:[\w.]+=[^\s`]+\s*)+)`", header):
-        parameters.check(parameters.merged(path.stem, settings.split()))
+        parameters.check(parameters.merge_parameters(path.stem, settings.split()))
 
 
 def test_invalid_parameter_is_found(checker: Checker) -> None:

@@ -189,13 +189,13 @@ def test_stage_reads_exactly_the_sections_dvc_watches(stage: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "params").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_parameters_are_valid(path: Path) -> None:
-    written.check(written.merged(path.stem, []))
+    written.check(written.merge_parameters(path.stem, []))
 
 
 def test_params_yaml_equals_params_demo_yaml() -> None:
     assert (ROOT / "params.yaml").read_bytes() == (ROOT / "params/demo.yaml").read_bytes()
     text = StringIO()
-    written.dump(written.merged("demo", []), text)
+    written.dump(written.merge_parameters("demo", []), text)
     assert text.getvalue() == (ROOT / "params/demo.yaml").read_text()
 
 

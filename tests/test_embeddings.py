@@ -213,7 +213,7 @@ def test_facenet_loads_weights_up_to_the_embedding(tmp_path: Path) -> None:
 
 
 def test_traits_frozen_parameters_embed_and_predict() -> None:
-    parameters = written.plain(written.merged("traits_frozen", ["embeddings.side=96", "embeddings.steps=3"]))
+    parameters = written.plain(written.merge_parameters("traits_frozen", ["embeddings.side=96", "embeddings.steps=3"]))
     assert parameters["embeddings"]["weights"] is None
     record = embeddings.make_extractor(check(parameters["embeddings"], embeddings.Settings, "embeddings"))(
         face_record(9)

@@ -358,7 +358,7 @@ def test_undefined_scores_are_none(actual: list[list[float]]) -> None:
 def test_parse_predictor_rejects_equal_or_empty_seeds() -> None:
     assert compare.parse_predictor("m=a,b") == ("m", ["a", "b"])
     for text in ("m=workspace,", "m=a,a", "m=,"):
-        with pytest.raises(InputError, match=r"allowed: NAME=SOURCE,SOURCE with different sources"):
+        with pytest.raises(InputError, match=r"allowed: NAME=SOURCE,SOURCE with a different source"):
             compare.parse_predictor(text)
 
 

@@ -25,7 +25,7 @@ from lib.training.prepare import fingerprint
 from lib.training.settings import Parameters
 from tests.conftest import ROOT
 from tests.stage_parameters import small_parameters, use_parameters
-from tools.parameters import merged, plain
+from tools.parameters import merge_parameters, plain
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_new_weights_in_the_same_file_rebuild_shards(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("name", base.names())
 def test_each_stream_lists_existing_files(name: str) -> None:
-    settings = base.load(name).settings(**plain(merged("demo", []))[name])
+    settings = base.load(name).settings(**plain(merge_parameters("demo", []))[name])
     assert all(path.is_file() for path in base.load(name).files(settings))
 
 
@@ -135,7 +135,7 @@ CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openn
 
 
 def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLIPS) -> str:
-    values = plain(merged("demo", list(changes)))
+    values = plain(merge_parameters("demo", list(changes)))
     settings = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
     encoder_inputs = settings.model.encoder_inputs()
     streams = {

@@ -23,7 +23,7 @@ from lib.streams.flow import make, opencv, tvl1
 from lib.streams.flow.solver import Solver
 from tests.conftest import REAL, needs_real_clips
 from tools.benchmarks.flow import PEER, SOLVER
-from tools.flow_quality import deformation, endpoint_error, energy, moved, noisy
+from tools.flow_quality import add_noise, deformation, endpoint_error, energy, move_image
 
 CPU = torch.device("cpu")
 Y, X = np.mgrid[:112, :112].astype(float)
@@ -35,7 +35,9 @@ def solve(previous: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
 
 def make_pair(face: np.ndarray, flow: np.ndarray, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the face moved by a known flow, and the face itself."""
-    return noisy(moved(face, flow), noise), noisy(torch.from_numpy(face)[None].to(torch.uint8), noise, seed=1)
+    return add_noise(move_image(face, flow), noise), add_noise(
+        torch.from_numpy(face)[None].to(torch.uint8), noise, seed=1
+    )
 
 
 @pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])

@@ -513,7 +513,8 @@ _SHAPES: dict[str, dict[str, list[int]]] = {
     "faces": {"": [3, 32, 32]}, "flow": {"": [2, 32, 32]}, "audio": {"log_mel": [8], "mfcc": [4]},
 }  # fmt: skip
 STREAMS = {
-    name: StreamInfo(written.plain(written.merged("demo", []))[name], shapes) for name, shapes in _SHAPES.items()
+    name: StreamInfo(written.plain(written.merge_parameters("demo", []))[name], shapes)
+    for name, shapes in _SHAPES.items()
 }
 
 

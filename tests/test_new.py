@@ -27,7 +27,7 @@ def test_new_members_pass_their_tests_and_the_contract(project_folder: Path) -> 
 
 def test_new_rejects_invalid_names_and_existing_files(project_folder: Path) -> None:
     for name in ("2d", "_helper", "Loudness", "class"):
-        with pytest.raises(InputError, match="allowed: a module's name in small letters"):
+        with pytest.raises(InputError, match="allowed: lower-case letters"):
             new.create("stream", name)
     with pytest.raises(InputError, match=r"lib/streams/faces exists already"):
         new.create("stream", "faces")

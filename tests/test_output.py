@@ -68,7 +68,9 @@ def test_clip_names_that_are_not_utf8_are_resumed(tmp_path: Path, suffix: str) -
 def test_file_of_another_model_or_options_is_rejected(tmp_path: Path, field: str, value: str) -> None:
     write_predictions(tmp_path / "scores.csv", ["a.mp4"])
     other = Run(**{"model": RUN.model, "options": RUN.options} | {field: value})
-    with pytest.raises(InputError, match=f"another {field} .*; this run has {value}: name another file, or remove it"):
+    with pytest.raises(
+        InputError, match=f"another {field} .*; this run has {value}: choose another file, or remove this one"
+    ):
         write_predictions(tmp_path / "scores.csv", ["b.mp4"], other)
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [(row["clip"], row["seen"], row["model"]) for row in rows] == [("a.mp4", "0.750", RUN.model)]
@@ -83,7 +85,7 @@ def test_second_writer_is_rejected_and_names_the_first(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
-        with pytest.raises(InputError, match=rf"scores\.csv: process {process.pid} is writing to it"):
+        with pytest.raises(InputError, match=rf"scores\.csv: process {process.pid}is writing to this file"):
             write_predictions(tmp_path / "scores.csv", ["a.mp4"])
         process.communicate()
     assert not write_predictions(tmp_path / "scores.csv", ["a.mp4"]).clips
@@ -147,7 +149,7 @@ def test_linked_folders_are_searched(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", [None, b"data/model.pt", 3.5])
 def test_predictor_rejects_models_that_are_not_paths(model: Any) -> None:
     with pytest.raises(
-        InputError, match=r"^model is of type .*; allowed: the path of a file, as text or pathlib\.Path$"
+        InputError, match=r"^model has the type .*; allowed: the path of a file, as str or pathlib\.Path$"
     ):
         Predictor(model)
 
@@ -200,6 +202,6 @@ def test_check_seen_rejects_clips_with_few_usable_parts() -> None:
     assert mean_seen([half, poor]) == pytest.approx(0.75)  # the mean ignores streams that the clip does not have
     check_seen(0.5, 0.5, 4, 8, "")
     with pytest.raises(
-        InputError, match=r"^only 12 % of it can be used, 1 of its 8 windows \(min_seen is 50 %\); .*: no face$"
+        InputError, match=r"^only 12 % of the clip can be used, 1 of its 8 windows \(min_seen is 50 %\); .*: no face$"
     ):
         check_seen(0.12, 0.5, 1, 8, "no face")

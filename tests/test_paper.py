@@ -27,7 +27,7 @@ def make_run(parameters: dict[str, Any], commit: str | None = PROVENANCE["commit
 
 
 def test_methods_describe_the_run() -> None:
-    text = describe_methods(make_run(written.merged("demo", [])), TARGETS, score_model(WARMTH, 0.1)[1])
+    text = describe_methods(make_run(written.merge_parameters("demo", [])), TARGETS, score_model(WARMTH, 0.1)[1])
     assert "100 of 110 annotated clips (0.5 hours).\nThe split is official: 30 training clips of 20 videos" in text
     assert r"template of five points (64 $\times$ 64 pixels)" in text
     assert r"a primal-dual scheme \cite{chambolle2011} ($\lambda=0.15$, $\theta=0.1$, 7 scales, 3 warps" in text
@@ -45,7 +45,7 @@ def test_methods_describe_the_run() -> None:
 
 
 def test_methods_of_audio_alone_mention_no_faces() -> None:
-    run = make_run(written.merged("demo", ["model.use=[audio]"]), None)
+    run = make_run(written.merge_parameters("demo", ["model.use=[audio]"]), None)
     text = describe_methods(run, {"warmth": WARMTH}, score_model(WARMTH, 0.1)[1])
     assert "Audio (16000 Hz) was represented by 64 log-mel bands and 24 MFCC, in windows of 25 ms every 10 ms" in text
     assert not re.search("MTCNN|flow|vaswani|Frames|mirroring", text)
@@ -53,7 +53,9 @@ def test_methods_of_audio_alone_mention_no_faces() -> None:
 
 
 def test_bibtex_has_every_cited_work() -> None:
-    text = paper.make_paper([], FINDINGS, make_run(written.merged("demo", [])), TARGETS, score_model(WARMTH, 0.1)[1])
+    text = paper.make_paper(
+        [], FINDINGS, make_run(written.merge_parameters("demo", [])), TARGETS, score_model(WARMTH, 0.1)[1]
+    )
     keys = {key for group in re.findall(r"\\cite\{([^}]+)\}", text) for key in group.split(",")}
     works = citations.find_cited(text)
     assert works.keys() == keys
@@ -65,7 +67,7 @@ def test_bibtex_has_every_cited_work() -> None:
 
 def test_body_has_at_most_eight_cited_figures() -> None:
     names = [f"{group}/{name}" for group in TARGETS for name in figures.FIGURES]
-    run = make_run(written.merged("demo", []))
+    run = make_run(written.merge_parameters("demo", []))
     text = paper.make_paper(
         [paper.PaperFigure(name, True) for name in names], FINDINGS, run, TARGETS, score_model(WARMTH, 0.1)[1]
     )
@@ -106,7 +108,7 @@ def test_paper_compiles(tmp_path: Path) -> None:
             table = tabulate(score_model(group, 0.1)[0], group, "test", f"tab:{name}{suffix}")
             (tmp_path / "tables" / f"{name}{suffix}.tex").write_text(table)
     (tmp_path / "paper").mkdir()
-    run = make_run(written.merged("demo", []), None, "fiv2", "my_own")
+    run = make_run(written.merge_parameters("demo", []), None, "fiv2", "my_own")
     text = paper.make_paper(included, FINDINGS, run, TARGETS, score_model(WARMTH, 0.1)[1])
     (tmp_path / "paper/paper.tex").write_text(text)
     for _ in range(2):

@@ -3,7 +3,7 @@
 import pytest
 
 from lib.core.errors import InputError
-from tools.parameters import check, merged
+from tools.parameters import check, merge_parameters
 
 EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 1.0}"
 
@@ -33,6 +33,6 @@ EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 
     ],
 )
 def test_parameters_that_fail_later_are_rejected_now(changes: list[str], message: str) -> None:
-    check(merged("demo", []))
+    check(merge_parameters("demo", []))
     with pytest.raises(InputError, match=message):
-        check(merged("demo", changes))
+        check(merge_parameters("demo", changes))

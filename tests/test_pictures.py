@@ -20,7 +20,7 @@ from lib.sources._archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Raw, StreamInfo
 from tests.project_copy import WITHOUT_VIDEO, Project
-from tools.parameters import merged, plain
+from tools.parameters import merge_parameters, plain
 
 CLIP = "anna.000.mp4"
 
@@ -166,7 +166,7 @@ def test_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
     write_images(tmp_path, "faces", CLIP, {"1.png": make_image(90, 32, 32)})
     write_images(tmp_path, "drawn", CLIP, {"1.png": make_image(250, 32, 32)})
     record = load_images(tmp_path, drawings="drawn", side=32)
-    settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
+    settings = plain(merge_parameters("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.drawings"], "landmarks": "drawing", "init": "reference"}
     encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
@@ -182,7 +182,7 @@ def test_encoder_reads_faces_and_landmarks(tmp_path: Path) -> None:
     (tmp_path / "pictures/marks" / CLIP).mkdir(parents=True)
     (tmp_path / "pictures/marks" / CLIP / "1.pts").write_text("{\n" + "16 48\n" * 5 + "}")
     record = load_images(tmp_path, side=32, points="marks")
-    settings = plain(merged("demo", []))["model"]["encoders"]["s2d"]
+    settings = plain(merge_parameters("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.points"], "landmarks": "points", "init": "reference"}
     encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}

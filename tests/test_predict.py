@@ -532,7 +532,7 @@ def test_interval_ends_at_the_limits_of_the_range(project: Path, tmp_path: Path)
 def test_predictor_warns_of_lengths_not_seen_in_training(project: Path, tmp_path: Path) -> None:
     predictor = Predictor(save_model_with_references(tmp_path, [14.0, 16.0], 0.1), CPU)
     (warning,) = predictor(raw_path(project, NAMES[0])).warnings
-    assert re.fullmatch(r"it takes [12]\.\d s, the training clips 14\.0 to 16\.0 s", warning)
+    assert re.fullmatch(r"the clip takes [12]\.\d s, the training clips 14\.0 to 16\.0 s", warning)
 
 
 def test_long_clip_score_is_the_mean_of_its_windows(
@@ -610,7 +610,9 @@ def test_predictor_warns_of_several_faces_and_cuts(project: Path, tmp_path: Path
     assert "faces: person 3 requested, 2 visible" in refused
     with pytest.raises(InputError, match=r"person = 'tallest'; allowed: main, left, right, largest, or a number"):
         Predictor(tmp_path / "model.pt", CPU, "tallest")
-    with pytest.raises(InputError, match=r"person = 'left', but .*model.pt sees no faces; allowed: main"):
+    with pytest.raises(
+        InputError, match=r"person = 'left', but the model .*model.pt does not use faces; allowed: main"
+    ):
         Predictor(save_random_model(tmp_path, model__use=["audio"]), CPU, "left")
     metrics = json.loads((project / "metrics/faces.json").read_text())
     assert [metrics[name] for name in ("frames_with_several_faces", "cuts", "changes_of_person")] == [0, 0, 0]
@@ -657,9 +659,9 @@ def test_explain_draws_sheets_and_videos(
     assert not serving_explain.explain(audio_predictor, clip, tmp_path / "heard").refused
     assert [path_in_folder.name for path_in_folder in tmp_path.glob("heard*")] == ["heard.png"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"--explain: nothing can be written in .*/file \(File exists\)"):
+    with pytest.raises(InputError, match=r"--explain: the folder .*/file is not writable \(File exists\)"):
         tools.predict.explaining([clip], tmp_path / "file")
-    with pytest.raises(InputError, match=r"--out: nothing can be written in .*/file/of \(Not a directory\)"):
+    with pytest.raises(InputError, match=r"--out: the folder .*/file/of is not writable \(Not a directory\)"):
         tools.predict.check_writable("--out", tmp_path / "file/of")
 
 
@@ -708,7 +710,7 @@ def test_exported_model_predicts_the_same(
         ["export", *(str(raw_path(project, name)) for name in names), "--model", str(path), "--format", export_format],
     )
     tools.export.main()
-    assert "3 of 3 windows have these steps" in capsys.readouterr().out
+    assert "checked on 3 of 3 windows" in capsys.readouterr().out
     predictor, samples = Predictor(path, CPU), list[Any]()
     prediction = predictor(raw_path(project, names[2]), samples.append)
     inputs = {
@@ -746,7 +748,7 @@ def test_export_rejects_models_and_clips_that_do_not_fit(
         with pytest.raises(InputError, match=message):
             tools.export.main()
     monkeypatch.setattr(sys, "argv", ["export", "--model", str(save_random_model(tmp_path)), str(mute)])
-    with pytest.raises(InputError, match=f"{MUTE} has no step for the encoder audio"):
+    with pytest.raises(InputError, match=f"{MUTE}has no input for the encoder audio"):
         tools.export.main()
 
 

@@ -29,7 +29,7 @@ from lib.training.schedules import Progress
 from tests.conftest import ROOT
 from tests.rounding import assert_same, rounding
 from tests.small_network import TRAITS_GROUP, make_settings
-from tools.parameters import merged, plain
+from tools.parameters import merge_parameters, plain
 from tools.parity.__main__ import compare
 
 FIXTURES = ROOT / "tests" / "data" / "parity"
@@ -115,7 +115,7 @@ def test_s2d_has_the_published_numbers_of_parameters() -> None:
 
 @pytest.mark.parametrize(("name", "side", "trained"), [("s2d", 224, 9.2e6), ("s2d_thesis", 112, 4.7e6)])
 def test_parameter_files_build_the_full_s2d(name: str, side: int, trained: float) -> None:
-    parameters = plain(merged(name, []))
+    parameters = plain(merge_parameters(name, []))
     settings = parameters["model"]["encoders"]["s2d"] | {"weights": None}
     with torch.device("meta"):
         encoder = Encoder(check(settings, Settings), [[3, side, side], [5, 2]])

@@ -479,7 +479,7 @@ def test_out_of_memory_gives_one_clear_error(tmp_path: Path) -> None:
 def test_warm_start_beats_cold_start_at_equal_epochs(tmp_path: Path) -> None:
     def save(weights: dict[str, torch.Tensor]) -> Path:
         parameters_of_streams, shapes = (
-            written.plain(written.merged("demo", [])),
+            written.plain(written.merge_parameters("demo", [])),
             {"faces": [3, 32, 32], "flow": [2, 32, 32]},
         )
         streams = {name: StreamInfo(parameters_of_streams[name], {"": shape}) for name, shape in shapes.items()}
@@ -575,7 +575,7 @@ def test_optimizer_gets_betas_and_momentum() -> None:
 
 
 def test_old_learning_rates_name_the_new_form() -> None:
-    values = {name: written.plain(written.merged("demo", []))[name] for name in Parameters.model_fields}
+    values = {name: written.plain(written.merge_parameters("demo", []))[name] for name in Parameters.model_fields}
     values["train"] |= {"learning_rate": {"head": 1e-3, "encoders": {"faces": 1e-3}}}
     with pytest.raises(InputError, match=r"train\.learning_rate\.encoders no longer exists; write .*\{default: 0\.001"):
         parameters.check(values, Parameters)

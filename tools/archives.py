@@ -1,4 +1,4 @@
-"""List what lies in data/archives/ in data/archives.csv, for git to keep: run it after each change there."""
+"""List the files in data/archives/ in data/archives.csv, which git tracks. Run this after each change in data/archives/."""
 
 import argparse
 
@@ -9,11 +9,14 @@ from lib.sources import listing
 
 def main() -> None:
     argparse.ArgumentParser(
-        description=__doc__, epilog="Only files whose size or time changed since the last run are read again."
+        description=__doc__, epilog="Only files whose size or time has changed since the last run are read again."
     ).parse_args()
-    read = listing.write(ARCHIVES, listing.LISTING, resume.ROOT / "archives.json")
+    read_count = listing.write(ARCHIVES, listing.LISTING, resume.ROOT / "archives.json")
     count = len(listing.read(listing.LISTING))
-    print(f"{listing.LISTING} lists {count} files, {read} of which were read; `git add {listing.LISTING}` keeps it")
+    print(
+        f"{listing.LISTING} lists {count} files; {read_count} new or changed files were read. To track the list, run"
+        f" `git add {listing.LISTING}`"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Score the predictors that see no pixel on any folder of annotation pickles: what a model has to beat."""
+"""Score the baselines that see no video, on a folder of annotation pickles of FIV2. A useful model has to beat them."""
 
 import argparse
 from pathlib import Path
@@ -17,19 +17,19 @@ from lib.sources import fiv2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="holds annotation_training.pkl, annotation_validation.pkl, ...")
-    parser.add_argument("--train", default="training", choices=SPLITS, help="split that is known")
-    parser.add_argument("--test", default="test", choices=SPLITS, help="split that is predicted")
+    parser.add_argument("folder", type=Path, help="folder with annotation_training.pkl, annotation_validation.pkl, ...")
+    parser.add_argument("--train", default="training", choices=SPLITS, help="split to fit baselines on (%(default)s)")
+    parser.add_argument("--test", default="test", choices=SPLITS, help="split to predict (%(default)s)")
     arguments = parser.parse_args()
     training, test = (read(arguments.folder, split) for split in (arguments.train, arguments.test))
-    # the third split chooses the shrunk look-up's strength
+    # the third split selects the shrinkage of the look-up baseline
     others = [split for split in SPLITS if split not in (arguments.train, arguments.test)]
     validation = (
         read(arguments.folder, others[0]) if (arguments.folder / f"annotation_{others[0]}.pkl").exists() else test[:0]
     )
     predictions = baselines.predict(training, test, validation, TRAITS, {})
     seen = is_seen(training, test)
-    print(f"{len(training)} clips known, {len(test)} predicted; {seen.sum()} of these are of videos that are known")
+    print(f"{len(training)} training clips, {len(test)} test clips; {seen.sum()} test clips are from training videos")
     for title, members in (("all clips", seen | True), ("seen videos", seen), ("unseen videos", ~seen)):
         rows = {}
         for name, predicted in predictions.items() if members.any() else ():
@@ -42,7 +42,7 @@ def read(folder: Path, split: str) -> pd.DataFrame:
     """Return a split's scores with the column `video`."""
     path = folder / f"annotation_{split}.pkl"
     if not path.exists():
-        raise InputError(f"{path} is missing; allowed: a folder that holds annotation_{split}.pkl")
+        raise InputError(f"{path} is missing; allowed: a folder that contains annotation_{split}.pkl")
     table = fiv2.read(path)
     return table.assign(video=[fiv2.video_of(clip) for clip in table.index])
 

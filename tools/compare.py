@@ -1,9 +1,12 @@
 """Compare the predictions of DVC experiments, revisions and CSV files on the same clips: table, LaTeX and figure.
 
-A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is a revision or the name
-of an experiment whose data/predictions.csv DVC keeps; `workspace`; a CSV file with a column of clips and one for each
-target; or a baseline of lib/scoring/baselines.py. All baselines, fitted to all labelled training clips, are in every
-table.
+A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is one of:
+- a git revision or the name of an experiment whose data/predictions.csv is in DVC's cache
+- workspace, for the predictions of the working folder
+- a CSV file with a column of clips and a column for each target
+- a baseline of lib/scoring/baselines.py
+
+Every table also contains all baselines, fitted to all labelled training clips.
 """
 
 import argparse
@@ -44,13 +47,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     sources: Sources = {}
-    for name, of_seed in map(parse_predictor, arguments.predictors):
-        if name in sources or (is_baseline(name) and of_seed != [name]):
+    for name, sources_of_predictor in map(parse_predictor, arguments.predictors):
+        if name in sources or (is_baseline(name) and sources_of_predictor != [name]):
             raise InputError(
-                f"predictor {name!r} is there twice; several seeds are NAME=SOURCE,SOURCE, and the baselines"
-                f" ({', '.join(baselines.NAMES)}, ridge_...) are in the table in any case"
+                f"predictor {name!r} occurs twice; write several seeds as NAME=SOURCE,SOURCE, and leave out the baselines"
+                f" ({', '.join(baselines.NAMES)}, ridge_...), which are always in the table"
             )
-        sources[name] = of_seed
+        sources[name] = sources_of_predictor
     options = {key: value for key, value in vars(arguments).items() if key != "predictors"}
     compare(sources, **options)
 
@@ -62,25 +65,27 @@ def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, ou
         required=baseline is None,
         default=baseline,
         metavar="NAME",
-        help="the predictor with which all others are compared" + (f" ({baseline})" if baseline else ""),
+        help="predictor that all others are compared with" + (f" ({baseline})" if baseline else ""),
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--targets", metavar="NAME", help="target group (the first of model.targets in params.yaml)")
     which.add_argument(
-        "--labels", type=Path, metavar="FOLDER", help="FIV2's annotation pickles to score on, not data/clips.csv"
+        "--labels", type=Path, metavar="FOLDER", help="folder of FIV2's annotation pickles, in place of data/clips.csv"
     )
-    parser.add_argument("--split", choices=SPLITS, default="test", help="(%(default)s)")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="split to compare on (%(default)s)")
     parser.add_argument("--unseen", action="store_true", help="only clips whose video has no training clip")
-    parser.add_argument("--resamples", type=int, default=10_000, help="for intervals and p-values (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path(out), help=f"path without suffix ({out})")
+    parser.add_argument(
+        "--resamples", type=int, default=10_000, help="number of resamples for intervals and p-values (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resamples (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(out), help=f"path of the output files, without suffix ({out})")
 
 
 class Gathered(NamedTuple):
     """Predictions for the same clips.
 
-    predictions: arrays (N, K) by predictor, one for each seed. actual (N, K): labels, NaN where unknown. videos (N,). group:
-    the target group of the K columns. which: the clips, in words.
+    predictions: by predictor, an array (N, K) for each seed. actual: labels (N, K), NaN where unknown. videos: (N,). group:
+    the target group of the K columns. which: a description of the clips.
     """
 
     predictions: dict[str, list[np.ndarray]]
@@ -93,11 +98,11 @@ class Gathered(NamedTuple):
 def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Path, **which: Any) -> None:
     """Print and write the comparison of the predictors in `sources` and of the baselines.
 
-    which: the clips, as `gather_predictions` takes them.
+    which: arguments of `gather_predictions` that select the clips.
     """
     gathered = gather_predictions(sources, **which)
     if baseline not in gathered.predictions:
-        raise InputError(f"--baseline {baseline!r} is none of the predictors: {', '.join(gathered.predictions)}")
+        raise InputError(f"--baseline {baseline!r}; allowed: one of the predictors {', '.join(gathered.predictions)}")
     arrays, group, accuracy = gathered.predictions, gathered.group, words.name_accuracy(gathered.group)
     bootstrap = Bootstrap(resamples, seed)
     compared = paired.compare_predictors(arrays, gathered.actual, gathered.videos, baseline, group, bootstrap)
@@ -117,7 +122,7 @@ def gather_predictions(
     test = in_split[~is_seen(training, in_split)] if unseen else in_split
     if training.empty or test.empty:
         kind = "training" if training.empty else f"{'unseen ' if unseen else ''}{split}"
-        raise InputError(f"no {kind} clip has labels; --labels, --split and --unseen choose the clips")
+        raise InputError(f"no {kind} clip has labels; select other clips with --labels, --split or --unseen")
     files = dict.fromkeys(source for seeds in sources.values() for source in seeds if not is_baseline(source))
     tables = {source: predictions.read(source, name, columns, in_split, test["clip"]) for source in files}
     for source, predicted in tables.items():
@@ -129,7 +134,9 @@ def gather_predictions(
     vectors = pooled.pool_vectors(DATA) if labels is None else {}
     fitted = baselines.predict(training, test, validation, columns, vectors)
     if unknown := [source for seeds in sources.values() for source in seeds if source not in {*tables, *fitted}]:
-        raise InputError(f"{unknown[0]} needs labelled validation clips, --split test, and for ridge a stream")
+        raise InputError(
+            f"{unknown[0]} can't be fitted; required: labelled validation clips, --split test, and a stream for ridge"
+        )
     sources = sources | {name: [name] for name in fitted if [name] not in sources.values()}
     tables |= {name: pd.DataFrame(values, test["clip"]) for name, values in fitted.items()}
     test = test.set_index("clip")
@@ -143,19 +150,19 @@ def gather_predictions(
 def parse_predictor(text: str) -> tuple[str, list[str]]:
     """Return the name and the sources of NAME=SOURCE,SOURCE."""
     name, _, sources = text.partition("=")
-    of_seed = sources.split(",") if sources else [name]
-    if "" in of_seed or len(set(of_seed)) < len(of_seed):
-        raise InputError(f"{text!r}; allowed: NAME=SOURCE,SOURCE with different sources, one a seed")
-    return name, of_seed
+    source_list = sources.split(",") if sources else [name]
+    if "" in source_list or len(set(source_list)) < len(source_list):
+        raise InputError(f"{text!r}; allowed: NAME=SOURCE,SOURCE with a different source for each seed")
+    return name, source_list
 
 
 def find_target_group(name: str | None) -> tuple[str, TargetGroup]:
-    """Return the name and the group of params.yaml with this name; by default the model's first target group."""
+    """Return the name and the settings of a target group of params.yaml, by default the model's first target group."""
     values = dvc.api.params_show()
     groups = parameters.check({"targets": values["targets"]}, Parameters).targets
     name = name or values["model"]["targets"][0]
     if name not in groups:
-        raise InputError(f"target group {name!r} is none of params.yaml's targets: {', '.join(groups)}")
+        raise InputError(f"target group {name!r}; allowed: a section of `targets` in params.yaml: {', '.join(groups)}")
     return name, groups[name]
 
 
@@ -165,10 +172,12 @@ def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFr
         table = fiv2.read_annotations(folder).rename_axis("clip").reset_index()
         return table.assign(video=table["clip"].map(fiv2.video_of))
     if not CLIPS.exists():
-        raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or give --labels FOLDER")
+        raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or use --labels FOLDER")
     table = read_clip_table(CLIPS)
     if missing := [column for column in columns if column not in table]:
-        raise InputError(f"{CLIPS} has no column {missing[0]}, which targets.{name} in params.yaml names")
+        raise InputError(
+            f"{CLIPS} has no column {missing[0]}, which params.yaml: targets.{name}.columns lists; run `dvc repro download`"
+        )
     return table[table[columns].notna().any(axis=1)]
 
 

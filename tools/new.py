@@ -1,8 +1,8 @@
-"""Write a working skeleton of a new stream, encoder, source, analysis or figure with its test, ready to be changed.
+"""Write a working skeleton of a new stream, encoder, source, analysis or figure, and a test for it.
 
-A stream also gets its section of params.yaml and its stage in dvc.yaml, an encoder its entry under model.encoders, an
-analysis its key of params.yaml and its file in lib/core/artifacts.py and dvc.yaml. Existing files are never overwritten.
-`python -m pytest tests/test_NAME.py tests/test_contract.py` tests the result.
+A new stream also gets a section in params.yaml and a stage in dvc.yaml; an encoder gets an entry under model.encoders; an
+analysis gets a key in params.yaml and an output in lib/core/artifacts.py and dvc.yaml. Existing files are never overwritten.
+Test the result with `python -m pytest tests/test_NAME.py tests/test_contract.py`.
 """
 
 import argparse
@@ -66,25 +66,25 @@ _LAST_OUTPUT = "    - data/samples.h5\n  figures:\n"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=FOLDERS)
-    parser.add_argument("name", help="name of the new module")
+    parser.add_argument("kind", choices=FOLDERS, help="kind of module")
+    parser.add_argument("name", help="name of the new module, in lower case")
     options = parser.parse_args()
     for path in create(options.kind, options.name):
         print(f"written: {path}")
 
 
 def create(kind: str, name: str) -> list[Path]:
-    """Write the skeleton of a new member of a kind in the project's folder; return the files that were written or changed.
+    """Write the skeleton of a new module of a kind; return the files that were written or changed.
 
-    Raises InputError, and writes nothing, if the name can't be a module's or a file of that name exists.
+    Raises InputError, and writes nothing, if the name is not allowed for a module or a file of that name exists.
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or not name.islower():
         raise InputError(
-            f"name = {name!r}; allowed: a module's name in small letters, digits and _, not first; try my_{kind}"
+            f"name = {name!r}; allowed: lower-case letters, digits and _, beginning with a letter; try my_{kind}"
         )
     module, test = Path(FOLDERS[kind], f"{name}.py"), Path("tests", f"test_{name}.py")
     if existing := [path for path in (module, module.with_suffix(""), test) if path.exists()]:
-        raise InputError(f"{existing[0]} exists already; choose another name than {name!r}")
+        raise InputError(f"name = {name!r}, but {existing[0]} exists already; choose another name")
     texts = {module: _fill_template(kind, name), test: _fill_template(f"test_{kind}", name), **_edit_files(kind, name)}
     for path, text in texts.items():
         path.write_text(text)
@@ -92,7 +92,7 @@ def create(kind: str, name: str) -> list[Path]:
 
 
 def _edit_files(kind: str, name: str) -> dict[Path, str]:
-    """Return the new contents of the existing files that a new member of a kind changes."""
+    """Return the new contents of the existing files that a new module of a kind changes."""
     pipeline = PIPELINE.read_text()
     if kind == "stream":
         return {
@@ -115,12 +115,12 @@ def _edit_files(kind: str, name: str) -> dict[Path, str]:
 
 
 def _edit_parameters(text: str, section: str, after: int) -> dict[Path, str]:
-    """Return params.yaml and its copy with `text` inserted before a section, as `_insert` does."""
+    """Return the contents of params.yaml and params/demo.yaml with `text` inserted before a section, by `_insert`."""
     return {path: _insert(path.read_text(), text, section, after) for path in PARAMETERS}
 
 
 def _fill_template(template: str, name: str) -> str:
-    """Return the text of a template; a figure is placed after all others of its report section."""
+    """Return the text of a template with the name filled in; a figure gets the last place in its report section."""
     text = (TEMPLATES / f"{template}.txt").read_text().replace("NAME", name).replace("UPPER", name.upper())
     if "NUMBER" in text:
         figures = Path(FOLDERS["figure"]).glob("[!_]*.py")
@@ -134,13 +134,13 @@ def _fill_template(template: str, name: str) -> str:
 
 
 def _insert(content: str, text: str, section: str, after: int) -> str:
-    """Return params.yaml with `text` before a section and its comment, after the first or second line break there."""
+    """Return params.yaml with `text` inserted before a section and its comment, `after` line breaks later (1 or 2)."""
     place = content.rindex("\n\n", 0, content.index(f"\n{section}:\n") + 1) + after
     return content[:place] + text + content[place:]
 
 
 def _add_stage(content: str, name: str) -> str:
-    """Return dvc.yaml with a stage before train; the stages that read streams depend on its folder."""
+    """Return dvc.yaml with a new stage before train, on whose folder the stages that read streams depend."""
     content = content.replace(_FOLDERS, f"{_FOLDERS}    - data/{name}\n")
     return content.replace("\n  train:\n", "\n" + _STAGE.replace("NAME", name) + "  train:\n", 1)
 

@@ -1,7 +1,7 @@
-"""Write params.yaml: the demo's parameters, changed by a file of params/ and by what is given as KEY=VALUE.
+"""Write params.yaml from a file of params/, with optional changes KEY=VALUE.
 
-params/demo.yaml has every parameter, with comments; each other file there only what differs from it. What comes out is
-checked before anything is written.
+params/demo.yaml contains every parameter, with comments. The other files contain only the parameters that differ from it.
+The result is checked before params.yaml is written.
 """
 
 import argparse
@@ -20,94 +20,98 @@ from lib.sources import download
 from lib.streams import base, build
 
 FOLDER = Path("params")
-_WHOLE = "demo"
+_COMPLETE = "demo"
 
 
 def main() -> None:
     names = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=names, help=", ".join(names), metavar="NAME")
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="for instance model.fusion=concat")
+    parser.add_argument(
+        "changes", nargs="*", metavar="KEY=VALUE", help="change of a parameter, such as model.fusion=concat"
+    )
     arguments = parser.parse_args()
-    written = merged(arguments.name, arguments.changes)
-    check(written)
+    values = merge_parameters(arguments.name, arguments.changes)
+    check(values)
     with PARAMETERS.open("w") as file:
-        dump(written, file)
+        dump(values, file)
     print(
         f"{PARAMETERS} is {FOLDER / arguments.name}.yaml"
         + (f" with {', '.join(arguments.changes)}" if arguments.changes else "")
     )
 
 
-def merged(name: str, changes: list[str]) -> CommentedMap:
-    """Return the parameters of params/NAME.yaml, whole, with `changes` KEY=VALUE made. Raises InputError for a wrong key."""
-    whole = _yaml().load(FOLDER / f"{_WHOLE}.yaml")
-    if name != _WHOLE:
-        differs = _yaml().load(FOLDER / f"{name}.yaml")
-        _merge(whole, differs, f"params/{name}.yaml")
-        whole.ca.comment = differs.ca.comment
+def merge_parameters(name: str, changes: list[str]) -> CommentedMap:
+    """Return the complete parameters of params/NAME.yaml with `changes` KEY=VALUE. Raises InputError for a wrong key."""
+    complete = _yaml().load(FOLDER / f"{_COMPLETE}.yaml")
+    if name != _COMPLETE:
+        changes_of_file = _yaml().load(FOLDER / f"{name}.yaml")
+        _merge(complete, changes_of_file, f"params/{name}.yaml")
+        complete.ca.comment = changes_of_file.ca.comment
     for change in changes:
-        put(whole, *parsed(change))
-    return whole
+        put(complete, *parse_change(change))
+    return complete
 
 
-def parsed(change: str) -> tuple[str, Any]:
-    """Return key and value of KEY=VALUE, whose VALUE is YAML."""
+def parse_change(change: str) -> tuple[str, Any]:
+    """Return the key and the value of KEY=VALUE. VALUE is YAML."""
     key, equals, text = change.partition("=")
     if not equals:
-        raise InputError(f"{change!r}; allowed: KEY=VALUE, for instance model.fusion=concat")
+        raise InputError(f"{change!r}; allowed: KEY=VALUE, such as model.fusion=concat")
     try:
         return key, _yaml().load(text)
     except YAMLError as error:
-        raise InputError(f"{change!r} is no YAML: {error}") from None
+        raise InputError(
+            f"{change!r} is not valid YAML ({error}); allowed: KEY=VALUE, such as model.fusion=concat"
+        ) from None
 
 
-def put(whole: MutableMapping[str, Any], key: str, value: Any) -> None:
-    """Set `key`, SECTION.NAME or deeper, in whole parameters. Raises InputError where a name above the last is unknown."""
-    *above, last = key.split(".")
-    section = whole
-    for part in above:
+def put(values: MutableMapping[str, Any], key: str, value: Any) -> None:
+    """Set `key`, such as SECTION.NAME, in the complete parameters. Raises InputError for an unknown section."""
+    *parents, last = key.split(".")
+    section = values
+    for part in parents:
         if not isinstance(section.get(part), MutableMapping):
-            raise InputError(f"{key}: there is no {part!r} in {'.'.join(above)}; allowed: {', '.join(section)}")
+            raise InputError(f"{key}: {'.'.join(parents)} has no section {part!r}; allowed: {', '.join(section)}")
         section = section[part]
     section[last] = value
 
 
 def dump(values: CommentedMap, file: TextIO) -> None:
-    """Write parameters as YAML, comments too."""
+    """Write parameters as YAML with their comments."""
     _yaml().dump(values, file)
 
 
 def check(values: Mapping[str, Any]) -> None:
-    """Raise InputError if a stage would refuse the parameters."""
+    """Raise InputError if the parameters are invalid for a stage."""
     for stage in parameters.read_yaml(STAGES)["stages"]:
         model: Any = (
             build.make_parameters_model(stage)
             if stage in base.names()
             else importlib.import_module(f"stages.{stage}").Parameters
         )
-        given = parameters.check({name: plain(values[name]) for name in model.model_fields}, model)
+        section_values = parameters.check({name: plain(values[name]) for name in model.model_fields}, model)
         if stage == "train":
-            given.model.encoder_inputs()
-            given.model.chosen(given.targets)
+            section_values.model.encoder_inputs()
+            section_values.model.chosen(section_values.targets)
         elif stage == "download":
-            download.check_targets(values, given.download)
+            download.check_targets(values, section_values.download)
     base.check_enabled(values)
 
 
-def _merge(whole: CommentedMap, differs: Mapping[str, Any], source: str, above: str = "") -> None:
-    for key, value in differs.items():
-        name = f"{above}.{key}" if above else str(key)
-        if not above and key not in whole:
-            raise InputError(f"{source}: there is no section {name}; allowed: {', '.join(whole)}")
-        if isinstance(value, Mapping) and isinstance(whole.get(key), Mapping):
-            _merge(whole[key], value, source, name)
+def _merge(values: CommentedMap, changes: Mapping[str, Any], source: str, parent: str = "") -> None:
+    for key, value in changes.items():
+        name = f"{parent}.{key}" if parent else str(key)
+        if not parent and key not in values:
+            raise InputError(f"{source}: unknown section {name}; allowed: {', '.join(values)}")
+        if isinstance(value, Mapping) and isinstance(values.get(key), Mapping):
+            _merge(values[key], value, source, name)
         else:
-            whole[key] = value
+            values[key] = value
 
 
 def plain(values: Any) -> Any:
-    """YAML's own kinds of mappings, lists, numbers and texts as Python's."""
+    """Return values of ruamel.yaml's types as dict, list, bool, int, float or str."""
     if isinstance(values, Mapping):
         return {str(key): plain(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -122,7 +126,9 @@ def _yaml() -> YAML:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1000
-    yaml.representer.add_representer(type(None), lambda of, _: of.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     return yaml
 
 

@@ -1,4 +1,4 @@
-"""Draw the first table of docs/benchmarks/planted_signals.md, R² by predictor and target, as planted.png next to it."""
+"""Draw the first table of docs/benchmarks/planted_signals.md (R² by predictor and target) as docs/benchmarks/planted.png."""
 
 import argparse
 from pathlib import Path
@@ -20,14 +20,14 @@ def main() -> None:
 
 
 def read(page: Path) -> pd.DataFrame:
-    """Return the page's first table as it stands: text; predictors by rows, targets by columns."""
+    """Return the text of the page's first table, with predictors as rows and targets as columns."""
     first = next(part for part in page.read_text().split("\n\n") if part.startswith("| "))
     lines = [line.strip("| \n").split(" | ") for line in first.splitlines() if line.startswith("| ")]
     return pd.DataFrame([cells[1:] for cells in lines[1:]], [cells[0] for cells in lines[1:]], lines[0][1:])
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """A cell for each R²: the bluer the higher, the redder the further below 0."""
+    """Return a figure with a cell for each R²: blue for values above 0, red for values below 0."""
     values = table.map(lambda cell: float(cell.split(" ± ")[0].replace("−", "-"))).to_numpy()
     figure, axes = make_figure(8.5, 0.6 + 0.26 * len(table))
     axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")

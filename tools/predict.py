@@ -1,15 +1,15 @@
 """Predict the targets of video clips with the trained model, through the same functions as the pipeline's stages.
 
-A clip that can't be used has the reason in place of its targets, and the exit code is then 1. Beside a score stand the ends
-of its 90 % interval and the percentile that it has among the training clips' labels. A clip longer than those that the
-model was trained on is predicted in windows of their length, each half over the one before: its scores are their mean.
+Each score comes with its 90 % interval and its percentile among the labels of the training clips. A clip that is longer than
+the training clips is predicted in windows of their length, each overlapping the previous one by half, and its scores are the
+means over the windows. If a clip can't be used, the reason is printed instead of scores, and the exit code is 1.
 
 examples:
   python -m tools.predict talk.mp4
-  python -m tools.predict interviews/ --out scores.csv     a folder and those in it; interrupted, the same command goes on
-  python -m tools.predict lecture.mp4 --over-time            a row a window
-  python -m tools.predict talk.mp4 --over-time --window 3    a row for every three seconds, half over the ones before
-  python -m tools.predict talk.mp4 --explain shown/          what it rests on: shown/talk.mp4.png, shown/talk.mp4.mp4
+  python -m tools.predict interviews/ --out scores.csv     all videos in a folder; after an interruption, run it again
+  python -m tools.predict lecture.mp4 --over-time            also the scores of each window
+  python -m tools.predict talk.mp4 --over-time --window 3    windows of 3 s, which overlap by half
+  python -m tools.predict talk.mp4 --explain shown/          evidence: shown/talk.mp4.png and shown/talk.mp4.mp4
   find . -name "*.mov" | python -m tools.predict - --format jsonl
 """
 
@@ -39,25 +39,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "clips", nargs="+", metavar="PATH",
-        help="a video file, a folder, a pattern as 'day1/*.mp4', or - for paths on standard input (after -- if it begins"
-        " with a dash)",
+        help="video file, folder, pattern such as 'day1/*.mp4', or - for paths on standard input; put -- before a path that"
+        " begins with a dash",
     )  # fmt: skip
-    parser.add_argument("--model", type=Path, default=MODEL, help="a trained model (%(default)s)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="trained model (%(default)s)")
     parser.add_argument(
-        "--format", choices=("table", "csv", "jsonl"), help="(table on a terminal, csv elsewhere and for --out)"
+        "--format", choices=("table", "csv", "jsonl"), help="output format (table on a terminal, otherwise csv)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a row a clip, added as it is done: .csv or .jsonl")
     parser.add_argument(
-        "--over-time", action="store_true", help="the scores of each window of long clips too (.jsonl has them always)"
+        "--out", type=Path, metavar="FILE", help=".csv or .jsonl file, to which each clip is added when it is finished"
+    )
+    parser.add_argument(
+        "--over-time", action="store_true", help="also print the scores of each window (.jsonl always contains them)"
     )
     parser.add_argument(
         "--window", type=float, metavar="SECONDS",
-        help="window length in seconds (the longest training clip, for longer clips)",
+        help="window length in seconds (default: length of the longest training clip, only for longer clips)",
     )  # fmt: skip
     parser.add_argument(
         "--person", default="main", metavar="WHO",
-        help="whose face is followed where several are seen: left, right, largest, or N, the Nth from the left"
-        " (%(default)s: as in training, who is large, seen long and moves)",
+        help="person to track if several are visible: left, right, largest, or a number N for the Nth from the left"
+        " (%(default)s: as in training, the largest moving face that is visible longest)",
     )  # fmt: skip
     parser.add_argument(
         "--workers",
@@ -65,23 +67,23 @@ def main() -> None:
         default=1,
         choices=range(1, 1025),
         metavar="N",
-        help="processes, each with a model (%(default)s)",
+        help="number of processes, each with its own copy of the model (%(default)s)",
     )
     parser.add_argument(
         "--explain", type=Path, metavar="FOLDER",
-        help="a sheet (PNG) and a film (MP4) of each clip go there: the face found, flow, attention, scores over time",
+        help="write a sheet (PNG) and a video (MP4) of each clip to this folder: face, flow, attention, scores over time",
     )  # fmt: skip
     parser.add_argument(
         "--min-seen", type=float, default=0.5, metavar="FRACTION",
-        help="reject a clip if a smaller fraction of it can be used, for instance shows a face (%(default)s)",
+        help="reject a clip if a smaller fraction of its time steps can be used, for instance has a face (%(default)s)",
     )  # fmt: skip
     arguments = parser.parse_args()
-    format_ = choose_format(arguments)
+    output_format = choose_format(arguments)
     clips = list(find_clips(arguments.clips))
-    if not arguments.model.exists():  # before torch is imported, which takes seconds
+    if not arguments.model.exists():  # checked first, because importing torch takes seconds
         raise InputError(f"{arguments.model} is missing; run `dvc repro train`")
     command.log_to("predict")
-    gc.disable()  # what is loaded stays; collecting garbage in it takes a quarter of the time
+    gc.disable()  # loaded modules are never freed; collecting garbage in them takes a quarter of the start-up time
     with interrupts.loading():
         from lib.serving.predictor import Predictor
 
@@ -93,8 +95,8 @@ def main() -> None:
     for warning in predictor.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.out is None:
-        sys.exit(print_predictions(predictor, clips, arguments, format_))
-    sys.exit(write_file(predictor, clips, arguments, format_))
+        sys.exit(print_predictions(predictor, clips, arguments, output_format))
+    sys.exit(write_file(predictor, clips, arguments, output_format))
 
 
 def choose_format(arguments: argparse.Namespace) -> str:
@@ -103,15 +105,19 @@ def choose_format(arguments: argparse.Namespace) -> str:
     if out is None:
         return arguments.format or ("table" if sys.stdout.isatty() else "csv")
     if out.suffix not in (".csv", ".jsonl") or arguments.format not in (None, out.suffix[1:]):
-        asked = f" with --format {arguments.format}" if arguments.format else ""
-        raise InputError(f"--out {out}{asked}; allowed: a file that ends in .csv or .jsonl, without another --format")
+        format_option = f" with --format {arguments.format}" if arguments.format else ""
+        raise InputError(
+            f"--out {out}{format_option}; allowed: a file that ends in .csv or .jsonl, without another --format"
+        )
     if arguments.over_time and out.suffix != ".jsonl":
-        raise InputError(f"--over-time with --out {out}; allowed: a file .jsonl, a line a clip with its windows")
+        raise InputError(
+            f"--over-time with --out {out}; allowed: a file that ends in .jsonl, whose lines contain the windows"
+        )
     return out.suffix[1:]
 
 
 def print_predictions(
-    predictor: "Predictor", clips: Sequence[Path], arguments: argparse.Namespace, format_: str
+    predictor: "Predictor", clips: Sequence[Path], arguments: argparse.Namespace, output_format: str
 ) -> bool:
     """Print predictions; return whether a clip was rejected."""
     from lib.serving import output
@@ -120,17 +126,21 @@ def print_predictions(
     predict = None if arguments.explain is None else explaining(clips, arguments.explain)
     predictions = predictor.many(clips, predict, arguments.workers)
     names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
-    if format_ == "table":
-        predictions = (without(one, predictor.warnings) for one in predictions)
+    if output_format == "table":
+        predictions = (without(prediction, predictor.warnings) for prediction in predictions)
     try:
-        return output.write(predictions, names, format_, sys.stdout, run, header=True, over_time=arguments.over_time)
-    except BrokenPipeError:  # the reader, such as head, has enough; Python would write the rest at its end
+        return output.write(
+            predictions, names, output_format, sys.stdout, run, header=True, over_time=arguments.over_time
+        )
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe; Python would still flush the rest at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
 
 
-def write_file(predictor: "Predictor", clips: Sequence[Path], arguments: argparse.Namespace, format_: str) -> bool:
-    """Add predictions to --out, of those clips that it does not contain; return whether a clip in it was rejected."""
+def write_file(
+    predictor: "Predictor", clips: Sequence[Path], arguments: argparse.Namespace, output_format: str
+) -> bool:
+    """Append the predictions of clips that --out does not contain yet; return whether it has a rejected clip."""
     from lib.serving import output
 
     out: Path = arguments.out
@@ -144,30 +154,33 @@ def write_file(predictor: "Predictor", clips: Sequence[Path], arguments: argpars
             print(f"{out} contains {len(clips) - len(todo)} of {len(clips)} clips, which are skipped", file=sys.stderr)
         predictions = predictor.many(todo, predict, arguments.workers)
         return (
-            output.write(predictions, names, format_, file, run, header=not file.tell(), over_time=False)
+            output.write(predictions, names, output_format, file, run, header=not file.tell(), over_time=False)
             or before.refused
         )
 
 
 def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":
-    """Return a prediction without warnings that were printed already."""
-    return replace(prediction, warnings=tuple(one for one in prediction.warnings if one not in warnings))
+    """Return a prediction without the warnings that were already printed."""
+    return replace(prediction, warnings=tuple(warning for warning in prediction.warnings if warning not in warnings))
 
 
 def explaining(clips: Sequence[Path], folder: Path) -> "Callable[[Predictor, Path | str], Prediction]":
-    """Return what predicts a clip and leaves its sheet and film in a folder, called as the clip is, clips of one name with
-    six digits that their paths give. Raises InputError if nothing can be written there."""
+    """Return a function that predicts a clip and writes its sheet and video to a folder.
+
+    The files have the clip's name. If clips in different folders have the same name, six digits of their paths' hash are
+    added. Raises InputError if the folder is not writable.
+    """
     from lib.serving.explain import explain
 
     check_writable("--explain", folder)
-    twice = {name for name, count in Counter(clip.name for clip in {*clips}).items() if count > 1}
+    repeated_names = {name for name, count in Counter(clip.name for clip in {*clips}).items() if count > 1}
 
-    def by(predictor: "Predictor", clip: Path | str) -> "Prediction":
+    def predict(predictor: "Predictor", clip: Path | str) -> "Prediction":
         clip = Path(clip)
-        told = f"-{hashlib.sha256(os.fsencode(clip)).hexdigest()[:6]}" if clip.name in twice else ""
-        return explain(predictor, clip, folder / f"{clip.name}{told}")
+        suffix = f"-{hashlib.sha256(os.fsencode(clip)).hexdigest()[:6]}" if clip.name in repeated_names else ""
+        return explain(predictor, clip, folder / f"{clip.name}{suffix}")
 
-    return by
+    return predict
 
 
 def check_writable(option: str, folder: Path) -> None:
@@ -178,7 +191,7 @@ def check_writable(option: str, folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"{option}: nothing can be written in {folder} ({error.strerror}); name another folder"
+            f"{option}: the folder {folder} is not writable ({error.strerror}); choose another folder"
         ) from None
 
 

@@ -1,9 +1,9 @@
-"""Show which words and pairs of words go with each target: table, LaTeX and figure.
+"""Show which words and pairs of words are associated with each target, as a table, LaTeX and a figure.
 
-Of the labelled training clips of data/clips.csv with words (params.yaml: text.files). Shown are single words and pairs that
-are in at least --videos videos, never what one person said. A ridge regression on the presence of all of them weighs each
-beside the others, how much is said partialled out; intervals and stability are over resamples of the videos
-(lib/scoring/ngrams.py). It is about how words go together with others' impressions, not why.
+The data are the labelled training clips of data/clips.csv with a transcript (params.yaml: text.files). Words and pairs are
+shown only if they occur in at least --videos videos, so that no single person can be identified. Their weights come from a
+ridge regression on the presence of all of them, with the amount of speech partialled out; intervals and stability come from
+resamples of the videos (lib/scoring/ngrams.py). The weights show correlations with observers' impressions, not causes.
 """
 
 import argparse
@@ -22,27 +22,31 @@ from lib.streams.base import Raw
 from lib.streams.build import annotation_folder
 from tools.compare import find_target_group, read_labels
 
-_FEWEST = 5  # videos; of fewer a person could be known
+_FEWEST = 5  # lowest value of --videos; with fewer videos, a person could be identified
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", metavar="NAME", help="target group (the first of model.targets in params.yaml)")
-    parser.add_argument("--top", type=int, default=8, help="n-grams a target and sign (%(default)s)")
-    parser.add_argument("--videos", type=int, default=30, help="fewest that have an n-gram (%(default)s)")
-    parser.add_argument("--resamples", type=int, default=100, help="of the videos (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("plots/words"), help="path without suffix (%(default)s)")
-    given = parser.parse_args()
+    parser.add_argument("--top", type=int, default=8, help="number of n-grams per target and sign (%(default)s)")
+    parser.add_argument(
+        "--videos", type=int, default=30, help="smallest number of videos in which an n-gram occurs (%(default)s)"
+    )
+    parser.add_argument("--resamples", type=int, default=100, help="number of resamples of the videos (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resamples (%(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("plots/words"), help="path of the output files, without suffix (%(default)s)"
+    )
+    arguments = parser.parse_args()
     for name, least, most in (
         ("top", 1, 50),
         ("videos", _FEWEST, 10**9),
         ("resamples", 10, 10_000),
         ("seed", 0, 2**32),
     ):
-        if not least <= (value := getattr(given, name)) <= most:
+        if not least <= (value := getattr(arguments, name)) <= most:
             raise InputError(f"--{name} {value}; allowed: {least} to {most}")
-    show(given.targets, given.top, given.videos, given.resamples, given.seed, given.out)
+    show(arguments.targets, arguments.top, arguments.videos, arguments.resamples, arguments.seed, arguments.out)
 
 
 def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, out: Path) -> None:
@@ -51,23 +55,26 @@ def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, 
     settings = parameters.check(dvc.api.params_show()["text"], text.Settings, "text")
     table = read_labels(None, name, group.columns)
     table = table[(table["split"] == "training") & table[group.columns].notna().all(axis=1)]
-    said = []
+    tokens_by_clip = []
     for row in table.itertuples():
         words = text.look_up(Raw(row.clip, None, annotation_folder(row.corpus)), settings.files, settings.column)
-        said.append(text.split_words(words.text) if words else [])
-    there = np.array([bool(tokens) for tokens in said], bool)
-    table, said = table[there], [tokens for tokens in said if tokens]
-    of_video, values = table["video"].to_numpy(), table[group.columns].to_numpy(float)
-    found = ngram_table(said, of_video, values, group.columns, videos, top=top, resamples=resamples, seed=seed)
-    about = (
+        tokens_by_clip.append(text.split_words(words.text) if words else [])
+    has_words = np.array([bool(tokens) for tokens in tokens_by_clip], bool)
+    table, tokens_by_clip = table[has_words], [tokens for tokens in tokens_by_clip if tokens]
+    videos_of_clips, values = table["video"].to_numpy(), table[group.columns].to_numpy(float)
+    rows = ngram_table(
+        tokens_by_clip, videos_of_clips, values, group.columns, videos, top=top, resamples=resamples, seed=seed
+    )
+    caption = (
         f"Words and pairs of words with the highest and lowest weights in a ridge regression on the presence of"
-        f" {found['ngram'].nunique()}, those that at least {videos} of {len(set(of_video))} videos ({len(table)} training"
-        f" clips) have; how much is said is partialled out. {resamples} resamples of the videos: 95 % interval, and the"
-        f" share in which an n-gram is among the {top} highest or lowest. Chosen as the extremes, their weights are"
-        f" overstated. {report_words.note_stability(list(table['corpus'].unique()), group)}"
+        f" {rows['ngram'].nunique()} n-grams, which occur in at least {videos} of {len(set(videos_of_clips))} videos"
+        f" ({len(table)} training clips). The amount of speech is partialled out. 95 % intervals, and the stability (the"
+        f" fraction of resamples in which an n-gram is among the {top} highest or lowest), are from {resamples} resamples of"
+        " the videos. The weights are overstated, because the extremes are selected."
+        f" {report_words.note_stability(list(table['corpus'].unique()), group)}"
     ).strip()
-    print(ngrams.format_markdown(found, top, about))
-    ngrams.write(found, top, about, group, out)
+    print(ngrams.format_markdown(rows, top, caption))
+    ngrams.write(rows, top, caption, group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 
 

@@ -15,21 +15,21 @@ from lib.streams import base
 
 
 def find_warnings(model: TrainedModel, records: Mapping[str, Record], span: Span | None) -> Iterator[str]:
-    """Yield reasons to doubt the prediction of a clip or a window (`span`), from the records of its streams."""
+    """Yield reasons to doubt the prediction of a clip, or of a window if `span` is given, from its streams' records."""
     for name, record in records.items():
         if not record.refused:
             yield from base.load(name).warnings(record)
             yield from _statistics_out_of_range(model, name, record)
-    ends = [float(times[-1]) for one in records.values() if len(times := one.arrays.get("times", ()))]
+    ends = [float(times[-1]) for record in records.values() if len(times := record.arrays.get("times", ()))]
     if not model.training.seconds or not ends or span is not None:
         return
     (shortest, longest), seconds = model.training.seconds, max(ends)
     if not (1 - NEARLY) * shortest - 1 <= seconds <= (1 + NEARLY) * longest + 1:
-        yield f"it takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
+        yield f"the clip takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
 
 
 def biased_windows(model: TrainedModel, window: float | None) -> Iterator[str]:
-    """Yield a warning if windows are clearly shorter than the training clips: no interval is calibrated for them."""
+    """Yield a warning if windows are clearly shorter than the training clips, because no interval is calibrated for them."""
     if window and model.training.seconds and window < (1 - NEARLY) * (shortest := model.training.seconds[0]):
         yield (
             f"windows of {window:.1f} s are shorter than the training clips ({shortest:.1f} s or more): their scores"
@@ -47,11 +47,14 @@ def _statistics_out_of_range(model: TrainedModel, stream: str, record: Record) -
 
 
 def check_seen(seen: float, least: float, usable: int, windows: int, reason: str) -> None:
-    """Raise InputError if less than the fraction `least` of a clip could be used; reason: why not one of its windows."""
+    """Raise InputError if less than the fraction `least` of a clip could be used.
+
+    usable, windows: numbers of usable and of all windows. reason: why a window could not be used, or ''.
+    """
     if seen < least:
-        of_windows = f", {usable} of its {windows} windows" if windows > 1 else ""
+        window_count = f", {usable} of its {windows} windows" if windows > 1 else ""
         raise InputError(
-            f"only {100 * seen:.0f} % of it can be used{of_windows} (min_seen is {100 * least:.0f} %)"
+            f"only {100 * seen:.0f} % of the clip can be used{window_count} (min_seen is {100 * least:.0f} %)"
             + (f"; first reason: {reason}" if reason else "")
         )
 
@@ -62,6 +65,6 @@ def fraction_seen(record: Record) -> float:
 
 
 def mean_seen(values: Sequence[Values]) -> float:
-    """Return the fraction of time steps that could be used: the mean over windows and those streams that the clip has."""
-    of_streams = [float(np.mean([one.seen[name] for one in values])) for name in values[0].seen]
-    return float(np.mean([seen for seen in of_streams if seen] or [0.0]))
+    """Return the fraction of time steps that could be used: the mean over the windows and the streams that the clip has."""
+    fractions = [float(np.mean([window.seen[name] for window in values])) for name in values[0].seen]
+    return float(np.mean([seen for seen in fractions if seen] or [0.0]))

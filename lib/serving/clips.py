@@ -11,19 +11,22 @@ from lib.core.folders import walk_files
 
 
 def find_clips(names: Iterable[str]) -> Iterator[Path]:
-    """Yield the clips that names stand for. Raises InputError for a folder without videos and a pattern without matches."""
+    """Yield the clips that match `names`: files, folders, patterns, or - for a list on standard input.
+
+    Raises InputError for a folder without videos and a pattern without matches.
+    """
     from lib.core.clips import VIDEO_SUFFIXES
 
     for name in names:
         if name == "-":
             yield from parse_list(sys.stdin.buffer.read())
-        elif os.path.isdir(name):  # noqa: PTH112 (Path's raises at too long a name)
+        elif os.path.isdir(name):  # noqa: PTH112 (Path.is_dir raises for a name that is too long)
             videos = [path for path in walk_files(Path(name)) if path.suffix.lower() in VIDEO_SUFFIXES]
             if not videos:
                 raise InputError(f"{name} contains no video; allowed: files that end in {', '.join(VIDEO_SUFFIXES)}")
             yield from videos
         elif any(letter in name for letter in "*?[") and not os.path.isfile(name):  # noqa: PTH113
-            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (Path's takes no absolute pattern)
+            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (Path.glob has no absolute patterns)
             if not matches:
                 raise InputError(f"no file matches {name!r}")
             yield from map(Path, matches)
@@ -32,7 +35,7 @@ def find_clips(names: Iterable[str]) -> Iterator[Path]:
 
 
 def parse_list(content: bytes) -> Iterator[Path]:
-    """Yield the paths of a list, a line each; a byte order mark, Windows' line ends and quotes are removed."""
+    """Yield the paths of a list with one path per line, without byte order mark, Windows line ends and quotes."""
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     text = content.decode(encoding, errors="surrogateescape").removeprefix("\ufeff")
     for line in text.split("\n"):

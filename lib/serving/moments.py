@@ -21,8 +21,11 @@ _BOX, _POINT = (68, 119, 170), (238, 102, 119)  # RGB
 
 
 class Moment(NamedTuple):
-    """A time of a clip in seconds; the frame, RGB uint8 (H, W, 3), with box and points where a face was found; panels
-    (S, S, 3) by title."""
+    """A moment of a clip.
+
+    time: in seconds. frame: RGB uint8 (H, W, 3), with the box and points of a detected face. panels: images (S, S, 3) by
+    title.
+    """
 
     time: float
     frame: np.ndarray
@@ -30,12 +33,16 @@ class Moment(NamedTuple):
 
 
 def read_moments(evidence: Evidence) -> Iterator[Moment]:
-    """Yield a moment for each step of the stream of frames, if the model has it; times count from the clip's start."""
+    """Yield a moment for each step of the stream frames, if the model uses it. Times start at the beginning of the clip."""
     frames, faces, flow = (_usable(evidence, name) for name in ("frames", "faces", "flow"))
     if frames is None:
         return
     attention = _attention(evidence)
-    looks = {key: look for key in attention.grids if (look := measure_attention(attention, key)) is not None}
+    attention_maps = {
+        key: attention_map
+        for key in attention.grids
+        if (attention_map := measure_attention(attention, key)) is not None
+    }
     start = evidence.span[0] if evidence.span else 0.0
     for step, time in enumerate(base.step_times(frames)):
         image = np.ascontiguousarray(base.load("frames").read_steps(frames, np.array([step]))[0].transpose(1, 2, 0))
@@ -45,18 +52,18 @@ def read_moments(evidence: Evidence) -> Iterator[Moment]:
             aligned = faces.arrays["faces"][step]
             _draw_face(image, faces.arrays["landmarks"][step])
             panels["face"] = aligned
-        for key, look in looks.items():
+        for key, attention_map in attention_maps.items():
             nearest = int(np.argmin(np.abs(attention.times[key] - time)))
-            below = attention.pictures[key][nearest] if key in attention.pictures else aligned
-            if below is not None:
-                panels[f"attention, {key}"] = _heat_map(below, look[nearest])
+            background = attention.pictures[key][nearest] if key in attention.pictures else aligned
+            if background is not None:
+                panels[f"attention, {key}"] = _heat_map(background, attention_map[nearest])
         if flow is not None and step < len(flow.arrays["valid"]) and flow.arrays["valid"][step]:
             panels["flow"] = colour_flow(base.load("flow").read_steps(flow, np.array([step])))[0]
         yield Moment(start + float(time), image, panels)
 
 
 def colour_flow(flow: np.ndarray) -> np.ndarray:
-    """Return flow (T, 2, H, W) in colours, RGB uint8 (T + 1, H, W, 3); the last image is the colour wheel."""
+    """Return flow (T, 2, H, W) as coloured images, RGB uint8 (T + 1, H, W, 3); the last image is the colour wheel."""
     return images.colour_flow(flow, FULL)[0].transpose(0, 2, 3, 1)
 
 
@@ -69,8 +76,8 @@ def _attention(evidence: Evidence) -> Attention:
     tokens = evidence.output.tokens
     return Attention(
         {pair: weights[0].cpu().numpy() for pair, weights in evidence.output.attention.items()},
-        {name: of.times[0].cpu().numpy() for name, of in tokens.items()},
-        {name: of.grid for name, of in tokens.items()},
+        {name: stream_tokens.times[0].cpu().numpy() for name, stream_tokens in tokens.items()},
+        {name: stream_tokens.grid for name, stream_tokens in tokens.items()},
         {name: pictures for name in tokens for pictures in images.input_images(evidence.inputs[name])},
     )
 
@@ -86,9 +93,9 @@ def _draw_face(image: np.ndarray, points: np.ndarray) -> None:
         cv2.circle(image, (x, y), 2 * thickness, _POINT, -1, cv2.LINE_AA)
 
 
-def _heat_map(image: np.ndarray, look: np.ndarray) -> np.ndarray:
-    """Return attention (h, w), from 0 to twice uniform, over a grey version of an image."""
+def _heat_map(image: np.ndarray, attention_map: np.ndarray) -> np.ndarray:
+    """Return an attention map (h, w), coloured from 0 to twice the uniform value, over a grey version of an image."""
     height, width = image.shape[:2]
-    smooth = cv2.resize(look.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    smooth = cv2.resize(attention_map.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     heat = mpl.colormaps["magma"](np.clip(smooth / 2, 0, 1))[..., :3] * 255
     return (0.5 * image.mean(-1, keepdims=True) + 0.5 * heat).astype(np.uint8)

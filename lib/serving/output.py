@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PARTS = ("low", "high", "percentile")
 ERRORS = "surrogateescape"
-"""How text is encoded: names that are not UTF-8 keep their bytes."""
+"""Error handler of text encoding, with which names that are not UTF-8 keep their bytes."""
 
 Names = dict[tuple[str, str], str]
 """The name of each column of scores, by target group and column."""
@@ -30,7 +30,7 @@ Names = dict[tuple[str, str], str]
 
 @dataclass(frozen=True)
 class Run:
-    """What makes predictions comparable: the first digits of the model's sha256, and the options."""
+    """The origin of predictions, which must be equal in one file: the start of the model's sha256, and the options."""
 
     model: str
     options: str
@@ -45,7 +45,7 @@ def describe_run(predictor: "Predictor") -> Run:
 
 
 class Before(NamedTuple):
-    """Rows of an earlier run: whether a clip was rejected, and the clips."""
+    """The rows of an earlier run: whether a clip was rejected, and the clips."""
 
     refused: bool
     clips: set[str]
@@ -54,37 +54,45 @@ class Before(NamedTuple):
 def column_names(targets: Targets) -> Names:
     """Return the names of the columns of scores.
 
-    A name that two groups have, or that is a column of every table, is followed by the group's name.
+    The group's name is added if two groups have the same column, or if the name is a column of every table.
     """
     count = Counter(column for group in targets.values() for column in group.columns)
-    ours = {"clip", "start", "end", "seen", "warnings", "refused", "model", "options"}
-    ours |= {f"{column} {part}" for column in count for part in PARTS}
+    reserved = {"clip", "start", "end", "seen", "warnings", "refused", "model", "options"}
+    reserved |= {f"{column} {part}" for column in count for part in PARTS}
     return {
-        (name, column): f"{column} ({name})" if count[column] > 1 or column in ours else column
+        (name, column): f"{column} ({name})" if count[column] > 1 or column in reserved else column
         for name, group in targets.items()
         for column in group.columns
     }
 
 
 def write(
-    predictions: Iterable[Prediction], names: Names, format_: str, file: TextIO, run: Run, header: bool, over_time: bool
+    predictions: Iterable[Prediction],
+    names: Names,
+    form: str,
+    file: TextIO,
+    run: Run,
+    header: bool,
+    over_time: bool,
 ) -> bool:
-    """Write a row, line or paragraph for each prediction as it comes, with `over_time` a row for each window too; return
-    whether a clip was rejected."""
+    """Write each prediction as soon as it is available; return whether a clip was rejected.
+
+    A prediction is a CSV row, a JSON line or a paragraph of text. over_time: write the scores of each window too.
+    """
     refused = False
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
     times = ["start", "end"] if over_time else []
     columns = ["clip", *times, *names.values(), *parts, "seen", "warnings", "refused", "model", "options"]
     writer = csv.DictWriter(file, columns)
-    if header and format_ == "csv":
+    if header and form == "csv":
         writer.writeheader()
     for prediction in predictions:
         refused |= bool(prediction.refused)
-        if format_ == "csv":
+        if form == "csv":
             writer.writerow(to_cells(prediction, names) | asdict(run))
             for window in prediction.windows if over_time else ():
                 writer.writerow(window_cells(prediction, window, names) | asdict(run))
-        elif format_ == "jsonl":
+        elif form == "jsonl":
             file.write(json.dumps(to_json(prediction) | asdict(run)) + "\n")
         else:
             file.write(to_text(prediction, names, over_time))
@@ -125,21 +133,21 @@ def window_cells(prediction: Prediction, window: Window, names: Names) -> dict[s
 
 
 def to_json(prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as JSON can hold it."""
+    """Return a prediction as a JSON-able dictionary."""
     return asdict(prediction) | {"clip": str(prediction.clip)}
 
 
 def to_text(prediction: Prediction, names: Names, over_time: bool) -> str:
-    """Return a prediction for a terminal. Warnings about every prediction of the model are printed once, elsewhere."""
+    """Return a prediction as text for a terminal."""
     lines = [str(prediction.clip)] + [f"  refused: {prediction.refused}"] * bool(prediction.refused)
     width = max(map(len, names.values()))
     for (group, column), name in names.items() if prediction.targets else ():
-        one = prediction.targets[group][column]
-        interval = "" if one.low is None else f"  90 % interval {one.low:.3f} to {one.high:.3f}"
-        rank = "" if one.percentile is None else f"  {describe_rank(one.percentile)}"
-        lines.append(f"  {name:{width}}  {one.score:.3f}{interval}{rank}")
+        estimate = prediction.targets[group][column]
+        interval = "" if estimate.low is None else f"  90 % interval {estimate.low:.3f} to {estimate.high:.3f}"
+        rank = "" if estimate.percentile is None else f"  {describe_rank(estimate.percentile)}"
+        lines.append(f"  {name:{width}}  {estimate.score:.3f}{interval}{rank}")
     for window in prediction.windows if over_time else ():
-        scores = [f"{name} {window.targets[of][column].score:.3f}" for (of, column), name in names.items()
+        scores = [f"{name} {window.targets[group_name][column].score:.3f}" for (group_name, column), name in names.items()
                   if window.targets]  # fmt: skip
         lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.refused}")
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)]) + "\n"
@@ -156,13 +164,13 @@ def describe_rank(percentile: float) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[TextIO]:
-    """Open a file to add to it. Raises InputError if another process does so: two would mix their rows."""
+    """Open a file to append to it. Raises InputError if another process writes to it, because rows would get mixed."""
     with path.open("a+", newline="", encoding="utf-8", errors=ERRORS) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"--out {path}: {_lock_holder(file)} is writing to it; wait until it ends, or name another file"
+                f"--out {path}: {_lock_holder(file)} is writing to this file; wait until it ends, or choose another file"
             ) from None
         except OSError:  # a file system without locks
             pass
@@ -170,7 +178,7 @@ def locked(path: Path) -> Iterator[TextIO]:
 
 
 def _lock_holder(file: TextIO) -> str:
-    """Return the process that has locked a file, as Linux knows it."""
+    """Return the process that has locked a file, according to Linux' /proc/locks."""
     inode = f":{os.fstat(file.fileno()).st_ino}"
     locks = Path("/proc/locks")
     for line in locks.read_text().splitlines() if locks.exists() else ():
@@ -181,9 +189,9 @@ def _lock_holder(file: TextIO) -> str:
 
 
 def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
-    """Return the finished clips of an earlier run, and remove a row that it began.
+    """Return the finished clips of an earlier run, and remove an incomplete last row.
 
-    Raises InputError if the file contains something else, or predictions of another model or with other options.
+    Raises InputError if the file has other contents, or predictions of another model or with other options.
     """
     file.seek(0)
     content = file.read()
@@ -194,18 +202,18 @@ def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
     rows = _parse(path, complete)
     expected = {"clip", "refused", "model", "options"} | ({*names.values()} if path.suffix == ".csv" else set())
     if not all(expected <= row.keys() for row in rows):
-        raise InputError(f"--out {path} contains no predictions of this model; name another file, or remove it")
+        raise InputError(f"--out {path} contains no predictions of this model; choose another file, or remove this one")
     for field in ("model", "options"):
         if other := next((row[field] for row in rows if row[field] != getattr(run, field)), None):
             raise InputError(
                 f"--out {path} contains predictions with another {field} ({other}); this run has"
-                f" {getattr(run, field)}: name another file, or remove it"
+                f" {getattr(run, field)}: choose another file, or remove this one"
             )
     return Before(any(row["refused"] for row in rows), {row["clip"] for row in rows})
 
 
 def _parse(path: Path, text: str) -> list[dict[str, Any]]:
-    """Return the rows of a file, a row without columns in place of what is none."""
+    """Return the rows of a file; a row that can't be parsed has no columns."""
     if path.suffix != ".jsonl":
         return list(csv.DictReader(io.StringIO(text, newline="")))
     try:

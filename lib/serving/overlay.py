@@ -1,4 +1,4 @@
-"""Write a clip again as a video, with the evidence for its prediction next to each frame."""
+"""Write a video of a clip with the evidence for its prediction next to each frame."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +12,11 @@ import numpy as np
 from lib.serving.moments import Moment
 from lib.serving.results import Evidence
 
-_HEIGHT, _LINE = 480, 22  # pixels: of the clip, and of a line of text below it
+_HEIGHT, _LINE = 480, 22  # heights in pixels of the clip and of a line of text below it
 
 
 class OverlayVideo:
-    """A video file that is written moment by moment; there is no file until the first."""
+    """A video file that is written moment by moment. The file is created with the first moment."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,7 +51,7 @@ class OverlayVideo:
 
 
 def _compose(moment: Moment, evidence: Evidence) -> np.ndarray:
-    """Return the frame with up to three panels at its right and the scores below, RGB uint8, with even sides."""
+    """Return the frame with up to three panels on the right and the scores below, RGB uint8. Sides are even for H.264."""
     height, width = moment.frame.shape[:2]
     frame = cv2.resize(moment.frame, (max(2, round(width * _HEIGHT / height)), _HEIGHT), interpolation=cv2.INTER_AREA)
     side = _HEIGHT // 3
@@ -65,15 +65,15 @@ def _compose(moment: Moment, evidence: Evidence) -> np.ndarray:
 
 
 def _score_lines(moment: Moment, evidence: Evidence, width: int) -> np.ndarray:
-    """Return an image of the moment's time and the scores, as wide as the video."""
-    scores = [(name, one.score) for of_group in evidence.targets.values() for name, one in of_group.items()]
+    """Return an image (h, `width`, 3) with the time of the moment and the scores."""
+    scores = [(name, estimate.score) for group in evidence.targets.values() for name, estimate in group.items()]
     cells = [f"{name} {score:.2f}" for name, score in scores]
     longest = max(len(name) for name, _ in scores) + 8
     per_line = max(1, width // (8 * longest))  # constant over time
-    lines = ["   ".join(cells[at : at + per_line]) for at in range(0, len(cells), per_line)]
-    when = f", scores of {evidence.span[0]:.1f} to {evidence.span[1]:.1f} s" if evidence.span else ""
+    lines = ["   ".join(cells[start : start + per_line]) for start in range(0, len(cells), per_line)]
+    window_text = f", scores of {evidence.span[0]:.1f} to {evidence.span[1]:.1f} s" if evidence.span else ""
     strip = np.full((_LINE * (len(lines) + 1), width, 3), 255, np.uint8)
-    for row, line in enumerate([f"{moment.time:.1f} s{when}", *lines]):
+    for row, line in enumerate([f"{moment.time:.1f} s{window_text}", *lines]):
         _write(strip, line, _LINE * row + 16, shade=False)
     return strip
 

@@ -1,4 +1,4 @@
-"""From a clip's file to predictions, through the same functions as the pipeline's stages."""
+"""Predict a clip from its video file, with the same functions as the pipeline's stages."""
 
 import ctypes
 import math
@@ -62,11 +62,11 @@ class _Observers(NamedTuple):
 class Predictor:
     """A trained model that predicts clips. The model and the streams' networks are loaded once.
 
-    model: the path of a model.pt. device: where the network runs; by default a GPU if there is one. person: which face is
-    followed if there are several: "main", as in training; "left", "right", "largest", or N, as text, the Nth from the left,
-    from 1 on. window: seconds of the windows of longer clips; None: as long as the longest training clip, and no windows of
-    clips about as long as those. min_seen: a clip of which a smaller fraction can be used is rejected. Raises InputError if
-    the file can't be used, or the model uses no faces.
+    model: path of a model.pt. device: of the network; by default a GPU if one is available. person: the face to track if
+    there are several: "main" as in training, "left", "right", "largest", or a number N as text, the Nth from the left,
+    starting at 1. window: length in seconds of the windows of longer clips; None uses the length of the longest training
+    clip, and no windows for clips of about that length. min_seen: a clip is rejected if a smaller fraction of it can be
+    used. Raises InputError if the file can't be used, or if `person` is given for a model without faces.
     """
 
     def __init__(
@@ -88,12 +88,14 @@ class Predictor:
         self.served = checkpoint.load(self.path, self._device)
         self.extractors = base.make_extractors(self.served.streams)
         if person not in ASKED and not (person.isdecimal() and int(person)):
-            raise InputError(f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, from the left")
+            raise InputError(
+                f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, counted from the left"
+            )
         if "faces" in self.extractors:
             settings = check(self.served.streams["faces"].settings, faces.Settings, "faces")
             self.extractors["faces"] = faces.make_extractor(settings, person)
         elif person != MAIN:
-            raise InputError(f"person = {person!r}, but {self.path} sees no faces; allowed: {MAIN}")
+            raise InputError(f"person = {person!r}, but the model {self.path} does not use faces; allowed: {MAIN}")
         self.warnings: tuple[str, ...] = ()
         """Warnings about every prediction of this model."""
         if not {*SYNTHETIC}.isdisjoint(self.served.training.corpora):
@@ -102,10 +104,10 @@ class Predictor:
     def many(
         self, clips: Iterable[Path | str], predict: "Predict | None" = None, workers: int = 1
     ) -> Iterator[Prediction]:
-        """Yield the prediction of each clip, in their order, with a progress bar on a terminal.
+        """Yield the predictions of clips in their order, with a progress bar on a terminal.
 
-        predict: a function that predicts a clip with a predictor, instead of a call of the predictor. workers: number of
-        processes on this machine, each with a predictor. Raises InputError if one of them was killed.
+        predict: a function that predicts a clip with a predictor; by default the predictor is called. workers: number of
+        processes on this machine, each with a predictor. Raises InputError if a worker was killed.
         """
         paths = [_path("clip", clip) for clip in clips]
         with ExitStack() as stack:
@@ -119,14 +121,14 @@ class Predictor:
             except Exception as error:
                 if not parallel.is_worker_death(error):
                     raise
-                raise InputError("a worker was killed; if memory ran out, ask for fewer") from None
+                raise InputError("a worker was killed; if memory ran out, use fewer workers") from None
 
     def __call__(self, clip: Path | str, watch: Watch | None = None, report: Report | None = None) -> Prediction:
-        """Return a clip's prediction; with missing = "keep" it is rejected only if no encoder can read it.
+        """Return a clip's prediction. A model trained with missing = "keep" rejects it only if no encoder has an input.
 
-        `watch` is called with the evidence of each window, or of the complete clip if it has none. `report` is called before
-        each step of a window with its name: a stream's, or "network". An unexpected exception rejects the clip too; its
-        traceback is logged.
+        `watch` is called with the evidence of each window, or of the complete clip if it has no windows. `report` is called
+        before each step of a window with the step's name: a stream's name, or "network". An unexpected exception also
+        rejects the clip; its traceback is logged.
         """
         clip = _path("clip", clip)
         try:
@@ -139,11 +141,11 @@ class Predictor:
             return Prediction(clip, {}, reason, self.warnings)
 
     def spans(self, clip: Path) -> list[Span]:
-        """Return the windows of a clip that is clearly longer than the longest training clip; none for another clip."""
+        """Return the windows of a clip that is clearly longer than the longest training clip; an empty list otherwise."""
         return long_clip_spans(clip_seconds(clip), self.served.training.seconds, self.window)
 
     def _predict(self, clip: Path, observers: "_Observers") -> Prediction:
-        if not os.path.isfile(clip):  # noqa: PTH113 (Path's raises at too long a name)
+        if not os.path.isfile(clip):  # noqa: PTH113 (Path.is_file raises for a name that is too long)
             raise InputError(f"{clip} is not a file")
         if not clip.stat().st_size:
             raise InputError("the file is empty")
@@ -154,26 +156,28 @@ class Predictor:
         seen = mean_seen([values])
         check_seen(seen, self.min_seen, 1, 1, "")
         windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), _Observers())
-        about = list(biased_windows(self.served, self.window)) if windows else []
-        warnings = [*self.warnings, *cut, *values.warnings, *about, *warnings]
+        bias = list(biased_windows(self.served, self.window)) if windows else []
+        warnings = [*self.warnings, *cut, *values.warnings, *bias, *warnings]
         return Prediction(clip, estimate(self.served, values.groups), "", tuple(warnings), windows, seen)
 
     def _predict_long(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers", cut: Sequence[str]
     ) -> Prediction:
-        """Return the prediction of a clip that is longer than the training clips: the mean of its windows'."""
+        """Return the prediction of a clip that is longer than the training clips: the mean over its windows."""
         windows, usable, warnings = self._predict_windows(clip, spans, observers)
-        reason = next((one.refused for one in windows if one.refused), "")
+        reason = next((window.refused for window in windows if window.refused), "")
         if not usable:
             raise InputError(reason)
         seen = mean_seen(usable) * len(usable) / len(spans)
         check_seen(seen, self.min_seen, len(usable), len(spans), reason)
-        weights = [float(np.mean([*one.seen.values()])) for one in usable]
-        mean = {name: average_predictions([one.groups[name] for one in usable], weights) for name in usable[0].groups}
-        about = [describe_windows(spans, self.served.training.seconds[1], len(usable), reason)]
-        about += biased_windows(self.served, self.window)
+        weights = [float(np.mean([*values.seen.values()])) for values in usable]
+        mean = {
+            name: average_predictions([values.groups[name] for values in usable], weights) for name in usable[0].groups
+        }
+        window_warnings = [describe_windows(spans, self.served.training.seconds[1], len(usable), reason)]
+        window_warnings += biased_windows(self.served, self.window)
         targets = estimate(self.served, mean, interval=len(spans) == 1)
-        return Prediction(clip, targets, "", (*self.warnings, *cut, *about, *warnings), windows, seen)
+        return Prediction(clip, targets, "", (*self.warnings, *cut, *window_warnings, *warnings), windows, seen)
 
     def _predict_windows(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers"
@@ -195,11 +199,11 @@ class Predictor:
 
     @torch.no_grad()
     def _run(self, clip: Path, span: Span | None, observers: "_Observers") -> Values:
-        """Run the network on a clip or a window of it. Raises InputError if it can't be used."""
+        """Run the network on a clip, or on a window if `span` is given. Raises InputError if the clip can't be used."""
         records = self._records(clip, span, observers)
         network = self.served.network
         inputs = make_inputs(records, network.encoder_inputs, self.served.streams, seed=None)
-        refused = list(dict.fromkeys(one.refused for one in records.values() if one.refused))
+        refused = list(dict.fromkeys(record.refused for record in records.values() if record.refused))
         if not self._enough(inputs):
             raise InputError("; ".join(refused))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
@@ -208,7 +212,7 @@ class Predictor:
         observers.begin(NETWORK)
         output = network(batch.inputs, attend=observers.watch is not None)
         if not all(values.isfinite().all() for values in output.predicted.values()):
-            raise InputError("the model predicts no number of it")
+            raise InputError("the model's prediction is not a finite number")
         values = {name: prediction.clip_arrays(0) for name, prediction in output.predictions.items()}
         if observers.watch is not None:
             observers.watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
@@ -219,18 +223,18 @@ class Predictor:
         )
 
     def _enough(self, inputs: Inputs) -> bool:
-        """Tell whether the clip has steps for all encoders, or for one of them if the model was trained with missing =
+        """Return whether the clip has steps for all encoders; for at least one if the model was trained with missing =
         "keep"."""
-        has_steps = [all(len(steps.times) for steps in of_encoder.values()) for of_encoder in inputs.values()]
+        has_steps = [all(len(steps.times) for steps in streams.values()) for streams in inputs.values()]
         return any(has_steps) if self.served.settings.missing == "keep" else all(has_steps)
 
     def _records(self, clip: Path, span: Span | None, observers: "_Observers") -> dict[str, Record]:
-        """Make the streams that the model reads, each after its inputs."""
+        """Return the clip's records of all streams that the model uses, each computed after its inputs."""
         raw = Raw(clip.name, clip, None, span)
         records: dict[str, Record] = {}
         for name, extract in self.extractors.items():
             observers.begin(name)
-            inputs = [raw if one == RAW else records[one] for one in base.load(name).inputs]
+            inputs = [raw if input_name == RAW else records[input_name] for input_name in base.load(name).inputs]
             records[name] = base.extract(extract, inputs)
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
@@ -249,7 +253,7 @@ def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path) -
 
 
 def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -> Prediction:
-    """Predict a clip; what fails for this clip alone, also while its sheet is drawn, is its result."""
+    """Predict a clip. An error that concerns only this clip, for instance in its sheet, becomes its result."""
     try:
         return (predict or Predictor.__call__)(predictor, clip)
     except InputError:
@@ -266,12 +270,12 @@ def _path(name: str, value: Path | str) -> Path:
     """Return a path. Raises InputError for a value of another type."""
     if not isinstance(value, str | os.PathLike):
         raise InputError(
-            f"{name} is of type {type(value).__name__}; allowed: the path of a file, as text or pathlib.Path"
+            f"{name} has the type {type(value).__name__}; allowed: the path of a file, as str or pathlib.Path"
         )
     return Path(value)
 
 
 def _return_freed_memory() -> None:
-    """Return freed memory, which the C library keeps, to the system: a network's large tensors don't fit into its gaps."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+    """Return freed memory from the C library to the system, because large tensors do not fit into its gaps."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only in glibc
         trim(0)

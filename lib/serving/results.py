@@ -16,10 +16,10 @@ from lib.model.network import Output
 class Estimate:
     """The prediction of one target, in the label's own units.
 
-    low, high: the ends of its interval, which contains the label for nine in ten clips that are like the validation clips
-    (lib/scoring/conformal.py); None where too few of these have a label. percentile: the percentage of training clips with a
-    lower label; None where no label is known. scale: the predicted standard deviation of the label; None for heads without
-    one.
+    low, high: ends of the 90 % interval, which contains the label of nine in ten clips similar to the validation clips
+    (lib/scoring/conformal.py); None if too few validation clips have a label. percentile: percentage of training clips with
+    a lower label; None if no training label is known. scale: predicted standard deviation of the label; None for heads that
+    do not predict it.
     """
 
     score: float
@@ -30,15 +30,15 @@ class Estimate:
 
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
-"""By target group and column."""
+"""Estimates by target group and column."""
 
 
 @dataclass(frozen=True)
 class Window:
     """The prediction of a part of a clip, from `start` to `end` in seconds.
 
-    seen: fraction of the time steps that could be used, for instance with a face; the mean over the model's streams. A
-    window that can't be used has no targets, and the reason in `refused`.
+    seen: fraction of time steps that could be used, for instance with a face (mean over the model's streams). A window that
+    can't be used has no targets; `refused` is the reason.
     """
 
     start: float
@@ -50,11 +50,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction of a clip. A clip that can't be used has no targets, and the reason in `refused`.
+    """The prediction of a clip. A clip that can't be used has no targets; `refused` is the reason.
 
-    windows: the parts of the clip. A clip clearly longer than the training clips always has them, and its targets are their
-    mean, weighted by `seen`; another clip has them on request. warnings: reasons to doubt the targets. seen: fraction of the
-    time steps that could be used, the mean over those streams that the clip has.
+    windows: predictions of parts of the clip. A clip that is clearly longer than the training clips always has windows, and
+    its targets are their mean, weighted by `seen`; another clip has windows on request. warnings: reasons to doubt the
+    targets. seen: fraction of time steps that could be used (mean over the streams that the clip has).
     """
 
     clip: Path
@@ -76,8 +76,10 @@ class Evidence(NamedTuple):
 
 
 class Values(NamedTuple):
-    """The network's output: values (K,) of each group in units of its range, the fraction of time steps that could be used
-    by stream, and warnings."""
+    """The network's output for a clip or window.
+
+    groups: values (K,) of each target group, in units of its range. seen: fraction of usable time steps by stream.
+    """
 
     groups: dict[str, heads.Prediction]
     seen: dict[str, float]
@@ -87,6 +89,6 @@ class Values(NamedTuple):
 Watch = Callable[[Evidence], None]
 
 NETWORK = "network"
-"""The name of the last step of a prediction; those before it are named as their streams."""
+"""The name of the last step of a prediction. The other steps have the names of their streams."""
 
 Report = Callable[[str], None]

@@ -1,4 +1,4 @@
-"""A sheet of a clip: moments of it, and its scores among the training labels and over time."""
+"""Draw the sheet of a clip: moments of the clip, and its scores, compared with the training labels and over time."""
 
 from collections.abc import Sequence
 
@@ -15,22 +15,22 @@ from lib.serving.predictor import Predictor
 from lib.serving.results import Prediction
 
 _CAPTION = (
-    "face: as it is cut out; attention: where the other encoders' tokens look, dark none, light twice uniform or more, upon"
-    " the nearest picture that the encoder saw;\nflow: to the next frame, the hue is its direction"
+    "face: the aligned face; attention: of the other encoders' tokens (dark: none, bright: at least twice uniform), over the"
+    " nearest image in time that the encoder has read;\nflow: motion to the next frame (hue: direction)"
 )
 _FRAME_HEIGHT, _PANEL_HEIGHT = 1.4, 1.6  # inches
 
 
 def draw_sheet(prediction: Prediction, predictor: Predictor, moments: Sequence[Moment]) -> Figure:
-    """Return a clip's sheet: moments of it, the scores with their intervals among the training labels, and, if it has
-    windows, the scores over time."""
+    """Return a clip's sheet: moments of the clip, the scores with their intervals, compared with the training labels, and
+    the scores over time if the clip has windows."""
     groups, over_time = prediction.targets, bool(prediction.windows)
-    rows = ["frame", *dict.fromkeys(title for one in moments for title in one.panels)] if moments else []
-    above = _FRAME_HEIGHT + _PANEL_HEIGHT * (len(rows) - 1) if rows else 0.0
-    of_group = max(1.6, *(0.5 + 0.32 * len(of) for of in groups.values()))
-    below = (1 + over_time) * len(groups) * of_group
-    figure = Figure(figsize=(11, above + below + 0.5), layout="constrained")
-    ratios = [above, below] if rows else [below]
+    rows = ["frame", *dict.fromkeys(title for moment in moments for title in moment.panels)] if moments else []
+    upper_height = _FRAME_HEIGHT + _PANEL_HEIGHT * (len(rows) - 1) if rows else 0.0
+    group_height = max(1.6, *(0.5 + 0.32 * len(estimates) for estimates in groups.values()))
+    lower_height = (1 + over_time) * len(groups) * group_height
+    figure = Figure(figsize=(11, upper_height + lower_height + 0.5), layout="constrained")
+    ratios = [upper_height, lower_height] if rows else [lower_height]
     parts = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
     title = prediction.clip.name + "".join(f"\n{warning}" for warning in prediction.warnings)
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
@@ -67,34 +67,36 @@ def _draw_moments(part: SubFigure, rows: Sequence[str], moments: Sequence[Moment
 def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group: str) -> None:
     """Draw a group's scores with their intervals over the distribution of the training labels."""
     estimates, reference = prediction.targets[group], predictor.served.training.references.get(group)
-    for row, one in enumerate(estimates.values()):
+    for row, estimate in enumerate(estimates.values()):
         if reference is not None and bool(reference.quantiles[:, row].isfinite().all()):
             low, lower, middle, upper, high = reference.quantiles[[5, 25, 50, 75, 95], row].tolist()
             axes.barh(row, high - low, left=low, height=0.6, color="0.92")
             axes.barh(row, upper - lower, left=lower, height=0.6, color="0.82")
             axes.plot([middle, middle], [row - 0.3, row + 0.3], color="0.5", linewidth=1)
-        if one.low is not None and one.high is not None:
-            axes.plot([one.low, one.high], [row, row], color=COLOURS[0], linewidth=2)
-        axes.plot(one.score, row, "o", color=COLOURS[0])
-        rank = "" if one.percentile is None else f", {describe_rank(one.percentile)}"
-        axes.text(1.01, row, f"{one.score:.2f}{rank}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([estimate.low, estimate.high], [row, row], color=COLOURS[0], linewidth=2)
+        axes.plot(estimate.score, row, "o", color=COLOURS[0])
+        rank = "" if estimate.percentile is None else f", {describe_rank(estimate.percentile)}"
+        axes.text(
+            1.01, row, f"{estimate.score:.2f}{rank}", transform=axes.get_yaxis_transform(), va="center", fontsize=8
+        )
     axes.set_yticks(range(len(estimates)), list(estimates))
     axes.invert_yaxis()
     axes.set(xlim=predictor.served.targets[group].range, xlabel=f"{group}: score")
     handles = [
         Line2D([], [], color=COLOURS[0], marker="o", linewidth=2, label="score and 90 % interval"),
-        Line2D([], [], color="0.82", linewidth=6, label="half of the training labels"),
-        Line2D([], [], color="0.92", linewidth=6, label="nine in ten of them"),
+        Line2D([], [], color="0.82", linewidth=6, label="50 % of the training labels"),
+        Line2D([], [], color="0.92", linewidth=6, label="90 % of the training labels"),
     ]
     if reference is not None:
         axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
 
 
 def _draw_over_time(axes: Axes, prediction: Prediction, name: str, group: TargetGroup) -> None:
-    windows = [one for one in prediction.windows if one.targets]
-    middles = [(one.start + one.end) / 2 for one in windows]
+    windows = [window for window in prediction.windows if window.targets]
+    middles = [(window.start + window.end) / 2 for window in windows]
     for index, column in enumerate(group.columns):
-        scores = [one.targets[name][column].score for one in windows]
+        scores = [window.targets[name][column].score for window in windows]
         axes.plot(middles, scores, marker="o", markersize=3, color=COLOURS[index % len(COLOURS)], label=column)
     axes.set(xlabel="middle of the window (s)", ylabel="score", xlim=(0, prediction.windows[-1].end))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)

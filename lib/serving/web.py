@@ -37,8 +37,8 @@ def render(clips: Sequence[Shown], model: TrainedModel) -> str:
     template = Environment(autoescape=True).from_string(_TEMPLATE.read_text())
     return template.render(
         columns=list(names.values()),
-        rows=[_summarise(one.prediction, list(names)) for one in clips] if len(clips) > 1 else [],
-        clips=[_describe_clip(one, model) for one in clips],
+        rows=[_summarise(clip.prediction, list(names)) for clip in clips] if len(clips) > 1 else [],
+        clips=[_describe_clip(clip, model) for clip in clips],
     )
 
 
@@ -57,7 +57,7 @@ def describe_interval(estimate: Estimate) -> str:
 def _summarise(prediction: Prediction, keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return a row of the table: a cell for each target, none for a rejected clip."""
     estimates = [prediction.targets[group][column] for group, column in keys] if prediction.targets else []
-    cells = [(f"{one.score:.2f}", describe_interval(one)) for one in estimates]
+    cells = [(f"{estimate.score:.2f}", describe_interval(estimate)) for estimate in estimates]
     return {"name": prediction.clip.name, "cells": cells}
 
 
@@ -80,7 +80,9 @@ def _describe_group(prediction: Prediction, model: TrainedModel, name: str) -> d
     targets = []
     for index, (column, estimate) in enumerate(prediction.targets[name].items()):
         labels = None if reference is None else reference.quantiles[[5, 25, 50, 75, 95], index]
-        known = labels is not None and bool(labels.isfinite().all())
+        label_places = None
+        if labels is not None and bool(labels.isfinite().all()):
+            label_places = [_place(group, value) for value in labels.tolist()]
         interval = (estimate.low, estimate.high)
         targets.append(
             {
@@ -88,7 +90,7 @@ def _describe_group(prediction: Prediction, model: TrainedModel, name: str) -> d
                 "text": describe(estimate),
                 "at": _place(group, estimate.score),
                 "interval": None if None in interval else [_place(group, float(end or 0)) for end in interval],
-                "labels": [_place(group, value) for value in labels.tolist()] if known and labels is not None else None,
+                "labels": label_places,
             }
         )
     windows = [window for window in prediction.windows if window.targets]

@@ -10,11 +10,11 @@ import numpy as np
 from lib.media.packets import Span, VideoError, describe_cut, measure_duration
 
 NEARLY = 0.1
-"""Relative difference from the training clips that causes no warning."""
+"""Largest relative difference from the training clips without a warning."""
 
 
 def clip_seconds(clip: Path) -> float:
-    """Return how long a clip is shown; 0 if its duration can't be read: the streams then report what is wrong."""
+    """Return a clip's duration in seconds, or 0 if it can't be read; then the streams report the error."""
     try:
         return measure_duration(clip)
     except VideoError:
@@ -31,10 +31,10 @@ def warn_of_cut(clip: Path) -> list[str]:
 
 
 def long_clip_spans(seconds: float, training: Sequence[float], window: float | None) -> list[Span]:
-    """Return windows that cover a clip clearly longer than the longest training clip; none for another clip.
+    """Return windows that cover a clip if it is clearly longer than the longest training clip, else an empty list.
 
-    training: shortest and longest duration of the training clips, empty if unknown. window: seconds of a window; None: as
-    long as the longest training clip.
+    training: shortest and longest duration of the training clips, empty if unknown. window: length of a window in seconds;
+    None uses the length of the longest training clip.
     """
     if not training or not (1 + NEARLY) * training[1] + 1 < seconds < math.inf:
         return []
@@ -42,28 +42,31 @@ def long_clip_spans(seconds: float, training: Sequence[float], window: float | N
 
 
 def requested_spans(seconds: float, window: float | None) -> list[Span]:
-    """Return the windows of a clip that is not clearly longer than the training clips, if the user chose shorter ones."""
+    """Return windows that cover a clip if the user requests windows shorter than the clip, else an empty list."""
     return cover(seconds, window) if window and window < seconds < math.inf else []
 
 
 def cover(seconds: float, window: float) -> list[Span]:
-    """Return windows that cover a clip; each overlaps the one before by half or more."""
+    """Return windows that cover a clip. Each window overlaps the previous window by at least half."""
     count = math.ceil((seconds - window) / (window / 2)) + 1
     return [(float(start), float(start) + window) for start in np.linspace(0, seconds - window, count)]
 
 
 def describe_windows(spans: Sequence[Span], longest: float, usable: int, reason: str) -> str:
-    """Return how the score of a long clip comes from its windows, `usable` of which could be used; reason: why not one."""
+    """Return a warning that explains how the scores of a long clip are computed from its windows.
+
+    usable: number of windows that could be used. reason: why another window could not be used.
+    """
     if usable < len(spans):
         return f"only {usable} of {len(spans)} windows could be used ({reason}); treat the scores with care"
-    length = f"it takes {spans[-1][1]:.1f} s, the training clips up to {longest:.1f} s"
+    length = f"the clip takes {spans[-1][1]:.1f} s, the training clips up to {longest:.1f} s"
     if len(spans) == 1:
         return length
     return f"{length}: the scores are means of {usable} windows, for which no interval is calibrated"
 
 
 def merge_warnings(warnings: Sequence[tuple[Span, str]]) -> list[str]:
-    """Return a line for each kind of warning that windows have; warnings that differ only in numbers are of one kind."""
+    """Return one line for each kind of warning of the windows. Warnings that differ only in numbers are the same kind."""
     by_kind = dict[str, list[tuple[Span, str]]]()
     for span, warning in warnings:
         by_kind.setdefault(re.sub(r"\d+(\.\d+)?", "", warning), []).append((span, warning))

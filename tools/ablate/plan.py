@@ -15,7 +15,7 @@ from lib.model.heads import find_head
 from lib.scoring.baselines import is_baseline
 from lib.training.losses import WEIGHTINGS
 from tools.compare import find_target_group
-from tools.parameters import check, parsed, plain, put
+from tools.parameters import check, parse_change, plain, put
 
 Changes = dict[str, Any]
 """New values by key of params.yaml, as `dvc exp run -S` takes them."""
@@ -112,7 +112,7 @@ def grid(texts: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
             raise InputError(
                 f"--grid {text!r}; allowed: NAME='KEY=VALUE KEY=VALUE', each NAME once, of letters, digits, _, -"
             )
-        changes = dict(map(parsed, re.split(r"\s+(?=[\w.]+=)", pairs.strip()) if pairs else ()))
+        changes = dict(map(parse_change, re.split(r"\s+(?=[\w.]+=)", pairs.strip()) if pairs else ()))
         changes = {key: plain(value) for key, value in changes.items()}
         if mapped := [key for key, value in changes.items() if isinstance(value, dict)]:
             raise InputError(f"--grid {text!r}: {mapped[0]} is a mapping; give each of its keys by itself")

@@ -23,7 +23,7 @@ from lib.streams.base import Raw
 from lib.streams.flow import opencv, tvl1
 from lib.streams.flow.make import to_grey
 from lib.streams.flow.solver import Solver
-from tools.flow_quality import deformation, endpoint_error, energy, moved, noisy
+from tools.flow_quality import add_noise, deformation, endpoint_error, energy, move_image
 
 SOLVER = Solver(
     lambda_=0.15,
@@ -164,7 +164,8 @@ def print_table(name: str, grey: Tensor, methods: dict[str, Method], runs: int) 
         error, in_noise = (
             statistics.mean(
                 endpoint_error(
-                    solve(noisy(moved(face.numpy(), motion), noise), noisy(face[None], noise, seed=1))[0], motion
+                    solve(add_noise(move_image(face.numpy(), motion), noise), add_noise(face[None], noise, seed=1))[0],
+                    motion,
                 )
                 for motion in known
             )

@@ -32,7 +32,7 @@ from lib.training import run
 from lib.training.data import TrainData
 from lib.training.settings import Parameters
 from tools.ablate.plan import Changes, refuse_unknown, variants
-from tools.parameters import merged, plain
+from tools.parameters import merge_parameters, plain
 
 SECONDS, FRAMES, FPS = 15.3, 77, 5  # of a clip
 TRAINING_CLIPS = 6000
@@ -65,7 +65,7 @@ def main() -> None:
 
 def untrained(params: str) -> dict[str, Any]:
     """Return the values of params/`params`.yaml, with weights of chance: speed is the same."""
-    values: dict[str, Any] = plain(merged(params, []))
+    values: dict[str, Any] = plain(merge_parameters(params, []))
     for encoder in values["model"]["encoders"].values():
         if "weights" in encoder:
             encoder["weights"] = None
