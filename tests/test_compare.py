@@ -88,7 +88,7 @@ def test_compare_rejects_tables_that_do_not_match(labels: pd.DataFrame, tmp_path
         result = compare(tmp_path, f"a={tmp_path}/odd.csv", "--baseline", "a")
         assert message in result.stderr
     for predictors in (["a=x.csv", "a=y.csv"], ["a=x.csv", "ridge_descriptors=y.csv"]):
-        assert "is there twice" in compare(tmp_path, *predictors, "--baseline", "a").stderr
+        assert "occurs twice" in compare(tmp_path, *predictors, "--baseline", "a").stderr
     predictions_table = labels.melt(ignore_index=False, value_vars=list(TRAITS), var_name="target", value_name="actual")
     predictions_table = (
         predictions_table.rename_axis("clip").reset_index().assign(split="test", targets="traits", predicted=0.5)
