@@ -36,6 +36,30 @@ if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
 
 
 def main() -> None:
+    arguments = make_parser().parse_args()
+    output_format = choose_format(arguments)
+    clips = list(find_clips(arguments.clips))
+    if not arguments.model.exists():  # checked first, because importing torch takes seconds
+        raise InputError(f"{arguments.model} is missing; run `dvc repro train`")
+    command.log_to("predict")
+    gc.disable()  # loaded modules are never freed; collecting garbage in them takes a quarter of the start-up time
+    with interrupts.loading():
+        from lib.serving.predictor import Predictor
+
+    predictor = Predictor(
+        arguments.model, person=arguments.person, window=arguments.window, min_seen=arguments.min_seen
+    )
+    gc.freeze()
+    gc.enable()
+    for warning in predictor.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if arguments.out is None:
+        sys.exit(print_predictions(predictor, clips, arguments, output_format))
+    sys.exit(write_file(predictor, clips, arguments, output_format))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "clips", nargs="+", metavar="PATH",
@@ -77,26 +101,7 @@ def main() -> None:
         "--min-seen", type=float, default=0.5, metavar="FRACTION",
         help="reject a clip if a smaller fraction of its time steps can be used, for instance has a face (%(default)s)",
     )  # fmt: skip
-    arguments = parser.parse_args()
-    output_format = choose_format(arguments)
-    clips = list(find_clips(arguments.clips))
-    if not arguments.model.exists():  # checked first, because importing torch takes seconds
-        raise InputError(f"{arguments.model} is missing; run `dvc repro train`")
-    command.log_to("predict")
-    gc.disable()  # loaded modules are never freed; collecting garbage in them takes a quarter of the start-up time
-    with interrupts.loading():
-        from lib.serving.predictor import Predictor
-
-    predictor = Predictor(
-        arguments.model, person=arguments.person, window=arguments.window, min_seen=arguments.min_seen
-    )
-    gc.freeze()
-    gc.enable()
-    for warning in predictor.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if arguments.out is None:
-        sys.exit(print_predictions(predictor, clips, arguments, output_format))
-    sys.exit(write_file(predictor, clips, arguments, output_format))
+    return parser
 
 
 def choose_format(arguments: argparse.Namespace) -> str:
