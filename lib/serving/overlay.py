@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 
+from lib.report.names import MOST, shorten
 from lib.serving.moments import Moment
 from lib.serving.results import Evidence
 
@@ -67,6 +68,7 @@ def _compose(moment: Moment, evidence: Evidence) -> np.ndarray:
 def _score_lines(moment: Moment, evidence: Evidence, width: int) -> np.ndarray:
     """Return an image (h, `width`, 3) with the time of the moment and the scores."""
     scores = [(name, estimate.score) for group in evidence.targets.values() for name, estimate in group.items()]
+    scores = [(shorten(name).replace("…", ".."), score) for name, score in scores[:MOST]]  # OpenCV's fonts are ASCII
     cells = [f"{name} {score:.2f}" for name, score in scores]
     longest = max(len(name) for name, _ in scores) + 8
     per_line = max(1, width // (8 * longest))  # constant over time

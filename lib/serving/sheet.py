@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from lib.core.targets import TargetGroup
 from lib.report.figures import COLOURS, hide_axes
+from lib.report.names import MOST, shorten
 from lib.serving.moments import FULL, Moment, colour_flow
 from lib.serving.output import describe_rank
 from lib.serving.predictor import Predictor
@@ -27,7 +28,7 @@ def draw_sheet(prediction: Prediction, predictor: Predictor, moments: Sequence[M
     groups, over_time = prediction.targets, bool(prediction.windows)
     rows = ["frame", *dict.fromkeys(title for moment in moments for title in moment.panels)] if moments else []
     upper_height = _FRAME_HEIGHT + _PANEL_HEIGHT * (len(rows) - 1) if rows else 0.0
-    group_height = max(1.6, *(0.5 + 0.32 * len(estimates) for estimates in groups.values()))
+    group_height = max(1.6, *(0.5 + 0.32 * min(len(estimates), MOST) for estimates in groups.values()))
     lower_height = (1 + over_time) * len(groups) * group_height
     figure = Figure(figsize=(11, upper_height + lower_height + 0.5), layout="constrained")
     ratios = [upper_height, lower_height] if rows else [lower_height]
@@ -67,7 +68,8 @@ def _draw_moments(part: SubFigure, rows: Sequence[str], moments: Sequence[Moment
 def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group: str) -> None:
     """Draw a group's scores with their intervals over the distribution of the training labels."""
     estimates, reference = prediction.targets[group], predictor.served.training.references.get(group)
-    for row, estimate in enumerate(estimates.values()):
+    shown = list(estimates)[:MOST]
+    for row, estimate in enumerate(estimates[column] for column in shown):
         if reference is not None and bool(reference.quantiles[:, row].isfinite().all()):
             low, lower, middle, upper, high = reference.quantiles[[5, 25, 50, 75, 95], row].tolist()
             axes.barh(row, high - low, left=low, height=0.6, color="0.92")
@@ -80,9 +82,9 @@ def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group:
         axes.text(
             1.01, row, f"{estimate.score:.2f}{rank}", transform=axes.get_yaxis_transform(), va="center", fontsize=8
         )
-    axes.set_yticks(range(len(estimates)), list(estimates))
+    axes.set_yticks(range(len(shown)), [shorten(column) for column in shown])
     axes.invert_yaxis()
-    axes.set(xlim=predictor.served.targets[group].range, xlabel=f"{group}: score")
+    axes.set(xlim=predictor.served.targets[group].range, xlabel=f"{group}: score{_describe_limit(len(estimates))}")
     handles = [
         Line2D([], [], color=COLOURS[0], marker="o", linewidth=2, label="score and 90 % interval"),
         Line2D([], [], color="0.82", linewidth=6, label="50 % of the training labels"),
@@ -92,11 +94,15 @@ def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group:
         axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
 
 
+def _describe_limit(count: int) -> str:
+    return f" (the first {MOST} of {count} targets)" if count > MOST else ""
+
+
 def _draw_over_time(axes: Axes, prediction: Prediction, name: str, group: TargetGroup) -> None:
     windows = [window for window in prediction.windows if window.targets]
     middles = [(window.start + window.end) / 2 for window in windows]
-    for index, column in enumerate(group.columns):
+    for index, column in enumerate(group.columns[:MOST]):
         scores = [window.targets[name][column].score for window in windows]
-        axes.plot(middles, scores, marker="o", markersize=3, color=COLOURS[index % len(COLOURS)], label=column)
+        axes.plot(middles, scores, marker="o", markersize=3, color=COLOURS[index % len(COLOURS)], label=shorten(column))
     axes.set(xlabel="middle of the window (s)", ylabel="score", xlim=(0, prediction.windows[-1].end))
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
