@@ -66,6 +66,11 @@ def test_compare_reads_published_predictions(labels: pd.DataFrame, tmp_path: Pat
         assert table.loc[("far", trait), ["low", "high"]].tolist() == pytest.approx([-0.015, -0.015], abs=1e-6)
     assert table.loc[("video_lookup", "mean"), "accuracy"] < 0.95
     assert "\\toprule" in (tmp_path / "out.tex").read_text()
+    for text in (result.stdout, (tmp_path / "out.tex").read_text()):
+        assert "video look-up" in text
+        assert "training mean" in text
+        assert "video_lookup" not in text
+        assert "mean_predictor" not in text
     assert (tmp_path / "out.png").stat().st_size > 5000
     assert (tmp_path / "out.pdf").stat().st_size > 5000
 

@@ -8,29 +8,31 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.report import latex
+from lib.report import latex, words
 from lib.report.figures import COLOURS
-from lib.report.names import MOST, escape_table, shorten
+from lib.report.names import MOST, escape_markdown, escape_table, shorten
 from lib.scoring.baselines import is_baseline
 
 
 def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
     """Return the tables; `which`: name of the clips, `accuracy`: definition of accuracy (`words.name_accuracy`)."""
-    table = escape_table(table)
+    table, baseline_label = escape_table(table), escape_markdown(words.name_predictor(baseline))
     columns = list(dict.fromkeys(table["target"]))
-    lines = [f"Accuracy ({accuracy}) on {which}; difference to {baseline} with its 95 % interval over videos\n"]
+    lines = [f"Accuracy ({accuracy}) on {which}; difference to {baseline_label} with its 95 % interval over videos\n"]
     lines.append("| predictor | seeds | " + " | ".join(columns) + " |")
     lines.append("|---|---|" + "---|" * len(columns))
     for name, rows in table.groupby("predictor", sort=False):
-        lines.append(f"| {name} | {rows['seeds'].iloc[0]} | " + " | ".join(map(_accuracy, rows.itertuples())) + " |")
+        lines.append(
+            f"| {_label(name)} | {rows['seeds'].iloc[0]} | " + " | ".join(map(_accuracy, rows.itertuples())) + " |"
+        )
     lines += ["\nR²\n", "| predictor | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, rows in table.groupby("predictor", sort=False):
-        lines.append(f"| {name} | " + " | ".join(map(_r2, rows.itertuples())) + " |")
-    lines.append("\n| against " + baseline + " | " + " | ".join(columns) + " |")
+        lines.append(f"| {_label(name)} | " + " | ".join(map(_r2, rows.itertuples())) + " |")
+    lines.append(f"\n| against {baseline_label} | " + " | ".join(columns) + " |")
     lines.append("|---|" + "---|" * len(columns))
     others = table[table["predictor"] != baseline]
     for name, rows in others.groupby("predictor", sort=False):
-        lines.append(f"| {name} | " + " | ".join(map(_difference, rows.itertuples())) + " |")
+        lines.append(f"| {_label(name)} | " + " | ".join(map(_difference, rows.itertuples())) + " |")
     trained = others[~others["predictor"].map(is_baseline)]
     smallest = (others if trained.empty else trained).groupby("target", sort=False)["smallest"].max()
     lines.append(
@@ -47,10 +49,12 @@ def write(table: pd.DataFrame, baseline: str, accuracy: str, out: Path) -> None:
     columns = list(dict.fromkeys(table["target"]))
     cells: dict[str, Sequence[str]] = {}
     for name, rows in table.groupby("predictor", sort=False):
-        cells[str(name)] = [_accuracy(row) + (latex.STAR if row.p_holm < 0.05 else "") for row in rows.itertuples()]
+        cells[words.name_predictor(str(name))] = [
+            _accuracy(row) + (latex.STAR if row.p_holm < 0.05 else "") for row in rows.itertuples()
+        ]
     caption = (
-        f"Accuracy ({accuracy}); {latex.STAR} differs from {baseline} (paired permutation test over videos, 5 %,"
-        " corrected by Holm over all predictors and, except for the mean, targets)."
+        f"Accuracy ({accuracy}); {latex.STAR} differs from {words.name_predictor(baseline)} (paired permutation test"
+        " over videos, 5 %, corrected by Holm over all predictors and, except for the mean, targets)."
     )
     figure = draw_differences(table[table["predictor"] != baseline], baseline, accuracy)
     save(table, pd.DataFrame.from_dict(cells, orient="index", columns=columns), caption, figure, out)
@@ -76,9 +80,16 @@ def draw_differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figur
             rows["difference"], range(len(names)), xerr=reach, fmt="o", markersize=4, color=COLOURS[0], capsize=2
         )
         axes.axvline(0, color="grey", linewidth=0.8)
-        axes.set(title=shorten(column), yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
-    figure.supxlabel(f"accuracy ({accuracy}) minus that of {baseline}; 95 % interval over videos", fontsize=9)
+        axes.set(title=shorten(column), ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), map(words.name_predictor, names))
+    figure.supxlabel(
+        f"accuracy ({accuracy}) minus that of {words.name_predictor(baseline)}; 95 % interval over videos", fontsize=9
+    )
     return figure
+
+
+def _label(name: Any) -> str:
+    return escape_markdown(words.name_predictor(str(name)))
 
 
 def _accuracy(row: Any) -> str:

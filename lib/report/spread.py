@@ -83,7 +83,7 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
         if score_format.ideal is not None:
             axes.axvline(score_format.ideal, color="grey", linewidth=0.8, label="ideal")
         axes.set(xlabel=score_format.label + _RATIOS.get(score, ""), ylim=(len(names) - 0.5, -0.5))
-        axes.set_yticks(range(len(names)), map(_name, names))
+        axes.set_yticks(range(len(names)), map(words.name_predictor, names))
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
     points = f"points: mean over {seeds} seeds; bars" if seeds > 1 else "bars"
     figure.suptitle(f"{_mean(group)}\n{which}; {points}: 95 % interval over videos", fontsize=9, x=0.01, ha="left")
@@ -94,7 +94,7 @@ def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[tuple[str,
     """Of each predictor by name, for each score its mean over targets and its interval, texts; the latter may be empty."""
     means = table[table["target"] == "mean"].set_index(["predictor", "score"])
     return {
-        _name(name): [
+        words.name_predictor(name): [
             words.format_over_seeds(means.loc[(name, score)], score_format.digits)
             for score, score_format in list_scores(group).items()
         ]
@@ -104,10 +104,6 @@ def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[tuple[str,
 
 def _two_lines(label: str) -> str:
     return r"\shortstack{" + label.replace(" ", r"\\", 1) + "}"
-
-
-def _name(name: str) -> str:
-    return "training mean" if name == _MEAN else name
 
 
 def _mean(group: TargetGroup) -> str:

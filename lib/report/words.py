@@ -89,8 +89,10 @@ def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
 
 
 def name_predictor(name: str) -> str:
-    """Return what readers call a predictor of data/scores.csv."""
-    return PREDICTORS[name][0] if name in PREDICTORS else name.replace("ridge_", "ridge on ")
+    """Return what readers call a predictor of data/scores.csv, or of a comparison, where users name predictors."""
+    if name in PREDICTORS:
+        return PREDICTORS[name][0]
+    return f"ridge on {name.removeprefix('ridge_')}" if name.startswith("ridge_") else name
 
 
 def describe_predictor(name: str) -> str:

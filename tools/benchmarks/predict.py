@@ -89,7 +89,15 @@ def main() -> None:
                 command_seconds(*(clips * many)[:many], "--workers", str(workers), *shown)
                 for many in (arguments.many, 2 * arguments.many)
             )
-            print(f"| clips a minute, --workers {workers} | {60 * arguments.many / (twice - some):.1f} |", flush=True)
+            print(f"| clips a minute, --workers {workers} | {describe_rate(arguments.many, some, twice)} |", flush=True)
+
+
+def describe_rate(clips: int, seconds: float, seconds_of_twice: float) -> str:
+    """Return the clips per minute, from the seconds for `clips` and for twice that number: the start is left out."""
+    more = seconds_of_twice - seconds
+    if more <= 0.1 * seconds:
+        return f"not measurable: {clips} more clips took {more:+.1f} s; use an idle machine or a larger --many"
+    return f"{60 * clips / more:.1f}"
 
 
 def command_seconds(*arguments: str, lines: int | None = None, cpu: bool = False) -> float:
