@@ -12,8 +12,8 @@ class Parameters(Section):
 
 
 def main() -> None:
-    given = parameters.load("analyse", Parameters)
-    run_all(given.analyse, given.evaluate)
+    sections = parameters.load("analyse", Parameters)
+    run_all(sections.analyse, sections.evaluate)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from lib.streams import base
 
 def main() -> None:
     settings = parameters.load("download", Parameters).download
-    everything = parameters.load_all()  # what can be found wrong now isn't found hours later
+    everything = parameters.load_all()  # check later stages' parameters now, not after hours of work
     download.check_targets(everything, settings)
     base.check_enabled(everything)
     download.download(settings)

@@ -1,4 +1,4 @@
-"""Find, follow and align the speaker's face in every clip: data/faces/, metrics/faces.json."""
+"""Detect, track and align the face of the main person in every clip: data/faces/, metrics/faces.json."""
 
 from lib.core import command
 from lib.streams import build

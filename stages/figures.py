@@ -28,7 +28,7 @@ class Parameters(Section):
 
 def main() -> None:
     settings = parameters.load("figures", Parameters)
-    os.environ["SOURCE_DATE_EPOCH"] = "0"  # no dates in the PDFs: equal figures are equal files
+    os.environ["SOURCE_DATE_EPOCH"] = "0"  # PDFs without dates, so that equal figures are equal files
     loaded = write.load_results(settings.evaluate.split, settings.targets)
     drawn, included = write.write_figures(loaded, settings.figures.dpi)
     write.write_latex(loaded, drawn, included)

@@ -17,17 +17,19 @@ from lib.training.settings import Parameters
 def main() -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":  # started by the first process of a training on several devices
         parallel.end_with_parent()
-    given = parameters.load("train", Parameters)
-    targets = given.model.chosen(given.targets)
-    if given.train.devices > (most := torch.cuda.device_count() or loky.cpu_count()):
-        raise InputError(f"params.yaml: train.devices = {given.train.devices}; allowed: up to {most}, this machine's")
-    streams = load_streams(given.model.encoder_inputs())
-    clips = select_clips(given, given.model.encoder_inputs(), targets)
-    given = complete(given, clips[0], streams)
-    folder = resume.ROOT / "train" / fingerprint(given, given.model.encoder_inputs(), streams, *clips)
+    sections = parameters.load("train", Parameters)
+    targets = sections.model.chosen(sections.targets)
+    if sections.train.devices > (largest := torch.cuda.device_count() or loky.cpu_count()):
+        raise InputError(
+            f"params.yaml: train.devices = {sections.train.devices}; allowed: up to {largest} on this machine"
+        )
+    streams = load_streams(sections.model.encoder_inputs())
+    clips = select_clips(sections, sections.model.encoder_inputs(), targets)
+    sections = complete(sections, clips[0], streams)
+    folder = resume.ROOT / "train" / fingerprint(sections, sections.model.encoder_inputs(), streams, *clips)
     if (folder / MODEL.name).exists():
         logging.getLogger("train").info("the cached model is valid: code, settings and data are unchanged")
-    elif not train_model(Task(given, targets, streams, *clips), folder):
+    elif not train_model(Task(sections, targets, streams, *clips), folder):
         return  # one of several processes, and not the first
     publish_model(folder)
 

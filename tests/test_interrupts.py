@@ -16,7 +16,7 @@ from lib.core.interrupts import LINE
 from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.conftest import ROOT
-from tools.benchmarks.predict import model_of_chance
+from tools.benchmarks.predict import write_random_model
 
 SLOWER = max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
 """Factor by which processes are slower on a busy machine."""
@@ -108,7 +108,7 @@ def test_interrupted_predict_ends_in_one_line(tmp_path: Path) -> None:
     clips = [tmp_path / f"{number}.mp4" for number in range(200)]
     for clip in clips:
         clip.symlink_to("clip.mp4")
-    model, out = model_of_chance("demo", tmp_path / "model.pt"), tmp_path / "scores.csv"
+    model, out = write_random_model("demo", tmp_path / "model.pt"), tmp_path / "scores.csv"
     options = ["--model", str(model), "--workers", "2", "--out", str(out)]
     process = start([sys.executable, "-m", "tools.predict", *map(str, clips), *options])
     wait_until(lambda: out.exists() and out.read_text().count("\n") > 1)
@@ -141,7 +141,7 @@ def test_interrupted_ablation_ends_dvc_silently() -> None:
 @pytest.mark.parametrize("predicting", [False, True])
 def test_interrupted_page_ends_in_one_line(tmp_path: Path, predicting: bool) -> None:
     gradio_client = pytest.importorskip("gradio_client", reason="requirements-page.txt is not installed")
-    model = model_of_chance("demo", tmp_path / "model.pt")
+    model = write_random_model("demo", tmp_path / "model.pt")
     clip = tmp_path / "clip.mp4"
     frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), 4.0, 15)
     write_video(clip, np.tile(frames, (20, 1, 1, 1)), 15, np.tile(voice, 20), SAMPLE_RATE)

@@ -24,7 +24,7 @@ from lib.model.checkpoint import Reference, TrainingSummary
 from lib.serving.predictor import Predictor
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.video_files import Track, timed_frames, write_video_file
-from tools.benchmarks.predict import model_of_chance
+from tools.benchmarks.predict import write_random_model
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="requirements-page.txt is not installed")
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, tools.page.Jobs]]:
     """The page's address and its jobs. The model has random weights, and its file names the demo as training corpus."""
     folder = tmp_path_factory.mktemp("served")
-    random_model = checkpoint.load(model_of_chance("demo", folder / "chance.pt"), CPU)
+    random_model = checkpoint.load(write_random_model("demo", folder / "chance.pt"), CPU)
     reference = {"traits": Reference(torch.linspace(0, 1, 101)[:, None].expand(-1, 5), torch.full((5,), 0.1))}
     checkpoint.save(
         folder / "model.pt",

@@ -1,7 +1,7 @@
 """Time training steps of a ResNet-18 (batches of 16 images, 64 x 64 pixels) next to busy processes.
 
-Each round starts a process with OpenMP's default spin count (before), one with this project's (now), and one with a single
-thread. Medians of the rounds are printed, and how much longer `now` takes than the others.
+Each round starts a process with OpenMP's default spin count (before), a process with this project's settings (now), and a
+process with a single thread. Printed are the medians over the rounds, and the ratios of `now` to the others.
 """
 
 import argparse
@@ -44,8 +44,11 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 for name in SETTINGS:
                     seconds[name].append(run(name))
-        before, now, one = (statistics.median(seconds[name]) for name in SETTINGS)
-        print(f"| {count} | {before:.1f} | {now:.1f} | {one:.1f} | {now / before:.2f} | {now / one:.2f} |", flush=True)
+        before, now, one_thread = (statistics.median(seconds[name]) for name in SETTINGS)
+        print(
+            f"| {count} | {before:.1f} | {now:.1f} | {one_thread:.1f} | {now / before:.2f} | {now / one_thread:.2f} |",
+            flush=True,
+        )
 
 
 def run(name: str) -> float:
@@ -69,7 +72,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 def time_steps() -> float:
     """Return the wall seconds of the training steps in this process."""
-    import torch  # the process that starts the others does not compute
+    import torch  # not needed by the process that starts the others
     import torchvision
 
     torch.manual_seed(0)

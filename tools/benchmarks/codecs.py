@@ -1,4 +1,4 @@
-"""Measure how flow can be stored: bytes a clip, error in pixels, time to write and to read back."""
+"""Compare formats for storing optical flow: bytes per clip, error in pixels, time to write and to read."""
 
 import argparse
 import statistics
@@ -15,10 +15,10 @@ import numpy as np
 
 from lib.core import command
 from lib.streams.flow import tvl1
-from tools.benchmarks.flow import SOLVER, faces_of
+from tools.benchmarks.flow import SOLVER, load_faces
 
-BOUND = 16.0  # pixels; as flow.bound
-JPEG_BOUND = 20.0  # as two-stream networks store flow: Wang et al. 2016, Temporal segment networks
+BOUND = 16.0  # pixels, like flow.bound
+JPEG_BOUND = 20.0  # pixels, as in two-stream networks (Wang et al. 2016, Temporal segment networks)
 
 Filters = Mapping[str, Any]
 Pack = Callable[[np.ndarray], np.ndarray]
@@ -28,21 +28,24 @@ VALUES: dict[str, tuple[Pack, Pack]] = {
     "int16": (lambda flow: steps(flow, 32767).astype(np.int16), lambda stored: stored * np.float32(BOUND / 32767)),
     "int8": (lambda flow: steps(flow, 127).astype(np.int8), lambda stored: stored * np.float32(BOUND / 127)),
 }
-"""To what is stored of a flow (T, H, W, 2) in pixels, and back."""
+"""By format: functions from a flow (T, H, W, 2) in pixels to the stored array, and back."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="a video, or a shard of data/faces/ (.h5)")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs; medians are printed (%(default)s)")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="video, or shard of data/faces/ (.h5)")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="number of timed runs, whose medians are printed (%(default)s)"
+    )
     arguments = parser.parse_args()
     flows = [
         tvl1.tvl1(grey[:-1], grey[1:], SOLVER).permute(0, 2, 3, 1).contiguous().numpy()
         for path in arguments.inputs
-        for _, grey in faces_of(path)
+        for _, grey in load_faces(path)
     ]
     print(
-        f"clips: {len(flows)}; flows a clip: {np.mean([len(flow) for flow in flows]):.0f}; size: {flows[0].shape[1:3]}"
+        f"clips: {len(flows)}; flows per clip: {np.mean([len(flow) for flow in flows]):.0f}; size:"
+        f" {flows[0].shape[1:3]}"
     )
     print("\n| values | codec | kB/clip | largest error px | mean error px | write ms/clip | read ms/clip |")
     print("|---|---|---|---|---|---|---|")
@@ -53,7 +56,7 @@ def main() -> None:
 
 
 def codecs() -> dict[str, Filters]:
-    """Return h5py's filters, and those of hdf5plugin where it is installed, by name."""
+    """Return the filters of h5py, and those of hdf5plugin if it is installed, by name."""
     filters: dict[str, Filters] = {
         "none": {},
         "lzf, shuffled": {"compression": "lzf", "shuffle": True},
@@ -97,11 +100,11 @@ def steps(flow: np.ndarray, levels: int) -> np.ndarray:
 
 
 def to_jpeg(flow: np.ndarray) -> np.ndarray:
-    """(T, H, W, 2) to (T,) pictures of both components side by side."""
+    """Return flow (T, H, W, 2) as T JPEG images, with both components side by side."""
     grey = np.round((flow.clip(-JPEG_BOUND, JPEG_BOUND) / JPEG_BOUND + 1) * 127.5).astype(np.uint8)
-    pictures = [cv2.imencode(".jpg", np.hstack([one[..., 0], one[..., 1]]))[1] for one in grey]
-    stored = np.empty(len(pictures), h5py.vlen_dtype(np.uint8))
-    stored[:] = pictures
+    encoded = [cv2.imencode(".jpg", np.hstack([image[..., 0], image[..., 1]]))[1] for image in grey]
+    stored = np.empty(len(encoded), h5py.vlen_dtype(np.uint8))
+    stored[:] = encoded
     return stored
 
 

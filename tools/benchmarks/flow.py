@@ -1,4 +1,4 @@
-"""Time TV-L1 flow against what else a user would pick, on aligned faces, and measure how right each is."""
+"""Compare speed and accuracy of TV-L1 implementations and other methods of optical flow on aligned faces."""
 
 import argparse
 import multiprocessing
@@ -36,7 +36,7 @@ SOLVER = Solver(
     epsilon=0.01,
     median=True,
 )
-PEER = replace(SOLVER, scales=5, warps=5)  # DualTVL1's own
+PEER = replace(SOLVER, scales=5, warps=5)  # defaults of OpenCV's DualTVL1
 AMPLITUDES = 0.5, 1, 2, 4, 8
 SIZE = 112
 NOISE = 4.0  # grey levels
@@ -45,32 +45,37 @@ Method = Callable[[Tensor, Tensor], Tensor]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="a video, or a shard of data/faces/ (.h5)")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="video, or shard of data/faces/ (.h5)")
     parser.add_argument(
-        "--methods", nargs="+", metavar="METHOD", help="others than cv2 DualTVL1 (all that can run here)"
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="methods in addition to cv2 DualTVL1 (default: all that this machine can run)",
     )
-    parser.add_argument("--runs", type=int, default=3, help="timed runs, in turn; medians are printed (%(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="number of timed runs, whose medians are printed (%(default)s)"
+    )
     arguments = parser.parse_args()
     methods = choose_methods()
     if unknown := [name for name in arguments.methods or () if name not in methods]:
-        raise InputError(f"--methods {unknown[0]!r}; allowed here: {', '.join(methods)}")
+        raise InputError(f"--methods {unknown[0]!r}; allowed on this machine: {', '.join(methods)}")
     if arguments.methods:
         methods = {name: solve for name, solve in methods.items() if name in ("cv2 DualTVL1", *arguments.methods)}
     print(f"{torch.get_num_threads()} CPU threads; device: {best_device()}")
     for path in arguments.inputs:
-        for name, grey in faces_of(path):
+        for name, grey in load_faces(path):
             print_table(name, grey, methods, arguments.runs)
 
 
 def choose_methods() -> dict[str, Method]:
-    """Return the methods that this machine can run, DualTVL1, which the others are held against, first."""
+    """Return the methods that this machine can run. DualTVL1, the reference, comes first."""
     methods: dict[str, Method] = {
         "cv2 DualTVL1": lambda a, b: opencv.tvl1(a, b, PEER),
         "ours, CPU": lambda a, b: tvl1.tvl1(a, b, SOLVER),
         "cv2 DIS, medium": one_by_one(
             lambda a, b: cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)  # type: ignore[attr-defined]
         ),
-        # skimage's arguments and result are row first
+        # skimage's arrays have rows first
         "skimage TV-L1": one_by_one(
             lambda a, b: optical_flow_tvl1(a / np.float32(255), b / np.float32(255))[::-1].transpose(1, 2, 0)
         ),
@@ -110,18 +115,18 @@ def raft() -> Method:
     @torch.no_grad()
     def method(previous: Tensor, next: Tensor) -> Tensor:
         a, b = (image.cuda().float()[:, None].expand(-1, 3, -1, -1) / 127.5 - 1 for image in (previous, next))
-        a, b = (torch.nn.functional.interpolate(image, (128, 128)) for image in (a, b))  # RAFT's smallest
+        a, b = (torch.nn.functional.interpolate(image, (128, 128)) for image in (a, b))  # smallest input of RAFT
         return torch.nn.functional.interpolate(network(a, b)[-1], previous.shape[1:]).cpu()
 
     return method
 
 
-def faces_of(path: Path) -> list[tuple[str, Tensor]]:
-    """Return the clips of a video or a shard as (name, grey faces (T, S, S) uint8)."""
+def load_faces(path: Path) -> list[tuple[str, Tensor]]:
+    """Return (name, grey faces (T, S, S) uint8) for the clip of a video file or for each clip of a shard."""
     if path.suffix == ".h5":
         records = list(shards.read_records(path))
     else:
-        from lib.streams import frames  # videos need PyAV and facenet-pytorch, shards do not
+        from lib.streams import frames  # imported here, because shards do not need PyAV and facenet-pytorch
         from lib.streams.faces.align import Aligner
         from lib.streams.faces.detect import Detector
 
@@ -139,17 +144,17 @@ def faces_of(path: Path) -> list[tuple[str, Tensor]]:
 def print_table(name: str, grey: Tensor, methods: dict[str, Method], runs: int) -> None:
     previous, next = grey[:-1], grey[1:]
     face = grey[len(grey) // 2]
-    known = [deformation(face.shape[-1], amplitude) for amplitude in AMPLITUDES]
+    motions = [deformation(face.shape[-1], amplitude) for amplitude in AMPLITUDES]
     seconds: dict[str, list[float]] = {method: [] for method in methods}
     flows: dict[str, Tensor] = {}
-    for solve in methods.values():  # compile, allocate
+    for solve in methods.values():  # warm up: compile, allocate
         solve(previous[:2], next[:2])
     for _ in range(runs):
         for method, solve in methods.items():
             started = time.perf_counter()
             flows[method] = solve(previous, next)
             seconds[method].append(time.perf_counter() - started)
-    of_pair = {method: 1000 * statistics.median(taken) / len(previous) for method, taken in seconds.items()}
+    ms_per_pair = {method: 1000 * statistics.median(taken) / len(previous) for method, taken in seconds.items()}
     peer = flows["cv2 DualTVL1"]
     bounds = energy(previous, next, peer)
     print(f"\n{name}: {len(previous)} pairs of {grey.shape[-1]} x {grey.shape[-2]}\n")
@@ -160,27 +165,27 @@ def print_table(name: str, grey: Tensor, methods: dict[str, Method], runs: int) 
     print("|---|---|---|---|---|---|---|---|---|")
     for method, solve in methods.items():
         energies = energy(previous, next, flows[method])
-        apart = (flows[method] - peer).norm(dim=1).median()
+        difference = (flows[method] - peer).norm(dim=1).median()
         error, in_noise = (
             statistics.mean(
                 endpoint_error(
                     solve(add_noise(move_image(face.numpy(), motion), noise), add_noise(face[None], noise, seed=1))[0],
                     motion,
                 )
-                for motion in known
+                for motion in motions
             )
             for noise in (0.0, NOISE)
         )
         print(
-            f"| {method} | {of_pair[method]:.2f} | {of_pair['cv2 DualTVL1'] / of_pair[method]:.1f} |"
-            f" {energies.mean() / bounds.mean():.3f} | {(energies <= 1.01 * bounds).float().mean():.0%} | {apart:.3f} |"
+            f"| {method} | {ms_per_pair[method]:.2f} | {ms_per_pair['cv2 DualTVL1'] / ms_per_pair[method]:.1f} |"
+            f" {energies.mean() / bounds.mean():.3f} | {(energies <= 1.01 * bounds).float().mean():.0%} | {difference:.3f} |"
             f" {error:.3f} | {in_noise:.3f} | {peak_memory(method, previous, next)} |"
         )
 
 
 def peak_memory(method: str, previous: Tensor, next: Tensor) -> str:
-    """Return the MiB that a method takes at its peak on top of its input, in a process of its own; and, after a +, on the
-    GPU, with its input there."""
+    """Return a method's peak memory in MiB, without its input, in a separate process; after a +, its peak memory on the GPU,
+    with its input."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         taken = process.submit(_peak_memory, method, previous.numpy(), next.numpy()).result()
     return " + ".join(f"{value / 2**20:.0f}" for value in taken)

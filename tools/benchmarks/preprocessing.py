@@ -1,10 +1,10 @@
-"""Time frames, faces and flow of video clips against the straightforward way, and hold the results against each other.
+"""Compare speed and results of the stages frames, faces and flow with a straightforward implementation.
 
-The straightforward way decodes with cv2.VideoCapture, runs facenet-pytorch's MTCNN as it comes (faces from 20 pixels on)
-on one full-size frame after the other, and OpenCV's DualTVL1 on one pair after the other. Between it and ours: our stages
-as they were, with all frames decoded, a scaler made for each and facenet-pytorch's MTCNN on every frame, in batches; and
-ours on every frame (faces.key_seconds: 0). Seconds are the process' on the CPU, of all its threads; with a GPU those that
-pass.
+The straightforward implementation decodes with cv2.VideoCapture, runs facenet-pytorch's MTCNN with its defaults (faces from
+20 pixels) on one full-size frame after another, and OpenCV's DualTVL1 on one pair after another. Two other variants are
+between it and `ours`: "as it was" decodes all frames, creates a scaler for each frame, and runs facenet-pytorch's MTCNN on
+every frame, in batches; "every frame" is ours with faces.key_seconds = 0. Times are CPU seconds of all threads of the
+process, or wall seconds with a GPU.
 """
 
 import argparse
@@ -71,8 +71,10 @@ _STAGES: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="a video file")
-    parser.add_argument("--runs", type=int, default=3, help="runs of ours; medians are printed (%(default)s)")
+    parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="video file")
+    parser.add_argument(
+        "--runs", type=int, default=3, help="number of runs of our variants, whose medians are printed (%(default)s)"
+    )
     arguments = parser.parse_args()
     print(f"{torch.get_num_threads()} CPU threads; device: {best_device()}\n")
     print("| clip | way | frames s | faces s | flow s | sum s | times as fast |")
@@ -92,7 +94,7 @@ def main() -> None:
 
 
 class Facenet(Detector):
-    """facenet-pytorch's MTCNN as it comes."""
+    """facenet-pytorch's MTCNN without changes."""
 
     def __init__(self, min_face: int) -> None:
         super().__init__(min_face, best_device())
@@ -103,21 +105,21 @@ class Facenet(Detector):
         for start in range(0, len(frames), BATCH):
             batch = np.stack(frames[start : start + BATCH])
             for boxes, scores, points in zip(*self._theirs.detect(batch, landmarks=True), strict=True):
-                none = boxes is None
-                of_frame = (np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))) if none else (boxes, scores, points)
-                faces.append(Faces(*(np.asarray(one, float) for one in of_frame)))
+                is_empty = boxes is None
+                arrays = (np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))) if is_empty else (boxes, scores, points)
+                faces.append(Faces(*(np.asarray(values, float) for values in arrays)))
         return faces
 
 
 class EveryFrame(Aligner):
-    """Our stage, with facenet-pytorch's MTCNN on every frame."""
+    """Our stage with facenet-pytorch's MTCNN on every frame."""
 
     def __init__(self) -> None:
         super().__init__(SIZE, Facenet(MIN_FACE), 0.5, 1.0, 0.0)
 
 
 class ScalerAFrame:
-    """Scales each frame with a scaler of its own."""
+    """Scales each frame with a new scaler."""
 
     @staticmethod
     def reformat(frame: av.VideoFrame, *size: Any, **how: Any) -> av.VideoFrame:
@@ -126,7 +128,7 @@ class ScalerAFrame:
 
 @contextmanager
 def decoding(way: str) -> Iterator[None]:
-    """Let `frames` decode all frames, and make a scaler for each, in the way that was."""
+    """For the variant AS_IT_WAS, let the stage frames decode all frames, with a new scaler for each."""
     if way == AS_IT_WAS:
         with (
             mock.patch("lib.media.frames._plan_frames", return_value=[]),
@@ -142,27 +144,30 @@ def clock() -> float:
 
 
 def print_times(path: Path, runs: int) -> tuple[str, str]:
-    """Print a clip's rows of times; return its rows of the tables that compare results and tracking."""
+    """Print the rows of a clip's times; return its rows for the tables of results and of tracking."""
     aligners = {AS_IT_WAS: EveryFrame(), "every frame": new_aligner(0.0), "ours": new_aligner()}
-    (seen, face_of, side), their_seconds = straightforward(path)
-    of_runs: list[dict[str, tuple[tuple[Record, Record], list[float]]]] = [{} for _ in range(runs)]
-    for run in of_runs:
+    (faces_by_frame, face_of, side), their_seconds = straightforward(path)
+    runs_by_way: list[dict[str, tuple[tuple[Record, Record], list[float]]]] = [{} for _ in range(runs)]
+    for run in runs_by_way:
         for way, aligner in aligners.items():
             with decoding(way):
                 run[way] = ours(path, aligner)
-    all_seconds = {"straightforward": [their_seconds], **{way: [run[way][1] for run in of_runs] for way in aligners}}
-    for way, of_way in all_seconds.items():
-        seconds = [statistics.median(one) for one in zip(*of_way, strict=True)]
-        times = " | ".join(f"{one:.2f}" for one in (*seconds, sum(seconds)))
+    all_seconds = {
+        "straightforward": [their_seconds],
+        **{way: [run[way][1] for run in runs_by_way] for way in aligners},
+    }
+    for way, runs_of_way in all_seconds.items():
+        seconds = [statistics.median(times_of_stage) for times_of_stage in zip(*runs_of_way, strict=True)]
+        times = " | ".join(f"{value:.2f}" for value in (*seconds, sum(seconds)))
         print(f"| {path.name} | {way} | {times} | {sum(their_seconds) / sum(seconds):.1f} |", flush=True)
-    record, flow = of_runs[-1]["ours"][0]
+    record, flow = runs_by_way[-1]["ours"][0]
     refined = usable(path, new_aligner(1 / (2 * FPS))(sampled(path)))
-    tracked = compare_tracking(path.name, of_runs[-1]["every frame"][0][0], refined, record)
-    return compare(path.name, seen, face_of, max(1, side / MAX_SIDE), record, flow), tracked
+    tracked = compare_tracking(path.name, runs_by_way[-1]["every frame"][0][0], refined, record)
+    return compare(path.name, faces_by_frame, face_of, max(1, side / MAX_SIDE), record, flow), tracked
 
 
 def ours(path: Path, aligner: Aligner) -> tuple[tuple[Record, Record], list[float]]:
-    """Return the aligned faces and the flow as the stages make them, and the seconds of frames, faces and flow."""
+    """Return the stages' aligned faces and flow, and the seconds of frames, faces and flow."""
     moments = [clock()]
     record = sampled(path)
     moments.append(clock())
@@ -178,7 +183,7 @@ def sampled(path: Path) -> Record:
 
 
 def usable(path: Path, record: Record) -> Record:
-    """Return the record. Raises InputError if the clip is refused."""
+    """Return the record. Raises InputError if the clip is rejected."""
     if record.refused:
         raise InputError(f"{path}: {record.refused}")
     return record
@@ -189,72 +194,80 @@ def new_aligner(key_seconds: float = KEY_SECONDS) -> Aligner:
 
 
 def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], list[float]]:
-    """Return each sampled frame's faces, which of them is followed, and the frames' longer side; and the seconds of
-    decoding, faces (alignment too) and flow."""
+    """Return the faces of each sampled frame, the index of the tracked face, and the frames' longer side; and the seconds of
+    decoding, faces (including alignment) and flow."""
     moments = [clock()]
     pictures = _read(path)
     moments.append(clock())
     detect = Facenet(MTCNN_MIN_FACE)
-    seen = [detect([picture])[0] for picture in pictures]
-    shown = list(map(Frame, pictures))
-    face_of = choose_person(seen, [shown], np.arange(len(pictures)) / FPS).faces
-    landmarks, found = take_landmarks(seen, face_of)
-    crops = np.stack([warp(shown[at], landmarks[at], SIZE) for at in np.flatnonzero(found)])
+    faces_by_frame = [detect([picture])[0] for picture in pictures]
+    frames_of_clip = list(map(Frame, pictures))
+    face_of = choose_person(faces_by_frame, [frames_of_clip], np.arange(len(pictures)) / FPS).faces
+    landmarks, visible = take_landmarks(faces_by_frame, face_of)
+    crops = np.stack([warp(frames_of_clip[index], landmarks[index], SIZE) for index in np.flatnonzero(visible)])
     moments.append(clock())
     grey = make.to_grey(torch.from_numpy(crops))
     opencv.tvl1(grey[:-1], grey[1:], PEER)
     moments.append(clock())
-    return (seen, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
+    return (faces_by_frame, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
 
 
 def _read(path: Path) -> list[np.ndarray]:
-    """Decode all frames; keep the one on show at each k / FPS seconds."""
+    """Decode all frames, and return those that are visible at k / FPS seconds."""
     capture, last = cv2.VideoCapture(str(path)), None
-    kept: list[np.ndarray] = []
+    sampled_frames: list[np.ndarray] = []
     while True:
-        there, picture = capture.read()
+        is_read, picture = capture.read()
         now = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if not there:
+        if not is_read:
             break
-        while last is not None and len(kept) / FPS < now - 1e-6:
-            kept.append(last)
+        while last is not None and len(sampled_frames) / FPS < now - 1e-6:
+            sampled_frames.append(last)
         last = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    return kept if last is None else [*kept, last]
+    return sampled_frames if last is None else [*sampled_frames, last]
 
 
-def compare_tracking(name: str, every: Record, refined: Record, tracked: Record) -> str:
-    """Return a row: frames; those with a face where every frame is detected and refined, and where faces are tracked; how
-    far the five points are then apart, of the face's width: twice the distance of the eyes; and at the median how far
-    tracked ones are from those that are detected in every frame and not refined."""
-    apart = [_apart(of, tracked) for of in (refined, every)]
+def compare_tracking(name: str, every_frame: Record, refined: Record, tracked: Record) -> str:
+    """Return a row of the table of tracking.
+
+    Its values: number of frames; number of frames with a face if every frame is detected and refined, and if faces are
+    tracked; median, 95th percentile and maximum of the distance between the five points of these two, relative to the face's
+    width (twice the distance of the eyes); and the median distance of tracked points from unrefined detections.
+    """
+    distances = [_apart(detected_everywhere, tracked) for detected_everywhere in (refined, every_frame)]
     figures = " | ".join(
-        f"{one:.2%}" for one in (*np.percentile(apart[0], [50, 95]), apart[0].max(), np.median(apart[1]))
+        f"{value:.2%}"
+        for value in (*np.percentile(distances[0], [50, 95]), distances[0].max(), np.median(distances[1]))
     )
-    there = [(record.arrays["found"] == DETECTED).sum() for record in (refined, tracked)]
-    return f"| {name} | {len(tracked.arrays['found'])} | {there[0]} | {there[1]} | {figures} |"
+    counts = [(record.arrays["found"] == DETECTED).sum() for record in (refined, tracked)]
+    return f"| {name} | {len(tracked.arrays['found'])} | {counts[0]} | {counts[1]} | {figures} |"
 
 
-def _apart(one: Record, other: Record) -> np.ndarray:
-    both = (one.arrays["found"] == DETECTED) & (other.arrays["found"] == DETECTED)
-    points, others = (record.arrays["landmarks"][both] for record in (one, other))
+def _apart(first: Record, second: Record) -> np.ndarray:
+    in_both = (first.arrays["found"] == DETECTED) & (second.arrays["found"] == DETECTED)
+    points, others = (record.arrays["landmarks"][in_both] for record in (first, second))
     widths = 2 * np.linalg.norm(points[:, 0] - points[:, 1], axis=1)
     return np.linalg.norm(points - others, axis=2).mean(1) / widths
 
 
-def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, faces: Record, flow: Record) -> str:
-    """Return a row: how many frames have a face either way; how far the five points are apart at the median, of the face's
-    width; and our flow's energy over DualTVL1's on the same crops, as computed and as stored.
+def compare(
+    name: str, faces_by_frame: list[Faces], face_of: np.ndarray, scale: float, faces: Record, flow: Record
+) -> str:
+    """Return a row of the table of results.
 
-    seen, face_of: the straightforward way's faces, and which of each frame's is followed. scale: its pixels over ours.
+    Its values: numbers of frames in which both, only ours, and only the straightforward implementation find a face; median
+    distance of the five points, relative to the face's width; and the energy of our flow relative to DualTVL1's on the same
+    crops, as computed and as stored. faces_by_frame, face_of: the straightforward implementation's faces, and the index of
+    the tracked face. scale: the size of its frames relative to ours.
     """
     steps = min(len(face_of), len(faces.arrays["found"]))
     detected, theirs = faces.arrays["found"][:steps] == DETECTED, face_of[:steps] >= 0
-    apart = []
+    distances = []
     for step in np.flatnonzero(detected & theirs):
         face = face_of[step]
-        width = np.ptp(seen[step].boxes[face, [0, 2]])
-        points = seen[step].points[face] - scale * faces.arrays["landmarks"][step]
-        apart.append(float(np.linalg.norm(points, axis=1).mean() / width))
+        width = np.ptp(faces_by_frame[step].boxes[face, [0, 2]])
+        points = faces_by_frame[step].points[face] - scale * faces.arrays["landmarks"][step]
+        distances.append(float(np.linalg.norm(points, axis=1).mean() / width))
     grey = make.to_grey(torch.from_numpy(faces.arrays["faces"]))
     pairs = torch.from_numpy(np.flatnonzero(flow.arrays["valid"]))
     previous, following = grey[pairs], grey[pairs + 1]
@@ -263,30 +276,32 @@ def compare(name: str, seen: list[Faces], face_of: np.ndarray, scale: float, fac
     exact = energy(previous, following, tvl1.tvl1(previous, following, SOLVER)).mean()
     return (
         f"| {name} | {(detected & theirs).sum()} | {(detected & ~theirs).sum()} | {(~detected & theirs).sum()} |"
-        f" {statistics.median(apart):.1%} | {exact / bound:.3f} |"
+        f" {statistics.median(distances):.1%} | {exact / bound:.3f} |"
         f" {energy(previous, following, stored).mean() / bound:.3f} |"
     )
 
 
 def print_many(paths: list[Path], workers: int) -> None:
-    """Print a row: each stage's seconds and its workers' peak memory (Linux) for so many clips, in shards of CLIPS_A_SHARD,
-    by so many worker processes."""
+    """Print a row with the seconds of all stages and the peak memory of each stage's workers (Linux).
+
+    The clips are in shards of CLIPS_A_SHARD, for `workers` worker processes.
+    """
     names = {f"{start:05d}": paths[start : start + CLIPS_A_SHARD] for start in range(0, len(paths), CLIPS_A_SHARD)}
-    parallel, taken, peaks = Parallel(engine="loky", workers=workers), 0.0, []
+    parallel, total, peaks = Parallel(engine="loky", workers=workers), 0.0, []
     with tempfile.TemporaryDirectory() as folder:
         resume.ROOT = Path(folder, "work")
-        for name, of in _STAGES.items():
+        for name, section in _STAGES.items():
             stream = base.load(name)
-            settings, memory = parameters.check(of, stream.settings), Path(folder, "memory", name)
+            settings, memory = parameters.check(section, stream.settings), Path(folder, "memory", name)
             memory.mkdir(parents=True)
 
             def make_shard(shard: str, stream: Stream, settings: StreamSettings, memory: Path) -> Iterator[Record]:
                 if stream.inputs == (base.RAW,):
-                    given: Iterable[Any] = [Raw(f"{at}", path, None) for at, path in enumerate(names[shard])]
+                    inputs: Iterable[Any] = [Raw(f"{number}", path, None) for number, path in enumerate(names[shard])]
                 else:
-                    given = shards.read_records(Path(folder, stream.inputs[0], f"{shard}.h5"))
-                yield from map(stream.make_extractor(settings), given)
-                # getrusage's ru_maxrss counts what the process had that this one was forked from
+                    inputs = shards.read_records(Path(folder, stream.inputs[0], f"{shard}.h5"))
+                yield from map(stream.make_extractor(settings), inputs)
+                # not getrusage's ru_maxrss, which includes the memory of the process that this one was forked from
                 status = Path("/proc/self/status").read_text()
                 (memory / str(os.getpid())).write_text(status.partition("VmHWM:")[2].split()[0])
 
@@ -294,10 +309,13 @@ def print_many(paths: list[Path], workers: int) -> None:
             seconds, _ = build.build(
                 stream, settings, Path(folder, name), dict.fromkeys(names), make, clips=len(paths), options=parallel
             )
-            taken += seconds
+            total += seconds
             peaks.append(max(int(path.read_text()) for path in memory.iterdir()) / 1024)
-    of_stages = " | ".join(f"{one:.0f}" for one in peaks)
-    print(f"| {workers} | {len(paths)} | {taken:.1f} | {taken / len(paths):.2f} | {of_stages} |", flush=True)
+    peak_columns = " | ".join(f"{peak:.0f}" for peak in peaks)
+    print(
+        f"| {workers} | {len(paths)} | {total:.1f} | {total / len(paths):.2f} | {peak_columns} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Measure parameters, FLOPs, speed, waiting and memory of training each variant, on made-up shards of FIV2's shape.
+"""Measure parameters, FLOPs, speed, waiting time and memory of training, by variant, on random shards of FIV2's shape.
 
-Read: clips a second that one process, alone, makes a batch of. An epoch waits for its first batch, which nobody read ahead.
+The column "read" is the number of clips per second that a single process turns into batches. Waiting includes the first
+batch of an epoch, which can't be read ahead.
 """
 
 import argparse
@@ -34,37 +35,39 @@ from lib.training.settings import Parameters
 from tools.ablate.plan import Changes, refuse_unknown, variants
 from tools.parameters import merge_parameters, plain
 
-SECONDS, FRAMES, FPS = 15.3, 77, 5  # of a clip
+SECONDS, FRAMES, FPS = 15.3, 77, 5  # of each random clip
 TRAINING_CLIPS = 6000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--params", default="fiv2", help="a file of params/, without ending (%(default)s)")
-    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="asis, or those of tools.ablate (all)")
-    parser.add_argument("--batches", type=int, default=8, help="batches an epoch; the second of two epochs counts")
-    parser.add_argument("--no-training", action="store_true", help="only what needs no GPU")
+    parser.add_argument("--params", default="fiv2", help="file of params/, without suffix (%(default)s)")
+    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="asis, or variants of tools.ablate (all)")
+    parser.add_argument(
+        "--batches", type=int, default=8, help="batches per epoch; the second of two epochs is measured (%(default)s)"
+    )
+    parser.add_argument("--no-training", action="store_true", help="leave out the columns that need a GPU")
     arguments = parser.parse_args()
-    values = untrained(arguments.params)
+    values = load_untrained(arguments.params)
     train, model = values["train"], values["model"]
-    print(f"params/{arguments.params}.yaml on {describe_device(best_device())}; {FRAMES} frames a clip\n")
+    print(f"params/{arguments.params}.yaml on {describe_device(best_device())}; {FRAMES} frames per clip\n")
     columns = ["variant", "parameters M", "trained M", "GFLOP a clip", "kept MiB a clip", "read clips/s"]
     columns += ["clips/s", "waiting", "peak GiB", f"hours, {train['epochs']} epochs"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as folder:
         streams = list_streams(parameters.check(model, Settings).encoder_inputs())
         clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, values, streams)
-        known: dict[str, Changes] = variants(model) | {"asis": {}}
-        refuse_unknown("--variants", arguments.variants or (), known)
+        changes_by_name: dict[str, Changes] = variants(model) | {"asis": {}}
+        refuse_unknown("--variants", arguments.variants or (), changes_by_name)
         for name in arguments.variants or variants(model):
-            changed = model | {key.removeprefix("model."): value for key, value in known[name].items()}
+            changed = model | {key.removeprefix("model."): value for key, value in changes_by_name[name].items()}
             sections = {"model": changed, "targets": values["targets"], "train": train}
-            given = parameters.check(sections, Parameters)
-            print_row(name, given, clips, Path(folder), not arguments.no_training)
+            settings = parameters.check(sections, Parameters)
+            print_row(name, settings, clips, Path(folder), not arguments.no_training)
 
 
-def untrained(params: str) -> dict[str, Any]:
-    """Return the values of params/`params`.yaml, with weights of chance: speed is the same."""
+def load_untrained(params: str) -> dict[str, Any]:
+    """Return the values of params/`params`.yaml without pretrained weights, which do not change the speed."""
     values: dict[str, Any] = plain(merge_parameters(params, []))
     for encoder in values["model"]["encoders"].values():
         if "weights" in encoder:
@@ -73,29 +76,29 @@ def untrained(params: str) -> dict[str, Any]:
 
 
 def write_shards(folder: Path, count: int, values: dict[str, Any], streams: list[str]) -> pd.DataFrame:
-    """Write one shard of each stream, of chance, as `values` of params.yaml would make it, and return their clip table."""
+    """Write one random shard of each stream with the settings in `values` (params.yaml), and return the clip table."""
     rng = np.random.default_rng(0)
     names = [f"{index:06d}.mp4" for index in range(count)]
     for stream in streams:
         (folder / stream).mkdir()
         with h5py.File(folder / stream / "made.h5", "w") as file:
             for name in names:
-                record, shapes = of_chance(stream, name, values, rng)
+                record, shapes = random_record(stream, name, values, rng)
                 shards.write_record(file, record)
         (folder / stream / base.ABOUT).write_text(json.dumps({"settings": {}, "shapes": shapes}))
     scores = dict.fromkeys(COLUMNS, rng.uniform(size=count))
     return pd.DataFrame({"clip": names, "shard": "made", "corpus": "made", **scores})
 
 
-def of_chance(
+def random_record(
     stream: str, clip: str, values: dict[str, Any], rng: np.random.Generator
 ) -> tuple[Record, dict[str, list[int]]]:
-    """Return a stream's record of a clip, of chance, and the shapes of a step of its arrays."""
+    """Return a random record of a stream, and the shapes of one step of its arrays."""
     side, audio, times = values["faces"]["side"], values["audio"], np.arange(FRAMES) / FPS
 
-    def smooth(steps: int, height: int, width: int, channels: int, low: int, of: type) -> np.ndarray:
+    def smooth(steps: int, height: int, width: int, channels: int, low: int, dtype: type) -> np.ndarray:
         coarse = rng.integers(low, low + 255, (steps, -(-height // 8), -(-width // 8), channels))
-        return coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width].astype(of)
+        return coarse.repeat(8, 1).repeat(8, 2)[:, :height, :width].astype(dtype)
 
     if stream == "faces":
         arrays = {"faces": smooth(FRAMES, side, side, 3, 0, np.uint8), "found": np.full(FRAMES, 2, np.uint8)}
@@ -111,7 +114,8 @@ def of_chance(
         height = round(width * 9 / 16)
         pictures = smooth(FRAMES, height, width, 3, 0, np.uint8)
         jpeg = [
-            cv2.imencode(".jpg", one, [cv2.IMWRITE_JPEG_QUALITY, values["frames"]["quality"]])[1] for one in pictures
+            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, values["frames"]["quality"]])[1]
+            for image in pictures
         ]
         arrays = {"times": times, "jpeg": np.concatenate(jpeg), "offsets": np.cumsum([0, *map(len, jpeg)])}
         return Record(clip, arrays), {"": [3, height, width]}
@@ -123,23 +127,27 @@ def of_chance(
             "times": np.arange(windows) * audio["step"],
         }
         return Record(clip, arrays), {"log_mel": [bands], "mfcc": [coefficients]}
-    raise InputError(f"no {stream} can be made up; allowed: models that read faces, flow, landmarks, frames or audio")
+    raise InputError(f"stream {stream}; allowed: models that read faces, flow, landmarks, frames or audio")
 
 
 COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
 
 
-def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
-    train, encoder_inputs, targets = given.train, given.model.encoder_inputs(), given.model.chosen(given.targets)
-    streams = made(folder, list_streams(encoder_inputs))
-    network, device = Network.from_settings(given.model, targets, streams).to(best_device()), best_device()
-    parameters_ = sum(one.numel() for one in network.parameters()) / 1e6
-    trained = sum(one.numel() for one in network.parameters() if one.requires_grad) / 1e6
+def print_row(variant: str, sections: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
+    train, encoder_inputs, targets = (
+        sections.train,
+        sections.model.encoder_inputs(),
+        sections.model.chosen(sections.targets),
+    )
+    streams = load_infos(folder, list_streams(encoder_inputs))
+    network, device = Network.from_settings(sections.model, targets, streams).to(best_device()), best_device()
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad) / 1e6
     data = ClipDataset(table, folder, encoder_inputs, streams, targets, seed=0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(to_device(collate([data[0]]), device).inputs)
-    row = f"| {variant} | {parameters_:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
-    row += f" {kept_for_backward(network, to_device(collate([data[0], data[1]]), device).inputs) / 2 / 2**20:.0f} |"
+    row = f"| {variant} | {millions:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
+    row += f" {measure_activations(network, to_device(collate([data[0], data[1]]), device).inputs) / 2 / 2**20:.0f} |"
     started = time.process_time()
     collate([data[index] for index in range(train.batch_size)])
     row += f" {train.batch_size / (time.process_time() - started):.0f} |"
@@ -162,12 +170,12 @@ def print_row(variant: str, given: Parameters, table: pd.DataFrame, folder: Path
     print(row, flush=True)
 
 
-def made(folder: Path, names: list[str]) -> dict[str, base.StreamInfo]:
-    """Return what stream.json says of the made-up streams, which are made of no others."""
+def load_infos(folder: Path, names: list[str]) -> dict[str, base.StreamInfo]:
+    """Return the contents of stream.json of the random streams, without their inputs, which do not exist."""
     return {name: base.StreamInfo(**json.loads((folder / name / base.ABOUT).read_text())) for name in names}
 
 
-def kept_for_backward(network: Network, inputs: Inputs) -> int:
+def measure_activations(network: Network, inputs: Inputs) -> int:
     """Return the bytes of activations, in float32, that a forward pass keeps for the backward pass."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
