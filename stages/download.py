@@ -1,6 +1,8 @@
 """Bring the corpora in, unpack them and verify every clip: data/raw/, data/clips.csv, data/groups.csv, metrics/data.json."""
 
 from lib.core import command, parameters
+from lib.core.targets import TargetSections
+from lib.model.heads import check_heads
 from lib.sources import download
 from lib.sources.download import Parameters
 from lib.streams import base
@@ -11,6 +13,7 @@ def main() -> None:
     everything = parameters.load_all()  # check later stages' parameters now, not after hours of work
     download.check_targets(everything, settings)
     base.check_enabled(everything)
+    check_heads(parameters.check({"targets": everything["targets"]}, TargetSections).targets)
     download.download(settings)
 
 

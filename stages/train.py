@@ -8,7 +8,7 @@ from joblib.externals import loky
 
 from lib.core import command, parallel, parameters, resume
 from lib.core.artifacts import MODEL
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.training.prepare import complete, fingerprint, load_streams, select_clips
 from lib.training.run import Task, publish_model, train_model
 from lib.training.settings import Parameters
@@ -18,13 +18,11 @@ def main() -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":  # started by the first process of a training on several devices
         parallel.end_with_parent()
     sections = parameters.load("train", Parameters)
-    targets = sections.model.chosen(sections.targets)
+    encoder_inputs, targets = sections.resolve()
     if sections.train.devices > (largest := torch.cuda.device_count() or loky.cpu_count()):
-        raise InputError(
-            f"params.yaml: train.devices = {sections.train.devices}; allowed: up to {largest} on this machine"
-        )
-    streams = load_streams(sections.model.encoder_inputs())
-    clips = select_clips(sections, sections.model.encoder_inputs(), targets)
+        raise SettingError(f"train.devices = {sections.train.devices}; allowed: up to {largest} on this machine")
+    streams = load_streams(encoder_inputs)
+    clips = select_clips(sections, encoder_inputs, targets)
     sections = complete(sections, clips[0], streams)
     folder = resume.ROOT / "train" / fingerprint(sections, sections.model.encoder_inputs(), streams, *clips)
     if (folder / MODEL.name).exists():

@@ -13,13 +13,14 @@ from dvc.utils.serialize import load_yaml
 
 from lib.core import parameters, resume
 from lib.core.clips import SPLITS, column_names, read_clip_table
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.targets import TRAITS
 from lib.media.writing import write_video
 from lib.sources import base, listing, mosei
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from stages import download
 from tests.conftest import REAL, ROOT, needs_real_clips
+from tools import parameters as written
 
 RunDownload = Callable[..., pd.DataFrame]
 OWN_TABLE: dict[str, Any] = {
@@ -50,9 +51,10 @@ def run_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDownload
     Path("data/archives").mkdir(parents=True)
 
     def run(**changes: Any) -> pd.DataFrame:
+        everything = {"model": {"use": [], "encoders": {}, "targets": []}, "targets": {}}
         values = {"download": load_yaml(ROOT / "params.yaml")["download"] | changes}
         monkeypatch.setattr(parameters, "load", lambda _, model: parameters.check(values, model))
-        monkeypatch.setattr(parameters, "load_all", lambda: {"model": {"use": [], "encoders": {}, "targets": []}})
+        monkeypatch.setattr(parameters, "load_all", lambda: everything)
         listing.write(Path("data/archives"), listing.LISTING, resume.ROOT / "archives.json")
         download.main()
         return read_clip_table(Path("data/clips.csv"), usable_only=False)
@@ -142,7 +144,7 @@ def test_missing_or_unlisted_files_are_rows_with_a_reason(run_download: RunDownl
         ("file,warm,warm\na.mp4,1,1\n", "row 1: column 'warm' occurs 2 times; allowed: once"),
         ("file,warm,cold\na.mp4,1\n", "row 2 has 2 cells; allowed: 3, like the header"),
         ("file,warm,cold\nsame,1,1\n", "column 'file': 'same'; allowed: the path of one file; several match: x/same"),
-        ("file,warm,cold\na.mp4,1,1\n", "params.yaml: download.split = official, but 1 usable clips have no split"),
+        ("file,warm,cold\na.mp4,1,1\n", "download.split = official, but 1 usable clips have no split"),
         ("file,warm,cold\n", "has no rows below the header"),
         ("", "has no header"),
     ],
@@ -168,6 +170,28 @@ def test_unreadable_table_and_wrong_settings_are_rejected(run_download: RunDownl
         run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"targets": {}}})
     with pytest.raises(InputError, match=r"targets.warm = \[7.0, 1.0\]; allowed: two numbers, the lower first"):
         run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"targets": {"warm": [7, 1]}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("flow.enabled=false", r"^flow\.enabled = false, but model\.use has flow"),
+        ("targets.traits.columns=[joy]", r"^targets\.traits\.columns has 'joy', which no source of download\.sources"),
+        ("targets.traits.loss=bce", r"^targets\.traits\.loss = 'bce'; allowed with head = sigmoid: mse, mae"),
+        ("targets.traits.head=tanh", r"^targets\.traits\.head = 'tanh'; allowed: sigmoid, linear"),
+        ("targets.traits.range=[1, 0]", r"^targets\.traits = .*; allowed: the lower end first"),
+    ],
+)
+def test_download_rejects_settings_that_fail_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: str, message: str
+) -> None:
+    values = written.plain(written.merge_parameters("demo", [changes]))
+    monkeypatch.setattr(parameters, "load", lambda _, model: parameters.check({"download": values["download"]}, model))
+    monkeypatch.setattr(parameters, "load_all", lambda: values)
+    monkeypatch.setattr(resume, "ROOT", tmp_path / "data/.work")
+    with pytest.raises(SettingError, match=message):
+        download.main()
+    assert not (tmp_path / "data").exists()
 
 
 def test_two_corpora_are_joined_in_one_clip_table(run_download: RunDownload, videos: list[Path]) -> None:

@@ -50,7 +50,7 @@ def test_find_head_rejects_settings_that_do_not_fit(changes: dict[str, Any], mes
     group = TargetGroup(**TWO_COLUMNS | changes)
     with pytest.raises(InputError, match=f"^{message}"):
         find_head(group)
-    with pytest.raises(InputError, match=rf"^params\.yaml: targets\.own\.{message}"):
+    with pytest.raises(InputError, match=rf"^targets\.own\.{message}"):
         make_settings(targets=["own"]).chosen({"own": group})
 
 

@@ -2,7 +2,9 @@
 
 import pytest
 
-from lib.core.errors import InputError
+from lib.core import command, parameters
+from lib.core.errors import InputError, SettingError, prefix_errors
+from lib.core.parallel import Parallel
 from tools.parameters import check, merge_parameters
 
 EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 1.0}"
@@ -13,7 +15,7 @@ EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 
     [
         (
             ["flow.enabled=false"],
-            r"^params\.yaml: flow\.enabled = false, but model\.use has flow and model\.encoders\.flow\.reads has flow;"
+            r"^flow\.enabled = false, but model\.use has flow and model\.encoders\.flow\.reads has flow;"
             r" allowed: true; set flow\.enabled to true, or remove flow from model\.use$",
         ),
         (
@@ -29,10 +31,36 @@ EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 
             r"targets\.angry\.columns has 'anger', which no source of download\.sources = \['demo'\] has; allowed:"
             r" extraversion, .*, interview; correct the columns, or remove angry from model\.targets$",
         ),
-        (["targets.traits.loss=bce"], r"^params\.yaml: targets\.traits\..*allowed"),
+        (["train.learning_rate.face=1e-4"], r"^train\.learning_rate has 'face'; allowed: default, head, faces, flow"),
+        (
+            ["train.accumulate=3", "train.devices=2"],
+            r"^train\.batch_size = \d+ must be a multiple of train\.devices x train\.accumulate = 6$",
+        ),
+        (["targets.traits.loss=bce"], r"^targets\.traits\..*allowed"),
     ],
 )
 def test_parameters_that_fail_later_are_rejected_now(changes: list[str], message: str) -> None:
     check(merge_parameters("demo", []))
     with pytest.raises(InputError, match=message):
         check(merge_parameters("demo", changes))
+
+
+def test_commands_print_the_file_before_each_setting() -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.run(
+            lambda: parameters.check({"engine": "loky", "workers": -1, "threads": 2}, Parallel, "parallel") and None
+        )
+    first, second = str(ended.value).splitlines()
+    assert first == "error: params.yaml: parallel.workers = -1; allowed: greater than or equal to 0"
+    assert second == "       params.yaml: unknown key parallel.threads = 2; remove it or correct its name"
+    with pytest.raises(SystemExit, match=r"^error: no such clip$"):
+        command.run(lambda: raise_error(InputError("no such clip")))
+
+
+def test_prefix_errors_turns_arguments_into_settings() -> None:
+    with pytest.raises(SettingError, match=r"^model\.width = 7; allowed: 8$"), prefix_errors("model."):
+        raise InputError("width = 7; allowed: 8")
+
+
+def raise_error(error: Exception) -> None:
+    raise error

@@ -21,8 +21,7 @@ from lib.core import command, parameters
 from lib.core.artifacts import CLIPS, DATA
 from lib.core.clips import SPLITS, read_clip_table
 from lib.core.errors import InputError
-from lib.core.parameters import Section
-from lib.core.targets import TRAITS, TargetGroup, Targets
+from lib.core.targets import TRAITS, TargetGroup, TargetSections
 from lib.data import pooled
 from lib.report import comparison, words
 from lib.scoring import baselines, paired, predictions
@@ -34,10 +33,6 @@ Sources = dict[str, list[str]]
 """Predictors by name: a list with a SOURCE for each seed."""
 
 _FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
-
-
-class Parameters(Section):
-    targets: Targets
 
 
 def main() -> None:
@@ -159,7 +154,7 @@ def parse_predictor(text: str) -> tuple[str, list[str]]:
 def find_target_group(name: str | None) -> tuple[str, TargetGroup]:
     """Return the name and the settings of a target group of params.yaml, by default the model's first target group."""
     values = dvc.api.params_show()
-    groups = parameters.check({"targets": values["targets"]}, Parameters).targets
+    groups = parameters.check({"targets": values["targets"]}, TargetSections).targets
     name = name or values["model"]["targets"][0]
     if name not in groups:
         raise InputError(f"target group {name!r}; allowed: a section of `targets` in params.yaml: {', '.join(groups)}")

@@ -92,8 +92,7 @@ def check(values: Mapping[str, Any]) -> None:
         )
         section_values = parameters.check({name: plain(values[name]) for name in model.model_fields}, model)
         if stage == "train":
-            section_values.model.encoder_inputs()
-            section_values.model.chosen(section_values.targets)
+            section_values.resolve()
         elif stage == "download":
             download.check_targets(values, section_values.download)
     base.check_enabled(values)

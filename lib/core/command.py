@@ -11,15 +11,18 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from lib.core import interrupts
-from lib.core.errors import InputError
+from lib.core.artifacts import PARAMETERS
+from lib.core.errors import InputError, SettingError
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`; an InputError, Ctrl-C or a disk that is full becomes one line on standard error and exit status
-    1, 130 for Ctrl-C."""
+    1, 130 for Ctrl-C. A SettingError becomes a line per setting, with the name of params.yaml."""
     try:
         interrupts.end_loading()
         main()
+    except SettingError as error:
+        sys.exit(f"error: {error.lines_in(str(PARAMETERS))}")
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

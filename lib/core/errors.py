@@ -15,13 +15,29 @@ class InputError(ValueError):
     """A mistake in the input; its text says what was seen, what is allowed and where to change it."""
 
 
+class SettingError(InputError):
+    """A mistake in one or several settings, a line for each, with the setting's path: `train.epochs = 0; allowed: ...`.
+
+    The text names no file, because library code can get its settings from elsewhere. Commands get them from params.yaml:
+    `lib.core.command.run` prints that name in front of each line.
+    """
+
+    def lines_in(self, file: str) -> str:
+        """Return the text with the name of the settings' file in front of each line."""
+        return LINE.join(f"{file}: {line}" for line in str(self).split(LINE))
+
+
+LINE = "\n       "
+"""Separates the lines of a SettingError; they are indented like the text after `error: `."""
+
+
 @contextmanager
-def prefix_errors(place: str) -> Iterator[None]:
-    """Put `place` (for instance "params.yaml: model.") in front of the text of any InputError that is raised inside."""
+def prefix_errors(path: str) -> Iterator[None]:
+    """Turn an InputError about an argument into a SettingError: put `path`, such as "model.encoders.faces.", in front."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{place}{error}") from None
+        raise SettingError(f"{path}{error}") from None
 
 
 def describe_internal_error(error: Exception) -> tuple[str, str]:

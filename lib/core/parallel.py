@@ -16,7 +16,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from lib.core import threads
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 
 _Item = TypeVar("_Item")
@@ -109,8 +109,8 @@ def _dask() -> Iterator[Executor]:
 
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if not address:
-        raise InputError(
-            "params.yaml: parallel.engine = 'dask' needs the environment variable DASK_SCHEDULER_ADDRESS, for example"
+        raise SettingError(
+            "parallel.engine = 'dask' needs the environment variable DASK_SCHEDULER_ADDRESS, for example"
             " tcp://HOST:8786; or set it to 'loky'"
         )
     try:

@@ -10,11 +10,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from lib.core.artifacts import PARAMETERS, STAGES
-from lib.core.errors import InputError
+from lib.core.errors import LINE, InputError, SettingError
 
 
 class Section(BaseModel):
-    """A section of params.yaml: every key required, no other key allowed, no type coerced, every number finite."""
+    """A section of params.yaml: every key required, no other key allowed, no type coerced, every number finite.
+
+    Code that gets values of a section raises errors with the key's path and without a file's name: a SettingError that
+    begins with `train.mix = `, or an InputError that begins with `mix = ` inside `prefix_errors("train.")`. The command that
+    read params.yaml adds its name.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -85,21 +90,21 @@ def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> Mode
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n       ".join(_line(one, prefix) for one in error.errors())) from None
+        raise SettingError(LINE.join(_line(problem, prefix) for problem in error.errors())) from None
 
 
 def _line(problem: Any, prefix: str) -> str:
     key = ".".join(map(str, ([prefix] if prefix else []) + [part for part in problem["loc"] if part != "[key]"]))
     if problem["type"] == "renamed":
         old, replacement = problem["ctx"]["key"], problem["ctx"]["replacement"]
-        return f"params.yaml: {key}.{old} no longer exists; write {replacement}"
+        return f"{key}.{old} no longer exists; write {replacement}"
     if problem["type"] == "missing":
-        return f"params.yaml lacks {key}; params.yaml as shipped says what it is for"
+        return f"{key} is missing; params/demo.yaml says what it is for"
     if key in _MOVED:
-        return f"params.yaml: {key} = {problem['input']!r} is now {_MOVED[key]}; move it there"
+        return f"{key} = {problem['input']!r} is now {_MOVED[key]}; move it there"
     if problem["type"] == "extra_forbidden":
-        return f"params.yaml: unknown key {key} = {problem['input']!r}; remove it or correct its name"
+        return f"unknown key {key} = {problem['input']!r}; remove it or correct its name"
     if problem["type"] == "list_type":
-        return f"params.yaml: {key} = {problem['input']!r} must be a list, such as [{problem['input']}]"
+        return f"{key} = {problem['input']!r} must be a list, such as [{problem['input']}]"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"params.yaml: {key} = {problem['input']!r}; allowed: {message}"
+    return f"{key} = {problem['input']!r}; allowed: {message}"

@@ -76,3 +76,9 @@ def _check_name(name: str) -> str:
 
 Targets = dict[Annotated[str, AfterValidator(_check_name)], TargetGroup]
 """The section `targets`, or the part of it that a model predicts, by name."""
+
+
+class TargetSections(Section):
+    """The section `targets` of params.yaml, checked without the others."""
+
+    targets: Targets

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.data.batch import Sample
 from lib.streams.base import Kind
 
@@ -99,7 +99,7 @@ def mirror_points(points: Tensor, flipped: Tensor, width: int) -> Tensor:
     count = points.shape[2]
     if count not in _IN_MIRROR:
         allowed = " or ".join(map(str, _IN_MIRROR))
-        raise InputError(f"params.yaml: train.augment.mirror = true; allowed with {allowed} points, not with {count}")
+        raise SettingError(f"train.augment.mirror = true; allowed with {allowed} points, not with {count}")
     mirrored = points[:, :, _IN_MIRROR[count]]
     mirrored = torch.stack([width - mirrored[..., 0], mirrored[..., 1]], -1)
     return torch.where(flipped.view(-1, 1, 1, 1), mirrored, points)

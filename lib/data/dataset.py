@@ -13,7 +13,7 @@ from pydantic import Field
 from torch.utils.data import Dataset
 
 from lib.core import shards
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.core.targets import Targets
@@ -144,16 +144,12 @@ def select_videos(table: "pd.DataFrame", clips: int | None, seed: int) -> "pd.Da
     if clips is None:
         return table
     if clips > len(table):
-        raise InputError(
-            f"params.yaml: train.clips = {clips}; allowed: null, or up to {len(table)}, the training clips there are"
-        )
+        raise SettingError(f"train.clips = {clips}; allowed: null, or up to {len(table)}, the training clips there are")
     of_video = table["video"].value_counts()
     order = sorted(of_video.index, key=lambda video: hashlib.sha256(f"{seed}/{video}".encode()).digest())
     chosen = np.array(order)[of_video[order].cumsum().to_numpy() <= clips]
     if not len(chosen):
-        raise InputError(
-            f"params.yaml: train.clips = {clips}; allowed with train.seed = {seed}: from {of_video[order[0]]} on"
-        )
+        raise SettingError(f"train.clips = {clips}; allowed with train.seed = {seed}: from {of_video[order[0]]} on")
     return table[table["video"].isin(chosen)].reset_index(drop=True)
 
 
@@ -248,13 +244,13 @@ def scale_labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarra
     found = {}
     for name, group in targets.items():
         if lacking := [column for column in group.columns if column not in table]:
-            raise InputError(f"params.yaml: targets.{name}.columns has {lacking[0]!r}, which data/clips.csv lacks")
+            raise SettingError(f"targets.{name}.columns has {lacking[0]!r}, which data/clips.csv lacks")
         values = group.to_unit(table[list(group.columns)].to_numpy(float))
         outside = (values < -1e-9) | (values > 1 + 1e-9)
         if outside.any():
             row, column = np.argwhere(outside)[0]
-            raise InputError(
-                f"params.yaml: targets.{name}.range = {group.range}, but {group.columns[column]} of clip"
+            raise SettingError(
+                f"targets.{name}.range = {group.range}, but {group.columns[column]} of clip"
                 f" {table['clip'].iat[row]} is {table[group.columns[column]].iat[row]}"
             )
         found[name] = values

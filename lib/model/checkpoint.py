@@ -208,7 +208,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _no_model(path: Path, error: Exception) -> InputError:
-    said = " ".join(str(error).replace("params.yaml: ", "").split()).partition(". ")[0][:200]
+    said = " ".join(str(error).split()).partition(". ")[0][:200]
     return InputError(
         f"{path} is no whole model of this project ({type(error).__name__}: {said}); run `dvc repro train`, bring it back by"
         " `dvc checkout`, or name another"

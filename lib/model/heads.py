@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.core.errors import InputError
-from lib.core.targets import TargetGroup
+from lib.core.errors import InputError, prefix_errors
+from lib.core.targets import TargetGroup, Targets
 
 ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
 """Losses that compare the mean with the label, and so fit any head of numbers."""
@@ -198,6 +198,13 @@ def average_predictions(predictions: Sequence[Prediction], weights: Sequence[flo
         return Prediction(mean)
     squares = np.array([prediction.scale for prediction in predictions]) ** 2 + (means - mean) ** 2
     return Prediction(mean, np.sqrt(np.average(squares, 0, weights)))
+
+
+def check_heads(targets: Targets) -> None:
+    """Raise SettingError for the first target group whose head is unknown, or does not fit the group's loss and columns."""
+    for name, group in targets.items():
+        with prefix_errors(f"targets.{name}."):
+            find_head(group)
 
 
 def find_head(group: TargetGroup) -> type[Head]:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lib.core.errors import InputError, prefix_errors
+from lib.core.errors import InputError, SettingError, prefix_errors
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
@@ -17,7 +17,7 @@ from lib.data.dataset import EncoderInputs, split_reference
 from lib.model import encoders
 from lib.model.encoders import Encoder
 from lib.model.fusions import FUSIONS, Attention, Fusion
-from lib.model.heads import Head, Prediction, find_head
+from lib.model.heads import Head, Prediction, check_heads, find_head
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
 from lib.streams.base import StreamInfo
@@ -44,14 +44,14 @@ class Settings(Section):
         known = encoders.settings_of(self.encoders)
         for key, chosen, among in (("use", self.use, known), ("queries", self.queries, self.use)):
             if unknown := [name for name in chosen if name not in among]:
-                raise InputError(f"params.yaml: model.{key} has {unknown[0]!r}; allowed: {', '.join(among)}")
+                raise SettingError(f"model.{key} has {unknown[0]!r}; allowed: {', '.join(among)}")
             if len(set(chosen)) < len(chosen):
-                raise InputError(f"params.yaml: model.{key} = {chosen}; allowed: each once")
+                raise SettingError(f"model.{key} = {chosen}; allowed: each once")
         if self.fusion not in FUSIONS:
-            raise InputError(f"params.yaml: model.fusion = {self.fusion!r}; allowed: {', '.join(FUSIONS)}")
+            raise SettingError(f"model.fusion = {self.fusion!r}; allowed: {', '.join(FUSIONS)}")
         if self.width % self.heads or self.width % 6:
-            raise InputError(
-                f"params.yaml: model.width = {self.width}; allowed: a multiple of 6 and of model.heads = {self.heads}"
+            raise SettingError(
+                f"model.width = {self.width}; allowed: a multiple of 6 and of model.heads = {self.heads}"
             )
         return {name: known[name] for name in self.use}
 
@@ -60,11 +60,9 @@ class Settings(Section):
 
         Raises InputError if one is not under `targets`, or if head, loss and columns of any group don't fit.
         """
-        for name, group in targets.items():
-            with prefix_errors(f"params.yaml: targets.{name}."):
-                find_head(group)
+        check_heads(targets)
         if unknown := [name for name in self.targets if name not in targets]:
-            raise InputError(f"params.yaml: model.targets has {unknown[0]!r}; allowed: {', '.join(targets)}")
+            raise SettingError(f"model.targets has {unknown[0]!r}; allowed: {', '.join(targets)}")
         return {name: targets[name] for name in self.targets}
 
     def completed(self, lengths: Callable[[str], SequenceOf[int]]) -> Self:
@@ -137,7 +135,7 @@ class Network(nn.Module):
         if kind.projected:
             projections = {name: nn.Linear(width, settings.width) for name, width in widths.items()}
             widths = dict.fromkeys(widths, settings.width)
-        with prefix_errors("params.yaml: model."):
+        with prefix_errors("model."):
             fusion = kind(widths, settings.queries, settings.heads, settings.depth, settings.dropout)
         size, vectors = settings.hidden or fusion.output_dim, fusion.vectors
         hidden = [

@@ -12,7 +12,7 @@ from pydantic import Field
 from lib.core.artifacts import CLIPS, DATA, MODEL
 from lib.core.clips import SPLITS, read_clip_table
 from lib.core.device import best_device
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.dataset import ClipDataset, count_lost, mask_labelled, select_usable, select_videos
@@ -110,11 +110,11 @@ def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
         tables["training"] = select_videos(training, trained.training.clips, trained.training.seed)
     scored = tables[scored_split]
     if scored.empty:
-        raise InputError(f"params.yaml: evaluate.split = {scored_split!r}, but no clip of that split came through")
+        raise SettingError(f"evaluate.split = {scored_split!r}, but no clip of that split came through")
     for name, group in trained.targets.items():
         if not np.isfinite(actual_values(scored, group)).any():
-            raise InputError(
-                f"params.yaml: model.targets has {name}, but no {scored_split} clip's {', '.join(group.columns)} are known"
+            raise SettingError(
+                f"model.targets has {name}, but no {scored_split} clip's {', '.join(group.columns)} are known"
             )
     return Evaluation(trained, verified, available, tables, scored_split, batch_size)
 

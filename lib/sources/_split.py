@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.clips import SPLITS, column_names
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.core.targets import TRAITS
 
 SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
@@ -39,8 +39,8 @@ def official(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     """Return the split that the source gives. Raises InputError if a clip has none."""
     without = table["clip"][table["split"] == ""]
     if len(without):
-        raise InputError(
-            f"params.yaml: download.split = official, but {len(without)} usable clips have no split ({without.iloc[0]},"
+        raise SettingError(
+            f"download.split = official, but {len(without)} usable clips have no split ({without.iloc[0]},"
             " ...); give each clip a split in the labels, or set download.split to one of"
             f" {', '.join(name for name in SPLITTERS if name not in ('official', 'validation_as_test'))}"
         )
@@ -68,9 +68,7 @@ def random(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
 def folds(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     """Return one round of cross-validation by video: `fold` is the test set, the next fold is the validation set."""
     if settings.fold >= settings.folds:
-        raise InputError(
-            f"params.yaml: download.fold = {settings.fold}; allowed: 0 to {settings.folds - 1} (download.folds)"
-        )
+        raise SettingError(f"download.fold = {settings.fold}; allowed: 0 to {settings.folds - 1} (download.folds)")
     equal = {str(fold): 1 / settings.folds for fold in range(settings.folds)}
     split_of_fold = {str(settings.fold): "test", str((settings.fold + 1) % settings.folds): "validation"}
     fold_of_video = _assign_videos(table, equal, settings.seed)
@@ -84,8 +82,8 @@ def validation_as_test(table: pd.DataFrame, settings: SplitSettings) -> pd.Serie
     """
     training = table["video"][table["split"] == "training"].unique()
     if len(training) < 2 or not (table["split"] == "validation").any():
-        raise InputError(
-            f"params.yaml: download.split = validation_as_test with {len(training)} usable training videos; required: at"
+        raise SettingError(
+            f"download.split = validation_as_test with {len(training)} usable training videos; required: at"
             " least 2, and validation clips. Add clips, or choose another split"
         )
     validation = np.random.default_rng(settings.seed).permutation(np.sort(training))[: -(-len(training) // _VALIDATION)]
@@ -127,8 +125,8 @@ def _target_fractions(table: pd.DataFrame, settings: SplitSettings) -> dict[str,
     """
     if settings.fractions is not None:
         if abs(sum(settings.fractions) - 1) > 1e-6:
-            raise InputError(
-                f"params.yaml: download.split_fractions = {list(settings.fractions)}; allowed: null, or fractions of"
+            raise SettingError(
+                f"download.split_fractions = {list(settings.fractions)}; allowed: null, or fractions of"
                 f" {', '.join(SPLITS)} that add up to 1"
             )
         return dict(zip(SPLITS, settings.fractions, strict=True))
@@ -143,8 +141,8 @@ def _assign_videos(table: pd.DataFrame, fractions: Mapping[str, float], seed: in
     """
     videos = table.assign(level=_level(table)).groupby("video")["level"].agg(["mean", "size"])
     if len(videos) < len(fractions):
-        raise InputError(
-            f"params.yaml: download.split needs videos for {len(fractions)} parts, but only {len(videos)} videos of a corpus"
+        raise SettingError(
+            f"download.split needs videos for {len(fractions)} parts, but only {len(videos)} videos of a corpus"
             " have usable clips; add videos, or choose another split"
         )
     order = videos["mean"].rank(method="first", pct=True, na_option="top")

@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 import pandas as pd
 
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.core.parameters import Section
 from lib.core.registry import list_members
 
@@ -58,5 +58,5 @@ def names() -> list[str]:
 def load(name: str) -> Source:
     """Import a source by name. Raises InputError with the choices if the name is unknown."""
     if name not in names():
-        raise InputError(f"params.yaml: download.sources has {name!r}; allowed: {', '.join(names())}")
+        raise SettingError(f"download.sources has {name!r}; allowed: {', '.join(names())}")
     return cast(Source, importlib.import_module(f"lib.sources.{name}"))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lib.core import resume
 from lib.core.artifacts import ARCHIVES, CLIPS, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.sources import _check, _persons, _split, base, listing
 from lib.sources._check import Corpus
@@ -79,8 +79,8 @@ def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
     for name in parameters["model"]["targets"]:
         wanted = parameters["targets"].get(name, {}).get("columns", [])
         if missing := [column for column in wanted if column not in columns]:
-            raise InputError(
-                f"params.yaml: targets.{name}.columns has {missing[0]!r}, which no source of download.sources ="
+            raise SettingError(
+                f"targets.{name}.columns has {missing[0]!r}, which no source of download.sources ="
                 f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}; correct the columns, or remove"
                 f" {name} from model.targets"
             )
@@ -137,7 +137,7 @@ def refuse_if_too_many_are_lost(table: pd.DataFrame, summary: Mapping[str, Any],
         table.to_csv(resume.ROOT / "clips.csv", index=False)
         raise InputError(
             f"{lost:.2%} of the annotated clips are missing or rejected ({summary['refused']});"
-            f" params.yaml: download.allow_missing allows {allowed:.2%}. Each clip's reason is in"
+            f" download.allow_missing in params.yaml allows {allowed:.2%}. Each clip's reason is in"
             f" {resume.ROOT / 'clips.csv'}: repair the clips, or raise download.allow_missing. Unpacked files stay cached"
         )
 
@@ -191,9 +191,7 @@ def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: l
     for name in gone:
         if name in urls:
             if Path(name).name != name:
-                raise InputError(
-                    f"params.yaml: download.urls has the key {name!r}; allowed: a file name without folders"
-                )
+                raise SettingError(f"download.urls has the key {name!r}; allowed: a file name without folders")
             fetch(urls[name].url, ARCHIVES / name, urls[name].sha256)
     if unavailable := [name for name in gone if name not in urls]:
         raise InputError(
@@ -229,15 +227,15 @@ def known_groups(groups: pd.DataFrame, group: Group) -> pd.Series:
     """
     columns = list(groups.columns[1:])
     if group.column not in columns:
-        raise InputError(
-            f"params.yaml: download.group.column = {group.column!r} with download.split = group_out; allowed: a column of"
+        raise SettingError(
+            f"download.group.column = {group.column!r} with download.split = group_out; allowed: a column of"
             f" groups of persons: {', '.join(columns) or 'none is available; add a groups*.csv to data/archives/'}"
         )
     group_of_clip = groups.set_index("clip")[group.column]
     group_of_clip = group_of_clip[group_of_clip != ""]
     if group.value not in set(group_of_clip):
-        raise InputError(
-            f"params.yaml: download.group.value = {group.value!r}; allowed: a value of the column {group.column}:"
+        raise SettingError(
+            f"download.group.value = {group.value!r}; allowed: a value of the column {group.column}:"
             f" {', '.join(sorted(set(group_of_clip)))}"
         )
     return group_of_clip

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder
 from lib.sources._spreadsheet import read_spreadsheet
@@ -72,8 +72,8 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
     """
     path = folder / ANNOTATIONS / settings.labels
     if not path.exists():
-        raise InputError(
-            f"params.yaml: download.mosei.labels = {settings.labels!r}; allowed: a file in data/archives/. Put it there"
+        raise SettingError(
+            f"download.mosei.labels = {settings.labels!r}; allowed: a file in data/archives/. Put it there"
         )
     sheet = read_spreadsheet(path, f"data/archives/{settings.labels}")
     needed = ["video", "segment", "start", "end", "split", "sentiment", *EMOTIONS.values()]

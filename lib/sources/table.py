@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources._matching import is_absolute, show_three, split_path
@@ -63,15 +63,13 @@ def columns(settings: Settings) -> tuple[str, ...]:
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the table's clips. Raises InputError with row, column, value and allowed values at the first mistake."""
     if not settings.targets:
-        raise InputError(
-            "params.yaml: download.table.targets = {}; allowed: columns of the table with their lowest and highest value,"
+        raise SettingError(
+            "download.table.targets = {}; allowed: columns of the table with their lowest and highest value,"
             " for example {warmth: [1, 7]}"
         )
     path = folder / ANNOTATIONS / PurePosixPath(settings.path).name
     if not path.exists():
-        raise InputError(
-            f"params.yaml: download.table.path = {settings.path!r}; allowed: a file in data/archives/. Put it there"
-        )
+        raise SettingError(f"download.table.path = {settings.path!r}; allowed: a file in data/archives/. Put it there")
     sheet = read_spreadsheet(path, f"data/archives/{settings.path}")
     columns = _find_columns(sheet)
     if missing := [name for name in settings.targets if name not in sheet.header]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lib.core.errors import InputError, describe_internal_error
+from lib.core.errors import InputError, SettingError, describe_internal_error
 from lib.core.parameters import Section, check
 from lib.core.registry import list_members
 from lib.core.shards import Record
@@ -154,9 +154,7 @@ def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo
     for name in streams:
         path = data / name / ABOUT
         if not path.exists():
-            raise InputError(
-                f"params.yaml: {name}.enabled = false, but the stream is needed; allowed: true; set it to true"
-            )
+            raise SettingError(f"{name}.enabled = false, but the stream is needed; allowed: true; set it to true")
         inputs = [name_of_input for name_of_input in load(name).inputs if name_of_input != RAW]
         infos |= {key: value for key, value in load_stream_info(data, inputs).items() if key not in infos}
         infos[name] = StreamInfo(**json.loads(path.read_text()))
@@ -203,8 +201,8 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
                     reason = f"model.encoders.{encoder}.reads has {reference}" + (
                         f", which is made from {needed}" if needed != name else ""
                     )
-                    raise InputError(
-                        f"params.yaml: {needed}.enabled = false, but model.use has {encoder} and {reason}; allowed: true;"
+                    raise SettingError(
+                        f"{needed}.enabled = false, but model.use has {encoder} and {reason}; allowed: true;"
                         f" set {needed}.enabled to true, or remove {encoder} from model.use"
                     )
 

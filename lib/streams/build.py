@@ -20,7 +20,7 @@ from tqdm import tqdm
 from lib.core import parallel, parameters, resume, shards
 from lib.core.artifacts import CLIPS, DATA, METRICS, stream_metrics
 from lib.core.clips import read_clip_table, split_by_shard
-from lib.core.errors import InputError, log_once
+from lib.core.errors import InputError, SettingError, log_once
 from lib.core.parallel import Parallel
 from lib.core.parameters import Section
 from lib.core.shards import Record
@@ -66,8 +66,8 @@ def build_stream(name: str) -> None:
     input_streams = [input_name for input_name in stream.inputs if input_name != RAW]
     for input_name in input_streams:
         if not (DATA / input_name / ABOUT).exists():
-            raise InputError(
-                f"params.yaml: {name}.enabled is true and {input_name}.enabled is false, but {name} is made from"
+            raise SettingError(
+                f"{name}.enabled is true and {input_name}.enabled is false, but {name} is made from"
                 f" {input_name}; set {input_name}.enabled to true or {name}.enabled to false"
             )
     stream.validate_inputs(settings, base.load_stream_info(DATA, input_streams))

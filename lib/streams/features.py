@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import shards
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.shards import Record
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
@@ -87,15 +87,13 @@ def _names(patterns: list[str]) -> list[str]:
 def _matching(pattern: str, annotations: Path) -> list[Path]:
     paths = sorted(annotations.glob(pattern))
     if not paths:
-        raise InputError(
-            f"params.yaml: features.files has {pattern!r}, which matches no file below data/archives/; files there:"
+        raise SettingError(
+            f"features.files has {pattern!r}, which matches no file below data/archives/; files there:"
             f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}"
         )
     for path in paths:
         if path.suffix not in _SUFFIXES:
-            raise InputError(
-                f"params.yaml: features.files matches {path.name}; allowed: files that end in {', '.join(_SUFFIXES)}"
-            )
+            raise SettingError(f"features.files matches {path.name}; allowed: files that end in {', '.join(_SUFFIXES)}")
     return paths
 
 

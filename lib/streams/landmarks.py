@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from lib.core import shards
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.streams.base import Stream, StreamSettings
 
@@ -116,9 +116,8 @@ def load_dlib(setting: str, alternative: str) -> tuple[Any, Any]:
         import dlib
         import face_recognition_models
     except ImportError as error:
-        raise InputError(
-            f"params.yaml: {setting}, but {error.name} is not installed; run pip install -r requirements-dlib.txt, or"
-            f" {alternative}"
+        raise SettingError(
+            f"{setting}, but {error.name} is not installed; run pip install -r requirements-dlib.txt, or {alternative}"
         ) from None
     return dlib, face_recognition_models
 

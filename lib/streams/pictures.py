@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lib.core import shards
 from lib.core.clips import PICTURE_SUFFIXES, PICTURES, POINTS_SUFFIX
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
@@ -99,8 +99,8 @@ def _folders(annotations: Path, key: str, folder: str) -> dict[str, list[Path]]:
     paths_by_clip = _by_clip(annotations / PICTURES / folder)
     if not paths_by_clip:
         contents = f"points ({POINTS_SUFFIX})" if key == "points" else f"pictures ({', '.join(PICTURE_SUFFIXES)})"
-        raise InputError(
-            f"params.yaml: pictures.{key} = {folder!r}; allowed: a folder below data/archives/ with a folder of"
+        raise SettingError(
+            f"pictures.{key} = {folder!r}; allowed: a folder below data/archives/ with a folder of"
             f" {contents} for every clip"
         )
     return paths_by_clip

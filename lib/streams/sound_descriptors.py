@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lib.core import imports
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
@@ -164,8 +164,8 @@ def _published(kind: str) -> Callable[[np.ndarray], np.ndarray]:
     embedding (256,). Raises InputError if the package is not installed."""
     package = _OPTIONAL[kind]
     if importlib.util.find_spec(package) is None:
-        raise InputError(
-            f"params.yaml: sound_descriptors.kinds has {kind}, but {package} is not installed; follow"
+        raise SettingError(
+            f"sound_descriptors.kinds has {kind}, but {package} is not installed; follow"
             f" requirements-sound.txt, or remove {kind}"
         )
     imports.import_librosa()  # resemblyzer imports librosa too

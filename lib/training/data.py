@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from lib.core.errors import InputError, prefix_errors
+from lib.core.errors import SettingError, prefix_errors
 from lib.core.targets import Targets
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample
@@ -38,7 +38,7 @@ class TrainData:
         weighting = WEIGHTINGS[self.settings.label_weighting]
         weights = {}
         for name, labels in self.training.targets.items():
-            with prefix_errors(f"params.yaml: targets.{name}."):
+            with prefix_errors(f"targets.{name}."):
                 of_columns = weigh_columns(self.targets[name], labels)
             weights[name] = torch.from_numpy(weighting(labels) * of_columns).float()
         return weights
@@ -88,9 +88,7 @@ class Epoch:
         corpora = data.training.table["corpus"].to_numpy(str)
         self.batches = draw_batches(mix_corpora(corpora, settings.mix, self._rng), settings.batch_size, self._rng)
         if not self.batches:
-            raise InputError(
-                f"params.yaml: train.mix = {settings.mix} leaves no clip of {len(data.training)}; raise it"
-            )
+            raise SettingError(f"train.mix = {settings.mix} leaves no clip of {len(data.training)}; raise it")
 
     def steps(self) -> Iterator[Iterator[Part]]:
         """Yield the parts of each step; use up those of one step before the next."""

@@ -30,11 +30,7 @@ def fit(state: TrainState, data: TrainData, settings: Train, hooks: Sequence[Hoo
     A state that was loaded goes on after its last epoch, to the same result as without the interruption. `state` then has
     the history and the best weights. Raises InputError for a loss that is not finite.
     """
-    if settings.batch_size % (parts := state.fabric.world_size * settings.accumulate):
-        raise InputError(
-            f"params.yaml: train.batch_size = {settings.batch_size} must be a multiple of train.devices x train.accumulate ="
-            f" {parts}"
-        )
+    settings.check_batch_size(state.fabric.world_size)
     gpu = GpuMeter(state.fabric.device)
     for number in range(len(state.history), settings.epochs):
         if epochs_since_best(state.losses) >= settings.patience:

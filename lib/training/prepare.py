@@ -10,7 +10,7 @@ import pandas as pd
 from lib.core import resume
 from lib.core.artifacts import CLIPS, DATA
 from lib.core.clips import read_clip_table
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.core.targets import Targets
 from lib.data.dataset import (
     ClipDataset,
@@ -34,8 +34,8 @@ def load_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> dict[str, Strea
     for name, encoder_settings in encoder_inputs.items():
         for stream in dict.fromkeys(split_reference(one)[0] for one in encoder_settings.reads):
             if not (DATA / stream / base.ABOUT).exists():
-                raise InputError(
-                    f"params.yaml: model.use has {name}, whose encoder reads {stream}, but {stream}.enabled is false; set"
+                raise SettingError(
+                    f"model.use has {name}, whose encoder reads {stream}, but {stream}.enabled is false; set"
                     f" {stream}.enabled to true, or remove {name} from model.use"
                 )
     return base.load_stream_info(DATA, list_streams(encoder_inputs))
@@ -48,13 +48,10 @@ def select_clips(
     target."""
     table, train = read_clip_table(CLIPS), given.train
     if unknown := train.mix.keys() - set(table["corpus"]):
-        raise InputError(
-            f"params.yaml: train.mix has {min(unknown)!r}; allowed: the corpora of data/clips.csv,"
+        raise SettingError(
+            f"train.mix has {min(unknown)!r}; allowed: the corpora of data/clips.csv,"
             f" {', '.join(sorted(set(table['corpus'])))}"
         )
-    allowed = ["default", "head", *given.model.encoders]
-    if others := [name for name in train.learning_rate if name not in allowed]:
-        raise InputError(f"params.yaml: train.learning_rate has {others[0]!r}; allowed: {', '.join(allowed)}")
     table = select_usable(table, DATA, encoder_inputs, given.model.missing)
     table = table[mask_labelled(table, targets) & (table["corpus"].map(train.mix).fillna(1) > 0)]
     selected = []

