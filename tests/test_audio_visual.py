@@ -226,8 +226,8 @@ def test_frames_are_scaled_and_cropped_to_a_square(shape: tuple[int, int]) -> No
     draws = [settings.view(ramp, np.random.default_rng(seed)) for seed in range(40)]
     assert len({crop.tobytes() for crop in draws}) > 4
     assert all((crop[0] == crop[1]).all() for crop in draws)  # all frames of a clip have the same crop
-    assert settings.by_chance
-    assert not frame_settings().by_chance
+    assert settings.is_random
+    assert not frame_settings().is_random
 
 
 def test_frame_settings_reject_large_crops_and_bad_pooling() -> None:

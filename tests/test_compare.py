@@ -84,7 +84,7 @@ def test_compare_rejects_tables_that_do_not_match(labels: pd.DataFrame, tmp_path
     assert f"1 are missing, first {labels.index[0]}" in result.stderr
     pd.read_csv(tmp_path / "all.csv").drop(columns="ValueOpenness").to_csv(tmp_path / "four.csv")
     result = compare(tmp_path, f"a={tmp_path}/four.csv", "--baseline", "a")
-    assert f"needed are one of clips (as {labels.index[0]}) and one for each of extraversion" in result.stderr
+    assert f"required: a column of clips (such as {labels.index[0]}) and one for each of extraversion" in result.stderr
     for column, message in (
         ({"ValueOpenness": np.nan}, "has no number for clip"),
         ({"true_openness": 0.5}, "two columns of openness: ValueOpenness, true_openness"),
@@ -166,12 +166,15 @@ def test_read_predictions_rejects_invalid_tables(tmp_path: Path) -> None:
     assert read_message(predictions_table.iloc[:0].to_csv(index=False)).startswith(" predicts nothing, not own")
     assert (
         read_message(pd.concat([predictions_table, predictions_table.iloc[:1]]).to_csv(index=False))
-        == " has warm of clip a twice"
+        == " has warm of clip a twice; allowed: one prediction. Remove one"
     )
-    assert read_message(predictions_table.assign(target="cold").to_csv(index=False)) == " has no predictions of warm"
+    assert (
+        read_message(predictions_table.assign(target="cold").to_csv(index=False))
+        == " has no predictions of warm; choose another source or --targets"
+    )
     assert read_message(predictions_table.drop(columns="actual").to_csv(index=False)).startswith(
         " has no column actual"
     )
-    assert read_message("clip,warm\n").startswith(" has the columns clip, warm; needed are")
-    assert read_message("clip,warm\na,0.5\na,0.5\nb,1\n") == " has clip a twice"
+    assert read_message("clip,warm\n").startswith(" has the columns clip, warm; required: ")
+    assert read_message("clip,warm\na,0.5\na,0.5\nb,1\n") == " has clip a twice; allowed: once. Remove a row"
     assert read_message("clip,warm\na,0.5\nb,high\n").startswith(" has no number for clip b")

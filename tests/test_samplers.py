@@ -31,4 +31,4 @@ def test_sampler_varies_with_generator_only_if_random(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_encoder_inputs_accept_each_sampler(name: str) -> None:
-    assert EncoderInputs(kind="vectors", reads=["audio"], take=name, steps=3).by_chance == SAMPLERS[name].random
+    assert EncoderInputs(kind="vectors", reads=["audio"], take=name, steps=3).is_random == SAMPLERS[name].random

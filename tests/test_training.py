@@ -395,7 +395,7 @@ ALL = {"faces": "faces", "flow": "flow", "audio": "audio.log_mel"}
 def test_augmentation_of_a_part_equals_that_of_the_batch() -> None:
     draws, clips = draw(5, True, 2, 0.1, 0.1, torch.Generator().manual_seed(0)), InMemoryClips(5, use=tuple(ALL))
     batch, part = collate([clips[index] for index in range(5)]), collate([clips[index] for index in (1, 3)])
-    together, alone = augment(batch, draws, KINDS), augment(part, draws.of(slice(1, None, 2)), KINDS)
+    together, alone = augment(batch, draws, KINDS), augment(part, draws.select(slice(1, None, 2)), KINDS)
     for name, reference in ALL.items():
         values = together.inputs[name][reference].values
         longest = alone.inputs[name][reference].values.shape[1]
@@ -454,7 +454,7 @@ for left, right in (
 
 def test_mirror_points_rejects_unknown_landmark_counts() -> None:
     points, flipped = torch.zeros(1, 1, 7, 2), torch.tensor([True])
-    with pytest.raises(InputError, match=r"train\.augment\.mirror = true; allowed with 5 or 68 points, not with 7"):
+    with pytest.raises(InputError, match=r"train\.augment\.mirror = true with 7 points; allowed: 5 or 68 points"):
         mirror_points(points, flipped, 32)
     assert torch.equal(mirror_points(points, ~flipped, 32), points)
 

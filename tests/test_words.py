@@ -57,9 +57,9 @@ def test_ngram_table_omits_words_of_few_videos() -> None:
     assert table["videos"].min() >= 20
     assert not table["ngram"].str.contains("secret").any()
     assert table["ngram"].str.count(" ").max() == 1
-    with pytest.raises(InputError, match="200 videos have words and labels; needed are 201"):
+    with pytest.raises(InputError, match="200 videos have words and labels; required: at least 201"):
         ngram_table(*make_corpus(), ["a", "b"], 201, 1, 10, 0)
-    with pytest.raises(InputError, match="are in 199 videos or more; needed are 2"):
+    with pytest.raises(InputError, match="occur in at least 199 videos; required: at least 2"):
         ngram_table(*make_corpus(), ["a", "b"], 199, 1, 10, 0)
 
 

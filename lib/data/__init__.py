@@ -1,1 +1,1 @@
-"""From shards to batches: which steps of a clip are read, how clips are stacked and augmented."""
+"""From shards to batches: select the steps of clips, stack clips to batches, and augment them."""

@@ -1,4 +1,4 @@
-"""Augmentation of a batch on its device: the same geometry for pictures, flow and points."""
+"""Augmentation of a batch on its device, with the same geometry for images, flow and points."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,26 +19,30 @@ _IN_MIRROR: dict[int, list[int]] = {
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65],
 }
-"""Of each number of points, which of them stands at a point's place in a mirror: the right eye at the left one's."""
+"""Number of points -> for each point, the index of its mirror image (the right eye for the left eye)."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What chance chose for each of B clips."""
+    """The random draws for B clips.
 
-    flipped: Tensor  # (B,) bool
-    steps: Tensor  # (B, 2) pixels down and right of the upper left corner of the replicated border
-    gain: Tensor  # (B,)
-    offset: Tensor  # (B,)
-    shift: int  # width of that border
+    flipped: (B,) bool, whether to mirror the clip. steps: (B, 2), position of the crop in pixels, down and right from the
+    upper left corner of the image with a replicated border of `shift` pixels. gain, offset: (B,), contrast and brightness.
+    """
 
-    def of(self, members: slice) -> "Draws":
-        """Those of some of the clips."""
+    flipped: Tensor
+    steps: Tensor
+    gain: Tensor
+    offset: Tensor
+    shift: int
+
+    def select(self, members: slice) -> "Draws":
+        """Return the draws for a slice of the clips."""
         return Draws(self.flipped[members], self.steps[members], self.gain[members], self.offset[members], self.shift)
 
 
 def draw(count: int, mirror: bool, shift: int, brightness: float, contrast: float, generator: torch.Generator) -> Draws:
-    """Choose for `count` clips: mirrored by half a chance, shifted by up to `shift` pixels, light changed."""
+    """Return the draws for `count` clips: mirrored with probability 0.5, shifted by up to `shift` pixels, light changed."""
     even = torch.rand(count, 3, generator=generator)
     steps = torch.randint(0, 2 * shift + 1, (count, 2), generator=generator)
     gain, offset = 1 + contrast * (2 * even[:, 1] - 1), brightness * (2 * even[:, 2] - 1)
@@ -46,17 +50,20 @@ def draw(count: int, mirror: bool, shift: int, brightness: float, contrast: floa
 
 
 def augment(batch: Sample, draws: Draws, kinds: Mapping[str, Kind]) -> Sample:
-    """Return the batch with pictures (B, T, 3, H, W) and flow (B, T, 2, H, W) changed as drawn, points (B, T, P, 2) with the
-    pictures or flow that the same encoder reads, vectors, and points alone, as they are.
+    """Return the batch with augmented images (B, T, 3, H, W) and flow (B, T, 2, H, W).
 
-    kinds: of each reference to a stream that is read. Raises InputError if it isn't known how the points are mirrored.
+    Points (B, T, P, 2) are transformed like the images or flow that the same encoder reads. Vectors, and points without
+    images, stay unchanged. kinds: the kind of each reference to a stream. Raises InputError if the mirror image of the
+    points is unknown.
     """
     inputs = {}
-    for encoder, read in batch.inputs.items():
-        width = next((one.values.shape[-1] for name, one in read.items() if kinds[name] in ("pictures", "flow")), None)
+    for encoder, streams in batch.inputs.items():
+        width = next(
+            (steps.values.shape[-1] for name, steps in streams.items() if kinds[name] in ("pictures", "flow")), None
+        )
         inputs[encoder] = {
             name: steps._replace(values=_augmented(steps.values, draws, kinds[name], width))
-            for name, steps in read.items()
+            for name, steps in streams.items()
         }
     return batch._replace(inputs=inputs)
 
@@ -70,17 +77,19 @@ def _augmented(values: Tensor, draws: Draws, kind: Kind, width: int | None) -> T
     values = mirror_clips(values, draws.flipped.to(values.device), kind)
     if draws.shift:
         steps = draws.steps.tolist()
-        values = torch.stack([_shifted(clip, draws.shift, *by) for clip, by in zip(values, steps, strict=True)])
+        values = torch.stack(
+            [_shifted(clip, draws.shift, *offsets) for clip, offsets in zip(values, steps, strict=True)]
+        )
     if kind == "pictures":
-        gain, offset = (of.to(values.device).view(-1, 1, 1, 1, 1) for of in (draws.gain, draws.offset))
+        gain, offset = (draw.to(values.device).view(-1, 1, 1, 1, 1) for draw in (draws.gain, draws.offset))
         values = ((values - 0.5) * gain + 0.5 + offset).clamp(0, 1)
     return values
 
 
 def mirror_clips(values: Tensor, flipped: Tensor, kind: Kind) -> Tensor:
-    """Mirror the clips where `flipped` (B,) is true; values (B, T, C, H, W).
+    """Return values (B, T, C, H, W) with the clips mirrored where `flipped` (B,) is True.
 
-    A mirrored clip's flow is mirrored *and* its horizontal component negated: what moved left now moves right.
+    For flow, the horizontal component is also negated, because motion to the left becomes motion to the right.
     """
     mirrored = values.flip(-1)
     if kind == "flow":
@@ -89,23 +98,25 @@ def mirror_clips(values: Tensor, flipped: Tensor, kind: Kind) -> Tensor:
 
 
 def mirror_points(points: Tensor, flipped: Tensor, width: int) -> Tensor:
-    """Mirror points (B, T, P, 2), x and y in pixels, with their pictures of that `width` where `flipped` (B,) is true: what
-    was the left eye is the right one.
+    """Return points (B, T, P, 2), x and y in pixels of images of this `width`, mirrored where `flipped` (B,) is True.
 
-    Raises InputError if it isn't known which of P points are each other's mirror image.
+    Points are also reordered, because the left eye becomes the right eye. Raises InputError if the mirror images of P points
+    are unknown.
     """
     if not flipped.any():
         return points
     count = points.shape[2]
     if count not in _IN_MIRROR:
         allowed = " or ".join(map(str, _IN_MIRROR))
-        raise SettingError(f"train.augment.mirror = true; allowed with {allowed} points, not with {count}")
+        raise SettingError(
+            f"train.augment.mirror = true with {count} points; allowed: {allowed} points, or mirror = false"
+        )
     mirrored = points[:, :, _IN_MIRROR[count]]
     mirrored = torch.stack([width - mirrored[..., 0], mirrored[..., 1]], -1)
     return torch.where(flipped.view(-1, 1, 1, 1), mirrored, points)
 
 
-def _shifted(clip: Tensor, most: int, down: int, right: int) -> Tensor:
+def _shifted(clip: Tensor, border: int, down: int, right: int) -> Tensor:
     height, width = clip.shape[-2:]
-    padded = functional.pad(clip, (most,) * 4, mode="replicate")
+    padded = functional.pad(clip, (border,) * 4, mode="replicate")
     return padded[..., down : down + height, right : right + width]

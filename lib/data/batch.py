@@ -1,4 +1,4 @@
-"""A batch: clips of different lengths stacked, what is beyond a clip's end marked as not there."""
+"""Batches: clips of different lengths, padded to equal length, with absent steps marked."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,15 +11,19 @@ from lib.core.errors import InputError
 from lib.streams.base import Steps
 
 Inputs = dict[str, dict[str, Steps]]
-"""Of each encoder, what it reads: by reference to the stream (`faces`, `audio.mfcc`), in order."""
+"""Encoder -> reference to a stream (`faces`, `audio.mfcc`) -> steps, in the order of `reads`."""
 
 
 class Sample(NamedTuple):
-    """A clip (its steps numpy arrays, pictures uint8), or a batch (its steps tensors (B, T, ...), pictures in [0, 1])."""
+    """A clip or a batch.
+
+    inputs: arrays (T, ...) with images as uint8 for a clip, or tensors (B, T, ...) with images in [0, 1] for a batch.
+    targets: by target group, (K,) or (B, K) in units of its range, NaN where unknown. index: of the clip in its table.
+    """
 
     inputs: Inputs
-    targets: dict[str, Any]  # of each target group (K,) or (B, K), in units of its range, NaN where unknown
-    index: Any  # of the clip in its table
+    targets: dict[str, Any]
+    index: Any
 
 
 def collate(samples: Sequence[Sample]) -> Sample:
@@ -27,20 +31,22 @@ def collate(samples: Sequence[Sample]) -> Sample:
     first = samples[0]
     return Sample(
         {
-            encoder: {name: stack(name, [one.inputs[encoder][name] for one in samples]) for name in read}
-            for encoder, read in first.inputs.items()
+            encoder: {name: stack(name, [sample.inputs[encoder][name] for sample in samples]) for name in streams}
+            for encoder, streams in first.inputs.items()
         },
-        {group: torch.from_numpy(np.stack([one.targets[group] for one in samples])) for group in first.targets},
-        torch.tensor([one.index for one in samples]),
+        {group: torch.from_numpy(np.stack([sample.targets[group] for sample in samples])) for group in first.targets},
+        torch.tensor([sample.index for sample in samples]),
     )
 
 
 def stack(name: str, clips: Sequence[Steps]) -> Steps:
-    """Stack the clips' steps of one stream, padded at the end to the longest; a clip may have none."""
-    shapes = {one.values.shape[1:] for one in clips}
+    """Stack the steps of one stream, padded at the end to the longest clip. A clip without steps is allowed."""
+    shapes = {clip.values.shape[1:] for clip in clips}
     if len(shapes) > 1:
-        raise InputError(f"steps of {name} differ in shape from clip to clip: {', '.join(map(str, sorted(shapes)))}")
-    longest = max(1, *(len(one.times) for one in clips))
+        raise InputError(
+            f"steps of {name} have different shapes: {', '.join(map(str, sorted(shapes)))}; allowed: one shape for all clips"
+        )
+    longest = max(1, *(len(clip.times) for clip in clips))
     values, times, present = (
         torch.stack([_padded(_tensor(part), longest) for part in parts]) for parts in zip(*clips, strict=True)
     )
@@ -48,7 +54,7 @@ def stack(name: str, clips: Sequence[Steps]) -> Steps:
 
 
 def _tensor(part: np.ndarray) -> Tensor:
-    """Pictures stay as they are stored, channels last, which a CPU's convolutions are quicker with; all else in order."""
+    """Return a tensor. Images keep their stored layout (channels last), which makes convolutions on a CPU faster."""
     return torch.from_numpy(part if part.dtype == np.uint8 else np.ascontiguousarray(part))
 
 

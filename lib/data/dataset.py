@@ -1,4 +1,4 @@
-"""Clips' steps from the shards, as samples."""
+"""The data set: the steps of clips, read from shards."""
 
 import hashlib
 from collections import ChainMap, Counter
@@ -22,16 +22,16 @@ from lib.data.samplers import SAMPLERS
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 
-if TYPE_CHECKING:  # a prediction starts sooner without it
+if TYPE_CHECKING:  # predictions do not need pandas, which loads slowly
     import pandas as pd
 
 
 class EncoderInputs(Section):
-    """Which streams an encoder reads, and which of their steps.
+    """The streams and steps that an encoder reads.
 
-    kind: of the encoder. reads: references to streams, `faces` or with an array `audio.mfcc`. The first is the clock: steps
-    are taken from it, from the others those nearest in time. take: the name of a sampler (lib/data/samplers.py), which gets
-    the number `steps`.
+    kind: kind of encoder. reads: references to streams (`faces`) or to arrays of streams (`audio.mfcc`). Steps are
+    selected in the first stream; the other streams contribute the steps nearest in time. take, steps: name and argument
+    of the sampler (lib/data/samplers.py).
     """
 
     kind: str
@@ -40,28 +40,30 @@ class EncoderInputs(Section):
     steps: Annotated[int, Field(ge=1, le=100_000)]
 
     def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
-        """Return the settings with what is left open in them taken from the training clips' numbers of steps."""
+        """Return the settings with open values filled in, given the numbers of steps of the training clips."""
         return self
 
     @property
-    def by_chance(self) -> bool:
-        """Whether what is read of a training clip differs from epoch to epoch."""
+    def is_random(self) -> bool:
+        """Return whether the steps of a training clip differ from epoch to epoch."""
         return SAMPLERS[self.take].random
 
     def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-        """Return what is given to the encoder of a clip's steps (T, ...); `rng` draws, where training does."""
+        """Return the encoder's input for a clip's steps (T, ...). `rng` is the random generator in training, else None."""
         return values
 
 
 def find_kind(reference: str) -> base.Kind:
-    """Return what a step of what is read is. Raises InputError if there is no such stream or array."""
+    """Return the kind of the steps of a reference to a stream. Raises InputError for an unknown stream or array."""
     stream, array = split_reference(reference)
     return base.load(stream).kind_of(array)
 
 
 def split_reference(reference: str) -> tuple[str, str]:
-    """Return the names of the stream and of the array that `faces` or `audio.mfcc` means; a stream's first array is its
-    own. Raises InputError if there is no such stream or array."""
+    """Return the names of the stream and of the array of a reference such as `faces` or `audio.mfcc`.
+
+    The array of `faces` is the stream's first array. Raises InputError for an unknown stream or array.
+    """
     name, _, array = reference.partition(".")
     arrays = base.load(name).arrays
     if array and array not in arrays:
@@ -70,10 +72,12 @@ def split_reference(reference: str) -> tuple[str, str]:
 
 
 def list_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> list[str]:
-    """Return the names of the streams that are read, each once."""
+    """Return the names of the streams that the encoders read, each once."""
     return list(
         dict.fromkeys(
-            split_reference(one)[0] for encoder_settings in encoder_inputs.values() for one in encoder_settings.reads
+            split_reference(reference)[0]
+            for encoder_settings in encoder_inputs.values()
+            for reference in encoder_settings.reads
         )
     )
 
@@ -81,93 +85,105 @@ def list_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> list[str]:
 def select_usable(
     table: "pd.DataFrame", data: Path, encoder_inputs: Mapping[str, EncoderInputs], missing: Literal["drop", "keep"]
 ) -> "pd.DataFrame":
-    """Return the clips whose streams (folders of shards below `data`) were not refused: all that are read, or with "keep"
-    all of at least one encoder.
+    """Return the clips with all streams that the encoders read, or with "keep" those with all streams of one encoder.
 
-    Raises InputError if a shard or a clip in it is not there at all.
+    The streams are folders of shards below `data`. Raises InputError if a shard, or a clip in a shard, is missing.
     """
     import pandas as pd
 
-    there = {
+    accepted = {
         stream: ~table["clip"].isin(read_rejections(table, data, stream)) for stream in list_streams(encoder_inputs)
     }
     by_encoder = [
-        pd.concat([there[split_reference(one)[0]] for one in encoder_settings.reads], axis=1).all(axis=1)
+        pd.concat([accepted[split_reference(reference)[0]] for reference in encoder_settings.reads], axis=1).all(axis=1)
         for encoder_settings in encoder_inputs.values()
     ]
-    whole = pd.concat(by_encoder, axis=1)
-    return table[whole.all(axis=1) if missing == "drop" else whole.any(axis=1)].reset_index(drop=True)
+    is_complete = pd.concat(by_encoder, axis=1)
+    return table[is_complete.all(axis=1) if missing == "drop" else is_complete.any(axis=1)].reset_index(drop=True)
 
 
 def read_rejections(table: "pd.DataFrame", data: Path, stream: str) -> dict[str, str]:
-    """Return the clips that a stream refused, with the reason. Raises InputError if a shard or a clip in it is not there."""
-    found: dict[str, str] = {}
+    """Return the reason for each clip that a stream rejected. Raises InputError if a shard, or a clip in it, is missing."""
+    reasons: dict[str, str] = {}
     for shard, rows in table.groupby("shard"):
         path = data / stream / f"{shard}.h5"
         if not path.exists():
             raise InputError(f"{path} is missing; run `dvc repro {stream}`")
         with shards.open_shard(path) as file:
-            if lacking := sorted(set(rows["clip"]) - set(file)):
-                raise InputError(f"{path} lacks {lacking[0]} ({len(lacking)} in all); run `dvc repro {stream}`")
+            if missing := sorted(set(rows["clip"]) - set(file)):
+                raise InputError(
+                    f"clip {missing[0]} is missing in {path} ({len(missing)} clips in total); run `dvc repro {stream}`"
+                )
             attributes = {clip: file[clip].attrs for clip in rows["clip"]}
-            found |= {clip: str(of["refused"]) for clip, of in attributes.items() if "refused" in of}
-    return found
+            reasons |= {
+                clip: str(attributes_of_clip["refused"])
+                for clip, attributes_of_clip in attributes.items()
+                if "refused" in attributes_of_clip
+            }
+    return reasons
 
 
 def count_lost(
-    table: "pd.DataFrame", kept: Iterable[str], data: Path, encoder_inputs: Mapping[str, EncoderInputs]
+    table: "pd.DataFrame", usable: Iterable[str], data: Path, encoder_inputs: Mapping[str, EncoderInputs]
 ) -> "pd.DataFrame":
-    """Return where the clips of `table` that are not among `kept` were lost: a row for each stream that is read (step),
-    reason (up to its colon) and split, with how many clips, one of 0 clips where a stream lost none. A clip counts at the
-    first stream that refused it."""
+    """Return the number of clips of `table` that are not in `usable`, by stream (step), reason and split.
+
+    A clip counts for the first stream that rejected it. Reasons end at their colon. A stream without rejected clips has
+    a row with 0 clips.
+    """
     import pandas as pd
 
-    left = table[~table["clip"].isin(set(kept))]
+    lost = table[~table["clip"].isin(set(usable))]
     rows: list[tuple[str, str, str, int]] = []
     for stream in list_streams(encoder_inputs):
-        reasons = read_rejections(left, data, stream)
-        here = left[left["clip"].isin(reasons)]
+        reasons = read_rejections(lost, data, stream)
+        lost_here = lost[lost["clip"].isin(reasons)]
         counts = Counter(
-            (reasons[clip].partition(":")[0], split) for clip, split in zip(here["clip"], here["split"], strict=True)
+            (reasons[clip].partition(":")[0], split)
+            for clip, split in zip(lost_here["clip"], lost_here["split"], strict=True)
         )
-        rows += [(stream, *of, clips) for of, clips in sorted(counts.items())] or [(stream, "", "", 0)]
-        left = left.drop(here.index)
+        rows += [(stream, *reason_and_split, clips) for reason_and_split, clips in sorted(counts.items())] or [
+            (stream, "", "", 0)
+        ]
+        lost = lost.drop(lost_here.index)
     return pd.DataFrame(rows, columns=["step", "reason", "split", "clips"])
 
 
 def select_videos(table: "pd.DataFrame", clips: int | None, seed: int) -> "pd.DataFrame":
-    """Return up to `clips` clips of a table (`video`), None: all: of the videos that come first in an order that `seed`
-    draws (by SHA-256 of the video's name), all clips; so fewer clips are among more.
+    """Return all clips of randomly selected videos, up to `clips` clips in total; None returns all clips.
 
-    Raises InputError if the table has fewer, or the first video more.
+    Videos are ordered by a hash (SHA-256) of seed and name, so that a smaller selection is a subset of a larger one. Raises
+    InputError if the table has fewer clips, or the first video has more.
     """
     if clips is None:
         return table
     if clips > len(table):
-        raise SettingError(f"train.clips = {clips}; allowed: null, or up to {len(table)}, the training clips there are")
-    of_video = table["video"].value_counts()
-    order = sorted(of_video.index, key=lambda video: hashlib.sha256(f"{seed}/{video}".encode()).digest())
-    chosen = np.array(order)[of_video[order].cumsum().to_numpy() <= clips]
-    if not len(chosen):
-        raise SettingError(f"train.clips = {clips}; allowed with train.seed = {seed}: from {of_video[order[0]]} on")
-    return table[table["video"].isin(chosen)].reset_index(drop=True)
+        raise SettingError(f"train.clips = {clips}; allowed: null, or up to {len(table)}, the number of training clips")
+    clips_of_video = table["video"].value_counts()
+    order = sorted(clips_of_video.index, key=lambda video: hashlib.sha256(f"{seed}/{video}".encode()).digest())
+    selected = np.array(order)[clips_of_video[order].cumsum().to_numpy() <= clips]
+    if not len(selected):
+        raise SettingError(
+            f"train.clips = {clips}; allowed with train.seed = {seed}: at least {clips_of_video[order[0]]}"
+        )
+    return table[table["video"].isin(selected)].reset_index(drop=True)
 
 
 def mask_labelled(table: "pd.DataFrame", targets: Targets) -> np.ndarray:
-    """Return which clips (N,) know a target."""
+    """Return (N,) whether a clip has a label for any target."""
     return np.any([np.isfinite(values).any(1) for values in scale_labels(table, targets).values()], axis=0)
 
 
 _SMALL = 1 << 16
-"""Bytes of a sample that is kept in memory once it is read."""
-_KNOWN = 20_000
-"""Of so many clips' streams is kept which steps there are, which takes as long to read as some of the steps."""
+"""Samples of up to this number of bytes stay in memory."""
+_CACHED_RECORDS = 20_000
+"""Number of records whose times and present steps stay in memory; reading them takes as long as reading some steps."""
 
 
 class ClipDataset(Dataset[Sample]):
     """Samples of the clips in `table`, read from the folders of shards below `data`.
 
-    seed: of what training draws by chance, with the epoch and the clip; None: nothing is drawn.
+    seed: of the random steps in training, together with epoch and clip; None selects steps without randomness.
     """
 
     def __init__(
@@ -179,47 +195,46 @@ class ClipDataset(Dataset[Sample]):
         targets: Targets,
         seed: int | None = None,
     ) -> None:
-        self.table, self._data, self._encoder_inputs, self._streams, self._seed = (
-            table,
-            data,
-            encoder_inputs,
-            streams,
-            seed,
-        )
+        self.table, self._data, self._seed = table, data, seed
+        self._encoder_inputs, self._streams = encoder_inputs, streams
         self.targets = scale_labels(table, targets)
         self.epoch = 0
         self._open: dict[Path, h5py.File] = {}
-        self._kept: dict[int, Sample] = {}
-        self._known: dict[tuple[Path, str], Record] = {}
+        self._samples: dict[int, Sample] = {}
+        self._records: dict[tuple[Path, str], Record] = {}
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: int) -> Sample:
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._samples:
+            return self._samples[index]
         sample = self._read(index)
-        # vectors of few steps: reading them takes longer than all else
-        by_chance = self._seed is not None and any(one.by_chance for one in self._encoder_inputs.values())
-        steps = [part for read in sample.inputs.values() for one in read.values() for part in one]
-        if not by_chance and sum(part.nbytes for part in steps) <= _SMALL:
-            self._kept[index] = sample
+        # cache small samples, such as few vectors, because reading them takes most of the time
+        is_random = self._seed is not None and any(
+            encoder_settings.is_random for encoder_settings in self._encoder_inputs.values()
+        )
+        steps = [
+            part for streams in sample.inputs.values() for stream_steps in streams.values() for part in stream_steps
+        ]
+        if not is_random and sum(part.nbytes for part in steps) <= _SMALL:
+            self._samples[index] = sample
         return sample
 
     def records(self, index: int, streams: Iterable[str]) -> dict[str, Record]:
-        """Return what the shards hold of a clip, by stream, arrays still in the file."""
+        """Return a clip's records by stream, with arrays that are read from the file on access."""
         clip, shard = self.table["clip"].iat[index], self.table["shard"].iat[index]
         return {name: self._record(self._data / name / f"{shard}.h5", clip) for name in streams}
 
     def _record(self, path: Path, clip: str) -> Record:
         group = self._file(path)[clip]
-        known = self._known.get((path, clip))
-        if known is None:
-            of_steps = {name: group[name][()] for name in ("times", "found") if name in group}
-            known = replace(shards.read_group(group), arrays=of_steps)
-            if len(self._known) < _KNOWN:
-                self._known[path, clip] = known
-        return replace(known, arrays=ChainMap(dict(known.arrays), group))
+        metadata = self._records.get((path, clip))
+        if metadata is None:
+            step_arrays = {name: group[name][()] for name in ("times", "found") if name in group}
+            metadata = replace(shards.read_group(group), arrays=step_arrays)
+            if len(self._records) < _CACHED_RECORDS:
+                self._records[path, clip] = metadata
+        return replace(metadata, arrays=ChainMap(dict(metadata.arrays), group))
 
     def _read(self, index: int) -> Sample:
         records = self.records(index, list_streams(self._encoder_inputs))
@@ -237,14 +252,16 @@ class ClipDataset(Dataset[Sample]):
 
 
 def scale_labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarray]:
-    """Return of each target group the clips' labels (N, K) in units of its range, NaN where unknown.
+    """Return the labels (N, K) of each target group in units of its range, NaN where unknown.
 
-    Raises InputError if the table lacks a column, or a label is out of range.
+    Raises InputError if the table lacks a column, or if a label is out of range.
     """
-    found = {}
+    labels = {}
     for name, group in targets.items():
-        if lacking := [column for column in group.columns if column not in table]:
-            raise SettingError(f"targets.{name}.columns has {lacking[0]!r}, which data/clips.csv lacks")
+        if missing := [column for column in group.columns if column not in table]:
+            raise SettingError(
+                f"targets.{name}.columns has {missing[0]!r}, which data/clips.csv does not have; correct it"
+            )
         values = group.to_unit(table[list(group.columns)].to_numpy(float))
         outside = (values < -1e-9) | (values > 1 + 1e-9)
         if outside.any():
@@ -253,8 +270,8 @@ def scale_labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarra
                 f"targets.{name}.range = {group.range}, but {group.columns[column]} of clip"
                 f" {table['clip'].iat[row]} is {table[group.columns[column]].iat[row]}"
             )
-        found[name] = values
-    return found
+        labels[name] = values
+    return labels
 
 
 def make_inputs(
@@ -263,30 +280,33 @@ def make_inputs(
     streams: Mapping[str, StreamInfo],
     seed: list[int] | None,
 ) -> Inputs:
-    """Return what each encoder reads of a clip; `records` by stream, arrays in memory or in a file, refused ones too: an
-    encoder of which one stream was refused gets no step. All encoders draw from the same `seed`, so at alike places."""
+    """Return the inputs of each encoder for a clip.
+
+    records: by stream, with arrays in memory or in a file. An encoder gets no steps if one of its streams is rejected. All
+    encoders use the same `seed`, so that their random steps are at similar times.
+    """
     inputs: Inputs = {}
     for encoder, encoder_settings in encoder_inputs.items():
         rng = None if seed is None else np.random.default_rng(seed)
-        read = {one: split_reference(one) for one in encoder_settings.reads}
-        if any(records[stream].refused for stream, _ in read.values()):
+        references = {reference: split_reference(reference) for reference in encoder_settings.reads}
+        if any(records[stream].refused for stream, _ in references.values()):
             inputs[encoder] = {
-                one: _none(encoder_settings, find_kind(one), streams[stream].shapes[array])
-                for one, (stream, array) in read.items()
+                reference: _none(encoder_settings, find_kind(reference), streams[stream].shapes[array])
+                for reference, (stream, array) in references.items()
             }
             continue
         clock: np.ndarray | None = None
         inputs[encoder] = {}
-        for one, (stream, array) in read.items():
+        for reference, (stream, array) in references.items():
             record = records[stream]
-            seconds, chosen = base.step_times(record), base.present_steps(record)
+            seconds, indices = base.step_times(record), base.present_steps(record)
             if clock is None:
-                chosen = SAMPLERS[encoder_settings.take].choose(chosen, encoder_settings.steps, rng)
-                clock = seconds[chosen]
+                indices = SAMPLERS[encoder_settings.take].choose(indices, encoder_settings.steps, rng)
+                clock = seconds[indices]
             else:
-                chosen = chosen[np.abs(seconds[chosen] - clock[:, None]).argmin(1)]
-            values = encoder_settings.view(base.load(stream).read(record, chosen, array), rng)
-            inputs[encoder][one] = Steps(values, clock.astype(np.float32), np.ones(len(chosen), bool))
+                indices = indices[np.abs(seconds[indices] - clock[:, None]).argmin(1)]
+            values = encoder_settings.view(base.load(stream).read(record, indices, array), rng)
+            inputs[encoder][reference] = Steps(values, clock.astype(np.float32), np.ones(len(indices), bool))
     return inputs
 
 

@@ -1,4 +1,4 @@
-"""Batches on the device, in one process or shared out among several."""
+"""Load batches in worker processes, move them to the device, and gather values from several training processes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -9,17 +9,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib.data.batch import Sample, collate
 
-if TYPE_CHECKING:  # it takes a second to load, and a prediction needs none
+if TYPE_CHECKING:  # predictions do not need fabric, which takes a second to load
     from lightning_fabric import Fabric
 
 
 def make_loader(
     fabric: "Fabric", clips: Dataset[Sample] | Sequence[Sample], parts: list[list[int]], workers: int
 ) -> Any:
-    """Return what yields a batch for each of `parts`, which are indices of clips, read ahead by `workers` processes."""
+    """Return a loader that yields a batch for each list of clip indices in `parts`, read ahead by `workers` processes."""
     return fabric.setup_dataloaders(
         DataLoader(
-            cast(Dataset[Sample], clips),  # a list is as good
+            cast(Dataset[Sample], clips),  # DataLoader also accepts a list
             batch_sampler=parts,
             num_workers=workers,
             collate_fn=collate,
@@ -31,7 +31,7 @@ def make_loader(
 
 
 def gather(fabric: "Fabric", value: Any) -> list[Any]:
-    """Return every process's value, in all of them."""
+    """Return the values of all processes, in every process."""
     if fabric.world_size == 1:
         return [value]
     values: list[Any] = [None] * fabric.world_size
@@ -40,5 +40,5 @@ def gather(fabric: "Fabric", value: Any) -> list[Any]:
 
 
 def to_device(batch: Sample, device: torch.device) -> Sample:
-    """Return the batch with all its tensors there."""
+    """Return the batch with all tensors on a device."""
     return apply_to_collection(batch, torch.Tensor, lambda tensor: tensor.to(device))

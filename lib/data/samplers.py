@@ -1,4 +1,4 @@
-"""Samplers: which time steps of a clip an encoder reads, by name (`take` of model.encoders.NAME)."""
+"""Samplers by name (`take` of model.encoders.NAME): they select the time steps of a clip that an encoder reads."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from lib.streams.base import choose_evenly
 
 
 class Sampler(NamedTuple):
-    """One way to choose time steps. To add one, write its function here and add a line to SAMPLERS.
+    """A way to select time steps. To add a sampler, write its function here and add a line to SAMPLERS.
 
-    choose: takes the indices (T,) of the steps that are there, in order of time, the number of steps that the encoder asks
-        for (`steps`), and a generator in training, None otherwise; returns the chosen indices (K,), in order. The result
-        depends on these alone: None gives the same steps each time.
+    choose: takes the indices (T,) of the present steps in temporal order, the number of steps of the encoder's settings
+        (`steps`), and a random generator in training or None otherwise; returns the selected indices (K,) in order. The
+        result depends only on these arguments.
     random: whether the steps of a training clip differ from epoch to epoch.
     """
 
@@ -22,19 +22,19 @@ class Sampler(NamedTuple):
 
 
 def take_all(present: np.ndarray, count: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Return all steps, whatever `count`."""
+    """Return all steps; `count` is ignored."""
     return present
 
 
 def take_parts(present: np.ndarray, count: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Return one step of each of `count` equal parts of the clip, at random in training, otherwise the middle one (Wang et
-    al. 2016, Temporal segment networks)."""
+    """Return one step from each of `count` equal parts of the clip: a random step in training, otherwise the middle step
+    (Wang et al. 2016, Temporal segment networks)."""
     place = np.full(count, 0.5) if rng is None else rng.uniform(size=count)
     return present[((np.arange(count) + place) * len(present) / count).astype(int)]
 
 
 def take_window(present: np.ndarray, count: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Return up to `count` consecutive steps, from a random place in training, otherwise from the middle."""
+    """Return up to `count` consecutive steps, with a random start in training, otherwise from the middle of the clip."""
     last = len(present) - count
     if last <= 0:
         return present
@@ -43,7 +43,7 @@ def take_window(present: np.ndarray, count: int, rng: np.random.Generator | None
 
 
 def take_uniform(present: np.ndarray, count: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Return up to `count` steps, evenly spaced, the same in training: first and last are among them."""
+    """Return up to `count` evenly spaced steps, including the first and the last; training uses the same steps."""
     return choose_evenly(present, count)
 
 

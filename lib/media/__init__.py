@@ -1,1 +1,1 @@
-"""Reading and writing video and sound files."""
+"""Read and write video and audio files."""

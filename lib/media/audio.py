@@ -19,7 +19,7 @@ def read_audio(path: Path | None, sample_rate: int, span: Span | None = None) ->
 
     The start is in seconds since the first video frame, or since the beginning of `span`, a part of the video; only that
     part is decoded. Silence replaces samples that are missing by the time stamps, can't be decoded or are not finite. Audio
-    long after the end of the video is left out. Raises VideoError if there is no video or no audio, or it can't be decoded.
+    long after the end of the video is left out. Raises VideoError if video or audio is missing or can't be decoded.
     """
     with open_video(path, "sound cannot be decoded") as container:
         video = VideoTrack(container)

@@ -81,8 +81,8 @@ def read_frames(
     the size of the first one as shown, scaled down if its longer side exceeds `max_side`.
 
     With `span`, times count from its beginning, and decoding starts at the last key frame before it. Without, frames that
-    are never shown and that no other depends on are not decoded, where this gives the same images. Raises VideoError if
-    there is no video or decoding fails.
+    are never shown and that no other depends on are not decoded, where this gives the same images. Raises VideoError if the
+    video is missing or can't be decoded.
     """
     finished = 0
     if span is None and (plan := _plan_frames(path, fps)):
@@ -158,7 +158,7 @@ def _shown_size(video: VideoTrack, frame: av.VideoFrame, max_side: int | None) -
 
 
 def _to_image(video: VideoTrack, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    """Return a frame as shown, RGB uint8 (H, W, 3); of interlaced fields the first."""
+    """Return a frame as shown, RGB uint8 (H, W, 3); for an interlaced frame, only its first field."""
     transfer = _TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb48le" if transfer else "rgb24"
     if (frame.interlaced_frame and frame.height > 1) or video.aperture != (1.0, 1.0):

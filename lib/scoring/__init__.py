@@ -1,1 +1,1 @@
-"""How good predictions are: scores, baselines, intervals, paired comparisons."""
+"""Evaluation of predictions: scores, baselines, intervals and paired comparisons."""

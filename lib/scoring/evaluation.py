@@ -110,11 +110,15 @@ def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
         tables["training"] = select_videos(training, trained.training.clips, trained.training.seed)
     scored = tables[scored_split]
     if scored.empty:
-        raise SettingError(f"evaluate.split = {scored_split!r}, but no clip of that split came through")
+        raise SettingError(
+            f"evaluate.split = {scored_split!r}, but no clip of that split is usable; metrics/ has the"
+            " numbers of rejected clips"
+        )
     for name, group in trained.targets.items():
         if not np.isfinite(actual_values(scored, group)).any():
             raise SettingError(
-                f"model.targets has {name}, but no {scored_split} clip's {', '.join(group.columns)} are known"
+                f"model.targets has {name}, but no {scored_split} clip has labels for"
+                f" {', '.join(group.columns)}; add labels, or remove {name}"
             )
     return Evaluation(trained, verified, available, tables, scored_split, batch_size)
 

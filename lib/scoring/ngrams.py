@@ -50,10 +50,15 @@ def ngram_table(
     folds. Raises InputError if there are too few videos or n-grams.
     """
     if len(set(videos)) < max(FOLDS, least):
-        raise InputError(f"{len(set(videos))} videos have words and labels; needed are {max(FOLDS, least)}")
+        raise InputError(
+            f"{len(set(videos))} videos have words and labels; required: at least {max(FOLDS, least)}. Add clips"
+        )
     names, in_videos, presence = _count_ngrams(tokens, videos, least)
     if len(names) < 2 * top:
-        raise InputError(f"{len(names)} words and pairs are in {least} videos or more; needed are {2 * top}")
+        raise InputError(
+            f"{len(names)} words and pairs occur in at least {least} videos; required: at least {2 * top}. Lower --videos or"
+            " --top"
+        )
     regression = _prepare(tokens, videos, presence, targets)
     weights = regression.fit(np.ones(len(tokens)))
     low, high, same_sign, in_top = _resample(regression, weights, videos, top, resamples, seed)

@@ -35,36 +35,43 @@ def read(
     table = _read_table(source)
     if "predicted" in table:
         table = table.rename(columns={"trait": "target"})  # its name in older files
-        if lacking := [name for name in ("clip", "split", "target", "actual") if name not in table]:
-            raise InputError(f"{source} has no column {lacking[0]}, which predictions of this project have")
+        if missing := [name for name in ("clip", "split", "target", "actual") if name not in table]:
+            raise InputError(
+                f"{source} has no column {missing[0]}; required for predictions of this project: clip, split, target, actual"
+            )
         if "targets" in table:
             if targets not in set(table["targets"]):
                 groups = ", ".join(table["targets"].unique()) or "nothing"
-                raise InputError(f"{source} predicts {groups}, not {targets}; --targets chooses")
+                raise InputError(f"{source} predicts {groups}, not {targets}; choose the target group with --targets")
             table = table[table["targets"] == targets]
-        if lacking := [column for column in columns if column not in set(table["target"])]:
-            raise InputError(f"{source} has no predictions of {', '.join(lacking)}")
+        if missing := [column for column in columns if column not in set(table["target"])]:
+            raise InputError(f"{source} has no predictions of {', '.join(missing)}; choose another source or --targets")
         table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in ("actual", "predicted")})
         _check_same_labels(source, table, columns, labels)
         if (twice := table.duplicated(["clip", "target"])).any():
             row = table[twice].iloc[0]
-            raise InputError(f"{source} has {row['target']} of clip {row['clip']} twice")
+            raise InputError(
+                f"{source} has {row['target']} of clip {row['clip']} twice; allowed: one prediction. Remove one"
+            )
         table = table.pivot(index="clip", columns="target", values="predicted")[list(columns)]
     else:
         table = _read_wide(source, table, columns, labels["clip"])
     table = table[table.index.isin(members)].apply(pd.to_numeric, errors="coerce")
     no_number = table.isna().any(axis=1)
     if no_number.any():
-        raise InputError(f"{source} has no number for clip {table.index[no_number][0]} ({no_number.sum()} in total)")
+        raise InputError(
+            f"{source} has no number for clip {table.index[no_number][0]} ({no_number.sum()} clips in total); add the"
+            " predictions"
+        )
     return table
 
 
 def check_same_clips(source: str, clips: pd.Index, first: str, expected: pd.Index) -> None:
     """Raise InputError with the name of a clip unless a source has the clips of the source `first`, each once."""
     if clips.empty:
-        raise InputError(f"{source} has no clip of the split that is compared; --split and --labels choose it")
+        raise InputError(f"{source} has no clip of the compared split; choose another with --split or --labels")
     if clips.has_duplicates:
-        raise InputError(f"{source} has clip {clips[clips.duplicated()][0]} twice")
+        raise InputError(f"{source} has clip {clips[clips.duplicated()][0]} twice; allowed: once. Remove a row")
     missing, extra = expected.difference(clips), clips.difference(expected)
     if len(missing) or len(extra):
         problems = [f"{len(missing)} are missing, first {missing[0]}"] if len(missing) else []
@@ -126,7 +133,7 @@ def _read_wide(source: str, table: pd.DataFrame, columns: Sequence[str], clips: 
         stem = _STEMS[target] if target in _STEMS else target.lower()
         matches = matches or [column for column in table.columns if stem in column.lower() and column not in columns]
         if len(matches) > 1:
-            raise InputError(f"{source} has two columns of {target}: {', '.join(matches)}")
+            raise InputError(f"{source} has two columns of {target}: {', '.join(matches)}; rename or remove one")
         if matches:
             target_columns[target] = matches[0]
     # the column with most of the clips' names: another may have their videos, or their numbers
@@ -138,8 +145,8 @@ def _read_wide(source: str, table: pd.DataFrame, columns: Sequence[str], clips: 
     clip_column = max(candidates, key=lambda column: candidates[column].notna().sum(), default=None)
     if len(target_columns) < len(columns) or clip_column is None or candidates[clip_column].isna().all():
         raise InputError(
-            f"{source} has the columns {', '.join(table.columns)}; needed are one of clips (as {next(iter(clip_names))}) and"
-            f" one for each of {', '.join(columns)}"
+            f"{source} has the columns {', '.join(table.columns)}; required: a column of clips (such as"
+            f" {next(iter(clip_names))}) and one for each of {', '.join(columns)}"
         )
     is_clip = candidates[clip_column].notna()
     return (

@@ -126,15 +126,17 @@ def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.n
 
 def compute_moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """Return each clip's terms (N, K, MOMENTS) of the sums that scores are computed from; 0 where `actual` is NaN."""
-    known = ~np.isnan(actual)
-    count = np.maximum(known.sum(0), 1)
-    a, p, error = actual, np.where(known, predicted, np.nan), predicted - actual
+    labelled = ~np.isnan(actual)
+    count = np.maximum(labelled.sum(0), 1)
+    a, p, error = actual, np.where(labelled, predicted, np.nan), predicted - actual
     rank_a, rank_p = (stats.rankdata(values, axis=0, nan_policy="omit") / count - 0.5 for values in (a, p))
-    centre = np.where(known, a, 0).sum(0) / count  # differences of large numbers lose digits
+    centre = (
+        np.where(labelled, a, 0).sum(0) / count
+    )  # subtracted first, because differences of large numbers lose digits
     a, p = a - centre, p - centre
     parts = [np.ones_like(a), np.abs(error), error**2, a, p, a * a, p * p, a * p, (baseline - actual) ** 2]
     parts += [rank_a, rank_p, rank_a**2, rank_p**2, rank_a * rank_p]
-    return np.where(known[..., None], np.stack(parts, -1), 0)
+    return np.where(labelled[..., None], np.stack(parts, -1), 0)
 
 
 def scores_from_moments(sums: np.ndarray, span: float) -> dict[str, np.ndarray]:

@@ -140,8 +140,8 @@ def _best(predicted: np.ndarray, targets: np.ndarray) -> int:
 
 def _or_mean(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return predictions (..., K) with NaN replaced by the mean of the known targets, or by 0 if none is known."""
-    known = np.isfinite(targets)
-    mean = np.where(known, targets, 0).sum(0) / np.maximum(known.sum(0), 1)
+    labelled = np.isfinite(targets)
+    mean = np.where(labelled, targets, 0).sum(0) / np.maximum(labelled.sum(0), 1)
     return np.where(np.isnan(predicted), mean, predicted)
 
 

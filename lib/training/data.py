@@ -105,7 +105,7 @@ class Epoch:
         for part in split_batches([members], data.settings.accumulate):
             sample, waited = next(samples)
             end = start + len(part)
-            changed = augment(sample, draws.of(slice(start + rank, end, world)), data.kinds)
+            changed = augment(sample, draws.select(slice(start + rank, end, world)), data.kinds)
             weights = {
                 name: of_group[sample.index.cpu()].to(self._fabric.device) for name, of_group in data.weights.items()
             }

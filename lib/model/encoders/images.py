@@ -57,9 +57,9 @@ class Settings(EncoderInputs):
         return self
 
     @property
-    def by_chance(self) -> bool:
-        """Whether what is read of a training clip differs from epoch to epoch."""
-        return super().by_chance or self.crop is not None
+    def is_random(self) -> bool:
+        """Return whether the steps or crops of a training clip differ from epoch to epoch."""
+        return super().is_random or self.crop is not None
 
     def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
         """Return uint8 pictures (T, 3, H, W) scaled until the shorter side has `shorter_side` pixels, then cut to `crop` x
