@@ -117,6 +117,25 @@ def test_unpacker_skips_unpacked_files_and_repairs_damage(source: Path, tmp_path
     assert clip.read_bytes() == b"content"
 
 
+def test_unpacker_replaces_files_of_changed_encrypted_archives(source: Path, tmp_path: Path) -> None:
+    def write(content: bytes) -> None:
+        with pyzipper.AESZipFile(source / "test80_01.zip", "w", encryption=pyzipper.WZ_AES) as archive:
+            archive.setpassword(b"key")
+            archive.writestr("abcdefghijk.000.mp4", content)
+        with pyzipper.AESZipFile(source / "test80_01.zip") as archive:
+            assert archive.infolist()[0].CRC == 0  # contents of the same size can't be told apart
+
+    clip = tmp_path / "raw/test80_01/abcdefghijk.000.mp4"
+    write(b"one seed")
+    unpack(tmp_path / "raw", source, "key")
+    inode = clip.stat().st_ino
+    unpack(tmp_path / "raw", source, "key")
+    assert clip.stat().st_ino == inode
+    write(b"two seed")
+    unpack(tmp_path / "raw", source, "key")
+    assert clip.read_bytes() == b"two seed"
+
+
 def test_unpacker_rejects_different_files_of_one_place(source: Path, tmp_path: Path) -> None:
     (source / "training80_01.zip").write_bytes(make_zip({"abcdefghijk.000.mp4": b"content"}))
     (source / "training80_01").mkdir()

@@ -103,7 +103,8 @@ class Unpacker:
         self._origins.clear()
         for path in listing.files(source):
             if path.suffix.lower() == ".zip":
-                yield from self._unpack_zip(path, str(path), path.stem, depth=1)
+                changed = max(path.stat().st_mtime, path.stat().st_ctime)
+                yield from self._unpack_zip(path, str(path), path.stem, changed, depth=1)
             elif place := self.place(path.relative_to(source)):
                 if self._is_first(place, str(path)):
                     if not self._is_copy(path, place):
@@ -114,7 +115,7 @@ class Unpacker:
                 else:
                     self._refuse_other(path, place, str(path))
 
-    def _unpack_zip(self, file: Path, label: str, name: str, depth: int) -> Iterator[Path]:
+    def _unpack_zip(self, file: Path, label: str, name: str, changed: float, depth: int) -> Iterator[Path]:
         if depth > MAX_DEPTH:
             raise InputError(f"{label}: archives nested more than {MAX_DEPTH} deep; unpack it by hand if you trust it")
         try:
@@ -130,11 +131,11 @@ class Unpacker:
                     with tempfile.TemporaryDirectory(dir=self.target, prefix=".nested-") as folder:
                         nested = Path(folder, "nested.zip")
                         self._extract(archive, info, nested, label)
-                        yield from self._unpack_zip(nested, entry, inside.stem, depth + 1)
+                        yield from self._unpack_zip(nested, entry, inside.stem, changed, depth + 1)
                 elif place := self.place(inside):
                     partial = self._partial(place)
                     if self._is_first(place, entry):
-                        if not self._is_extracted(info, place):
+                        if not self._is_extracted(info, place, changed):
                             self._extract(archive, info, partial, label)
                             partial.rename(self.target / place)
                         yield place
@@ -211,8 +212,11 @@ class Unpacker:
         copy, original = self.target / place, path.stat()
         return copy.exists() and (copy.stat().st_size, copy.stat().st_mtime) == (original.st_size, original.st_mtime)
 
-    def _is_extracted(self, info: pyzipper.ZipInfo, place: Path) -> bool:
+    def _is_extracted(self, info: pyzipper.ZipInfo, place: Path, changed: float) -> bool:
+        """Return whether an entry's file is complete. `changed`: when its archive last changed, in seconds as of files."""
         file = self.target / place
         if not file.exists() or file.stat().st_size != info.file_size:
             return False
-        return info.CRC in (0, zlib.crc32(file.read_bytes()))  # AES entries may come without a checksum
+        if info.CRC:
+            return bool(info.CRC == zlib.crc32(file.read_bytes()))
+        return file.stat().st_mtime > changed  # encrypted entries may come without a checksum
