@@ -14,10 +14,6 @@ import pytest
 import skimage.data
 from playwright.sync_api import Browser, sync_playwright
 
-from lib.core import imports
-
-imports.import_librosa()  # before torchmetrics loads librosa in several test processes at once
-
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "fiv2"
 ODD = ROOT.parent / "shared" / "clips"

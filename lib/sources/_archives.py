@@ -218,5 +218,5 @@ class Unpacker:
         if not file.exists() or file.stat().st_size != info.file_size:
             return False
         if info.CRC:
-            return bool(info.CRC == zlib.crc32(file.read_bytes()))
+            return bool(zlib.crc32(file.read_bytes()) == info.CRC)
         return file.stat().st_mtime > changed  # encrypted entries may come without a checksum
