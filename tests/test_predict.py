@@ -203,7 +203,7 @@ def test_repeated_training_writes_the_same_bytes(
     listed.write_text(f"path,bytes,sha256,modified\na,1,0,2025-01-01T00:00:00+00:00\nb,1,0,{newest}\nc,1,0,\n")
     monkeypatch.setattr(listing, "LISTING", listed)
     monkeypatch.setattr("lib.training.run.SYNTHETIC", ())
-    monkeypatch.setattr(train, "MODEL", tmp_path / "model.pt")
+    monkeypatch.setattr("lib.training.run.MODEL", tmp_path / "model.pt")
     models = []
     for run in ("one", "two"):
         monkeypatch.setattr(resume, "ROOT", tmp_path / run)
@@ -872,7 +872,7 @@ def test_each_unusual_clip_of_a_folder_is_a_row(
         assert not row["refused"].startswith("internal"), row
     for name, reason in (
         ("audio_only.mp4", "frames: has no video stream"),
-        ("one_frame.mp4", "frames: 1 at 5.0 a second"),
+        ("one_frame.mp4", "frames: 1 at 5.0 per second"),
         ("no_face.mp4", "faces: found in 0% of the frames"),
         ("truncated_nomoov_or_cut.mp4", "frames: cannot be decoded"),
         ("two_faces.mp4", ""),
