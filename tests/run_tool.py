@@ -1,4 +1,4 @@
-"""Run a tool in this process, where the start of a process is not what is tested: it would cost seconds of imports."""
+"""Run tools in this process, which saves the seconds that a new process needs for imports."""
 
 import io
 import sys
@@ -13,7 +13,7 @@ from lib.core import command
 
 
 def run_tool(tool: ModuleType, *arguments: str, cwd: Path) -> CompletedProcess[str]:
-    """Return what `python -m TOOL ARGUMENTS` prints, and its exit status."""
+    """Return the output and the exit status of `python -m TOOL ARGUMENTS`."""
     out, error, status = io.StringIO(), io.StringIO(), 0
     line = [tool.__name__, *arguments]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
@@ -26,3 +26,10 @@ def run_tool(tool: ModuleType, *arguments: str, cwd: Path) -> CompletedProcess[s
             if isinstance(end.code, str):
                 print(end.code, file=sys.stderr)
     return CompletedProcess(line, status, out.getvalue(), error.getvalue())
+
+
+def call_main(tool: ModuleType, *arguments: object) -> None:
+    """Call a tool's main() with these command-line arguments. Its exceptions reach the caller."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [tool.__name__, *map(str, arguments)])
+        tool.main()

@@ -1,7 +1,6 @@
 """The audio-visual model: audio networks and frames over time, compared with published networks."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -24,9 +23,11 @@ from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 from tests.conftest import REAL, ROOT, needs_real_clips
+from tests.run_tool import call_main
 from tests.small_network import IMAGE_ENCODER, TRAITS_GROUP, feature_maps, image_encoder, make_settings, make_steps
 from tools import parameters as written
-from tools.parity.__main__ import TOLERANCE, compare, main
+from tools.parity import __main__ as parity
+from tools.parity.__main__ import TOLERANCE, compare
 
 FIXTURES = sorted((ROOT / "tests/data/parity").glob("av_*.npz"))
 FILTERS = {"conv2d": [4, 6], "conv1d_lstm": [6, 6, 8]}
@@ -75,11 +76,10 @@ def test_parity_recognises_renamed_fixtures(path: Path, tmp_path: Path) -> None:
     assert max(deviations.values()) <= TOLERANCE
 
 
-def test_parity_rejects_unknown_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_parity_rejects_unknown_arrays(tmp_path: Path, capsys: Any) -> None:
     np.savez(tmp_path / "av_audio_blstm.npz", **{"out/y": np.zeros(2)})
-    monkeypatch.setattr(sys, "argv", ["parity", str(tmp_path / "av_audio_blstm.npz")])
     with pytest.raises(SystemExit, match="1"):
-        main()
+        call_main(parity, tmp_path / "av_audio_blstm.npz")
     assert "av_audio_blstm: not recognised by its arrays; known kinds of fixtures: " in capsys.readouterr().out
 
 

@@ -18,6 +18,7 @@ import pytest
 from dvc.cli.parser import get_main_parser
 
 from lib.streams import base
+from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
 from tests.test_documents import FILES, name_of
 from tools import parameters
@@ -51,10 +52,6 @@ def command_blocks(page: Path) -> list[str]:
     return [
         "\n".join(re.findall(r"^\$ (.*)$", text, re.MULTILINE)) if kind == "console" else text for kind, text in blocks
     ]
-
-
-def python_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def record(block: str, folder: Path) -> list[list[str]]:
@@ -163,9 +160,9 @@ def test_inline_commands_have_known_options(page: Path, capsys: pytest.CaptureFi
         assert all(f'"{option}"' in source + shared for option in options), f"{page}: {command}"
 
 
-@pytest.mark.parametrize("page", [page for page in FILES if python_blocks(page)], ids=name_of)
+@pytest.mark.parametrize("page", [page for page in FILES if find_code_blocks(page, "python")], ids=name_of)
 def test_python_blocks_compile(page: Path) -> None:
-    for block in python_blocks(page):
+    for block in find_code_blocks(page, "python"):
         compile(block, str(page), "exec")
 
 

@@ -32,6 +32,7 @@ from lib.sources.demo import corpus
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import REAL, needs_real_clips
+from tests.video_files import write_talking_head
 
 
 def make_unpacker(target: Path, *keys: str) -> Unpacker:
@@ -314,13 +315,11 @@ def test_build_clip_table_gives_a_reason_for_each_rejection(tmp_path: Path) -> N
 def test_rendered_heads_are_reproducible(tmp_path: Path) -> None:
     written = set()
     for _ in range(4):
-        pictures, voice = render(Identity(3), Performance(0.0, 1.2, 0.5, 1), 2.0, corpus.FRAME_RATE)
-        write_video(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
-        written.add((tmp_path / "a.mp4").read_bytes())
+        path = write_talking_head(tmp_path / "a.mp4", 3, Performance(0.0, 1.2, 0.5, 1), 2.0, corpus.FRAME_RATE)
+        written.add(path.read_bytes())
     assert len(written) == 1
-    pictures, voice = render(Identity(3), Performance(0.0, 1.2, 0.5, 2), 2.0, corpus.FRAME_RATE)
-    write_video(tmp_path / "a.mp4", pictures, corpus.FRAME_RATE, voice, SAMPLE_RATE)
-    assert (tmp_path / "a.mp4").read_bytes() not in written
+    path = write_talking_head(tmp_path / "a.mp4", 3, Performance(0.0, 1.2, 0.5, 2), 2.0, corpus.FRAME_RATE)
+    assert path.read_bytes() not in written
 
 
 def test_demo_plan_has_the_documented_properties() -> None:

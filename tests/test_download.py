@@ -15,11 +15,11 @@ from lib.core import parameters, resume
 from lib.core.clips import SPLITS, column_names, read_clip_table
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import TRAITS
-from lib.media.writing import write_video
 from lib.sources import base, listing, mosei
-from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.sources.demo.head import Performance
 from stages import download
 from tests.conftest import REAL, ROOT, needs_real_clips
+from tests.video_files import write_talking_head
 from tools import parameters as written
 
 RunDownload = Callable[..., pd.DataFrame]
@@ -38,8 +38,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three videos of 2.2 s with talking heads."""
     folder = tmp_path_factory.mktemp("videos")
     for number in range(3):
-        frames, voice = render(Identity(number), Performance(0.0, 1.0, 0.5, number), 2.2, 15)
-        write_video(folder / f"{number}.mp4", frames, 15, voice, SAMPLE_RATE)
+        write_talking_head(folder / f"{number}.mp4", number, Performance(0.0, 1.0, 0.5, number), 2.2)
     return sorted(folder.iterdir())
 
 

@@ -32,6 +32,7 @@ from lib.streams import audio, base, build
 from lib.training import loop
 from stages import train
 from tests.conftest import ROOT
+from tests.processes import wait_until
 from tests.small_network import TRAITS_GROUP, InMemoryClips, make_network, make_settings, train_network
 from tests.stage_parameters import WARMTH, small_parameters
 from tests.test_contract import STAGES, parameters_of
@@ -166,13 +167,6 @@ train.main()
         main_process.wait()
     other_process = int((tmp_path / "1").read_text())
     wait_until(lambda: not is_running(other_process), 10)
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def is_running(process_id: int) -> bool:

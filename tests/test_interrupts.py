@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from lib.core.interrupts import LINE
 from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.conftest import ROOT
+from tests.processes import wait_until
+from tests.video_files import write_talking_head
 from tools.benchmarks.predict import write_random_model
 
 SLOWER = max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
@@ -72,13 +73,6 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def interrupt(process: subprocess.Popen[str]) -> str:
     """Interrupt a command, check that it and its children end with status 130 in 5 s (if idle), and return its stderr."""
     children = psutil.Process(process.pid).children(recursive=True)
@@ -103,15 +97,14 @@ def test_finished_pool_prints_nothing() -> None:
 
 
 def test_interrupted_predict_ends_in_one_line(tmp_path: Path) -> None:
-    frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), 2.0, 15)
-    write_video(tmp_path / "clip.mp4", frames, 15, voice, SAMPLE_RATE)
+    write_talking_head(tmp_path / "clip.mp4", 1, Performance(0.5, 1.0, 0.0, 1), 2.0)
     clips = [tmp_path / f"{number}.mp4" for number in range(200)]
     for clip in clips:
         clip.symlink_to("clip.mp4")
     model, out = write_random_model("demo", tmp_path / "model.pt"), tmp_path / "scores.csv"
     options = ["--model", str(model), "--workers", "2", "--out", str(out)]
     process = start([sys.executable, "-m", "tools.predict", *map(str, clips), *options])
-    wait_until(lambda: out.exists() and out.read_text().count("\n") > 1)
+    wait_until(lambda: out.exists() and out.read_text().count("\n") > 1, 240)
     assert interrupt(process) == f"{LINE}\n"
 
 
@@ -151,7 +144,7 @@ def test_interrupted_page_ends_in_one_line(tmp_path: Path, predicting: bool) -> 
     if predicting:
         client = gradio_client.Client("http://127.0.0.1:7873", verbose=False, analytics_enabled=False)
         job = client.submit([gradio_client.handle_file(str(clip))], api_name="/predict")
-        wait_until(lambda: bool(job.status().progress_data))
+        wait_until(lambda: bool(job.status().progress_data), 240)
     assert interrupt(process) == "the page has ended, and its files are deleted\n"
 
 

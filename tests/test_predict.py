@@ -31,7 +31,6 @@ from lib.core.targets import TRAITS
 from lib.data import images
 from lib.data.dataset import ClipDataset
 from lib.media.frames import read_frames
-from lib.media.writing import write_video
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import TrainingSummary
 from lib.model.fusions import FUSIONS
@@ -41,14 +40,16 @@ from lib.serving import explain as serving_explain
 from lib.serving.clips import find_clips
 from lib.serving.predictor import Predictor
 from lib.sources import listing
-from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.sources.demo.head import Identity, Performance, render
 from lib.streams import build
 from lib.training.prepare import load_streams, select_clips, standardise
 from lib.training.settings import Parameters
 from stages import train
+from tests.code_blocks import find_code_blocks
 from tests.conftest import ODD, ROOT
+from tests.run_tool import call_main
 from tests.stage_parameters import small_parameters, use_parameters
-from tests.video_files import Track, resize_frames, timed_frames, write_video_file
+from tests.video_files import Track, resize_frames, timed_frames, write_talking_head, write_video_file
 
 CPU, FPS = torch.device("cpu"), 15
 START_LOKY = parallel.start_executor  # the fixture `project` replaces it
@@ -75,11 +76,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     raw.mkdir(parents=True)
     for index, name in enumerate(NAMES):
         performance = Performance(index / 3 - 1, 0.5 + index / 5, index / 4 - 0.5, index)
-        frames, voice = render(Identity(index), performance, 2.0, FPS)
         if name == MUTE:
-            write_video_without_audio(raw / name, frames)
+            write_video_without_audio(raw / name, render(Identity(index), performance, 2.0, FPS)[0])
         else:
-            write_video(raw / name, frames, FPS, voice, SAMPLE_RATE)
+            write_talking_head(raw / name, index, performance, 2.0, FPS)
     table = pd.DataFrame({"clip": NAMES, "video": NAMES, "split": SPLITS}).assign(
         corpus=["demo"] * 5 + ["own"] * 2,
         shard="demo-one",
@@ -416,7 +416,7 @@ def test_importance_and_robustness_allow_missing_streams(project: Path, tmp_path
 
 
 def test_predict_prints_a_row_for_each_unusable_file(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usable = raw_path(project, NAMES[0])
     (tmp_path / "script.mp4").write_text(f"ffconcat version 1.0\nfile '{usable}'\n")
@@ -430,10 +430,7 @@ def test_predict_prints_a_row_for_each_unusable_file(
     )
     unusable = [tmp_path / ("x" * 300), *sorted(tmp_path.iterdir())]
     path = save_random_model(tmp_path, model__missing="drop")
-    monkeypatch.setattr(sys, "argv", ["predict", "--model", str(path), *map(str, unusable), str(usable)])
-    with pytest.raises(SystemExit) as caught:
-        tools.predict.main()
-    assert caught.value.code == 1
+    assert run_predict(*unusable, usable, "--model", path) == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["clip"] for row in rows] == [*map(str, unusable), str(usable)]
     reasons = {Path(row["clip"]).stem[:8]: row["refused"] for row in rows}
@@ -536,7 +533,7 @@ def test_predictor_warns_of_lengths_not_seen_in_training(project: Path, tmp_path
 
 
 def test_long_clip_score_is_the_mean_of_its_windows(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model_path = save_model_with_references(tmp_path, [1.5, 2.0], 0.1)
     parts = [render(Identity(index), Performance(index - 1, 1.0, 0.0, index), 2.0, FPS) for index in range(3)]
@@ -575,11 +572,11 @@ def test_long_clip_score_is_the_mean_of_its_windows(
     )
     with pytest.raises(InputError, match=r"window = 0\.0; allowed: seconds above 0"):
         Predictor(model_path, CPU, window=0.0)
-    run_predict(monkeypatch, long, "--model", model_path, "--over-time", "--format", "csv")
+    run_predict(long, "--model", model_path, "--over-time", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [window["start"] for window in rows] == ["", *(f"{start:.3f}" for start, _ in spans)]
     assert float(rows[2]["openness"]) == pytest.approx(window_scores[1], abs=1e-6)
-    run_predict(monkeypatch, long, "--model", model_path, "--over-time", "--format", "table")
+    run_predict(long, "--model", model_path, "--over-time", "--format", "table")
     assert re.search(r"  1\.0 to 3\.0 s: extraversion 0\.\d+", capsys.readouterr().out)
 
 
@@ -618,9 +615,7 @@ def test_predictor_warns_of_several_faces_and_cuts(project: Path, tmp_path: Path
     assert [metrics[name] for name in ("frames_with_several_faces", "cuts", "changes_of_person")] == [0, 0, 0]
 
 
-def test_explain_draws_sheets_and_videos(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_draws_sheets_and_videos(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, folder, clip = (
         save_model_with_references(tmp_path, [1.0, 3.0], 0.1),
         tmp_path / "shown",
@@ -631,7 +626,7 @@ def test_explain_draws_sheets_and_videos(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / NAMES[0]).symlink_to(clip)
     clips_to_predict = clip, tmp_path / "long.mp4", tmp_path / "other" / NAMES[0]
-    assert run_predict(monkeypatch, *clips_to_predict, "nowhere.mp4", *arguments) == 1
+    assert run_predict(*clips_to_predict, "nowhere.mp4", *arguments) == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     score = Predictor(path, CPU)(clip).targets["traits"]["openness"].score
     assert float(rows[0]["openness"]) == pytest.approx(score, abs=1e-5)
@@ -682,7 +677,7 @@ def test_workers_predict_the_same_as_one_process(
             "--explain",
             tmp_path / str(workers),
         ]
-        assert run_predict(monkeypatch, *arguments, "--format", "csv", "--window", "1", "--over-time") == 1
+        assert run_predict(*arguments, "--format", "csv", "--window", "1", "--over-time") == 1
         outputs.append(capsys.readouterr().out)
     rows = [list(csv.DictReader(io.StringIO(text))) for text in outputs]
     assert sum(bool(row["start"]) for row in rows[0]) == 9  # windows
@@ -696,7 +691,6 @@ def test_workers_predict_the_same_as_one_process(
 def test_exported_model_predicts_the_same(
     project: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     export_format: str,
 ) -> None:
@@ -704,12 +698,8 @@ def test_exported_model_predicts_the_same(
         onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
     gaussian = {"targets__warmth__head": "gaussian", "targets__warmth__loss": "gaussian_nll"}
     path, names = save_random_model(tmp_path, model__missing="drop", **gaussian), [NAMES[0], NAMES[1], NAMES[3]]
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        ["export", *(str(raw_path(project, name)) for name in names), "--model", str(path), "--format", export_format],
-    )
-    tools.export.main()
+    clips = [raw_path(project, name) for name in names]
+    call_main(tools.export, *clips, "--model", path, "--format", export_format)
     assert "checked on 3 of 3 windows" in capsys.readouterr().out
     predictor, samples = Predictor(path, CPU), list[Any]()
     prediction = predictor(raw_path(project, names[2]), samples.append)
@@ -735,27 +725,23 @@ def test_exported_model_predicts_the_same(
     assert scales[0] == pytest.approx([prediction.targets["warmth"]["warm"].scale], abs=1e-4)
 
 
-def test_export_rejects_models_and_clips_that_do_not_fit(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_rejects_models_and_clips_that_do_not_fit(project: Path, tmp_path: Path) -> None:
     s2d, mute = save_random_model(tmp_path, model__use=["s2d"]), raw_path(project, MUTE)
     for arguments, message in (
         ([raw_path(project, NAMES[0])], "this network can't be exported"),
         ([raw_path(project, NAMES[0]), "--out", "model.txt"], r"--out model\.txt; allowed: a path that ends in \.onnx"),
         (["nowhere.mp4"], "nowhere.mp4 is refused: nowhere.mp4 is not a file"),
     ):
-        monkeypatch.setattr(sys, "argv", ["export", "--model", str(s2d), *map(str, arguments)])
         with pytest.raises(InputError, match=message):
-            tools.export.main()
-    monkeypatch.setattr(sys, "argv", ["export", "--model", str(save_random_model(tmp_path)), str(mute)])
-    with pytest.raises(InputError, match=f"{MUTE}has no input for the encoder audio"):
-        tools.export.main()
+            call_main(tools.export, "--model", s2d, *arguments)
+    with pytest.raises(InputError, match=f"{MUTE} has no input for the encoder audio"):
+        call_main(tools.export, "--model", save_random_model(tmp_path), mute)
 
 
-def run_predict(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+def run_predict(*arguments: object) -> int:
+    """Return the exit status of tools/predict.py."""
     with pytest.raises(SystemExit) as caught:
-        tools.predict.main()
+        call_main(tools.predict, *arguments)
     return int(caught.value.code)  # type: ignore[arg-type]
 
 
@@ -770,7 +756,7 @@ def test_predict_accepts_folders_patterns_and_lists(
     path = save_random_model(tmp_path)
     listed = f'\ufeff"{raw_path(project, NAMES[4])}"\r\n\r\n'.encode()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
-    assert run_predict(monkeypatch, tmp_path / "day", f"{project}/data/raw/*/one/v3*", "-", "--model", path) == 0
+    assert run_predict(tmp_path / "day", f"{project}/data/raw/*/one/v3*", "-", "--model", path) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [Path(row["clip"]).name for row in rows] == NAMES[:5]
     (tmp_path / "none").mkdir()
@@ -791,7 +777,7 @@ def test_interrupted_predict_continues_its_file(
         tmp_path / f"of/scores{suffix}",
         [raw_path(project, name) for name in NAMES[:3]],
     )
-    assert run_predict(monkeypatch, *clip_paths, "--model", path, "--out", out) == 0
+    assert run_predict(*clip_paths, "--model", path, "--out", out) == 0
     complete = out.read_text()
     lines = complete.splitlines(keepends=True)
     out.write_text("".join(lines[:-1]) + lines[-1][:20])  # as if killed within the last row
@@ -801,25 +787,19 @@ def test_interrupted_predict_continues_its_file(
     monkeypatch.setattr(
         Predictor, "__call__", lambda self, clip: (predicted_clips.append(clip), original_call(self, clip))[1]
     )
-    assert run_predict(monkeypatch, *clip_paths, tmp_path / "empty.mp4", "--model", path, "--out", out) == 1
+    assert run_predict(*clip_paths, tmp_path / "empty.mp4", "--model", path, "--out", out) == 1
     assert predicted_clips == [clip_paths[2], tmp_path / "empty.mp4"]
     assert out.read_text().startswith(complete)
     assert "empty.mp4" in out.read_text().splitlines()[-1]
-    assert (
-        run_predict(monkeypatch, clip_paths[0], "--model", path, "--out", out) == 1
-    )  # one clip of the file was rejected
+    assert run_predict(clip_paths[0], "--model", path, "--out", out) == 1  # one clip of the file was rejected
     (tmp_path / f"other{suffix}").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="contains no predictions of this model"):
-        run_predict(monkeypatch, clip_paths[0], "--model", path, "--out", tmp_path / f"other{suffix}")
+        run_predict(clip_paths[0], "--model", path, "--out", tmp_path / f"other{suffix}")
 
 
-def test_predict_prints_a_readable_table(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_prints_a_readable_table(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save_model_with_references(tmp_path, [1.0, 3.0], 0.1)
-    assert (
-        run_predict(monkeypatch, raw_path(project, NAMES[0]), "nowhere.mp4", "--model", path, "--format", "table") == 1
-    )
+    assert run_predict(raw_path(project, NAMES[0]), "nowhere.mp4", "--model", path, "--format", "table") == 1
     text = capsys.readouterr().out
     line = r"  extraversion       0\.\d{3}  90 % interval 0\.\d{3} to 0\.\d{3}  higher than \d+ % of training clips"
     assert re.search(line, text)
@@ -827,7 +807,7 @@ def test_predict_prints_a_readable_table(
 
 
 def test_documented_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/predict.md").read_text(), re.DOTALL)
+    (example,) = find_code_blocks(ROOT / "docs/predict.md", "python")
     (tmp_path / "data").mkdir()
     save_model_with_references(tmp_path / "data", [1.0, 3.0], 0.1)
     monkeypatch.chdir(tmp_path)
@@ -860,10 +840,10 @@ def test_closed_output_gives_no_traceback(project: Path, tmp_path: Path) -> None
 
 @pytest.mark.skipif(not ODD.is_dir(), reason="the unusual clips are missing")
 def test_each_unusual_clip_of_a_folder_is_a_row(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save_random_model(tmp_path, model__missing="drop", model__use=["faces", "flow"])
-    assert run_predict(monkeypatch, ODD, "--model", path, "--format", "csv") == 1
+    assert run_predict(ODD, "--model", path, "--format", "csv") == 1
     printed = capsys.readouterr()
     rows = {Path(row["clip"]).name: row for row in csv.DictReader(io.StringIO(printed.out))}
     assert set(rows) == {path_of_clip.name for path_of_clip in ODD.iterdir()} - {"README.md"}

@@ -18,12 +18,11 @@ from playwright.sync_api import Browser, Locator, Page, expect
 import tools.page
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
-from lib.media.writing import write_video
 from lib.model import checkpoint
 from lib.model.checkpoint import Reference, TrainingSummary
 from lib.serving.predictor import Predictor
-from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
-from tests.video_files import Track, timed_frames, write_video_file
+from lib.sources.demo.head import Performance
+from tests.video_files import Track, timed_frames, write_talking_head, write_video_file
 from tools.benchmarks.predict import write_random_model
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="requirements-page.txt is not installed")
@@ -37,8 +36,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     names = ("head", "long", "nobody", "text", "large", "hours")
     paths = {name: folder / f"{name}.mp4" for name in names}
     for name, seconds in (("head", 2.0), ("long", 5.0)):
-        frames, voice = render(Identity(1), Performance(0.5, 1.0, 0.0, 1), seconds, 15)
-        write_video(paths[name], frames, 15, voice, SAMPLE_RATE)
+        write_talking_head(paths[name], 1, Performance(0.5, 1.0, 0.0, 1), seconds)
     write_video_file(paths["nobody"], Track(timed_frames(30)))
     write_video_file(paths["hours"], Track(timed_frames(30), times=[0.75 * at for at in range(30)]))
     paths["text"].write_text("no film")

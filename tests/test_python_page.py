@@ -1,6 +1,5 @@
 """The page docs/python.md: its example runs, and the parts it mentions work together without params.yaml."""
 
-import re
 from typing import Any
 
 import pytest
@@ -12,13 +11,14 @@ from lib.model.fusions import FUSIONS, Fusion
 from lib.model.heads import Sigmoid
 from lib.model.network import Network
 from lib.streams.base import Steps
+from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
 
 
 @pytest.fixture
 def page() -> dict[str, Any]:
     """The variables of the page's Python blocks after they ran."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.DOTALL)
+    blocks = find_code_blocks(ROOT / "docs/python.md", "python")
     printed: list[Any] = []
     scope: dict[str, Any] = {"__name__": "page", "print": printed.append, "printed": printed}
     torch.manual_seed(0)

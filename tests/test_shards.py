@@ -24,6 +24,7 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, build, frames
 from tests.conftest import ROOT
+from tests.processes import wait_until
 
 LOKY = Parallel(engine="loky", workers=2)
 INPUTS = {"a": 1, "b": 1, "c": 1}
@@ -47,18 +48,11 @@ def make_records(calls: Path, name: str) -> Iterator[Record]:
 def fail_once(calls: Path, fail: Callable[[], None], name: str) -> Iterator[Record]:
     """Like `make_records`, but at the first call for shard b `fail` is called after the other shards are complete."""
     if name == "b" and not (calls / "accident").exists():
-        wait_until(lambda: len(list((calls.parent / "work/frames").glob("[ac]-*.h5"))) == 2)
+        wait_until(lambda: len(list((calls.parent / "work/frames").glob("[ac]-*.h5"))) == 2, 60)
         yield Record("-x y.mp4", {"faces": np.zeros((1, 9, 9))})
         (calls / "accident").write_text(str(os.getpid()))
         fail()
     yield from make_records(calls, name)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def build_frames(out: Path, make: Callable[[str], Iterator[Record]], settings: Parallel = LOKY, **inputs: int) -> None:
@@ -151,7 +145,7 @@ def test_killed_stage_resumes_without_partial_shards(tmp_path: Path, calls: Path
         build_frames(Path({str(tmp_path / "out")!r}), partial(fail_once, Path({str(calls)!r}), partial(time.sleep, 600)))
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, start_new_session=True)
-    wait_until(lambda: (calls / "accident").exists())
+    wait_until(lambda: (calls / "accident").exists(), 60)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert list((tmp_path / "work/frames").glob("b-*.partial"))
@@ -171,11 +165,11 @@ def test_dask_cluster_without_a_worker_writes_equal_bytes(
     worker = [*dask, "worker", "--scheduler-file", file, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
     processes = [subprocess.Popen(command, **quiet) for command in (scheduler, worker, worker)]  # type: ignore[call-overload]
     try:
-        wait_until(lambda: file.exists() and bool(file.read_text()))
+        wait_until(lambda: file.exists() and bool(file.read_text()), 60)
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", json.loads(file.read_text())["address"])
 
         def kill_the_worker() -> None:
-            wait_until(lambda: (calls / "accident").exists() and bool((calls / "accident").read_text()))
+            wait_until(lambda: (calls / "accident").exists() and bool((calls / "accident").read_text()), 60)
             os.kill(int((calls / "accident").read_text()), signal.SIGKILL)
 
         threading.Thread(target=kill_the_worker, daemon=True).start()

@@ -12,7 +12,7 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media.frames import read_frames
 from lib.media.writing import write_video
-from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.sources.demo.head import SAMPLE_RATE, Performance
 from lib.streams import base, frames
 from lib.streams.base import Raw, StreamInfo
 from lib.streams.faces import align
@@ -20,6 +20,7 @@ from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.words import DETECTED
+from tests.video_files import write_talking_head
 
 CPU = torch.device("cpu")
 
@@ -105,8 +106,7 @@ def test_alignment_undoes_a_similarity() -> None:
 
 def test_aligner_finds_demo_faces_and_rejects_blank_clips(tmp_path: Path) -> None:
     aligner = align.Aligner(64, Detector(40, CPU), 0.5, 1.0, 1.0)
-    images, voice = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 15)
-    write_video(tmp_path / "a.mp4", images, 15, voice, SAMPLE_RATE)
+    write_talking_head(tmp_path / "a.mp4", 1, Performance(0.5, 1.5, 0.5, 2), 3.0)
     record = aligner(frames.sample_frames(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
     assert (record.arrays["found"] == DETECTED).mean() > 0.9

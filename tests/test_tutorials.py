@@ -1,21 +1,16 @@
 """The code of the tutorial docs/tutorials/add_a_stream.md runs."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lib.core.shards import Record
+from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
 from tests.project_copy import copy_files, run_python, run_tests
 
 PAGE = ROOT / "docs/tutorials/add_a_stream.md"
-
-
-def find_code_blocks(kind: str) -> list[str]:
-    """Return the tutorial's code blocks of a language."""
-    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +18,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project after all steps of the tutorial."""
     folder = tmp_path_factory.mktemp("tutorial")
     copy_files(folder)
-    (module,), (section, encoder, stage) = find_code_blocks("python"), find_code_blocks("yaml")
+    (module,), (section, encoder, stage) = find_code_blocks(PAGE, "python"), find_code_blocks(PAGE, "yaml")
     (folder / "lib/streams/loudness.py").write_text(module)
     parameters = (ROOT / "params.yaml").read_text()
     parameters = parameters.replace("\nmodel:\n", f"\n{section}\nmodel:\n").replace(
@@ -40,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_new_stream_makes_a_record() -> None:
     scope: dict = {"__name__": "loudness"}
-    exec(find_code_blocks("python")[0], scope)
+    exec(find_code_blocks(PAGE, "python")[0], scope)
     stream = scope["STREAM"]
     assert stream.inputs == ("audio",)
     audio = Record("a.mp4", {"log_mel": np.arange(12.0).reshape(3, 4), "times": np.arange(3.0)})

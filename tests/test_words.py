@@ -13,6 +13,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.scoring.ngrams import ngram_table
 from tests.conftest import ROOT
+from tests.run_tool import call_main
 from tools import words
 
 COMMON_WORDS = [f"w{index:02d}" for index in range(20)]
@@ -90,11 +91,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_words_tool_uses_training_clips_with_words(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.argv", ["tools.words", "--top", "2", "--resamples", "10"])
-    words.main()
+def test_words_tool_uses_training_clips_with_words(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call_main(words, "--top", "2", "--resamples", "10")
     output = capsys.readouterr().out
     assert "(299 training clips)" in output
     assert "| extraversion, higher | up (100%), " in output
@@ -107,9 +105,6 @@ def test_words_tool_uses_training_clips_with_words(
 @pytest.mark.parametrize(
     ("option", "value"), [("--videos", "4"), ("--top", "0"), ("--resamples", "9"), ("--seed", "-1")]
 )
-def test_words_tool_rejects_options_out_of_range(
-    project: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["tools.words", option, value])
+def test_words_tool_rejects_options_out_of_range(project: Path, option: str, value: str) -> None:
     with pytest.raises(InputError, match=rf"{option} {value}; allowed: \d+ to"):
-        words.main()
+        call_main(words, option, value)

@@ -10,6 +10,9 @@ import av
 import cv2
 import numpy as np
 
+from lib.media.writing import write_video
+from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+
 RATE = 16_000
 MARK = 40
 """Increase of the brightness per second in the frames of `timed_frames`."""
@@ -124,6 +127,13 @@ def overwrite(path: Path, *changes: tuple[int, bytes]) -> Path:
     for position, new in changes:
         content[position : position + len(new)] = new
     path.write_bytes(content)
+    return path
+
+
+def write_talking_head(path: Path, identity: int, performance: Performance, seconds: float, fps: int = 15) -> Path:
+    """Write a video of a rendered head with its voice."""
+    frames, voice = render(Identity(identity), performance, seconds, fps)
+    write_video(path, frames, fps, voice, SAMPLE_RATE)
     return path
 
 
