@@ -730,7 +730,7 @@ def test_export_rejects_models_and_clips_that_do_not_fit(project: Path, tmp_path
     for arguments, message in (
         ([raw_path(project, NAMES[0])], "this network can't be exported"),
         ([raw_path(project, NAMES[0]), "--out", "model.txt"], r"--out model\.txt; allowed: a path that ends in \.onnx"),
-        (["nowhere.mp4"], "nowhere.mp4 is refused: nowhere.mp4 is not a file"),
+        (["nowhere.mp4"], "nowhere.mp4 is rejected: nowhere.mp4 is not a file; choose another clip"),
     ):
         with pytest.raises(InputError, match=message):
             call_main(tools.export, "--model", s2d, *arguments)
