@@ -268,6 +268,63 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
+def test_killed_training_of_two_processes_resumes_identically(tmp_path: Path) -> None:
+    script = """
+        import json, os, signal, sys
+        from pathlib import Path
+
+        import torch
+        from lightning_fabric import Fabric
+
+        from lib.training import data
+        from tests.small_network import InMemoryClips, make_network, train_network
+
+        folder, kill = Path(sys.argv[1]), sys.argv[2] == "kill"
+        step, parts = data.augment, []
+        def augment(*arguments):
+            parts.append(1)
+            if kill and len(parts) == 7 and os.environ.get("LOCAL_RANK", "0") == "0":  # in the second step of epoch 2
+                os.killpg(0, signal.SIGKILL)
+            return step(*arguments)
+        data.augment = augment
+        torch.manual_seed(0)
+        network = make_network(["faces"], "concat")
+        fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+        fabric.launch()
+        options = {"clips": InMemoryClips(16, use=("faces",)), "epochs": 3, "batch_size": 8, "accumulate": 2, "ema": 0.9}
+        weights, history = train_network(folder, network, fabric, **options)
+        if fabric.global_rank == 0:
+            torch.save(weights, folder / "weights.pt")
+            (folder / "history.json").write_text(json.dumps(history))
+    """
+    (tmp_path / "script.py").write_text(textwrap.dedent(script))
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def run(name: str, action: str) -> int:
+        """Train in a process group of its own, so that a kill ends both processes."""
+        command = [sys.executable, tmp_path / "script.py", tmp_path / name, action]
+        return subprocess.run(command, cwd=ROOT, env=environment, timeout=900, start_new_session=True).returncode
+
+    def results(name: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
+        """The weights, and the history without times."""
+        history = json.loads((tmp_path / name / "history.json").read_text())
+        times = ("seconds", "clips_per_second", "waiting")
+        rows = [{key: value for key, value in row.items() if key not in times} for row in history]
+        return torch.load(tmp_path / name / "weights.pt", weights_only=True), rows
+
+    assert run("cut", "kill") == -signal.SIGKILL
+    saved = torch.load(tmp_path / "cut/last.pt", weights_only=True)
+    assert (len(saved["history"]), "average" in saved) == (1, True)
+    assert not (tmp_path / "cut/weights.pt").exists()
+    assert run("cut", "finish") == run("whole", "finish") == 0
+    weights, history = results("whole")
+    resumed, resumed_history = results("cut")
+    assert same_weights(weights, resumed)
+    assert len(history) == 3
+    assert resumed_history == history
+
+
 def test_each_encoder_uses_its_own_learning_rate(tmp_path: Path) -> None:
     torch.manual_seed(1)
     net = make_network(["faces", "flow"], "concat")
