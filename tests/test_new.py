@@ -1,11 +1,12 @@
 """tools/new.py: each new member passes its own test and the contract tests."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from lib.core.errors import InputError
-from tests.project_copy import copy_files, run_tests
+from tests.project_copy import copy_files, run_python, run_tests
 from tools import new
 
 KINDS = {"stream": "loudness", "encoder": "highest", "source": "others", "analysis": "spread", "figure": "spans"}
@@ -23,6 +24,19 @@ def test_new_members_pass_their_tests_and_the_contract(project_folder: Path) -> 
     written = {kind: new.create(kind, name) for kind, name in KINDS.items()}
     assert [len(files) for files in written.values()] == [5, 4, 2, 6, 2]
     run_tests(project_folder, *(f"tests/test_{name}.py" for name in KINDS.values()), "tests/test_contract.py")
+
+
+def test_new_encoder_trains_with_the_default_rate(project_folder: Path) -> None:
+    new.create("encoder", "highest")
+    run_python(project_folder, "-m", "tools.parameters", "demo", "model.use=[highest]", "audio.enabled=true")
+    script = """
+        from lib.core import parameters
+        from lib.training.settings import Parameters
+        given = parameters.load("train", Parameters)
+        encoder_inputs, _ = given.resolve()
+        print(*encoder_inputs, given.train.rate("highest") == given.train.learning_rate["default"])
+    """
+    assert run_python(project_folder, "-c", textwrap.dedent(script)).strip() == "highest True"
 
 
 def test_new_rejects_invalid_names_and_existing_files(project_folder: Path) -> None:
