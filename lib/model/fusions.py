@@ -1,7 +1,7 @@
 """Fusions of encoders' tokens: built with each encoder's width, they return vectors of a clip and attention weights."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,30 @@ Attention = dict[tuple[str, str], Tensor]
 """Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
 
 
-class Fusion(nn.Module):
-    """Combines the tokens of all encoders into vectors of a clip. Read this before writing a fusion, then add it to FUSIONS.
-
-    A subclass implements `forward`. If its vectors are not as wide as all encoders' tokens together, it sets `output_dim`.
+class FusionOptions(NamedTuple):
+    """Arguments of a fusion.
 
     widths: width of each encoder's tokens, by name. queries, heads, depth, dropout: as in the section model of params.yaml;
     a fusion may ignore any.
+    """
+
+    widths: Mapping[str, int]
+    queries: Sequence[str]
+    heads: int
+    depth: int
+    dropout: float
+
+    @property
+    def width(self) -> int:
+        """The width of the tokens of all encoders, where it is the same."""
+        return next(iter(self.widths.values()))
+
+
+class Fusion(nn.Module):
+    """Combines the tokens of all encoders into vectors of a clip. Read this before writing a fusion, then add it to FUSIONS.
+
+    A subclass implements `forward`, and `build` if it has layers. If its vectors are not as wide as all encoders' tokens
+    together, `build` sets `output_dim`. The arguments are those of FusionOptions.
     """
 
     projected: ClassVar[bool] = True
@@ -39,6 +56,10 @@ class Fusion(nn.Module):
     ) -> None:
         super().__init__()
         self.names, self.output_dim = tuple(widths), sum(widths.values())
+        self.build(FusionOptions(widths, queries, heads, depth, dropout))
+
+    def build(self, options: FusionOptions) -> None:
+        """Create the layers; by default there are none."""
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
         """Return vectors (B, vectors, output_dim) and, if `attend`, attention weights.
@@ -58,7 +79,7 @@ class Concat(Fusion):
 
 
 class PlainConcat(Concat):
-    """Mean of each encoder's tokens, as the encoder gives them, concatenated."""
+    """Mean of each encoder's tokens, without projection to a common width, concatenated."""
 
     projected = False
 
@@ -66,86 +87,71 @@ class PlainConcat(Concat):
 class LateAverage(Concat):
     """Each encoder predicts by itself from the mean of its tokens; the predictions are averaged (late fusion)."""
 
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        queries: Sequence[str] = (),
-        heads: int = 4,
-        depth: int = 1,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(widths, queries, heads, depth, dropout)
-        self.vectors, self.output_dim = len(widths), next(iter(widths.values()))
+    def build(self, options: FusionOptions) -> None:
+        """Create no layers; there is a vector for each encoder."""
+        self.vectors, self.output_dim = len(options.widths), options.width
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
-        """Return a vector of each encoder."""
+        """Return one vector for each encoder."""
         return torch.stack([mean(tokens[name]) for name in self.names], 1), {}
 
 
 class CrossAttention(Fusion):
-    """Each encoder's tokens query every other's, `depth` times (Vaswani et al. 2017; both ways as in Lu et al. 2019,
-    ViLBERT), and what each other adds is added up; then the mean of each, concatenated. queries: who does so; []: all."""
+    """The tokens of each encoder query those of every other encoder, `depth` times (Vaswani et al. 2017; in both directions
+    as in Lu et al. 2019, ViLBERT). The changes are added up. The means of each encoder's tokens are concatenated. queries:
+    the encoders whose tokens query; by default all."""
 
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        queries: Sequence[str] = (),
-        heads: int = 4,
-        depth: int = 1,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(widths)
-        width = next(iter(widths.values()))
-        self.pairs = [(query, key) for query in (queries or self.names) for key in self.names if key != query]
+    def build(self, options: FusionOptions) -> None:
+        """Create a block for each pair of encoders and each step of `depth`."""
+        queries = options.queries or self.names
+        self.pairs = [(query, key) for query in queries for key in self.names if key != query]
         self.blocks = nn.ModuleList(
-            nn.ModuleDict({f"{query}_to_{key}": _Block(width, heads, dropout) for query, key in self.pairs})
-            for _ in range(depth)
+            nn.ModuleDict(
+                {
+                    f"{query}_to_{key}": _Block(options.width, options.heads, options.dropout)
+                    for query, key in self.pairs
+                }
+            )
+            for _ in range(options.depth)
         )
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
         """Return one vector for each clip, and the attention of the last block."""
         attention: Attention = {}
         for block in self.blocks:
-            updated = {name: one.values for name, one in tokens.items()}
+            updated = {name: of_encoder.values for name, of_encoder in tokens.items()}
             for query, key in self.pairs:
                 before = tokens[query].values
                 after, weights = block.get_submodule(f"{query}_to_{key}")(
                     before, tokens[key].values, ~tokens[key].mask(), attend
                 )
-                # the first key's is taken as it is: with two encoders nothing is rounded
+                # the first change is assigned, not added: with two encoders there is no rounding error
                 updated[query] = after if updated[query] is before else updated[query] + (after - before)
                 if weights is not None:
                     attention[query, key] = weights
-            tokens = {name: one._replace(values=updated[name]) for name, one in tokens.items()}
+            tokens = {name: of_encoder._replace(values=updated[name]) for name, of_encoder in tokens.items()}
         return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], attention
 
 
 class Multitask(Fusion):
-    """Each of two encoders' tokens through `depth` transformer layers of its own, then each looks at the other's; the mean
-    of each, concatenated (the fusion of SSL-MEPR, over tokens). queries has no effect: both query."""
+    """The tokens of each of two encoders pass through `depth` transformer layers of their own, and then attend to those of
+    the other encoder. The means are concatenated (the fusion of SSL-MEPR, over tokens). `queries` has no effect."""
 
     projected = False
     pooled = False
-    """Whether each encoder's tokens are averaged before all else, as published: attention over one token is none."""
+    """Whether the tokens of each encoder are averaged first, as published. Attention over one token has no effect."""
 
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        queries: Sequence[str] = (),
-        heads: int = 4,
-        depth: int = 1,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(widths)
-        width = next(iter(widths.values()))
-        if len(widths) != 2 or set(widths.values()) != {width} or width % heads:
+    def build(self, options: FusionOptions) -> None:
+        """Create the layers of both encoders. Raises InputError unless there are two of one width that heads divide."""
+        width, heads, dropout = options.width, options.heads, options.dropout
+        if len(options.widths) != 2 or set(options.widths.values()) != {width} or width % heads:
             raise InputError(
-                f"fusion = multitask with encoders of widths {dict(widths)} and heads = {heads}; allowed:"
+                f"fusion = multitask with encoders of widths {dict(options.widths)} and heads = {heads}; allowed:"
                 " two encoders of one width that heads divide"
             )
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
         self.encoders = nn.ModuleDict(
-            {name: nn.TransformerEncoder(layer, depth, enable_nested_tensor=False) for name in self.names}
+            {name: nn.TransformerEncoder(layer, options.depth, enable_nested_tensor=False) for name in self.names}
         )
         self.cross = nn.ModuleDict(
             {name: nn.MultiheadAttention(width, heads, dropout, batch_first=True) for name in self.names}
@@ -155,24 +161,27 @@ class Multitask(Fusion):
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
         """Return one vector for each clip."""
-        own = {name: _one(tokens[name]) if self.pooled else tokens[name] for name in self.names}
-        for name, one in own.items():
-            own[name] = one._replace(values=self.encoders[name](one.values, src_key_padding_mask=~one.mask()))
+        encoded: dict[str, Tokens] = {}
+        for name in self.names:
+            inputs = average_tokens(tokens[name]) if self.pooled else tokens[name]
+            values = self.encoders[name](inputs.values, src_key_padding_mask=~inputs.mask())
+            encoded[name] = inputs._replace(values=values)
         attention: Attention = {}
         vectors = []
         for query, key in (self.names, self.names[::-1]):
-            mine, other = own[query].values, own[key].values
-            found, weights = self.cross[query](
-                mine, other, other, ~own[key].mask(), need_weights=attend, average_attn_weights=False
+            values, others = encoded[query].values, encoded[key].values
+            attended, weights = self.cross[query](
+                values, others, others, ~encoded[key].mask(), need_weights=attend, average_attn_weights=False
             )
-            if weights is not None and not self.pooled:  # one token looks at one
+            if weights is not None and not self.pooled:  # the weight of a single token is always 1
                 attention[query, key] = weights
-            vectors.append(mean(own[query]._replace(values=self.norms[query](mine + self.dropout(found)))))
+            values = self.norms[query](values + self.dropout(attended))
+            vectors.append(mean(encoded[query]._replace(values=values)))
         return torch.cat(vectors, 1)[:, None], attention
 
 
 class MultitaskPooled(Multitask):
-    """Multitask over one token an encoder, the mean of its tokens, as published."""
+    """Multitask over one token per encoder, the mean of its tokens, as published."""
 
     pooled = True
 
@@ -188,13 +197,13 @@ FUSIONS: dict[str, type[Fusion]] = {
 
 
 def mean(tokens: Tokens) -> Tensor:
-    """Mean (B, D) of the tokens that are there."""
-    there = tokens.mask().unsqueeze(-1).to(tokens.values.dtype)
-    return (tokens.values * there).sum(1) / there.sum(1)
+    """Return the mean (B, D) of the tokens that are present."""
+    present = tokens.mask().unsqueeze(-1).to(tokens.values.dtype)
+    return (tokens.values * present).sum(1) / present.sum(1)
 
 
-def _one(tokens: Tokens) -> Tokens:
-    """The mean of the tokens that are there as the only one."""
+def average_tokens(tokens: Tokens) -> Tokens:
+    """Return one token for each clip, the mean of the tokens that are present."""
     return of_clip(mean(tokens), tokens.times, tokens.present)
 
 
