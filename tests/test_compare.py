@@ -106,7 +106,7 @@ def test_compare_rejects_tables_that_do_not_match(labels: pd.DataFrame, tmp_path
     assert compare(tmp_path, f"a={tmp_path}/older.csv", "--baseline", "a").returncode == 0
     predictions_table.assign(targets="warmth").to_csv(tmp_path / "warmth.csv")
     result = compare(tmp_path, f"a={tmp_path}/warmth.csv", "--baseline", "a")
-    assert "predicts warmth, not traits; --targets chooses" in result.stderr
+    assert "predicts warmth, not traits; choose the target group" in result.stderr
     predictions_table.assign(actual=predictions_table["actual"] + 0.01).to_csv(tmp_path / "other.csv")
     result = compare(tmp_path, f"a={tmp_path}/other.csv", "--baseline", "a")
     assert "was made on another split or corpus: extraversion of its test clip" in result.stderr

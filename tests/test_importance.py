@@ -111,7 +111,7 @@ def test_importance_figures_show_maps_and_curves(measured: importance.Importance
     importance.write(tmp_path / "importance.h5", measured)
     with h5py.File(tmp_path / "importance.h5") as file:
         read_back = read.read_importance(file)
-    results = Results(importance=read_back).of("planted")
+    results = Results(importance=read_back).select_targets("planted")
     face = figures.importance_on_the_face.draw(results, GROUP)
     assert [axes.get_title() for axes in face.axes[:4]] == list(GROUP.columns)
     assert face.axes[0].get_ylabel() == "faces\nocclusion"

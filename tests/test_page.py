@@ -53,7 +53,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         module = figures.FIGURES[name]
         for rows_of_group in targets if figures.is_drawn(module, WARMTH) else [""]:
             figure = (
-                module.draw(results.of(rows_of_group), targets[rows_of_group])
+                module.draw(results.select_targets(rows_of_group), targets[rows_of_group])
                 if rows_of_group
                 else module.draw(results)
             )

@@ -345,7 +345,7 @@ def test_samples_figure_shows_the_available_streams(tmp_path: Path) -> None:
     assert [text.get_text() for text in labels.get_yticklabels()] == ["warm", "cold"]
     empty_samples = {clip: read.Sample({}, {}, np.array([])) for clip in read_back}
     assert (
-        "No pictures and no sound"
+        "No images and no audio"
         in figures.samples.draw(Results(samples=empty_samples, predictions=rows, targets={"warmth": WARMTH}))
         .axes[0]
         .texts[0]

@@ -1,4 +1,4 @@
-"""Analyses of a trained model, a module each: what the stage analyse runs. A module `_name` is a helper, not an analysis."""
+"""Analyses of a trained model, one per module, which the stage analyse runs. Modules with names `_name` are helpers."""
 
 import importlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from lib.core.registry import list_members
 
 
 class Analysis(Protocol):
-    """What a module of this folder defines: an analysis of the trained model.
+    """The interface of a module of this folder: an analysis of the trained model.
 
     To add one, write lib/analysis/NAME.py with these three names, name its output files in `lib.core.artifacts` (the tuple
     `OUTPUTS["analyse"]` and dvc.yaml list them too), and add the keys of its `Settings` to the section `analyse` of

@@ -99,7 +99,7 @@ def choose_evenly(count: int, chosen: int) -> list[int]:
 
 
 def concatenate_tables(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
-    """Return the concatenated tables with these columns; an empty table if there are none."""
+    """Return the concatenated tables with these columns, or an empty table for an empty list."""
     return pd.concat(tables)[[*columns]] if tables else pd.DataFrame(columns=[*columns])
 
 

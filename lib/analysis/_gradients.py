@@ -13,8 +13,8 @@ from lib.data.dataset import find_kind, split_reference
 from lib.data.loading import to_device
 from lib.model.network import Network
 
-_STEPS = 8  # of the integral
-_COPIES = 2  # of a clip in one batch, with gradients
+_STEPS = 8  # number of steps of the integral
+_COPIES = 2  # number of copies of a clip in one batch, limited by memory for gradients
 
 Input = tuple[str, str]
 """An encoder and a reference to one of its streams."""

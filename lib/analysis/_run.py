@@ -1,4 +1,4 @@
-"""Run every analysis: what the stage analyse does."""
+"""Run every analysis, for the stage analyse."""
 
 from typing import Any
 

@@ -92,13 +92,13 @@ def write_mean_attention(path: Path, network: Network, clips: ClipDataset, chose
         batch = to_device(collate([clips[index]]), device)
         trained, randomised = (model(batch.inputs, attend=True) for model in networks)
         for name, tokens in trained.tokens.items():
-            looks, others = (attention_to(output.attention, name) for output in (trained, randomised))
-            if looks is None or others is None or looks.shape[1] < 2:
+            trained_map, randomised_map = (attention_to(output.attention, name) for output in (trained, randomised))
+            if trained_map is None or randomised_map is None or trained_map.shape[1] < 2:
                 continue
             encoder_maps = maps.setdefault(name, _Maps([], [], [], []))
-            encoder_maps.trained.append(looks.reshape(len(looks), -1, *tokens.grid).mean(1))
-            encoder_maps.randomised.append(others.reshape(len(others), -1, *tokens.grid).mean(1))
-            encoder_maps.correlations.append(stats.spearmanr(looks.mean(0), others.mean(0)).statistic)
+            encoder_maps.trained.append(trained_map.reshape(len(trained_map), -1, *tokens.grid).mean(1))
+            encoder_maps.randomised.append(randomised_map.reshape(len(randomised_map), -1, *tokens.grid).mean(1))
+            encoder_maps.correlations.append(stats.spearmanr(trained_map.mean(0), randomised_map.mean(0)).statistic)
             encoder_maps.images.extend(input_images(batch.inputs[name]))
     with create_file(path) as file:
         file.attrs["clips"] = len(chosen)
@@ -127,5 +127,7 @@ def attention_to(attention: Attention, key: str) -> np.ndarray | None:
 
     It is the mean over all queries, in multiples of uniform attention.
     """
-    looks = [weights[0].mean(1) * weights.shape[-1] for (_, other), weights in attention.items() if other == key]
-    return torch.stack(looks).mean(0).cpu().numpy() if looks else None
+    encoder_weights = [
+        weights[0].mean(1) * weights.shape[-1] for (_, other), weights in attention.items() if other == key
+    ]
+    return torch.stack(encoder_weights).mean(0).cpu().numpy() if encoder_weights else None

@@ -20,9 +20,9 @@ from lib.streams.base import Steps, StreamInfo
 OUTPUTS = (SAMPLES,)
 
 _CLIPS = 3
-_IMAGES = 4  # of a clip, evenly spaced
-_SIDE = 224  # pixels of the longer side of an image
-_AUDIO_STEPS = 2000  # at most, from the middle of the clip
+_IMAGES = 4  # number of evenly spaced images of a clip
+_SIDE = 224  # largest side of an image in pixels
+_AUDIO_STEPS = 2000  # largest number of audio steps, from the middle of the clip
 
 
 class Settings(Section):
@@ -123,7 +123,7 @@ def _arrays(
 
 
 def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
-    """(3, H, W) to (H, W, 3)."""
+    """Return an image (3, H, W) as a scaled image (h, w, 3)."""
     height, width = image.shape[1:]
     shape = (max(1, round(scale * width)), max(1, round(scale * height)))
     return cv2.resize(np.ascontiguousarray(image.transpose(1, 2, 0)), shape, interpolation=cv2.INTER_AREA)
@@ -131,7 +131,7 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _centres(sample_rate: int, mels: int, filter_rate: int | None = None, **_: Any) -> np.ndarray:
     """Return the centres in Hz of a log-mel spectrogram's bands; filters for another rate are rescaled."""
-    librosa = imports.import_librosa()  # only where there is sound
+    librosa = imports.import_librosa()  # a slow import, needed only for audio
 
     rate = filter_rate or sample_rate
     return librosa.mel_frequencies(mels + 2, fmin=0, fmax=rate / 2)[1:-1] * (sample_rate / rate)

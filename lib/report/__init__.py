@@ -1,1 +1,1 @@
-"""What people read: figures, the report's page, the model card."""
+"""Documents for readers: figures, report, paper draft, model card, data sheet, and tables of experiments."""

@@ -1,4 +1,4 @@
-"""The model card (Mitchell et al. 2019): what a model is, its intended uses, its scores with intervals, and its limits."""
+"""The model card (Mitchell et al. 2019): a model's description, intended uses, scores with intervals, and limits."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -56,8 +56,11 @@ def make_card(
     targets: Targets,
     run: Run,
 ) -> str:
-    """Return the card as Markdown; tables as in data/scores.csv, comparisons.csv, group_scores.csv and robustness.csv;
-    `targets`: the predicted groups."""
+    """Return the card as Markdown.
+
+    scores, comparisons, groups, robustness: tables of data/scores.csv, comparisons.csv, group_scores.csv and robustness.csv.
+    targets: the predicted groups.
+    """
     data = run.data
     limits, *notes = list_cautions(data["sources"], targets)
     lines = [
@@ -93,8 +96,8 @@ def make_card(
 
 
 def list_cautions(sources: Iterable[str], targets: Targets) -> list[str]:
-    """Return the warnings that belong next to predictions: the uses to avoid, for a model trained on these corpora, then
-    notes on targets."""
+    """Return the warnings to show next to predictions of a model trained on these corpora: uses to avoid, then notes on
+    targets."""
     limits = _IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2"} else _ANY
     notes = (words.note_emotions(group) for group in targets.values())
     return [limits, *dict.fromkeys(note for note in notes if note)]
@@ -185,7 +188,7 @@ def _format_column(rows: pd.DataFrame, score: str, digits: int) -> dict[str, str
 def _list_limits(
     group: TargetGroup, scores: pd.DataFrame, comparisons: pd.DataFrame, robustness: pd.DataFrame
 ) -> Iterator[str]:
-    """Yield what the model cannot do, a line each."""
+    """Yield a line for each limit of the model."""
     model = scores[scores["predictor"] == "model"].set_index(["subset", "score", "target"])["value"]
     means = scores[scores["target"] == "mean"].set_index(["subset", "score", "predictor"])["value"]
 

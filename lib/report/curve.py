@@ -1,5 +1,4 @@
-"""The learning curve: scores of experiments (rows of their data/scores.csv) by number of training clips, as Markdown, LaTeX
-and figure."""
+"""The learning curve: scores of experiments by number of training clips, as Markdown, LaTeX and a figure."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -17,24 +16,30 @@ from lib.report.figures import COLOURS
 _MARKERS = "osD^v"
 _BLIND = ("mean_predictor", "shrunk_video_lookup")
 _EXPLAINED = (
-    "each predictor learns from up to this number of training clips, in complete videos; smaller sets are parts of larger"
+    "each predictor learns from up to this number of training clips, in complete videos; smaller sets are subsets of larger"
     " ones; 95 % intervals over the test clips' videos"
 )
 
 
 def make_curve(tables: Mapping[int, Sequence[pd.DataFrame]]) -> pd.DataFrame:
-    """Return a row for each number of training clips, predictor, score and target of the `tables` (rows of data/scores.csv,
-    of one target group and subset of the clips; a table a seed): value, the mean over seeds; low and high, the means of the
-    ends of its interval, which is at least as wide as that of the mean; seed_std, over seeds, NaN for one; and seeds."""
-    tables_with_clips = [table.assign(training_clips=clips) for clips, of_seed in tables.items() for table in of_seed]
+    """Return a row for each number of training clips, predictor, score and target.
+
+    tables: by number of training clips, a table for each seed: rows of data/scores.csv for one target group and subset
+    of the clips. value: mean over seeds. low, high: means of the interval's ends over seeds; this interval is at least
+    as wide as the interval of the mean. seed_std: standard deviation over seeds, NaN for a single seed. seeds: their
+    number.
+    """
+    tables_with_clips = [
+        table.assign(training_clips=clips) for clips, seed_tables in tables.items() for table in seed_tables
+    ]
     grouped = pd.concat(tables_with_clips).groupby(["training_clips", "predictor", "score", "target"], sort=False)
     means = grouped[["value", "low", "high"]].mean()
     return means.assign(seed_std=grouped["value"].std(), seeds=grouped.size()).reset_index()
 
 
 def select_predictors(table: pd.DataFrame) -> list[str]:
-    """Return which of a curve's predictors readers see: the model, ridge stacked or else on each vector, the training mean
-    and, where it differs from that, the video look-up."""
+    """Return the predictors to show: the model, stacked ridge (or each ridge regression if it is missing), the training
+    mean, and the video look-up if it differs from the training mean."""
     available = list(dict.fromkeys(table["predictor"]))
     regressions = (
         ["stacked_ridge"] if "stacked_ridge" in available else [name for name in available if name.startswith("ridge_")]
@@ -66,7 +71,7 @@ def write(table: pd.DataFrame, which: str, group: TargetGroup, out: Path) -> Non
 
 
 def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
-    """A panel for each score: the mean over targets of each predictor that is `shown` against the number of training clips,
+    """Return a figure with a panel for each score: each predictor's mean over targets against the number of training clips,
     with its 95 % interval."""
     means = table[table["target"] == "mean"].set_index(["score", "predictor"]).sort_index()
     figure = Figure(figsize=(10, 3.9), layout="constrained")
@@ -75,10 +80,10 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
     for axes, (score, (label, _)) in zip(grid, words.list_headline_scores(group).items(), strict=True):
         for index, (name, marker) in enumerate(zip(names, cycle(_MARKERS), strict=False)):
             rows = means.loc[[(score, name)]].sort_values("training_clips")
-            places = rows["training_clips"] * 1.025 ** (index - (len(names) - 1) / 2)  # side by side
+            positions = rows["training_clips"] * 1.025 ** (index - (len(names) - 1) / 2)  # side by side
             reach = np.maximum([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0)  # rounding
-            look = {"color": COLOURS[index % len(COLOURS)], "marker": marker, "markersize": 4, "capsize": 2}
-            axes.errorbar(places, rows["value"], yerr=reach, linewidth=1, label=words.name_predictor(name), **look)
+            style = {"color": COLOURS[index % len(COLOURS)], "marker": marker, "markersize": 4, "capsize": 2}
+            axes.errorbar(positions, rows["value"], yerr=reach, linewidth=1, label=words.name_predictor(name), **style)
         axes.set(xscale="log", xlabel="training clips (log scale)", ylabel=label)
         axes.set_xticks(sizes, map(str, sizes), rotation=45)
         axes.xaxis.set_minor_locator(NullLocator())
@@ -92,8 +97,8 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
 
 def _cells(table: pd.DataFrame, score: str, digits: int) -> dict[str, list[str]]:
     means = table[(table["target"] == "mean") & (table["score"] == score)]
-    of_each = {name: means[means["predictor"] == name].itertuples() for name in select_predictors(table)}
+    rows_by_predictor = {name: means[means["predictor"] == name].itertuples() for name in select_predictors(table)}
     return {
         words.name_predictor(name): [" ".join(filter(None, words.format_over_seeds(row, digits))) for row in rows]
-        for name, rows in of_each.items()
+        for name, rows in rows_by_predictor.items()
     }

@@ -11,8 +11,7 @@ from lib.report import words
 
 
 class Corpus(NamedTuple):
-    """What is known of a corpus in addition to counts: why it was made, its people, how it was collected and labelled, and
-    where it can be obtained."""
+    """The description of a corpus: its purpose, its people, how it was collected and labelled, and where to obtain it."""
 
     motivation: str
     people: str
@@ -69,8 +68,11 @@ _USES = (
 def make_datasheet(
     clips: pd.DataFrame, groups: pd.DataFrame, targets: Targets, data: Mapping[str, Any], streams: list[str]
 ) -> str:
-    """Return the sheet as Markdown; `clips` as in data/clips.csv, `groups` as in data/group_scores.csv, `targets`: the
-    predicted groups, `data` as in metrics/data.json, `streams`: the enabled ones."""
+    """Return the sheet as Markdown.
+
+    clips, groups: tables of data/clips.csv and data/group_scores.csv. targets: the predicted groups. data: contents of
+    metrics/data.json. streams: the enabled streams.
+    """
     lines = [
         f"# Data sheet: {', '.join(data['sources'])}\n",
         "After Gebru et al. 2021. The pipeline counted the numbers; people wrote the rest.\n",

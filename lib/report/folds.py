@@ -1,4 +1,4 @@
-"""Scores of a cross-validation's experiments (rows of their data/scores.csv, a table a fold) together, as Markdown."""
+"""Combine the scores of the folds of a cross-validation to one table, as Markdown."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,12 @@ from lib.report import words
 
 
 def combine_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return a row for each predictor, score and target: value, the mean over folds; low and high, the ends of its 95 %
-    interval; fold_std, the standard deviation over folds; folds, clips and videos.
+    """Return a row for each predictor, score and target, given rows of data/scores.csv for each fold.
 
-    Folds have no video in common, so the mean's distances to its ends are those of the folds, squared, added up and rooted,
-    by the number of folds. The models, which share training clips, are taken as they are.
+    value: mean over folds. low, high: ends of its 95 % interval. fold_std: standard deviation over folds. folds, clips,
+    videos: their numbers. Folds have no video in common, so the distances from the mean to its ends are the root of the
+    summed squares of the folds' distances, divided by the number of folds. The interval treats the models as fixed, although
+    they share training clips.
     """
     rows = pd.concat(tables)
     rows = rows.assign(below=(rows["value"] - rows["low"]) ** 2, above=(rows["high"] - rows["value"]) ** 2)

@@ -23,12 +23,12 @@ _MACRO = r"""% \input this file, then \caption{\figurecaption{traits/headline}} 
 
 
 def escape(text: str) -> str:
-    """Return the text as LaTeX, with a command for each character that has a meaning there."""
+    """Return the text as LaTeX, with special characters escaped."""
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(_SIGNS))  # minus signs of negative numbers
 
 
 def format_table(cells: pd.DataFrame, caption: str, label: str | None = None) -> str:
-    """Return a table of texts with the rows' names in its first column."""
+    """Return a LaTeX table of text cells, with the row names in its first column."""
     latex = cells.map(escape).rename(escape, axis=0).rename(escape, axis=1)
     columns = "l" + "r" * cells.shape[1]
     text = latex.to_latex(caption=escape(caption), label=label, column_format=columns, position="t")
@@ -36,7 +36,7 @@ def format_table(cells: pd.DataFrame, caption: str, label: str | None = None) ->
 
 
 def tabulate_headline(scores: pd.DataFrame, group: TargetGroup, split: str, label: str | None = None) -> str:
-    """Return a table of the headline's predictors and scores, mean over targets; `scores`: a target group's rows of
+    """Return a table of the headline's predictors and scores (means over targets), given a target group's rows of
     data/scores.csv."""
     cells: dict[str, dict[str, str]] = {}
     means, counts = scores[scores["target"] == "mean"], []
@@ -72,7 +72,7 @@ def tabulate_targets(scores: pd.DataFrame, group: TargetGroup, split: str, label
 
 
 def format_captions(texts: Mapping[str, str]) -> str:
-    """Return macros of the figures' captions; keys: a figure's path below plots/pdf without its suffix."""
+    """Return macros for the figures' captions. The keys are paths below plots/pdf without suffix."""
     lines = (
         rf"\expandafter\def\csname figurecaption:{name}\endcsname{{{escape(text)}}}" for name, text in texts.items()
     )

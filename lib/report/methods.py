@@ -28,7 +28,7 @@ _OPTIMIZERS = {
 
 
 def describe_methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> str:
-    """Return the paragraphs of the section; `targets`: the predicted groups, `comparisons` as in data/comparisons.csv."""
+    """Return the paragraphs of the section. targets: the predicted groups; comparisons: table of data/comparisons.csv."""
     model = run.parameters["model"]
     streams = {name.partition(".")[0] for encoder in model["use"] for name in model["encoders"][encoder]["reads"]}
     paragraphs = {

@@ -41,22 +41,22 @@ def shorten(name: str, length: int = _LONGEST) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text in which no character has a meaning in Markdown or HTML."""
+    """Return the text with the special characters of Markdown and HTML escaped."""
     return _MARKDOWN.sub(r"\\\1", text)
 
 
 def escape_groups(targets: Targets) -> Targets:
-    """Return the target groups with names of targets for Markdown."""
+    """Return the target groups with target names escaped for Markdown."""
     return {name: _rename(group, _Escaped()) for name, group in targets.items()}
 
 
 def escape_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with names of targets and of groups of persons for Markdown."""
+    """Return a table with the names of targets and of groups of persons escaped for Markdown."""
     return table.assign(**{name: table[name].map(escape_markdown) for name in _NAMES if name in table})
 
 
 class _Escaped(dict[str, str]):
-    """The name for Markdown of any name."""
+    """Maps any name to its form for Markdown."""
 
     def __missing__(self, name: str) -> str:
         return escape_markdown(name)
@@ -70,7 +70,7 @@ def _limit(group: TargetGroup) -> TargetGroup:
 
 
 def _shorten_all(names: list[str]) -> list[str]:
-    """Return the names cut for figures; a number keeps names with the same beginning apart."""
+    """Return the names shortened for figures; equal shortened names get different numbers."""
     short: list[str] = []
     for name in names:
         text, number = shorten(name), 1
@@ -92,5 +92,7 @@ def _select(table: pd.DataFrame, targets: Targets, names: Mapping[str, str]) -> 
         return table
     chosen = {(name, column) for name, group in targets.items() for column in ("mean", *group.columns)}
     pairs = zip(table["targets"], table["target"], strict=True)
-    rows = table[np.array([pair in chosen for pair in pairs], dtype=bool)]  # pandas takes an empty list for columns
+    rows = table[
+        np.array([pair in chosen for pair in pairs], dtype=bool)
+    ]  # an array, because pandas would take an empty list as columns
     return rows.assign(target=rows["target"].map({**names, "mean": "mean"}))

@@ -14,8 +14,10 @@ from lib.report.names import MOST, shorten
 
 
 def select_extremes(table: pd.DataFrame, top: int) -> pd.DataFrame:
-    """Return each target's `top` n-grams of highest weight, falling, and as many of lowest, rising from the lowest, and
-    `side`: higher or lower."""
+    """Return the `top` n-grams with the highest and with the lowest weight of each target, sorted by absolute weight.
+
+    The column `side` is "higher" or "lower".
+    """
     tables = []
     for _, rows in table.groupby("target", sort=False):
         rows = rows.sort_values("weight", ascending=False, kind="stable")
@@ -25,8 +27,8 @@ def select_extremes(table: pd.DataFrame, top: int) -> pd.DataFrame:
 
 
 def format_markdown(table: pd.DataFrame, top: int, caption: str) -> str:
-    """Return a row for each target and side: the n-grams and the share of resamples in which they are among the top."""
-    lines = [f"{caption}\n", "| target | n-grams (share of resamples among the top) |", "|---|---|"]
+    """Return a row for each target and side: n-grams, and the fraction of resamples in which each is among the top."""
+    lines = [f"{caption}\n", "| target | n-grams (fraction of resamples among the top) |", "|---|---|"]
     for (target, side), rows in select_extremes(table, top).groupby(["target", "side"], sort=False):
         ngrams = ", ".join(f"{row.ngram} ({row.in_top:.0%})" for row in rows.itertuples())
         lines.append(f"| {target}, {side} | {ngrams} |")
@@ -48,19 +50,21 @@ def write(table: pd.DataFrame, top: int, caption: str, group: TargetGroup, out: 
 
 
 def draw_weights(table: pd.DataFrame, top: int, caption: str, group: TargetGroup) -> Figure:
-    """A panel for each target: its n-grams' weights with 95 % intervals; the darker a point, the more of the resamples have
-    it among the top."""
+    """Return a figure with a panel for each target: the weights of its n-grams with 95 % intervals.
+
+    A point is darker if its n-gram is among the top in more resamples.
+    """
     extremes = select_extremes(table, top)
     targets = list(dict.fromkeys(extremes["target"]))[:MOST]
     figure = Figure(figsize=(2.5 * len(targets) + 0.5, 1.4 + 0.36 * top), layout="constrained")
     grid = figure.subplots(1, len(targets), squeeze=False, sharex=True)[0]
     for axes, target in zip(grid, targets, strict=True):
         rows = extremes[extremes["target"] == target].sort_values("weight")
-        for place, row in enumerate(rows.itertuples()):
+        for position, row in enumerate(rows.itertuples()):
             colour = COLOURS[0] if row.weight > 0 else COLOURS[1]
             reach = [[max(row.weight - row.low, 0)], [max(row.high - row.weight, 0)]]
             axes.errorbar(
-                row.weight, place, xerr=reach, fmt="o", markersize=4, color=colour, alpha=0.3 + 0.7 * row.in_top
+                row.weight, position, xerr=reach, fmt="o", markersize=4, color=colour, alpha=0.3 + 0.7 * row.in_top
             )
         labels = [f"{row.ngram}  {row.in_top:.0%}" for row in rows.itertuples()]
         axes.set_yticks(np.arange(len(rows)), labels, fontsize=7)

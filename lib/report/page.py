@@ -54,11 +54,11 @@ _FILES = {
     "robustness": artifacts.ROBUSTNESS,
     "probes": artifacts.PROBES,
 }
-_LONG = 20  # rows of a table that fill a screen
+_LONG = 20  # longer tables are folded
 
 
 class ReportFigure(NamedTuple):
-    """A figure of the report: its target group ("": all), section, title, caption and PNG file."""
+    """A figure of the report: its target group ("" for all groups), section, title, caption and PNG file."""
 
     targets: str
     section: str
@@ -68,8 +68,11 @@ class ReportFigure(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run: `provenance` as in data/provenance.json, `data` as in metrics/data.json, the split that was scored, and the
-    parameters of params.yaml and as shipped (params/demo.yaml)."""
+    """A run of the pipeline.
+
+    provenance, data: contents of data/provenance.json and metrics/data.json. split: the scored split. parameters, shipped:
+    the parameters of params.yaml and of params/demo.yaml.
+    """
 
     provenance: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -79,7 +82,7 @@ class Run(NamedTuple):
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether a corpus is rendered, with planted labels."""
+        """Return whether a corpus is rendered, with planted labels."""
         return not {*SYNTHETIC}.isdisjoint(self.data["sources"])
 
 
@@ -93,8 +96,11 @@ def render_report(
     run: Run,
     dpi: int,
 ) -> str:
-    """Return the report's HTML; `scores`, `comparisons`, `groups` and `clips` as in data/scores.csv, comparisons.csv,
-    group_scores.csv and clips.csv; `targets`: the predicted groups; `dpi`: pixels an inch of the figures."""
+    """Return the report's HTML.
+
+    scores, comparisons, groups, clips: tables of data/scores.csv, comparisons.csv, group_scores.csv and clips.csv. targets:
+    the predicted groups. dpi: resolution of the figures in pixels per inch.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -138,7 +144,7 @@ def _describe_group(
     group: TargetGroup,
     run: Run,
 ) -> dict[str, Any]:
-    """Return what the template shows of a target group; tables have the group's rows only."""
+    """Return the template's variables for a target group; the tables contain only rows of this group."""
     subsets: dict[str, dict[str, Any] | None] = {}
     for subset, title in words.SUBSETS.items():
         rows = scores[scores["subset"] == subset]
@@ -169,7 +175,7 @@ def _embed(figure: ReportFigure, dpi: int) -> dict[str, Any]:
 
 
 def shrink_png(path: Path) -> None:
-    """Rewrite a PNG file with a palette of 256 colours: a third of the bytes."""
+    """Rewrite a PNG file with a palette of 256 colours, which reduces its size to a third."""
     with Image.open(path) as image:
         palette = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
     palette.save(path, optimize=True)
@@ -200,8 +206,10 @@ def _list_limits(run: Run, targets: Targets) -> list[str]:
 
 
 def list_changes(parameters: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the parameters that differ from the shipped ones: by name both values as text. `parallel`, which does not
-    change results, is left out."""
+    """Return the parameters that differ from the shipped ones: name -> (shipped value, value), as text.
+
+    The section `parallel` is left out, because it does not change results.
+    """
     before, now = _flatten(shipped), _flatten(parameters)
     names = [name for name in dict.fromkeys([*before, *now]) if name.partition(".")[0] != "parallel"]
     pairs = {name: (before.get(name, "–"), now.get(name, "–")) for name in names}

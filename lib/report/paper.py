@@ -1,4 +1,4 @@
-"""A draft of a paper, as LaTeX: methods and results of the run are written; authors add the question and the conclusions."""
+"""A draft of a paper, as LaTeX, with the methods and results of the run. Authors add the question and the conclusions."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -51,9 +51,9 @@ _SENTENCES = {
     "mean_attention": "shows mean attention, and that of a network with shuffled weights.",
     "probes": "shows how well a linear probe predicts each target from each encoder.",
 }
-"""Figures of the paper's body, in the order of the argument, and the sentence that cites each."""
+"""Figures of the paper's body in order, with the sentence that cites each figure."""
 BODY = 8
-"""Most figures in the body; further ones go to the appendix."""
+"""Largest number of figures in the body; all others go to the appendix."""
 
 
 class PaperFigure(NamedTuple):
@@ -70,8 +70,11 @@ def make_paper(
     targets: Targets,
     comparisons: pd.DataFrame,
 ) -> str:
-    """Return plots/paper/paper.tex; `headlines`: by target group the sentences of the report's headline, `targets`: the
-    predicted groups, `comparisons` as in data/comparisons.csv."""
+    """Return the text of plots/paper/paper.tex.
+
+    headlines: sentences of the report's headline by target group. targets: the predicted groups. comparisons: table of
+    data/comparisons.csv.
+    """
     body, appendix = _arrange(figures)
     results = [
         rf"\paragraph{{{escape(name.capitalize())}.}} {escape(' '.join(text))}" for name, text in headlines.items()
@@ -103,7 +106,7 @@ def make_paper(
 
 
 def _arrange(figures: Sequence[PaperFigure]) -> tuple[list[PaperFigure], list[PaperFigure]]:
-    """Return the figures of the body, at most BODY in the order of _SENTENCES, and those of the appendix."""
+    """Return the figures of the body (up to BODY, in the order of _SENTENCES), and those of the appendix."""
     order = list(_SENTENCES)
     candidates = [figure for figure in figures if _find_title(figure) in _SENTENCES]
     body = sorted(candidates, key=lambda figure: order.index(_find_title(figure)))[:BODY]

@@ -50,8 +50,10 @@ def make_score_table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
 
 
 def list_group_tables(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
-    """Return a table per kind of group of persons and score, without kinds whose groups are all small; `groups`: a target
-    group's rows of data/group_scores.csv."""
+    """Return a table for each kind of group of persons and each score, given a target group's rows of data/group_scores.csv.
+
+    Kinds without any large group are left out.
+    """
     tables = {
         f"{kind}: {label}": make_group_table(rows, predictor, score)
         for kind, rows in groups.groupby("kind", sort=False)
@@ -61,8 +63,10 @@ def list_group_tables(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.
 
 
 def make_group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataFrame:
-    """Return one score of the groups of one kind: their values, their differences to all other clips, and the gap between
-    groups. Groups of fewer than MIN_VIDEOS videos are left out (`describe_small_groups`)."""
+    """Return one score for all groups of a kind: values, differences to all other clips, and the gap between groups.
+
+    Groups with fewer than MIN_VIDEOS videos are left out (`describe_small_groups`).
+    """
     cells: dict[str, dict[str, str]] = {}
     small = _find_small_groups(rows)["group"].tolist()
     for row in rows[(rows["score"] == score) & (rows["predictor"] == predictor)].itertuples():
@@ -79,7 +83,7 @@ def make_group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataF
 
 
 def describe_small_groups(rows: pd.DataFrame) -> str:
-    """Return a line on the groups of persons that tables leave out, or an empty text."""
+    """Return a sentence that lists the groups of persons that tables leave out, or an empty string."""
     small = _find_small_groups(rows)
     names = ", ".join(f"{row.group} ({row.clips} clips, {row.videos} videos)" for row in small.itertuples())
     return f"Not shown, because they have fewer than {MIN_VIDEOS} videos: {names}." if names else ""

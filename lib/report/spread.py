@@ -17,13 +17,13 @@ _EXPLAINED = (
     " the predictions. Both are best at 1. Regression to the mean: 1 minus the slope of the predictions over the labels;"
     " best at 0; 1 − R² for a calibrated predictor."
 )
-_A_ROW = 3  # panels
-_NAMED = 7  # targets; of more their number is said
+_A_ROW = 3  # number of panels per row
+_NAMED = 7  # titles name up to this number of targets, else only their number
 _RATIOS = {"std_ratio": ",\npredicted / actual", "calibration_slope": ",\nactual on predicted"}
 
 
 class ScoreFormat(NamedTuple):
-    """A score as readers see it: what it is called, digits, and its ideal where it isn't simply the higher the better."""
+    """The format of a score: its label, its number of digits, and its ideal value, or None if higher is better."""
 
     label: str
     digits: int
@@ -65,7 +65,8 @@ def write(table: pd.DataFrame, which: str, group: TargetGroup, out: Path) -> Non
 
 
 def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
-    """A panel for each score: each predictor's mean over targets and its 95 % interval, the training mean's as a line."""
+    """Return a figure with a panel for each score: each predictor's mean over targets with its 95 % interval; the training
+    mean's value is a line."""
     names, seeds = list(dict.fromkeys(table["predictor"])), table["seeds"].max()
     figure = Figure(figsize=(8.5, 1.9 + 0.46 * len(names)), layout="constrained")
     means = table[table["target"] == "mean"].set_index(["score", "predictor"])
@@ -91,7 +92,7 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
 
 
 def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[tuple[str, str]]]:
-    """Of each predictor by name, for each score its mean over targets and its interval, texts; the latter may be empty."""
+    """Return for each predictor's name and each score the mean over targets and its interval (or ''), as text."""
     means = table[table["target"] == "mean"].set_index(["predictor", "score"])
     return {
         words.name_predictor(name): [
@@ -112,6 +113,6 @@ def _mean(group: TargetGroup) -> str:
 
 
 def _about(table: pd.DataFrame) -> str:
-    """Return what follows a value in the table."""
+    """Return an explanation of the numbers after a value in the table."""
     several = table["seeds"].max() > 1
     return ("mean ± standard deviation over seeds, " if several else "") + "95 % interval over videos"

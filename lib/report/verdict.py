@@ -1,4 +1,4 @@
-"""What a run found, in sentences and one line per target: how a model compares with its baselines."""
+"""Summarise a run: sentences that compare the model with its baselines, and one line per target."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,8 +18,11 @@ RULE = (
 
 
 class Finding(NamedTuple):
-    """One target's line: its result in a word, what carries it (empty if unknown), the model's R² and accuracy with their
-    intervals, and the accuracy and name of the best baseline."""
+    """The line of a target.
+
+    result: predicted, uncertain or not predicted. cause: the planted signal of the label, empty if unknown. r2, accuracy:
+    scores of the model with intervals. baseline, baseline_name: accuracy and name of the best baseline.
+    """
 
     target: str
     result: str
@@ -36,8 +39,11 @@ def select_group(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> list[Finding]:
-    """Return a line per target on all clips; `scores`: a target group's rows of data/scores.csv. `synthetic`: the labels are
-    planted, so that what carries them is known. The best baseline is the most accurate one that does not leak."""
+    """Return a line per target for all clips, given a target group's rows of data/scores.csv.
+
+    synthetic: whether labels are planted, so that their causes are known. The best baseline is the most accurate baseline
+    without a leak.
+    """
     findings = []
     rows = scores[scores["subset"] == "all"]
     for target in group.columns:
@@ -63,15 +69,17 @@ def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> l
 
 
 def _judge(r2: Any) -> str:
-    """Return whether a target is predicted, from the value and the interval of R²."""
+    """Return whether a target is predicted, given the value and the interval of R²."""
     if not r2["value"] > 0:
         return _NOT
     return _PREDICTED if r2["low"] > 0 else _UNCERTAIN
 
 
 def describe_headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup) -> list[str]:
-    """Return sentences that compare a target group's model with its baselines, on all clips and on unseen videos; arguments:
-    the group's rows of data/scores.csv and data/comparisons.csv."""
+    """Return sentences that compare the model with its baselines, on all clips and on unseen videos.
+
+    scores, comparisons: the target group's rows of data/scores.csv and data/comparisons.csv.
+    """
     sentences = []
     for subset, title in (("all", "all clips"), ("unseen_videos", "unseen videos")):
         rows = scores[(scores["subset"] == subset) & (scores["target"] == "mean")]
@@ -98,7 +106,7 @@ def describe_headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: Ta
 
 
 def _compare(values: pd.Series, compared: pd.DataFrame) -> tuple[str, bool]:
-    """Return how the model's accuracy compares with that of each headline baseline, and whether that was tested."""
+    """Return a text that compares the model's accuracy with each headline baseline, and whether this was tested."""
     verdicts: dict[str, list[str]] = {}
     names = [name for name in words.select_headline_predictors(values.index) if name != "model"]
     is_tested = bool(compared.loc[names, "p_holm"].notna().any())
@@ -130,8 +138,8 @@ def join(names: Sequence[str]) -> str:
 
 
 def describe_leakage(scores: pd.DataFrame, group: TargetGroup, data: Mapping[str, Any], split: str) -> str:
-    """Return the number of scored videos that are in training too, and what knowing the video is worth there: to the
-    video look-up, which sees no pixel, and to the model."""
+    """Return sentences with the number of scored videos that also have training clips, and the gain in accuracy on them: of
+    the video look-up, which uses no image or audio, and of the model."""
     shared, videos = data["videos_shared_with_training"].get(split, 0), data["videos"][split]
     text = f"{shared} of the {videos} {split} videos have clips in training too."
     means = scores[(scores["target"] == "mean") & (scores["score"] == "accuracy")]

@@ -1,4 +1,4 @@
-"""Words and numbers that the report, the card, the data sheet, the paper and the comparisons share."""
+"""Texts and number formats that the report, the card, the data sheet, the paper and the comparisons share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -44,7 +44,7 @@ PLANTED = {
     "fear": "nothing (noise)",
     "sadness": "nothing (noise)",
 }
-"""What carries each label of the synthetic corpora (data/README.md)."""
+"""The planted signal of each label of the synthetic corpora (data/README.md)."""
 PREDICTORS = {
     "model": ("model", "the trained network"),
     "mean_predictor": ("training mean", "the mean of the training labels; uses no input"),
@@ -63,7 +63,7 @@ PREDICTORS = {
         "stacked ridge and the video look-up, a leak: it knows the clip's video",
     ),
 }
-"""What readers call each predictor of data/scores.csv, and what it is."""
+"""Name and description of each predictor of data/scores.csv."""
 STACKED = "stacked_ridge"
 LEAK = "stacked_ridge_and_video_lookup"
 _FEELINGS = (
@@ -81,32 +81,35 @@ _STABILITY = (
 
 
 def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
-    """Return the predictors that a headline compares, with their short names: of those in data/scores.csv the model, the
-    training mean, the video look-up, stacked ridge (or else each ridge), and ridge on a frozen network's embeddings."""
+    """Return the predictors of a headline with their short names.
+
+    They are the model, the training mean, the video look-up, stacked ridge (or each ridge regression if it is missing), and
+    ridge on a frozen network's embeddings, as far as they are among `predictors`.
+    """
     available = list(predictors)
     ridge = [name for name in available if name.startswith("ridge_") and (STACKED not in available or name == _FROZEN)]
     return {name: name_predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
 
 
 def name_predictor(name: str) -> str:
-    """Return what readers call a predictor of data/scores.csv, or of a comparison, where users name predictors."""
+    """Return the display name of a predictor of data/scores.csv, or of a comparison, in which users name predictors."""
     if name in PREDICTORS:
         return PREDICTORS[name][0]
     return f"ridge on {name.removeprefix('ridge_')}" if name.startswith("ridge_") else name
 
 
 def describe_predictor(name: str) -> str:
-    """Return what a predictor of data/scores.csv is."""
+    """Return the description of a predictor of data/scores.csv."""
     return PREDICTORS[name][1] if name in PREDICTORS else f"ridge regression on {name.removeprefix('ridge_')}"
 
 
 def find_cause(column: str) -> str:
-    """Return what carries a synthetic corpus' label, empty for an unknown column: `anger_present` is carried as anger is."""
+    """Return the planted signal of a synthetic label (`anger_present` has that of anger), or '' for an unknown column."""
     return PLANTED.get(column) or PLANTED.get(column.split("_")[0], "")
 
 
 def describe_encoders(model: Mapping[str, Any]) -> str:
-    """Return which encoders a model (the section of params.yaml) has, and how they are fused."""
+    """Return a sentence on the encoders and the fusion of a model (the section `model` of params.yaml)."""
     described = []
     for name in model["use"]:
         settings = model["encoders"][name]
@@ -121,7 +124,7 @@ def describe_encoders(model: Mapping[str, Any]) -> str:
 
 
 def name_accuracy(group: TargetGroup) -> str:
-    """Return what accuracy is for targets of this range."""
+    """Return the definition of accuracy for the range of these targets."""
     return "1 − MAE" if group.span == 1 else f"1 − MAE / {group.span:g}"
 
 
@@ -149,29 +152,29 @@ def describe_corruption(name: str, strength: float) -> str:
 
 
 def note_stability(sources: Sequence[str], group: TargetGroup) -> str:
-    """Return the sentence that readers of FIV2's neuroticism need, empty for any other targets."""
+    """Return the note about FIV2's neuroticism, or '' for other targets."""
     return _STABILITY if "fiv2" in sources and "neuroticism" in group.columns else ""
 
 
 def note_emotions(group: TargetGroup) -> str:
-    """Return the note that readers of predicted emotions need, empty for any other targets."""
+    """Return the note about predicted emotions, or '' for other targets."""
     return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
 
 
 def count_clips(data: Mapping[str, Any]) -> str:
-    """Return the number of clips and videos of each split; `data` as in metrics/data.json."""
+    """Return the numbers of clips and videos of each split as text, given the contents of metrics/data.json."""
     return ", ".join(
         f"{count} {split} clips of {data['videos'][split]} videos" for split, count in data["clips"].items()
     )
 
 
 def format_commit(commit: str, digits: int = 40) -> str:
-    """Return a provenance's commit, cut to this number of digits, and whether files were changed."""
+    """Return a provenance's commit, shortened to a number of digits, with a note if files were changed."""
     return commit.removesuffix("+")[:digits] + (", with changed files" if commit.endswith("+") else "")
 
 
 def describe_newest_input(provenance: Mapping[str, Any]) -> str:
-    """Return the date of a training's newest input: that of the newest archive, else that of the commit."""
+    """Return the date of a training's newest input: the date of the newest archive, else of the commit."""
     if newest := provenance.get("newest_input"):
         return f"{_day(newest)} (newest archive)"
     date = provenance.get("commit_date")
@@ -191,7 +194,7 @@ def list_versions(provenance: Mapping[str, Any]) -> str:
 
 
 def list_headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
-    """Return label and number of digits of each score in the headline and in tables of experiments."""
+    """Return the label and number of digits of each score in the headline and in tables of experiments."""
     return {"accuracy": (name_accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
 
 

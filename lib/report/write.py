@@ -19,7 +19,7 @@ from lib.report.verdict import describe_headline, select_group
 
 @dataclass(frozen=True)
 class RunResults:
-    """What reports are written from: `results` as figures take them, and the tables that no figure reads."""
+    """The inputs of all documents: `results` for the figures, and the tables that no figure uses."""
 
     results: figures.Results
     groups: pd.DataFrame
@@ -32,12 +32,12 @@ class RunResults:
 
 
 def load_results(split: str, targets: Targets) -> RunResults:
-    """Read the outputs of the earlier stages; `split`: the scored one, `targets`: all groups of params.yaml."""
+    """Read the outputs of the earlier stages. split: the scored split; targets: all groups of params.yaml."""
     predictions = _read_table(files.PREDICTIONS)
     predictions = predictions[predictions["split"] == split].reset_index(drop=True)
     data = json.loads(files.DATA_METRICS.read_text())
     with h5py.File(files.ATTENTION) as attention, h5py.File(files.MEAN_ATTENTION) as mean_attention:
-        looks, mean_looks = read.read_attention(attention), read.read_mean_attention(mean_attention)
+        clip_attention, average_attention = read.read_attention(attention), read.read_mean_attention(mean_attention)
     with h5py.File(files.SAMPLES) as samples, h5py.File(files.IMPORTANCE) as importance:
         sample_clips, important = read.read_samples(samples), read.read_importance(importance)
     results = figures.Results(
@@ -46,13 +46,13 @@ def load_results(split: str, targets: Targets) -> RunResults:
         predictions=predictions,
         scores=_read_table(files.SCORES),
         split_scores=_read_table(files.SPLIT_SCORES),
-        attention=looks,
+        attention=clip_attention,
         samples=sample_clips,
         targets={name: targets[name] for name in predictions["targets"].unique()},
         data=data,
         lost=_read_table(files.LOST),
         controls=_read_table(files.CONTROLS),
-        mean_attention=mean_looks,
+        mean_attention=average_attention,
         importance=important,
         deletion=_read_table(files.DELETION),
         robustness=_read_table(files.ROBUSTNESS),
@@ -69,7 +69,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def write_figures(loaded: RunResults, dpi: int) -> tuple[list[page.ReportFigure], list[paper.PaperFigure]]:
-    """Draw every figure as PNG and PDF; return how the report and the paper show them."""
+    """Write every figure as PNG and PDF; return the figures of the report and of the paper."""
     drawn, included = [], []
     results = names.prepare_figures(loaded.results)
     for name, group in (("", None), *results.targets.items()):
@@ -77,14 +77,14 @@ def write_figures(loaded: RunResults, dpi: int) -> tuple[list[page.ReportFigure]
         png, pdf = files.PNG_FIGURES / name, files.PDF_FIGURES / name
         for folder in (png, pdf):
             folder.mkdir(parents=True, exist_ok=True)
-        for title, figure in figures.draw_all(results.of(name), group):
+        for title, figure in figures.draw_all(results.select_targets(name), group):
             figure.savefig(png / f"{title}.png", dpi=dpi)
             page.shrink_png(png / f"{title}.png")
             is_wide = figures.fit_to_paper(figure)
             figure.savefig(pdf / f"{title}.pdf")
             module = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize()
-            caption = figures.make_caption(module, results.of(name), group) + note
+            caption = figures.make_caption(module, results.select_targets(name), group) + note
             drawn.append(page.ReportFigure(name, module.SECTION, words, caption, png / f"{title}.png"))
             if not figures.is_empty(figure):
                 included.append(paper.PaperFigure(Path(name, title).as_posix(), is_wide))

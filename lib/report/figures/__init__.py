@@ -1,4 +1,4 @@
-"""The figures, a module each. A module `_name` is a helper, not a figure."""
+"""The figures, one per module. Modules with names `_name` are helpers."""
 
 import importlib
 import inspect
@@ -36,22 +36,22 @@ __all__ = [
 
 
 class FigureModule(Protocol):
-    """What a module of this folder defines: a figure of the report and the paper.
+    """The interface of a module of this folder: a figure of the report and the paper.
 
-    To add one, write lib/report/figures/NAME.py with these names; the report, the captions and the paper find it by its
-    file, and NAME is the figure's file name and title.
+    To add a figure, write lib/report/figures/NAME.py with these names. The report, the captions and the paper find it by its
+    file; NAME is the figure's file name and title.
 
-    CAPTION: what the figure shows and how to read it, in plain text. SECTION: the section of the report, a key of
-    `lib.report.page.SECTIONS`, or headline. ORDER: figures of the report are sorted by it.
+    CAPTION: explains in plain text how to read the figure. SECTION: the section of the report, a key of
+    `lib.report.page.SECTIONS`, or headline. ORDER: sort key of the figures of the report.
 
-    draw(results) is drawn once in a run; draw(results, group) once for each target group, with the group's results only. It
-    returns one matplotlib figure, and reads nothing but `results` (`Results`). If there is nothing to draw it returns
-    `make_empty_figure(REASON)`, which says why. Colours, panels and skeletons that figures share are in `_base`.
+    draw(results) is called once in a run; draw(results, group) is called once for each target group, with only the group's
+    results. It returns a matplotlib figure and uses no input except `results` (`Results`). If there is nothing to draw, it
+    returns `make_empty_figure(REASON)`. Colours, panels and helpers that figures share are in `_base`.
 
-    applies_to(group), which a module may define: whether a target group has this figure; by default it has.
+    applies_to(group), optional: returns whether a target group has this figure; the default is True.
 
-    describe(results) or describe(results, group), which a module may define: a sentence on what this run's figure shows,
-    which is added to CAPTION; empty if there is nothing to say.
+    describe(results) or describe(results, group), optional: returns a sentence about this run's figure that is added to
+    CAPTION, or an empty string.
     """
 
     CAPTION: str
@@ -70,7 +70,7 @@ FIGURES: dict[str, Any] = _load()
 
 
 def is_drawn(module: Any, group: TargetGroup | None) -> bool:
-    """Return whether a figure is drawn for a target group; None: once in a run."""
+    """Return whether a figure is drawn for a target group, or, if `group` is None, whether it is drawn once in a run."""
     by_group = len(inspect.signature(module.draw).parameters) > 1
     if group is None or not by_group:
         return group is None and not by_group
@@ -78,7 +78,7 @@ def is_drawn(module: Any, group: TargetGroup | None) -> bool:
 
 
 def make_caption(module: Any, results: Results, group: TargetGroup | None) -> str:
-    """Return a figure's caption, and what this run's figure shows."""
+    """Return a figure's caption with the sentence about this run."""
     if not hasattr(module, "describe"):
         return str(module.CAPTION)
     text = module.describe(results) if group is None else module.describe(results, group)
@@ -86,7 +86,10 @@ def make_caption(module: Any, results: Results, group: TargetGroup | None) -> st
 
 
 def draw_all(results: Results, group: TargetGroup | None) -> Iterator[tuple[str, Figure]]:
-    """Yield name and figure of every figure of a target group, whose results these are; None: those drawn once in a run."""
+    """Yield the name and the figure of each figure of a target group, given the group's results.
+
+    If `group` is None, yield the figures that are drawn once in a run.
+    """
     for name, module in FIGURES.items():
         if is_drawn(module, group):
             yield name, module.draw(results) if group is None else module.draw(results, group)

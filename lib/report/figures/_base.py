@@ -1,4 +1,4 @@
-"""What figures share: the style, the results that they are drawn from, panels."""
+"""Helpers that figures share: the style, the results, and panels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,14 +29,14 @@ mpl.rcParams |= {
 }
 
 COLOURS = ("#4477aa", "#c73c51", "#b57c00", "#660041", "#40068b", "#a162ff")
-"""Colours with a contrast of 3:1 or more on white, at least 30 apart in CIELAB also for colour-blind readers."""
+"""Colours with a contrast of at least 3:1 on white, and at least 30 apart in CIELAB, also for colour-blind readers."""
 
-OF_SPLIT = dict(zip(SPLITS, zip(COLOURS, "osD", strict=False), strict=False))
+SPLIT_STYLES = dict(zip(SPLITS, zip(COLOURS, "osD", strict=False), strict=False))
 """Colour and marker of each split."""
-A_ROW = 6  # panels
+PANELS_PER_ROW = 6  # number of panels per row
 COLUMNS = 3.5, 7.2
-"""Widths of one column of a journal's page and of two, in inches."""
-_NARROW = 5.0  # inches; what is wider takes two columns
+"""Widths of one and of two columns of a journal's page in inches."""
+_NARROW = 5.0  # inches; wider figures take two columns
 _POINTS = 7, 9
 _EMPTY = "empty"
 
@@ -51,10 +51,12 @@ def _no_rows() -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Results:
-    """What figures are drawn from: the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv,
-    data/split_scores.csv, data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv and
-    data/map.csv, metrics/data.json, `read.attention`, `read.mean_attention`, `read.importance`, `read.samples`, and the
-    target groups that are predicted."""
+    """The inputs of all figures.
+
+    They are the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv, data/split_scores.csv,
+    data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv and data/map.csv, the contents
+    of metrics/data.json, the results of the functions in `_read`, and the predicted target groups.
+    """
 
     TABLES: ClassVar = ("predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes")
     """The tables that have rows of each target group."""
@@ -77,28 +79,28 @@ class Results:
     probes: pd.DataFrame = field(default_factory=_no_rows)
     map: pd.DataFrame = field(default_factory=_no_rows)
 
-    def of(self, targets: str) -> "Results":
-        """Those of one target group; of "" all."""
+    def select_targets(self, targets: str) -> "Results":
+        """Return the results of one target group, or all results for ""."""
         if not targets:
             return self
         tables = {name: getattr(self, name) for name in self.TABLES}
         return replace(
             self,
             **{name: table[table["targets"] == targets] for name, table in tables.items()},
-            importance=self.importance.of(targets),
+            importance=self.importance.select_targets(targets),
         )
 
 
-OF_VIDEOS = ((True, COLOURS[0], "o", "video seen in training"), (False, COLOURS[1], "^", "unseen video"))
-"""Whether a clip's video was seen in training; colour, marker and label of these clips."""
+VIDEO_STYLES = ((True, COLOURS[0], "o", "video seen in training"), (False, COLOURS[1], "^", "unseen video"))
+"""For clips of seen and of unseen videos: whether the video was seen in training, and colour, marker and label."""
 
 
 def make_panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with a panel for each target of a group."""
-    columns = min(A_ROW, len(group.columns))
+    """Return a figure with a panel for each target of a group, and the panels by target."""
+    columns = min(PANELS_PER_ROW, len(group.columns))
     rows = -(-len(group.columns) // columns)
     height = 2.9 if rows == 1 else 3.2
-    # compressed keeps rows of squares apart
+    # the layout "compressed" avoids large gaps between rows of squares
     figure = Figure(figsize=(2.4 * columns, height * rows), layout="constrained" if rows == 1 else "compressed")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[len(group.columns) :]:
@@ -107,7 +109,7 @@ def make_panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
 
 
 def label_left(panels: Mapping[str, Axes], label: str) -> None:
-    for axes in list(panels.values())[::A_ROW]:
+    for axes in list(panels.values())[::PANELS_PER_ROW]:
         axes.set_ylabel(label)
 
 
@@ -117,13 +119,16 @@ def legend_below(figure: Figure, panels: Mapping[str, Axes]) -> None:
     figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5)
 
 
-def format_title(target: str, rows: pd.DataFrame, known: pd.DataFrame) -> str:
-    clips = known["clip"].nunique()
+def format_title(target: str, rows: pd.DataFrame, labelled: pd.DataFrame) -> str:
+    clips = labelled["clip"].nunique()
     return target if len(rows) == clips else f"{target}\n({len(rows)} of {clips} known)"
 
 
 def draw_identity_line(axes: Axes, predictions: pd.DataFrame, group: TargetGroup, title: str, label: str) -> None:
-    """Title and limits of a target's panel, the range or all that is predicted, and the line on which both are equal."""
+    """Set the title and limits of a target's panel, and draw the line on which prediction and label are equal.
+
+    The limits are the target's range, extended to all predictions.
+    """
     low = min(group.range[0], predictions["predicted"].min())
     high = max(group.range[1], predictions["predicted"].max())
     axes.plot([low, high], [low, high], color="grey", linewidth=0.8)
@@ -133,11 +138,11 @@ def draw_identity_line(axes: Axes, predictions: pd.DataFrame, group: TargetGroup
 
 
 def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, clips: pd.Series | None = None) -> None:
-    """Draw a mark for each of `rows` (predictions of one target), the clips of seen and of unseen videos in their looks.
+    """Draw a mark for each of `rows` (predictions of one target), with different marks for seen and unseen videos.
 
-    clips: the clips of the legend, by whether their video is seen; None leaves their number out.
+    clips: numbers of clips for the legend, by whether the video is seen; None leaves them out.
     """
-    for is_seen, colour, marker, label in OF_VIDEOS:
+    for is_seen, colour, marker, label in VIDEO_STYLES:
         part = rows["seen"] == is_seen
         label = label if clips is None else f"{label} ({clips.get(is_seen, 0)})"
         dots = axes.scatter(x[part], y[part], s=9, color=colour, marker=marker, alpha=0.7, linewidths=0, label=label)
@@ -146,7 +151,7 @@ def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, cl
 
 def draw_intervals(
     axes: Axes,
-    places: np.ndarray,
+    positions: np.ndarray,
     rows: pd.DataFrame,
     colour: str,
     value: str = "value",
@@ -154,27 +159,29 @@ def draw_intervals(
     label: str | None = None,
     vertical: bool = False,
 ) -> None:
-    """Draw the column `value` of `rows` as points at `places`, with their intervals, low to high, as lines."""
-    points = (places, rows[value]) if vertical else (rows[value], places)
+    """Draw the column `value` of `rows` as points at `positions`, with their intervals, low to high, as lines."""
+    points = (positions, rows[value]) if vertical else (rows[value], positions)
     axes.plot(*points, marker, markersize=4, color=colour, label=label)
     lines = axes.vlines if vertical else axes.hlines
-    lines(places, rows["low"], rows["high"], color=colour)
+    lines(positions, rows["low"], rows["high"], color=colour)
 
 
 def draw_forest(table: pd.DataFrame, column: str, value: str, group: TargetGroup, label: str) -> Figure:
-    """A panel for the mean and each target, in it a row for each name in the column `of`: the column `value` and its
-    interval, low to high."""
+    """Return a figure with a panel for the mean and for each target.
+
+    A panel has a row for each name in the table's column `column`, with the column `value` and its interval, low to high.
+    """
     names, targets = list(dict.fromkeys(table[column])), ["mean", *group.columns]
-    columns = min(A_ROW, len(targets))
+    columns = min(PANELS_PER_ROW, len(targets))
     rows = -(-len(targets) // columns)
     figure = Figure(figsize=(1.9 + 1.5 * columns, rows * (0.7 + 0.26 * len(names))), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[len(targets) :]:
         axes.set_visible(False)
     for axes, target in zip(grid, targets, strict=False):
-        of_target = table[table["target"] == target].set_index(column).reindex(names)
-        places = np.arange(len(names))
-        draw_intervals(axes, places, of_target, COLOURS[0], value)
+        rows_of_target = table[table["target"] == target].set_index(column).reindex(names)
+        positions = np.arange(len(names))
+        draw_intervals(axes, positions, rows_of_target, COLOURS[0], value)
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set_title(target, fontsize=9)
         axes.tick_params(labelbottom=True)
@@ -186,8 +193,8 @@ def draw_forest(table: pd.DataFrame, column: str, value: str, group: TargetGroup
 
 
 def fit_to_paper(figure: Figure) -> bool:
-    """Bring a figure to the width of one column or of two (COLUMNS), its text to 7 to 9 points; return whether it takes
-    two."""
+    """Scale a figure to the width of one or two columns (COLUMNS), with text of 7 to 9 points; return whether it takes two
+    columns."""
     width, height = figure.get_size_inches()
     wide = bool(width > _NARROW)
     scale = COLUMNS[wide] / width
@@ -198,7 +205,7 @@ def fit_to_paper(figure: Figure) -> bool:
 
 
 def make_empty_figure(reason: str) -> Figure:
-    """Return a figure that only says why there is nothing to draw (`is_empty`)."""
+    """Return a figure that contains only the reason why there is nothing to draw."""
     figure = Figure(figsize=(4.5, 1.2))
     figure.set_label(_EMPTY)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -208,7 +215,7 @@ def make_empty_figure(reason: str) -> Figure:
 
 
 def is_empty(figure: Figure) -> bool:
-    """Return whether a figure was made by `nothing`."""
+    """Return whether a figure was created by `make_empty_figure`."""
     return bool(figure.get_label() == _EMPTY)
 
 
@@ -222,17 +229,20 @@ def hide_axes(axes: Axes, label: str) -> None:
     axes.spines[:].set_visible(False)
 
 
-def draw_overlay(axes: Axes, picture: np.ndarray | None, look: np.ndarray, most: float | None = None) -> AxesImage:
-    """Draw values (h, w) smoothly on an image (H, W, 3), with lines between the cells: from 0 to `most`; None: attention in
-    multiples of uniform, from 0 to 2 with colours that part at 1."""
-    colours, end = ("RdBu_r", 2.0) if most is None else ("magma", most)
-    rows, columns = look.shape
-    height, width = look.shape if picture is None else picture.shape[:2]
+def draw_overlay(axes: Axes, picture: np.ndarray | None, values: np.ndarray, highest: float | None = None) -> AxesImage:
+    """Draw values (h, w), interpolated, over an image (H, W, 3), with lines between the cells.
+
+    The colours range from 0 to `highest`. If it is None, values are attention in multiples of uniform, and diverging colours
+    range from 0 to 2 with their centre at 1.
+    """
+    colours, end = ("RdBu_r", 2.0) if highest is None else ("magma", highest)
+    rows, columns = values.shape
+    height, width = values.shape if picture is None else picture.shape[:2]
     if picture is not None:
         axes.imshow(picture.mean(-1), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
     axes.hlines(np.arange(1, rows) * height / rows, 0, width, color="white", linewidth=0.3)
     axes.vlines(np.arange(1, columns) * width / columns, 0, height, color="white", linewidth=0.3)
     return axes.imshow(
-        look, cmap=colours, vmin=0, vmax=end, alpha=1 if picture is None else 0.5, extent=(0, width, height, 0),
+        values, cmap=colours, vmin=0, vmax=end, alpha=1 if picture is None else 0.5, extent=(0, width, height, 0),
         interpolation="bilinear",
     )  # fmt: skip

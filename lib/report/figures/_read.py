@@ -1,4 +1,4 @@
-"""Read attention weights, importance and samples from HDF5, as figures use them."""
+"""Read attention weights, importance and samples from HDF5 files, for figures."""
 
 from collections.abc import Mapping
 from itertools import product
@@ -8,8 +8,12 @@ import numpy as np
 
 
 class Attention(NamedTuple):
-    """A clip's attention weights: looks[query, key] (heads, queries, keys); of each encoder its tokens' times (t,) and
-    their grid (h, w) at each; and what it sees, where that is pictures: uint8 (t, H, W, 3)."""
+    """The attention weights of a clip.
+
+    looks: weights (heads, queries, keys) by pair of encoders (query, key). times, grids: by encoder, the times (t,) of
+    its tokens and their grid (h, w) at each time. pictures: by encoder, its input images, uint8 (t, H, W, 3), if it
+    reads images.
+    """
 
     looks: Mapping[tuple[str, str], np.ndarray]
     times: Mapping[str, np.ndarray]
@@ -18,7 +22,7 @@ class Attention(NamedTuple):
 
 
 def read_attention(file: Mapping[str, Any]) -> dict[str, Attention]:
-    """Return what data/attention.h5 holds (an open h5py.File), by clip; only clips with weights."""
+    """Return the contents of data/attention.h5 (an open h5py.File) by clip, for clips with attention weights."""
     attention = {}
     for clip, group in file.items():
         tokens, weights = group["tokens"], group["attention"]
@@ -38,8 +42,11 @@ def read_attention(file: Mapping[str, Any]) -> dict[str, Attention]:
 
 
 class EncoderAttention(NamedTuple):
-    """How an encoder's places are looked at, mean over clips, in multiples of uniform: by each head (heads, h, w); the same
-    with shuffled weights; the rank correlations (clips,) of the two; and the mean picture, uint8 (H, W, 3)."""
+    """The mean attention to an encoder's cells over clips, in multiples of uniform attention.
+
+    heads: for each head (heads, h, w). shuffled: the same for shuffled weights. correlations: rank correlation of the two
+    for each clip (clips,). picture: mean image, uint8 (H, W, 3).
+    """
 
     heads: np.ndarray
     shuffled: np.ndarray
@@ -48,14 +55,14 @@ class EncoderAttention(NamedTuple):
 
 
 class MeanAttention(NamedTuple):
-    """Over how many clips, and of each encoder what is looked at."""
+    """The number of clips, and the mean attention to each encoder."""
 
     clips: int
     encoders: Mapping[str, EncoderAttention]
 
 
 def read_mean_attention(file: Any) -> MeanAttention:
-    """Return what data/mean_attention.h5 holds (an open h5py.File)."""
+    """Return the contents of data/mean_attention.h5 (an open h5py.File)."""
     encoders = {
         name: EncoderAttention(
             group["heads"][()],
@@ -69,18 +76,21 @@ def read_mean_attention(file: Any) -> MeanAttention:
 
 
 class Importance(NamedTuple):
-    """By target group, method and stream: how much of a prediction hangs on each cell of the face (g, g, K) and each moment
-    (m, K), in units of the range; by stream the mean picture, uint8 (H, W, 3); and by target group how far integrated
-    gradients miss what they should add up to (clips, K)."""
+    """The importance of regions and times for predictions, in units of the targets' range.
+
+    cells, moments: by target group, method and stream, the importance of each cell of the face (g, g, K) and of each part of
+    the time (m, K). pictures: mean image by stream, uint8 (H, W, 3). missed: by target group, the convergence error of the
+    integrated gradients (clips, K).
+    """
 
     cells: Mapping[tuple[str, str, str], np.ndarray]
     moments: Mapping[tuple[str, str, str], np.ndarray]
     pictures: Mapping[str, np.ndarray]
     missed: Mapping[str, np.ndarray]
 
-    def of(self, targets: str) -> "Importance":
-        """That of one target group."""
-        cells, moments = ({key: of for key, of in part.items() if key[0] == targets} for part in self[:2])
+    def select_targets(self, targets: str) -> "Importance":
+        """Return the importance for one target group."""
+        cells, moments = ({key: values for key, values in part.items() if key[0] == targets} for part in self[:2])
         return self._replace(cells=cells, moments=moments)
 
     def first(self, count: int) -> "Importance":
@@ -91,7 +101,7 @@ class Importance(NamedTuple):
 
 
 def read_importance(file: Mapping[str, Any]) -> Importance:
-    """Return what data/importance.h5 holds (an open h5py.File)."""
+    """Return the contents of data/importance.h5 (an open h5py.File)."""
     sizes = {
         (group, method, stream): values
         for group, methods in file.get("sizes", {}).items()
@@ -108,8 +118,12 @@ def read_importance(file: Mapping[str, Any]) -> Importance:
 
 
 class SampleArray(NamedTuple):
-    """Of a clip: values (T, ...), seconds (T,), whether the network reads them, and points (T, P, 2) in pictures' pixels; of
-    flow in colours the pixels that a full colour means; it has a picture more than seconds, the colours' wheel."""
+    """An array of a clip.
+
+    values: (T, ...). times: (T,) in seconds. read: whether the network reads the array. points: (T, P, 2) in pixels of the
+    images. full: for coloured flow, the displacement of a saturated colour in pixels; the last image is the colour wheel, so
+    that values have one image more than times.
+    """
 
     values: np.ndarray
     times: np.ndarray
@@ -119,8 +133,11 @@ class SampleArray(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A clip as the network's streams hold it, by name: pictures uint8 (t, H, W, 3), sound (T, D), and the centres (mels,)
-    in Hz of the bands of log_mel, empty without audio."""
+    """The arrays of a clip by name.
+
+    pictures: uint8 (t, H, W, 3). sound: audio arrays (T, D). frequencies: centres of the bands of log_mel in Hz (mels,),
+    empty without audio.
+    """
 
     pictures: Mapping[str, SampleArray]
     sound: Mapping[str, SampleArray]
@@ -128,7 +145,7 @@ class Sample(NamedTuple):
 
 
 def read_samples(file: Mapping[str, Any]) -> dict[str, Sample]:
-    """Return what data/samples.h5 holds (an open h5py.File), by clip."""
+    """Return the contents of data/samples.h5 (an open h5py.File) by clip."""
 
     def steps(group_of_arrays: Mapping[str, Any]) -> dict[str, SampleArray]:
         return {

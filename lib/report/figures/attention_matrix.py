@@ -1,4 +1,4 @@
-"""Of a clip of middling error, each head's attention from one encoder's times to another's, and the mean of the heads."""
+"""Attention between the times of two encoders in a clip of medium error, for each head and the mean of the heads."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,23 +18,27 @@ def draw(results: Results) -> Figure:
     if not clips:
         return make_empty_figure("no attention weights: the fusion has none, or analyse.attention_clips is 0")
     name, clip = clips[(len(clips) - 1) // 2]
-    looks = {pair: weights for pair, weights in clip.looks.items() if len(clip.times[pair[1]]) > 1}  # one time gets all
+    looks = {
+        pair: weights for pair, weights in clip.looks.items() if len(clip.times[pair[1]]) > 1
+    }  # a single time gets all attention
     if not looks:
-        return make_empty_figure("no attention over time: each encoder that is looked at has one time")
+        return make_empty_figure("no attention over time: every encoder that receives attention has a single time")
     heads = max(map(len, looks.values()))
     figure = Figure(figsize=(1.6 * (heads + 1) + 1, 0.4 + 1.7 * len(looks)), layout="constrained")
     grid = figure.subplots(len(looks), heads + 1, squeeze=False)
     for row, ((query, key), weights) in zip(grid, looks.items(), strict=True):
         times = clip.times[query], clip.times[key]
-        of_times = weights.reshape(len(weights), len(times[0]), -1, len(times[1]), weights.shape[2] // len(times[1]))
-        shares = 100 * of_times.mean(2).sum(-1)  # (heads, query's times, key's times)
+        weights_by_time = weights.reshape(
+            len(weights), len(times[0]), -1, len(times[1]), weights.shape[2] // len(times[1])
+        )
+        percentages = 100 * weights_by_time.mean(2).sum(-1)  # (heads, query's times, key's times)
         panels = [
-            ("mean of the heads", shares.mean(0)),
-            *((f"head {number + 1}", values) for number, values in enumerate(shares)),
+            ("mean of the heads", percentages.mean(0)),
+            *((f"head {number + 1}", values) for number, values in enumerate(percentages)),
         ]
         extent = (*_ends(times[1]), *_ends(times[0])[::-1])
-        for axes, (title, share) in zip(row, panels, strict=False):
-            image = axes.imshow(share, cmap="viridis", vmin=0, vmax=shares.max(), aspect="auto", extent=extent)
+        for axes, (title, panel) in zip(row, panels, strict=False):
+            image = axes.imshow(panel, cmap="viridis", vmin=0, vmax=percentages.max(), aspect="auto", extent=extent)
             axes.set_title(title, fontsize=8)
             axes.set_xlabel(f"{key} (s)", fontsize=8)
         row[0].set_ylabel(f"{query} (s)", fontsize=8)

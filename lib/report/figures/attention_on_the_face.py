@@ -1,6 +1,8 @@
-"""A row for each clip: how much the other encoders' tokens look at the places of each encoder that has any. On the
-pictures that the encoder saw; for one that saw none on the middle picture of another, summed over time. Mean over
-encoders, heads and queries, in multiples of uniform attention; a cell is a token."""
+"""Attention of the other encoders to the cells of each encoder with a spatial grid; one row per clip.
+
+Attention is the mean over encoders, heads and queries, in multiples of uniform attention. It is drawn over the encoder's
+images. For an encoder without images, the mean over time is drawn over the middle image of another encoder.
+"""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,7 +10,7 @@ from matplotlib.figure import Figure
 from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure
 from lib.report.figures._read import Attention
 
-_PICTURES = 6  # of an encoder, spread over its times
+_PICTURES = 6  # number of evenly spaced images of an encoder
 
 SECTION, ORDER = "attention", 220
 CAPTION = (
@@ -22,15 +24,15 @@ def draw(results: Results) -> Figure:
     clips = results.attention
     maps = {name: _maps(clip) for name, clip in clips.items()}
     if not any(maps.values()):
-        return make_empty_figure("no attention to places: no encoder with places is looked at, or there are no weights")
+        return make_empty_figure("no attention to regions: no encoder with a spatial grid receives attention")
     columns = max(map(len, maps.values()))
     figure = Figure(figsize=(1.3 * columns + 1, 1.45 * len(clips)), layout="constrained")
     grid = figure.subplots(len(clips), columns, squeeze=False)
     for axes in grid.flat:
         hide_axes(axes, "")
-    for row, (name, of_clip) in zip(grid, maps.items(), strict=True):
-        for axes, (title, picture, look) in zip(row, of_clip, strict=False):
-            image = draw_overlay(axes, picture, look)
+    for row, (name, panels) in zip(grid, maps.items(), strict=True):
+        for axes, (title, picture, values) in zip(row, panels, strict=False):
+            image = draw_overlay(axes, picture, values)
             axes.set_title(title, fontsize=7)
         row[0].set_ylabel(name, fontsize=6)
     figure.colorbar(image, ax=grid, label="attention, multiples of uniform", shrink=0.8, extend="max")
@@ -38,31 +40,33 @@ def draw(results: Results) -> Figure:
 
 
 def _maps(clip: Attention) -> list[tuple[str, np.ndarray | None, np.ndarray]]:
-    """A clip's panels: title, picture (H, W, 3) or None, and attention (h, w), 1 where uniform."""
+    """Return a clip's panels: title, image (H, W, 3) or None, and attention (h, w) in multiples of uniform."""
     panels: list[tuple[str, np.ndarray | None, np.ndarray]] = []
     for key in clip.grids:
-        looks = measure_attention(clip, key)
-        if looks is None:
+        attention = measure_attention(clip, key)
+        if attention is None:
             continue
         if key in clip.pictures:
-            steps = np.unique(np.linspace(0, len(looks) - 1, min(_PICTURES, len(looks))).round().astype(int))
+            steps = np.unique(np.linspace(0, len(attention) - 1, min(_PICTURES, len(attention))).round().astype(int))
             panels += [
-                (f"{key} at {clip.times[key][step]:.1f} s", clip.pictures[key][step], looks[step]) for step in steps
+                (f"{key} at {clip.times[key][step]:.1f} s", clip.pictures[key][step], attention[step]) for step in steps
             ]
         else:
             picture = next((images[len(images) // 2] for images in clip.pictures.values()), None)
-            panels.append((f"{key}, all times", picture, looks.mean(0)))
+            panels.append((f"{key}, all times", picture, attention.mean(0)))
     return panels
 
 
 def measure_attention(clip: Attention, key: str) -> np.ndarray | None:
-    """Return how much the other encoders' tokens look at an encoder's places at each of its times, (t, h, w), 1 where
-    uniform; None if no encoder attends to it or it has no spatial grid."""
+    """Return the other encoders' attention to an encoder's cells at each time (t, h, w), in multiples of uniform attention.
+
+    The result is None if no encoder attends to it, or if it has no spatial grid.
+    """
     height, width = clip.grids[key]
     weights = [
         pair_weights.mean((0, 1)) * pair_weights.shape[-1]
-        for (_, looked_at), pair_weights in clip.looks.items()
-        if looked_at == key
+        for (_, other_key), pair_weights in clip.looks.items()
+        if other_key == key
     ]
     if height * width == 1 or not weights:
         return None

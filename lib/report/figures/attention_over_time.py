@@ -1,5 +1,8 @@
-"""A row for each encoder that is looked at, a column for each clip: where in time the other encoders' tokens look, the
-mean over heads and queries, summed over places; uniform attention lies at the dotted line."""
+"""Attention by time: a row for each encoder that receives attention, a column for each clip.
+
+Attention of the other encoders' tokens is the mean over heads and queries, summed over cells. The dotted line is uniform
+attention.
+"""
 
 from matplotlib.figure import Figure
 
@@ -24,12 +27,12 @@ def draw(results: Results) -> Figure:
     grid = figure.subplots(len(keys), len(clips), sharex="col", sharey="row", squeeze=False)
     for row, key in zip(grid, keys, strict=True):
         for axes, clip in zip(row, clips.values(), strict=True):
-            for (query, looked_at), weights in clip.looks.items():
-                if looked_at == key:
+            for (query, other_key), weights in clip.looks.items():
+                if other_key == key:
                     times = clip.times[key]
-                    shares = 100 * weights.mean((0, 1)).reshape(len(times), -1).sum(1)
+                    percentages = 100 * weights.mean((0, 1)).reshape(len(times), -1).sum(1)
                     label = f"tokens of {query}"
-                    axes.plot(times, shares, marker="o", markersize=3, color=colours[query], label=label)
+                    axes.plot(times, percentages, marker="o", markersize=3, color=colours[query], label=label)
                     axes.axhline(100 / len(times), color="grey", linestyle=":", linewidth=0.8)
         row[0].set_ylim(0, 1.1 * max(axes.get_ylim()[1] for axes in row))
         row[0].set_ylabel(f"attention to {key}\n(% of its total)")
@@ -45,6 +48,6 @@ def draw(results: Results) -> Figure:
         loc="outside lower center",
         ncols=len(handles),
         frameon=False,
-        title="looking:",
+        title="attention from:",
     )
     return figure

@@ -1,5 +1,5 @@
-"""Clips from annotation to the splits as a flow chart, with how many were lost at each step and why (as CONSORT's, Schulz et
-al. 2010)."""
+"""A flow chart of the clips from annotation to use, with the number of lost clips at each step by reason (after CONSORT,
+Schulz et al. 2010)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ CAPTION = (
     "Number of clips from annotation to use. On the right: clips lost at a step, by reason. If losses affect some"
     " people more than others, all later results are biased."
 )
-_REASONS = 5  # that are named at a step; others are added up
+_REASONS = 5  # number of reasons that are listed at a step; all others are summed up
 
 
 def draw(results: Results) -> Figure:
@@ -52,8 +52,10 @@ def describe(results: Results) -> str:
 def count_by_step(
     data: Mapping[str, Any], lost: pd.DataFrame
 ) -> tuple[list[tuple[str, int, dict[str, int]]], dict[str, int]]:
-    """Return the steps, each with its name, the number of clips that remain and the numbers of lost clips by reason; and the
-    clips that remain of each split. `data` as in metrics/data.json, `lost` as in data/lost.csv."""
+    """Return the steps (name, number of remaining clips, numbers of lost clips by reason), and the remaining clips by split.
+
+    data: contents of metrics/data.json. lost: table of data/lost.csv.
+    """
     wrong = {reason: count for reason, count in data["refused"].items() if reason not in (NO_FILE, NO_ANNOTATION)}
     gone = {NO_FILE: data["refused"][NO_FILE]} if NO_FILE in data["refused"] else {}
     steps: list[tuple[str, int, dict[str, int]]] = [

@@ -1,4 +1,4 @@
-"""How much accuracy the model loses when a stream is another clip's, its steps are in another order, or nothing moves."""
+"""Loss of accuracy when a stream is swapped with another clip's, shuffled in time, or frozen."""
 
 from matplotlib.figure import Figure
 

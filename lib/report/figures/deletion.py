@@ -1,4 +1,4 @@
-"""A panel for each target: accuracy without the most important cells, and without as many random cells."""
+"""Deletion curves, a panel for each target: accuracy without the most important cells, and without random cells."""
 
 from matplotlib.figure import Figure
 
@@ -18,7 +18,7 @@ _RANDOM = "random"
 
 def draw(results: Results, group: TargetGroup) -> Figure:
     if results.deletion.empty:
-        return make_empty_figure("not measured: no stream has places, or analyse.importance_clips is 0")
+        return make_empty_figure("not measured: no stream has a spatial grid, or analyse.importance_clips is 0")
     figure, panels = make_panels(group)
     for column, axes in panels.items():
         of_target = results.deletion[results.deletion["target"] == column]

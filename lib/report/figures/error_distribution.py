@@ -1,4 +1,4 @@
-"""The signed errors of each target of a group as box plots: whiskers from the 5th to the 95th percentile."""
+"""Box plots of the signed errors of each target, with whiskers from the 5th to the 95th percentile."""
 
 import pandas as pd
 from matplotlib.figure import Figure

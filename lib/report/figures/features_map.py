@@ -1,4 +1,4 @@
-"""A row for each encoder and for the fused vector: the clips on a plane, coloured by each target and by video."""
+"""Embedding map: clips projected to a plane, coloured by each target and by video; a row for each encoder and for FUSED."""
 
 import numpy as np
 from matplotlib.figure import Figure

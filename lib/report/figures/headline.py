@@ -1,4 +1,4 @@
-"""Accuracy, R² and CCC of the model and of what it has to beat, on all clips and those of unseen videos, with intervals."""
+"""Accuracy, R² and CCC of the model and its baselines, on all clips and on unseen videos, with intervals."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""A row for each stream and method, a column for each target: how much of the prediction hangs on each cell of the face."""
+"""Importance of each cell of the face: a row for each stream and method, a column for each target."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ TITLES = {"occlusion": "occlusion", "integrated_gradients": "integrated gradient
 def draw(results: Results, group: TargetGroup) -> Figure:
     cells = {(method, stream): maps for (_, method, stream), maps in results.importance.cells.items()}
     if not cells:
-        return make_empty_figure("not measured: no stream has places, or analyse.importance_clips is 0")
+        return make_empty_figure("not measured: no stream has a spatial grid, or analyse.importance_clips is 0")
     columns, pictures = group.columns, results.importance.pictures
     figure = Figure(figsize=(1.45 * len(columns) + 1.2, 1.5 * len(cells) + 0.3), layout="constrained")
     grid = figure.subplots(len(cells), len(columns), squeeze=False)
@@ -30,17 +30,17 @@ def draw(results: Results, group: TargetGroup) -> Figure:
         rows = [row for row, key in zip(grid, cells, strict=True) if key[0] == method]
         streams = {stream: maps for (of_method, stream), maps in cells.items() if of_method == method}
         values_of_all = np.concatenate([maps.ravel() for maps in streams.values()])
-        most = float(np.percentile(values_of_all, 98)) or 1.0
+        highest = float(np.percentile(values_of_all, 98)) or 1.0
         for row, (stream, maps) in zip(rows, streams.items(), strict=True):
             picture = pictures.get(stream, next(iter(pictures.values()), None))
             for axes, values in zip(row, np.moveaxis(maps, -1, 0), strict=True):
                 hide_axes(axes, "")
-                image = draw_overlay(axes, picture, values, most)
+                image = draw_overlay(axes, picture, values, highest)
             row[0].set_ylabel(f"{stream}\n{title}", fontsize=8)
         figure.colorbar(
             image,
             ax=[axes for row in rows for axes in row],
-            label="change, part of the range",
+            label="change, fraction of the range",
             shrink=0.8,
             extend="max",
         )

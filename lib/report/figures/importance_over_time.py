@@ -1,4 +1,4 @@
-"""A panel for each target: how much of the prediction hangs on each moment of the clip, by stream and method."""
+"""Importance of each part of the clip's time, a panel for each target, by stream and method."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             axes.plot(places, changes[:, index], _LINES[method], marker=".", color=colour, label=label)
         axes.set(title=column, xlabel="part of the clip (%)", xlim=(0, 100))
         axes.tick_params(labelbottom=True)
-    next(iter(panels.values())).set_ylim(bottom=0)  # of all, once all is drawn
-    label_left(panels, "change, part of the range")
+    next(iter(panels.values())).set_ylim(bottom=0)  # shared by all panels, so after drawing
+    label_left(panels, "change, fraction of the range")
     legend_below(figure, panels)
     return figure

@@ -1,17 +1,17 @@
-"""By epoch: loss, 1 - MAE, R2 and CCC of each target group and of each of its targets, with the kept epoch marked."""
+"""Loss, 1 - MAE, R2 and CCC by epoch, for each target group and each of its targets, with the selected epoch marked."""
 
 from itertools import cycle
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lib.report.figures._base import COLOURS, OF_SPLIT, Results
+from lib.report.figures._base import COLOURS, SPLIT_STYLES, Results
 from lib.report.words import name_accuracy
 
 SECTION, ORDER = "results", 40
 CAPTION = (
     "Loss, accuracy, R² and CCC by epoch; thin lines: single targets (validation). Dotted line: the epoch with the lowest"
-    " validation loss, whose weights are kept. Where the curves of training and validation part, the model overfits."
+    " validation loss, whose weights are kept. Where the curves of training and validation diverge, the model overfits."
 )
 
 _STYLES = "-", "--", "-.", (0, (1, 1))
@@ -21,15 +21,15 @@ _MEANS = {"training": "grey", "validation": "black"}  # colours of means over ta
 def draw(results: Results) -> Figure:
     history, targets = results.history, results.targets
     figure = Figure(figsize=(8.5, 8), layout="constrained")
-    loss, right, r2, ccc = figure.subplots(2, 2).flat
+    loss, accuracy_panel, r2, ccc = figure.subplots(2, 2).flat
     best = history.loc[history["validation_loss"].idxmin(), "epoch"]
     for split, description in (("training", "training, during the epoch"), ("validation", "validation, after it")):
-        loss.plot(history["epoch"], history[f"{split}_loss"], color=OF_SPLIT[split][0], label=description)
+        loss.plot(history["epoch"], history[f"{split}_loss"], color=SPLIT_STYLES[split][0], label=description)
         for name, style in zip(targets, cycle(_STYLES), strict=False):
             label = f"{name}: {description}" if len(targets) > 1 else description
             values = history[f"{split}_accuracy_{name}"]
-            right.plot(history["epoch"], values, color=_MEANS[split], linestyle=style, label=label)
-    for axes, score in ((right, "accuracy"), (r2, "r2"), (ccc, "ccc")):
+            accuracy_panel.plot(history["epoch"], values, color=_MEANS[split], linestyle=style, label=label)
+    for axes, score in ((accuracy_panel, "accuracy"), (r2, "r2"), (ccc, "ccc")):
         for name, style in zip(targets, cycle(_STYLES), strict=False):
             if score != "accuracy":
                 label = f"{name}: mean" if len(targets) > 1 else "mean"
@@ -38,14 +38,14 @@ def draw(results: Results) -> Figure:
             for colour, column in zip(cycle(COLOURS), targets[name].columns, strict=False):
                 values = history[f"validation_{score}_{name}.{column}"]
                 axes.plot(history["epoch"], values, color=colour, linestyle=style, linewidth=0.7, label=column)
-    for axes in (loss, right, r2, ccc):
+    for axes in (loss, accuracy_panel, r2, ccc):
         axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:.0f}")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=7)
     names = {name_accuracy(group) for group in targets.values()}
     loss.set(ylabel="loss", yscale="log")
-    right.set_ylabel(names.pop() if len(names) == 1 else "1 − MAE / width of the range")
+    accuracy_panel.set_ylabel(names.pop() if len(names) == 1 else "1 − MAE / width of the range")
     r2.set_ylabel("R², validation")
     ccc.set_ylabel("CCC, validation")
     return figure

@@ -18,35 +18,37 @@ CAPTION = (
 def draw(results: Results) -> Figure:
     all_encoders = results.mean_attention.encoders
     encoders = {
-        name: looks_of_encoder for name, looks_of_encoder in all_encoders.items() if looks_of_encoder.heads[0].size > 1
+        name: encoder_attention
+        for name, encoder_attention in all_encoders.items()
+        if encoder_attention.heads[0].size > 1
     }
     if not encoders:
         return make_empty_figure(
-            "no attention to places: no encoder with places is looked at, or analyse.control_clips is 0"
+            "no attention to regions: no encoder with a spatial grid receives attention, or analyse.control_clips is 0"
         )
-    heads = max(len(looks_of_encoder.heads) for looks_of_encoder in encoders.values())
+    heads = max(len(encoder_attention.heads) for encoder_attention in encoders.values())
     figure = Figure(figsize=(1.7 * (heads + 2) + 1, 2.1 * len(encoders)), layout="constrained")
     grid = figure.subplots(len(encoders), heads + 2, squeeze=False)
     for axes in grid.flat:
         hide_axes(axes, "")
     picture = next(
-        (looks_of_encoder.picture for looks_of_encoder in encoders.values() if looks_of_encoder.picture is not None),
+        (encoder_attention.picture for encoder_attention in encoders.values() if encoder_attention.picture is not None),
         None,
     )
-    for row, (name, looks_of_encoder) in zip(grid, encoders.items(), strict=True):
-        looks = [
-            ("mean of the heads", looks_of_encoder.heads.mean(0)),
-            *((f"head {number + 1}", values) for number, values in enumerate(looks_of_encoder.heads)),
+    for row, (name, encoder_attention) in zip(grid, encoders.items(), strict=True):
+        panels = [
+            ("mean of the heads", encoder_attention.heads.mean(0)),
+            *((f"head {number + 1}", values) for number, values in enumerate(encoder_attention.heads)),
         ]
-        for axes, (title, look) in zip(row, looks, strict=False):
-            image = draw_overlay(axes, picture, look)
+        for axes, (title, attention) in zip(row, panels, strict=False):
+            image = draw_overlay(axes, picture, attention)
             axes.set_title(title, fontsize=8)
-        draw_overlay(row[-1], picture, looks_of_encoder.shuffled.mean(0))
+        draw_overlay(row[-1], picture, encoder_attention.shuffled.mean(0))
         row[-1].set_title("shuffled weights", fontsize=8)
-        height, width = looks_of_encoder.heads.shape[1:]
+        height, width = encoder_attention.heads.shape[1:]
         row[0].set_ylabel(f"{name}: {height} × {width} cells", fontsize=8)
     figure.supxlabel(
-        "\n".join(f"{name}: {_correlation(looks_of_encoder)}" for name, looks_of_encoder in all_encoders.items()),
+        "\n".join(f"{name}: {_correlation(encoder_attention)}" for name, encoder_attention in all_encoders.items()),
         fontsize=8,
     )
     label = f"attention, multiples of uniform;\nmean over {results.mean_attention.clips} clips"
@@ -55,12 +57,14 @@ def draw(results: Results) -> Figure:
 
 
 def describe(results: Results) -> str:
-    """Return how similar each encoder's attention is to that of the shuffled network."""
-    middles = {name: float(np.nanmedian(one.correlations)) for name, one in results.mean_attention.encoders.items()}
+    """Return the rank correlation of each encoder's attention with that of the shuffled network, as a sentence."""
+    middles = {
+        name: float(np.nanmedian(encoder.correlations)) for name, encoder in results.mean_attention.encoders.items()
+    }
     texts = [f"{value:.2f} for {name}" for name, value in middles.items() if np.isfinite(value)]
     return f"Here the median rank correlation is {', '.join(texts)}.".replace("-", "−") if texts else ""
 
 
-def _correlation(one: EncoderAttention) -> str:
-    low, middle, high = np.nanpercentile(one.correlations, [5, 50, 95])
+def _correlation(encoder: EncoderAttention) -> str:
+    low, middle, high = np.nanpercentile(encoder.correlations, [5, 50, 95])
     return f"rank correlation {middle:.2f} (5 to 95 % of clips: {low:.2f} to {high:.2f})".replace("-", "−")

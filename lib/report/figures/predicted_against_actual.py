@@ -1,5 +1,4 @@
-"""A scatter for each target of a group, clips of seen and of unseen videos apart, with the line of perfect prediction;
-clips whose target is unknown are not in its panel."""
+"""Scatter plots of predictions against labels, a panel for each target, with different marks for seen and unseen videos."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -38,7 +37,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
 
 
 def describe(results: Results, group: TargetGroup) -> str:
-    """Return which target has the highest correlation, and which the lowest."""
+    """Return a sentence with the highest and the lowest correlation of a target."""
     values = {target: _find_score(results, "pearson", target) for target in group.columns}
     defined = {target: value for target, value in values.items() if np.isfinite(value)}
     if len(defined) < 2:
@@ -49,7 +48,7 @@ def describe(results: Results, group: TargetGroup) -> str:
 
 
 def _format_scores(results: Results, target: str) -> str:
-    """Return R² and Pearson's r as text, empty where neither is known."""
+    """Return R² and Pearson's r as text, without undefined values."""
     values = {label: _find_score(results, score, target) for label, score in (("R²", "r2"), ("r", "pearson"))}
     lines = (f"{label} = {value:.2f}" for label, value in values.items() if np.isfinite(value))
     return "\n".join(lines).replace("-", "−")

@@ -26,7 +26,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
 
 
 def describe(results: Results, group: TargetGroup) -> str:
-    """Return what "as loaded" means, if such probes are drawn."""
+    """Return an explanation of "as loaded" if the figure has such probes."""
     if results.probes.empty or not results.probes["features"].str.endswith("as loaded").any():
         return ""
     return "As loaded: the encoder before training; the difference to the trained encoder is the gain of training it."

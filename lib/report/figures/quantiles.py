@@ -1,5 +1,4 @@
-"""For each target of a group the quantiles (1 to 99 %) of the predicted against those of the actual values: on the line
-both have the same distribution, whether or not clip by clip."""
+"""Quantile-quantile plots (1 to 99 %) of predictions against labels, a panel for each target."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -21,11 +20,11 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     labelled = results.predictions.dropna(subset="actual")
     chosen = (scores["subset"] == "all") & (scores["predictor"] == "model")
     of_model = scores[chosen].set_index(["score", "target"])["value"]
-    shares = np.linspace(0.01, 0.99, 99)
+    fractions = np.linspace(0.01, 0.99, 99)
     figure, panels = make_panels(group)
     for target, axes in panels.items():
         rows = labelled[labelled["target"] == target]
-        axes.plot(rows["actual"].quantile(shares), rows["predicted"].quantile(shares), color=COLOURS[0])
+        axes.plot(rows["actual"].quantile(fractions), rows["predicted"].quantile(fractions), color=COLOURS[0])
         text = "\n".join(
             f"{label.removesuffix(' to the mean')} {_two_digits(of_model[score, target])}"
             for score, label in CALIBRATION.items()

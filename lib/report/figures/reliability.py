@@ -1,5 +1,4 @@
-"""A reliability diagram for each target of a group: mean label against mean prediction, in bins of equally many clips
-(Murphy and Winkler 1977)."""
+"""Reliability diagrams (Murphy and Winkler 1977): mean label against mean prediction, in bins of equal numbers of clips."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from lib.report.words import format_range
 from lib.scoring.scores import MIN_VIDEOS, Bootstrap, resample, sum_by_video
 
 _BINS = 10
-_MIN_CLIPS = 4  # of a bin, if there are more clips than bins
+_MIN_CLIPS = 4  # lowest number of clips of a bin, if there are more clips than bins
 _BOOTSTRAP = Bootstrap(1000, 0)
 
 SECTION, ORDER = "results", 100
@@ -37,8 +36,10 @@ def draw(results: Results, group: TargetGroup) -> Figure:
 
 
 def _average_bins(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the means of prediction and label in bins of equally many clips, with the 95 % interval of the latter by
-    bootstrap over videos, undefined below MIN_VIDEOS videos; `rows` are sorted by prediction."""
+    """Return the means of prediction and label in bins of equal numbers of clips; `rows` are sorted by prediction.
+
+    low and high are the 95 % interval of the mean label by bootstrap over videos, NaN for fewer than MIN_VIDEOS videos.
+    """
     count = min(_BINS, max(len(rows) // _MIN_CLIPS, 1)) if len(rows) > _BINS else len(rows)
     numbers = np.arange(len(rows)) * count // len(rows)
     bins = rows.groupby(numbers)[["predicted", "actual"]].mean()

@@ -1,5 +1,7 @@
-"""For each target of a group predicted less actual over the mean of both, with the mean difference and the limits of
-agreement, 1.96 standard deviations about it (Bland and Altman 1986)."""
+"""Bland-Altman plots (1986) of prediction minus label against the mean of both, a panel for each target.
+
+Lines show the mean difference and the limits of agreement, at 1.96 standard deviations.
+"""
 
 from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""A panel for each corruption of the stored faces: how much accuracy is lost at its strengths."""
+"""Loss of accuracy at each strength of a corruption of the stored faces, a panel for each corruption."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ CAPTION = (
     " faces."
 )
 _INTACT = "intact"
-_ACROSS = 4  # panels
+_ACROSS = 4  # number of panels per row
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:

@@ -1,5 +1,4 @@
-"""A row for each clip: pictures, log-mel spectrogram and MFCC, as far as the network's streams have them, and of each
-target group the actual and the predicted values."""
+"""Example clips, one per row: images, log-mel spectrogram and MFCC of the network's streams, labels and predictions."""
 
 from collections.abc import Sequence
 
@@ -31,7 +30,7 @@ def draw(results: Results) -> Figure:
     pictures = list(dict.fromkeys(name for clip in clips.values() for name in clip.pictures))
     sound = list(dict.fromkeys(name for clip in clips.values() for name in clip.sound))
     if not pictures and not sound:
-        return make_empty_figure("no pictures and no sound: the network reads other streams alone")
+        return make_empty_figure("no images and no audio: the network reads only other streams")
     widths = [1.9] * len(pictures) + [3.0] * len(sound) + [2.6] * len(targets)
     height = max(2.2, 0.6 + 0.14 * max(len(group.columns) for group in targets.values()))
     figure = Figure(figsize=(sum(widths), height * len(clips)), layout="constrained")
@@ -58,19 +57,19 @@ def draw(results: Results) -> Figure:
 
 
 def _picture(axes: Axes, stream: str, images: SampleArray | None) -> None:
-    """Pictures side by side in rows, and their seconds."""
+    """Draw images side by side in rows, with their times."""
     if images is None:
         hide_axes(axes, f"no {stream}")
         return
     pictures, times, read, points, full = images
-    across = int(np.ceil(np.sqrt(len(pictures))))
-    empty = np.full_like(pictures, 255, shape=(-len(pictures) % across, *pictures.shape[1:]))
+    per_row = int(np.ceil(np.sqrt(len(pictures))))
+    empty = np.full_like(pictures, 255, shape=(-len(pictures) % per_row, *pictures.shape[1:]))
     _, height, width, _ = pictures.shape
-    tiled = np.concatenate([pictures, empty]).reshape(-1, across, height, width, 3).swapaxes(1, 2)
-    axes.imshow(tiled.reshape(-1, across * width, 3))
-    for index, of_picture in enumerate([] if points is None else points):
-        x, top = index % across * width, index // across * height
-        axes.scatter(of_picture[:, 0] + x, of_picture[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
+    tiled = np.concatenate([pictures, empty]).reshape(-1, per_row, height, width, 3).swapaxes(1, 2)
+    axes.imshow(tiled.reshape(-1, per_row * width, 3))
+    for index, image_points in enumerate([] if points is None else points):
+        x, top = index % per_row * width, index // per_row * height
+        axes.scatter(image_points[:, 0] + x, image_points[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
     axes.set_anchor("NW")
     wheel = "" if full is None else f"\nwheel: direction, to {full:.1f} px a step"
     hide_axes(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s{wheel}")
@@ -81,9 +80,9 @@ def _note(read: bool) -> str:
 
 
 def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, arrays: Sequence[SampleArray]) -> None:
-    """A clip's log_mel or mfcc over time; `every`: those of all clips that are shown, which have a scale in common."""
+    """Draw a clip's log_mel or mfcc over time. arrays: those of all clips in the figure, which share a scale."""
     if array not in clip.sound:
-        hide_axes(axes, "no sound")
+        hide_axes(axes, "no audio")
         return
     values, times, read, *_ = clip.sound[array]
     together = np.concatenate([steps.values for steps in arrays])
@@ -94,7 +93,7 @@ def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, arrays: Sequenc
         octaves = [octave for octave in _OCTAVES if bands[0] <= octave <= bands[-1]]
         axes.set_yticks(np.interp(octaves, bands, np.arange(len(bands))), octaves)
         axes.set_ylabel("frequency (Hz)")
-    else:  # coefficient 0 is the level: its values would leave the others no colour
+    else:  # without coefficient 0, the level, whose large values would dominate the colour scale
         high = max(1e-6, np.percentile(np.abs(together[:, min(1, together.shape[1] - 1) :]), 99))
         low, colours, extend, label = -high, "RdBu_r", "both", "value"
         axes.set_ylabel("MFCC")
@@ -108,7 +107,7 @@ def _sound(figure: Figure, axes: Axes, array: str, clip: Sample, arrays: Sequenc
 
 
 def _labels(axes: Axes, rows: pd.DataFrame, name: str, group: TargetGroup) -> None:
-    """A clip's actual and predicted values of a target group."""
+    """Draw the labels and predictions of a target group for a clip."""
     rows = rows.set_index("target").loc[group.columns]
     places = np.arange(len(rows))
     axes.hlines(places, rows["actual"], rows["predicted"], color="lightgrey", zorder=0)

@@ -1,10 +1,10 @@
-"""R² and accuracy on each split with the kept weights, of each target of a group and their mean, with intervals."""
+"""R² and accuracy of the selected weights on each split, for each target and their mean, with intervals."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import OF_SPLIT, Results, draw_intervals
+from lib.report.figures._base import SPLIT_STYLES, Results, draw_intervals
 from lib.report.words import name_accuracy
 from lib.scoring.scores import MIN_VIDEOS
 
@@ -21,7 +21,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure = Figure(figsize=(max(4.5, 1.1 * len(targets)), 5), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     for axes, score, label in zip(panels, ("r2", "accuracy"), ("R²", name_accuracy(group)), strict=True):
-        for offset, (split, (colour, marker)) in zip((-0.2, 0, 0.2), OF_SPLIT.items(), strict=True):
+        for offset, (split, (colour, marker)) in zip((-0.2, 0, 0.2), SPLIT_STYLES.items(), strict=True):
             rows = scores[(scores["split"] == split) & (scores["score"] == score)].set_index("target").reindex(targets)
             if rows["clips"].isna().all():
                 continue

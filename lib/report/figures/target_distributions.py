@@ -1,4 +1,4 @@
-"""A histogram for each target of a group over its range, of each split's clips that know it."""
+"""Histograms of the labels of each target, by split."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import OF_SPLIT, Results, format_title, label_left, legend_below, make_panels
+from lib.report.figures._base import SPLIT_STYLES, Results, format_title, label_left, legend_below, make_panels
 from lib.report.words import format_range
 
 _BINS = 20  # over a target's range
@@ -26,17 +26,17 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure, panels = make_panels(group)
     for target, axes in panels.items():
         rows = labelled[labelled["target"] == target]
-        for split, (colour, _) in OF_SPLIT.items():
+        for split, (colour, _) in SPLIT_STYLES.items():
             values = rows.loc[rows["split"] == split, "actual"]
             count, edges = np.histogram(values, _BINS, (group.range[0], group.range[1]))
             number = labelled.loc[labelled["split"] == split, "clip"].nunique()
-            look: dict[str, Any] = {"linewidth": 1.5, "linestyle": "-" if split == "validation" else "--"}
+            style: dict[str, Any] = {"linewidth": 1.5, "linestyle": "-" if split == "validation" else "--"}
             if split == "training":
-                look = {"fill": True, "alpha": 0.35}
-            share = 100 * count / max(len(values), 1)
-            axes.stairs(share, edges, color=colour, label=f"{split} ({number} clips)", **look)
+                style = {"fill": True, "alpha": 0.35}
+            percentages = 100 * count / max(len(values), 1)
+            axes.stairs(percentages, edges, color=colour, label=f"{split} ({number} clips)", **style)
         axes.set(title=format_title(target, rows, labelled), xlabel=f"label ({format_range(group)})", xlim=group.range)
         axes.tick_params(labelbottom=True)
-    label_left(panels, "share of the split's clips (%)")
+    label_left(panels, "fraction of the split's clips (%)")
     legend_below(figure, panels)
     return figure
