@@ -294,6 +294,7 @@ def test_pooling_over_time_ignores_padding(time: str) -> None:
 
 @pytest.mark.parametrize(("backbone", "channels", "side"), [("vgg11", 512, 64), ("inception_v3", 2048, 96)])
 @torch.no_grad()
+@pytest.mark.slow
 def test_published_backbones_load_and_freeze_by_parts(backbone: str, channels: int, side: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     options = {"init_weights": True} if backbone == "inception_v3" else {}
@@ -337,6 +338,7 @@ def test_hidden_layer_lies_between_plain_concat_and_heads() -> None:
 
 
 @needs_real_clips
+@pytest.mark.slow
 def test_full_size_model_reads_and_learns_real_clips() -> None:
     parameters = written.plain(written.merge_parameters("audio_visual", ["model.encoders.frames.weights=null"]))
     streams = {name: StreamInfo(parameters[name], {}) for name in ("audio", "frames")}

@@ -193,6 +193,7 @@ def test_download_rejects_settings_that_fail_later(
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_two_corpora_are_joined_in_one_clip_table(run_download: RunDownload, videos: list[Path]) -> None:
     add_own_clips(
         videos, "file,split,warm,cold\na.mp4,training,1,2\nb.mp4,validation,2,\nc.mp4,test,3,3\n", "a.mp4", "b.mp4"
@@ -215,6 +216,7 @@ def test_two_corpora_are_joined_in_one_clip_table(run_download: RunDownload, vid
     assert set(resplit.loc[resplit["corpus"] == "table", "split"]) == set(SPLITS)
 
 
+@pytest.mark.slow
 def test_demo_emotions_is_a_second_corpus_of_segments(run_download: RunDownload) -> None:
     table = run_download(**SMALL | {"sources": ["demo", "demo_emotions"], "min_seconds": 1.9})
     assert (table["reason"] == "").all()
@@ -233,6 +235,7 @@ def test_demo_emotions_is_a_second_corpus_of_segments(run_download: RunDownload)
     assert ((segments["happiness_present"] > 0) == (warm > 0.5)).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_equal_clip_names_in_two_corpora_are_rejected(run_download: RunDownload, videos: list[Path]) -> None:
     add_own_clips(videos, "file,split,warm,cold\na.mp4,training,1,2\n", "a.mp4")
     name = run_download(**SMALL)["clip"][0]

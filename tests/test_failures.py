@@ -142,6 +142,7 @@ def test_train_rejects_more_devices_than_the_machine_has(tmp_path: Path, monkeyp
         train.main()
 
 
+@pytest.mark.slow
 def test_killed_training_ends_all_its_processes(tmp_path: Path) -> None:
     script = tmp_path / "training.py"
     script.write_text("""

@@ -41,6 +41,7 @@ def make_pair(face: np.ndarray, flow: np.ndarray, noise: float = 0.0) -> tuple[t
 
 
 @pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])
+@pytest.mark.slow
 def test_flow_of_deformed_faces_beats_opencvs(face: np.ndarray, amplitude: float) -> None:
     known = deformation(112, amplitude)
     previous, following = make_pair(face, known)
@@ -108,6 +109,7 @@ def test_compiled_flow_equals_plain_code(face: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(9, 40), (33, 21)])
 @pytest.mark.parametrize("median", [True, False])
+@pytest.mark.slow
 def test_gpu_kernel_equals_cpu_in_tritons_interpreter(height: int, width: int, median: bool, tmp_path: Path) -> None:
     pytest.importorskip("triton")
     script = """

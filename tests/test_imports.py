@@ -14,6 +14,7 @@ SCRIPT = (
 )
 
 
+@pytest.mark.slow
 def test_import_librosa_waits_for_another_process() -> None:
     with imports.lock_file().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

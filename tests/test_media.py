@@ -441,6 +441,7 @@ def test_aligner_decodes_one_batch_of_frames_at_a_time(tmp_path: Path, monkeypat
     assert sum(batch_sizes[: -(-90 // 32)]) == 90
 
 
+@pytest.mark.slow
 def test_read_frames_releases_shown_frames(tmp_path: Path) -> None:
     path = write_video_file(tmp_path / "a.mp4", Track(timed_frames(90)))
     gc.collect()

@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_messages_lists_errors_with_their_tests(tmp_path: Path) -> None:
     page = tmp_path / "messages.md"
     provoking = "tests/test_split.py"

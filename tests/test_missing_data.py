@@ -174,6 +174,7 @@ def test_parts_of_a_batch_are_weighted_by_their_labels(tmp_path: Path) -> None:
     assert all(not torch.equal(weights[0][name], initial[name]) for name in initial)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_on_missing_data(tmp_path: Path) -> None:
     script = f"""
         import torch

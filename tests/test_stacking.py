@@ -131,6 +131,7 @@ def test_single_vector_is_not_stacked(names: tuple[str, ...]) -> None:
     assert not set(baselines.JOINT) & set(baselines.predict(*parts, COLUMNS, vectors))
 
 
+@pytest.mark.slow
 def test_boosted_trees_fit_nonlinear_signals() -> None:
     parts, vectors, table = make_corpus()
     is_far = vectors["one"][0].abs() > 0.67

@@ -40,6 +40,7 @@ def test_stages_and_tools_set_the_policy_before_torch(package: str) -> None:
     assert printed in (f"['2', None, '{SPINS}'] False\n", "['2', 'PASSIVE', None] False\n")
 
 
+@pytest.mark.slow
 def test_stage_keeps_the_users_wait_policy() -> None:
     assert (
         environment_of("stages.train", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="ACTIVE") == "['2', 'ACTIVE', None] True\n"

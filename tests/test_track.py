@@ -206,6 +206,7 @@ def test_face_after_a_cut_is_at_its_new_position(detector: Detector, head: np.nd
 
 @needs_real_clips
 @pytest.mark.parametrize("clip", ["0ObEtA6Q8vU.004.mp4", "6KKNrufnL80.000.mp4"])
+@pytest.mark.slow
 def test_tracked_landmarks_equal_those_detected_in_each_frame(detector: Detector, clip: str) -> None:
     sampled = frames.sample_frames(Raw(clip, REAL / clip, (0.0, 4.0)), 5.0, 640, 90)
     pictures = frames.decode_all_frames(sampled)

@@ -60,6 +60,7 @@ def test_train_repeats_weights_with_the_same_seed(tmp_path: Path) -> None:
     assert not same_weights(first, train_network(tmp_path / "c", seed=2)[0])
 
 
+@pytest.mark.slow
 def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     script = f"""
         import os, signal
@@ -112,6 +113,7 @@ def test_each_fusion_learns_with_each_set_of_encoders(fusion: str, use: list[str
         ("inception_resnet_v1", 3, "conv3d"),
     ],
 )
+@pytest.mark.slow
 def test_each_backbone_trains_except_frozen_parts(
     backbone: str, frozen: int, flow_backbone: str, tmp_path: Path
 ) -> None:
@@ -145,6 +147,7 @@ def test_bfloat16_trains_and_rejects_3d_convolutions_on_cpu(tmp_path: Path) -> N
         refuse_bfloat16(with_flow, "cpu", "bf16-mixed")
 
 
+@pytest.mark.slow
 def test_train_learns_planted_labels_but_not_shuffled_ones(tmp_path: Path) -> None:
     skill = {}
     for name in ("planted", "shuffled"):
@@ -236,6 +239,7 @@ def test_accumulated_parts_step_like_the_full_batch(tmp_path: Path) -> None:
         train_network(tmp_path / "3", TinyNetwork(), accumulate=3)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     script = f"""
         import json, torch
@@ -405,6 +409,7 @@ def test_decay_all_false_exempts_norms_biases_embeddings(tmp_path: Path) -> None
     assert exempt["weight_decay"] == 0
 
 
+@pytest.mark.slow
 def test_two_corpora_with_different_targets_train_together(tmp_path: Path) -> None:
     warmth = TargetGroup(columns=["warm"], range=[1, 7], head="sigmoid", loss="mae", weight=0.5)
     targets = TRAITS_GROUP | {"own": warmth}
@@ -533,6 +538,7 @@ def test_out_of_memory_gives_one_clear_error(tmp_path: Path) -> None:
         train_network(tmp_path, Large())
 
 
+@pytest.mark.slow
 def test_warm_start_beats_cold_start_at_equal_epochs(tmp_path: Path) -> None:
     def save(weights: dict[str, torch.Tensor]) -> Path:
         parameters_of_streams, shapes = (
@@ -580,6 +586,7 @@ def test_load_rejects_model_of_format_1(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_loggers_write_the_values_of_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
