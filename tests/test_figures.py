@@ -1,5 +1,6 @@
 """Figures: equal colours in PDF and PNG, layout, contrast, and captions that state results."""
 
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,10 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from skimage.color import rgb2lab
 
-from lib.core.targets import TargetGroup
+from lib.core.targets import TRAITS, TargetGroup
 from lib.report import figures
-from lib.report.figures import Results, _read
-from lib.report.figures._base import draw_overlay
+from lib.report.figures import Results, _read, learning_curve, reliability, residuals
+from lib.report.figures._base import draw_forest, draw_overlay
 from lib.report.page import SECTIONS
 
 
@@ -157,3 +158,52 @@ def test_caption_without_results_is_unchanged() -> None:
         module = figures.FIGURES[name]
         assert figures.make_caption(module, Results(), group) == module.CAPTION
     assert figures.is_empty(figures.controls.draw(Results(), group))
+
+
+def find_overlaps(figure: Figure) -> list[tuple[str, str]]:
+    """Return the pairs of panels' titles, labels of axes and legends that overlap."""
+    figure.draw_without_rendering()
+    renderer = figure._get_renderer()
+    texts = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label) if axes.get_visible()]
+    texts += [text for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
+    return [(first, second) for (first, box), (second, other) in combinations(boxes, 2) if box.overlaps(other)]
+
+
+LONG = [f"{name} of the second rater"[:30] for name in TRAITS]
+
+
+@pytest.mark.parametrize("columns", [[*TRAITS[:2]], [*TRAITS], [*TRAITS, *LONG]], ids=len)
+def test_titles_of_panels_do_not_overlap(columns: list[str]) -> None:
+    group = TargetGroup(columns=columns, range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    rng = np.random.default_rng(0)
+    table = pd.concat(make_predictions(20).assign(target=column) for column in columns)
+    intervals = [
+        {"of": name, "target": column, "value": 0.1, "low": 0.0, "high": 0.2}
+        for name in ("faces", "flow in another order")
+        for column in ("mean", *columns)
+    ]
+    ends = ["", *(f".{column}" for column in columns)]
+    keys = [f"validation_{score}_own{end}" for score in ("accuracy", "r2", "ccc") for end in ends]
+    losses = ["training_loss", "validation_loss", "training_accuracy_own"]
+    history = pd.DataFrame(rng.random((3, len(keys) + 3)), columns=[*losses, *keys]).assign(epoch=[1, 2, 3])
+    results = Results(predictions=table, history=history, targets={"own": group})
+    drawn = [
+        draw_forest(pd.DataFrame(intervals), "of", "value", group, "loss"),
+        reliability.draw(results, group),
+        residuals.draw(results, group),
+        learning_curve.draw(Results(history=history, targets={"own": group})),
+    ]
+    assert [find_overlaps(figure) for figure in drawn] == [[]] * 4
+
+
+def test_ticks_of_the_loss_are_numbers() -> None:
+    keys = ["training_accuracy_own", "validation_accuracy_own", "validation_r2_own", "validation_ccc_own"]
+    history = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.03, 0.004], "validation_loss": [0.04, 0.02]})
+    group = TargetGroup.model_construct(columns=[], range=(0.0, 1.0))
+    figure = learning_curve.draw(Results(history=history.assign(**dict.fromkeys(keys, 0.5)), targets={"own": group}))
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    texts = [text.get_text() for text in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))]
+    assert {"0.005", "0.01", "0.02"} <= set(texts)
+    assert not any("$" in text for text in texts)

@@ -14,7 +14,7 @@ from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
 from lib.report import latex, names
 from lib.report.comparison import draw_differences
-from lib.report.figures import Results
+from lib.report.figures import Results, learning_curve
 from tests.report_data import WARMTH
 
 OUR_COLUMNS = ["score", "kind", "group", "control", "target", "targets", "subset", "predictor", "what", "step"]
@@ -72,6 +72,18 @@ def test_figures_have_ten_targets_with_short_names() -> None:
     assert set(short_names) <= set(results.clips)
     assert names.describe_limit(group) == " The figure shows the first 10 of 60 targets; the tables list all."
     assert names.describe_limit(make_group(columns[:10])) == ""
+
+
+def test_learning_curve_is_drawn_for_long_names() -> None:
+    columns = ["x" * 100, "x" * 99, "a.b"]
+    ends = ["", *(f".{column}" for column in columns)]
+    scores = [f"validation_{score}_own{end}" for score in ("accuracy", "r2", "ccc") for end in ends]
+    losses = ["training_loss", "validation_loss", "training_accuracy_own"]
+    history = pd.DataFrame(dict.fromkeys([*losses, *scores], [0.5, 0.4]))
+    results = names.prepare_figures(Results(history=history.assign(epoch=[1, 2]), targets={"own": make_group(columns)}))
+    figure = learning_curve.draw(results)
+    labels = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
+    assert labels[1:-1] == [f"{'x' * 29}…", f"{'x' * 25}… (2)", "a.b"]
 
 
 def test_tables_without_rows_keep_their_columns() -> None:

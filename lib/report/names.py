@@ -23,10 +23,11 @@ def prepare_figures(results: Results) -> Results:
     columns = list(dict.fromkeys(column for group in targets.values() for column in group.columns))
     short = dict(zip(columns, _shorten_all(columns), strict=True))
     clips = results.clips.rename(columns=short)
+    history = results.history.rename(columns=lambda column: _shorten_target(column, short))
     tables = {name: _select(getattr(results, name), targets, short) for name in results.TABLES}
     targets = {name: _rename(group, short) for name, group in targets.items()}
     importance = results.importance.first(MOST)
-    return replace(results, **tables, clips=clips, targets=targets, importance=importance)
+    return replace(results, **tables, clips=clips, history=history, targets=targets, importance=importance)
 
 
 def describe_limit(group: TargetGroup) -> str:
@@ -79,6 +80,12 @@ def _shorten_all(names: list[str]) -> list[str]:
             text = f"{shorten(name, _LONGEST - 4)} ({number})"
         short.append(text)
     return short
+
+
+def _shorten_target(column: str, names: Mapping[str, str]) -> str:
+    """Return the name of a column of plots/history.csv, such as validation_r2_GROUP.TARGET, with the target's new name."""
+    prefix, point, target = column.partition(".")
+    return f"{prefix}{point}{names.get(target, target)}"
 
 
 def _rename(group: TargetGroup, names: Mapping[str, str]) -> TargetGroup:

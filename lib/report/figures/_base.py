@@ -1,5 +1,6 @@
 """Helpers that figures share: the style, the results, and panels."""
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -119,8 +120,13 @@ def legend_below(figure: Figure, panels: Mapping[str, Axes]) -> None:
     figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5)
 
 
+def wrap_name(name: str, width: int = 20) -> str:
+    """Return a name in lines of up to `width` characters, for the title of a panel."""
+    return textwrap.fill(name, width)
+
+
 def format_title(target: str, rows: pd.DataFrame, labelled: pd.DataFrame) -> str:
-    clips = labelled["clip"].nunique()
+    clips, target = labelled["clip"].nunique(), wrap_name(target)
     return target if len(rows) == clips else f"{target}\n({len(rows)} of {clips} known)"
 
 
@@ -183,7 +189,7 @@ def draw_forest(table: pd.DataFrame, column: str, value: str, group: TargetGroup
         positions = np.arange(len(names))
         draw_intervals(axes, positions, rows_of_target, COLOURS[0], value)
         axes.axvline(0, color="grey", linewidth=0.8)
-        axes.set_title(target, fontsize=9)
+        axes.set_title(wrap_name(target, 18), fontsize=9)
         axes.tick_params(labelbottom=True)
         axes.locator_params(axis="x", nbins=4)
     grid[0].set_yticks(range(len(names)), names)

@@ -7,7 +7,7 @@ images. For an encoder without images, the mean over time is drawn over the midd
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure
+from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure, wrap_name
 from lib.report.figures._read import Attention
 
 _PICTURES = 6  # number of evenly spaced images of an encoder
@@ -34,7 +34,7 @@ def draw(results: Results) -> Figure:
         for axes, (title, picture, values) in zip(row, panels, strict=False):
             image = draw_overlay(axes, picture, values)
             axes.set_title(title, fontsize=7)
-        row[0].set_ylabel(name, fontsize=6)
+        row[0].set_ylabel(wrap_name(name, 22), fontsize=6)
     figure.colorbar(image, ax=grid, label="attention, multiples of uniform", shrink=0.8, extend="max")
     return figure
 

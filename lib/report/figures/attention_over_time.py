@@ -6,7 +6,7 @@ attention.
 
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import COLOURS, Results, make_empty_figure
+from lib.report.figures._base import COLOURS, Results, make_empty_figure, wrap_name
 
 SECTION, ORDER = "attention", 210
 CAPTION = (
@@ -37,7 +37,7 @@ def draw(results: Results) -> Figure:
         row[0].set_ylim(0, 1.1 * max(axes.get_ylim()[1] for axes in row))
         row[0].set_ylabel(f"attention to {key}\n(% of its total)")
     for top, bottom, name in zip(grid[0], grid[-1], clips, strict=True):
-        top.set_title(name)
+        top.set_title(wrap_name(name, 26), fontsize=9)
         bottom.set_xlabel("time in the clip (s)")
     handles = {
         label: handle for axes in grid.flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)

@@ -3,7 +3,15 @@
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, label_left, legend_below, make_empty_figure, make_panels
+from lib.report.figures._base import (
+    COLOURS,
+    Results,
+    label_left,
+    legend_below,
+    make_empty_figure,
+    make_panels,
+    wrap_name,
+)
 from lib.report.figures.importance_on_the_face import TITLES
 from lib.report.words import name_accuracy
 
@@ -27,7 +35,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             axes.plot(100 * rows["deleted"], rows["accuracy"], marker=".", color=colour, label=title)
             if order == _RANDOM:
                 axes.fill_between(100 * rows["deleted"], rows["lowest"], rows["highest"], color=colour, alpha=0.2)
-        axes.set(title=column, xlabel="cells removed (%)", xlim=(0, 100))
+        axes.set(title=wrap_name(column), xlabel="cells removed (%)", xlim=(0, 100))
         axes.tick_params(labelbottom=True)
     label_left(panels, f"{name_accuracy(group)}, {results.deletion['clips'].iloc[0]} clips")
     legend_below(figure, panels)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure
+from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure, wrap_name
 
 SECTION, ORDER = "importance", 160
 CAPTION = (
@@ -25,7 +25,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure = Figure(figsize=(1.45 * len(columns) + 1.2, 1.5 * len(cells) + 0.3), layout="constrained")
     grid = figure.subplots(len(cells), len(columns), squeeze=False)
     for axes, column in zip(grid[0], columns, strict=True):
-        axes.set_title(column, fontsize=9)
+        axes.set_title(wrap_name(column, 18), fontsize=9)
     for method, title in TITLES.items():
         rows = [row for row, key in zip(grid, cells, strict=True) if key[0] == method]
         streams = {stream: maps for (of_method, stream), maps in cells.items() if of_method == method}

@@ -4,7 +4,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, label_left, legend_below, make_empty_figure, make_panels
+from lib.report.figures._base import (
+    COLOURS,
+    Results,
+    label_left,
+    legend_below,
+    make_empty_figure,
+    make_panels,
+    wrap_name,
+)
 from lib.report.figures.importance_on_the_face import TITLES
 
 SECTION, ORDER = "importance", 170
@@ -27,7 +35,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             places = 100 * (np.arange(len(changes)) + 0.5) / len(changes)
             colour, label = COLOURS[streams.index(stream) % len(COLOURS)], f"{stream}, {TITLES[method]}"
             axes.plot(places, changes[:, index], _LINES[method], marker=".", color=colour, label=label)
-        axes.set(title=column, xlabel="part of the clip (%)", xlim=(0, 100))
+        axes.set(title=wrap_name(column), xlabel="part of the clip (%)", xlim=(0, 100))
         axes.tick_params(labelbottom=True)
     next(iter(panels.values())).set_ylim(bottom=0)  # shared by all panels, so after drawing
     label_left(panels, "change, fraction of the range")

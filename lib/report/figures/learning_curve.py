@@ -1,9 +1,11 @@
 """Loss, 1 - MAE, R2 and CCC by epoch, for each target group and each of its targets, with the selected epoch marked."""
 
+import math
 from itertools import cycle
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import offset_copy
 
 from lib.report.figures._base import COLOURS, SPLIT_STYLES, Results
 from lib.report.words import name_accuracy
@@ -14,6 +16,7 @@ CAPTION = (
     " validation loss, whose weights are kept. Where the curves of training and validation diverge, the model overfits."
 )
 
+_ONE_COLUMN = 8  # largest number of lines in a legend of one column
 _STYLES = "-", "--", "-.", (0, (1, 1))
 _MEANS = {"training": "grey", "validation": "black"}  # colours of means over targets
 
@@ -42,13 +45,25 @@ def draw(results: Results) -> Figure:
         axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:.0f}")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=7)
+        below = offset_copy(axes.transAxes, figure, y=-30, units="points")  # of the label of the axis
+        columns = 1 if len(axes.lines) <= _ONE_COLUMN else 2
+        axes.legend(
+            frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=below, fontsize=7, ncols=columns
+        )
     names = {name_accuracy(group) for group in targets.values()}
     loss.set(ylabel="loss", yscale="log")
+    for axis_formatter in (loss.yaxis.set_major_formatter, loss.yaxis.set_minor_formatter):
+        axis_formatter(FuncFormatter(_format_tick))  # matplotlib's are mathematics, which target names switch off
     accuracy_panel.set_ylabel(names.pop() if len(names) == 1 else "1 − MAE / width of the range")
     r2.set_ylabel("R², validation")
     ccc.set_ylabel("CCC, validation")
     return figure
+
+
+def _format_tick(value: float, _: int | None = None) -> str:
+    """Return a tick of a logarithmic axis: 1, 2 and 5 of each decade."""
+    digit = value / 10 ** math.floor(math.log10(value) + 1e-9)
+    return f"{value:.3g}" if round(digit) in (1, 2, 5) else ""
 
 
 def describe(results: Results) -> str:
