@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.data.batch import Sample, collate
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model.encoders import images
 from lib.model.fusions import FUSIONS
 from lib.model.heads import find_head

@@ -13,7 +13,7 @@ from torch import nn
 from lib.analysis import attention, importance, samples
 from lib.analysis._regions import GRID, Region
 from lib.data.batch import Sample
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model.tokens import Tokens
 from lib.report.figures import read
 from lib.streams.base import Steps, StreamInfo

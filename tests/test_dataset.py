@@ -14,17 +14,9 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import collate, stack
-from lib.data.dataset import (
-    ClipDataset,
-    EncoderInputs,
-    count_lost,
-    list_streams,
-    make_inputs,
-    mask_labelled,
-    scale_labels,
-    select_usable,
-    select_videos,
-)
+from lib.data.dataset import ClipDataset, make_inputs, scale_labels
+from lib.data.inputs import EncoderInputs, list_streams
+from lib.data.selection import count_lost, mask_labelled, select_usable, select_videos
 from lib.streams.base import StreamInfo
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})

@@ -18,7 +18,7 @@ from lib.core import parallel, parameters, resume, shards
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
-from lib.data.dataset import list_streams
+from lib.data.inputs import list_streams
 from lib.streams import base, build
 from lib.streams.base import StreamInfo
 from lib.training.prepare import fingerprint

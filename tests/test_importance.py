@@ -15,7 +15,7 @@ from lib.analysis._regions import Region, mean_steps, remove_regions
 from lib.analysis.importance import deletion_table
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results, read

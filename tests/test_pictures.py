@@ -14,7 +14,8 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.augment import Draws, augment
 from lib.data.batch import Sample, collate
-from lib.data.dataset import find_kind, make_inputs
+from lib.data.dataset import make_inputs
+from lib.data.inputs import find_kind
 from lib.model import encoders
 from lib.sources._archives import annotation_place
 from lib.streams import pictures

@@ -16,7 +16,8 @@ from lib.core import shards
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
-from lib.data.dataset import ClipDataset, EncoderInputs
+from lib.data.dataset import ClipDataset
+from lib.data.inputs import EncoderInputs
 from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results

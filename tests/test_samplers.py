@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.data.samplers import SAMPLERS
 
 PRESENT = np.array([0, 1, 2, 4, 5, 7, 8, 9, 11, 12])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lib.analysis._regions import Means, Region, mean_inputs
 from lib.data.batch import Inputs, Sample, collate
-from lib.data.dataset import find_kind, split_reference
+from lib.data.inputs import find_kind, split_reference
 from lib.data.loading import to_device
 from lib.model.network import Network
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lib.data.batch import Inputs
-from lib.data.dataset import split_reference
+from lib.data.inputs import split_reference
 from lib.streams.base import Steps
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.analysis._inputs import copy_inputs, select_steps
 from lib.data.batch import Inputs, Sample
-from lib.data.dataset import find_kind, list_streams
+from lib.data.inputs import find_kind, list_streams
 from lib.model.network import Network
 from lib.streams import base
 

@@ -14,7 +14,8 @@ from lib.core.artifacts import CONTROLS
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.data.batch import Sample
-from lib.data.dataset import ClipDataset, list_streams
+from lib.data.dataset import ClipDataset
+from lib.data.inputs import list_streams
 from lib.model import infer
 from lib.model.network import Network
 from lib.scoring.tables import CONTROL_COLUMNS, control_table

@@ -17,7 +17,7 @@ from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.dataset import find_kind, split_reference
+from lib.data.inputs import find_kind, split_reference
 from lib.model import infer
 from lib.model.network import Network
 

@@ -17,7 +17,8 @@ from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.data.batch import Sample
-from lib.data.dataset import ClipDataset, list_streams, make_inputs
+from lib.data.dataset import ClipDataset, make_inputs
+from lib.data.inputs import list_streams
 from lib.model import infer
 from lib.model.network import Network
 from lib.scoring.tables import control_table

@@ -12,8 +12,9 @@ from lib.analysis._context import Context, choose_evenly, create_file, write_arr
 from lib.core import imports
 from lib.core.artifacts import DATA, SAMPLES
 from lib.core.parameters import Section
-from lib.data.dataset import ClipDataset, EncoderInputs, split_reference
+from lib.data.dataset import ClipDataset
 from lib.data.images import colour_flow
+from lib.data.inputs import EncoderInputs, split_reference
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 

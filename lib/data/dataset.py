@@ -1,177 +1,27 @@
 """The data set: the steps of clips, read from shards."""
 
-import hashlib
-from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-from pydantic import Field
 from torch.utils.data import Dataset
 
 from lib.core import shards
-from lib.core.errors import InputError, SettingError
-from lib.core.parameters import Section
+from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.core.targets import Targets
 from lib.data.batch import Inputs, Sample
+from lib.data.inputs import EncoderInputs, find_kind, list_streams, split_reference
 from lib.data.samplers import SAMPLERS
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 
 if TYPE_CHECKING:  # predictions do not need pandas, which loads slowly
     import pandas as pd
-
-
-class EncoderInputs(Section):
-    """The streams and steps that an encoder reads.
-
-    kind: kind of encoder. reads: references to streams (`faces`) or to arrays of streams (`audio.mfcc`). Steps are
-    selected in the first stream; the other streams contribute the steps nearest in time. take, steps: name and argument
-    of the sampler (lib/data/samplers.py).
-    """
-
-    kind: str
-    reads: list[str]
-    take: Literal[*SAMPLERS]  # type: ignore[valid-type]
-    steps: Annotated[int, Field(ge=1, le=100_000)]
-
-    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
-        """Return the settings with open values filled in, given the numbers of steps of the training clips."""
-        return self
-
-    @property
-    def is_random(self) -> bool:
-        """Return whether the steps of a training clip differ from epoch to epoch."""
-        return SAMPLERS[self.take].random
-
-    def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-        """Return the encoder's input for a clip's steps (T, ...). `rng` is the random generator in training, else None."""
-        return values
-
-
-def find_kind(reference: str) -> base.Kind:
-    """Return the kind of the steps of a reference to a stream. Raises InputError for an unknown stream or array."""
-    stream, array = split_reference(reference)
-    return base.load(stream).kind_of(array)
-
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """Return the names of the stream and of the array of a reference such as `faces` or `audio.mfcc`.
-
-    The array of `faces` is the stream's first array. Raises InputError for an unknown stream or array.
-    """
-    name, _, array = reference.partition(".")
-    arrays = base.load(name).arrays
-    if array and array not in arrays:
-        raise InputError(f"stream {name} has no array {array!r}; allowed: {', '.join(arrays) or f'{name} alone'}")
-    return name, array or (arrays[0] if arrays else "")
-
-
-def list_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> list[str]:
-    """Return the names of the streams that the encoders read, each once."""
-    return list(
-        dict.fromkeys(
-            split_reference(reference)[0]
-            for encoder_settings in encoder_inputs.values()
-            for reference in encoder_settings.reads
-        )
-    )
-
-
-def select_usable(
-    table: "pd.DataFrame", data: Path, encoder_inputs: Mapping[str, EncoderInputs], missing: Literal["drop", "keep"]
-) -> "pd.DataFrame":
-    """Return the clips with all streams that the encoders read, or with "keep" those with all streams of one encoder.
-
-    The streams are folders of shards below `data`. Raises InputError if a shard, or a clip in a shard, is missing.
-    """
-    import pandas as pd
-
-    accepted = {
-        stream: ~table["clip"].isin(read_rejections(table, data, stream)) for stream in list_streams(encoder_inputs)
-    }
-    by_encoder = [
-        pd.concat([accepted[split_reference(reference)[0]] for reference in encoder_settings.reads], axis=1).all(axis=1)
-        for encoder_settings in encoder_inputs.values()
-    ]
-    is_complete = pd.concat(by_encoder, axis=1)
-    return table[is_complete.all(axis=1) if missing == "drop" else is_complete.any(axis=1)].reset_index(drop=True)
-
-
-def read_rejections(table: "pd.DataFrame", data: Path, stream: str) -> dict[str, str]:
-    """Return the reason for each clip that a stream rejected. Raises InputError if a shard, or a clip in it, is missing."""
-    reasons: dict[str, str] = {}
-    for shard, rows in table.groupby("shard"):
-        path = data / stream / f"{shard}.h5"
-        if not path.exists():
-            raise InputError(f"{path} is missing; run `dvc repro {stream}`")
-        with shards.open_shard(path) as file:
-            if missing := sorted(set(rows["clip"]) - set(file)):
-                raise InputError(
-                    f"clip {missing[0]} is missing in {path} ({len(missing)} clips in total); run `dvc repro {stream}`"
-                )
-            attributes = {clip: file[clip].attrs for clip in rows["clip"]}
-            reasons |= {
-                clip: str(attributes_of_clip["refused"])
-                for clip, attributes_of_clip in attributes.items()
-                if "refused" in attributes_of_clip
-            }
-    return reasons
-
-
-def count_lost(
-    table: "pd.DataFrame", usable: Iterable[str], data: Path, encoder_inputs: Mapping[str, EncoderInputs]
-) -> "pd.DataFrame":
-    """Return the number of clips of `table` that are not in `usable`, by stream (step), reason and split.
-
-    A clip counts for the first stream that rejected it. Reasons end at their colon. A stream without rejected clips has
-    a row with 0 clips.
-    """
-    import pandas as pd
-
-    lost = table[~table["clip"].isin(set(usable))]
-    rows: list[tuple[str, str, str, int]] = []
-    for stream in list_streams(encoder_inputs):
-        reasons = read_rejections(lost, data, stream)
-        lost_here = lost[lost["clip"].isin(reasons)]
-        counts = Counter(
-            (reasons[clip].partition(":")[0], split)
-            for clip, split in zip(lost_here["clip"], lost_here["split"], strict=True)
-        )
-        rows += [(stream, *reason_and_split, clips) for reason_and_split, clips in sorted(counts.items())] or [
-            (stream, "", "", 0)
-        ]
-        lost = lost.drop(lost_here.index)
-    return pd.DataFrame(rows, columns=["step", "reason", "split", "clips"])
-
-
-def select_videos(table: "pd.DataFrame", clips: int | None, seed: int) -> "pd.DataFrame":
-    """Return all clips of randomly selected videos, up to `clips` clips in total; None returns all clips.
-
-    Videos are ordered by a hash (SHA-256) of seed and name, so that a smaller selection is a subset of a larger one. Raises
-    InputError if the table has fewer clips, or the first video has more.
-    """
-    if clips is None:
-        return table
-    if clips > len(table):
-        raise SettingError(f"train.clips = {clips}; allowed: null, or up to {len(table)}, the number of training clips")
-    clips_of_video = table["video"].value_counts()
-    order = sorted(clips_of_video.index, key=lambda video: hashlib.sha256(f"{seed}/{video}".encode()).digest())
-    selected = np.array(order)[clips_of_video[order].cumsum().to_numpy() <= clips]
-    if not len(selected):
-        raise SettingError(
-            f"train.clips = {clips}; allowed with train.seed = {seed}: at least {clips_of_video[order[0]]}"
-        )
-    return table[table["video"].isin(selected)].reset_index(drop=True)
-
-
-def mask_labelled(table: "pd.DataFrame", targets: Targets) -> np.ndarray:
-    """Return (N,) whether a clip has a label for any target."""
-    return np.any([np.isfinite(values).any(1) for values in scale_labels(table, targets).values()], axis=0)
 
 
 _SMALL = 1 << 16

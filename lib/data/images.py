@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.utils import flow_to_image
 
-from lib.data.dataset import find_kind
+from lib.data.inputs import find_kind
 from lib.streams.base import Steps
 
 

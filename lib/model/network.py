@@ -13,7 +13,7 @@ from lib.core.errors import InputError, SettingError, prefix_errors
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
-from lib.data.dataset import EncoderInputs, split_reference
+from lib.data.inputs import EncoderInputs, split_reference
 from lib.model import encoders
 from lib.model.encoders import Encoder
 from lib.model.fusions import FUSIONS, Attention, Fusion

@@ -15,7 +15,8 @@ from lib.core.device import best_device
 from lib.core.errors import SettingError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
-from lib.data.dataset import ClipDataset, count_lost, mask_labelled, select_usable, select_videos
+from lib.data.dataset import ClipDataset
+from lib.data.selection import count_lost, mask_labelled, select_usable, select_videos
 from lib.model import checkpoint, infer
 from lib.model.heads import Prediction
 from lib.scoring.baselines import is_seen

@@ -23,7 +23,8 @@ from lib.core.parallel import Parallel
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.data.batch import Inputs, Sample, collate
-from lib.data.dataset import list_streams, make_inputs
+from lib.data.dataset import make_inputs
+from lib.data.inputs import list_streams
 from lib.data.loading import to_device
 from lib.media.packets import Span
 from lib.model import checkpoint

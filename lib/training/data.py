@@ -15,7 +15,8 @@ from lib.core.errors import SettingError, prefix_errors
 from lib.core.targets import Targets
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample
-from lib.data.dataset import ClipDataset, EncoderInputs, find_kind
+from lib.data.dataset import ClipDataset
+from lib.data.inputs import EncoderInputs, find_kind
 from lib.data.loading import make_loader
 from lib.training.losses import WEIGHTINGS, count_known, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches

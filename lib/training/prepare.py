@@ -12,15 +12,9 @@ from lib.core.artifacts import CLIPS, DATA
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import Targets
-from lib.data.dataset import (
-    ClipDataset,
-    EncoderInputs,
-    list_streams,
-    mask_labelled,
-    select_usable,
-    select_videos,
-    split_reference,
-)
+from lib.data.dataset import ClipDataset
+from lib.data.inputs import EncoderInputs, list_streams, split_reference
+from lib.data.selection import mask_labelled, select_usable, select_videos
 from lib.model import encoders
 from lib.model.encoders import Encoder
 from lib.model.network import Network

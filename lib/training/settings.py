@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from lib.core.errors import SettingError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model.network import Settings
 from lib.training.loggers import LOGGERS
 from lib.training.losses import WEIGHTINGS

@@ -23,7 +23,8 @@ from lib.core.device import best_device, describe_device
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Sample, collate
-from lib.data.dataset import list_streams, make_inputs
+from lib.data.dataset import make_inputs
+from lib.data.inputs import list_streams
 from lib.data.loading import to_device
 from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary

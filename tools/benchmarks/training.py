@@ -25,7 +25,8 @@ from lib.core.device import best_device, describe_device
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Inputs, collate
-from lib.data.dataset import ClipDataset, list_streams
+from lib.data.dataset import ClipDataset
+from lib.data.inputs import list_streams
 from lib.data.loading import to_device
 from lib.model.network import Network, Settings
 from lib.streams import base

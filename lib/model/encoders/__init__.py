@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError, SettingError, prefix_errors
 from lib.core.parameters import check
 from lib.core.registry import list_members
-from lib.data.dataset import EncoderInputs, split_reference
+from lib.data.inputs import EncoderInputs, split_reference
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.tokens import Tokens, of_maps
 from lib.streams.base import Steps

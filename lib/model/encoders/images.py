@@ -16,7 +16,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from lib.core.errors import InputError
 from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, load_weights
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip, of_maps

@@ -19,7 +19,7 @@ from lib.core.weights import (
     load_published,
     summarise_mismatches,
 )
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model import encoders, s2d, s2d_weights
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
 from lib.model.tokens import Tokens, of_clip

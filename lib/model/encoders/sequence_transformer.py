@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.core.weights import find_mismatches, load_published, summarise_mismatches
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.core.weights import load_weights
-from lib.data.dataset import EncoderInputs
+from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.tokens import Tokens, of_maps
 from lib.streams.base import Steps

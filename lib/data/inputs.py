@@ -1,0 +1,68 @@
+"""The inputs of an encoder: which streams it reads, and which steps of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from lib.core.errors import InputError
+from lib.core.parameters import Section
+from lib.data.samplers import SAMPLERS
+from lib.streams import base
+
+
+class EncoderInputs(Section):
+    """The streams and steps that an encoder reads.
+
+    kind: kind of encoder. reads: references to streams (`faces`) or to arrays of streams (`audio.mfcc`). Steps are
+    selected in the first stream; the other streams contribute the steps nearest in time. take, steps: name and argument
+    of the sampler (lib/data/samplers.py).
+    """
+
+    kind: str
+    reads: list[str]
+    take: Literal[*SAMPLERS]  # type: ignore[valid-type]
+    steps: Annotated[int, Field(ge=1, le=100_000)]
+
+    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
+        """Return the settings with open values filled in, given the numbers of steps of the training clips."""
+        return self
+
+    @property
+    def is_random(self) -> bool:
+        """Return whether the steps of a training clip differ from epoch to epoch."""
+        return SAMPLERS[self.take].random
+
+    def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        """Return the encoder's input for a clip's steps (T, ...). `rng` is the random generator in training, else None."""
+        return values
+
+
+def find_kind(reference: str) -> base.Kind:
+    """Return the kind of the steps of a reference to a stream. Raises InputError for an unknown stream or array."""
+    stream, array = split_reference(reference)
+    return base.load(stream).kind_of(array)
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return the names of the stream and of the array of a reference such as `faces` or `audio.mfcc`.
+
+    The array of `faces` is the stream's first array. Raises InputError for an unknown stream or array.
+    """
+    name, _, array = reference.partition(".")
+    arrays = base.load(name).arrays
+    if array and array not in arrays:
+        raise InputError(f"stream {name} has no array {array!r}; allowed: {', '.join(arrays) or f'{name} alone'}")
+    return name, array or (arrays[0] if arrays else "")
+
+
+def list_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> list[str]:
+    """Return the names of the streams that the encoders read, each once."""
+    return list(
+        dict.fromkeys(
+            split_reference(reference)[0]
+            for encoder_settings in encoder_inputs.values()
+            for reference in encoder_settings.reads
+        )
+    )
