@@ -18,7 +18,9 @@ from lib.scoring import baselines
 from lib.sources.demo import corpus
 from lib.streams import base, text
 from lib.streams.base import Raw
-from lib.streams.text import COUNTS, Transcript
+from lib.streams.text import transcripts, vectors
+from lib.streams.text.transcripts import Transcript
+from lib.streams.text.vectors import COUNTS
 from tests.conftest import REAL, needs_real_clips
 
 CLIP = "-x y.000.mp4"
@@ -32,7 +34,7 @@ def extract(folder: Path, clip: str = CLIP, files: Sequence[str] = ("transcripti
 
 
 def count(words: str, **options: Any) -> dict[str, float]:
-    return dict(zip(COUNTS, text.compute_counts(Transcript(words, **options)).tolist(), strict=True))
+    return dict(zip(COUNTS, vectors.compute_counts(Transcript(words, **options)).tolist(), strict=True))
 
 
 def write_pickle(path: Path, texts: dict[Any, Any]) -> None:
@@ -64,7 +66,7 @@ def test_counts_equal_values_by_hand() -> None:
 
 
 def test_hashing_ignores_case_marks_and_times() -> None:
-    make = text.make_hasher(128)
+    make = vectors.make_hasher(128)
     first, second = make(Transcript("A cat sat there.")), make(Transcript("The dog barks"))
     assert first.shape == (128,)
     assert np.linalg.norm(first[:64]) == pytest.approx(1)
@@ -92,7 +94,7 @@ def test_texts_are_found_by_clip_in_pickles_and_tables(tmp_path: Path) -> None:
     assert json.loads(record.attributes["parts"]) == {"hashing": 64, "counts": 20}
     assert record.attributes["words"] == 11
     assert record.arrays["hashing"].dtype == np.float32
-    np.testing.assert_array_equal(record.arrays["counts"][0], text.compute_counts(Transcript(GREETING)))
+    np.testing.assert_array_equal(record.arrays["counts"][0], vectors.compute_counts(Transcript(GREETING)))
     assert extract(tmp_path, "bytes.mp4").attributes["words"] == 4
     for clip in ("empty.mp4", "marks.mp4", "n"):
         assert extract(tmp_path, clip).refused == "text: without words"
@@ -110,28 +112,28 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
     vtt = "WEBVTT\n\nNOTE not said\n\nintro\n00:01.000 --> 00:02.500 align:start\nHello\nthere\n"
     vtt += "\n00:03.000 --> 00:05.000\n42 times\n"
     for subtitles in (srt, srt.replace("\n", "\r\n"), vtt):
-        assert " ".join(text.read_subtitles(subtitles).text.split()) == "Hello there 42 times"
-        assert text.read_subtitles(subtitles).seconds == 4
-    assert text.read_subtitles("") == Transcript("")
-    assert text.read_subtitles(srt, (3.5, 9.0)) == Transcript("42 times", 2.0)
-    assert text.read_subtitles(srt, (0.0, 1.7)) == Transcript("")
+        assert " ".join(transcripts.read_subtitles(subtitles).text.split()) == "Hello there 42 times"
+        assert transcripts.read_subtitles(subtitles).seconds == 4
+    assert transcripts.read_subtitles("") == Transcript("")
+    assert transcripts.read_subtitles(srt, (3.5, 9.0)) == Transcript("42 times", 2.0)
+    assert transcripts.read_subtitles(srt, (0.0, 1.7)) == Transcript("")
     (tmp_path / "a.srt").write_text(srt)
     (tmp_path / "b.txt").write_bytes("caf\xe9 au lait".encode("latin-1"))
     counts = dict(zip(COUNTS, extract(tmp_path, "a.mp4", []).arrays["counts"][0], strict=True))
     assert (counts["words"], counts["words_a_second"]) == (4, 1)
     assert extract(tmp_path, "b.mp4", []).attributes["words"] == 3
     assert extract(tmp_path, "c.mp4", []).refused == "text: not in .srt, .vtt, .txt"
-    outside = text.look_up(
+    outside = transcripts.look_up(
         Raw("a.mp4", tmp_path / "a.mp4", None), ["transcription_*.pkl"], "text"
     )  # prediction has no folder of annotations
     assert outside is not None
     assert outside.seconds == 4
     part = Raw("a_7.mp4", tmp_path / "a.mp4", tmp_path, (2.8, 9.0))  # a segment of a longer video, as in CMU-MOSEI
-    assert text.look_up(part, [], "text") == Transcript("42 times", 2.0)
-    assert text.look_up(part._replace(clip="a.mp4"), [], "text") == Transcript(
+    assert transcripts.look_up(part, [], "text") == Transcript("42 times", 2.0)
+    assert transcripts.look_up(part._replace(clip="a.mp4"), [], "text") == Transcript(
         "42 times", 2.0
     )  # a window of a long clip
-    assert text.look_up(Raw("b_7.mp4", tmp_path / "b.mp4", tmp_path, (2.8, 9.0)), [], "text") is None
+    assert transcripts.look_up(Raw("b_7.mp4", tmp_path / "b.mp4", tmp_path, (2.8, 9.0)), [], "text") is None
     settings = text.Settings(enabled=True, files=[], column="text", kinds=["counts"], dimension=2, sentence=None)
     assert [path.name for path in text.annotation_files(settings, tmp_path)] == ["a.srt", "b.txt"]
 
@@ -158,9 +160,9 @@ def test_unusual_texts_give_finite_vectors(tmp_path: Path, words: str) -> None:
 
 
 def test_empty_text_gives_zero_vectors() -> None:
-    assert np.isfinite(text.compute_counts(Transcript(""))).all()
-    assert not text.make_hasher(8)(Transcript("")).any()
-    assert np.isfinite(text.make_hasher(8)(Transcript("half a character \ud800"))).all()
+    assert np.isfinite(vectors.compute_counts(Transcript(""))).all()
+    assert not vectors.make_hasher(8)(Transcript("")).any()
+    assert np.isfinite(vectors.make_hasher(8)(Transcript("half a character \ud800"))).all()
 
 
 def test_text_settings_and_files_are_validated(tmp_path: Path) -> None:
@@ -211,12 +213,12 @@ def test_sentence_vectors_of_similar_texts_are_close(tmp_path: Path) -> None:
 
 def test_demo_texts_predict_extraversion_only() -> None:
     plan = corpus.plan(600, 0.0, seed=0)
-    make = text.make_hasher(64)
-    vectors = np.array([make(Transcript(corpus.transcript(row))) for _, row in plan.iterrows()])
+    make = vectors.make_hasher(64)
+    hashed = np.array([make(Transcript(corpus.transcript(row))) for _, row in plan.iterrows()])
     columns = ["extraversion", "conscientiousness", "neuroticism", "openness"]
     labelled = plan.reset_index()
     parts = [labelled[labelled["split"] == split] for split in ("training", "test", "validation")]
-    predicted = baselines.predict(*parts, columns, {"text": pd.DataFrame(vectors, plan.index)})["ridge_text"]
+    predicted = baselines.predict(*parts, columns, {"text": pd.DataFrame(hashed, plan.index)})["ridge_text"]
     r2 = dict(zip(columns, r2_score(parts[1][columns], predicted, multioutput="raw_values"), strict=True))
     assert r2.pop("extraversion") > 0.4
     assert max(r2.values()) < 0.05
@@ -227,7 +229,7 @@ def test_real_transcripts_are_read() -> None:
     refused = [
         record.refused
         for split in ("training", "validation")
-        for clip in text._texts(REAL / f"transcription_{split}.pkl", "text")
+        for clip in transcripts.read_texts(REAL / f"transcription_{split}.pkl", "text")
         if (record := extract(REAL, clip, kinds=["counts"])).refused
     ]
     assert set(refused) == {"text: without words"}

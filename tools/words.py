@@ -20,6 +20,7 @@ from lib.scoring.ngrams import ngram_table
 from lib.streams import text
 from lib.streams.base import Raw
 from lib.streams.build import annotation_folder
+from lib.streams.text import transcripts, vectors
 from tools.compare import find_target_group, read_labels
 
 _FEWEST = 5  # lowest value of --videos; with fewer videos, a person could be identified
@@ -57,8 +58,8 @@ def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, 
     table = table[(table["split"] == "training") & table[group.columns].notna().all(axis=1)]
     tokens_by_clip = []
     for row in table.itertuples():
-        words = text.look_up(Raw(row.clip, None, annotation_folder(row.corpus)), settings.files, settings.column)
-        tokens_by_clip.append(text.split_words(words.text) if words else [])
+        words = transcripts.look_up(Raw(row.clip, None, annotation_folder(row.corpus)), settings.files, settings.column)
+        tokens_by_clip.append(vectors.split_words(words.text) if words else [])
     has_words = np.array([bool(tokens) for tokens in tokens_by_clip], bool)
     table, tokens_by_clip = table[has_words], [tokens for tokens in tokens_by_clip if tokens]
     videos_of_clips, values = table["video"].to_numpy(), table[group.columns].to_numpy(float)

