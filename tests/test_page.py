@@ -109,6 +109,9 @@ def test_report_page_fits_phone_and_screen(
     assert browser_page.evaluate(
         "[...document.querySelectorAll('.scores th:first-child')].every(one => one.offsetWidth < 180)"
     )
+    names = "[...document.querySelectorAll('.scores thead th')].filter(one => /^[a-z]+$/.test(one.textContent))"
+    assert browser_page.evaluate(f"{names}.length") >= 10
+    assert browser_page.evaluate(f"{names}.every(one => one.clientHeight < 45)")  # no name of one word is broken
     background = browser_page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
     links = [link.get_attribute("href") for link in browser_page.locator("nav a").all()]
