@@ -187,7 +187,10 @@ def test_audio_tokens_have_the_times_of_their_steps(net: str) -> None:
     [
         ({"net": "lstm"}, r"ears\.net = 'lstm'; allowed: 'blstm', 'conv1d_lstm', 'conv2d' or 'mlp'"),
         ({"net": "conv2d", "filters": [4]}, r"filters = \[4\] with net = conv2d; allowed: 2 numbers"),
-        ({"net": "mlp", "standardise": "coefficient"}, "reads means: all are 0; allowed: the others"),
+        (
+            {"net": "mlp", "standardise": "coefficient"},
+            r"reads means \(all would be 0\); allowed: none, clip, training",
+        ),
         ({"net": "mlp", "tokens": "steps"}, "tokens = steps with net = mlp; allowed: with blstm or conv1d_lstm"),
         ({"units": 0}, r"ears\.units = 0; allowed: greater than or equal to 1"),
     ],

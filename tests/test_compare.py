@@ -162,7 +162,7 @@ def test_read_predictions_rejects_invalid_tables(tmp_path: Path) -> None:
             read()
         return str(caught.value).removeprefix(path)
 
-    assert read_message("") == " is not a readable CSV file (No columns to parse from file)"
+    assert read_message("") == " is not a readable CSV file (No columns to parse from file); write it again"
     assert read_message(predictions_table.iloc[:0].to_csv(index=False)).startswith(" predicts nothing, not own")
     assert (
         read_message(pd.concat([predictions_table, predictions_table.iloc[:1]]).to_csv(index=False))

@@ -234,8 +234,8 @@ class CodeInPickle:
         (pickle.dumps(CodeInPickle()), "system"),
         (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
         (pickle.dumps(partial(print, "x")), "functools.partial"),
-        (b"not a pickle", "no readable pickle"),
-        (pickle.dumps({"extraversion": {}}), "lacks agreeableness"),
+        (b"not a pickle", "not a readable pickle"),
+        (pickle.dumps({"extraversion": {}}), "has no agreeableness"),
         (pickle.dumps([1, 2]), "is not a "),
     ],
 )

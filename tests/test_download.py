@@ -167,7 +167,9 @@ def test_unreadable_table_and_wrong_settings_are_rejected(run_download: RunDownl
         run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"path": "labels.csv"}})
     with pytest.raises(InputError, match=r"download.table.targets = \{\}; allowed: columns"):
         run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"targets": {}}})
-    with pytest.raises(InputError, match=r"targets.warm = \[7.0, 1.0\]; allowed: two numbers, the lower first"):
+    with pytest.raises(
+        InputError, match=r"table\.targets\.warm = \[7\.0, 1\.0\]; allowed: two numbers, the lower first"
+    ):
         run_download(**OWN_TABLE | {"table": OWN_TABLE["table"] | {"targets": {"warm": [7, 1]}}})
 
 
@@ -178,7 +180,7 @@ def test_unreadable_table_and_wrong_settings_are_rejected(run_download: RunDownl
         ("targets.traits.columns=[joy]", r"^targets\.traits\.columns has 'joy', which no source of download\.sources"),
         ("targets.traits.loss=bce", r"^targets\.traits\.loss = 'bce'; allowed with head = sigmoid: mse, mae"),
         ("targets.traits.head=tanh", r"^targets\.traits\.head = 'tanh'; allowed: sigmoid, linear"),
-        ("targets.traits.range=[1, 0]", r"^targets\.traits = .*; allowed: the lower end first"),
+        ("targets.traits.range=[1, 0]", r"^targets\.traits\.range = \[1\.0, 0\.0\]; allowed: the lower end first"),
     ],
 )
 def test_download_rejects_settings_that_fail_later(

@@ -268,7 +268,7 @@ def test_frozen_sequence_keeps_loaded_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "changes", "message"),
     [
-        ([[8]], {"heads": 3}, r"^heads = 3; allowed: what divides width = 16"),
+        ([[8]], {"heads": 3}, r"^heads = 3; allowed: a divisor of width = 16"),
         ([[3, 8, 8]], {}, r"^reads = .*; allowed for sequence_transformer: one stream of vectors"),
     ],
 )

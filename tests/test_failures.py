@@ -133,7 +133,7 @@ def test_faces_reject_min_face_larger_than_frames() -> None:
 
 
 def test_train_rejects_more_devices_than_the_machine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = small_parameters(train__devices=99)
+    values = small_parameters(train__devices=99, train__batch_size=99)
     settings = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
     monkeypatch.setattr(parameters, "load", lambda *_: settings)
     monkeypatch.setattr(train.loky, "cpu_count", lambda: 2)
@@ -326,11 +326,11 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 def test_load_rejects_damaged_models_in_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "model.pt"
     DAMAGE[kind](path)
-    with pytest.raises(InputError, match=r"model\.pt is no whole model .*; run `dvc repro train`") as caught:
+    with pytest.raises(InputError, match=r"model\.pt is not a complete model .*; run `dvc repro train`") as caught:
         checkpoint.load(path, torch.device("cpu"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
-    assert ("holds code, which was not run" in str(caught.value)) == (kind in ("code", "plain_code", "text"))
+    assert ("contains code, which was not run" in str(caught.value)) == (kind in ("code", "plain_code", "text"))
     if kind not in ("fps", "lacking", "shape"):  # a warm start does not read the damaged parts of these
         with pytest.raises(InputError, match=r"model\.pt"):
             checkpoint.warm_start(make_network(["faces"], "concat"), path)

@@ -254,7 +254,7 @@ def test_image_encoder_rejects_weights_that_do_not_fit(tmp_path: Path) -> None:
         InputError, match=r"backbone = 'resnet19'; allowed: resnet10, vgg, inception_resnet_v1, convnext_base"
     ):
         image_encoder("resnet19")
-    with pytest.raises(InputError, match=r"images are 60 pixels wide; a ViT takes multiples of 16"):
+    with pytest.raises(InputError, match=r"images are 60 pixels wide; allowed for a ViT: multiples of 16"):
         feature_maps(image_encoder("vit_b_16"), torch.rand(1, 1, 3, 60, 60))
 
 
@@ -465,7 +465,7 @@ def test_two_vector_arrays_are_standardised_and_joined() -> None:
 
 def test_vector_encoder_rejects_images_and_odd_widths() -> None:
     settings = vector_encoder()._settings
-    with pytest.raises(InputError, match=r"^reads has 'features', whose steps are \[3, 8, 8\], not vect"):
+    with pytest.raises(InputError, match=r"^reads has 'features', whose steps are \[3, 8, 8\]; allowed for vectors: "):
         vectors.Encoder(settings, [[3, 8, 8]])
     with pytest.raises(InputError, match=r"^width = 18; allowed for a transformer: multiples of 12"):
         vector_encoder("transformer", width=18)

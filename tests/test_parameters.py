@@ -34,7 +34,7 @@ EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 
         (["train.learning_rate.face=1e-4"], r"^train\.learning_rate has 'face'; allowed: default, head, faces, flow"),
         (
             ["train.accumulate=3", "train.devices=2"],
-            r"^train\.batch_size = \d+ must be a multiple of train\.devices x train\.accumulate = 6$",
+            r"^train\.batch_size = \d+ must be a multiple of train\.devices x train\.accumulate = 6; try 18$",
         ),
         (["targets.traits.loss=bce"], r"^targets\.traits\..*allowed"),
     ],

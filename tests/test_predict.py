@@ -168,7 +168,7 @@ def test_select_clips_by_streams_labels_and_mix(project: Path) -> None:
     with pytest.raises(InputError, match=r"train\.mix has 'fiv2'; allowed: the corpora .*, demo, own"):
         select(train__mix={"fiv2": 1.0})
     assert select(train__mix={"own": 0.0}) == (list("0123"), ["4"])
-    with pytest.raises(InputError, match="no clip of the training split came through"):
+    with pytest.raises(InputError, match="no clip of the training split is usable"):
         select(train__mix={"demo": 0.0})
 
 

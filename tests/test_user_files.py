@@ -169,7 +169,7 @@ def test_annotation_keys_of_bytes_and_numbers_become_names(tmp_path: Path) -> No
     scores = read_annotations(tmp_path, {score.encode(): {b"a.000.mp4": 0.5, 7: 0.25} for score in SCORES})
     assert scores["openness"].to_dict() == {"7": 0.25, "a.000.mp4": 0.5}
     assert fiv2.problem(scores.rename_axis("clip").reset_index().to_dict("records")[0]).startswith("score: ")
-    with pytest.raises(InputError, match="two keys that read the same"):
+    with pytest.raises(InputError, match="two keys with the same text"):
         read_annotations(tmp_path, {score: {b"a.000.mp4": 0.5, "a.000.mp4": 0.25} for score in SCORES})
 
 

@@ -118,7 +118,7 @@ def offline(folder: Path) -> Any:
     try:
         import gradio
     except ImportError as error:
-        raise InputError(f"{error.name} is not installed; pip install -r requirements-page.txt") from None
+        raise InputError(f"{error.name} is not installed; run pip install -r requirements-page.txt") from None
     return gradio
 
 

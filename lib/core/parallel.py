@@ -116,7 +116,9 @@ def _dask() -> Iterator[Executor]:
     try:
         client = Client(address, timeout="30s")
     except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({error})") from None
+        raise InputError(
+            f"no Dask scheduler answers at DASK_SCHEDULER_ADDRESS={address} ({error}); start it, or correct the address"
+        ) from None
     dask = client.get_executor(retries=2)
     try:
         yield dask

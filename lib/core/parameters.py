@@ -82,7 +82,7 @@ def read_yaml(path: Path) -> Any:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise InputError(f"{path}{where}: {error.problem or error.context}; correct it") from None
     except OSError:
-        raise InputError(f"{path} is not here; run in the project's folder") from None
+        raise InputError(f"{path} is missing; run the command in the project's folder") from None
 
 
 def check(values: dict[str, Any], model: type[ModelT], prefix: str = "") -> ModelT:
@@ -107,4 +107,6 @@ def _line(problem: Any, prefix: str) -> str:
     if problem["type"] == "list_type":
         return f"{key} = {problem['input']!r} must be a list, such as [{problem['input']}]"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if problem["type"] == "value_error" and "; allowed" in message:  # it names one of several keys below `key`
+        return f"{key}.{message}" if key else message
     return f"{key} = {problem['input']!r}; allowed: {message}"

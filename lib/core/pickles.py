@@ -26,7 +26,9 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _GLOBALS:
-            raise InputError(f"the pickle asks for {module}.{name}; only numpy scalars are allowed, so it was not read")
+            raise InputError(
+                f"the pickle asks for {module}.{name}; allowed: numpy scalars. It was not read; get the original file"
+            )
         return _GLOBALS[module, name]
 
 
@@ -37,12 +39,12 @@ def load_pickle(path: Path) -> Any:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(f"{path} is no readable pickle ({type(error).__name__}: {error}); copy it again") from error
+        raise InputError(f"{path} is not a readable pickle ({type(error).__name__}: {error}); copy it again") from error
 
 
 def name_keys(path: Path, of: dict[Any, Any]) -> dict[str, Any]:
     """Return a dictionary of a pickle with its keys as text. Raises InputError if two become one."""
     names = {key.decode(errors="replace") if isinstance(key, bytes) else str(key): value for key, value in of.items()}
     if len(names) < len(of):
-        raise InputError(f"{path} has two keys that read the same, as text and as bytes or number; keep one")
+        raise InputError(f"{path} has two keys with the same text, one of them bytes or a number; keep one")
     return names

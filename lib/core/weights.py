@@ -98,13 +98,18 @@ def load_published(path: str, argument: str, allowed: str) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # of the options that a training was started with
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{argument} = {path!r} can't be read as weights: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"{argument} = {path!r} can't be read as weights ({str(error).splitlines()[0]}); get the file again"
+        ) from None
     for wrapper in ("weights", "model_state_dict", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
             break
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{argument} = {path!r} contains no state dict, nor one under model or state_dict")
+        raise InputError(
+            f"{argument} = {path!r} contains no state dict; allowed: a state dict, alone or under"
+            " the key model or state_dict"
+        )
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 

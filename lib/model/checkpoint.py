@@ -189,29 +189,29 @@ def _read(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")
             saved = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise _no_model(path, ValueError("it is no file of weights, or holds code, which was not run")) from None
+        raise _no_model(path, ValueError("it is not a file of weights, or contains code, which was not run")) from None
     except Exception as error:
         raise _no_model(path, error) from None
     if not isinstance(saved, dict):
-        raise _no_model(path, ValueError("it holds no model"))
+        raise _no_model(path, ValueError("it contains no model"))
     weights = saved.get("weights")
     if not isinstance(weights, dict) or not all(isinstance(values, Tensor) for values in weights.values()):
-        raise _no_model(path, ValueError("it holds no weights"))
+        raise _no_model(path, ValueError("it contains no weights"))
     if saved.get("format") != _FORMAT:
         raise InputError(
             f"{path} has format {saved.get('format', 1)}, but this version reads format {_FORMAT}; train the model again,"
             " or use the version that wrote it"
         )
     if wrong := [name for name, values in weights.items() if not values.isfinite().all()]:
-        raise _no_model(path, ValueError(f"its weights {wrong[0]} are not finite, {len(wrong)} in all"))
+        raise _no_model(path, ValueError(f"{len(wrong)} of its weights are not finite, first {wrong[0]}"))
     return saved
 
 
 def _no_model(path: Path, error: Exception) -> InputError:
     said = " ".join(str(error).split()).partition(". ")[0][:200]
     return InputError(
-        f"{path} is no whole model of this project ({type(error).__name__}: {said}); run `dvc repro train`, bring it back by"
-        " `dvc checkout`, or name another"
+        f"{path} is not a complete model of this project ({type(error).__name__}: {said}); run `dvc repro train`, restore it"
+        " with `dvc checkout`, or choose another"
     )
 
 

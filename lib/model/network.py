@@ -211,6 +211,9 @@ def _find_shapes(encoder_inputs: EncoderInputs, streams: Mapping[str, StreamInfo
     shapes = []
     for stream, array in map(split_reference, encoder_inputs.reads):
         if array not in streams[stream].shapes:
-            raise InputError(f"stream {stream} rejected every clip; metrics/{stream}.json has the reasons")
+            raise InputError(
+                f"stream {stream} rejected every clip; metrics/{stream}.json has the reasons. Repair the clips,"
+                " or change the stream's settings"
+            )
         shapes.append(streams[stream].shapes[array])
     return shapes

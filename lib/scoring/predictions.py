@@ -86,7 +86,7 @@ def _read_table(source: str) -> pd.DataFrame:
     if source.endswith(".csv") or source == "workspace":
         path = PREDICTIONS if source == "workspace" else Path(source)
         if not path.is_file():
-            raise InputError(f"{path} is not a file")
+            raise InputError(f"{path} is not a file; correct the path")
         return _read_csv(path, source)
     try:
         return _read_csv(io.StringIO(dvc.api.read(str(PREDICTIONS), rev=source)), source)
@@ -102,7 +102,9 @@ def _read_csv(file: Path | io.StringIO, source: str) -> pd.DataFrame:
     try:
         return pd.read_csv(file, dtype=str, keep_default_na=False)
     except ValueError as error:  # the base class of pandas' errors
-        raise InputError(f"{source} is not a readable CSV file ({' '.join(str(error).split())})") from None
+        raise InputError(
+            f"{source} is not a readable CSV file ({' '.join(str(error).split())}); write it again"
+        ) from None
 
 
 def _check_same_labels(source: str, table: pd.DataFrame, columns: Sequence[str], labels: pd.DataFrame) -> None:

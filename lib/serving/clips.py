@@ -28,7 +28,7 @@ def find_clips(names: Iterable[str]) -> Iterator[Path]:
         elif any(letter in name for letter in "*?[") and not os.path.isfile(name):  # noqa: PTH113
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (Path.glob has no absolute patterns)
             if not matches:
-                raise InputError(f"no file matches {name!r}")
+                raise InputError(f"no file matches {name!r}; correct the path or the pattern")
             yield from map(Path, matches)
         else:
             yield Path(name)

@@ -132,7 +132,9 @@ def video_of(clip: str) -> str:
     """Return the id of the video that a clip was cut from: `-AmMDnVl4s8` for `-AmMDnVl4s8.003.mp4`."""
     match = _CLIP_NAME.fullmatch(clip)
     if match is None:
-        raise InputError(f"clip name {clip!r} does not have the form VIDEO.NNN.mp4 (example: J4GQm9j0JZ0.003.mp4)")
+        raise InputError(
+            f"clip name {clip!r} does not have the form VIDEO.NNN.mp4 (example: J4GQm9j0JZ0.003.mp4); rename the clip"
+        )
     return match["video"]
 
 
@@ -170,8 +172,12 @@ def read(path: Path) -> pd.DataFrame:
     if missing := [score for score in SCORES if score not in content]:
         has = ", ".join(list(content)[:10]) + (f" and {len(content) - 10} more" if len(content) > 10 else "")
         turned = content and set(SCORES) <= set(pickles.name_keys(path, next(iter(content.values()))))
-        way = "; it is {clip: {trait: score}}: convert it to {trait: {clip: score}}" if turned else f"; it has {has}"
-        raise InputError(f"{path} lacks {', '.join(missing)}{way}")
+        way = (
+            "; it is {clip: {trait: score}}: convert it to {trait: {clip: score}}"
+            if turned
+            else f"; it has {has}. Put the distributed file there"
+        )
+        raise InputError(f"{path} has no {', '.join(missing)}{way}")
     columns = {}
     for score in SCORES:
         of_clips = pickles.name_keys(path, content[score])

@@ -107,7 +107,7 @@ def build_stream(name: str) -> None:
         raise InputError(
             f"{name}: {len(refused) / clip_count:.2%} of the clips are rejected ({count} of {clip_count}: {kind}; each"
             f" clip's reason is in {reasons}); download.allow_missing in params.yaml allows"
-            f" {options.download.allow_missing:.2%}. Finished shards are kept"
+            f" {options.download.allow_missing:.2%}. Repair or remove the clips, or raise it; finished shards are kept"
         )
 
 

@@ -53,7 +53,7 @@ def select_clips(
         rows = table[table["split"] == split].reset_index(drop=True)
         if rows.empty:
             raise InputError(
-                f"no clip of the {split} split came through; data/clips.csv and metrics/STREAM.json say why, and"
+                f"no clip of the {split} split is usable; data/clips.csv and metrics/STREAM.json have the reasons, and"
                 " download.split in params.yaml assigns clips to splits"
             )
         if split == "training":

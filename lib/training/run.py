@@ -169,7 +169,8 @@ def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> No
         and any(isinstance(one, torch.nn.Conv3d) for one in network.modules())
     ):
         raise InputError(
-            "precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true. There PyTorch's gradients are wrong"
+            "precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true, because PyTorch's bfloat16"
+            " gradients of these are wrong"
         )
 
 

@@ -90,7 +90,8 @@ class Train(Section):
         """Raise SettingError if a batch can't be divided among `processes` and parts."""
         if self.batch_size % (parts := processes * self.accumulate):
             raise SettingError(
-                f"train.batch_size = {self.batch_size} must be a multiple of train.devices x train.accumulate = {parts}"
+                f"train.batch_size = {self.batch_size} must be a multiple of train.devices x train.accumulate = {parts};"
+                f" try {parts * max(1, round(self.batch_size / parts))}"
             )
 
     @property

@@ -70,12 +70,12 @@ def main() -> None:
         ignored = ["labels", "split", "resamples", "seed", *([] if kind == "sizes" else ["unseen"])]
         refuse_set(kind, parser, options, ignored)
     if kind in ("folds", "groups") and len(seeds) > 1:
-        raise InputError(f"--{kind} takes one of --seeds")
+        raise InputError(f"--{kind} with {len(seeds)} seeds; allowed: one, for example --seeds 0")
     if kind != "ablation" and baseline:
-        raise InputError("--baseline is for --variants; of other experiments tools.compare shows paired differences")
+        raise InputError("--baseline is for --variants; compare other experiments with tools.compare")
     baseline = baseline or "concat"
     if kind == "ablation" and baseline not in chosen and not is_baseline(baseline):
-        raise InputError(f"--baseline {baseline!r} is none of {', '.join(chosen)}, nor a baseline")
+        raise InputError(f"--baseline {baseline!r}; allowed: {', '.join(chosen)}, or a baseline")
 
     original = PARAMETERS.read_bytes()
     try:

@@ -46,7 +46,9 @@ def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, An
     if is_loss:
         name, group = find_target_group(targets)
         if name not in shared["model"]["targets"]:
-            raise InputError(f"--targets {name!r} is none of model.targets: {', '.join(shared['model']['targets'])}")
+            raise InputError(
+                f"--targets {name!r}; allowed: one of model.targets: {', '.join(shared['model']['targets'])}"
+            )
         weightings = asked.get("weightings") or [shared["train"]["label_weighting"]]
         return "losses", losses(name, group, asked.get("losses") or [group.loss], weightings)
     available = variants(shared["model"])
@@ -115,9 +117,9 @@ def grid(texts: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
         changes = dict(map(parse_change, re.split(r"\s+(?=[\w.]+=)", pairs.strip()) if pairs else ()))
         changes = {key: plain(value) for key, value in changes.items()}
         if mapped := [key for key, value in changes.items() if isinstance(value, dict)]:
-            raise InputError(f"--grid {text!r}: {mapped[0]} is a mapping; give each of its keys by itself")
+            raise InputError(f"--grid {text!r}: {mapped[0]} is a mapping; give each of its keys separately")
         if "train.seed" in changes:
-            raise InputError(f"--grid {text!r}: --seeds sets train.seed")
+            raise InputError(f"--grid {text!r}: --seeds sets train.seed; remove it from --grid")
         check(changed(shared, changes))
         settings[name] = changes
     return settings

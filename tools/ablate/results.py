@@ -70,5 +70,8 @@ def scored(label: str, name: str, subset: str) -> pd.DataFrame:
     table = read_csv(io.StringIO(dvc.api.read(str(SCORES), rev=label)), TEXT_COLUMNS[SCORES])
     table = table[(table["targets"] == name) & (table["subset"] == subset)]
     if table.empty:
-        raise InputError(f"experiment {label} has no scores of {name} on {words.SUBSETS[subset]}")
+        raise InputError(
+            f"experiment {label} has no scores of {name} on {words.SUBSETS[subset]};"
+            " choose another --targets, or run it again"
+        )
     return table

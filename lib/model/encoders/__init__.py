@@ -63,7 +63,7 @@ def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderI
     for name, given in encoders.items():
         key, kind = f"model.encoders.{name}", given.get("kind")
         if not _NAME.fullmatch(name) or name == "head":
-            raise SettingError(f"{key}; allowed are names of letters, digits and _, but not head")
+            raise SettingError(f"{key}; allowed: names of letters, digits and _, but not head")
         if kind not in kinds():
             raise SettingError(f"{key}.kind = {kind!r}; allowed: {', '.join(kinds())}")
         found[name] = check(dict(given), importlib.import_module(module_of(str(kind))).Settings, key)

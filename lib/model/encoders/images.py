@@ -270,7 +270,7 @@ class _Patches(nn.Module):
         """(B, 3, S, S) to tokens (B, 1 + h w, D)."""
         if pictures.shape[-1] % cast(int, self.projection.stride[0]):
             raise InputError(
-                f"images are {pictures.shape[-1]} pixels wide; a ViT takes multiples of {self.projection.stride[0]}"
+                f"images are {pictures.shape[-1]} pixels wide; allowed for a ViT: multiples of {self.projection.stride[0]}"
             )
         patches = self.projection(pictures)  # (B, D, h, w)
         first, others = self.positions[:, :1], self.positions[:, 1:]

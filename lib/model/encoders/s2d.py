@@ -179,7 +179,7 @@ def _checked(settings: Settings, shapes: Sequence[Sequence[int]]) -> tuple[tuple
         ("adapter_heads", settings.adapter_heads, inner),
     ):
         if wide % heads or not wide:
-            raise InputError(f"{name} = {heads}; allowed for a width of {wide}: what divides it")
+            raise InputError(f"{name} = {heads}; allowed for a width of {wide}: a divisor of {wide}")
     channels = {"points": shapes[-1][0], "drawing": 3}.get(settings.landmarks, CHANNELS)
     return (height, width), channels
 

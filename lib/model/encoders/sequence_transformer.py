@@ -53,7 +53,7 @@ class Encoder(encoders.Encoder):
                 " sequence_transformer: one stream of vectors, for instance embeddings"
             )
         if settings.width % settings.heads:
-            raise InputError(f"heads = {settings.heads}; allowed: what divides width = {settings.width}")
+            raise InputError(f"heads = {settings.heads}; allowed: a divisor of width = {settings.width}")
         (self._stream,), ((inputs,),) = settings.reads, shapes
         self._settings, self.output_dim = settings, settings.width
         self.input_proj = nn.Linear(inputs, settings.width)

@@ -42,7 +42,7 @@ class Settings(EncoderInputs):
             raise ValueError(f"filters = {self.filters} with net = {self.net}; allowed: {wanted} numbers")
         if self.net == "mlp" and self.standardise == "coefficient":
             raise ValueError(
-                "standardise = coefficient with net = mlp, which reads means: all are 0; allowed: the others"
+                "standardise = coefficient with net = mlp, which reads means (all would be 0); allowed: none, clip, training"
             )
         if self.net in ("conv2d", "mlp") and self.tokens == "steps":
             raise ValueError(f"tokens = steps with net = {self.net}; allowed: with blstm or conv1d_lstm")

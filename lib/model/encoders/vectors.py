@@ -42,7 +42,9 @@ class Encoder(encoders.Encoder):
         super().__init__()
         for stream, shape in zip(settings.reads, shapes, strict=True):
             if len(shape) != 1:
-                raise InputError(f"reads has {stream!r}, whose steps are {list(shape)}, not vectors")
+                raise InputError(
+                    f"reads has {stream!r}, whose steps are {list(shape)}; allowed for vectors: steps of one dimension"
+                )
         if settings.net == "transformer" and (settings.width % 6 or settings.width % _HEADS):
             raise InputError(f"width = {settings.width}; allowed for a transformer: multiples of 12")
         inputs, width, dropout = sum(shape[0] for shape in shapes), settings.width, settings.dropout

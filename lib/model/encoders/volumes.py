@@ -77,7 +77,7 @@ class Encoder(encoders.Encoder):
         self._stream = encoders.only_stream(settings, shapes, 2)
         backbone, weights = settings.backbone, settings.weights
         if backbone == "conv3d" and weights is not None:
-            raise InputError(f"weights = {weights!r}; conv3d has none, so null is allowed")
+            raise InputError(f"weights = {weights!r} with backbone = conv3d; allowed: null")
         if backbone != "conv3d" and backbone not in VIDEO_RESNETS:
             raise InputError(f"backbone = {backbone!r}; allowed: conv3d, {', '.join(VIDEO_RESNETS)}")
         self.network = Conv3d() if backbone == "conv3d" else _video_resnet(backbone, weights)

@@ -34,7 +34,9 @@ class YuNet(Detector):
         try:
             self._yunet = cv2.FaceDetectorYN.create(weights, "", (0, 0), _SURE, _SAME_FACE)
         except cv2.error as error:
-            raise SettingError(f"faces.weights = {weights!r} can't be read as YuNet's weights: {error.err}") from None
+            raise SettingError(
+                f"faces.weights = {weights!r} can't be read as YuNet's weights ({error.err}); download the file again"
+            ) from None
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
         """Return each frame's faces, the largest first. Frames are RGB uint8 (T of (H, W, 3)).
