@@ -85,7 +85,7 @@ def test_second_writer_is_rejected_and_names_the_first(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"locked\n"
-        with pytest.raises(InputError, match=rf"scores\.csv: process {process.pid}is writing to this file"):
+        with pytest.raises(InputError, match=rf"scores\.csv: process {process.pid} is writing to this file"):
             write_predictions(tmp_path / "scores.csv", ["a.mp4"])
         process.communicate()
     assert not write_predictions(tmp_path / "scores.csv", ["a.mp4"]).clips

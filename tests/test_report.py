@@ -338,7 +338,7 @@ def test_samples_figure_shows_the_available_streams(tmp_path: Path) -> None:
     assert (mfcc_axes.get_ylabel(), mfcc_axes.get_xlabel()) == ("MFCC", "time (s)\n(not read by the model)")
     low, high = mfcc_axes.images[0].get_clim()
     assert -low == high < 5  # the first coefficient does not dominate the colours
-    assert figure.axes[5].get_xlabel() == "no sound"
+    assert figure.axes[5].get_xlabel() == "no audio"
     rows_of_clip = rows[rows["clip"] == "c07"]
     assert list(labels.lines[0].get_xdata()) == rows_of_clip["actual"].tolist()
     assert list(labels.lines[1].get_xdata()) == rows_of_clip["predicted"].tolist()

@@ -28,9 +28,15 @@ def main() -> None:
         read(arguments.folder, others[0]) if (arguments.folder / f"annotation_{others[0]}.pkl").exists() else test[:0]
     )
     predictions = baselines.predict(training, test, validation, TRAITS, {})
-    seen = is_seen(training, test)
-    print(f"{len(training)} training clips, {len(test)} test clips; {seen.sum()} test clips are from training videos")
-    for title, members in (("all clips", seen | True), ("seen videos", seen), ("unseen videos", ~seen)):
+    in_training = is_seen(training, test)
+    print(
+        f"{len(training)} training clips, {len(test)} test clips; {in_training.sum()} test clips are from training videos"
+    )
+    for title, members in (
+        ("all clips", in_training | True),
+        ("seen videos", in_training),
+        ("unseen videos", ~in_training),
+    ):
         rows = {}
         for name, predicted in predictions.items() if members.any() else ():
             scored = score_columns(test[list(TRAITS)].to_numpy()[members], predicted[members], TRAITS, 1)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def energy(previous: Tensor, next: Tensor, flow: Tensor, lambda_: float = 0.15, border: int = 8) -> Tensor:
-    """Return (B,) the mean of lambda |next(x + u) - previous(x)| + |grad u1| + |grad u2|.
+def energy(previous: Tensor, next: Tensor, flow: Tensor, data_weight: float = 0.15, border: int = 8) -> Tensor:
+    """Return (B,) the mean of `data_weight` |next(x + u) - previous(x)| + |grad u1| + |grad u2|.
 
     Images are (B, H, W) in grey levels from 0 to 255, flow is (B, 2, H, W) in pixels. Pixels within `border` of the edge are
     left out.
@@ -19,7 +19,7 @@ def energy(previous: Tensor, next: Tensor, flow: Tensor, lambda_: float = 0.15, 
     warped = functional.grid_sample(next[:, None].float(), grid, "bicubic", "border", align_corners=True)[:, 0]
     across = functional.pad(flow.diff(dim=3), (0, 1))
     down = functional.pad(flow.diff(dim=2), (0, 0, 0, 1))
-    density = lambda_ * (warped - previous.float()).abs() + (across.square() + down.square()).sqrt().sum(1)
+    density = data_weight * (warped - previous.float()).abs() + (across.square() + down.square()).sqrt().sum(1)
     return density[:, border:-border, border:-border].mean((1, 2))
 
 

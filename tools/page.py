@@ -164,15 +164,15 @@ class Jobs:
         """
         self._delete_old()
         to = Path(tempfile.mkdtemp(prefix=_RESULTS, dir=self.folder))
-        found = []
+        predictions = []
         for index, clip in enumerate(clips):
             where = f"{index + 1} of {len(clips)}, {clip.name}" if len(clips) > 1 else clip.name
 
             def report_step(fraction: float, step: str, index: int = index, where: str = where) -> None:
                 report((index + fraction) / len(clips), f"{where}: {step}")
 
-            found.append(self._predict_upload(clip, to / f"{index + 1}-{clip.name}", report_step))
-        return found, to
+            predictions.append(self._predict_upload(clip, to / f"{index + 1}-{clip.name}", report_step))
+        return predictions, to
 
     def _predict_upload(self, clip: Path, to: Path, report: Callable[[float, str], None]) -> "Prediction":
         if not clip.exists() and clip in self.finished:
@@ -220,22 +220,22 @@ def predict_clip(
     return prediction
 
 
-def write_tables(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> list[Path]:
+def write_tables(predictions: Sequence["Prediction"], predictor: "Predictor", to: Path) -> list[Path]:
     """Write scores.csv, and windows.csv if there are windows; return them with the other files to download."""
     from lib.serving import output
 
     names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
-    predictions = [_without_folder(one) for one in found]
+    predictions = [_without_folder(prediction) for prediction in predictions]
     with (to / "scores.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
         output.write(predictions, names, "csv", file, run, header=True, over_time=False)
-    if any(one.windows for one in found):
+    if any(prediction.windows for prediction in predictions):
         with (to / "windows.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
             output.write_windows(predictions, names, file, run)
     tables = sorted(to.glob("*.csv"))
     return [*tables, *sorted(path for path in to.iterdir() if path.suffix in (".png", ".mp4"))]
 
 
-def show(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> str:
+def show(predictions: Sequence["Prediction"], predictor: "Predictor", to: Path) -> str:
     """Return predictions as HTML, with the sheets and videos in a folder."""
     from lib.serving import web
 
@@ -243,16 +243,17 @@ def show(found: Sequence["Prediction"], predictor: "Predictor", to: Path) -> str
         path = to / f"{index + 1}-{clip.name}{ending}"
         return f"/gradio_api/file={quote(str(path))}" if path.exists() else None
 
-    shown = [
-        web.Shown(one, one.warnings[len(predictor.warnings) :], *(find(index, one.clip, end) for end in _ENDINGS))
-        for index, one in enumerate(found)
-    ]
-    return web.render(shown, predictor.served)
+    results = []
+    for index, prediction in enumerate(predictions):
+        own_warnings = prediction.warnings[len(predictor.warnings) :]  # the others are at the top of the page
+        results.append(web.Shown(prediction, own_warnings, *(find(index, prediction.clip, end) for end in _ENDINGS)))
+    return web.render(results, predictor.served)
 
 
-def _without_folder(one: "Prediction") -> "Prediction":
+def _without_folder(prediction: "Prediction") -> "Prediction":
     """Return a prediction with the clip's name only: the folder of uploads means nothing to the user."""
-    return replace(one, clip=Path(one.clip.name), refused=one.refused.replace(str(one.clip), one.clip.name))
+    name = prediction.clip.name
+    return replace(prediction, clip=Path(name), refused=prediction.refused.replace(str(prediction.clip), name))
 
 
 def render_example(folder: Path, seconds: Sequence[float]) -> Path:
@@ -341,10 +342,10 @@ def connect(gradio: Any, jobs: Jobs, parts: Parts) -> None:
         count = len(clips or ())
         if not 0 < count <= _MOST_CLIPS:
             raise gradio.Error(f"{count} clips; allowed: 1 to {_MOST_CLIPS}", print_exception=False)
-        found, to = jobs.predict([*map(Path, clips)], lambda fraction, text: progress(fraction, desc=text))
-        files = write_tables(found, jobs.predictor, to)
-        objects = [to_json(_without_folder(one)) for one in found]
-        return objects, show(found, jobs.predictor, to), gradio.File(list(map(str, files)), visible=True)
+        predictions, to = jobs.predict([*map(Path, clips)], lambda fraction, text: progress(fraction, desc=text))
+        files = write_tables(predictions, jobs.predictor, to)
+        objects = [to_json(_without_folder(prediction)) for prediction in predictions]
+        return objects, show(predictions, jobs.predictor, to), gradio.File(list(map(str, files)), visible=True)
 
     def begin() -> tuple[Any, ...]:
         inactive = gradio.Button(interactive=False)

@@ -42,19 +42,19 @@ def _statistics_out_of_range(model: TrainedModel, stream: str, record: Record) -
     for name, value in base.load(stream).statistics(record).items():
         low, high = ranges.get(name, (-math.inf, math.inf))
         if not (1 - NEARLY) * low <= value <= (1 + NEARLY) * high:
-            known = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
-            yield f"{stream}: {name}: {value:.3g} (training clips: {known})"
+            training_range = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
+            yield f"{stream}: {name}: {value:.3g} (training clips: {training_range})"
 
 
-def check_seen(seen: float, least: float, usable: int, windows: int, reason: str) -> None:
-    """Raise InputError if less than the fraction `least` of a clip could be used.
+def check_seen(usable_fraction: float, min_seen: float, usable: int, windows: int, reason: str) -> None:
+    """Raise InputError if less than the fraction `min_seen` of a clip could be used.
 
     usable, windows: numbers of usable and of all windows. reason: why a window could not be used, or ''.
     """
-    if seen < least:
+    if usable_fraction < min_seen:
         window_count = f", {usable} of its {windows} windows" if windows > 1 else ""
         raise InputError(
-            f"only {100 * seen:.0f} % of the clip can be used{window_count} (min_seen is {100 * least:.0f} %)"
+            f"only {100 * usable_fraction:.0f} % of the clip can be used{window_count} (min_seen is {100 * min_seen:.0f} %)"
             + (f"; first reason: {reason}" if reason else "")
         )
 
@@ -67,4 +67,4 @@ def fraction_seen(record: Record) -> float:
 def mean_seen(values: Sequence[Values]) -> float:
     """Return the fraction of time steps that could be used: the mean over the windows and the streams that the clip has."""
     fractions = [float(np.mean([window.seen[name] for window in values])) for name in values[0].seen]
-    return float(np.mean([seen for seen in fractions if seen] or [0.0]))
+    return float(np.mean([fraction for fraction in fractions if fraction] or [0.0]))

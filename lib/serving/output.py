@@ -75,7 +75,7 @@ def write(
     header: bool,
     over_time: bool,
 ) -> bool:
-    """Write each prediction as soon as it is available; return whether a clip was rejected.
+    """Write each prediction without waiting for the next one; return whether a clip was rejected.
 
     A prediction is a CSV row, a JSON line or a paragraph of text. over_time: write the scores of each window too.
     """

@@ -154,12 +154,12 @@ class Predictor:
         if spans := long_clip_spans(seconds, self.served.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
-        seen = mean_seen([values])
-        check_seen(seen, self.min_seen, 1, 1, "")
+        usable_fraction = mean_seen([values])
+        check_seen(usable_fraction, self.min_seen, 1, 1, "")
         windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), _Observers())
         bias = list(biased_windows(self.served, self.window)) if windows else []
         warnings = [*self.warnings, *cut, *values.warnings, *bias, *warnings]
-        return Prediction(clip, estimate(self.served, values.groups), "", tuple(warnings), windows, seen)
+        return Prediction(clip, estimate(self.served, values.groups), "", tuple(warnings), windows, usable_fraction)
 
     def _predict_long(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers", cut: Sequence[str]
@@ -169,8 +169,8 @@ class Predictor:
         reason = next((window.refused for window in windows if window.refused), "")
         if not usable:
             raise InputError(reason)
-        seen = mean_seen(usable) * len(usable) / len(spans)
-        check_seen(seen, self.min_seen, len(usable), len(spans), reason)
+        usable_fraction = mean_seen(usable) * len(usable) / len(spans)
+        check_seen(usable_fraction, self.min_seen, len(usable), len(spans), reason)
         weights = [float(np.mean([*values.seen.values()])) for values in usable]
         mean = {
             name: average_predictions([values.groups[name] for values in usable], weights) for name in usable[0].groups
@@ -178,7 +178,8 @@ class Predictor:
         window_warnings = [describe_windows(spans, self.served.training.seconds[1], len(usable), reason)]
         window_warnings += biased_windows(self.served, self.window)
         targets = estimate(self.served, mean, interval=len(spans) == 1)
-        return Prediction(clip, targets, "", (*self.warnings, *cut, *window_warnings, *warnings), windows, seen)
+        warnings = [*self.warnings, *cut, *window_warnings, *warnings]
+        return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction)
 
     def _predict_windows(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers"
@@ -224,8 +225,8 @@ class Predictor:
         )
 
     def _enough(self, inputs: Inputs) -> bool:
-        """Return whether the clip has steps for all encoders; for at least one if the model was trained with missing =
-        "keep"."""
+        """Return whether the clip has time steps for all encoders. If the model was trained with missing = "keep", one
+        encoder is enough."""
         has_steps = [all(len(steps.times) for steps in streams.values()) for streams in inputs.values()]
         return any(has_steps) if self.served.settings.missing == "keep" else all(has_steps)
 

@@ -68,8 +68,8 @@ def _draw_moments(part: SubFigure, rows: Sequence[str], moments: Sequence[Moment
 def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group: str) -> None:
     """Draw a group's scores with their intervals over the distribution of the training labels."""
     estimates, reference = prediction.targets[group], predictor.served.training.references.get(group)
-    shown = list(estimates)[:MOST]
-    for row, estimate in enumerate(estimates[column] for column in shown):
+    columns = list(estimates)[:MOST]
+    for row, estimate in enumerate(estimates[column] for column in columns):
         if reference is not None and bool(reference.quantiles[:, row].isfinite().all()):
             low, lower, middle, upper, high = reference.quantiles[[5, 25, 50, 75, 95], row].tolist()
             axes.barh(row, high - low, left=low, height=0.6, color="0.92")
@@ -82,7 +82,7 @@ def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group:
         axes.text(
             1.01, row, f"{estimate.score:.2f}{rank}", transform=axes.get_yaxis_transform(), va="center", fontsize=8
         )
-    axes.set_yticks(range(len(shown)), [shorten(column) for column in shown])
+    axes.set_yticks(range(len(columns)), [shorten(column) for column in columns])
     axes.invert_yaxis()
     axes.set(xlim=predictor.served.targets[group].range, xlabel=f"{group}: score{_describe_limit(len(estimates))}")
     handles = [

@@ -107,8 +107,8 @@ def _draw_curve(windows: Sequence[Window], group: str, columns: Sequence[str]) -
 
     A line ends before a window that can't be used. More than MOST targets are left out.
     """
-    shown, end = columns[:MOST], windows[-1].end
-    scores = [window.targets[group][column].score for window in windows if window.targets for column in shown]
+    drawn_columns, end = columns[:MOST], windows[-1].end
+    scores = [window.targets[group][column].score for window in windows if window.targets for column in drawn_columns]
     ticks = MaxNLocator(4, min_n_ticks=2).tick_values(min(scores), max(scores))
     low, high = float(ticks[0]), float(ticks[-1])
 
@@ -116,7 +116,7 @@ def _draw_curve(windows: Sequence[Window], group: str, columns: Sequence[str]) -
         return round(100 * (high - score) / (high - low), 2)
 
     lines: list[dict[str, Any]] = []
-    for index, column in enumerate(shown):
+    for index, column in enumerate(drawn_columns):
         runs: list[list[tuple[float, float]]] = [[]]
         for window in windows:
             if window.targets:
@@ -140,7 +140,7 @@ def _draw_curve(windows: Sequence[Window], group: str, columns: Sequence[str]) -
         "lines": lines,
         "scores": [(down(float(tick)), f"{tick:.2f}") for tick in ticks],
         "seconds": [(round(100 * tick / end, 2), f"{tick:g}") for tick in seconds],
-        "hidden": len(columns) - len(shown),
+        "hidden": len(columns) - len(drawn_columns),
     }
 
 

@@ -129,16 +129,16 @@ def _cpu_seconds_of_children() -> float:
 def write_random_model(params: str, path: Path) -> Path:
     """Write the model of params/`params`.yaml with random weights to `path`, and return `path`."""
     values = load_untrained(params)
-    given = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
-    read, rng = list_streams(given.model.encoder_inputs()), np.random.default_rng(0)
+    checked = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
+    streams_read, rng = list_streams(checked.model.encoder_inputs()), np.random.default_rng(0)
     streams = {
         stream: StreamInfo(values[stream], random_record(stream, "", values, rng)[1])
-        for name in read
+        for name in streams_read
         for stream in base.list_with_inputs(name)
     }
-    targets = given.model.chosen(given.targets)
-    network = Network.from_settings(given.model, targets, streams)
-    checkpoint.save(path, network.state_dict(), given.model, targets, streams, TrainingSummary([]))
+    targets = checked.model.chosen(checked.targets)
+    network = Network.from_settings(checked.model, targets, streams)
+    checkpoint.save(path, network.state_dict(), checked.model, targets, streams, TrainingSummary([]))
     return path
 
 

@@ -179,15 +179,15 @@ def load_infos(folder: Path, names: list[str]) -> dict[str, base.StreamInfo]:
 def measure_activations(network: Network, inputs: Inputs) -> int:
     """Return the bytes of activations, in float32, that a forward pass keeps for the backward pass."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network.train()(inputs)
-    return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in weights)
+    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)
 
 
 if __name__ == "__main__":

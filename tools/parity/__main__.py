@@ -25,7 +25,8 @@ LOOSER = {
     ("emonext_small", name): 1e-4
     for name in ("stn_every_4th", "at/downsample_layers.1", "at/stages.0_every_4th", "at/stages.1", "at/stages.3")
 }
-"""Tolerances of outputs whose reference is less exact in float32: images sampled at their border, and maps of these."""
+"""Tolerances of outputs whose published values are less exact in float32: images sampled near their border, and maps that
+are computed from these images."""
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def find_layouts(arrays: Arrays) -> list[Layout]:
 def compare(path: Path) -> tuple[Layout, dict[str, float]]:
     """Return the kind of a fixture and the largest deviation of each output, NaN if not computed or of another shape.
 
-    Raises ValueError if no kind fits, or only one without a counterpart here.
+    Raises ValueError if no kind fits, or if this project has no counterpart of the kind.
     """
     arrays = read_arrays(path)
     results = [(layout, _deviations(layout, arrays, path.parent)) for layout in find_layouts(arrays) if layout.rebuild]

@@ -66,9 +66,9 @@ def _conv2d_encoder(arrays: Arrays, norm: str, name: str = "x") -> tuple[sound.E
     )
     network: Any = encoder.network
     _load_convolutions(network, arrays)
-    # Keras flattens rows, columns, channels; torch channels first
-    channels, of_pool = filters[-1], _pools(encoder, read)[-1].shape[2:]
-    kernel = arrays["param/dense/kernel"].reshape(*of_pool, channels, -1).transpose(2, 0, 1, 3)
+    # Keras flattens maps in the order rows, columns, channels; torch in the order channels, rows, columns
+    channels, map_size = filters[-1], _pools(encoder, read)[-1].shape[2:]
+    kernel = arrays["param/dense/kernel"].reshape(*map_size, channels, -1).transpose(2, 0, 1, 3)
     _set(encoder.last[0].weight, kernel.reshape(-1, kernel.shape[-1]).T)
     return encoder, read
 
@@ -77,7 +77,7 @@ def _pools(encoder: sound.Encoder, read: Steps) -> list[Tensor]:
     """Return conv2d's maps (B, C, d, t) after each of its max pools."""
     network: Any = encoder.network
     pooled: list[Tensor] = []
-    hook = network.pool.register_forward_hook(lambda module, given, maps: pooled.append(maps))
+    hook = network.pool.register_forward_hook(lambda module, inputs, maps: pooled.append(maps))
     network(read.values, read.present)
     hook.remove()
     return pooled
@@ -124,7 +124,8 @@ def _fusion(arrays: Arrays, folder: Path) -> Arrays:
     _load_dense(network.hidden[0][0], arrays, "dense_1")
     _load_dense(network.heads["traits"].layers[0][1], arrays, "dense_2")
 
-    frame_steps = _sequence(frames * encoder.std + encoder.mean)  # the published network takes [0, 1] as it is
+    # the published network reads images in [0, 1] without normalisation, so invert the encoder's normalisation
+    frame_steps = _sequence(frames * encoder.std + encoder.mean)
     inputs: Inputs = {"audio": {"audio.mfcc": heard}, "frames": {"frames": frame_steps}}
     output = network(inputs)
     vectors = [output.tokens[name].values[:, 0] for name in ("audio", "frames")]
@@ -171,23 +172,24 @@ LAYOUTS = (
 )
 
 
-def _sound(arrays: Arrays, steps: np.ndarray | None = None, **given: Any) -> tuple[sound.Encoder, Steps]:
-    """Return an encoder with `given` settings, its last layer loaded where there is one, and steps (B, T, D) to read."""
+def _sound(arrays: Arrays, steps: np.ndarray | None = None, **options: Any) -> tuple[sound.Encoder, Steps]:
+    """Return a sound encoder, with the published last layer if the fixture contains it, and its input steps (B, T, D).
+
+    steps: the input; by default the fixture's `in/x`. options: settings that differ from those below.
+    """
     steps = arrays["in/x"] if steps is None else steps
     width = arrays["param/dense/bias"].shape[0] if "param/dense/bias" in arrays else 1
     settings = {
         "kind": "sound", "reads": ["audio.mfcc"], "take": "all", "steps": 1, "standardise": "none", "pool": 1,
         "length": None, "filters": [], "norm": "after", "units": 1, "width": width, "dropout": 0.5, "tokens": "clip",
     }  # fmt: skip
-    checked = check(settings | given, sound.Settings, "sound")
+    checked = check(settings | options, sound.Settings, "sound")
     encoder = sound.Encoder(checked, [[steps.shape[2]]]).eval()
     if "param/dense/bias" in arrays:
         kernel = arrays["param/dense/kernel"]
-        if given["net"] == "conv2d":  # its order is set by who knows the maps' sides
-            _set(encoder.last[0].bias, arrays["param/dense/bias"])
-        else:
+        _set(encoder.last[0].bias, arrays["param/dense/bias"])
+        if options["net"] != "conv2d":  # `_conv2d_encoder` sets its weight, whose order depends on the size of the maps
             _set(encoder.last[0].weight, kernel.T)
-            _set(encoder.last[0].bias, arrays["param/dense/bias"])
     return encoder, _sequence(torch.from_numpy(steps))
 
 
@@ -210,7 +212,7 @@ def _load_dense(layer: nn.Linear, arrays: Arrays, name: str) -> None:
 
 
 def _load_convolution(layer: Any, arrays: Arrays, name: str) -> None:
-    """Keras has the input and output channels last."""
+    """Load a Keras kernel, whose last two axes are the input and the output channels."""
     kernel = arrays[f"param/{name}/kernel"]
     _set(layer.weight, kernel.transpose(kernel.ndim - 1, kernel.ndim - 2, *range(kernel.ndim - 2)))
     _set(layer.bias, arrays[f"param/{name}/bias"])
@@ -219,17 +221,17 @@ def _load_convolution(layer: Any, arrays: Arrays, name: str) -> None:
 def _load_convolutions(network: Any, arrays: Arrays) -> None:
     for number, (convolution, norm) in enumerate(zip(network.convolutions, network.norms, strict=True), 1):
         _load_convolution(convolution, arrays, f"conv{number}")
-        for ours, name in {
+        for name, keras_name in {
             "weight": "gamma",
             "bias": "beta",
             "running_mean": "moving_mean",
             "running_var": "moving_variance",
         }.items():
-            _set(getattr(norm, ours), arrays[f"param/conv{number}_bn/{name}"])
+            _set(getattr(norm, name), arrays[f"param/conv{number}_bn/{keras_name}"])
 
 
 def _load_lstm(layer: Last, arrays: Arrays, name: str, backward: bool = False) -> None:
-    """Gates are in the same order; Keras has one bias, torch two."""
+    """Load one direction of a Keras LSTM. Its gates have torch's order; its only bias becomes torch's first bias."""
     suffix = "_reverse" if backward else ""
     network: Any = layer.network
     _set(getattr(network, f"weight_ih_l0{suffix}"), arrays[f"param/{name}/lstm_cell/kernel"].T)

@@ -22,21 +22,22 @@ from lib.streams.embeddings.emonext import EmoNeXt
 from lib.training.losses import LOSSES
 from tools.parity._fixture import Arrays, Layout, find_parameters
 
-Found = dict[str, Tensor]
+Outputs = dict[str, Tensor]
 
 
 # ---- EmoNeXt ----
 
 
-def _small(arrays: Arrays, folder: Path) -> Found:
+def _small(arrays: Arrays, folder: Path) -> Outputs:
     separate = find_parameters(folder, ["fc_loc.0.weight"])
-    weights = _of(arrays, "param/") | {name: torch.from_numpy(array) for name, array in separate.items()}
+    weights = _tensors(arrays, "param/") | {name: torch.from_numpy(array) for name, array in separate.items()}
     network = EmoNeXt(arrays["meta/depths"].tolist(), arrays["meta/dims"].tolist(), stn=True, se="reference").eval()
     emonext.load_published_weights(network, weights, "the fixture's weights")
     pictures = torch.from_numpy(arrays["in/x_uint8"]).float() / 255
     transformed = network.transformed(pictures)
     maps, after, before, gates = transformed, [], [], []
-    network.get_submodule("downsample_layers.1.2.fc").register_forward_hook(lambda *of: gates.append(of[2]))
+    excitation = network.get_submodule("downsample_layers.1.2.fc")
+    excitation.register_forward_hook(lambda module, inputs, output: gates.append(output))
     for downsample, stage in zip(network.downsample_layers, network.stages, strict=True):
         before.append(downsample(maps))
         maps = stage(before[-1])
@@ -61,7 +62,7 @@ def _small(arrays: Arrays, folder: Path) -> Found:
     }
 
 
-def _base(arrays: Arrays, folder: Path) -> Found:
+def _base(arrays: Arrays, folder: Path) -> Outputs:
     depths, channels = arrays["meta/depths"].tolist(), arrays["meta/dims"].tolist()
     network, width = EmoNeXt(depths, channels, stn=True, se="reference").eval(), channels[-1]
     shapes: dict[str, tuple[int, ...]] = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -81,11 +82,11 @@ def _base(arrays: Arrays, folder: Path) -> Found:
     return _trained_by(network(torch.from_numpy(arrays["in/x_uint8"]).float() / 255), weights)
 
 
-def _trained_by(embedding: Tensor, weights: dict[str, Tensor]) -> Found:
-    """Return the embedding with the published head's logits, and the attention over the batch that training adds."""
+def _trained_by(embedding: Tensor, weights: dict[str, Tensor]) -> Outputs:
+    """Return the embedding, the published head's logits, and the weights of the attention that is used only in training."""
     attention = Attention(embedding.shape[1])
-    of_attention = {name.partition(".")[2]: value for name, value in weights.items() if name.startswith("attention.")}
-    attention.load_state_dict({name: of_attention[name] for name in attention.state_dict()})
+    published = _below(weights, "attention.")
+    attention.load_state_dict({name: published[name] for name in attention.state_dict()})
     return {
         "embedding": embedding,
         "logits": functional.linear(embedding, weights["head.weight"], weights["head.bias"]),
@@ -94,7 +95,7 @@ def _trained_by(embedding: Tensor, weights: dict[str, Tensor]) -> Found:
 
 
 def _recipe(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw a parameter as the fixture's were: by its name and shape alone."""
+    """Return a random parameter, drawn like the fixture's parameters: it depends only on its name and shape."""
     values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, dtype=np.float32)
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "running_var":
@@ -106,76 +107,78 @@ def _recipe(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values / np.float32(np.sqrt(np.prod(shape[1:])))
 
 
-# ---- over embeddings ----
+# ---- transformers over embeddings ----
 
 
-def _transformer(arrays: Arrays, folder: Path) -> Found:
-    weights = _of(arrays, "param/")
+def _transformer(arrays: Arrays, folder: Path) -> Outputs:
+    weights = _tensors(arrays, "param/")
     network, tokens = _network(arrays, weights["fc.bias"].shape[0]), _read(arrays)
     encoder: Any = network.encoders["one"]
     encoder.load_state_dict({name: value for name, value in weights.items() if not name.startswith("fc.")})
     _head(network, "one", weights, "fc")
-    layer_outputs: Found = {}
+    layer_outputs: Outputs = {}
     for index, layer in enumerate(encoder.encoder.layers):
         layer.register_forward_hook(
-            lambda module, given, out, at=index: layer_outputs.update({f"at/encoder.layers.{at}": out})
+            lambda module, inputs, output, index=index: layer_outputs.update({f"at/encoder.layers.{index}": output})
         )
     return {"logits": network({"one": {"embeddings": tokens}}).predicted["one"], **layer_outputs}
 
 
-def _fusion(arrays: Arrays, folder: Path) -> Found:
-    weights = _of(arrays, "param/")
+def _fusion(arrays: Arrays, folder: Path) -> Outputs:
+    weights = _tensors(arrays, "param/")
     network: Any = _network(arrays, 5, 7)
-    sides = {"traits": "trait", "emotions": "emo"}
-    for name, own in sides.items():
-        prefix = f"{own}_model.model."
-        network.encoders[name].load_state_dict(_below(weights, prefix))
-        network.fusion.encoders[name].load_state_dict(_below(weights, f"{own}_encoder."))
-    for name, cross in zip(sides, ("cross1", "cross2"), strict=True):
+    prefixes = {"traits": "trait", "emotions": "emo"}
+    for name, prefix in prefixes.items():
+        network.encoders[name].load_state_dict(_below(weights, f"{prefix}_model.model."))
+        network.fusion.encoders[name].load_state_dict(_below(weights, f"{prefix}_encoder."))
+    for name, cross in zip(prefixes, ("cross1", "cross2"), strict=True):
         network.fusion.cross[name].load_state_dict(_below(weights, f"{cross}.attn."))
         network.fusion.norms[name].load_state_dict(_below(weights, f"{cross}.norm."))
     network.hidden[0][0].load_state_dict(_below(weights, "shared_mlp.0."))
-    seen: dict[Any, Tensor] = {}
+    outputs: dict[Any, Tensor] = {}
     parts = [*network.fusion.encoders.values(), *network.fusion.norms.values(), network.hidden[0]]
     for part in parts:
-        part.register_forward_hook(lambda module, given, out: seen.update({module: out}))
-    for name, own in sides.items():
-        _head(network, name, weights, f"{own}_head")
-    read = _read(arrays)
-    output = network({name: {"embeddings": read} for name in sides})
+        part.register_forward_hook(lambda module, inputs, output: outputs.update({module: output}))
+    for name, prefix in prefixes.items():
+        _head(network, name, weights, f"{prefix}_head")
+    steps = _read(arrays)
+    output = network({name: {"embeddings": steps} for name in prefixes})
     pooled = {name: (tokens.values * tokens.mask()[..., None]).sum(1) / tokens.mask().sum(1, keepdim=True)
               for name, tokens in output.tokens.items()}  # fmt: skip
-    at = {f"at/{own}_model": pooled[name] for name, own in sides.items()}
-    at |= {f"at/{own}_encoder": seen[network.fusion.encoders[name]] for name, own in sides.items()}
-    at |= {f"at/cross{index}": seen[network.fusion.norms[name]] for index, name in enumerate(sides, 1)}
-    return at | {
+    layer_outputs = {f"at/{prefix}_model": pooled[name] for name, prefix in prefixes.items()}
+    layer_outputs |= {
+        f"at/{prefix}_encoder": outputs[network.fusion.encoders[name]] for name, prefix in prefixes.items()
+    }
+    layer_outputs |= {f"at/cross{index}": outputs[network.fusion.norms[name]] for index, name in enumerate(prefixes, 1)}
+    return layer_outputs | {
         "traits": output.predicted["traits"],
         "emotion_logits": output.predicted["emotions"],
-        "at/shared_mlp": seen[network.hidden[0]],
+        "at/shared_mlp": outputs[network.hidden[0]],
     }
 
 
 def _network(arrays: Arrays, *columns: int) -> Network:
-    """Return one transformer with a head, or with two numbers of columns the published fusion of two."""
+    """Return a transformer with a head of `columns` outputs; for two numbers of columns, the published fusion of two
+    transformers, each with a head."""
     width, heads, positions = arrays["meta/d_model"].item(), arrays["meta/heads"].item(), arrays["in/x"].shape[1]
     names = ["one"] if len(columns) == 1 else ["traits", "emotions"]
-    one = {
+    transformer = {
         "kind": "sequence_transformer", "reads": ["embeddings"], "take": "all", "steps": 1, "positions": positions,
         "width": width, "heads": heads, "feed_forward": 4 * width, "depth": 3, "dropout": 0.2, "norm": "after",
         "mask": False, "weights": None, "frozen": False,
     }  # fmt: skip
-    both = len(columns) == 2
+    multitask = len(columns) == 2
     settings = {
-        "use": names, "fusion": "multitask_pooled" if both else "plain_concat", "queries": [], "targets": names,
+        "use": names, "fusion": "multitask_pooled" if multitask else "plain_concat", "queries": [], "targets": names,
         "missing": "drop", "width": 6 * heads, "heads": heads, "depth": int(arrays.get("meta/encoder_layers", 1)),
-        "dropout": 0.2, "hidden": width if both else 0, "encoders": dict.fromkeys(names, one),
+        "dropout": 0.2, "hidden": width if multitask else 0, "encoders": dict.fromkeys(names, transformer),
     }  # fmt: skip
     groups = {
-        name: TargetGroup(columns=[str(at) for at in range(count)], range=[0, 1], head="linear", loss="mse", weight=1)
+        name: TargetGroup(columns=list(map(str, range(count))), range=[0, 1], head="linear", loss="mse", weight=1)
         for name, count in zip(names, columns, strict=True)
     }
-    made = {"embeddings": StreamInfo({}, {"": [arrays["in/x"].shape[2]]})}
-    return Network.from_settings(check(settings, Settings, "model"), groups, made).eval()
+    streams = {"embeddings": StreamInfo({}, {"": [arrays["in/x"].shape[2]]})}
+    return Network.from_settings(check(settings, Settings, "model"), groups, streams).eval()
 
 
 def _read(arrays: Arrays) -> Steps:
@@ -189,8 +192,8 @@ def _head(network: Network, name: str, weights: dict[str, Tensor], published: st
     head.layers[0][1].load_state_dict(_below(weights, f"{published}."))
 
 
-def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
-    inputs = _of(arrays, "in/")
+def _loss_and_metrics(arrays: Arrays, folder: Path) -> Outputs:
+    inputs = _tensors(arrays, "in/")
     shares = inputs["logits"].softmax(1)
     weights = inputs["class_weights"].expand_as(shares)
     columns = [*mosei.EMOTIONS]
@@ -209,11 +212,13 @@ def _loss_and_metrics(arrays: Arrays, folder: Path) -> Found:
     return {"loss": LOSSES["kl"](Prediction(shares), inputs["targets"], weights)} | labels | scored
 
 
-def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:
+def _tensors(arrays: Arrays, kind: str) -> dict[str, Tensor]:
+    """Return the fixture's arrays of a kind, `param/` or `in/`, without this prefix."""
     return _below({name: torch.from_numpy(value) for name, value in arrays.items() if name.startswith(kind)}, kind)
 
 
 def _below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the weights whose names start with a prefix, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 

@@ -1,4 +1,4 @@
-"""S2D, a landmark-prompted ViT, with its landmark net, and the thesis' variant of it."""
+"""S2D, a vision transformer prompted with landmarks, its landmark network, and the variant of the thesis."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,8 @@ from lib.training.schedules import Progress
 from tools.parity._fixture import Arrays, Layout, find_parameters
 
 
-def _of(arrays: Arrays, kind: str) -> dict[str, Tensor]:
-    """The arrays below param/ or in/, without that."""
+def _tensors(arrays: Arrays, kind: str) -> dict[str, Tensor]:
+    """Return the fixture's arrays of a kind, `param/` or `in/`, without this prefix."""
     return {name.removeprefix(kind): torch.from_numpy(value) for name, value in arrays.items() if name.startswith(kind)}
 
 
@@ -41,16 +41,16 @@ def _small(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
         norms="shared",
     )
     network = S2D((grid, grid), meta["in_chans_l"], options).eval()
-    published, inputs = _of(arrays, "param/"), _of(arrays, "in/")
+    published, inputs = _tensors(arrays, "param/"), _tensors(arrays, "in/")
     s2d_weights.load(network, published, "the fixture's weights")
     first: Any = network.prompts[0]
-    recorded = _Seen(network.blocks[0], network.blocks[-1], *network.prompts, first.mcp.fovea, first.tma.temporal)
+    recorded = _Recorder(network.blocks[0], network.blocks[-1], *network.prompts, first.mcp.fovea, first.tma.temporal)
     pictures = inputs["x"].transpose(1, 2)  # (B, T, 3, H, W)
     frames = network(pictures, inputs["a"].unflatten(0, pictures.shape[:2]))
     feature = frames.mean(1)
     score = functional.linear(feature, published["head.fc_cls.weight"], published["head.fc_cls.bias"])
 
-    def of_places(values: Tensor) -> Tensor:
+    def as_maps(values: Tensor) -> Tensor:
         return values[:2].transpose(1, 2).unflatten(2, (grid, grid))
 
     outputs = {
@@ -58,31 +58,32 @@ def _small(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
         "feature": feature,
         "at/blocks.0.input": recorded.inputs[network.blocks[0]][:2],
         f"at/blocks.{meta['depth'] - 1}": recorded.outputs[network.blocks[-1]][:2],
-        "at/prompt_blocks.0.fovea": of_places(recorded.outputs[first.mcp.fovea]),
+        "at/prompt_blocks.0.fovea": as_maps(recorded.outputs[first.mcp.fovea]),
         "at/prompt_blocks.0.TMA.T_Adapter": recorded.outputs[first.tma.temporal][:32],
     }
     for layer, prompt in enumerate(network.prompts):
         by_prompt, over_time = recorded.outputs[prompt]
-        outputs |= {f"at/prompt_blocks.{layer}.0": of_places(by_prompt), f"at/prompt_blocks.{layer}.1": over_time[:2]}
+        outputs |= {f"at/prompt_blocks.{layer}.0": as_maps(by_prompt), f"at/prompt_blocks.{layer}.1": over_time[:2]}
     return outputs
 
 
-class _Seen:
-    """What modules last got first, and what they gave."""
+class _Recorder:
+    """The first input and the output of each module's latest call."""
 
     def __init__(self, *modules: nn.Module) -> None:
         self.inputs: dict[nn.Module, Tensor] = {}
         self.outputs: dict[nn.Module, Any] = {}
         for module in modules:
-            module.register_forward_hook(self._keep)
+            module.register_forward_hook(self._record)
 
-    def _keep(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _record(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self.inputs[module], self.outputs[module] = inputs[0], output
 
 
 def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
-    """Frames one by one; and as the thesis did, who gave frame k of a batch of B clips the landmarks of clip k mod B."""
-    published, inputs = _of(arrays, "param/"), _of(arrays, "in/")
+    """Return the scores of single clips, and those of a batch as in the thesis, whose code gives frame k of a batch of B
+    clips the landmarks of clip k mod B."""
+    published, inputs = _tensors(arrays, "param/"), _tensors(arrays, "in/")
     frames, heads = arrays["meta/frames"].item(), arrays["meta/adapter_heads"].item()
     width = published["cls_token"].shape[-1]
     options = Options(
@@ -97,7 +98,7 @@ def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     )
     network = S2D((7, 7), 3, options).eval()
     s2d_weights.load(network, published, "the fixture's weights")
-    # the thesis scales landmarks after their norm, not before
+    # the thesis resizes the maps of landmarks after their norm, S2D before it
     network.landmark_norms[0] = nn.Sequential(network.landmark_norms[0], _Halved())
     pictures = (inputs["x_times_100_uint8"] / 100)[:, None].expand(-1, frames, -1, -1, -1)
     maps = functional.interpolate(inputs["a_uint8"].float(), (14, 14), mode="bilinear", align_corners=False)
@@ -112,7 +113,7 @@ def _thesis(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
 
 
 class _Halved(nn.Module):
-    """Tokens (S, 14 x 14, D) on a grid of 7 x 7, bilinear."""
+    """Resizes tokens (S, 14 x 14, D) to a grid of 7 x 7 by bilinear interpolation."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         maps = tokens.transpose(1, 2).unflatten(2, (14, 14))
@@ -133,14 +134,14 @@ def _landmarks(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
     network = _landmark_net(folder)
     mean, std = (torch.tensor(channels).view(3, 1, 1) for channels in (weights.IMAGENET_MEAN, weights.IMAGENET_STD))
     parts = ("conv1", "conv2_dw", "conv_23", "conv_3", "conv_34", "conv_4", "conv_5", "conv_6_sep")
-    recorded = _Seen(*(getattr(network, part) for part in parts))
-    feature = network.features((_of(arrays, "in/")["x_uint8"] / 255 - mean) / std)
+    recorded = _Recorder(*(getattr(network, part) for part in parts))
+    feature = network.features((_tensors(arrays, "in/")["x_uint8"] / 255 - mean) / std)
     outputs = {"feature": feature, "landmarks": network.landmarks(feature)}
     return outputs | {f"at/{part}": recorded.outputs[getattr(network, part)][:1, :4] for part in parts}
 
 
 def _wrapper(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
-    network, pictures = _landmark_net(folder), _of(arrays, "in/")["x"].transpose(1, 2).flatten(0, 1)
+    network, pictures = _landmark_net(folder), _tensors(arrays, "in/")["x"].transpose(1, 2).flatten(0, 1)
     feature = network.features(pictures)
     return {
         "resized_every_8th": scaled(pictures)[..., ::8, ::8],
@@ -150,14 +151,18 @@ def _wrapper(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
 
 
 def _schedules(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
-    """S2D's rates, which fall to 0 here and to 3e-5 of the highest there; EmoNeXt's, with steps in place of epochs."""
-    s2d_ = [2e-5 * schedules.cosine_by_step(Progress(step / 7, 10, 2, steps=7)) for step in range(70)]
-    emonext = [1e-3 * schedules.cosine(Progress(step % 1024, 1023, 127, offset=1)) for step in range(2101)]
-    return {"s2d_lr": np.array(s2d_), "emonext_lr": np.array(emonext)}
+    """Return the learning rates of S2D and EmoNeXt.
+
+    S2D's published rates end at 3e-5 of the highest rate instead of 0. EmoNeXt's change at each step instead of each epoch.
+    """
+    s2d_rates = [2e-5 * schedules.cosine_by_step(Progress(step / 7, 10, 2, steps=7)) for step in range(70)]
+    emonext_rates = [1e-3 * schedules.cosine(Progress(step % 1024, 1023, 127, offset=1)) for step in range(2101)]
+    return {"s2d_lr": np.array(s2d_rates), "emonext_lr": np.array(emonext_rates)}
 
 
-class _Drawn:
-    """Draws the beginning of a window as published: never the last, from numpy's legacy generator."""
+class _PublishedGenerator:
+    """Draws the first frame of a window as the published code does: with numpy's legacy generator, and never the last
+    possible frame."""
 
     def __init__(self, seed: int) -> None:
         self._generator = np.random.RandomState(seed)
@@ -167,20 +172,20 @@ class _Drawn:
 
 
 def _frames(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
-    """Which frames a window of training has, and which ones of a clip are left before windows of a test are cut."""
+    """Return the frames of a training window, and the frames of a test clip before it is cut into windows."""
     length, seed = arrays["meta/clip_len"].item(), arrays["meta/numpy_seed_before_each_train_call"].item()
     outputs = {}
     for name in (name.removeprefix("out/") for name in arrays if name.startswith("out/")):
         subset, count = name.split("_")
         take: Any = {"train": "window", "test": "all"}[subset]
-        rng: Any = _Drawn(seed)
-        chosen = SAMPLERS[take].choose(np.arange(int(count)), length, rng)
-        _, _, steps, _ = windows(torch.ones(1, len(chosen), dtype=torch.bool), max(length, len(chosen)), repeat=True)
-        outputs[name] = chosen[steps[0].numpy()]
+        rng: Any = _PublishedGenerator(seed)
+        sampled = SAMPLERS[take].choose(np.arange(int(count)), length, rng)
+        _, _, steps, _ = windows(torch.ones(1, len(sampled), dtype=torch.bool), max(length, len(sampled)), repeat=True)
+        outputs[name] = sampled[steps[0].numpy()]
     return outputs
 
 
-_NO_QUEUES = "soft targets come from queues of each class' features; this project's targets are not classes"
+_NO_QUEUES = "its soft targets need a queue of features for each class, and this project's targets are not classes"
 LAYOUTS = (
     Layout("s2d_small", ("meta/prompt_type", "param/cls_token"), _small),
     Layout("s2d_thesis", ("in/x_times_100_uint8",), _thesis),

@@ -53,9 +53,9 @@ def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def read_comments(text: str) -> dict[str, str]:
-    """Return the comment above each key of a YAML file, by the complete key. The comment at the top is of the file."""
+    """Return the comment above each key of a YAML file, by the complete key. The file's own comment is left out."""
     comments: dict[str, str] = {}
-    above: list[tuple[int, str]] = []
+    parents: list[tuple[int, str]] = []
     pending: list[str] = []
     for line in text.splitlines():
         if not line.strip():
@@ -64,9 +64,9 @@ def read_comments(text: str) -> dict[str, str]:
             pending.append(line.strip().removeprefix("#").strip())
         elif match := re.match(r"( *)([\w.]+):", line):
             indent = len(match[1])
-            above = [*((deep, name) for deep, name in above if deep < indent), (indent, match[2])]
+            parents = [*((deep, name) for deep, name in parents if deep < indent), (indent, match[2])]
             if pending:
-                comments[".".join(name for _, name in above)] = " ".join(pending)
+                comments[".".join(name for _, name in parents)] = " ".join(pending)
             pending = []
     return comments
 

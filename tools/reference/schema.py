@@ -52,7 +52,7 @@ def allowed_at(schemas: Mapping[str, Schema], values: Mapping[str, Any], key: st
 
 
 def resolve(schema: Schema, defs: Mapping[str, Schema], name: str) -> Schema:
-    """Return what a reference points to; of alternatives, the one that has the key `name`."""
+    """Return the schema that a reference points to, or the alternative of `anyOf` or `allOf` with the key `name`."""
     if "$ref" in schema:
         return resolve(defs[schema["$ref"].rsplit("/", 1)[1]], defs, name)
     for part in schema.get("anyOf", []) + schema.get("allOf", []):

@@ -39,7 +39,7 @@ class Faces:
 
 
 class Detector:
-    """MTCNN: a cascade of three networks, each of which checks the candidates of the previous one.
+    """MTCNN: a cascade of three networks; the second and the third check the candidates of the previous network.
 
     min_face: side of the smallest face in pixels. Time is proportional to its inverse square.
     """

@@ -111,15 +111,15 @@ def _solve(previous: np.ndarray, padded: np.ndarray, flow: np.ndarray, scheme: _
 def _iterate(state: np.ndarray, height: int, width: int, scheme: _Scheme) -> None:
     stride = width + 1
     first, last = stride, (height + 1) * stride
-    inside, right, left = slice(first, last), slice(first + 1, last + 1), slice(first - 1, last - 1)
+    inside, to_right, to_left = slice(first, last), slice(first + 1, last + 1), slice(first - 1, last - 1)
     row_below, row_above = slice(first + stride, last + stride), slice(first - stride, last - stride)
     v1, v2 = state[2], state[3]
     p11, p12, p21, p22 = state[4], state[5], state[6], state[7]
     u, v = (state[0, inside], state[1, inside]), (v1[inside], v2[inside])
-    v_right, v_below = (v1[right], v2[right]), (v1[row_below], v2[row_below])
+    v_right, v_below = (v1[to_right], v2[to_right]), (v1[row_below], v2[row_below])
     p, p_before = (
         (p11[inside], p12[inside], p21[inside], p22[inside]),
-        (p11[left], p12[row_above], p21[left], p22[row_above]),
+        (p11[to_left], p12[row_above], p21[to_left], p22[row_above]),
     )
     data = state[8, inside], state[9, inside], state[10, inside], state[11, inside]
     enough = scheme.epsilon * scheme.epsilon * np.float32(height * width)

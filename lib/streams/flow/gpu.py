@@ -79,7 +79,7 @@ def _primal(state, size: tl.constexpr, width: tl.constexpr, limit, tau, block: t
     for start in range(0, size, block):
         i = start + tl.arange(0, block)
         inside = i < size
-        left = inside & (i % width > 0)
+        has_left = inside & (i % width > 0)
         has_above = inside & (i >= width)
         u1 = _here(state, i, inside)
         u2 = _here(state + size, i, inside)
@@ -88,10 +88,10 @@ def _primal(state, size: tl.constexpr, width: tl.constexpr, limit, tau, block: t
         constant = _here(state + 10 * size, i, inside)
         inverse = _here(state + 11 * size, i, inside)
         p = state + 4 * size
-        divergence1 = _here(p, i, inside) - _here(p, i - 1, left)
+        divergence1 = _here(p, i, inside) - _here(p, i - 1, has_left)
         divergence1 += _here(p + size, i, inside) - _here(p + size, i - width, has_above)
         p += 2 * size
-        divergence2 = _here(p, i, inside) - _here(p, i - 1, left)
+        divergence2 = _here(p, i, inside) - _here(p, i - 1, has_left)
         divergence2 += _here(p + size, i, inside) - _here(p + size, i - width, has_above)
         change1 = tau * divergence1
         change2 = tau * divergence2
