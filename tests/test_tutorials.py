@@ -45,6 +45,6 @@ def test_new_stream_makes_a_record() -> None:
 
 
 def test_new_stream_passes_the_contract(project: Path) -> None:
-    run_python(project, "-m", "tools.parameters", "demo", "model.use=[faces,flow,loudness]")
+    run_python(project, "-m", "tools.parameters", "demo", "model.use=[faces,flow,audio,loudness]")
     run_python(project, "-m", "tools.parameters", "demo")
     run_tests(project, "tests/test_contract.py", "-k", "loudness or train")
