@@ -237,7 +237,7 @@ def test_unreadable_shards_give_the_cause_and_a_remedy(tmp_path: Path, monkeypat
     ):
         with pytest.raises(InputError, match=r"faces/one\.h5: it is damaged; remove .*faces and run `dvc repro`"):
             read()
-    with pytest.raises(InputError, match=r"two\.h5: it is missing; `dvc repro` makes it"):
+    with pytest.raises(InputError, match=r"two\.h5: it is missing; `dvc repro` builds it"):
         list(shards.read_records(path.with_name("two.h5")))
 
     def no_locks(*_: Any, **__: Any) -> None:

@@ -70,9 +70,10 @@ def put(values: MutableMapping[str, Any], key: str, value: Any) -> None:
     """Set `key`, such as SECTION.NAME, in the complete parameters. Raises InputError for an unknown section."""
     *parents, last = key.split(".")
     section = values
-    for part in parents:
+    for depth, part in enumerate(parents):
         if not isinstance(section.get(part), MutableMapping):
-            raise InputError(f"{key}: {'.'.join(parents)} has no section {part!r}; allowed: {', '.join(section)}")
+            place = ".".join(parents[:depth]) or "params.yaml"
+            raise InputError(f"{key}: {place} has no section {part!r}; allowed: {', '.join(section)}")
         section = section[part]
     section[last] = value
 

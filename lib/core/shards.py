@@ -63,11 +63,11 @@ def describe_unreadable(path: Path, error: Exception) -> InputError:
     """What to say of a file that HDF5 can't read."""
     said = " ".join(str(error).split())
     if not path.exists():
-        way = "it is missing; `dvc repro` makes it"
+        way = "it is missing; `dvc repro` builds it"
     elif "unable to lock" in said or "No locks" in said:
         way = "its file system has no locks; set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
     else:
-        way = f"it is damaged; remove {path.parent} and run `dvc repro`, which makes it again"
+        way = f"it is damaged; remove {path.parent} and run `dvc repro`, which rebuilds it"
     return InputError(f"{path}: {way} ({said})")
 
 

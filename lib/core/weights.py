@@ -29,7 +29,7 @@ def load_weights(
     """Load all but the classifier, whose weights' names begin with one of `classifier`: nothing for None, torchvision's
     pretrained weights for the name `corpus` ("imagenet" or "kinetics"), else a state dict's file.
 
-    Raises InputError if they can't be read or downloaded, or a weight is missing, too many or of another shape.
+    Raises InputError if they can't be read or downloaded, or a weight is missing, not expected or of another shape.
     """
     if weights is None:
         return
@@ -54,7 +54,7 @@ def _numbered(match: re.Match[str]) -> str:
 def find_mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Say of each weight in which `state` differs from a network's `own` how it does, in order of name."""
     wrong = [f"{key} is missing" for key in own.keys() - state.keys()]
-    wrong += [f"{key} is too many" for key in state.keys() - own.keys()]
+    wrong += [f"{key} is not expected" for key in state.keys() - own.keys()]
     wrong += [
         f"{key} is {list(state[key].shape)}, not {list(own[key].shape)}"
         for key in own.keys() & state.keys()
@@ -97,10 +97,13 @@ def load_published(path: str, argument: str, allowed: str) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # of the options that a training was started with
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except pickle.UnpicklingError:  # PyTorch's text recommends to run the code in the file
         raise InputError(
-            f"{argument} = {path!r} can't be read as weights ({str(error).splitlines()[0]}); get the file again"
+            f"{argument} = {path!r} is not a file of weights, or contains code, which was not run; get the file again"
         ) from None
+    except (RuntimeError, EOFError, ValueError) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{argument} = {path!r} can't be read as weights ({cause}); get the file again") from None
     for wrapper in ("weights", "model_state_dict", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -119,5 +122,5 @@ def load_imagenet(backbone: str) -> Mapping[str, Tensor]:
 
 
 def summarise_mismatches(wrong: Sequence[str]) -> str:
-    """The first of several mistakes, and how many more there are."""
+    """Return the first of several mismatches, and the number of others."""
     return "; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more" if len(wrong) > 5 else "")

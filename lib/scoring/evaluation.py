@@ -113,7 +113,7 @@ def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
     if scored.empty:
         raise SettingError(
             f"evaluate.split = {scored_split!r}, but no clip of that split is usable; metrics/ has the"
-            " numbers of rejected clips"
+            " numbers of rejected clips. Choose another split"
         )
     for name, group in trained.targets.items():
         if not np.isfinite(actual_values(scored, group)).any():

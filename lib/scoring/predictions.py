@@ -118,7 +118,7 @@ def _check_same_labels(source: str, table: pd.DataFrame, columns: Sequence[str],
         row = other.iloc[0]
         raise InputError(
             f"{source} was made on another split or corpus: {row['target']} of its {row['split']} clip {row['clip']} is"
-            f" {row['actual']}, here {row['label']}"
+            f" {row['actual']}, here {row['label']}; choose predictions for these labels, or other --labels"
         )
 
 

@@ -63,7 +63,8 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
         overwrite = ["--force"] if label in names else []
         if status := run_dvc(["exp", "run", "-n", label, *overwrite, *options, TARGET]):
             raise InputError(
-                f"`dvc exp run -n {label} {shlex.join(options)} {TARGET}` ended with {status}; the runs before it are kept"
+                f"`dvc exp run -n {label} {shlex.join(options)} {TARGET}` ended with {status}; correct the cause"
+                " and run this command again, which keeps the finished runs"
             )
 
 

@@ -171,7 +171,7 @@ def _checked(settings: Settings, shapes: Sequence[Sequence[int]]) -> tuple[tuple
     if height % settings.patch or width % settings.patch:
         raise InputError(
             f"patch = {settings.patch}; allowed for {settings.reads[0]} of {height} x {width} pixels:"
-            " what divides both sides"
+            " a divisor of both sides"
         )
     inner = int(settings.width * settings.adapter_ratio)
     for name, heads, wide in (
