@@ -28,7 +28,8 @@ from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary
 from lib.model.heads import Prediction
 from lib.scoring.scores import score_columns
-from lib.streams import audio, base, build
+from lib.streams import audio, base
+from lib.streams._shards import write_shards
 from lib.training import loop
 from stages import train
 from tests.conftest import ROOT
@@ -192,7 +193,7 @@ def build_stream(make: Callable[[str], Iterator[Record]] | None = None) -> list[
 
     stream = base.load("descriptors")
     settings = stream.settings(enabled=True, face_cells=8, flow_cells=4)
-    build.build(
+    write_shards(
         stream,
         settings,
         Path("data/out"),

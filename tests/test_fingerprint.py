@@ -20,6 +20,7 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.data.inputs import list_streams
 from lib.streams import base, build
+from lib.streams._shards import write_shards
 from lib.streams.base import StreamInfo
 from lib.training.prepare import fingerprint
 from lib.training.settings import Parameters
@@ -70,7 +71,7 @@ def test_changed_constant_rebuilds_shards(code_copy: Path) -> None:
 
     def run() -> int:
         parallel = Parallel(engine="loky", workers=1)
-        build.build(
+        write_shards(
             stream,
             settings,
             code_copy / "out",
@@ -86,7 +87,7 @@ def test_changed_constant_rebuilds_shards(code_copy: Path) -> None:
         code_copy / "lib/streams/descriptors.py", "def compute_descriptor(", "# a comment\ndef compute_descriptor("
     )
     replace_in(
-        code_copy / "lib/streams/build.py", "_PARTIAL, _COUNT", "_UNRELATED = 1\n_PARTIAL, _COUNT"
+        code_copy / "lib/streams/_shards.py", "_PARTIAL, _COUNT", "_UNRELATED = 1\n_PARTIAL, _COUNT"
     )  # does not affect the bytes of shards
     assert run() == 2
     replace_in(code_copy / "lib/streams/descriptors.py", "/ 255", "/ 256")

@@ -22,7 +22,8 @@ from lib.core import resume, shards
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
-from lib.streams import base, build, frames
+from lib.streams import base, frames
+from lib.streams._shards import write_shard, write_shards
 from tests.conftest import ROOT
 from tests.processes import wait_until
 
@@ -57,7 +58,7 @@ def fail_once(calls: Path, fail: Callable[[], None], name: str) -> Iterator[Reco
 
 def build_frames(out: Path, make: Callable[[str], Iterator[Record]], settings: Parallel = LOKY, **inputs: int) -> None:
     """Build a stream of frames with constant settings and code."""
-    build.build(base.load("frames"), FRAMES, out, INPUTS | inputs, make, 6, settings)
+    write_shards(base.load("frames"), FRAMES, out, INPUTS | inputs, make, 6, settings)
 
 
 def built_shards(calls: Path) -> list[str]:
@@ -189,7 +190,7 @@ def test_shard_bytes_do_not_depend_on_a_profiler(tmp_path: Path, calls: Path) ->
     for profile in (None, lambda frame, *_: frames_held.append(frame)):
         sys.setprofile(profile)
         try:
-            build._make(tmp_path / "shard.h5", partial(make_records, calls), "a")
+            write_shard(tmp_path / "shard.h5", partial(make_records, calls), "a")
         finally:
             sys.setprofile(None)
         contents.append((tmp_path / "shard.h5").read_bytes())

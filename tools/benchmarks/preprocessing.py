@@ -33,7 +33,8 @@ from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
-from lib.streams import base, build, frames
+from lib.streams import base, frames
+from lib.streams._shards import write_shards
 from lib.streams.base import Raw, Stream, StreamSettings
 from lib.streams.faces.align import Aligner, choose_person, take_landmarks, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
@@ -306,7 +307,7 @@ def print_many(paths: list[Path], workers: int) -> None:
                 (memory / str(os.getpid())).write_text(status.partition("VmHWM:")[2].split()[0])
 
             make = partial(make_shard, stream=stream, settings=settings, memory=memory)
-            seconds, _ = build.build(
+            seconds, _ = write_shards(
                 stream, settings, Path(folder, name), dict.fromkeys(names), make, clips=len(paths), options=parallel
             )
             total += seconds

@@ -1,0 +1,153 @@
+"""Write a stream's shards in parallel processes; finished shards are reused."""
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+from tqdm import tqdm
+
+from lib.core import parallel, resume, shards
+from lib.core.errors import InputError, log_once
+from lib.core.parallel import Parallel
+from lib.core.shards import Record
+from lib.streams import base
+from lib.streams.base import ABOUT, TRACEBACK, Stream, StreamSettings
+
+if TYPE_CHECKING:  # the stage of a disabled stream ends sooner without it
+    pass
+
+_PARTIAL, _COUNT = ".partial", ".count"
+
+
+def write_shards(
+    stream: Stream,
+    settings: StreamSettings,
+    out: Path,
+    inputs: Mapping[str, Any],
+    make: Callable[[str], Iterable[Record]],
+    clips: int,
+    options: Parallel,
+) -> tuple[float, int]:
+    """Write `out`/NAME.h5 from `make(NAME)` for each shard name in `inputs`; return seconds and the number of failed clips.
+
+    `inputs[NAME]` (JSON-able) describes the shard's inputs. A shard of an earlier run, even an interrupted one, is reused if
+    inputs, settings and code are the same; it is rebuilt if a clip failed. `make` runs in other processes, according to
+    `options`. clips: total for the progress bar. Raises InputError if a shard can't be built; finished shards are kept.
+    """
+    with resume.lock_stage(stream.name):
+        return _write_locked(stream, settings, out, inputs, make, clips=clips, options=options)
+
+
+def _write_locked(
+    stream: Stream,
+    settings: StreamSettings,
+    out: Path,
+    inputs: Mapping[str, Any],
+    make: Callable[[str], Iterable[Record]],
+    clips: int,
+    options: Parallel,
+) -> tuple[float, int]:
+    started = time.perf_counter()
+    folder = resume.ROOT / stream.name
+    folder.mkdir(parents=True, exist_ok=True)
+    values = settings.model_dump(by_alias=True)
+    # `enabled` does not change the contents of a stream
+    fingerprint = resume.fingerprint([stream.module, "lib.core.shards"], {**values, "enabled": True})
+    paths = {name: folder / f"{name}-{resume.fingerprint([], fingerprint, inputs[name])}.h5" for name in sorted(inputs)}
+    todo = {name: path for name, path in paths.items() if not resume.is_complete(path)}
+    damaged = [path for path in todo.values() if path.exists()]
+    for path in damaged:
+        logging.getLogger(stream.name).warning("%s is damaged and will be rebuilt", path)
+        path.unlink()  # not overwritten: it may be a hard link to the published file and to DVC's cache
+    # after a run that was killed at its end, stream.json may be a hard link to the published file
+    for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
+        left_over.unlink()
+    log = logging.getLogger(stream.name)
+    log.info("%d shards are reused, %d are to be built", len(paths) - len(todo), len(todo))
+    failed: dict[str, int] = {}
+    if todo:
+        initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
+        bar = tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None)
+        with bar, parallel.start_executor(options, stream.on_gpu) as executor:
+            running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
+            failed = _wait_for_shards(stream.name, running, folder, bar)
+    for path in damaged:
+        resume.remove_from_cache(path)
+    info_path = folder / ABOUT
+    info_path.write_text(json.dumps({"settings": values, "shapes": _shapes(stream, paths.values())}, indent=2) + "\n")
+    resume.publish([(info_path, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in paths.items())], out)
+    for stale in set(folder.iterdir()) - {path for name, path in paths.items() if name not in failed}:
+        stale.unlink()
+        (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
+    return round(time.perf_counter() - started, 1), sum(failed.values())
+
+
+def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
+    """Return the shape of one step of each of the stream's arrays, from the first clip that was not rejected."""
+    for path in paths:
+        with shards.open_shard(path) as file:
+            for group in file.values():
+                record = shards.read_group(group)
+                if not record.refused:
+                    first = base.present_steps(record)[:1]
+                    return {
+                        array: list(stream.read(record, first, array).shape[1:]) for array in stream.arrays or ("",)
+                    }
+    return {}
+
+
+def write_shard(path: Path, make: Callable[[str], Iterable[Record]], name: str) -> tuple[int, int, float, list[str]]:
+    """Write a shard under a temporary name and rename it when it is complete.
+
+    Returns the number of clips, the number of rejected clips, seconds, and the tracebacks of failed clips.
+    """
+    started = time.perf_counter()
+    partial = path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}{_PARTIAL}")
+    clips = refused = 0
+    failed: list[str] = []
+    with h5py.File(partial, "w", libver="latest") as file:
+        for record in make(name):
+            shards.write_record(file, record)
+            clips, refused = clips + 1, refused + bool(record.refused)
+            failed += [record.attributes[TRACEBACK]] if TRACEBACK in record.attributes else []
+            path.with_suffix(_COUNT).write_text(str(clips))
+    resume.write_checksum(path, partial)
+    resume.finish_file(partial, path)
+    return clips, refused, time.perf_counter() - started, failed
+
+
+def _wait_for_shards(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> dict[str, int]:
+    """Wait for all tasks and update the progress bar; return the number of failed clips by shard.
+
+    Raises InputError for the first task that fails.
+    """
+    log, initial = logging.getLogger(stage), bar.n
+    failures: dict[str, int] = {}
+    while running:
+        for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            try:
+                clips, refused, seconds, failed = future.result()
+            except Exception as error:
+                if parallel.is_worker_death(error):
+                    reason = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
+                elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
+                    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                elif "deserialization" in str(error):  # Dask's
+                    reason = "the scheduler or a worker can't import lib: start them in this folder by `python -m dask`"
+                else:
+                    raise
+                raise InputError(f"{stage}: shard {name}: {reason}. Finished shards are kept") from error
+            log.info("%s: %d clips, %d rejected, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
+            for trace in failed:
+                log_once(stage, trace)
+            failures |= {name: len(failed)} if failed else {}
+        bar.update(initial + sum(int(path.read_text() or 0) for path in folder.glob(f"*{_COUNT}")) - bar.n)
+    return failures
