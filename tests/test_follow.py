@@ -165,3 +165,30 @@ def test_jump_cut_keeps_the_person_and_has_no_flow(tmp_path: Path) -> None:
     flow = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
     assert np.flatnonzero(~flow.arrays["valid"]).tolist() == [9]
     assert not flow.arrays["flow"][9].any()
+
+
+def test_one_of_four_faces_in_a_gallery_is_tracked(tmp_path: Path) -> None:
+    heads = [render(Identity(number), Performance(0.5, 1.5, 0.5, number), 2.0, 5)[0] for number in (1, 2, 3, 4)]
+    gallery = np.concatenate([np.concatenate(heads[:2], 2), np.concatenate(heads[2:], 2)], 1)
+    record = align_faces(tmp_path / "a.mp4", gallery, person="main")
+    assert stream.warnings(record) == ["faces: several in 10 of 10 frames; one of 4 persons is tracked"]
+    noses = record.arrays["landmarks"][:, 2]
+    assert np.ptp(noses, axis=0).max() < WIDTH / 4  # it stays in one tile
+    others = [align_faces(tmp_path / "a.mp4", gallery, person=str(number)) for number in (1, 2, 3, 4)]
+    assert len({tuple((other.arrays["landmarks"][0, 2] > (WIDTH, HEIGHT)).tolist()) for other in others}) == 4
+    assert "person 5 requested, 4 visible" in align_faces(tmp_path / "a.mp4", gallery, person="5").refused
+
+
+@pytest.mark.parametrize("cover", ["subtitles", "mask"])
+def test_faces_with_subtitles_or_a_mask_are_tracked(tmp_path: Path, cover: str) -> None:
+    plain = align_faces(tmp_path / "plain.mp4", TALKING_HEAD).arrays["landmarks"]
+    covered = TALKING_HEAD.copy()
+    for frame, points in zip(covered, plain.round().astype(int), strict=True):
+        if cover == "mask":
+            cv2.fillConvexPoly(frame, points[[2, 4, 3]] + np.array([[0, 2], [8, 12], [-8, 12]]), (180, 210, 235))
+        else:
+            cv2.putText(frame, "I said: no", (4, HEIGHT - 12), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 3)
+    record = align_faces(tmp_path / "covered.mp4", covered)
+    assert (record.arrays["found"] == DETECTED).all()
+    eyes = np.linalg.norm(record.arrays["landmarks"][:, :2] - plain[:, :2], axis=-1)
+    assert np.median(eyes) < 3  # pixels

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,24 @@ def test_file_of_another_model_or_options_is_rejected(tmp_path: Path, field: str
         write_predictions(tmp_path / "scores.csv", ["b.mp4"], other)
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [(row["clip"], row["seen"], row["model"]) for row in rows] == [("a.mp4", "0.750", RUN.model)]
+
+
+def test_full_disk_ends_a_run_and_keeps_the_rows(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; from lib.core import command; from tests import test_output\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "command.run(lambda: test_output.write_predictions(Path(sys.argv[1]), [f'{number}.mp4' for number in range(50)]))"
+    )
+    path, clips = tmp_path / "scores.csv", [f"{number}.mp4" for number in range(50)]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*File too large; make room, and run again: what is finished is kept\n", done.stderr)
+    assert path.stat().st_size == 1000
+    assert 5 < len(write_predictions(path, clips).clips) < 20
+    with path.open() as file:
+        assert [row["clip"] for row in csv.DictReader(file)] == clips
 
 
 def test_second_writer_is_rejected_and_names_the_first(tmp_path: Path) -> None:
