@@ -1,4 +1,4 @@
-"""Predict clips in the browser: drop or record them on a page that this machine serves, without a network.
+"""Serve a page on this machine, without internet access, on which clips are uploaded or recorded, and predicted.
 
 API: gradio_client.Client(URL).predict(clips=[gradio_client.handle_file(CLIP)], api_name="/predict")[0] is a list of the
 objects that `python -m tools.predict --format jsonl` writes.
@@ -49,11 +49,11 @@ _FULL, _SMALL = 240, 140  # pixels: height of the place for clips before and aft
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=MODEL, help="a trained model (%(default)s)")
+    parser.add_argument("--model", type=Path, default=MODEL, help="trained model (%(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (%(default)s: only this machine can reach it)"
     )
-    parser.add_argument("--port", type=int, default=7860, help="(%(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen at (%(default)s)")
     parser.add_argument("--max-mb", type=int, default=100, help="largest upload in megabytes (%(default)s)")
     parser.add_argument("--max-seconds", type=float, default=600, help="longest clip (%(default)s)")
     arguments = parser.parse_args()

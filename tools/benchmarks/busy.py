@@ -1,7 +1,7 @@
 """Time training steps of a ResNet-18 (batches of 16 images, 64 x 64 pixels) next to busy processes.
 
 Each round starts a process with OpenMP's default spin count (before), a process with this project's settings (now), and a
-process with a single thread. Printed are the medians over the rounds, and the ratios of `now` to the others.
+process with a single thread. Prints the medians over the rounds, and the ratios of `now` to the others.
 """
 
 import argparse

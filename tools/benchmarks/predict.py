@@ -1,7 +1,7 @@
 """Time predictions of video clips: start-up, a complete prediction, each of its parts, and clips per minute by
 `tools.predict` with one and two workers.
 
-The model is built from a file of params/ with random weights, which does not change the speed, or is yours (--model).
+By default the model has random weights, which do not change the speed. --model uses a trained model.
 """
 
 import argparse

@@ -43,7 +43,9 @@ TRAINING_CLIPS = 6000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", default="fiv2", help="file of params/, without suffix (%(default)s)")
-    parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="asis, or variants of tools.ablate (all)")
+    parser.add_argument(
+        "--variants", nargs="+", metavar="VARIANT", help="asis (unchanged file), or variants of tools.ablate (all)"
+    )
     parser.add_argument(
         "--batches", type=int, default=8, help="batches per epoch; the second of two epochs is measured (%(default)s)"
     )
