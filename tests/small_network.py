@@ -178,8 +178,8 @@ def train_network(
     return train(fabric or cpu_fabric(), net, data, folder, [Loggers()])  # type: ignore[arg-type]
 
 
-def same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(one[key], other[key]) for key in one)
+def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[key], second[key]) for key in first)
 
 
 def partly_labelled_clips(count: int) -> InMemoryClips:

@@ -177,11 +177,11 @@ def test_stage_deps_cover_all_imported_modules(stage: str) -> None:
     elif stage == "download":
         modules += [f"lib.sources.{name}" for name in sources.names()]
     files = {file_of(name) for name in resume.find_imported_modules(modules)}
-    used = {file for file in files if len(ast.parse((ROOT / file).read_text()).body) > 1}  # not only a docstring
-    for file in used:
+    used_files = {file for file in files if len(ast.parse((ROOT / file).read_text()).body) > 1}  # not only a docstring
+    for file in used_files:
         assert any(file == path or file.startswith(f"{path}/") for path in listed), f"{stage} lacks {file}"
     for path in listed:
-        assert any(file == path or file.startswith(f"{path}/") for file in used), f"{stage} does not use {path}"
+        assert any(file == path or file.startswith(f"{path}/") for file in used_files), f"{stage} does not use {path}"
 
 
 def parameters_of(stage: str) -> type[Section]:

@@ -124,7 +124,7 @@ def test_unpacker_replaces_files_of_changed_encrypted_archives(source: Path, tmp
             archive.setpassword(b"key")
             archive.writestr("abcdefghijk.000.mp4", content)
         with pyzipper.AESZipFile(source / "test80_01.zip") as archive:
-            assert archive.infolist()[0].CRC == 0  # contents of the same size can't be told apart
+            assert archive.infolist()[0].CRC == 0  # contents of the same size do not differ
 
     clip = tmp_path / "raw/test80_01/abcdefghijk.000.mp4"
     write(b"one seed")

@@ -26,12 +26,12 @@ def test_plots_are_sorted_and_unknown_ones_come_last(tmp_path: Path, browser: Br
         "plots_figures_traits_predicted_against_actual_png",
         "plots_figures_traits_headline_png",
     ]
-    divs = "\n".join(f'<div id = "{one}"></div>' for one in ids)
+    divs = "\n".join(f'<div id = "{plot}"></div>' for plot in ids)
     (tmp_path / "index.html").write_text(TEMPLATE.read_text().replace("{refresh_tag}", "").replace("{plot_divs}", divs))
     page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto((tmp_path / "index.html").as_uri())
-    shown = page.evaluate("[...document.querySelectorAll('body > div')].map(div => div.id)")
-    assert shown == [ids[4], ids[0], ids[3], ids[1], ids[2]]
+    plots_shown = page.evaluate("[...document.querySelectorAll('body > div')].map(div => div.id)")
+    assert plots_shown == [ids[4], ids[0], ids[3], ids[1], ids[2]]
     assert not errors

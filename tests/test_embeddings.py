@@ -327,7 +327,7 @@ def test_multitask_output_does_not_depend_on_padding(fusion: str) -> None:
         torch.testing.assert_close(values, alone, atol=1e-5, rtol=0)
     shapes = {key: weights.shape for key, weights in together.attention.items()}
     expected = {("traits", "emotions"): (3, 4, 6, 6), ("emotions", "traits"): (3, 4, 6, 6)}
-    assert shapes == (expected if fusion == "multitask" else {})  # with one token there is no attention to save
+    assert shapes == (expected if fusion == "multitask" else {})  # attention needs two tokens
 
 
 def test_pooled_multitask_does_not_train_queries_and_keys() -> None:

@@ -125,10 +125,10 @@ def test_file_that_ends_before_its_header_says_is_cut(
     content = path.read_bytes()
     path.write_bytes(content[: round(0.6 * len(content))])
     text = describe_cut(path)
-    ((there, promised),) = re.findall(
+    ((available, promised),) = re.findall(
         r"^the file ends after (.*) of (.*) s: was the recording or download cut off\?$", text
     )
-    assert float(there) == pytest.approx(3.6, abs=0.6)
+    assert float(available) == pytest.approx(3.6, abs=0.6)
     assert float(promised) == pytest.approx(6, abs=0.1)
 
 
@@ -519,10 +519,10 @@ def test_skipping_frames_does_not_change_the_samples(
     assert len(decoded_times) <= 60 * limit
     monkeypatch.setattr("lib.media.frames._plan_frames", lambda *arguments: [])
     expected = [list(read_frames(path, fps, span=span)) for fps, span in requests]
-    for found, full in zip(samples, expected, strict=True):
-        assert [seconds for seconds, _ in found] == [seconds for seconds, _ in full]
+    for sampled, full in zip(samples, expected, strict=True):
+        assert [seconds for seconds, _ in sampled] == [seconds for seconds, _ in full]
         assert all(
-            np.array_equal(image, expected_image) for (_, image), (_, expected_image) in zip(found, full, strict=True)
+            np.array_equal(image, expected_image) for (_, image), (_, expected_image) in zip(sampled, full, strict=True)
         )
 
 

@@ -303,9 +303,9 @@ def test_each_target_group_has_its_own_head() -> None:
     assert (net.heads["own"].layers[0][1].bias == 0.5).all()  # the middle of the range
     predicted = net(collate(random_clips([4, 4], ["flow"])).inputs).predicted
     assert {name: values.shape for name, values in predicted.items()} == {"traits": (2, 5), "own": (2, 2)}
-    groups = {name: {group for group, parameter in net.parameter_groups() if parameter is of}
-              for name, of in net.named_parameters()}  # fmt: skip
-    assert all(of == {"flow" if name.startswith("encoders.") else "head"} for name, of in groups.items())
+    groups = {name: {group for group, parameter in net.parameter_groups() if parameter is named}
+              for name, named in net.named_parameters()}  # fmt: skip
+    assert all(names == {"flow" if name.startswith("encoders.") else "head"} for name, names in groups.items())
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ GOOD: dict[str, Writer] = {
 }
 REJECTED: dict[str, tuple[Writer, str]] = {
     "nothing": (bytes_writer(b""), "file: cannot be read"),
-    "text": (bytes_writer(b"This is no video.\n" * 100), "file: cannot be read"),
+    "text": (bytes_writer(b"Not a video.\n" * 100), "file: cannot be read"),
     "cut_at_a_tenth": (truncated_writer(0.1), "file: cannot be read"),
     "cut_in_half": (truncated_writer(0.5), "file: cannot be read"),
     "cut_in_half_after_its_index": (truncated_writer(0.5, movflags="faststart"), "file: is cut off"),
@@ -170,7 +170,7 @@ REJECTED: dict[str, tuple[Writer, str]] = {
 }
 NO_FACE: dict[str, Writer] = {
     "tiny": video_writer(np.pad(resize(32, 24), ((0, 0), (12, 12), (16, 16), (0, 0)))),
-    "nobody": video_writer(EMPTY),
+    "empty_scene": video_writer(EMPTY),
     "black": video_writer(np.zeros_like(HEAD)),
     "leaves": video_writer(show_head_in((0, 12))),
 }

@@ -171,7 +171,7 @@ def test_page_shows_setup_changes_and_lost_clips(report: Path) -> None:
     assert "20 of the 30 test videos have clips in training too. On their clips the video look-up gains " in text
     assert 'href="../docs/model_card.md">model card</a>' in text
     assert 'href="../data/scores.csv">scores</a>' in text
-    steps, used = count_by_step(DATA, LOST)
+    steps, used_clips = count_by_step(DATA, LOST)
     assert steps == [
         ("annotated", 110, {}),
         ("found", 103, {"no file in data/archives": 7}),
@@ -179,4 +179,4 @@ def test_page_shows_setup_changes_and_lost_clips(report: Path) -> None:
         ("with faces", 96, {"found in 0%": 4}),
         ("with flow", 96, {}),
     ]
-    assert used == {"training": 27, "validation": 10, "test": 59}
+    assert used_clips == {"training": 27, "validation": 10, "test": 59}

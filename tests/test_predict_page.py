@@ -33,12 +33,12 @@ MAX_SECONDS = 20
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("clips")
-    names = ("head", "long", "nobody", "text", "large", "hours")
+    names = ("head", "long", "no_face", "text", "large", "hours")
     paths = {name: folder / f"{name}.mp4" for name in names}
     for name, seconds in (("head", 2.0), ("long", 5.0)):
         write_talking_head(paths[name], 1, Performance(0.5, 1.0, 0.0, 1), seconds)
-    write_video_file(paths["nobody"], Track(timed_frames(30)))
-    write_video_file(paths["hours"], Track(timed_frames(30), times=[0.75 * at for at in range(30)]))
+    write_video_file(paths["no_face"], Track(timed_frames(30)))
+    write_video_file(paths["hours"], Track(timed_frames(30), times=[0.75 * number for number in range(30)]))
     paths["text"].write_text("no film")
     with paths["large"].open("wb") as file:
         file.truncate(200 * 2**20)
@@ -104,7 +104,7 @@ def test_uploads_are_predicted(
 ) -> None:
     url, jobs = served
     visit = Visit(browser, url, width)
-    chosen = [clips[name] for name in ("head", "long", "nobody", "text", "hours")]
+    chosen = [clips[name] for name in ("head", "long", "no_face", "text", "hours")]
     visit.predict(*chosen)
     sections = visit.page.locator("section.clip")
     texts = [section.inner_text() for section in sections.all()]
@@ -154,14 +154,14 @@ def test_scores_of_several_clips_begin_with_a_table(
     visit = Visit(browser, served[0])
     visit.predict(clips["head"])
     assert visit.page.locator("table.clips").count() == 0
-    visit.predict(clips["head"], clips["nobody"])
+    visit.predict(clips["head"], clips["no_face"])
     rows = visit.page.locator("table.clips tr")
     expect(rows).to_have_count(3)
     score = served[1].predictor(clips["head"]).targets["traits"]["extraversion"]
     assert rows.nth(0).inner_text().split() == ["clip", *TRAITS]
     cell = rows.nth(1).locator("td").nth(1).inner_text().split("\n")
     assert cell[:2] == [f"{score.score:.2f}", f"{score.low:.2f} to {score.high:.2f}"]
-    assert rows.nth(2).inner_text().split("\t") == ["nobody.mp4", "no score: see below"]
+    assert rows.nth(2).inner_text().split("\t") == ["no_face.mp4", "no score: see below"]
     table, section = (
         visit.page.locator("table.clips").bounding_box(),
         visit.page.locator("section").first.bounding_box(),

@@ -154,8 +154,8 @@ def test_card_lists_limits_in_numbers() -> None:
     accuracy = {name: means["all", name, "accuracy"] for name in ("model", "mean_predictor")}
     assert f"more accurate than the model ({accuracy['model']:.3f} in 1 − MAE / 6): " in limits
     assert f"training mean ({accuracy['mean_predictor']:.3f}, p = 0.02)" in limits
-    seen, unseen = (means[subset, "model", "accuracy"] for subset in ("seen_videos", "unseen_videos"))
-    assert f"is {seen:.3f} on videos seen in training and {unseen:.3f} on unseen videos" in limits
+    seen_accuracy, unseen_accuracy = (means[subset, "model", "accuracy"] for subset in ("seen_videos", "unseen_videos"))
+    assert f"is {seen_accuracy:.3f} on videos seen in training and {unseen_accuracy:.3f} on unseen videos" in limits
     assert "Largest loss under degradation: 0.123 in 1 − MAE / 6, for light at 12 %." in limits
     assert "degradation" not in write_card(scores, persons, {"warmth": WARMTH}, "table", corruptions=CORRUPTIONS[:0])
 

@@ -73,7 +73,7 @@ def test_follow_keeps_to_the_same_person() -> None:
 
 
 def follow_still_faces(detections: list[Faces]) -> list[int]:
-    """Return the faces that `follow` tracks in one shot if all faces look alike and do not move."""
+    """Return the faces that `follow` tracks in one shot if all faces look the same and do not move."""
     looks = [
         np.stack([np.eye(32)] * len(faces_of_frame.boxes)) if len(faces_of_frame.boxes) else np.empty((0, 32, 32))
         for faces_of_frame in detections
@@ -86,8 +86,8 @@ def test_interpolate_fills_and_marks_short_gaps() -> None:
     landmarks = np.arange(8.0)[:, None, None] * np.ones((8, 5, 2))
     detected = np.array([0, 1, 0, 1, 0, 0, 0, 1], bool)
     landmarks[~detected] = np.nan
-    filled, found = align.interpolate(landmarks, detected, times, np.zeros(8, bool), max_gap=0.5)
-    assert found.tolist() == [0, 2, 1, 2, 0, 0, 0, 2]
+    filled, marks = align.interpolate(landmarks, detected, times, np.zeros(8, bool), max_gap=0.5)
+    assert marks.tolist() == [0, 2, 1, 2, 0, 0, 0, 2]
     assert filled[2] == pytest.approx(np.full((5, 2), 2.0))
     assert np.isnan(filled[4]).all()
     cut = np.arange(8) == 2

@@ -83,9 +83,9 @@ def test_detector_equals_facenet_pytorchs_mtcnn(detector: Detector, head: np.nda
     frames[1, : len(head), small.shape[1] :] = head
     frames[2, : len(small), : small.shape[1]], frames[2, 7:, small.shape[1] :] = small, head
     expected = MTCNN(keep_all=True, min_face_size=40).detect(frames, landmarks=True)
-    found = detector(frames)
-    assert [len(faces.boxes) for faces in found] == [0, 1, 2]
-    for faces, boxes, scores, points in list(zip(found, *expected, strict=True))[1:]:
+    detected = detector(frames)
+    assert [len(faces.boxes) for faces in detected] == [0, 1, 2]
+    for faces, boxes, scores, points in list(zip(detected, *expected, strict=True))[1:]:
         assert np.abs(faces.boxes - np.array(boxes, float)).max() < 0.01
         assert np.abs(faces.scores - np.array(scores, float)).max() < 1e-4
         assert np.abs(faces.points - np.array(points, float)).max() < 0.01
@@ -182,9 +182,11 @@ def test_landmarks_move_with_the_image(detector: Detector, head: np.ndarray) -> 
     shifts = np.array([[0, 0], [0.4, 0.7], [1.5, -0.5], [-2.3, 1.1], [3.2, 2.6]])
     frames = np.stack([transform(head, *shift) for shift in shifts.tolist()])
 
-    def error(found: Sequence[Faces]) -> float:
-        points = np.stack([faces.points[0] for faces in found]) - shifts[:, None]
-        return float(np.linalg.norm(points - points.mean(0), axis=2).mean() / np.ptp(found[0].boxes[0, [0, 2]]))
+    def error(faces_of_frames: Sequence[Faces]) -> float:
+        points = np.stack([faces.points[0] for faces in faces_of_frames]) - shifts[:, None]
+        return float(
+            np.linalg.norm(points - points.mean(0), axis=2).mean() / np.ptp(faces_of_frames[0].boxes[0, [0, 2]])
+        )
 
     assert error(detect_every_frame(detector, frames)) < min(0.003, error(detector(frames)) / 2)
 
@@ -213,7 +215,9 @@ def test_tracked_landmarks_equal_those_detected_in_each_frame(detector: Detector
     times = sampled.arrays["times"]
     tracked, detected = (Tracker(detector, seconds)([as_frames(pictures)], times) for seconds in (1.0, 0.1))
     assert [len(faces.boxes) for faces in tracked] == [len(faces.boxes) for faces in detected]
-    distances = [relative_distance(expected, found) for expected, found in zip(detected, tracked, strict=True)]
+    distances = [
+        relative_distance(expected, tracked_faces) for expected, tracked_faces in zip(detected, tracked, strict=True)
+    ]
     assert np.median(distances) < 0.01
     assert np.percentile(distances, 95) < 0.03
 

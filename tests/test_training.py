@@ -467,7 +467,7 @@ def test_augmentation_of_a_part_equals_that_of_the_batch() -> None:
 
 @pytest.mark.parametrize("count", [5, 68])
 def test_augmented_landmarks_stay_on_their_pixels(count: int) -> None:
-    """Draw each landmark as a bright pixel; augmentation moves both alike, and mirroring swaps left and right."""
+    """Draw each landmark as a bright pixel; augmentation moves both, and mirroring swaps left and right."""
     rng, side, shift = np.random.default_rng(0), 40, 3
     cells = rng.permutation((side - 4 * shift) ** 2)[: 3 * count].reshape(1, 3, count)
     pixels = np.stack([cells % (side - 4 * shift), cells // (side - 4 * shift)], -1) + 2 * shift  # x and y

@@ -24,9 +24,13 @@ def predict(scores: list[float | None], count: int = 2, clip: str = "a.mp4") -> 
     """Return a prediction with a window of 2 s for each score, None where it can't be used."""
     windows = []
     for index, score in enumerate(scores):
-        targets = {} if score is None else {"own": {f"t{at}": Estimate(score, None, None, None) for at in range(count)}}
+        targets = (
+            {}
+            if score is None
+            else {"own": {f"t{number}": Estimate(score, None, None, None) for number in range(count)}}
+        )
         windows.append(Window(index, index + 2.0, targets, 1.0, "" if targets else "no face"))
-    targets = {"own": {f"t{at}": ESTIMATE for at in range(count)}}
+    targets = {"own": {f"t{number}": ESTIMATE for number in range(count)}}
     return Prediction(Path("/tmp", clip), targets, "", (), tuple(windows), 1.0)
 
 
