@@ -107,7 +107,7 @@ def test_landmark_files_are_read_and_scaled_with_images(tmp_path: Path) -> None:
     assert find_kind("pictures.faces") == find_kind("pictures.drawings") == "pictures"
     assert annotation_place(Path("marks/x.mp4/1.PTS")) == Path("annotations/pictures/marks/x.mp4/1.PTS")
     for text, reason in (
-        ("{\n1 2\n}", "in marks are 1 and 3 points"),
+        ("{\n1 2\n}", "images in marks have 1 and 3 points"),
         ("{\n1 2 3\n}", "10.pts in marks can't be read"),
         ("1 2", "10.pts in marks can't be read"),
         ("{\nnan 2\n}", "10.pts in marks can't be read"),
