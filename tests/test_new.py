@@ -1,5 +1,6 @@
 """tools/new.py: each new member passes its own test and the contract tests."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -24,6 +25,21 @@ def test_new_members_pass_their_tests_and_the_contract(project_folder: Path) -> 
     written = {kind: new.create(kind, name) for kind, name in KINDS.items()}
     assert [len(files) for files in written.values()] == [5, 4, 2, 6, 2]
     run_tests(project_folder, *(f"tests/test_{name}.py" for name in KINDS.values()), "tests/test_contract.py")
+
+
+def test_documented_numbers_of_files_are_true(project_folder: Path) -> None:
+    page = Path("docs/development.md").read_text()
+    rows = {
+        "stream": "a stream that the model reads",
+        "encoder": "a kind of encoder",
+        "source": "a source",
+        "analysis": "an analysis",
+        "figure": "a figure",
+    }
+    for kind, name in KINDS.items():
+        (documented,) = re.findall(rf"^\| {rows[kind]} \| (\d+) \|", page, re.M)
+        files = [path for path in new.create(kind, name) if not str(path).startswith("tests/")]
+        assert len(files) == int(documented), kind
 
 
 def test_new_encoder_trains_with_the_default_rate(project_folder: Path) -> None:
