@@ -25,7 +25,7 @@ from lib.training.settings import Train
 
 @dataclass(frozen=True)
 class TrainData:
-    """The clips that are trained and validated on, and the target groups that are learnt."""
+    """The training and validation clips, and the target groups that are learnt."""
 
     training: ClipDataset
     validation: ClipDataset
@@ -46,15 +46,14 @@ class TrainData:
 
     @cached_property
     def known(self) -> dict[str, np.ndarray]:
-        """Number (N,) of the targets of each training clip over which the loss is a mean, by target group."""
+        """Number (N,) of the labels of each training clip that enter the loss, by target group."""
         return {name: count_known(self.targets[name].loss, labels) for name, labels in self.training.targets.items()}
 
     @cached_property
     def kinds(self) -> dict[str, Any]:
         """Kind of each array that the encoders read, by reference."""
-        return {
-            one: find_kind(one) for encoder_settings in self.encoder_inputs.values() for one in encoder_settings.reads
-        }
+        references = [reference for settings in self.encoder_inputs.values() for reference in settings.reads]
+        return {reference: find_kind(reference) for reference in references}
 
     def names(self, index: Tensor) -> list[str]:
         """Return the names of training clips."""
@@ -64,9 +63,9 @@ class TrainData:
 class Part(NamedTuple):
     """The part of a batch that one device computes at a time.
 
-    weights: (B, K) of each target group. shares: by target group, the fraction of the step's loss that this part makes up,
-    times the number of devices, over which gradients are averaged. fraction: of the step's clips. last: whether the step
-    ends here. waited: seconds until it was read.
+    weights: (B, K) of each target group. shares: by target group, the fraction of the step's loss that this part
+    contributes, times the number of devices, because gradients are averaged over devices. fraction: of the step's clips.
+    last: whether this is the last part of the step. waited: seconds until it was read.
     """
 
     sample: Sample
@@ -92,7 +91,7 @@ class Epoch:
             raise SettingError(f"train.mix = {settings.mix} leaves no clip of {len(data.training)}; raise it")
 
     def steps(self) -> Iterator[Iterator[Part]]:
-        """Yield the parts of each step; use up those of one step before the next."""
+        """Yield the parts of each step. Iterate over all parts of a step before the next step."""
         rank, world, settings = self._fabric.global_rank, self._fabric.world_size, self._data.settings
         mine = [part[rank::world] for part in split_batches(self.batches, settings.accumulate)]
         samples = time_waiting(make_loader(self._fabric, self._data.training, mine, settings.workers))
@@ -108,11 +107,12 @@ class Epoch:
             end = start + len(part)
             changed = augment(sample, draws.select(slice(start + rank, end, world)), data.kinds)
             weights = {
-                name: of_group[sample.index.cpu()].to(self._fabric.device) for name, of_group in data.weights.items()
+                name: weights_of_group[sample.index.cpu()].to(self._fabric.device)
+                for name, weights_of_group in data.weights.items()
             }
             shares = {
-                name: world * known[part[rank::world]].sum() / max(known[members].sum(), 1)
-                for name, known in data.known.items()
+                name: world * counts[part[rank::world]].sum() / max(counts[members].sum(), 1)
+                for name, counts in data.known.items()
             }
             yield Part(changed, weights, shares, len(part) / len(members), end == len(members), waited)
             start = end

@@ -1,4 +1,4 @@
-"""How much memory an epoch takes on the GPU, and how busy the GPU is meanwhile."""
+"""Memory and utilization of the GPU during an epoch."""
 
 import time
 
@@ -8,7 +8,7 @@ _INTERVAL = 1.0  # seconds between two readings of the driver
 
 
 class GpuMeter:
-    """Measures one epoch after the other; on a CPU it measures nothing."""
+    """Measures one epoch after another. On a CPU it measures nothing."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -16,7 +16,7 @@ class GpuMeter:
         self._next = 0.0
 
     def sample(self) -> None:
-        """Read how busy the GPU is, at most once a second. Called after each step."""
+        """Read the utilization of the GPU, at most once a second. Called after each step."""
         if self._device.type != "cuda" or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _INTERVAL

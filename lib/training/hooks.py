@@ -83,15 +83,15 @@ class ProgressBar(Hook):
 
     def on_epoch(self, state: TrainState, row: Row) -> None:
         """Advance the bar."""
-        shown = {
+        values = {
             "training": f"{row['training_loss']:.4f}",
             "validation": f"{row['validation_loss']:.4f}",
             "spread": f"{row[f'validation_spread_{self._group}']:.2f}",
         }
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.set_postfix(values, refresh=False)
         self._bar.update()
         if state.fabric.global_rank == 0:
-            logging.getLogger("train").info("epoch %d of %d: %s", row["epoch"], state.settings.epochs, shown)
+            logging.getLogger("train").info("epoch %d of %d: %s", row["epoch"], state.settings.epochs, values)
 
     def on_end(self, state: TrainState) -> None:
         """Close the bar."""

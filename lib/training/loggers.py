@@ -28,7 +28,7 @@ class WandbLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log one epoch; the first begins the run, so that only the process that logs has one."""
         if self._run is None:
-            import wandb  # only who uses it waits for it
+            import wandb  # an optional package that loads slowly
 
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "apparent-personality"),

@@ -76,8 +76,10 @@ def train_epoch(
 
 
 def summarise_steps(state: TrainState, data: TrainData, results: Sequence[StepResult]) -> Row:
-    """Return the training loss, and each group's accuracy over the predictions of an epoch in all processes. These were made
-    with augmentation and dropout, by weights that changed from step to step."""
+    """Return the training loss, and each group's accuracy over the predictions of an epoch in all processes.
+
+    The predictions were computed with augmentation and dropout, and the weights changed from step to step.
+    """
     losses = {name: [value for result in results for value in result.losses[name]] for name in data.targets}
     pairs = {
         name: (
@@ -86,33 +88,38 @@ def summarise_steps(state: TrainState, data: TrainData, results: Sequence[StepRe
         )
         for name in data.targets
     }
-    everywhere, learnt = gather(state.fabric, losses), gather(state.fabric, pairs)
+    all_losses, all_pairs = gather(state.fabric, losses), gather(state.fabric, pairs)
     row = {
         "training_loss": sum(
-            group.weight * float(np.mean([np.mean(of[name]) for of in everywhere if of[name]] or [0.0]))
+            group.weight * float(np.mean([np.mean(process[name]) for process in all_losses if process[name]] or [0.0]))
             for name, group in data.targets.items()
         )
     }
     for name, group in data.targets.items():
-        actual, predicted = (np.concatenate(of) for of in zip(*(one[name] for one in learnt), strict=True))
+        actual, predicted = map(np.concatenate, zip(*(process[name] for process in all_pairs), strict=True))
         accuracy = score_columns(actual, predicted, group.columns, span=1.0)["accuracy"]["mean"]
         row[f"training_accuracy_{name}"] = math.nan if accuracy is None else accuracy
     return row
 
 
 def validate(state: TrainState, data: TrainData) -> Row:
-    """Return the validation loss, and 1 - MAE, R2, CCC and spread of each target group; the first three of each of its
-    targets, too, as SCORE_GROUP.TARGET. The spread is that of the predictions over that of the labels: near 0 after a
-    collapse to the mean. With `ema` the averaged weights predict."""
+    """Return the validation loss, and 1 - MAE, R2, CCC and spread of each target group.
+
+    1 - MAE, R2 and CCC are also returned for each target, as SCORE_GROUP.TARGET. The spread is the standard deviation of the
+    predictions divided by that of the labels: near 0 if all predictions are the mean. With `ema` the averaged weights
+    predict.
+    """
     with state.averaged():
-        found = predictions(state.fabric, state.model, data.validation, data.settings.part_size, data.settings.workers)
+        predicted = predictions(
+            state.fabric, state.model, data.validation, data.settings.part_size, data.settings.workers
+        )
     total, row = 0.0, {}
     for name, group in data.targets.items():
         actual = data.validation.targets[name].astype(np.float32).astype(float)
-        prediction = Prediction(*(None if part is None else torch.from_numpy(part) for part in found[name]))
+        prediction = Prediction(*(None if part is None else torch.from_numpy(part) for part in predicted[name]))
         value = LOSSES[group.loss](prediction, torch.from_numpy(actual), torch.ones(actual.shape, dtype=torch.float64))
         total += group.weight * value.item()
-        scored = score_columns(actual, found[name].mean, group.columns, span=1.0)
+        scored = score_columns(actual, predicted[name].mean, group.columns, span=1.0)
         for score in ("accuracy", "r2", "ccc", "std_ratio"):
             key = f"validation_{'spread' if score == 'std_ratio' else score}_{name}"
             columns = () if score == "std_ratio" else group.columns

@@ -113,13 +113,13 @@ def weigh_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:
 
 
 def count_known(loss: str, labels: np.ndarray) -> np.ndarray:
-    """Return (N,) over how many targets of each clip the loss is a mean; labels (N, K). "kl" takes clips whole."""
+    """Return the number (N,) of each clip's labels that enter the loss; labels (N, K). "kl" uses complete clips only."""
     known = np.isfinite(labels)
     return known.all(1).astype(int) if loss == "kl" else known.sum(1)
 
 
 def uniform(labels: np.ndarray) -> np.ndarray:
-    """Weigh all clips alike: ones of the shape of `labels` (N, K)."""
+    """Give all clips the same weight: ones of the shape of `labels` (N, K)."""
     return np.ones_like(labels)
 
 
@@ -131,15 +131,15 @@ def label_distribution_smoothing(labels: np.ndarray) -> np.ndarray:
     """
     weights = np.ones_like(labels)
     for target, values in enumerate(labels.T):
-        known = np.isfinite(values)
-        if not known.any():
+        labelled = np.isfinite(values)
+        if not labelled.any():
             continue
-        bins = np.minimum((values[known] * 100).astype(int), 99)
+        bins = np.minimum((values[labelled] * 100).astype(int), 99)
         density = ndimage.gaussian_filter1d(
             np.bincount(bins, minlength=100).astype(float), 2, mode="constant", radius=2
         )
-        of_known = 1 / np.sqrt(density[bins])
-        weights[known, target] = of_known / of_known.mean()
+        raw_weights = 1 / np.sqrt(density[bins])
+        weights[labelled, target] = raw_weights / raw_weights.mean()
     return weights
 
 

@@ -71,9 +71,9 @@ def group_parameters(network: Network, settings: OptimizerSettings) -> Groups:
         members.setdefault(name, []).append(parameter)
     groups: Groups = []
     for name, parameters in members.items():
-        undecayed = [] if settings.decay_all else [one for one in parameters if _is_vector(one)]
-        apart = set(map(id, undecayed))
-        decayed = [one for one in parameters if id(one) not in apart]
+        undecayed = [] if settings.decay_all else [parameter for parameter in parameters if _is_vector(parameter)]
+        undecayed_ids = set(map(id, undecayed))
+        decayed = [parameter for parameter in parameters if id(parameter) not in undecayed_ids]
         rates = {"lr": settings.rate(name), "initial_lr": settings.rate(name)}
         groups += [{"params": decayed, **rates}] if decayed else []
         groups += [{"params": undecayed, **rates, "weight_decay": 0.0}] if undecayed else []

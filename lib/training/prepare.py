@@ -1,4 +1,4 @@
-"""What training needs before it starts: the streams, the clips, and the fingerprint of all that it depends on."""
+"""Preparation of a training: its streams, its clips, and the fingerprint of everything that it depends on."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,9 +24,9 @@ from lib.training.settings import Parameters
 
 
 def load_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> dict[str, StreamInfo]:
-    """Return how the streams that the encoders read were made. Raises InputError for one that is off."""
+    """Return the info of the streams that the encoders read. Raises SettingError for a disabled stream."""
     for name, encoder_settings in encoder_inputs.items():
-        for stream in dict.fromkeys(split_reference(one)[0] for one in encoder_settings.reads):
+        for stream in dict.fromkeys(split_reference(reference)[0] for reference in encoder_settings.reads):
             if not (DATA / stream / base.ABOUT).exists():
                 raise SettingError(
                     f"model.use has {name}, whose encoder reads {stream}, but {stream}.enabled is false; set"
@@ -36,17 +36,20 @@ def load_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> dict[str, Strea
 
 
 def select_clips(
-    given: Parameters, encoder_inputs: Mapping[str, EncoderInputs], targets: Targets
+    sections: Parameters, encoder_inputs: Mapping[str, EncoderInputs], targets: Targets
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the clips to train on, up to train.clips, and those to validate on: usable, of corpora in the mix, with a known
-    target."""
-    table, train = read_clip_table(CLIPS), given.train
+    """Return the training clips, up to train.clips, and the validation clips.
+
+    They are usable, have a label, and belong to a corpus whose `train.mix` is above 0. Raises InputError if a split
+    has no such clip.
+    """
+    table, train = read_clip_table(CLIPS), sections.train
     if unknown := train.mix.keys() - set(table["corpus"]):
         raise SettingError(
             f"train.mix has {min(unknown)!r}; allowed: the corpora of data/clips.csv,"
             f" {', '.join(sorted(set(table['corpus'])))}"
         )
-    table = select_usable(table, DATA, encoder_inputs, given.model.missing)
+    table = select_usable(table, DATA, encoder_inputs, sections.model.missing)
     table = table[mask_labelled(table, targets) & (table["corpus"].map(train.mix).fillna(1) > 0)]
     selected = []
     for split in ("training", "validation"):
@@ -89,36 +92,37 @@ def standardise(
 
 
 def fingerprint(
-    given: Parameters,
+    sections: Parameters,
     encoder_inputs: Mapping[str, EncoderInputs],
     streams: Mapping[str, StreamInfo],
-    *tables_: pd.DataFrame,
+    *tables: pd.DataFrame,
 ) -> str:
     """Return a hash of the code, settings and data that training depends on. An unchanged hash means the model is valid."""
-    modules = ["stages.train", "lib.training.run", *(encoders.module_of(one.kind) for one in encoder_inputs.values())]
-    read = list_streams(encoder_inputs)
-    model, training = given.model.model_dump(), given.train.model_dump()
-    training["learning_rate"] = {name: given.train.rate(name) for name in (*encoder_inputs, "head")}
+    encoder_modules = [encoders.module_of(encoder_settings.kind) for encoder_settings in encoder_inputs.values()]
+    stream_names = list_streams(encoder_inputs)
+    modules = ["stages.train", "lib.training.run", *encoder_modules]
+    model, training = sections.model.model_dump(), sections.train.model_dump()
+    training["learning_rate"] = {name: sections.train.rate(name) for name in (*encoder_inputs, "head")}
     settings = {
         "model": model | {"encoders": {name: model["encoders"][name] for name in encoder_inputs}},
-        "targets": {name: group.model_dump() for name, group in given.model.chosen(given.targets).items()},
+        "targets": {name: group.model_dump() for name, group in sections.model.chosen(sections.targets).items()},
         "train": training,
-        "streams": {name: about._asdict() for name, about in streams.items()},
+        "streams": {name: info._asdict() for name, info in streams.items()},
     }
     columns = [column for group in settings["targets"].values() for column in group["columns"]]
-    data = [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables_]
-    sums = [resume.hash_file(path) for name in read for path in sorted((DATA / name).glob("*.h5"))]
-    files = [given.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]
+    data = [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables]
+    sums = [resume.hash_file(path) for name in stream_names for path in sorted((DATA / name).glob("*.h5"))]
+    files = [sections.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]
     files += [encoder.get("landmark_weights") for encoder in settings["model"]["encoders"].values()]
     sums += [resume.hash_file(Path(file)) for file in files if file is not None and Path(file).is_file()]
-    return resume.fingerprint([*modules, *(base.load(name).module for name in read)], settings, data, sums)
+    return resume.fingerprint([*modules, *(base.load(name).module for name in stream_names)], settings, data, sums)
 
 
-def complete(given: Parameters, training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Parameters:
-    """Return the settings with all that encoders leave open set from the training clips' numbers of steps."""
-    encoder_inputs = given.model.encoder_inputs()
+def complete(sections: Parameters, training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Parameters:
+    """Return the settings, with the values that encoders derive from the training clips' numbers of steps filled in."""
+    encoder_inputs = sections.model.encoder_inputs()
 
     def lengths(name: str) -> list[int]:
         return [len(next(iter(read.values())).times) for read in read_inputs(name, training, encoder_inputs, streams)]
 
-    return given.model_copy(update={"model": given.model.completed(lengths)})
+    return sections.model_copy(update={"model": sections.model.completed(lengths)})

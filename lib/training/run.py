@@ -39,9 +39,9 @@ from lib.training.state import Row, TrainState
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: the settings, the predicted target groups, the streams, and the clips of both splits."""
+    """A training: its settings, the predicted target groups, the streams, and the clips of both splits."""
 
-    given: Parameters
+    sections: Parameters
     targets: Targets
     streams: Mapping[str, StreamInfo]
     training: pd.DataFrame
@@ -51,8 +51,11 @@ class Task:
 def train(
     fabric: Fabric, network: Network, data: TrainData, folder: Path, hooks: Sequence[Hook] = ()
 ) -> tuple[dict[str, Tensor], list[Row]]:
-    """Return the weights of the best epoch and the history. `folder` keeps the state after each epoch: a training that was
-    interrupted goes on from there to the same result. hooks: called in addition to checkpoint and progress bar."""
+    """Return the weights of the best epoch and the history.
+
+    `folder` stores the state after each epoch. An interrupted training resumes from there, and ends with the same result.
+    hooks: called in addition to the checkpoint and the progress bar.
+    """
     state, path = TrainState(fabric, network, data.settings), folder / "last.pt"
     if path.exists():
         state.load(path)
@@ -62,12 +65,14 @@ def train(
 
 
 def train_model(task: Task, folder: Path) -> bool:
-    """Train, and write the model, its history and its summary to `folder`. Return whether this process wrote them: one of
-    several does."""
-    settings = task.given.train
+    """Train, and write the model, its history and its summary to `folder`.
+
+    Return whether this process wrote them. Only one of several processes does.
+    """
+    settings = task.sections.train
     folder.mkdir(parents=True, exist_ok=True)
     network = build_network(task)
-    loggers = [LOGGERS[name](task.given.model_dump()) for name in settings.loggers]
+    loggers = [LOGGERS[name](task.sections.model_dump()) for name in settings.loggers]
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision, loggers=loggers)
     with prefix_errors("train."):
@@ -75,7 +80,7 @@ def train_model(task: Task, folder: Path) -> bool:
     if settings.devices > 1:
         fabric.launch()  # from here on once in each process
         # shared statistics make all processes wait for one that may have no clip for an encoder
-        if fabric.device.type == "cuda" and task.given.model.missing == "drop":
+        if fabric.device.type == "cuda" and task.sections.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     newest = find_newest_archive(task)
     trained_on = ClipDataset(task.training, DATA, network.encoder_inputs, task.streams, task.targets, settings.seed)
@@ -83,22 +88,22 @@ def train_model(task: Task, folder: Path) -> bool:
     data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs)
     weights, history = train(fabric, network, data, folder, [Loggers(loggers), History(folder / HISTORY.name)])
     network.load_state_dict(weights)
-    found = infer.predictions(fabric, network, held_out, settings.part_size, settings.workers)
+    predicted = infer.predictions(fabric, network, held_out, settings.part_size, settings.workers)
     fabric.barrier()
     if fabric.global_rank == 0:
         (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history), indent=2) + "\n")
         references = {
-            name: make_reference(group, trained_on.targets[name], held_out.targets[name], found[name])
+            name: make_reference(group, trained_on.targets[name], held_out.targets[name], predicted[name])
             for name, group in task.targets.items()
         }
-        about = {
+        provenance = {
             "hardware": describe_device(fabric.device)
             + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
             "clips": {"training": len(task.training), "validation": len(task.validation)},
             "seed": settings.seed,
             "newest_input": newest,
         }
-        save_model(task, weights, references, about, folder / MODEL.name)
+        save_model(task, weights, references, provenance, folder / MODEL.name)
         (folder / "last.pt").unlink()
     return fabric.global_rank == 0
 
@@ -115,13 +120,13 @@ def publish_model(folder: Path) -> None:
 
 def build_network(task: Task) -> Network:
     """Return the network before training: initialised by the seed, or with the weights of train.init."""
-    torch.manual_seed(task.given.train.seed)
+    torch.manual_seed(task.sections.train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    network = Network.from_settings(task.given.model, task.targets, task.streams)
+    network = Network.from_settings(task.sections.model, task.targets, task.streams)
     standardise(network, task.training, network.encoder_inputs, task.streams)
-    if task.given.train.init is not None:
+    if task.sections.train.init is not None:
         with prefix_errors("train."):
-            checkpoint.warm_start(network, Path(task.given.train.init))
+            checkpoint.warm_start(network, Path(task.sections.train.init))
     return network
 
 
@@ -129,21 +134,23 @@ def save_model(
     task: Task,
     weights: Mapping[str, Tensor],
     references: Mapping[str, Reference],
-    about: Mapping[str, object],
+    provenance: Mapping[str, object],
     path: Path,
 ) -> None:
     """Write the model's file, with what predictions are compared with."""
     durations = task.training["duration"].dropna() if "duration" in task.training else task.training.index[:0]
     training = TrainingSummary(
         sorted(set(task.training["corpus"])),
-        clips=task.given.train.clips,
-        seed=task.given.train.seed,
+        clips=task.sections.train.clips,
+        seed=task.sections.train.seed,
         seconds=[float(durations.min()), float(durations.max())] if len(durations) else [],
         references=references,
         ranges=measure_ranges(task.training, task.streams),
     )
     partial = path.with_name("model.partial")
-    checkpoint.save(partial, weights, task.given.model, task.targets, task.streams, training=training, about=about)
+    checkpoint.save(
+        partial, weights, task.sections.model, task.targets, task.streams, training=training, about=provenance
+    )
     resume.finish_file(partial, path)
 
 
@@ -166,7 +173,7 @@ def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> No
     if (
         device == "cpu"
         and precision == "bf16-mixed"
-        and any(isinstance(one, torch.nn.Conv3d) for one in network.modules())
+        and any(isinstance(module, torch.nn.Conv3d) for module in network.modules())
     ):
         raise InputError(
             "precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true, because PyTorch's bfloat16"
@@ -188,14 +195,18 @@ def make_reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray,
 
 def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Ranges:
     """Return the lowest and the highest value of each input statistic of the streams in the training clips."""
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
+    values_by_stream: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
     for shard, rows in training.groupby("shard"):
-        for name, of_stream in found.items():
+        for name, by_statistic in values_by_stream.items():
             with shards.open_shard(DATA / name / f"{shard}.h5") as file:
                 for record in (shards.read_group(file[clip]) for clip in rows["clip"]):
-                    for what, value in {} if record.refused else base.load(name).statistics(record).items():
-                        of_stream.setdefault(what, []).append(value)
-    return {name: {what: (min(values), max(values)) for what, values in of.items()} for name, of in found.items() if of}
+                    for statistic, value in {} if record.refused else base.load(name).statistics(record).items():
+                        by_statistic.setdefault(statistic, []).append(value)
+    return {
+        name: {statistic: (min(values), max(values)) for statistic, values in by_statistic.items()}
+        for name, by_statistic in values_by_stream.items()
+        if by_statistic
+    }
 
 
 def find_newest_archive(task: Task) -> str:

@@ -66,5 +66,5 @@ def _fall(done: float, total: float) -> float:
 
 
 def epochs_since_best(losses: Sequence[float]) -> int:
-    """Return how many epochs ago the lowest loss was, 0 if there is none yet."""
+    """Return the number of epochs since the lowest loss; 0 before the first epoch."""
     return len(losses) - 1 - losses.index(min(losses)) if losses else 0

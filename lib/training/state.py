@@ -1,4 +1,4 @@
-"""The state of a training: all that changes from step to step, and how it is saved and loaded."""
+"""The state of a training: everything that changes from step to step. It can be saved and loaded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +22,9 @@ Row = dict[str, float]
 class TrainState:
     """Network, optimizer, moving average, history and best weights of a training.
 
-    network: as it is saved; model: the same as Fabric wraps it, for the forward pass of several devices. average: with
-    `ema`, the moving average of the weights. history: a row for each epoch. best: the weights of the epoch with the lowest
-    validation loss.
+    network: the module that is saved; model: the same module wrapped by Fabric, for the forward pass on several devices.
+    average: the moving average of the weights, with `ema`. history: a row for each epoch. best: the weights of the epoch
+    with the lowest validation loss.
     """
 
     def __init__(self, fabric: Fabric, network: Network, settings: Train) -> None:
@@ -56,7 +56,7 @@ class TrainState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Give the network the averaged weights inside the block, if there are any."""
+        """Let the network use the averaged weights inside the block, if `ema` is set."""
         if self.average is None:
             yield
             return
@@ -66,7 +66,7 @@ class TrainState:
         self.network.load_state_dict(trained)
 
     def save(self, path: Path) -> None:
-        """Write the state. A process that is killed meanwhile leaves the file of before."""
+        """Write the state. If the process is killed while it writes, the previous file remains."""
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -78,7 +78,7 @@ class TrainState:
         resume.finish_file(partial, path)
 
     def load(self, path: Path) -> None:
-        """Go on from a state that was saved."""
+        """Load a saved state."""
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
