@@ -59,7 +59,7 @@ def test_listing_names_differences_and_the_command(tmp_path: Path) -> None:
     assert listing.missing(folder, {}, ["a.zip", "b.zip"]) == []
     listed = {"a.zip": listing.File(5, HELLO), "c.zip": listing.File(5, HELLO)}
     assert listing.missing(folder, listed, ["b.zip"]) == ["c.zip"]
-    with pytest.raises(InputError, match=r"a\.zip has 5 bytes, .* says 6; .*python -m tools\.archives"):
+    with pytest.raises(InputError, match=r"a\.zip has 5 bytes, .* lists 6; .*python -m tools\.archives"):
         listing.missing(folder, {"a.zip": listing.File(6, HELLO)}, ["b.zip"])
     path.write_text("name,size\na.zip,5\n")
     with pytest.raises(InputError, match=r"archives\.csv is not a list of archives"):
@@ -83,7 +83,7 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.edit({"sources: [demo]": "sources: [fiv2]"})
     unlisted = project.run("dvc", "repro", "download")
     assert unlisted.returncode != 0
-    assert "is not listed in data/archives.csv; list it: python -m tools.archives" in unlisted.stdout
+    assert "is not listed in data/archives.csv; add it: python -m tools.archives" in unlisted.stdout
     listed = project.run(sys.executable, "-m", "tools.archives")
     assert "data/archives.csv lists 10 files" in listed.stdout
     assert stages_run(project.dvc("repro", "frames")) == ["download", "frames"]
