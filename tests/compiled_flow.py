@@ -1,4 +1,4 @@
-"""The optical flow, which Numba compiles for 30 s: once for all copies of the project."""
+"""Compile the optical flow with Numba, which takes 30 s, once for all copies of the project."""
 
 import fcntl
 import functools
@@ -24,7 +24,7 @@ def compile_flow() -> list[Path]:
 
 
 def share_compiled_flow(project: Path) -> None:
-    """Give a copy of the project Numba's files. They are valid for a source of the same size and time of change."""
+    """Add Numba's files to a copy of the project. Numba accepts them for a source of equal size and modification time."""
     copy = project / SOURCE.relative_to(ROOT)
     shutil.copystat(SOURCE, copy)
     (copy.parent / "__pycache__").mkdir(exist_ok=True)

@@ -19,14 +19,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class Collector:
-    """Records each message with the test that provoked it first; test processes write a part of the page each."""
+    """Records each message with the first test that provoked it. Each test process writes a part of the page."""
 
     def __init__(self, page: Path) -> None:
         self.page = page.resolve()
         self.seen: dict[str, str] = {}
 
     def record(self, kind: str, text: str) -> None:
-        """Note a message. Values that differ from run to run stay as they are."""
+        """Record a message. Values that differ between runs are kept."""
         test = os.environ.get("PYTEST_CURRENT_TEST", "").split(" ")[0]
         self.seen.setdefault(f"{kind}: {text}", test)
 
@@ -41,7 +41,7 @@ class Collector:
         return recorded
 
     def pytest_warning_recorded(self, warning_message: Any) -> None:
-        """Note a warning of the project's own."""
+        """Record a warning that the project's code raises."""
         if "/lib/" in str(warning_message.filename) and issubclass(warning_message.category, UserWarning):
             self.record("warning", str(warning_message.message))
 

@@ -89,7 +89,7 @@ def test_parity_rejects_unknown_arrays(tmp_path: Path, capsys: Any) -> None:
         (net, how)
         for net in ("blstm", "conv1d_lstm", "conv2d", "mlp")
         for how in ("none", "clip", "coefficient", "training")
-        if (net, how) != ("mlp", "coefficient")  # means of what has the mean 0
+        if (net, how) != ("mlp", "coefficient")  # its input would be zero
     ],
 )
 @torch.no_grad()

@@ -42,7 +42,7 @@ ORDER = [
 
 
 MAX_LINES, MAX_PARAMETERS, MAX_POSITIONAL = 60, 8, 6
-"""The largest function, and the most positional arguments of a call."""
+"""Limits: lines and parameters of a function, positional arguments of a call."""
 
 
 def file_of(module: str) -> str:

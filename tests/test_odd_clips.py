@@ -71,7 +71,7 @@ def video_writer(
 
 
 def truncated_writer(fraction: float, **options: str) -> Writer:
-    """Return a writer that keeps only the first fraction `fraction` of the bytes."""
+    """Return a writer that keeps only this fraction of the bytes, from the start."""
 
     def write(path: Path) -> None:
         video_writer(options=options)(path)

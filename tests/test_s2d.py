@@ -47,7 +47,7 @@ SMALL_SETTINGS = FULL_SETTINGS | {
 }  # fmt: skip
 
 ADDITIONS = 3 * 8**2 + 3 * (6 * 24 + 4 * 24 + 4 * 12 + 2 * 17)
-"""Number of additions for one output of SMALL: patch embedding, then projections, MLP, adapters and attention per block."""
+"""Additions per output with SMALL_SETTINGS: patch embedding, then projections, MLP, adapters and attention per block."""
 
 
 def make_encoder(shapes: Sequence[Sequence[int]] = ([3, 32, 32],), **changes: Any) -> Encoder:

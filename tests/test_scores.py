@@ -60,7 +60,7 @@ def test_baselines_equal_values_by_hand() -> None:
     assert predictions["video_lookup"][:, 0] == pytest.approx([0.3, 0.5])
     assert "shrunk_video_lookup" not in predictions
     assert baselines.is_seen(training, test).tolist() == [True, False]
-    # two clips of mean 0.3 among all of mean 0.5: 0.4 is reached with k = 2, 0.3 with the least k
+    # video a has two clips with mean 0.3, all clips have mean 0.5: k = 2 gives 0.4, the smallest k about 0.3
     validation = pd.DataFrame({"video": ["a"], **dict.fromkeys(FIVE, [0.4])})
     assert baselines.predict(training, test, validation, FIVE, {})["shrunk_video_lookup"][:, 4] == pytest.approx(
         [0.4, 0.5]
@@ -81,7 +81,7 @@ def test_ridge_learns_from_descriptors() -> None:
     assert np.abs(predictions["ridge_descriptors"] - parts[1][list(FIVE)].to_numpy()).mean() < 0.015
     assert set(predictions) == {*baselines.NAMES, "ridge_descriptors"}
     assert set(baselines.predict(*parts, FIVE, {})) == set(baselines.NAMES)
-    # where the descriptor shows nothing, the strongest penalty leaves little but the mean
+    # if descriptors have no information, the strongest penalty gives almost the mean
     noise = baselines.predict(*parts, FIVE, {"descriptors": pd.DataFrame(rng.normal(size=(300, 20)), clips)})
     assert np.abs(noise["ridge_descriptors"] - noise["mean_predictor"]).mean() < 0.02
 

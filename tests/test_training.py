@@ -71,7 +71,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
         step, steps = data.augment, []
         def last_step(*arguments):
             steps.append(1)
-            if len(steps) == 4:  # the second of the second epoch
+            if len(steps) == 4:  # the second step of the second epoch
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(*arguments)
         data.augment = last_step
@@ -346,11 +346,11 @@ def test_moving_average_of_weights_is_validated_and_saved(tmp_path: Path) -> Non
     def load_state() -> dict[str, Any]:
         return torch.load(tmp_path / "last.pt", weights_only=True)
 
-    clips = InMemoryClips(4, use=("faces", "flow"))  # a step an epoch
+    clips = InMemoryClips(4, use=("faces", "flow"))  # one step per epoch
     options = {"clips": clips, "ema": 0.75, "schedule": "plateau", "warmup": 0, "learning_rate": default_rate(1e-2)}
     train_network(tmp_path, TinyNetwork(), epochs=1, **options)
     first = load_state()["network"]
-    weights, history = train_network(tmp_path, TinyNetwork(), epochs=2, **options)  # goes on
+    weights, history = train_network(tmp_path, TinyNetwork(), epochs=2, **options)  # resumes
     second = load_state()["network"]
     assert not same_weights(first, second)
     for name, value in weights.items():
