@@ -393,6 +393,7 @@ def test_planted_appearance_does_not_change_luma() -> None:
     assert np.abs(grey(-0.7) - grey(0.7)).mean() < 1.0
 
 
+@pytest.mark.slow
 def test_demo_archives_are_unpacked_completely(tmp_path: Path) -> None:
     corpus.write(tmp_path / "demo", clips=20, seconds=2.0, shared=0.84, seed=0)
     paths = unpack(tmp_path / "raw", tmp_path / "demo", corpus.KEY_A, corpus.KEY_B)
@@ -407,6 +408,7 @@ def test_demo_archives_are_unpacked_completely(tmp_path: Path) -> None:
         unpack(tmp_path / "raw2", tmp_path / "demo", corpus.KEY_A)
 
 
+@pytest.mark.slow
 def test_demo_emotions_are_missing_for_some_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "ROOT", tmp_path / "work")
     settings = demo.Settings(clips=30, seconds=2.0, shared=0.0, seed=0, emotions=0.5)

@@ -145,6 +145,7 @@ def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLI
     return fingerprint(settings, encoder_inputs, streams, clips, clips)
 
 
+@pytest.mark.slow
 def test_training_fingerprint_depends_on_used_settings_and_code(code_copy: Path) -> None:
     before, faces = fingerprint_of(), fingerprint_of("model.use=[faces]")
     assert before != faces

@@ -54,6 +54,7 @@ from tools import parameters as written
 KINDS = {"faces": "pictures", "flow": "flow", "audio.log_mel": "vectors"}
 
 
+@pytest.mark.slow
 def test_train_repeats_weights_with_the_same_seed(tmp_path: Path) -> None:
     first, _ = train_network(tmp_path / "a")
     assert same_weights(first, train_network(tmp_path / "b")[0])
@@ -91,6 +92,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fusion", ["cross_attention", "concat", "late_average"])
 @pytest.mark.parametrize("use", [["faces"], ["flow"], ["faces", "flow"], ["faces", "flow", "audio"]], ids="+".join)
+@pytest.mark.slow
 def test_each_fusion_learns_with_each_set_of_encoders(fusion: str, use: list[str], tmp_path: Path) -> None:
     torch.manual_seed(0)
     linear = {"traits": TRAITS_GROUP["traits"].model_copy(update={"head": "linear"})}
