@@ -75,6 +75,7 @@ def test_compare_reads_published_predictions(labels: pd.DataFrame, tmp_path: Pat
     assert (tmp_path / "out.pdf").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_compare_rejects_tables_that_do_not_match(labels: pd.DataFrame, tmp_path: Path) -> None:
     write_predictions(labels, tmp_path / "all.csv", 0.02)
     write_predictions(labels.iloc[1:], tmp_path / "fewer.csv", 0.02)

@@ -273,6 +273,7 @@ def test_video_of_is_the_clip_name_without_number() -> None:
         fiv2.video_of("holiday.mp4")
 
 
+@pytest.mark.slow
 def test_build_clip_table_gives_a_reason_for_each_rejection(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 

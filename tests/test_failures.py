@@ -370,6 +370,7 @@ command.run(writes[sys.argv[1]])
 
 
 @pytest.mark.parametrize("function", ["copy", "save"])
+@pytest.mark.slow
 def test_full_disk_gives_an_error_of_one_line(tmp_path: Path, function: str) -> None:
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, function], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},

@@ -174,6 +174,7 @@ LONG = [f"{name} of the second rater"[:30] for name in TRAITS]
 
 
 @pytest.mark.parametrize("columns", [[*TRAITS[:2]], [*TRAITS], [*TRAITS, *LONG]], ids=len)
+@pytest.mark.slow
 def test_titles_of_panels_do_not_overlap(columns: list[str]) -> None:
     group = TargetGroup(columns=columns, range=[0, 1], head="sigmoid", loss="mse", weight=1)
     rng = np.random.default_rng(0)

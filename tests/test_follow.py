@@ -140,6 +140,7 @@ def test_speaker_is_tracked_next_to_a_larger_portrait(tmp_path: Path, first: boo
 
 @needs_real_clips
 @pytest.mark.parametrize(("first_frames", "tracked"), [(12, 0), (6, 1)])
+@pytest.mark.slow
 def test_longer_visible_of_two_real_persons_is_tracked(tmp_path: Path, first_frames: int, tracked: int) -> None:
     images = []
     for name, count in (("0ObEtA6Q8vU.004.mp4", first_frames), ("6KKNrufnL80.000.mp4", 18 - first_frames)):

@@ -102,6 +102,7 @@ def test_batch_norm_ignores_missing_clips() -> None:
     assert all(torch.equal(value, before[name]) for name, value in statistics(net).items() if ".flow." in name)
 
 
+@pytest.mark.slow
 def test_network_learns_from_clips_without_some_streams(tmp_path: Path) -> None:
     members = InMemoryClips(8, use=tuple(USE))
     for index, missing in enumerate(MISSING_STREAMS * 2):

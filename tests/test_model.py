@@ -194,6 +194,7 @@ def test_inception_resnet_equals_facenet_pytorch() -> None:
 
 @pytest.mark.parametrize("backbone", ["resnet18", "convnext_tiny", "vit_b_16", "mobilenet_v2"])
 @torch.no_grad()
+@pytest.mark.slow
 def test_image_encoder_loads_torchvision_weights(backbone: str, tmp_path: Path) -> None:
     reference = torchvision.models.get_model(backbone, weights=None).eval()
     old_names = {".mlp.0.": ".mlp.linear_1.", ".mlp.3.": ".mlp.linear_2."} if backbone == "vit_b_16" else {}

@@ -104,6 +104,7 @@ def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not LABELS.is_file(), reason="the real labels are not here")
+@pytest.mark.slow
 def test_each_real_segment_is_a_row_with_its_reason(tmp_path: Path) -> None:
     table = read_labels(tmp_path, LABELS.read_text())
     assert len(table) == 23_259

@@ -95,6 +95,7 @@ def test_full_disk_ends_a_run_and_keeps_the_rows(tmp_path: Path) -> None:
         assert [row["clip"] for row in csv.DictReader(file)] == clips
 
 
+@pytest.mark.slow
 def test_second_writer_is_rejected_and_names_the_first(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from lib.serving import output\n"

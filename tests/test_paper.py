@@ -27,7 +27,9 @@ def make_run(parameters: dict[str, Any], commit: str | None = PROVENANCE["commit
 
 
 def test_methods_describe_the_run() -> None:
-    text = describe_methods(make_run(written.merge_parameters("demo", [])), TARGETS, score_model(WARMTH, 0.1)[1])
+    text = describe_methods(
+        make_run(written.merge_parameters("demo", ["model.use=[faces,flow]"])), TARGETS, score_model(WARMTH, 0.1)[1]
+    )
     assert "100 of 110 annotated clips (0.5 hours).\nThe split is official: 30 training clips of 20 videos" in text
     assert r"template of five points (64 $\times$ 64 pixels)" in text
     assert r"a primal-dual scheme \cite{chambolle2011} ($\lambda=0.15$, $\theta=0.1$, 7 scales, 3 warps" in text

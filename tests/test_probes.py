@@ -76,6 +76,7 @@ def test_probe_finds_planted_information_only(clips: tuple[pd.DataFrame, dict[st
     assert "no probe" in figures.probes.draw(Results(probes=probes[:0]), GROUP).axes[0].texts[0].get_text().lower()
 
 
+@pytest.mark.slow
 def test_plane_keeps_neighbours_and_colours_videos(
     clips: tuple[pd.DataFrame, dict[str, pd.DataFrame]],
 ) -> None:

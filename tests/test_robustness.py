@@ -79,6 +79,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> ClipDataset:
     return ClipDataset(table, folder, FACE_AND_FLOW_INPUTS, STREAMS, {})
 
 
+@pytest.mark.slow
 def test_corruptions_cost_accuracy_where_they_act(clips: ClipDataset) -> None:
     predicted = robustness.predict(Fabric(devices=1), PlantedNetwork(), STREAMS, clips, range(CLIPS), 5)
     assert len(predicted) == 1 + 3 * len(robustness.CORRUPTIONS)

@@ -236,6 +236,7 @@ def test_refine_reports_lost_faces(detector: Detector, head: np.ndarray) -> None
     assert detector.refine(frames[:0], [], 2) == []
 
 
+@pytest.mark.slow
 def test_tracking_for_a_minute_does_not_drift(detector: Detector, head: np.ndarray) -> None:
     times = np.arange(300) / 5
     frames = []
