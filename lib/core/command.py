@@ -35,7 +35,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Tell whether a disk, a quota or the largest size of a file was behind an error."""
+    """Return whether an error was caused by a full disk, a quota or the largest size of a file."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
@@ -46,10 +46,10 @@ def disk_is_full(error: BaseException | None) -> bool:
 
 
 def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
-    """Run a stage's `main`, which takes everything from params.yaml; `--help` says what the stage does.
+    """Run a stage's `main`, which reads its settings from params.yaml. `--help` describes the stage.
 
-    `stage` is its name, where that is not its script's. What is logged goes to logs/STAGE.log, and to standard error too
-    where that is no terminal with a progress bar on it.
+    stage: its name, by default the name of the script. Log messages go to logs/STAGE.log. They also go to standard error,
+    unless that is a terminal, where they would break the progress bar.
     """
     script = sys.modules["__main__"]
     argparse.ArgumentParser(

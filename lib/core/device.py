@@ -13,8 +13,10 @@ import torch
 
 @functools.cache
 def best_device() -> torch.device:
-    """Return the first CUDA device on which no other of the user's processes that asked here works, for as long as this
-    process lives; if there is none free the first; the CPU where there is no CUDA."""
+    """Return the first CUDA device that no other process of the user has reserved, and reserve it for this process.
+
+    If all devices are reserved, return the first one; without CUDA, the CPU.
+    """
     for index in range(torch.cuda.device_count()):
         lock = os.open(Path(tempfile.gettempdir(), f"cuda-{os.getuid()}-{index}.lock"), os.O_CREAT | os.O_RDWR)
         try:
@@ -27,7 +29,7 @@ def best_device() -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return what a device is: the GPU's name, or the processor's and how many cores there are."""
+    """Return the name of the GPU, or the name of the processor and its number of cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     path = Path("/proc/cpuinfo")

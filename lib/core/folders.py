@@ -4,16 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def walk_files(folder: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield all files below a folder, sorted by folder, and links to nothing.
 
     Links to folders are followed, except to a folder that contains the link. Names that begin with a dot are left out.
     """
-    above = (*above, folder.resolve())
+    parents = (*parents, folder.resolve())
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if not path.is_dir():
             yield path
-        elif path.resolve() not in above:
-            yield from walk_files(path, above)
+        elif path.resolve() not in parents:
+            yield from walk_files(path, parents)

@@ -18,10 +18,10 @@ def package_file(package: str, *parts: str) -> Path | None:
 
 @cache
 def import_librosa() -> Any:
-    """Return the package librosa, loaded by one of the user's processes that ask here at a time.
+    """Return the package librosa. The user's processes load it one after another.
 
-    Loaded for the first time on a machine its modules compile functions by Numba, which keeps the code beside them; several
-    processes at once mix up what is kept, and who calls such a function later crashes, until it is removed.
+    When it is first loaded on a machine, Numba compiles its functions and caches the code in the package's folder. Several
+    processes that do so at the same time can damage the cache. Later calls then crash until the cache is removed.
     """
     with lock_file().open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -31,5 +31,5 @@ def import_librosa() -> Any:
 
 
 def lock_file() -> Path:
-    """Return the file that is locked meanwhile."""
+    """Return the file that a process locks while it loads librosa."""
     return Path(tempfile.gettempdir(), f"librosa-{os.getuid()}.lock")

@@ -32,10 +32,10 @@ class Parallel(Section):
 
 @contextmanager
 def start_executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
-    """Give an executor whose tasks run in other processes; on an error tasks that have not begun are dropped.
+    """Give an executor whose tasks run in other processes. After an error, tasks that have not started are dropped.
 
-    `gpu` tells that a task uses a GPU if there is one: then there is one loky worker for each GPU.
-    Raises InputError if Dask's scheduler can't be reached.
+    gpu: whether a task uses a GPU if available. Then loky has one worker per GPU. Raises InputError if Dask's scheduler does
+    not answer.
     """
     if settings.engine == "dask":
         with _dask() as dask:
@@ -92,7 +92,7 @@ def _start_worker() -> None:
 
 
 def end_with_parent() -> None:
-    """Let the system end this process as soon as the one that started it ends, in whatever way (Linux)."""
+    """Let the system end this process as soon as its parent process ends, for whatever reason (Linux)."""
     set_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
     ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
@@ -105,7 +105,7 @@ def _gpus() -> int:
 
 @contextmanager
 def _dask() -> Iterator[Executor]:
-    from distributed import Client  # only who uses it waits for it
+    from distributed import Client  # an optional package that loads slowly
 
     address = os.environ.get("DASK_SCHEDULER_ADDRESS")
     if not address:
@@ -128,6 +128,6 @@ def _dask() -> Iterator[Executor]:
 
 
 def is_worker_death(error: Exception) -> bool:
-    """Tell whether a task failed because its worker was killed, as the system does when memory runs out."""
+    """Return whether a task failed because its worker was killed, as the system does when memory runs out."""
     by_loky_or_dask = type(error).__name__ in ("TerminatedWorkerError", "KilledWorker")
     return by_loky_or_dask or isinstance(error, CancelledError)

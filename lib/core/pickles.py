@@ -33,7 +33,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_pickle(path: Path) -> Any:
-    """Return what a pickle holds, Python 2's too. Raises InputError if it asks for code or is no pickle."""
+    """Return the contents of a pickle, also of Python 2. Raises InputError if it is not a pickle or would run code."""
     try:
         return _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except InputError as error:
@@ -42,9 +42,11 @@ def load_pickle(path: Path) -> Any:
         raise InputError(f"{path} is not a readable pickle ({type(error).__name__}: {error}); copy it again") from error
 
 
-def name_keys(path: Path, of: dict[Any, Any]) -> dict[str, Any]:
-    """Return a dictionary of a pickle with its keys as text. Raises InputError if two become one."""
-    names = {key.decode(errors="replace") if isinstance(key, bytes) else str(key): value for key, value in of.items()}
-    if len(names) < len(of):
+def name_keys(path: Path, values: dict[Any, Any]) -> dict[str, Any]:
+    """Return a dictionary of a pickle with its keys as text. Raises InputError if two keys have the same text."""
+    names = {
+        key.decode(errors="replace") if isinstance(key, bytes) else str(key): value for key, value in values.items()
+    }
+    if len(names) < len(values):
         raise InputError(f"{path} has two keys with the same text, one of them bytes or a number; keep one")
     return names

@@ -38,20 +38,20 @@ def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
 
 def find_imported_modules(modules: Iterable[str]) -> set[str]:
     """Return the names of `modules` and of all modules and packages of this project that they import, directly or not."""
-    found: set[str] = set()
+    imported: set[str] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
-        if name in found or not _path(name).exists():
+        if name in imported or not _path(name).exists():
             continue
-        found.add(name)
+        imported.add(name)
         todo += [name.rpartition(".")[0]]  # importing a module runs its packages
         for node in ast.walk(ast.parse(_path(name).read_text())):
             if isinstance(node, ast.Import):
                 todo += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
+    return imported
 
 
 def _path(module: str) -> Path:
@@ -67,7 +67,7 @@ def hash_file(path: Path) -> str:
 
 
 def finish_file(partial: Path, path: Path) -> None:
-    """Give a file that is whole its own name, so that not even a power cut leaves half a file under that name."""
+    """Rename a complete file, so that not even a power cut leaves an incomplete file under the final name."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)
@@ -102,19 +102,19 @@ def checksum_folder(folder: Path) -> Path:
 
 
 def write_checksum(path: Path, partial: Path) -> None:
-    """Note the checksum of `partial`, which will be called `path`."""
+    """Write the checksum of `partial`, which will be renamed to `path`."""
     checksum_folder(path.parent).mkdir(exist_ok=True)
     (checksum_folder(path.parent) / path.name).write_text(hash_file(partial))
 
 
 def is_complete(path: Path) -> bool:
-    """Tell whether a kept file is there and as it was made."""
+    """Return whether a cached file exists and has its checksum."""
     noted = checksum_folder(path.parent) / path.name
     return path.exists() and noted.exists() and hash_file(path) == noted.read_text()
 
 
 def remove_from_cache(path: Path) -> None:
-    """Remove from DVC's cache the object of the file `path` if it is damaged: DVC would take it for whole."""
+    """Remove the object of the file `path` from DVC's cache if it is damaged, because DVC would not notice."""
     from dvc.exceptions import DvcException  # they take a second
     from dvc.repo import Repo
 
@@ -124,14 +124,14 @@ def remove_from_cache(path: Path) -> None:
         cache = Path(Repo().cache.local.path)
     except (DvcException, AttributeError):  # not in a project
         return
-    kept = cache / md5[:2] / md5[2:]
-    if kept.exists() and hash_file(kept) != hash_file(path):
-        kept.unlink()
+    cached = cache / md5[:2] / md5[2:]
+    if cached.exists() and hash_file(cached) != hash_file(path):
+        cached.unlink()
 
 
 @contextmanager
 def lock_stage(stage: str) -> Iterator[None]:
-    """Raise InputError if another process is here with the same stage in the same folder."""
+    """Raise InputError if another process runs the same stage in the same folder."""
     ROOT.mkdir(parents=True, exist_ok=True)
     with (ROOT / f"{stage}.lock").open("w") as file:
         try:

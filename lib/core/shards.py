@@ -60,15 +60,15 @@ def open_shard(path: Path) -> Iterator[h5py.File]:
 
 
 def describe_unreadable(path: Path, error: Exception) -> InputError:
-    """What to say of a file that HDF5 can't read."""
-    said = " ".join(str(error).split())
+    """Return the error for a file that HDF5 can't read."""
+    cause = " ".join(str(error).split())
     if not path.exists():
         way = "it is missing; `dvc repro` builds it"
-    elif "unable to lock" in said or "No locks" in said:
+    elif "unable to lock" in cause or "No locks" in cause:
         way = "its file system has no locks; set the environment variable HDF5_USE_FILE_LOCKING=FALSE"
     else:
         way = f"it is damaged; remove {path.parent} and run `dvc repro`, which rebuilds it"
-    return InputError(f"{path}: {way} ({said})")
+    return InputError(f"{path}: {way} ({cause})")
 
 
 def read_group(group: h5py.Group) -> Record:

@@ -72,9 +72,9 @@ def _quotas(cgroups: Path, own_cgroups: Path) -> Iterator[float]:
                 text = quota.read_text() + (f" {period.read_text()}" if period else "")
             except OSError:  # not of this version, or no quota at this level
                 continue
-            found = re.fullmatch(r"(\d+)\s+(\d+)\s*", text)  # "max" and -1 are without limit
-            if found and int(found[2]):
-                yield int(found[1]) / int(found[2])
+            limit = re.fullmatch(r"(\d+)\s+(\d+)\s*", text)  # "max" and -1 are without limit
+            if limit and int(limit[2]):
+                yield int(limit[1]) / int(limit[2])
 
 
 def _folders(cgroups: Path, own_cgroups: Path) -> Iterator[Path]:

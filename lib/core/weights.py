@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the channels, RGB in [0, 1], over ImageNet: networks trained on it take images normalised by them."""
+"""Mean and standard deviation of ImageNet's channels, RGB in [0, 1]. Networks trained on it expect normalised images."""
 
 _CLASSIFIER = ("fc.", "heads.", "classifier.1.", "classifier.2.", "last_linear.", "last_bn.", "logits.", "AuxLogits.")
 
@@ -26,10 +26,11 @@ def load_weights(
     corpus: str,
     classifier: tuple[str, ...] = _CLASSIFIER,
 ) -> None:
-    """Load all but the classifier, whose weights' names begin with one of `classifier`: nothing for None, torchvision's
-    pretrained weights for the name `corpus` ("imagenet" or "kinetics"), else a state dict's file.
+    """Load weights into all layers but the classifier, whose weights' names begin with one of `classifier`.
 
-    Raises InputError if they can't be read or downloaded, or a weight is missing, not expected or of another shape.
+    weights: None for no weights, the name `corpus` ("imagenet" or "kinetics") for torchvision's pretrained weights, or the
+    path of a state dict. Raises InputError if they can't be read or downloaded, or if a weight is missing, is not expected
+    or has another shape.
     """
     if weights is None:
         return
@@ -37,11 +38,11 @@ def load_weights(
     if backbone.startswith("vit_"):  # the files that torchvision offers have its older names
         state = {re.sub(r"\.mlp\.linear_([12])\.", _numbered, name): value for name, value in state.items()}
     classifier = (*classifier, "classifier.") if backbone.startswith("vgg") else classifier
-    own, state = (
-        {name: value for name, value in of.items() if not name.startswith(classifier)}
-        for of in (network.state_dict(), state)
+    expected, state = (
+        {name: value for name, value in values.items() if not name.startswith(classifier)}
+        for values in (network.state_dict(), state)
     )
-    wrong = find_mismatches(own, state)
+    wrong = find_mismatches(expected, state)
     if wrong:
         raise InputError(f"weights = {weights!r} do not fit {backbone}: {summarise_mismatches(wrong)}")
     network.load_state_dict(state, strict=False)
@@ -51,14 +52,14 @@ def _numbered(match: re.Match[str]) -> str:
     return f".mlp.{3 * (int(match[1]) - 1)}."
 
 
-def find_mismatches(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Say of each weight in which `state` differs from a network's `own` how it does, in order of name."""
-    wrong = [f"{key} is missing" for key in own.keys() - state.keys()]
-    wrong += [f"{key} is not expected" for key in state.keys() - own.keys()]
+def find_mismatches(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Return a text for each weight that is missing in `state`, is not expected or has another shape, sorted by name."""
+    wrong = [f"{key} is missing" for key in expected.keys() - state.keys()]
+    wrong += [f"{key} is not expected" for key in state.keys() - expected.keys()]
     wrong += [
-        f"{key} is {list(state[key].shape)}, not {list(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if own[key].shape != state[key].shape
+        f"{key} is {list(state[key].shape)}, not {list(expected[key].shape)}"
+        for key in expected.keys() & state.keys()
+        if expected[key].shape != state[key].shape
     ]
     return sorted(wrong)
 
@@ -88,7 +89,7 @@ def _download(backbone: str, weights: str) -> Mapping[str, Tensor]:
 
 
 def load_published(path: str, argument: str, allowed: str) -> dict[str, Tensor]:
-    """Return the weights in a published checkpoint's file, out of what wraps them there.
+    """Return the weights of a published checkpoint, without the dictionaries that wrap them.
 
     Raises InputError if it can't be read. Its text names the `argument` that is the path, and what is `allowed` instead.
     """
