@@ -1,6 +1,9 @@
 """pyproject.toml, the requirements files, the changelog and the hooks fit together."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.project_copy import copy_files
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FILES = {path.stem.removeprefix("requirements-"): path for path in ROOT.glob("requirements-*.txt")}
@@ -39,6 +43,19 @@ def test_hooks_use_pinned_tools_without_a_network() -> None:
     assert [repository["repo"] for repository in config["repos"]] == ["local"]
     pinned = {line.split("==")[0] for line in requirements(FILES["dev"])}
     assert {hook["entry"].split()[0] for hook in config["repos"][0]["hooks"]} <= pinned
+
+
+def test_downloaded_zip_runs_after_git_init(tmp_path: Path) -> None:
+    copy_files(tmp_path)  # without .git
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+
+    def list_stages() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    assert "is not a git repository" in list_stages().stderr
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    assert "train" in list_stages().stdout.split()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yaml")), ids=lambda path: path.name)
