@@ -34,8 +34,9 @@ def predict(
     by n / (n + k) for n clips; k has the lowest mean absolute error on `validation`. ridge_NAME: regression on the
     standardised vectors[NAME], a row of numbers for each clip by name; its penalty has the lowest mean absolute error on
     `validation`. A clip without a vector gets the training mean. shrunk_video_lookup and ridge are left out if `validation`
-    has no label for the choice. JOINT: on all vectors (lib/scoring/stacking.py), with NAME.PART instead of NAME. They choose
-    by their own folds, so they also learn from `validation`, except from videos that only the test clips share.
+    has no label. JOINT: regressions on all vectors together (lib/scoring/stacking.py); parts NAME.PART replace the vector
+    NAME. They select penalties by cross-validation, so they are fitted to training and validation clips, without the
+    validation clips of test videos that have no training clips.
     """
     targets = training[list(columns)]
     mean = targets.mean()

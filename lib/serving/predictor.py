@@ -63,8 +63,8 @@ class _Observers(NamedTuple):
 class Predictor:
     """A trained model that predicts clips. The model and the streams' networks are loaded once.
 
-    model: path of a model.pt. device: of the network; by default a GPU if one is available. person: the face to track if
-    there are several: "main" as in training, "left", "right", "largest", or a number N as text, the Nth from the left,
+    model: path of a model.pt. device: where the network runs; by default a GPU if one is available. person: face to track
+    if there are several: "main" as in training, "left", "right", "largest", or a number N as text, the Nth from the left,
     starting at 1. window: length in seconds of the windows of longer clips; None uses the length of the longest training
     clip, and no windows for clips of about that length. min_seen: a clip is rejected if a smaller fraction of it can be
     used. Raises InputError if the file can't be used, or if `person` is given for a model without faces.

@@ -1,10 +1,10 @@
 """Compare speed and results of the stages frames, faces and flow with a straightforward implementation.
 
-The straightforward implementation decodes with cv2.VideoCapture, runs facenet-pytorch's MTCNN with its defaults (faces from
-20 pixels) on one full-size frame after another, and OpenCV's DualTVL1 on one pair after another. Two other variants are
-between it and `ours`: "as it was" decodes all frames, creates a scaler for each frame, and runs facenet-pytorch's MTCNN on
-every frame, in batches; "every frame" is ours with faces.key_seconds = 0. Times are CPU seconds of all threads of the
-process, or wall seconds with a GPU.
+The straightforward implementation decodes with cv2.VideoCapture, runs facenet-pytorch's MTCNN with its defaults (faces
+from 20 pixels) on one full-size frame after another, and OpenCV's DualTVL1 on one pair after another. Two other variants
+are between it and `ours`: "earlier version" decodes all frames, creates a scaler for each frame, and runs
+facenet-pytorch's MTCNN on every frame, in batches; "every frame" is ours with faces.key_seconds = 0. Times are CPU
+seconds of all threads of the process, or wall seconds with a GPU.
 """
 
 import argparse
@@ -48,7 +48,7 @@ FPS, MAX_SIDE, QUALITY, MIN_FACE, KEY_SECONDS, BOUND = 5.0, 640, 90, 40, 1.0, 16
 MTCNN_MIN_FACE = 20  # facenet-pytorch's default
 CLIPS_A_SHARD = 2
 MANY, WORKERS = (8, 16, 32, 64), (1, 2)
-AS_IT_WAS = "as it was"
+EARLIER = "earlier version"
 _STAGES: dict[str, dict[str, Any]] = {
     "frames": {"enabled": True, "fps": FPS, "max_side": MAX_SIDE, "quality": QUALITY},
     "faces": {
@@ -129,8 +129,8 @@ class ScalerAFrame:
 
 @contextmanager
 def decoding(way: str) -> Iterator[None]:
-    """For the variant AS_IT_WAS, let the stage frames decode all frames, with a new scaler for each."""
-    if way == AS_IT_WAS:
+    """For the variant EARLIER, let the stage frames decode all frames, with a new scaler for each."""
+    if way == EARLIER:
         with (
             mock.patch("lib.media.frames._plan_frames", return_value=[]),
             mock.patch("lib.media.packets.VideoReformatter", ScalerAFrame),
@@ -146,7 +146,7 @@ def clock() -> float:
 
 def print_times(path: Path, runs: int) -> tuple[str, str]:
     """Print the rows of a clip's times; return its rows for the tables of results and of tracking."""
-    aligners = {AS_IT_WAS: EveryFrame(), "every frame": new_aligner(0.0), "ours": new_aligner()}
+    aligners = {EARLIER: EveryFrame(), "every frame": new_aligner(0.0), "ours": new_aligner()}
     (faces_by_frame, face_of, side), their_seconds = straightforward(path)
     runs_by_way: list[dict[str, tuple[tuple[Record, Record], list[float]]]] = [{} for _ in range(runs)]
     for run in runs_by_way:
