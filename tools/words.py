@@ -58,8 +58,10 @@ def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, 
     table = table[(table["split"] == "training") & table[group.columns].notna().all(axis=1)]
     tokens_by_clip = []
     for row in table.itertuples():
-        words = transcripts.look_up(Raw(row.clip, None, annotation_folder(row.corpus)), settings.files, settings.column)
-        tokens_by_clip.append(vectors.split_words(words.text) if words else [])
+        transcript = transcripts.look_up(
+            Raw(row.clip, None, annotation_folder(row.corpus)), settings.files, settings.column
+        )
+        tokens_by_clip.append(vectors.split_words(transcript.text) if transcript else [])
     has_words = np.array([bool(tokens) for tokens in tokens_by_clip], bool)
     table, tokens_by_clip = table[has_words], [tokens for tokens in tokens_by_clip if tokens]
     videos_of_clips, values = table["video"].to_numpy(), table[group.columns].to_numpy(float)

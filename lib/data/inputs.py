@@ -26,7 +26,7 @@ class EncoderInputs(Section):
     steps: Annotated[int, Field(ge=1, le=100_000)]
 
     def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
-        """Return the settings with open values filled in, given the numbers of steps of the training clips."""
+        """Return the settings, with values that depend on the training clips set from their numbers of steps (`lengths`)."""
         return self
 
     @property

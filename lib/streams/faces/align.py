@@ -55,10 +55,10 @@ class Aligner:
         tracked = choose_person(faces_by_frame, batches, times, self._person or MAIN)
         if self._person and self._person.isdecimal() and int(self._person) > tracked.persons:
             return Record(record.clip, refused=f"faces: person {self._person} requested, {tracked.persons} visible")
-        landmarks, found = interpolate(
+        landmarks, states = interpolate(
             *take_landmarks(faces_by_frame, tracked.faces), times, tracked.cuts, self._max_gap
         )
-        fraction = float((found == DETECTED).mean())
+        fraction = float((states == DETECTED).mean())
         if fraction < self._min_found or fraction == 0:
             return Record(
                 record.clip,
@@ -66,12 +66,12 @@ class Aligner:
             )
         faces = np.zeros((len(times), self._side, self._side, 3), np.uint8)
         for index, frame in enumerate(frame for batch in batches for frame in batch):
-            if found[index]:
+            if states[index]:
                 faces[index] = warp(frame, landmarks[index], self._side)
         arrays: dict[str, np.ndarray] = {
             "faces": faces,
             "landmarks": landmarks.astype(np.float32),
-            "found": found,
+            "found": states,
             "cut": tracked.cuts,
             "times": times,
         }
@@ -140,18 +140,20 @@ def take_landmarks(faces_by_frame: Sequence[Faces], face_of: np.ndarray) -> tupl
 def interpolate(
     landmarks: np.ndarray, detected: np.ndarray, times: np.ndarray, cut: np.ndarray, max_gap: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fill gaps of up to `max_gap` seconds between detections within a shot; return landmarks (T, 5, 2) and `found` (T,),
-    uint8."""
+    """Fill gaps of up to `max_gap` seconds between detections within a shot.
+
+    Returns landmarks (T, 5, 2), and the states (T,), uint8: ABSENT, INTERPOLATED or DETECTED.
+    """
     landmarks = landmarks.copy()
-    found = np.where(detected, DETECTED, ABSENT).astype(np.uint8)
+    states = np.where(detected, DETECTED, ABSENT).astype(np.uint8)
     detected_steps = np.flatnonzero(detected)
     for before, after in zip(detected_steps[:-1], detected_steps[1:], strict=True):
         if after - before > 1 and times[after] - times[before] <= max_gap and not cut[before + 1 : after + 1].any():
             for time in range(before + 1, after):
                 weight = (times[time] - times[before]) / (times[after] - times[before])
                 landmarks[time] = (1 - weight) * landmarks[before] + weight * landmarks[after]
-            found[before + 1 : after] = INTERPOLATED
-    return landmarks, found
+            states[before + 1 : after] = INTERPOLATED
+    return landmarks, states
 
 
 def warp(frame: Frame, points: np.ndarray, size: int) -> np.ndarray:

@@ -48,14 +48,14 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     kinds: list[str] = [kind for kind in ARRAYS if kind in settings.kinds]
 
     def make(raw: Raw) -> Record:
-        words = look_up(raw, settings.files, settings.column)
-        if words is None:
+        transcript = look_up(raw, settings.files, settings.column)
+        if transcript is None:
             return Record(raw.clip, refused=f"text: not in {', '.join((*settings.files, *CLIP_TEXTS))}")
-        if not split_words(words.text):
+        if not split_words(transcript.text):
             return Record(raw.clip, refused="text: without words")
-        arrays = {kind: compute[kind](words)[None].astype(np.float32) for kind in kinds}
+        arrays = {kind: compute[kind](transcript)[None].astype(np.float32) for kind in kinds}
         parts = json.dumps({kind: array.shape[1] for kind, array in arrays.items()})
-        return Record(raw.clip, arrays, {"words": len(split_words(words.text)), "parts": parts})
+        return Record(raw.clip, arrays, {"words": len(split_words(transcript.text)), "parts": parts})
 
     return make
 

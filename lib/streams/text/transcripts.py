@@ -74,6 +74,7 @@ def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transc
 
 
 def find_files(pattern: str, annotations: Path) -> list[Path]:
+    """Return the transcript files that match a pattern. Raises InputError if no file matches, or one has another type."""
     paths = sorted(annotations.glob(pattern))
     if not paths:
         raise SettingError(

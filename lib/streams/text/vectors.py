@@ -57,33 +57,33 @@ def make_hasher(dimension: int) -> Callable[[Transcript], np.ndarray]:
         HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **settings),
     )
 
-    def make(words: Transcript) -> np.ndarray:
-        halves = [vectorizer.transform([_plain(words.text)]).toarray()[0] for vectorizer in vectorizers]
+    def make(transcript: Transcript) -> np.ndarray:
+        halves = [vectorizer.transform([_plain(transcript.text)]).toarray()[0] for vectorizer in vectorizers]
         halves = [np.sign(half) * np.log1p(np.abs(half)) for half in halves]
         return np.concatenate([half / max(float(np.linalg.norm(half)), 1e-9) for half in halves])
 
     return make
 
 
-def compute_counts(words: Transcript) -> np.ndarray:
+def compute_counts(transcript: Transcript) -> np.ndarray:
     """Return the numbers (20,) listed in COUNTS."""
-    text, words_spoken = _plain(words.text), split_words(words.text)
-    number, letters = len(words_spoken), sum(map(len, words_spoken))
+    text, words = _plain(transcript.text), split_words(transcript.text)
+    number, letters = len(words), sum(map(len, words))
     sentences = max(1, len(re.findall(r"[.!?…。！？]+(?=\s|$|[^\x00-\x7f])", text)))
     values = {
         "words": number,
         "characters": letters,
         "characters_a_word": letters / max(1, number),
-        "long_words": sum(len(token) >= _LONG for token in words_spoken),
-        "types_a_word": len(set(words_spoken)) / max(1, number),
-        "words_a_second": number / (words.seconds or _SECONDS),
+        "long_words": sum(len(token) >= _LONG for token in words),
+        "types_a_word": len(set(words)) / max(1, number),
+        "words_a_second": number / (transcript.seconds or _SECONDS),
         "sentences": sentences,
         "words_a_sentence": number / sentences,
         "question_marks": len(re.findall("[?？؟]", text)),
         "exclamation_marks": len(re.findall("[!！]", text)),
         "commas": len(re.findall("[,，、،]", text)),
-        "numbers": sum(token.isdecimal() for token in words_spoken),
-        "unclear": len(_BRACKETS.findall(words.text)),
+        "numbers": sum(token.isdecimal() for token in words),
+        "unclear": len(_BRACKETS.findall(transcript.text)),
         **{name: len(phrase.findall(text)) for name, phrase in _PHRASES.items()},
     }
     return np.array([values[name] for name in COUNTS], np.float32)
@@ -116,9 +116,9 @@ def make_sentence_encoder(folder: str | None) -> Callable[[Transcript], np.ndarr
         path = unpacked if network.is_file() else str(network)
         model = SentenceTransformer(path, device="cpu", local_files_only=True)
 
-    def make(words: Transcript) -> np.ndarray:
-        split = _BRACKETS.sub(" ", words.text.encode(errors="replace").decode()).split()
-        pieces = [" ".join(split[start : start + _PIECE]) for start in range(0, len(split), _PIECE)]
+    def make(transcript: Transcript) -> np.ndarray:
+        tokens = _BRACKETS.sub(" ", transcript.text.encode(errors="replace").decode()).split()
+        pieces = [" ".join(tokens[start : start + _PIECE]) for start in range(0, len(tokens), _PIECE)]
         return model.encode(pieces, batch_size=16, show_progress_bar=False).mean(0)
 
     return make
