@@ -21,6 +21,7 @@ from lib.core.targets import TRAITS
 from lib.model import checkpoint
 from lib.model.checkpoint import Reference, TrainingSummary
 from lib.serving.predictor import Predictor
+from lib.serving.web import STEPS
 from lib.sources.demo.head import Performance
 from tests.video_files import Track, timed_frames, write_talking_head, write_video_file
 from tools.benchmarks.predict import write_random_model
@@ -247,16 +248,15 @@ def test_progress_names_the_step(served: tuple[str, tools.page.Jobs], clips: dic
     for copy, name in zip(copies, ("head", "long"), strict=True):
         copy.write_bytes(clips[name].read_bytes())
     served[1].predict(copies, lambda fraction, text: reports.append((fraction, text)))
-    assert [text for _, text in reports[:4]] == [
-        f"1 of 2, copy.mp4: {step}"
-        for step in ("decoding", "finding faces", "measuring optical flow", "running the network")
-    ]
+    steps = [*served[1].predictor.extractors, "network"]
+    assert [text for _, text in reports[: len(steps)]] == [f"1 of 2, copy.mp4: {STEPS[step]}" for step in steps]
+    assert {"decoding", "finding faces", "measuring optical flow", "running the network"} <= {*STEPS.values()}
     windows = len(served[1].predictor(clips["long"]).windows)
-    assert len(reports) == 4 * (1 + windows)
+    assert len(reports) == len(steps) * (1 + windows)
     fractions = [fraction for fraction, _ in reports]
     assert fractions == sorted(fractions)
     assert fractions[0] == 0
-    assert 0.5 <= fractions[4] < fractions[-1] < 1
+    assert 0.5 <= fractions[len(steps)] < fractions[-1] < 1
 
 
 def test_example_clip_is_predicted(served: tuple[str, tools.page.Jobs], browser: Browser) -> None:
