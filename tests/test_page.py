@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser
 
-from lib.report import figures, page, verdict
+from lib.report import figures, latex, page, verdict
 from lib.report.figures import Results
 from lib.report.figures.clips_used import count_by_step
 from lib.scoring.scores import Bootstrap
@@ -143,6 +143,15 @@ def test_headline_agrees_with_significance_tests() -> None:
     )
     assert "p =" not in few
     assert "was not measured" in verdict.describe_headline(*score_model(WARMTH, 0.05, unseen=0), WARMTH)[1]
+
+
+def test_headline_of_unseen_videos_is_given_once() -> None:
+    scores, compared = score_model(WARMTH, 0.05, unseen=60)
+    (sentence,) = verdict.describe_headline(scores, compared, WARMTH)
+    assert sentence.startswith("On all clips, all of unseen videos (60 clips, 30 videos) accuracy")
+    assert "unseen" not in latex.tabulate_headline(scores, WARMTH, "test")
+    figure = figures.headline.draw(Results(scores=scores), WARMTH)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all clips, all of unseen videos"]
 
 
 def test_comparison_table_compares_accuracies_with_holm_p() -> None:

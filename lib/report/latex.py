@@ -40,7 +40,10 @@ def tabulate_headline(scores: pd.DataFrame, group: TargetGroup, split: str, labe
     data/scores.csv."""
     cells: dict[str, dict[str, str]] = {}
     means, counts = scores[scores["target"] == "mean"], []
-    for subset, which in (("all", ""), ("unseen_videos", ", unseen videos")):
+    subsets = {"all": "", "unseen_videos": ", unseen videos"}
+    if words.are_all_unseen(scores):
+        subsets = {"all": ""}
+    for subset, which in subsets.items():
         of_subset = means[means["subset"] == subset]
         counts += [f"{row.clips} clips of {row.videos} videos{which}" for row in of_subset.head(1).itertuples()]
         for score, (title, digits) in words.list_headline_scores(group).items():

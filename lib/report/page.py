@@ -146,7 +146,8 @@ def _describe_group(
 ) -> dict[str, Any]:
     """Return the template's variables for a target group; the tables contain only rows of this group."""
     subsets: dict[str, dict[str, Any] | None] = {}
-    for subset, title in words.SUBSETS.items():
+    titles = {"all": "all clips, all of unseen videos"} if words.are_all_unseen(scores) else words.SUBSETS
+    for subset, title in titles.items():
         rows = scores[scores["subset"] == subset]
         if rows.empty:
             subsets[f"{title.capitalize()}: none"] = None

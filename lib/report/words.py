@@ -91,6 +91,11 @@ def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
     return {name: name_predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
 
 
+def are_all_unseen(scores: pd.DataFrame) -> bool:
+    """Return whether no scored clip is of a video with training clips, given rows of data/scores.csv."""
+    return not scores["subset"].eq("seen_videos").any() and bool(scores["subset"].eq("unseen_videos").any())
+
+
 def name_predictor(name: str) -> str:
     """Return the display name of a predictor of data/scores.csv, or of a comparison, in which users name predictors."""
     if name in PREDICTORS:

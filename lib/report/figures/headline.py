@@ -15,6 +15,7 @@ CAPTION = (
     " videos as well."
 )
 _LOOKS = {"all": (-0.15, "o", COLOURS[0], "all clips"), "unseen_videos": (0.15, "D", COLOURS[1], "unseen videos")}
+_ALL_UNSEEN = {"all": (0.0, "o", COLOURS[0], "all clips, all of unseen videos")}
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
@@ -22,8 +23,9 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     predictors = words.select_headline_predictors(scores["predictor"].unique())
     figure = Figure(figsize=(4.6, 1.1 + 0.26 * len(predictors)), layout="constrained")  # legible on a phone
     panels = figure.subplots(1, 3, sharey=True)
+    looks = _ALL_UNSEEN if words.are_all_unseen(scores) else _LOOKS
     for axes, (score, (label, _)) in zip(panels, words.list_headline_scores(group).items(), strict=True):
-        for subset, (offset, marker, colour, name) in _LOOKS.items():
+        for subset, (offset, marker, colour, name) in looks.items():
             rows = scores[(scores["subset"] == subset) & (scores["score"] == score)].set_index("predictor")
             rows = rows.reindex(predictors)
             places = np.arange(len(rows)) + offset
