@@ -155,7 +155,7 @@ class Jobs:
     folder: Path
     max_seconds: float
     finished: dict[Path, tuple["Prediction", Path]] = field(default_factory=dict)
-    """By upload: its prediction, and the path of its results without their endings."""
+    """Upload -> its prediction, and the path of its results without their endings."""
 
     def predict(self, clips: Sequence[Path], report: Callable[[float, str], None]) -> tuple[list["Prediction"], Path]:
         """Return the predictions and the folder of their results; the uploads are deleted.
@@ -329,7 +329,7 @@ def introduce(title: str, predictor: "Predictor") -> str:
 
 
 def connect(gradio: Any, jobs: Jobs, parts: Parts) -> None:
-    """Let the components of the page work: Predict is active while there are clips and nothing is predicted."""
+    """Connect the components of the page. The button Predict is active while clips are selected and no prediction runs."""
 
     def check(clips: list[str] | None) -> tuple[Any, Any]:
         count = len(clips or ())

@@ -82,9 +82,11 @@ CORRUPTIONS: dict[str, tuple[Callable[[np.ndarray, float], np.ndarray] | None, t
     "resolution (% of side)": (downscale, (50, 25, 12)),
     "frames (one of ...)": (None, (2, 3, 5)),
 }
-"""By name a function that changes a clip's faces, uint8 (T, S, S, 3), and three strengths from mild to severe; the function
-is None where frames are left out (after Hendrycks and Dietterich 2019, Benchmarking neural network robustness to common
-corruptions and perturbations)."""
+"""Corruption -> a function that changes a clip's faces, uint8 (T, S, S, 3), and three strengths from mild to severe.
+
+None in place of the function means that frames are left out. The corruptions follow Hendrycks and Dietterich 2019,
+Benchmarking neural network robustness to common corruptions and perturbations.
+"""
 
 
 class Settings(Section):

@@ -1,1 +1,1 @@
-"""From shards to batches: select the steps of clips, stack clips to batches, and augment them."""
+"""Read batches from shards: select the time steps of clips, stack clips to batches, and augment them."""

@@ -1,4 +1,4 @@
-"""Which clips are used: those with the streams and labels that a model needs."""
+"""Select the clips that have the streams and labels that a model needs."""
 
 import hashlib
 from collections import Counter

@@ -27,8 +27,12 @@ _MAX_OVERRUN = 1.0  # seconds that a span may last beyond the last frame
 
 @dataclass(frozen=True)
 class Probe:
-    """What a clip contains: duration in seconds, number of frames, frames a second, size in pixels as shown, and whether it
-    has audio. damaged: number of frames that don't decode or decode with damage, including frames that depend on these."""
+    """The properties of a clip.
+
+    duration: in seconds. frames: number of frames. fps: frames per second. width, height: displayed size in pixels. audio:
+    whether the clip has audio. damaged: number of frames that can't be decoded or are decoded with damage, including frames
+    that depend on these.
+    """
 
     duration: float
     frames: int
@@ -119,7 +123,7 @@ def _plan_frames(path: Path | None, fps: float) -> list[int]:
 def _decode_frames(
     path: Path | None, fps: float, max_side: int | None, span: Span | None, plan: Sequence[int]
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield the same as `read_frames`; with a plan only its frames and those they depend on are decoded.
+    """Yield the same as `read_frames`. With a plan, only its frames, and frames that they depend on, are decoded.
 
     Raises UnexpectedFrameError where the decoded frames differ from the plan.
     """

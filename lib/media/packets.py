@@ -103,7 +103,8 @@ def can_seek(container: av.container.InputContainer) -> bool:
 
 
 def choose_stream(streams: Sequence[Any]) -> Any:
-    """Return the stream that the container marks as default; among several the one with the most pixels; None without any.
+    """Return the stream that the container marks as default: of several, the stream with the most pixels; None if there is
+    no stream.
 
     Covers and thumbnails are left out.
     """

@@ -49,7 +49,7 @@ _KNOWN = {
 _KNOWN |= dict.fromkeys(SYNTHETIC, _KNOWN["demo"])
 _OWN = Corpus(
     "*To fill in: for which purpose, by whom and with which funding the clips were collected.*",
-    "*To fill in: the people in the clips, how they were asked, what they agreed to, and how they can withdraw.*",
+    "*To fill in: the people in the clips, how they gave consent, what they agreed to, and how they can withdraw.*",
     "*To fill in: how the clips were recorded or chosen, who rated them, what raters were asked, and how well they agreed.*",
     "*To fill in: under which terms others may have the clips and the ratings, and who maintains them.*",
 )

@@ -207,7 +207,7 @@ def _list_limits(run: Run, targets: Targets) -> list[str]:
 
 
 def list_changes(parameters: Mapping[str, Any], shipped: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the parameters that differ from the shipped ones: name -> (shipped value, value), as text.
+    """Return the parameters that differ from params/demo.yaml (`shipped`): name -> (value there, value), as text.
 
     The section `parallel` is left out, because it does not change results.
     """

@@ -1,4 +1,4 @@
-"""What a model saw at a time of a clip, as images: the face, optical flow and attention."""
+"""Show the input and the attention of a model at a time of a clip as images: face, optical flow and attention map."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

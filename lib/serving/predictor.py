@@ -184,7 +184,7 @@ class Predictor:
     def _predict_windows(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers"
     ) -> tuple[tuple[Window, ...], list[Values], list[str]]:
-        """Return the prediction of each window, the values of the usable ones, and warnings."""
+        """Return the prediction of each window, the values of the usable windows, and warnings."""
         windows, usable, warnings = [], [], list[tuple[Span, str]]()
         calibrated = not any(True for _ in biased_windows(self.served, self.window))
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):

@@ -12,7 +12,7 @@ from lib.core.errors import SettingError
 from lib.core.targets import TRAITS
 
 SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
-"""Fractions for a corpus without a split of its own."""
+"""Fractions for a corpus without an official split."""
 
 _STRATA = 10
 _VALIDATION = 10  # validation_as_test: one in ten training videos becomes a validation video

@@ -47,7 +47,7 @@ GROUPS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 }
 
 KEY_HINT = (
-    "set the environment variables FIV2_KEY_A (outer archives) and FIV2_KEY_B (inner ones)"
+    "set the environment variables FIV2_KEY_A (outer archives) and FIV2_KEY_B (inner archives)"
     " to the two keys that ChaLearn gives on registration"
 )
 

@@ -136,7 +136,7 @@ def problem(row: Mapping[str, Any]) -> str:
 
 
 def _video_of(clip: str) -> str:
-    """Return VIDEO for a clip called VIDEO.NNN.ext, else the clip's name (it is a video of its own)."""
+    """Return VIDEO for a clip called VIDEO.NNN.ext, else the clip's name: the clip is the only clip of its video."""
     match = _CLIP_NAME.fullmatch(clip)
     return match["video"] if match else clip
 

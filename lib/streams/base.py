@@ -146,7 +146,7 @@ def take_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
 
 
 def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo]:
-    """Return the info of streams and of all their inputs, each after its own inputs, from the folders in `data`.
+    """Return the info of streams and of all their inputs, from the folders in `data`. Inputs come first.
 
     Raises InputError for a disabled stream.
     """
@@ -189,8 +189,8 @@ def extract(make: Callable[..., Record], inputs: Iterable[Raw | Record]) -> Reco
 def check_enabled(parameters: Mapping[str, Any]) -> None:
     """Check that all streams that the encoders in use read, and the inputs of these streams, are enabled.
 
-    parameters: the complete params.yaml. Raises InputError for the first disabled stream. Unknown names are reported by the
-    checks of their own sections.
+    parameters: the complete params.yaml. Raises InputError for the first disabled stream. Unknown names are reported when
+    their sections are checked.
     """
     encoders = parameters["model"]["encoders"]
     for encoder in parameters["model"]["use"]:
@@ -208,7 +208,7 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
 
 
 def list_with_inputs(name: str) -> list[str]:
-    """Return the names of a stream and of all its inputs, each after its own inputs."""
+    """Return the names of a stream and of all its inputs. Inputs come first."""
     dependencies = [
         dependency
         for input_name in load(name).inputs

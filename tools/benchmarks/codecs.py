@@ -28,7 +28,7 @@ VALUES: dict[str, tuple[Pack, Pack]] = {
     "int16": (lambda flow: steps(flow, 32767).astype(np.int16), lambda stored: stored * np.float32(BOUND / 32767)),
     "int8": (lambda flow: steps(flow, 127).astype(np.int8), lambda stored: stored * np.float32(BOUND / 127)),
 }
-"""By format: functions from a flow (T, H, W, 2) in pixels to the stored array, and back."""
+"""Format -> functions from a flow (T, H, W, 2) in pixels to the stored array, and back."""
 
 
 def main() -> None:

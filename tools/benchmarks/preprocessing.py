@@ -129,7 +129,7 @@ class ScalerAFrame:
 
 @contextmanager
 def decoding(way: str) -> Iterator[None]:
-    """For the variant EARLIER, let the stage frames decode all frames, with a new scaler for each."""
+    """In the variant EARLIER, the stage frames decodes all frames, with a new scaler for each."""
     if way == EARLIER:
         with (
             mock.patch("lib.media.frames._plan_frames", return_value=[]),

@@ -1,4 +1,4 @@
-"""Fixtures of published networks: which arrays each kind contains, and parameters that lie in files of their own."""
+"""The kinds of fixtures of published networks, and parameters that are stored in separate files."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

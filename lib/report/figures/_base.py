@@ -93,7 +93,7 @@ class Results:
 
 
 VIDEO_STYLES = ((True, COLOURS[0], "o", "video seen in training"), (False, COLOURS[1], "^", "unseen video"))
-"""For clips of seen and of unseen videos: whether the video was seen in training, and colour, marker and label."""
+"""Two kinds of videos: whether the video was seen in training, colour, marker, label."""
 
 
 def make_panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:

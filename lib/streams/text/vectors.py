@@ -1,4 +1,4 @@
-"""From a transcript to vectors: hashed n-grams, counts, and a sentence embedding."""
+"""Compute vectors of a transcript: hashed n-grams, counts, and a sentence embedding."""
 
 import importlib.util
 import re
