@@ -136,7 +136,7 @@ CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openn
 
 
 def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLIPS) -> str:
-    values = plain(merge_parameters("demo", list(changes)))
+    values = plain(merge_parameters("demo", ["model.use=[faces, flow]", *changes]))
     settings = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
     encoder_inputs = settings.model.encoder_inputs()
     streams = {
