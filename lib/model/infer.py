@@ -1,4 +1,4 @@
-"""Predictions of a trained or a training network."""
+"""Predictions of a network, during or after training."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,8 @@ def predict(
     bar: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the means (N, K) of `predictions`."""
-    found = predictions(fabric, model, clips, batch_size, workers, bar)
-    return {name: prediction.mean for name, prediction in found.items()}
+    predicted = predictions(fabric, model, clips, batch_size, workers, bar)
+    return {name: prediction.mean for name, prediction in predicted.items()}
 
 
 @torch.no_grad()
@@ -36,31 +36,33 @@ def predictions(
     workers: int,
     bar: str | None = None,
 ) -> dict[str, Prediction]:
-    """Return the prediction of each target group as float64 arrays (N, K), in units of the group's range and in the table's
-    order, in every process.
+    """Return the prediction of each target group as float64 arrays (N, K), in every process.
 
-    Each process predicts a part of the clips; no clip is predicted twice. bar: label of a progress bar; None shows none.
+    Values are in units of the group's range, and clips in the order of the table. Each process predicts a part of the clips;
+    no clip is predicted twice. bar: label of a progress bar; None shows none.
     """
     model.eval()
-    mine = list(range(len(clips)))[fabric.global_rank :: fabric.world_size]
-    parts = [mine[at : at + batch_size] for at in range(0, len(mine), batch_size)]
-    found = [
+    members = list(range(len(clips)))[fabric.global_rank :: fabric.world_size]
+    parts = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
+    batches = [
         (
             batch.index.cpu().numpy(),
-            {name: Prediction(*map(_to_array, one)) for name, one in model(batch.inputs).predictions.items()},
+            {name: Prediction(*map(_to_array, tensors)) for name, tensors in model(batch.inputs).predictions.items()},
         )
         for batch in tqdm(
             make_loader(fabric, clips, parts, workers), desc=bar, unit="batch", disable=True if bar is None else None
         )
     ]
-    everywhere = [one for of_rank in gather(fabric, found) for one in of_rank]
-    order = np.argsort(np.concatenate([index for index, _ in everywhere]))
-    groups = everywhere[0][1]
+    all_batches = [batch for batches_of_process in gather(fabric, batches) for batch in batches_of_process]
+    order = np.argsort(np.concatenate([index for index, _ in all_batches]))
     return {
         name: Prediction(
-            *(_joined([of[name][part] for _, of in everywhere], order) for part in range(len(groups[name])))
+            *(
+                _join([predictions[name][part] for _, predictions in all_batches], order)
+                for part in range(len(prediction))
+            )
         )
-        for name in groups
+        for name, prediction in all_batches[0][1].items()
     }
 
 
@@ -68,6 +70,6 @@ def _to_array(values: Tensor | None) -> np.ndarray | None:
     return None if values is None else values.float().cpu().numpy()
 
 
-def _joined(parts: Sequence[np.ndarray | None], order: np.ndarray) -> np.ndarray | None:
-    known = [part for part in parts if part is not None]
-    return np.concatenate(known)[order].astype(float) if known else None
+def _join(parts: Sequence[np.ndarray | None], order: np.ndarray) -> np.ndarray | None:
+    arrays = [part for part in parts if part is not None]
+    return np.concatenate(arrays)[order].astype(float) if arrays else None

@@ -39,10 +39,9 @@ class Settings(Section):
     encoders: dict[str, dict[str, Any]]
 
     def encoder_inputs(self) -> dict[str, EncoderInputs]:
-        """Return the checked settings of the encoders in use. Raises InputError for what is wrong in any encoder, and for
-        contradictions."""
-        known = encoders.settings_of(self.encoders)
-        for key, chosen, among in (("use", self.use, known), ("queries", self.queries, self.use)):
+        """Return the checked settings of the encoders in use. Raises InputError for invalid settings and contradictions."""
+        available = encoders.settings_of(self.encoders)
+        for key, chosen, among in (("use", self.use, available), ("queries", self.queries, self.use)):
             if unknown := [name for name in chosen if name not in among]:
                 raise SettingError(f"model.{key} has {unknown[0]!r}; allowed: {', '.join(among)}")
             if len(set(chosen)) < len(chosen):
@@ -53,7 +52,7 @@ class Settings(Section):
             raise SettingError(
                 f"model.width = {self.width}; allowed: a multiple of 6 and of model.heads = {self.heads}"
             )
-        return {name: known[name] for name in self.use}
+        return {name: available[name] for name in self.use}
 
     def chosen(self, targets: Targets) -> Targets:
         """Return the target groups that are predicted.
@@ -66,10 +65,15 @@ class Settings(Section):
         return {name: targets[name] for name in self.targets}
 
     def completed(self, lengths: Callable[[str], SequenceOf[int]]) -> Self:
-        """Return the settings with what is left open in the encoders in use taken from the training clips' numbers of steps,
-        which `lengths` returns of an encoder's name."""
-        own = {name: one.completed(partial(lengths, name)).model_dump() for name, one in self.encoder_inputs().items()}
-        return self.model_copy(update={"encoders": self.encoders | own})
+        """Return the settings, with the values that the encoders in use derive from the training clips filled in.
+
+        lengths: takes an encoder's name and returns the number of steps of each training clip.
+        """
+        completed = {
+            name: settings.completed(partial(lengths, name)).model_dump()
+            for name, settings in self.encoder_inputs().items()
+        }
+        return self.model_copy(update={"encoders": self.encoders | completed})
 
 
 class Output(NamedTuple):
@@ -109,7 +113,7 @@ class Network(nn.Module):
         super().__init__()
         projections = projections or {}
         self.encoder_inputs: dict[str, EncoderInputs] = {}
-        """Which steps of which streams are read for each encoder; empty if the network wasn't built from settings."""
+        """The streams and steps that each encoder reads; empty if the network was not built from settings."""
         self.encoders, self.project = nn.ModuleDict(encoders), nn.ModuleDict(projections)
         self.fusion, self.hidden, self.heads = fusion, nn.ModuleList(hidden), nn.ModuleDict(heads)
         widths = {name: encoder.output_dim for name, encoder in encoders.items()}
@@ -151,7 +155,7 @@ class Network(nn.Module):
         return network
 
     def forward(self, inputs: Inputs, attend: bool = False) -> Output:
-        """Return predictions, tokens, and the attention weights if asked for and where there are any."""
+        """Return predictions and tokens, and with `attend` the attention weights of a fusion that has some."""
         tokens = {name: self._tokens(name, read) for name, read in inputs.items()}
         fused, attention = self.fusion(tokens, attend)  # (B, V, D)
         vectors = fused.unbind(1)
@@ -165,42 +169,44 @@ class Network(nn.Module):
         return Output(predictions, attention, tokens, penalty)
 
     def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
-        """An encoder's tokens, as the fusion wants them; clips without a step are not shown to it."""
-        there = torch.stack([steps.present.any(1) for steps in read.values()]).all(0)  # (B,)
-        if torch.compiler.is_exporting() or bool(there.all()):  # what is exported takes whole clips alone
-            tokens = self._placed(name, self.encoders[name](read))
-            if name in self.absent:  # several devices need a gradient of it in every batch
+        """Return an encoder's tokens for the fusion. The encoder does not get clips without steps."""
+        complete = torch.stack([steps.present.any(1) for steps in read.values()]).all(0)  # (B,)
+        if torch.compiler.is_exporting() or bool(complete.all()):  # an exported network takes complete clips only
+            tokens = self._project(name, self.encoders[name](read))
+            if name in self.absent:  # with several devices each parameter needs a gradient in every batch
                 tokens = tokens._replace(values=tokens.values + 0 * self.absent[name])
             return tokens
         absent = self.absent[name]
-        rows = there.nonzero()[:, 0]
+        rows = complete.nonzero()[:, 0]
         if len(rows) == 0:
             modules = (self.encoders[name], *([self.project[name]] if name in self.project else []))
-            unused = sum(0 * one.sum() for module in modules for one in module.parameters())
-            values = (absent + unused).expand(len(there), 1, -1)
-            return Tokens(values, values.new_zeros(len(there), 1), there.new_ones(len(there), 1), (1, 1))
-        some = self._placed(
-            name, self.encoders[name]({key: type(of)(*(part[rows] for part in of)) for key, of in read.items()})
-        )
-        values = some.values.new_zeros(len(there), *some.values.shape[1:]).index_copy(0, rows, some.values)
-        times = some.times.new_zeros(len(there), some.times.shape[1]).index_copy(0, rows, some.times)
-        present = some.present.new_zeros(len(there), some.present.shape[1]).index_copy(0, rows, some.present)
-        height, width = some.grid
-        # at all places of the first time, which a mask has in common: alike tokens count as one
-        first = torch.arange(values.shape[1], device=rows.device) < height * width
-        values = torch.where((~there[:, None] & first)[..., None], absent.to(values.dtype), values)
-        present[~there, 0] = True
-        return Tokens(values, times, present, some.grid)
+            unused = sum(0 * parameter.sum() for module in modules for parameter in module.parameters())
+            values, count = (absent + unused).expand(len(complete), 1, -1), len(complete)
+            return Tokens(values, values.new_zeros(count, 1), complete.new_ones(count, 1), (1, 1))
+        inputs = {key: type(steps)(*(part[rows] for part in steps)) for key, steps in read.items()}
+        tokens = self._project(name, self.encoders[name](inputs))
 
-    def _placed(self, name: str, tokens: Tokens) -> Tokens:
+        def spread(part: Tensor) -> Tensor:
+            """Put the rows of the complete clips among those of all clips."""
+            return part.new_zeros(len(complete), *part.shape[1:]).index_copy(0, rows, part)
+
+        values, times, present = spread(tokens.values), spread(tokens.times), spread(tokens.present)
+        height, width = tokens.grid
+        # in all cells of the first time, which share one mask: equal tokens count as one
+        first = torch.arange(values.shape[1], device=rows.device) < height * width
+        values = torch.where((~complete[:, None] & first)[..., None], absent.to(values.dtype), values)
+        present[~complete, 0] = True
+        return Tokens(values, times, present, tokens.grid)
+
+    def _project(self, name: str, tokens: Tokens) -> Tokens:
         if name not in self.project:
             return tokens
         projected = self.project[name](tokens.values)  # (B, N, width)
-        places = position_encoding(tokens.times, *tokens.grid, projected.shape[-1])
-        return tokens._replace(values=projected + places.to(projected.dtype))
+        positions = position_encoding(tokens.times, *tokens.grid, projected.shape[-1])
+        return tokens._replace(values=projected + positions.to(projected.dtype))
 
     def parameter_groups(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield each parameter that is trained with the name of its encoder, or "head"."""
+        """Yield the name of the encoder, or "head", and each trained parameter."""
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 yield name.split(".")[1] if name.startswith("encoders.") else "head", parameter

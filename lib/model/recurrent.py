@@ -16,21 +16,21 @@ class Last(nn.Module):
         self.network = network(inputs, units, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
-        """(B, T, D), of which the first steps are there (B, T), to (B, units), twice as many in both directions."""
+        """From values (B, T, D), whose first steps are present (B, T), to (B, units), or (B, 2 units) in both directions."""
         return self.run(values, present)[1]
 
     def run(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the states at all steps (B, T, units), 0 beyond a clip's end, and the last."""
-        if torch.compiler.is_exporting():  # all steps are there
+        """Return the states at all steps (B, T, units), 0 after the end of a clip, and the last state."""
+        if torch.compiler.is_exporting():  # all steps are present
             states, last = self.network(values)
-            return states, self._joined(last)
+            return states, self._join(last)
         lengths = present.sum(1).cpu()
         packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
         states, last = self.network(packed)
         padded, _ = pad_packed_sequence(states, batch_first=True, total_length=values.shape[1])
-        return padded, self._joined(last)
+        return padded, self._join(last)
 
     @staticmethod
-    def _joined(last: Any) -> Tensor:
+    def _join(last: Any) -> Tensor:
         hidden = last[0] if isinstance(last, tuple) else last  # (directions, B, units)
         return torch.cat(list(hidden), -1)

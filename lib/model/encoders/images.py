@@ -23,7 +23,7 @@ from lib.model.tokens import Tokens, of_clip, of_maps
 from lib.streams.base import Steps
 
 PARTS = 5
-"""Into how many parts at most each backbone is divided, for freezing: the stem and four stages."""
+"""Largest number of parts of a backbone that can be frozen separately: the stem and four stages."""
 
 AT_ONCE = 32
 """Pictures that the network is shown at a time where no gradient is asked for."""
@@ -62,39 +62,40 @@ class Settings(EncoderInputs):
         return super().is_random or self.crop is not None
 
     def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-        """Return uint8 pictures (T, 3, H, W) scaled until the shorter side has `shorter_side` pixels, then cut to `crop` x
-        `crop`: all of a clip at one place, drawn in training, else in the middle."""
+        """Return uint8 images (T, 3, H, W), scaled to a shorter side of `shorter_side` pixels, cropped to `crop` x `crop`.
+
+        All images of a clip have the same crop: a random one with `rng`, as in training, the middle one without.
+        """
         if self.shorter_side is not None:
             height, width = values.shape[2:]
-            by = self.shorter_side / min(height, width)
-            if by != 1:
-                size = int(width * by + 1e-9), int(height * by + 1e-9)
-                how = cv2.INTER_AREA if by < 1 else cv2.INTER_LINEAR
-                scaled = [
-                    cv2.resize(np.ascontiguousarray(one.transpose(1, 2, 0)), size, interpolation=how) for one in values
-                ]
+            scale = self.shorter_side / min(height, width)
+            if scale != 1:
+                size = int(width * scale + 1e-9), int(height * scale + 1e-9)
+                method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+                images = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in values]
+                scaled = [cv2.resize(image, size, interpolation=method) for image in images]
                 values = np.stack(scaled).transpose(0, 3, 1, 2)
         if self.crop is None:
             return values
-        beyond = np.array(values.shape[2:]) - self.crop
-        if beyond.min() < 0:
+        excess = np.array(values.shape[2:]) - self.crop
+        if excess.min() < 0:
             raise InputError(
                 f"crop = {self.crop} pixels, but {', '.join(self.reads)} has images of {values.shape[3]}x{values.shape[2]};"
                 " lower it, or set shorter_side"
             )
-        top, left = beyond // 2 if rng is None else rng.integers(beyond + 1)
-        return values[:, :, top : top + self.crop, left : left + self.crop]
+        y, x = excess // 2 if rng is None else rng.integers(excess + 1)
+        return values[:, :, y : y + self.crop, x : x + self.crop]
 
 
 class Encoder(encoders.Encoder):
-    """A 2D network over single pictures, with the first `frozen` of its five parts (stem, four stages) kept as loaded.
+    """A 2D network over single images. The first `frozen` of its five parts (stem, four stages) are not trained.
 
-    backbone: resnet10, vgg (small: blocks of 3x3 convolutions with so many `filters` each, and a max pool), or the name of
-    any ResNet, ResNeXt, Wide ResNet, ConvNeXt, ViT, VGG, inception_v3 or mobilenet_v2 of torchvision, or
-    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. place: each
-    picture's map is kept, a token a cell, or pooled. time: the pictures' tokens are kept, or pooled to one (max), or read in
-    their order by a GRU or an LSTM of `units`, whose last state is the token.
-    Raises InputError if there is no such backbone, or the weights can't be had or don't fit.
+    backbone: resnet10, vgg (small: blocks of 3x3 convolutions with these numbers of `filters`, and a max pool), or a name of
+    a ResNet, ResNeXt, Wide ResNet, ConvNeXt, ViT, VGG, inception_v3 or mobilenet_v2 of torchvision, or
+    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. place: "keep"
+    gives a token for each cell of an image's feature map; otherwise the map is pooled. time: "keep" keeps the tokens of all
+    images; "max" pools them to one; a GRU or an LSTM of `units` reads them in order, and its last state is the token.
+    Raises InputError for an unknown backbone, and if the weights can't be loaded or don't fit.
     """
 
     mean: Tensor
@@ -160,7 +161,7 @@ def _build(
     if backbone == "vgg":
         return _small_vgg(filters), _vgg
     if backbone == "inception_resnet_v1":
-        from facenet_pytorch import InceptionResnetV1  # only who uses it needs it
+        from facenet_pytorch import InceptionResnetV1  # an optional package
 
         return InceptionResnetV1(), _inception_resnet
     families = {
@@ -204,7 +205,7 @@ def _inception(network: Any) -> tuple[nn.Sequential, int]:
         "Mixed_6a Mixed_6b Mixed_6c Mixed_6d Mixed_6e",
         "Mixed_7a Mixed_7b Mixed_7c",
     )
-    parts = (nn.Sequential(*(network.get_submodule(one) for one in part.split())) for part in names)
+    parts = (nn.Sequential(*(network.get_submodule(name) for name in part.split())) for part in names)
     return nn.Sequential(*parts), network.fc.in_features
 
 
@@ -243,7 +244,7 @@ def _inception_resnet(network: Any) -> tuple[nn.Sequential, int]:
 def _vit(network: Any) -> tuple[nn.Sequential, int]:
     layers = network.encoder.layers
     quarter = len(layers) // 4
-    stages = [layers[at : at + quarter] for at in range(0, len(layers), quarter)]
+    stages = [layers[start : start + quarter] for start in range(0, len(layers), quarter)]
     stages[-1] = nn.Sequential(*stages[-1], network.encoder.ln)
     return nn.Sequential(_Patches(network), *stages[:-1], nn.Sequential(stages[-1], _Unpatch())), network.hidden_dim
 

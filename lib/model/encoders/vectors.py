@@ -94,8 +94,10 @@ _HEADS = 4
 
 
 def moments(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation (D,) of all clips' steps (T, D): float32's largest number where a number is
-    constant, and so tells nothing, 0 and 1 if there is none."""
+    """Return mean and standard deviation (D,) of all clips' steps (T, D); 0 and 1 without steps.
+
+    The deviation of a constant number is float32's largest number, so that the standardised number is 0.
+    """
     count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
     for values in clips:
         values = values.double()
@@ -108,13 +110,13 @@ def moments(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def pooled(values: Tensor, steps: Steps, pool: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Average (B, T, D) over groups of `pool` steps, of which those count that are there; return values, times, present."""
-    there = steps.present.unsqueeze(-1).to(values.dtype)
+    """Average (B, T, D) over the present steps of each group of `pool` steps; return values, times and present."""
+    weights = steps.present.unsqueeze(-1).to(values.dtype)
     if pool == 1:
-        return values * there, steps.times, steps.present
-    beyond = (0, 0, 0, -values.shape[1] % pool)
-    both = functional.pad(torch.cat([values, steps.times.unsqueeze(-1), there], -1) * there, beyond)
-    sums = both.unflatten(1, (-1, pool)).sum(2)  # (B, N, D + 2)
+        return values * weights, steps.times, steps.present
+    padding = (0, 0, 0, -values.shape[1] % pool)
+    padded = functional.pad(torch.cat([values, steps.times.unsqueeze(-1), weights], -1) * weights, padding)
+    sums = padded.unflatten(1, (-1, pool)).sum(2)  # (B, N, D + 2)
     count = sums[..., -1]
     means = sums / count.clamp(min=1).unsqueeze(-1)
     return means[..., :-2], means[..., -2], count > 0
