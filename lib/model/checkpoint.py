@@ -1,4 +1,4 @@
-"""The trained model's file: weights, and all that is needed to make its input and to read its output."""
+"""The file of a trained model: its weights, and everything that prediction needs."""
 
 import importlib.metadata
 import pickle
@@ -32,13 +32,15 @@ _PACKAGES = (
     "facenet-pytorch",
 )
 _OWN = ("--", ":/", ":!/dvc.lock", ":!/metrics")
-"""For git: all files but those that a run writes."""
+"""Arguments of git for all files except those that a run writes."""
 
 
 class Reference(NamedTuple):
-    """What a target group's predictions are held against, in its table's units: quantiles (101, K), 0 to 100 %, of the
-    training labels, NaN where none is known; half_widths (K,) of the intervals of lib/scoring/conformal.py, infinite where
-    there is none. With a head that predicts a scale, half_widths are multiples of it."""
+    """Reference values for the predictions of a target group, in the table's units.
+
+    quantiles (101, K): 0 to 100 % of the training labels, NaN for a target without labels. half_widths (K,): of the
+    intervals of lib/scoring/conformal.py, infinite without an interval; multiples of the scale for a head with a scale.
+    """
 
     quantiles: Tensor
     half_widths: Tensor
@@ -88,9 +90,9 @@ def save(
     targets: Targets,
     streams: Mapping[str, StreamInfo],
     training: TrainingSummary,
-    about: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the file, with the settings of the encoders in use only. about: further entries of its provenance."""
+    """Write the file, with the settings of the encoders in use only. provenance: entries besides commit and versions."""
     model = settings.model_dump()
     torch.save(
         {
@@ -104,7 +106,7 @@ def save(
             "seconds": list(training.seconds),
             "ranges": training.ranges,
             "references": {name: reference._asdict() for name, reference in training.references.items()},
-            "about": dict(about or {}),
+            "about": dict(provenance or {}),
             "commit": _commit(),
             "commit_date": _git("log", "-1", "--format=%cI"),
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
@@ -114,8 +116,10 @@ def save(
 
 
 def load(path: Path, device: torch.device) -> TrainedModel:
-    """Load data/model.pt; its weights replace any that its settings name. Raises InputError if it isn't there, or was
-    written in another format."""
+    """Load data/model.pt. Its weights replace pretrained weights that its settings name.
+
+    Raises InputError if the file is missing, damaged or has another format.
+    """
     if not path.exists():
         raise InputError(
             f"{path} is missing; `dvc checkout` restores the last one (a failed experiment removes it), or train one by"
@@ -123,25 +127,27 @@ def load(path: Path, device: torch.device) -> TrainedModel:
         )
     saved = _read(path)
     try:
-        return _served(saved, device)
+        return _build_model(saved, device)
     except Exception as error:  # what a file of nonsense raises can be anything
         raise _no_model(path, error) from None
 
 
 def pretrained(path: Path) -> dict[str, nn.Module]:
-    """Return the encoders of data/model.pt for which its settings name weights as they were before training, in evaluation
-    mode. Raises InputError if the weights can't be had."""
+    """Return the encoders of data/model.pt that started from pretrained weights, with these weights, in evaluation mode.
+
+    Raises InputError if the weights can't be loaded.
+    """
     saved = _read(path)
     settings = check(saved["model"], Settings)
-    streams = {name: StreamInfo(**about) for name, about in saved["streams"].items()}
-    named = [name for name in settings.use if settings.encoders[name].get("weights") is not None]
-    if not named:
+    streams = {name: StreamInfo(**info) for name, info in saved["streams"].items()}
+    names = [name for name in settings.use if settings.encoders[name].get("weights") is not None]
+    if not names:
         return {}
     network = Network.from_settings(settings, {}, streams).eval()
-    return {name: network.encoders[name] for name in named}
+    return {name: network.encoders[name] for name in names}
 
 
-def _served(saved: dict[str, Any], device: torch.device) -> TrainedModel:
+def _build_model(saved: dict[str, Any], device: torch.device) -> TrainedModel:
     model = saved["model"]
     for encoder in model["encoders"].values():
         if "weights" in encoder:
@@ -150,9 +156,9 @@ def _served(saved: dict[str, Any], device: torch.device) -> TrainedModel:
             encoder["landmark_weights"] = "random"
     settings = check(model, Settings)
     targets = {name: check(group, TargetGroup) for name, group in saved["targets"].items()}
-    streams = {name: StreamInfo(**about) for name, about in saved["streams"].items()}
-    for name, about in streams.items():
-        check(about.settings, base.load(name).settings, name)
+    streams = {name: StreamInfo(**info) for name, info in saved["streams"].items()}
+    for name, info in streams.items():
+        check(info.settings, base.load(name).settings, name)
     network = Network.from_settings(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
     clips, seed = saved.get("subset", (None, 0))
@@ -170,8 +176,7 @@ def _served(saved: dict[str, Any], device: torch.device) -> TrainedModel:
 
 
 def warm_start(network: Network, path: Path) -> None:
-    """Load the weights of an older data/model.pt into a network. Raises InputError if it isn't there or is of another
-    shape."""
+    """Load the weights of an older data/model.pt into a network. Raises InputError if they are missing or do not fit."""
     if not path.is_file():
         raise InputError(f"init = {str(path)!r} is not a file; allowed: null, or the path of a model.pt")
     weights = _read(path)["weights"]
@@ -208,22 +213,24 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _no_model(path: Path, error: Exception) -> InputError:
-    said = " ".join(str(error).split()).partition(". ")[0][:200]
+    reason = " ".join(str(error).split()).partition(". ")[0][:200]
     return InputError(
-        f"{path} is not a complete model of this project ({type(error).__name__}: {said}); run `dvc repro train`, restore it"
-        " with `dvc checkout`, or choose another"
+        f"{path} is not a complete model of this project ({type(error).__name__}: {reason}); run `dvc repro train`, restore"
+        " it with `dvc checkout`, or choose another"
     )
 
 
 def _commit() -> str | None:
-    """The commit of the project's code, with a + if files were changed other than those that DVC and stages write; None
-    without git."""
+    """Return the commit of the project's code; None without git.
+
+    A + follows it if files have changed that neither DVC nor a stage writes.
+    """
     commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", *_OWN)
     return None if commit is None else commit + ("+" if changed else "")
 
 
 def _git(*command: str) -> str | None:
-    """What a command of git prints; None without git."""
+    """Return the output of a git command; None without git."""
     try:
         return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -59,7 +59,7 @@ class Fusion(nn.Module):
         self.build(FusionOptions(widths, queries, heads, depth, dropout))
 
     def build(self, options: FusionOptions) -> None:
-        """Create the layers; by default there are none."""
+        """Create the layers; by default the fusion has no layers."""
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
         """Return vectors (B, vectors, output_dim) and, if `attend`, attention weights.
@@ -125,7 +125,7 @@ class CrossAttention(Fusion):
                 after, weights = block.get_submodule(f"{query}_to_{key}")(
                     before, tokens[key].values, ~tokens[key].mask(), attend
                 )
-                # the first change is assigned, not added: with two encoders there is no rounding error
+                # the first change is assigned, not added, so that two encoders cause no rounding error
                 updated[query] = after if updated[query] is before else updated[query] + (after - before)
                 if weights is not None:
                     attention[query, key] = weights

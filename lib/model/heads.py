@@ -106,7 +106,7 @@ class Linear(Head):
         nn.init.constant_(layer.bias, 0.5)
 
     def predict(self, raw: Tensor) -> Prediction:
-        """Return each value as it is."""
+        """Return the values without change."""
         return Prediction(raw)
 
 
@@ -208,7 +208,7 @@ def check_heads(targets: Targets) -> None:
 
 
 def find_head(group: TargetGroup) -> type[Head]:
-    """Return the class of a group's head. Raises InputError if there is none of that name, or if its settings don't fit."""
+    """Return the class of a group's head. Raises InputError for an unknown head, and for settings that don't fit."""
     if group.head not in HEADS:
         raise InputError(f"head = {group.head!r}; allowed: {', '.join(HEADS)}")
     HEADS[group.head].check(group)

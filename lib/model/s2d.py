@@ -29,7 +29,7 @@ class Options:
     """The options of S2D, by default those of the published network of ViT-B/16, with additions that begin at 0.
 
     patch: side of a patch in pixels. frames: the largest number T of frames. prompts: "deep", in each layer; "shallow",
-    before the first layer alone; "none", the landmarks' tokens are added to the patches and there is no TMA either.
+    before the first layer alone; "none", the landmarks' tokens are added to the patches, and no layer has a TMA.
     prompt_width: number of channels inside MCP. tma: whether there is a TMA. temporal_embedding: whether a frame's tokens
     show which of the T frames it is. adapter_width, adapter_heads: of TMA's bottlenecks. norms: "own", for patches and
     landmarks of each layer; "shared", as published: layer i takes that of i - 1 for patches and the first for landmarks, the
@@ -107,10 +107,10 @@ class S2D(nn.Module):
             tokens = tokens + self.temporal_embedding[:, :steps].expand(batch, -1, -1).flatten(0, 1)[:, None]
         for layer in range(len(self.blocks)):
             tokens, landmarks = self._run(self._layer, layer, tokens, landmarks, present)
-        found = self.ln_post(tokens[:, 0])
+        vectors = self.ln_post(tokens[:, 0])
         if self._norms == "shared" and len(self.prompts) > 1:  # several devices need a gradient of the unused norm
-            found = found + 0 * sum(one.sum() for one in self.prompt_norms[-1].parameters())
-        return found.unflatten(0, (batch, steps))
+            vectors = vectors + 0 * sum(parameter.sum() for parameter in self.prompt_norms[-1].parameters())
+        return vectors.unflatten(0, (batch, steps))
 
     def _layer(self, layer: int, tokens: Tensor, landmarks: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         if 0 < layer < len(self.prompts):
@@ -120,9 +120,9 @@ class S2D(nn.Module):
 
     def _prompted(self, layer: int, patches: Tensor, landmarks: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Return patches (B T, N, D) with the layer's additions, and the prompt, which stands for landmarks from now on."""
-        own = self._norms == "own"
-        norm = self.prompt_norms[layer if own else max(layer - 1, 0)]
-        landmark_norm = self.landmark_norms[layer] if own else self.prompt_norms[0]
+        is_own = self._norms == "own"
+        norm = self.prompt_norms[layer if is_own else max(layer - 1, 0)]
+        landmark_norm = self.landmark_norms[layer] if is_own else self.prompt_norms[0]
         prompt, over_time = self.prompts[layer](norm(patches), landmark_norm(landmarks), present)
         return patches + prompt if over_time is None else patches + over_time + prompt, prompt
 
@@ -142,7 +142,7 @@ class S2D(nn.Module):
             ends: list[nn.Module] = [] if len(self.prompts) else [self.landmark_embed]
             for prompt in cast("list[Prompt]", list(self.prompts)):
                 ends += [prompt.mcp.out] if prompt.tma is None else [prompt.mcp.out, prompt.tma.spatial[-1]]
-            for parameter in (*times, *(one for end in ends for one in end.parameters())):
+            for parameter in (*times, *(weights for end in ends for weights in end.parameters())):
                 parameter.zero_()
 
 
@@ -167,7 +167,7 @@ class Block(nn.Module):
 
 
 class Prompt(nn.Module):
-    """A layer's additions to the patches: MCP's, and TMA's where there is one."""
+    """A layer's additions to the patches: those of MCP, and of TMA if the layer has one."""
 
     def __init__(self, width: int, prompt_width: int, adapter_width: int | None, adapter_heads: int) -> None:
         super().__init__()
@@ -215,9 +215,9 @@ class TMA(nn.Module):
     def forward(self, patches: Tensor, present: Tensor) -> Tensor:
         """Patches (B T, N, D) and present (B, T) to (B T, N, D)."""
         over_time = patches.unflatten(0, present.shape).transpose(1, 2).flatten(0, 1)  # (B N, T, D)
-        found = self.temporal(over_time, present.repeat_interleave(patches.shape[1], 0))
-        found = found.unflatten(0, (len(present), -1)).transpose(1, 2).flatten(0, 1)
-        return self.spatial(self.norm(found))
+        adapted = self.temporal(over_time, present.repeat_interleave(patches.shape[1], 0))
+        adapted = adapted.unflatten(0, (len(present), -1)).transpose(1, 2).flatten(0, 1)
+        return self.spatial(self.norm(adapted))
 
 
 class TemporalAdapter(nn.Module):
@@ -230,7 +230,7 @@ class TemporalAdapter(nn.Module):
         self.qkv, self.proj = nn.Linear(inner, 3 * inner, bias=False), nn.Linear(inner, inner)
 
     def forward(self, tokens: Tensor, present: Tensor) -> Tensor:
-        """Tokens (S, T, D), of which those that are not present (S, T) are not looked at, to (S, T, D)."""
+        """From tokens (S, T, D) to (S, T, D), with attention to tokens that are present (S, T) only."""
         inner = functional.gelu(self.down(tokens))
         return self.up(self.proj(_attended(self.qkv(inner), self._heads, present[:, None, None])))
 

@@ -12,7 +12,7 @@ from lib.core.weights import find_mismatches, summarise_mismatches
 from lib.model.s2d import S2D
 
 _HEADS = re.compile(r"(head|heads|weak_head)\.|landmark(?!_embed\.|_norms\.)")
-"""Of published weights what has no place here: classifiers, and landmark nets that were saved with the rest."""
+"""Published weights that are not loaded: classifiers, and landmark nets that were saved with the network."""
 
 _NAMES = [
     (re.compile(pattern), name)
@@ -49,15 +49,15 @@ _NAMES = [
 
 
 def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
-    """Load published weights of S2D, or of a ViT as timm or torchvision name them; return what is to be said of them.
+    """Load published weights of S2D, or of a ViT as timm or torchvision name them; return notes about them for the log.
 
     Positions are interpolated to the network's grid. S2D's own parts may be missing, all along time or all of the prompts.
     Raises InputError, which begins with `source`, if anything else is missing, too many or of another shape.
     """
-    own, said = network.state_dict(), []
+    expected, notes = network.state_dict(), []
     named = rename_weights(state)
     if heads := sorted(state.keys() - {name for name in state if not _HEADS.match(name)}):
-        said.append(f"{len(heads)} weights of classifiers and landmark nets are left out, first {heads[0]}")
+        notes.append(f"{len(heads)} weights of classifiers and landmark nets are left out, first {heads[0]}")
     if len(network.landmark_norms):
         named = _untie_norms(named)
     if "pos_embed" in named and named["pos_embed"].dim() == 3:
@@ -66,28 +66,30 @@ def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
             interpolate_positions(named["pos_embed"], network.grid),
         )
         if before != named["pos_embed"].shape[1]:
-            said.append(
+            notes.append(
                 f"positions are interpolated from {before - 1} patches to {network.grid[0]} x {network.grid[1]}"
             )
-    channels = [of["landmark_embed.weight"].shape[-1] for of in (named, own) if "landmark_embed.weight" in of]
+    channels = [
+        state["landmark_embed.weight"].shape[-1] for state in (named, expected) if "landmark_embed.weight" in state
+    ]
     if len(set(channels)) > 1:
         named = {name: value for name, value in named.items() if not name.startswith("landmark_embed.")}
-        said.append(
+        notes.append(
             f"its projection is of landmarks of {channels[0]} channels, that of {channels[1]} is left as at the start"
         )
-        own = {name: value for name, value in own.items() if not name.startswith("landmark_embed.")}
+        expected = {name: value for name, value in expected.items() if not name.startswith("landmark_embed.")}
     for part, of_part in _PARTS.items():
-        if unused := sorted(name for name in named.keys() - own.keys() if of_part.search(name)):
+        if unused := sorted(name for name in named.keys() - expected.keys() if of_part.search(name)):
             named = {name: value for name, value in named.items() if name not in unused}
-            said.append(f"{len(unused)} weights of {part} are not used, first {unused[0]}")
-        expected = sorted(name for name in own if of_part.search(name))
-        if expected and not named.keys() & set(expected):
-            own = {name: value for name, value in own.items() if name not in expected}
-            said.append(f"it lacks {part}, left as at the start: {len(expected)} weights, first {expected[0]}")
-    if wrong := find_mismatches(own, named):
+            notes.append(f"{len(unused)} weights of {part} are not used, first {unused[0]}")
+        unmatched = sorted(name for name in expected if of_part.search(name))
+        if unmatched and not named.keys() & set(unmatched):
+            expected = {name: value for name, value in expected.items() if name not in unmatched}
+            notes.append(f"it lacks {part}, left as at the start: {len(unmatched)} weights, first {unmatched[0]}")
+    if wrong := find_mismatches(expected, named):
         raise InputError(f"{source} do not fit s2d: {summarise_mismatches(wrong)}")
     network.load_state_dict(named, strict=False)
-    return said
+    return notes
 
 
 _PARTS = {
@@ -95,27 +97,27 @@ _PARTS = {
     "the temporal embedding": re.compile(r"^temporal_embedding$"),
     "the prompts": re.compile(r"\.mcp\.|^(prompt|landmark)_norms\.|^landmark_embed\."),
 }
-"""Of S2D what a network or a file may do without."""
+"""Parts of S2D that may be missing in a network or in a file."""
 
 
 def rename_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return published weights under S2D's names here, without classifiers; convolutions over 1 x 1 pixels are linear."""
-    found = {}
+    """Return published weights under this project's names, without classifiers; 1 x 1 convolutions become linear layers."""
+    weights = {}
     for name, value in state.items():
         if _HEADS.match(name):
             continue
-        for pattern, own in _NAMES:
-            name = pattern.sub(own, name)
+        for pattern, new_name in _NAMES:
+            name = pattern.sub(new_name, name)
         if name.endswith(".sharpness"):
             value = value.reshape(())
         elif value.shape[2:] == (1, 1) and (".mcp." in name or name.startswith("landmark_embed.")):
             value = value[..., 0, 0]
-        found[name] = value
-    return found
+        weights[name] = value
+    return weights
 
 
 def interpolate_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return position embeddings (1, 1 + n n, D) on another grid, bicubic; the class token's stays."""
+    """Return position embeddings (1, 1 + n n, D), interpolated to another grid; that of the class token stays."""
     side = round((positions.shape[1] - 1) ** 0.5)
     if (side, side) == grid or 1 + side * side != positions.shape[1]:
         return positions
@@ -125,10 +127,10 @@ def interpolate_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _untie_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give each layer the norms that it shares in the published weights."""
-    found = {name: value for name, value in state.items() if not name.startswith("prompt_norms.")}
-    for name in state.keys() - found.keys():
+    """Give each layer its own copy of the norms that layers share in the published weights."""
+    weights = {name: value for name, value in state.items() if not name.startswith("prompt_norms.")}
+    for name in state.keys() - weights.keys():
         layer, kind = int(name.split(".")[1]), name.split(".")[2]
-        found[f"prompt_norms.{layer}.{kind}"] = state[f"prompt_norms.{max(layer - 1, 0)}.{kind}"]
-        found[f"landmark_norms.{layer}.{kind}"] = state[f"prompt_norms.0.{kind}"]
-    return found
+        weights[f"prompt_norms.{layer}.{kind}"] = state[f"prompt_norms.{max(layer - 1, 0)}.{kind}"]
+        weights[f"landmark_norms.{layer}.{kind}"] = state[f"prompt_norms.0.{kind}"]
+    return weights

@@ -149,7 +149,7 @@ def save_model(
     )
     partial = path.with_name("model.partial")
     checkpoint.save(
-        partial, weights, task.sections.model, task.targets, task.streams, training=training, about=provenance
+        partial, weights, task.sections.model, task.targets, task.streams, training=training, provenance=provenance
     )
     resume.finish_file(partial, path)
 

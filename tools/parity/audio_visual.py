@@ -42,7 +42,7 @@ def _conv1d_lstm(arrays: Arrays, folder: Path) -> Arrays:
     network: Any = encoder.network
     _load_convolutions(network, arrays)
     _load_lstm(network.lstm, arrays, "lstm")
-    convolved, present = network._convolved(read.values, read.present)
+    convolved, present = network._convolve(read.values, read.present)
     return {
         "y": _values(encoder, read),
         "at/conv3_relu": convolved.numpy(),

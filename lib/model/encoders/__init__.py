@@ -58,23 +58,23 @@ def module_of(kind: str) -> str:
 
 
 def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderInputs]:
-    """Return the checked settings of the encoders under model.encoders. Raises InputError for what is wrong."""
-    found: dict[str, EncoderInputs] = {}
-    for name, given in encoders.items():
-        key, kind = f"model.encoders.{name}", given.get("kind")
+    """Return the checked settings of the encoders under model.encoders. Raises InputError for invalid settings."""
+    settings: dict[str, EncoderInputs] = {}
+    for name, values in encoders.items():
+        key, kind = f"model.encoders.{name}", values.get("kind")
         if not _NAME.fullmatch(name) or name == "head":
             raise SettingError(f"{key}; allowed: names of letters, digits and _, but not head")
         if kind not in kinds():
             raise SettingError(f"{key}.kind = {kind!r}; allowed: {', '.join(kinds())}")
-        found[name] = check(dict(given), importlib.import_module(module_of(str(kind))).Settings, key)
-        if not found[name].reads:
+        settings[name] = check(dict(values), importlib.import_module(module_of(str(kind))).Settings, key)
+        if not settings[name].reads:
             raise SettingError(f"{key}.reads = []; allowed: one or several streams")
-        for one in found[name].reads:
+        for reference in settings[name].reads:
             try:
-                split_reference(one)
+                split_reference(reference)
             except InputError as error:
-                raise SettingError(f"{key}.reads has {one!r}: {error}") from None
-    return found
+                raise SettingError(f"{key}.reads has {reference!r}: {error}") from None
+    return settings
 
 
 def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], channels: int) -> str:

@@ -59,18 +59,18 @@ class Encoder(encoders.Encoder):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
-        """Pictures (B, T, 3, H, W) in [0, 1] to tokens (B, T, D)."""
-        pictures = inputs[self._stream]
-        found = self.network((pictures.values.flatten(0, 1) - self.mean) / self.std)  # (B T, D)
+        """From images (B, T, 3, H, W) in [0, 1] to tokens (B, T, D)."""
+        images = inputs[self._stream]
+        embeddings = self.network((images.values.flatten(0, 1) - self.mean) / self.std)  # (B T, D)
         if self.attention is not None and self.training:
-            self.penalty = self._weight * self.attention(found[pictures.present.flatten()])
-        maps = found.unflatten(0, pictures.times.shape).transpose(1, 2)[..., None, None]
-        return of_maps(maps, pictures.times, pictures.present)
+            self.penalty = self._weight * self.attention(embeddings[images.present.flatten()])
+        maps = embeddings.unflatten(0, images.times.shape).transpose(1, 2)[..., None, None]
+        return of_maps(maps, images.times, images.present)
 
 
 class Attention(nn.Module):
-    """EmoNeXt's attention over a batch's embeddings, which is there to be regularised alone: the attended values are not
-    used, at inference it is not called."""
+    """EmoNeXt's attention over the embeddings of a batch. It only regularises training: the attended values are not used,
+    and prediction does not call it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -78,12 +78,12 @@ class Attention(nn.Module):
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
 
     def weights(self, embeddings: Tensor) -> Tensor:
-        """Embeddings (N, D) to weights (N, N) that add up to 1 in each row; scaled by the fourth root of D, as published."""
+        """Return weights (N, N), whose rows sum to 1, of embeddings (N, D); scaled by the fourth root of D, as published."""
         normed = self.norm(embeddings)
-        looked = self.query(normed) @ self.key(normed).T
-        return (looked * embeddings.shape[1] ** -0.25).softmax(-1)
+        products = self.query(normed) @ self.key(normed).T
+        return (products * embeddings.shape[1] ** -0.25).softmax(-1)
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Return the mean squared distance of the weights (N, N) from their mean: 0 where each looks at all alike."""
+        """Return the mean squared distance of the weights (N, N) from their mean: 0 for uniform attention."""
         weights = self.weights(embeddings)
         return (weights - weights.mean()).square().mean()

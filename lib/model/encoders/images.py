@@ -92,9 +92,9 @@ class Encoder(encoders.Encoder):
 
     backbone: resnet10, vgg (small: blocks of 3x3 convolutions with these numbers of `filters`, and a max pool), or a name of
     a ResNet, ResNeXt, Wide ResNet, ConvNeXt, ViT, VGG, inception_v3 or mobilenet_v2 of torchvision, or
-    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. place: "keep"
-    gives a token for each cell of an image's feature map; otherwise the map is pooled. time: "keep" keeps the tokens of all
-    images; "max" pools them to one; a GRU or an LSTM of `units` reads them in order, and its last state is the token.
+    inception_resnet_v1 (FaceNet's, of facenet-pytorch). weights: None, "imagenet", or the path of a state dict. place:
+    "keep" gives a token for each cell of an image's feature map; otherwise the map is pooled. time: "keep" keeps the tokens
+    of all images; "max" pools them to one; a GRU or an LSTM of `units` reads them in order, and its last state is the token.
     Raises InputError for an unknown backbone, and if the weights can't be loaded or don't fit.
     """
 

@@ -101,15 +101,15 @@ class Encoder(encoders.Encoder):
         return self
 
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
-        """Pictures (B, T, 3, H, W) in [0, 1], and what else is read, to a token for each clip: (B, 1, D)."""
+        """From images (B, T, 3, H, W) in [0, 1], and landmarks if a second stream is read, to a token per clip (B, 1, D)."""
         first = inputs[self._settings.reads[0]]
-        counts, clips, steps, there = windows(first.present, self._settings.frames, self._settings.short == "repeat")
+        counts, clips, steps, present = windows(first.present, self._settings.frames, self._settings.short == "repeat")
         pictures, *others = (inputs[name].values[clips[:, None], steps] for name in self._settings.reads)  # (W, F, ...)
         maps = self._maps(pictures, others)
-        vectors = self.network((pictures - self.mean) / self.std, maps, there)  # (W, F, D)
-        weights = there[..., None].to(vectors.dtype)
-        of_windows = (vectors * weights).sum(1) / weights.sum(1)
-        values = torch.stack([own.mean(0) for own in of_windows.split(counts)])
+        vectors = self.network((pictures - self.mean) / self.std, maps, present)  # (W, F, D)
+        weights = present[..., None].to(vectors.dtype)
+        means = (vectors * weights).sum(1) / weights.sum(1)  # of each window
+        values = torch.stack([windows_of_clip.mean(0) for windows_of_clip in means.split(counts)])
         return of_clip(values, first.times, first.present)
 
     def _maps(self, pictures: Tensor, others: Sequence[Tensor]) -> Tensor:
@@ -124,38 +124,41 @@ class Encoder(encoders.Encoder):
         else:
             assert self.landmarks is not None
             with torch.no_grad():
-                bgr = self._settings.landmark_input == "bgr"
-                seen = pictures.flip(2) if bgr else (pictures - self.mean) / self.std
-                maps = self.landmarks.features(seen.flatten(0, 1))
+                is_bgr = self._settings.landmark_input == "bgr"
+                images = pictures.flip(2) if is_bgr else (pictures - self.mean) / self.std
+                maps = self.landmarks.features(images.flatten(0, 1))
         return functional.adaptive_avg_pool2d(maps, grid).unflatten(0, pictures.shape[:2])
 
 
 def windows(present: Tensor, frames: int, repeat: bool) -> tuple[list[int], Tensor, Tensor, Tensor]:
-    """Return in which windows clips, of which the steps `present` (B, T) are there, are seen: how many each clip has, and of
-    all W of them the clip (W,), its steps (W, F) and which of those are there (W, F).
+    """Divide clips with the present steps `present` (B, T) into windows of `frames` steps.
 
-    A clip of up to `frames` steps has one window, whose end is not there, or with `repeat` is its last step; a longer one as
-    many as cover it, of `frames` each, evenly spaced.
+    Return the number of windows of each clip, and for all W windows the clip (W,), its steps (W, F) and whether these are
+    present (W, F). A clip of up to `frames` steps has one window. Its end is not present, or repeats the last step with
+    `repeat`. A longer clip has the smallest number of windows that cover it, evenly spaced.
     """
-    there = present.cpu()
-    lengths = there.sum(1).clamp(min=1).tolist()
-    many = [-(-length // frames) for length in lengths]
-    order = there.int().argsort(dim=1, descending=True, stable=True)  # those that are there come first
+    on_cpu = present.cpu()
+    lengths = on_cpu.sum(1).clamp(min=1).tolist()
+    counts = [-(-length // frames) for length in lengths]
+    order = on_cpu.int().argsort(dim=1, descending=True, stable=True)  # present steps first
     within = torch.arange(frames if repeat else min(frames, max(lengths)))
-    starts = [torch.linspace(0, max(length - frames, 0), count) for length, count in zip(lengths, many, strict=True)]
-    clips = torch.arange(len(lengths)).repeat_interleave(torch.tensor(many))
-    places = torch.cat(starts).round().long()[:, None] + within
+    starts = [torch.linspace(0, max(length - frames, 0), count) for length, count in zip(lengths, counts, strict=True)]
+    clips = torch.arange(len(lengths)).repeat_interleave(torch.tensor(counts))
+    positions = torch.cat(starts).round().long()[:, None] + within
     last = torch.tensor(lengths)[clips, None] - 1
-    steps = order[clips].gather(1, places.minimum(last))
-    return many, clips.to(present.device), steps.to(present.device), ((places <= last) | repeat).to(present.device)
+    steps = order[clips].gather(1, positions.minimum(last))
+    is_present = (positions <= last) | repeat
+    return counts, clips.to(present.device), steps.to(present.device), is_present.to(present.device)
 
 
 def drawn(points: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
-    """Draw points (..., P, 2), x and y in pixels, as a Gaussian each on the patches' centres: (..., P, h, w); where a point
-    is not known (NaN), 0 all over."""
+    """Draw points (..., P, 2), x and y in pixels, as Gaussians at the centres of the patches: (..., P, h, w).
+
+    The map of an unknown point (NaN) is 0.
+    """
     x, y = ((torch.arange(count, device=points.device) + 0.5) * patch for count in reversed(grid))
-    far = (points[..., 0, None, None] - x).square() + (points[..., 1, None, None] - y[:, None]).square()
-    return (far / (-2 * (_SPREAD * patch) ** 2)).exp().nan_to_num(0)
+    distances = (points[..., 0, None, None] - x).square() + (points[..., 1, None, None] - y[:, None]).square()
+    return (distances / (-2 * (_SPREAD * patch) ** 2)).exp().nan_to_num(0)
 
 
 def _checked(settings: Settings, shapes: Sequence[Sequence[int]]) -> tuple[tuple[int, int], int]:

@@ -1,6 +1,7 @@
 """Networks over a clip's MFCC or log-mel spectrogram: recurrent, convolutional, or over the mean alone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, cast
 
 import torch
@@ -98,21 +99,21 @@ class Encoder(encoders.Encoder):
         values, times, present = pooled(self._standardised(read), read, self._settings.pool)
         if self._settings.tokens == "clip":
             return of_clip(self.last(self.network(values, present)), times, present)
-        states, there = cast(Any, self.network).run(values, present)
-        lost = times.shape[1] - states.shape[1]  # at both ends alike
-        return Tokens(self.last(states), times[:, lost // 2 : times.shape[1] - lost // 2], there, (1, 1))
+        states, present = cast(Any, self.network).run(values, present)
+        lost = times.shape[1] - states.shape[1]  # half of them at each end
+        return Tokens(self.last(states), times[:, lost // 2 : times.shape[1] - lost // 2], present, (1, 1))
 
     def _standardised(self, read: Steps) -> Tensor:
-        how, values = self._settings.standardise, read.values
-        if how == "training":
+        method, values = self._settings.standardise, read.values
+        if method == "training":
             return (values - self.mean) / self.std
-        if how == "none":
+        if method == "none":
             return values
-        over = (1, 2) if how == "clip" else (1,)
-        there = read.present[..., None].to(values.dtype).expand_as(values)
-        count = there.sum(over, keepdim=True)
-        mean = (values * there).sum(over, keepdim=True) / count
-        std = (((values - mean) * there).square().sum(over, keepdim=True) / count).sqrt()
+        dimensions = (1, 2) if method == "clip" else (1,)
+        weights = read.present[..., None].to(values.dtype).expand_as(values)
+        count = weights.sum(dimensions, keepdim=True)
+        mean = (values * weights).sum(dimensions, keepdim=True) / count
+        std = (((values - mean) * weights).square().sum(dimensions, keepdim=True) / count).sqrt()
         return (values - mean) / torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.inf)
 
 
@@ -134,22 +135,20 @@ class _Conv1dLstm(nn.Module):
     def __init__(self, settings: Settings, inputs: int) -> None:
         super().__init__()
         channels = [inputs, *settings.filters]
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(channels[at], channels[at + 1], _KERNEL) for at in range(len(settings.filters))
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(of, eps=1e-3) for of in settings.filters)
+        self.convolutions = nn.ModuleList(nn.Conv1d(before, after, _KERNEL) for before, after in pairwise(channels))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(count, eps=1e-3) for count in settings.filters)
         self.lstm = Last("lstm", channels[-1], settings.units)
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
-        return self.dropout(self.lstm(*self._convolved(values, present)))
+        return self.dropout(self.lstm(*self._convolve(values, present)))
 
     def run(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        convolved, there = self._convolved(values, present)
-        return self.dropout(self.lstm.run(convolved, there)[0]), there
+        convolved, present = self._convolve(values, present)
+        return self.dropout(self.lstm.run(convolved, present)[0]), present
 
-    def _convolved(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the convolutions make of (B, T, D), and where it is made of steps that are there."""
+    def _convolve(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the convolved values (B, N, C), and which of them depend on present steps only (B, N)."""
         lacking = (_KERNEL - 1) * len(self.convolutions) + 1 - values.shape[1]
         if lacking > 0:
             values, present = functional.pad(values, (0, 0, 0, lacking)), functional.pad(present, (0, lacking))
@@ -158,11 +157,11 @@ class _Conv1dLstm(nn.Module):
             present = present[:, _KERNEL - 1 :]
             short = ~present.any(1)  # a clip shorter than the kernels keeps its first step
             present = torch.cat([present[:, :1] | short[:, None], present[:, 1:]], 1)
-            if torch.compiler.is_exporting():  # all steps are there
+            if torch.compiler.is_exporting():  # all steps are present
                 values = norm(values.transpose(1, 2)).transpose(1, 2).relu()
                 continue
             normed = torch.zeros_like(values)
-            normed[present] = norm(values[present])  # statistics of steps that are there
+            normed[present] = norm(values[present])  # statistics of present steps
             values = normed.relu()
         return values, present
 
@@ -172,14 +171,12 @@ class _Conv2d(nn.Module):
         super().__init__()
         self.length, self._norm_first = length, settings.norm == "before"
         channels = [1, *settings.filters]
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(channels[at], channels[at + 1], _KERNEL) for at in range(len(settings.filters))
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(of, eps=1e-3) for of in settings.filters)
+        self.convolutions = nn.ModuleList(nn.Conv2d(before, after, _KERNEL) for before, after in pairwise(channels))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(count, eps=1e-3) for count in settings.filters)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
-        """(B, T, D), of which the first steps are there (B, T), to (B, C d t)."""
+        """From values (B, T, D), whose first steps are present (B, T), to (B, C d t)."""
         maps = self.padded(values, present).transpose(1, 2)[:, None]  # (B, 1, D, length)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             maps = convolution(maps)
@@ -188,9 +185,9 @@ class _Conv2d(nn.Module):
 
     def padded(self, values: Tensor, present: Tensor) -> Tensor:
         """Return the last `length` steps (B, length, D), zeros in front of a shorter clip."""
-        at = present.sum(1, keepdim=True) - self.length + torch.arange(self.length, device=values.device)
-        taken = values.gather(1, at.clamp(min=0)[..., None].expand(-1, -1, values.shape[2]))
-        return taken * (at >= 0)[..., None]
+        steps = present.sum(1, keepdim=True) - self.length + torch.arange(self.length, device=values.device)
+        last = values.gather(1, steps.clamp(min=0)[..., None].expand(-1, -1, values.shape[2]))
+        return last * (steps >= 0)[..., None]
 
 
 class _MeanMlp(nn.Module):
@@ -199,8 +196,8 @@ class _MeanMlp(nn.Module):
         self.layers = nn.Sequential(nn.Linear(inputs, settings.units), nn.ReLU(), nn.Dropout(settings.dropout))
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
-        there = present[..., None].to(values.dtype)
-        return self.layers((values * there).sum(1) / there.sum(1))
+        weights = present[..., None].to(values.dtype)
+        return self.layers((values * weights).sum(1) / weights.sum(1))
 
 
 def _conv2d(settings: Settings, inputs: int) -> tuple[nn.Module, int]:

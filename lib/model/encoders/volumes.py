@@ -94,11 +94,11 @@ class Encoder(encoders.Encoder):
             module.register_forward_pre_hook(self._mask)
 
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
-        """Flow (B, T, 2, H, W) in pixels to t h w tokens (B, t h w, D)."""
+        """From flow (B, T, 2, H, W) in pixels to t h w tokens (B, t h w, D)."""
         flow = inputs[self._stream]
         lengths = flow.present.sum(1)
-        whole = torch.compiler.is_exporting() or int(lengths.min()) == flow.values.shape[1]
-        self._lengths = None if whole else lengths
+        is_padded = not torch.compiler.is_exporting() and int(lengths.min()) < flow.values.shape[1]
+        self._lengths = lengths if is_padded else None
         features = self.network(flow.values.transpose(1, 2) / FLOW_UNIT)  # (B, D, t, h, w)
         times = flow.times[:, :: self.time_stride]
         present = torch.arange(features.shape[2], device=times.device) < -(-lengths // self.time_stride)[:, None]
