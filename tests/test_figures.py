@@ -14,7 +14,7 @@ from skimage.color import rgb2lab
 
 from lib.core.targets import TRAITS, TargetGroup
 from lib.report import figures
-from lib.report.figures import Results, _read, learning_curve, reliability, residuals
+from lib.report.figures import Results, _read, importance_on_the_face, learning_curve, reliability, residuals
 from lib.report.figures._base import draw_forest, draw_overlay
 from lib.report.page import SECTIONS
 
@@ -208,3 +208,20 @@ def test_ticks_of_the_loss_are_numbers() -> None:
     texts = [text.get_text() for text in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))]
     assert {"0.005", "0.01", "0.02"} <= set(texts)
     assert not any("$" in text for text in texts)
+
+
+@pytest.mark.parametrize("columns", [[*TRAITS[:2]], [*TRAITS], [*TRAITS, *LONG]], ids=len)
+def test_titles_of_importance_maps_do_not_overlap_on_paper(columns: list[str]) -> None:
+    group = TargetGroup(columns=columns, range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    maps = {
+        ("own", method, stream): np.ones((4, 4, len(columns)))
+        for method in importance_on_the_face.TITLES
+        for stream in ("faces", "flow")
+    }
+    figure = importance_on_the_face.draw(Results(importance=_read.Importance(maps, {}, {}, {})), group)
+    assert find_overlaps(figure) == []
+    figures.fit_to_paper(figure)
+    assert find_overlaps(figure) == []
+    renderer = figure._get_renderer()
+    labels = [axes.yaxis.label.get_window_extent(renderer) for axes in figure.axes if axes.get_ylabel()]
+    assert not any(box.overlaps(other) for box, other in combinations(labels, 2))

@@ -125,6 +125,11 @@ def wrap_name(name: str, width: int = 20) -> str:
     return textwrap.fill(name, width)
 
 
+def title_column(axes: Axes, name: str, columns: int, size: int) -> None:
+    """Write a target's name above the first panel of a column, upright if there are many columns."""
+    axes.set_title(wrap_name(name, 18), fontsize=size, rotation=90 if columns > PANELS_PER_ROW else 0)
+
+
 def format_title(target: str, rows: pd.DataFrame, labelled: pd.DataFrame) -> str:
     clips, target = labelled["clip"].nunique(), wrap_name(target)
     return target if len(rows) == clips else f"{target}\n({len(rows)} of {clips} known)"

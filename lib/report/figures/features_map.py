@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, hide_axes, make_empty_figure, wrap_name
+from lib.report.figures._base import COLOURS, Results, hide_axes, make_empty_figure, title_column
 from lib.report.words import format_range
 
 SECTION, ORDER = "features", 130
@@ -37,7 +37,8 @@ def draw(results: Results, group: TargetGroup) -> Figure:
                 vmax=group.range[1],
                 plotnonfinite=False,
             )
-            axes.set_title(wrap_name(column, 18), fontsize=8)
+            if name == names[0]:
+                title_column(axes, column, len(group.columns), 8)
         most = table["video"].value_counts(sort=True).index[:_VIDEOS]
         for axes in row:
             hide_axes(axes, "")

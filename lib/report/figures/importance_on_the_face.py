@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure, wrap_name
+from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure, title_column, wrap_name
 
 SECTION, ORDER = "importance", 160
 CAPTION = (
@@ -25,7 +25,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     figure = Figure(figsize=(1.45 * len(columns) + 1.2, 1.5 * len(cells) + 0.3), layout="constrained")
     grid = figure.subplots(len(cells), len(columns), squeeze=False)
     for axes, column in zip(grid[0], columns, strict=True):
-        axes.set_title(wrap_name(column, 18), fontsize=9)
+        title_column(axes, column, len(group.columns), 9)
     for method, title in TITLES.items():
         rows = [row for row, key in zip(grid, cells, strict=True) if key[0] == method]
         streams = {stream: maps for (of_method, stream), maps in cells.items() if of_method == method}
@@ -36,7 +36,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             for axes, values in zip(row, np.moveaxis(maps, -1, 0), strict=True):
                 hide_axes(axes, "")
                 image = draw_overlay(axes, picture, values, highest)
-            row[0].set_ylabel(f"{stream}\n{title}", fontsize=8)
+            row[0].set_ylabel(f"{stream}\n{wrap_name(title, 12)}", fontsize=8)
         figure.colorbar(
             image,
             ax=[axes for row in rows for axes in row],
