@@ -118,7 +118,8 @@ def scale_labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarra
             row, column = np.argwhere(outside)[0]
             raise SettingError(
                 f"targets.{name}.range = {group.range}, but {group.columns[column]} of clip"
-                f" {table['clip'].iat[row]} is {table[group.columns[column]].iat[row]}"
+                f" {table['clip'].iat[row]} is {table[group.columns[column]].iat[row]};"
+                " correct the label or the range"
             )
         labels[name] = values
     return labels

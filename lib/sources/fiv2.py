@@ -156,7 +156,9 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     table = pd.concat(tables)
     if table.index.has_duplicates:
         twice = table.index[table.index.duplicated()][0]
-        raise InputError(f"clip {twice} is annotated in two splits: {', '.join(table.loc[twice, 'split'])}")
+        raise InputError(
+            f"clip {twice} is annotated in two splits: {', '.join(table.loc[twice, 'split'])}; remove it from one file"
+        )
     return table
 
 
