@@ -374,6 +374,10 @@ def test_attention_figures_show_where_encoders_attend(tmp_path: Path) -> None:
     labels = {axes.get_ylabel().split("\n")[0]: axes for axes in over_time.axes}
     assert set(labels) == {"attention to look", "attention to move", "attention to voice"}
     assert over_time.axes[0].get_title() == "clip"
+    (clip,) = read_back.values()
+    one_time = clip._replace(times=clip.times | {"voice": clip.times["voice"][:1]})
+    figure = figures.attention_over_time.draw(Results(attention={"clip": one_time}))
+    assert not any("to voice" in axes.get_ylabel() for axes in figure.axes)  # its only token gets all attention
     lines = {line.get_label(): line.get_ydata() for line in labels["attention to move"].lines}
     assert lines["tokens of look"] == pytest.approx([25] * 4)
     assert lines["tokens of voice"] == pytest.approx([100 * 4 / 17] * 3 + [100 * 5 / 17])

@@ -1,4 +1,4 @@
-"""Attention by time: a row for each encoder that receives attention, a column for each clip.
+"""Attention by time: a row for each encoder that receives attention at several times, a column for each clip.
 
 Attention of the other encoders' tokens is the mean over heads and queries, summed over cells. The dotted line is uniform
 attention.
@@ -18,9 +18,12 @@ CAPTION = (
 
 def draw(results: Results) -> Figure:
     clips = results.attention
-    keys = list(dict.fromkeys(key for clip in clips.values() for _, key in clip.looks))
-    if not keys:
+    if not any(clip.looks for clip in clips.values()):
         return make_empty_figure("no attention weights: the fusion has none, or analyse.attention_clips is 0")
+    # an encoder with a single time is left out: it gets all attention
+    keys = list(dict.fromkeys(key for clip in clips.values() for _, key in clip.looks if len(clip.times[key]) > 1))
+    if not keys:
+        return make_empty_figure("no attention over time: every encoder that receives attention has a single time")
     encoders = list(dict.fromkeys(name for clip in clips.values() for name in clip.times))
     colours = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(encoders)}
     figure = Figure(figsize=(max(3 * len(clips), 4.5), 0.6 + 2.2 * len(keys)), layout="constrained")
