@@ -9,7 +9,9 @@ from lib.sources import listing
 
 def main() -> None:
     argparse.ArgumentParser(
-        description=__doc__, epilog="Only files whose size or time has changed since the last run are read again."
+        prog="python -m tools.archives",
+        description=__doc__,
+        epilog="Only files whose size or time has changed since the last run are read again.",
     ).parse_args()
     read_count = listing.write(ARCHIVES, listing.LISTING, resume.ROOT / "archives.json")
     count = len(listing.read(listing.LISTING))

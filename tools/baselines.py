@@ -16,7 +16,7 @@ from lib.sources import fiv2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.baselines", description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with annotation_training.pkl, annotation_validation.pkl, ...")
     parser.add_argument("--train", default="training", choices=SPLITS, help="split to fit baselines on (%(default)s)")
     parser.add_argument("--test", default="test", choices=SPLITS, help="split to predict (%(default)s)")

@@ -36,7 +36,9 @@ _FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="ms
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("predictors", nargs="+", metavar="NAME=SOURCE[,SOURCE...]")
     add_options(parser)
     arguments = parser.parse_args()

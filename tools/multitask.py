@@ -26,7 +26,9 @@ FUSIONS = ("multitask", "multitask_pooled")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.multitask", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--name", default="multitask", help="prefix of the experiments' names (%(default)s)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the experiments (0 1 2)")
     add_options(parser, baseline="the target group alone", out="plots/NAME-GROUP")

@@ -66,7 +66,9 @@ _LAST_OUTPUT = "    - data/samples.h5\n  figures:\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.new", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kind", choices=FOLDERS, help="kind of module")
     parser.add_argument("name", help="name of the new module, in lower case")
     options = parser.parse_args()

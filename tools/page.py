@@ -48,7 +48,9 @@ _FULL, _SMALL = 240, 140  # pixels: height of the place for clips before and aft
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.page", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, default=MODEL, help="trained model (%(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (%(default)s: only this machine can reach it)"

@@ -13,11 +13,9 @@ from typing import Any, TextIO
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from lib.core import command, parameters
+from lib.core import command, interrupts, parameters
 from lib.core.artifacts import PARAMETERS, STAGES
 from lib.core.errors import InputError
-from lib.sources import download
-from lib.streams import base, build
 
 FOLDER = Path("params")
 _COMPLETE = "demo"
@@ -25,7 +23,9 @@ _COMPLETE = "demo"
 
 def main() -> None:
     names = [path.stem for path in sorted(FOLDER.glob("*.yaml"))]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.parameters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=names, help=", ".join(names), metavar="NAME")
     parser.add_argument(
         "changes", nargs="*", metavar="KEY=VALUE", help="change of a parameter, such as model.fusion=concat"
@@ -85,6 +85,10 @@ def dump(values: CommentedMap, file: TextIO) -> None:
 
 def check(values: Mapping[str, Any]) -> None:
     """Raise InputError if the parameters are invalid for a stage."""
+    with interrupts.loading():  # they take seconds to load
+        from lib.sources import download
+        from lib.streams import base, build
+
     for stage in parameters.read_yaml(STAGES)["stages"]:
         model: Any = (
             build.make_parameters_model(stage)

@@ -60,7 +60,9 @@ def main() -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "clips", nargs="+", metavar="PATH",
         help="video file, folder, pattern such as 'day1/*.mp4', or - for paths on standard input; put -- before a path that"

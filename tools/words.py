@@ -27,7 +27,9 @@ _FEWEST = 5  # lowest value of --videos; with fewer videos, a person could be id
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.words", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--targets", metavar="NAME", help="target group (the first of model.targets in params.yaml)")
     parser.add_argument("--top", type=int, default=8, help="number of n-grams per target and sign (%(default)s)")
     parser.add_argument(

@@ -25,7 +25,11 @@ SETTINGS: dict[str, dict[str, str]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmarks.busy",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--busy", nargs="+", type=int, default=[0, 1, 3, 10], help="numbers of busy processes (0 1 3 10)"
     )

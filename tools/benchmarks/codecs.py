@@ -32,7 +32,7 @@ VALUES: dict[str, tuple[Pack, Pack]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.codecs", description=__doc__)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="video, or shard of data/faces/ (.h5)")
     parser.add_argument(
         "--runs", type=int, default=5, help="number of timed runs, whose medians are printed (%(default)s)"

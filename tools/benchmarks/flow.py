@@ -44,7 +44,7 @@ Method = Callable[[Tensor, Tensor], Tensor]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.flow", description=__doc__)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="CLIP", help="video, or shard of data/faces/ (.h5)")
     parser.add_argument(
         "--methods",

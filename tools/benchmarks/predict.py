@@ -39,7 +39,11 @@ _PROJECT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmarks.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="video file")
     parser.add_argument("--params", default="fiv2", help="file of params/, without suffix (%(default)s)")
     parser.add_argument("--model", type=Path, help="trained model, in place of --params")

@@ -71,7 +71,7 @@ _STAGES: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.preprocessing", description=__doc__)
     parser.add_argument("clips", nargs="+", type=Path, metavar="CLIP", help="video file")
     parser.add_argument(
         "--runs", type=int, default=3, help="number of runs of our variants, whose medians are printed (%(default)s)"

@@ -41,7 +41,7 @@ TRAINING_CLIPS = 6000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.training", description=__doc__)
     parser.add_argument("--params", default="fiv2", help="file of params/, without suffix (%(default)s)")
     parser.add_argument(
         "--variants", nargs="+", metavar="VARIANT", help="asis (unchanged file), or variants of tools.ablate (all)"
