@@ -177,7 +177,7 @@ def test_page_shows_setup_changes_and_lost_clips(report: Path) -> None:
     assert "<tr><td>train.seed</td><td>0</td><td>3</td></tr>" in text
     assert "parallel.workers" not in text
     assert "augment.mirror" not in text
-    assert "20 of the 30 test videos have clips in training too. On their clips the video look-up gains " in text
+    assert "20 of the 30 test videos also have clips in training. On their clips the video look-up gains " in text
     assert 'href="../docs/model_card.md">model card</a>' in text
     assert 'href="../data/scores.csv">scores</a>' in text
     steps, used_clips = count_by_step(DATA, LOST)

@@ -34,8 +34,7 @@ SECTIONS = {
 }
 """Titles of the sections by their names, in order."""
 _LIMITS = (
-    "Labels say how others perceived a person in a clip, or whatever else the raters were asked; not what the person is"
-    " like.",
+    "Labels describe how raters perceived the person in a clip. They do not say what the person is like.",
     "Intervals and p-values describe this trained model on these clips. Another seed, corpus, language, camera or culture"
     " may give other results. tools.ablate measures the spread over seeds.",
     "An unseen video may show a person of the training clips: the corpora do not identify people.",
@@ -189,7 +188,7 @@ def _describe_setup(run: Run) -> dict[str, str]:
         "Data": f"{', '.join(data['sources'])}: {words.count_clips(data)}; {data['hours']:g} hours, split {data['split']}",
         "Trained on": " and ".join(f"{count} {split} clips" for split, count in run.provenance["clips"].items()),
         "Commit": "unknown: trained without git" if commit is None else words.format_commit(commit),
-        "Newest input": words.describe_newest_input(run.provenance),
+        "Date of the newest input": words.describe_newest_input(run.provenance),
         "Hardware": run.provenance["hardware"],
         "Seed": str(run.provenance["seed"]),
         "Packages": words.list_versions(run.provenance),

@@ -15,9 +15,9 @@ _SCORES = {
     "ccc": "CCC",
     "skill": "Skill over the training mean: 1 − MSE / MSE of the training mean",
     "std_ratio": "SD ratio: standard deviation of the predictions over that of the labels (ideal: 1)",
-    "regression_to_mean": "Regression to the mean: 0 if extremes are predicted as such, 1 if every prediction is the mean;"
-    " 1 − R² for a calibrated predictor",
-    "calibration_slope": "Calibration slope: slope of the labels over the predictions (ideal: 1)",
+    "regression_to_mean": "Regression to the mean: 0 if extremes are predicted as extremes, 1 if every prediction is the"
+    " mean; 1 − R² for a calibrated predictor",
+    "calibration_slope": "Calibration slope: slope of the regression of labels on predictions (ideal: 1)",
     "coverage": f"Coverage: fraction of labels within the {LEVEL:.0%} interval of tools.predict",
 }
 _FIRST = ("accuracy", "r2", "ccc")

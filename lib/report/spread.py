@@ -13,9 +13,9 @@ from lib.report.figures import COLOURS
 
 _MEAN = "mean_predictor"
 _EXPLAINED = (
-    "SD ratio: standard deviation of the predictions over that of the labels. Calibration slope: slope of the labels over"
-    " the predictions. Both are best at 1. Regression to the mean: 1 minus the slope of the predictions over the labels;"
-    " best at 0; 1 − R² for a calibrated predictor."
+    "SD ratio: standard deviation of the predictions over that of the labels. Calibration slope: slope of the"
+    " regression of labels on predictions. Both are best at 1. Regression to the mean: 1 minus the slope of the"
+    " regression of predictions on labels; best at 0; 1 − R² for a calibrated predictor."
 )
 _A_ROW = 3  # number of panels per row
 _NAMED = 7  # titles name up to this number of targets, else only their number

@@ -12,8 +12,8 @@ LEVEL = 0.05
 """Significance level of the headline's tests."""
 _PREDICTED, _UNCERTAIN, _NOT = "predicted", "uncertain", "not predicted"
 RULE = (
-    f"{_PREDICTED.capitalize()}: the 95 % interval of R² lies above 0. {_UNCERTAIN.capitalize()}: it contains 0, or there"
-    f" are too few videos for an interval. {_NOT.capitalize()}: R² is not above 0."
+    f"{_PREDICTED.capitalize()}: the 95 % interval of R² lies above 0. {_UNCERTAIN.capitalize()}: R² is above 0, but its"
+    f" interval contains 0 or there are too few videos for an interval. {_NOT.capitalize()}: R² is not above 0."
 )
 
 
@@ -144,7 +144,7 @@ def describe_leakage(scores: pd.DataFrame, group: TargetGroup, data: Mapping[str
     """Return sentences with the number of scored videos that also have training clips, and the gain in accuracy on them: of
     the video look-up, which uses no image or audio, and of the model."""
     shared, videos = data["videos_shared_with_training"].get(split, 0), data["videos"][split]
-    text = f"{shared} of the {videos} {split} videos have clips in training too."
+    text = f"{shared} of the {videos} {split} videos also have clips in training."
     means = scores[(scores["target"] == "mean") & (scores["score"] == "accuracy")]
     values = means.set_index(["subset", "predictor"])["value"]
     if ("seen_videos", "model") not in values.index:

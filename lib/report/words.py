@@ -49,18 +49,24 @@ PREDICTORS = {
     "model": ("model", "the trained network"),
     "mean_predictor": ("training mean", "the mean of the training labels; uses no input"),
     "median_predictor": ("training median", "the median of the training labels; uses no input"),
-    "video_lookup": ("video look-up", "the mean training label of the clip's video; sees no pixel"),
+    "video_lookup": (
+        "video look-up",
+        "the mean training label of the clip's video; for unseen videos, the training mean",
+    ),
     "shrunk_video_lookup": (
         "shrunk video look-up",
-        "the video look-up, drawn towards the training mean; sees no pixel",
+        "the video look-up, shrunk towards the training mean",
     ),
-    "ridge_descriptors": ("ridge on descriptors", "ridge regression on the mean face and flow energy"),
+    "ridge_descriptors": (
+        "ridge on descriptors",
+        "ridge regression on the mean face and the mean energy of optical flow",
+    ),
     "ridge_embeddings": ("ridge on embeddings", "ridge regression on a frozen network's embeddings"),
     "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),
-    "stacked_ridge": ("stacked ridge", "combines the regressions on the clip's vectors"),
+    "stacked_ridge": ("stacked ridge", "combines ridge regressions on all vectors of the clip"),
     "stacked_ridge_and_video_lookup": (
         "stacked ridge + look-up",
-        "stacked ridge and the video look-up, a leak: it knows the clip's video",
+        "stacked ridge and the video look-up; a leak, because it uses the name of the video",
     ),
 }
 """Name and description of each predictor of data/scores.csv."""
@@ -183,7 +189,7 @@ def describe_newest_input(provenance: Mapping[str, Any]) -> str:
     if newest := provenance.get("newest_input"):
         return f"{_day(newest)} (newest archive)"
     date = provenance.get("commit_date")
-    return f"the commit of {_day(date)} (rendered clips carry no date)" if date else "unknown"
+    return f"{_day(date)} (date of the commit, because rendered clips have no date)" if date else "unknown"
 
 
 def _day(date: str) -> str:

@@ -13,8 +13,8 @@ from lib.report.figures._base import COLOURS, Results, make_figure
 
 SECTION, ORDER = "data", 20
 CAPTION = (
-    "Number of clips from annotation to use. On the right: clips lost at a step, by reason. If losses affect some"
-    " people more than others, all later results are biased."
+    "Number of clips after each step, from all annotated clips to the clips in use. On the right: clips lost at a step,"
+    " by reason. If losses affect some people more than others, all later results are biased."
 )
 _REASONS = 5  # number of reasons that are listed at a step; all others are summed up
 
@@ -56,12 +56,12 @@ def count_by_step(
 
     data: contents of metrics/data.json. lost: table of data/lost.csv.
     """
-    wrong = {reason: count for reason, count in data["refused"].items() if reason not in (NO_FILE, NO_ANNOTATION)}
-    gone = {NO_FILE: data["refused"][NO_FILE]} if NO_FILE in data["refused"] else {}
+    rejected = {reason: count for reason, count in data["refused"].items() if reason not in (NO_FILE, NO_ANNOTATION)}
+    without_file = {NO_FILE: data["refused"][NO_FILE]} if NO_FILE in data["refused"] else {}
     steps: list[tuple[str, int, dict[str, int]]] = [
         ("annotated", data["annotated"], {}),
-        ("found", data["annotated"] - sum(gone.values()), gone),
-        ("verified", data["usable"], wrong),
+        ("found", data["annotated"] - sum(without_file.values()), without_file),
+        ("verified", data["usable"], rejected),
     ]
     remaining = data["usable"]
     for stream, rows in lost.groupby("step", sort=False):

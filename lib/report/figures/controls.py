@@ -9,9 +9,9 @@ from lib.report.words import name_accuracy
 SECTION, ORDER = "needs", 150
 CAPTION = (
     "Input ablations: loss of accuracy on the same clips when a stream is swapped with another clip's (permutation"
-    " importance, Breiman 2001), shuffled in time, or frozen; with 95 % intervals over videos. At zero the prediction"
-    " does not need it. Zero flow never occurs in training and may change predictions for that reason alone: compare it"
-    ' with the row "another clip\'s flow".'
+    " importance, Breiman 2001), shuffled in time, or frozen; with 95 % intervals over videos. A loss of zero: the"
+    " predictions do not depend on the stream, its order or its motion. Zero flow never occurs in training and may change"
+    ' predictions for that reason alone: compare it with the row "another clip\'s flow".'
 )
 
 

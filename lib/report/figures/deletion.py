@@ -18,8 +18,8 @@ from lib.report.words import name_accuracy
 SECTION, ORDER = "importance", 180
 CAPTION = (
     "Test of the importance maps: accuracy as the most important cells are removed (replaced by the mean clip's; Samek"
-    " et al. 2017), and as random cells are removed (band: range of the draws). A map is right if its curve lies below"
-    " the random one. Where accuracy does not fall, no region was needed."
+    " et al. 2017), and as random cells are removed (band: range of the draws). A map is valid if its curve lies below"
+    " the random one. If accuracy does not fall, the predictions need none of the removed cells."
 )
 _RANDOM = "random"
 

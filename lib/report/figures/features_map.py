@@ -10,9 +10,10 @@ from lib.report.words import format_range
 SECTION, ORDER = "features", 130
 CAPTION = (
     "Clips as points by t-SNE of each encoder's output: similar vectors lie close together; axes and distances between"
-    " groups have no meaning. If like colours lie together, the encoder carries the target. Right: the six videos with"
-    " the most clips, and how often a clip's nearest neighbour is of the same video. Far above the rate of random pairs,"
-    " vectors identify the video, and a split that shares videos leaks."
+    " groups have no meaning. If points of similar colour lie together, the vectors contain the target. Right: the"
+    " six videos with the most clips, and how often a clip's nearest neighbour is of the same video. If this is far more"
+    " frequent than for random pairs, the vectors identify the video: scores are then too high if test videos have clips"
+    " in training."
 )
 _VIDEOS = len(COLOURS)
 

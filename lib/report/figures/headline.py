@@ -11,8 +11,8 @@ from lib.scoring.scores import MIN_VIDEOS
 SECTION, ORDER = "headline", 10
 CAPTION = (
     "Accuracy, R² and CCC of the model and its baselines, mean over targets. Lines: 95 % intervals over videos, from"
-    f" {MIN_VIDEOS} videos on; dotted line: the training mean. A model is worth having if it beats these baselines on unseen"
-    " videos as well."
+    f" {MIN_VIDEOS} videos on; dotted line: the training mean. A model is useful only if it beats these baselines on unseen"
+    " videos too."
 )
 _LOOKS = {"all": (-0.15, "o", COLOURS[0], "all clips"), "unseen_videos": (0.15, "D", COLOURS[1], "unseen videos")}
 _ALL_UNSEEN = {"all": (0.0, "o", COLOURS[0], "all clips, all of unseen videos")}

@@ -9,10 +9,10 @@ from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empt
 SECTION, ORDER = "importance", 160
 CAPTION = (
     "Regions of the face on which predictions depend, mean over clips, on the mean face. Occlusion: change of a"
-    " prediction when a cell is replaced by that of the mean clip (Zeiler and Fergus 2014). Integrated gradients: the"
-    " cell's part of the difference between the prediction and that of the mean clip (Sundararajan et al. 2017). All"
-    " panels of a method share a scale; its end is the 98th percentile of the cells. The mean clip does not move, unlike"
-    " training clips, so predictions may change for that reason alone."
+    " prediction when a cell is replaced by its mean over clips (Zeiler and Fergus 2014). Integrated gradients: the"
+    " cell's contribution to the difference between the predictions for the clip and for the mean clip (Sundararajan et"
+    " al. 2017). All panels of a method share a scale, which ends at the 98th percentile of the cells. The mean clip does"
+    " not move, unlike training clips, so predictions may change for that reason alone."
 )
 TITLES = {"occlusion": "occlusion", "integrated_gradients": "integrated gradients"}
 

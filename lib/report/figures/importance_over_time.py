@@ -18,23 +18,25 @@ from lib.report.figures.importance_on_the_face import TITLES
 SECTION, ORDER = "importance", 170
 CAPTION = (
     "Times of the clip on which predictions depend, mean over clips. Occlusion: change of a prediction when an eighth"
-    " of a stream is replaced by the mean clip's. Integrated gradients: that eighth's part of the prediction. A flat"
-    " curve: all times matter equally. A curve at zero: the stream does not matter."
+    " of a stream is replaced by its mean over clips. Integrated gradients: contribution of that eighth to the"
+    " prediction. A flat curve: all times matter equally. A curve at zero: the stream does not matter."
 )
 _LINES = dict(zip(TITLES, ("-", "--"), strict=True))
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    moments = {(method, stream): changes for (_, method, stream), changes in results.importance.moments.items()}
-    if not moments:
+    changes_by_stream = {
+        (method, stream): changes for (_, method, stream), changes in results.importance.moments.items()
+    }
+    if not changes_by_stream:
         return make_empty_figure("not measured: no stream has several steps, or analyse.importance_clips is 0")
-    streams = list(dict.fromkeys(stream for _, stream in moments))
+    streams = list(dict.fromkeys(stream for _, stream in changes_by_stream))
     figure, panels = make_panels(group)
     for index, (column, axes) in enumerate(panels.items()):
-        for (method, stream), changes in moments.items():
-            places = 100 * (np.arange(len(changes)) + 0.5) / len(changes)
+        for (method, stream), changes in changes_by_stream.items():
+            percentages = 100 * (np.arange(len(changes)) + 0.5) / len(changes)
             colour, label = COLOURS[streams.index(stream) % len(COLOURS)], f"{stream}, {TITLES[method]}"
-            axes.plot(places, changes[:, index], _LINES[method], marker=".", color=colour, label=label)
+            axes.plot(percentages, changes[:, index], _LINES[method], marker=".", color=colour, label=label)
         axes.set(title=wrap_name(column), xlabel="part of the clip (%)", xlim=(0, 100))
         axes.tick_params(labelbottom=True)
     next(iter(panels.values())).set_ylim(bottom=0)  # shared by all panels, so after drawing

@@ -8,10 +8,10 @@ from lib.report.figures._read import EncoderAttention
 
 SECTION, ORDER = "attention", 200
 CAPTION = (
-    "Mean attention to the tokens of each encoder with a spatial grid, over clips, times and queries, on the mean"
-    " aligned face: all heads, each head, and the same network with its weights shuffled within each layer as a check"
-    " (Adebayo et al. 2018). 1 is uniform attention. If the shuffled network's map is similar, or the rank correlation"
-    " is far above 0, the map shows the architecture and not what was learnt."
+    "Attention to the tokens of each encoder with a spatial grid, mean over clips, times and queries, on the mean aligned"
+    " face. Maps: all heads, each head and, as a check, the same network with its weights shuffled within each layer"
+    " (Adebayo et al. 2018). 1 is uniform attention. If the shuffled network's map is similar (rank correlation far above"
+    " 0), the map shows the architecture and not what the network has learnt."
 )
 
 
@@ -58,11 +58,15 @@ def draw(results: Results) -> Figure:
 
 def describe(results: Results) -> str:
     """Return the rank correlation of each encoder's attention with that of the shuffled network, as a sentence."""
-    middles = {
+    medians = {
         name: float(np.nanmedian(encoder.correlations)) for name, encoder in results.mean_attention.encoders.items()
     }
-    texts = [f"{value:.2f} for {name}" for name, value in middles.items() if np.isfinite(value)]
-    return f"Here the median rank correlation is {', '.join(texts)}.".replace("-", "−") if texts else ""
+    texts = [f"{value:.2f} for {name}" for name, value in medians.items() if np.isfinite(value)]
+    return (
+        f"Here the median rank correlation with the shuffled network is {', '.join(texts)}.".replace("-", "−")
+        if texts
+        else ""
+    )
 
 
 def _correlation(encoder: EncoderAttention) -> str:

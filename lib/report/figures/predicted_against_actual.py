@@ -18,7 +18,7 @@ from lib.report.words import format_range
 SECTION, ORDER = "results", 60
 CAPTION = (
     "Predictions against labels; each mark is a clip. On the line both are equal. A flat cloud indicates regression to"
-    " the mean. A clip of a video seen in training may be recognised by its video: look at the unseen videos."
+    " the mean. The model may recognise videos seen in training: judge it by the unseen videos."
 )
 
 

@@ -10,7 +10,7 @@ SECTION, ORDER = "features", 120
 CAPTION = (
     "Linear probes (Alain and Bengio 2017): R² of ridge regression on each encoder's mean output and on the fused"
     " vector, learnt on the training clips, with 95 % intervals over videos, next to the model's own R². In brackets:"
-    " width of the vector. An encoder that reaches the R² of the fused vector carries the target alone."
+    " width of the vector. If an encoder reaches the R² of the fused vector, the others add little."
 )
 
 

@@ -15,7 +15,7 @@ _BOOTSTRAP = Bootstrap(1000, 0)
 
 SECTION, ORDER = "results", 100
 CAPTION = (
-    "Reliability diagram: mean label against mean prediction, for up to ten bins of equally many clips, with 95 %"
+    "Reliability diagram: mean label against mean prediction, for up to ten bins with equal numbers of clips, with 95 %"
     " intervals over videos. On the line, predictions are right on average (Murphy and Winkler 1977)."
 )
 

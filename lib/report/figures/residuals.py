@@ -12,8 +12,8 @@ from lib.report.words import format_range
 SECTION, ORDER = "results", 80
 CAPTION = (
     "Errors against the mean of prediction and label (Bland and Altman 1986). Solid line: mean error. Dashed lines:"
-    " limits of agreement, which contain 95 % of normal errors. A cloud that falls from left to right shows regression"
-    " to the mean: low values are predicted too high, and high values too low."
+    " limits of agreement, between which 95 % of normally distributed errors lie. A cloud that falls from left to right"
+    " shows regression to the mean: low values are predicted too high, and high values too low."
 )
 
 

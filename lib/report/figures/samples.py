@@ -19,9 +19,9 @@ _RANKS = {2: ["lowest", "highest"], 3: ["lowest", "median", "highest"]}
 
 SECTION, ORDER = "samples", 140
 CAPTION = (
-    "The clips with the lowest, median and highest error, as the model reads them, next to their labels and"
-    " predictions. Check that faces are complete and upright. Flow has the colours of its wheel: hue is direction,"
-    " saturation is speed (Baker et al. 2011)."
+    "The model's inputs for the clips with the lowest, median and highest error, next to their labels and predictions."
+    " Check that faces are complete and upright. In flow, hue is direction and saturation is speed, as on the colour wheel"
+    " (Baker et al. 2011)."
 )
 
 

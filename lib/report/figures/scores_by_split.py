@@ -10,8 +10,8 @@ from lib.scoring.scores import MIN_VIDEOS
 
 SECTION, ORDER = "results", 50
 CAPTION = (
-    "R² and accuracy of the kept weights on each split, with 95 % intervals over videos. A training score far above the"
-    " others indicates overfitting. Validation clips choose the epoch, so their score may be optimistic."
+    "R² and accuracy of the selected weights on each split, with 95 % intervals over videos. A training score far above the"
+    " others indicates overfitting. The epoch is selected on the validation clips, so their score may be too high."
 )
 
 

@@ -14,7 +14,7 @@ _BINS = 20  # over a target's range
 SECTION, ORDER = "data", 30
 CAPTION = (
     "Distribution of each target's labels, by split. The splits should look similar. The narrower a distribution, the"
-    " less a model can gain over the mean."
+    " less a model can improve on the training mean."
 )
 
 
