@@ -22,7 +22,7 @@ from lib.sources import _check as check
 from lib.sources import base as sources
 from lib.sources._check import Corpus
 from lib.sources.fiv2 import LATTICE, SCORES
-from lib.streams import base, build
+from lib.streams import _shards, base, build
 from lib.streams.base import Raw
 from tests.stage_parameters import small_parameters, use_parameters
 
@@ -49,7 +49,7 @@ def write_clip_table(folder: Path, *names: str) -> None:
 def replace_frames_extractor(patch: pytest.MonkeyPatch, make: Callable[[Raw], Record]) -> None:
     fake = replace(base.load("frames"), make_extractor=lambda settings: make, summary=lambda folder: {})
     patch.setattr(base, "load", lambda name: fake)
-    patch.setattr(build, "_shapes", lambda *_: {})
+    patch.setattr(_shards, "_shapes", lambda *_: {})
 
 
 def test_stage_records_errors_of_clips_and_continues(

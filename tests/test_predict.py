@@ -41,7 +41,7 @@ from lib.serving.clips import find_clips
 from lib.serving.predictor import Predictor
 from lib.sources import listing
 from lib.sources.demo.head import Identity, Performance, render
-from lib.streams import build
+from lib.streams import _shards, build
 from lib.training.prepare import load_streams, select_clips, standardise
 from lib.training.settings import Parameters
 from stages import train
@@ -136,7 +136,7 @@ def test_disabled_stream_is_an_empty_folder(project: Path, monkeypatch: pytest.M
     build.build_stream("audio")
     assert not list((project / "data/audio").iterdir())
     use_parameters(monkeypatch, small_parameters())
-    monkeypatch.setattr(build, "_make", lambda *_: pytest.fail("what was made is kept"))
+    monkeypatch.setattr(_shards, "write_shard", lambda *_: pytest.fail("what was made is kept"))
     build.build_stream("audio")
     for path in (project / "kept").iterdir():
         assert path.read_bytes() == (project / "data/audio" / path.name).read_bytes()
