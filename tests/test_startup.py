@@ -9,7 +9,19 @@ import pytest
 from tests.conftest import ROOT
 
 SLOW_PACKAGES = {"torch", "dvc", "pandas", "sklearn", "matplotlib"}
-TOOLS = ("archives", "benchmarks.busy", "new", "page", "parameters", "planted", "predict")
+TOOLS = (
+    "ablate",
+    "archives",
+    "benchmarks.busy",
+    "compare",
+    "multitask",
+    "new",
+    "page",
+    "parameters",
+    "planted",
+    "predict",
+    "words",
+)
 
 
 def run_and_watch(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:

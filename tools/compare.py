@@ -11,28 +11,14 @@ Every table also contains all baselines, fitted to all labelled training clips.
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import dvc.api
-import numpy as np
-import pandas as pd
-
-from lib.core import command, parameters
-from lib.core.artifacts import CLIPS, DATA
-from lib.core.clips import SPLITS, read_clip_table
+from lib.core import command, interrupts
+from lib.core.clips import SPLITS
 from lib.core.errors import InputError
-from lib.core.targets import TRAITS, TargetGroup, TargetSections
-from lib.data import pooled
-from lib.report import comparison, words
-from lib.scoring import baselines, paired, predictions
-from lib.scoring.baselines import is_baseline, is_seen
-from lib.scoring.scores import Bootstrap
-from lib.sources import fiv2
 
-Sources = dict[str, list[str]]
-"""Predictors by name: a list with a SOURCE for each seed."""
-
-_FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
+if TYPE_CHECKING:  # it takes seconds to load, and --help does not need it
+    from tools.predictors import Sources
 
 
 def main() -> None:
@@ -43,9 +29,13 @@ def main() -> None:
     add_options(parser)
     arguments = parser.parse_args()
 
+    with interrupts.loading():
+        from lib.scoring import baselines
+        from tools.predictors import compare
+
     sources: Sources = {}
     for name, sources_of_predictor in map(parse_predictor, arguments.predictors):
-        if name in sources or (is_baseline(name) and sources_of_predictor != [name]):
+        if name in sources or (baselines.is_baseline(name) and sources_of_predictor != [name]):
             raise InputError(
                 f"predictor {name!r} occurs twice; write several seeds as NAME=SOURCE,SOURCE, and leave out the baselines"
                 f" ({', '.join(baselines.NAMES)}, ridge_...), which are always in the table"
@@ -56,7 +46,7 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, out: str = "plots/comparison") -> None:
-    """Add the options of `compare`, all except the predictors."""
+    """Add the options of `predictors.compare`, all except the predictors."""
     parser.add_argument(
         "--baseline",
         required=baseline is None,
@@ -78,72 +68,6 @@ def add_options(parser: argparse.ArgumentParser, baseline: str | None = None, ou
     parser.add_argument("--out", type=Path, default=Path(out), help=f"path of the output files, without suffix ({out})")
 
 
-class Gathered(NamedTuple):
-    """Predictions for the same clips.
-
-    predictions: by predictor, an array (N, K) for each seed. actual: labels (N, K), NaN where unknown. videos: (N,). group:
-    the target group of the K columns. which: a description of the clips.
-    """
-
-    predictions: dict[str, list[np.ndarray]]
-    actual: np.ndarray
-    videos: np.ndarray
-    group: TargetGroup
-    which: str
-
-
-def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Path, **which: Any) -> None:
-    """Print and write the comparison of the predictors in `sources` and of the baselines.
-
-    which: arguments of `gather_predictions` that select the clips.
-    """
-    gathered = gather_predictions(sources, **which)
-    if baseline not in gathered.predictions:
-        raise InputError(f"--baseline {baseline!r}; allowed: one of the predictors {', '.join(gathered.predictions)}")
-    arrays, group, accuracy = gathered.predictions, gathered.group, words.name_accuracy(gathered.group)
-    bootstrap = Bootstrap(resamples, seed)
-    compared = paired.compare_predictors(arrays, gathered.actual, gathered.videos, baseline, group, bootstrap)
-    print(comparison.format_markdown(compared, baseline, gathered.which, accuracy))
-    comparison.write(compared, baseline, accuracy, out)
-    print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
-
-
-def gather_predictions(
-    sources: Sources, targets: str | None, labels: Path | None, split: str, unseen: bool
-) -> Gathered:
-    """Return the predictions of `sources` and of the baselines. Raises InputError unless all have the same clips."""
-    name, group = find_target_group(targets) if labels is None else ("traits", _FIV2)
-    columns = group.columns
-    table = read_labels(labels, name, columns)
-    training, in_split = table[table["split"] == "training"], table[table["split"] == split]
-    test = in_split[~is_seen(training, in_split)] if unseen else in_split
-    if training.empty or test.empty:
-        kind = "training" if training.empty else f"{'unseen ' if unseen else ''}{split}"
-        raise InputError(f"no {kind} clip has labels; select other clips with --labels, --split or --unseen")
-    files = dict.fromkeys(source for seeds in sources.values() for source in seeds if not is_baseline(source))
-    tables = {source: predictions.read(source, name, columns, in_split, test["clip"]) for source in files}
-    for source, predicted in tables.items():
-        first, expected = next(iter(tables.items()))
-        predictions.check_same_clips(source, predicted.index, first, expected.index)
-    if tables:  # baselines predict the same clips as the other predictors
-        test = test[test["clip"].isin(next(iter(tables.values())).index)]
-    validation = table[(table["split"] == "validation") & (split == "test")]
-    vectors = pooled.pool_vectors(DATA) if labels is None else {}
-    fitted = baselines.predict(training, test, validation, columns, vectors)
-    if unknown := [source for seeds in sources.values() for source in seeds if source not in {*tables, *fitted}]:
-        raise InputError(
-            f"{unknown[0]} can't be fitted; required: labelled validation clips, --split test, and a stream for ridge"
-        )
-    sources = sources | {name: [name] for name in fitted if [name] not in sources.values()}
-    tables |= {name: pd.DataFrame(values, test["clip"]) for name, values in fitted.items()}
-    test = test.set_index("clip")
-    arrays = {name: [tables[source].loc[test.index].to_numpy() for source in seeds] for name, seeds in sources.items()}
-    videos = test["video"].to_numpy()
-    which = f"{len(test)} clips of {len(set(videos))} videos of the {split} split"
-    which += ", unseen in training" if unseen else ""
-    return Gathered(arrays, test[columns].to_numpy(), videos, group, which)
-
-
 def parse_predictor(text: str) -> tuple[str, list[str]]:
     """Return the name and the sources of NAME=SOURCE,SOURCE."""
     name, _, sources = text.partition("=")
@@ -151,31 +75,6 @@ def parse_predictor(text: str) -> tuple[str, list[str]]:
     if "" in source_list or len(set(source_list)) < len(source_list):
         raise InputError(f"{text!r}; allowed: NAME=SOURCE,SOURCE with a different source for each seed")
     return name, source_list
-
-
-def find_target_group(name: str | None) -> tuple[str, TargetGroup]:
-    """Return the name and the settings of a target group of params.yaml, by default the model's first target group."""
-    values = dvc.api.params_show()
-    groups = parameters.check({"targets": values["targets"]}, TargetSections).targets
-    name = name or values["model"]["targets"][0]
-    if name not in groups:
-        raise InputError(f"target group {name!r}; allowed: a section of `targets` in params.yaml: {', '.join(groups)}")
-    return name, groups[name]
-
-
-def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFrame:
-    """Return clip, video, split and targets of all labelled clips, from annotation pickles or from the workspace's table."""
-    if folder is not None:
-        table = fiv2.read_annotations(folder).rename_axis("clip").reset_index()
-        return table.assign(video=table["clip"].map(fiv2.video_of))
-    if not CLIPS.exists():
-        raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or use --labels FOLDER")
-    table = read_clip_table(CLIPS)
-    if missing := [column for column in columns if column not in table]:
-        raise InputError(
-            f"{CLIPS} has no column {missing[0]}, which params.yaml: targets.{name}.columns lists; run `dvc repro download`"
-        )
-    return table[table[columns].notna().any(axis=1)]
 
 
 if __name__ == "__main__":

@@ -11,16 +11,15 @@ run the same command again.
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dvc.api
-
-from lib.core import command, resume
+from lib.core import command, interrupts, resume
 from lib.core.artifacts import MODEL, PARAMETERS
 from lib.core.errors import InputError
-from tools.ablate.plan import Changes
-from tools.ablate.runs import experiment, run_all
-from tools.compare import add_options, compare
+from tools.compare import add_options
+
+if TYPE_CHECKING:  # it takes seconds to load, and --help does not need it
+    from tools.ablate.plan import Changes
 
 FUSIONS = ("multitask", "multitask_pooled")
 
@@ -35,6 +34,12 @@ def main() -> None:
     parser.set_defaults(baseline=None, out=None, targets=None)
     options = vars(parser.parse_args())
     name, seeds, baseline, out, only = (options.pop(key) for key in ("name", "seeds", "baseline", "out", "targets"))
+    with interrupts.loading():
+        import dvc.api
+
+        from tools.ablate.runs import experiment, run_all
+        from tools.predictors import compare
+
     model = dvc.api.params_show()["model"]
     single_changes = singles(model)
     if only is not None and only not in single_changes:
@@ -55,7 +60,7 @@ def main() -> None:
     print("params.yaml is unchanged. data/ and metrics/ belong to the last run; `dvc repro` restores them")
 
 
-def singles(model: dict[str, Any]) -> dict[str, Changes]:
+def singles(model: dict[str, Any]) -> "dict[str, Changes]":
     """Return the changes of params.yaml that train each of model.targets alone, by target group.
 
     Raises InputError unless there is a suitable encoder for each group.
@@ -78,7 +83,7 @@ def singles(model: dict[str, Any]) -> dict[str, Changes]:
     }
 
 
-def together(model: dict[str, Any], weights: dict[str, Path]) -> dict[str, Changes]:
+def together(model: dict[str, Any], weights: dict[str, Path]) -> "dict[str, Changes]":
     """Return the changes of params.yaml that train all of model.targets with the single models' encoders, by fusion."""
     loaded: Changes = {f"model.{key}": model[key] for key in ("use", "targets", "hidden")}
     for name, path in zip(model["use"], weights.values(), strict=True):
@@ -88,6 +93,8 @@ def together(model: dict[str, Any], weights: dict[str, Path]) -> dict[str, Chang
 
 def save_model(experiment_name: str) -> Path:
     """Save an experiment's model for the experiments that start from it, and return its path."""
+    import dvc.api
+
     path = resume.ROOT / "multitask" / f"{experiment_name}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")

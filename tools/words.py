@@ -9,19 +9,8 @@ resamples of the videos (lib/scoring/ngrams.py). The weights show correlations w
 import argparse
 from pathlib import Path
 
-import dvc.api
-import numpy as np
-
-from lib.core import command, parameters
+from lib.core import command, interrupts, parameters
 from lib.core.errors import InputError
-from lib.report import ngrams
-from lib.report import words as report_words
-from lib.scoring.ngrams import ngram_table
-from lib.streams import text
-from lib.streams.base import Raw
-from lib.streams.build import annotation_folder
-from lib.streams.text import transcripts, vectors
-from tools.compare import find_target_group, read_labels
 
 _FEWEST = 5  # lowest value of --videos; with fewer videos, a person could be identified
 
@@ -54,6 +43,19 @@ def main() -> None:
 
 def show(targets: str | None, top: int, videos: int, resamples: int, seed: int, out: Path) -> None:
     """Print and write the n-grams of a target group."""
+    with interrupts.loading():  # they take seconds to load, and --help needs none of them
+        import dvc.api
+        import numpy as np
+
+        from lib.report import ngrams
+        from lib.report import words as report_words
+        from lib.scoring.ngrams import ngram_table
+        from lib.streams import text
+        from lib.streams.base import Raw
+        from lib.streams.build import annotation_folder
+        from lib.streams.text import transcripts, vectors
+        from tools.predictors import find_target_group, read_labels
+
     name, group = find_target_group(targets)
     settings = parameters.check(dvc.api.params_show()["text"], text.Settings, "text")
     table = read_labels(None, name, group.columns)

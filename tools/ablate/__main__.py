@@ -31,20 +31,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import dvc.api
-
-from lib.core import command
+from lib.core import command, interrupts
 from lib.core.artifacts import PARAMETERS
 from lib.core.errors import InputError
-from lib.scoring.baselines import is_baseline
-from lib.training.losses import LOSSES, WEIGHTINGS
-from tools.ablate.plan import ASKED, settings
-from tools.ablate.results import show_curve, show_folds, show_groups, show_spread
-from tools.ablate.runs import experiment, run_all
-from tools.compare import add_options, compare
+from tools.compare import add_options
 
 
-def main() -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,8 +46,10 @@ def main() -> None:
         "--name", help="prefix of the experiments' names (ablation, losses, grid, sizes, folds or groups)"
     )
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="(all)")
-    parser.add_argument("--losses", nargs="+", metavar="LOSS", help=f"{', '.join(LOSSES)} (params.yaml's)")
-    parser.add_argument("--weightings", nargs="+", metavar="NAME", help=f"{', '.join(WEIGHTINGS)} (params.yaml's)")
+    parser.add_argument("--losses", nargs="+", metavar="LOSS", help="values of targets.NAME.loss (params.yaml's)")
+    parser.add_argument(
+        "--weightings", nargs="+", metavar="NAME", help="values of train.label_weighting (params.yaml's)"
+    )
     parser.add_argument("--grid", nargs="+", metavar="NAME='KEY=VALUE KEY=VALUE'")
     parser.add_argument("--sizes", nargs="+", type=int, metavar="CLIPS", help="numbers of training clips")
     parser.add_argument("--folds", action="store_true", help="every fold of the cross-validation")
@@ -61,7 +57,21 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
     add_options(parser, baseline="concat, for --variants alone", out="plots/NAME")
     parser.set_defaults(baseline=None, out=None)
+    return parser
+
+
+def main() -> None:
+    parser = make_parser()
     options = vars(parser.parse_args())
+    with interrupts.loading():  # they take seconds to load, and --help needs none of them
+        import dvc.api
+
+        from lib.scoring.baselines import is_baseline
+        from tools.ablate.plan import ASKED, settings
+        from tools.ablate.results import show_curve, show_folds, show_groups, show_spread
+        from tools.ablate.runs import experiment, run_all
+        from tools.predictors import compare
+
     name, seeds, baseline = (options.pop(key) for key in ("name", "seeds", "baseline"))
     kind, chosen = settings(dvc.api.params_show(), options["targets"], {key: options.pop(key) for key in ASKED})
     name = name or kind

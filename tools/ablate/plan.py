@@ -14,8 +14,8 @@ from lib.core.targets import TargetGroup
 from lib.model.heads import find_head
 from lib.scoring.baselines import is_baseline
 from lib.training.losses import WEIGHTINGS
-from tools.compare import find_target_group
 from tools.parameters import check, parse_change, plain, put
+from tools.predictors import find_target_group
 
 Changes = dict[str, Any]
 """New values by key of params.yaml, as `dvc exp run -S` takes them."""

@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.report import curve, folds, spread, words
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import score_over_seeds
-from tools.compare import Sources, find_target_group, gather_predictions
+from tools.predictors import Sources, find_target_group, gather_predictions
 
 
 def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which: Any) -> None:
