@@ -12,14 +12,18 @@ SLOW_PACKAGES = {"torch", "dvc", "pandas", "sklearn", "matplotlib"}
 TOOLS = (
     "ablate",
     "archives",
+    "baselines",
     "benchmarks.busy",
     "compare",
+    "export",
     "multitask",
     "new",
     "page",
     "parameters",
+    "parity",
     "planted",
     "predict",
+    "reference",
     "words",
 )
 

@@ -2,17 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from lib.core import command
+from lib.core import command, interrupts
 from lib.core.clips import SPLITS
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
-from lib.scoring import baselines
-from lib.scoring.baselines import is_seen
-from lib.scoring.scores import score_columns
-from lib.sources import fiv2
+
+if TYPE_CHECKING:  # it takes seconds to load, and --help does not need it
+    import pandas as pd
 
 
 def main() -> None:
@@ -21,6 +19,13 @@ def main() -> None:
     parser.add_argument("--train", default="training", choices=SPLITS, help="split to fit baselines on (%(default)s)")
     parser.add_argument("--test", default="test", choices=SPLITS, help="split to predict (%(default)s)")
     arguments = parser.parse_args()
+    with interrupts.loading():
+        import pandas as pd
+
+        from lib.scoring import baselines
+        from lib.scoring.baselines import is_seen
+        from lib.scoring.scores import score_columns
+
     training, test = (read(arguments.folder, split) for split in (arguments.train, arguments.test))
     # the third split selects the shrinkage of the look-up baseline
     others = [split for split in SPLITS if split not in (arguments.train, arguments.test)]
@@ -44,8 +49,10 @@ def main() -> None:
         print(f"\n1-MAE, {title} ({members.sum()})\n{pd.DataFrame(rows).T.astype(float).round(4).to_string()}")
 
 
-def read(folder: Path, split: str) -> pd.DataFrame:
+def read(folder: Path, split: str) -> "pd.DataFrame":
     """Return a split's scores with the column `video`."""
+    from lib.sources import fiv2
+
     path = folder / f"annotation_{split}.pkl"
     if not path.exists():
         raise InputError(f"{path} is missing; allowed: a folder that contains annotation_{split}.pkl")

@@ -11,13 +11,15 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from lib.core import command
+from lib.core import command, interrupts
 from tools.parity._fixture import Arrays, Layout, read_arrays
+
+if TYPE_CHECKING:  # it takes seconds to load, and --help does not need it
+    from torch import Tensor
 
 _HERE = Path(__file__).parent
 TOLERANCE = 1e-5
@@ -67,7 +69,8 @@ def print_deviations(path: Path, tolerance: float) -> bool:
 
 def load_layouts() -> list[Layout]:
     """Return all kinds of fixtures: LAYOUTS of each module of this package."""
-    modules = [importlib.import_module(f"tools.parity.{path.stem}") for path in sorted(_HERE.glob("[!_]*.py"))]
+    with interrupts.loading():
+        modules = [importlib.import_module(f"tools.parity.{path.stem}") for path in sorted(_HERE.glob("[!_]*.py"))]
     return [layout for module in modules for layout in module.LAYOUTS]
 
 
@@ -88,15 +91,17 @@ def compare(path: Path) -> tuple[Layout, dict[str, float]]:
     return min(results, key=lambda result: max(np.nan_to_num(list(result[1].values()), nan=np.inf), default=0))
 
 
-@torch.no_grad()
 def _deviations(layout: Layout, arrays: Arrays, folder: Path) -> dict[str, float]:
+    import torch
+
     assert layout.rebuild
-    outputs = layout.rebuild(arrays, folder)
+    with torch.no_grad():
+        outputs = layout.rebuild(arrays, folder)
     expected = {name.removeprefix("out/"): array for name, array in arrays.items() if name.startswith("out/")}
     return {name: _largest(array, outputs.get(name)) for name, array in expected.items()}
 
 
-def _largest(expected: np.ndarray, output: Tensor | Sequence[float] | np.ndarray | None) -> float:
+def _largest(expected: np.ndarray, output: "Tensor | Sequence[float] | np.ndarray | None") -> float:
     computed = np.asarray(output)
     if output is None or expected.shape != computed.shape:
         return float("nan")

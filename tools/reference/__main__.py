@@ -7,8 +7,7 @@ from signatures and docstrings. Run this command after a change of any of them; 
 import argparse
 from pathlib import Path
 
-from lib.core import command
-from tools.reference import api, licences, parameters
+from lib.core import command, interrupts
 
 PARAMETERS_PAGE, API_PAGE = Path("docs/reference/parameters.md"), Path("docs/reference/python_api.md")
 
@@ -25,6 +24,9 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Return the text of each generated page by its path."""
+    with interrupts.loading():  # they take seconds to load, and --help needs none of them
+        from tools.reference import api, licences, parameters
+
     return {
         PARAMETERS_PAGE: parameters.describe_parameters(),
         API_PAGE: api.describe_api(),
