@@ -135,7 +135,7 @@ def test_audio_is_standardised_by_clip_coefficient_or_training() -> None:
     for standardise, values in expected.items():
         encoder = make_audio_encoder("blstm", standardise=standardise)
         encoder.standardise({"audio.mfcc": clip} for clip in steps)
-        assert encoder._standardised(batch)[0].numpy() == pytest.approx(values, abs=2e-5)
+        assert encoder._standardise(batch)[0].numpy() == pytest.approx(values, abs=2e-5)
 
 
 @torch.no_grad()

@@ -124,7 +124,7 @@ def test_audio_descriptor_settings_are_validated(changes: dict[str, Any], messag
 @pytest.mark.parametrize(("kind", "package"), [("egemaps", "opensmile"), ("speaker", "resemblyzer")])
 def test_missing_package_of_a_descriptor_is_named(kind: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    sound_descriptors._published.cache_clear()
+    sound_descriptors._load_extractor.cache_clear()
     with pytest.raises(
         InputError, match=rf"kinds has {kind}, but {package} is not installed; follow requirements-sound\.txt"
     ):

@@ -10,7 +10,7 @@ import pytest
 
 from lib.core.targets import TargetGroup
 from lib.serving.results import Estimate, Prediction, Window
-from lib.serving.web import Shown, describe, render, spread
+from lib.serving.web import DisplayedClip, describe, render, spread
 
 ESTIMATE = Estimate(0.489, 0.341, 0.639, 46.2)
 
@@ -47,12 +47,12 @@ def test_estimate_is_described_in_one_line(estimate: Estimate, text: str) -> Non
 
 
 def test_curve_of_one_window_has_a_dot() -> None:
-    html = render([Shown(predict([0.4, None, None]), ())], model())
+    html = render([DisplayedClip(predict([0.4, None, None]), ())], model())
     assert len(re.findall(r'<line class="dot" x1="25.0"', html)) == 2
 
 
 def test_curve_is_interrupted_where_a_window_is_missing() -> None:
-    html = render([Shown(predict([0.4, 0.5, None, 0.3, 0.4]), ())], model(1))
+    html = render([DisplayedClip(predict([0.4, 0.5, None, 0.3, 0.4]), ())], model(1))
     lines = [points.split() for points in re.findall(r'<polyline points="([^"]*)"', html)]
     assert [len(points) for points in lines] == [2, 2]
     heights = [float(point.split(",")[1]) for points in lines for point in points]
@@ -60,7 +60,7 @@ def test_curve_is_interrupted_where_a_window_is_missing() -> None:
 
 
 def test_curve_shows_ten_targets_and_the_table_all() -> None:
-    html = render([Shown(predict([0.4, 0.5], 12), ()), Shown(predict([], 12), ())], model(12))
+    html = render([DisplayedClip(predict([0.4, 0.5], 12), ()), DisplayedClip(predict([], 12), ())], model(12))
     assert html.count("<polyline") == 10
     assert "The first 10 targets are shown; windows.csv has all." in html
     assert html.count('<th scope="col">') == 13
@@ -68,7 +68,7 @@ def test_curve_shows_ten_targets_and_the_table_all() -> None:
 
 def test_rejected_clip_has_the_reason_and_no_folder() -> None:
     rejected = Prediction(Path("/tmp/up/b<i>.mp4"), {}, "/tmp/up/b<i>.mp4 is not a file", ())
-    html = render([Shown(rejected, ()), Shown(predict([], clip="c.mp4"), ["it is dark"])], model())
+    html = render([DisplayedClip(rejected, ()), DisplayedClip(predict([], clip="c.mp4"), ["it is dark"])], model())
     assert "No score: b&lt;i&gt;.mp4 is not a file" in html
     assert "no score: see below" in html
     assert "/tmp" not in html

@@ -248,7 +248,9 @@ def show(predictions: Sequence["Prediction"], predictor: "Predictor", to: Path) 
     results = []
     for index, prediction in enumerate(predictions):
         own_warnings = prediction.warnings[len(predictor.warnings) :]  # the others are at the top of the page
-        results.append(web.Shown(prediction, own_warnings, *(find(index, prediction.clip, end) for end in _ENDINGS)))
+        results.append(
+            web.DisplayedClip(prediction, own_warnings, *(find(index, prediction.clip, end) for end in _ENDINGS))
+        )
     return web.render(results, predictor.served)
 
 

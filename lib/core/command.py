@@ -22,7 +22,7 @@ def run(main: Callable[[], None]) -> None:
         interrupts.end_loading()
         main()
     except SettingError as error:
-        sys.exit(f"error: {error.lines_in(str(PARAMETERS))}")
+        sys.exit(f"error: {error.prefix_lines(str(PARAMETERS))}")
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

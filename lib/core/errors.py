@@ -22,7 +22,7 @@ class SettingError(InputError):
     `lib.core.command.run` prints that name in front of each line.
     """
 
-    def lines_in(self, file: str) -> str:
+    def prefix_lines(self, file: str) -> str:
         """Return the text with the name of the settings' file in front of each line."""
         return LINE.join(f"{file}: {line}" for line in str(self).split(LINE))
 

@@ -62,13 +62,13 @@ def augment(batch: Sample, draws: Draws, kinds: Mapping[str, Kind]) -> Sample:
             (steps.values.shape[-1] for name, steps in streams.items() if kinds[name] in ("pictures", "flow")), None
         )
         inputs[encoder] = {
-            name: steps._replace(values=_augmented(steps.values, draws, kinds[name], width))
+            name: steps._replace(values=_augment_stream(steps.values, draws, kinds[name], width))
             for name, steps in streams.items()
         }
     return batch._replace(inputs=inputs)
 
 
-def _augmented(values: Tensor, draws: Draws, kind: Kind, width: int | None) -> Tensor:
+def _augment_stream(values: Tensor, draws: Draws, kind: Kind, width: int | None) -> Tensor:
     if kind == "points" and width is not None:
         moved = draws.shift - draws.steps.flip(1).to(values)  # right, down
         return mirror_points(values, draws.flipped.to(values.device), width) + moved[:, None, None]
@@ -78,7 +78,7 @@ def _augmented(values: Tensor, draws: Draws, kind: Kind, width: int | None) -> T
     if draws.shift:
         steps = draws.steps.tolist()
         values = torch.stack(
-            [_shifted(clip, draws.shift, *offsets) for clip, offsets in zip(values, steps, strict=True)]
+            [_shift_clip(clip, draws.shift, *offsets) for clip, offsets in zip(values, steps, strict=True)]
         )
     if kind == "pictures":
         gain, offset = (draw.to(values.device).view(-1, 1, 1, 1, 1) for draw in (draws.gain, draws.offset))
@@ -116,7 +116,7 @@ def mirror_points(points: Tensor, flipped: Tensor, width: int) -> Tensor:
     return torch.where(flipped.view(-1, 1, 1, 1), mirrored, points)
 
 
-def _shifted(clip: Tensor, border: int, down: int, right: int) -> Tensor:
+def _shift_clip(clip: Tensor, border: int, down: int, right: int) -> Tensor:
     height, width = clip.shape[-2:]
     padded = functional.pad(clip, (border,) * 4, mode="replicate")
     return padded[..., down : down + height, right : right + width]

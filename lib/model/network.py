@@ -192,7 +192,7 @@ class Network(nn.Module):
 
         values, times, present = spread(tokens.values), spread(tokens.times), spread(tokens.present)
         height, width = tokens.grid
-        # in all cells of the first time, which share one mask: equal tokens count as one
+        # fill all cells of the first time, because they share one mask: equal tokens count as one
         first = torch.arange(values.shape[1], device=rows.device) < height * width
         values = torch.where((~complete[:, None] & first)[..., None], absent.to(values.dtype), values)
         present[~complete, 0] = True

@@ -21,7 +21,7 @@ _DASHES = "none", "7 3", "2 3"  # after each of them the colours begin again
 
 
 @dataclass(frozen=True)
-class Shown:
+class DisplayedClip:
     """A prediction with the addresses of its sheet, video and poster, where they exist."""
 
     prediction: Prediction
@@ -31,7 +31,7 @@ class Shown:
     poster: str | None = None
 
 
-def render(clips: Sequence[Shown], model: TrainedModel) -> str:
+def render(clips: Sequence[DisplayedClip], model: TrainedModel) -> str:
     """Return predictions as HTML; from two clips on a table of clips and targets comes first."""
     names = column_names(model.targets)
     template = Environment(autoescape=True).from_string(_TEMPLATE.read_text())
@@ -61,7 +61,7 @@ def _summarise(prediction: Prediction, keys: Sequence[tuple[str, str]]) -> dict[
     return {"name": prediction.clip.name, "cells": cells}
 
 
-def _describe_clip(clip: Shown, model: TrainedModel) -> dict[str, Any]:
+def _describe_clip(clip: DisplayedClip, model: TrainedModel) -> dict[str, Any]:
     prediction = clip.prediction
     return {
         "name": prediction.clip.name,

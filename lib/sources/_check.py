@@ -18,7 +18,7 @@ from lib.media.frames import probe_video
 from lib.media.packets import Span, VideoError
 from lib.sources.base import Source
 
-_NOTHING = {"frames": 0, "duration": math.nan}
+_UNKNOWN_PROPERTIES = {"frames": 0, "duration": math.nan}
 NO_FILE, NO_ANNOTATION = NO_FILE, NO_ANNOTATION
 
 
@@ -178,7 +178,7 @@ def _probe_parts(path: Path, spans: Sequence[tuple[Any, Any]]) -> list[dict[str,
         digest = resume.hash_file(path)
     except OSError as error:
         reason, trace = describe_internal_error(error)
-        return [{"sha256": "", "reason": reason, "traceback": trace, **_NOTHING} for _ in spans]
+        return [{"sha256": "", "reason": reason, "traceback": trace, **_UNKNOWN_PROPERTIES} for _ in spans]
     return [_probe(path, digest, None if span[0] is None else span) for span in spans]
 
 
@@ -186,10 +186,10 @@ def _probe(path: Path, digest: str, span: Span | None) -> dict[str, Any]:
     try:
         stream = probe_video(path, span)
     except VideoError as error:
-        return {"sha256": digest, "reason": f"file: {error}", **_NOTHING}
+        return {"sha256": digest, "reason": f"file: {error}", **_UNKNOWN_PROPERTIES}
     except Exception as error:
         reason, trace = describe_internal_error(error)
-        return {"sha256": digest, "reason": reason, "traceback": trace, **_NOTHING}
+        return {"sha256": digest, "reason": reason, "traceback": trace, **_UNKNOWN_PROPERTIES}
     return {
         "sha256": digest,
         "reason": "",

@@ -25,7 +25,7 @@ class Spreadsheet:
     rows: dict[int, dict[str, str]]
     decimal_comma: bool = False
 
-    def column(self, *names: str) -> str | None:
+    def find_column(self, *names: str) -> str | None:
         """Return the column that matches the first possible name of `names`, ignoring case, or None."""
         lower = {column.lower(): column for column in self.header}
         return next((lower[name] for name in names if name in lower), None)

@@ -77,11 +77,11 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         )
     sheet = read_spreadsheet(path, f"data/archives/{settings.labels}")
     needed = ["video", "segment", "start", "end", "split", "sentiment", *EMOTIONS.values()]
-    if missing := [name for name in needed if sheet.column(name) is None]:
+    if missing := [name for name in needed if sheet.find_column(name) is None]:
         raise InputError(
             f"{sheet.name} has no column {missing[0]!r}; its columns are {', '.join(sheet.header)}. Add it"
         )
-    column = {name: str(sheet.column(name)) for name in needed}
+    column = {name: str(sheet.find_column(name)) for name in needed}
     video_files = {file.stem: file for file in files if file.suffix.lower() in VIDEO_SUFFIXES}
     segments: dict[str, dict[str, Any]] = {}
     for number, cells in sheet.rows.items():

@@ -83,7 +83,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         matching, parts = _find_files(cells[columns.file], by_name)
         if len(parts) < len(split_path(cells[columns.file])) and matching:
             foreign.append(cells[columns.file])
-        clip = cells[columns.clip].replace("\\", "/") if columns.clip == sheet.column("clip") else "_".join(parts)
+        clip = cells[columns.clip].replace("\\", "/") if columns.clip == sheet.find_column("clip") else "_".join(parts)
         if clip in ("", ".", "..") or "/" in clip or "\0" in clip:
             raise sheet.error(number, columns.clip, cells[columns.clip], "a name without slashes")
         if (other := row_of.setdefault(clip, number)) != number:
@@ -121,12 +121,12 @@ class _Columns(NamedTuple):
 
 def _find_columns(sheet: Spreadsheet) -> _Columns:
     """Return the table's columns. Raises InputError if it has neither a column of clips nor of files."""
-    clip, file = sheet.column("clip", "file"), sheet.column("file", "clip")
+    clip, file = sheet.find_column("clip", "file"), sheet.find_column("file", "clip")
     if clip is None or file is None:
         raise InputError(
             f"{sheet.name} has the columns {', '.join(sheet.header)}; required: a column called clip or file"
         )
-    return _Columns(clip, file, sheet.column("video", "person"), sheet.column("split"))
+    return _Columns(clip, file, sheet.find_column("video", "person"), sheet.find_column("split"))
 
 
 def problem(row: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
     }
     for kind in settings.kinds:
         if kind in _OPTIONAL:
-            compute[kind] = _published(kind)
+            compute[kind] = _load_extractor(kind)
     kinds: list[str] = [kind for kind in ARRAYS if kind in settings.kinds]
 
     def make(audio: Record, raw: Raw) -> Record:
@@ -138,12 +138,12 @@ def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.nd
     if voiced.any():
         semitones = 12 * np.log2(pitch[voiced] / _REFERENCE)
         results |= {"pitch_mean": semitones.mean(), "pitch_std": semitones.std()}
-        results |= {"pitch_slope": _slope(times[voiced], semitones)}
+        results |= {"pitch_slope": _fit_slope(times[voiced], semitones)}
         results["pitch_low"], results["pitch_high"] = np.percentile(semitones, [10, 90])
     edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet, [0]])))
     pauses = (edges[1::2] - edges[::2] >= round(_PAUSE / _HOP)).sum()
     results |= {"voiced": voiced.mean(), "level_std": level.std(), "level_low": np.percentile(level, 10)}
-    results |= {"level_slope": _slope(times, level), "pauses_a_second": pauses / (len(padded) / _RATE)}
+    results |= {"level_slope": _fit_slope(times, level), "pauses_a_second": pauses / (len(padded) / _RATE)}
     return np.array([results[name] for name in PROSODY])
 
 
@@ -153,13 +153,13 @@ def _autocorrelation(window: np.ndarray, lag: int) -> float:
     return float(earlier @ later / max(np.linalg.norm(earlier) * np.linalg.norm(later), 1e-12))
 
 
-def _slope(times: np.ndarray, values: np.ndarray) -> float:
+def _fit_slope(times: np.ndarray, values: np.ndarray) -> float:
     centred = times - times.mean()
     return float(centred @ values / max(centred @ centred, 1e-12))
 
 
 @cache
-def _published(kind: str) -> Callable[[np.ndarray], np.ndarray]:
+def _load_extractor(kind: str) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that maps audio at 16 kHz to openSMILE's eGeMAPSv02 functionals (88,) or to resemblyzer's speaker
     embedding (256,). Raises InputError if the package is not installed."""
     package = _OPTIONAL[kind]

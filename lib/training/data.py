@@ -45,7 +45,7 @@ class TrainData:
         return weights
 
     @cached_property
-    def known(self) -> dict[str, np.ndarray]:
+    def label_counts(self) -> dict[str, np.ndarray]:
         """Number (N,) of the labels of each training clip that enter the loss, by target group."""
         return {name: count_known(self.targets[name].loss, labels) for name, labels in self.training.targets.items()}
 
@@ -112,7 +112,7 @@ class Epoch:
             }
             shares = {
                 name: world * counts[part[rank::world]].sum() / max(counts[members].sum(), 1)
-                for name, counts in data.known.items()
+                for name, counts in data.label_counts.items()
             }
             yield Part(changed, weights, shares, len(part) / len(members), end == len(members), waited)
             start = end

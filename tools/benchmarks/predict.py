@@ -78,7 +78,7 @@ def main() -> None:
             runs = [time_parts(predictor, clip, device, arguments.cpu) for _ in range(arguments.runs)]
             seconds = {part: statistics.median(run[part] for run in runs) for part in runs[0]}
             if not number:
-                warm = seconds["whole"]
+                warm = seconds["complete"]
                 print(f"| clip | {' | '.join(seconds)} |\n|{'---|' * (len(seconds) + 1)}")
             print(f"| {clip.name} | {' | '.join(f'{value:.3f}' for value in seconds.values())} |", flush=True)
         del predictor
@@ -90,7 +90,7 @@ def main() -> None:
         )
         print("\n| `tools.predict` | |\n|---|---|")
         print(f"| `--help`, s | {help_seconds:.2f} |\n| one clip, from the command to its row, s | {first:.2f} |")
-        print(f"| start-up alone (minus `whole` of the clip), s | {first - warm:.2f} |", flush=True)
+        print(f"| start-up alone (minus `complete` of the clip), s | {first - warm:.2f} |", flush=True)
         for workers in (1, 2):
             seconds_once, seconds_twice = (
                 command_seconds(*(clips * many)[:many], "--workers", str(workers), *options)
@@ -148,13 +148,13 @@ def write_random_model(params: str, path: Path) -> Path:
 
 @torch.no_grad()
 def time_parts(predictor: Predictor, clip: Path, device: torch.device, cpu: bool) -> dict[str, float]:
-    """Return the seconds, or CPU seconds, of each part, their sum, the complete prediction (`whole`), and its ratio to the
-    sum."""
+    """Return the seconds, or CPU seconds, of each part, their sum, the complete prediction (`complete`), and its ratio to
+    the sum."""
     records: dict[str, Record] = {}
     seconds: dict[str, float] = {}
     clock = time.process_time if cpu else time.perf_counter
 
-    def lap(part: str, started: float) -> None:
+    def record_seconds(part: str, started: float) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds[part] = clock() - started
@@ -167,16 +167,16 @@ def time_parts(predictor: Predictor, clip: Path, device: torch.device, cpu: bool
         ]
         started = clock()
         records[name] = base.extract(make, inputs_of_stream)
-        lap(name, started)
+        record_seconds(name, started)
     started = clock()
     inputs = make_inputs(records, served.network.encoder_inputs, served.streams, seed=None)
     served.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
-    lap("network", started)
+    record_seconds("network", started)
     seconds["sum"] = sum(seconds.values())
     started = clock()
     predictor(clip)
-    lap("whole", started)
-    seconds["whole / sum"] = seconds["whole"] / seconds["sum"]
+    record_seconds("complete", started)
+    seconds["complete / sum"] = seconds["complete"] / seconds["sum"]
     return seconds
 
 

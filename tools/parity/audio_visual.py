@@ -153,7 +153,7 @@ def _mfcc(arrays: Arrays, folder: Path) -> Arrays:
     length = arrays["out/standardised_padded_to_200"].shape[1]
     encoder, read = _sound({}, published[1][None], net="conv2d", standardise="clip", filters=[2, 2], length=length)
     network: Any = encoder.network
-    padded = network.padded(encoder._standardised(read), read.present)[0].T
+    padded = network.padded(encoder._standardise(read), read.present)[0].T
     return {
         "mfcc": published[1].T,
         "mfcc_at_the_true_rate": at_true_rate[1].T,

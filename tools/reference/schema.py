@@ -84,10 +84,10 @@ def in_words(schema: Schema, defs: Mapping[str, Schema]) -> str:
         "integer": "integer",
         "number": "number",
     }
-    return words.get(str(kind), "") + in_range(schema)
+    return words.get(str(kind), "") + format_range(schema)
 
 
-def in_range(schema: Schema) -> str:
+def format_range(schema: Schema) -> str:
     """Return the limits of a number in words."""
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from lib.core.errors import InputError
 from lib.data.inputs import EncoderInputs
 from lib.model import encoders
-from lib.model.encoders.vectors import moments, pooled
+from lib.model.encoders.vectors import compute_mean_and_std, pool_steps
 from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip
 from lib.streams.base import Steps
@@ -89,21 +89,21 @@ class Encoder(encoders.Encoder):
     def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
         """Take mean and standard deviation from clips' steps (numpy arrays (T, D)); a constant number becomes 0."""
         if self._settings.standardise == "training":
-            mean, std = moments(torch.from_numpy(clip[self._stream].values) for clip in clips)
+            mean, std = compute_mean_and_std(torch.from_numpy(clip[self._stream].values) for clip in clips)
             self.mean.copy_(mean)
             self.std.copy_(std)
 
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
         """Vectors (B, T, D) to tokens (B, 1, width), or (B, N, width) with tokens = "steps"."""
         read = inputs[self._stream]
-        values, times, present = pooled(self._standardised(read), read, self._settings.pool)
+        values, times, present = pool_steps(self._standardise(read), read, self._settings.pool)
         if self._settings.tokens == "clip":
             return of_clip(self.last(self.network(values, present)), times, present)
         states, present = cast(Any, self.network).run(values, present)
         lost = times.shape[1] - states.shape[1]  # half of them at each end
         return Tokens(self.last(states), times[:, lost // 2 : times.shape[1] - lost // 2], present, (1, 1))
 
-    def _standardised(self, read: Steps) -> Tensor:
+    def _standardise(self, read: Steps) -> Tensor:
         method, values = self._settings.standardise, read.values
         if method == "training":
             return (values - self.mean) / self.std

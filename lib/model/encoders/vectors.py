@@ -69,7 +69,7 @@ class Encoder(encoders.Encoder):
         of_clips = (
             self._values({name: torch.from_numpy(clip[name].values) for name in self._settings.reads}) for clip in clips
         )
-        mean, std = moments(of_clips)
+        mean, std = compute_mean_and_std(of_clips)
         self.mean.copy_(mean)
         self.std.copy_(std)
 
@@ -77,7 +77,7 @@ class Encoder(encoders.Encoder):
         """Vectors (B, T, D) of each stream to a token for each `pool` of the T steps."""
         first = inputs[self._settings.reads[0]]
         values = self._values({name: inputs[name].values for name in self._settings.reads})
-        tokens, times, present = pooled((values - self.mean) / self.std, first, self._settings.pool)
+        tokens, times, present = pool_steps((values - self.mean) / self.std, first, self._settings.pool)
         tokens = self.first(tokens)  # (B, N, width)
         if self._settings.net == "transformer":
             tokens = tokens + position_encoding(times, 1, 1, tokens.shape[-1]).to(tokens.dtype)
@@ -93,7 +93,7 @@ class Encoder(encoders.Encoder):
 _HEADS = 4
 
 
-def moments(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+def compute_mean_and_std(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation (D,) of all clips' steps (T, D); 0 and 1 without steps.
 
     The deviation of a constant number is float32's largest number, so that the standardised number is 0.
@@ -109,7 +109,7 @@ def moments(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.finfo(torch.float32).max)
 
 
-def pooled(values: Tensor, steps: Steps, pool: int) -> tuple[Tensor, Tensor, Tensor]:
+def pool_steps(values: Tensor, steps: Steps, pool: int) -> tuple[Tensor, Tensor, Tensor]:
     """Average (B, T, D) over the present steps of each group of `pool` steps; return values, times and present."""
     weights = steps.present.unsqueeze(-1).to(values.dtype)
     if pool == 1:

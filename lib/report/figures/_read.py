@@ -78,26 +78,26 @@ def read_mean_attention(file: Any) -> MeanAttention:
 class Importance(NamedTuple):
     """The importance of regions and times for predictions, in units of the targets' range.
 
-    cells, moments: by target group, method and stream, the importance of each cell of the face (g, g, K) and of each part of
+    cells, times: by target group, method and stream, the importance of each cell of the face (g, g, K) and of each part of
     the time (m, K). pictures: mean image by stream, uint8 (H, W, 3). missed: by target group, the convergence error of the
     integrated gradients (clips, K).
     """
 
     cells: Mapping[tuple[str, str, str], np.ndarray]
-    moments: Mapping[tuple[str, str, str], np.ndarray]
+    times: Mapping[tuple[str, str, str], np.ndarray]
     pictures: Mapping[str, np.ndarray]
     missed: Mapping[str, np.ndarray]
 
     def select_targets(self, targets: str) -> "Importance":
         """Return the importance for one target group."""
-        cells, moments = ({key: values for key, values in part.items() if key[0] == targets} for part in self[:2])
-        return self._replace(cells=cells, moments=moments)
+        cells, times = ({key: values for key, values in part.items() if key[0] == targets} for part in self[:2])
+        return self._replace(cells=cells, times=times)
 
     def first(self, count: int) -> "Importance":
         """Return the importance for the first `count` targets of each group."""
-        cells, moments = ({key: values[..., :count] for key, values in part.items()} for part in self[:2])
+        cells, times = ({key: values[..., :count] for key, values in part.items()} for part in self[:2])
         missed = {name: values[..., :count] for name, values in self.missed.items()}
-        return self._replace(cells=cells, moments=moments, missed=missed)
+        return self._replace(cells=cells, times=times, missed=missed)
 
 
 def read_importance(file: Mapping[str, Any]) -> Importance:
@@ -108,13 +108,13 @@ def read_importance(file: Mapping[str, Any]) -> Importance:
         for method, streams in methods.items()
         for stream, values in streams.items()
     }
-    cells, moments = (
+    cells, times = (
         {key: values[what][()] for key, values in sizes.items() if what in values} for what in ("cells", "moments")
     )
     pictures, missed = (
         {name: values[()] for name, values in file.get(what, {}).items()} for what in ("pictures", "missed")
     )
-    return Importance(cells, moments, pictures, missed)
+    return Importance(cells, times, pictures, missed)
 
 
 class SampleArray(NamedTuple):

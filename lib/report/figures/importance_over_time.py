@@ -25,9 +25,7 @@ _LINES = dict(zip(TITLES, ("-", "--"), strict=True))
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
-    changes_by_stream = {
-        (method, stream): changes for (_, method, stream), changes in results.importance.moments.items()
-    }
+    changes_by_stream = {(method, stream): changes for (_, method, stream), changes in results.importance.times.items()}
     if not changes_by_stream:
         return make_empty_figure("not measured: no stream has several steps, or analyse.importance_clips is 0")
     streams = list(dict.fromkeys(stream for _, stream in changes_by_stream))

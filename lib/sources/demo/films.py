@@ -11,8 +11,8 @@ from lib.sources.mosei import EMOTIONS
 def write(folder: Path, clips: int, seconds: float, seed: int, both: int, tables: tuple[str, str]) -> None:
     """Write complete videos with consecutive segments of `seconds`, and two `tables`.
 
-    The first table has the labels, the second the traits of the first `both` training segments, which so have both kinds of
-    label. Videos that an interrupted call has rendered are not rendered again.
+    The first table has the labels, the second the traits of the first `both` training segments, which therefore have both
+    kinds of label. Videos from an interrupted call are reused.
     """
     labels_name, traits_name = tables
     table = plan(clips, 0.0, seed, 1.0)
