@@ -26,6 +26,8 @@ TOOLS = (
     "reference",
     "words",
 )
+SLOW_TOOLS = tuple(f"benchmarks.{name}" for name in ("codecs", "flow", "predict", "preprocessing", "training"))
+"""Benchmarks that import torch before they print --help."""
 
 
 def run_and_watch(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +47,15 @@ def test_help_is_printed_without_slow_packages(tool: str) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"usage: python -m tools.{tool} [-h]")
     assert result.stdout.endswith("\n[]\n")
+
+
+def test_every_tool_names_its_command() -> None:
+    tools = {}
+    for path in (ROOT / "tools").rglob("*.py"):
+        if "ArgumentParser(" in (text := path.read_text()):
+            name = ".".join(path.relative_to(ROOT / "tools").with_suffix("").parts).removesuffix(".__main__")
+            tools[name] = f'prog="python -m tools.{name}"' in text
+    assert tools == dict.fromkeys((*TOOLS, *SLOW_TOOLS), True)
 
 
 def test_predict_reports_a_missing_model_before_torch(tmp_path: Path) -> None:
