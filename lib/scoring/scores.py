@@ -35,9 +35,9 @@ def score_columns(
     equation 1, where span is 1). All other scores are in the targets' units. R² is relative to the mean of `actual`. CCC is
     Lin's (1989) with population moments. CCC and R² are undefined for constant targets, the correlations for constant
     values. bias is the mean of predicted - actual. std_ratio is the predictions' standard deviation divided by the targets'.
-    regression_to_mean is 1 - the slope of the predictions over the targets: 0 if extreme targets get predictions as extreme,
-    1 if every prediction is the mean. calibration_slope is the slope of the targets over the predictions: 1 for a calibrated
-    predictor, whose regression to the mean is 1 - R².
+    regression_to_mean is 1 - the slope of the regression of predictions on targets: 0 if extreme targets get predictions as
+    extreme, 1 if every prediction is the mean. calibration_slope is the slope of the regression of targets on predictions: 1
+    for a calibrated predictor, whose regression to the mean is 1 - R².
     """
     values = scores_from_moments(compute_moments(actual, predicted, actual).sum(0), span)
     del values["skill"]
