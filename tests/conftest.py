@@ -33,6 +33,7 @@ SLOW = (
     "test_words",
     "test_predict_page",
     "test_interrupts",
+    "test_checkouts",
     "test_page",
     "test_new",
     "test_tutorials",

@@ -147,6 +147,20 @@ def test_predictions_of_own_targets_allow_missing_labels(tmp_path: Path) -> None
     assert len(table) == 2
 
 
+def test_compare_names_the_difference_of_two_test_sets(labels: pd.DataFrame, tmp_path: Path) -> None:
+    table = labels.melt(ignore_index=False, value_vars=list(TRAITS), var_name="target", value_name="actual")
+    table = table.rename_axis("clip").reset_index().assign(split="test", targets="traits", predicted=0.5)
+    clips = list(labels.index)
+    for name, members in (("first", clips[:40]), ("second", clips[30:])):
+        table[table["clip"].isin(members)].to_csv(tmp_path / f"{name}.csv", index=False)
+    result = compare(tmp_path, f"a={tmp_path}/first.csv", f"b={tmp_path}/second.csv", "--baseline", "a")
+    assert result.returncode == 1
+    missing, extra = min(clips[:30]), min(clips[40:])
+    assert f"second.csv has other clips than {tmp_path}/first.csv (40 of this split)" in result.stderr
+    assert f"30 are missing, first {missing}; has 20 more, first {extra}" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_read_predictions_rejects_invalid_tables(tmp_path: Path) -> None:
     labels = pd.DataFrame({"clip": ["a", "b"], "split": "test", "warm": [0.25, 0.5]})
     row = {"clip": "a", "split": "test", "targets": "own", "target": "warm", "actual": 0.25, "predicted": 0.5}

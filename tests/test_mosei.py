@@ -103,6 +103,16 @@ def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
         mosei.rows(SETTINGS, tmp_path / "nowhere", [])
 
 
+def test_columns_in_other_order_and_case_are_read(tmp_path: Path) -> None:
+    rows = [("a", 0, 0, 2, "train", -1, 2, 0, 1, 0, 0, 1), ("b", 3, 1.5, 4, "test", 0.5, 0, 0.5, 0, 0, 3, 0)]
+    table = pd.DataFrame(rows, columns=HEADER.strip().split(","))
+    expected = read_labels(tmp_path, table.to_csv(index=False))
+    other = table[table.columns[::-1]].assign(text="well, um", annotator=7, split=table["split"].str.upper())
+    for written in (other, other.rename(columns=str.upper), other.rename(columns=str.title)):
+        pd.testing.assert_frame_equal(read_labels(tmp_path, written.to_csv(index=False)), expected)
+        pd.testing.assert_frame_equal(read_labels(tmp_path, written.to_csv(sep=";", index=False)), expected)
+
+
 @pytest.mark.skipif(not LABELS.is_file(), reason="the real labels are not here")
 @pytest.mark.slow
 def test_each_real_segment_is_a_row_with_its_reason(tmp_path: Path) -> None:
