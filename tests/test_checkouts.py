@@ -45,7 +45,7 @@ def test_worktree_uses_links_to_the_shared_cache(project: Project) -> None:
     for path in (worktree.folder / "data/frames").iterdir():
         assert path.is_symlink()
         assert path.resolve().is_relative_to(cache)
-    worktree.edit({"fps: 5": "fps: 4"})
+    worktree.edit({"fps: 5\n": "fps: 4\n"})
     assert stages_run(worktree.dvc("repro", "frames")) == ["frames"]
     assert read_shards(worktree) != before
     assert read_shards(project) == before
