@@ -1,1 +1,1 @@
-"""What every other package stands on and what knows none of them: errors, parameters, clips, targets, shards, resuming."""
+"""The base of all other packages: errors, parameters, clips, targets, shards, resuming. It imports none of them."""

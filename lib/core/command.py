@@ -1,4 +1,4 @@
-"""How a script starts, logs and ends."""
+"""Start, log and end a script."""
 
 import argparse
 import errno
@@ -16,8 +16,8 @@ from lib.core.errors import InputError, SettingError
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`; an InputError, Ctrl-C or a disk that is full becomes one line on standard error and exit status
-    1, 130 for Ctrl-C. A SettingError becomes a line per setting, with the name of params.yaml."""
+    """Run a script's `main`. An InputError, Ctrl-C or a full disk becomes one line on standard error. The exit status
+    is 1, or 130 after Ctrl-C. A SettingError becomes a line per setting, with the name of params.yaml."""
     try:
         interrupts.end_loading()
         main()
@@ -74,13 +74,13 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
 
 
 def log_to(name: str, others: Sequence[logging.Handler] = ()) -> None:
-    """Log to logs/NAME.log, which exists once there is something to log, and to `others`."""
+    """Log to logs/NAME.log and to `others`. The file is created with its first message."""
     handlers = [LogFile(Path("logs", f"{name}.log"), delay=True), *others]
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=handlers)  # of libraries, warnings alone
 
 
 class LogFile(logging.FileHandler):
-    """A file for logs in a folder that is made with it; standard error where nothing can be written."""
+    """A log file that also creates its folder. Messages go to standard error if nothing can be written there."""
 
     def _open(self) -> TextIOWrapper:
         try:

@@ -1,4 +1,4 @@
-"""The one exception for mistakes in what the user gave, and what becomes of any other that a single clip causes."""
+"""The exceptions for mistakes of the user, and the handling of other exceptions that a single clip causes."""
 
 import logging
 import traceback
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import cache
 
 INTERNAL = "internal"
-"""The kind of reason of a clip that a fault in the program refused."""
+"""The first word of the reason of a clip that is rejected because of an error in the program."""
 _LONGEST = 500  # characters of an exception's text
 
 
 class InputError(ValueError):
-    """A mistake in the input; its text says what was seen, what is allowed and where to change it."""
+    """A mistake in the input. Its text names the value, what is allowed and what to do."""
 
 
 class SettingError(InputError):
@@ -41,7 +41,7 @@ def prefix_errors(path: str) -> Iterator[None]:
 
 
 def describe_internal_error(error: Exception) -> tuple[str, str]:
-    """Return the reason for which a clip is refused that raised `error`, and the traceback."""
+    """Return the reason to reject a clip whose processing raised `error`, and the traceback."""
     text = " ".join(str(error).split())[:_LONGEST]
     return f"{INTERNAL}: {type(error).__name__}: {text}", "".join(traceback.format_exception(error))
 

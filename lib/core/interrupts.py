@@ -1,4 +1,4 @@
-"""Ctrl-C while a command loads: nothing has begun, so the process ends at once."""
+"""End a command that gets Ctrl-C while it loads its packages. No work has started by then."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Spread tasks over this machine's processes or over a Dask cluster's machines."""
+"""Run tasks in processes of this machine or on the machines of a Dask cluster."""
 
 import ctypes
 import os
@@ -76,7 +76,7 @@ def map_in_order(pool: Executor, function: Callable[[_Item], _Result], items: It
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Deliver Ctrl-C only afterwards; threads and processes that are started meanwhile inherit the mask and never get it."""
+    """Delay Ctrl-C until the end of the block. Threads and processes that start in it never get it: they inherit the mask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Read pickles of others, which may hold plain objects and numpy's scalars, and run no code."""
+"""Read pickles from untrusted sources: plain objects and numpy scalars only, and no code is run."""
 
 import io
 import pickle
@@ -11,7 +11,7 @@ from lib.core.errors import InputError
 
 
 def _bytes(text: str, encoding: str) -> bytes:
-    """How old protocols write a number's bytes."""
+    """Return the bytes of a number, as old pickle protocols write them."""
     return text.encode("latin-1")
 
 
@@ -22,7 +22,7 @@ _GLOBALS: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits numpy scalars and nothing else that could run code."""
+    """An unpickler that allows numpy scalars and rejects everything else that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _GLOBALS:

@@ -1,4 +1,4 @@
-"""Work folders: what an interrupted or changed stage keeps, so that the next run redoes only what it must."""
+"""Work folders: an interrupted or changed stage keeps its finished files there, and the next run reuses the valid ones."""
 
 import ast
 import errno
@@ -22,9 +22,9 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
-    """Return 16 hex digits of the code of `modules` with all of this project that they import, and of `inputs` (JSON-able).
+    """Return 16 hex digits: the hash of `inputs` (JSON-able) and of the code of `modules` and the project's modules they import.
 
-    Code is its syntax tree without docstrings: comments and layout do not count.
+    The hash of code is that of its syntax tree without docstrings: comments and layout do not change it.
     """
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for name in sorted(find_imported_modules(modules)):
@@ -55,7 +55,7 @@ def find_imported_modules(modules: Iterable[str]) -> set[str]:
 
 
 def _path(module: str) -> Path:
-    """The file of a module or package of this project, whether or not it exists."""
+    """Return the path of a module or package of this project, which need not exist."""
     place = _PROJECT.joinpath(*module.split("."))
     return place / "__init__.py" if place.is_dir() else place.with_name(place.name + ".py")
 
@@ -77,7 +77,7 @@ def finish_file(partial: Path, path: Path) -> None:
 
 
 def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
-    """Make the folder `out` of (file in a work folder, its path below `out`), at once and without copying."""
+    """Create the folder `out` in one step, of hard links if possible. files: pairs (file in a work folder, path below `out`)."""
     partial = ROOT / f"{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

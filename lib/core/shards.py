@@ -1,4 +1,4 @@
-"""HDF5 shards: one file for each sub-folder of the corpus, in it one group for each clip, arrays with time first."""
+"""HDF5 shards: a file for each sub-folder of the corpus, with a group for each clip. The first axis of arrays is time."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from lib.core.errors import InputError
 
 @dataclass(frozen=True)
 class Record:
-    """What a shard holds of one clip: arrays and attributes, or the reason why it is refused."""
+    """The contents of one clip in a shard: arrays and attributes, or the reason why the clip is rejected."""
 
     clip: str
     arrays: Mapping[str, Any] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class Record:
 
 
 def write_record(file: h5py.File, record: Record) -> None:
-    """Add a clip to a shard; equal records in equal order make equal bytes."""
+    """Add a clip to a shard. Equal records in the same order give equal bytes."""
     group = file.create_group(record.clip)
     if record.refused:
         group.attrs["refused"] = record.refused
@@ -40,7 +40,7 @@ def write_record(file: h5py.File, record: Record) -> None:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yield a shard's clips in order of name, arrays in memory."""
+    """Yield a shard's clips in order of name, with their arrays in memory."""
     with open_shard(path) as file:
         for group in file.values():
             record = read_group(group)
@@ -51,7 +51,7 @@ def read_records(path: Path) -> Iterator[Record]:
 
 @contextmanager
 def open_shard(path: Path) -> Iterator[h5py.File]:
-    """Open a shard to read. Raises InputError, naming the file and the way out, if that fails then or later."""
+    """Open a shard for reading. Raises InputError with the file and what to do if reading fails, also later."""
     try:
         with h5py.File(path) as file:
             yield file
@@ -72,35 +72,35 @@ def describe_unreadable(path: Path, error: Exception) -> InputError:
 
 
 def read_group(group: h5py.Group) -> Record:
-    """Return a clip's record with arrays still in the file (h5py's data sets), so that a few steps can be read alone."""
+    """Return a clip's record with h5py data sets as arrays, so that single steps can be read."""
     attributes = dict(group.attrs)
     refused = attributes.pop("refused", "")
     return Record(group.name.removeprefix("/"), group, attributes, refused)
 
 
 def clip_names(path: Path) -> list[str]:
-    """Return the names of a shard's clips, refused ones too."""
+    """Return the names of a shard's clips, rejected ones included."""
     with open_shard(path) as file:
         return list(file)
 
 
 def count_clips(folder: Path) -> int:
-    """Return how many clips the shards of a folder hold, refused ones too."""
+    """Return the number of clips in the shards of a folder, rejected ones included."""
     return sum(len(clip_names(path)) for path in folder.glob("*.h5"))
 
 
 def read_arrays(folder: Path, name: str) -> Iterator[np.ndarray]:
-    """Yield the array `name` of each clip that is not refused, without reading the clip's other arrays."""
+    """Yield the array `name` of each clip that is not rejected, without reading the clip's other arrays."""
     return (group[name][()] for group in _groups(folder))
 
 
 def read_attributes(folder: Path, name: str) -> Iterator[Any]:
-    """Yield the attribute `name` of each clip that is not refused, without reading any array."""
+    """Yield the attribute `name` of each clip that is not rejected, without reading any array."""
     return (group.attrs[name] for group in _groups(folder))
 
 
 def read_rejections(folder: Path) -> dict[str, str]:
-    """Return the refused clips of a folder of shards and their reasons."""
+    """Return the rejected clips of a folder of shards with their reasons."""
     refused: dict[str, str] = {}
     for path in sorted(folder.glob("*.h5")):
         with open_shard(path) as file:

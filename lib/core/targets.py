@@ -1,4 +1,4 @@
-"""What is predicted: groups of columns of the clip table, each with a range; and the names of the Big Five."""
+"""Targets: groups of columns of the clip table that are predicted, each with a range, and the names of the Big Five."""
 
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -56,15 +56,15 @@ class TargetGroup(Section):
 
     @property
     def span(self) -> float:
-        """Width of the range."""
+        """Return the width of the range."""
         return self.range[1] - self.range[0]
 
     def to_unit(self, values: Values) -> Values:
-        """Values in the table's units (array or tensor) to units of the range."""
+        """Convert values (array or tensor) from the table's units to units of the range, 0 to 1."""
         return (values - self.range[0]) / self.span
 
     def from_unit(self, values: Values) -> Values:
-        """The inverse of `to_unit`."""
+        """Convert values from units of the range, 0 to 1, to the table's units."""
         return values * self.span + self.range[0]
 
 

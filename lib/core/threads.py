@@ -1,4 +1,4 @@
-"""How many CPUs a process may use, and how its threads wait for each other on a machine that is busy."""
+"""The number of CPUs that a process may use, and the way its threads wait for each other on a busy machine."""
 
 import os
 import re
@@ -38,8 +38,8 @@ def set_environment(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def count_busy(load: Path = _LOAD) -> int:
-    """Return how many other processes and threads of this machine compute, the smallest of a few counts in 16 ms; 0 where
-    the system does not say."""
+    """Return the number of other running processes and threads of this machine: the smallest of a few counts in 16 ms. It is 0
+    if the system does not count them."""
     if not load.exists():
         return 0
     counts = []

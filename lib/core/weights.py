@@ -1,4 +1,4 @@
-"""Load pretrained weights into a backbone, and say what does not fit."""
+"""Load pretrained weights into a backbone, and report weights that do not fit."""
 
 import argparse
 import pickle
