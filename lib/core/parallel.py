@@ -76,7 +76,7 @@ def map_in_order(pool: Executor, function: Callable[[_Item], _Result], items: It
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block. Threads and processes that start in it never get it: they inherit the mask."""
+    """Delay Ctrl-C until the end of the block. Threads and processes that start in it inherit the mask and never get it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

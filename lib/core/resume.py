@@ -22,7 +22,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
-    """Return 16 hex digits: the hash of `inputs` (JSON-able) and of the code of `modules` and the project's modules they import.
+    """Return 16 hex digits, the hash of `inputs` (JSON-able) and of the code of `modules` and of all project code they import.
 
     The hash of code is that of its syntax tree without docstrings: comments and layout do not change it.
     """
@@ -77,7 +77,7 @@ def finish_file(partial: Path, path: Path) -> None:
 
 
 def publish(files: Iterable[tuple[Path, Path]], out: Path) -> None:
-    """Create the folder `out` in one step, of hard links if possible. files: pairs (file in a work folder, path below `out`)."""
+    """Create the folder `out` in one step, of hard links if possible. files: pairs (work file, path below `out`)."""
     partial = ROOT / f"{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

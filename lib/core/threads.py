@@ -38,8 +38,8 @@ def set_environment(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def count_busy(load: Path = _LOAD) -> int:
-    """Return the number of other running processes and threads of this machine: the smallest of a few counts in 16 ms. It is 0
-    if the system does not count them."""
+    """Return the number of other running processes and threads of this machine, the smallest of a few counts in 16 ms. It is
+    0 if the system does not count them."""
     if not load.exists():
         return 0
     counts = []
