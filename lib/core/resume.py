@@ -22,7 +22,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
-    """Return 16 hex digits, the hash of `inputs` (JSON-able) and of the code of `modules` and of all project code they import.
+    """Return 16 hex digits, the hash of `inputs` (JSON-able) and of the code of `modules` and what they import here.
 
     The hash of code is that of its syntax tree without docstrings: comments and layout do not change it.
     """
