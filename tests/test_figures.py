@@ -225,3 +225,33 @@ def test_titles_of_importance_maps_do_not_overlap_on_paper(columns: list[str]) -
     renderer = figure._get_renderer()
     labels = [axes.yaxis.label.get_window_extent(renderer) for axes in figure.axes if axes.get_ylabel()]
     assert not any(box.overlaps(other) for box, other in combinations(labels, 2))
+
+
+def test_tick_labels_of_narrow_panels_do_not_overlap_on_paper() -> None:
+    group = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    rows = [
+        {"control": control, "target": target, "loss": 0.1, "low": 0.0, "high": 0.16, "clips": 40, "repeats": 3}
+        for control in ("another clip's faces", "no motion")
+        for target in ("mean", *TRAITS)
+    ]
+    figure = figures.controls.draw(Results(controls=pd.DataFrame(rows)), group)
+    figures.fit_to_paper(figure)
+    figure.draw_without_rendering()
+    renderer = figure._get_renderer()
+    for axes in figure.axes:
+        boxes = [label.get_window_extent(renderer) for label in axes.get_xticklabels() if label.get_text()]
+        assert len(boxes) >= 2
+        assert not any(box.overlaps(other) for box, other in combinations(boxes, 2))
+
+
+def test_legend_names_only_drawn_kinds_of_videos() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"clip": f"{number}", "target": target, "seen": False, "actual": actual, "predicted": actual}
+        for target in TRAITS
+        for number, actual in enumerate(rng.uniform(size=10))
+    ]
+    group = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
+    for module, text in ((figures.predicted_against_actual, "unseen video (10)"), (residuals, "unseen video")):
+        figure = module.draw(Results(predictions=pd.DataFrame(rows)), group)
+        assert [entry.get_text() for entry in figure.legends[0].get_texts()] == [text]

@@ -328,7 +328,7 @@ def test_samples_figure_shows_the_available_streams(tmp_path: Path) -> None:
     assert np.array_equal(tiled[6:, 8:], images[3])
     landmarks = [points.get_offsets().tolist() for points in face.collections]  # images of 8 x 6 pixels, two per row
     assert landmarks == [[[1 + x, 2 + y], [5 + x, 2 + y]] for y in (0, 6) for x in (0, 8)]
-    assert face.get_xlabel() == "faces at\n0.0, 0.5, 1.0, 1.5 s"
+    assert face.get_xlabel() == "faces at\n0.0, 0.5,\n1.0, 1.5 s"
     assert np.array_equal(log_mel.images[0].get_array(), np.linspace(-100, 0, 200).reshape(50, 4).T)
     assert log_mel.images[0].get_clim() == (-80, 0)
     assert log_mel.images[0].get_extent()[:2] == pytest.approx([-0.005, 0.495])

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
@@ -38,6 +39,7 @@ PANELS_PER_ROW = 6  # number of panels per row
 COLUMNS = 3.5, 7.2
 """Widths of one and of two columns of a journal's page in inches."""
 _NARROW = 5.0  # inches; wider figures take two columns
+_TICKS_PER_INCH, _MANY_TICKS = 2, 5  # on paper: panels with room for fewer labels on the x axis get fewer
 _POINTS = 7, 9
 _EMPTY = "empty"
 
@@ -115,9 +117,15 @@ def label_left(panels: Mapping[str, Axes], label: str) -> None:
 
 
 def legend_below(figure: Figure, panels: Mapping[str, Axes]) -> None:
-    handles = next(iter(panels.values())).get_legend_handles_labels()
-    columns = min(len(handles[0]), len(panels))
-    figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5)
+    handles = {
+        label: handle
+        for axes in panels.values()
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    columns = min(len(handles), len(panels))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, markerscale=1.5
+    )
 
 
 def wrap_name(name: str, width: int = 20) -> str:
@@ -155,6 +163,8 @@ def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, cl
     """
     for is_seen, colour, marker, label in VIDEO_STYLES:
         part = rows["seen"] == is_seen
+        if not part.any():
+            continue
         label = label if clips is None else f"{label} ({clips.get(is_seen, 0)})"
         dots = axes.scatter(x[part], y[part], s=9, color=colour, marker=marker, alpha=0.7, linewidths=0, label=label)
         dots.set(clip_on=False, zorder=3)
@@ -212,6 +222,12 @@ def fit_to_paper(figure: Figure) -> bool:
     figure.set_size_inches(COLUMNS[wide], height * min(1, scale**0.5))  # text shrinks less than panels
     for text in figure.findobj(Text):
         text.set_fontsize(float(np.clip(text.get_fontsize() * scale, *_POINTS)))
+    for axes in figure.axes:
+        spec, locator = axes.get_subplotspec(), axes.xaxis.get_major_locator()
+        if spec is not None and isinstance(locator, MaxNLocator):
+            count = int(_TICKS_PER_INCH * COLUMNS[wide] / spec.get_gridspec().ncols)
+            if count < _MANY_TICKS:
+                locator.set_params(nbins=max(2, count))
     return wide
 
 

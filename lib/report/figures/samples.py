@@ -72,7 +72,10 @@ def _picture(axes: Axes, stream: str, images: SampleArray | None) -> None:
         axes.scatter(image_points[:, 0] + x, image_points[:, 1] + top, s=2, color=COLOURS[3], linewidths=0)
     axes.set_anchor("NW")
     wheel = "" if full is None else f"\nwheel: direction, to {full:.1f} px a step"
-    hide_axes(axes, f"{stream}{_note(read)} at\n{', '.join(f'{time:.1f}' for time in times)} s{wheel}")
+    texts = [f"{time:.1f}" for time in times]
+    lines = [", ".join(texts[start : start + per_row]) for start in range(0, len(texts), per_row)]
+    separator = ",\n"
+    hide_axes(axes, f"{stream}{_note(read)} at\n{separator.join(lines)} s{wheel}")
 
 
 def _note(read: bool) -> str:
