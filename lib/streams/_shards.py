@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 from tqdm import tqdm
@@ -19,9 +19,6 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base
 from lib.streams.base import ABOUT, TRACEBACK, Stream, StreamSettings
-
-if TYPE_CHECKING:  # the stage of a disabled stream ends sooner without it
-    pass
 
 _PARTIAL, _COUNT = ".partial", ".count"
 
@@ -42,51 +39,43 @@ def write_shards(
     `options`. clips: total for the progress bar. Raises InputError if a shard can't be built; finished shards are kept.
     """
     with resume.lock_stage(stream.name):
-        return _write_locked(stream, settings, out, inputs, make, clips=clips, options=options)
-
-
-def _write_locked(
-    stream: Stream,
-    settings: StreamSettings,
-    out: Path,
-    inputs: Mapping[str, Any],
-    make: Callable[[str], Iterable[Record]],
-    clips: int,
-    options: Parallel,
-) -> tuple[float, int]:
-    started = time.perf_counter()
-    folder = resume.ROOT / stream.name
-    folder.mkdir(parents=True, exist_ok=True)
-    values = settings.model_dump(by_alias=True)
-    # `enabled` does not change the contents of a stream
-    fingerprint = resume.fingerprint([stream.module, "lib.core.shards"], {**values, "enabled": True})
-    paths = {name: folder / f"{name}-{resume.fingerprint([], fingerprint, inputs[name])}.h5" for name in sorted(inputs)}
-    todo = {name: path for name, path in paths.items() if not resume.is_complete(path)}
-    damaged = [path for path in todo.values() if path.exists()]
-    for path in damaged:
-        logging.getLogger(stream.name).warning("%s is damaged and will be rebuilt", path)
-        path.unlink()  # not overwritten: it may be a hard link to the published file and to DVC's cache
-    # after a run that was killed at its end, stream.json may be a hard link to the published file
-    for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
-        left_over.unlink()
-    log = logging.getLogger(stream.name)
-    log.info("%d shards are reused, %d are to be built", len(paths) - len(todo), len(todo))
-    failed: dict[str, int] = {}
-    if todo:
-        initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
-        bar = tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None)
-        with bar, parallel.start_executor(options, stream.on_gpu) as executor:
-            running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
-            failed = _wait_for_shards(stream.name, running, folder, bar)
-    for path in damaged:
-        resume.remove_from_cache(path)
-    info_path = folder / ABOUT
-    info_path.write_text(json.dumps({"settings": values, "shapes": _shapes(stream, paths.values())}, indent=2) + "\n")
-    resume.publish([(info_path, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in paths.items())], out)
-    for stale in set(folder.iterdir()) - {path for name, path in paths.items() if name not in failed}:
-        stale.unlink()
-        (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
-    return round(time.perf_counter() - started, 1), sum(failed.values())
+        started = time.perf_counter()
+        folder = resume.ROOT / stream.name
+        folder.mkdir(parents=True, exist_ok=True)
+        values = settings.model_dump(by_alias=True)
+        # `enabled` does not change the contents of a stream
+        fingerprint = resume.fingerprint([stream.module, "lib.core.shards"], {**values, "enabled": True})
+        paths = {
+            name: folder / f"{name}-{resume.fingerprint([], fingerprint, inputs[name])}.h5" for name in sorted(inputs)
+        }
+        todo = {name: path for name, path in paths.items() if not resume.is_complete(path)}
+        damaged = [path for path in todo.values() if path.exists()]
+        for path in damaged:
+            logging.getLogger(stream.name).warning("%s is damaged and will be rebuilt", path)
+            path.unlink()  # not overwritten: it may be a hard link to the published file and to DVC's cache
+        # after a run that was killed at its end, stream.json may be a hard link to the published file
+        for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
+            left_over.unlink()
+        log = logging.getLogger(stream.name)
+        log.info("%d shards are reused, %d are to be built", len(paths) - len(todo), len(todo))
+        failed: dict[str, int] = {}
+        if todo:
+            initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
+            bar = tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None)
+            with bar, parallel.start_executor(options, stream.on_gpu) as executor:
+                running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
+                failed = _wait_for_shards(stream.name, running, folder, bar)
+        for path in damaged:
+            resume.remove_from_cache(path)
+        info_path = folder / ABOUT
+        info_path.write_text(
+            json.dumps({"settings": values, "shapes": _shapes(stream, paths.values())}, indent=2) + "\n"
+        )
+        resume.publish([(info_path, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in paths.items())], out)
+        for stale in set(folder.iterdir()) - {path for name, path in paths.items() if name not in failed}:
+            stale.unlink()
+            (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
+        return round(time.perf_counter() - started, 1), sum(failed.values())
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
