@@ -40,10 +40,8 @@ def tabulate_headline(scores: pd.DataFrame, group: TargetGroup, split: str, labe
     data/scores.csv."""
     cells: dict[str, dict[str, str]] = {}
     means, counts = scores[scores["target"] == "mean"], []
-    subsets = {"all": "", "unseen_videos": ", unseen videos"}
-    if words.are_all_unseen(scores):
-        subsets = {"all": ""}
-    for subset, which in subsets.items():
+    for subset, subset_title in words.list_headline_subsets(scores).items():
+        which = "" if subset == "all" else f", {subset_title}"
         of_subset = means[means["subset"] == subset]
         counts += [f"{row.clips} clips of {row.videos} videos{which}" for row in of_subset.head(1).itertuples()]
         for score, (title, digits) in words.list_headline_scores(group).items():

@@ -145,7 +145,7 @@ def _describe_group(
 ) -> dict[str, Any]:
     """Return the template's variables for a target group; the tables contain only rows of this group."""
     subsets: dict[str, dict[str, Any] | None] = {}
-    titles = {"all": "all clips, all of unseen videos"} if words.are_all_unseen(scores) else words.SUBSETS
+    titles = words.list_headline_subsets(scores) if words.are_all_unseen(scores) else words.SUBSETS
     for subset, title in titles.items():
         rows = scores[scores["subset"] == subset]
         if rows.empty:

@@ -81,10 +81,7 @@ def describe_headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: Ta
     scores, comparisons: the target group's rows of data/scores.csv and data/comparisons.csv.
     """
     sentences = []
-    subsets = {"all": "all clips", "unseen_videos": "unseen videos"}
-    if words.are_all_unseen(scores):
-        subsets = {"all": "all clips, all of unseen videos"}
-    for subset, title in subsets.items():
+    for subset, title in words.list_headline_subsets(scores).items():
         rows = scores[(scores["subset"] == subset) & (scores["target"] == "mean")]
         if rows.empty:
             sentences.append("Every video has clips in training, so accuracy on unseen videos was not measured.")

@@ -97,6 +97,13 @@ def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
     return {name: name_predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
 
 
+def list_headline_subsets(scores: pd.DataFrame) -> dict[str, str]:
+    """Return the subsets of the headline and their titles; one if no scored clip is of a video with training clips."""
+    if are_all_unseen(scores):
+        return {"all": "all clips, all of unseen videos"}
+    return {"all": "all clips", "unseen_videos": "unseen videos"}
+
+
 def are_all_unseen(scores: pd.DataFrame) -> bool:
     """Return whether no scored clip is of a video with training clips, given rows of data/scores.csv."""
     return not scores["subset"].eq("seen_videos").any() and bool(scores["subset"].eq("unseen_videos").any())

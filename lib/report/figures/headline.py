@@ -14,8 +14,7 @@ CAPTION = (
     f" {MIN_VIDEOS} videos on; dotted line: the training mean. A model is useful only if it beats these baselines on unseen"
     " videos too."
 )
-_LOOKS = {"all": (-0.15, "o", COLOURS[0], "all clips"), "unseen_videos": (0.15, "D", COLOURS[1], "unseen videos")}
-_ALL_UNSEEN = {"all": (0.0, "o", COLOURS[0], "all clips, all of unseen videos")}
+_LOOKS = {"all": (-0.15, "o", COLOURS[0]), "unseen_videos": (0.15, "D", COLOURS[1])}
 
 
 def draw(results: Results, group: TargetGroup) -> Figure:
@@ -23,12 +22,13 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     predictors = words.select_headline_predictors(scores["predictor"].unique())
     figure = Figure(figsize=(4.6, 1.1 + 0.26 * len(predictors)), layout="constrained")  # legible on a phone
     panels = figure.subplots(1, 3, sharey=True)
-    looks = _ALL_UNSEEN if words.are_all_unseen(scores) else _LOOKS
+    subsets = words.list_headline_subsets(scores)
     for axes, (score, (label, _)) in zip(panels, words.list_headline_scores(group).items(), strict=True):
-        for subset, (offset, marker, colour, name) in looks.items():
+        for subset, name in subsets.items():
+            offset, marker, colour = _LOOKS[subset]
             rows = scores[(scores["subset"] == subset) & (scores["score"] == score)].set_index("predictor")
             rows = rows.reindex(predictors)
-            places = np.arange(len(rows)) + offset
+            places = np.arange(len(rows)) + (offset if len(subsets) > 1 else 0)
             draw_intervals(axes, places, rows, colour, marker=marker, label=name)
             if subset == "all" and "mean_predictor" in predictors:
                 axes.axvline(rows.loc["mean_predictor", "value"], color="grey", linestyle=":", linewidth=0.8)
