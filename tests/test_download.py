@@ -1,6 +1,7 @@
 """Sources in the download stage: users' tables, several corpora together, and labels without videos."""
 
 import json
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from lib.core import parameters, resume
 from lib.core.clips import SPLITS, column_names, read_clip_table
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import TRAITS
-from lib.sources import base, listing, mosei
+from lib.sources import base, fiv2, listing, mosei
 from lib.sources.demo.head import Performance
 from stages import download
 from tests.conftest import REAL, ROOT, needs_real_clips
@@ -261,6 +262,44 @@ def test_real_labels_are_read_without_videos(run_download: RunDownload) -> None:
     assert not list(Path("data/raw").rglob("*.mp4"))
     assert {path.suffix for path in Path("data/raw/fiv2/annotations").iterdir()} == {".pkl", ".csv"}
     assert set(json.loads(Path("metrics/data.json").read_text())["annotation_files"].values()) == {"as distributed"}
+
+
+def write_fiv2_annotations(clips: dict[str, int]) -> None:
+    """Write annotation_SPLIT.pkl for each split with a number of clips, each of its own video, to data/archives/."""
+    for split, count in clips.items():
+        names = [f"{split}{number:03d}.000.mp4" for number in range(count)]
+        scores = {
+            name: {clip: (7 * at % 40) / fiv2.LATTICE[name] for at, clip in enumerate(names)} for name in fiv2.SCORES
+        }
+        Path(f"data/archives/annotation_{split}.pkl").write_bytes(pickle.dumps(scores, protocol=2))
+
+
+@pytest.mark.parametrize("name", ["fiv2_features", "fiv2_stack", "fiv2_text"])
+def test_split_reports_the_scored_split_of_fiv2(
+    run_download: RunDownload, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(written, "FOLDER", ROOT / written.FOLDER)
+    write_fiv2_annotations({"training": 60, "validation": 20, "test": 10})
+    shipped = written.plain(written.merge_parameters(name, []))["download"]
+    table = run_download(**shipped)
+    assert (table["split"] == "").sum() == 10
+    printed = capsys.readouterr().out
+    assert "  test: 20 clips of fiv2's validation split\n" in printed
+    assert (
+        "10 usable clips are in no split (10 clips of fiv2's test split; test000.000.mp4, test001.000.mp4,"
+        " test002.000.mp4, ...): no model is trained or scored on them. They have an empty split in data/clips.csv."
+        " To score the corpus' test split, set download.split to official\n"
+    ) in printed
+    data = json.loads(Path("metrics/data.json").read_text())
+    assert data["origins"]["test"] == {"fiv2": {"validation": 20}}
+    assert data["left_out"]["clips"] == 10
+    official = written.plain(written.merge_parameters(name, ["download.split=official"]))["download"]
+    table = run_download(**official)
+    assert table["split"].value_counts().to_dict() == {"training": 60, "validation": 20, "test": 10}
+    printed = capsys.readouterr().out
+    assert "  test: 10 clips of fiv2's test split\n" in printed
+    assert "in no split" not in printed
+    assert "left_out" not in json.loads(Path("metrics/data.json").read_text())
 
 
 def test_paths_of_another_machine_match_by_their_last_parts(

@@ -10,7 +10,7 @@ import pytest
 
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import TRAITS, TargetGroup, Targets
-from lib.report import card, datasheet, figures, latex, page, verdict, words
+from lib.report import card, datasheet, figures, latex, methods, page, verdict, words
 from lib.report.figures import Results, read
 from lib.scoring import tables
 from lib.scoring.scores import Bootstrap
@@ -194,6 +194,33 @@ def test_datasheet_counts_clips_and_labels() -> None:
     assert "Amazon Mechanical Turk" in text
     assert "*To fill in: how the clips were recorded" in text
     assert "stability" not in text
+
+
+def test_documents_name_the_scored_split_and_left_out_clips() -> None:
+    _, scores, persons = make_results("traits", FIVE_TRAITS)
+    run, targets = make_run("fiv2"), {"traits": FIVE_TRAITS}
+    counts = {"annotated": 5, "files": 4, "usable": 0, "refused": {}}
+    data = run.data | {
+        "origins": {"test": {"fiv2": {"validation": 60}}, "none": {"fiv2": {"test": 9}}},
+        "left_out": {"clips": 9, "first": ["a", "b", "c"]},
+        "corpora": {"fiv2": counts},
+    }
+    run = run._replace(data=data | {"usable": 180, "annotated": 180})
+    clips = pd.DataFrame({"split": ["test"], "corpus": "fiv2", "reason": "gone"} | dict.fromkeys(TRAITS, 0.5))
+    compared = compare(scores)
+    texts = [
+        card.make_card(scores, compared, persons, CORRUPTIONS, targets, run),
+        page.render_report(scores, compared, persons, clips, targets, [], run, 150).replace("&#39;", "'"),
+        datasheet.make_datasheet(clips, persons, targets, run.data, []),
+        "\n".join(methods._describe_data(run, targets)),
+    ]
+    for text in texts:
+        assert "60 clips of fiv2's validation split." in text
+        assert (
+            "9 usable clips are in no split (9 clips of fiv2's test split; a, b, c, ...): no model is trained" in text
+        )
+    assert "Scored clips" in texts[1]
+    assert "in no split" not in write_card(scores, persons, targets, "fiv2")
 
 
 def test_figures_have_the_range_and_skip_missing_labels() -> None:

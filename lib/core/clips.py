@@ -1,8 +1,8 @@
 """Read and write the clip table (data/clips.csv) and the other tables of the project."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:  # a prediction starts sooner without it
     import pandas as pd
@@ -34,6 +34,31 @@ _LAST = ("start", "end", "duration", "fps", "width", "height", "audio", "damaged
 def column_names(targets: Iterable[str]) -> list[str]:
     """Return all columns of the clip table in order, with `targets` in the middle."""
     return [*_FIRST, *targets, *_LAST]
+
+
+def describe_origins(data: Mapping[str, Any], split: str) -> str:
+    """Return the corpus' own splits that a split's clips come from, given the contents of metrics/data.json.
+
+    Example: `2000 clips of fiv2's validation split`. split: one of SPLITS, or `none` for clips without a split. The text is
+    empty if there is no clip, or if no corpus has a split of its own.
+    """
+    origins = data.get("origins", {}).get(split, {})
+    if not any(name for of_corpus in origins.values() for name in of_corpus):
+        return ""
+    return " and ".join(
+        f"{count} clips of {corpus}'s {name} split" if name else f"{count} clips of {corpus} without a split"
+        for corpus, of_corpus in origins.items()
+        for name, count in of_corpus.items()
+    )
+
+
+def describe_left_out(data: Mapping[str, Any]) -> str:
+    """Return a sentence on the usable clips that are in no split, or an empty text if there are none."""
+    if not (left_out := data.get("left_out")):
+        return ""
+    first = ", ".join(left_out["first"]) + (", ..." if left_out["clips"] > len(left_out["first"]) else "")
+    which = "; ".join(filter(None, [describe_origins(data, "none"), first]))
+    return f"{left_out['clips']} usable clips are in no split ({which}): no model is trained or scored on them."
 
 
 def split_by_shard(clips: "pd.DataFrame") -> "dict[str, pd.DataFrame]":

@@ -78,6 +78,7 @@ def make_card(
         "## Data\n",
         f"Corpora: {', '.join(data['sources'])}, {data['hours']:g} hours. Split `{data['split']}`:"
         f" {words.count_clips(data)}.\n",
+        *(f"{sentence}\n" for sentence in words.describe_scored_clips(data, run.split)),
     ]
     for name, group in targets.items():
         lines.append(f"{describe_leakage(select_group(scores, name), group, data, run.split)}\n")

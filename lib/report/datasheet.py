@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib.core.clips import SPLITS, SYNTHETIC
+from lib.core.clips import SPLITS, SYNTHETIC, describe_left_out, describe_origins
 from lib.core.targets import Targets
 from lib.report import words
 
@@ -130,6 +130,9 @@ def _tabulate_splits(data: Mapping[str, Any]) -> Iterator[str]:
         shared = data["videos_shared_with_training"].get(split, "–")
         yield f"| {split} | {data['clips'][split]} | {data['videos'][split]} | {shared} |"
     yield ""
+    yield from (f"{split}: {origins}.\n" for split in SPLITS if (origins := describe_origins(data, split)))
+    if left_out := describe_left_out(data):
+        yield f"{left_out}\n"
 
 
 def _describe_groups(groups: pd.DataFrame) -> str:

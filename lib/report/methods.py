@@ -50,6 +50,7 @@ def _describe_data(run: Run, targets: Targets) -> Iterator[str]:
     corpora = join(list(dict.fromkeys(_CORPORA.get(name, escape(name)) for name in data["sources"])))
     yield f"We used {corpora}: {data['usable']} of {data['annotated']} annotated clips ({data['hours']:g} hours)."
     yield f"The split is {escape(data['split'])}: {words.count_clips(data)}."
+    yield from map(escape, words.describe_scored_clips(data, run.split))
     for name, group in targets.items():
         yield f"Targets ({escape(name)}) are {escape(join(group.columns))}, on a scale from {words.format_range(group)}."
 

@@ -186,6 +186,7 @@ def _describe_setup(run: Run) -> dict[str, str]:
     return {
         "Model": words.describe_encoders(run.parameters["model"]).replace("`", ""),
         "Data": f"{', '.join(data['sources'])}: {words.count_clips(data)}; {data['hours']:g} hours, split {data['split']}",
+        "Scored clips": " ".join(words.describe_scored_clips(data, run.split)) or f"those of the {run.split} split",
         "Trained on": " and ".join(f"{count} {split} clips" for split, count in run.provenance["clips"].items()),
         "Commit": "unknown: trained without git" if commit is None else words.format_commit(commit),
         "Date of the newest input": words.describe_newest_input(run.provenance),

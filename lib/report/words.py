@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib.core.clips import describe_left_out, describe_origins
 from lib.core.targets import TargetGroup
 from lib.scoring.scores import MIN_VIDEOS
 
@@ -177,6 +178,13 @@ def note_stability(sources: Sequence[str], group: TargetGroup) -> str:
 def note_emotions(group: TargetGroup) -> str:
     """Return the note about predicted emotions, or '' for other targets."""
     return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
+
+
+def describe_scored_clips(data: Mapping[str, Any], split: str) -> list[str]:
+    """Return sentences on the corpus' own splits of the scored clips, and on usable clips that are in no split."""
+    origins = describe_origins(data, split)
+    sentences = [f"The scored clips are {origins}."] if origins else []
+    return [*sentences, *filter(None, [describe_left_out(data)])]
 
 
 def count_clips(data: Mapping[str, Any]) -> str:

@@ -94,18 +94,41 @@ def build_clip_table(
     return table.sort_values("clip", ignore_index=True)
 
 
-def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Count clips, videos and rejected clips by reason, in total and for each corpus, and the videos that splits share."""
+def summary(table: pd.DataFrame, corpus_split: pd.Series) -> dict[str, Any]:
+    """Count clips, videos and rejected clips by reason, in total and for each corpus, and the videos that splits share.
+
+    corpus_split: the split that the corpus itself gives each clip. `origins` counts the clips of each split by corpus and by
+    this split; `left_out` has the number of usable clips without a split, and the first three.
+    """
     usable = table[table["reason"] == ""]
     videos = {split: set(usable.loc[usable["split"] == split, "video"]) for split in SPLITS}
-    return _counts(table) | {
-        "videos": {split: len(names) for split, names in videos.items()},
-        "videos_shared_with_training": {
-            split: len(videos[split] & videos["training"]) for split in ("validation", "test")
-        },
-        "hours": round(float(usable["duration"].sum()) / 3600, 3),
-        "corpora": {str(name): _counts(rows) for name, rows in table.groupby("corpus")},
-    }
+    return (
+        _counts(table)
+        | {
+            "videos": {split: len(names) for split, names in videos.items()},
+            "videos_shared_with_training": {
+                split: len(videos[split] & videos["training"]) for split in ("validation", "test")
+            },
+            "hours": round(float(usable["duration"].sum()) / 3600, 3),
+            "corpora": {str(name): _counts(rows) for name, rows in table.groupby("corpus")},
+            "origins": _count_origins(usable, corpus_split),
+        }
+        | _list_left_out(usable)
+    )
+
+
+def _count_origins(usable: pd.DataFrame, corpus_split: pd.Series) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the number of clips by split (`none` if empty), corpus and the corpus' own split."""
+    origins: dict[str, dict[str, dict[str, int]]] = {}
+    places = [usable["split"].replace("", "none"), usable["corpus"], corpus_split[usable.index]]
+    for (split, corpus, own), rows in usable.groupby(places):
+        origins.setdefault(split, {}).setdefault(corpus, {})[own] = len(rows)
+    return origins
+
+
+def _list_left_out(usable: pd.DataFrame) -> dict[str, Any]:
+    left_out = usable.loc[usable["split"] == "", "clip"]
+    return {"left_out": {"clips": len(left_out), "first": left_out.head(3).tolist()}} if len(left_out) else {}
 
 
 def _counts(table: pd.DataFrame) -> dict[str, Any]:

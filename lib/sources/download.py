@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lib.core import resume
 from lib.core.artifacts import ARCHIVES, CLIPS, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
+from lib.core.clips import SPLITS, describe_left_out, describe_origins
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.sources import _check, _persons, _split, base, listing
@@ -22,6 +23,8 @@ MADE_OF = "made_of.json"
 """File below data/raw/CORPUS/ that lists the archives and settings behind the folder's content."""
 
 MAX_SECONDS = 24 * 3600
+
+_SCORE_THEM = " To score the corpus' test split, set download.split to official"
 
 
 class Url(Section):
@@ -102,8 +105,9 @@ def download(settings: Download) -> None:
         {pattern: codes for corpus in corpora for pattern, codes in corpus.source.GROUPS.items()},
         table["clip"][~is_usable],
     )
+    corpus_split = table["split"]
     table["split"] = assign_splits(table, groups, settings)
-    summary = summarise(corpora, table, groups, settings)
+    summary = summarise(corpora, table, corpus_split, groups, settings)
     report(summary)
     refuse_if_too_many_are_lost(table, summary, settings.allow_missing)
     resume.publish(
@@ -115,9 +119,12 @@ def download(settings: Download) -> None:
     write(DOWNLOAD_METRICS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
 
 
-def summarise(corpora: list[Corpus], table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> dict[str, Any]:
-    """Return the figures for metrics/data.json."""
-    summary = {"sources": [corpus.name for corpus in corpora], "split": settings.split} | _check.summary(table)
+def summarise(
+    corpora: list[Corpus], table: pd.DataFrame, corpus_split: pd.Series, groups: pd.DataFrame, settings: Download
+) -> dict[str, Any]:
+    """Return the figures for metrics/data.json. corpus_split: the split that the corpus itself gives each clip."""
+    sources = [corpus.name for corpus in corpora]
+    summary = {"sources": sources, "split": settings.split} | _check.summary(table, corpus_split)
     if settings.split == "group_out":
         summary["group"] = settings.group.model_dump()
     if checked := dict(annotation_files(corpora)):
@@ -258,7 +265,7 @@ def write(path: Path, text: str) -> None:
 
 
 def report(summary: dict[str, Any]) -> None:
-    """Print the number of clips, missing and unlabelled files first."""
+    """Print the number of clips, missing and unlabelled files first, then the origin of each split."""
     missing = summary["refused"].get(_check.NO_FILE, 0)
     unlabelled = summary["refused"].get(_check.NO_ANNOTATION, 0)
     print(
@@ -269,3 +276,9 @@ def report(summary: dict[str, Any]) -> None:
         print(f"  rejected, {reason}: {count}")
     for name, state in summary.get("annotation_files", {}).items():
         print(f"  {name}: {state}")
+    for split in SPLITS:
+        if origins := describe_origins(summary, split):
+            print(f"  {split}: {origins}")
+    if left_out := describe_left_out(summary):
+        own_splits = {name for of_corpus in summary["origins"]["none"].values() for name in of_corpus}
+        print(f"{left_out} They have an empty split in {CLIPS}.{_SCORE_THEM if 'test' in own_splits else ''}")
