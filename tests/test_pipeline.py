@@ -18,6 +18,7 @@ STAGES = [
     "download",
     "frames",
     "audio",
+    "waveform",
     "features",
     "text",
     "pictures",

@@ -120,7 +120,7 @@ def test_aligner_finds_demo_faces_and_rejects_blank_clips(tmp_path: Path) -> Non
 
 def test_load_finds_streams_by_name_and_lists_them() -> None:
     names = ["audio", "descriptors", "embeddings", "faces", "features", "flow", "frames", "landmarks"]
-    names += ["pictures", "sound_descriptors", "text"]
+    names += ["pictures", "sound_descriptors", "text", "waveform"]
     assert base.names() == names
     kinds = {name: base.load(name).kind for name in base.names()}
     assert kinds == dict.fromkeys(kinds, "vectors") | {
@@ -129,6 +129,7 @@ def test_load_finds_streams_by_name_and_lists_them() -> None:
         "flow": "flow",
         "landmarks": "points",
         "pictures": "pictures",
+        "waveform": "waveform",
     }
     with pytest.raises(
         InputError, match=r"unknown stream 'face'; allowed: audio, descriptors, embeddings, faces, features, fl"

@@ -16,8 +16,9 @@ from lib.core.registry import list_members
 from lib.core.shards import Record
 
 # a point is x and y in pixels from the image's upper left corner; (0.5, 0.5) is the centre of the first pixel; NaN if absent
-Kind = Literal["pictures", "flow", "points", "vectors"]
-"""Contents of a step: RGB uint8 (3, H, W), displacements in pixels (2, H, W), points (P, 2), or numbers (D,)."""
+Kind = Literal["pictures", "flow", "points", "vectors", "waveform"]
+"""Contents of a step: RGB uint8 (3, H, W), displacements in pixels (2, H, W), points (P, 2), numbers (D,), or consecutive
+audio samples (N,) in [-1, 1]. Unlike vectors, audio samples are not averaged over a clip for the baselines."""
 
 RAW = "raw"
 """The name of the clip itself among a stream's inputs."""
