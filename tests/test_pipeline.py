@@ -19,6 +19,7 @@ STAGES = [
     "frames",
     "audio",
     "waveform",
+    "speech",
     "features",
     "text",
     "pictures",

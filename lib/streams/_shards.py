@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from tqdm import tqdm
 
 from lib.core import parallel, resume, shards
 from lib.core.errors import InputError, log_once
 from lib.core.parallel import Parallel
+from lib.core.pretrained import describe_cost
 from lib.core.shards import Record
 from lib.streams import base
 from lib.streams.base import ABOUT, TRACEBACK, Stream, StreamSettings
@@ -61,6 +63,8 @@ def write_shards(
         failed: dict[str, int] = {}
         if todo:
             initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
+            if stream.costly:
+                print(f"{stream.name}: {measure_cost(make, sorted(todo), clips - initial)}", flush=True)
             bar = tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None)
             with bar, parallel.start_executor(options, stream.on_gpu) as executor:
                 running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
@@ -76,6 +80,27 @@ def write_shards(
             stale.unlink()
             (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
         return round(time.perf_counter() - started, 1), sum(failed.values())
+
+
+def measure_cost(make: Callable[[str], Iterable[Record]], names: Iterable[str], clips: int) -> str:
+    """Return a line with the time and the disk space of `clips` clips, measured on the first clips that are not rejected.
+
+    The time of the first clip does not count if there are others, because it includes the loading of networks.
+    """
+    for name in names:
+        seconds, sizes = list[float](), list[int]()
+        records = iter(make(name))
+        while len(sizes) < 3:
+            started = time.perf_counter()
+            record = next(records, None)
+            if record is None:
+                break
+            if not record.refused:
+                seconds.append(time.perf_counter() - started)
+                sizes.append(sum(array.nbytes for array in record.arrays.values()))
+        if sizes:
+            return describe_cost(clips, float(np.mean(seconds[1:] or seconds)), round(np.mean(sizes)))
+    return "no clip can be measured"
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:

@@ -80,6 +80,7 @@ class Stream:
     arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
         from `kind`.
     on_gpu: whether the extractor uses a GPU if one is available.
+    costly: whether the stage measures two clips first, and prints the time and the disk space that all clips need.
     files: takes the settings and returns the files that they name or that a package ships, such as weights.
     annotation_files: takes the settings and a corpus' folder of annotations and returns the files that the stream reads.
         The contents of both enter the fingerprint: shards are rebuilt if one of them changes.
@@ -98,6 +99,7 @@ class Stream:
     arrays: tuple[str, ...] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     on_gpu: bool = False
+    costly: bool = False
     files: Callable[[Any], list[Path]] = lambda settings: []
     annotation_files: Callable[[Any, Path], list[Path]] = lambda settings, folder: []
     validate_inputs: Callable[[Any, Mapping[str, "StreamInfo"]], None] = lambda settings, inputs: None
