@@ -2,16 +2,20 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib.core import shards
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data import pooled
+from lib.media.writing import write_video
+from lib.sources._archives import annotation_place
 from lib.streams import base, features
 from lib.streams.base import Raw
 from tests.conftest import REAL, needs_real_clips
@@ -180,3 +184,85 @@ def test_baselines_read_each_feature_pattern_separately(tmp_path: Path) -> None:
     assert pooled_vectors["features.words"].loc["other.mp4"].tolist() == [5, 7, 0, 1]
     assert pooled_vectors["features.faces"].loc[CLIP].tolist() == [8, 1]
     assert features._names(["a*.csv", "a.npz"]) == ["a*.csv", "a.npz"]
+
+
+def write_tensors(path: Path, **content: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    torch.save(content, path)
+
+
+def test_published_embedding_files_have_a_clip_each(tmp_path: Path) -> None:
+    emb = torch.arange(30 * 1024.0).reshape(30, 1024)
+    write_tensors(tmp_path / "embeddings/-x y.000.pt", emb=emb, length=30)
+    write_tensors(tmp_path / "embeddings/short.000.mp4.pt", emb=emb, length=4)
+    record = look_up(tmp_path, "embeddings/*.pt")
+    np.testing.assert_array_equal(record.arrays["values"], emb.numpy())
+    assert record.arrays["times"] == pytest.approx(np.linspace(0, 15, 30))  # without video as long as FIV2's clips
+    short = look_up(tmp_path, "embeddings/*.pt", clip="short.000.mp4")
+    np.testing.assert_array_equal(short.arrays["values"], emb[:4].numpy())  # the other rows are padding
+    assert short.arrays["times"].tolist() == [0, 5, 10, 15]
+    assert look_up(tmp_path, "embeddings/*.pt", clip="lost.mp4").refused == "features: not in embeddings/*.pt"
+    settings = features.Settings(enabled=True, files=["embeddings/*.pt"])
+    names = [path.name for path in features.annotation_files(settings, tmp_path)]
+    assert names == ["-x y.000.pt", "short.000.mp4.pt"]
+
+
+def test_embedding_times_span_the_clip(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a.pt", emb=torch.ones(5, 2), length=5)
+    write_video(tmp_path / "a.mp4", np.zeros((20, 32, 32, 3), np.uint8), 10, np.zeros(16000, np.float32), 16000)
+    raw = Raw("a.mp4", tmp_path / "a.mp4", tmp_path)
+    assert features.look_up(raw, ["a.pt"]).arrays["times"] == pytest.approx([0, 0.5, 1, 1.5, 2])
+    part = raw._replace(span=(3.0, 7.0))
+    assert features.look_up(part, ["a.pt"]).arrays["times"].tolist() == [0, 1, 2, 3, 4]
+    (tmp_path / "a.mp4").write_text("no video")
+    assert "the duration of its video is unknown" in features.look_up(raw, ["a.pt"]).refused
+    write_tensors(tmp_path / "b.pt", emb=torch.ones(2, 2), times=torch.tensor([0.25, 0.5]))
+    assert features.look_up(raw._replace(clip="b.mp4"), ["b.pt"]).arrays["times"].tolist() == [0.25, 0.5]
+    write_tensors(tmp_path / "c.pt", emb=torch.ones(2))  # one vector of the clip
+    assert features.look_up(raw._replace(clip="c.mp4"), ["c.pt"]).arrays["values"].tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"embedding": torch.ones(2, 2)}, "no tensor `emb` of one, two or three dimensions"),
+        ({"emb": torch.ones(2, 2), "length": 3}, "its length is 3; allowed: 1 to 2, its number of vectors"),
+        ({"emb": torch.ones(2, 2), "length": 0}, "its length is 0"),
+        ({"emb": torch.ones(2, 2), "times": torch.ones(3)}, "its times are not a tensor with one number per vector"),
+        ({"emb": torch.tensor([[1.0, torch.nan]]), "length": 1}, "lacks a number"),
+        ({"emb": Path("x")}, "contains code, which was not run"),
+    ],
+)
+def test_invalid_embedding_file_rejects_its_clip(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
+    write_tensors(tmp_path / "a.pt", **content)
+    refused = look_up(tmp_path, "*.pt", clip="a.mp4").refused
+    assert refused.startswith("features: *.pt")
+    assert reason in refused
+
+
+def test_damaged_embedding_file_rejects_its_clip(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "a.pt", emb=torch.ones(100, 100), length=100)
+    (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:1000])
+    assert look_up(tmp_path, "*.pt", clip="a.mp4").refused == "features: *.pt: the file is damaged"
+
+
+def test_two_embedding_files_of_a_clip_are_rejected(tmp_path: Path) -> None:
+    for folder in ("faces", "frames"):
+        write_tensors(tmp_path / folder / "a.pt", emb=torch.ones(1, 2), length=1)
+    with pytest.raises(InputError, match=r"matches .*faces/a\.pt and .*frames/a\.pt; allowed: one file per clip"):
+        look_up(tmp_path, "*/*.pt", clip="a.mp4")
+    assert look_up(tmp_path, "faces/*.pt", "frames/*.pt", clip="a.mp4").arrays["values"].shape == (1, 4)
+
+
+def test_archive_keeps_folders_of_embedding_files() -> None:
+    assert annotation_place(Path("embeddings/a.000.pt")) == Path("annotations/embeddings/a.000.pt")
+
+
+def test_features_with_layers_are_joined_along_the_numbers(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "one/a.pt", emb=torch.ones(2, 3, 4), times=torch.arange(2.0))
+    write_tensors(tmp_path / "two/a.pt", emb=torch.zeros(2, 3, 1), times=torch.arange(2.0))
+    write_tensors(tmp_path / "flat/a.pt", emb=torch.zeros(2, 1), times=torch.arange(2.0))
+    record = look_up(tmp_path, "one/*.pt", "two/*.pt", clip="a.mp4")
+    assert record.arrays["values"].shape == (2, 3, 5)
+    refused = look_up(tmp_path, "one/*.pt", "flat/*.pt", clip="a.mp4").refused
+    assert refused == "features: flat/*.pt has other layers than one/*.pt"

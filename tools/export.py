@@ -1,29 +1,37 @@
-"""Export the network of a trained model for one window of a clip, as an ONNX file or a PyTorch program, and check it.
+"""Export the network of a trained model, or a stream of vectors, for other programs.
 
-The first clip determines T, the number of steps of each stream in a window. As a check, all windows of the clips with T
-steps are predicted by the network and by the exported file. The results may differ by at most 1e-4 in the labels' units.
-The exported file does not include the extraction of streams from a clip, nor the treatment of shorter clips and of clips
-without a stream.
+Network: for one window of a clip, as an ONNX file or a PyTorch program, and check it. The first clip determines T, the
+number of steps of each stream in a window. As a check, all windows of the clips with T steps are predicted by the network
+and by the exported file. The results may differ by at most 1e-4 in the labels' units. The exported file does not include
+the extraction of streams from a clip, nor the treatment of shorter clips and of clips without a stream.
 
 For each stream that an encoder reads, the inputs are ENCODER_STREAM_values (1, T, ...), images in [0, 1], and
 ENCODER_STREAM_times (1, T) in seconds. The outputs are the target groups (1, K). The settings of the streams and the names
 of the targets are in the metadata of an ONNX file, or in about.json of a PyTorch program.
 
+Stream (--stream): the vectors of all clips in data/, as npz (by clip an array, and its times in seconds as CLIP:times),
+parquet (a row for each step: clip, seconds, v0, v1, ...) or pt (a folder with CLIP.pt for each clip, as the published
+EmoNeXt code writes it: emb, length; and times). The settings, versions, numbers of steps and rejected clips are in OUT.json.
+The stream `features` reads all of them.
+
 examples:
   python -m tools.export talk.mp4 --format onnx
   python -m tools.export interviews/*.mp4 --format torch --out model.pt2
+  python -m tools.export --stream embeddings --format npz
+  python -m tools.export --stream text.hashing --format pt --out vectors
 """
 
 import argparse
 from pathlib import Path
 
 from lib.core import command, interrupts
-from lib.core.artifacts import MODEL
+from lib.core.artifacts import DATA, MODEL
 from lib.core.errors import InputError
 
 MOST = 1e-4
 """Largest allowed difference between the network and the exported file, in the labels' units."""
 _SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
+_STREAM_SUFFIX = {"npz": ".npz", "parquet": ".parquet", "pt": ""}
 
 
 def main() -> None:
@@ -32,20 +40,70 @@ def main() -> None:
     )
     parser.add_argument(
         "clips",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="CLIP",
         help="video file; the first must be as long as the training clips",
     )
+    parser.add_argument("--stream", metavar="NAME", help="export this stream, or STREAM.ARRAY, and no network")
     parser.add_argument("--model", type=Path, default=MODEL, help="trained model (%(default)s)")
-    parser.add_argument("--format", choices=_SUFFIX, default="onnx", help="format of the output file (%(default)s)")
-    parser.add_argument("--out", type=Path, help="output file (the model's path with the suffix .onnx or .pt2)")
+    parser.add_argument(
+        "--format",
+        choices=[*_SUFFIX, *_STREAM_SUFFIX],
+        help="format of the output: onnx (default) or torch for a network, npz (default), parquet or pt for a stream",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="output file (the model's path with the suffix .onnx or .pt2; data/export/NAME for a stream)",
+    )
     arguments = parser.parse_args()
-    out = arguments.out or arguments.model.with_suffix(_SUFFIX[arguments.format])
-    if out.suffix != _SUFFIX[arguments.format] or not out.parent.is_dir():
+    if arguments.stream is not None:
+        export_stream(arguments)
+    else:
+        export_network(arguments)
+
+
+def find_out(arguments: argparse.Namespace, suffixes: dict[str, str], default: Path) -> tuple[str, Path]:
+    """Return the format and the path of the output. Raises InputError for a format or a path that does not fit."""
+    file_format = arguments.format or next(iter(suffixes))
+    kind = "a network" if arguments.stream is None else "a stream (--stream)"
+    if file_format not in suffixes:
+        raise InputError(f"--format {file_format}; allowed for {kind}: {', '.join(suffixes)}")
+    suffix = suffixes[file_format]
+    out = arguments.out or default.with_name(default.name + suffix)
+    if (out.suffix != suffix and suffix) or (arguments.out and not out.parent.is_dir()):
         raise InputError(
-            f"--out {out}; allowed: a path that ends in {_SUFFIX[arguments.format]}, in an existing folder"
+            f"--out {out}; allowed: a path{f' that ends in {suffix}' if suffix else ''}, in an existing folder"
         )
+    return file_format, out
+
+
+def export_stream(arguments: argparse.Namespace) -> None:
+    """Write a stream's vectors and their provenance."""
+    if arguments.clips:
+        raise InputError(
+            f"--stream {arguments.stream} with {arguments.clips[0]}; allowed: all clips of data/; give no clip"
+        )
+    file_format, out = find_out(arguments, _STREAM_SUFFIX, DATA / "export" / arguments.stream)
+    if file_format == "pt" and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            f"--out {out} exists; allowed for pt: a new or an empty folder; remove it, or choose another --out"
+        )
+    from lib.data import export
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    clips = export.write_vectors(DATA, arguments.stream, file_format, out)
+    print(
+        f"{out}: the vectors of {clips} clips; {out.name}.json next to it has their settings, versions and rejected clips"
+    )
+
+
+def export_network(arguments: argparse.Namespace) -> None:
+    """Write the network of a trained model, and compare it with the original."""
+    if not arguments.clips:
+        raise InputError("no CLIP; allowed: one or several video files, or --stream NAME; give a clip of full length")
+    file_format, out = find_out(arguments, _SUFFIX, arguments.model.with_suffix(""))
     with interrupts.loading():  # they take seconds to load, and --help needs none of them
         import torch
 
@@ -67,7 +125,7 @@ def main() -> None:
     }
     run = (
         export.write_onnx(program, window, out, metadata)
-        if arguments.format == "onnx"
+        if file_format == "onnx"
         else export.write_torch(program, out, metadata)
     )
     error = export.measure_difference(window, run, complete_windows)

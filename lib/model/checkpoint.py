@@ -1,8 +1,6 @@
 """The file of a trained model: its weights, and everything that prediction needs."""
 
-import importlib.metadata
 import pickle
-import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
+from lib.core.provenance import describe_code
 from lib.core.targets import TargetGroup, Targets
 from lib.core.weights import find_mismatches
 from lib.model.network import Network, Settings
@@ -21,18 +20,6 @@ from lib.streams import base
 from lib.streams.base import StreamInfo
 
 _FORMAT = 3
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "lightning-fabric",
-    "numpy",
-    "h5py",
-    "av",
-    "opencv-contrib-python",
-    "facenet-pytorch",
-)
-_OWN = ("--", ":/", ":!/dvc.lock", ":!/metrics")
-"""Arguments of git for all files except those that a run writes."""
 
 
 class Reference(NamedTuple):
@@ -107,9 +94,7 @@ def save(
             "ranges": training.ranges,
             "references": {name: reference._asdict() for name, reference in training.references.items()},
             "about": dict(provenance or {}),
-            "commit": _commit(),
-            "commit_date": _git("log", "-1", "--format=%cI"),
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES if _installed(name)},
+            **describe_code(),
         },
         path,
     )
@@ -218,28 +203,3 @@ def _no_model(path: Path, error: Exception) -> InputError:
         f"{path} is not a complete model of this project ({type(error).__name__}: {reason}); run `dvc repro train`, restore"
         " it with `dvc checkout`, or choose another"
     )
-
-
-def _commit() -> str | None:
-    """Return the commit of the project's code; None without git.
-
-    A + follows it if files have changed that neither DVC nor a stage writes.
-    """
-    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no", *_OWN)
-    return None if commit is None else commit + ("+" if changed else "")
-
-
-def _git(*command: str) -> str | None:
-    """Return the output of a git command; None without git."""
-    try:
-        return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

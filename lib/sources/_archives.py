@@ -27,7 +27,8 @@ FOLDERS = 64
 ANNOTATIONS = "annotations"
 """Folder of all files that are not clips."""
 
-_ANNOTATION_SUFFIXES = (".csv", ".xlsx", ".pkl", ".parquet", ".npz", ".h5", ".json", ".srt", ".vtt", ".txt")
+_ANNOTATION_SUFFIXES = (".csv", ".xlsx", ".pkl", ".parquet", ".npz", ".h5", ".hdf5", ".json", ".srt", ".vtt", ".txt")
+_CLIP_SUFFIX = ".pt"
 _ABOUT = ("readme", "license")
 _SMALL = 1 << 20
 _LONGEST_NAME = 255  # bytes
@@ -37,8 +38,11 @@ _UTF8 = 1 << 11  # bit of a zip entry's flags: the name is UTF-8
 def annotation_place(path: PurePath) -> Path | None:
     """Return the destination of a file, or None for a file that the project does not use.
 
-    Files of labels, features or words go to annotations/NAME, images and their landmarks to annotations/pictures/PATH.
+    Files of labels, features or words go to annotations/NAME, images and their landmarks to annotations/pictures/PATH, and
+    files of features of a single clip to annotations/PATH, because two folders may have such a file of the same clip.
     """
+    if path.suffix.lower() == _CLIP_SUFFIX:
+        return Path(ANNOTATIONS, *path.parts)
     if path.suffix.lower() in (*PICTURE_SUFFIXES, POINTS_SUFFIX):
         return Path(ANNOTATIONS, PICTURES, *path.parts)
     wanted = path.suffix.lower() in _ANNOTATION_SUFFIXES and not path.name.lower().startswith(_ABOUT)

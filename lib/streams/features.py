@@ -14,9 +14,10 @@ from pydantic import Field
 from lib.core import shards
 from lib.core.errors import InputError, SettingError
 from lib.core.shards import Record
+from lib.streams import _tensors
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
-_SUFFIXES = (".csv", ".parquet", ".npz", ".h5", ".hdf5")
+_SUFFIXES = (".csv", ".parquet", ".npz", ".h5", ".hdf5", _tensors.SUFFIX)
 _CLIP = ("clip", "file", "id", "videoname")
 _NONE = ["", "NA", "N/A", "n/a", "NaN", "nan", "None", "null", "NULL", "<NA>"]
 _SECONDS = "seconds"  # not "time", which is a word category of LIWC
@@ -34,7 +35,7 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
 
 
 def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
-    """Return vectors (K, D)."""
+    """Return vectors (K, D), or (K, L, D) of several layers."""
     return record.arrays["values"][()][indices]
 
 
@@ -43,7 +44,8 @@ def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
 
     Raises InputError if a pattern matches no file, or a file of an unknown type.
     """
-    return [path for pattern in settings.files for path in _matching(pattern, annotations)]
+    matches = [_matching(pattern, annotations) for pattern in settings.files]
+    return [path for tables, tensors in matches for path in (*tables, *tensors.values())]
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -54,28 +56,43 @@ def summary(folder: Path) -> dict[str, Any]:
 def look_up(raw: Raw, patterns: list[str]) -> Record:
     """Return a clip's `values` (T, D), float32, with the features of all patterns concatenated, and `times` (T,).
 
-    A clip is rejected if a pattern's files do not contain it, if a number is missing, or if its times differ between
-    patterns.
+    Vectors of several layers are `values` (T, L, D). A clip is rejected if a pattern's files do not contain it, if a number
+    is missing, or if its times or its number of layers differ between patterns.
     """
     if raw.annotations is None:
         return Record(raw.clip, refused="features: not available for a clip outside the corpus")
     parts_found: list[tuple[np.ndarray, np.ndarray]] = []
     for pattern in patterns:
-        vectors = next(
-            (candidate for path in _matching(pattern, raw.annotations) if (candidate := _vectors(path, raw.clip))), None
-        )
+        vectors = _find(raw, pattern, raw.annotations)
         if vectors is None:
             return Record(raw.clip, refused=f"features: not in {pattern}")
+        if isinstance(vectors, str):
+            return Record(raw.clip, refused=f"features: {pattern}: {vectors}")
         if not all(np.isfinite(part).all() for part in vectors):
             return Record(raw.clip, refused=f"features: {pattern} lacks a number")
         parts_found.append(vectors)
-    times = parts_found[0][0]
-    for pattern, (other, _) in zip(patterns, parts_found, strict=True):
+    times, first = parts_found[0]
+    for pattern, (other, values) in zip(patterns, parts_found, strict=True):
         if not np.array_equal(times, other):
             return Record(raw.clip, refused=f"features: {pattern} has other times than {patterns[0]}")
-    parts = {name: values.shape[1] for name, (_, values) in zip(_names(patterns), parts_found, strict=True)}
-    values = np.concatenate([values for _, values in parts_found], 1)
+        if values.shape[1:-1] != first.shape[1:-1]:
+            return Record(raw.clip, refused=f"features: {pattern} has other layers than {patterns[0]}")
+    parts = {name: values.shape[-1] for name, (_, values) in zip(_names(patterns), parts_found, strict=True)}
+    values = np.concatenate([values for _, values in parts_found], -1)
     return Record(raw.clip, {"values": values, "times": times}, {"parts": json.dumps(parts)})
+
+
+def _find(raw: Raw, pattern: str, annotations: Path) -> tuple[np.ndarray, np.ndarray] | str | None:
+    """Return a clip's times and vectors in the files of a pattern, why its file can't be used, or None without a file."""
+    tables, tensors = _matching(pattern, annotations)
+    if path := next((tensors[name] for name in _names_of(raw.clip) if name in tensors), None):
+        return _tensors.read_vectors(path, raw)
+    return next((vectors for path in tables if (vectors := _vectors(path, raw.clip))), None)
+
+
+def _names_of(clip: str) -> tuple[str, str]:
+    """Return the names by which a file can name a clip: with and without suffix."""
+    return clip, clip.rpartition(".")[0]
 
 
 def _names(patterns: list[str]) -> list[str]:
@@ -84,7 +101,9 @@ def _names(patterns: list[str]) -> list[str]:
     return short if all(short) and len(set(short)) == len(short) else patterns
 
 
-def _matching(pattern: str, annotations: Path) -> list[Path]:
+@cache
+def _matching(pattern: str, annotations: Path) -> tuple[list[Path], dict[str, Path]]:
+    """Return the files of a pattern that contain several clips, and by clip those that contain one."""
     paths = sorted(annotations.glob(pattern))
     if not paths:
         raise SettingError(
@@ -94,13 +113,24 @@ def _matching(pattern: str, annotations: Path) -> list[Path]:
     for path in paths:
         if path.suffix not in _SUFFIXES:
             raise SettingError(f"features.files matches {path.name}; allowed: files that end in {', '.join(_SUFFIXES)}")
-    return paths
+    tensors: dict[str, Path] = {}
+    for path in (path for path in paths if path.suffix == _tensors.SUFFIX):
+        if path.stem in tensors:
+            raise SettingError(
+                f"features.files has {pattern!r}, which matches {tensors[path.stem]} and {path}; allowed: one file per"
+                " clip; write a pattern for each folder"
+            )
+        tensors[path.stem] = path
+    return [path for path in paths if path.suffix != _tensors.SUFFIX], tensors
 
 
 def _vectors(path: Path, clip: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a clip's times (T,) and vectors (T, D) in a file, or None; the file can name it with or without suffix."""
+    """Return a clip's times (T,) and vectors (T, D) or (T, L, D) in a file, or None.
+
+    The file names the clip with or without suffix.
+    """
     opened = _open(path)
-    name = next((candidate for candidate in (clip, clip.rpartition(".")[0]) if candidate in opened), None)
+    name = next((candidate for candidate in _names_of(clip) if candidate in opened), None)
     if name is None:
         return None
     entry = opened[name]
