@@ -21,13 +21,13 @@ import pyzipper
 
 from lib.core import imports, pickles, resume
 from lib.core.errors import InputError
+from lib.core.fetch import fetch
 from lib.core.targets import TRAITS
 from lib.media.writing import write_video
 from lib.sources import _check as check
 from lib.sources import base, demo, fiv2, mosei
 from lib.sources._archives import Unpacker
 from lib.sources._check import Corpus
-from lib.sources._fetch import fetch
 from lib.sources.demo import corpus
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
@@ -450,16 +450,16 @@ def test_fetch_resumes_and_checks_the_sha256(tmp_path: Path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/a.zip"
     (tmp_path / "a.zip.part").write_bytes(RangeServer.content[:1234])
-    fetch(url, tmp_path / "a.zip", None)
+    fetch(url, tmp_path / "a.zip", None, "correct it")
     assert RangeServer.ranges == ["bytes=1234-"]
     assert (tmp_path / "a.zip").read_bytes() == RangeServer.content
     with pytest.raises(InputError, match="sha256 is"):
-        fetch(url, tmp_path / "b.zip", "0" * 64)
+        fetch(url, tmp_path / "b.zip", "0" * 64, "correct it")
     assert not (tmp_path / "b.zip").exists()
     server.shutdown()
     server.server_close()
     with pytest.raises(InputError, match="run again"):
-        fetch(url, tmp_path / "c.zip", None)
+        fetch(url, tmp_path / "c.zip", None, "correct it")
 
 
 def test_planted_glides_differ_only_in_temporal_order() -> None:

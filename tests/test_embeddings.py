@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
+from lib.core.weight_files import find_file
 from lib.data.batch import Sample, collate
 from lib.model.encoders import emonext as end
 from lib.model.encoders import sequence_transformer
@@ -21,7 +23,9 @@ from lib.streams import base, embeddings
 from lib.streams.base import Steps, StreamInfo
 from lib.streams.embeddings import emonext, networks
 from lib.streams.embeddings.emonext import EmoNeXt
-from tests.conftest import ROOT
+from lib.streams.faces import align
+from lib.streams.faces.frame import Frame
+from tests.conftest import REAL, ROOT, needs_real_clips
 from tests.small_network import TRAITS_GROUP, make_settings, make_steps
 from tools import parameters as written
 from tools.parity.__main__ import TOLERANCE, compare
@@ -212,17 +216,118 @@ def test_facenet_loads_weights_up_to_the_embedding(tmp_path: Path) -> None:
         networks.build_network("inception_resnet_v1", "imagenet", False, "none", 0)
 
 
+# ---- networks whose weights tools.weights fetches ----
+
+CELLS = str(ROOT / "tests/data/face_cells.onnx")
+"""A network in place of SFace: the mean of red, green and blue in 4 x 4 cells of an image of 112 pixels."""
+
+
+def needs_weights(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not find_file(name).is_file(), reason=f"run python -m tools.weights {name}")
+
+
+@pytest.mark.parametrize("side", [112, 224])
+def test_sface_gets_the_aligned_face_in_its_colours(side: int) -> None:
+    faces = np.zeros((2, side, side, 3), np.uint8)
+    faces[0, : side // 4, : side // 4], faces[1] = (200, 20, 30), (0, 0, 255)
+    network = networks.build_network("sface", CELLS, False, "none", 0)
+    values = network(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255).view(2, 3, 16)
+    assert values[0, :, 0].tolist() == [200, 20, 30]  # OpenCV's networks return red first for images in BGR
+    assert values[0, :, 1:].count_nonzero() == 0
+    assert values[1, :, 0].tolist() == [0, 0, 255]
+
+
+def test_sface_and_the_faces_stream_align_to_the_same_points() -> None:
+    landmarks, rng = np.array([[40.0, 60], [78, 52], [61, 80], [50, 99], [80, 96]]) * 1.5 + 90, np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 255, (400, 400, 3), np.uint8), (0, 0), 3)
+    row = np.array([[0, 0, 0, 0, *landmarks.ravel(), 1]], np.float32)
+    expected = cv2.FaceRecognizerSF.create(CELLS, "").alignCrop(image, row)
+    difference = cv2.absdiff(align.warp(Frame(image), landmarks, 112), expected)
+    assert difference.max() <= 2
+
+
+@pytest.mark.parametrize("name", ["sface", "efficientnet_lite0", "pyemotion"])
+def test_missing_weights_of_a_network_name_the_command(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "efficientnet_lite0":
+        pytest.importorskip("timm", reason="requirements-transformers.txt is not installed")
+    monkeypatch.chdir(tmp_path)
+    expected = rf"^embeddings\.network = {name}, but .*are missing; allowed: .*; run python -m tools\.weights {name}$"
+    with pytest.raises(InputError, match=expected):
+        networks.build_network(name, None, False, "none", 0)
+    assert networks.files(name, None) == [find_file(name)]
+    (tmp_path / "other").write_bytes(b"not a network")
+    with pytest.raises(InputError, match=r"other.* can't be read|'other' is not a file of weights"):
+        networks.build_network(name, "other", False, "none", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param("sface", 128, marks=needs_weights("sface")),
+        pytest.param("efficientnet_lite0", 1280, marks=needs_weights("efficientnet_lite0")),
+        pytest.param("pyemotion", 256, marks=needs_weights("pyemotion")),
+    ],
+)
+def test_fetched_weights_embed_faces(name: str, size: int) -> None:
+    settings = check(STREAM | {"network": name, "side": 112}, embeddings.Settings)
+    first, second = (embeddings.make_extractor(settings)(face_record(5)).arrays["values"] for _ in (0, 1))
+    assert first.shape == (4, size)
+    assert np.isfinite(first).all()
+    assert first.std() > 0
+    assert np.array_equal(first, second)
+
+
+@needs_weights("pyemotion")
+@torch.no_grad()
+def test_pyemotion_equals_its_published_layers() -> None:
+    network: Any = networks.build_network("pyemotion", None, False, "none", 0).eval()
+    grey = torch.rand(2, 1, 48, 48)
+    maps = (grey - 0.5) / 0.5
+    state = torch.load(find_file("pyemotion"), "cpu", weights_only=True)["network"]
+    for index, stride in enumerate((1, 2, 2, 2), 1):
+        convolution, norm = f"conv_{index}.1", f"conv_{index}.2"
+        maps = torch.nn.functional.pad(maps, (1, 1, 1, 1), "reflect")
+        maps = torch.nn.functional.conv2d(
+            maps, state[f"{convolution}.weight"], state[f"{convolution}.bias"], stride=stride
+        )
+        statistics = (state[f"{norm}.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+        maps = torch.nn.functional.batch_norm(maps, *statistics).relu()
+    expected = (maps.flatten(1) @ state["linear.0.weight"].T + state["linear.0.bias"]).relu()
+    torch.testing.assert_close(network(grey.expand(-1, 3, -1, -1)), expected, atol=1e-4, rtol=1e-4)
+
+
+@needs_weights("sface")
+@needs_real_clips
+def test_sface_separates_two_persons() -> None:
+    parameters = written.plain(written.merge_parameters("traits_frozen", ["frames.fps=1"]))
+    extract = {
+        stream: base.load(stream).make_extractor(check(parameters[stream], base.load(stream).settings, stream))
+        for stream in ("frames", "faces", "embeddings")
+    }
+    units = []
+    for path in sorted(REAL.glob("*.mp4")):
+        record = extract["embeddings"](extract["faces"](extract["frames"](base.Raw(path.name, path, None))))
+        values = record.arrays["values"]
+        units.append(values / np.linalg.norm(values, axis=1, keepdims=True))
+    first, second = units
+    assert min((first @ first.T).min(), (second @ second.T).min()) > 0.6
+    assert (first @ second.T).max() < 0.5
+
+
 def test_traits_frozen_parameters_embed_and_predict() -> None:
-    parameters = written.plain(written.merge_parameters("traits_frozen", ["embeddings.side=96", "embeddings.steps=3"]))
-    assert parameters["embeddings"]["weights"] is None
+    parameters = written.plain(written.merge_parameters("traits_frozen", ["embeddings.steps=3"]))
+    assert (parameters["embeddings"]["network"], parameters["embeddings"]["weights"]) == ("sface", None)
+    assert parameters["faces"]["side"] == parameters["embeddings"]["side"] == 112
+    parameters["embeddings"]["weights"] = CELLS
     record = embeddings.make_extractor(check(parameters["embeddings"], embeddings.Settings, "embeddings"))(
         face_record(9)
     )
     values = record.arrays["values"]
-    assert values.shape == (3, 512)
-    assert np.linalg.norm(values, axis=1) == pytest.approx(1, abs=1e-4)
-    assert base.pool_steps(base.load("embeddings"), record).shape == (1024,)  # mean and deviation, for ridge regression
-    streams = {"embeddings": StreamInfo(parameters["embeddings"], {"": [512]})}
+    assert values.shape == (3, 48)
+    assert base.pool_steps(base.load("embeddings"), record).shape == (96,)  # mean and deviation, for ridge regression
+    streams = {"embeddings": StreamInfo(parameters["embeddings"], {"": [48]})}
     targets = {"traits": check(parameters["targets"]["traits"], TargetGroup)}
     network = Network.from_settings(check(parameters["model"], Settings, "model"), targets, streams)
     steps = Steps(

@@ -1,9 +1,11 @@
 """The generated pages of the reference are up to date and complete."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from lib.core.weight_files import WEIGHT_SETS
 from tests.conftest import ROOT
 from tools.reference import api, licences, parameters, schema
 from tools.reference.__main__ import PARAMETERS_PAGE, pages
@@ -48,3 +50,8 @@ def test_licences_list_every_dependency(monkeypatch: pytest.MonkeyPatch) -> None
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
     assert {row[0].strip("| "): row[1].strip("`") for row in rows} == licences.dependencies()
     assert all(row[2].strip(" |") not in ("", "None") for row in rows)
+
+
+def test_licences_list_every_set_of_weights(generated: dict[Path, str]) -> None:
+    table = generated[licences.LICENCES_PAGE].split(licences.WEIGHTS_BEGIN)[1].split(licences.WEIGHTS_END)[0]
+    assert re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE) == list(WEIGHT_SETS)

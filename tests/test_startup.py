@@ -24,6 +24,7 @@ TOOLS = (
     "planted",
     "predict",
     "reference",
+    "weights",
     "words",
 )
 SLOW_TOOLS = tuple(f"benchmarks.{name}" for name in ("codecs", "flow", "predict", "preprocessing", "training"))

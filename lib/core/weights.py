@@ -105,7 +105,7 @@ def load_published(path: str, argument: str, allowed: str) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, ValueError) as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{argument} = {path!r} can't be read as weights ({cause}); get the file again") from None
-    for wrapper in ("weights", "model_state_dict", "model", "state_dict"):
+    for wrapper in ("weights", "model_state_dict", "model", "state_dict", "network"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
             break

@@ -14,10 +14,10 @@ from lib.core import resume
 from lib.core.artifacts import ARCHIVES, CLIPS, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
 from lib.core.clips import SPLITS, describe_left_out, describe_origins
 from lib.core.errors import InputError, SettingError
+from lib.core.fetch import fetch
 from lib.core.parameters import Section
 from lib.sources import _check, _persons, _split, base, listing
 from lib.sources._check import Corpus
-from lib.sources._fetch import fetch
 
 MADE_OF = "made_of.json"
 """File below data/raw/CORPUS/ that lists the archives and settings behind the folder's content."""
@@ -199,7 +199,7 @@ def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: l
         if name in urls:
             if Path(name).name != name:
                 raise SettingError(f"download.urls has the key {name!r}; allowed: a file name without folders")
-            fetch(urls[name].url, ARCHIVES / name, urls[name].sha256)
+            fetch(urls[name].url, ARCHIVES / name, urls[name].sha256, "correct download.urls in params.yaml")
     if unavailable := [name for name in gone if name not in urls]:
         raise InputError(
             f"{len(unavailable)} files that {listing.LISTING} lists are missing in {ARCHIVES}/"

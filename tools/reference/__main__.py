@@ -1,7 +1,9 @@
-"""Write docs/reference/parameters.md, docs/reference/python_api.md and the table of dependencies in docs/licences.md.
+"""Write docs/reference/parameters.md, docs/reference/python_api.md, and the tables of weights and dependencies in
+docs/licences.md.
 
 The parameters come from params/demo.yaml (values and comments) and the settings classes (types and ranges), the Python API
-from signatures and docstrings. Run this command after a change of any of them; tests/test_reference.py compares.
+from signatures and docstrings, the weights from lib/core/weight_files.py. Run this command after a change of any of them;
+tests/test_reference.py compares.
 """
 
 import argparse
@@ -30,7 +32,7 @@ def pages() -> dict[Path, str]:
     return {
         PARAMETERS_PAGE: parameters.describe_parameters(),
         API_PAGE: api.describe_api(),
-        licences.LICENCES_PAGE: licences.replace_table(licences.LICENCES_PAGE.read_text()),
+        licences.LICENCES_PAGE: licences.replace_tables(licences.LICENCES_PAGE.read_text()),
     }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from lib.core import weights
 from lib.core.errors import SettingError, prefix_errors
 from lib.streams import landmarks
-from lib.streams.embeddings import emonext
+from lib.streams.embeddings import emonext, small_networks
 from lib.streams.embeddings.dlib_face import DlibFace
 from lib.streams.embeddings.emonext import EmoNeXt, Se
 
@@ -22,9 +22,9 @@ _KEY = "embeddings"
 
 def get_normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return the mean and the standard deviation of the images that a network was trained on."""
-    if name == _FACENET:
+    if name in (_FACENET, "efficientnet_lite0"):
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    if name == _DLIB:
+    if name == _DLIB or name in small_networks.NETWORKS:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return weights.IMAGENET_MEAN, weights.IMAGENET_STD
 
@@ -33,10 +33,13 @@ def build_network(name: str, weights_name: str | None, stn: bool, se: Se, seed: 
     """Return the network, which maps images (B, 3, S, S) to vectors (B, D).
 
     name: a key of `emonext.SIZES` (`stn` and `se` apply only to these); inception_resnet_v1 (FaceNet); dlib_face, with its
-    own weights; or a ResNet, ResNeXt, ConvNeXt, ViT, VGG or mobilenet_v2 of torchvision. weights_name: None, "imagenet" or a
-    path; None for dlib_face. Weights that are not loaded are initialised randomly with `seed`. Raises InputError for an
-    unknown network, or weights that are missing or don't fit.
+    own weights; a key of `small_networks.NETWORKS`; or a ResNet, ResNeXt, ConvNeXt, ViT, VGG or mobilenet_v2 of torchvision.
+    weights_name: None, "imagenet" or a path; None for dlib_face. For small networks, None means the file in data/weights/.
+    Weights of other networks that are not loaded are initialised randomly with `seed`. Raises InputError for an unknown
+    network, or weights that are missing or don't fit.
     """
+    if name in small_networks.NETWORKS:
+        return small_networks.NETWORKS[name](weights_name)
     if name == _DLIB:
         if weights_name is not None:
             raise SettingError(
@@ -70,15 +73,16 @@ def files(name: str, weights_name: str | None) -> list[Path]:
     if name == _DLIB:
         models = landmarks.load_dlib(f"{_KEY}.network = {_DLIB}", "name another network")[1]
         return [Path(models.face_recognition_model_location()), Path(models.pose_predictor_model_location())]
+    if name in small_networks.NETWORKS:
+        return [small_networks.find_weights(name, weights_name)]
     return [] if weights_name in (None, "imagenet") else [Path(weights_name)]
 
 
 def _torchvision(name: str) -> nn.Module:
     allowed = [model for model in torchvision.models.list_models(torchvision.models) if _FAMILIES.fullmatch(model)]
     if name not in allowed:
-        raise SettingError(
-            f"{_KEY}.network = {name!r}; allowed: {', '.join([*emonext.SIZES, _FACENET, _DLIB, *allowed])}"
-        )
+        other_names = [*emonext.SIZES, _FACENET, _DLIB, *small_networks.NETWORKS]
+        raise SettingError(f"{_KEY}.network = {name!r}; allowed: {', '.join([*other_names, *allowed])}")
     return torchvision.models.get_model(name, weights=None)
 
 

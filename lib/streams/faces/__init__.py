@@ -10,6 +10,7 @@ from pydantic import Field
 from lib.core import shards
 from lib.core.errors import SettingError
 from lib.core.shards import Record
+from lib.core.weight_files import find_file
 from lib.streams.base import Stream, StreamInfo, StreamSettings
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED
 
@@ -38,10 +39,10 @@ def validate_inputs(settings: Settings, inputs: Mapping[str, StreamInfo]) -> Non
             "faces.key_seconds = 0 with faces.detector = yunet; allowed: above 0, so that MTCNN's last network"
             " refines YuNet's points"
         )
-    if (settings.detector == "yunet") != (settings.weights is not None):
+    if settings.detector != "yunet" and settings.weights is not None:
         raise SettingError(
-            f"faces.weights = {settings.weights!r} with faces.detector = {settings.detector}; allowed: null"
-            " with mtcnn, the path of face_detection_yunet_2023mar.onnx with yunet"
+            f"faces.weights = {settings.weights!r} with faces.detector = {settings.detector}; allowed: null;"
+            " set it to null, or faces.detector to yunet"
         )
 
 
@@ -57,17 +58,19 @@ def make_extractor(settings: Settings, person: str | None = None) -> Callable[[R
     from lib.streams.faces.yunet import YuNet
 
     min_face, weights, device = settings.min_face, settings.weights, best_device()
-    detector = YuNet(weights, min_face, device) if weights else Detector(min_face, device)
+    detector = YuNet(weights, min_face, device) if settings.detector == "yunet" else Detector(min_face, device)
     options = settings.model_dump(include={"side", "min_found", "max_gap", "key_seconds"})
     return Aligner(detector=detector, person=person, **options)
 
 
 def files(settings: Settings) -> list[Path]:
     """Return the weights files of MTCNN, and of YuNet if it is the detector."""
-    from lib.streams.faces import mtcnn  # not needed to read the stream's shards
+    from lib.streams.faces import mtcnn, yunet  # not needed to read the stream's shards
 
-    names = (mtcnn.FIRST, mtcnn.SECOND, mtcnn.LAST)
-    return [mtcnn.weights_file(name) for name in names] + ([Path(settings.weights)] if settings.weights else [])
+    paths = [mtcnn.weights_file(name) for name in (mtcnn.FIRST, mtcnn.SECOND, mtcnn.LAST)]
+    if settings.detector == "yunet":
+        paths.append(Path(settings.weights) if settings.weights else find_file(yunet.NAME))
+    return paths
 
 
 def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:

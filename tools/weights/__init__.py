@@ -1,0 +1,1 @@
+"""The registry of weights: list, fetch and verify them."""
