@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.streams import base, frames
-from lib.streams._shards import write_shard, write_shards
+from lib.streams._shards import measure_cost, write_shard, write_shards
 from tests.conftest import ROOT
 from tests.processes import wait_until
 
@@ -206,3 +207,33 @@ def test_missing_dask_cluster_is_named(tmp_path: Path, calls: Path, monkeypatch:
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "nonsense://x")
     with pytest.raises(InputError, match="no Dask scheduler answers at DASK_SCHEDULER_ADDRESS=nonsense"):
         build_frames(tmp_path / "out", partial(make_records, calls), cluster)
+
+
+def make_slow_records(name: str) -> Iterator[Record]:
+    """Return a rejected clip and six clips of 80 bytes; only the first takes 0.5 s, as if it loaded a network."""
+    time.sleep(0.5)
+    yield Record("a", refused="why")
+    for number in range(6):
+        yield Record(f"b{number}", {"values": np.zeros((10, 1)), "times": np.zeros(0)})
+        time.sleep(0.01)
+
+
+def test_cost_is_measured_without_the_time_of_loading() -> None:
+    seconds, size = measure_cost(make_slow_records, ["a"])
+    assert size == 80
+    assert 0.01 <= seconds < 0.1
+    alone = measure_cost(lambda name: list(make_slow_records(name))[:2], ["a"])
+    assert alone[0] >= 0.5
+    assert measure_cost(lambda name: [Record("a", refused="why")], ["a", "b"]) == (0, 0)
+
+
+def test_cost_is_printed_before_an_expensive_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stream = replace(base.load("frames"), costly=True, read_steps=lambda record, indices: np.zeros((1, 1)))
+    for inputs, expected in (
+        ({"a": 1}, "frames: 7 clips need about < 1 min and 0.1 MB"),
+        ({"a": 1, "b": 1}, "frames: 7 clips"),
+    ):
+        write_shards(stream, FRAMES, tmp_path / "out", inputs, make_slow_records, 7 * len(inputs), LOKY)
+        assert capsys.readouterr().out.startswith(expected)  # the second run reuses a shard of seven clips
+    write_shards(stream, FRAMES, tmp_path / "out", {"a": 1}, make_slow_records, 7, LOKY)
+    assert capsys.readouterr().out == ""

@@ -161,3 +161,32 @@ def test_pool_steps_joins_means_and_deviations() -> None:
     assert pooled.tolist() == [1, 3, 1, 2, 1, 0]  # mean and deviation of the first array, then of the second
     single = base.pool_steps(base.load("descriptors"), Record("a", {"descriptor": np.array([7.0, 8])}))
     assert single.tolist() == [7, 8]
+    layers = {"values": np.array([[[1, 2], [3, 6]], [[3, 4], [5, 8]]], np.float16), "times": np.arange(2.0)}
+    pooled = base.pool_steps(base.load("embeddings"), Record("a", layers))  # (T, L, D): the mean over the layers first
+    assert pooled.tolist() == [3, 5, 1, 1]
+
+
+class Doubler(base.BatchExtractor):
+    """Doubles numbers, four clips together, and fails for a clip without a number."""
+
+    clips = 4
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def extract_clips(self, inputs: list[tuple[Record]]) -> list[Record]:
+        self.batches.append(len(inputs))
+        return [Record(record.clip, {"values": 2 * record.arrays["values"]}) for (record,) in inputs]
+
+
+def test_extract_all_computes_batches_and_isolates_failures() -> None:
+    records = [Record(f"{number}", {"values": np.array([number])}) for number in range(6)]
+    records[1], records[4] = Record("1", refused="faces: none"), Record("4")
+    doubler = Doubler()
+    extracted = list(base.extract_all(doubler, [(record,) for record in records]))
+    assert [record.clip for record in extracted] == ["0", "1", "2", "3", "4", "5"]
+    assert doubler.batches == [3, 2, 1, 1]  # without the rejected clip; the second batch fails, then each clip alone
+    assert [record.refused for record in extracted] == ["", "faces: none", "", "", "internal: KeyError: 'values'", ""]
+    assert [record.arrays["values"][0] for record in extracted if not record.refused] == [0, 4, 6, 10]
+    single = list(base.extract_all(doubler.__call__, [(record,) for record in records[2:4]]))
+    assert [record.arrays["values"][0] for record in single] == [4, 6]

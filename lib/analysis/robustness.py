@@ -152,7 +152,8 @@ def predict(
                 if change != INTACT:
                     records[FACES] = corrupt(records[FACES], *change)
                     for name, extractor in extractors.items():
-                        records[name] = base.extract(extractor, [records[source] for source in base.load(name).inputs])
+                        sources = base.load(name).inputs_of(streams[name].settings)
+                        records[name] = base.extract(extractor, [records[source] for source in sources])
                 inputs = make_inputs(records, network.encoder_inputs, streams, None)
                 if all(len(steps.times) for references in inputs.values() for steps in references.values()):
                     samples.append(Sample(inputs, {}, place))
@@ -181,7 +182,7 @@ def streams_from_faces(streams: Mapping[str, StreamInfo]) -> list[str]:
     """Return the names of `streams` that are faces or computed from them, each after its inputs."""
     names: list[str] = []
     for name in streams:
-        if name == FACES or {*names} & {*base.load(name).inputs}:
+        if name == FACES or {*names} & {*base.load(name).inputs_of(streams[name].settings)}:
             names.append(name)
     return names
 

@@ -44,7 +44,7 @@ def start_executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
     from joblib.externals import loky  # a prediction in one process starts sooner without it
 
     cores = threads.count_cpus()
-    workers = settings.workers or (_gpus() if gpu else 0) or cores
+    workers = count_workers(settings, gpu)
     share = str(max(1, cores // workers))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     # a worker whose memory has grown is replaced; its task is not lost
@@ -61,6 +61,13 @@ def start_executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
                 while True:  # loky's manager would look for tasks that it has dropped, and end with a traceback
                     pool._work_ids.get_nowait()
             pool.shutdown(kill_workers=True)
+
+
+def count_workers(settings: Parallel, gpu: bool) -> int:
+    """Return loky's number of processes; 1 for Dask, whose number of workers can change."""
+    if settings.engine == "dask":
+        return 1
+    return settings.workers or (_gpus() if gpu else 0) or threads.count_cpus()
 
 
 def map_in_order(pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:

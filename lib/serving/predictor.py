@@ -236,7 +236,8 @@ class Predictor:
         records: dict[str, Record] = {}
         for name, extract in self.extractors.items():
             observers.begin(name)
-            inputs = [raw if input_name == RAW else records[input_name] for input_name in base.load(name).inputs]
+            input_names = base.load(name).inputs_of(self.served.streams[name].settings)
+            inputs = [raw if input_name == RAW else records[input_name] for input_name in input_names]
             records[name] = base.extract(extract, inputs)
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 from tqdm import tqdm
 
 from lib.core import parallel, resume, shards
@@ -23,6 +22,7 @@ from lib.streams import base
 from lib.streams.base import ABOUT, TRACEBACK, Stream, StreamSettings
 
 _PARTIAL, _COUNT = ".partial", ".count"
+_MEASURED = 4  # clips
 
 
 def write_shards(
@@ -63,12 +63,15 @@ def write_shards(
         failed: dict[str, int] = {}
         if todo:
             initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
-            if stream.costly:
-                print(f"{stream.name}: {measure_cost(make, sorted(todo), clips - initial)}", flush=True)
-            bar = tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None)
-            with bar, parallel.start_executor(options, stream.on_gpu) as executor:
-                running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
-                failed = _wait_for_shards(stream.name, running, folder, bar)
+            with parallel.start_executor(options, stream.on_gpu) as executor:
+                if stream.costly:
+                    measured = executor.submit(measure_cost, make, list(todo))
+                    seconds, size = _result(stream.name, next(iter(todo)), measured)
+                    seconds /= parallel.count_workers(options, stream.on_gpu)
+                    print(f"{stream.name}: {describe_cost(clips - initial, seconds, size)}", flush=True)
+                with tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None) as bar:
+                    running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
+                    failed = _wait_for_shards(stream.name, running, folder, bar)
         for path in damaged:
             resume.remove_from_cache(path)
         info_path = folder / ABOUT
@@ -82,25 +85,23 @@ def write_shards(
         return round(time.perf_counter() - started, 1), sum(failed.values())
 
 
-def measure_cost(make: Callable[[str], Iterable[Record]], names: Iterable[str], clips: int) -> str:
-    """Return a line with the time and the disk space of `clips` clips, measured on the first clips that are not rejected.
+def measure_cost(make: Callable[[str], Iterable[Record]], names: Iterable[str]) -> tuple[float, int]:
+    """Return the mean seconds and bytes of a clip, from the first shard with clips that are not rejected; else zeros.
 
-    The time of the first clip does not count if there are others, because it includes the loading of networks.
+    A network is loaded before the first clip, which is not timed unless the shard has no other.
     """
     for name in names:
-        seconds, sizes = list[float](), list[int]()
-        records = iter(make(name))
-        while len(sizes) < 3:
-            started = time.perf_counter()
-            record = next(records, None)
-            if record is None:
-                break
+        ends, sizes = [time.perf_counter()], []
+        for record in make(name):
             if not record.refused:
-                seconds.append(time.perf_counter() - started)
+                ends.append(time.perf_counter())
                 sizes.append(sum(array.nbytes for array in record.arrays.values()))
+            if len(sizes) > _MEASURED:
+                break
         if sizes:
-            return describe_cost(clips, float(np.mean(seconds[1:] or seconds)), round(np.mean(sizes)))
-    return "no clip can be measured"
+            timed = ends[1:] if len(sizes) > 1 else ends
+            return (timed[-1] - timed[0]) / (len(timed) - 1), round(sum(sizes) / len(sizes))
+    return 0.0, 0
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
@@ -147,21 +148,26 @@ def _wait_for_shards(stage: str, running: dict[Future, str], folder: Path, bar: 
     while running:
         for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
-            try:
-                clips, refused, seconds, failed = future.result()
-            except Exception as error:
-                if parallel.is_worker_death(error):
-                    reason = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
-                elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
-                    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                elif "deserialization" in str(error):  # Dask's
-                    reason = "the scheduler or a worker can't import lib: start them in this folder by `python -m dask`"
-                else:
-                    raise
-                raise InputError(f"{stage}: shard {name}: {reason}. Finished shards are kept") from error
+            clips, refused, seconds, failed = _result(stage, name, future)
             log.info("%s: %d clips, %d rejected, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
             for trace in failed:
                 log_once(stage, trace)
             failures |= {name: len(failed)} if failed else {}
         bar.update(initial + sum(int(path.read_text() or 0) for path in folder.glob(f"*{_COUNT}")) - bar.n)
     return failures
+
+
+def _result(stage: str, name: str, future: Future) -> Any:
+    """Return the result of a task for the shard `name`. Raises InputError if the task could not be computed."""
+    try:
+        return future.result()
+    except Exception as error:
+        if parallel.is_worker_death(error):
+            reason = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
+        elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        elif "deserialization" in str(error):  # Dask's
+            reason = "the scheduler or a worker can't import lib: start them in this folder by `python -m dask`"
+        else:
+            raise
+        raise InputError(f"{stage}: shard {name}: {reason}. Finished shards are kept") from error

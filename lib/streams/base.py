@@ -2,9 +2,10 @@
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -80,7 +81,8 @@ class Stream:
     arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
         from `kind`.
     on_gpu: whether the extractor uses a GPU if one is available.
-    costly: whether the stage measures two clips first, and prints the time and the disk space that all clips need.
+    costly: whether the stage measures the first clips, and prints the time and the disk space that all clips need.
+    input_key: the key of the settings that names the stream's only input, one of `inputs`. Without it, all are inputs.
     files: takes the settings and returns the files that they name or that a package ships, such as weights.
     annotation_files: takes the settings and a corpus' folder of annotations and returns the files that the stream reads.
         The contents of both enter the fingerprint: shards are rebuilt if one of them changes.
@@ -100,6 +102,7 @@ class Stream:
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     on_gpu: bool = False
     costly: bool = False
+    input_key: str = ""
     files: Callable[[Any], list[Path]] = lambda settings: []
     annotation_files: Callable[[Any, Path], list[Path]] = lambda settings, folder: []
     validate_inputs: Callable[[Any, Mapping[str, "StreamInfo"]], None] = lambda settings, inputs: None
@@ -113,6 +116,13 @@ class Stream:
     def module(self) -> str:
         """Return the name of the module that declares the stream."""
         return f"{__package__}.{self.name}"
+
+    def inputs_of(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the inputs for these settings. Their check reports an invalid input; here it counts as the first one."""
+        if not self.input_key:
+            return self.inputs
+        chosen = settings.get(self.input_key)
+        return (chosen if chosen in self.inputs else self.inputs[0],)
 
     def kind_of(self, array: str) -> Kind:
         """Return the kind of one step of an array."""
@@ -158,9 +168,10 @@ def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo
         path = data / name / ABOUT
         if not path.exists():
             raise SettingError(f"{name}.enabled = false, but the stream is needed; allowed: true; set it to true")
-        inputs = [name_of_input for name_of_input in load(name).inputs if name_of_input != RAW]
+        info = StreamInfo(**json.loads(path.read_text()))
+        inputs = [name_of_input for name_of_input in load(name).inputs_of(info.settings) if name_of_input != RAW]
         infos |= {key: value for key, value in load_stream_info(data, inputs).items() if key not in infos}
-        infos[name] = StreamInfo(**json.loads(path.read_text()))
+        infos[name] = info
     return infos
 
 
@@ -170,6 +181,38 @@ def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[...
         name: load(name).make_extractor(check(info.settings, load(name).settings, name))
         for name, info in streams.items()
     }
+
+
+class BatchExtractor:
+    """An extractor that can compute several clips together. clips: the number of clips in a batch, a divisor of 4."""
+
+    clips: int
+
+    def extract_clips(self, inputs: list[tuple[Any, ...]]) -> list[Record]:
+        """Return the records of clips, given the inputs of each."""
+        raise NotImplementedError
+
+    def __call__(self, *inputs: Any) -> Record:
+        """Return the record of one clip."""
+        return self.extract_clips([inputs])[0]
+
+
+def extract_all(make: Callable[..., Record], clips: Iterable[tuple[Any, ...]]) -> Iterator[Record]:
+    """Yield a stream's record of each clip, given the inputs of each, as `extract` does. A BatchExtractor gets batches."""
+    size, remaining = (make.clips if isinstance(make, BatchExtractor) else 1), iter(clips)
+    while batch := list(islice(remaining, size)):
+        yield from _extract_batch(make, batch) if len(batch) > 1 else [extract(make, batch[0])]
+
+
+def _extract_batch(make: Any, batch: list[tuple[Any, ...]]) -> list[Record]:
+    usable = [inputs for inputs in batch if not any(isinstance(part, Record) and part.refused for part in inputs)]
+    try:
+        computed = {record.clip: record for record in (make.extract_clips(usable) if usable else [])}
+    except InputError:
+        raise
+    except Exception:  # find out which clip fails
+        computed = {}
+    return [computed.get(inputs[0].clip) or extract(make, inputs) for inputs in batch]
 
 
 def extract(make: Callable[..., Record], inputs: Iterable[Raw | Record]) -> Record:
@@ -199,7 +242,7 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
     for encoder in parameters["model"]["use"]:
         for reference in encoders.get(encoder, {}).get("reads", []):
             name = reference.partition(".")[0]
-            for needed in list_with_inputs(name) if name in names() else ():
+            for needed in list_with_inputs(name, parameters) if name in names() else ():
                 if not parameters[needed]["enabled"]:
                     reason = f"model.encoders.{encoder}.reads has {reference}" + (
                         f", which is made from {needed}" if needed != name else ""
@@ -210,13 +253,13 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
                     )
 
 
-def list_with_inputs(name: str) -> list[str]:
-    """Return the names of a stream and of all its inputs. Inputs come first."""
+def list_with_inputs(name: str, settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of a stream and of all its inputs. Inputs come first. settings: of each stream, by its name."""
     dependencies = [
         dependency
-        for input_name in load(name).inputs
+        for input_name in load(name).inputs_of(settings[name])
         if input_name != RAW
-        for dependency in list_with_inputs(input_name)
+        for dependency in list_with_inputs(input_name, settings)
     ]
     return list(dict.fromkeys([*dependencies, name]))
 
@@ -242,10 +285,11 @@ def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
 
 def pool_steps(stream: Stream, record: Record) -> np.ndarray:
     """Return one vector for a clip of a stream of vectors: the mean of each array over time, and the standard deviation if
-    the clip has several steps."""
+    the clip has several steps. Steps (L, D) with several layers are averaged over the layers first."""
     indices = present_steps(record)
     parts = []
     for array in stream.arrays or ("",):
         values = stream.read(record, indices, array)
+        values = values.astype(np.float32).mean(1) if values.ndim == 3 else values
         parts += [values.mean(0)] + ([values.std(0)] if len(values) > 1 else [])
     return np.concatenate(parts)

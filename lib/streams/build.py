@@ -55,7 +55,8 @@ def build_stream(name: str) -> None:
         resume.publish([], out)
         stream_metrics(name).write_text(json.dumps({"enabled": False}, indent=2) + "\n")
         return
-    input_streams = [input_name for input_name in stream.inputs if input_name != RAW]
+    input_names = stream.inputs_of(settings.model_dump())
+    input_streams = [input_name for input_name in input_names if input_name != RAW]
     for input_name in input_streams:
         if not (DATA / input_name / ABOUT).exists():
             raise SettingError(
@@ -63,17 +64,16 @@ def build_stream(name: str) -> None:
                 f" {input_name}; set {input_name}.enabled to true or {name}.enabled to false"
             )
     stream.validate_inputs(settings, base.load_stream_info(DATA, input_streams))
-    rows = _clips_by_shard() if RAW in stream.inputs else {}
+    rows = _clips_by_shard() if RAW in input_names else {}
     inputs = _shard_inputs(stream, settings, rows)
 
     def make(shard: str) -> Iterator[Record]:
         make_clip = stream.make_extractor(settings)
         records_by_input = [
             _raw_clips(rows[shard]) if input_name == RAW else shards.read_records(DATA / input_name / f"{shard}.h5")
-            for input_name in stream.inputs
+            for input_name in input_names
         ]
-        for records in zip(*records_by_input, strict=True):
-            yield base.extract(make_clip, records)
+        yield from base.extract_all(make_clip, zip(*records_by_input, strict=True))
 
     clip_count = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / input_streams[0])
     seconds, internal = write_shards(stream, settings, out, inputs, make, clips=clip_count, options=options.parallel)
@@ -134,7 +134,7 @@ def _shard_inputs(stream: Stream, settings: StreamSettings, rows: "Mapping[str, 
             shard: [of_shard[_identifying(of_shard)].to_dict("list"), sums[of_shard["corpus"].iloc[0]]]
             for shard, of_shard in rows.items()
         }
-    for input_name in (input_name for input_name in stream.inputs if input_name != RAW):
+    for input_name in (input_name for input_name in stream.inputs_of(settings.model_dump()) if input_name != RAW):
         for path in sorted((DATA / input_name).glob("*.h5")):
             contents.setdefault(path.stem, []).append(resume.hash_file(path))
     files = _sums(stream.files(settings))

@@ -138,7 +138,7 @@ def write_random_model(params: str, path: Path) -> Path:
     streams = {
         stream: StreamInfo(values[stream], random_record(stream, "", values, rng)[1])
         for name in streams_read
-        for stream in base.list_with_inputs(name)
+        for stream in base.list_with_inputs(name, values)
     }
     targets = checked.model.chosen(checked.targets)
     network = Network.from_settings(checked.model, targets, streams)
@@ -163,7 +163,7 @@ def time_parts(predictor: Predictor, clip: Path, device: torch.device, cpu: bool
     for name, make in predictor.extractors.items():
         inputs_of_stream = [
             Raw(clip.name, clip, None) if input_name == RAW else records[input_name]
-            for input_name in base.load(name).inputs
+            for input_name in base.load(name).inputs_of(served.streams[name].settings)
         ]
         started = clock()
         records[name] = base.extract(make, inputs_of_stream)
