@@ -392,6 +392,21 @@ def test_vectors_are_standardised_and_constants_become_zero() -> None:
     assert {"mean", "std"} <= set(encoder.state_dict())  # saved with the weights
 
 
+@torch.no_grad()
+def test_missing_number_of_a_vector_counts_as_the_training_mean() -> None:
+    clip = np.random.default_rng(0).normal(2, 1, (30, 4))
+    clip[:10, 1], clip[:, 2] = np.nan, np.nan
+    encoder = vector_encoder(pool=3)
+    encoder.standardise(vector_inputs(clip))
+    assert encoder.mean[1] == pytest.approx(clip[10:, 1].mean(), rel=1e-5)
+    assert encoder.std[1] == pytest.approx(clip[10:, 1].std(), rel=1e-5)
+    values = torch.from_numpy(clip).float()[None]
+    filled = torch.where(values.isnan(), encoder.mean.nan_to_num(), values)
+    tokens = encoder({"features": make_steps(values)}).values
+    assert tokens.isfinite().all()
+    torch.testing.assert_close(tokens[..., :], encoder({"features": make_steps(filled)}).values)
+
+
 @pytest.mark.parametrize("net", ["linear", "mlp", "transformer"])
 @pytest.mark.parametrize("pool", [1, 3])
 @torch.no_grad()

@@ -28,6 +28,7 @@ STAGES = [
     "flow",
     "embeddings",
     "descriptors",
+    "behaviour",
     "sound_descriptors",
     "train",
     "evaluate",

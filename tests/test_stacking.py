@@ -42,6 +42,18 @@ def test_stack_of_two_vectors_beats_each() -> None:
     assert errors["ridge_one"] == with_both["ridge_one"]  # does not depend on the other vectors
 
 
+def test_regressions_read_vectors_with_missing_numbers() -> None:
+    parts, vectors, _ = make_corpus()
+    training, validation = parts[0][:300], parts[0][300:]
+    complete = mean_errors(parts, baselines.predict(training, parts[1], validation, COLUMNS, vectors, trees=True))
+    missing = {name: table.mask(np.random.default_rng(1).random(table.shape) < 0.03) for name, table in vectors.items()}
+    missing["one"][0] = np.nan  # never known
+    errors = mean_errors(parts, baselines.predict(training, parts[1], validation, COLUMNS, missing, trees=True))
+    assert errors.keys() == complete.keys()
+    for name in ("ridge_one", "ridge_other", "stacked_ridge", "boosted_trees"):
+        assert errors[name] < 0.9 * errors["mean_predictor"]
+
+
 def test_stack_is_robust_to_a_noise_vector() -> None:
     parts, vectors, _ = make_corpus()
     rng = np.random.default_rng(1)

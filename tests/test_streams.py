@@ -119,7 +119,7 @@ def test_aligner_finds_demo_faces_and_rejects_blank_clips(tmp_path: Path) -> Non
 
 
 def test_load_finds_streams_by_name_and_lists_them() -> None:
-    names = ["audio", "descriptors", "embeddings", "faces", "features", "flow", "frames", "landmarks"]
+    names = ["audio", "behaviour", "descriptors", "embeddings", "faces", "features", "flow", "frames", "landmarks"]
     names += ["pictures", "sound_descriptors", "speech", "text", "waveform"]
     assert base.names() == names
     kinds = {name: base.load(name).kind for name in base.names()}
@@ -132,7 +132,7 @@ def test_load_finds_streams_by_name_and_lists_them() -> None:
         "waveform": "waveform",
     }
     with pytest.raises(
-        InputError, match=r"unknown stream 'face'; allowed: audio, descriptors, embeddings, faces, features, fl"
+        InputError, match=r"unknown stream 'face'; allowed: audio, behaviour, descriptors, embeddings, faces"
     ):
         base.load("face")
 

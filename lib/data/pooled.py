@@ -14,7 +14,8 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
     """Return a table for each enabled stream of vectors, with one row of pooled numbers per clip.
 
     If a stream's vectors consist of several parts (the attribute `parts` of its records: part -> number of values), there is
-    also a table STREAM.PART for each part. data: the folder of the streams.
+    also a table STREAM.PART for each part. Columns have the names of the numbers if the stream names them. data: the folder
+    of the streams.
     """
     tables = {}
     for name in base.names():
@@ -23,11 +24,13 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
             records = (record for path in sorted((data / name).glob("*.h5")) for record in shards.read_records(path))
             pooled: dict[str, np.ndarray] = {}
             parts: dict[str, int] = {}
+            columns: list[str] | None = None
             for record in records:
                 if not record.refused:
                     pooled[record.clip] = base.pool_steps(stream, record)
+                    columns = base.read_names(record).get(stream.clip_array)
                     parts |= json.loads(record.attributes.get("parts", "{}"))
-            tables[name] = pd.DataFrame.from_dict(pooled, orient="index")
+            tables[name] = pd.DataFrame.from_dict(pooled, orient="index", columns=columns)
             ends = np.cumsum([0, *parts.values()])
             for part, start, stop in zip(parts, ends, ends[1:], strict=False) if len(parts) > 1 else ():
                 # for clips with several steps, the standard deviations follow the means

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from lib.scoring.stacking import PENALTIES, STACKED, STACKED_LOOKUP, STRENGTHS, TREES, predict_stacked
 
@@ -38,6 +38,7 @@ def predict(
     NAME. They select penalties by cross-validation, so they are fitted to training and validation clips, without the
     validation clips of test videos that have no training clips.
     """
+    vectors = {name: _known_columns(table, training["clip"]) for name, table in vectors.items()}
     targets = training[list(columns)]
     mean = targets.mean()
     by_video = training.groupby("video")[list(columns)]
@@ -59,6 +60,13 @@ def predict(
     unseen = test["video"][~is_seen(training, test)]
     learnt = pd.concat([training, validation[~validation["video"].isin(unseen)]], ignore_index=True)
     return predictions | predict_stacked(learnt, test, columns, parts, trees)
+
+
+def _known_columns(vectors: pd.DataFrame, clips: pd.Series) -> pd.DataFrame:
+    """Return the columns of `vectors` with a number for one of `clips`."""
+    return (
+        vectors.loc[:, vectors[vectors.index.isin(clips)].notna().any()] if vectors.isna().any(axis=None) else vectors
+    )
 
 
 def is_baseline(name: str) -> bool:
@@ -113,7 +121,8 @@ def _fit(inputs: pd.DataFrame, targets: pd.DataFrame, penalty: float) -> list[tu
     for rows in np.unique(labelled, axis=1).T:
         if rows.any():
             columns = (labelled == rows[:, None]).all(0)
-            model = make_pipeline(StandardScaler(), Ridge(penalty))
+            fill = FunctionTransformer(np.nan_to_num)  # a missing number counts as the mean
+            model = make_pipeline(StandardScaler(), fill, Ridge(penalty))
             models.append((columns, model.fit(inputs[rows].to_numpy(), targets.loc[rows, columns].to_numpy())))
     return models
 

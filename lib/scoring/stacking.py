@@ -125,11 +125,12 @@ def _fit_trees(
         held_out = folds == fold  # none for fold -1, whose trees learn from all clips
         fitted = labelled[:, column] & ~held_out
         if fitted.any():
-            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[fitted], targets[fitted, column])
+            known = ~np.isnan(inputs[fitted]).all(0)
+            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[fitted][:, known], targets[fitted, column])
             if fold < 0:
-                predicted[:, column] = model.predict(test_inputs)
+                predicted[:, column] = model.predict(test_inputs[:, known])
             else:
-                out_of_fold[held_out, column] = model.predict(inputs[held_out])
+                out_of_fold[held_out, column] = model.predict(inputs[held_out][:, known])
     return _or_mean(out_of_fold, targets), _or_mean(predicted, targets)
 
 
@@ -158,9 +159,8 @@ def _ridges(
         if not rows.any():
             continue
         columns = (labelled == rows[:, None]).all(0)
-        mean, std = inputs[rows].mean(0), inputs[rows].std(0)
-        std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, np.inf)  # a constant has no information
-        x, z, level = (inputs[rows] - mean) / std, (new_inputs - mean) / std, targets[np.ix_(rows, columns)].mean(0)
+        x, z = _standardise(inputs[rows], new_inputs)
+        level = targets[np.ix_(rows, columns)].mean(0)
         y = targets[np.ix_(rows, columns)] - level
         is_wide = x.shape[1] > x.shape[0]
         gram, right = (x @ x.T, y) if is_wide else (x.T @ x, x.T @ y)
@@ -169,3 +169,13 @@ def _ridges(
             weights = solve(gram + penalty * np.eye(len(gram)), right, assume_a="pos")
             predicted[index][:, columns] = factor @ weights + level
     return predicted
+
+
+def _standardise(inputs: np.ndarray, new_inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both inputs (N, D) and (M, D), standardised by the first. Constants and missing numbers (NaN) become 0."""
+    if missing := np.isnan(inputs).any() or np.isnan(new_inputs).any():
+        inputs = np.where(np.isnan(inputs), _or_mean(np.full(inputs.shape[1], np.nan), inputs), inputs)
+    mean, std = inputs.mean(0), inputs.std(0)
+    std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, np.inf)  # a constant has no information
+    x, z = (inputs - mean) / std, (new_inputs - mean) / std
+    return (np.nan_to_num(x), np.nan_to_num(z)) if missing else (x, z)

@@ -30,6 +30,9 @@ ABOUT = "stream.json"
 TRACEBACK = "traceback"
 """An attribute of a record of a failed clip; it is not written to the shard."""
 
+NAMES = "names"
+"""An attribute of a record with the names of the numbers of each array, as JSON."""
+
 _CONTRACT = ("base", "build")
 """Modules of this folder that other packages use and that are not streams."""
 
@@ -80,6 +83,8 @@ class Stream:
     All other fields have defaults:
     arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
         from `kind`.
+    clip_array: the name of an array that has the same vector at each step of a clip. Baselines read it instead of means and
+        deviations over time.
     on_gpu: whether the extractor uses a GPU if one is available.
     costly: whether the stage measures the first clips, and prints the time and the disk space that all clips need.
     input_key: the key of the settings that names the stream's only input, one of `inputs`. Without it, all are inputs.
@@ -100,6 +105,7 @@ class Stream:
     read_steps: Callable[..., np.ndarray]
     arrays: tuple[str, ...] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    clip_array: str = ""
     on_gpu: bool = False
     costly: bool = False
     input_key: str = ""
@@ -276,6 +282,11 @@ def present_steps(record: Record) -> np.ndarray:
     )
 
 
+def read_names(record: Record) -> dict[str, list[str]]:
+    """Return the names of the numbers of each array of a record; an empty dictionary for streams without names."""
+    return dict(json.loads(record.attributes.get(NAMES, "{}")))
+
+
 def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
     """Return up to `count` of the indices `present`, evenly spaced, including the first and the last."""
     if len(present) <= count:
@@ -285,8 +296,11 @@ def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
 
 def pool_steps(stream: Stream, record: Record) -> np.ndarray:
     """Return one vector for a clip of a stream of vectors: the mean of each array over time, and the standard deviation if
-    the clip has several steps. Steps (L, D) with several layers are averaged over the layers first."""
+    the clip has several steps. Steps (L, D) with several layers are averaged over the layers first.
+    A stream with a `clip_array` has its vector there."""
     indices = present_steps(record)
+    if stream.clip_array:
+        return stream.read(record, np.zeros(1, int), stream.clip_array)[0]
     parts = []
     for array in stream.arrays or ("",):
         values = stream.read(record, indices, array)

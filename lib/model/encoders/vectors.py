@@ -30,8 +30,9 @@ class Settings(EncoderInputs):
 class Encoder(encoders.Encoder):
     """One or several streams of vectors, side by side.
 
-    Each number is standardised by its mean and standard deviation over the training clips, kept with the weights. net:
-    "linear"; "mlp", each token alone; or "transformer", pre-norm layers over all tokens of the clip (Vaswani et al. 2017).
+    Each number is standardised by its mean and standard deviation over the training clips, kept with the weights. A missing
+    number (NaN) counts as that mean. net: "linear"; "mlp", each token alone; or "transformer", pre-norm layers over all
+    tokens of the clip (Vaswani et al. 2017).
     Raises InputError if a stream is none of vectors.
     """
 
@@ -77,7 +78,9 @@ class Encoder(encoders.Encoder):
         """Vectors (B, T, D) of each stream to a token for each `pool` of the T steps."""
         first = inputs[self._settings.reads[0]]
         values = self._values({name: inputs[name].values for name in self._settings.reads})
-        tokens, times, present = pool_steps((values - self.mean) / self.std, first, self._settings.pool)
+        standardised = (values - self.mean) / self.std
+        standardised = torch.where(standardised.isnan(), 0, standardised)  # a missing number counts as the mean
+        tokens, times, present = pool_steps(standardised, first, self._settings.pool)
         tokens = self.first(tokens)  # (B, N, width)
         if self._settings.net == "transformer":
             tokens = tokens + position_encoding(times, 1, 1, tokens.shape[-1]).to(tokens.dtype)
@@ -94,15 +97,18 @@ _HEADS = 4
 
 
 def compute_mean_and_std(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation (D,) of all clips' steps (T, D); 0 and 1 without steps.
+    """Return mean and standard deviation (D,) of all clips' steps (T, D), without missing numbers (NaN); 0 and 1 without
+    steps.
 
     The deviation of a constant number is float32's largest number, so that the standardised number is 0.
     """
-    count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
+    steps, count, total, squares = 0, torch.zeros(()).long(), torch.zeros(()).double(), torch.zeros(()).double()
     for values in clips:
-        values = values.double()
-        count, total, squares = count + len(values), total + values.sum(0), squares + values.square().sum(0)
-    if not count:
+        known = ~values.isnan()
+        values = torch.where(known, values, 0).double()
+        steps, count = steps + len(values), count + known.sum(0)
+        total, squares = total + values.sum(0), squares + values.square().sum(0)
+    if not steps:
         return torch.zeros(()), torch.ones(())
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
