@@ -33,9 +33,9 @@ def test_changelog_has_the_version() -> None:
     assert f"\n## {PROJECT['version']}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_front_page_names_the_python_version() -> None:
-    assert PROJECT["requires-python"] == ">=3.11,<3.12"
-    assert "Python 3.11" in (ROOT / "README.md").read_text()
+def test_front_page_names_the_python_versions() -> None:
+    assert PROJECT["requires-python"] == ">=3.11,<3.14"
+    assert "Python 3.11, 3.12 or 3.13" in (ROOT / "README.md").read_text()
 
 
 def test_hooks_use_pinned_tools_without_a_network() -> None:
