@@ -24,6 +24,8 @@ def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
     evaluation = load_evaluation(settings.split, settings.batch_size)
     evaluation.count_lost().to_csv(artifacts.LOST, index=False)
+    vectors = pooled.pool_vectors(artifacts.DATA)
+    write_csv(artifacts.SAME_PERSON, results.compare_clips(artifacts.DATA, vectors, evaluation.verified))
     weights = sum(values.numel() for values in evaluation.trained.network.parameters())
     provenance = evaluation.trained.provenance | {"weights": weights}
     artifacts.PROVENANCE.write_text(json.dumps(provenance, indent=2) + "\n")
@@ -31,7 +33,7 @@ def main() -> None:
     write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
     persons = pd.read_csv(artifacts.GROUPS, dtype=str, keep_default_na=False).set_index("clip")
     options = results.Options(settings.trees, settings.bootstrap)
-    results.write(results.score_all(evaluation, predicted, persons, pooled.pool_vectors(artifacts.DATA), options))
+    results.write(results.score_all(evaluation, predicted, persons, vectors, options))
 
 
 if __name__ == "__main__":

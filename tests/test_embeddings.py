@@ -5,6 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
@@ -19,6 +20,7 @@ from lib.data.batch import Sample, collate
 from lib.model.encoders import emonext as end
 from lib.model.encoders import sequence_transformer
 from lib.model.network import Network, Settings
+from lib.scoring.same_person import find_same_persons
 from lib.streams import base, embeddings
 from lib.streams.base import Steps, StreamInfo
 from lib.streams.embeddings import emonext, networks
@@ -311,6 +313,10 @@ def test_sface_separates_two_persons() -> None:
         record = extract["embeddings"](extract["faces"](extract["frames"](base.Raw(path.name, path, None))))
         values = record.arrays["values"]
         units.append(values / np.linalg.norm(values, axis=1, keepdims=True))
+    halves = [values[half].mean(0) for values in units for half in (slice(0, 6), slice(6, None))]
+    clips = pd.DataFrame({"clip": ["a", "b", "c", "d"], "split": ["test", "training"] * 2}).assign(video=range(4))
+    pairs = find_same_persons(pd.DataFrame(halves, index=clips["clip"]), clips)
+    assert pairs[["clip", "other_clip"]].to_numpy().tolist() in ([["a", "b"], ["c", "d"]], [["c", "d"], ["a", "b"]])
     first, second = units
     assert min((first @ first.T).min(), (second @ second.T).min()) > 0.6
     assert (first @ second.T).max() < 0.5

@@ -483,3 +483,13 @@ def test_result_of_a_target_follows_its_interval(low: float, value: float, resul
     rows = scores[(scores["subset"] == "all") & (scores["target"] == "warm") & (scores["score"] == "accuracy")]
     best = rows[rows["predictor"] != "model"]["value"].max()
     assert target_result.baseline == f"{best:.3f}"
+
+
+def test_page_and_card_report_persons_in_two_splits() -> None:
+    _, scores, persons = make_results("warmth", WARMTH)
+    run = make_run("table")._replace(same_persons="4 pairs of clips show one person.")
+    clips, targets = pd.DataFrame({"split": ["test"], "warm": [0.5], "cold": [0.5]}), {"warmth": WARMTH}
+    html = page.render_report(scores, compare(scores), persons, clips, targets, [], run, 150)
+    assert "<p>4 pairs of clips show one person.</p>" in html
+    text = card.make_card(scores, compare(scores), persons, CORRUPTIONS, targets, run)
+    assert "\n\n4 pairs of clips show one person.\n\n## Results" in text

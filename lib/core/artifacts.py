@@ -32,6 +32,7 @@ COMPARISONS = DATA / "comparisons.csv"
 GROUP_SCORES = DATA / "group_scores.csv"
 SPLIT_SCORES = DATA / "split_scores.csv"
 LOST = DATA / "lost.csv"
+SAME_PERSON = DATA / "same_person.csv"
 PROVENANCE = DATA / "provenance.json"
 TEST_METRICS = METRICS / "test.json"
 
@@ -62,7 +63,7 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
     "download": (RAW, CLIPS, GROUPS, DATA_METRICS, DOWNLOAD_METRICS),
     "train": (MODEL, HISTORY, TRAIN_METRICS),
     "evaluate": (
-        PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, PROVENANCE, TEST_METRICS,
+        PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, SAME_PERSON, PROVENANCE, TEST_METRICS,
     ),
     "analyse": (
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, EMBEDDING_MAP, SAMPLES,
@@ -79,6 +80,7 @@ TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
     GROUP_SCORES: ("targets", "kind", "predictor", "what", "group", "score", "target"),
     SPLIT_SCORES: ("targets", "split", "score", "target"),
     LOST: ("step", "reason", "split"),
+    SAME_PERSON: ("clip", "video", "split", "other_clip", "other_video", "other_split"),
     CONTROLS: ("targets", "control", "target"),
     DELETION: ("targets", "order", "target"),
     ROBUSTNESS: ("targets", "corruption", "target"),

@@ -82,7 +82,9 @@ def make_card(
     ]
     for name, group in targets.items():
         lines.append(f"{describe_leakage(select_group(scores, name), group, data, run.split)}\n")
-    lines += ["An unseen video may show a known person: the corpora do not identify people.\n", "## Results\n"]
+    lines += ["An unseen video may show a known person: the corpora do not identify people.\n"]
+    lines += [f"{run.same_persons}\n"] if run.same_persons else []
+    lines.append("## Results\n")
     for name, group in targets.items():
         of_group = select_group(scores, name)
         lines += _tabulate_scores(name, group, of_group, data["clips"][run.split], run.split)

@@ -70,7 +70,8 @@ class Run(NamedTuple):
     """A run of the pipeline.
 
     provenance, data: contents of data/provenance.json and metrics/data.json. split: the scored split. parameters, shipped:
-    the parameters of params.yaml and of params/demo.yaml.
+    the parameters of params.yaml and of params/demo.yaml. same_persons: a sentence on clips of different videos that show
+    one person; empty if this was not checked.
     """
 
     provenance: Mapping[str, Any]
@@ -78,6 +79,7 @@ class Run(NamedTuple):
     split: str
     parameters: Mapping[str, Any]
     shipped: Mapping[str, Any]
+    same_persons: str = ""
 
     @property
     def is_synthetic(self) -> bool:

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lib.core.artifacts import SAME_PERSON
 from lib.core.targets import TargetGroup
 from lib.report import words
+from lib.scoring import same_person
 
 LEVEL = 0.05
 """Significance level of the headline's tests."""
@@ -153,3 +155,26 @@ def describe_leakage(scores: pd.DataFrame, group: TargetGroup, data: Mapping[str
         return f"{text}; there are no clips of other videos."
     seen_accuracy, unseen_accuracy = values["seen_videos", "model"], values["unseen_videos", "model"]
     return f"{text}; the model reaches {seen_accuracy:.3f} there and {unseen_accuracy:.3f} on clips of other videos."
+
+
+def describe_same_persons(
+    pairs: pd.DataFrame, parameters: Mapping[str, Any], data: Mapping[str, Any], split: str
+) -> str:
+    """Return sentences on pairs of clips that probably show one person, given data/same_person.csv, params.yaml and
+    metrics/data.json; empty if persons were not compared."""
+    section = parameters.get("embeddings", {})
+    if not section.get("enabled") or section.get("network") != same_person.NETWORK:
+        return ""
+    limit = f"a cosine similarity of {same_person.PROBABLE} or more (SFace), the median for clips of one video"
+    probable = pairs[pairs["cosine"] >= same_person.PROBABLE]
+    if probable.empty:
+        return f"No pair of clips of different videos and splits has {limit}."
+    scored = probable[(probable["split"] == split) & (probable["other_split"] == "training")]
+    first = probable.iloc[0]
+    count = f"{len(probable)} pairs" if len(pairs) < same_person.MAX_PAIRS else f"At least {len(probable)} pairs"
+    return (
+        f"Clips that may show one person: {count} of clips of different videos and splits have {limit}."
+        f" {scored['clip'].nunique()} of the {data['clips'][split]} {split} clips are in such a pair with a training clip."
+        f" Most similar: {first['clip']} and {first['other_clip']} ({first['cosine']:.2f}). Look at the pairs in"
+        f" {SAME_PERSON}. In a table of your own clips, a column person keeps each person in one split."
+    )

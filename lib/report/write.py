@@ -14,7 +14,7 @@ from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, names, page, paper
 from lib.report.citations import find_cited, format_bibtex
 from lib.report.figures import read
-from lib.report.verdict import describe_headline, select_group
+from lib.report.verdict import describe_headline, describe_same_persons, select_group
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def load_results(split: str, targets: Targets) -> RunResults:
         map=_read_table(files.EMBEDDING_MAP),
     )
     provenance = json.loads(files.PROVENANCE.read_text())
-    run = page.Run(provenance, data, split, read_yaml(files.PARAMETERS), read_yaml(files.SHIPPED_PARAMETERS))
+    parameters = read_yaml(files.PARAMETERS)
+    same_persons = describe_same_persons(_read_table(files.SAME_PERSON), parameters, data, split)
+    run = page.Run(provenance, data, split, parameters, read_yaml(files.SHIPPED_PARAMETERS), same_persons)
     return RunResults(results, _read_table(files.GROUP_SCORES), _read_table(files.COMPARISONS), run)
 
 

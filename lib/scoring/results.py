@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +12,12 @@ import pandas as pd
 from lib.core.artifacts import COMPARISONS, GROUP_SCORES, SCORES, SPLIT_SCORES, TEST_METRICS
 from lib.core.clips import write_csv
 from lib.core.targets import TargetGroup
-from lib.scoring import baselines
+from lib.scoring import baselines, same_person
 from lib.scoring.baselines import is_seen
 from lib.scoring.evaluation import Evaluation, Predictions, actual_values
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import ScoredClips, comparison_table, group_table, headline, score_table, split_table
+from lib.streams.base import ABOUT
 
 
 class Results(NamedTuple):
@@ -35,6 +37,18 @@ def write(results: Results) -> None:
     write_csv(SPLIT_SCORES, results.split_scores)
     headlines = {name: headline(table) for name, table in results.scores.groupby("targets", sort=False)}
     TEST_METRICS.write_text(json.dumps(headlines, indent=2) + "\n")
+
+
+def compare_clips(data: Path, vectors: Mapping[str, pd.DataFrame], clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs of `same_person.find_same_persons`, none if the stream embeddings below `data` has embeddings of
+    another network than SFace.
+
+    vectors: by stream, the pooled vectors of the clips.
+    """
+    about = data / "embeddings" / ABOUT
+    if about.exists() and json.loads(about.read_text())["settings"]["network"] == same_person.NETWORK:
+        return same_person.find_same_persons(vectors["embeddings"], clips)
+    return pd.DataFrame(columns=same_person.COLUMNS)
 
 
 class Options(NamedTuple):
