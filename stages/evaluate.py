@@ -26,11 +26,10 @@ def main() -> None:
     evaluation.count_lost().to_csv(artifacts.LOST, index=False)
     vectors = pooled.pool_vectors(artifacts.DATA)
     write_csv(artifacts.SAME_PERSON, results.compare_clips(artifacts.DATA, vectors, evaluation.verified))
-    weights = sum(values.numel() for values in evaluation.trained.network.parameters())
-    provenance = evaluation.trained.provenance | {"weights": weights}
-    artifacts.PROVENANCE.write_text(json.dumps(provenance, indent=2) + "\n")
+    artifacts.PROVENANCE.write_text(json.dumps(evaluation.provenance, indent=2) + "\n")
     predicted = evaluation.predict()
     write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
+    write_csv(artifacts.OUTLIERS, evaluation.find_outliers(vectors))
     persons = pd.read_csv(artifacts.GROUPS, dtype=str, keep_default_na=False).set_index("clip")
     options = results.Options(settings.trees, settings.bootstrap)
     results.write(results.score_all(evaluation, predicted, persons, vectors, options))

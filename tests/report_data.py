@@ -29,8 +29,8 @@ CLIPS_AND_VIDEOS = pd.DataFrame(
 )
 
 
-def score_model(group: TargetGroup, noise: float, unseen: int = 20) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores and comparisons of a model, the mean predictor and a video look-up, on 60 clips of 30 videos.
+def make_scored(group: TargetGroup, noise: float, unseen: int = 20) -> ScoredClips:
+    """Predictions of a model, the mean predictor and a video look-up, on 60 clips of 30 videos.
 
     The standard deviation of the model's errors is `noise` times the range. The look-up is exact on the seen videos.
     """
@@ -43,5 +43,10 @@ def score_model(group: TargetGroup, noise: float, unseen: int = 20) -> tuple[pd.
         "mean_predictor": mean,
         "video_lookup": np.where(is_seen[:, None], actual, mean),
     }
-    scored = ScoredClips(actual, predictions, CLIPS_AND_VIDEOS["video"].to_numpy(), is_seen, group, Bootstrap(500, 0))
+    return ScoredClips(actual, predictions, CLIPS_AND_VIDEOS["video"].to_numpy(), is_seen, group, Bootstrap(500, 0))
+
+
+def score_model(group: TargetGroup, noise: float, unseen: int = 20) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores and comparisons of `make_scored`."""
+    scored = make_scored(group, noise, unseen)
     return score_table(scored), comparison_table(scored)

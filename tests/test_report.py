@@ -20,6 +20,7 @@ from tests.report_data import FIVE_TRAITS, TRAINING_SUMMARY, WARMTH
 CORRUPTIONS = pd.DataFrame(
     {"corruption": ["light (%)", "blur"], "strength": [12.0, 8.0], "loss": [0.1234, 0.05]}
 ).assign(targets="warmth", target="mean")
+NO_OUTLIERS = pd.DataFrame(columns=["kind", "name", "column", "clip", "split", "value", "deviations"])
 MODEL = {
     "use": ["look", "voice"],
     "fusion": "concat",
@@ -179,7 +180,7 @@ def test_datasheet_counts_clips_and_labels() -> None:
     counts = {"annotated": 5, "files": 4, "usable": 3, "refused": {"too short": 1}}
     data = make_data("table", "fiv2") | {"corpora": {"table": counts, "fiv2": counts | {"refused": {}}}}
     _, _, persons = make_results("warmth", WARMTH)
-    text = datasheet.make_datasheet(clips, persons, {"warmth": WARMTH}, data, ["frames", "faces"])
+    text = datasheet.make_datasheet(clips, persons, NO_OUTLIERS, {"warmth": WARMTH}, data, ["frames", "faces"])
     assert (
         "5 annotated clips, 4 files, 3 usable; rejected: too short: 1. The usable clips come from 2 videos, with"
         in text
@@ -211,7 +212,7 @@ def test_documents_name_the_scored_split_and_left_out_clips() -> None:
     texts = [
         card.make_card(scores, compared, persons, CORRUPTIONS, targets, run),
         page.render_report(scores, compared, persons, clips, targets, [], run, 150).replace("&#39;", "'"),
-        datasheet.make_datasheet(clips, persons, targets, run.data, []),
+        datasheet.make_datasheet(clips, persons, NO_OUTLIERS, targets, run.data, []),
         "\n".join(methods._describe_data(run, targets)),
     ]
     for text in texts:

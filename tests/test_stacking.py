@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from lib.report import words
 from lib.scoring import baselines, stacking
@@ -52,6 +55,23 @@ def test_regressions_read_vectors_with_missing_numbers() -> None:
     assert errors.keys() == complete.keys()
     for name in ("ridge_one", "ridge_other", "stacked_ridge", "boosted_trees"):
         assert errors[name] < 0.9 * errors["mean_predictor"]
+
+
+def test_stack_weights_are_non_negative_and_shrunk() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(60, 1))
+    best, other = target + rng.normal(0, 0.5, (60, 1)), target + rng.normal(0, 0.6, (60, 1))
+    against = -target + rng.normal(0, 0.5, (60, 1))
+    parts = np.stack([other, best, against])
+    unit = np.eye(3)[:, :, None]  # the predictions for these are the intercept plus one weight
+    few, many = (
+        stacking._combine(np.tile(parts, (1, times, 1)), np.tile(target, (times, 1)), unit)[:, 0]
+        - stacking._combine(np.tile(parts, (1, times, 1)), np.tile(target, (times, 1)), unit * 0)[0, 0]
+        for times in (1, 1000)
+    )
+    assert few[2] == many[2] == pytest.approx(0, abs=1e-9)
+    assert 0 < few[0] < many[0]
+    assert few[1] > many[1]
 
 
 def test_stack_is_robust_to_a_noise_vector() -> None:
@@ -118,10 +138,35 @@ def test_stacking_ridge_equals_scikit_learns() -> None:
     for rows, numbers in ((50, 20), (20, 50)):
         inputs, targets = rng.normal(3, 2, (rows, numbers)), rng.normal(size=(rows, 2))
         inputs[:, 4] = 0.1  # constant
-        ridges = stacking._ridges(inputs, targets, inputs[:5])
+        ridges = stacking.predict_ridges(inputs, targets, inputs[:5], limit=np.inf)
         for penalty, predicted in zip(stacking.PENALTIES, ridges, strict=True):
-            models = baselines._fit(pd.DataFrame(inputs), pd.DataFrame(targets), penalty)
-            np.testing.assert_allclose(predicted, baselines._apply(models, inputs[:5], 2), atol=1e-8)
+            model = make_pipeline(StandardScaler(), Ridge(penalty)).fit(inputs, targets)
+            np.testing.assert_allclose(predicted, model.predict(inputs[:5]), atol=1e-8)
+
+
+def test_ridge_clips_far_inputs_and_keeps_two_values() -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(200, 3))
+    targets = inputs @ [[1.0], [0.5], [0.0]]
+    limits = inputs.mean(0) + stacking.LIMIT * inputs.std(0)
+    new = np.array([[45.0, 0, 0], [limits[0], 0, 0]])
+    far, at_limit = np.moveaxis(stacking.predict_ridges(inputs, targets, new), 1, 0)
+    np.testing.assert_array_equal(far, at_limit)
+    unclipped = stacking.predict_ridges(inputs, targets, new[:1], limit=np.inf)[0, 0, 0]
+    assert abs(unclipped) > 10 * abs(far[0, 0])
+    rare = np.zeros((200, 2))
+    rare[[3, 50], [0, 1]] = 1  # words that one clip in 200 has
+    kept = stacking.predict_ridges(rare, targets, rare[:5])
+    np.testing.assert_allclose(kept, stacking.predict_ridges(rare, targets, rare[:5], limit=np.inf), atol=1e-8)
+
+
+def test_clipped_predictions_are_marked() -> None:
+    predicted = {"a": np.array([[-4.16, 1.0], [3.0, 9.5]]), "b": np.full((2, 2), 2.0)}
+    clipped, outside = baselines.clip_predictions(predicted, [1, 7])
+    np.testing.assert_array_equal(clipped["a"], [[1, 1], [3, 7]])
+    np.testing.assert_array_equal(outside["a"], [[True, False], [False, True]])
+    np.testing.assert_array_equal(clipped["b"], predicted["b"])
+    assert not outside["b"].any()
 
 
 def test_stack_allows_missing_labels_and_vectors() -> None:
@@ -131,7 +176,7 @@ def test_stack_allows_missing_labels_and_vectors() -> None:
     incomplete = vectors | {"other": vectors["other"].drop(["clip0", "clip399", "clip400"])}
     predictions = baselines.predict(*parts, COLUMNS, incomplete)
     assert np.isfinite(predictions["stacked_ridge"]).all()
-    assert mean_errors(parts, predictions)["stacked_ridge"] < 0.25
+    assert mean_errors(parts, predictions)["stacked_ridge"] < 0.27
 
 
 @pytest.mark.parametrize("names", [(), ("one",), ("one", "nowhere")])

@@ -32,7 +32,7 @@ def main() -> None:
     validation = (
         read(arguments.folder, others[0]) if (arguments.folder / f"annotation_{others[0]}.pkl").exists() else test[:0]
     )
-    predictions = baselines.predict(training, test, validation, TRAITS, {})
+    predictions, _ = baselines.clip_predictions(baselines.predict(training, test, validation, TRAITS, {}), (0, 1))
     in_training = is_seen(training, test)
     print(
         f"{len(training)} training clips, {len(test)} test clips; {in_training.sum()} test clips are from training videos"

@@ -76,7 +76,7 @@ def gather_predictions(
         test = test[test["clip"].isin(next(iter(tables.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
     vectors = pooled.pool_vectors(DATA) if labels is None else {}
-    fitted = baselines.predict(training, test, validation, columns, vectors)
+    fitted, _ = baselines.clip_predictions(baselines.predict(training, test, validation, columns, vectors), group.range)
     if unknown := [source for seeds in sources.values() for source in seeds if source not in {*tables, *fitted}]:
         raise InputError(
             f"{unknown[0]} can't be fitted; required: labelled validation clips, --split test, and a stream for ridge"

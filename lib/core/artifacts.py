@@ -33,6 +33,7 @@ GROUP_SCORES = DATA / "group_scores.csv"
 SPLIT_SCORES = DATA / "split_scores.csv"
 LOST = DATA / "lost.csv"
 SAME_PERSON = DATA / "same_person.csv"
+OUTLIERS = DATA / "outliers.csv"
 PROVENANCE = DATA / "provenance.json"
 TEST_METRICS = METRICS / "test.json"
 
@@ -63,7 +64,7 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
     "download": (RAW, CLIPS, GROUPS, DATA_METRICS, DOWNLOAD_METRICS),
     "train": (MODEL, HISTORY, TRAIN_METRICS),
     "evaluate": (
-        PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, SAME_PERSON, PROVENANCE, TEST_METRICS,
+        PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE, TEST_METRICS,
     ),
     "analyse": (
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, EMBEDDING_MAP, SAMPLES,
@@ -81,6 +82,7 @@ TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
     SPLIT_SCORES: ("targets", "split", "score", "target"),
     LOST: ("step", "reason", "split"),
     SAME_PERSON: ("clip", "video", "split", "other_clip", "other_video", "other_split"),
+    OUTLIERS: ("kind", "name", "column", "clip", "split"),
     CONTROLS: ("targets", "control", "target"),
     DELETION: ("targets", "order", "target"),
     ROBUSTNESS: ("targets", "corruption", "target"),

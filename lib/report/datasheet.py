@@ -8,6 +8,8 @@ import pandas as pd
 from lib.core.clips import SPLITS, SYNTHETIC, describe_left_out, describe_origins
 from lib.core.targets import Targets
 from lib.report import words
+from lib.scoring.outliers import FAR, MOST, WIDEST
+from lib.scoring.stacking import LIMIT
 
 
 class Corpus(NamedTuple):
@@ -66,12 +68,17 @@ _USES = (
 
 
 def make_datasheet(
-    clips: pd.DataFrame, groups: pd.DataFrame, targets: Targets, data: Mapping[str, Any], streams: list[str]
+    clips: pd.DataFrame,
+    groups: pd.DataFrame,
+    outliers: pd.DataFrame,
+    targets: Targets,
+    data: Mapping[str, Any],
+    streams: list[str],
 ) -> str:
     """Return the sheet as Markdown.
 
-    clips, groups: tables of data/clips.csv and data/group_scores.csv. targets: the predicted groups. data: contents of
-    metrics/data.json. streams: the enabled streams.
+    clips, groups, outliers: tables of data/clips.csv, data/group_scores.csv and data/outliers.csv.
+    targets: the predicted groups. data: contents of metrics/data.json. streams: the enabled streams.
     """
     lines = [
         f"# Data sheet: {', '.join(data['sources'])}\n",
@@ -84,6 +91,7 @@ def make_datasheet(
         lines.append(f"**Composition.** {_describe_composition(of_source, data['corpora'][source])}\n")
     for name, group in targets.items():
         lines.append(f"**Labels: {name}.**\n\n{_tabulate_labels(clips, list(group.columns))}\n")
+    lines += ["## Outliers\n", _tabulate_outliers(outliers) + "\n"]
     notes = dict.fromkeys(words.note_stability(data["sources"], group) for group in targets.values())
     lines += ["## Splits\n", *_tabulate_splits(data), *(f"{note}\n" for note in notes if note)]
     lines += ["## Subgroups\n", _describe_groups(groups) + "\n", "## Preprocessing\n"]
@@ -120,6 +128,22 @@ def _tabulate_labels(clips: pd.DataFrame, columns: list[str]) -> str:
         labels = usable[column].dropna()
         numbers = (labels.mean(), labels.std(), labels.min(), labels.max())
         lines.append(f"| {column} | {len(labels)} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
+    return "\n".join(lines)
+
+
+def _tabulate_outliers(outliers: pd.DataFrame) -> str:
+    rule = f"{FAR:g} or more standard deviations from the mean over training clips"
+    if outliers.empty:
+        return f"No label and no feature lies {rule}."
+    lines = [
+        f"Labels and features that lie {rule}. For each stream up to {MOST} clips are listed, each with its furthest"
+        f" value; vectors of more than {WIDEST} numbers are left out. Ridge clips inputs to {LIMIT:g} standard"
+        " deviations.\n",
+        "| clip | split | value of | value | deviations |\n|---|---|---|---|---|",
+    ]
+    for row in outliers.itertuples():
+        name = f"label {row.column}" if row.kind == "label" else f"{row.name}, feature {row.column}"
+        lines.append(f"| {row.clip} | {row.split or 'none'} | {name} | {row.value:.6g} | {row.deviations:.1f} |")
     return "\n".join(lines)
 
 

@@ -160,7 +160,8 @@ def _describe_group(
         "findings": verdict.find_results(scores, group, run.is_synthetic),
         "headline": verdict.describe_headline(scores, comparisons, group),
         "leakage": verdict.describe_leakage(scores, group, run.data, run.split),
-        "about": f"{', '.join(group.columns)}; scale {words.format_range(group)}. Accuracy is {words.name_accuracy(group)}.",
+        "about": f"{', '.join(group.columns)}; scale {words.format_range(group)}. Accuracy is {words.name_accuracy(group)}."
+        f" {words.describe_clipped(scores, group)}".rstrip(),
         "labels": score_tables.list_label_tables(clips, group),
         "subsets": subsets,
         "persons": score_tables.list_group_tables(groups, group),

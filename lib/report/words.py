@@ -64,7 +64,10 @@ PREDICTORS = {
     ),
     "ridge_embeddings": ("ridge on embeddings", "ridge regression on a frozen network's embeddings"),
     "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),
-    "stacked_ridge": ("stacked ridge", "combines ridge regressions on all vectors of the clip"),
+    "stacked_ridge": (
+        "stacked ridge",
+        "ridge regressions on all vectors of the clip, summed with non-negative weights",
+    ),
     "stacked_ridge_and_video_lookup": (
         "stacked ridge + look-up",
         "stacked ridge and the video look-up; a leak, because it uses the name of the video",
@@ -185,6 +188,17 @@ def describe_scored_clips(data: Mapping[str, Any], split: str) -> list[str]:
     origins = describe_origins(data, split)
     sentences = [f"The scored clips are {origins}."] if origins else []
     return [*sentences, *filter(None, [describe_left_out(data)])]
+
+
+def describe_clipped(scores: pd.DataFrame, group: TargetGroup) -> str:
+    """Return a sentence on the clipped predictions of the baselines, or '' if there are none.
+
+    scores: a target group's rows of data/scores.csv.
+    """
+    rows = scores[(scores["score"] == "clipped") & (scores["subset"] == "all") & (scores["target"] != "mean")]
+    counts = rows.groupby("predictor", sort=False)["value"].sum()
+    listed = ", ".join(f"{count:.0f} of {name_predictor(str(name))}" for name, count in counts.items() if count)
+    return f"Predictions of baselines outside {format_range(group)} were clipped: {listed}." if listed else ""
 
 
 def count_clips(data: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ class RunResults:
     results: figures.Results
     groups: pd.DataFrame
     comparisons: pd.DataFrame
+    outliers: pd.DataFrame
     run: page.Run
 
     @property
@@ -63,7 +64,8 @@ def load_results(split: str, targets: Targets) -> RunResults:
     parameters = read_yaml(files.PARAMETERS)
     same_persons = describe_same_persons(_read_table(files.SAME_PERSON), parameters, data, split)
     run = page.Run(provenance, data, split, parameters, read_yaml(files.SHIPPED_PARAMETERS), same_persons)
-    return RunResults(results, _read_table(files.GROUP_SCORES), _read_table(files.COMPARISONS), run)
+    groups, comparisons, outliers = map(_read_table, (files.GROUP_SCORES, files.COMPARISONS, files.OUTLIERS))
+    return RunResults(results, groups, comparisons, outliers, run)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -124,4 +126,6 @@ def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) ->
     files.MODEL_CARD.write_text(card.make_card(scores, compared, groups, robustness, escaped, run))
     enabled = [name for name, section in run.parameters.items() if isinstance(section, dict) and section.get("enabled")]
     clips = results.clips.rename(columns=names.escape_markdown)
-    files.DATA_SHEET.write_text(datasheet.make_datasheet(clips, groups, escaped, run.data, enabled))
+    texts = ("name", "column", "clip")
+    outliers = loaded.outliers.assign(**{text: loaded.outliers[text].map(names.escape_markdown) for text in texts})
+    files.DATA_SHEET.write_text(datasheet.make_datasheet(clips, groups, outliers, escaped, run.data, enabled))

@@ -4,11 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from lib.scoring.stacking import PENALTIES, STACKED, STACKED_LOOKUP, STRENGTHS, TREES, predict_stacked
+from lib.scoring.stacking import STACKED, STACKED_LOOKUP, STRENGTHS, TREES, predict_ridges, predict_stacked
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Baselines that use at most the name of a clip's video. Others: ridge_NAME, on the vectors NAME, and JOINT, on all."""
@@ -32,11 +29,13 @@ def predict(
     mean_predictor, median_predictor: mean and median of the training clips. video_lookup: mean of the labelled training
     clips of the same video; without any, the training mean. shrunk_video_lookup: that mean shrunk towards the training mean
     by n / (n + k) for n clips; k has the lowest mean absolute error on `validation`. ridge_NAME: regression on the
-    standardised vectors[NAME], a row of numbers for each clip by name; its penalty has the lowest mean absolute error on
-    `validation`. A clip without a vector gets the training mean. shrunk_video_lookup and ridge are left out if `validation`
-    has no label. JOINT: regressions on all vectors together (lib/scoring/stacking.py); parts NAME.PART replace the vector
-    NAME. They select penalties by cross-validation, so they are fitted to training and validation clips, without the
-    validation clips of test videos that have no training clips.
+    standardised vectors[NAME], a row of numbers for each clip by name, each number clipped to stacking.LIMIT standard
+    deviations; its penalty has the lowest mean absolute error on `validation`. A clip without a vector gets the training
+    mean. shrunk_video_lookup and ridge are left out if `validation` has no label.
+
+    JOINT: regressions on all vectors together (lib/scoring/stacking.py); parts NAME.PART replace the vector NAME. They
+    select penalties by cross-validation, so they are fitted to training and validation clips, without the validation clips
+    of test videos that have no training clips.
     """
     vectors = {name: _known_columns(table, training["clip"]) for name, table in vectors.items()}
     targets = training[list(columns)]
@@ -103,32 +102,23 @@ def predict_ridge(
     training, validation = (table[table["clip"].isin(vectors.index)] for table in (training, validation))
     if not _can_choose(training, validation, columns):
         return None
-    targets, actual = training[list(columns)], validation[list(columns)].to_numpy()
-    held_out = vectors.loc[validation["clip"]].to_numpy()
-    models = [_fit(vectors.loc[training["clip"]], targets, penalty) for penalty in PENALTIES]
-    best = min(models, key=lambda model: np.nanmean(np.abs(_apply(model, held_out, len(columns)) - actual)))
-    predicted = np.full((len(test), len(columns)), np.nan)
     present = test["clip"].isin(vectors.index).to_numpy()
-    if present.any():
-        predicted[present] = _apply(best, vectors.loc[test["clip"][present]].to_numpy(), len(columns))
+    inputs = vectors.loc[training["clip"]].to_numpy(float)
+    new_clips = [*validation["clip"], *test["clip"][present]]
+    predictions = predict_ridges(
+        inputs, training[list(columns)].to_numpy(float), vectors.loc[new_clips].to_numpy(float)
+    )
+    held_out, actual = predictions[:, : len(validation)], validation[list(columns)].to_numpy()
+    best = int(np.argmin([np.nanmean(np.abs(values - actual)) for values in held_out]))
+    predicted = np.full((len(test), len(columns)), np.nan)
+    predicted[present] = predictions[best, len(validation) :]
     return predicted
 
 
-def _fit(inputs: pd.DataFrame, targets: pd.DataFrame, penalty: float) -> list[tuple[np.ndarray, Pipeline]]:
-    """Return pairs of columns (K,) bool and their model; columns with labels in the same rows share a model."""
-    labelled = targets.notna().to_numpy()
-    models = []
-    for rows in np.unique(labelled, axis=1).T:
-        if rows.any():
-            columns = (labelled == rows[:, None]).all(0)
-            fill = FunctionTransformer(np.nan_to_num)  # a missing number counts as the mean
-            model = make_pipeline(StandardScaler(), fill, Ridge(penalty))
-            models.append((columns, model.fit(inputs[rows].to_numpy(), targets.loc[rows, columns].to_numpy())))
-    return models
-
-
-def _apply(models: list[tuple[np.ndarray, Pipeline]], inputs: np.ndarray, columns: int) -> np.ndarray:
-    predicted = np.full((len(inputs), columns), np.nan)
-    for which, model in models:
-        predicted[:, which] = model.predict(inputs).reshape(len(inputs), -1)
-    return predicted
+def clip_predictions(
+    predictions: Mapping[str, np.ndarray], limits: Sequence[float]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return predictions clipped to the targets' range, and arrays of bool that mark the clipped values, both by name."""
+    low, high = limits
+    outside = {name: (values < low) | (values > high) for name, values in predictions.items()}
+    return {name: values.clip(low, high) for name, values in predictions.items()}, outside

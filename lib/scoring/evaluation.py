@@ -1,8 +1,9 @@
 """A trained model with the clips of each split that it can predict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from lib.data.selection import count_lost, mask_labelled, select_usable, select_
 from lib.model import checkpoint, infer
 from lib.model.heads import Prediction
 from lib.scoring.baselines import is_seen
+from lib.scoring.outliers import find_outliers
 from lib.scoring.scores import Bootstrap
 
 
@@ -77,6 +79,16 @@ class Evaluation:
         """The clips that choose a baseline's strength; empty if the validation split itself is scored."""
         table = self.tables["validation"]
         return table[:0] if self.scored_split == "validation" else table
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The provenance of the model, with the number of its weights."""
+        weights = sum(values.numel() for values in self.trained.network.parameters())
+        return self.trained.provenance | {"weights": weights}
+
+    def find_outliers(self, vectors: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        """Return the labels and features that lie far from the training mean; `vectors` as for the baselines."""
+        return find_outliers(self.tables["training"], self.usable, self.trained.targets, vectors)
 
     def predict(self) -> Predictions:
         """Return the predictions of the clips of every split."""

@@ -99,7 +99,8 @@ def _prepare(
     inputs = _partial_out(covariates, presence, equal)
     inputs /= np.maximum(inputs.std(0), 1e-9)
     residuals = _partial_out(covariates, targets, equal)
-    predicted = predict_out_of_fold(inputs, np.ones(len(tokens), bool), residuals, assign_folds(videos))
+    folds = assign_folds(videos)
+    predicted = predict_out_of_fold(inputs, np.ones(len(tokens), bool), residuals, folds, limit=np.inf)
     penalty = PENALTIES[int(np.argmin(np.abs(predicted - residuals).mean((1, 2))))]
     return _Regression(covariates, inputs, targets, penalty)
 

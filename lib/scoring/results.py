@@ -91,11 +91,13 @@ def _score_group(
     actual = actual_values(test, group)
     labelled = np.isfinite(actual).any(1)
     mean, scale, _ = predicted[evaluation.scored_split][name]
-    predictions = {"model": mean}
-    predictions |= baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
-    predictions = {predictor: values[labelled] for predictor, values in predictions.items()}
+    fitted = baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
+    fitted, outside = baselines.clip_predictions(fitted, group.range)
+    predictions = {predictor: values[labelled] for predictor, values in ({"model": mean} | fitted).items()}
+    clipped = {predictor: values[labelled] for predictor, values in outside.items()}
     in_training, videos = is_seen(training, test)[labelled], test["video"][labelled].to_numpy()
     scored = ScoredClips(actual[labelled], predictions, videos, in_training, group, options.bootstrap)
+    scored = replace(scored, clipped=clipped)
     if (reference := evaluation.trained.training.references.get(name)) is not None:
         half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
         scored = replace(scored, half_widths=half_widths[labelled])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from scipy.linalg import solve
+from scipy.optimize import nnls
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.model_selection import GroupKFold
 from tqdm import tqdm
@@ -12,6 +13,14 @@ from tqdm import tqdm
 FOLDS = 5
 PENALTIES = np.logspace(0, 6, 13)
 STACKED, STACKED_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
+LIMIT = 3.0
+"""Ridge clips each input to this number of standard deviations around its training mean.
+
+A bound in deviations changes nothing for an input with two values, because inputs are standardised afterwards. Quantiles
+would make a rare word constant.
+"""
+SHRINKAGE = 30
+"""Number of clips whose evidence equals that of the prior, which is that the best part alone is the best stack."""
 STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
 _MOST = 1000  # widest vectors that trees use
 _TREES = {
@@ -30,10 +39,11 @@ def predict_stacked(
     """Return predictions (N, K) for the test clips, by name; none with fewer than two regressions or FOLDS videos.
 
     A regression is ridge on one of `vectors` (a row for each clip, by name; clips may be missing) or, with `trees`, TREES:
-    gradient boosted trees (Friedman 2001) on all vectors of at most a thousand numbers. STACKED: ridge on the out-of-fold
-    predictions of all regressions. Folds are of training clips; no video is in two folds. They choose every penalty by the
-    lowest mean absolute error. STACKED_LOOKUP adds a look-up of the video, not of the clip: the mean out-of-fold residual of
-    the video's training clips, for a training clip that of the others, shrunk towards 0 by n / (n + k).
+    gradient boosted trees (Friedman 2001) on all vectors of at most a thousand numbers. STACKED: for each column, the sum of
+    the regressions with weights that `_combine` fits to their out-of-fold predictions. Folds are of training clips; no video
+    is in two folds. They choose every penalty by the lowest mean absolute error. STACKED_LOOKUP adds a look-up of the video,
+    not of the clip: the mean out-of-fold residual of the video's training clips, for a training clip that of the
+    others, shrunk towards 0 by n / (n + k).
     """
     training = training[training[list(columns)].notna().any(axis=1)]
     videos = training["video"].to_numpy()
@@ -46,12 +56,12 @@ def predict_stacked(
     if small:
         regressions.append(_fit_trees(training, test, targets, folds, small))
     inside, outside = zip(*regressions, strict=True)
-    everywhere = np.ones(len(training), bool)
-    out_of_fold = predict_out_of_fold(np.hstack(inside), everywhere, targets, folds)
-    best = _best(out_of_fold, targets)
-    predicted = _ridges(np.hstack(inside), targets, np.hstack(outside), PENALTIES[[best]])[0]
-    predicted = _or_mean(predicted, targets)
-    corrections = _look_up(targets - out_of_fold[best], videos, test["video"])
+    parts, out_of_fold = np.stack(inside), np.empty_like(targets)
+    for fold in range(FOLDS):
+        held_out = folds == fold
+        out_of_fold[held_out] = _combine(parts[:, ~held_out], targets[~held_out], parts[:, held_out])
+    predicted = _combine(parts, targets, np.stack(outside))
+    corrections = _look_up(targets - out_of_fold, videos, test["video"])
     boosted = {TREES: outside[-1]} if small else {}
     return boosted | {STACKED: predicted, STACKED_LOOKUP: predicted + corrections}
 
@@ -64,19 +74,42 @@ def assign_folds(videos: np.ndarray) -> np.ndarray:
     return folds
 
 
-def predict_out_of_fold(inputs: np.ndarray, present: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def predict_out_of_fold(
+    inputs: np.ndarray, present: np.ndarray, targets: np.ndarray, folds: np.ndarray, limit: float = LIMIT
+) -> np.ndarray:
     """Return for each of PENALTIES the predictions (P, N, K) for each clip, by ridge that was fitted on the other folds.
 
     inputs (N, D) count for the clips that are `present` (N,); all others get the mean. targets (N, K) are NaN where unknown.
+    limit: as in `predict_ridges`.
     """
     predicted = np.full((len(PENALTIES), *targets.shape), np.nan)
     for fold in range(FOLDS):
         fitted, held_out = folds != fold, folds == fold
-        predicted[:, held_out & present] = _ridges(
-            inputs[fitted & present], targets[fitted & present], inputs[held_out & present]
+        predicted[:, held_out & present] = predict_ridges(
+            inputs[fitted & present], targets[fitted & present], inputs[held_out & present], limit=limit
         )
         predicted[:, held_out] = _or_mean(predicted[:, held_out], targets[fitted])
     return predicted
+
+
+def _combine(parts: np.ndarray, targets: np.ndarray, new_parts: np.ndarray) -> np.ndarray:
+    """Return weighted sums (M, K) of predictions new_parts (R, M, K), fitted to targets (N, K) with parts (R, N, K).
+
+    For each column the weights are non-negative (Breiman 1996). They minimise the squared error plus SHRINKAGE times the
+    mean variance of the parts times the squared distance to weights that select the best part alone.
+    """
+    predicted = np.full(new_parts.shape[1:], np.nan)
+    for column, target in enumerate(targets.T):
+        known = np.isfinite(target)
+        if not known.any():
+            continue
+        inputs, y = parts[:, known, column].T, target[known]
+        best = np.square(inputs - y[:, None]).sum(0).argmin()
+        strength = np.sqrt(SHRINKAGE * inputs.var(0).mean())
+        rows = np.vstack([inputs - inputs.mean(0), strength * np.eye(len(parts))])
+        weights = nnls(rows, np.concatenate([y - y.mean(), strength * np.eye(len(parts))[best]]))[0]
+        predicted[:, column] = (new_parts[:, :, column].T - inputs.mean(0)) @ weights + y.mean()
+    return _or_mean(predicted, targets)
 
 
 def _look_up(residuals: np.ndarray, videos: np.ndarray, test_videos: pd.Series) -> np.ndarray:
@@ -105,9 +138,9 @@ def _fit_ridge(
     out_of_fold = predict_out_of_fold(inputs, present, targets, folds)
     best = _best(out_of_fold, targets)
     predicted = np.full((len(test), targets.shape[1]), np.nan)
-    predicted[test_present] = _ridges(inputs[present], targets[present], test_inputs[test_present], PENALTIES[[best]])[
-        0
-    ]
+    predicted[test_present] = predict_ridges(
+        inputs[present], targets[present], test_inputs[test_present], PENALTIES[[best]]
+    )[0]
     return out_of_fold[best], _or_mean(predicted, targets)
 
 
@@ -146,12 +179,17 @@ def _or_mean(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(predicted), mean, predicted)
 
 
-def _ridges(
-    inputs: np.ndarray, targets: np.ndarray, new_inputs: np.ndarray, penalties: np.ndarray = PENALTIES
+def predict_ridges(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    new_inputs: np.ndarray,
+    penalties: np.ndarray = PENALTIES,
+    limit: float = LIMIT,
 ) -> np.ndarray:
     """Return for each penalty the predictions (P, M, K) of ridge on standardised inputs (N, D) for `new_inputs` (M, D).
 
-    A column without labels is NaN. Columns with labels in the same rows are fitted at once.
+    Inputs are clipped to `limit` standard deviations around the mean of `inputs`. A column without labels is NaN. Columns
+    with labels in the same rows are fitted at once.
     """
     predicted = np.full((len(penalties), len(new_inputs), targets.shape[1]), np.nan)
     labelled = np.isfinite(targets)
@@ -159,7 +197,7 @@ def _ridges(
         if not rows.any():
             continue
         columns = (labelled == rows[:, None]).all(0)
-        x, z = _standardise(inputs[rows], new_inputs)
+        x, z = _standardise(inputs[rows], new_inputs, limit)
         level = targets[np.ix_(rows, columns)].mean(0)
         y = targets[np.ix_(rows, columns)] - level
         is_wide = x.shape[1] > x.shape[0]
@@ -171,10 +209,16 @@ def _ridges(
     return predicted
 
 
-def _standardise(inputs: np.ndarray, new_inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both inputs (N, D) and (M, D), standardised by the first. Constants and missing numbers (NaN) become 0."""
+def _standardise(inputs: np.ndarray, new_inputs: np.ndarray, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs (N, D) and (M, D), clipped to `limit` standard deviations and standardised, both by the first.
+
+    Constants and missing numbers (NaN) become 0.
+    """
     if missing := np.isnan(inputs).any() or np.isnan(new_inputs).any():
         inputs = np.where(np.isnan(inputs), _or_mean(np.full(inputs.shape[1], np.nan), inputs), inputs)
+    mean, std = inputs.mean(0), inputs.std(0)
+    low, high = mean - limit * std, mean + limit * std
+    inputs, new_inputs = inputs.clip(low, high), new_inputs.clip(low, high)
     mean, std = inputs.mean(0), inputs.std(0)
     std = np.where(std > 1e-9 * (1 + np.abs(mean)), std, np.inf)  # a constant has no information
     x, z = (inputs - mean) / std, (new_inputs - mean) / std

@@ -1,7 +1,7 @@
 """Tables of all scores of one target group: on subsets of the clips, for groups of persons, by split and over seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ class ScoredClips:
     actual (N, K): the labels, NaN where unknown; each clip has at least one. predictions: arrays (N, K) by predictor, among
     them "model" and "mean_predictor". videos (N,): the clips' videos. seen (N,): whether the training split has clips of the
     same video. bootstrap: of all intervals and tests. half_widths (N, K): half the widths of the model's prediction
-    intervals; None if it has none.
+    intervals; None if it has none. clipped: by predictor, arrays (N, K) that mark the predictions that were clipped to the
+    targets' range.
     """
 
     actual: np.ndarray
@@ -36,6 +37,7 @@ class ScoredClips:
     group: TargetGroup
     bootstrap: Bootstrap
     half_widths: np.ndarray | None = None
+    clipped: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def subsets(self) -> Iterator[tuple[str, "ScoredClips"]]:
         """Yield the name and the clips of each subset that isn't empty: all clips, clips of seen and of unseen videos."""
@@ -47,8 +49,9 @@ class ScoredClips:
         """Return the clips with a true value in `members` (N,)."""
         predictions = {name: values[members] for name, values in self.predictions.items()}
         arrays = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
+        clipped = {name: values[members] for name, values in self.clipped.items()}
         half_widths = None if self.half_widths is None else self.half_widths[members]
-        return replace(self, predictions=predictions, half_widths=half_widths, **arrays)
+        return replace(self, predictions=predictions, half_widths=half_widths, clipped=clipped, **arrays)
 
     def has_few_videos(self, targets: pd.Series) -> pd.Series:
         """Return for each target ("mean" or a column) whether fewer than MIN_VIDEOS videos have a label for it."""
@@ -60,7 +63,8 @@ class ScoredClips:
 def score_table(scored: ScoredClips) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
-    With `half_widths`, the coverage of the model's prediction intervals is a score, too.
+    With `half_widths`, the coverage of the model's prediction intervals is a score, too. For a predictor with clipped
+    predictions, so is their number.
     """
     group, bootstrap, tables = scored.group, scored.bootstrap, []
     for subset, part in scored.subsets():
@@ -73,10 +77,19 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
                 parts.append(score_detection(actual, values, videos, group, bootstrap))
             if part.half_widths is not None and name == "model":
                 parts.append(score_coverage(actual, values, part.half_widths, videos, group.columns, bootstrap))
+            if scored.clipped.get(name, np.zeros(0)).any():
+                parts.append(_count_clipped(part.clipped[name] & np.isfinite(actual), group.columns))
             table = pd.concat(parts, ignore_index=True)
             keys = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
             tables.append(table.assign(**keys)[[*keys, *table.columns]])
     return pd.concat(tables, ignore_index=True)
+
+
+def _count_clipped(clipped: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of the score `clipped`: the number of clipped predictions, for the mean their mean over targets."""
+    counts = clipped.sum(0)
+    table = pd.DataFrame({"score": "clipped", "target": ["mean", *columns], "value": [counts.mean(), *counts]})
+    return table.assign(low=np.nan, high=np.nan)
 
 
 def comparison_table(scored: ScoredClips) -> pd.DataFrame:
