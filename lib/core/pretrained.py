@@ -139,6 +139,23 @@ def load_network(folder: Path, *, allow_code: bool) -> "torch.nn.Module":
     return network.eval()
 
 
+def build_network(folder: Path, *, allow_code: bool) -> "torch.nn.Module":
+    """Return the randomly initialised network that a folder's config.json describes, in evaluation mode and float32.
+
+    Raises InputError if the folder describes no network, or its code may not run.
+    """
+    library = _import_library(folder)
+    _check_config(folder, library, allow_code)
+    import torch
+
+    def make() -> Any:
+        config = library.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=allow_code)
+        return library.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=allow_code)
+
+    problem = f"network = {str(folder)!r}: no network can be built from its config.json"
+    return _load(make, problem, "allowed: the config.json of a network; get the file again").eval()
+
+
 def load_image_processor(folder: Path) -> Any:
     """Return the image processor of a network's folder. Raises InputError if the folder has none."""
     return _load_processor(folder, "AutoImageProcessor", "image processor", "preprocessor_config.json")

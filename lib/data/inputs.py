@@ -1,6 +1,7 @@
 """The inputs of an encoder: which streams it reads, and which steps of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -28,6 +29,13 @@ class EncoderInputs(Section):
     def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
         """Return the settings, with values that depend on the training clips set from their numbers of steps (`lengths`)."""
         return self
+
+    def files(self) -> list[Path]:
+        """Return files that the encoder loads before training, besides those of the keys `weights` and `landmark_weights`.
+
+        Their contents enter the fingerprint of training.
+        """
+        return []
 
     @property
     def is_random(self) -> bool:

@@ -69,10 +69,10 @@ class Settings(Section):
 
         lengths: takes an encoder's name and returns the number of steps of each training clip.
         """
-        completed = {
-            name: settings.completed(partial(lengths, name)).model_dump()
-            for name, settings in self.encoder_inputs().items()
-        }
+        completed = {}
+        for name, settings in self.encoder_inputs().items():
+            with prefix_errors(f"model.encoders.{name}."):
+                completed[name] = settings.completed(partial(lengths, name)).model_dump()
         return self.model_copy(update={"encoders": self.encoders | completed})
 
 

@@ -138,11 +138,17 @@ def describe_encoders(model: Mapping[str, Any]) -> str:
         parts = [f"kind `{settings['kind']}`", f"reads {', '.join(settings['reads'])}"]
         parts += [f"network `{settings[key]}`" for key in ("backbone", "net", "network") if key in settings]
         if "weights" in settings:
-            parts.append(f"pretrained on {settings['weights']}" if settings["weights"] else "trained from scratch")
+            parts.append(_describe_weights(settings["weights"]))
         described.append(f"{name} ({', '.join(parts)})")
     if len(described) == 1:
         return f"One encoder: {described[0]}."
     return f"{len(described)} encoders, fused by `{model['fusion']}`: {'; '.join(described)}."
+
+
+def _describe_weights(weights: str | None) -> str:
+    if weights is None:
+        return "trained from scratch"
+    return "pretrained" if weights == "pretrained" else f"pretrained on {weights}"
 
 
 def name_accuracy(group: TargetGroup) -> str:

@@ -114,6 +114,7 @@ def fingerprint(
     sums = [resume.hash_file(path) for name in stream_names for path in sorted((DATA / name).glob("*.h5"))]
     files = [sections.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]
     files += [encoder.get("landmark_weights") for encoder in settings["model"]["encoders"].values()]
+    files += [path for encoder_settings in encoder_inputs.values() for path in encoder_settings.files()]
     sums += [resume.hash_file(Path(file)) for file in files if file is not None and Path(file).is_file()]
     return resume.fingerprint([*modules, *(base.load(name).module for name in stream_names)], settings, data, sums)
 

@@ -1,0 +1,144 @@
+"""Pretrained networks inside a model: rebuilt from the model's file, and trained in part or by low-rank adapters (LoRA)."""
+
+import importlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lib.core import pretrained
+from lib.core.errors import InputError
+from lib.core.pretrained import Layers
+
+CONFIGURATION = "config.json"
+_DESCRIPTIONS = (CONFIGURATION, "preprocessor_config.json", "processor_config.json")
+"""Files of a network's folder that describe the network and its input."""
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+"""Last parts of the names of parameters that are the first token of an image."""
+
+Architecture = dict[str, dict[str, Any]]
+"""The contents of a folder's descriptions by file name."""
+
+
+def read_architecture(folder: Path) -> Architecture:
+    """Return the contents of the files that describe a network and its input. Raises InputError if one can't be read."""
+    architecture = {}
+    for path in (folder / name for name in _DESCRIPTIONS if (folder / name).is_file()):
+        try:
+            architecture[path.name] = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(
+                f"network = {str(folder)!r}: {path} is not valid JSON ({error}); get the file again"
+            ) from None
+    return architecture
+
+
+@contextmanager
+def write_architecture(architecture: Architecture) -> Iterator[Path]:
+    """Give a temporary folder with the files that describe a network."""
+    with tempfile.TemporaryDirectory() as name:
+        for file, contents in architecture.items():
+            Path(name, file).write_text(json.dumps(contents))
+        yield Path(name)
+
+
+def find_layers(network: nn.Module) -> nn.ModuleList:
+    """Return the layers of a network: the list of modules with the most parameters that is in no other list.
+
+    A list with as many modules as the configuration has layers is preferred. Raises InputError if there is none.
+    """
+    lists = {
+        name: module for name, module in network.named_modules() if isinstance(module, nn.ModuleList) and len(module)
+    }
+    outer = [
+        module
+        for name, module in lists.items()
+        if not any(name.startswith(f"{other}.") for other in lists if other != name)
+    ]
+    count = getattr(getattr(network, "config", None), "num_hidden_layers", None)
+    candidates = [module for module in outer if len(module) == count] or outer
+    if not candidates:
+        raise InputError(
+            f"trainable is not 0, and {type(network).__name__} has no list of layers; allowed for this network: 0; name"
+            " another network"
+        )
+    return max(candidates, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
+
+
+def add_adapters(network: nn.Module, layers: nn.Module, rank: int, alpha: float, run: Callable[[], Any]) -> None:
+    """Add a low-rank adapter to each linear module of `layers` that runs as a module; only adapters get gradients.
+
+    Some networks read a linear module's weight directly, as WavLM's attention does: an adapter would have no effect there.
+    run: runs the network once. Raises InputError if peft is not installed, or if no linear module runs.
+    """
+    try:
+        peft: Any = importlib.import_module("peft")
+    except ImportError:
+        raise InputError(
+            "trainable = 'lora' needs peft, which is not installed; allowed without it: a number; run pip install -r"
+            " requirements-transformers.txt, or set trainable to a number of layers"
+        ) from None
+    inside = {id(module) for module in layers.modules()}
+    linear = {id(module): name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    names: dict[str, None] = {}
+
+    def add(module: nn.Module, _: Any, __: Any) -> None:
+        if id(module) in inside and id(module) in linear:
+            names[linear[id(module)]] = None
+
+    handles = [module.register_forward_hook(add) for module in network.modules() if id(module) in linear]
+    run()
+    for handle in handles:
+        handle.remove()
+    if not names:
+        raise InputError(
+            f"trainable = 'lora', but the layers of {type(network).__name__} have no linear module; allowed for this"
+            " network: numbers of layers"
+        )
+    settings = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(names), lora_dropout=0.0)
+    peft.inject_adapter_in_model(settings, network)
+
+
+def set_checkpointing(network: Any) -> None:
+    """Let a network's layers recompute their activations for gradients. Raises InputError if it has no such layers."""
+    if not getattr(network, "supports_gradient_checkpointing", False):
+        raise InputError(f"checkpointing = true; allowed for {type(network).__name__}: false")
+    network.activation_checkpointing_enable({"use_reentrant": False})
+
+
+def select_states(output: Any, layers: Layers) -> Tensor:
+    """Return the chosen hidden states (..., D) or (..., L, D) of a network's output."""
+    return output.last_hidden_state if layers == "last" else pretrained.select_layers(output.hidden_states, layers)
+
+
+def pool_image(output: Any, layers: Layers, has_class_token: bool) -> Tensor:
+    """Return a vector (B, D) or (B, L, D) for each image.
+
+    It is the network's pooled output for the last layer if it has one, else the class token, or the mean over all tokens or
+    over the feature map.
+    """
+    pooled = getattr(output, "pooler_output", None)
+    if layers == "last" and pooled is not None:
+        return pooled.flatten(1)
+    if output.last_hidden_state.dim() == 4:
+        if layers != "last":
+            raise InputError(f"layers = {layers}; allowed for a network of feature maps: last")
+        return output.last_hidden_state.mean((2, 3))
+    states = select_states(output, layers)
+    return states[:, 0] if has_class_token else states.mean(1)
+
+
+def has_class_token(network: nn.Module) -> bool:
+    """Return whether the first token of an image is a class token."""
+    return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in network.named_parameters())
+
+
+def remove_pooler(network: Any) -> None:
+    """Remove a trained pooling layer, which many folders have no weights for, so that weights fit any folder's network."""
+    pooler = getattr(network, "pooler", None)
+    if isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
+        network.pooler = None
