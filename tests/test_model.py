@@ -323,8 +323,8 @@ def test_each_target_group_has_its_own_head() -> None:
         ({"use": ["faces"], "queries": ["flow"]}, r"model\.queries has 'flow'; allowed: faces"),
         (
             {"flow": {"kind": "movies"}},
-            r"model\.encoders\.flow\.kind = 'movies'; allowed: emonext, images, s2d, sequence_transformer, sound, vectors,"
-            " volumes",
+            r"model\.encoders\.flow\.kind = 'movies'; allowed: emonext, images, pretrained, s2d, sequence_transformer,"
+            " sound, vectors, volumes",
         ),
         ({"flow": {"reads": []}}, r"model\.encoders\.flow\.reads = \[\]; allowed: one or several streams"),
         ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': unknown stream 'flows'; allowed: audio, desc"),

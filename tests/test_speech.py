@@ -151,7 +151,8 @@ def test_folder_that_is_no_audio_network_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"^speech\.network = .* has no audio processor that can be loaded"):
         speech.make_extractor(make_stream_settings(audio))
     with pytest.raises(SettingError, match=r"^speech\.network = '/nowhere'"):
-        speech.files(make_stream_settings(Path("/nowhere")))
+        speech.make_extractor(make_stream_settings(Path("/nowhere")))
+    assert speech.files(make_stream_settings(Path("/nowhere"))) == []
 
 
 def test_layers_and_adapters_that_do_not_fit_are_rejected(clip: Raw, tmp_path: Path) -> None:

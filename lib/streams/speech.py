@@ -61,9 +61,11 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the files of the network's folder."""
-    with prefix_errors("speech."):
+    """Return the files of the network's folder; none if it can't be found, which the extractor reports."""
+    try:
         return pretrained.list_files(_find_folder(settings))
+    except InputError:
+        return []
 
 
 def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
