@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from lib.core.shards import Record
+from lib.core.weight_files import find_file
 from lib.sources.demo.head import Identity, Performance, render
 from lib.streams import faces as stream
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
+from lib.streams.faces.align import choose_person
 from lib.streams.faces.detect import Detector, Faces
-from lib.streams.faces.follow import TrackedPerson, follow
+from lib.streams.faces.follow import Identify, TrackedPerson, follow
+from lib.streams.faces.frame import Frame
+from lib.streams.faces.sface import SFace
+from lib.streams.faces.track import Tracker
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
@@ -34,7 +39,11 @@ Sighting = tuple[int, float, float]
 
 
 def follow_scene(
-    scene: Sequence[Sequence[Sighting]], cuts: Sequence[int] = (), still: Sequence[int] = (), person: str = "main"
+    scene: Sequence[Sequence[Sighting]],
+    cuts: Sequence[int] = (),
+    still: Sequence[int] = (),
+    person: str = "main",
+    identify: Identify | None = None,
 ) -> TrackedPerson:
     """Return the person that `follow` tracks at 5 frames per second. Persons not in `still` move their mouths."""
     detections, looks = [], []
@@ -46,7 +55,8 @@ def follow_scene(
             if number not in still and time % 2:
                 look[20:26, 10:22] = 255 - look[20:26, 10:22]
         looks.append(np.array(looks_of_frame, np.uint8).reshape(-1, 32, 32))
-    return follow(detections, looks, np.isin(np.arange(len(scene)), cuts), np.arange(len(scene)) / 5, person)
+    times = np.arange(len(scene)) / 5
+    return follow(detections, looks, np.isin(np.arange(len(scene)), cuts), times, person, identify)
 
 
 def test_follow_tracks_a_portrait_only_if_no_face_moves() -> None:
@@ -84,6 +94,51 @@ def test_person_who_turns_after_a_jump_cut_is_the_same(monkeypatch: pytest.Monke
     other = follow_scene(scene, cuts=[8])
     assert other.faces.tolist() == [0] * 8 + [-1] * 6
     assert other.changes == 1
+
+
+def test_embeddings_replace_looks_across_cuts() -> None:
+    # after the cut, another person has the looks of the first
+    scene = [[(0, 50, 20)]] * 6 + [[(1, 50, 20), (0, 150, 20)]] * 5
+    vectors = np.array([[1.0, 0, 0], [0, 1, 0]])
+    embedded: list[tuple[int, int]] = []
+
+    def follow_persons(persons: Sequence[Sequence[int]], cuts: Sequence[int]) -> TrackedPerson:
+        def identify(sightings: Sequence[tuple[int, int]]) -> np.ndarray:
+            embedded.extend(sightings)
+            scale = np.linspace(1, 9, len(sightings))[:, None]
+            return scale * (vectors[[persons[time][face] for time, face in sightings]] + 0.2)
+
+        return follow_scene(scene, cuts=cuts, identify=identify)
+
+    by_looks = follow_scene(scene, cuts=[6])
+    assert by_looks.faces.tolist() == [0] * 6 + [1] * 5
+    by_embedding = follow_persons([[0]] * 6 + [[0, 1]] * 5, cuts=[6])
+    assert by_embedding.faces.tolist() == [0] * 11
+    assert len(embedded) == len({*embedded}) == 15  # five faces of each of three tracks
+    nobody = follow_persons([[0]] * 6 + [[1, 1]] * 5, cuts=[6])
+    assert nobody.faces.tolist() == [0] * 6 + [-1] * 5
+
+    def fail(sightings: Sequence[tuple[int, int]]) -> np.ndarray:
+        raise AssertionError("faces of one shot are compared by position alone")
+
+    assert follow_scene([[(0, 50, 20)]] * 6, identify=fail).faces.tolist() == [0] * 6
+
+
+@needs_real_clips
+@pytest.mark.skipif(not find_file("sface").is_file(), reason="run python -m tools.weights sface")
+def test_sface_finds_a_person_again_after_another_shot() -> None:
+    shots = []
+    for name, start in (("0ObEtA6Q8vU.004.mp4", 0), ("6KKNrufnL80.000.mp4", 0), ("0ObEtA6Q8vU.004.mp4", 60)):
+        record = frames.sample_frames(Raw(name, REAL / name, None), 5, 640, 90)
+        samples = frames.decode_frames(record, np.arange(start, start + 6))
+        shots.append([cv2.resize(image, (640, 360)) for image in samples])
+    shots[2] = [image[:, ::-1] // 2 for image in shots[2]]  # mirrored and darker
+    images = [Frame(np.ascontiguousarray(image)) for shot in shots for image in shot]
+    times = np.arange(18) / 5
+    faces = Tracker(Detector(40, CPU), 1.0)([images], times)
+    identify = align.make_identify(SFace(None, "test"), faces, [images])
+    tracked = choose_person(faces, [images], times, "main", identify)
+    assert (tracked.faces >= 0).tolist() == [True] * 6 + [False] * 6 + [True] * 6
 
 
 def test_follow_finds_a_cut_that_changes_only_the_face() -> None:

@@ -516,7 +516,7 @@ def test_saved_s2d_network_predicts_the_same(tmp_path: Path) -> None:
     }
     settings = make_settings(["faces"]).model_copy(update={"encoders": {"faces": encoder_settings}})
     faces = {"enabled": True, "side": 32, "min_face": 40, "min_found": 0.5, "max_gap": 1.0, "key_seconds": 1.0}
-    faces |= {"detector": "mtcnn", "weights": None}
+    faces |= {"detector": "mtcnn", "weights": None, "identity": "none"}
     streams = {"faces": StreamInfo(faces, {"": [3, 32, 32]})}
     net = Network.from_settings(settings, TRAITS_GROUP, streams).eval()
     images = [(255 * clip).byte().numpy() for clip in make_clips(2, 5)]

@@ -330,7 +330,7 @@ def test_yunet_without_weights_names_their_source(tmp_path: Path, monkeypatch: p
 )
 def test_validate_inputs_rejects_detectors_that_do_not_fit(changes: dict[str, object], message: str) -> None:
     values = {"enabled": True, "side": 64, "min_face": 40, "min_found": 0.5, "max_gap": 1.0, "key_seconds": 1.0}
-    settings = Settings(**(values | {"detector": "mtcnn", "weights": None} | changes))  # type: ignore[arg-type]
+    settings = Settings(**(values | {"detector": "mtcnn", "weights": None, "identity": "none"} | changes))  # type: ignore[arg-type]
     frame_settings = frames.Settings(enabled=True, fps=5, max_side=640, quality=90)
     inputs = {"frames": SimpleNamespace(settings=frame_settings.model_dump())}
     with pytest.raises(InputError, match=message):

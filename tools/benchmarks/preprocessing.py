@@ -59,6 +59,7 @@ _STAGES: dict[str, dict[str, Any]] = {
         "max_gap": 1.0,
         "key_seconds": KEY_SECONDS,
         "detector": "mtcnn",
+        "identity": "none",
         "weights": None,
     },
     "flow": {

@@ -19,7 +19,8 @@ _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 
 class Settings(StreamSettings):
-    """side, min_face: in pixels; min_found: fraction of frames; max_gap, key_seconds: in seconds; weights: YuNet's file."""
+    """side, min_face: in pixels; min_found: fraction of frames; max_gap, key_seconds: in seconds; weights: YuNet's file.
+    identity: the network that recognises a person after a cut."""
 
     side: Annotated[int, Field(ge=32, le=512)]
     min_face: Annotated[int, Field(ge=12, le=8192)]
@@ -28,6 +29,7 @@ class Settings(StreamSettings):
     key_seconds: Annotated[float, Field(ge=0, le=3600)]
     detector: Literal["mtcnn", "yunet"]
     weights: str | None
+    identity: Literal["none", "sface"]
 
 
 def validate_inputs(settings: Settings, inputs: Mapping[str, StreamInfo]) -> None:
@@ -55,22 +57,24 @@ def make_extractor(settings: Settings, person: str | None = None) -> Callable[[R
     from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.faces.align import Aligner
     from lib.streams.faces.detect import Detector
+    from lib.streams.faces.sface import SFace
     from lib.streams.faces.yunet import YuNet
 
     min_face, weights, device = settings.min_face, settings.weights, best_device()
     detector = YuNet(weights, min_face, device) if settings.detector == "yunet" else Detector(min_face, device)
     options = settings.model_dump(include={"side", "min_found", "max_gap", "key_seconds"})
-    return Aligner(detector=detector, person=person, **options)
+    identity = SFace(None, "faces.identity = sface") if settings.identity == "sface" else None
+    return Aligner(detector=detector, person=person, identity=identity, **options)
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the weights files of MTCNN, and of YuNet if it is the detector."""
-    from lib.streams.faces import mtcnn, yunet  # not needed to read the stream's shards
+    """Return the weights files of MTCNN, and those of YuNet and SFace if they are used."""
+    from lib.streams.faces import mtcnn, sface, yunet  # not needed to read the stream's shards
 
     paths = [mtcnn.weights_file(name) for name in (mtcnn.FIRST, mtcnn.SECOND, mtcnn.LAST)]
     if settings.detector == "yunet":
         paths.append(Path(settings.weights) if settings.weights else find_file(yunet.NAME))
-    return paths
+    return paths + ([sface.find_weights(None)] if settings.identity == "sface" else [])
 
 
 def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ import numpy as np
 from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces.detect import BATCH, Detector, Faces
-from lib.streams.faces.follow import TrackedPerson, follow
+from lib.streams.faces.follow import Identify, TrackedPerson, follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.looks import SIDE
+from lib.streams.faces.sface import SFace
 from lib.streams.faces.track import Tracker, find_cuts
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
 
@@ -28,7 +29,7 @@ class Aligner:
     Faces are detected every `key_seconds` and tracked in between; 0 detects in every frame. A clip is rejected if its face
     is detected in less than the fraction `min_found` of the frames. Gaps of up to `max_gap` seconds between two detections
     are filled by linear interpolation of the five points. person: one of ASKED, or None for the main person; then the record
-    has no attribute `persons`.
+    has no attribute `persons`. identity: the network that recognises a person after a cut; None for small grey images.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Aligner:
         max_gap: float,
         key_seconds: float,
         person: str | None = None,
+        identity: SFace | None = None,
     ) -> None:
         self._side, self._min_found, self._max_gap, self._person = side, min_found, max_gap, person
-        self._track = Tracker(detector, key_seconds)
+        self._track, self._identity = Tracker(detector, key_seconds), identity
 
     def __call__(self, record: Record) -> Record:
         """Return the tracked face in a clip's frames.
@@ -52,7 +54,8 @@ class Aligner:
         times = record.arrays["times"]
         batches = _Batches(record)
         faces_by_frame = self._track(batches, times)
-        tracked = choose_person(faces_by_frame, batches, times, self._person or MAIN)
+        identify = make_identify(self._identity, faces_by_frame, batches) if self._identity else None
+        tracked = choose_person(faces_by_frame, batches, times, self._person or MAIN, identify)
         if self._person and self._person.isdecimal() and int(self._person) > tracked.persons:
             return Record(record.clip, refused=f"faces: person {self._person} requested, {tracked.persons} visible")
         landmarks, states = interpolate(
@@ -109,7 +112,11 @@ class _Batches:
 
 
 def choose_person(
-    faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]], times: np.ndarray, person: str = MAIN
+    faces_by_frame: Sequence[Faces],
+    batches: Iterable[Sequence[Frame]],
+    times: np.ndarray,
+    person: str = MAIN,
+    identify: Identify | None = None,
 ) -> TrackedPerson:
     """Return the person that `follow` tracks, given all faces of a clip's frames and the frames in batches."""
     looks: list[np.ndarray] = []
@@ -122,7 +129,21 @@ def choose_person(
             aligned = [warp(frame, points, SIDE) for points in faces_by_frame[len(looks)].points]
             grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in aligned]
             looks.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
-    return follow(faces_by_frame, looks, np.concatenate(cut), times, person)
+    return follow(faces_by_frame, looks, np.concatenate(cut), times, person, identify)
+
+
+def make_identify(network: SFace, faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]]) -> Identify:
+    """Return a function that embeds faces of a clip's frames."""
+
+    def identify(sightings: Sequence[tuple[int, int]]) -> np.ndarray:
+        images: dict[tuple[int, int], np.ndarray] = {}
+        for time, frame in enumerate(frame for batch in batches for frame in batch):
+            for sighting in sightings:
+                if sighting[0] == time:
+                    images[sighting] = warp(frame, faces_by_frame[time].points[sighting[1]], network.SIDE)
+        return network(np.stack([images[sighting] for sighting in sightings]))
+
+    return identify
 
 
 def take_landmarks(faces_by_frame: Sequence[Faces], face_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

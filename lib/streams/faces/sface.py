@@ -9,7 +9,6 @@ from lib.core import weight_files
 from lib.core.errors import SettingError
 
 _NAME = "sface"
-_SIDE = 112  # of the network's training images, which are aligned to the same five points as this project's faces
 
 
 class SFace:
@@ -18,6 +17,9 @@ class SFace:
     weights: the path of its file, None for the file in data/weights/. setting: the setting that needs the network, with its
     value, for errors. Raises SettingError if the file is missing or is not a network.
     """
+
+    SIDE = 112
+    """Side of the network's training images, which are aligned to the same five points as this project's faces."""
 
     def __init__(self, weights: str | None, setting: str) -> None:
         path = find_weights(weights) if weights else weight_files.require_file(_NAME, setting)
@@ -46,7 +48,7 @@ def find_weights(weights: str | None) -> Path:
 
 
 def _scale(face: np.ndarray) -> np.ndarray:
-    if face.shape[:2] == (_SIDE, _SIDE):
+    if face.shape[:2] == (SFace.SIDE, SFace.SIDE):
         return face
-    how = cv2.INTER_AREA if len(face) > _SIDE else cv2.INTER_LINEAR
-    return cv2.resize(face, (_SIDE, _SIDE), interpolation=how)
+    how = cv2.INTER_AREA if len(face) > SFace.SIDE else cv2.INTER_LINEAR
+    return cv2.resize(face, (SFace.SIDE, SFace.SIDE), interpolation=how)
