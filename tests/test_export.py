@@ -31,7 +31,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_stream(data: Path, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    for name in base.list_with_inputs("embeddings"):
+    for name in ("frames", "faces", "embeddings"):
         (data / name).mkdir(parents=True, exist_ok=True)
         about = {"settings": {"enabled": True, "name": name}, "shapes": {"": shape}}
         (data / name / base.ABOUT).write_text(json.dumps(about))

@@ -185,7 +185,8 @@ def test_extract_all_computes_batches_and_isolates_failures() -> None:
     doubler = Doubler()
     extracted = list(base.extract_all(doubler, [(record,) for record in records]))
     assert [record.clip for record in extracted] == ["0", "1", "2", "3", "4", "5"]
-    assert doubler.batches == [3, 2, 1, 1]  # without the rejected clip; the second batch fails, then each clip alone
+    # the first clip; up to four, without the rejected clip; they fail, so each clip alone; the rest
+    assert doubler.batches == [1, 3, 1, 1, 1, 1]
     assert [record.refused for record in extracted] == ["", "faces: none", "", "", "internal: KeyError: 'values'", ""]
     assert [record.arrays["values"][0] for record in extracted if not record.refused] == [0, 4, 6, 10]
     single = list(base.extract_all(doubler.__call__, [(record,) for record in records[2:4]]))

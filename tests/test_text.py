@@ -19,7 +19,7 @@ from lib.sources.demo import corpus
 from lib.streams import base, text
 from lib.streams.base import Raw
 from lib.streams.text import transcripts, vectors
-from lib.streams.text.transcripts import Transcript
+from lib.streams.text.transcripts import Cue, Transcript
 from lib.streams.text.vectors import COUNTS
 from tests.conftest import REAL, needs_real_clips
 
@@ -28,9 +28,14 @@ GREETING = "Hi! I'm here, um, and you know what? We don't sing."
 
 
 def extract(folder: Path, clip: str = CLIP, files: Sequence[str] = ("transcription_*.pkl",), **changes: Any) -> Record:
+    settings = make_settings(files=list(files), **changes)
+    return text.Extractor(settings)(Raw(clip, None, folder))
+
+
+def make_settings(**changes: Any) -> text.Settings:
     values = {"enabled": True, "column": "text", "kinds": ["hashing", "counts"], "dimension": 64, "sentence": None}
-    settings = text.Settings(**values | {"files": list(files)} | changes)
-    return text.make_extractor(settings)(Raw(clip, None, folder))
+    network = {"network": "none", "revision": None, "download": False, "allow_code": False, "layers": "last"}
+    return text.Settings(**values | network | changes)
 
 
 def count(words: str, **options: Any) -> dict[str, float]:
@@ -115,7 +120,8 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
         assert " ".join(transcripts.read_subtitles(subtitles).text.split()) == "Hello there 42 times"
         assert transcripts.read_subtitles(subtitles).seconds == 4
     assert transcripts.read_subtitles("") == Transcript("")
-    assert transcripts.read_subtitles(srt, (3.5, 9.0)) == Transcript("42 times", 2.0)
+    assert transcripts.read_subtitles(srt).cues == (Cue("Hello there", 1.0, 2.5), Cue("42 times", 3.0, 5.0))
+    assert transcripts.read_subtitles(srt, (2.5, 9.0)) == Transcript("42 times", 2.0, (Cue("42 times", 0.5, 2.5),))
     assert transcripts.read_subtitles(srt, (0.0, 1.7)) == Transcript("")
     (tmp_path / "a.srt").write_text(srt)
     (tmp_path / "b.txt").write_bytes("caf\xe9 au lait".encode("latin-1"))
@@ -129,12 +135,11 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
     assert outside is not None
     assert outside.seconds == 4
     part = Raw("a_7.mp4", tmp_path / "a.mp4", tmp_path, (2.8, 9.0))  # a segment of a longer video, as in CMU-MOSEI
-    assert transcripts.look_up(part, [], "text") == Transcript("42 times", 2.0)
-    assert transcripts.look_up(part._replace(clip="a.mp4"), [], "text") == Transcript(
-        "42 times", 2.0
-    )  # a window of a long clip
+    spoken = Transcript("42 times", 2.0, (Cue("42 times", pytest.approx(0.2), pytest.approx(2.2)),))
+    assert transcripts.look_up(part, [], "text") == spoken
+    assert transcripts.look_up(part._replace(clip="a.mp4"), [], "text") == spoken  # a window of a long clip
     assert transcripts.look_up(Raw("b_7.mp4", tmp_path / "b.mp4", tmp_path, (2.8, 9.0)), [], "text") is None
-    settings = text.Settings(enabled=True, files=[], column="text", kinds=["counts"], dimension=2, sentence=None)
+    settings = make_settings(files=[], kinds=["counts"])
     assert [path.name for path in text.annotation_files(settings, tmp_path)] == ["a.srt", "b.txt"]
 
 

@@ -168,7 +168,14 @@ def load_audio_processor(folder: Path) -> Any:
 
 def load_tokenizer(folder: Path) -> Any:
     """Return the tokenizer of a network's folder. Raises InputError if the folder has none."""
-    return _load_processor(folder, "AutoTokenizer", "tokenizer", "tokenizer.json and tokenizer_config.json")
+    tokenizer = _load_processor(folder, "AutoTokenizer", "tokenizer", "tokenizer.json and tokenizer_config.json")
+    vocabularies = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if not any((folder / name).is_file() for name in vocabularies):  # transformers then makes one without words
+        raise InputError(
+            f"network = {str(folder)!r} has no vocabulary; allowed: a folder with one of"
+            f" {', '.join(sorted(vocabularies))}; copy the tokenizer's files there from the network's source"
+        )
+    return tokenizer
 
 
 def select_layers(hidden_states: "Sequence[Tensor]", layers: Layers) -> "Tensor":

@@ -80,7 +80,8 @@ class ClipDataset(Dataset[Sample]):
         group = self._file(path)[clip]
         metadata = self._records.get((path, clip))
         if metadata is None:
-            step_arrays = {name: group[name][()] for name in ("times", "found") if name in group}
+            names = (name for name in group if name in ("times", "found") or name.endswith(".times"))
+            step_arrays = {name: group[name][()] for name in names}
             metadata = replace(shards.read_group(group), arrays=step_arrays)
             if len(self._records) < _CACHED_RECORDS:
                 self._records[path, clip] = metadata
@@ -150,7 +151,7 @@ def make_inputs(
         inputs[encoder] = {}
         for reference, (stream, array) in references.items():
             record = records[stream]
-            seconds, indices = base.step_times(record), base.present_steps(record)
+            seconds, indices = base.step_times(record, array), base.present_steps(record, array)
             if clock is None:
                 indices = SAMPLERS[encoder_settings.take].choose(indices, encoder_settings.steps, rng)
                 clock = seconds[indices]

@@ -48,8 +48,9 @@ def read_vectors(data: Path, reference: str) -> Iterator[ClipVectors]:
         )
     for path in sorted(folder.glob("*.h5")):
         for record in shards.read_records(path):
-            if not record.refused and len(indices := base.present_steps(record)):
-                yield ClipVectors(record.clip, stream.read(record, indices, array), base.step_times(record)[indices])
+            if not record.refused and len(indices := base.present_steps(record, array)):
+                times = base.step_times(record, array)[indices]
+                yield ClipVectors(record.clip, stream.read(record, indices, array), times)
 
 
 def describe_stream(data: Path, reference: str) -> dict[str, Any]:

@@ -111,9 +111,9 @@ def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
             for group in file.values():
                 record = shards.read_group(group)
                 if not record.refused:
-                    first = base.present_steps(record)[:1]
                     return {
-                        array: list(stream.read(record, first, array).shape[1:]) for array in stream.arrays or ("",)
+                        array: list(stream.read(record, base.present_steps(record, array)[:1], array).shape[1:])
+                        for array in stream.arrays or ("",)
                     }
     return {}
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -78,11 +78,11 @@ class Stream:
         the third argument is the name of an array.
 
     A record's array `times` (T,) contains the times of its steps in seconds; without it, the clip has one step at 0 s. The
-    array `found` (T,) is optional and 0 for absent steps.
+    array `found` (T,) is optional and 0 for absent steps. An array with other steps has its own times, `ARRAY.times`.
 
     All other fields have defaults:
     arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
-        from `kind`.
+        from `kind`. detailed: arrays that have the contents of others in more steps; the baselines do not read them.
     clip_array: the name of an array that has the same vector at each step of a clip. Baselines read it instead of means and
         deviations over time.
     on_gpu: whether the extractor uses a GPU if one is available.
@@ -105,6 +105,7 @@ class Stream:
     read_steps: Callable[..., np.ndarray]
     arrays: tuple[str, ...] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    detailed: tuple[str, ...] = ()
     clip_array: str = ""
     on_gpu: bool = False
     costly: bool = False
@@ -190,7 +191,7 @@ def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[...
 
 
 class BatchExtractor:
-    """An extractor that can compute several clips together. clips: the number of clips in a batch, a divisor of 4."""
+    """An extractor that can compute several clips together. clips: the number of clips in a batch, 1, 2, or at least 4."""
 
     clips: int
 
@@ -204,9 +205,13 @@ class BatchExtractor:
 
 
 def extract_all(make: Callable[..., Record], clips: Iterable[tuple[Any, ...]]) -> Iterator[Record]:
-    """Yield a stream's record of each clip, given the inputs of each, as `extract` does. A BatchExtractor gets batches."""
-    size, remaining = (make.clips if isinstance(make, BatchExtractor) else 1), iter(clips)
-    while batch := list(islice(remaining, size)):
+    """Yield a stream's record of each clip, given the inputs of each, as `extract` does. A BatchExtractor gets batches.
+
+    Its first batches have one clip and up to four, so that `measure_cost` need not wait for a larger one.
+    """
+    most, remaining = (make.clips if isinstance(make, BatchExtractor) else 1), iter(clips)
+    sizes = chain((1, min(4, most)), repeat(most))
+    while batch := list(islice(remaining, next(sizes))):
         yield from _extract_batch(make, batch) if len(batch) > 1 else [extract(make, batch[0])]
 
 
@@ -270,16 +275,21 @@ def list_with_inputs(name: str, settings: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*dependencies, name]))
 
 
-def step_times(record: Record) -> np.ndarray:
-    """Return the times (T,) of a record's steps in seconds."""
-    return record.arrays["times"][()] if "times" in record.arrays else np.zeros(1)
+def step_times(record: Record, array: str = "") -> np.ndarray:
+    """Return the times (T,) of the steps of a record, or of one of its arrays, in seconds."""
+    name = f"{array}.times" if _has_own_times(record, array) else "times"
+    return record.arrays[name][()] if name in record.arrays else np.zeros(1)
 
 
-def present_steps(record: Record) -> np.ndarray:
-    """Return the indices of the steps that are present."""
-    return (
-        np.flatnonzero(record.arrays["found"][()]) if "found" in record.arrays else np.arange(len(step_times(record)))
-    )
+def present_steps(record: Record, array: str = "") -> np.ndarray:
+    """Return the indices of the steps of a record, or of one of its arrays, that are present."""
+    if "found" in record.arrays and not _has_own_times(record, array):
+        return np.flatnonzero(record.arrays["found"][()])
+    return np.arange(len(step_times(record, array)))
+
+
+def _has_own_times(record: Record, array: str) -> bool:
+    return bool(array) and f"{array}.times" in record.arrays
 
 
 def read_names(record: Record) -> dict[str, list[str]]:
@@ -298,12 +308,11 @@ def pool_steps(stream: Stream, record: Record) -> np.ndarray:
     """Return one vector for a clip of a stream of vectors: the mean of each array over time, and the standard deviation if
     the clip has several steps. Steps (L, D) with several layers are averaged over the layers first.
     A stream with a `clip_array` has its vector there."""
-    indices = present_steps(record)
     if stream.clip_array:
         return stream.read(record, np.zeros(1, int), stream.clip_array)[0]
     parts = []
-    for array in stream.arrays or ("",):
-        values = stream.read(record, indices, array)
+    for array in (name for name in stream.arrays or ("",) if name not in stream.detailed):
+        values = stream.read(record, present_steps(record, array), array)
         values = values.astype(np.float32).mean(1) if values.ndim == 3 else values
         parts += [values.mean(0)] + ([values.std(0)] if len(values) > 1 else [])
     return np.concatenate(parts)

@@ -19,11 +19,20 @@ _CUE = re.compile(rf"\s*{_TIME}\s+-->\s+{_TIME}")
 _TAG = re.compile(r"<[^>]*>|\{[^}]*\}")
 
 
+class Cue(NamedTuple):
+    """The text of a subtitle, with its begin and end in seconds of the clip."""
+
+    text: str
+    begin: float
+    end: float
+
+
 class Transcript(NamedTuple):
-    """A clip's text, and its duration in seconds (0 if unknown)."""
+    """A clip's text, its duration in seconds (0 if unknown), and its parts with times (none if unknown)."""
 
     text: str
     seconds: float = 0.0
+    cues: tuple[Cue, ...] = ()
 
 
 def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
@@ -55,10 +64,13 @@ def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
 def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transcript:
     """Return the text of SubRip or WebVTT subtitles without times, tags and notes, and the seconds from first to last.
 
-    With a `span` (begin and end in seconds), only subtitles whose middle lies in it are used.
+    With a `span` (begin and end in seconds), only subtitles whose middle lies in it are used, and times count from its
+    begin.
     """
     spoken: list[str] = []
     ends: list[float] = []
+    cues: list[Cue] = []
+    shift = span[0] if span else 0.0
     for block in re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.split("\n")
         number = next((index for index, line in enumerate(lines) if _CUE.match(line)), None)
@@ -70,7 +82,9 @@ def read_subtitles(text: str, span: tuple[float, float] | None = None) -> Transc
             if span is None or span[0] <= (begin + end) / 2 < span[1]:
                 ends += [begin, end]
                 spoken += lines[number + 1 :]
-    return Transcript(_TAG.sub("", " ".join(spoken)).strip(), max(ends) - min(ends) if ends else 0.0)
+                text = _TAG.sub("", " ".join(lines[number + 1 :])).strip()
+                cues += [Cue(text, begin - shift, end - shift)] if text else []
+    return Transcript(_TAG.sub("", " ".join(spoken)).strip(), max(ends) - min(ends) if ends else 0.0, tuple(cues))
 
 
 def find_files(pattern: str, annotations: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +101,33 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(_plain(text))
 
 
-@cache
-def make_sentence_encoder(folder: str | None) -> Callable[[Transcript], np.ndarray]:
-    """Return a function that maps a transcript to the mean embedding (D,) of its pieces of up to 150 words.
+def split_timed_words(transcript: Transcript) -> tuple[list[str], np.ndarray]:
+    """Return the words of a transcript as they are written, and their times (W,) in seconds; no times if there are none.
 
-    Nothing is downloaded.
+    Words are separated by spaces. Text in square brackets is left out. A subtitle's time is distributed over its characters,
+    and a word's time is that of its middle.
+    """
+    if not transcript.cues:
+        return _split_at_spaces(transcript.text), np.zeros(0)
+    words, times = list[str](), list[float]()
+    for cue in transcript.cues:
+        spoken = _split_at_spaces(cue.text)
+        starts = np.cumsum([0, *(len(word) + 1 for word in spoken)])
+        middles = starts[:-1] + np.array([len(word) for word in spoken]) / 2
+        words += spoken
+        times += list(cue.begin + (cue.end - cue.begin) * middles / max(1, starts[-1] - 1))
+    return words, np.array(times)
+
+
+def _split_at_spaces(text: str) -> list[str]:
+    return _BRACKETS.sub(" ", text.encode(errors="replace").decode()).split()
+
+
+@cache
+def make_sentence_encoder(folder: str | None) -> Callable[[list[Transcript]], list[np.ndarray]]:
+    """Return a function that maps transcripts to the mean embedding (D,) of each one's pieces of up to 150 words.
+
+    The pieces of all transcripts are computed together. Nothing is downloaded.
     """
     network = find_network(folder)
     from sentence_transformers import SentenceTransformer  # a slow import
@@ -116,10 +139,12 @@ def make_sentence_encoder(folder: str | None) -> Callable[[Transcript], np.ndarr
         path = unpacked if network.is_file() else str(network)
         model = SentenceTransformer(path, device="cpu", local_files_only=True)
 
-    def make(transcript: Transcript) -> np.ndarray:
-        tokens = _BRACKETS.sub(" ", transcript.text.encode(errors="replace").decode()).split()
-        pieces = [" ".join(tokens[start : start + _PIECE]) for start in range(0, len(tokens), _PIECE)]
-        return model.encode(pieces, batch_size=16, show_progress_bar=False).mean(0)
+    def make(transcripts: list[Transcript]) -> list[np.ndarray]:
+        words = [_split_at_spaces(transcript.text) for transcript in transcripts]
+        pieces = [[" ".join(part[start : start + _PIECE]) for start in range(0, len(part), _PIECE)] for part in words]
+        vectors = model.encode(list(chain(*pieces)), batch_size=16, show_progress_bar=False)
+        ends = np.cumsum([len(part) for part in pieces])
+        return [part.mean(0) for part in np.split(vectors, ends[:-1])]
 
     return make
 
