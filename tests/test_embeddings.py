@@ -35,7 +35,7 @@ from tools.parity.__main__ import TOLERANCE, compare
 SMALL_SIZES = ([1, 1, 1, 1], [16, 16, 32, 32])
 STREAM = {
     "enabled": True, "steps": 4, "side": 64, "network": "resnet18", "weights": None, "colour": "rgb", "stn": False,
-    "se": "none", "seed": 0,
+    "se": "none", "seed": 0, "source": "faces", "revision": None, "download": False, "allow_code": False, "layers": "last",
 }  # fmt: skip
 SEQUENCE = {
     "kind": "sequence_transformer", "reads": ["embeddings"], "take": "all", "steps": 1, "positions": 6, "width": 16,
@@ -199,10 +199,11 @@ def test_embedding_equals_network_on_the_normalised_image() -> None:
 
 def test_build_network_rejects_unknown_networks_and_weights() -> None:
     with pytest.raises(
-        InputError, match=r"embeddings\.network = 'resnet19'; allowed: emonext_tiny, .*inception_resnet"
+        InputError,
+        match=r"^network = 'resnet19'; allowed: the folder .*, emonext_tiny, .*inception_resnet.*; correct the name$",
     ):
         networks.build_network("resnet19", None, False, "none", 0)
-    with pytest.raises(InputError, match=r"embeddings\.weights = 'nowhere' is not a file; allowed: null, imagenet"):
+    with pytest.raises(InputError, match=r"^weights = 'nowhere' is not a file; allowed: null, imagenet"):
         networks.build_network("emonext_tiny", "nowhere", False, "none", 0)
 
 
@@ -214,7 +215,7 @@ def test_facenet_loads_weights_up_to_the_embedding(tmp_path: Path) -> None:
     images, published.classify = torch.rand(2, 3, 96, 96), False
     with torch.no_grad():
         torch.testing.assert_close(network(images), published(images))
-    with pytest.raises(InputError, match=r"embeddings\.weights = 'imagenet'; torchvision has none"):
+    with pytest.raises(InputError, match=r"^weights = 'imagenet'; torchvision has none"):
         networks.build_network("inception_resnet_v1", "imagenet", False, "none", 0)
 
 
@@ -255,7 +256,7 @@ def test_missing_weights_of_a_network_name_the_command(
     if name == "efficientnet_lite0":
         pytest.importorskip("timm", reason="requirements-transformers.txt is not installed")
     monkeypatch.chdir(tmp_path)
-    expected = rf"^embeddings\.network = {name}, but .*are missing; allowed: .*; run python -m tools\.weights {name}$"
+    expected = rf"^network = {name}, but .*are missing; allowed: .*; run python -m tools\.weights {name}$"
     with pytest.raises(InputError, match=expected):
         networks.build_network(name, None, False, "none", 0)
     assert networks.files(name, None) == [find_file(name)]

@@ -22,6 +22,7 @@ from lib.streams.faces.frame import Frame
 from lib.streams.landmarks import Settings
 from tests.conftest import REAL, needs_real_clips
 from tests.test_s2d import SMALL_SETTINGS, batch_of, make_encoder
+from tools.parameters import merge_parameters, plain
 
 SIDE = 64
 TIMES = np.arange(4) / 5
@@ -134,8 +135,8 @@ def test_dlib_landmarks_agree_with_the_five_on_a_real_face() -> None:
 @needs_real_clips
 def test_dlib_embeddings_separate_two_real_persons() -> None:
     pytest.importorskip("dlib")
-    values = {"enabled": True, "steps": 6, "side": 150, "network": "dlib_face", "weights": None, "colour": "rgb"}
-    settings = check(values | {"stn": False, "se": "none", "seed": 0}, embeddings.Settings)
+    values = plain(merge_parameters("demo", []))["embeddings"]
+    settings = check(values | {"steps": 6, "side": 150, "network": "dlib_face", "weights": None}, embeddings.Settings)
     embed, aligner = (
         embeddings.make_extractor(settings),
         align.Aligner(112, Detector(40, torch.device("cpu")), 0.5, 1.0, 1.0),
@@ -156,8 +157,8 @@ def test_dlib_embeddings_separate_two_real_persons() -> None:
 def test_missing_dlib_is_named_as_face_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(
-        InputError, match=r"embeddings\.network = dlib_face, but dlib is not installed; run pip install -r require"
+        InputError, match=r"^network = dlib_face, but dlib is not installed; run pip install -r require"
     ):
         networks.build_network("dlib_face", None, False, "none", 0)
-    with pytest.raises(InputError, match=r"embeddings\.weights = 'imagenet'; allowed with dlib_face: null"):
+    with pytest.raises(InputError, match=r"^weights = 'imagenet'; allowed with dlib_face: null"):
         networks.build_network("dlib_face", "imagenet", False, "none", 0)

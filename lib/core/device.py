@@ -35,3 +35,9 @@ def describe_device(device: torch.device) -> str:
     path = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
     return f"{named[1].strip() if named else platform.machine()}, {os.cpu_count()} cores"
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of PyTorch or NumPy is a lack of memory, of a GPU or of the machine."""
+    texts = ("not enough memory", "can't allocate memory")  # of PyTorch on a CPU
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

@@ -64,7 +64,7 @@ def find_folder(network: str, *, revision: str | None, download: bool) -> Path:
     """
     if Path(network).is_dir():
         return Path(network)
-    hub: Any = _import("huggingface_hub", network)
+    hub: Any = import_package("huggingface_hub", network)
     name = f"network = {network!r}" + (f" with revision = {revision!r}" if revision else "")
     try:
         return Path(
@@ -110,7 +110,7 @@ def load_network(folder: Path, *, allow_code: bool) -> "torch.nn.Module":
     _check_config(folder, library, allow_code)
     import torch
 
-    network, report = _load(
+    network, report = explain_errors(
         lambda: library.AutoModel.from_pretrained(
             folder,
             local_files_only=True,
@@ -153,7 +153,7 @@ def build_network(folder: Path, *, allow_code: bool) -> "torch.nn.Module":
         return library.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=allow_code)
 
     problem = f"network = {str(folder)!r}: no network can be built from its config.json"
-    return _load(make, problem, "allowed: the config.json of a network; get the file again").eval()
+    return explain_errors(make, problem, "allowed: the config.json of a network; get the file again").eval()
 
 
 def load_image_processor(folder: Path) -> Any:
@@ -210,7 +210,8 @@ def describe_cost(clips: int, seconds_per_clip: float, bytes_per_clip: int) -> s
     return f"{clips} clips need about {time} and {space} ({seconds_per_clip:.2g} s and {bytes_per_clip} bytes per clip)"
 
 
-def _import(package: str, network: str) -> Any:
+def import_package(package: str, network: str) -> Any:
+    """Return a package of requirements-transformers.txt. Raises InputError if it is not installed."""
     import importlib
 
     try:
@@ -223,7 +224,7 @@ def _import(package: str, network: str) -> Any:
 
 
 def _import_library(folder: Path) -> Any:
-    library = _import("transformers", str(folder))
+    library = import_package("transformers", str(folder))
     library.utils.logging.set_verbosity_error()  # its reports on weights are errors of `load_network`
     library.utils.logging.disable_progress_bar()
     return library
@@ -257,18 +258,22 @@ def _check_config(folder: Path, library: Any, allow_code: bool) -> None:
 
 def _load_processor(folder: Path, name: str, kind: str, files: str) -> Any:
     library = _import_library(folder)
-    return _load(
+    return explain_errors(
         lambda: getattr(library, name).from_pretrained(folder, local_files_only=True, trust_remote_code=False),
         f"network = {str(folder)!r} has no {kind} that can be loaded",
         f"allowed: a folder with {files}; copy the files there from the network's source",
     )
 
 
-def _load(make: Callable[[], Any], problem: str, remedy: str) -> Any:
+def explain_errors(make: Callable[[], Any], problem: str, remedy: str) -> Any:
+    """Return `make()`. Raises InputError for errors of a library that loads files; its text has the `problem`, the cause and
+    the `remedy`."""
     from safetensors import SafetensorError
 
     try:
         return make()
+    except InputError:
+        raise
     except pickle.UnpicklingError:  # PyTorch's text recommends to run the code in the file
         raise InputError(f"{problem}: its weights are damaged or contain code, which was not run; {remedy}") from None
     except (

@@ -21,7 +21,7 @@ class DlibFace(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._dlib, models = landmarks.load_dlib("embeddings.network = dlib_face", "name another network")
+        self._dlib, models = landmarks.load_dlib("network = dlib_face", "name another network")
         self._find: Any = landmarks.make_shape_finder(self._dlib, models)
         self._network = self._dlib.face_recognition_model_v1(models.face_recognition_model_location())
 

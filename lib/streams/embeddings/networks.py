@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from lib.core import weights
-from lib.core.errors import SettingError, prefix_errors
+from lib.core.errors import InputError
 from lib.streams import landmarks
 from lib.streams.embeddings import emonext, small_networks
 from lib.streams.embeddings.dlib_face import DlibFace
@@ -17,7 +17,7 @@ from lib.streams.embeddings.emonext import EmoNeXt, Se
 
 _FAMILIES = re.compile(r"resnet\d+|resnext.*|wide_resnet.*|convnext_.*|vit_.*|mobilenet_v2|vgg\d+(_bn)?")
 _FACENET, _DLIB = "inception_resnet_v1", "dlib_face"
-_KEY = "embeddings"
+_LOG = "embeddings"
 
 
 def get_normalisation(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -42,8 +42,8 @@ def build_network(name: str, weights_name: str | None, stn: bool, se: Se, seed: 
         return small_networks.NETWORKS[name](weights_name)
     if name == _DLIB:
         if weights_name is not None:
-            raise SettingError(
-                f"{_KEY}.weights = {weights_name!r}; allowed with dlib_face: null (it ships its weights)"
+            raise InputError(
+                f"weights = {weights_name!r}; allowed with dlib_face: null (it ships its weights); set it to null"
             )
         return DlibFace()
     with torch.random.fork_rng(devices=[]):
@@ -56,22 +56,21 @@ def build_network(name: str, weights_name: str | None, stn: bool, se: Se, seed: 
             network = InceptionResnetV1()
         else:
             network = _torchvision(name)
-    with prefix_errors(f"{_KEY}."):
-        if isinstance(network, EmoNeXt):
-            if weights_name is not None:
-                load_emonext(network, name, weights_name, _KEY)
-            return network
-        if name == _FACENET:  # its last linear layer and norm make the embedding
-            weights.load_weights(network, name, weights_name, "imagenet", ("logits.",))
-            return network
-        weights.load_weights(network, name, weights_name, "imagenet")
+    if isinstance(network, EmoNeXt):
+        if weights_name is not None:
+            load_emonext(network, name, weights_name, _LOG)
+        return network
+    if name == _FACENET:  # its last linear layer and norm make the embedding
+        weights.load_weights(network, name, weights_name, "imagenet", ("logits.",))
+        return network
+    weights.load_weights(network, name, weights_name, "imagenet")
     return _without_classifier(network)
 
 
 def files(name: str, weights_name: str | None) -> list[Path]:
     """Return the weights files of a network, without files that torchvision downloads: their names contain checksums."""
     if name == _DLIB:
-        models = landmarks.load_dlib(f"{_KEY}.network = {_DLIB}", "name another network")[1]
+        models = landmarks.load_dlib(f"network = {_DLIB}", "name another network")[1]
         return [Path(models.face_recognition_model_location()), Path(models.pose_predictor_model_location())]
     if name in small_networks.NETWORKS:
         return [small_networks.find_weights(name, weights_name)]
@@ -82,7 +81,10 @@ def _torchvision(name: str) -> nn.Module:
     allowed = [model for model in torchvision.models.list_models(torchvision.models) if _FAMILIES.fullmatch(model)]
     if name not in allowed:
         other_names = [*emonext.SIZES, _FACENET, _DLIB, *small_networks.NETWORKS]
-        raise SettingError(f"{_KEY}.network = {name!r}; allowed: {', '.join([*other_names, *allowed])}")
+        raise InputError(
+            f"network = {name!r}; allowed: the folder of a network, ORG/NAME of the hub, timm/NAME,"
+            f" {', '.join([*other_names, *allowed])}; correct the name"
+        )
     return torchvision.models.get_model(name, weights=None)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core import weight_files, weights
-from lib.core.errors import SettingError
+from lib.core.errors import InputError
 from lib.streams.faces import sface
 
 _GREY = (0.299, 0.587, 0.114)  # weights of red, green and blue
@@ -18,7 +18,7 @@ class SFace(nn.Module):
 
     def __init__(self, weights_name: str | None) -> None:
         super().__init__()
-        self._network = sface.SFace(weights_name, "embeddings.network = sface")
+        self._network = sface.SFace(weights_name, "network = sface")
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return embeddings (B, 128) of aligned faces (B, 3, S, S) in [0, 1]."""
@@ -34,8 +34,8 @@ class EfficientNetLite0(nn.Module):
         try:
             from timm import create_model  # an optional package
         except ImportError:
-            raise SettingError(
-                "embeddings.network = efficientnet_lite0, but timm is not installed; allowed without it: other networks; run"
+            raise InputError(
+                "network = efficientnet_lite0, but timm is not installed; allowed without it: other networks; run"
                 " pip install -r requirements-transformers.txt"
             ) from None
         self._network = create_model("tf_efficientnet_lite0", num_classes=0)
@@ -85,15 +85,15 @@ def find_weights(name: str, weights_name: str | None) -> Path:
 
 
 def _load(name: str, weights_name: str | None) -> dict[str, Tensor]:
-    path = weights_name or str(weight_files.require_file(name, f"embeddings.network = {name}"))
+    path = weights_name or str(weight_files.require_file(name, f"network = {name}"))
     allowed = f"allowed with {name}: null, for the file in data/weights/, or the path of a copy; set it to null"
-    return weights.load_published(path, "embeddings.weights", allowed)
+    return weights.load_published(path, "weights", allowed)
 
 
 def _fill(network: nn.Module, name: str, state: dict[str, Tensor]) -> None:
     if wrong := weights.find_mismatches(network.state_dict(), state):
-        raise SettingError(
-            f"embeddings.weights do not fit {name}: {weights.summarise_mismatches(wrong)}; allowed: the file that"
-            f" python -m tools.weights {name} writes; set embeddings.weights to null"
+        raise InputError(
+            f"weights do not fit {name}: {weights.summarise_mismatches(wrong)}; allowed: the file that"
+            f" python -m tools.weights {name} writes; set weights to null"
         )
     network.load_state_dict(state)
