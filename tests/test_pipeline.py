@@ -29,6 +29,7 @@ STAGES = [
     "embeddings",
     "descriptors",
     "behaviour",
+    "voice",
     "sound_descriptors",
     "train",
     "evaluate",

@@ -162,7 +162,7 @@ WEIGHT_SETS = {
         "ef451953badced2ed112ba4ffb997f9d2a7e7c444a09e8092665eadd9f24109e",
     ),
     "silero_vad": WeightSet(
-        "no setting; voice activity for your own code, by torch.jit.load",
+        "voice.activity: silero",
         "MIT",
         _ANY_USE,
         2.3,

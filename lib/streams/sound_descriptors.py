@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from lib.core import imports
 from lib.core.errors import SettingError
 from lib.core.shards import Record
+from lib.streams._measures import find_runs, fit_slope
+from lib.streams._sound import RATE, find_quiet, measure_power
 from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 
 ARRAYS = ("spectra", "prosody", "egemaps", "speaker")
@@ -28,10 +30,8 @@ Pitch is in semitones above 55 Hz, in voiced windows only. Levels are in dB belo
 in which all windows are at least 30 dB below the loudest window.
 """
 
-_RATE = 16_000  # Hz, as in the training of resemblyzer's network
 _HOP = 0.02  # seconds between the starts of consecutive windows
 _WINDOW = 1024  # samples: two periods of 32 Hz
-_QUIET = 30.0  # dB below the loudest window
 _PAUSE = 0.2  # seconds
 _PERIODIC = 0.5  # a window is voiced if its autocorrelation at one period reaches this value
 _REFERENCE = 55.0  # Hz, A1
@@ -74,7 +74,7 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
             from lib.media.packets import VideoError
 
             try:
-                samples = read_audio(raw.path, _RATE, raw.span)[1]
+                samples = read_audio(raw.path, RATE, raw.span)[1]
             except VideoError as error:
                 return Record(raw.clip, refused=f"sound_descriptors: {error}")
             arrays |= {kind: compute[kind](samples) for kind in wanted}
@@ -121,29 +121,28 @@ def compute_prosody(samples: np.ndarray, lowest: float, highest: float) -> np.nd
     """
     librosa = imports.import_librosa()
 
-    hop = round(_HOP * _RATE)
+    hop = round(_HOP * RATE)
     padded = np.pad(np.asarray(samples, np.float64), (0, max(0, _WINDOW + hop - len(samples))))
     windows = librosa.util.frame(padded, frame_length=_WINDOW, hop_length=hop, axis=0)
-    pitch = librosa.yin(
-        padded, fmin=lowest, fmax=highest, sr=_RATE, frame_length=_WINDOW, hop_length=hop, center=False
-    )[: len(windows)]
-    power = 10 * np.log10(np.maximum((windows**2).mean(1), 1e-10))
+    pitch = librosa.yin(padded, fmin=lowest, fmax=highest, sr=RATE, frame_length=_WINDOW, hop_length=hop, center=False)[
+        : len(windows)
+    ]
+    power = measure_power(windows)
     level = power - power.max()
-    quiet, times = level <= -_QUIET, _HOP * np.arange(len(windows))
+    quiet, times = find_quiet(power), _HOP * np.arange(len(windows))
     periodic = np.array(
-        [_autocorrelation(window, round(_RATE / hertz)) for window, hertz in zip(windows, pitch, strict=True)]
+        [_autocorrelation(window, round(RATE / hertz)) for window, hertz in zip(windows, pitch, strict=True)]
     )
     voiced = ~quiet & (periodic >= _PERIODIC) & (power > -90)
     results = dict.fromkeys(PROSODY, 0.0)
     if voiced.any():
         semitones = 12 * np.log2(pitch[voiced] / _REFERENCE)
         results |= {"pitch_mean": semitones.mean(), "pitch_std": semitones.std()}
-        results |= {"pitch_slope": _fit_slope(times[voiced], semitones)}
+        results |= {"pitch_slope": fit_slope(times[voiced], semitones)}
         results["pitch_low"], results["pitch_high"] = np.percentile(semitones, [10, 90])
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet, [0]])))
-    pauses = (edges[1::2] - edges[::2] >= round(_PAUSE / _HOP)).sum()
+    pauses = sum(end - start >= round(_PAUSE / _HOP) for start, end in find_runs(quiet))
     results |= {"voiced": voiced.mean(), "level_std": level.std(), "level_low": np.percentile(level, 10)}
-    results |= {"level_slope": _fit_slope(times, level), "pauses_a_second": pauses / (len(padded) / _RATE)}
+    results |= {"level_slope": fit_slope(times, level), "pauses_a_second": pauses / (len(padded) / RATE)}
     return np.array([results[name] for name in PROSODY])
 
 
@@ -151,11 +150,6 @@ def _autocorrelation(window: np.ndarray, lag: int) -> float:
     """Return the correlation of a window with itself `lag` samples later."""
     earlier, later = window[:-lag], window[lag:]
     return float(earlier @ later / max(np.linalg.norm(earlier) * np.linalg.norm(later), 1e-12))
-
-
-def _fit_slope(times: np.ndarray, values: np.ndarray) -> float:
-    centred = times - times.mean()
-    return float(centred @ values / max(centred @ centred, 1e-12))
 
 
 @cache
@@ -172,7 +166,7 @@ def _load_extractor(kind: str) -> Callable[[np.ndarray], np.ndarray]:
     module: Any = importlib.import_module(package)
     if kind == "egemaps":
         smile = module.Smile(module.FeatureSet.eGeMAPSv02, module.FeatureLevel.Functionals)
-        return lambda samples: smile.process_signal(samples, _RATE).to_numpy()[0]
+        return lambda samples: smile.process_signal(samples, RATE).to_numpy()[0]
     encoder = module.VoiceEncoder("cpu", verbose=False)
     return lambda samples: encoder.embed_utterance(samples)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lib.streams._measures import STATISTICS, Measure
 from lib.streams.behaviour.measures import MEASURES, UNAVAILABLE
+from lib.streams.voice.measures import MEASURES as VOICE_MEASURES
 
 MEASURES_PAGE = Path("docs/reference/behaviour.md")
 
@@ -51,6 +52,27 @@ _LIMITS = """
 - **Motion** depends on `frames.fps`, the quality of the video and the motion of the camera.
 """
 
+_VOICE = """
+The stream reads the audio track and has a step every 10 ms. `voice.activity` chooses the detector of speech: `energy`
+or `silero`, whose weights `python -m tools.weights silero_vad` fetches. Statistics of pitch use voiced steps, those of
+the level steps with speech."""
+
+_VOICE_LIMITS = """
+### What these measures cannot tell
+
+- **Turns** are stretches of speech in one audio track. The stream does not know who speaks.
+- **Speech activity by energy** counts every sound that is less than 30 dB below the loudest moment. With music, noise
+  or heavy compression, all of the clip is speech: use `silero`. Two real vlog clips: both detectors agree in 88 % and
+  99.6 % of the steps; `energy` finds more pauses within sentences.
+- **Pitch**: octave errors are rare but not absent. Values outside `voice.lowest_pitch` to `voice.highest_pitch` are lost.
+- **Speech rate** counts peaks of the level, not words.
+- **Level, jitter and shimmer** depend on the microphone, its distance and the codec. In running speech, jitter and
+  shimmer contain intonation too: compare them with recordings of the same kind only.
+
+On synthetic voices with known values, turns, pauses, pitch, speech rate, jitter and shimmer are within 5 % of the truth
+(`tests/test_voice.py`).
+"""
+
 
 def describe_measures() -> str:
     """Return the page of measures."""
@@ -59,7 +81,8 @@ def describe_measures() -> str:
     lines += ["", "## Stream `behaviour`", _BEHAVIOUR, "", *_table(MEASURES)]
     lines += ["", "| not available | why |", "|---|---|"]
     lines += [f"| {name} | {reason} |" for name, reason in UNAVAILABLE.items()]
-    return "\n".join([*lines, _LIMITS.rstrip()]) + "\n"
+    lines += [_LIMITS, "## Stream `voice`", _VOICE, "", *_table(VOICE_MEASURES), _VOICE_LIMITS.rstrip()]
+    return "\n".join(lines) + "\n"
 
 
 def _table(measures: Iterable[Measure]) -> list[str]:
