@@ -333,7 +333,9 @@ def test_traits_frozen_parameters_embed_and_predict() -> None:
     )
     values = record.arrays["values"]
     assert values.shape == (3, 48)
-    assert base.pool_steps(base.load("embeddings"), record).shape == (96,)  # mean and deviation, for ridge regression
+    assert base.pool_steps(base.load("embeddings"), record, True).shape == (
+        96,
+    )  # mean and deviation, for ridge regression
     streams = {"embeddings": StreamInfo(parameters["embeddings"], {"": [48]})}
     targets = {"traits": check(parameters["targets"]["traits"], TargetGroup)}
     network = Network.from_settings(check(parameters["model"], Settings, "model"), targets, streams)

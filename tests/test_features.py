@@ -86,7 +86,7 @@ def test_feature_rows_with_times_are_sorted_by_time(tmp_path: Path) -> None:
     record = look_up(tmp_path, "of.csv")
     assert record.arrays["times"].tolist() == [0.5, 1, 2]
     assert features.read_steps(record, np.array([0, 2])).tolist() == [[10, 1], [30, 3]]
-    pooled_steps = base.pool_steps(base.load("features"), record)
+    pooled_steps = base.pool_steps(base.load("features"), record, True)
     assert pooled_steps == pytest.approx([20, 2, np.std([10, 20, 30]), np.std([1, 2, 3])])
 
 
@@ -184,6 +184,17 @@ def test_baselines_read_each_feature_pattern_separately(tmp_path: Path) -> None:
     assert pooled_vectors["features.words"].loc["other.mp4"].tolist() == [5, 7, 0, 1]
     assert pooled_vectors["features.faces"].loc[CLIP].tolist() == [8, 1]
     assert features._names(["a*.csv", "a.npz"]) == ["a*.csv", "a.npz"]
+
+
+def test_clip_with_one_step_among_longer_ones_has_no_deviation(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", f"clip,seconds,a,b\n{CLIP},0,1,2\nother.mp4,0,5,6\nother.mp4,1,5,8")
+    (tmp_path / "data/features").mkdir(parents=True)
+    (tmp_path / "data/features" / base.ABOUT).touch()
+    with h5py.File(tmp_path / "data/features/a.h5", "w") as file:
+        for clip in (CLIP, "other.mp4"):
+            shards.write_record(file, look_up(tmp_path, "a.csv", clip=clip))
+    vectors = pooled.pool_vectors(tmp_path / "data")["features"]
+    assert vectors.to_numpy().tolist() == [[1, 2, 0, 0], [5, 7, 0, 1]]
 
 
 def write_tensors(path: Path, **content: Any) -> None:

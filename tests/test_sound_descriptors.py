@@ -88,7 +88,7 @@ def test_audio_descriptors_list_their_parts(tmp_path: Path) -> None:
     assert {name: array.shape for name, array in extracted.arrays.items()} == {"spectra": (1, 440), "prosody": (1, 10)}
     assert json.loads(extracted.attributes["parts"]) == {"spectra": 440, "prosody": 10}
     assert extracted.arrays["prosody"][0, 0] == pytest.approx(12, abs=0.2)
-    assert base.pool_steps(base.load("sound_descriptors"), extracted).shape == (450,)
+    assert base.pool_steps(base.load("sound_descriptors"), extracted, False).shape == (450,)
     prosody_only = sound_descriptors.make_extractor(make_settings(kinds=["prosody"]))(
         record, Raw("a.mp4", tmp_path / "a.mp4", None)
     )

@@ -157,12 +157,14 @@ def test_load_stream_info_lists_inputs_first(tmp_path: Path) -> None:
 
 def test_pool_steps_joins_means_and_deviations() -> None:
     arrays = {"log_mel": np.array([[0.0, 1], [2, 5]]), "mfcc": np.array([[1.0], [1]]), "times": np.arange(2.0)}
-    pooled = base.pool_steps(base.load("audio"), Record("a", arrays))
+    pooled = base.pool_steps(base.load("audio"), Record("a", arrays), True)
     assert pooled.tolist() == [1, 3, 1, 2, 1, 0]  # mean and deviation of the first array, then of the second
-    single = base.pool_steps(base.load("descriptors"), Record("a", {"descriptor": np.array([7.0, 8])}))
+    single = base.pool_steps(base.load("descriptors"), Record("a", {"descriptor": np.array([7.0, 8])}), False)
     assert single.tolist() == [7, 8]
     layers = {"values": np.array([[[1, 2], [3, 6]], [[3, 4], [5, 8]]], np.float16), "times": np.arange(2.0)}
-    pooled = base.pool_steps(base.load("embeddings"), Record("a", layers))  # (T, L, D): the mean over the layers first
+    pooled = base.pool_steps(
+        base.load("embeddings"), Record("a", layers), True
+    )  # (T, L, D): the mean over the layers first
     assert pooled.tolist() == [3, 5, 1, 1]
 
 

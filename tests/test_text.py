@@ -86,7 +86,7 @@ def test_missing_kind_of_text_vectors_has_length_zero() -> None:
     record = Record(CLIP, {"counts": np.ones((1, 20), np.float32)})
     assert stream.read(record, np.array([0]), "counts").shape == (1, 20)
     assert stream.read(record, np.array([0]), "hashing").shape == (1, 0)
-    assert base.pool_steps(stream, record).shape == (20,)
+    assert base.pool_steps(stream, record, False).shape == (20,)
 
 
 def test_texts_are_found_by_clip_in_pickles_and_tables(tmp_path: Path) -> None:

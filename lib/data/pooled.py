@@ -1,12 +1,14 @@
 """Vectors of clips, pooled over time: the inputs of the linear baselines."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib.core import shards
+from lib.core.shards import Record
 from lib.streams import base
 
 
@@ -21,15 +23,14 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
     for name in base.names():
         stream = base.load(name)
         if stream.kind == "vectors" and (data / name / base.ABOUT).exists():
-            records = (record for path in sorted((data / name).glob("*.h5")) for record in shards.read_records(path))
+            several = any(len(base.present_steps(record)) > 1 for record in _read_records(data / name))
             pooled: dict[str, np.ndarray] = {}
             parts: dict[str, int] = {}
             columns: list[str] | None = None
-            for record in records:
-                if not record.refused:
-                    pooled[record.clip] = base.pool_steps(stream, record)
-                    columns = base.read_names(record).get(stream.clip_array)
-                    parts |= json.loads(record.attributes.get("parts", "{}"))
+            for record in _read_records(data / name):
+                pooled[record.clip] = base.pool_steps(stream, record, several)
+                columns = base.read_names(record).get(stream.clip_array)
+                parts |= json.loads(record.attributes.get("parts", "{}"))
             tables[name] = pd.DataFrame.from_dict(pooled, orient="index", columns=columns)
             ends = np.cumsum([0, *parts.values()])
             for part, start, stop in zip(parts, ends, ends[1:], strict=False) if len(parts) > 1 else ():
@@ -37,3 +38,8 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
                 in_part = (tables[name].columns % ends[-1] >= start) & (tables[name].columns % ends[-1] < stop)
                 tables[f"{name}.{part}"] = tables[name].loc[:, in_part]
     return tables
+
+
+def _read_records(folder: Path) -> Iterator[Record]:
+    for path in sorted(folder.glob("*.h5")):
+        yield from (record for record in shards.read_records(path) if not record.refused)

@@ -304,9 +304,9 @@ def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
     return present[np.linspace(0, len(present) - 1, count).astype(int)]
 
 
-def pool_steps(stream: Stream, record: Record) -> np.ndarray:
-    """Return one vector for a clip of a stream of vectors: the mean of each array over time, and the standard deviation if
-    the clip has several steps. Steps (L, D) with several layers are averaged over the layers first.
+def pool_steps(stream: Stream, record: Record, deviations: bool) -> np.ndarray:
+    """Return one vector for a clip of a stream of vectors: the mean of each array over time, with `deviations` followed by
+    the standard deviation. Steps (L, D) with several layers are averaged over the layers first.
     A stream with a `clip_array` has its vector there."""
     if stream.clip_array:
         return stream.read(record, np.zeros(1, int), stream.clip_array)[0]
@@ -314,5 +314,5 @@ def pool_steps(stream: Stream, record: Record) -> np.ndarray:
     for array in (name for name in stream.arrays or ("",) if name not in stream.detailed):
         values = stream.read(record, present_steps(record, array), array)
         values = values.astype(np.float32).mean(1) if values.ndim == 3 else values
-        parts += [values.mean(0)] + ([values.std(0)] if len(values) > 1 else [])
+        parts += [values.mean(0)] + ([values.std(0)] if deviations else [])
     return np.concatenate(parts)
