@@ -327,7 +327,7 @@ def test_each_target_group_has_its_own_head() -> None:
             " sound, vectors, volumes",
         ),
         ({"flow": {"reads": []}}, r"model\.encoders\.flow\.reads = \[\]; allowed: one or several streams"),
-        ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': unknown stream 'flows'; allowed: audio, desc"),
+        ({"flow": {"reads": ["flows"]}}, r"flow\.reads has 'flows': unknown stream 'flows'; allowed: audio, b"),
         ({"flow": {"reads": ["audio.mel"]}}, r"stream audio has no array 'mel'; allowed: log_mel, mfcc"),
         ({"faces": {"frozen": 6}}, r"model\.encoders\.faces\.frozen = 6; allowed: less than or equal to 5"),
         ({"faces": {"pool": 2}}, r"unknown key model\.encoders\.faces\.pool = 2"),

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from lib.core import parameters
 from lib.core import pretrained as folders
 from lib.core.errors import InputError, SettingError
 from lib.data.batch import Sample, collate
@@ -19,8 +20,12 @@ from lib.model.encoders import pretrained
 from lib.model.network import Network
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps, StreamInfo
+from lib.training import run
+from lib.training.data import TrainData
+from lib.training.hooks import Hook
 from lib.training.optim import build_optimizer
 from lib.training.settings import Train
+from tests.conftest import ROOT
 from tests.pretrained_folders import (
     IMAGE_FAMILIES,
     SPEECH_FAMILIES,
@@ -28,7 +33,7 @@ from tests.pretrained_folders import (
     make_speech_folder,
     make_text_folder,
 )
-from tests.small_network import TRAIN_SETTINGS, TRAITS_GROUP, make_settings
+from tests.small_network import TRAIN_SETTINGS, TRAITS_GROUP, InMemoryClips, cpu_fabric, make_settings, same_weights
 
 CHUNK = 320
 SETTINGS: dict[str, Any] = {
@@ -118,8 +123,7 @@ def test_image_tokens_equal_a_direct_call(family: str, tmp_path: Path) -> None:
         output = network(pixels, output_hidden_states=True)
         tokens = make_encoder(folder, "faces").eval()(batch)
         second = make_encoder(folder, "faces", layers=[1]).eval()(batch)
-    expected = output.last_hidden_state[:, 0] if family == "vit" else output.pooler_output
-    torch.testing.assert_close(tokens.values[0], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tokens.values[0], output.pooler_output, atol=1e-5, rtol=1e-5)
     states = output.hidden_states[1]
     torch.testing.assert_close(second.values[0], states.mean(1) if family == "siglip" else states[:, 0])
     assert tokens.times.tolist() == [[0, 1, 2]]
@@ -317,8 +321,7 @@ def test_saved_model_predicts_the_same_without_the_folder(changes: dict[str, Any
 
 
 def _faces_settings() -> dict[str, Any]:
-    values = {"enabled": True, "side": 40, "min_face": 40, "min_found": 0.5, "max_gap": 1.0, "key_seconds": 1.0}
-    return values | {"detector": "mtcnn", "weights": None}
+    return parameters.read_yaml(ROOT / "params.yaml")["faces"]
 
 
 def test_pretrained_features_need_the_folder(wavlm: Path, tmp_path: Path) -> None:
@@ -393,7 +396,9 @@ def test_networks_that_do_not_fit_are_rejected(wavlm: Path, dinov2: Path, tmp_pa
         build(wavlm, "waveform", [160])
     with pytest.raises(SettingError, match=prefix + r"network = .* is of the type dinov2; allowed: .* WavLM"):
         build(dinov2, "waveform", [CHUNK])
-    with pytest.raises(SettingError, match=prefix + r"network = .* has no image processor"):
+    with pytest.raises(
+        SettingError, match=prefix + r"network = .* reads input_ids; allowed: networks that read images"
+    ):
         build(text, "faces", [3, 40, 40])
     with pytest.raises(
         SettingError, match=prefix + r"reads = \['audio'\]; allowed for pretrained: waveform, or one stream"
@@ -403,6 +408,68 @@ def test_networks_that_do_not_fit_are_rejected(wavlm: Path, dinov2: Path, tmp_pa
         build(wavlm, "waveform", [CHUNK], layers=[5])
     with pytest.raises(SettingError, match=prefix + r"network = 'nowhere/at-all' is neither a folder"):
         build(Path("nowhere/at-all"), "waveform", [CHUNK])
+    with pytest.raises(
+        SettingError, match=prefix + r"network = 'timm/resnet18'; allowed for pretrained: networks of trans"
+    ):
+        build(Path("timm/resnet18"), "faces", [3, 40, 40])
+    (dinov2 / "preprocessor_config.json").rename(tmp_path / "preprocessor_config.json")
+    with pytest.raises(SettingError, match=prefix + r"network = .* has no image processor"):
+        build(dinov2, "faces", [3, 40, 40])
+    (tmp_path / "preprocessor_config.json").rename(dinov2 / "preprocessor_config.json")
+
+
+def test_images_of_a_wrong_size_for_the_network_are_rejected(tmp_path: Path) -> None:
+    folder = make_image_folder(tmp_path, "vit")
+    transformers.ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    with pytest.raises(InputError, match=r"^network = .* can't compute its output \(Input image size .*; check config"):
+        make_encoder(folder, "faces")
+
+
+def test_pooling_layer_without_weights_is_not_rebuilt(tmp_path: Path) -> None:
+    folder = make_image_folder(tmp_path / "network", "vit")
+    transformers.ViTModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
+    settings = make_model_settings(folder, "faces").completed(lambda name: [])
+    streams = {"faces": StreamInfo(_faces_settings(), {"": [3, 40, 40]})}
+    network = Network.from_settings(settings, TRAITS_GROUP, streams).eval()
+    checkpoint.save(
+        tmp_path / "model.pt", network.state_dict(), settings, TRAITS_GROUP, streams, TrainingSummary(["demo"])
+    )
+    model = checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
+    batch = {"voice": image_batch(2)}
+    assert torch.equal(model.network(batch).predicted["traits"], network(batch).predicted["traits"])
+
+
+def test_interrupted_training_resumes_to_the_same_weights(wavlm: Path, tmp_path: Path) -> None:
+    def train(folder: Path, epochs: int, hooks: tuple[Any, ...] = ()) -> Any:
+        network = make_network(wavlm, trainable="lora", layers="all")
+        data = TrainData(
+            _Clips(6), _Clips(3), TRAITS_GROUP, Train(**TRAIN_SETTINGS | {"epochs": epochs}), network.encoder_inputs
+        )
+        return run.train(cpu_fabric(), network, data, folder, hooks)
+
+    class Stop(Hook):
+        def on_epoch(self, state: Any, row: Any) -> None:
+            if len(state.history) == 1:
+                raise KeyboardInterrupt
+
+    for name in ("complete", "interrupted"):
+        (tmp_path / name).mkdir()
+    weights, history = train(tmp_path / "complete", 2)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "interrupted", 2, (Stop(),))
+    resumed, resumed_history = train(tmp_path / "interrupted", 2)
+    assert same_weights(weights, resumed)
+    assert [row["validation_loss"] for row in history] == [row["validation_loss"] for row in resumed_history]
+
+
+class _Clips(InMemoryClips):
+    """Clips of noise of different lengths."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        for index, sample in enumerate(self.samples):
+            clip = make_clip(8 + index % 3, index)
+            self.samples[index] = sample._replace(inputs={"voice": {"waveform": clip}})
 
 
 def test_missing_peft_is_named(wavlm: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,8 +118,8 @@ def select_states(output: Any, layers: Layers) -> Tensor:
 def pool_image(output: Any, layers: Layers, has_class_token: bool) -> Tensor:
     """Return a vector (B, D) or (B, L, D) for each image.
 
-    It is the network's pooled output for the last layer if it has one, else the class token, or the mean over all tokens or
-    over the feature map.
+    It is the vector of the stream embeddings: the pooled output for the last layer if the network has one, else the class
+    token, or the mean over all tokens or over the feature map.
     """
     pooled = getattr(output, "pooler_output", None)
     if layers == "last" and pooled is not None:
@@ -135,10 +135,3 @@ def pool_image(output: Any, layers: Layers, has_class_token: bool) -> Tensor:
 def has_class_token(network: nn.Module) -> bool:
     """Return whether the first token of an image is a class token."""
     return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in network.named_parameters())
-
-
-def remove_pooler(network: Any) -> None:
-    """Remove a trained pooling layer, which many folders have no weights for, so that weights fit any folder's network."""
-    pooler = getattr(network, "pooler", None)
-    if isinstance(pooler, nn.Module) and any(True for _ in pooler.parameters()):
-        network.pooler = None

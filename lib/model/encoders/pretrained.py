@@ -74,6 +74,10 @@ class Settings(EncoderInputs, PretrainedSettings):
             yield self._find_folder()
 
     def _find_folder(self) -> Path:
+        if self.network.startswith("timm/"):
+            raise InputError(
+                f"network = {self.network!r}; allowed for pretrained: networks of transformers; name another network"
+            )
         return folders.find_folder(self.network, revision=self.revision, download=self.download)
 
 
@@ -94,14 +98,14 @@ class Encoder(encoders.Encoder):
         self._settings, self._trained, self._checkpointed = settings, list[nn.Module](), list[nn.Module]()
         with settings.open_folder() as folder:
             load = folders.load_network if settings.weights is not None else folders.build_network
-            self.network: Any = load(folder, allow_code=settings.allow_code)
-            pretrained.remove_pooler(self.network)
+            network: Any = load(folder, allow_code=settings.allow_code)
+            # of a network for images and text, the image part
+            self.network: Any = network if audio else getattr(network, "vision_model", network)
             read = (_Audio if audio else _Images)(settings, folder, self.network, shape)
         self._read: _Audio | _Images = read
         self.network.requires_grad_(False)
         self._choose_trained()
-        with torch.no_grad():
-            states = read.compute_states(self.network, read.example)  # (1, ..., D) or (1, ..., L, D)
+        states = self._compute_example()  # (1, ..., D) or (1, ..., L, D)
         several = settings.layers not in ("last", "mean")
         self.layer_weights = nn.Parameter(torch.zeros(states.shape[-2])) if several else None
         self.output_dim = states.shape[-1]
@@ -126,15 +130,30 @@ class Encoder(encoders.Encoder):
             return Tokens(values * weights, times, present, (1, 1))
         return of_clip((values * weights).sum(1) / weights.sum(1), times, present)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Remove the pooling layer if the model's file has none, because the folder had no weights for it."""
+        has_pooler = any(name.startswith(f"{prefix}network.pooler.") for name in state_dict)
+        if not has_pooler and hasattr(self.network, "pooler"):
+            self.network.pooler = None
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+    @torch.no_grad()
+    def _compute_example(self) -> Tensor:
+        """Return the network's output for silence or a black image. Raises InputError if the network can't compute it."""
+        return folders.explain_errors(
+            lambda: self._read.compute_states(self.network, self._read.example),
+            f"network = {self._settings.network!r} can't compute its output",
+            "allowed: networks that fit their processor; check config.json and preprocessor_config.json",
+        )
+
     def _choose_trained(self) -> None:
         """Let the last layers, or adapters, be trained, and checkpoint their activations."""
-        settings, network, read = self._settings, self.network, self._read
+        settings, network = self._settings, self.network
         if settings.trainable == 0:
             return
         layers = pretrained.find_layers(network)
         if settings.trainable == "lora":
-            run = torch.no_grad()(lambda: read.compute_states(network, read.example))
-            pretrained.add_adapters(network, layers, settings.rank, settings.alpha, run)
+            pretrained.add_adapters(network, layers, settings.rank, settings.alpha, self._compute_example)
         elif settings.trainable <= len(layers):
             self._trained = list(layers[-settings.trainable :])
             for layer in self._trained:
@@ -203,6 +222,11 @@ class _Images:
     """Computes a vector for each image, scaled, cropped and normalised by the folder's image processor."""
 
     def __init__(self, settings: Settings, folder: Path, network: Any, shape: Sequence[int]) -> None:
+        if network.main_input_name != "pixel_values":
+            raise InputError(
+                f"network = {settings.network!r} reads {network.main_input_name}; allowed: networks that read images; name"
+                " another network"
+            )
         self._processor, self._layers = folders.load_image_processor(folder), settings.layers
         self._has_class_token = pretrained.has_class_token(network)
         self.example = torch.zeros(1, *shape)
