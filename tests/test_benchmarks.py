@@ -1,7 +1,15 @@
-"""The rates that tools.benchmarks.predict prints."""
+"""Benchmarks: the rates that `predict` prints, and the processes that `busy` starts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tools.benchmarks.predict import describe_rate
 
 
@@ -14,3 +22,24 @@ def test_rate_leaves_out_the_start(seconds: float, twice: float, rate: str) -> N
 def test_rate_within_the_noise_is_not_measurable(twice: float, more: str) -> None:
     text = f"not measurable: 8 more clips took {more} s; use an idle machine or a larger --many"
     assert describe_rate(8, 10.0, twice) == text
+
+
+def test_busy_processes_end_when_the_benchmark_is_killed() -> None:
+    code = (
+        "import time\n"
+        "from tools.benchmarks.busy import busy_processes\n"
+        "with busy_processes(2) as processes:\n"
+        "    print(*(process.pid for process in processes), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    benchmark = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert benchmark.stdout is not None
+    folders = [Path("/proc", number) for number in benchmark.stdout.readline().split()]
+    assert len(folders) == 2
+    assert all(folder.exists() for folder in folders)
+    os.kill(benchmark.pid, signal.SIGKILL)
+    benchmark.wait()
+    deadline = time.monotonic() + 60
+    while any(folder.exists() for folder in folders):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

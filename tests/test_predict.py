@@ -825,7 +825,7 @@ def test_closed_output_gives_no_traceback(project: Path, tmp_path: Path) -> None
         sys.executable,
         "-m",
         "tools.predict",
-        *["nowhere.mp4"] * 3,
+        *[str(ROOT / "README.md")] * 3,
         "--model",
         str(save_random_model(tmp_path)),
     ]

@@ -63,3 +63,11 @@ def test_predict_reports_a_missing_model_before_torch(tmp_path: Path) -> None:
     result = run_and_watch("predict", "clip.mp4", "--model", str(tmp_path / "none.pt"))
     assert result.stdout == "[]\n"
     assert result.stderr.endswith("none.pt is missing; run `dvc repro train`\n")
+
+
+def test_predict_reports_missing_clips_before_torch(tmp_path: Path) -> None:
+    model = tmp_path / "model.pt"
+    model.touch()
+    result = run_and_watch("predict", "one.mp4", "two.mp4", "--model", str(model))
+    assert result.stdout == "[]\n"
+    assert result.stderr.endswith("none of the 2 paths is a file; the first is one.mp4; correct the path\n")

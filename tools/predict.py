@@ -39,8 +39,12 @@ def main() -> None:
     arguments = make_parser().parse_args()
     output_format = choose_format(arguments)
     clips = list(find_clips(arguments.clips))
-    if not arguments.model.exists():  # checked first, because importing torch takes seconds
+    # checked first, because importing torch takes seconds
+    if not arguments.model.exists():
         raise InputError(f"{arguments.model} is missing; run `dvc repro train`")
+    if clips and not any(os.path.isfile(clip) for clip in clips):  # noqa: PTH113 (Path.is_file raises for long names)
+        missing = f"none of the {len(clips)} paths is a file; the first is {clips[0]}" if len(clips) > 1 else ""
+        raise InputError(f"{missing or f'{clips[0]} is not a file'}; correct the path")
     command.log_to("predict")
     gc.disable()  # loaded modules are never freed; collecting garbage in them takes a quarter of the start-up time
     with interrupts.loading():

@@ -23,6 +23,14 @@ SETTINGS: dict[str, dict[str, str]] = {
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 
+BUSY = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(1_000_000):
+        pass
+"""
+"""The program of a busy process. It ends when the benchmark ends, even if the benchmark is killed."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -63,11 +71,11 @@ def run(name: str) -> float:
 
 
 @contextmanager
-def busy_processes(count: int) -> Iterator[None]:
+def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Let `count` processes compute until the context ends."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while 1: 0"]) for _ in range(count)]
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())]) for _ in range(count)]
     try:
-        yield
+        yield processes
     finally:
         for process in processes:
             process.kill()
