@@ -42,6 +42,7 @@ def test_detection_scores_equal_scikit_learns() -> None:
         expected = {
             "f1": f1_score(present, values >= 0.25),
             "macro_f1": f1_score(present, values >= 0.25, average="macro"),
+            "weighted_f1": f1_score(present, values >= 0.25, average="weighted"),
             "uar": recall_score(present, values >= 0.25, average="macro"),
             "auc": roc_auc_score(present, values),
         }

@@ -71,9 +71,9 @@ def add_own_clips(videos: list[Path], text: str, *names: str) -> None:
 
 
 def test_unknown_source_lists_the_allowed_ones(run_download: RunDownload) -> None:
-    assert base.names() == ["demo", "demo_emotions", "fiv2", "mosei", "table"]
+    assert base.names() == ["demo", "demo_emotions", "fiv2", "mosei", "table", "vlogs"]
     with pytest.raises(
-        InputError, match=r"download\.sources has 'iemocap'; allowed: demo, demo_emotions, fiv2, mosei, table"
+        InputError, match=r"download\.sources has 'iemocap'; allowed: demo, demo_emotions, fiv2, mosei, table, vlogs"
     ):
         run_download(sources=["iemocap"])
 

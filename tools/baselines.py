@@ -1,63 +1,157 @@
-"""Score the baselines that see no video, on a folder of annotation pickles of FIV2. A useful model has to beat them."""
+"""Score the baselines of any corpus and split, without a model: from data/clips.csv, or from FIV2's annotation files alone.
+
+Without FOLDER, the clips are those of `dvc repro download`, and the vectors are those of the streams in data/ (for example
+after `dvc repro features text`). With --folds, each clip is predicted once, by baselines that did not see its video.
+"""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lib.core import command, interrupts
 from lib.core.clips import SPLITS
 from lib.core.errors import InputError
-from lib.core.targets import TRAITS
 
-if TYPE_CHECKING:  # it takes seconds to load, and --help does not need it
+if TYPE_CHECKING:  # they take seconds to load, and --help does not need them
     import pandas as pd
+
+    from lib.core.targets import TargetGroup
+    from lib.scoring.tables import ScoredClips
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.baselines", description=__doc__)
-    parser.add_argument("folder", type=Path, help="folder with annotation_training.pkl, annotation_validation.pkl, ...")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.baselines", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        help="folder with annotation_training.pkl, annotation_validation.pkl, ... of FIV2",
+    )
+    parser.add_argument("--targets", nargs="+", metavar="NAME", help="target groups (the first of model.targets)")
     parser.add_argument("--train", default="training", choices=SPLITS, help="split to fit baselines on (%(default)s)")
     parser.add_argument("--test", default="test", choices=SPLITS, help="split to predict (%(default)s)")
+    parser.add_argument(
+        "--folds", type=int, metavar="N", help="cross-validation by video in place of --train and --test"
+    )
+    parser.add_argument("--trees", action="store_true", help="add boosted trees, alone and in the stack")
+    parser.add_argument("--resamples", type=int, default=1000, help="number of resamples for intervals (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write all scores to a CSV file")
     arguments = parser.parse_args()
+    if arguments.train == arguments.test:
+        raise InputError(f"--train {arguments.train} --test {arguments.test}; allowed: two different splits")
     with interrupts.loading():
         import pandas as pd
 
-        from lib.scoring import baselines
-        from lib.scoring.baselines import is_seen
-        from lib.scoring.scores import score_columns
+        from lib.core.artifacts import DATA
+        from lib.data import pooled
+        from tools.predictors import FIV2, find_target_group, read_labels
 
-    training, test = (read(arguments.folder, split) for split in (arguments.train, arguments.test))
-    # the third split selects the shrinkage of the look-up baseline
-    others = [split for split in SPLITS if split not in (arguments.train, arguments.test)]
-    validation = (
-        read(arguments.folder, others[0]) if (arguments.folder / f"annotation_{others[0]}.pkl").exists() else test[:0]
-    )
-    predictions, _ = baselines.clip_predictions(baselines.predict(training, test, validation, TRAITS, {}), (0, 1))
-    in_training = is_seen(training, test)
+    vectors = pooled.pool_vectors(DATA) if arguments.folder is None else {}
+    tables = []
+    for chosen in arguments.targets or [None]:
+        name, group = FIV2 if arguments.folder else find_target_group(chosen)
+        table = read_labels(arguments.folder, name, group.columns)
+        tables.append(show(table, group, vectors, vars(arguments)).assign(targets=name))
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        pd.concat(tables).to_csv(arguments.out, index=False, float_format="%.6f")
+        print(f"\nwritten: {arguments.out}")
+
+
+def show(
+    table: "pd.DataFrame", group: "TargetGroup", vectors: "dict[str, pd.DataFrame]", options: dict[str, Any]
+) -> "pd.DataFrame":
+    """Print the scores of the baselines for one target group, and return their table."""
+    from lib.report import words
+    from lib.report.score_tables import make_score_table
+    from lib.scoring.tables import score_table
+
+    scored = score_baselines(table, group, vectors, options)
+    scores = score_table(scored)
     print(
-        f"{len(training)} training clips, {len(test)} test clips; {in_training.sum()} test clips are from training videos"
+        f"\n{', '.join(group.columns)}; {words.format_range(group)}. {words.describe_clipped(scores, group)}".rstrip()
     )
-    for title, members in (
-        ("all clips", in_training | True),
-        ("seen videos", in_training),
-        ("unseen videos", ~in_training),
-    ):
-        rows = {}
-        for name, predicted in predictions.items() if members.any() else ():
-            scored = score_columns(test[list(TRAITS)].to_numpy()[members], predicted[members], TRAITS, 1)
-            rows[name] = scored["accuracy"] | {"R² (mean)": scored["r2"]["mean"]}
-        print(f"\n1-MAE, {title} ({members.sum()})\n{pd.DataFrame(rows).T.astype(float).round(4).to_string()}")
+    labels = words.list_headline_scores(group)
+    labels |= {"f1": ("F1", 3), "weighted_f1": ("weighted F1", 3)} if group.detect else {}
+    for subset, title in words.list_headline_subsets(scores).items():
+        rows = scores[scores["subset"] == subset]
+        for score, (label, digits) in labels.items() if len(rows) else ():
+            print(f"\n{label}, {title} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)\n")
+            print(format_markdown(make_score_table(rows, score, digits)))
+    return scores
 
 
-def read(folder: Path, split: str) -> "pd.DataFrame":
-    """Return a split's scores with the column `video`."""
-    from lib.sources import fiv2
+def score_baselines(
+    table: "pd.DataFrame", group: "TargetGroup", vectors: "dict[str, pd.DataFrame]", options: dict[str, Any]
+) -> "ScoredClips":
+    """Return the test clips with the predictions of all baselines, clipped to the targets' range."""
+    import numpy as np
+    import pandas as pd
 
-    path = folder / f"annotation_{split}.pkl"
-    if not path.exists():
-        raise InputError(f"{path} is missing; allowed: a folder that contains annotation_{split}.pkl")
-    table = fiv2.read(path)
-    return table.assign(video=[fiv2.video_of(clip) for clip in table.index])
+    from lib.scoring import baselines
+    from lib.scoring.scores import Bootstrap
+    from lib.scoring.tables import ScoredClips
+
+    columns, tests, parts = list(group.columns), [], []
+    for training, test, validation in split_clips(table, options):
+        fitted = baselines.predict(training, test, validation, columns, vectors, options["trees"])
+        parts.append(fitted | baselines.predict_presence(training, test, group))
+        tests.append(test.assign(seen=baselines.is_seen(training, test)))
+    names = [name for name in parts[0] if all(name in fitted for fitted in parts)]
+    joined = {name: np.concatenate([fitted[name] for fitted in parts]) for name in names}
+    predictions, clipped = baselines.clip_predictions(joined, group.range)
+    test = pd.concat(tests, ignore_index=True)
+    actual, videos, seen = test[columns].to_numpy(float), test["video"].to_numpy(), test["seen"].to_numpy()
+    bootstrap = Bootstrap(options["resamples"], 0)
+    return ScoredClips(actual, predictions, videos, seen, group=group, bootstrap=bootstrap, clipped=clipped)
+
+
+def split_clips(
+    table: "pd.DataFrame", options: dict[str, Any]
+) -> "Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]]":
+    """Yield training, test and validation clips: once, or for each fold. Raises InputError if a split has no clip."""
+    folds = options["folds"]
+    for fold in range(folds or 1):
+        parts = split_folds(table, folds, fold) if folds else table["split"]
+        names = ("training", "test") if folds else (options["train"], options["test"])
+        # the third split chooses penalties and the shrinkage of the look-up
+        third = next(split for split in SPLITS if split not in names)
+        training, test, validation = (table[parts == split] for split in (*names, third))
+        for split, rows in zip(names, (training, test), strict=True):
+            if rows.empty:
+                raise InputError(
+                    f"no clip of the split {split} has labels; splits with labels: {', '.join(sorted(set(parts) - {''}))};"
+                    " choose others with --train and --test"
+                )
+        if not fold:
+            print(f"{len(training)} training clips, {len(test)} test clips" + (", in the first fold" if folds else ""))
+        yield training, test, validation
+
+
+def split_folds(table: "pd.DataFrame", folds: int, fold: int) -> "pd.Series":
+    """Return the split of each clip in one round of cross-validation by video, as with `download.split = folds`."""
+    import pandas as pd
+
+    from lib.core import parameters
+    from lib.sources.download import Parameters, assign_splits
+
+    settings = parameters.load("download", Parameters).download
+    settings = settings.model_copy(update={"split": "folds", "folds": folds, "fold": fold})
+    return assign_splits(table, pd.DataFrame(), settings)
+
+
+def format_markdown(table: "pd.DataFrame") -> str:
+    """Return a table of text as Markdown."""
+    header = ["predictor", *table.columns]
+    lines = [
+        header,
+        ["---"] * len(header),
+        *([str(name), *row] for name, row in zip(table.index, table.to_numpy(), strict=True)),
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from lib.sources import fiv2
 Sources = dict[str, list[str]]
 """Predictors by name: a list with a SOURCE for each seed."""
 
-_FIV2 = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
+FIV2 = "traits", TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
+"""The target group of FIV2's annotation files, and its name."""
 
 
 class Gathered(NamedTuple):
@@ -59,7 +60,7 @@ def gather_predictions(
     sources: Sources, targets: str | None, labels: Path | None, split: str, unseen: bool
 ) -> Gathered:
     """Return the predictions of `sources` and of the baselines. Raises InputError unless all have the same clips."""
-    name, group = find_target_group(targets) if labels is None else ("traits", _FIV2)
+    name, group = find_target_group(targets) if labels is None else FIV2
     columns = group.columns
     table = read_labels(labels, name, columns)
     training, in_split = table[table["split"] == "training"], table[table["split"] == split]
@@ -105,7 +106,7 @@ def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFr
     """Return clip, video, split and targets of all labelled clips, from annotation pickles or from the workspace's table."""
     if folder is not None:
         table = fiv2.read_annotations(folder).rename_axis("clip").reset_index()
-        return table.assign(video=table["clip"].map(fiv2.video_of))
+        return table.assign(video=table["clip"].map(fiv2.video_of), corpus="fiv2", reason="")
     if not CLIPS.exists():
         raise InputError(f"{CLIPS} is missing; run `dvc repro download`, or use --labels FOLDER")
     table = read_clip_table(CLIPS)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from lib.core.parameters import Section
 
 TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
-"""The Big Five in the order of every table; in FIV2, `neuroticism` is scored as emotional stability."""
+"""The Big Five in the order of every table; in FIV2 and the vlogs, `neuroticism` is scored as emotional stability."""
 
 MEAN = "mean"
 """The name of the mean over targets in every table."""

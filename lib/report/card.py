@@ -24,6 +24,11 @@ _LIKE_FIV2 = (
     "The labels of the corpus `fiv2` come from annotation files in data/archives/ that differ from FIV2's own. *To fill in:"
     " who rated what.*"
 )
+_VLOGS = (
+    "The vlogs (YouTube Personality) have impressions as labels. Five workers of a crowdsourcing platform watched each vlog"
+    " and rated the Big Five from 1 to 7 (Biel and Gatica-Perez 2013). Means over raters say how strangers perceived a"
+    " person, not what the person is like."
+)
 _DEMO = "The demo corpus has planted labels in rendered clips (data/README.md). They say nothing about anybody."
 _USERS = (
     "researchers who study how first impressions arise, how well models reproduce them, and which parts of a clip they"
@@ -101,7 +106,7 @@ def make_card(
 def list_cautions(sources: Iterable[str], targets: Targets) -> list[str]:
     """Return the warnings to show next to predictions of a model trained on these corpora: uses to avoid, then notes on
     targets."""
-    limits = _IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2"} else _ANY
+    limits = _IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2", "vlogs"} else _ANY
     notes = (words.note_emotions(group) for group in targets.values())
     return [limits, *dict.fromkeys(note for note in notes if note)]
 
@@ -130,6 +135,8 @@ def _describe_output(name: str, group: TargetGroup) -> str:
 def _describe_labels(source: str, data: Mapping[str, Any]) -> str:
     if source in SYNTHETIC:
         return _DEMO
+    if source == "vlogs":
+        return _VLOGS
     if source == "fiv2":
         return _FIV2 if "as distributed" in data.get("annotation_files", {}).values() else _LIKE_FIV2
     return (

@@ -19,6 +19,15 @@ class Work(NamedTuple):
 
 WORKS = {
     "adebayo2018": Work("inproceedings", "J. Adebayo and others", "Sanity checks for saliency maps", "NeurIPS", 2018),
+    "biel2013": Work(
+        "article", "J.-I. Biel and D. Gatica-Perez",
+        "The YouTube lens: crowdsourced personality impressions and audiovisual analysis of vlogs",
+        "IEEE Transactions on Multimedia", 2013,
+    ),
+    "biel2013words": Work(
+        "inproceedings", "J.-I. Biel and V. Tsiminaki and J. Dines and D. Gatica-Perez",
+        "Hi YouTube! Personality impressions and verbal content in social video", "ICMI", 2013,
+    ),
     "breiman2001": Work("article", "L. Breiman", "Random forests", "Machine Learning", 2001),
     "chambolle2011": Work(
         "article", "A. Chambolle and T. Pock",

@@ -41,6 +41,16 @@ _KNOWN = {
         " intensity of six emotions.",
         "Labels by Carnegie Mellon University. The videos are on YouTube, and their uploaders may delete them.",
     ),
+    "vlogs": Corpus(
+        "For research on how viewers perceive the personality of vloggers (Biel and Gatica-Perez 2013).",
+        "People who talk to a camera in YouTube videos, in English, one video each. They did not speak for this purpose. The"
+        " distribution has no video; transcripts are anonymised.",
+        "Five workers of Amazon Mechanical Turk watched each vlog and rated the Big Five from 1 to 7. Scores are means over"
+        " raters. Reliability, ICC(1,k): extraversion .76, agreeableness .64, conscientiousness .45, emotional stability"
+        " .42, openness .47. R² of a perfect model of what raters agree on is at most this number.",
+        "By Idiap Research Institute, for research. Features: Biel and Gatica-Perez 2013; transcripts: Biel et al. 2013."
+        " This project distributes none of it.",
+    ),
     "demo": Corpus(
         "To try and test this project. Its labels are planted, so the truth is known.",
         "One person: all clips are rendered from a photograph of Eileen Collins by NASA, in the public domain.",
@@ -114,10 +124,15 @@ def _describe_composition(clips: pd.DataFrame, counted: Mapping[str, Any]) -> st
         return text
     per_video, shortest, longest = usable["video"].value_counts(), usable["duration"].min(), usable["duration"].max()
     lasts = f"{shortest:.1f}" if f"{shortest:.1f}" == f"{longest:.1f}" else f"{shortest:.1f} to {longest:.1f}"
+    videos = (
+        f" A clip lasts {lasts} s; all together last {usable['duration'].sum() / 3600:.2f} hours."
+        f" {usable['audio'].mean():.0%} have audio."
+        if usable["duration"].notna().any()
+        else " No video was read."
+    )
     return (
-        f"{text} The usable clips come from {len(per_video)} videos, with up to {per_video.max()} clips each. A clip lasts"
-        f" {lasts} s; all together last {usable['duration'].sum() / 3600:.2f} hours. {usable['audio'].mean():.0%} have"
-        " audio. Clips of one video are not independent. The corpus does not say which videos show the same person."
+        f"{text} The usable clips come from {len(per_video)} videos, with up to {per_video.max()} clips each.{videos}"
+        " Clips of one video are not independent. The corpus does not say which videos show the same person."
     )
 
 

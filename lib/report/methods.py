@@ -16,6 +16,7 @@ _CORPORA = {
     "fiv2": "First Impressions V2 \\cite{ponce2016,escalante2020}",
     "mosei": "CMU-MOSEI \\cite{zadeh2018}",
     "table": "our own corpus",
+    "vlogs": "YouTube Personality \\cite{biel2013,biel2013words}",
 } | dict.fromkeys(SYNTHETIC, "a rendered demonstration corpus with planted labels")
 _FROM_FACES = {"faces", "flow", "landmarks", "embeddings"}
 

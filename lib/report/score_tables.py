@@ -38,12 +38,14 @@ def list_score_tables(
     return main, further
 
 
-def make_score_table(rows: pd.DataFrame, score: str) -> pd.DataFrame:
+def make_score_table(rows: pd.DataFrame, score: str, digits: int = 3) -> pd.DataFrame:
     """Return one score: a row per predictor, a column for the mean and for each target."""
     of_score = rows[rows["score"] == score]
     return pd.DataFrame(
         {
-            words.name_predictor(str(name)): {row.target: words.format_value(row) for row in of_predictor.itertuples()}
+            words.name_predictor(str(name)): {
+                row.target: words.format_value(row, digits) for row in of_predictor.itertuples()
+            }
             for name, of_predictor in of_score.groupby("predictor", sort=False)
         }
     ).T
@@ -118,6 +120,7 @@ def _name_detections(group: TargetGroup) -> dict[str, str]:
     return {
         "f1": f"F1 of the class present. {rule}",
         "macro_f1": "Macro F1: mean of the classes present and absent",
+        "weighted_f1": "Weighted F1: mean of the classes present and absent, weighted by their numbers",
         "uar": "UAR: mean recall of the classes present and absent",
         "auc": "Area under the ROC curve",
     }

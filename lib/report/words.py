@@ -64,6 +64,8 @@ PREDICTORS = {
     ),
     "ridge_embeddings": ("ridge on embeddings", "ridge regression on a frozen network's embeddings"),
     "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),
+    "always_present": ("always present", "predicts that every emotion is present"),
+    "majority": ("majority", "predicts the more frequent class of the training clips, present or absent"),
     "stacked_ridge": (
         "stacked ridge",
         "ridge regressions on all vectors of the clip, summed with non-negative weights",
@@ -84,10 +86,11 @@ _FEELINGS = (
 _FROZEN = "ridge_embeddings"
 _RIVALS = ("model", "mean_predictor", "video_lookup", STACKED)
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
-_STABILITY = (
-    "In FIV2 the label called neuroticism correlates positively with the other four traits: it behaves as emotional"
-    " stability."
-)
+_STABILITY = {
+    "fiv2": "In FIV2 the label called neuroticism correlates positively with the other four traits: it behaves as emotional"
+    " stability.",
+    "vlogs": "In the vlogs the label called neuroticism is emotional stability: high values mean a calm person.",
+}
 
 
 def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
@@ -180,8 +183,9 @@ def describe_corruption(name: str, strength: float) -> str:
 
 
 def note_stability(sources: Sequence[str], group: TargetGroup) -> str:
-    """Return the note about FIV2's neuroticism, or '' for other targets."""
-    return _STABILITY if "fiv2" in sources and "neuroticism" in group.columns else ""
+    """Return the notes about neuroticism in FIV2 and in the vlogs, or '' for other targets and corpora."""
+    notes = (note for source, note in _STABILITY.items() if source in sources)
+    return " ".join(notes) if "neuroticism" in group.columns else ""
 
 
 def note_emotions(group: TargetGroup) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from lib.core.targets import TargetGroup
 from lib.scoring.stacking import STACKED, STACKED_LOOKUP, STRENGTHS, TREES, predict_ridges, predict_stacked
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
@@ -66,6 +67,23 @@ def _known_columns(vectors: pd.DataFrame, clips: pd.Series) -> pd.DataFrame:
     return (
         vectors.loc[:, vectors[vectors.index.isin(clips)].notna().any()] if vectors.isna().any(axis=None) else vectors
     )
+
+
+def predict_presence(training: pd.DataFrame, test: pd.DataFrame, group: TargetGroup) -> dict[str, np.ndarray]:
+    """Return predictions (N, K) of presence that use no clip; none for a group without `detect`.
+
+    always_present: the highest value for each column. majority: the highest value for a column that is present in at least
+    half of the labelled training clips, else the lowest.
+    """
+    if not group.detect:
+        return {}
+    low, high = group.range
+    present = (training[list(group.columns)] > low).where(training[list(group.columns)].notna()).mean()
+    majority = np.where(present >= 0.5, high, low)
+    return {
+        "always_present": np.full((len(test), len(group.columns)), high),
+        "majority": np.tile(majority, (len(test), 1)),
+    }
 
 
 def is_baseline(name: str) -> bool:

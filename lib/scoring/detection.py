@@ -9,7 +9,7 @@ from scipy import stats
 from lib.core.targets import TargetGroup
 from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
 
-DETECTIONS = ("f1", "macro_f1", "uar", "auc")
+DETECTIONS = ("f1", "macro_f1", "weighted_f1", "uar", "auc")
 """Names of the scores."""
 
 
@@ -25,11 +25,12 @@ def score_detection(
 
     actual and predicted (N, K) have all columns of the group, in the table's units, actual NaN where unknown; videos (N,). A
     target is present if its label is above the lower end of the range. It is detected if at least `group.detect_from` of the
-    range is predicted. f1 is the F1 of present targets; macro_f1 the mean of the F1 of present and of absent targets; uar,
-    the unweighted average recall, is the mean of both recalls, which papers about MOSEI call weighted accuracy (Zadeh et al.
-    2018). As in scikit-learn, F1 is 0 if nothing is detected or present, and a recall 0 if there is nothing to recall. auc
-    is the area under the ROC curve, undefined if all or none are present. Ties get their middle rank; ranks are those among
-    all clips, also in a resample. Intervals are as in `lib.scoring.scores.score_with_intervals`.
+    range is predicted. f1 is the F1 of present targets; macro_f1 the mean of the F1 of present and of absent targets;
+    weighted_f1 the same mean, weighted by the numbers of present and of absent targets; uar, the unweighted average recall,
+    is the mean of both recalls, which papers about MOSEI call weighted accuracy (Zadeh et al. 2018). As in scikit-learn, F1
+    is 0 if nothing is detected or present, and a recall 0 if there is nothing to recall. auc is the area under the ROC
+    curve, undefined if all or none are present. Ties get their middle rank; ranks are those among all clips, also in a
+    resample. Intervals are as in `lib.scoring.scores.score_with_intervals`.
     """
     return estimate_intervals(
         sum_by_video(_counts(actual, predicted, group), videos), _from_counts, group.detect, bootstrap
@@ -61,6 +62,9 @@ def _from_counts(sums: np.ndarray) -> dict[str, np.ndarray]:
     _, hit, false, missed, rejected, rank_present, rank_absent = (sums[..., index] for index in range(7))
     f1, f1_absent = (2 * right / np.maximum(2 * right + false + missed, 1) for right in (hit, rejected))
     recalls = hit / np.maximum(hit + missed, 1), rejected / np.maximum(rejected + false, 1)
+    present, absent = hit + missed, rejected + false
+    weighted = (present * f1 + absent * f1_absent) / np.maximum(present + absent, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        auc = 0.5 + rank_present / (hit + missed) - rank_absent / (rejected + false)
-    return prepend_mean(dict(zip(DETECTIONS, (f1, (f1 + f1_absent) / 2, sum(recalls) / 2, auc), strict=True)))
+        auc = 0.5 + rank_present / present - rank_absent / absent
+    scores = (f1, (f1 + f1_absent) / 2, weighted, sum(recalls) / 2, auc)
+    return prepend_mean(dict(zip(DETECTIONS, scores, strict=True)))
