@@ -311,7 +311,7 @@ def test_interpolated_faces_and_bad_poses_do_not_count(tmp_path: Path) -> None:
     stream = base.load("behaviour")
     assert base.present_steps(record).tolist() == [step for step in range(30) if step != 4]
     assert np.array_equal(
-        base.pool_steps(stream, record, True), stream.read(record, np.arange(3), "statistics")[1], equal_nan=True
+        base.pool_steps(stream, record, False), stream.read(record, np.arange(1), "statistics")[0], equal_nan=True
     )
     assert stream.read(record, np.arange(3), "steps").shape == (3, len(columns))
     with h5py.File(tmp_path / "a.h5", "w") as file:

@@ -137,3 +137,58 @@ def test_export_rejects_layers_as_a_table(data: Path) -> None:
     write_stream(data, (4, 5))
     with pytest.raises(InputError, match=r"--format parquet: a step has the shape \[4, 5\]; .* use npz or pt"):
         call_main(tools.export, "--stream", "embeddings", "--format", "parquet")
+
+
+def write_behaviour(data: Path) -> None:
+    for name in ("frames", "faces", "landmarks", "flow", "behaviour"):
+        (data / name).mkdir(exist_ok=True)
+        shapes = {"steps": [2], "statistics": [2]}
+        (data / name / base.ABOUT).write_text(json.dumps({"settings": {}, "shapes": shapes}))
+    names = {"steps": ["pitch", "blink"], "statistics": ["pitch.mean", "blink.rate"]}
+    with h5py.File(data / "behaviour/a.h5", "w") as file:
+        for clip in ("a.mp4", "b.mp4"):
+            arrays = {
+                "steps": np.array([[90, 0], [np.nan, np.nan], [-45, 1]], np.float32),
+                "statistics": np.array([[22.5, np.nan]], np.float32),
+                "statistics.times": np.zeros(1),
+                "found": np.array([2, 0, 1]),
+                "valid": np.array([1, 0, 0]),
+                "times": np.array([0, 0.2, 0.4]),
+            }
+            shards.write_record(file, Record(clip, arrays, {base.NAMES: json.dumps(names)}))
+        shards.write_record(file, Record(REJECTED, refused="faces: none"))
+
+
+def test_csv_has_openface_columns_and_a_row_per_clip(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_behaviour(data)
+    call_main(tools.export, "--stream", "behaviour", "--format", "csv")
+    assert "the vectors of 2 clips" in capsys.readouterr().out
+    steps = pd.read_csv(data / "export/behaviour.csv")
+    assert list(steps) == ["clip", "frame", "timestamp", "success", "pose_Rx", "blink"]
+    assert steps["clip"].tolist() == ["a.mp4", "a.mp4", "b.mp4", "b.mp4"]
+    assert steps["frame"].tolist() == [1, 3, 1, 3]
+    assert steps["success"].tolist() == [1, 0, 1, 0]
+    assert steps["pose_Rx"][:2].tolist() == pytest.approx([np.pi / 2, -np.pi / 4], rel=1e-6)  # OpenFace has radians
+    clips = pd.read_csv(data / "export/behaviour.clips.csv")
+    assert list(clips) == ["clip", "pitch.mean", "blink.rate"]
+    assert clips["pitch.mean"].tolist() == [22.5, 22.5]
+    assert clips["blink.rate"].isna().all()
+    about = json.loads((data / "export/behaviour.csv.json").read_text())
+    assert (about["clips"], about["rejected"]) == ({"a.mp4": 2, "b.mp4": 2}, {REJECTED: "faces: none"})
+
+
+def test_csv_of_statistics_is_read_by_the_stream_features(data: Path) -> None:
+    write_behaviour(data)
+    call_main(tools.export, "--stream", "behaviour.statistics", "--format", "csv", "--out", "data/export.csv")
+    table = pd.read_csv("data/export.csv").drop(columns="blink.rate")
+    table.to_csv("data/known.csv", index=False)
+    read = features.look_up(Raw("a.mp4", None, data), ["known.csv"])
+    assert read.arrays["values"].tolist() == [[22.5]]
+
+
+def test_csv_of_numbers_without_names_numbers_them(data: Path) -> None:
+    call_main(tools.export, "--stream", "embeddings", "--format", "csv")
+    table = pd.read_csv(data / "export/embeddings.csv")
+    assert list(table) == ["clip", "frame", "timestamp", "v0", "v1", "v2", "v3", "v4"]
+    first = read_stream(data)[CLIPS[0]].arrays
+    assert table[table["clip"] == CLIPS[0]]["v0"].to_numpy() == pytest.approx(first["values"][:, 0], rel=1e-5)

@@ -162,7 +162,7 @@ def test_voice_of_a_clip_has_all_names_and_times(tmp_path: Path) -> None:
     assert record.attributes["speech_seconds"] == pytest.approx(sum(TURNS), rel=0.05)
     stream = base.load("voice")
     assert stream.read(record, np.arange(4), "steps").shape == (4, 7)
-    assert len(base.pool_steps(stream, record)) == len(names["statistics"])
+    assert len(base.pool_steps(stream, record, False)) == len(names["statistics"])
     for entry in MEASURES:
         assert set(entry.statistics) <= set(STATISTICS)
         assert entry.by_clip or set(entry.statistics) <= set(COMPUTE)

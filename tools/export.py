@@ -11,14 +11,17 @@ of the targets are in the metadata of an ONNX file, or in about.json of a PyTorc
 
 Stream (--stream): the vectors of all clips in data/, as npz (by clip an array, and its times in seconds as CLIP:times),
 parquet (a row for each step: clip, seconds, v0, v1, ...) or pt (a folder with CLIP.pt for each clip, as the published
-EmoNeXt code writes it: emb, length; and times). The settings, versions, numbers of steps and rejected clips are in OUT.json.
-The stream `features` reads all of them.
+EmoNeXt code writes it: emb, length; and times) or csv (a row for each step: clip, frame, timestamp, success, and the
+measures by name, with OpenFace's names and units where the meaning is the same; for behaviour and voice OUT.clips.csv has a
+row for each clip). The settings, versions, numbers of steps and rejected clips are in OUT.json.
+The stream `features` reads npz, parquet and pt, and the table of clips.
 
 examples:
   python -m tools.export talk.mp4 --format onnx
   python -m tools.export interviews/*.mp4 --format torch --out model.pt2
   python -m tools.export --stream embeddings --format npz
   python -m tools.export --stream text.hashing --format pt --out vectors
+  python -m tools.export --stream behaviour --format csv
 """
 
 import argparse
@@ -31,7 +34,7 @@ from lib.core.errors import InputError
 MOST = 1e-4
 """Largest allowed difference between the network and the exported file, in the labels' units."""
 _SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
-_STREAM_SUFFIX = {"npz": ".npz", "parquet": ".parquet", "pt": ""}
+_STREAM_SUFFIX = {"npz": ".npz", "parquet": ".parquet", "pt": "", "csv": ".csv"}
 
 
 def main() -> None:
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument(
         "--format",
         choices=[*_SUFFIX, *_STREAM_SUFFIX],
-        help="format of the output: onnx (default) or torch for a network, npz (default), parquet or pt for a stream",
+        help="format of the output: onnx (default) or torch for a network, npz (default), parquet, pt or csv for a stream",
     )
     parser.add_argument(
         "--out",

@@ -12,6 +12,7 @@ from lib.core import resume, shards
 from lib.core.errors import InputError
 from lib.core.provenance import describe_code
 from lib.data.inputs import find_kind, split_reference
+from lib.data.tables import write_tables
 from lib.streams import base
 
 if TYPE_CHECKING:  # slow; only Parquet needs it
@@ -70,11 +71,15 @@ def write_vectors(data: Path, reference: str, file_format: str, out: Path) -> in
 
     npz: by clip an array (T, D) with the clip's name, and its times as CLIP:times. parquet: a row for each step, with the
     columns clip, seconds and v0, v1, ... pt: a folder with CLIP.pt for each clip, as the published EmoNeXt code writes it
-    (`emb`, `length`), and `times`.
+    (`emb`, `length`), and `times`. csv: see `lib.data.tables.write_tables`.
     """
     counted: dict[str, int] = {}
-    write = {"npz": _write_npz, "parquet": _write_parquet, "pt": _write_pt}[file_format]
-    write(out, _count(read_vectors(data, reference), counted))
+    if file_format == "csv":
+        next(_count(read_vectors(data, reference), {}))  # an error for a stream that is not there or has no vectors
+        counted = write_tables(data, reference, out)
+    else:
+        write = {"npz": _write_npz, "parquet": _write_parquet, "pt": _write_pt}[file_format]
+        write(out, _count(read_vectors(data, reference), counted))
     about = describe_stream(data, reference) | {"format": file_format, "clips": counted}
     out.with_name(f"{out.name}.json").write_text(json.dumps(about, indent=2) + "\n")
     return len(counted)

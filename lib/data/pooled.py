@@ -23,13 +23,17 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
     for name in base.names():
         stream = base.load(name)
         if stream.kind == "vectors" and (data / name / base.ABOUT).exists():
-            several = any(len(base.present_steps(record)) > 1 for record in _read_records(data / name))
+            several = any(
+                len(base.present_steps(record, array)) > 1
+                for record in _read_records(data / name)
+                for array in stream.pooled_arrays
+            )
             pooled: dict[str, np.ndarray] = {}
             parts: dict[str, int] = {}
             columns: list[str] | None = None
             for record in _read_records(data / name):
                 pooled[record.clip] = base.pool_steps(stream, record, several)
-                columns = base.read_names(record).get(stream.clip_array)
+                columns = base.read_names(record).get("statistics")
                 parts |= json.loads(record.attributes.get("parts", "{}"))
             tables[name] = pd.DataFrame.from_dict(pooled, orient="index", columns=columns)
             ends = np.cumsum([0, *parts.values()])

@@ -32,7 +32,10 @@ STATISTICS: Mapping[str, str] = {
 episode."""
 
 ARRAYS = ("steps", "statistics")
-"""The arrays of a stream of measures: the measures at each step, and the clip's statistics, the same at each step."""
+"""The arrays of a stream of measures: the measures at each step, and the clip's statistics, in one step."""
+
+DETAILED = ("steps",)
+"""The array that baselines do not read, because the statistics have its contents."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,14 @@ def make_record(
     clip: str, arrays: Mapping[str, np.ndarray], statistics: Mapping[str, float], names: Sequence[str]
 ) -> Record:
     """Return a record with the array `steps`, whose columns have `names`, and others, and with the clip's `statistics`."""
-    vector = np.array([*statistics.values()], np.float32)[None]
+    vector = {"statistics": np.array([*statistics.values()], np.float32)[None], "statistics.times": np.zeros(1)}
     listed = json.dumps({"steps": [*names], "statistics": [*statistics]})
-    return Record(clip, {**arrays, "statistics": vector}, {NAMES: listed})
+    return Record(clip, {**arrays, **vector}, {NAMES: listed})
 
 
 def read_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
-    """Return the measures (K, D) of the steps `indices` (K,), or the clip's statistics at each of them. NaN: no value."""
-    values = record.arrays[array][()]
-    return values[indices] if array == "steps" else np.repeat(values, len(indices), 0)
+    """Return the measures (K, D) of the steps `indices` (K,), or the clip's only step, its statistics. NaN: no value."""
+    return record.arrays[array][()][indices]
 
 
 def find_runs(mask: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -83,8 +83,7 @@ class Stream:
     All other fields have defaults:
     arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
         from `kind`. detailed: arrays that have the contents of others in more steps; the baselines do not read them.
-    clip_array: the name of an array that has the same vector at each step of a clip. Baselines read it instead of means and
-        deviations over time.
+    table_columns: for a stream whose numbers have names: name -> its column and factor in tables for other programs.
     on_gpu: whether the extractor uses a GPU if one is available.
     costly: whether the stage measures the first clips, and prints the time and the disk space that all clips need.
     input_key: the key of the settings that names the stream's only input, one of `inputs`. Without it, all are inputs.
@@ -106,7 +105,7 @@ class Stream:
     arrays: tuple[str, ...] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     detailed: tuple[str, ...] = ()
-    clip_array: str = ""
+    table_columns: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     on_gpu: bool = False
     costly: bool = False
     input_key: str = ""
@@ -123,6 +122,11 @@ class Stream:
     def module(self) -> str:
         """Return the name of the module that declares the stream."""
         return f"{__package__}.{self.name}"
+
+    @property
+    def pooled_arrays(self) -> list[str]:
+        """Return the names of the arrays that baselines read; an empty name for a stream without names of arrays."""
+        return [name for name in self.arrays or ("",) if name not in self.detailed]
 
     def inputs_of(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the inputs for these settings. Their check reports an invalid input; here it counts as the first one."""
@@ -306,12 +310,9 @@ def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
 
 def pool_steps(stream: Stream, record: Record, deviations: bool) -> np.ndarray:
     """Return one vector for a clip of a stream of vectors: the mean of each array over time, with `deviations` followed by
-    the standard deviation. Steps (L, D) with several layers are averaged over the layers first.
-    A stream with a `clip_array` has its vector there."""
-    if stream.clip_array:
-        return stream.read(record, np.zeros(1, int), stream.clip_array)[0]
+    the standard deviation. Steps (L, D) with several layers are averaged over the layers first."""
     parts = []
-    for array in (name for name in stream.arrays or ("",) if name not in stream.detailed):
+    for array in stream.pooled_arrays:
         values = stream.read(record, present_steps(record, array), array)
         values = values.astype(np.float32).mean(1) if values.ndim == 3 else values
         parts += [values.mean(0)] + ([values.std(0)] if deviations else [])

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.streams._measures import ARRAYS, read_steps
+from lib.streams._measures import ARRAYS, DETAILED, read_steps
 from lib.streams.base import Stream, StreamSettings
+from lib.streams.behaviour.measures import MEASURES
 
 
 class Settings(StreamSettings):
@@ -51,6 +52,7 @@ STREAM = Stream(
     make_extractor=make_extractor,
     read_steps=read_steps,
     arrays=ARRAYS,
-    clip_array="statistics",
+    detailed=DETAILED,
+    table_columns={measure.name: measure.openface for measure in MEASURES if measure.openface},
     summary=summary,
 )

@@ -11,7 +11,7 @@ from lib.core import shards
 from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.core.weight_files import find_file
-from lib.streams._measures import ARRAYS, read_steps
+from lib.streams._measures import ARRAYS, DETAILED, read_steps
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 
@@ -73,7 +73,7 @@ STREAM = Stream(
     make_extractor=make_extractor,
     read_steps=read_steps,
     arrays=ARRAYS,
-    clip_array="statistics",
+    detailed=DETAILED,
     files=files,
     summary=summary,
 )
