@@ -27,6 +27,7 @@ STAGES = [
     "landmarks",
     "flow",
     "embeddings",
+    "scenes",
     "descriptors",
     "behaviour",
     "voice",

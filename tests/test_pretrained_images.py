@@ -22,7 +22,7 @@ from lib.core import parallel, shards
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import check
 from lib.core.shards import Record
-from lib.streams import base, build, embeddings, frames
+from lib.streams import base, build, embeddings, frames, scenes
 from lib.streams.embeddings import embedder
 from tests.pretrained_folders import IMAGE_FAMILIES, make_image_folder, make_text_folder
 from tests.stage_parameters import small_parameters, use_parameters
@@ -306,6 +306,17 @@ def test_input_of_the_stream_follows_its_source() -> None:
     ):
         base.check_enabled(parameters)
     base.check_enabled(parameters | {"embeddings": parameters["embeddings"] | {"source": "faces"}})
+
+
+def test_scenes_are_embeddings_with_their_own_section(tmp_path: Path) -> None:
+    folder, record = make_image_folder(tmp_path), frame_record("a", 3)
+    settings = make_settings(folder, source="frames")
+    values = scenes.make_extractor(settings)(record).arrays["values"]
+    assert (values == embeddings.make_extractor(settings)(record).arrays["values"]).all()
+    assert base.load("scenes").files(settings) == base.load("embeddings").files(settings)
+    for use in (scenes.make_extractor, scenes.files):
+        with pytest.raises(SettingError, match=r"^scenes\.network = '/nowhere' is not a folder; allowed"):
+            use(make_settings("/nowhere"))
 
 
 def write_frames(data: Path, counts: dict[str, int]) -> None:
