@@ -192,7 +192,7 @@ def build_stream(make: Callable[[str], Iterator[Record]] | None = None) -> list[
         yield Record("a.mp4", {"descriptor": np.arange(1000.0) + len(name)})
 
     stream = base.load("descriptors")
-    settings = stream.settings(enabled=True, face_cells=8, flow_cells=4)
+    settings = stream.settings(enabled=True, source="faces", face_cells=8, flow_cells=4)
     write_shards(
         stream,
         settings,

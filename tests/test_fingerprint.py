@@ -67,7 +67,7 @@ def make_records(folder: Path, name: str) -> Iterator[Record]:
 def test_changed_constant_rebuilds_shards(code_copy: Path) -> None:
     (code_copy / "made").mkdir()
     stream = base.load("descriptors")
-    settings = stream.settings(enabled=True, face_cells=8, flow_cells=4)
+    settings = stream.settings(enabled=True, source="faces", face_cells=8, flow_cells=4)
 
     def run() -> int:
         parallel = Parallel(engine="loky", workers=1)

@@ -19,8 +19,9 @@ from lib.data.inputs import find_kind
 from lib.model import encoders
 from lib.sources._archives import annotation_place
 from lib.streams import pictures
-from lib.streams.base import Raw, StreamInfo
-from tests.project_copy import WITHOUT_VIDEO, Project
+from lib.streams.base import Raw, StreamInfo, load, load_stream_info
+from tests.conftest import ROOT
+from tests.project_copy import ANALYSES, WITHOUT_VIDEO, Project
 from tools.parameters import merge_parameters, plain
 
 CLIP = "anna.000.mp4"
@@ -161,6 +162,57 @@ def test_s2d_trains_on_images_without_videos(project: Project) -> None:
     weights = torch.load(project.folder / "data/model.pt", weights_only=True)
     shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32], "points": [0]}
     assert weights["streams"]["pictures"]["shapes"] == shapes
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """params/pictures.yaml on 40 persons with one to three noisy images each. `warm` is the redness of the faces."""
+    project = Project(tmp_path_factory.mktemp("frozen"), compiled_flow=False)
+    archives, rng, rows = project.folder / "data/archives", np.random.default_rng(0), []
+    for number in range(40):
+        red = rng.uniform(40, 200)
+        for number_of_image in range(1 + number % 3):
+            path = archives / "faces" / f"p{number}" / f"{number_of_image}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = rng.normal(0, 20, (24, 20, 3))
+            cv2.imwrite(str(path), np.clip(make_image(0, 24, 20) + noise + [0, 0, red], 0, 255).astype(np.uint8))
+        split = ("training", "training", "validation", "test")[number % 4]
+        rows.append({"clip": f"p{number}", "split": split, "warm": red / 255})
+    pd.DataFrame(rows).to_csv(archives / "clips.csv", index=False)
+    project.list_archives()
+    project.run_module(
+        "tools.parameters", "pictures", "download.split=official", "download.table.targets={warm: [0, 1]}",
+        "targets.own.columns=[warm]", "targets.own.range=[0, 1]", f"embeddings.weights={ROOT}/tests/data/face_cells.onnx",
+        "train.epochs=2", "evaluate.resamples=100", "parallel.workers=1", *(f"analyse.{key}=0" for key in ANALYSES),
+    )  # fmt: skip
+    project.dvc("repro")
+    return project
+
+
+def test_images_alone_have_a_model_ridge_and_stack(frozen: Project) -> None:
+    scores = pd.read_csv(frozen.folder / "data/scores.csv").query("subset == 'all' and target == 'warm'")
+    r2 = scores[scores["score"] == "r2"].set_index("predictor")["value"]
+    assert min(r2["ridge_descriptors"], r2["ridge_embeddings"], r2["stacked_ridge"]) > 0.8
+    predictions = pd.read_csv(frozen.folder / "data/predictions.csv").query("split == 'test'")
+    assert sorted(predictions["clip"]) == sorted(f"p{number}" for number in range(3, 40, 4))
+    assert "ridge on descriptors" in (frozen.folder / "plots/report.html").read_text()
+
+
+def test_frozen_networks_read_images_of_the_stream_pictures(frozen: Project) -> None:
+    for stream, size in (("embeddings", 48), ("descriptors", 3 * 8**2)):
+        info = load_stream_info(frozen.folder / "data", [stream])
+        assert list(info) == ["pictures", stream]
+        assert info[stream].shapes == {"": [size]}
+
+
+def test_descriptor_of_images_is_their_mean(tmp_path: Path) -> None:
+    write_images(tmp_path, "faces", CLIP, {"1.png": make_image(10), "2.png": make_image(40)})
+    stream = load("descriptors")
+    settings = stream.settings(enabled=True, source="pictures", face_cells=2, flow_cells=4)
+    assert stream.inputs_of(settings.model_dump()) == ("pictures",)
+    assert stream.inputs_of(settings.model_dump() | {"source": "faces"}) == ("faces", "flow")
+    record = stream.make_extractor(settings)(load_images(tmp_path))
+    assert stream.read_steps(record, np.array([0]))[0] == pytest.approx([25 / 255, 0, 1] * 4)
 
 
 def test_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ PREDICTORS = {
     ),
     "ridge_descriptors": (
         "ridge on descriptors",
-        "ridge regression on the mean face and the mean energy of optical flow",
+        "ridge regression on the mean face and, for videos, the mean energy of optical flow",
     ),
     "ridge_embeddings": ("ridge on embeddings", "ridge regression on a frozen network's embeddings"),
     "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),

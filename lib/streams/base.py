@@ -87,6 +87,7 @@ class Stream:
     on_gpu: whether the extractor uses a GPU if one is available.
     costly: whether the stage measures the first clips, and prints the time and the disk space that all clips need.
     input_key: the key of the settings that names the stream's only input, one of `inputs`. Without it, all are inputs.
+    joint_inputs: for values of that key that stand for several inputs, these inputs.
     files: takes the settings and returns the files that they name or that a package ships, such as weights.
     annotation_files: takes the settings and a corpus' folder of annotations and returns the files that the stream reads.
         The contents of both enter the fingerprint: shards are rebuilt if one of them changes.
@@ -109,6 +110,7 @@ class Stream:
     on_gpu: bool = False
     costly: bool = False
     input_key: str = ""
+    joint_inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     files: Callable[[Any], list[Path]] = lambda settings: []
     annotation_files: Callable[[Any, Path], list[Path]] = lambda settings, folder: []
     validate_inputs: Callable[[Any, Mapping[str, "StreamInfo"]], None] = lambda settings, inputs: None
@@ -133,7 +135,8 @@ class Stream:
         if not self.input_key:
             return self.inputs
         chosen = settings.get(self.input_key)
-        return (chosen if chosen in self.inputs else self.inputs[0],)
+        first = chosen if chosen in self.inputs else self.inputs[0]
+        return self.joint_inputs.get(first, (first,))
 
     def kind_of(self, array: str) -> Kind:
         """Return the kind of one step of an array."""
