@@ -70,9 +70,12 @@ class Context:
     @cached_property
     def clips_by_error(self) -> pd.Index:
         """The scored clips with a known target of the first group, from the lowest to the highest error."""
+        return clips_by_error(self.scored_predictions(next(iter(self.targets))))
+
+    def scored_predictions(self, targets: str) -> pd.DataFrame:
+        """Return the predictions of the scored clips for a target group, a row for each clip and target."""
         table, _ = self._predicted
-        scored = (table["split"] == self.evaluation.scored_split) & (table["targets"] == next(iter(self.targets)))
-        return clips_by_error(table[scored])
+        return table[(table["split"] == self.evaluation.scored_split) & (table["targets"] == targets)]
 
     @cached_property
     def features(self) -> dict[str, pd.DataFrame]:

@@ -45,6 +45,7 @@ IMPORTANCE = DATA / "importance.h5"
 DELETION = DATA / "deletion.csv"
 ROBUSTNESS = DATA / "robustness.csv"
 PROBES = DATA / "probes.csv"
+LENS = DATA / "lens.csv"
 EMBEDDING_MAP = DATA / "map.csv"
 SAMPLES = DATA / "samples.h5"
 
@@ -67,7 +68,8 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
         PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE, TEST_METRICS,
     ),
     "analyse": (
-        ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, EMBEDDING_MAP, SAMPLES,
+        ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS, EMBEDDING_MAP,
+        SAMPLES,
     ),
     "figures": (PNG_FIGURES, PDF_FIGURES, CAPTIONS, LATEX_TABLES, PAPER_FOLDER, REPORT, MODEL_CARD, DATA_SHEET),
 }  # fmt: skip
@@ -87,6 +89,7 @@ TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
     DELETION: ("targets", "order", "target"),
     ROBUSTNESS: ("targets", "corruption", "target"),
     PROBES: ("targets", "features", "target"),
+    LENS: ("targets", "feature", "kind", "side", "target"),
     EMBEDDING_MAP: ("features", "clip", "video", "split"),
 }
 """The columns of each table that are text, whatever their cells look like."""

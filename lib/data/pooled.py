@@ -1,7 +1,7 @@
 """Vectors of clips, pooled over time: the inputs of the linear baselines."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,24 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
                 # for clips with several steps, the standard deviations follow the means
                 in_part = (tables[name].columns % ends[-1] >= start) & (tables[name].columns % ends[-1] < stop)
                 tables[f"{name}.{part}"] = tables[name].loc[:, in_part]
+    return tables
+
+
+def read_statistics(data: Path) -> dict[str, tuple[pd.DataFrame, Mapping[str, str]]]:
+    """Return the clips' statistics and the groups of the measures, for each enabled stream with named measures.
+
+    A table has a row for each clip and the columns MEASURE.STATISTIC. data: the folder of the streams.
+    """
+    tables = {}
+    for name in base.names():
+        stream = base.load(name)
+        if stream.groups and (data / name / base.ABOUT).exists():
+            rows: dict[str, np.ndarray] = {}
+            columns: list[str] | None = None
+            for record in _read_records(data / name):
+                rows[record.clip] = record.arrays["statistics"][0]
+                columns = base.read_names(record)["statistics"]
+            tables[name] = pd.DataFrame.from_dict(rows, orient="index", columns=columns), stream.groups
     return tables
 
 

@@ -52,6 +52,7 @@ _FILES = {
     "input ablations": artifacts.CONTROLS,
     "robustness": artifacts.ROBUSTNESS,
     "probes": artifacts.PROBES,
+    "lens model": artifacts.LENS,
 }
 _LONG = 20  # longer tables are folded
 

@@ -58,6 +58,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
         deletion=_read_table(files.DELETION),
         robustness=_read_table(files.ROBUSTNESS),
         probes=_read_table(files.PROBES),
+        lens=_read_table(files.LENS),
         map=_read_table(files.EMBEDDING_MAP),
     )
     provenance = json.loads(files.PROVENANCE.read_text())

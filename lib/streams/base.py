@@ -83,6 +83,7 @@ class Stream:
     All other fields have defaults:
     arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
         from `kind`. detailed: arrays that have the contents of others in more steps; the baselines do not read them.
+    groups: for a stream of named measures: measure -> its group, for instance pitch -> head.
     table_columns: for a stream whose numbers have names: name -> its column and factor in tables for other programs.
     on_gpu: whether the extractor uses a GPU if one is available.
     costly: whether the stage measures the first clips, and prints the time and the disk space that all clips need.
@@ -106,6 +107,7 @@ class Stream:
     arrays: tuple[str, ...] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     detailed: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
     table_columns: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     on_gpu: bool = False
     costly: bool = False

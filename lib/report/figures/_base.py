@@ -57,11 +57,11 @@ class Results:
     """The inputs of all figures.
 
     They are the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv, data/split_scores.csv,
-    data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv and data/map.csv, the contents
-    of metrics/data.json, the results of the functions in `_read`, and the predicted target groups.
+    data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv, data/lens.csv and
+    data/map.csv, the contents of metrics/data.json, the results of the functions in `_read`, and the target groups.
     """
 
-    TABLES: ClassVar = ("predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes")
+    TABLES: ClassVar = ("predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes", "lens")
     """The tables that have rows of each target group."""
 
     history: pd.DataFrame = field(default_factory=_no_rows)
@@ -80,6 +80,7 @@ class Results:
     deletion: pd.DataFrame = field(default_factory=_no_rows)
     robustness: pd.DataFrame = field(default_factory=_no_rows)
     probes: pd.DataFrame = field(default_factory=_no_rows)
+    lens: pd.DataFrame = field(default_factory=_no_rows)
     map: pd.DataFrame = field(default_factory=_no_rows)
 
     def select_targets(self, targets: str) -> "Results":

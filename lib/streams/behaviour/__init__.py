@@ -53,6 +53,7 @@ STREAM = Stream(
     read_steps=read_steps,
     arrays=ARRAYS,
     detailed=DETAILED,
+    groups={measure.name: measure.group for measure in MEASURES},
     table_columns={measure.name: measure.openface for measure in MEASURES if measure.openface},
     summary=summary,
 )

@@ -13,6 +13,7 @@ from lib.core.shards import Record
 from lib.core.weight_files import find_file
 from lib.streams._measures import ARRAYS, DETAILED, read_steps
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
+from lib.streams.voice.measures import MEASURES
 
 
 class Settings(StreamSettings):
@@ -74,6 +75,7 @@ STREAM = Stream(
     read_steps=read_steps,
     arrays=ARRAYS,
     detailed=DETAILED,
+    groups={measure.name: measure.group for measure in MEASURES},
     files=files,
     summary=summary,
 )

@@ -1,0 +1,72 @@
+"""Correlation of named measures with each label, next to their correlation with the score of the model."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.core.targets import TargetGroup
+from lib.report.figures._base import (
+    COLOURS,
+    PANELS_PER_ROW,
+    Results,
+    draw_intervals,
+    legend_below,
+    make_empty_figure,
+    wrap_name,
+)
+
+SECTION, ORDER = "features", 125
+CAPTION = (
+    "Lens model (Brunswik 1956): Pearson's r of named measures of behaviour with the label (cue validity) and with the score"
+    " of the model (cue utilisation), with 95 % intervals over videos. Similar values: the model uses the measure, or what"
+    " goes along with it, as the raters did. A correlation does not show that either of them depends on the measure."
+)
+
+_MOST = 16  # number of measures in the figure
+_SIDES = (("label", COLOURS[0], "o", -0.15), ("model", COLOURS[1], "D", 0.15))
+
+
+def draw(results: Results, group: TargetGroup) -> Figure:
+    table = results.lens
+    if table.empty:
+        return make_empty_figure("no stream of named measures: behaviour and voice are not enabled")
+    names = choose_features(table)
+    columns = min(PANELS_PER_ROW, len(group.columns))
+    rows = -(-len(group.columns) // columns)
+    figure = Figure(figsize=(2.4 + 1.5 * columns, rows * (0.9 + 0.26 * len(names))), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(group.columns) :]:
+        axes.set_visible(False)
+    panels = dict(zip(group.columns, grid, strict=False))
+    for target, axes in panels.items():
+        for side, colour, marker, shift in _SIDES:
+            part = table[(table["target"] == target) & (table["side"] == side)].set_index("feature").reindex(names)
+            draw_intervals(
+                axes, np.arange(len(names)) + shift, part, colour, "r", marker=marker, label=f"r with the {side}"
+            )
+        axes.axvline(0, color="grey", linewidth=0.8)
+        axes.set_title(wrap_name(target, 18), fontsize=9)
+        axes.tick_params(labelbottom=True)
+        axes.locator_params(axis="x", nbins=4)
+    grid[0].set_yticks(range(len(names)), names, fontsize=7)
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    legend_below(figure, panels)
+    return figure
+
+
+def choose_features(table: pd.DataFrame) -> list[str]:
+    """Return the features with the largest absolute correlations with a label or a score, the largest first."""
+    return table.assign(size=table["r"].abs()).groupby("feature")["size"].max().nlargest(_MOST).index.tolist()
+
+
+def describe(results: Results, group: TargetGroup) -> str:
+    """Return how similar the two sides of the lens are over all measures, for the mean of the targets."""
+    if results.lens.empty:
+        return ""
+    sides = results.lens.pivot_table(index=["target", "feature"], columns="side", values="r").dropna()
+    by_target = [part["label"].corr(part["model"]) for _, part in sides.groupby("target") if len(part) > 2]
+    shown = min(_MOST, results.lens["feature"].nunique())
+    text = f"Shown: the {shown} of {results.lens['feature'].nunique()} measures with the largest correlations."
+    if not by_target or np.isnan(by_target).any():
+        return text
+    return f"{text} Over all measures, the two columns of r correlate by {np.mean(by_target):.2f} (mean over targets)."
