@@ -76,6 +76,8 @@ def test_each_clip_is_scored_once_over_folds(labels: pd.DataFrame, tmp_path: Pat
 def test_wrong_splits_are_rejected(labels: pd.DataFrame, tmp_path: Path) -> None:
     result = run_tool(tools.baselines, str(tmp_path), "--test", "training", cwd=ROOT)
     assert "--train training --test training; allowed: two different splits" in result.stderr
+    result = run_tool(tools.baselines, str(tmp_path), "--folds", "2", cwd=ROOT)
+    assert "--folds 2; allowed: 3 or more, because one fold chooses penalties" in result.stderr
     result = run_tool(tools.baselines, str(tmp_path), "--test", "validation", cwd=ROOT)
     assert "no clip of the split validation has labels; splits with labels: test, training; choose" in result.stderr
 

@@ -75,6 +75,55 @@ def test_compare_reads_published_predictions(labels: pd.DataFrame, tmp_path: Pat
     assert (tmp_path / "out.pdf").stat().st_size > 5000
 
 
+def test_compare_reads_letters_and_arrays(labels: pd.DataFrame, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    predicted = labels[list(TRAITS)] + rng.normal(0, 0.05, (len(labels), 5))
+    order = ["openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"]
+    stems = labels.index.str.removesuffix(".mp4")
+    letters = predicted[order].set_axis([f"pred_{name}" for name in "OCEAN"], axis=1).set_axis(stems)
+    letters = letters.assign(**{f"true_{name}": 0.5 for name in "OCEAN"})
+    letters.rename_axis("sample_id").reset_index().to_csv(tmp_path / "published.csv", index=False)
+    np.save(tmp_path / "array.npy", predicted[order].to_numpy())
+    (tmp_path / "clips.txt").write_text("\n".join(stems) + "\n")
+    (tmp_path / "all.csv").write_text(predicted.rename_axis("clip").to_csv())
+    array = f"{tmp_path}/array.npy@{tmp_path}/clips.txt"
+    sources = (f"named={tmp_path}/all.csv", f"letters={tmp_path}/published.csv", f"array={array}@OCEAN")
+    result = compare(tmp_path, *sources, "--baseline", "named")
+    assert result.returncode == 0, result.stderr
+    table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "target"])
+    for name in ("letters", "array"):
+        np.testing.assert_allclose(
+            table.loc[name, ["accuracy", "r2", "ccc"]], table.loc["named", ["accuracy", "r2", "ccc"]], atol=1e-6
+        )
+    result = compare(
+        tmp_path, "named=" + f"{tmp_path}/all.csv", f"array={array}@{'+'.join(order)}", "--baseline", "named"
+    )
+    assert result.returncode == 0, result.stderr
+    for wrong, message in (
+        (array, "has the order ''; required: ARRAY.npy@CLIPS.txt@ORDER, where ORDER is extraversion+"),
+        (f"{array}@OCEAO", "has the order 'OCEAO'; required"),
+        (f"{tmp_path}/array.npy@{tmp_path}/none.txt@OCEAN", "none.txt is not a file; correct the path"),
+        (f"{tmp_path}/array.npy@{tmp_path}/all.csv@OCEAN", "has the shape (60, 5); required: (61, 5), for 61 clips of"),
+    ):
+        result = compare(tmp_path, f"a={wrong}", "--baseline", "a")
+        assert result.returncode == 1
+        assert message in result.stderr
+
+
+def test_compare_prints_ccc_and_p_at_the_floor(labels: pd.DataFrame, tmp_path: Path) -> None:
+    write_predictions(labels, tmp_path / "near.csv", 0.01)
+    result = compare(tmp_path, f"near={tmp_path}/near.csv", "--baseline", "mean_predictor")
+    table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "target"])
+    row = table.loc[("near", "mean")]
+    assert f"| near | {row['r2']:.3f} |" in result.stdout
+    assert f"| near | {row['ccc']:.3f} |" in result.stdout
+    assert row["p"] == pytest.approx(1 / 501, abs=1e-6)
+    assert f"], p < {row['p_holm']:.4f}" in result.stdout
+    weak = table.loc[("median_predictor", "mean")]
+    assert weak["p"] > 0.01
+    assert f"], p {weak['p_holm']:.4f}" in result.stdout
+
+
 @pytest.mark.slow
 def test_compare_rejects_tables_that_do_not_match(labels: pd.DataFrame, tmp_path: Path) -> None:
     write_predictions(labels, tmp_path / "all.csv", 0.02)

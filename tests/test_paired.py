@@ -1,9 +1,11 @@
 """Paired comparisons: values by hand, compared with scipy, and simulations with a known truth."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from lib.core.targets import TargetGroup
 from lib.scoring import paired
 from lib.scoring.scores import Bootstrap
 from tests.test_scores import make_group
@@ -126,3 +128,19 @@ def test_missing_label_changes_only_its_column_of_comparison() -> None:
         empty.loc[("near", other_columns), "p"].to_numpy()
     )  # columns without a test do not count in the correction
     assert empty.loc[("near", other_columns), "p_holm"].tolist() == pytest.approx(four)
+
+
+def test_equal_predictors_are_tested_once() -> None:
+    rng = np.random.default_rng(0)
+    actual = rng.normal(size=(60, 2))
+    near, mean, other = actual + rng.normal(0, 0.9, (60, 2)), np.zeros((60, 2)), rng.normal(0, 0.5, (60, 2))
+    predictions = {"near": [near], "mean": [mean], "other": [other]}
+    videos = np.arange(60)
+    group = TargetGroup(columns=["warm", "cold"], range=[0, 1], head="linear", loss="mse", weight=1)
+    bootstrap = Bootstrap(500, 0)
+    once = paired.compare_predictors(predictions, actual, videos, "near", group, bootstrap)
+    twice = paired.compare_predictors(predictions | {"look": [mean.copy()]}, actual, videos, "near", group, bootstrap)
+    assert paired.find_twins(predictions | {"look": [mean.copy()]}) == {"look": "mean"}
+    pd.testing.assert_frame_equal(twice[twice["predictor"] != "look"], once)
+    p = twice.set_index(["predictor", "target"])["p_holm"]
+    assert p["look"].tolist() == p["mean"].tolist()

@@ -494,3 +494,16 @@ def test_page_and_card_report_persons_in_two_splits() -> None:
     assert "<p>4 pairs of clips show one person.</p>" in html
     text = card.make_card(scores, compare(scores), persons, CORRUPTIONS, targets, run)
     assert "\n\n4 pairs of clips show one person.\n\n## Results" in text
+
+
+def test_headline_shows_a_difference_where_scores_round_alike() -> None:
+    _, scores, _ = make_results("warmth", WARMTH)
+    means = (scores["target"] == "mean") & (scores["score"] == "accuracy") & (scores["subset"] == "all")
+    scores.loc[means & (scores["predictor"] == "model"), "value"] = 0.91843
+    scores.loc[means & (scores["predictor"] == "mean_predictor"), "value"] = 0.91801
+    scores.loc[means & (scores["predictor"] == "video_lookup"), "value"] = 0.8
+    compared = compare(scores)
+    compared["difference"] = 0.00042
+    text = " ".join(verdict.describe_headline(scores, compared, WARMTH))
+    assert "the training mean (0.918, difference +0.0004, p = 0.02)" in text
+    assert "the video look-up (0.800, p = 0.02)" in text

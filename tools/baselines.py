@@ -42,6 +42,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.train == arguments.test:
         raise InputError(f"--train {arguments.train} --test {arguments.test}; allowed: two different splits")
+    if arguments.folds is not None and arguments.folds < 3:
+        raise InputError(f"--folds {arguments.folds}; allowed: 3 or more, because one fold chooses penalties")
     with interrupts.loading():
         import pandas as pd
 
@@ -136,9 +138,9 @@ def split_folds(table: "pd.DataFrame", folds: int, fold: int) -> "pd.Series":
     import pandas as pd
 
     from lib.core import parameters
-    from lib.sources.download import Parameters, assign_splits
+    from lib.sources.download import Download, Parameters, assign_splits
 
-    settings = parameters.load("download", Parameters).download
+    settings: Download = parameters.load("download", Parameters).download
     settings = settings.model_copy(update={"split": "folds", "folds": folds, "fold": fold})
     return assign_splits(table, pd.DataFrame(), settings)
 

@@ -3,7 +3,9 @@
 A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOURCE alone. A SOURCE is one of:
 - a git revision or the name of an experiment whose data/predictions.csv is in DVC's cache
 - workspace, for the predictions of the working folder
-- a CSV file with a column of clips and a column for each target
+- a CSV file with a column of clips and a column for each target, under any names that contain the target, or its letter
+  (sample_id, pred_O, pred_C, ...)
+- ARRAY.npy@CLIPS.txt@OCEAN: an array with a row per clip, a text file with the clips' names, and the order of the columns
 - a baseline of lib/scoring/baselines.py
 
 Every table also contains all baselines, fitted to all labelled training clips.

@@ -51,7 +51,7 @@ def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Pat
     arrays, group, accuracy = gathered.predictions, gathered.group, words.name_accuracy(gathered.group)
     bootstrap = Bootstrap(resamples, seed)
     compared = paired.compare_predictors(arrays, gathered.actual, gathered.videos, baseline, group, bootstrap)
-    print(comparison.format_markdown(compared, baseline, gathered.which, accuracy))
+    print(comparison.format_markdown(compared, baseline, gathered.which, accuracy, resamples))
     comparison.write(compared, baseline, accuracy, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 

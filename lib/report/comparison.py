@@ -14,8 +14,11 @@ from lib.report.names import MOST, escape_markdown, escape_table, shorten
 from lib.scoring.baselines import is_baseline
 
 
-def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str) -> str:
-    """Return the tables; `which`: name of the clips, `accuracy`: definition of accuracy (`words.name_accuracy`)."""
+def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str, resamples: int) -> str:
+    """Return the tables; `which`: name of the clips, `accuracy`: definition of accuracy (`words.name_accuracy`).
+
+    resamples: number of permutations. p is written as `<` where no permutation is as extreme as the data.
+    """
     table, baseline_label = escape_table(table), escape_markdown(words.name_predictor(baseline))
     columns = list(dict.fromkeys(table["target"]))
     lines = [f"Accuracy ({accuracy}) on {which}; difference to {baseline_label} with its 95 % interval over videos\n"]
@@ -25,18 +28,23 @@ def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: st
         lines.append(
             f"| {_label(name)} | {rows['seeds'].iloc[0]} | " + " | ".join(map(_accuracy, rows.itertuples())) + " |"
         )
-    lines += ["\nR²\n", "| predictor | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for name, rows in table.groupby("predictor", sort=False):
-        lines.append(f"| {_label(name)} | " + " | ".join(map(_r2, rows.itertuples())) + " |")
+    for title, score in (("R²", "r2"), ("CCC", "ccc")):
+        lines += [f"\n{title}\n", "| predictor | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+        for name, rows in table.groupby("predictor", sort=False):
+            cells = map(_format_score, rows[score], rows[f"{score}_spread"])
+            lines.append(f"| {_label(name)} | " + " | ".join(cells) + " |")
     lines.append(f"\n| against {baseline_label} | " + " | ".join(columns) + " |")
     lines.append("|---|" + "---|" * len(columns))
     others = table[table["predictor"] != baseline]
     for name, rows in others.groupby("predictor", sort=False):
-        lines.append(f"| {_label(name)} | " + " | ".join(map(_difference, rows.itertuples())) + " |")
+        lines.append(
+            f"| {_label(name)} | " + " | ".join(_difference(row, resamples) for row in rows.itertuples()) + " |"
+        )
     trained = others[~others["predictor"].map(is_baseline)]
     smallest = (others if trained.empty else trained).groupby("target", sort=False)["smallest"].max()
     lines.append(
-        "\np is corrected by Holm over all predictors and, except for the mean, targets. Intervals and p describe these"
+        "\np is corrected by Holm over all predictors and, except for the mean, targets; it is written with < where no"
+        f" permutation of {resamples} is as extreme. Intervals and p describe these"
         " predictions; other trainings differ by the spread over seeds (±). Smallest difference that these clips detect with"
         " a power of 80 % (at 5 %, not corrected): "
         + ", ".join(f"{target} {value:.4f}" for target, value in smallest.items())
@@ -96,15 +104,16 @@ def _accuracy(row: Any) -> str:
     return "–" if np.isnan(row.accuracy) else f"{row.accuracy:.4f}{_spread(row.spread, 4)}"
 
 
-def _r2(row: Any) -> str:
-    return "–" if np.isnan(row.r2) else f"{row.r2:z.2f}{_spread(row.r2_spread, 2)}"  # z: no -0
+def _format_score(value: float, spread: float) -> str:
+    return "–" if np.isnan(value) else f"{value:z.3f}{_spread(spread, 3)}"  # z: no -0
 
 
 def _spread(value: float, digits: int) -> str:
     return "" if np.isnan(value) else f" ± {value:.{digits}f}"
 
 
-def _difference(row: Any) -> str:
+def _difference(row: Any, resamples: int) -> str:
     if np.isnan(row.difference):
         return "–"
-    return f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}], p {row.p_holm:.4f}"
+    sign = "< " if row.p < 1.5 / (1 + resamples) else ""  # the lowest p is 1 / (1 + resamples)
+    return f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}], p {sign}{row.p_holm:.4f}"

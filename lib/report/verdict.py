@@ -115,7 +115,9 @@ def _compare(values: pd.Series, compared: pd.DataFrame) -> tuple[str, bool]:
     for name in names:
         row = compared.loc[name]
         p = f", p = {row['p_holm']:.2g}" if pd.notna(row["p_holm"]) else ""
-        verdicts.setdefault(_describe(row), []).append(f"{_article(name)} ({values[name]:.3f}{p})")
+        is_alike = f"{values[name]:.3f}" == f"{values['model']:.3f}"
+        difference = f", difference {row['difference']:+.4f}".replace("-", "−") if is_alike else ""
+        verdicts.setdefault(_describe(row), []).append(f"{_article(name)} ({values[name]:.3f}{difference}{p})")
     if is_tested:
         return "; ".join(f"{verdict} {join(names)}" for verdict, names in verdicts.items()), True
     return join([f"{_article(name)} reaches {values[name]:.3f}" for name in names]), False

@@ -56,6 +56,40 @@ def adjust_p(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def find_twins(predictions: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:
+    """Return for each predictor with the same predictions as an earlier predictor the name of the first such predictor.
+
+    Example: video_lookup -> mean_predictor, if no clip is of a video with training clips.
+    """
+    twins: dict[str, str] = {}
+    for name, arrays in predictions.items():
+        for other, others in predictions.items():
+            if other == name:
+                break
+            equal = len(arrays) == len(others) and other not in twins
+            if equal and all(np.array_equal(*pair, equal_nan=True) for pair in zip(arrays, others, strict=True)):
+                twins[name] = other
+                break
+    return twins
+
+
+def adjust_table(table: pd.DataFrame, twins: Mapping[str, str]) -> pd.Series:
+    """Return the adjusted p (`adjust_p`) of each row of a table with predictor, target and p, NaN where p is.
+
+    One family of tests is the mean over targets, another all single targets. A predictor in `twins` is not tested again: it
+    has the p of the predictor whose predictions it equals.
+    """
+    adjusted = pd.Series(np.nan, table.index)
+    once = table["p"].notna() & ~table["predictor"].isin(twins)
+    for family in (table["target"] == "mean", table["target"] != "mean"):
+        tested = family & once
+        adjusted[tested] = adjust_p(table.loc[tested, "p"].to_numpy())
+    for name, twin in twins.items():
+        rows, same = table["predictor"] == name, table["predictor"] == twin
+        adjusted[rows] = table.loc[rows, "target"].map(adjusted[same].set_axis(table.loc[same, "target"])).to_numpy()
+    return adjusted
+
+
 def compare_predictors(
     predictions: Mapping[str, Sequence[np.ndarray]],
     actual: np.ndarray,
@@ -66,9 +100,10 @@ def compare_predictors(
 ) -> pd.DataFrame:
     """Return a row for each predictor and target, "mean" and each column, with scores and the comparison to the baseline.
 
-    accuracy (1 - MAE / span) and r2: means over seeds. spread and r2_spread: standard deviations over seeds, NaN for one
-    seed. All predictors except the baseline have the results of `compare_errors` for the errors averaged over seeds. p_holm
-    is p corrected (Holm 1979) over all predictors, for the mean; over all predictors and columns, for a column.
+    accuracy (1 - MAE / span), r2 and ccc: means over seeds. spread, r2_spread and ccc_spread: standard deviations over
+    seeds, NaN for one seed. All predictors except the baseline have the results of `compare_errors` for the errors averaged
+    over seeds. p_holm is p corrected (`adjust_table`) over all predictors, for the mean; over all predictors and columns,
+    for a column. Predictors with equal predictions are tested once.
 
     predictions: arrays (N, K) by name, one for each seed; actual (N, K) is NaN where unknown.
     """
@@ -79,8 +114,8 @@ def compare_predictors(
     rows: list[dict[str, Any]] = []
     for name, seed_errors in errors.items():
         accuracy = 1 - np.stack([_mean_first(np.stack([np.nansum(error, 0), counts], -1)) for error in seed_errors])
-        seed_scores = [score_columns(actual, array, columns, span)["r2"] for array in predictions[name]]
-        r2 = np.array([list(scores.values()) for scores in seed_scores], float)
+        seed_scores = [score_columns(actual, array, columns, span) for array in predictions[name]]
+        r2, ccc = (np.array([list(scores[key].values()) for scores in seed_scores], float) for key in ("r2", "ccc"))
         compared: dict[str, np.ndarray] = {}
         if name != baseline:
             compared = compare_errors(seed_errors.mean(0), errors[baseline].mean(0), videos, bootstrap)
@@ -88,13 +123,11 @@ def compare_predictors(
             row = {"predictor": name, "target": target, "seeds": len(seed_errors)}
             row |= {"accuracy": accuracy[:, index].mean(), "spread": _deviation(accuracy[:, index])}
             row |= {"r2": r2[:, index].mean(), "r2_spread": _deviation(r2[:, index])}
+            row |= {"ccc": ccc[:, index].mean(), "ccc_spread": _deviation(ccc[:, index])}
             rows.append(row | {key: values[index] for key, values in compared.items()})
     table = pd.DataFrame(rows)
-    tested = table["p"].notna()  # not the baseline, nor a column without labels
-    for family in (tested & (table["target"] == "mean"), tested & (table["target"] != "mean")):
-        if family.any():
-            table.loc[family, "p_holm"] = adjust_p(table.loc[family, "p"].to_numpy())
-    return table
+    others = {name: arrays for name, arrays in predictions.items() if name != baseline}
+    return table.assign(p_holm=adjust_table(table, find_twins(others)))
 
 
 def _mean_first(sums: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Read predictions of DVC experiments, revisions and CSV files; predictions for other clips or labels are errors."""
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,17 +23,20 @@ _STEMS = {
     "openness": "openn",
 }
 
+_LETTERS = {name[0].upper(): name for name in _STEMS}
+
 
 def read(
     source: str, targets: str, columns: Sequence[str], labels: pd.DataFrame, members: Iterable[str]
 ) -> pd.DataFrame:
     """Return a source's predictions: a row for each clip of `members` that it has (the index), and the `columns`.
 
-    source: a revision or experiment, "workspace", or a CSV file. The file has a column for each target, or the columns of
-    data/predictions.csv, from which the target group `targets` is read. labels: those of all clips of the split. Raises
-    InputError if the source can't be read, was scored on other labels, or has no number for a clip.
+    source: a revision or experiment, "workspace", a CSV file, or ARRAY.npy@CLIPS@ORDER (`_read_array`). A CSV file has a
+    column for each target, or the columns of data/predictions.csv, from which the target group `targets` is read. labels:
+    those of all clips of the split. Raises InputError if the source can't be read, was scored on other labels, or has no
+    number for a clip.
     """
-    table = _read_table(source)
+    table = _read_array(source, columns) if ".npy@" in source else _read_table(source)
     if "predicted" in table:
         table = table.rename(columns={"trait": "target"})  # its name in older files
         if missing := [name for name in ("clip", "split", "target", "actual") if name not in table]:
@@ -97,6 +101,35 @@ def _read_table(source: str) -> pd.DataFrame:
         ) from None
 
 
+def _read_array(source: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the predictions of an array (N, K) as a table with the column `clip` and one for each target.
+
+    source: ARRAY.npy@CLIPS@ORDER. CLIPS: a text file with the name of a clip in each line. ORDER: the targets of the array's
+    columns, joined by +, or the letters of the Big Five, such as OCEAN.
+    """
+    path, clip_file, order = [*map(str.strip, source.split("@")), "", ""][:3]
+    names = [_LETTERS.get(letter, "") for letter in order] if "+" not in order else order.split("+")
+    if sorted(names) != sorted(columns):
+        raise InputError(
+            f"{source} has the order {order!r}; required: ARRAY.npy@CLIPS.txt@ORDER, where ORDER is"
+            f" {'+'.join(columns)} in the array's order{', or letters such as OCEAN' if {*columns} <= {*_STEMS} else ''}"
+        )
+    for file in (path, clip_file):
+        if not Path(file).is_file():
+            raise InputError(f"{source}: {file} is not a file; correct the path")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{path} is not a readable NPY file of numbers ({error}); write it again") from None
+    clips = [line.strip() for line in Path(clip_file).read_text("utf-8-sig").splitlines() if line.strip()]
+    if array.shape != (len(clips), len(names)):
+        raise InputError(
+            f"{path} has the shape {array.shape}; required: {(len(clips), len(names))}, for {len(clips)} clips of"
+            f" {clip_file} and {len(names)} targets"
+        )
+    return pd.DataFrame(array, columns=names).assign(clip=clips)
+
+
 def _read_csv(file: Path | io.StringIO, source: str) -> pd.DataFrame:
     """Return a CSV file's columns as text: a clip may be called 007, or NA."""
     try:
@@ -125,7 +158,8 @@ def _check_same_labels(source: str, table: pd.DataFrame, columns: Sequence[str],
 def _read_wide(source: str, table: pd.DataFrame, columns: Sequence[str], clips: Iterable[str]) -> pd.DataFrame:
     """Return the targets by clip from a table with a column for each target.
 
-    The name of a target's column is the target, or contains it. Names of clips may be without the file's ending.
+    The name of a target's column is the target, or contains it, or has its letter as one part, such as `pred_O`. With
+    several such columns, the one with `pred` in its name is read. Names of clips may be without the file's ending.
     """
     clip_names = {name: clip for clip in clips for name in (clip, Path(clip).stem)}
     table.columns = table.columns.astype(str)
@@ -134,6 +168,9 @@ def _read_wide(source: str, table: pd.DataFrame, columns: Sequence[str], clips: 
         matches = [column for column in table.columns if column.lower() == target.lower()]
         stem = _STEMS[target] if target in _STEMS else target.lower()
         matches = matches or [column for column in table.columns if stem in column.lower() and column not in columns]
+        matches = matches or [column for column in table.columns if _has_letter(column, target)]
+        if len(matches) > 1:
+            matches = [column for column in matches if "pred" in column.lower()] or matches
         if len(matches) > 1:
             raise InputError(f"{source} has two columns of {target}: {', '.join(matches)}; rename or remove one")
         if matches:
@@ -156,3 +193,8 @@ def _read_wide(source: str, table: pd.DataFrame, columns: Sequence[str], clips: 
         .set_axis(list(columns), axis=1)
         .set_index(pd.Index(candidates[clip_column][is_clip], name="clip"))
     )
+
+
+def _has_letter(column: str, target: str) -> bool:
+    """Return whether a part of a column's name is the letter of a trait: `pred_O`, `O`, `o-score`."""
+    return target in _STEMS and target[0] in re.split(r"[^a-z]+", column.lower())

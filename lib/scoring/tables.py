@@ -9,7 +9,7 @@ import pandas as pd
 from lib.core.targets import TargetGroup
 from lib.scoring.conformal import score_coverage
 from lib.scoring.detection import score_detection
-from lib.scoring.paired import adjust_p, compare_errors, compare_predictors
+from lib.scoring.paired import adjust_table, compare_errors, compare_predictors, find_twins
 from lib.scoring.person_groups import score_groups
 from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_with_intervals
 
@@ -97,7 +97,7 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
 
     "mean" comes first among the targets. The columns are those of `compare_errors`; intervals and p need MIN_VIDEOS videos.
     p_holm is p corrected (Holm 1979) over all predictors of a subset, for the mean; over all predictors and columns, for a
-    column.
+    column. Predictors with equal predictions, such as the look-up and the mean on unseen videos, are tested once.
     """
     tables = []
     for subset, part in scored.subsets():
@@ -110,10 +110,8 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
             continue
         table = pd.concat(rows, ignore_index=True).sort_values("predictor", kind="stable", ignore_index=True)
         table.loc[part.has_few_videos(table["target"]), ["low", "high", "p", "smallest"]] = np.nan
-        for family in (table["target"] == "mean", table["target"] != "mean"):
-            tested = family & table["p"].notna()
-            table.loc[tested, "p_holm"] = adjust_p(table.loc[tested, "p"].to_numpy())
-        tables.append(table.assign(subset=subset))
+        twins = find_twins({name: [values] for name, values in part.predictions.items() if name != "model"})
+        tables.append(table.assign(subset=subset, p_holm=adjust_table(table, twins)))
     order = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "smallest"]
     return pd.concat(tables, ignore_index=True).reindex(columns=order)
 
