@@ -139,9 +139,10 @@ class TinyNetwork(torch.nn.Module):
 
 TRAIN_SETTINGS: dict[str, Any] = {
     "seed": 1, "epochs": 2, "batch_size": 4, "accumulate": 1, "mix": {}, "label_weighting": "none",
+    "label_density": {"bins": 100, "std": 2.0, "radius": 2}, "plateau": {"patience": 3, "factor": 0.5},
     "optimizer": "adamw", "betas": [0.9, 0.999], "momentum": 0.9, "learning_rate": {"default": 1e-3},
     "weight_decay": 0.01, "decay_all": True, "ema": None,
-    "schedule": "cosine", "warmup": 1, "patience": 5, "clip_norm": 1.0, "workers": 0,
+    "schedule": "cosine", "warmup": 1, "patience": 5, "interval": 0.9, "clip_norm": 1.0, "workers": 0,
     "shuffle_labels": False, "clips": None, "init": None, "devices": 1, "loggers": [], "precision": "32-true",
     "augment": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
 }  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lib.analysis import attention, importance, samples
-from lib.analysis._regions import GRID, Region
+from lib.analysis._regions import Region
 from lib.data.batch import Sample
 from lib.data.inputs import EncoderInputs
 from lib.model.tokens import Tokens
@@ -64,9 +64,7 @@ def test_attention_lists_clips_by_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_importance_lists_streams_in_the_models_order(tmp_path: Path) -> None:
-    regions = [
-        Region(name, (row, column)) for name in ("zeta", "alpha") for row in range(GRID) for column in range(GRID)
-    ]
+    regions = [Region(name, (row, column)) for name in ("zeta", "alpha") for row in range(8) for column in range(8)]
     sizes = {"traits": np.zeros((len(regions), 1))}
     measured = importance.Importance(regions, dict.fromkeys(importance.METHODS, sizes), {}, {})
     importance.write(tmp_path / "importance.h5", measured)

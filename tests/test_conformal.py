@@ -17,6 +17,14 @@ def test_half_width_is_the_right_order_statistic() -> None:
     assert conformal.compute_half_widths(actual[:8], predicted[:8])[0] == np.inf
 
 
+def test_half_width_follows_the_level() -> None:
+    actual, predicted = np.zeros((19, 1)), np.arange(19.0)[:, None]
+    assert conformal.compute_half_widths(actual, predicted, level=0.5).tolist() == [
+        9
+    ]  # the 10th smallest: ceil(20 x 0.5)
+    assert conformal.compute_half_widths(actual, predicted, level=0.96).tolist() == [np.inf]
+
+
 def test_half_widths_with_a_scale_are_its_multiples() -> None:
     actual, scale = np.zeros((19, 1)), np.where(np.arange(19) % 2, 10.0, 0.1)[:, None]
     predicted = np.arange(1, 20)[:, None] * scale  # errors of 1 to 19 scales

@@ -152,6 +152,12 @@ def test_identity_gates_start_neutral_and_reference_gates_not() -> None:
         assert added(torch.rand(1, 3, 96, 96)).isfinite().all()
 
 
+def test_reduction_sets_the_units_of_squeeze_and_excitation() -> None:
+    for reduction, units in ((16, [12, 24, 48]), (32, [6, 12, 24])):
+        network = make_emonext(se="reference", reduction=reduction).network
+        assert [stage[2].fc[0].out_features for stage in network.downsample_layers[1:]] == units
+
+
 def test_emonext_rejects_weights_of_another_size() -> None:
     state = EmoNeXt([1, 1, 1, 1], [16, 16, 32, 48], stn=False, se="none").state_dict()
     with pytest.raises(InputError, match=r"^weights = 'x' do not fit: .*norm\.bias is \[48\], not \[32\]"):

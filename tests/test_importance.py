@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from lib.analysis import importance
-from lib.analysis._regions import Region, mean_steps, remove_regions
+from lib.analysis._regions import Region, list_regions, mean_steps, remove_regions
 from lib.analysis.importance import deletion_table
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
@@ -53,9 +53,18 @@ def make_sample(index: int) -> Sample:
 SAMPLES = [make_sample(index) for index in range(12)]
 
 
+FRACTIONS, DRAWS = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0), importance.Draws(3, 0)
+
+
+def measure(samples: list[Sample], grid: int = 8, moments: int = 8) -> importance.Importance:
+    network = PlantedNetwork()
+    regions = list(list_regions(network, samples, grid, moments))
+    return importance.measure_importance(Fabric(devices=1), network, samples, regions, 5)
+
+
 @pytest.fixture(scope="module")
 def measured() -> importance.Importance:
-    return importance.measure_importance(Fabric(devices=1), PlantedNetwork(), SAMPLES, 5)
+    return measure(SAMPLES)
 
 
 @pytest.mark.parametrize("method", importance.METHODS)
@@ -76,24 +85,38 @@ def test_importance_finds_planted_regions_and_times(measured: importance.Importa
 def test_integrated_gradients_add_up_to_the_prediction(measured: importance.Importance) -> None:
     assert measured.missed["planted"].shape == (12, 4)
     assert np.abs(measured.missed["planted"]).max() < 1e-4
-    of_two = importance.measure_importance(Fabric(devices=1), PlantedNetwork(), SAMPLES[:2], 5)
+    of_two = measure(SAMPLES[:2])
     assert of_two.pictures["faces"].shape == (16, 16, 3)
     frames = np.concatenate([clip.inputs["look"]["faces"].values for clip in SAMPLES[:2]])
     assert np.abs(of_two.pictures["faces"].astype(float) - frames.mean(0).transpose(1, 2, 0)).max() <= 0.5
 
 
+def test_importance_grid_sets_the_numbers_of_cells_and_moments(tmp_path: Path) -> None:
+    coarse = measure(SAMPLES[:3], grid=4, moments=2)
+    assert len(coarse.regions) == 2 * (16 + 2)
+    sizes = dict(zip(coarse.regions, coarse.sizes["occlusion"]["planted"], strict=True))
+    cells = {
+        region.cell for region, size in sizes.items() if region.stream == "flow" and region.cell and size[1] > 1e-3
+    }
+    assert cells == {(MOUTH[0] // 2, MOUTH[1] // 2)}
+    importance.write(tmp_path / "importance.h5", coarse)
+    with h5py.File(tmp_path / "importance.h5") as file:
+        assert file["sizes/planted/occlusion/flow/cells"].shape == (4, 4, 4)
+        assert file["sizes/planted/occlusion/flow/moments"].shape == (2, 4)
+
+
 def test_deletion_removes_important_regions_first(measured: importance.Importance) -> None:
-    deleted = importance.delete(Fabric(devices=1), PlantedNetwork(), SAMPLES, measured, 5, 3, 0)
+    deleted = importance.delete(Fabric(devices=1), PlantedNetwork(), SAMPLES, measured, FRACTIONS, DRAWS, 5)
     assert {len(deleted[importance.RANDOM, share]["planted"]) for share in (0.0, 1.0)} == {1}
     intact, deleted_completely = (deleted[importance.RANDOM, share]["planted"][0] for share in (0.0, 1.0))
     assert np.ptp(deleted_completely, 0).max() < 1e-6  # all inputs equal the mean clip
     for method in importance.METHODS:
-        first = deleted[method, importance.DELETED[1]]["planted"][0]
+        first = deleted[method, FRACTIONS[1]]["planted"][0]
         assert np.array_equal(deleted[method, 0.0]["planted"][0], intact)
         assert first[:, :2] == pytest.approx(
             deleted_completely[:, :2], abs=1e-6
         )  # one cell of 128 contained the signal
-        random_orders = deleted[importance.RANDOM, importance.DELETED[1]]["planted"]
+        random_orders = deleted[importance.RANDOM, FRACTIONS[1]]["planted"]
         assert len(random_orders) == 3
         assert np.abs(np.mean(random_orders, 0) - intact)[:, :2].mean() < 0.5 * np.abs(first - intact)[:, :2].mean()
 
@@ -123,7 +146,7 @@ def test_importance_figures_show_maps_and_curves(measured: importance.Importance
     lines = {line.get_label(): line.get_ydata() for line in time.lines}
     assert lines["flow, occlusion"].argmax() == LATE
     assert max(lines["faces, occlusion"]) == 0
-    deleted = importance.delete(Fabric(devices=1), PlantedNetwork(), SAMPLES, measured, 5, 3, 0)
+    deleted = importance.delete(Fabric(devices=1), PlantedNetwork(), SAMPLES, measured, FRACTIONS, DRAWS, 5)
     actual = deleted["random", 0.0]["planted"][0].copy()
     actual[0, 0] = np.nan
     table = deletion_table({key: predictions["planted"] for key, predictions in deleted.items()}, actual, GROUP).assign(
@@ -138,9 +161,9 @@ def test_importance_figures_show_maps_and_curves(measured: importance.Importance
     assert (random_row["draws"], rows.loc[("random", 1.0, "red"), "draws"]) == (3, 1)
     assert random_row["lowest"] < random_row["accuracy"] < random_row["highest"]
     curve = figures.deletion.draw(Results(deletion=table), GROUP).axes[0].lines[0]
-    assert curve.get_xdata() == pytest.approx(100 * np.array(importance.DELETED))
+    assert curve.get_xdata() == pytest.approx(100 * np.array(FRACTIONS))
     assert curve.get_ydata() == pytest.approx(
-        [rows.loc[("occlusion", fraction, "red"), "accuracy"] for fraction in importance.DELETED]
+        [rows.loc[("occlusion", fraction, "red"), "accuracy"] for fraction in FRACTIONS]
     )
     for module in (figures.importance_on_the_face, figures.importance_over_time, figures.deletion):
         assert "importance_clips is 0" in module.draw(Results(), GROUP).axes[0].texts[0].get_text()
@@ -152,7 +175,8 @@ def test_single_vector_per_clip_has_no_regions() -> None:
     network = SimpleNamespace(
         encoder_inputs={"said": EncoderInputs(kind="vectors", reads=["features"], take="all", steps=1)}
     )
-    without_regions = importance.measure_importance(Fabric(devices=1), network, clips, 2)
+    assert list(list_regions(network, clips, 8, 8)) == []
+    without_regions = importance.measure_importance(Fabric(devices=1), network, clips, [], 2)
     assert without_regions == importance.Importance([], {}, {}, {})
-    assert importance.delete(Fabric(devices=1), network, clips, without_regions, 2, 3, 0) == {}
+    assert importance.delete(Fabric(devices=1), network, clips, without_regions, FRACTIONS, DRAWS, 2) == {}
     assert deletion_table({}, np.zeros((2, 4)), GROUP).empty

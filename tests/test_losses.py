@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lib.core.targets import TRAITS, TargetGroup
 from lib.model.heads import Prediction
-from lib.training.losses import LOSSES, label_distribution_smoothing, uniform
+from lib.training.losses import LOSSES, Density, find_loss, label_distribution_smoothing, uniform
 
 
 def from_values(values: Tensor) -> Prediction:
@@ -120,3 +121,27 @@ def test_gaussian_nll_is_lowest_at_the_errors_size() -> None:
         for scale in scales
     ]
     assert scales[int(torch.stack(losses).argmin())].item() == pytest.approx(0.2)
+
+
+def make_group(loss: str, **numbers: float) -> TargetGroup:
+    return TargetGroup(columns=list(TRAITS[:1]), range=[0, 1], head="sigmoid", loss=loss, weight=1.0, **numbers)  # type: ignore[arg-type]
+
+
+def test_target_group_sets_the_numbers_of_its_loss() -> None:
+    predicted, actual, ones = torch.tensor([[0.2], [0.9]]), torch.tensor([[0.25], [0.6]]), torch.ones(2, 1)
+    errors = np.array([0.05, 0.3])
+    huber = find_loss(make_group("huber", huber_delta=0.2))(from_values(predicted), actual, ones).item()
+    assert huber == pytest.approx(np.mean([errors[0] ** 2 / 2, 0.2 * (errors[1] - 0.1)]))
+    both = find_loss(make_group("mse_ccc", mse_std=0.5))(from_values(predicted), actual, ones).item()
+    ccc = LOSSES["ccc"](from_values(predicted), actual, ones).item()
+    assert both == pytest.approx((errors**2).mean() / 0.25 + ccc)
+    for name in ("huber", "mse_ccc", "mse"):  # the defaults of a group are those of the loss
+        values = [loss(from_values(predicted), actual, ones) for loss in (find_loss(make_group(name)), LOSSES[name])]
+        assert values[0] == values[1]
+
+
+def test_density_sets_bins_and_width_of_smoothing() -> None:
+    labels = np.array([[0.1], [0.12], [0.9]])
+    merged = label_distribution_smoothing(labels, Density(bins=2, std=0.1, radius=0))  # 2 labels, and 1
+    assert merged[2, 0] / merged[0, 0] == pytest.approx(np.sqrt(2))
+    assert label_distribution_smoothing(labels, Density(bins=2, std=100.0, radius=1)).std() < 0.1 * merged.std()

@@ -16,7 +16,7 @@ import skimage.data
 import torch
 import torchvision
 from facenet_pytorch import InceptionResnetV1
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.analysis import _features as features
 from lib.core import parameters
@@ -31,6 +31,7 @@ from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary
 from lib.model.encoders import Encoder, images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
+from lib.model.fusions import FUSIONS
 from lib.model.network import Network, Settings
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps, StreamInfo
@@ -355,6 +356,23 @@ def test_mirror_clips_negates_horizontal_flow() -> None:
     assert torch.equal(mirror_clips(flow, unflipped, "flow"), flow)
 
 
+@pytest.mark.parametrize(("fusion", "default"), [("cross_attention", 2), ("multitask", 4)])
+def test_feed_forward_sets_the_width_of_fusion_layers(fusion: str, default: int) -> None:
+    def widths(**options: int) -> set[int]:
+        layers = FUSIONS[fusion]({"a": 12, "b": 12}, heads=2, **options).modules()  # type: ignore[arg-type]
+        return {layer.out_features for layer in layers if isinstance(layer, nn.Linear)} - {12}
+
+    assert widths() == {12 * default}
+    assert widths(feed_forward=3) == {36}
+
+
+def test_feed_forward_and_heads_of_vectors_are_settings() -> None:
+    layer: Any = vector_encoder("transformer", heads=2, feed_forward=5).layers[0]
+    assert (layer.self_attn.num_heads, layer.linear1.out_features) == (2, 5 * layer.linear1.in_features)
+    with pytest.raises(InputError, match=r"width = 12; allowed for a transformer with heads = 5: multiples of 30"):
+        vector_encoder("transformer", heads=5)
+
+
 # ---- vectors ----
 
 
@@ -486,7 +504,7 @@ def test_vector_encoder_rejects_images_and_odd_widths() -> None:
     settings = vector_encoder()._settings
     with pytest.raises(InputError, match=r"^reads has 'features', whose steps are \[3, 8, 8\]; allowed for vectors: "):
         vectors.Encoder(settings, [[3, 8, 8]])
-    with pytest.raises(InputError, match=r"^width = 18; allowed for a transformer: multiples of 12"):
+    with pytest.raises(InputError, match=r"^width = 18; allowed for a transformer with heads = 4: multiples of 12"):
         vector_encoder("transformer", width=18)
 
 

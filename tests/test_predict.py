@@ -24,6 +24,7 @@ from lightning_fabric import Fabric
 import tools.export
 import tools.predict
 from lib.analysis import attention, importance, robustness, samples
+from lib.analysis._regions import list_regions
 from lib.core import parallel, parameters, resume
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
@@ -392,9 +393,9 @@ def test_importance_and_robustness_allow_missing_streams(project: Path, tmp_path
         read_clip_table(Path("data/clips.csv")), Path("data"), trained.network.encoder_inputs, trained.streams, {}
     )
     fabric, chosen = Fabric(accelerator="cpu", devices=1), [0, NAMES.index(MUTE)]
-    measured = importance.measure_importance(
-        fabric, trained.network, [data[index]._replace(index=number) for number, index in enumerate(chosen)], 2
-    )
+    samples = [data[index]._replace(index=number) for number, index in enumerate(chosen)]
+    regions = list(list_regions(trained.network, samples, 8, 8))
+    measured = importance.measure_importance(fabric, trained.network, samples, regions, 2)
     assert {(region.stream, region.cell is None) for region in measured.regions} == {
         ("faces", False), ("faces", True), ("flow", False), ("flow", True), ("audio", True),
     }  # fmt: skip

@@ -33,7 +33,7 @@ from lib.training.optim import OPTIMIZERS, build_optimizer, group_parameters
 from lib.training.order import mix_corpora
 from lib.training.prepare import shuffle_labels
 from lib.training.run import refuse_bfloat16
-from lib.training.schedules import SCHEDULES, Progress
+from lib.training.schedules import SCHEDULES, DefaultPlateau, Progress
 from lib.training.settings import Parameters, Train
 from tests.conftest import ROOT
 from tests.small_network import (
@@ -451,6 +451,9 @@ def test_schedules_warm_up_and_decay() -> None:
     assert cosine[0] < cosine[1] < cosine[2] == 1
     assert cosine[6] == pytest.approx(0.5)
     assert factors("plateau", [1, 0.9, 0.8, 0.9, 0.9, 0.9, 0.7, 0.8, 0.8, 0.8])[2:] == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]
+    quick = DefaultPlateau(patience=1, factor=0.1)
+    progress = Progress(6, 10, 0, [1.0, 0.9, 0.9, 0.8, 0.8, 0.7], plateau=quick)
+    assert SCHEDULES["plateau"](progress) == pytest.approx(0.01)
 
 
 ALL = {"faces": "faces", "flow": "flow", "audio": "audio.log_mel"}

@@ -11,11 +11,6 @@ from lib.data.inputs import find_kind, list_streams
 from lib.model.network import Network
 from lib.streams import base
 
-GRID = 8
-"""Cells along each side of the aligned face."""
-MOMENTS = 8
-"""Equal parts of a clip's time."""
-
 _WITH_CELLS = ("pictures", "flow")
 
 Means = Mapping[tuple[str, str], np.ndarray]
@@ -23,27 +18,34 @@ Means = Mapping[tuple[str, str], np.ndarray]
 
 
 class Region(NamedTuple):
-    """A part of a stream: a cell (row, column) at all times, or a moment of the complete image."""
+    """A part of a stream: a cell (row, column) at all times, or a moment of the complete image.
+
+    parts: number of cells along each side of an image, or of moments of a clip.
+    """
 
     stream: str
     cell: tuple[int, int] | None = None
     moment: int | None = None
+    parts: int = 8
 
     def slices(self, shape: Sequence[int]) -> tuple[slice, ...]:
         """Return the region's index in values (T, ...)."""
         if self.cell is None:
-            return (_part(shape[0], MOMENTS, cast(int, self.moment)),)
-        sides = (_part(length, GRID, index) for length, index in zip(shape[2:], self.cell, strict=True))
+            return (_part(shape[0], self.parts, cast(int, self.moment)),)
+        sides = (_part(length, self.parts, index) for length, index in zip(shape[2:], self.cell, strict=True))
         return (slice(None), slice(None), *sides)
 
 
-def list_regions(network: Network, samples: Sequence[Sample]) -> Iterator[Region]:
-    """Yield the cells of each stream of images or flow, and the moments of each stream with several steps."""
+def list_regions(network: Network, samples: Sequence[Sample], grid: int, moments: int) -> Iterator[Region]:
+    """Yield the cells of each stream of images or flow, and the moments of each stream with several steps.
+
+    grid: number of cells along each side. moments: number of equal parts of a clip's time.
+    """
     for stream in list_streams(network.encoder_inputs):
         if base.load(stream).kind in _WITH_CELLS:
-            yield from (Region(stream, (row, column)) for row in range(GRID) for column in range(GRID))
+            yield from (Region(stream, (row, column), parts=grid) for row in range(grid) for column in range(grid))
         if any(len(steps.times) > 1 for sample in samples for _, _, steps in select_steps(sample.inputs, stream)):
-            yield from (Region(stream, moment=moment) for moment in range(MOMENTS))
+            yield from (Region(stream, moment=moment, parts=moments) for moment in range(moments))
 
 
 def mean_steps(samples: Sequence[Sample]) -> Means:

@@ -1,5 +1,6 @@
 """Importance of regions: how predictions change without a cell of the face or a part of the time; and deletion curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from lib.analysis._context import ClipCount, Context, concatenate_tables, create_file, write_array
 from lib.analysis._gradients import integrated_gradients
-from lib.analysis._regions import GRID, Means, Region, list_regions, mean_steps, remove_regions
+from lib.analysis._regions import Means, Region, list_regions, mean_steps, remove_regions
 from lib.core.artifacts import DELETION, IMPORTANCE
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
@@ -23,8 +24,6 @@ from lib.model.network import Network
 
 OUTPUTS = IMPORTANCE, DELETION
 
-DELETED = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0)
-"""The fractions of all cells at which the deletion curve is measured."""
 METHODS = ("occlusion", "integrated_gradients")
 RANDOM = "random"
 
@@ -33,7 +32,17 @@ _COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "accuracy"
 
 class Settings(Section):
     importance_clips: ClipCount
+    importance_grid: Annotated[int, Field(ge=1, le=64)]
+    importance_moments: Annotated[int, Field(ge=1, le=64)]
+    deleted: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(max_length=20)]
     control_repeats: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Draws(NamedTuple):
+    """Number and seed of the random orders of cells."""
+
+    number: int
+    seed: int
 
 
 class Importance(NamedTuple):
@@ -57,18 +66,22 @@ def run(context: Context) -> None:
         write_csv(DELETION, concatenate_tables([], _COLUMNS))
         return
     samples = [context.clips[index]._replace(index=place) for place, index in enumerate(sample)]
-    importance = measure_importance(context.fabric, context.network, samples, context.batch_size)
+    settings = context.settings
+    regions = list(list_regions(context.network, samples, settings.importance_grid, settings.importance_moments))
+    importance = measure_importance(context.fabric, context.network, samples, regions, context.batch_size)
     write(IMPORTANCE, importance)
     write_csv(DELETION, measure_deletion(context, sample, samples, importance))
 
 
-def measure_importance(fabric: Fabric, network: Network, samples: Sequence[Sample], batch_size: int) -> Importance:
-    """Return the importance of each region of each stream for the predictions of the samples; empty without any region.
+def measure_importance(
+    fabric: Fabric, network: Network, samples: Sequence[Sample], regions: list[Region], batch_size: int
+) -> Importance:
+    """Return the importance of each region for the predictions of the samples; empty without any region.
 
     occlusion: the change of a prediction when the region is replaced by the mean of all samples (Zeiler and Fergus 2014).
     integrated_gradients: the region's part of the path from the mean input to the clip's input, without sign.
     """
-    regions, means = list(list_regions(network, samples)), mean_steps(samples)
+    means = mean_steps(samples)
     if not regions:
         return Importance([], {}, {}, {})
     intact = infer.predict(fabric, network, samples, batch_size, 0)
@@ -91,7 +104,9 @@ def measure_deletion(
 ) -> pd.DataFrame:
     """Return the accuracy of each target group without the most important cells, and without random cells."""
     fabric, network, repeats = context.fabric, context.network, context.settings.control_repeats
-    predicted = delete(fabric, network, samples, importance, context.batch_size, draws=repeats, seed=context.seed)
+    fractions = [0.0, *sorted(set(context.settings.deleted)), 1.0]
+    orders = Draws(repeats, context.seed)
+    predicted = delete(fabric, network, samples, importance, fractions, orders, batch_size=context.batch_size)
     tables = []
     for name, group in context.targets.items():
         draws = {key: [group.from_unit(values) for values in by_group[name]] for key, by_group in predicted.items()}
@@ -125,26 +140,27 @@ def delete(
     network: Network,
     samples: Sequence[Sample],
     importance: Importance,
+    fractions: Sequence[float],
+    draws: Draws,
     batch_size: int,
-    draws: int,
-    seed: int,
 ) -> dict[tuple[str, float], dict[str, list[np.ndarray]]]:
-    """Return predictions (N, K) without the most important cells, by order, removed fraction (DELETED) and target group.
+    """Return predictions (N, K) without the most important cells, by order, removed fraction and target group.
 
-    An order is a method, with its own order of the cells for each column, or RANDOM, which is drawn `draws` times (Samek et
+    fractions: of all cells, in rising order, from 0 to 1. An order is a method, with its own order of the cells for each
+    column, or RANDOM, which is drawn several times (Samek et
     al. 2017, Evaluating the visualization of what a deep neural network has learned).
     """
     cells = [index for index, region in enumerate(importance.regions) if region.cell is not None]
-    means, rng = mean_steps(samples), np.random.default_rng(seed)
-    random_orders = [rng.permutation(cells) for _ in range(draws)]
+    means, rng = mean_steps(samples), np.random.default_rng(draws.seed)
+    random_orders = [rng.permutation(cells) for _ in range(draws.number)]
     predicted: dict[tuple[str, float], dict[str, list[np.ndarray]]] = {}
 
     def predict_after(order: np.ndarray, fraction: float) -> dict[str, np.ndarray]:
         removed = [importance.regions[index] for index in order[: round(fraction * len(order))]]
         return _predict_without(fabric, network, samples, removed, means, batch_size)
 
-    for fraction in DELETED if cells else ():
-        is_end = fraction in (DELETED[0], DELETED[-1])  # no cell or every cell: the order has no effect
+    for fraction in fractions if cells else ():
+        is_end = fraction in (fractions[0], fractions[-1])  # no cell or every cell: the order has no effect
         drawn = [predict_after(order, fraction) for order in random_orders[: 1 if is_end else None]]
         predicted[RANDOM, fraction] = {name: [by_group[name] for by_group in drawn] for name in drawn[0]}
         for method, sizes in importance.sizes.items():
@@ -158,7 +174,7 @@ def delete(
 
 
 def write(path: Path, importance: Importance) -> None:
-    """Write pictures/STREAM, sizes/GROUP/METHOD/STREAM/cells (GRID, GRID, K) and moments (MOMENTS, K), and missed/GROUP, as
+    """Write pictures/STREAM, sizes/GROUP/METHOD/STREAM/cells (rows, columns, K) and moments (N, K), and missed/GROUP, as
     in `Importance`."""
     with create_file(path) as file:
         arrays = {f"pictures/{stream}": picture for stream, picture in importance.pictures.items()}
@@ -172,7 +188,8 @@ def write(path: Path, importance: Importance) -> None:
                         for timed in (False, True)
                     )
                     if any(cells):
-                        arrays[f"{parent}/cells"] = sizes[cells].reshape(GRID, GRID, -1)
+                        side = math.isqrt(sum(cells))
+                        arrays[f"{parent}/cells"] = sizes[cells].reshape(side, side, -1)
                     if any(moments):
                         arrays[f"{parent}/moments"] = sizes[moments]
         for name, values in arrays.items():

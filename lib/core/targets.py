@@ -24,7 +24,8 @@ class TargetGroup(Section):
     in lib/model/heads.py. loss: a name in lib/training/losses.py that the head allows. weight: of the group's loss in the
     sum over groups. column_weights: of the columns in the loss; "balanced": the inverse of their means over the training
     clips, scaled to a mean of 1. detect: columns that are also scored as present or absent (lib/scoring/detection.py);
-    detect_from: the fraction of the range from which a column counts as present.
+    detect_from: the fraction of the range from which a column counts as present. huber_delta, mse_std: numbers of the losses
+    huber and mse_ccc, in units of the range.
     """
 
     renamed: ClassVar = {"activation": "head = sigmoid | linear | softmax (lib/model/heads.py lists all)"}
@@ -37,6 +38,8 @@ class TargetGroup(Section):
     column_weights: Literal["balanced"] | list[Annotated[float, Field(gt=0, le=1e6)]] | None = None
     detect: list[str] = Field(default_factory=list)
     detect_from: Annotated[float, Field(gt=0, le=1)] = 0.5
+    huber_delta: Annotated[float, Field(gt=0, le=1)] = 0.1
+    mse_std: Annotated[float, Field(gt=0, le=1)] = 0.15
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -69,6 +69,11 @@ class TrainedModel:
     training: TrainingSummary
     provenance: dict[str, Any]
 
+    @property
+    def interval(self) -> float:
+        """The expected fraction of labels inside the prediction intervals."""
+        return float(self.provenance.get("interval", 0.9))  # older files have no level
+
 
 def save(
     path: Path,

@@ -16,8 +16,8 @@ Attention = dict[tuple[str, str], Tensor]
 class FusionOptions(NamedTuple):
     """Arguments of a fusion.
 
-    widths: width of each encoder's tokens, by name. queries, heads, depth, dropout: as in the section model of params.yaml;
-    a fusion may ignore any.
+    widths: width of each encoder's tokens, by name. queries, heads, depth, dropout, feed_forward: as in the section model of
+    params.yaml; a fusion may ignore any.
     """
 
     widths: Mapping[str, int]
@@ -25,6 +25,7 @@ class FusionOptions(NamedTuple):
     heads: int
     depth: int
     dropout: float
+    feed_forward: int | None
 
     @property
     def width(self) -> int:
@@ -53,10 +54,11 @@ class Fusion(nn.Module):
         heads: int = 4,
         depth: int = 1,
         dropout: float = 0.0,
+        feed_forward: int | None = None,
     ) -> None:
         super().__init__()
         self.names, self.output_dim = tuple(widths), sum(widths.values())
-        self.build(FusionOptions(widths, queries, heads, depth, dropout))
+        self.build(FusionOptions(widths, queries, heads, depth, dropout, feed_forward))
 
     def build(self, options: FusionOptions) -> None:
         """Create the layers; by default the fusion has no layers."""
@@ -101,14 +103,17 @@ class CrossAttention(Fusion):
     as in Lu et al. 2019, ViLBERT). The changes are added up. The means of each encoder's tokens are concatenated. queries:
     the encoders whose tokens query; by default all."""
 
+    feed_forward = 2
+    """Width of the feed-forward layers, as a multiple of the tokens' width, if the settings name none."""
+
     def build(self, options: FusionOptions) -> None:
         """Create a block for each pair of encoders and each step of `depth`."""
-        queries = options.queries or self.names
+        queries, factor = options.queries or self.names, options.feed_forward or self.feed_forward
         self.pairs = [(query, key) for query in queries for key in self.names if key != query]
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
                 {
-                    f"{query}_to_{key}": _Block(options.width, options.heads, options.dropout)
+                    f"{query}_to_{key}": _Block(options.width, options.heads, options.dropout, factor)
                     for query, key in self.pairs
                 }
             )
@@ -140,6 +145,8 @@ class Multitask(Fusion):
     projected = False
     pooled = False
     """Whether the tokens of each encoder are averaged first, as published. Attention over one token has no effect."""
+    feed_forward = 4
+    """As for CrossAttention; 4 as published."""
 
     def build(self, options: FusionOptions) -> None:
         """Create the layers of both encoders. Raises InputError unless there are two of one width that heads divide."""
@@ -149,7 +156,8 @@ class Multitask(Fusion):
                 f"fusion = multitask with encoders of widths {dict(options.widths)} and heads = {heads}; allowed:"
                 " two encoders of one width that heads divide"
             )
-        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True)
+        inner = (options.feed_forward or self.feed_forward) * width
+        layer = nn.TransformerEncoderLayer(width, heads, inner, dropout, batch_first=True)
         self.encoders = nn.ModuleDict(
             {name: nn.TransformerEncoder(layer, options.depth, enable_nested_tensor=False) for name in self.names}
         )
@@ -210,12 +218,12 @@ def average_tokens(tokens: Tokens) -> Tokens:
 class _Block(nn.Module):
     """Pre-norm cross-attention and feed-forward, each with a residual connection."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, factor: int) -> None:
         super().__init__()
         self.norm_query, self.norm_key, self.norm_forward = (nn.LayerNorm(width) for _ in range(3))
         self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         self.forward_ = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, factor * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(factor * width, width)
         )
 
     def forward(

@@ -36,6 +36,7 @@ class Settings(Section):
     depth: Annotated[int, Field(ge=1, le=64)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     hidden: Annotated[int, Field(ge=0, le=65_536)]
+    feed_forward: Annotated[int, Field(ge=1, le=64)] | None = None
     encoders: dict[str, dict[str, Any]]
 
     def encoder_inputs(self) -> dict[str, EncoderInputs]:
@@ -140,7 +141,14 @@ class Network(nn.Module):
             projections = {name: nn.Linear(width, settings.width) for name, width in widths.items()}
             widths = dict.fromkeys(widths, settings.width)
         with prefix_errors("model."):
-            fusion = kind(widths, settings.queries, settings.heads, settings.depth, settings.dropout)
+            fusion = kind(
+                widths,
+                settings.queries,
+                heads=settings.heads,
+                depth=settings.depth,
+                dropout=settings.dropout,
+                feed_forward=settings.feed_forward,
+            )
         size, vectors = settings.hidden or fusion.output_dim, fusion.vectors
         hidden = [
             nn.Sequential(nn.Linear(fusion.output_dim, size), nn.ReLU())

@@ -34,7 +34,8 @@ class Options:
     show which of the T frames it is. adapter_width, adapter_heads: of TMA's bottlenecks. norms: "own", for patches and
     landmarks of each layer; "shared", as published: layer i takes that of i - 1 for patches and the first for landmarks, the
     last is not used. init: "zero", additions begin at 0; "reference", as published; both with larger weights in a narrower
-    ViT. dropout: in the ViT. checkpointing: activations inside layers are computed again for the gradient, to save memory.
+    ViT. dropout: in the ViT. feed_forward: width of its feed-forward layers, in widths of a token.
+    checkpointing: activations inside layers are computed again for the gradient, to save memory.
     """
 
     patch: int = 16
@@ -51,6 +52,7 @@ class Options:
     norms: Norms = "own"
     init: Init = "zero"
     dropout: float = 0.0
+    feed_forward: int = 4
     checkpointing: bool = False
 
 
@@ -71,7 +73,9 @@ class S2D(nn.Module):
         self.patch_embed = nn.Conv2d(3, width, patch, patch)
         self.landmark_embed = nn.Linear(channels, width)
         self.dropout = nn.Dropout(options.dropout)
-        self.blocks = nn.ModuleList(Block(width, options.heads, options.dropout) for _ in range(options.depth))
+        self.blocks = nn.ModuleList(
+            Block(width, options.heads, options.dropout, options.feed_forward) for _ in range(options.depth)
+        )
         prompted = {"deep": options.depth, "shallow": 1, "none": 0}[options.prompts]
         adapter = options.adapter_width if options.tma else None
         self.prompts = nn.ModuleList(
@@ -149,13 +153,13 @@ class S2D(nn.Module):
 class Block(nn.Module):
     """A pre-norm layer of a ViT, its modules named as in timm."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, factor: int) -> None:
         super().__init__()
         self._heads = heads
         self.norm1 = nn.LayerNorm(width, _EPS)
         self.attn = nn.ModuleDict({"qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width)})
         self.norm2 = nn.LayerNorm(width, _EPS)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, 4 * width), "fc2": nn.Linear(4 * width, width)})
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, factor * width), "fc2": nn.Linear(factor * width, width)})
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from lib.core.targets import TargetGroup, Targets
 from lib.report import score_tables, words
 from lib.report.page import Run
 from lib.report.verdict import describe_leakage, join, select_group
-from lib.scoring.conformal import LEVEL
 from lib.scoring.scores import MIN_VIDEOS
 
 _FIV2 = (
@@ -96,7 +95,11 @@ def make_card(
     lines.append("## Limits\n")
     for name, group in targets.items():
         tables = (select_group(table, name) for table in (scores, comparisons, robustness))
-        lines += [*([f"### {name}: limits\n"] if len(targets) > 1 else []), *_list_limits(group, *tables), ""]
+        lines += [
+            *([f"### {name}: limits\n"] if len(targets) > 1 else []),
+            *_list_limits(group, run.interval, *tables),
+            "",
+        ]
     lines += ["## Subgroups\n", f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n"]
     for name, group in targets.items() if len(groups) else ():
         lines += _tabulate_groups(name, group, select_group(groups, name))
@@ -196,9 +199,9 @@ def _format_column(rows: pd.DataFrame, score: str, digits: int) -> dict[str, str
 
 
 def _list_limits(
-    group: TargetGroup, scores: pd.DataFrame, comparisons: pd.DataFrame, robustness: pd.DataFrame
+    group: TargetGroup, level: float, scores: pd.DataFrame, comparisons: pd.DataFrame, robustness: pd.DataFrame
 ) -> Iterator[str]:
-    """Yield a line for each limit of the model."""
+    """Yield a line for each limit of the model. level: of the prediction intervals."""
     model = scores[scores["predictor"] == "model"].set_index(["subset", "score", "target"])["value"]
     means = scores[scores["target"] == "mean"].set_index(["subset", "score", "predictor"])["value"]
 
@@ -218,7 +221,7 @@ def _list_limits(
         f" {regression:.2f} (0 is ideal)."
     )
     if np.isfinite(coverage := find("coverage")):
-        yield f"- The {LEVEL:.0%} intervals cover {coverage:.0%} of the labels."
+        yield f"- The {level:.0%} intervals cover {coverage:.0%} of the labels."
     seen_accuracy, unseen_accuracy = (find("accuracy", subset=subset) for subset in ("seen_videos", "unseen_videos"))
     if np.isfinite(seen_accuracy - unseen_accuracy):
         yield (

@@ -17,6 +17,7 @@ from lib.core.clips import SYNTHETIC
 from lib.core.targets import TargetGroup, Targets
 from lib.report import score_tables, verdict, words
 from lib.report.verdict import select_group
+from lib.scoring.conformal import LEVEL
 from lib.scoring.scores import MIN_VIDEOS
 
 SECTIONS = {
@@ -81,6 +82,11 @@ class Run(NamedTuple):
     parameters: Mapping[str, Any]
     shipped: Mapping[str, Any]
     same_persons: str = ""
+
+    @property
+    def interval(self) -> float:
+        """Return the expected fraction of labels inside the prediction intervals."""
+        return float(self.provenance.get("interval", LEVEL))
 
     @property
     def is_synthetic(self) -> bool:
@@ -155,7 +161,7 @@ def _describe_group(
             subsets[f"{title.capitalize()}: none"] = None
             continue
         title = f"{title.capitalize()} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
-        main, further = score_tables.list_score_tables(scores, comparisons, group, subset)
+        main, further = score_tables.list_score_tables(scores, comparisons, group, subset, run.interval)
         subsets[title] = {"main": main, "further": further, "folded": subset != "all"}
     return {
         "findings": verdict.find_results(scores, group, run.is_synthetic),

@@ -18,17 +18,21 @@ _SCORES = {
     "regression_to_mean": "Regression to the mean: 0 if extremes are predicted as extremes, 1 if every prediction is the"
     " mean; 1 − R² for a calibrated predictor",
     "calibration_slope": "Calibration slope: slope of the regression of labels on predictions (ideal: 1)",
-    "coverage": f"Coverage: fraction of labels within the {LEVEL:.0%} interval of tools.predict",
 }
 _FIRST = ("accuracy", "r2", "ccc")
 
 
 def list_score_tables(
-    scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup, subset: str
+    scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup, subset: str, level: float = LEVEL
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Return the tables of a subset of the clips by title: the main scores and differences, then all further scores."""
+    """Return the tables of a subset of the clips by title: the main scores and differences, then all further scores.
+
+    level: of the prediction intervals.
+    """
     rows = scores[scores["subset"] == subset]
-    labels = {"accuracy": f"Accuracy ({words.name_accuracy(group)})"} | _SCORES | _name_detections(group)
+    coverage = f"Coverage: fraction of labels within the {level:.0%} interval of tools.predict"
+    labels = {"accuracy": f"Accuracy ({words.name_accuracy(group)})"} | _SCORES | {"coverage": coverage}
+    labels |= _name_detections(group)
     measured = {score: label for score, label in labels.items() if (rows["score"] == score).any()}
     main = {label: make_score_table(rows, score) for score, label in measured.items() if score in _FIRST}
     further = {label: make_score_table(rows, score) for score, label in measured.items() if score not in _FIRST}

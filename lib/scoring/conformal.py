@@ -8,13 +8,16 @@ import pandas as pd
 from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
 
 LEVEL = 0.9
-"""The expected fraction of clips, similar to the held-out clips, whose label is in the interval."""
+"""The level of models that were trained before `train.interval` existed."""
 
 
-def compute_half_widths(actual: np.ndarray, predicted: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+def compute_half_widths(
+    actual: np.ndarray, predicted: np.ndarray, scale: np.ndarray | None = None, level: float = LEVEL
+) -> np.ndarray:
     """Return half the interval's width for each column (K,), infinite if too few clips have a label; arrays are (N, K).
 
-    It is the ceil((n + 1) LEVEL)-th smallest absolute error of the n clips with a label (Lei et al. 2018, Distribution-free
+    level: expected fraction of clips, similar to the held-out clips, whose label is in the interval. The half width is the
+    ceil((n + 1) level)-th smallest absolute error of the n clips with a label (Lei et al. 2018, Distribution-free
     predictive inference for regression, algorithm 2). The coverage is guaranteed for clips that are exchangeable with these,
     and for a model that did not use them. Intervals of a model that was selected on these clips are slightly too narrow.
 
@@ -24,7 +27,7 @@ def compute_half_widths(actual: np.ndarray, predicted: np.ndarray, scale: np.nda
     widths = np.full(actual.shape[1], np.inf)
     for column, errors in enumerate((np.abs(predicted - actual) / (1 if scale is None else scale)).T):
         ordered = np.sort(errors[np.isfinite(errors)])
-        rank = int(np.ceil((len(ordered) + 1) * LEVEL))
+        rank = int(np.ceil((len(ordered) + 1) * level))
         if rank <= len(ordered):
             widths[column] = ordered[rank - 1]
     return widths

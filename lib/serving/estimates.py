@@ -8,6 +8,7 @@ import numpy as np
 from lib.core.targets import TargetGroup
 from lib.model.checkpoint import Reference, TrainedModel
 from lib.model.heads import Prediction, find_head
+from lib.scoring.conformal import LEVEL
 from lib.serving.results import Estimate
 
 
@@ -19,7 +20,7 @@ def estimate(
     interval: whether to include intervals, which are calibrated only for clips as long as the training clips.
     """
     estimates = {
-        name: estimate_group(model.targets[name], model.training.references.get(name), values_of_group)
+        name: estimate_group(model.targets[name], model.training.references.get(name), values_of_group, model.interval)
         for name, values_of_group in values.items()
     }
     if interval:
@@ -30,8 +31,10 @@ def estimate(
     }
 
 
-def estimate_group(group: TargetGroup, reference: Reference | None, values: Prediction) -> dict[str, Estimate]:
-    """Return a group's estimates by column, given its values (K,) in units of its range."""
+def estimate_group(
+    group: TargetGroup, reference: Reference | None, values: Prediction, level: float = LEVEL
+) -> dict[str, Estimate]:
+    """Return a group's estimates by column, given its values (K,) in units of its range, and the intervals' level."""
     scores, standard_deviation, _ = values.from_unit(group)
     scales = [None] * len(scores) if standard_deviation is None else standard_deviation.tolist()
     if reference is None:
@@ -51,7 +54,7 @@ def estimate_group(group: TargetGroup, reference: Reference | None, values: Pred
             low, high = max(low, group.range[0]), min(high, group.range[1])
         finite = bool(np.isfinite(width))
         low, high = (float(low), float(high)) if finite else (None, None)
-        estimates[column] = Estimate(float(score), low, high, percentile(score, known_quantiles), deviation)
+        estimates[column] = Estimate(float(score), low, high, percentile(score, known_quantiles), deviation, level)
     return estimates
 
 

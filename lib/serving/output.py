@@ -143,7 +143,9 @@ def to_text(prediction: Prediction, names: Names, over_time: bool) -> str:
     width = max(map(len, names.values()))
     for (group, column), name in names.items() if prediction.targets else ():
         estimate = prediction.targets[group][column]
-        interval = "" if estimate.low is None else f"  90 % interval {estimate.low:.3f} to {estimate.high:.3f}"
+        interval = (
+            "" if estimate.low is None else f"  {estimate.interval_name} {estimate.low:.3f} to {estimate.high:.3f}"
+        )
         rank = "" if estimate.percentile is None else f"  {describe_rank(estimate.percentile)}"
         lines.append(f"  {name:{width}}  {estimate.score:.3f}{interval}{rank}")
     for window in prediction.windows if over_time else ():

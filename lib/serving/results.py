@@ -10,13 +10,14 @@ from lib.data.batch import Inputs
 from lib.media.packets import Span
 from lib.model import heads
 from lib.model.network import Output
+from lib.scoring.conformal import LEVEL
 
 
 @dataclass(frozen=True)
 class Estimate:
     """The prediction of one target, in the label's own units.
 
-    low, high: ends of the 90 % interval, which contains the label of nine in ten clips similar to the validation clips
+    low, high: ends of the interval, which contains the label of a fraction `level` of clips similar to the validation clips
     (lib/scoring/conformal.py); None if too few validation clips have a label. percentile: percentage of training clips with
     a lower label; None if no training label is known. scale: predicted standard deviation of the label; None for heads that
     do not predict it.
@@ -27,6 +28,12 @@ class Estimate:
     high: float | None
     percentile: float | None
     scale: float | None = None
+    level: float = LEVEL
+
+    @property
+    def interval_name(self) -> str:
+        """The name of the interval, such as "90 % interval"."""
+        return f"{100 * self.level:g} % interval"
 
 
 Estimates = Mapping[str, Mapping[str, Estimate]]

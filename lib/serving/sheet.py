@@ -86,7 +86,9 @@ def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group:
     axes.invert_yaxis()
     axes.set(xlim=predictor.served.targets[group].range, xlabel=f"{group}: score{_describe_limit(len(estimates))}")
     handles = [
-        Line2D([], [], color=COLOURS[0], marker="o", linewidth=2, label="score and 90 % interval"),
+        Line2D(
+            [], [], color=COLOURS[0], marker="o", linewidth=2, label=f"score and {estimates[columns[0]].interval_name}"
+        ),
         Line2D([], [], color="0.82", linewidth=6, label="50 % of the training labels"),
         Line2D([], [], color="0.92", linewidth=6, label="90 % of the training labels"),
     ]

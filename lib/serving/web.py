@@ -95,7 +95,8 @@ def _describe_group(prediction: Prediction, model: TrainedModel, name: str) -> d
         )
     windows = [window for window in prediction.windows if window.targets]
     curve = _draw_curve(prediction.windows, name, group.columns) if windows else None
-    return {"range": group.range, "targets": targets, "curve": curve}
+    name_of_interval = next(iter(prediction.targets[name].values())).interval_name
+    return {"range": group.range, "targets": targets, "curve": curve, "interval": name_of_interval}
 
 
 def _place(group: TargetGroup, value: float) -> float:

@@ -18,7 +18,7 @@ from lib.data.batch import Sample
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, find_kind
 from lib.data.loading import make_loader
-from lib.training.losses import WEIGHTINGS, count_known, weigh_columns
+from lib.training.losses import WEIGHTINGS, Density, count_known, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
 
@@ -37,11 +37,11 @@ class TrainData:
     def weights(self) -> dict[str, Tensor]:
         """Weight (N, K) of each training clip and target in the loss, by target group."""
         weighting = WEIGHTINGS[self.settings.label_weighting]
-        weights = {}
+        density, weights = Density(**self.settings.label_density.model_dump()), {}
         for name, labels in self.training.targets.items():
             with prefix_errors(f"targets.{name}."):
                 of_columns = weigh_columns(self.targets[name], labels)
-            weights[name] = torch.from_numpy(weighting(labels) * of_columns).float()
+            weights[name] = torch.from_numpy(weighting(labels, density) * of_columns).float()
         return weights
 
     @cached_property

@@ -17,7 +17,7 @@ from lib.scoring.scores import score_columns
 from lib.training.data import Epoch, Part, TrainData
 from lib.training.gpu import GpuMeter
 from lib.training.hooks import Hook
-from lib.training.losses import LOSSES
+from lib.training.losses import find_loss
 from lib.training.schedules import SCHEDULES, Progress, epochs_since_best
 from lib.training.settings import Train
 from lib.training.state import Row, TrainState
@@ -66,7 +66,9 @@ def train_epoch(
     state.model.train()
     losses, schedule = state.losses, SCHEDULES[settings.schedule]
     for step, parts in enumerate(epoch.steps()):
-        factor = schedule(Progress(number + step / steps, settings.epochs, settings.warmup, losses, steps))
+        factor = schedule(
+            Progress(number + step / steps, settings.epochs, settings.warmup, losses, steps, plateau=settings.plateau)
+        )
         state.set_rates(factor)
         results.append(train_step(state, parts, data.targets, partial(_check_finite, data, number)))
         gpu.sample()
@@ -117,7 +119,7 @@ def validate(state: TrainState, data: TrainData) -> Row:
     for name, group in data.targets.items():
         actual = data.validation.targets[name].astype(np.float32).astype(float)
         prediction = Prediction(*(None if part is None else torch.from_numpy(part) for part in predicted[name]))
-        value = LOSSES[group.loss](prediction, torch.from_numpy(actual), torch.ones(actual.shape, dtype=torch.float64))
+        value = find_loss(group)(prediction, torch.from_numpy(actual), torch.ones(actual.shape, dtype=torch.float64))
         total += group.weight * value.item()
         scored = score_columns(actual, predicted[name].mean, group.columns, span=1.0)
         for score in ("accuracy", "r2", "ccc", "std_ratio"):

@@ -1,7 +1,8 @@
 """Losses for targets in units of their range, and weights against regression to the mean; each an entry of a dict."""
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from torch.nn import functional
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.model.heads import Prediction
+
+_EPSILON = 1e-8  # keeps logarithms and quotients finite; in `kl` the value of SSL-MEPR
 
 
 class Loss(Protocol):
@@ -35,9 +38,9 @@ def mae(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     return _mean(weights * (predicted.mean - actual.nan_to_num()).abs(), actual.isfinite())
 
 
-def huber(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
-    """Quadratic for errors up to 0.1, linear beyond (Huber 1964)."""
-    of_each = functional.huber_loss(predicted.mean, actual.nan_to_num(), reduction="none", delta=0.1)
+def huber(predicted: Prediction, actual: Tensor, weights: Tensor, delta: float = 0.1) -> Tensor:
+    """Quadratic for errors up to `delta`, linear beyond (Huber 1964)."""
+    of_each = functional.huber_loss(predicted.mean, actual.nan_to_num(), reduction="none", delta=delta)
     return _mean(weights * of_each, actual.isfinite())
 
 
@@ -50,18 +53,21 @@ def ccc(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     deviation, actual_deviation = predicted.mean - mean, actual - actual_mean
     covariance = (share * deviation * actual_deviation).sum(0)
     spread = (share * deviation.square()).sum(0) + (share * actual_deviation.square()).sum(0)
-    return _mean(1 - 2 * covariance / (spread + (mean - actual_mean).square() + 1e-8), total > 0)
+    return _mean(1 - 2 * covariance / (spread + (mean - actual_mean).square() + _EPSILON), total > 0)
 
 
-def mse_ccc(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error, in units of 0.15 squared, the labels' variance in FIV2, plus 1 - CCC: of like size."""
-    return mse(predicted, actual, weights) / 0.15**2 + ccc(predicted, actual, weights)
+def mse_ccc(predicted: Prediction, actual: Tensor, weights: Tensor, std: float = 0.15) -> Tensor:
+    """Mean squared error divided by the square of `std`, plus 1 - CCC.
+
+    With the standard deviation of the labels, 0.15 in FIV2, both terms are about 1 for a constant prediction.
+    """
+    return mse(predicted, actual, weights) / std**2 + ccc(predicted, actual, weights)
 
 
 def kl(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     """Kullback-Leibler divergence of predicted from actual shares, the mean over clips whose shares are all known."""
     shares = actual.nan_to_num()
-    logarithms = (shares + 1e-8).log() - predicted.mean.clamp(min=1e-8).log()
+    logarithms = (shares + _EPSILON).log() - predicted.mean.clamp(min=_EPSILON).log()
     return _mean((weights * shares * logarithms).sum(1), actual.isfinite().all(1))
 
 
@@ -94,6 +100,15 @@ LOSSES: dict[str, Loss] = {
 }
 
 
+def find_loss(group: TargetGroup) -> Loss:
+    """Return the loss of a target group, with the numbers that the group sets for it."""
+    options: dict[str, dict[str, Any]] = {
+        "huber": {"delta": group.huber_delta},
+        "mse_ccc": {"std": group.mse_std},
+    }
+    return partial(LOSSES[group.loss], **options.get(group.loss, {}))
+
+
 def weigh_columns(group: TargetGroup, labels: np.ndarray) -> np.ndarray:
     """Return the weights (K,) of a group's columns, ones where none are asked for; labels (N, K) in units of the range.
 
@@ -118,32 +133,45 @@ def count_known(loss: str, labels: np.ndarray) -> np.ndarray:
     return known.all(1).astype(int) if loss == "kl" else known.sum(1)
 
 
-def uniform(labels: np.ndarray) -> np.ndarray:
+class Density(NamedTuple):
+    """How the density of labels is estimated: a histogram of `bins` equal bins over the range, smoothed by a Gaussian.
+
+    std: standard deviation of the Gaussian, in bins. radius: number of bins on each side after which the Gaussian ends.
+    """
+
+    bins: int = 100
+    std: float = 2.0
+    radius: int = 2
+
+
+DENSITY = Density()
+
+
+def uniform(labels: np.ndarray, density: Density = DENSITY) -> np.ndarray:
     """Give all clips the same weight: ones of the shape of `labels` (N, K)."""
     return np.ones_like(labels)
 
 
-def label_distribution_smoothing(labels: np.ndarray) -> np.ndarray:
+def label_distribution_smoothing(labels: np.ndarray, density: Density = DENSITY) -> np.ndarray:
     """Weigh a clip by the inverse square root of how frequent labels like its own are, mean 1, for each target apart.
 
-    labels: (N, K) in [0, 1], NaN where unknown; the weight there is 1. The density is a histogram of 100 bins smoothed by a
-    Gaussian of 2 bins cut at 2 (Yang et al. 2021, Delving into deep imbalanced regression, section 3.1).
+    labels: (N, K) in [0, 1], NaN where unknown; the weight there is 1. By default the histogram has 100
+    bins, and the Gaussian of 2 bins is cut at 2 (Yang et al. 2021, Delving into deep imbalanced regression, section 3.1).
     """
     weights = np.ones_like(labels)
     for target, values in enumerate(labels.T):
         labelled = np.isfinite(values)
         if not labelled.any():
             continue
-        bins = np.minimum((values[labelled] * 100).astype(int), 99)
-        density = ndimage.gaussian_filter1d(
-            np.bincount(bins, minlength=100).astype(float), 2, mode="constant", radius=2
-        )
-        raw_weights = 1 / np.sqrt(density[bins])
+        bins = np.minimum((values[labelled] * density.bins).astype(int), density.bins - 1)
+        counts = np.bincount(bins, minlength=density.bins).astype(float)
+        smoothed = ndimage.gaussian_filter1d(counts, density.std, mode="constant", radius=density.radius)
+        raw_weights = 1 / np.sqrt(smoothed[bins])
         weights[labelled, target] = raw_weights / raw_weights.mean()
     return weights
 
 
-WEIGHTINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+WEIGHTINGS: dict[str, Callable[[np.ndarray, Density], np.ndarray]] = {
     "none": uniform,
     "label_distribution_smoothing": label_distribution_smoothing,
 }

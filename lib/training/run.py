@@ -93,7 +93,9 @@ def train_model(task: Task, folder: Path) -> bool:
     if fabric.global_rank == 0:
         (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history), indent=2) + "\n")
         references = {
-            name: make_reference(group, trained_on.targets[name], held_out.targets[name], predicted[name])
+            name: make_reference(
+                group, trained_on.targets[name], held_out.targets[name], predicted[name], level=settings.interval
+            )
             for name, group in task.targets.items()
         }
         provenance = {
@@ -101,6 +103,7 @@ def train_model(task: Task, folder: Path) -> bool:
             + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
             "clips": {"training": len(task.training), "validation": len(task.validation)},
             "seed": settings.seed,
+            "interval": settings.interval,
             "newest_input": newest,
         }
         save_model(task, weights, references, provenance, folder / MODEL.name)
@@ -181,13 +184,15 @@ def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> No
         )
 
 
-def make_reference(group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: Prediction) -> Reference:
+def make_reference(
+    group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: Prediction, level: float = conformal.LEVEL
+) -> Reference:
     """Return what a group's predictions are compared with: the training labels, and the errors on the validation clips,
-    whose labels are `actual`; all (N, K) in units of the range."""
+    whose labels are `actual`; all (N, K) in units of the range. level: of the prediction intervals."""
     with warnings.catch_warnings():  # a column that no training clip knows
         warnings.simplefilter("ignore", RuntimeWarning)
         quantiles = np.nanquantile(training, np.linspace(0, 1, 101), axis=0)
-    widths = conformal.compute_half_widths(actual, predicted.mean, predicted.scale)
+    widths = conformal.compute_half_widths(actual, predicted.mean, predicted.scale, level)
     if predicted.scale is None:  # otherwise multiples of the scale, without a unit
         widths = widths * group.span
     return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))

@@ -2,9 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-_PLATEAU = 3  # epochs without a lower validation loss after which the plateau schedule halves the rates
+
+class Plateau(Protocol):
+    """When the plateau schedule lowers the rates, and the factor by which it multiplies them."""
+
+    @property
+    def patience(self) -> int: ...
+    @property
+    def factor(self) -> float: ...
+
+
+class DefaultPlateau(NamedTuple):
+    """Halve the rates after three epochs."""
+
+    patience: int = 3
+    factor: float = 0.5
 
 
 class Progress(NamedTuple):
@@ -12,7 +26,7 @@ class Progress(NamedTuple):
 
     epoch: number of epochs that are done, a fraction within one. epochs, warmup: number of all epochs, and of those of the
     warm-up. losses: validation losses so far. steps: number of steps in an epoch. offset: fraction of an epoch by which the
-    warm-up has advanced at the first step, so that the first rate isn't 0.
+    warm-up has advanced at the first step, so that the first rate isn't 0. plateau: settings of the schedule of this name.
     """
 
     epoch: float
@@ -21,6 +35,7 @@ class Progress(NamedTuple):
     losses: Sequence[float] = ()
     steps: int = 1
     offset: float = 0.1
+    plateau: Plateau = DefaultPlateau()
 
 
 def cosine(progress: Progress) -> float:
@@ -37,15 +52,16 @@ def cosine_by_step(progress: Progress) -> float:
 
 
 def plateau(progress: Progress) -> float:
-    """Rise linearly over the warm-up, then halve each time that the validation loss has not improved for three epochs."""
+    """Rise linearly over the warm-up, then fall by a factor each time that the validation loss has not improved for
+    `patience` epochs."""
     if progress.epoch < progress.warmup:
         return _rise(progress)
     factor, best, since = 1.0, math.inf, 0
     for loss in progress.losses:
         since = 0 if loss < best else since + 1
         best = min(best, loss)
-        if since == _PLATEAU:
-            factor, since = factor / 2, 0
+        if since == progress.plateau.patience:
+            factor, since = factor * progress.plateau.factor, 0
     return factor
 
 

@@ -25,6 +25,21 @@ class Augment(Section):
     contrast: Annotated[float, Field(ge=0, le=1)]
 
 
+class Plateau(Section):
+    """The schedule plateau. patience: number of epochs without a lower validation loss. factor: by which rates fall then."""
+
+    patience: Annotated[int, Field(ge=1, le=100_000)]
+    factor: Annotated[float, Field(gt=0, lt=1)]
+
+
+class LabelDensity(Section):
+    """The density of labels for label_distribution_smoothing. The fields are those of `lib.training.losses.Density`."""
+
+    bins: Annotated[int, Field(ge=2, le=100_000)]
+    std: Annotated[float, Field(gt=0, le=100_000)]
+    radius: Annotated[int, Field(ge=0, le=100_000)]
+
+
 _RATES = "{default: 0.001, s2d: 0.0001}"
 Rate = Annotated[float, Field(gt=0, le=1000)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -41,7 +56,8 @@ class Train(Section):
     encoders, or of all other layers, `head`. decay_all: whether weights of norms, biases and embeddings decay, too.
     optimizer: a name in optim.py; betas are for adamw and nadam, momentum for sgd. ema: decay of the moving average of the
     weights, None for none. schedule: a name in schedules.py. warmup: number of epochs. patience: number of epochs without a
-    lower validation loss after which training stops. clip_norm: largest norm of the gradient. workers: number of processes
+    lower validation loss after which training stops. interval: expected fraction of labels inside the prediction intervals.
+    clip_norm: largest norm of the gradient. workers: number of processes
     that read clips.
     """
 
@@ -56,6 +72,7 @@ class Train(Section):
     accumulate: Annotated[int, Field(ge=1, le=65_536)]
     mix: dict[str, Annotated[float, Field(ge=0, le=1000)]]
     label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
+    label_density: LabelDensity
     optimizer: Literal[*OPTIMIZERS]  # type: ignore[valid-type]
     betas: Annotated[list[Beta], Field(min_length=2, max_length=2)]
     momentum: Beta
@@ -64,8 +81,10 @@ class Train(Section):
     decay_all: bool
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     schedule: Literal[*SCHEDULES]  # type: ignore[valid-type]
+    plateau: Plateau
     warmup: Annotated[int, Field(ge=0, le=100_000)]
     patience: Annotated[int, Field(ge=1, le=100_000)]
+    interval: Annotated[float, Field(gt=0, lt=1)]
     clip_norm: Annotated[float, Field(gt=0, le=1e6)]
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     workers: Annotated[int, Field(ge=0, le=1024)]

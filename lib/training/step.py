@@ -9,7 +9,7 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.training.data import Part
-from lib.training.losses import LOSSES
+from lib.training.losses import find_loss
 from lib.training.state import TrainState
 
 
@@ -62,7 +62,7 @@ def _compute_loss(state: TrainState, part: Part, targets: Targets, result: StepR
     total: Tensor = output.penalty * part.fraction
     for name, group in targets.items():
         prediction, actual, share = output.predictions[name], part.sample.targets[name], part.shares[name]
-        value = LOSSES[group.loss](prediction, actual, part.weights[name])
+        value = find_loss(group)(prediction, actual, part.weights[name])
         total = total + group.weight * value * share
         result.labels[name].append(actual)
         result.means[name].append(prediction.mean.detach())

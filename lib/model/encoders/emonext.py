@@ -28,6 +28,7 @@ class Settings(EncoderInputs):
     se: Se
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     attention_loss: Annotated[float, Field(ge=0, le=1e6)]
+    reduction: Annotated[int, Field(ge=1, le=1024)] = 16
 
 
 class Encoder(encoders.Encoder):
@@ -49,7 +50,14 @@ class Encoder(encoders.Encoder):
                 f" {_LEAST} on"
             )
         depths, channels = SIZES[settings.network]
-        self.network = EmoNeXt(depths, channels, stn=settings.stn, se=settings.se, drop_path=settings.drop_path)
+        self.network = EmoNeXt(
+            depths,
+            channels,
+            stn=settings.stn,
+            se=settings.se,
+            drop_path=settings.drop_path,
+            reduction=settings.reduction,
+        )
         if settings.weights is not None:
             networks.load_emonext(self.network, settings.network, settings.weights, "train")
         self.output_dim, self._weight = channels[-1], settings.attention_loss

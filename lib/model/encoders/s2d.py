@@ -60,6 +60,7 @@ class Settings(EncoderInputs):
     landmark_weights: str | None
     landmark_input: Literal["bgr", "imagenet"]
     checkpointing: bool
+    feed_forward: Annotated[int, Field(ge=1, le=64)] = 4
 
 
 class Encoder(encoders.Encoder):

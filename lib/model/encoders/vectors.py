@@ -1,5 +1,6 @@
 """Any stream of vectors (sound, features, embeddings): standardised, averaged over a few steps, a token each."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -17,7 +18,8 @@ from lib.streams.base import Steps
 
 
 class Settings(EncoderInputs):
-    """net, width, depth, dropout: the network over tokens; pool: consecutive steps that are averaged to a token."""
+    """net, width, depth, dropout, heads, feed_forward: the network over tokens; pool: consecutive steps that are averaged to
+    a token."""
 
     kind: Literal["vectors"]
     net: Literal["linear", "mlp", "transformer"]
@@ -25,6 +27,8 @@ class Settings(EncoderInputs):
     depth: Annotated[int, Field(ge=1, le=64)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     pool: Annotated[int, Field(ge=1, le=100_000)]
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    feed_forward: Annotated[int, Field(ge=1, le=64)] = 2
 
 
 class Encoder(encoders.Encoder):
@@ -46,9 +50,17 @@ class Encoder(encoders.Encoder):
                 raise InputError(
                     f"reads has {stream!r}, whose steps are {list(shape)}; allowed for vectors: steps of one dimension"
                 )
-        if settings.net == "transformer" and (settings.width % 6 or settings.width % _HEADS):
-            raise InputError(f"width = {settings.width}; allowed for a transformer: multiples of 12")
-        inputs, width, dropout = sum(shape[0] for shape in shapes), settings.width, settings.dropout
+        inputs, width, dropout, heads = (
+            sum(shape[0] for shape in shapes),
+            settings.width,
+            settings.dropout,
+            settings.heads,
+        )
+        if settings.net == "transformer" and (width % 6 or width % heads):
+            multiple = math.lcm(6, heads)
+            raise InputError(
+                f"width = {width}; allowed for a transformer with heads = {heads}: multiples of {multiple}"
+            )
         self._settings, self.output_dim = settings, width
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("std", torch.ones(inputs))
@@ -60,7 +72,7 @@ class Encoder(encoders.Encoder):
             else:
                 layers.append(
                     nn.TransformerEncoderLayer(
-                        width, _HEADS, 2 * width, dropout, "gelu", batch_first=True, norm_first=True
+                        width, heads, settings.feed_forward * width, dropout, "gelu", batch_first=True, norm_first=True
                     )
                 )
         self.layers = nn.ModuleList(layers)
@@ -91,9 +103,6 @@ class Encoder(encoders.Encoder):
 
     def _values(self, read: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([read[name] for name in self._settings.reads], -1)
-
-
-_HEADS = 4
 
 
 def compute_mean_and_std(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

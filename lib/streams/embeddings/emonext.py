@@ -25,7 +25,7 @@ SIZES = {
 """Blocks and channels of the four stages (Liu et al. 2022, ConvNeXt)."""
 
 _EPS = 1e-6
-_REDUCTION = 16  # reduction ratio of squeeze-and-excitation
+_EXPANSION = 4  # of a block's inner layer, as in ConvNeXt (Liu et al. 2022)
 _LOCALISED = 52  # side of the feature map in front of the spatial transformer's linear layer, for images of 224 pixels
 
 
@@ -35,11 +35,19 @@ class EmoNeXt(nn.Module):
     stn: whether a spatial transformer, initialised to the identity, precedes the network. se: squeeze-and-excitation after
     each downsampling; "none" disables it, with "reference" gates start near 0.5 as published, with "identity" gates start at
     1 (twice a sigmoid of 0), so that the network starts as a plain ConvNeXt. drop_path: stochastic depth, the probability of
-    skipping the last block in training; it rises linearly from 0 at the first block (Huang et al. 2016).
+    skipping the last block in training; it rises linearly from 0 at the first block (Huang et al. 2016). reduction: the
+    channels of a stage divided by the units of its squeeze-and-excitation, 16 as published.
     """
 
     def __init__(
-        self, depths: Sequence[int], channels: Sequence[int], *, stn: bool, se: Se, drop_path: float = 0.0
+        self,
+        depths: Sequence[int],
+        channels: Sequence[int],
+        *,
+        stn: bool,
+        se: Se,
+        drop_path: float = 0.0,
+        reduction: int = 16,
     ) -> None:
         super().__init__()
         if stn:
@@ -50,7 +58,9 @@ class EmoNeXt(nn.Module):
         self.downsample_layers = nn.ModuleList([first])
         for before, after in zip(channels[:-1], channels[1:], strict=True):
             layers = [_OverChannels(before, _EPS), nn.Conv2d(before, after, 2, 2)]
-            self.downsample_layers.append(nn.Sequential(*layers, *([] if se == "none" else [_Excitation(after, se)])))
+            self.downsample_layers.append(
+                nn.Sequential(*layers, *([] if se == "none" else [_Excitation(after, se, reduction)]))
+            )
         chances = iter(np.linspace(0, drop_path, sum(depths)).tolist())
         self.stages = nn.ModuleList(
             nn.Sequential(*(_Block(wide, next(chances)) for _ in range(count)))
@@ -100,7 +110,10 @@ class _Block(nn.Module):
         super().__init__()
         self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
         self.norm = nn.LayerNorm(channels, _EPS)
-        self.pwconv1, self.pwconv2 = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.pwconv1, self.pwconv2 = (
+            nn.Linear(channels, _EXPANSION * channels),
+            nn.Linear(_EXPANSION * channels, channels),
+        )
         self.gamma = nn.Parameter(torch.full((channels,), 1e-6))
         self.drop = StochasticDepth(drop, "row")
 
@@ -112,9 +125,9 @@ class _Block(nn.Module):
 class _Excitation(nn.Module):
     """Squeeze-and-excitation (Hu et al. 2018)."""
 
-    def __init__(self, channels: int, se: Se) -> None:
+    def __init__(self, channels: int, se: Se, reduction: int) -> None:
         super().__init__()
-        inner = channels // _REDUCTION
+        inner = max(1, channels // reduction)
         last = nn.Linear(inner, channels, bias=False)
         self.fc = nn.Sequential(nn.Linear(channels, inner, bias=False), nn.ReLU(), last, nn.Sigmoid())
         self._gain = 2 if se == "identity" else 1
