@@ -1,11 +1,13 @@
 """The encoder pretrained: trained parameters, frozen layers, masks, checkpointing, and files of models."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import transformers
 from torch import Tensor, nn
@@ -156,6 +158,44 @@ def test_images_alone_and_in_a_padded_batch_are_equal(dinov2: Path) -> None:
         expected = encoder(image_batch(40)).values
         with torch.no_grad():  # in parts
             torch.testing.assert_close(encoder(image_batch(40)).values, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def timm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network as timm saves it."""
+    folder = tmp_path_factory.mktemp("timm")
+    torch.manual_seed(5)
+    timm.models.save_for_hf(timm.create_model("test_vit", num_classes=0), folder, safe_serialization=True)
+    return folder
+
+
+def test_timm_tokens_equal_a_direct_call(timm_folder: Path) -> None:
+    network = timm.create_model(f"local-dir:{timm_folder}", pretrained=True, num_classes=0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(network), is_training=False)
+    batch = image_batch(3, 1)
+    with torch.no_grad():
+        expected = network(transform(batch["faces"].values[0]))
+        tokens = make_encoder(timm_folder, "faces").eval()(batch)
+    torch.testing.assert_close(tokens.values[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext"])
+@pytest.mark.parametrize("trainable", [0, 1, "lora"])
+def test_timm_networks_train_only_chosen_parameters(name: str, trainable: object) -> None:
+    options = {"trainable": trainable, "weights": None, "checkpointing": trainable == 1}
+    if (name, trainable) == ("test_resnet", "lora"):
+        with pytest.raises(InputError, match=r"^trainable = 'lora', but the layers of ResNet have no linear module"):
+            make_encoder(Path(f"timm/{name}"), "faces", **options)
+        return
+    encoder = make_encoder(Path(f"timm/{name}"), "faces", **options).train()
+    for parameter in encoder.parameters():  # some are zero at first, and stop the gradients of others
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    last = {"test_vit": ".blocks.5.", "test_resnet": ".layer4.", "test_convnext": ".stages.3."}[name]
+    expected = expected_names(encoder, trainable, last)
+    assert bool(expected) == (trainable != 0)
+    assert {key for key, parameter in encoder.named_parameters() if parameter.requires_grad} == expected
+    if expected:
+        assert names_with_gradient(encoder, image_batch(3, 2)) == expected
 
 
 # ---- training ----
@@ -391,7 +431,7 @@ def test_networks_that_do_not_fit_are_rejected(wavlm: Path, dinov2: Path, tmp_pa
     ):
         build(wavlm, "waveform", [CHUNK], trainable=3)
     with pytest.raises(
-        SettingError, match=prefix + r"reads = .*, chunks of 160 samples, .* set waveform\.sample_rate to 16000"
+        SettingError, match=prefix + r"reads has chunks of 160 samples, .* set waveform\.sample_rate to 16000"
     ):
         build(wavlm, "waveform", [160])
     with pytest.raises(SettingError, match=prefix + r"network = .* is of the type dinov2; allowed: .* WavLM"):
@@ -409,9 +449,13 @@ def test_networks_that_do_not_fit_are_rejected(wavlm: Path, dinov2: Path, tmp_pa
     with pytest.raises(SettingError, match=prefix + r"network = 'nowhere/at-all' is neither a folder"):
         build(Path("nowhere/at-all"), "waveform", [CHUNK])
     with pytest.raises(
-        SettingError, match=prefix + r"network = 'timm/resnet18'; allowed for pretrained: networks of trans"
+        SettingError, match=prefix + r"network = 'timm/test_vit', .*; allowed for timm: images and last"
     ):
-        build(Path("timm/resnet18"), "faces", [3, 40, 40])
+        build(Path("timm/test_vit"), "faces", [3, 40, 40], weights=None, layers="mean")
+    with pytest.raises(SettingError, match=prefix + r"network = 'timm/test_vyt' is unknown to timm"):
+        build(Path("timm/test_vyt"), "faces", [3, 40, 40], weights=None)
+    with pytest.raises(SettingError, match=prefix + r"weights = 'w.pt'; allowed with network = .*: null or pretrained"):
+        build(wavlm, "waveform", [CHUNK], weights="w.pt")
     (dinov2 / "preprocessor_config.json").rename(tmp_path / "preprocessor_config.json")
     with pytest.raises(SettingError, match=prefix + r"network = .* has no image processor"):
         build(dinov2, "faces", [3, 40, 40])
@@ -434,6 +478,22 @@ def test_pooling_layer_without_weights_is_not_rebuilt(tmp_path: Path) -> None:
     checkpoint.save(
         tmp_path / "model.pt", network.state_dict(), settings, TRAITS_GROUP, streams, TrainingSummary(["demo"])
     )
+    model = checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
+    batch = {"voice": image_batch(2)}
+    assert torch.equal(model.network(batch).predicted["traits"], network(batch).predicted["traits"])
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "folder"])
+def test_saved_timm_model_predicts_the_same_without_the_folder(name: str, timm_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(timm_folder, tmp_path / "network")
+    folder, weights = (Path(name), None) if name != "folder" else (tmp_path / "network", "pretrained")
+    settings = make_model_settings(folder, "faces", weights=weights).completed(lambda name: [])
+    streams = {"faces": StreamInfo(_faces_settings(), {"": [3, 40, 40]})}
+    network = Network.from_settings(settings, TRAITS_GROUP, streams).eval()
+    checkpoint.save(
+        tmp_path / "model.pt", network.state_dict(), settings, TRAITS_GROUP, streams, TrainingSummary(["demo"])
+    )
+    shutil.rmtree(tmp_path / "network")
     model = checkpoint.load(tmp_path / "model.pt", torch.device("cpu"))
     batch = {"voice": image_batch(2)}
     assert torch.equal(model.network(batch).predicted["traits"], network(batch).predicted["traits"])

@@ -2,8 +2,9 @@
 
 import importlib
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from lib.core.pretrained import Layers
 CONFIGURATION = "config.json"
 _DESCRIPTIONS = (CONFIGURATION, "preprocessor_config.json", "processor_config.json")
 """Files of a network's folder that describe the network and its input."""
+_LAYERS = ("blocks", "stages", "layers")
+"""Names of the layers in networks of timm."""
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 """Last parts of the names of parameters that are the first token of an image."""
 
@@ -46,11 +49,18 @@ def write_architecture(architecture: Architecture) -> Iterator[Path]:
         yield Path(name)
 
 
-def find_layers(network: nn.Module) -> nn.ModuleList:
-    """Return the layers of a network: the list of modules with the most parameters that is in no other list.
+def find_layers(network: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network in order; for convolutional networks, its stages.
 
-    A list with as many modules as the configuration has layers is preferred. Raises InputError if there is none.
+    They are the modules of timm's blocks, stages or layers, or layer1, layer2, ... of a ResNet, or else of the list with the
+    most parameters that is in no other list; a list with as many modules as the configuration has layers is preferred.
+    Raises InputError if there are none.
     """
+    for name in _LAYERS:
+        if isinstance(layers := getattr(network, name, None), nn.Sequential):
+            return list(layers)
+    if numbered := [module for name, module in network.named_children() if re.fullmatch(r"layer\d+", name)]:
+        return numbered
     lists = {
         name: module for name, module in network.named_modules() if isinstance(module, nn.ModuleList) and len(module)
     }
@@ -66,10 +76,17 @@ def find_layers(network: nn.Module) -> nn.ModuleList:
             f"trainable is not 0, and {type(network).__name__} has no list of layers; allowed for this network: 0; name"
             " another network"
         )
-    return max(candidates, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))
+    largest = max(candidates, key=_count_parameters)
+    return list(largest)
 
 
-def add_adapters(network: nn.Module, layers: nn.Module, rank: int, alpha: float, run: Callable[[], Any]) -> None:
+def _count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def add_adapters(
+    network: nn.Module, layers: Iterable[nn.Module], rank: int, alpha: float, run: Callable[[], Any]
+) -> None:
     """Add a low-rank adapter to each linear module of `layers` that runs as a module; only adapters get gradients.
 
     Some networks read a linear module's weight directly, as WavLM's attention does: an adapter would have no effect there.
@@ -82,7 +99,7 @@ def add_adapters(network: nn.Module, layers: nn.Module, rank: int, alpha: float,
             "trainable = 'lora' needs peft, which is not installed; allowed without it: a number; run pip install -r"
             " requirements-transformers.txt, or set trainable to a number of layers"
         ) from None
-    inside = {id(module) for module in layers.modules()}
+    inside = {id(module) for layer in layers for module in layer.modules()}
     linear = {id(module): name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     names: dict[str, None] = {}
 
@@ -105,9 +122,12 @@ def add_adapters(network: nn.Module, layers: nn.Module, rank: int, alpha: float,
 
 def set_checkpointing(network: Any) -> None:
     """Let a network's layers recompute their activations for gradients. Raises InputError if it has no such layers."""
-    if not getattr(network, "supports_gradient_checkpointing", False):
+    if hasattr(network, "set_grad_checkpointing"):  # timm's
+        network.set_grad_checkpointing(True)
+    elif getattr(network, "supports_gradient_checkpointing", False):
+        network.activation_checkpointing_enable({"use_reentrant": False})
+    else:
         raise InputError(f"checkpointing = true; allowed for {type(network).__name__}: false")
-    network.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def select_states(output: Any, layers: Layers) -> Tensor:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # not needed to read the stream's shards
 
 _CONTEXT = 1.0  # seconds of audio before and after a window that its hidden states may depend on
 _SHORTEST_WINDOW = 2.0  # seconds
-_NO_MEMORY = ("not enough memory", "can't allocate memory")  # of PyTorch on a CPU
 
 
 class Settings(StreamSettings, PretrainedSettings):
@@ -113,13 +112,13 @@ def compute_in_memory(speech: SpeechNetwork, samples: np.ndarray, window: float)
 
     The window is halved each time that memory runs out. Raises InputError if a short window does not fit either.
     """
-    import torch
+    from lib.core.device import ran_out_of_memory  # not needed to read the stream's shards
 
     while True:
         try:
             return compute_hidden_states(speech, samples, window), window
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if type(error) is RuntimeError and not any(text in str(error) for text in _NO_MEMORY):
+        except Exception as error:
+            if not ran_out_of_memory(error):
                 raise
         if window / 2 < _SHORTEST_WINDOW:
             raise InputError(
@@ -127,8 +126,6 @@ def compute_in_memory(speech: SpeechNetwork, samples: np.ndarray, window: float)
                 " or set speech.network to a smaller network"
             )
         window /= 2
-        if speech.device.type == "cuda":
-            torch.cuda.empty_cache()
         logging.getLogger("speech").warning("memory ran out: windows of %g s are used for this clip", window)
 
 

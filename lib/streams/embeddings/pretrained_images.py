@@ -82,17 +82,10 @@ class TimmNetwork:
     def __init__(
         self, name: str, weights_name: str | None, folder: Path | None, device: torch.device, seed: int
     ) -> None:
-        timm = pretrained.import_package("timm", name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            if folder is not None:
-                network = pretrained.explain_errors(
-                    lambda: timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0),
-                    f"network = {str(folder)!r} can't be loaded",
-                    "allowed: a folder with config.json and weights as timm saves them; get the files again",
-                )
-            else:
-                network = _create(timm, name, weights_name)
+            network = load_timm_network(name, weights_name if folder is None else "pretrained", folder)
+        timm = pretrained.import_package("timm", name)
         self._device, self._network = device, network.eval().to(device)
         settings = timm.data.resolve_model_data_config(network)
         self._transform = timm.data.create_transform(**settings, is_training=False)
@@ -107,6 +100,22 @@ class TimmNetwork:
     def embed(self, pixels: Tensor) -> Tensor:
         """Return vectors (K, D)."""
         return self._network(pixels.to(self._device))
+
+
+def load_timm_network(name: str, weights_name: str | None, folder: Path | None) -> nn.Module:
+    """Return a network of timm without its classifier, in evaluation mode.
+
+    It is "timm/NAME" with random weights or with the state dict in the file `weights_name`, or if there is a `folder`, its
+    network with random weights (None) or the folder's. Raises InputError for an unknown network and weights that don't fit.
+    """
+    timm = pretrained.import_package("timm", name)
+    if folder is None:
+        return _create(timm, name, weights_name).eval()
+    return pretrained.explain_errors(
+        lambda: timm.create_model(f"local-dir:{folder}", pretrained=weights_name is not None, num_classes=0).eval(),
+        f"network = {str(folder)!r} can't be loaded",
+        "allowed: a folder with config.json and weights as timm saves them; get the files again",
+    )
 
 
 def is_timm_folder(folder: Path) -> bool:
