@@ -26,6 +26,7 @@ SLOW = (
     "test_own_clips",
     "test_odd_clips",
     "test_predict",
+    "test_publish",
     "test_shards",
     "test_multitask",
     "test_ablate",

@@ -313,7 +313,6 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
     "text": lambda path: path.write_text("no model"),
     "code": lambda path: torch.save({"weights": CodeInPickle(path.with_name("run"))}, path),
     "plain_code": lambda path: path.write_bytes(pickle.dumps(CodeInPickle(path.with_name("run")))),
-    "folder": lambda path: path.mkdir(),
     "foreign": lambda path: torch.save({"layer.weight": torch.zeros(2)}, path),
     "list": lambda path: torch.save([1, 2], path),
     "nan": save_changed(set_nan),

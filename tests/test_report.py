@@ -101,7 +101,6 @@ def test_card_and_page_use_the_names_of_the_targets() -> None:
     assert "warmth: warm, cold (unbounded; labels are 1 to 7)" in texts[0]
     assert "The labels of the corpus `table` are those of its files. *To fill in" in texts[0]
     assert "Licence: *to fill in" in texts[0]
-    assert texts[0].startswith("---\nlicense: unknown\n")
 
 
 def test_card_and_page_contain_both_target_groups() -> None:

@@ -23,6 +23,7 @@ TOOLS = (
     "parity",
     "planted",
     "predict",
+    "publish",
     "reference",
     "weights",
     "words",

@@ -57,15 +57,15 @@ class PretrainedSettings(Section):
     layers: Annotated[Layers, BeforeValidator(_check_layers)]
 
 
-def find_folder(network: str, *, revision: str | None, download: bool) -> Path:
+def find_folder(network: str, *, revision: str | None, download: bool, setting: str = "network") -> Path:
     """Return the folder of a network: `network` itself, or the folder in the hub's local cache.
 
-    Raises InputError if there is none, or if the download fails.
+    setting: the setting or argument that names it. Raises InputError if there is none, or if the download fails.
     """
     if Path(network).is_dir():
         return Path(network)
-    hub: Any = import_package("huggingface_hub", network)
-    name = f"network = {network!r}" + (f" with revision = {revision!r}" if revision else "")
+    hub: Any = import_package("huggingface_hub", network, setting)
+    name = f"{setting} = {network!r}" + (f" with revision = {revision!r}" if revision else "")
     try:
         return Path(
             hub.snapshot_download(
@@ -74,18 +74,18 @@ def find_folder(network: str, *, revision: str | None, download: bool) -> Path:
         )
     except hub.errors.HFValidationError:
         raise InputError(
-            f"network = {network!r} is not a folder; allowed: an existing folder with a network, or a name of the hub"
-            " such as facebook/dinov2-small; correct the path"
+            f"{setting} = {network!r} is not a folder; allowed: an existing folder, or a name of the hub such as"
+            " facebook/dinov2-small; correct the path"
         ) from None
     except (hub.errors.HfHubHTTPError, OSError) as error:
         if not download:
             raise InputError(
                 f"{name} is neither a folder nor in the hub's local cache; allowed: a local folder, or a name of the hub;"
-                " set download to true, or copy the network to this machine and set network to its folder"
+                f" set download to true, or copy the network to this machine and set {setting} to its folder"
             ) from None
         raise InputError(
             f"{name} can't be downloaded ({_cause(error)}); allowed: a name of the hub that this machine can reach;"
-            " correct the name, or copy the network to this machine and set network to its folder"
+            f" correct the name, or copy the network to this machine and set {setting} to its folder"
         ) from None
 
 
@@ -210,7 +210,7 @@ def describe_cost(clips: int, seconds_per_clip: float, bytes_per_clip: int) -> s
     return f"{clips} clips need about {time} and {space} ({seconds_per_clip:.2g} s and {bytes_per_clip} bytes per clip)"
 
 
-def import_package(package: str, network: str) -> Any:
+def import_package(package: str, network: str, setting: str = "network") -> Any:
     """Return a package of requirements-transformers.txt. Raises InputError if it is not installed."""
     import importlib
 
@@ -218,7 +218,7 @@ def import_package(package: str, network: str) -> Any:
         return importlib.import_module(package)
     except ImportError:
         raise InputError(
-            f"network = {network!r} needs {package}, which is not installed; allowed without it: the networks of this"
+            f"{setting} = {network!r} needs {package}, which is not installed; allowed without it: the networks of this"
             f" project; run pip install -r {_REQUIREMENTS}, or name another network"
         ) from None
 

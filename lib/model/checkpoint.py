@@ -1,4 +1,4 @@
-"""The file of a trained model: its weights, and everything that prediction needs."""
+"""A trained model: its network, and everything that prediction needs, in data/model.pt or in a published folder."""
 
 import pickle
 import warnings
@@ -15,11 +15,10 @@ from lib.core.parameters import check
 from lib.core.provenance import describe_code
 from lib.core.targets import TargetGroup, Targets
 from lib.core.weights import find_mismatches
+from lib.model import folder
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import StreamInfo
-
-_FORMAT = 3
 
 
 class Reference(NamedTuple):
@@ -88,7 +87,7 @@ def save(
     model = settings.model_dump()
     torch.save(
         {
-            "format": _FORMAT,
+            "format": folder.FORMAT,
             "weights": dict(weights),
             "model": model | {"encoders": {name: model["encoders"][name] for name in settings.use}},
             "targets": {name: group.model_dump() for name, group in targets.items()},
@@ -106,16 +105,16 @@ def save(
 
 
 def load(path: Path, device: torch.device) -> TrainedModel:
-    """Load data/model.pt. Its weights replace pretrained weights that its settings name.
+    """Load data/model.pt or the folder of a published model. Its weights replace pretrained weights that its settings name.
 
-    Raises InputError if the file is missing, damaged or has another format.
+    Raises InputError if the file or folder is missing, damaged or has another format.
     """
     if not path.exists():
         raise InputError(
             f"{path} is missing; `dvc checkout` restores the last one (a failed experiment removes it), or train one by"
             " `dvc repro train`"
         )
-    saved = _read(path)
+    saved = read(path)
     try:
         return _build_model(saved, device)
     except Exception as error:  # what a file of nonsense raises can be anything
@@ -127,7 +126,7 @@ def pretrained(path: Path) -> dict[str, nn.Module]:
 
     Raises InputError if the weights can't be loaded.
     """
-    saved = _read(path)
+    saved = read(path)
     settings = check(saved["model"], Settings)
     streams = {name: StreamInfo(**info) for name, info in saved["streams"].items()}
     names = [name for name in settings.use if settings.encoders[name].get("weights") is not None]
@@ -169,7 +168,7 @@ def warm_start(network: Network, path: Path) -> None:
     """Load the weights of an older data/model.pt into a network. Raises InputError if they are missing or do not fit."""
     if not path.is_file():
         raise InputError(f"init = {str(path)!r} is not a file; allowed: null, or the path of a model.pt")
-    weights = _read(path)["weights"]
+    weights = read(path)["weights"]
     if wrong := find_mismatches(network.state_dict(), weights):
         raise InputError(
             f"init = {str(path)!r} is a model of another shape ({len(wrong)} weights differ, first {wrong[0]}); set the"
@@ -178,28 +177,33 @@ def warm_start(network: Network, path: Path) -> None:
     network.load_state_dict(weights)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with warnings.catch_warnings():  # of another pickle's protocol: the error says enough
-            warnings.simplefilter("ignore")
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise _no_model(path, ValueError("it is not a file of weights, or contains code, which was not run")) from None
-    except Exception as error:
-        raise _no_model(path, error) from None
+def read(path: Path) -> dict[str, Any]:
+    """Return the contents of data/model.pt, or of the folder of a published model, which is read without unpickling.
+
+    Raises InputError if they are damaged or have another format.
+    """
+    saved = folder.read(path) if path.is_dir() else _unpickle(path)
     if not isinstance(saved, dict):
         raise _no_model(path, ValueError("it contains no model"))
     weights = saved.get("weights")
     if not isinstance(weights, dict) or not all(isinstance(values, Tensor) for values in weights.values()):
         raise _no_model(path, ValueError("it contains no weights"))
-    if saved.get("format") != _FORMAT:
-        raise InputError(
-            f"{path} has format {saved.get('format', 1)}, but this version reads format {_FORMAT}; train the model again,"
-            " or use the version that wrote it"
-        )
+    folder.check_format(path, saved)
     if wrong := [name for name, values in weights.items() if not values.isfinite().all()]:
         raise _no_model(path, ValueError(f"{len(wrong)} of its weights are not finite, first {wrong[0]}"))
     return saved
+
+
+def _unpickle(path: Path) -> Any:
+    """Return the contents of data/model.pt. PyTorch runs no code in it."""
+    try:
+        with warnings.catch_warnings():  # of another pickle's protocol: the error says enough
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise _no_model(path, ValueError("it is not a file of weights, or contains code, which was not run")) from None
+    except Exception as error:
+        raise _no_model(path, error) from None
 
 
 def _no_model(path: Path, error: Exception) -> InputError:

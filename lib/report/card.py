@@ -41,15 +41,6 @@ _ANY = (
     "Do not use it to judge people, least of all in hiring. Labels are what the raters thought or felt, and errors on other"
     " clips are unknown. (EU: recruitment systems are high-risk, Regulation 2024/1689, Annex III.)"
 )
-_HEADER = """---
-license: unknown
-library_name: pytorch
-pipeline_tag: video-classification
-tags: [apparent-personality, video, regression]
-datasets: [{sources}]
-metrics: [mae, r2, ccc]
----
-"""
 
 
 def make_card(
@@ -60,7 +51,7 @@ def make_card(
     targets: Targets,
     run: Run,
 ) -> str:
-    """Return the card as Markdown.
+    """Return the card as Markdown, without its header.
 
     scores, comparisons, groups, robustness: tables of data/scores.csv, comparisons.csv, group_scores.csv and robustness.csv.
     targets: the predicted groups.
@@ -68,7 +59,6 @@ def make_card(
     data = run.data
     limits, *notes = list_cautions(data["sources"], targets)
     lines = [
-        _HEADER.format(sources=", ".join(data["sources"])),
         f"# Model card: {', '.join(targets)} from video clips\n",
         "## Model\n",
         *_describe_model(targets, run),

@@ -12,6 +12,7 @@ from lib.core.clips import read_clip_table, read_csv
 from lib.core.parameters import read_yaml
 from lib.core.targets import Targets
 from lib.report import card, datasheet, figures, latex, names, page, paper
+from lib.report.card_header import make_header
 from lib.report.citations import find_cited, format_bibtex
 from lib.report.figures import read
 from lib.report.verdict import describe_headline, describe_same_persons, select_group
@@ -122,9 +123,10 @@ def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) ->
     files.REPORT.write_text(
         page.render_report(scores, loaded.comparisons, groups, results.clips, targets, figures=drawn, run=run, dpi=dpi)
     )
+    header = make_header(scores, targets, run)
     scores, compared, groups, robustness = map(names.escape_table, (scores, loaded.comparisons, groups, robustness))
     escaped = names.escape_groups(targets)
-    files.MODEL_CARD.write_text(card.make_card(scores, compared, groups, robustness, escaped, run))
+    files.MODEL_CARD.write_text(f"{header}\n{card.make_card(scores, compared, groups, robustness, escaped, run)}")
     enabled = [name for name, section in run.parameters.items() if isinstance(section, dict) and section.get("enabled")]
     clips = results.clips.rename(columns=names.escape_markdown)
     texts = ("name", "column", "clip")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from lib.core.errors import InputError
 from lib.core.targets import Targets
+from lib.model import folder
 from lib.serving.results import Prediction, Window
 
 if TYPE_CHECKING:
@@ -37,11 +38,17 @@ class Run:
 
 
 def describe_run(predictor: "Predictor") -> Run:
-    """Return the checksum of the model's file and the options that change scores."""
-    with predictor.path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the checksum of the model's file or folder and the options that change scores."""
+    checksum = _checksum(predictor.path)
     window = "" if predictor.window is None else f"{predictor.window:g}"
     return Run(checksum[:12], f"person={predictor.person} window={window} min_seen={predictor.min_seen:g}")
+
+
+def _checksum(model: Path) -> str:
+    if model.is_dir():
+        return folder.checksum(model)
+    with model.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Before(NamedTuple):

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from lib.core import parallel
+from lib.core import parallel, pretrained
 from lib.core.artifacts import MODEL
 from lib.core.clips import SYNTHETIC
 from lib.core.command import disk_is_full
@@ -63,11 +63,12 @@ class _Observers(NamedTuple):
 class Predictor:
     """A trained model that predicts clips. The model and the streams' networks are loaded once.
 
-    model: path of a model.pt. device: where the network runs; by default a GPU if one is available. person: face to track
-    if there are several: "main" as in training, "left", "right", "largest", or a number N as text, the Nth from the left,
-    starting at 1. window: length in seconds of the windows of longer clips; None uses the length of the longest training
-    clip, and no windows for clips of about that length. min_seen: a clip is rejected if a smaller fraction of it can be
-    used. Raises InputError if the file can't be used, or if `person` is given for a model without faces.
+    model: path of a model.pt or of the folder of a published model. device: where the network runs; by default a GPU if one
+    is available. person: face to track if there are several: "main" as in training, "left", "right", "largest", or a number
+    N as text, the Nth from the left, starting at 1. window: length in seconds of the windows of longer clips; None uses the
+    length of the longest training clip, and no windows for clips of about that length. min_seen: a clip is rejected if a
+    smaller fraction of it can be used. Raises InputError if the file can't be used, or if `person` is given for a model
+    without faces.
     """
 
     def __init__(
@@ -101,6 +102,22 @@ class Predictor:
         """Warnings about every prediction of this model."""
         if not {*SYNTHETIC}.isdisjoint(self.served.training.corpora):
             self.warnings = (_PLANTED,)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str, revision: str | None = None, **options: Any) -> Self:
+        """Return a predictor of a published model: a folder that tools.publish wrote, or a name of the Hugging Face hub.
+
+        The hub needs requirements-transformers.txt. revision: commit, tag or branch on the hub. options: the other arguments
+        of `Predictor`. Nothing is unpickled, and no code of the folder runs. Raises InputError if the folder is missing, or
+        does not fit the installed packages.
+        """
+        path = _path("name", name)
+        if path.is_file():
+            raise InputError(
+                f"name = {str(name)!r} is a file; allowed: a folder that python -m tools.publish wrote, or a name of the"
+                f" hub; for a model.pt use Predictor({str(name)!r})"
+            )
+        return cls(pretrained.find_folder(str(name), revision=revision, download=True, setting="name"), **options)
 
     def many(
         self, clips: Iterable[Path | str], predict: "Predict | None" = None, workers: int = 1

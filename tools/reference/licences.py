@@ -1,11 +1,11 @@
 """The generated tables in docs/licences.md: weights, from their registry; dependencies, from the requirements files and the
 metadata of installed packages."""
 
-import importlib.metadata
 import re
 from pathlib import Path
 
 from lib.core.weight_files import WEIGHT_SETS
+from lib.report.licences import licence_of
 
 LICENCES_PAGE = Path("docs/licences.md")
 BEGIN, END = "<!-- dependencies -->", "<!-- end of dependencies -->"
@@ -49,18 +49,3 @@ def dependencies() -> dict[str, str]:
         for path in sorted(Path().glob("requirements*.txt"))
         for match in re.finditer(r"^([\w.-]+)==", path.read_text(), re.MULTILINE)
     }
-
-
-def licence_of(name: str) -> str | None:
-    """Return the licence that an installed package's metadata states, or None if it isn't installed."""
-    try:
-        metadata = importlib.metadata.metadata(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    if expressions := metadata.get_all("License-Expression"):
-        return str(expressions[0])
-    classifiers = [
-        text.split(" :: ")[-1] for text in metadata.get_all("Classifier") or [] if text.startswith("License")
-    ]
-    short = str((metadata.get_all("License") or [""])[0]).strip()
-    return short if short and "\n" not in short and len(short) < 60 else ", ".join(classifiers) or "states none"
