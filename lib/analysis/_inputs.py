@@ -27,6 +27,32 @@ def swap_stream(inputs: Inputs, other: Inputs, stream: str) -> Inputs:
     return changed
 
 
+def swap_columns(inputs: Inputs, other: Inputs, columns: Mapping[str, np.ndarray]) -> Inputs:
+    """Return a clip's inputs with some numbers of another clip.
+
+    columns: reference -> the columns of its vectors to replace. The other clip's steps are taken at the same relative times.
+    If either clip is missing the stream, the inputs stay unchanged.
+    """
+    changed = copy_inputs(inputs)
+    for encoder, read in inputs.items():
+        for reference in columns.keys() & read.keys():
+            steps, new_steps = read[reference], other[encoder][reference]
+            if len(steps.times) and len(new_steps.times):
+                values = steps.values.copy()
+                indices = np.arange(len(values)) * len(new_steps.times) // len(values)
+                values[:, columns[reference]] = new_steps.values[indices][:, columns[reference]]
+                changed[encoder][reference] = steps._replace(values=values)
+    return changed
+
+
+def choose_others(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return for each of `count` clips the index of another one, at random; each clip is chosen once."""
+    order = rng.permutation(count)
+    others = np.empty_like(order)
+    others[order] = np.roll(order, 1)
+    return others
+
+
 def shuffle_steps(inputs: Inputs, stream: str, rng: np.random.Generator) -> Inputs:
     """Return a clip's inputs with a stream's steps in random order.
 

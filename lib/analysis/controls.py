@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.analysis._context import ClipCount, Context, concatenate_tables
-from lib.analysis._inputs import select_steps, shuffle_steps, swap_stream, zero_stream
+from lib.analysis._inputs import choose_others, select_steps, shuffle_steps, swap_stream, zero_stream
 from lib.core.artifacts import CONTROLS
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
@@ -38,13 +38,21 @@ def run(context: Context) -> None:
 
 def run_controls(context: Context) -> pd.DataFrame:
     """Return the loss of accuracy of each target group in each control experiment; an empty table without clips."""
-    sample, tables = context.sample(context.settings.control_clips), list[pd.DataFrame]()
+    sample = context.sample(context.settings.control_clips)
     if not sample:
-        return concatenate_tables(tables, CONTROL_COLUMNS)
+        return concatenate_tables([], CONTROL_COLUMNS)
     repeats, seed = context.settings.control_repeats, context.seed
     predicted = predict(
         context.fabric, context.network, context.clips, sample, context.batch_size, repeats=repeats, seed=seed
     )
+    return score_experiments(context, sample, predicted)
+
+
+def score_experiments(
+    context: Context, sample: list[int], predicted: dict[str, dict[str, list[np.ndarray]]]
+) -> pd.DataFrame:
+    """Return the loss of accuracy in each experiment for each target group, given the clips and `predict`'s result."""
+    tables = list[pd.DataFrame]()
     videos = context.clips.table["video"].iloc[sample].to_numpy()
     for name, group in context.targets.items():
         actual = context.actual(sample, group)
@@ -90,10 +98,7 @@ def _changes(
     for stream in streams:
         rng = np.random.default_rng(seed)
         for _ in range(repeats if len(samples) > 1 else 0):
-            order = rng.permutation(len(samples))
-            other = np.empty_like(order)
-            other[order] = np.roll(order, 1)  # no clip gets its own stream
-            pairs = zip(samples, other, strict=True)
+            pairs = zip(samples, choose_others(len(samples), rng), strict=True)
             yield (
                 f"another clip's {stream}",
                 [sample._replace(inputs=swap_stream(sample.inputs, samples[i].inputs, stream)) for sample, i in pairs],

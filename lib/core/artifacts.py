@@ -46,6 +46,7 @@ DELETION = DATA / "deletion.csv"
 ROBUSTNESS = DATA / "robustness.csv"
 PROBES = DATA / "probes.csv"
 LENS = DATA / "lens.csv"
+FEATURE_IMPORTANCE = DATA / "feature_importance.csv"
 EMBEDDING_MAP = DATA / "map.csv"
 SAMPLES = DATA / "samples.h5"
 
@@ -68,8 +69,8 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
         PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE, TEST_METRICS,
     ),
     "analyse": (
-        ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS, EMBEDDING_MAP,
-        SAMPLES,
+        ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS,
+        FEATURE_IMPORTANCE, EMBEDDING_MAP, SAMPLES,
     ),
     "figures": (PNG_FIGURES, PDF_FIGURES, CAPTIONS, LATEX_TABLES, PAPER_FOLDER, REPORT, MODEL_CARD, DATA_SHEET),
 }  # fmt: skip
@@ -89,6 +90,7 @@ TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
     DELETION: ("targets", "order", "target"),
     ROBUSTNESS: ("targets", "corruption", "target"),
     PROBES: ("targets", "features", "target"),
+    FEATURE_IMPORTANCE: ("targets", "control", "target"),
     LENS: ("targets", "feature", "kind", "side", "target"),
     EMBEDDING_MAP: ("features", "clip", "video", "split"),
 }

@@ -54,6 +54,7 @@ _FILES = {
     "robustness": artifacts.ROBUSTNESS,
     "probes": artifacts.PROBES,
     "lens model": artifacts.LENS,
+    "importance of measures": artifacts.FEATURE_IMPORTANCE,
 }
 _LONG = 20  # longer tables are folded
 

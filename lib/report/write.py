@@ -60,6 +60,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
         robustness=_read_table(files.ROBUSTNESS),
         probes=_read_table(files.PROBES),
         lens=_read_table(files.LENS),
+        feature_importance=_read_table(files.FEATURE_IMPORTANCE),
         map=_read_table(files.EMBEDDING_MAP),
     )
     provenance = json.loads(files.PROVENANCE.read_text())

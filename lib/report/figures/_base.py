@@ -57,11 +57,15 @@ class Results:
     """The inputs of all figures.
 
     They are the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv, data/split_scores.csv,
-    data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv, data/lens.csv and
-    data/map.csv, the contents of metrics/data.json, the results of the functions in `_read`, and the target groups.
+    data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv, data/lens.csv,
+    data/feature_importance.csv and data/map.csv, the contents of metrics/data.json, the results of the functions in
+    `_read`, and the target groups.
     """
 
-    TABLES: ClassVar = ("predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes", "lens")
+    TABLES: ClassVar = (
+        "predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes", "lens",
+        "feature_importance",
+    )  # fmt: skip
     """The tables that have rows of each target group."""
 
     history: pd.DataFrame = field(default_factory=_no_rows)
@@ -81,6 +85,7 @@ class Results:
     robustness: pd.DataFrame = field(default_factory=_no_rows)
     probes: pd.DataFrame = field(default_factory=_no_rows)
     lens: pd.DataFrame = field(default_factory=_no_rows)
+    feature_importance: pd.DataFrame = field(default_factory=_no_rows)
     map: pd.DataFrame = field(default_factory=_no_rows)
 
     def select_targets(self, targets: str) -> "Results":
