@@ -182,7 +182,7 @@ def test_find_folder_prefers_folder_and_names_remedies(tmp_path: Path, monkeypat
         (
             "a/b",
             False,
-            r"^network = 'a/b' with revision = 'v1' is neither a folder nor in .*; set download to true, or copy",
+            r"^network = 'a/b' with revision = 'v1' is neither a folder nor in .*; run .*tools\.weights a/b, set download",
         ),
         ("a/b", True, r"^network = 'a/b' with revision = 'v1' can't be downloaded \(.*; correct the name, or copy"),
     ):

@@ -177,7 +177,7 @@ def test_timm_weights_of_the_hub_are_read_from_its_cache(tmp_path: Path, monkeyp
         (
             "a/b",
             {},
-            r"network = 'a/b' is neither a folder nor in the hub's local cache; allowed: .*; set download to true",
+            r"network = 'a/b' is neither a folder nor in the hub's local cache; allowed: .*, set download to true",
         ),
     ],
 )

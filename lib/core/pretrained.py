@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from lib.core.errors import InputError
 from lib.core.parameters import Section
@@ -32,7 +32,7 @@ def _check_layers(layers: Any) -> Any:
     return layers
 
 
-Layers = Literal["last", "mean", "all"] | list[int]
+Layers = Literal["last", "mean", "all"] | list[Annotated[int, Field(ge=0, le=1000)]]
 """last: the network's output. mean: the mean over all hidden states. all, or a list of numbers: each of these hidden states.
 Hidden state 0 is the output of the embedding layer, 1 that of the first layer."""
 
@@ -81,7 +81,8 @@ def find_folder(network: str, *, revision: str | None, download: bool, setting: 
         if not download:
             raise InputError(
                 f"{name} is neither a folder nor in the hub's local cache; allowed: a local folder, or a name of the hub;"
-                f" set download to true, or copy the network to this machine and set {setting} to its folder"
+                f" run python -m tools.weights {network}, set download to true, or copy the network to this machine and set"
+                f" {setting} to its folder"
             ) from None
         raise InputError(
             f"{name} can't be downloaded ({_cause(error)}); allowed: a name of the hub that this machine can reach;"

@@ -177,6 +177,13 @@ WEIGHT_SETS = {
         378,
         Hub(),
     ),
+    "microsoft/wavlm-base-plus": WeightSet(
+        "speech.network: microsoft/wavlm-base-plus",
+        "that of UniSpeech, CC BY-SA 3.0",
+        "any use under the same licence",
+        378,
+        Hub(),
+    ),
     "FacebookAI/roberta-base": WeightSet("text.network: FacebookAI/roberta-base", "MIT", _ANY_USE, 499, Hub()),
 }
 """Weights by name. The hub, and the address of inception_resnet_v1, could not be reached to verify sizes and checksums."""
