@@ -28,7 +28,9 @@ TOOLS = (
     "weights",
     "words",
 )
-SLOW_TOOLS = tuple(f"benchmarks.{name}" for name in ("codecs", "flow", "predict", "preprocessing", "training"))
+SLOW_TOOLS = tuple(
+    f"benchmarks.{name}" for name in ("codecs", "flow", "foundation", "predict", "preprocessing", "training")
+)
 """Benchmarks that import torch before they print --help."""
 
 

@@ -60,7 +60,7 @@ class PretrainedSettings(Section):
 def find_folder(network: str, *, revision: str | None, download: bool, setting: str = "network") -> Path:
     """Return the folder of a network: `network` itself, or the folder in the hub's local cache.
 
-    setting: the setting or argument that names it. Raises InputError if there is none, or if the download fails.
+    setting: the setting or argument that names it. Raises InputError if neither exists, or if the download fails.
     """
     if Path(network).is_dir():
         return Path(network)
@@ -163,7 +163,7 @@ def load_image_processor(folder: Path) -> Any:
 
 
 def load_audio_processor(folder: Path) -> Any:
-    """Return the feature extractor of a network's folder, which has `sampling_rate`. Raises InputError if there is none."""
+    """Return the feature extractor of a network's folder, which has `sampling_rate`. Raises InputError if it is missing."""
     return _load_processor(folder, "AutoFeatureExtractor", "audio processor", "preprocessor_config.json")
 
 

@@ -170,6 +170,7 @@ WEIGHT_SETS = {
         "e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720",
     ),
     "facebook/dinov2-small": WeightSet("embeddings.network: facebook/dinov2-small", "Apache-2.0", _ANY_USE, 88, Hub()),
+    "facebook/dinov2-base": WeightSet("embeddings.network: facebook/dinov2-base", "Apache-2.0", _ANY_USE, 346, Hub()),
     "microsoft/wavlm-base": WeightSet(
         "speech.network: microsoft/wavlm-base",
         "that of UniSpeech, CC BY-SA 3.0",

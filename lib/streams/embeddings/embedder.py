@@ -81,7 +81,9 @@ class Embedder(base.BatchExtractor):
         """Return records with `values` (T, D), float32, or (T, L, D), float16, and `times` (T,) in seconds."""
         records = [record for (record,) in inputs]
         chosen = [base.choose_evenly(base.present_steps(record), self._settings.steps) for record in records]
-        prepared = [self._network.prepare(self._read(*both)) for both in zip(records, chosen, strict=True)]
+        prepared = [
+            self._network.prepare(self._read(record, indices)) for record, indices in zip(records, chosen, strict=True)
+        ]
         if len({pixels.shape[1:] for pixels in prepared}) == 1:
             together = self._embed(torch.cat(prepared))
             values = np.split(together, np.cumsum([len(indices) for indices in chosen])[:-1])

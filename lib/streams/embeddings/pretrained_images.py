@@ -128,15 +128,15 @@ def is_timm_folder(folder: Path) -> bool:
 
 
 def find_timm_hub_name(name: str) -> str:
-    """Return the name on the hub of timm's own weights of "timm/NAME". Raises InputError if there are none."""
+    """Return the name on the hub of timm's own weights of "timm/NAME". Raises InputError if timm has none."""
     timm = pretrained.import_package("timm", name)
-    known = timm.get_pretrained_cfg(_check_name(timm, name))
-    if known is None or not known.hf_hub_id:
+    config = timm.get_pretrained_cfg(_check_name(timm, name))
+    if config is None or not config.hf_hub_id:
         raise InputError(
             f"weights = 'pretrained'; timm has none for {name}; allowed: null, or the path of a state dict; name another"
             " network"
         )
-    return known.hf_hub_id
+    return config.hf_hub_id
 
 
 def _check_name(timm: Any, name: str) -> str:
