@@ -1,4 +1,4 @@
-"""Export of a stream of vectors: what is written, its provenance, and that the stream `features` reads the same vectors."""
+"""Export of a stream of vectors: files, provenance, and equal vectors when the stream `features` reads them."""
 
 import json
 from pathlib import Path
@@ -33,8 +33,8 @@ def write_stream(data: Path, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     for name in ("frames", "faces", "embeddings"):
         (data / name).mkdir(parents=True, exist_ok=True)
-        about = {"settings": {"enabled": True, "name": name}, "shapes": {"": shape}}
-        (data / name / base.ABOUT).write_text(json.dumps(about))
+        content = {"settings": {"enabled": True, "name": name}, "shapes": {"": shape}}
+        (data / name / base.ABOUT).write_text(json.dumps(content))
     for shard, clips in (("a", CLIPS[:2]), ("b", CLIPS[2:])):
         with h5py.File(data / "embeddings" / f"{shard}.h5", "w") as file:
             for number, clip in enumerate(clips, 1):

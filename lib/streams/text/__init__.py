@@ -54,15 +54,15 @@ class Extractor(BatchExtractor):
 
     def extract_clips(self, inputs: list[tuple[Any, ...]]) -> list[Record]:
         """Return the records of clips, given their Raws."""
-        found = [_find_transcript(raw, self._settings) for (raw,) in inputs]
-        transcripts = [transcript for transcript in found if isinstance(transcript, Transcript)]
+        lookups = [_find_transcript(raw, self._settings) for (raw,) in inputs]
+        transcripts = [transcript for transcript in lookups if isinstance(transcript, Transcript)]
         by_kind = [kind(transcripts) for kind in self._kinds] if transcripts else []
         arrays = iter([_merge(kinds) for kinds in zip(*by_kind, strict=True)])
         return [
             _make_record(raw.clip, transcript, next(arrays))
             if isinstance(transcript, Transcript)
             else Record(raw.clip, refused=f"text: {transcript}")
-            for (raw,), transcript in zip(inputs, found, strict=True)
+            for (raw,), transcript in zip(inputs, lookups, strict=True)
         ]
 
 

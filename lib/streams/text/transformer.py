@@ -64,10 +64,12 @@ def make_transformer(
             elif not np.isfinite(states.values).all():
                 arrays.append("the network's hidden states are not finite")
             else:
-                found = {TRANSFORMER: states.values.mean(0, keepdims=True)}
+                vectors = {TRANSFORMER: states.values.mean(0, keepdims=True)}
                 if WORDS in kinds:
-                    found |= _average_words(states, words, times) if len(times) else _take_clip(found[TRANSFORMER])
-                arrays.append({name: _store(array) for name, array in found.items() if name.partition(".")[0] in kinds})
+                    vectors |= _average_words(states, words, times) if len(times) else _take_clip(vectors[TRANSFORMER])
+                arrays.append(
+                    {name: _store(array) for name, array in vectors.items() if name.partition(".")[0] in kinds}
+                )
         return arrays
 
     return make

@@ -102,7 +102,7 @@ def split_words(text: str) -> list[str]:
 
 
 def split_timed_words(transcript: Transcript) -> tuple[list[str], np.ndarray]:
-    """Return the words of a transcript as they are written, and their times (W,) in seconds; no times if there are none.
+    """Return the words of a transcript as they are written, and their times (W,) in seconds, empty without subtitles.
 
     Words are separated by spaces. Text in square brackets is left out. A subtitle's time is distributed over its characters,
     and a word's time is that of its middle.
