@@ -130,7 +130,15 @@ def test_encoder_reads_words_with_their_times(folder: Path, tmp_path: Path) -> N
     (tmp_path / "a.srt").write_text(SRT)
     settings = make_settings(files=[], kinds=["words"], network=str(folder))
     record = text.Extractor(settings)(Raw("a.mp4", None, tmp_path))
-    options = {"kind": "vectors", "reads": ["text.words"], "take": "all", "steps": 1, "net": "linear", "width": 12}
+    options = {
+        "kind": "vectors",
+        "reads": ["text.words"],
+        "take": "all",
+        "steps": 1,
+        "net": "linear",
+        "width": 12,
+        "heads": 4,
+    }
     encoder = vectors_encoder.Settings(**options, depth=1, dropout=0.0, pool=1)
     streams = {"text": StreamInfo({}, {"words": [16]})}
     steps = make_inputs({"text": record}, {"words": encoder}, streams, None)["words"]["text.words"]

@@ -55,6 +55,7 @@ _FILES = {
     "probes": artifacts.PROBES,
     "lens model": artifacts.LENS,
     "importance of measures": artifacts.FEATURE_IMPORTANCE,
+    "layer weights": artifacts.LAYER_WEIGHTS,
 }
 _LONG = 20  # longer tables are folded
 

@@ -46,6 +46,10 @@ class Encoder(nn.Module):
         clips: the inputs of each training clip, numpy arrays (T, ...) by reference.
         """
 
+    def list_layer_weights(self) -> dict[str, Tensor]:
+        """Return the learned weights (L,) of the layers of each stream that has several, by reference; by default none."""
+        return {}
+
 
 def kinds() -> list[str]:
     """Return the names of all kinds of encoders."""

@@ -130,6 +130,9 @@ class Encoder(encoders.Encoder):
             return Tokens(values * weights, times, present, (1, 1))
         return of_clip((values * weights).sum(1) / weights.sum(1), times, present)
 
+    def list_layer_weights(self) -> dict[str, Tensor]:
+        return {} if self.layer_weights is None else {self._stream: self.layer_weights.softmax(0)}
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
         """Remove the pooling layer if the model's file has none, because the folder had no weights for it."""
         has_pooler = any(name.startswith(f"{prefix}network.pooler.") for name in state_dict)

@@ -36,8 +36,8 @@ class Encoder(encoders.Encoder):
 
     Each number is standardised by its mean and standard deviation over the training clips, kept with the weights. A missing
     number (NaN) counts as that mean. net: "linear"; "mlp", each token alone; or "transformer", pre-norm layers over all
-    tokens of the clip (Vaswani et al. 2017).
-    Raises InputError if a stream is none of vectors.
+    tokens of the clip (Vaswani et al. 2017). Of a stream with several layers (L, D), the layers are added with learned
+    weights that sum to 1, as in SUPERB (Yang et al. 2021). Raises InputError if a stream is none of vectors.
     """
 
     mean: Tensor
@@ -46,12 +46,13 @@ class Encoder(encoders.Encoder):
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
         for stream, shape in zip(settings.reads, shapes, strict=True):
-            if len(shape) != 1:
+            if len(shape) not in (1, 2) or 0 in shape:
                 raise InputError(
-                    f"reads has {stream!r}, whose steps are {list(shape)}; allowed for vectors: steps of one dimension"
+                    f"reads has {stream!r}, whose steps are {list(shape)}; allowed for vectors: steps of one dimension, or"
+                    " layers of one dimension; choose a stream, or an array that the stream was built with"
                 )
         inputs, width, dropout, heads = (
-            sum(shape[0] for shape in shapes),
+            sum(shape[-1] for shape in shapes),
             settings.width,
             settings.dropout,
             settings.heads,
@@ -61,9 +62,12 @@ class Encoder(encoders.Encoder):
             raise InputError(
                 f"width = {width}; allowed for a transformer with heads = {heads}: multiples of {multiple}"
             )
-        self._settings, self.output_dim = settings, width
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("std", torch.ones(inputs))
+        self._settings, self.output_dim, self._shapes = settings, width, [tuple(shape) for shape in shapes]
+        numbers = sum(math.prod(shape) for shape in shapes)  # of all layers
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("std", torch.ones(numbers))
+        layered = (shape for shape in shapes if len(shape) > 1)
+        self.layer_logits = nn.ParameterList(nn.Parameter(torch.zeros(shape[0])) for shape in layered)
         self.first = nn.Linear(inputs, width)
         layers: list[nn.Module] = []
         for _ in range(settings.depth if settings.net != "linear" else 0):
@@ -78,7 +82,10 @@ class Encoder(encoders.Encoder):
         self.layers = nn.ModuleList(layers)
 
     def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
-        """Take mean and standard deviation from clips' steps (numpy arrays (T, D)); a constant number becomes 0."""
+        """Take mean and standard deviation from clips' steps, numpy arrays (T, D) or (T, L, D).
+
+        A constant number becomes 0.
+        """
         of_clips = (
             self._values({name: torch.from_numpy(clip[name].values) for name in self._settings.reads}) for clip in clips
         )
@@ -87,12 +94,12 @@ class Encoder(encoders.Encoder):
         self.std.copy_(std)
 
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
-        """Vectors (B, T, D) of each stream to a token for each `pool` of the T steps."""
+        """Vectors (B, T, D) or (B, T, L, D) of each stream to a token for each `pool` of the T steps."""
         first = inputs[self._settings.reads[0]]
         values = self._values({name: inputs[name].values for name in self._settings.reads})
         standardised = (values - self.mean) / self.std
         standardised = torch.where(standardised.isnan(), 0, standardised)  # a missing number counts as the mean
-        tokens, times, present = pool_steps(standardised, first, self._settings.pool)
+        tokens, times, present = pool_steps(self._add_layers(standardised), first, self._settings.pool)
         tokens = self.first(tokens)  # (B, N, width)
         if self._settings.net == "transformer":
             tokens = tokens + position_encoding(times, 1, 1, tokens.shape[-1]).to(tokens.dtype)
@@ -101,8 +108,26 @@ class Encoder(encoders.Encoder):
             tokens = layer(tokens, src_key_padding_mask=~present) if attends else layer(tokens)
         return Tokens(tokens, times, present, (1, 1))
 
+    def list_layer_weights(self) -> dict[str, Tensor]:
+        layered = [name for name, shape in zip(self._settings.reads, self._shapes, strict=True) if len(shape) > 1]
+        return {name: logits.softmax(0) for name, logits in zip(layered, self.layer_logits, strict=True)}
+
     def _values(self, read: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([read[name] for name in self._settings.reads], -1)
+        """Return the numbers of all layers of all streams side by side."""
+        shapes = zip(self._settings.reads, self._shapes, strict=True)
+        return torch.cat([read[name].flatten(-2) if len(shape) > 1 else read[name] for name, shape in shapes], -1)
+
+    def _add_layers(self, values: Tensor) -> Tensor:
+        """Return the streams' vectors side by side, each the weighted sum of its layers."""
+        if not self.layer_logits:
+            return values
+        weights, parts = iter(self.layer_logits), []
+        for part, shape in zip(
+            values.split([math.prod(shape) for shape in self._shapes], -1), self._shapes, strict=True
+        ):
+            layers = part.unflatten(-1, shape) if len(shape) > 1 else part
+            parts.append(next(weights).softmax(0) @ layers if len(shape) > 1 else layers)
+        return torch.cat(parts, -1)
 
 
 def compute_mean_and_std(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

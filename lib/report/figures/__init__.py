@@ -48,7 +48,8 @@ class FigureModule(Protocol):
     results. It returns a matplotlib figure and uses no input except `results` (`Results`). If there is nothing to draw, it
     returns `make_empty_figure(REASON)`. Colours, panels and helpers that figures share are in `_base`.
 
-    applies_to(group), optional: returns whether a target group has this figure; the default is True.
+    applies_to(group), optional: returns whether a target group has this figure; the default is True. applies(results),
+    optional: returns whether a run has this figure, for figures of parts that few models have; the default is True.
 
     describe(results) or describe(results, group), optional: returns a sentence about this run's figure that is added to
     CAPTION, or an empty string.
@@ -91,5 +92,5 @@ def draw_all(results: Results, group: TargetGroup | None) -> Iterator[tuple[str,
     If `group` is None, yield the figures that are drawn once in a run.
     """
     for name, module in FIGURES.items():
-        if is_drawn(module, group):
+        if is_drawn(module, group) and (not hasattr(module, "applies") or module.applies(results)):
             yield name, module.draw(results) if group is None else module.draw(results, group)
