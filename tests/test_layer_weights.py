@@ -29,7 +29,6 @@ def make_encoder(*shapes: Sequence[int], reads: Sequence[str] = ("speech",), **c
         "width": 12,
         "depth": 1,
         "dropout": 0.0,
-        "heads": 4,
         "take": "all",
         "steps": 1,
     } | changes

@@ -77,7 +77,7 @@ def test_text_layers_equal_a_direct_call(folder: Path, tmp_path: Path, layers: A
     assert record.arrays["transformer"] == pytest.approx(chosen[None], abs=2e-3)  # 16 bits
     steps = base.load("text").read(record, np.array([0]), "transformer")
     assert (steps.dtype, steps.shape) == (np.float32, (1, *chosen.shape))
-    pooled = base.pool_steps(base.load("text"), record)
+    pooled = base.pool_steps(base.load("text"), record, False)
     assert pooled == pytest.approx(chosen.mean(0), abs=2e-3)  # the baselines read the mean over layers
 
 
@@ -123,7 +123,7 @@ def test_words_have_the_times_of_their_subtitle(folder: Path, tmp_path: Path) ->
     expected = [states[begin:end].mean(0) for begin, end in zip(starts, starts[1:], strict=False)]
     assert record.arrays["words"] == pytest.approx(torch.stack(expected).numpy(), abs=1e-5)
     assert base.step_times(record, "transformer").tolist() == [0]  # the other arrays have one step
-    assert base.pool_steps(base.load("text"), record).shape == (16,)  # the baselines do not read single words
+    assert base.pool_steps(base.load("text"), record, False).shape == (16,)  # the baselines do not read single words
 
 
 def test_encoder_reads_words_with_their_times(folder: Path, tmp_path: Path) -> None:
