@@ -22,6 +22,7 @@ from lib.model.encoders import images, sound
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
+from lib.training.schedules import SCHEDULES, DefaultPlateau, Progress
 from tests.conftest import REAL, ROOT, needs_real_clips
 from tests.run_tool import call_main
 from tests.small_network import IMAGE_ENCODER, TRAITS_GROUP, feature_maps, image_encoder, make_settings, make_steps
@@ -186,7 +187,7 @@ def test_audio_tokens_have_the_times_of_their_steps(net: str) -> None:
     ("changes", "message"),
     [
         ({"net": "lstm"}, r"ears\.net = 'lstm'; allowed: 'blstm', 'conv1d_lstm', 'conv2d' or 'mlp'"),
-        ({"net": "conv2d", "filters": [4]}, r"filters = \[4\] with net = conv2d; allowed: 2 numbers"),
+        ({"net": "conv2d", "filters": [4]}, r"filters = \[4\] with net = conv2d; allowed: 2 numbers, or null"),
         (
             {"net": "mlp", "standardise": "coefficient"},
             r"reads means \(all would be 0\); allowed: none, clip, training",
@@ -205,6 +206,49 @@ def test_audio_encoder_reads_one_stream_of_vectors() -> None:
         settings = check(AUDIO_SETTINGS | {"reads": reads}, sound.Settings)
         with pytest.raises(InputError, match=r"^reads = .*; allowed for sound: one stream of"):
             sound.Encoder(settings, shapes)
+
+
+PUBLISHED_SIZES = {  # parameters of the course's networks, with what differs between Keras and torch
+    "blstm": 160_896 + 2 * 2 * 4 * 64,  # torch's LSTMs have a second bias
+    "conv1d_lstm": 53_504 + 4 * 64 - 2 * (32 + 32 + 64),  # and running statistics are buffers
+    "conv2d": 5_383_904 - 2 * (32 + 32),
+    "mlp": 25 * 128 + 129 * 128,
+}
+
+
+def build_audio_visual(name: str, *changes: str) -> tuple[Network, dict[str, Any]]:
+    parameters = written.plain(written.merge_parameters(name, ["model.encoders.frames.weights=null", *changes]))
+    written.check(parameters)
+    streams = {
+        "audio": StreamInfo(parameters["audio"], {"mfcc": [24], "log_mel": [128]}),
+        "frames": StreamInfo(parameters["frames"], {"": [3, 140, 248]}),
+    }
+    settings = check(parameters["model"], Settings, "model").completed(lambda _: [1319])
+    targets = {"traits": check(parameters["targets"]["traits"], TargetGroup)}
+    return Network.from_settings(settings, targets, streams), parameters
+
+
+@pytest.mark.parametrize("net", PUBLISHED_SIZES)
+def test_one_key_selects_each_published_audio_network(net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    network, parameters = build_audio_visual("audio_visual", f"model.encoders.audio.net={net}", "model.use=[audio]")
+    assert sum(parameter.numel() for parameter in network.encoders["audio"].parameters()) == PUBLISHED_SIZES[net]
+    assert parameters["targets"]["traits"]["head"] == "linear"
+    inputs = {"audio": {"audio.mfcc": make_steps(torch.randn(2, 1319, 24))}}
+    assert network.eval()(inputs).predicted["traits"].shape == (2, 5)
+
+
+@pytest.mark.slow
+def test_notebook_parameters_build_the_published_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    network, parameters = build_audio_visual("audio_visual_notebook")
+    trained = sum(parameter.numel() for _, parameter in network.parameter_groups())
+    assert trained == 5_582_181 + 4 * 64  # torch's LSTM has a second bias
+    group = parameters["targets"]["traits"]
+    assert (group["head"], group["loss"]) == ("sigmoid", "mae")
+    schedule = parameters["train"]["plateau"]
+    progress = Progress(19.9, 20, 0, [1.0] * 19, plateau=DefaultPlateau(**schedule))
+    assert SCHEDULES[parameters["train"]["schedule"]](progress) == 1  # a constant rate
 
 
 # ---- frames ----

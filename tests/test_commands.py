@@ -176,8 +176,9 @@ def test_header_settings_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_invalid_parameter_is_found(checker: Checker) -> None:
     checker.check(["python", "-m", "tools.parameters", "audio_visual"])
+    net = "model.encoders.audio.net=conv2d"
     with pytest.raises(Exception, match="filters"):
-        checker.check(["dvc", "exp", "run", "-S", "model.encoders.audio.net=conv2d"])
+        checker.check(["dvc", "exp", "run", "-S", net, "-S", "model.encoders.audio.filters=[4]"])
     with pytest.raises(KeyError):
         checker.check(["dvc", "exp", "run", "-S", "model.encoder.audio.net=mlp"])
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -17,37 +17,67 @@ from lib.model.recurrent import Last
 from lib.model.tokens import Tokens, of_clip
 from lib.streams.base import Steps
 
-_FILTERS = {"conv2d": 2, "conv1d_lstm": 3}
 _KERNEL = 3
+
+Standardise = Literal["none", "clip", "coefficient", "training"]
+
+
+class Sizes(NamedTuple):
+    """Sizes and standardisation of a network."""
+
+    filters: Sequence[int]
+    units: int
+    standardise: Standardise
+
+
+PUBLISHED = {
+    "blstm": Sizes([], 64, "coefficient"),
+    "conv1d_lstm": Sizes([32, 32, 64], 64, "coefficient"),
+    "conv2d": Sizes([32, 32], 64, "coefficient"),
+    "mlp": Sizes([], 128, "training"),
+}
+"""The sizes of the audio-visual course's networks, for settings that are null. The units of mlp are not published."""
 
 
 class Settings(EncoderInputs):
-    """net, standardise, pool, length, filters, norm, units, width, dropout, tokens: as params.yaml says."""
+    """net, standardise, pool, length, filters, norm, units, width, dropout, tokens: as params.yaml says. filters,
+    units and standardise are those of PUBLISHED if they are null."""
 
     kind: Literal["sound"]
     net: Literal["blstm", "conv1d_lstm", "conv2d", "mlp"]
-    standardise: Literal["none", "clip", "coefficient", "training"]
+    standardise: Standardise | None
     pool: Annotated[int, Field(ge=1, le=100_000)]
     length: Annotated[int, Field(ge=10, le=1_000_000)] | None
-    filters: list[Annotated[int, Field(ge=1, le=65_536)]]
+    filters: list[Annotated[int, Field(ge=1, le=65_536)]] | None
     norm: Literal["before", "after"]
-    units: Annotated[int, Field(ge=1, le=65_536)]
+    units: Annotated[int, Field(ge=1, le=65_536)] | None
     width: Annotated[int, Field(ge=1, le=65_536)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     tokens: Literal["clip", "steps"]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wanted = _FILTERS.get(self.net)
-        if wanted is not None and len(self.filters) != wanted:
-            raise ValueError(f"filters = {self.filters} with net = {self.net}; allowed: {wanted} numbers")
+        wanted = len(PUBLISHED[self.net].filters)
+        if wanted and len(self.sizes.filters) != wanted:
+            raise ValueError(f"filters = {self.filters} with net = {self.net}; allowed: {wanted} numbers, or null")
         if self.net == "mlp" and self.standardise == "coefficient":
             raise ValueError(
-                "standardise = coefficient with net = mlp, which reads means (all would be 0); allowed: none, clip, training"
+                "standardise = coefficient with net = mlp, which reads means (all would be 0); allowed: none, clip,"
+                " training, null"
             )
         if self.net in ("conv2d", "mlp") and self.tokens == "steps":
             raise ValueError(f"tokens = steps with net = {self.net}; allowed: with blstm or conv1d_lstm")
         return self
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes that are set, and the published ones of the network for those that are null."""
+        published = PUBLISHED[self.net]
+        return Sizes(
+            published.filters if self.filters is None else self.filters,
+            self.units or published.units,
+            self.standardise or published.standardise,
+        )
 
     def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
         """Take conv2d's length, where it is left open, to be the training clips' mean, in pooled steps."""
@@ -88,7 +118,7 @@ class Encoder(encoders.Encoder):
 
     def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
         """Take mean and standard deviation from clips' steps (numpy arrays (T, D)); a constant number becomes 0."""
-        if self._settings.standardise == "training":
+        if self._settings.sizes.standardise == "training":
             mean, std = compute_mean_and_std(torch.from_numpy(clip[self._stream].values) for clip in clips)
             self.mean.copy_(mean)
             self.std.copy_(std)
@@ -104,7 +134,7 @@ class Encoder(encoders.Encoder):
         return Tokens(self.last(states), times[:, lost // 2 : times.shape[1] - lost // 2], present, (1, 1))
 
     def _standardise(self, read: Steps) -> Tensor:
-        method, values = self._settings.standardise, read.values
+        method, values = self._settings.sizes.standardise, read.values
         if method == "training":
             return (values - self.mean) / self.std
         if method == "none":
@@ -120,9 +150,10 @@ class Encoder(encoders.Encoder):
 class _Blstm(nn.Module):
     def __init__(self, settings: Settings, inputs: int) -> None:
         super().__init__()
-        self.first = Last("lstm", inputs, settings.units, bidirectional=True)
+        units = settings.sizes.units
+        self.first = Last("lstm", inputs, units, bidirectional=True)
         self.dropout = nn.Dropout(settings.dropout)
-        self.second = Last("lstm", 2 * settings.units, settings.units, bidirectional=True)
+        self.second = Last("lstm", 2 * units, units, bidirectional=True)
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
         return self.second(self.dropout(self.first.run(values, present)[0]), present)
@@ -134,10 +165,11 @@ class _Blstm(nn.Module):
 class _Conv1dLstm(nn.Module):
     def __init__(self, settings: Settings, inputs: int) -> None:
         super().__init__()
-        channels = [inputs, *settings.filters]
+        filters = settings.sizes.filters
+        channels = [inputs, *filters]
         self.convolutions = nn.ModuleList(nn.Conv1d(before, after, _KERNEL) for before, after in pairwise(channels))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(count, eps=1e-3) for count in settings.filters)
-        self.lstm = Last("lstm", channels[-1], settings.units)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(count, eps=1e-3) for count in filters)
+        self.lstm = Last("lstm", channels[-1], settings.sizes.units)
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
@@ -170,9 +202,10 @@ class _Conv2d(nn.Module):
     def __init__(self, settings: Settings, inputs: int, length: int) -> None:
         super().__init__()
         self.length, self._norm_first = length, settings.norm == "before"
-        channels = [1, *settings.filters]
+        filters = settings.sizes.filters
+        channels = [1, *filters]
         self.convolutions = nn.ModuleList(nn.Conv2d(before, after, _KERNEL) for before, after in pairwise(channels))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(count, eps=1e-3) for count in settings.filters)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(count, eps=1e-3) for count in filters)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
@@ -193,7 +226,7 @@ class _Conv2d(nn.Module):
 class _MeanMlp(nn.Module):
     def __init__(self, settings: Settings, inputs: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, settings.units), nn.ReLU(), nn.Dropout(settings.dropout))
+        self.layers = nn.Sequential(nn.Linear(inputs, settings.sizes.units), nn.ReLU(), nn.Dropout(settings.dropout))
 
     def forward(self, values: Tensor, present: Tensor) -> Tensor:
         weights = present[..., None].to(values.dtype)
@@ -204,16 +237,17 @@ def _conv2d(settings: Settings, inputs: int) -> tuple[nn.Module, int]:
     if settings.length is None:
         raise InputError("length = null, which training takes from its clips; allowed here: a number")
     sides = [inputs, settings.length]
-    for _ in settings.filters:
+    filters = settings.sizes.filters
+    for _ in filters:
         sides = [(side - _KERNEL + 1) // 2 for side in sides]
     if min(sides) < 1:
         raise InputError(f"reads has vectors of {inputs} numbers; allowed for conv2d: 10 or more")
-    return _Conv2d(settings, inputs, settings.length), settings.filters[-1] * sides[0] * sides[1]
+    return _Conv2d(settings, inputs, settings.length), filters[-1] * sides[0] * sides[1]
 
 
 _NETS = {
-    "blstm": lambda settings, inputs: (_Blstm(settings, inputs), 2 * settings.units),
-    "conv1d_lstm": lambda settings, inputs: (_Conv1dLstm(settings, inputs), settings.units),
+    "blstm": lambda settings, inputs: (_Blstm(settings, inputs), 2 * settings.sizes.units),
+    "conv1d_lstm": lambda settings, inputs: (_Conv1dLstm(settings, inputs), settings.sizes.units),
     "conv2d": _conv2d,
-    "mlp": lambda settings, inputs: (_MeanMlp(settings, inputs), settings.units),
+    "mlp": lambda settings, inputs: (_MeanMlp(settings, inputs), settings.sizes.units),
 }
