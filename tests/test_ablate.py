@@ -256,6 +256,49 @@ def test_ablate_runs_a_grid_and_writes_its_table(experiments: Experiments, monke
         main(monkeypatch, *grid, "--seeds", "3", "--name", "mine")
 
 
+def test_ablate_compares_networks_of_a_stream(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiments.shipped["model"]["use"] = ["embeddings", "flow"]
+    names = ["sface", "facebook/dinov2-small", "timm/vit_small.dino=pretrained", "emonext_base=imagenet"]
+    main(monkeypatch, "--networks", "embeddings", *names, "--seeds", "0")
+    used = {
+        name: (values["embeddings"]["network"], values["embeddings"]["weights"])
+        for name, values in experiments.parameters.items()
+    }
+    assert used == {
+        "networks-sface-seed0": ("sface", None),
+        "networks-facebook_dinov2-small-seed0": ("facebook/dinov2-small", None),
+        "networks-timm_vit_small_dino-seed0": ("timm/vit_small.dino", "pretrained"),
+        "networks-emonext_base-seed0": ("emonext_base", "imagenet"),
+    }
+    table = pd.read_csv("plots/networks.csv")
+    assert {"sface", "facebook_dinov2-small", "timm_vit_small_dino", "emonext_base"} < set(table["predictor"])
+    assert "| facebook_dinov2-small |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        (["faces", "sface"], "--networks 'faces'; allowed: .*embeddings, "),
+        (
+            ["speech", "a/b"],
+            "--networks speech a/b: no encoder of model.use reads speech; allowed: a stream that the model",
+        ),
+        (["text"], "--networks text: no network; allowed: a stream that the model reads, and its networks"),
+        (["text", "a/b", "a_b"], "--networks 'a_b'; allowed: NETWORK or NETWORK=WEIGHTS, each network once"),
+        (["text", "a/b=imagenet"], "--networks 'a/b=imagenet'; allowed for text: NETWORK, whose folder contains"),
+        (["embeddings", "sface="], "--networks embeddings sface=: no encoder of model.use reads embeddings"),
+    ],
+)
+def test_ablate_rejects_invalid_networks(shipped: dict[str, Any], networks: list[str], message: str) -> None:
+    shipped["model"]["use"] = ["text"]
+    shipped["model"]["encoders"]["text"]["reads"] = ["text.transformer"]
+    shipped["text"]["enabled"] = True
+    with pytest.raises(InputError, match=message):
+        plan.networks(networks, shipped)
+
+
 def test_ablate_draws_a_learning_curve_over_sizes(
     experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

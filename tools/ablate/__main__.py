@@ -10,6 +10,10 @@ name, each a list of KEY=VALUE as in `dvc exp run -S`, for instance --grid small
 of spread, calibration slope, regression to the mean, accuracy, R² and CCC with 95 % intervals over videos, next to the
 training mean. For paired differences of the same experiments, use tools.compare.
 
+--networks: pretrained networks of one stream, for instance --networks embeddings sface facebook/dinov2-small
+emonext_base=imagenet. Each run sets embeddings.network, and embeddings.weights to the text after the equals sign or to null.
+The stream is built again for each network. The table is that of --grid.
+
 --sizes: the learning curve, params.yaml with train.clips of each size. The result is a table and a figure of accuracy, R²
 and CCC against the number of training clips, for the model and the baselines, which learn from the same clips. Scores and
 intervals are those of evaluate (data/scores.csv of each experiment). With --unseen they are those of videos without training
@@ -43,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m tools.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--name", help="prefix of the experiments' names (ablation, losses, grid, sizes, folds or groups)"
+        "--name", help="prefix of the experiments' names (ablation, losses, grid, networks, sizes, folds or groups)"
     )
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="(all)")
     parser.add_argument("--losses", nargs="+", metavar="LOSS", help="values of targets.NAME.loss (params.yaml's)")
@@ -51,6 +55,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--weightings", nargs="+", metavar="NAME", help="values of train.label_weighting (params.yaml's)"
     )
     parser.add_argument("--grid", nargs="+", metavar="NAME='KEY=VALUE KEY=VALUE'")
+    parser.add_argument(
+        "--networks", nargs="+", metavar="NAME", help="a stream, and networks for it: STREAM NETWORK[=WEIGHTS] ..."
+    )
     parser.add_argument("--sizes", nargs="+", type=int, metavar="CLIPS", help="numbers of training clips")
     parser.add_argument("--folds", action="store_true", help="every fold of the cross-validation")
     parser.add_argument("--groups", metavar="COLUMN", help="each group of a column of data/groups.csv, tested in turn")

@@ -19,7 +19,7 @@ from tools.predictors import find_target_group
 
 Changes = dict[str, Any]
 """New values by key of params.yaml, as `dvc exp run -S` takes them."""
-ASKED = "variants", "losses", "weightings", "grid", "sizes", "folds", "groups"
+ASKED = "variants", "losses", "weightings", "grid", "networks", "sizes", "folds", "groups"
 """The options that say which experiments are run."""
 
 
@@ -30,11 +30,13 @@ def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, An
     """
     is_loss = bool(asked.get("losses") or asked.get("weightings"))
     exclusive = {"--variants": asked.get("variants"), "--losses/--weightings": is_loss}
-    exclusive |= {f"--{name}": asked.get(name) for name in ("grid", "sizes", "folds", "groups")}
+    exclusive |= {f"--{name}": asked.get(name) for name in ("grid", "networks", "sizes", "folds", "groups")}
     if len(several := [option for option, values in exclusive.items() if values]) > 1:
         raise InputError(f"{', '.join(several)} exclude each other; give one")
     if asked.get("grid"):
         return "grid", grid(asked["grid"], shared)
+    if asked.get("networks"):
+        return "networks", networks(asked["networks"], shared)
     if asked.get("sizes"):
         return "sizes", sizes(asked["sizes"], shared)
     if asked.get("folds"):
@@ -122,6 +124,35 @@ def grid(texts: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
             raise InputError(f"--grid {text!r}: --seeds sets train.seed; remove it from --grid")
         check(changed(shared, changes))
         settings[name] = changes
+    return settings
+
+
+def networks(words: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
+    """Return the changes of STREAM NETWORK[=WEIGHTS] ..., by the network's name with _ for / and other signs.
+
+    Raises InputError if the model does not read the stream, or a stage would reject a network.
+    """
+    stream, *names = words
+    streams = [name for name, section in shared.items() if isinstance(section, dict) and "network" in section]
+    refuse_unknown("--networks", [stream], streams)
+    model = shared["model"]
+    read = {reference.partition(".")[0] for name in model["use"] for reference in model["encoders"][name]["reads"]}
+    if not names or stream not in read:
+        problem = f"no encoder of model.use reads {stream}" if names else "no network"
+        raise InputError(
+            f"--networks {' '.join(words)}: {problem}; allowed: a stream that the model reads, and its networks"
+        )
+    settings: dict[str, Changes] = {}
+    for text in names:
+        network, _, weights = text.partition("=")
+        name = re.sub(r"[^\w-]+", "_", network).strip("_")
+        if not name or name in settings:
+            raise InputError(f"--networks {text!r}; allowed: NETWORK or NETWORK=WEIGHTS, each network once")
+        if weights and "weights" not in shared[stream]:
+            raise InputError(f"--networks {text!r}; allowed for {stream}: NETWORK, whose folder contains its weights")
+        changes = {f"{stream}.network": network}
+        settings[name] = changes | ({f"{stream}.weights": weights or None} if "weights" in shared[stream] else {})
+        check(changed(shared, settings[name]))
     return settings
 
 
