@@ -195,7 +195,9 @@ def test_images_alone_have_a_model_ridge_and_stack(frozen: Project) -> None:
     assert min(r2["ridge_descriptors"], r2["ridge_embeddings"], r2["stacked_ridge"]) > 0.8
     predictions = pd.read_csv(frozen.folder / "data/predictions.csv").query("split == 'test'")
     assert sorted(predictions["clip"]) == sorted(f"p{number}" for number in range(3, 40, 4))
-    assert "ridge on descriptors" in (frozen.folder / "plots/report.html").read_text()
+    report = (frozen.folder / "plots/report.html").read_text()
+    assert "ridge on descriptors" in report
+    assert "a cosine similarity of 0.744 or more (SFace)" in report
 
 
 def test_frozen_networks_read_images_of_the_stream_pictures(frozen: Project) -> None:

@@ -19,6 +19,7 @@ from lib.core.artifacts import WEIGHTS
 from lib.core.errors import InputError
 from lib.core.weight_files import WEIGHT_SETS, Hub, Package, Url, WeightSet, Wheel
 from tests.conftest import ROOT
+from tools.parameters import merge_parameters, plain
 from tools.weights.fetch import fetch_weights, find_weights
 
 CONTENT = bytes(range(256)) * 50
@@ -135,6 +136,25 @@ def test_missing_weights_name_the_command(tmp_path: Path, monkeypatch: pytest.Mo
         InputError, match=r"^a\.b = sface, but .*missing; allowed: .*; run python -m tools\.weights sface"
     ):
         weight_files.require_file("sface", "a.b = sface")
+
+
+def test_parameters_list_missing_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = plain(merge_parameters("traits_frozen", ["faces.detector=yunet", "faces.identity=sface"]))
+    monkeypatch.chdir(tmp_path)
+    sface, yunet = (f"data/weights/{WEIGHT_SETS[name].file_name}" for name in ("sface", "yunet"))
+    assert weight_files.list_missing(values) == [
+        f"faces.detector = yunet needs {yunet}, which is missing: run python -m tools.weights yunet",
+        f"faces.identity = sface needs {sface}, which is missing: run python -m tools.weights sface",
+        f"embeddings.network = sface needs {sface}, which is missing: run python -m tools.weights sface",
+    ]
+    WEIGHTS.mkdir(parents=True)
+    Path(sface).touch()
+    assert [line.split()[0] for line in weight_files.list_missing(values)] == ["faces.detector"]
+    values["faces"]["weights"] = "own.onnx"
+    assert weight_files.list_missing(values) == []
+    Path(sface).unlink()
+    values["embeddings"]["enabled"] = values["faces"]["enabled"] = False
+    assert weight_files.list_missing(values) == []
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
-from lib.core import command, interrupts, parameters
+from lib.core import command, interrupts, parameters, weight_files
 from lib.core.artifacts import PARAMETERS, STAGES
 from lib.core.errors import InputError
 
@@ -39,6 +39,8 @@ def main() -> None:
         f"{PARAMETERS} is {FOLDER / arguments.name}.yaml"
         + (f" with {', '.join(arguments.changes)}" if arguments.changes else "")
     )
+    for line in weight_files.list_missing(plain(values)):
+        print(line)
 
 
 def merge_parameters(name: str, changes: list[str]) -> CommentedMap:

