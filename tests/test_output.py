@@ -128,7 +128,7 @@ def test_ambiguous_columns_get_the_name_of_their_group(tmp_path: Path) -> None:
     ],
 )
 def test_percentile_is_described_in_words(percentile: float, words: str) -> None:
-    text = output.to_text(make_prediction("a.mp4", percentile), NAMES, False)
+    text = make_prediction("a.mp4", percentile).to_text()
     assert text == f"a.mp4\n  score  0.500  90 % interval 0.400 to 0.600  {words}\n"
 
 

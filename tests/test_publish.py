@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import tools.predict
 import tools.publish
 from lib.core.errors import InputError
+from lib.core.targets import TRAITS
 from lib.model import checkpoint, folder
 from lib.model.checkpoint import Reference, TrainingSummary
 from lib.model.network import Network
@@ -25,6 +26,7 @@ from lib.serving import publish
 from lib.serving.predictor import Predictor
 from lib.sources.demo.head import Performance
 from lib.streams.base import StreamInfo
+from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
 from tests.run_tool import call_main
 from tests.small_network import TRAITS_GROUP, make_settings
@@ -154,6 +156,18 @@ def test_moved_folder_gives_the_same_scores_elsewhere(workplace: Path, tmp_path:
         scores, abs=1e-6
     )
     assert predicted["model"] == folder.checksum(moved)[:12]
+
+
+def test_python_page_shows_predictions_as_data(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workplace)
+    scope: dict[str, Any] = {}
+    exec(find_code_blocks(ROOT / "docs/python.md", "python")[0], scope)
+    assert list(scope["scores"].loc["talk.mp4"].index) == sorted(TRAITS)
+    assert "nothing.mp4 is not a file" in scope["table"]["refused"].tolist()[-1]
+    labels = scope["predictions"][0].labels["traits"]
+    assert labels.range == (0, 1)
+    assert set(labels.quantiles) == {*TRAITS} - {"neuroticism"}  # no training label of it is known
+    assert (workplace / "talk.png").stat().st_size > 10_000
 
 
 def test_loading_a_folder_unpickles_nothing(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def page() -> dict[str, Any]:
-    """The variables of the page's Python blocks after they ran."""
-    blocks = find_code_blocks(ROOT / "docs/python.md", "python")
+    """The variables of the page's Python blocks on networks after they ran."""
+    blocks = find_code_blocks(ROOT / "docs/python.md", "python")[1:]
     printed: list[Any] = []
     scope: dict[str, Any] = {"__name__": "page", "print": printed.append, "printed": printed}
     torch.manual_seed(0)

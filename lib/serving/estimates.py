@@ -9,7 +9,10 @@ from lib.core.targets import TargetGroup
 from lib.model.checkpoint import Reference, TrainedModel
 from lib.model.heads import Prediction, find_head
 from lib.scoring.conformal import LEVEL
-from lib.serving.results import Estimate
+from lib.serving.scores import Estimate, Labels
+
+_SHOWN = [5, 25, 50, 75, 95]
+"""Percentages of the quantiles of training labels in figures."""
 
 
 def estimate(
@@ -56,6 +59,18 @@ def estimate_group(
         low, high = (float(low), float(high)) if finite else (None, None)
         estimates[column] = Estimate(float(score), low, high, percentile(score, known_quantiles), deviation, level)
     return estimates
+
+
+def summarise_labels(model: TrainedModel) -> dict[str, Labels]:
+    """Return the range and the quantiles of the training labels of each target group."""
+    labels = {}
+    for name, group in model.targets.items():
+        reference = model.training.references.get(name)
+        quantiles = {} if reference is None else dict(zip(group.columns, reference.quantiles.T, strict=True))
+        known = {column: values for column, values in quantiles.items() if bool(values.isfinite().all())}
+        low, high = group.range
+        labels[name] = Labels((low, high), {column: values[_SHOWN].tolist() for column, values in known.items()})
+    return labels
 
 
 def percentile(score: float, quantiles: np.ndarray) -> float | None:

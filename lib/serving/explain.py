@@ -39,5 +39,5 @@ def explain(predictor: Predictor, clip: Path, to: Path, report: Report | None = 
 
         prediction = predictor(clip, watch, report)
     if not prediction.refused:
-        draw_sheet(prediction, predictor, on_sheet).savefig(to.with_name(f"{to.name}.png"), dpi=110)
+        draw_sheet(prediction, on_sheet).savefig(to.with_name(f"{to.name}.png"), dpi=110)
     return prediction

@@ -6,27 +6,23 @@ import hashlib
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.model import folder
-from lib.serving.results import Prediction, Window
+from lib.serving.results import Prediction
+from lib.serving.scores import PARTS, Names, Window, name_columns
 
 if TYPE_CHECKING:
     from lib.serving.predictor import Predictor
 
-PARTS = ("low", "high", "percentile")
 ERRORS = "surrogateescape"
 """Error handler of text encoding, with which names that are not UTF-8 keep their bytes."""
-
-Names = dict[tuple[str, str], str]
-"""The name of each column of scores, by target group and column."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +55,8 @@ class Before(NamedTuple):
 
 
 def column_names(targets: Targets) -> Names:
-    """Return the names of the columns of scores.
-
-    The group's name is added if two groups have the same column, or if the name is a column of every table.
-    """
-    count = Counter(column for group in targets.values() for column in group.columns)
-    reserved = {"clip", "start", "end", "seen", "warnings", "refused", "model", "options"}
-    reserved |= {f"{column} {part}" for column in count for part in PARTS}
-    return {
-        (name, column): f"{column} ({name})" if count[column] > 1 or column in reserved else column
-        for name, group in targets.items()
-        for column in group.columns
-    }
+    """Return the names of the columns of scores of a model's targets."""
+    return name_columns({name: group.columns for name, group in targets.items()})
 
 
 def write(
@@ -102,7 +88,7 @@ def write(
         elif form == "jsonl":
             file.write(json.dumps(to_json(prediction) | asdict(run)) + "\n")
         else:
-            file.write(to_text(prediction, names, over_time))
+            file.write(prediction.to_text(over_time))
         file.flush()
     return refused
 
@@ -141,34 +127,8 @@ def window_cells(prediction: Prediction, window: Window, names: Names) -> dict[s
 
 def to_json(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as a JSON-able dictionary."""
-    return asdict(prediction) | {"clip": str(prediction.clip)}
-
-
-def to_text(prediction: Prediction, names: Names, over_time: bool) -> str:
-    """Return a prediction as text for a terminal."""
-    lines = [str(prediction.clip)] + [f"  refused: {prediction.refused}"] * bool(prediction.refused)
-    width = max(map(len, names.values()))
-    for (group, column), name in names.items() if prediction.targets else ():
-        estimate = prediction.targets[group][column]
-        interval = (
-            "" if estimate.low is None else f"  {estimate.interval_name} {estimate.low:.3f} to {estimate.high:.3f}"
-        )
-        rank = "" if estimate.percentile is None else f"  {describe_rank(estimate.percentile)}"
-        lines.append(f"  {name:{width}}  {estimate.score:.3f}{interval}{rank}")
-    for window in prediction.windows if over_time else ():
-        scores = [f"{name} {window.targets[group_name][column].score:.3f}" for (group_name, column), name in names.items()
-                  if window.targets]  # fmt: skip
-        lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.refused}")
-    return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)]) + "\n"
-
-
-def describe_rank(percentile: float) -> str:
-    """Return a percentile in words."""
-    if percentile >= 100:
-        return "higher than all training clips"
-    if percentile <= 0:
-        return "lower than all training clips"
-    return f"higher than {min(max(round(percentile), 1), 99)} % of training clips"
+    values = asdict(replace(prediction, labels={})) | {"clip": str(prediction.clip)}
+    return {name: value for name, value in values.items() if name != "labels"}
 
 
 @contextmanager

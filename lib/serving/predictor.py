@@ -30,8 +30,9 @@ from lib.media.packets import Span
 from lib.model import checkpoint
 from lib.model.heads import average_predictions
 from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
-from lib.serving.estimates import estimate
-from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch, Window
+from lib.serving.estimates import estimate, summarise_labels
+from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch
+from lib.serving.scores import Window
 from lib.serving.windows import (
     clip_seconds,
     describe_windows,
@@ -88,6 +89,7 @@ class Predictor:
         self.path = _path("model", model)
         self._options: _Options = self.path.absolute(), self._device, person, window, min_seen
         self.served = checkpoint.load(self.path, self._device)
+        self.labels = summarise_labels(self.served)
         self.extractors = base.make_extractors(self.served.streams)
         if person not in ASKED and not (person.isdecimal() and int(person)):
             raise InputError(
@@ -176,7 +178,8 @@ class Predictor:
         windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), _Observers())
         bias = list(biased_windows(self.served, self.window)) if windows else []
         warnings = [*self.warnings, *cut, *values.warnings, *bias, *warnings]
-        return Prediction(clip, estimate(self.served, values.groups), "", tuple(warnings), windows, usable_fraction)
+        targets = estimate(self.served, values.groups)
+        return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
 
     def _predict_long(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers", cut: Sequence[str]
@@ -196,7 +199,7 @@ class Predictor:
         window_warnings += biased_windows(self.served, self.window)
         targets = estimate(self.served, mean, interval=len(spans) == 1)
         warnings = [*self.warnings, *cut, *window_warnings, *warnings]
-        return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction)
+        return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
 
     def _predict_windows(
         self, clip: Path, spans: Sequence[Span], observers: "_Observers"

@@ -1,67 +1,63 @@
 """The results of a prediction."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Inputs
 from lib.media.packets import Span
 from lib.model import heads
 from lib.model.network import Output
-from lib.scoring.conformal import LEVEL
+from lib.serving.scores import Estimate as Estimate
+from lib.serving.scores import Estimates, Labels, Window, describe_rank, name_columns
+
+if TYPE_CHECKING:  # predictions as CSV need neither of them
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """The prediction of one target, in the label's own units.
-
-    low, high: ends of the interval, which contains the label of a fraction `level` of clips similar to the validation clips
-    (lib/scoring/conformal.py); None if too few validation clips have a label. percentile: percentage of training clips with
-    a lower label; None if no training label is known. scale: predicted standard deviation of the label; None for heads that
-    do not predict it.
-    """
-
-    score: float
-    low: float | None
-    high: float | None
-    percentile: float | None
-    scale: float | None = None
-    level: float = LEVEL
-
-    @property
-    def interval_name(self) -> str:
-        """The name of the interval, such as "90 % interval"."""
-        return f"{100 * self.level:g} % interval"
+COLUMNS = (
+    "clip",
+    "targets",
+    "target",
+    "score",
+    "low",
+    "high",
+    "level",
+    "percentile",
+    "scale",
+    "seen",
+    "warnings",
+    "refused",
+)
+"""The columns of a table of predictions."""
 
 
-Estimates = Mapping[str, Mapping[str, Estimate]]
-"""Estimates by target group and column."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """The prediction of a part of a clip, from `start` to `end` in seconds.
-
-    seen: fraction of time steps that could be used, for instance with a face (mean over the model's streams). A window that
-    can't be used has no targets; `refused` is the reason.
-    """
-
-    start: float
-    end: float
-    targets: Estimates
-    seen: float
-    refused: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The prediction of a clip. A clip that can't be used has no targets; `refused` is the reason.
 
     windows: predictions of parts of the clip. A clip that is clearly longer than the training clips always has windows, and
     its targets are their mean, weighted by `seen`; another clip has windows on request. warnings: reasons to doubt the
-    targets. seen: fraction of time steps that could be used (mean over the streams that the clip has).
+    targets. seen: fraction of time steps that could be used (mean over the streams that the clip has). labels: training
+    labels by target group, for figures.
+
+    >>> prediction = Prediction(Path("talk.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", ("2 cuts",))
+    >>> prediction
+    Prediction(talk.mp4: warm 5.200; 1 warning)
+    >>> print(prediction)
+    talk.mp4
+      warm  5.200  90 % interval 4.000 to 6.400  higher than 81 % of training clips
+      warning: 2 cuts
+    >>> prediction.to_frame()[["target", "score", "low", "high", "percentile"]]
+      target  score  low  high  percentile
+    0   warm    5.2  4.0   6.4        81.0
+    >>> prediction.plot().savefig("/dev/null", format="png")
     """
 
     clip: Path
@@ -70,6 +66,97 @@ class Prediction:
     warnings: tuple[str, ...]
     windows: tuple[Window, ...] = ()
     seen: float = 0.0
+    labels: Mapping[str, Labels] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        scores = ", ".join(
+            f"{column} {estimate.score:.3f}"
+            for estimates in self.targets.values()
+            for column, estimate in estimates.items()
+        )
+        count = len(self.warnings)
+        warnings = f"; {count} warning{'s' if count > 1 else ''}" if count else ""
+        return f"Prediction({self.clip}: {scores or f'rejected: {self.refused}'}{warnings})"
+
+    def __str__(self) -> str:
+        return self.to_text().rstrip("\n")
+
+    def to_text(self, over_time: bool = False) -> str:
+        """Return what tools.predict prints on a terminal. over_time: include the scores of each window."""
+        names = name_columns(self.targets)
+        lines = [str(self.clip)] + [f"  refused: {self.refused}"] * bool(self.refused)
+        width = max(map(len, names.values()), default=0)
+        for (group, column), name in names.items():
+            estimate = self.targets[group][column]
+            interval = (
+                "" if estimate.low is None else f"  {estimate.interval_name} {estimate.low:.3f} to {estimate.high:.3f}"
+            )
+            rank = "" if estimate.percentile is None else f"  {describe_rank(estimate.percentile)}"
+            lines.append(f"  {name:{width}}  {estimate.score:.3f}{interval}{rank}")
+        for window in self.windows if over_time else ():
+            scores = [f"{name} {window.targets[group][column].score:.3f}" for (group, column), name in names.items()
+                      if window.targets]  # fmt: skip
+            lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.refused}")
+        return "\n".join([*lines, *(f"  warning: {warning}" for warning in self.warnings)]) + "\n"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row for each target; the function `to_frame` makes one table of several predictions."""
+        return to_frame([self])
+
+    def plot(self) -> "Figure":
+        """Return a figure of the scores, with their intervals, on the training labels.
+
+        Raises InputError for a rejected clip.
+        """
+        from lib.serving.figure import draw_groups  # a slow import
+
+        if not self.targets:
+            raise InputError(f"{self.clip} is rejected: {self.refused}; plot a clip with scores")
+        return draw_groups(self.targets, self.labels)
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the name, warnings, and the figure of `plot`."""
+        lines = [f"<strong>{escape(str(self.clip))}</strong>"]
+        lines += [f"<div>rejected: {escape(self.refused)}</div>"] if self.refused else []
+        lines += [f"<div>warning: {escape(warning)}</div>" for warning in self.warnings]
+        if self.targets:
+            image = io.StringIO()
+            self.plot().savefig(image, format="svg")
+            lines.append(image.getvalue()[image.getvalue().index("<svg") :])
+        return f"<div>{''.join(lines)}</div>"
+
+
+def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
+    """Return a row for each clip and target, with the columns COLUMNS. Numbers that are unknown are NaN.
+
+    targets: the target group. A rejected clip has one row, without target and score.
+
+    >>> first = Prediction(Path("a.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", (), seen=1.0)
+    >>> rejected = Prediction(Path("b.mp4"), {}, "faces: found in 0% of the frames", ())
+    >>> to_frame([first, rejected])[["clip", "refused", "target", "score", "low"]]
+        clip                           refused target  score  low
+    0  a.mp4                                     warm    5.2  4.0
+    1  b.mp4  faces: found in 0% of the frames           NaN  NaN
+    """
+    import pandas as pd  # slow; predictions as text need it not
+
+    rows = [row for prediction in predictions for row in _list_rows(prediction)]
+    numbers = dict.fromkeys(("score", "low", "high", "level", "percentile", "scale", "seen"), float)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(numbers)
+
+
+def _list_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
+    clip = {
+        "clip": str(prediction.clip),
+        "seen": prediction.seen,
+        "warnings": "; ".join(prediction.warnings),
+        "refused": prediction.refused,
+    }
+    if not prediction.targets:
+        yield clip | {"targets": "", "target": ""}
+    for group, estimates in prediction.targets.items():
+        for target, estimate in estimates.items():
+            yield clip | {"targets": group, "target": target} | vars(estimate)
 
 
 class Evidence(NamedTuple):

@@ -5,14 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.lines import Line2D
 
-from lib.core.targets import TargetGroup
 from lib.report.figures import COLOURS, hide_axes
 from lib.report.names import MOST, shorten
+from lib.serving.figure import draw_scores
 from lib.serving.moments import FULL, Moment, colour_flow
-from lib.serving.output import describe_rank
-from lib.serving.predictor import Predictor
 from lib.serving.results import Prediction
 
 _CAPTION = (
@@ -22,7 +19,7 @@ _CAPTION = (
 _FRAME_HEIGHT, _PANEL_HEIGHT = 1.4, 1.6  # inches
 
 
-def draw_sheet(prediction: Prediction, predictor: Predictor, moments: Sequence[Moment]) -> Figure:
+def draw_sheet(prediction: Prediction, moments: Sequence[Moment]) -> Figure:
     """Return a clip's sheet: moments of the clip, the scores with their intervals, compared with the training labels, and
     the scores over time if the clip has windows."""
     groups, over_time = prediction.targets, bool(prediction.windows)
@@ -39,9 +36,9 @@ def draw_sheet(prediction: Prediction, predictor: Predictor, moments: Sequence[M
         _draw_moments(parts[0], rows, moments)
     axes = parts[-1].subplots((1 + over_time) * len(groups), 1, squeeze=False)[:, 0]
     for index, name in enumerate(groups):
-        draw_scores(axes[index], prediction, predictor, name)
+        draw_scores(axes[index], name, groups[name], prediction.labels.get(name))
         if over_time:
-            _draw_over_time(axes[len(groups) + index], prediction, name, predictor.served.targets[name])
+            _draw_over_time(axes[len(groups) + index], prediction, name)
     return figure
 
 
@@ -65,45 +62,10 @@ def _draw_moments(part: SubFigure, rows: Sequence[str], moments: Sequence[Moment
     part.supxlabel(_CAPTION, fontsize=8)
 
 
-def draw_scores(axes: Axes, prediction: Prediction, predictor: Predictor, group: str) -> None:
-    """Draw a group's scores with their intervals over the distribution of the training labels."""
-    estimates, reference = prediction.targets[group], predictor.served.training.references.get(group)
-    columns = list(estimates)[:MOST]
-    for row, estimate in enumerate(estimates[column] for column in columns):
-        if reference is not None and bool(reference.quantiles[:, row].isfinite().all()):
-            low, lower, middle, upper, high = reference.quantiles[[5, 25, 50, 75, 95], row].tolist()
-            axes.barh(row, high - low, left=low, height=0.6, color="0.92")
-            axes.barh(row, upper - lower, left=lower, height=0.6, color="0.82")
-            axes.plot([middle, middle], [row - 0.3, row + 0.3], color="0.5", linewidth=1)
-        if estimate.low is not None and estimate.high is not None:
-            axes.plot([estimate.low, estimate.high], [row, row], color=COLOURS[0], linewidth=2)
-        axes.plot(estimate.score, row, "o", color=COLOURS[0])
-        rank = "" if estimate.percentile is None else f", {describe_rank(estimate.percentile)}"
-        axes.text(
-            1.01, row, f"{estimate.score:.2f}{rank}", transform=axes.get_yaxis_transform(), va="center", fontsize=8
-        )
-    axes.set_yticks(range(len(columns)), [shorten(column) for column in columns])
-    axes.invert_yaxis()
-    axes.set(xlim=predictor.served.targets[group].range, xlabel=f"{group}: score{_describe_limit(len(estimates))}")
-    handles = [
-        Line2D(
-            [], [], color=COLOURS[0], marker="o", linewidth=2, label=f"score and {estimates[columns[0]].interval_name}"
-        ),
-        Line2D([], [], color="0.82", linewidth=6, label="50 % of the training labels"),
-        Line2D([], [], color="0.92", linewidth=6, label="90 % of the training labels"),
-    ]
-    if reference is not None:
-        axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
-
-
-def _describe_limit(count: int) -> str:
-    return f" (the first {MOST} of {count} targets)" if count > MOST else ""
-
-
-def _draw_over_time(axes: Axes, prediction: Prediction, name: str, group: TargetGroup) -> None:
+def _draw_over_time(axes: Axes, prediction: Prediction, name: str) -> None:
     windows = [window for window in prediction.windows if window.targets]
     middles = [(window.start + window.end) / 2 for window in windows]
-    for index, column in enumerate(group.columns[:MOST]):
+    for index, column in enumerate(list(prediction.targets[name])[:MOST]):
         scores = [window.targets[name][column].score for window in windows]
         axes.plot(middles, scores, marker="o", markersize=3, color=COLOURS[index % len(COLOURS)], label=shorten(column))
     axes.set(xlabel="middle of the window (s)", ylabel="score", xlim=(0, prediction.windows[-1].end))

@@ -12,8 +12,9 @@ from lib.core.targets import TargetGroup
 from lib.model.checkpoint import TrainedModel
 from lib.report.figures import COLOURS
 from lib.report.names import MOST
-from lib.serving.output import column_names, describe_rank
-from lib.serving.results import Estimate, Prediction, Window
+from lib.serving.output import column_names
+from lib.serving.results import Prediction
+from lib.serving.scores import Estimate, Window, describe_rank
 
 _TEMPLATE = Path(__file__).with_name("web.html")
 _LABEL = 8.0  # per cent of the height of the curve: distance of two labels
