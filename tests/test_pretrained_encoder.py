@@ -13,7 +13,6 @@ import transformers
 from torch import Tensor, nn
 
 from lib.core import parameters
-from lib.core import pretrained as folders
 from lib.core.errors import InputError, SettingError
 from lib.data.batch import Sample, collate
 from lib.model import checkpoint, encoders
@@ -22,11 +21,11 @@ from lib.model.encoders import pretrained
 from lib.model.network import Network
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps, StreamInfo
-from lib.training import run
+from lib.training import prepare, run
 from lib.training.data import TrainData
 from lib.training.hooks import Hook
 from lib.training.optim import build_optimizer
-from lib.training.settings import Train
+from lib.training.settings import Parameters, Train
 from tests.conftest import ROOT
 from tests.pretrained_folders import (
     IMAGE_FAMILIES,
@@ -36,6 +35,7 @@ from tests.pretrained_folders import (
     make_text_folder,
 )
 from tests.small_network import TRAIN_SETTINGS, TRAITS_GROUP, InMemoryClips, cpu_fabric, make_settings, same_weights
+from tools.parameters import merge_parameters, plain
 
 CHUNK = 320
 SETTINGS: dict[str, Any] = {
@@ -397,9 +397,19 @@ def test_encoder_can_be_copied_for_an_average_of_weights(wavlm: Path) -> None:
     assert torch.equal(copy.deepcopy(encoder)(audio_batch(9)).values, encoder(audio_batch(9)).values)
 
 
-def test_folder_files_enter_the_fingerprint_of_training(wavlm: Path) -> None:
-    settings = make_model_settings(wavlm).encoder_inputs()["voice"]
-    assert settings.files() == folders.list_files(wavlm)
+def test_folder_files_enter_the_fingerprint_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_speech_folder(tmp_path / "network")
+    values = plain(merge_parameters("demo", ["model.use=[waveform]", f"model.encoders.waveform.network={folder}"]))
+    sections = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
+    monkeypatch.chdir(tmp_path)
+
+    def fingerprint() -> str:
+        return prepare.fingerprint(sections, sections.model.encoder_inputs(), make_streams())
+
+    before = fingerprint()
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b" ")
+    assert fingerprint() != before
 
 
 # ---- bad input ----

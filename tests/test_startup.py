@@ -14,6 +14,7 @@ TOOLS = (
     "archives",
     "baselines",
     "benchmarks.busy",
+    "benchmarks.speech",
     "compare",
     "export",
     "multitask",
