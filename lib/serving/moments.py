@@ -11,6 +11,7 @@ from lib.core.shards import Record
 from lib.data import images
 from lib.report.figures import Attention
 from lib.report.figures.attention_on_the_face import measure_attention
+from lib.serving.marks import draw_marks
 from lib.serving.results import Evidence
 from lib.streams import base
 from lib.streams.faces.align import TEMPLATE, fit_similarity
@@ -23,8 +24,8 @@ _BOX, _POINT = (68, 119, 170), (238, 102, 119)  # RGB
 class Moment(NamedTuple):
     """A moment of a clip.
 
-    time: in seconds. frame: RGB uint8 (H, W, 3), with the box and points of a detected face. panels: images (S, S, 3) by
-    title.
+    time: in seconds. frame: RGB uint8 (H, W, 3), with the box and points of a detected face, and the marks of behaviour and
+    voice. panels: images (S, S, 3) by title.
     """
 
     time: float
@@ -35,6 +36,7 @@ class Moment(NamedTuple):
 def read_moments(evidence: Evidence) -> Iterator[Moment]:
     """Yield a moment for each step of the stream frames, if the model uses it. Times start at the beginning of the clip."""
     frames, faces, flow = (_usable(evidence, name) for name in ("frames", "faces", "flow"))
+    behaviour, voice = (_usable(evidence, name) for name in ("behaviour", "voice"))
     if frames is None:
         return
     attention = _attention(evidence)
@@ -52,6 +54,7 @@ def read_moments(evidence: Evidence) -> Iterator[Moment]:
             aligned = faces.arrays["faces"][step]
             _draw_face(image, faces.arrays["landmarks"][step])
             panels["face"] = aligned
+        draw_marks(image, float(time), behaviour, voice)
         for key, attention_map in attention_maps.items():
             nearest = int(np.argmin(np.abs(attention.times[key] - time)))
             background = attention.pictures[key][nearest] if key in attention.pictures else aligned

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -71,12 +72,16 @@ def summarise_steps(measures: Sequence[Measure], values: np.ndarray, times: np.n
 
 
 def make_record(
-    clip: str, arrays: Mapping[str, np.ndarray], statistics: Mapping[str, float], names: Sequence[str]
+    clip: str,
+    arrays: Mapping[str, np.ndarray],
+    statistics: Mapping[str, float],
+    names: Sequence[str],
+    attributes: Mapping[str, Any],
 ) -> Record:
-    """Return a record with the array `steps`, whose columns have `names`, and others, and with the clip's `statistics`."""
+    """Return a record with the array `steps`, whose columns have `names`, other arrays, and the `statistics`."""
     vector = {"statistics": np.array([*statistics.values()], np.float32)[None], "statistics.times": np.zeros(1)}
     listed = json.dumps({"steps": [*names], "statistics": [*statistics]})
-    return Record(clip, {**arrays, **vector}, {NAMES: listed})
+    return Record(clip, {**arrays, **vector}, {NAMES: listed, **attributes})
 
 
 def read_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:

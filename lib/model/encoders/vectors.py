@@ -144,6 +144,7 @@ def compute_mean_and_std(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         total, squares = total + values.sum(0), squares + values.square().sum(0)
     if not steps:
         return torch.zeros(()), torch.ones(())
+    count = count.clamp(min=1)  # a number that no clip has gets the mean 0
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
     return mean, torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.finfo(torch.float32).max)

@@ -31,7 +31,7 @@ def measure_behaviour(
 
     A number is NaN where it is not defined. `valid`: the face was detected and the error of its pose is small enough; the
     statistics use these steps. limits: focal length, largest error of the pose, smallest angle that counts as away.
-    Attributes: `names` of the columns, `absent`: measures that the landmarks do not allow, `mean_pose_error`.
+    Attributes: `names`, `absent` (measures that the landmarks do not allow), `mean_pose_error`, `focal_length`.
     """
     focal, max_error, away_from = limits
     times, found, cut = (faces.arrays[name] for name in ("times", "found", "cut"))
@@ -54,15 +54,13 @@ def measure_behaviour(
     used = [measure for measure in MEASURES if measure.name in columns or measure.by_clip]
     statistics = summarise_steps(used, np.where(valid[:, None], steps, np.nan), times) | _describe_image(images)
     arrays = {"steps": steps.astype(np.float32), "found": found, "valid": valid.astype(np.uint8), "times": times}
-    record = make_record(faces.clip, arrays, statistics, [*columns])
-    absent = [measure.name for measure in MEASURES if measure not in used]
-    error = columns["pose_error"][found > 0]
-    mean_error = float(np.nanmean(error)) if np.isfinite(error).any() else np.nan
-    return Record(
-        record.clip,
-        record.arrays,
-        {**record.attributes, "absent": json.dumps(absent), "mean_pose_error": mean_error},
-    )
+    error = columns["pose_error"][np.isfinite(columns["pose_error"])]
+    attributes = {
+        "absent": json.dumps([measure.name for measure in MEASURES if measure not in used]),
+        "mean_pose_error": float(error.mean()) if len(error) else np.nan,
+        "focal_length": focal,
+    }
+    return make_record(faces.clip, arrays, statistics, [*columns], attributes)
 
 
 def _names(points: int) -> list[str]:

@@ -41,9 +41,8 @@ def measure_voice(raw: Raw, detect: Detect, settings: Mapping[str, float]) -> Re
     columns, statistics = describe_voice(np.asarray(samples, float), detect, settings)
     steps = np.column_stack([*columns.values()]).astype(np.float32)
     times = start + _STEP * np.arange(len(steps))
-    record = make_record(raw.clip, {"steps": steps, "times": times}, statistics, [*columns])
     seconds = {"seconds": len(steps) * _STEP, "speech_seconds": float(columns["speech"].sum() * _STEP)}
-    return Record(record.clip, record.arrays, {**record.attributes, **seconds})
+    return make_record(raw.clip, {"steps": steps, "times": times}, statistics, [*columns], seconds)
 
 
 def describe_voice(
