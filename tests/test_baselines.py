@@ -93,7 +93,10 @@ def test_emotions_have_presence_baselines(tmp_path: Path) -> None:
         tools.baselines, "--targets", "emotions_binary", "--resamples", "100", "--out", "out.csv", cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
-    assert "weighted F1, all clips" in result.stdout
+    values, presence = result.stdout.split("\nF1, all clips")
+    assert "always present" not in values
+    assert "| always present |" in presence
+    assert "weighted F1, all clips" in presence
     scores = pd.read_csv(tmp_path / "out.csv").set_index(["subset", "predictor", "score", "target"])["value"]
     test = present[80:]
     for column, name in enumerate(EMOTIONS):

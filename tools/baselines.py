@@ -69,6 +69,7 @@ def show(
     """Print the scores of the baselines for one target group, and return their table."""
     from lib.report import words
     from lib.report.score_tables import make_score_table
+    from lib.scoring.baselines import PRESENCE
     from lib.scoring.tables import score_table
 
     scored = score_baselines(table, group, vectors, options)
@@ -80,9 +81,11 @@ def show(
     labels |= {"f1": ("F1", 3), "weighted_f1": ("weighted F1", 3)} if group.detect else {}
     for subset, title in words.list_headline_subsets(scores).items():
         rows = scores[scores["subset"] == subset]
+        values = rows[~rows["predictor"].isin(PRESENCE)]  # they predict no value between present and absent
         for score, (label, digits) in labels.items() if len(rows) else ():
             print(f"\n{label}, {title} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)\n")
-            print(format_markdown(make_score_table(rows, score, digits)))
+            of_score = rows if score in ("f1", "weighted_f1") else values
+            print(format_markdown(make_score_table(of_score, score, digits)))
     return scores
 
 

@@ -11,6 +11,8 @@ from lib.scoring.stacking import STACKED, STACKED_LOOKUP, STRENGTHS, TREES, pred
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Baselines that use at most the name of a clip's video. Others: ridge_NAME, on the vectors NAME, and JOINT, on all."""
 JOINT = (STACKED, STACKED_LOOKUP, TREES)
+PRESENCE = ("always_present", "majority")
+"""Predictors of presence that use no clip (`predict_presence`)."""
 
 _RIDGE = "ridge_"
 
@@ -80,10 +82,8 @@ def predict_presence(training: pd.DataFrame, test: pd.DataFrame, group: TargetGr
     low, high = group.range
     present = (training[list(group.columns)] > low).where(training[list(group.columns)].notna()).mean()
     majority = np.where(present >= 0.5, high, low)
-    return {
-        "always_present": np.full((len(test), len(group.columns)), high),
-        "majority": np.tile(majority, (len(test), 1)),
-    }
+    predictions = np.full((len(test), len(group.columns)), high), np.tile(majority, (len(test), 1))
+    return dict(zip(PRESENCE, predictions, strict=True))
 
 
 def is_baseline(name: str) -> bool:
