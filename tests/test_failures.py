@@ -333,7 +333,7 @@ def test_load_rejects_damaged_models_in_one_line(tmp_path: Path, kind: str) -> N
     assert ("contains code, which was not run" in str(caught.value)) == (kind in ("code", "plain_code", "text"))
     if kind not in ("fps", "lacking", "shape"):  # a warm start does not read the damaged parts of these
         with pytest.raises(InputError, match=r"model\.pt"):
-            checkpoint.warm_start(make_network(["faces"], "concat"), path)
+            checkpoint.warm_start(make_network(["faces"], "concat"), path, TRAITS_GROUP)
 
 
 def test_load_accepts_a_complete_model(tmp_path: Path) -> None:

@@ -570,7 +570,7 @@ def test_warm_start_beats_cold_start_at_equal_epochs(tmp_path: Path) -> None:
         torch.manual_seed(7)
         net = make_network(None, "concat")
         if name == "warm":
-            checkpoint.warm_start(net, save(old_weights))
+            checkpoint.warm_start(net, save(old_weights), TRAITS_GROUP)
         _, history = train_network(tmp_path / name, net, epochs=2, learning_rate=default_rate(3e-3), clips=24)
         losses[name] = history[-1]["validation_loss"]
     assert losses["warm"] < 0.7 * losses["cold"]
@@ -578,9 +578,9 @@ def test_warm_start_beats_cold_start_at_equal_epochs(tmp_path: Path) -> None:
     assert same_weights(served.network.state_dict(), old_weights)
     assert (served.targets, served.training.corpora) == (TRAITS_GROUP, ["demo"])
     with pytest.raises(InputError, match=r"is a model of another shape \(\d+ weights differ, first"):
-        checkpoint.warm_start(make_network(["faces"]), tmp_path / "old.pt")
+        checkpoint.warm_start(make_network(["faces"]), tmp_path / "old.pt", TRAITS_GROUP)
     with pytest.raises(InputError, match=r"^init = 'nowhere' is not a file"):
-        checkpoint.warm_start(make_network(["faces"]), Path("nowhere"))
+        checkpoint.warm_start(make_network(["faces"]), Path("nowhere"), TRAITS_GROUP)
 
 
 def test_load_rejects_model_of_format_1(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.provenance import describe_code
 from lib.core.targets import TargetGroup, Targets
-from lib.core.weights import find_mismatches
-from lib.model import folder
+from lib.core.weights import find_mismatches, load_published
+from lib.model import folder, ssl_mepr_weights
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import StreamInfo
@@ -164,10 +164,18 @@ def _build_model(saved: dict[str, Any], device: torch.device) -> TrainedModel:
     return TrainedModel(network.eval(), settings, targets, streams, training, provenance)
 
 
-def warm_start(network: Network, path: Path) -> None:
-    """Load the weights of an older data/model.pt into a network. Raises InputError if they are missing or do not fit."""
+def warm_start(network: Network, path: Path, targets: Targets) -> None:
+    """Load the weights of an older data/model.pt, or of a published network of SSL-MEPR, into a network for `targets`.
+
+    Raises InputError if they are missing or do not fit.
+    """
     if not path.is_file():
-        raise InputError(f"init = {str(path)!r} is not a file; allowed: null, or the path of a model.pt")
+        raise InputError(
+            f"init = {str(path)!r} is not a file; allowed: null, or the path of a model.pt or of a published checkpoint"
+        )
+    if path.suffix == ".pth" and ssl_mepr_weights.find_kind(published := load_published(str(path), "init", "")):
+        ssl_mepr_weights.load(network, published, targets, f"init = {str(path)!r}: the weights")
+        return
     weights = read(path)["weights"]
     if wrong := find_mismatches(network.state_dict(), weights):
         raise InputError(

@@ -129,7 +129,7 @@ def build_network(task: Task) -> Network:
     standardise(network, task.training, network.encoder_inputs, task.streams)
     if task.sections.train.init is not None:
         with prefix_errors("train."):
-            checkpoint.warm_start(network, Path(task.sections.train.init))
+            checkpoint.warm_start(network, Path(task.sections.train.init), task.targets)
     return network
 
 
