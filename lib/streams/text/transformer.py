@@ -23,7 +23,6 @@ Arrays = dict[str, np.ndarray]
 
 _LONGEST = 512  # tokens per window, for networks without a limit
 _TOKENS = 4096  # per batch, padding included
-_NO_MEMORY = ("not enough memory", "can't allocate memory")  # of PyTorch on a CPU
 
 
 class TextNetwork(NamedTuple):
@@ -158,6 +157,8 @@ def run_windows(text_network: TextNetwork, windows: Sequence[np.ndarray]) -> lis
     """
     import torch
 
+    from lib.core.device import ran_out_of_memory  # not needed to read the stream's shards
+
     length = max(map(len, windows))
     padding = text_network.tokenizer.pad_token_id or 0
     tokens = torch.tensor(np.stack([np.pad(row, (0, length - len(row)), constant_values=padding) for row in windows]))
@@ -170,8 +171,8 @@ def run_windows(text_network: TextNetwork, windows: Sequence[np.ndarray]) -> lis
                 attention_mask=mask.long().to(device),
                 output_hidden_states=layers != "last",
             )
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and not any(text in str(error) for text in _NO_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
             raise
         if len(windows) == 1:
             raise InputError(
