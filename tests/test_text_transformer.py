@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 transformers = pytest.importorskip("transformers", reason="requirements-transformers.txt is not installed")
@@ -25,6 +26,7 @@ from lib.streams.text import transformer  # noqa: E402
 from lib.streams.text.transcripts import Cue, Transcript  # noqa: E402
 from lib.streams.text.vectors import split_timed_words  # noqa: E402
 from tests.pretrained_folders import make_image_folder, make_speech_folder, make_text_folder  # noqa: E402
+from tests.project_copy import WITHOUT_VIDEO, Project  # noqa: E402
 from tests.test_text import make_settings  # noqa: E402
 
 GREETING = "Hi! I'm here, um, and you know what? [laughs] We don't sing."
@@ -246,3 +248,40 @@ def test_text_batch_is_halved_when_memory_runs_out(
 
 class FakeTokenizer:
     pad_token_id = 1
+
+
+@pytest.mark.slow
+def test_model_learns_layers_of_words_from_subtitles(folder: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", compiled_flow=False)
+    archives, rows = project.folder / "data/archives", []
+    (archives / "embeddings").mkdir()
+    for number in range(24):
+        spoken = "good question" if number % 3 else "not there"
+        (archives / f"p{number}.srt").write_text(f"1\n00:00:00,500 --> 00:00:02,000\nI think that this is {spoken}\n")
+        content = {"emb": torch.full((30, 4), float(number % 3)), "length": 30}
+        torch.save(content, archives / f"embeddings/p{number}.pt")
+        split = ("training", "training", "validation", "test")[number // 3 % 4]
+        rows.append({"clip": f"p{number}", "split": split, "warm": number % 3 / 2})
+    project.use_table(
+        pd.DataFrame(rows), *WITHOUT_VIDEO, "download.table.targets={warm: [0, 1]}", "targets.own.columns=[warm]",
+        "targets.own.range=[0, 1]", "text.enabled=true", "text.files=[]", "text.kinds=[transformer, words]",
+        f"text.network={folder}", "text.layers=all", "features.enabled=true", "features.files=[embeddings/*.pt]",
+        "model.use=[text, features]", "model.encoders.text.reads=[text.words]", "train.epochs=2", "parallel.workers=1",
+        "evaluate.resamples=100", "analyse.importance_clips=2", "analyse.control_repeats=1",
+    )  # fmt: skip
+    output = project.dvc("repro")
+    assert "text: 24 clips need about" in output
+    weights = pd.read_csv(project.folder / "data/layer_weights.csv")
+    assert weights[["encoder", "stream", "layer"]].to_numpy().tolist() == [["text", "text.words", i] for i in range(3)]
+    assert weights["weight"].sum() == pytest.approx(1, abs=1e-5)
+    assert (project.folder / "plots/figures/layer_weights.png").stat().st_size > 5000
+    scores = pd.read_csv(project.folder / "data/scores.csv").query(
+        "subset == 'all' and target == 'warm' and score == 'r2'"
+    )
+    r2 = scores.set_index("predictor")["value"]
+    assert r2["ridge_features"] > 0.9
+    assert r2["ridge_text"] > 0.5
+    project.run_module("tools.export", "--stream", "text.words", "--format", "pt")
+    exported = torch.load(project.folder / "data/export/text.words/p1.pt", weights_only=True)
+    assert exported["emb"].shape == (7, 3, 16)
+    assert exported["times"].diff().min() > 0
