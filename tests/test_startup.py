@@ -30,7 +30,7 @@ TOOLS = (
     "words",
 )
 SLOW_TOOLS = tuple(
-    f"benchmarks.{name}" for name in ("codecs", "flow", "foundation", "predict", "preprocessing", "training")
+    f"benchmarks.{name}" for name in ("codecs", "flow", "foundation", "predict", "preprocessing", "text", "training")
 )
 """Benchmarks that import torch before they print --help."""
 

@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers", reason="requirements-transfor
 
 import torch  # noqa: E402
 
+import tools.benchmarks.text  # noqa: E402
 from lib.core.errors import InputError, SettingError  # noqa: E402
 from lib.core.shards import Record  # noqa: E402
 from lib.data.dataset import make_inputs  # noqa: E402
@@ -27,6 +28,7 @@ from lib.streams.text.transcripts import Cue, Transcript  # noqa: E402
 from lib.streams.text.vectors import split_timed_words  # noqa: E402
 from tests.pretrained_folders import make_image_folder, make_speech_folder, make_text_folder  # noqa: E402
 from tests.project_copy import WITHOUT_VIDEO, Project  # noqa: E402
+from tests.run_tool import call_main  # noqa: E402
 from tests.test_text import make_settings  # noqa: E402
 
 GREETING = "Hi! I'm here, um, and you know what? [laughs] We don't sing."
@@ -248,6 +250,14 @@ def test_text_batch_is_halved_when_memory_runs_out(
 
 class FakeTokenizer:
     pad_token_id = 1
+
+
+def test_benchmark_compares_batches_with_single_texts(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "benchmark.pkl").write_bytes(pickle.dumps({"a": GREETING, "b": "", "c": "we know"}))
+    call_main(tools.benchmarks.text, tmp_path / "benchmark.pkl", "--network", folder)
+    assert "3 transcripts; CPU seconds per clip: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
