@@ -20,6 +20,7 @@ from lib.media.audio import read_audio
 from lib.streams import base, speech
 from lib.streams._shards import write_shards
 from lib.streams.base import Raw
+from tests.conftest import REAL, needs_real_clips
 from tests.pretrained_folders import SPEECH_FAMILIES, make_image_folder, make_speech_folder, make_text_folder
 from tests.test_waveform import make_tone, write_clip
 
@@ -73,6 +74,14 @@ def test_vectors_equal_a_direct_call_of_transformers(family: str, clip: Raw, tmp
     assert several.dtype == np.float16
     assert several == pytest.approx(torch.stack([states[2], states[0]], 1).numpy(), abs=2e-3)
     assert extract(folder, clip, layers="all").arrays["values"].shape == (len(last), 3, 16)
+
+
+@needs_real_clips
+def test_real_clip_equals_a_direct_call_of_transformers(wavlm: Path) -> None:
+    raw = Raw("6KKNrufnL80.000.mp4", REAL / "6KKNrufnL80.000.mp4", None)
+    record = extract(wavlm, raw)
+    assert record.arrays["values"] == pytest.approx(call_transformers(wavlm, raw)[0].numpy(), abs=1e-5)
+    assert record.arrays["times"][-1] == pytest.approx(15.3, abs=0.1)
 
 
 def test_times_are_the_centres_of_the_audio_of_a_vector(wavlm: Path, clip: Raw) -> None:

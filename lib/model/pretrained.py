@@ -54,7 +54,7 @@ def find_layers(network: nn.Module) -> list[nn.Module]:
 
     They are the modules of timm's blocks, stages or layers, or layer1, layer2, ... of a ResNet, or else of the list with the
     most parameters that is in no other list; a list with as many modules as the configuration has layers is preferred.
-    Raises InputError if there are none.
+    Raises InputError if the network has no layers.
     """
     for name in _LAYERS:
         if isinstance(layers := getattr(network, name, None), nn.Sequential):
