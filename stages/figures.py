@@ -33,6 +33,7 @@ def main() -> None:
     drawn, included = write.write_figures(loaded, settings.figures.dpi)
     write.write_latex(loaded, drawn, included)
     write.write_pages(loaded, drawn, settings.figures.dpi)
+    write.log_results(loaded, drawn)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,7 @@ def train_network(
     fabric: Fabric | None = None,
     clips: int | InMemoryClips = 8,
     targets: Targets = TRAITS_GROUP,
+    loggers: Sequence[str] = (),
     **changes: Any,
 ) -> Trained:
     folder.mkdir(exist_ok=True)
@@ -176,7 +177,7 @@ def train_network(
     training = InMemoryClips(clips, use=use) if isinstance(clips, int) else clips
     validation = InMemoryClips(5, use=use) if isinstance(clips, int) else clips
     data: Any = TrainData(training, validation, targets, Train(**values), net.encoder_inputs)  # type: ignore[arg-type]
-    return train(fabric or cpu_fabric(), net, data, folder, [Loggers()])  # type: ignore[arg-type]
+    return train(fabric or cpu_fabric(), net, data, folder, [Loggers(loggers, {"train": values})])  # type: ignore[arg-type]
 
 
 def same_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:

@@ -8,6 +8,7 @@ import h5py
 import pandas as pd
 
 from lib.core import artifacts as files
+from lib.core import loggers
 from lib.core.clips import read_clip_table, read_csv
 from lib.core.parameters import read_yaml
 from lib.core.targets import Targets
@@ -97,6 +98,16 @@ def write_figures(loaded: RunResults, dpi: int) -> tuple[list[page.ReportFigure]
             if not figures.is_empty(figure):
                 included.append(paper.PaperFigure(Path(name, title).as_posix(), is_wide))
     return drawn, included
+
+
+def log_results(loaded: RunResults, drawn: list[page.ReportFigure]) -> None:
+    """Send the model's scores on all clips of the scored split, the figures and the model to the loggers of the run."""
+    scores, parameters = loaded.results.scores, loaded.run.parameters
+    rows = scores[(scores["predictor"] == "model") & (scores["subset"] == "all")].dropna(subset="value")
+    named = {f"{loaded.run.split}/{row.targets}/{row.score}/{row.target}": row.value for row in rows.itertuples()}
+    pictures = {f"figures/{Path(figure.targets, figure.file.stem).as_posix()}": figure.file for figure in drawn}
+    results = loggers.Results({name: float(value) for name, value in named.items()}, pictures, files.MODEL)
+    loggers.log_results(parameters["train"]["loggers"], parameters, results)
 
 
 def write_latex(loaded: RunResults, drawn: list[page.ReportFigure], included: list[paper.PaperFigure]) -> None:

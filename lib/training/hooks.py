@@ -2,12 +2,13 @@
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning_fabric.loggers import Logger
 from tqdm import tqdm
 
+from lib.core.loggers import Logger, begin_runs
 from lib.training.state import Row, TrainState
 from lib.training.step import StepResult
 
@@ -57,19 +58,25 @@ class History(Hook):
 
 
 class Loggers(Hook):
-    """Sends each epoch to Fabric's loggers."""
+    """Sends the parameters and each epoch to loggers. names: in LOGGERS. parameters: sections of params.yaml."""
 
-    def __init__(self, loggers: Sequence[Logger] = ()) -> None:
-        self._loggers = loggers
+    def __init__(self, names: Sequence[str] = (), parameters: Mapping[str, Any] | None = None) -> None:
+        self._names, self._parameters = names, parameters or {}
+        self._loggers: list[Logger] | None = None
 
     def on_epoch(self, state: TrainState, row: Row) -> None:
-        """Log the row."""
-        state.fabric.log_dict({key: value for key, value in row.items() if key != "epoch"}, step=int(row["epoch"]))
+        """Log the row. The first epoch begins the runs."""
+        if state.fabric.global_rank:
+            return
+        if self._loggers is None:
+            self._loggers = begin_runs(self._names, self._parameters)
+        for logger in self._loggers:
+            logger.log_epoch({key: value for key, value in row.items() if key != "epoch"}, int(row["epoch"]))
 
     def on_end(self, state: TrainState) -> None:
         """Close the loggers."""
-        for logger in self._loggers:
-            logger.finalize("success")
+        for logger in self._loggers or ():
+            logger.end()
 
 
 class ProgressBar(Hook):

@@ -31,7 +31,6 @@ from lib.streams.base import StreamInfo
 from lib.training import loop
 from lib.training.data import TrainData
 from lib.training.hooks import Checkpoint, History, Hook, Loggers, ProgressBar
-from lib.training.loggers import LOGGERS
 from lib.training.prepare import standardise
 from lib.training.settings import Parameters
 from lib.training.state import Row, TrainState
@@ -72,9 +71,9 @@ def train_model(task: Task, folder: Path) -> bool:
     settings = task.sections.train
     folder.mkdir(parents=True, exist_ok=True)
     network = build_network(task)
-    loggers = [LOGGERS[name](task.sections.model_dump()) for name in settings.loggers]
+    loggers = Loggers(settings.loggers, task.sections.model_dump())
     strategy = "ddp" if settings.devices > 1 else "auto"
-    fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision, loggers=loggers)
+    fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision)
     with prefix_errors("train."):
         refuse_bfloat16(network, fabric.device.type, settings.precision)
     if settings.devices > 1:
@@ -86,7 +85,7 @@ def train_model(task: Task, folder: Path) -> bool:
     trained_on = ClipDataset(task.training, DATA, network.encoder_inputs, task.streams, task.targets, settings.seed)
     held_out = ClipDataset(task.validation, DATA, network.encoder_inputs, task.streams, task.targets)
     data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs)
-    weights, history = train(fabric, network, data, folder, [Loggers(loggers), History(folder / HISTORY.name)])
+    weights, history = train(fabric, network, data, folder, [loggers, History(folder / HISTORY.name)])
     network.load_state_dict(weights)
     predicted = infer.predictions(fabric, network, held_out, settings.part_size, settings.workers)
     fabric.barrier()

@@ -6,11 +6,11 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from lib.core.errors import SettingError
+from lib.core.loggers import LOGGERS, check_packages
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
 from lib.data.inputs import EncoderInputs
 from lib.model.network import Settings
-from lib.training.loggers import LOGGERS
 from lib.training.losses import WEIGHTINGS
 from lib.training.optim import OPTIMIZERS
 from lib.training.schedules import SCHEDULES
@@ -50,10 +50,10 @@ class Train(Section):
 
     seed: of initialisation, clip order, augmentation and dropout. shuffle_labels: whether labels are permuted among clips,
     a control. clips: largest number of training clips, None for all. init: path of a model.pt whose weights training begins
-    with. devices: number of GPUs, or of processes on a CPU. loggers: names in loggers.py. batch_size: number of clips in a
-    step, over all devices. accumulate: number of parts in which a step is computed. mix: by corpus, how often an epoch has
-    each clip, 1 by default. label_weighting: a name in losses.py. learning_rate: `default`, and by name those of single
-    encoders, or of all other layers, `head`. decay_all: whether weights of norms, biases and embeddings decay, too.
+    with. devices: number of GPUs, or of processes on a CPU. loggers: names in lib/core/loggers.py. batch_size: number of
+    clips in a step, over all devices. accumulate: number of parts in which a step is computed. mix: by corpus, how often an
+    epoch has each clip, 1 by default. label_weighting: a name in losses.py. learning_rate: `default`, and by name those of
+    single encoders, or of all other layers, `head`. decay_all: whether weights of norms, biases and embeddings decay, too.
     optimizer: a name in optim.py; betas are for adamw and nadam, momentum for sgd. ema: decay of the moving average of the
     weights, None for none. schedule: a name in schedules.py. warmup: number of epochs. patience: number of epochs without a
     lower validation loss after which training stops. interval: expected fraction of labels inside the prediction intervals.
@@ -140,4 +140,5 @@ class Parameters(Section):
         if others := [name for name in self.train.learning_rate if name not in allowed]:
             raise SettingError(f"train.learning_rate has {others[0]!r}; allowed: {', '.join(allowed)}")
         self.train.check_batch_size(self.train.devices)
+        check_packages(self.train.loggers)
         return encoder_inputs, targets
