@@ -62,16 +62,16 @@ def lens_table(
     tables = [pd.DataFrame(columns=[*_COLUMNS[1:]])]
     labelled = actual.notna().to_numpy()
     for feature, values in measures.items():
-        known = np.isfinite(values.to_numpy(float))[:, None] & labelled
-        if known.sum() < 3 or values[known.any(1)].nunique() < 2:
+        has_both = np.isfinite(values.to_numpy(float))[:, None] & labelled
+        if has_both.sum() < 3 or values[has_both.any(1)].nunique() < 2:
             continue
         repeated = np.repeat(values.fillna(0).to_numpy(float)[:, None], len(group.columns), 1)
         for side, others in ((LABEL, actual), (MODEL, predicted)):
-            masked = np.where(known, others.to_numpy(float), np.nan)
+            masked = np.where(has_both, others.to_numpy(float), np.nan)
             rows = score_with_intervals(
                 masked, repeated, repeated, videos, group.columns, span=group.span, bootstrap=bootstrap
             )
             rows = rows[(rows["score"] == "pearson") & (rows["target"] != "mean")].rename(columns={"value": "r"})
-            counts = rows["target"].map(dict(zip(group.columns, known.sum(0).tolist(), strict=True)))
+            counts = rows["target"].map(dict(zip(group.columns, has_both.sum(0).tolist(), strict=True)))
             tables.append(rows.assign(feature=feature, side=side, kind="", clips=counts)[[*_COLUMNS[1:]]])
     return pd.concat(tables[1:] or tables, ignore_index=True)

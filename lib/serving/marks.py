@@ -7,8 +7,12 @@ from lib.core.shards import Record
 from lib.streams import base
 
 _EVENTS = ("blink", "nod", "shake", "away")
-_AXES = ((40, 0, -75), (0, 40, -75), (0, 0, -150))  # mm from the head's centre: to the right of the face, down, forward
-_TIP = (0, 0, -75)
+_AXES = (
+    (40, 11, -75),
+    (0, 51, -75),
+    (0, 11, -150),
+)  # mm from the head's centre: to the right of the face, down, forward
+_TIP = (0, 11, -75)
 _COLOURS = ((221, 51, 51), (34, 153, 51), (51, 102, 255))  # RGB
 _GAP = 0.15  # seconds; events of a voice are read at the nearest step within this time
 

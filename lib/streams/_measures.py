@@ -109,8 +109,8 @@ def _where_known(function: Callable[[np.ndarray, np.ndarray], float]) -> Compute
     """Return the function that applies `function` to the known values and their times; NaN if no value is known."""
 
     def compute(values: np.ndarray, times: np.ndarray, step: float) -> float:
-        known = np.isfinite(values)
-        return function(values[known], times[known]) if known.any() else np.nan
+        finite = np.isfinite(values)
+        return function(values[finite], times[finite]) if finite.any() else np.nan
 
     return compute
 

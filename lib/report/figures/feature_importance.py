@@ -27,10 +27,10 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     means = table[table["target"] == "mean"].sort_values("loss", ascending=False)["control"]
     is_group = means.str.startswith(_GROUP)
     names = [*means[is_group], *means[~is_group][:_MOST]]
-    shown = table[table["control"].isin(names)].assign(order=lambda rows: rows["control"].map(names.index))
-    shown = shown.sort_values("order", kind="stable")
+    rows = table[table["control"].isin(names)].assign(order=lambda part: part["control"].map(names.index))
+    rows = rows.sort_values("order", kind="stable")
     label = f"loss of {name_accuracy(group)}, {table['clips'].iloc[0]} clips, mean of {table['repeats'].max()} draws"
-    return draw_forest(shown, "control", "loss", group, label)
+    return draw_forest(rows, "control", "loss", group, label)
 
 
 def describe(results: Results, group: TargetGroup) -> str:
@@ -40,8 +40,8 @@ def describe(results: Results, group: TargetGroup) -> str:
         return ""
     means = table[(table["target"] == "mean") & ~table["control"].str.startswith((_GROUP, _INTACT))]
     row = means.loc[means["loss"].idxmax()]
-    shown = min(_MOST, len(means))
+    count = min(_MOST, len(means))
     return (
-        f"Shown: all groups, and the {shown} of {len(means)} measures with the largest mean losses; the largest is"
+        f"Shown: all groups, and the {count} of {len(means)} measures with the largest mean losses; the largest is"
         f" {row['loss']:.3f} ({row['control']})."
     )

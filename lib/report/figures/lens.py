@@ -65,8 +65,8 @@ def describe(results: Results, group: TargetGroup) -> str:
         return ""
     sides = results.lens.pivot_table(index=["target", "feature"], columns="side", values="r").dropna()
     by_target = [part["label"].corr(part["model"]) for _, part in sides.groupby("target") if len(part) > 2]
-    shown = min(_MOST, results.lens["feature"].nunique())
-    text = f"Shown: the {shown} of {results.lens['feature'].nunique()} measures with the largest correlations."
+    count = min(_MOST, results.lens["feature"].nunique())
+    text = f"Shown: the {count} of {results.lens['feature'].nunique()} measures with the largest correlations."
     if not by_target or np.isnan(by_target).any():
         return text
     return f"{text} Over all measures, the two columns of r correlate by {np.mean(by_target):.2f} (mean over targets)."

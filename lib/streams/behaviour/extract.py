@@ -34,29 +34,29 @@ def measure_behaviour(
     Attributes: `names`, `absent` (measures that the landmarks do not allow), `mean_pose_error`, `focal_length`.
     """
     focal, max_error, away_from = limits
-    times, found, cut = (faces.arrays[name] for name in ("times", "found", "cut"))
+    times, states, cut = (faces.arrays[name] for name in ("times", "found", "cut"))
     points, five = landmarks.arrays["points"], faces.arrays["landmarks"]
     side = faces.arrays["faces"].shape[1]
     height, width = stream_of_frames.decode_frames(frames, np.arange(1))[0].shape[:2]
     camera = camera_matrix(width, height, focal)
     columns = {name: np.full(len(times), np.nan) for name in _names(points.shape[1])}
-    for step in np.flatnonzero(found):
+    for step in np.flatnonzero(states):
         in_frame = to_frame(points[step], five[step], side)
         measured = _measure_face(in_frame, five[step], camera, (width, height), frame_scale(five[step], side) * side)
         for name, value in measured.items():
             columns[name][step] = value
-    valid = (found == DETECTED) & (columns["pose_error"] <= max_error)
+    valid = (states == DETECTED) & (columns["pose_error"] <= max_error)
     columns |= _measure_motion(faces.arrays, flow, times)
     images = _motion_images(frames, cut)
     columns["frame_motion"][1:] = [np.nan if image is None else image.mean() for image in images]
     columns |= _find_events(columns, valid, times, away_from)
     steps = np.column_stack([*columns.values()])
-    used = [measure for measure in MEASURES if measure.name in columns or measure.by_clip]
-    statistics = summarise_steps(used, np.where(valid[:, None], steps, np.nan), times) | _describe_image(images)
-    arrays = {"steps": steps.astype(np.float32), "found": found, "valid": valid.astype(np.uint8), "times": times}
+    listed = [measure for measure in MEASURES if measure.name in columns or measure.by_clip]
+    statistics = summarise_steps(listed, np.where(valid[:, None], steps, np.nan), times) | _describe_image(images)
+    arrays = {"steps": steps.astype(np.float32), "found": states, "valid": valid.astype(np.uint8), "times": times}
     error = columns["pose_error"][np.isfinite(columns["pose_error"])]
     attributes = {
-        "absent": json.dumps([measure.name for measure in MEASURES if measure not in used]),
+        "absent": json.dumps([measure.name for measure in MEASURES if measure not in listed]),
         "mean_pose_error": float(error.mean()) if len(error) else np.nan,
         "focal_length": focal,
     }

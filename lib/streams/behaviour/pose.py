@@ -47,7 +47,7 @@ def camera_matrix(width: int, height: int, focal: float) -> np.ndarray:
 
 
 def fit_pose(points: np.ndarray, camera: np.ndarray) -> Pose | None:
-    """Return the pose for 5 or 68 landmarks (P, 2) in pixels of the frame, or None if there is no solution.
+    """Return the pose for 5 or 68 landmarks (P, 2) in pixels of the frame, or None without a solution.
 
     The start is the global solution of Terzakis and Lourakis 2020 (SQPnP); Levenberg-Marquardt then minimises the squared
     reprojection error.

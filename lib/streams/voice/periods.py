@@ -71,7 +71,7 @@ def _refine_maximum(values: np.ndarray) -> tuple[float, float]:
     index = int(values.argmax())
     if not 0 < index < len(values) - 1:
         return float(index), float(values[index])
-    before, at, after = values[index - 1 : index + 2]
-    bend = before - 2 * at + after
+    before, peak, after = values[index - 1 : index + 2]
+    bend = before - 2 * peak + after
     shift = 0.5 * (before - after) / bend if bend else 0.0
-    return float(index + shift), float(at - 0.25 * (before - after) * shift)
+    return float(index + shift), float(peak - 0.25 * (before - after) * shift)
