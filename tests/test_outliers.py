@@ -20,10 +20,10 @@ def make_clips() -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         {"clip": [f"c{number}" for number in range(300)], "split": ["training"] * 200 + ["test"] * 100}
     )
     clips["cold"], clips["warm"] = 1.0, rng.normal(4, 0.1, 300)
-    vectors = pd.DataFrame(rng.normal(size=(300, 5)), clips["clip"])
+    vectors = pd.DataFrame(rng.normal(size=(300, 7)), clips["clip"])
     return clips, {
         "text": vectors,
-        "text.counts": vectors,
+        "text.counts": vectors.loc[:, 2:].copy(),
         "wide": pd.DataFrame(np.eye(300, WIDEST + 1), clips["clip"]),
     }
 
@@ -32,8 +32,8 @@ def test_outliers_are_far_labels_and_features() -> None:
     clips, vectors = make_clips()
     training = clips[:200]
     assert find_outliers(training, clips, TARGETS, vectors).empty
-    vectors["text.counts"].loc["c250", [1, 3]] = [20.0, -45.0]
-    vectors["text.counts"].loc["c7", 2] = 1000.0
+    vectors["text.counts"].loc["c250", [3, 5]] = [20.0, -45.0]
+    vectors["text.counts"].loc["c7", 4] = 1000.0
     clips.loc[299, "warm"] = 7.0
     clips.loc[298, "warm"] = np.nan
     found = find_outliers(training, clips, TARGETS, vectors)
@@ -48,7 +48,7 @@ def test_outliers_are_far_labels_and_features() -> None:
 
 def test_datasheet_lists_outliers() -> None:
     clips, vectors = make_clips()
-    vectors["text.counts"].loc["c250", 3] = -45.0
+    vectors["text.counts"].loc["c250", 5] = -45.0
     found = find_outliers(clips[:200], clips, TARGETS, vectors)
     data = make_data("table") | {"corpora": {"table": {"annotated": 5, "files": 4, "usable": 0, "refused": {}}}}
     clips = clips.assign(corpus="other", reason="")

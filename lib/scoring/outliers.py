@@ -22,8 +22,9 @@ def find_outliers(
     """Return the outliers among the labels and the features of `clips`, the largest first for each kind and name.
 
     kind: label or feature. name: `labels`, or the name of the vectors; parts NAME.PART replace the vector NAME. column: the
-    target, or the feature's position, from 0. deviations: distance from the training mean in standard deviations. A clip is
-    listed once for each name, with its largest distance. training, clips: tables with clip, split and the targets.
+    target, or the feature's position in the vectors NAME, from 0. deviations: distance from the training mean in standard
+    deviations. A clip is listed once for each name, with its largest distance. training, clips: tables with clip, split and
+    the targets.
     """
     divided = {name.partition(".")[0] for name in vectors if "." in name}
     columns = dict.fromkeys(column for group in targets.values() for column in group.columns)
@@ -48,7 +49,9 @@ def _find(kind: str, name: str, training: pd.Series, clips: pd.DataFrame, values
     std = np.where((counted > 1) & (std > 1e-9 * (1 + np.abs(mean))), std, np.inf)  # a constant has no outlier
     distances = np.nan_to_num(np.abs(numbers - mean) / std)
     largest, rows = distances.argmax(1), np.arange(len(numbers))
-    table = known[["clip", "split"]].assign(kind=kind, name=name, column=values.columns.astype(str)[largest])
+    # a part of a vector has the columns of the vector: count from the part's first number
+    columns = np.array([label if isinstance(label, str) else str(index) for index, label in enumerate(values.columns)])
+    table = known[["clip", "split"]].assign(kind=kind, name=name, column=columns[largest])
     table = table.assign(value=numbers[rows, largest], deviations=distances[rows, largest])[_COLUMNS]
     table = table[table["deviations"] >= FAR]
     return table.sort_values("deviations", ascending=False, kind="stable").head(MOST)
