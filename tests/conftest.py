@@ -39,6 +39,7 @@ SLOW = (
     "test_new",
     "test_tutorials",
     "test_examples",
+    "test_foundation",
 )
 """Modules whose tests are all slow, because they run stages or tools on videos; the slowest come first."""
 

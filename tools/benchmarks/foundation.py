@@ -121,7 +121,8 @@ def peak_memory() -> float:
 
 
 def _with_words(clip: Path, folder: Path) -> Raw:
-    """Return a clip in a folder with its transcript."""
+    """Return a link to a clip, with a transcript, in a folder."""
+    folder.mkdir(exist_ok=True)
     link = folder / clip.name
     link.symlink_to(clip.resolve())
     link.with_suffix(".txt").write_text(WORDS * 2)
