@@ -37,9 +37,9 @@ def main() -> None:
     single, alone = measure(lambda: [base.extract(extractor, [raw]) for (raw,) in inputs])
     batched, together = measure(lambda: base.extract_all(extractor, inputs))
     difference = max(
-        float(np.abs(one.arrays["transformer"] - other.arrays["transformer"]).max())
-        for one, other in zip(alone, together, strict=True)
-        if not one.refused
+        float(np.abs(record.arrays["transformer"] - other.arrays["transformer"]).max())
+        for record, other in zip(alone, together, strict=True)
+        if not record.refused
     )
     print(f"{len(clips)} transcripts; CPU seconds per clip: {single / len(clips):.4f} one by one,")
     print(f"{batched / len(clips):.4f} in batches; largest difference of the vectors {difference:.1e}")
