@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from lib.core.clips import read_clip_table
-from lib.core.errors import InputError
+from lib.core.errors import InputError, SettingError
 from lib.scoring import predictions
 from lib.sources import _persons as persons
-from lib.sources import fiv2, listing, table
+from lib.sources import download, fiv2, listing, table
 from lib.sources._archives import Unpacker
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import features
@@ -183,6 +183,72 @@ def test_missing_scores_are_kept_and_invalid_ones_rejected(tmp_path: Path) -> No
         scores["openness"]["a.000.mp4"] = invalid
         with pytest.raises(InputError, match=r"pkl: openness of a\.000\.mp4 is .*; allowed: a number"):
             read_annotations(tmp_path, scores)
+
+
+def test_clip_or_file_without_interview_is_usable(tmp_path: Path) -> None:
+    scores: dict = {score: {"a.000.mp4": 40 / LATTICE[score], "b.000.mp4": 40 / LATTICE[score]} for score in SCORES}
+    scores["interview"]["a.000.mp4"] = None
+    for without in (scores, {score: scores[score] for score in fiv2.TRAITS}):
+        row = read_annotations(tmp_path, without).rename_axis("clip").reset_index().to_dict("records")[0]
+        assert np.isnan(row["interview"])
+        assert fiv2.problem(row) == ""
+
+
+ECCV_HEADER = "VideoName,ValueExtraversion,ValueAgreeableness,ValueConscientiousness,ValueNeurotisicm,ValueOpenness\n"
+
+
+def test_labels_of_eccv_2016_equal_those_of_pickles(tmp_path: Path) -> None:
+    values = {score: 40 / LATTICE[score] for score in SCORES}
+    cells = ",".join(str(values[score]) for score in fiv2.ECCV_COLUMNS)
+    (tmp_path / "training_gt.csv").write_text(f"{ECCV_HEADER}b.000.mp4,{cells}\na.000.mp4,{cells}\n")
+    (tmp_path / "annotation_test.pkl").write_bytes(
+        pickle.dumps({score: {"c.000.mp4": value} for score, value in values.items()})
+    )
+    table = fiv2.read_annotations(tmp_path)
+    assert table["split"].to_dict() == {"a.000.mp4": "training", "b.000.mp4": "training", "c.000.mp4": "test"}
+    for row in table.rename_axis("clip").reset_index().to_dict("records"):
+        assert {name: row[name] for name in fiv2.TRAITS} == {name: values[name] for name in fiv2.TRAITS}
+        assert np.isnan(row["interview"]) == (row["split"] == "training")
+        assert fiv2.problem(row) == ""
+
+
+def test_invalid_labels_of_eccv_2016_are_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "training_gt.csv"
+    path.write_text(ECCV_HEADER.replace("Neurotisicm", "Neuroticism") + "a.000.mp4,1,1,1,1,1\n")
+    with pytest.raises(
+        InputError, match=r"training_gt\.csv has no column 'ValueNeurotisicm'; its columns are VideoName"
+    ):
+        fiv2.read_eccv(path)
+    path.write_text(ECCV_HEADER + "a.000.mp4,1,1,1,1,1\na.000.mp4,1,1,1,1,1\n")
+    with pytest.raises(InputError, match="each clip once"):
+        fiv2.read_eccv(path)
+    path.write_text(ECCV_HEADER + "a.000.mp4,1,high,1,1,1\n")
+    with pytest.raises(InputError, match=r"agreeableness of a\.000\.mp4 is 'high'; allowed: a number"):
+        fiv2.read_eccv(path)
+
+
+def test_folders_limit_the_corpus_to_sub_folders_or_splits() -> None:
+    files = [
+        Path(name)
+        for name in ("one/a.mp4", "two/b.mp4", "two/c.mp4", "one/extra.mp4", "two/extra.mp4", "annotations/x.csv")
+    ]
+    rows = pd.DataFrame(
+        {"clip": ["a", "b", "c", "d"], "file": ["one/a.mp4", "two/b.mp4", "two/c.mp4", ""],
+         "shard": ["one", "two", "two", "one"], "split": ["training", "training", "test", "training"]}
+    )  # fmt: skip
+
+    def select(*folders: str) -> tuple[list[str], list[str]]:
+        kept, chosen = download.select_folders(rows, files, list(folders))
+        return [path.as_posix() for path in kept if path.suffix == ".mp4"], chosen["clip"].tolist()
+
+    assert select() == ([path.as_posix() for path in files[:5]], ["a", "b", "c", "d"])
+    assert select("one") == (["one/a.mp4", "one/extra.mp4"], ["a"])
+    assert select("test") == (["two/c.mp4"], ["c"])
+    assert select("one", "test") == (["one/a.mp4", "two/c.mp4", "one/extra.mp4"], ["a", "c"])
+    labels = rows.assign(file="")
+    assert download.select_folders(labels, files[5:], ["test"])[1]["clip"].tolist() == ["c"]
+    with pytest.raises(SettingError, match=r"download\.folders has 'three'; allowed: .*: one, test, training, two"):
+        select("three")
 
 
 def test_annotations_by_clip_are_rejected_in_one_line(tmp_path: Path) -> None:

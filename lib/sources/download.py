@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lib.core import resume
 from lib.core.artifacts import ARCHIVES, CLIPS, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
-from lib.core.clips import SPLITS, describe_left_out, describe_origins
+from lib.core.clips import SPLITS, VIDEO_SUFFIXES, describe_left_out, describe_origins
 from lib.core.errors import InputError, SettingError
 from lib.core.fetch import fetch
 from lib.core.parameters import Section
@@ -56,6 +56,7 @@ class Download(Section):
     max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)]
     max_damaged: Annotated[float, Field(ge=0, le=1)]
     urls: dict[str, Url]
+    folders: list[str] = Field(default_factory=list)
 
 
 def _section(settings: type[Section]) -> tuple[type[Section], Any]:
@@ -157,6 +158,8 @@ def bring_corpus(name: str, settings: Download) -> Corpus:
     source, own_settings = base.load(name), getattr(settings, name)
     folder = resume.ROOT / f"download-{name}"
     made_of: dict[str, Any] = {"settings": own_settings.model_dump(), "videos": settings.videos}
+    if settings.folders:
+        made_of["folders"] = settings.folders
     if source.ARCHIVES:
         listed = listing.read(listing.LISTING)
         made_of |= {
@@ -181,7 +184,34 @@ def bring_corpus(name: str, settings: Download) -> Corpus:
             files.append(Path(MADE_OF))
     else:
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return Corpus(name, source, folder, files, source.rows(own_settings, folder, files))
+    rows = source.rows(own_settings, folder, files)
+    return Corpus(name, source, folder, *select_folders(rows, files, settings.folders))
+
+
+def select_folders(rows: pd.DataFrame, files: list[Path], folders: list[str]) -> tuple[list[Path], pd.DataFrame]:
+    """Return the files and annotated clips in some sub-folders or splits of a corpus; all of them if `folders` is empty.
+
+    Raises SettingError if a folder has no clip.
+    """
+    if not folders:
+        return files, rows
+    has_file = rows["file"] != ""
+    with_files = rows[has_file] if has_file.any() else rows  # without videos, clips have no file
+    known = sorted({*with_files["shard"], *with_files["split"]} - {""})
+    if unknown := [folder for folder in folders if folder not in known]:
+        raise SettingError(
+            f"download.folders has {unknown[0]!r}; allowed: sub-folders and splits that have clips: {', '.join(known[:20])}"
+        )
+    chosen = with_files[with_files["shard"].isin(folders) | with_files["split"].isin(folders)]
+    others = {*with_files["file"]} - {*chosen["file"]}
+    kept = [
+        file
+        for file in files
+        if file.suffix.lower() not in VIDEO_SUFFIXES
+        or file.as_posix() in {*chosen["file"]}
+        or (file.as_posix() not in others and file.parts[0] in folders)
+    ]
+    return kept, chosen.reset_index(drop=True)
 
 
 def is_made_of(folder: Path, wanted: dict[str, Any]) -> bool:

@@ -1,4 +1,6 @@
-"""The source `fiv2`: ChaLearn First Impressions V2, its layout, clip names, keys and annotation pickles (read safely)."""
+"""The source `fiv2`: ChaLearn First Impressions V2, its layout, clip names, keys, and annotations.
+
+These are pickles (read safely), or the CSV files of the ECCV 2016 challenge, which have no `interview`."""
 
 import filecmp
 import math
@@ -17,8 +19,20 @@ from lib.core.errors import InputError
 from lib.core.parameters import Section
 from lib.core.targets import TRAITS
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
+from lib.sources._spreadsheet import read_spreadsheet
 
-SCORES = (*TRAITS, "interview")
+OPTIONAL = "interview"
+"""The score that a clip, or a complete file, may lack."""
+SCORES = (*TRAITS, OPTIONAL)
+
+ECCV_COLUMNS = {
+    "extraversion": "ValueExtraversion",
+    "agreeableness": "ValueAgreeableness",
+    "conscientiousness": "ValueConscientiousness",
+    "neuroticism": "ValueNeurotisicm",
+    "openness": "ValueOpenness",
+}
+"""The columns of SPLIT_gt.csv of the ECCV 2016 challenge, in its spelling. The clip is in the column `VideoName`."""
 
 LATTICE = {
     "extraversion": 107,
@@ -114,6 +128,8 @@ def problem(row: Mapping[str, Any]) -> str:
     """Return the reason to reject a clip because of its scores or name, or an empty string."""
     for name in SCORES:
         value = row[name]
+        if math.isnan(value) and name == OPTIONAL:
+            continue
         if math.isnan(value):
             return f"score: {name} has no score"
         if not 0 <= value <= 1:
@@ -141,6 +157,8 @@ def video_of(clip: str) -> str:
 def read_annotations(folder: Path) -> pd.DataFrame:
     """Return the scores in all annotation_SPLIT.pkl files: one row per clip (the index), with the column `split`.
 
+    A split without such a file is read from SPLIT_gt.csv.
+
     Raises InputError if no such file exists, or if a clip is in two splits.
     """
     tables = []
@@ -148,9 +166,11 @@ def read_annotations(folder: Path) -> pd.DataFrame:
         path = folder / f"annotation_{split}.pkl"
         if path.exists():
             tables.append(read(path).assign(split=split))
+        elif (table := folder / f"{split}_gt.csv").exists():
+            tables.append(read_eccv(table).assign(split=split))
     if not tables:
         raise InputError(
-            "no annotation_training.pkl, annotation_validation.pkl or annotation_test.pkl was found;"
+            "no annotation_training.pkl, annotation_validation.pkl, annotation_test.pkl or training_gt.csv was found;"
             " put them, or the archives that contain them, into data/archives/ (data/archives/README.md lists all)"
         )
     table = pd.concat(tables)
@@ -166,14 +186,15 @@ def read(path: Path) -> pd.DataFrame:
     """Return the scores of an annotation pickle: one row per clip (the index), one column for each of SCORES.
 
     A missing score is NaN. Raises InputError if the pickle would run code, has another structure, or lacks a trait.
+    `interview` may be missing.
     """
     content = pickles.load_pickle(path)
     if not isinstance(content, dict) or not all(isinstance(scores, dict) for scores in content.values()):
         raise InputError(f"{path} is not a {{trait: {{clip: score}}}} dictionary; put the distributed file there")
     content = pickles.name_keys(path, content)
-    if missing := [score for score in SCORES if score not in content]:
+    if missing := [score for score in TRAITS if score not in content]:
         has = ", ".join(list(content)[:10]) + (f" and {len(content) - 10} more" if len(content) > 10 else "")
-        turned = content and set(SCORES) <= set(pickles.name_keys(path, next(iter(content.values()))))
+        turned = content and set(TRAITS) <= set(pickles.name_keys(path, next(iter(content.values()))))
         way = (
             "; it is {clip: {trait: score}}: convert it to {trait: {clip: score}}"
             if turned
@@ -182,11 +203,31 @@ def read(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} has no {', '.join(missing)}{way}")
     columns = {}
     for score in SCORES:
-        of_clips = pickles.name_keys(path, content[score])
+        of_clips = pickles.name_keys(path, content.get(score, {}))
         columns[score] = pd.Series(
             {clip: _score(f"{path}: {score} of {clip}", value) for clip, value in of_clips.items()}, dtype=float
         )
     return pd.DataFrame(columns).sort_index()
+
+
+def read_eccv(path: Path) -> pd.DataFrame:
+    """Return the scores of a CSV file of the ECCV 2016 challenge, as `read` does. `interview` is NaN."""
+    sheet = read_spreadsheet(path, f"data/archives/{path.name}")
+    if missing := [name for name in ("VideoName", *ECCV_COLUMNS.values()) if sheet.find_column(name.lower()) is None]:
+        raise InputError(
+            f"{sheet.name} has no column {missing[0]!r}; its columns are {', '.join(sheet.header)}. Put the distributed file"
+            " there"
+        )
+    names = {score: str(sheet.find_column(column.lower())) for score, column in ECCV_COLUMNS.items()}
+    clip = str(sheet.find_column("videoname"))
+    rows: dict[str, dict[str, float]] = {}
+    for number, cells in sheet.rows.items():
+        if cells[clip] in rows:
+            raise sheet.error(number, clip, cells[clip], "each clip once")
+        rows[cells[clip]] = {
+            score: _score(f"{sheet.name}: {score} of {cells[clip]}", cells[column]) for score, column in names.items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=[*ECCV_COLUMNS]).assign(interview=math.nan).sort_index()
 
 
 def _score(where: str, value: Any) -> float:
