@@ -3,6 +3,7 @@
 The stage train begins a run, and the stage figures adds its results. LOG / RUNS has the identifiers of the last runs.
 """
 
+import importlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from lib.core.errors import SettingError
 
@@ -64,10 +65,10 @@ class TensorBoard(Logger):
         folder, is_new = LOG / "tensorboard", self.run is None
         self.run = self.run or f"version_{_count_versions(folder)}"
         self._folder = folder / self.run
-        self._writer = SummaryWriter(str(self._folder))
+        self._writer = writer = cast(Any, SummaryWriter(str(self._folder)))
         if is_new:
             for summary in hparams(dict(flatten(self.parameters)), {}):
-                self._writer.file_writer.add_summary(summary)
+                writer.file_writer.add_summary(summary)
             self._writer.add_text("parameters", f"```\n{json.dumps(self.parameters, indent=2)}\n```")
 
     def log_epoch(self, values: Mapping[str, float], epoch: int) -> None:
@@ -95,8 +96,13 @@ class Wandb(Logger):
         import wandb  # loads slowly
 
         project = os.environ.get("WANDB_PROJECT", _PROJECT)
-        resume = None if self.run is None else "allow"
-        self._run = wandb.init(project=project, dir=str(LOG), config=dict(self.parameters), id=self.run, resume=resume)
+        self._run = wandb.init(
+            project=project,
+            dir=str(LOG),
+            config=dict(self.parameters),
+            id=self.run,
+            resume=None if self.run is None else "allow",
+        )
         self.run = self._run.id
 
     def log_epoch(self, values: Mapping[str, float], epoch: int) -> None:
@@ -119,8 +125,7 @@ class DvcLive(Logger):
     """DVCLive, in the folder logs/dvclive, for the DVC extension of VS Code and DVC Studio. It leaves dvc.yaml as it is."""
 
     def begin(self) -> None:
-        import dvclive
-
+        dvclive: Any = importlib.import_module("dvclive")  # an optional package
         options = {"dvcyaml": None, "monitor_system": False, "save_dvc_exp": False}
         self._live = dvclive.Live(str(LOG / "dvclive"), resume=self.run is not None, **options)
         if self.run is None:
@@ -150,11 +155,10 @@ class Mlflow(Logger):
     _LONGEST = 500  # characters of a parameter's value, the limit of MLflow
 
     def begin(self) -> None:
-        import mlflow
-
+        mlflow: Any = importlib.import_module("mlflow")  # an optional package
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # without it, version 3 refuses folders
         uri = os.environ.get("MLFLOW_TRACKING_URI", (LOG / "mlflow").absolute().as_uri())
-        self._client = mlflow.MlflowClient(uri)
+        self._client: Any = mlflow.MlflowClient(uri)
         if self.run is None:
             experiment = self._client.get_experiment_by_name(_PROJECT)
             key = experiment.experiment_id if experiment else self._client.create_experiment(_PROJECT)
