@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, draw_forest, make_empty_figure
+from lib.report.figures._base import Results, draw_forest
 from lib.report.words import name_accuracy
 
 SECTION, ORDER = "needs", 155
@@ -17,12 +17,13 @@ _MOST = 12  # number of measures in the figure, in addition to all groups
 _INTACT, _GROUP = "intact", "group "
 
 
+def applies(results: Results) -> bool:
+    """Return whether the importance of named measures was measured."""
+    return not results.feature_importance.empty
+
+
 def draw(results: Results, group: TargetGroup) -> Figure:
     table = results.feature_importance
-    if table.empty:
-        return make_empty_figure(
-            "not measured: analyse.feature_clips is 0, or the model reads neither behaviour nor voice"
-        )
     table = table[table["control"] != _INTACT]
     means = table[table["target"] == "mean"].sort_values("loss", ascending=False)["control"]
     is_group = means.str.startswith(_GROUP)
@@ -35,9 +36,9 @@ def draw(results: Results, group: TargetGroup) -> Figure:
 
 def describe(results: Results, group: TargetGroup) -> str:
     """Return the measure with the largest mean loss."""
-    table = results.feature_importance
-    if table.empty:
+    if not applies(results):
         return ""
+    table = results.feature_importance
     means = table[(table["target"] == "mean") & ~table["control"].str.startswith((_GROUP, _INTACT))]
     row = means.loc[means["loss"].idxmax()]
     count = min(_MOST, len(means))

@@ -11,7 +11,6 @@ from lib.report.figures._base import (
     Results,
     draw_intervals,
     legend_below,
-    make_empty_figure,
     wrap_name,
 )
 
@@ -26,10 +25,13 @@ _MOST = 16  # number of measures in the figure
 _SIDES = (("label", COLOURS[0], "o", -0.15), ("model", COLOURS[1], "D", 0.15))
 
 
+def applies(results: Results) -> bool:
+    """Return whether the run has a stream of named measures."""
+    return not results.lens.empty
+
+
 def draw(results: Results, group: TargetGroup) -> Figure:
     table = results.lens
-    if table.empty:
-        return make_empty_figure("no stream of named measures: behaviour and voice are not enabled")
     names = choose_features(table)
     columns = min(PANELS_PER_ROW, len(group.columns))
     rows = -(-len(group.columns) // columns)
@@ -61,7 +63,7 @@ def choose_features(table: pd.DataFrame) -> list[str]:
 
 def describe(results: Results, group: TargetGroup) -> str:
     """Return how similar the two sides of the lens are over all measures, for the mean of the targets."""
-    if results.lens.empty:
+    if not applies(results):
         return ""
     sides = results.lens.pivot_table(index=["target", "feature"], columns="side", values="r").dropna()
     by_target = [part["label"].corr(part["model"]) for _, part in sides.groupby("target") if len(part) > 2]
