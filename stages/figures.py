@@ -1,18 +1,13 @@
 """Draw the figures, and write tables, report, paper, model card and data sheet."""
 
 import os
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from lib.core import command, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
 from lib.report import write
-
-
-class Figures(Section):
-    dpi: Annotated[int, Field(ge=30, le=1200)]
+from lib.report.privacy import Privacy, Settings
 
 
 class Evaluate(Section, extra="ignore"):
@@ -20,7 +15,7 @@ class Evaluate(Section, extra="ignore"):
 
 
 class Parameters(Section):
-    figures: Figures
+    figures: Settings
     evaluate: Evaluate
     model: dict[str, Any]  # for the model card; train checks it
     targets: Targets
@@ -29,7 +24,8 @@ class Parameters(Section):
 def main() -> None:
     settings = parameters.load("figures", Parameters)
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # PDFs without dates, so that equal figures are equal files
-    loaded = write.load_results(settings.evaluate.split, settings.targets)
+    privacy = Privacy.from_settings(settings.figures.faces, settings.figures.names, settings.model["encoders"])
+    loaded = write.hide(write.load_results(settings.evaluate.split, settings.targets), privacy)
     drawn, included = write.write_figures(loaded, settings.figures.dpi)
     write.write_latex(loaded, drawn, included)
     write.write_pages(loaded, drawn, settings.figures.dpi)

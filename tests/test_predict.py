@@ -656,7 +656,7 @@ def test_explain_draws_sheets_and_videos(project: Path, tmp_path: Path, capsys: 
     assert [path_in_folder.name for path_in_folder in tmp_path.glob("heard*")] == ["heard.png"]
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--explain: the folder .*/file is not writable \(File exists\)"):
-        tools.predict.explaining([clip], tmp_path / "file")
+        tools.predict.explaining([clip], tmp_path / "file", "show", "clip")
     with pytest.raises(InputError, match=r"--out: the folder .*/file/of is not writable \(Not a directory\)"):
         tools.predict.check_writable("--out", tmp_path / "file/of")
 

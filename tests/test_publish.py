@@ -28,6 +28,7 @@ from lib.sources.demo.head import Performance
 from lib.streams.base import StreamInfo
 from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
+from tests.published_files import FaceSearch, read_images
 from tests.run_tool import call_main
 from tests.small_network import TRAITS_GROUP, make_settings
 from tests.stage_parameters import small_parameters
@@ -168,6 +169,23 @@ def test_python_page_shows_predictions_as_data(workplace: Path, monkeypatch: pyt
     assert labels.range == (0, 1)
     assert set(labels.quantiles) == {*TRAITS} - {"neuroticism"}  # no training label of it is known
     assert (workplace / "talk.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "shows_faces"),
+    [([], "talk.mp4", True), (["--faces", "blur", "--names", "pseudonym"], "clip 1", False)],
+    ids=["show", "hide"],
+)
+def test_explain_hides_faces_and_names(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], name: str, shows_faces: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, search = workplace / "published", FaceSearch()
+    with pytest.raises(SystemExit, match="False"):
+        call_main(tools.predict, workplace / "talk.mp4", "--model", model, "--explain", "shown", *options)
+    assert {path.name for path in (tmp_path / "shown").iterdir()} == {f"{name}.png", f"{name}.mp4"}
+    for path in (tmp_path / "shown").iterdir():
+        assert (search.count(read_images(path)) > 0) == shows_faces
 
 
 def test_loading_a_folder_unpickles_nothing(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:

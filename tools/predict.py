@@ -26,11 +26,12 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from lib.core import command, interrupts
-from lib.core.artifacts import MODEL
+from lib.core.artifacts import MODEL, PARAMETERS
 from lib.core.errors import InputError
 from lib.serving.clips import find_clips
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
+    from lib.report.privacy import FacesMode, NamesMode
     from lib.serving.predictor import Predictor
     from lib.serving.results import Prediction
 
@@ -104,6 +105,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="write a sheet (PNG) and a video (MP4) of each clip to this folder: face, flow, attention, scores over time",
     )  # fmt: skip
     parser.add_argument(
+        "--faces", choices=("show", "blur", "landmarks", "none"),
+        help="how --explain shows faces (figures.faces of params.yaml, or show)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--names", choices=("clip", "pseudonym"),
+        help="names of clips in the files of --explain (figures.names of params.yaml, or clip)",
+    )  # fmt: skip
+    parser.add_argument(
         "--min-seen", type=float, default=0.5, metavar="FRACTION",
         help="reject a clip if a smaller fraction of its time steps can be used, for instance has a face (%(default)s)",
     )  # fmt: skip
@@ -134,7 +143,7 @@ def print_predictions(
     from lib.serving import output
 
     sys.stdout.reconfigure(errors=output.ERRORS)  # type: ignore[union-attr]
-    predict = None if arguments.explain is None else explaining(clips, arguments.explain)
+    predict = make_explainer(clips, arguments)
     predictions = predictor.many(clips, predict, arguments.workers)
     names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
     if output_format == "table":
@@ -157,7 +166,7 @@ def write_file(
     out: Path = arguments.out
     check_writable("--out", out.parent)
     names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
-    predict = None if arguments.explain is None else explaining(clips, arguments.explain)
+    predict = make_explainer(clips, arguments)
     with output.locked(out) as file:
         before = output.read_before(out, file, names, run)
         todo = [clip for clip in clips if str(clip) not in before.clips]
@@ -175,23 +184,44 @@ def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":
     return replace(prediction, warnings=tuple(warning for warning in prediction.warnings if warning not in warnings))
 
 
-def explaining(clips: Sequence[Path], folder: Path) -> "Callable[[Predictor, Path | str], Prediction]":
+def explaining(
+    clips: Sequence[Path], folder: Path, faces: "FacesMode", names: "NamesMode"
+) -> "Callable[[Predictor, Path | str], Prediction]":
     """Return a function that predicts a clip and writes its sheet and video to a folder.
 
     The files have the clip's name. If clips in different folders have the same name, six digits of their paths' hash are
-    added. Raises InputError if the folder is not writable.
+    added. With names = "pseudonym" they are called "clip N" by the clip's place among `clips`. Raises InputError if the
+    folder is not writable.
     """
     from lib.serving.explain import explain
 
     check_writable("--explain", folder)
     repeated_names = {name for name, count in Counter(clip.name for clip in {*clips}).items() if count > 1}
+    numbers = {clip: number for number, clip in enumerate(dict.fromkeys(clips), 1)}
 
     def predict(predictor: "Predictor", clip: Path | str) -> "Prediction":
         clip = Path(clip)
+        if names == "pseudonym":
+            name = f"clip {numbers[clip]}"
+            return explain(predictor, clip, folder / name, faces=faces, title=name)
         suffix = f"-{hashlib.sha256(os.fsencode(clip)).hexdigest()[:6]}" if clip.name in repeated_names else ""
-        return explain(predictor, clip, folder / f"{clip.name}{suffix}")
+        return explain(predictor, clip, folder / f"{clip.name}{suffix}", faces=faces)
 
     return predict
+
+
+def make_explainer(
+    clips: Sequence[Path], arguments: argparse.Namespace
+) -> "Callable[[Predictor, Path | str], Prediction] | None":
+    """Return `explaining` with the options; what they leave out comes from params.yaml if it exists."""
+    if arguments.explain is None:
+        return None
+    from lib.core.parameters import read_yaml
+
+    section = read_yaml(PARAMETERS).get("figures", {}) if PARAMETERS.exists() else {}
+    faces = arguments.faces or section.get("faces", "show")
+    names = arguments.names or section.get("names", "clip")
+    return explaining(clips, arguments.explain, faces, names)
 
 
 def check_writable(option: str, folder: Path) -> None:

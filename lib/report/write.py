@@ -1,7 +1,7 @@
 """Read the results of a run, and write its figures, tables, report, paper, model card and data sheet."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -16,6 +16,7 @@ from lib.report import card, datasheet, figures, latex, names, page, paper
 from lib.report.card_header import make_header
 from lib.report.citations import find_cited, format_bibtex
 from lib.report.figures import read
+from lib.report.privacy import Privacy, Pseudonyms, rename_clips
 from lib.report.verdict import describe_headline, describe_same_persons, select_group
 
 
@@ -71,6 +72,14 @@ def load_results(split: str, targets: Targets) -> RunResults:
     run = page.Run(provenance, data, split, parameters, read_yaml(files.SHIPPED_PARAMETERS), same_persons)
     groups, comparisons, outliers = map(_read_table, (files.GROUP_SCORES, files.COMPARISONS, files.OUTLIERS))
     return RunResults(results, groups, comparisons, outliers, run)
+
+
+def hide(loaded: RunResults, privacy: Privacy) -> RunResults:
+    """Return the results without faces and names of clips, as far as the settings require."""
+    results, outliers = privacy.hide(loaded.results), loaded.outliers
+    if privacy.names == "pseudonym":
+        outliers = rename_clips(outliers, Pseudonyms(loaded.results.clips["clip"]))
+    return replace(loaded, results=results, outliers=outliers, run=loaded.run._replace(data=results.data))
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -1,9 +1,11 @@
 """Show the evidence for a prediction: a sheet of the clip, and a video with face, flow, attention and scores."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from lib.report.privacy import FacesMode
 from lib.serving.moments import Moment, read_moments
 from lib.serving.overlay import OverlayVideo
 from lib.serving.predictor import Predictor
@@ -13,13 +15,22 @@ from lib.serving.sheet import draw_sheet
 _MOMENTS = 6  # number of moments on a sheet
 
 
-def explain(predictor: Predictor, clip: Path, to: Path, report: Report | None = None) -> Prediction:
+def explain(
+    predictor: Predictor,
+    clip: Path,
+    to: Path,
+    report: Report | None = None,
+    *,
+    faces: FacesMode = "show",
+    title: str | None = None,
+) -> Prediction:
     """Predict a clip and write its sheet, `to`.png, and a video, `to`.mp4.
 
     The video has the frame rate of the stream frames, and shows the square of the aligned face, its five points, optical
     flow, attention, and the scores at each time.
 
-    `report` is called as by the predictor. Nothing is written for a rejected clip, and no video for a model without frames.
+    `report` is called as by the predictor. faces: how faces are shown (`lib.report.privacy.hide_face`). title: of the sheet,
+    by default the clip's name. Nothing is written for a rejected clip, and no video for a model without frames.
     The colours of flow are those of Baker et al. 2011 (A database and evaluation methodology for optical flow): the hue is
     the direction, and the colour is saturated at a displacement of 3 pixels of the aligned face between two frames.
     """
@@ -30,7 +41,9 @@ def explain(predictor: Predictor, clip: Path, to: Path, report: Report | None = 
 
         def watch(evidence: Evidence) -> None:
             start = evidence.span[0] if evidence.span else 0.0
-            moments = [moment for moment in read_moments(evidence) if moment.time > video.until]  # windows overlap
+            moments = [
+                moment for moment in read_moments(evidence, faces) if moment.time > video.until
+            ]  # windows overlap
             for moment in moments:
                 video.add(moment, evidence)
             if start in shown_starts and moments:
@@ -39,5 +52,6 @@ def explain(predictor: Predictor, clip: Path, to: Path, report: Report | None = 
 
         prediction = predictor(clip, watch, report)
     if not prediction.refused:
-        draw_sheet(prediction, on_sheet).savefig(to.with_name(f"{to.name}.png"), dpi=110)
+        named = prediction if title is None else replace(prediction, clip=Path(title))
+        draw_sheet(named, on_sheet).savefig(to.with_name(f"{to.name}.png"), dpi=110)
     return prediction

@@ -11,6 +11,7 @@ from lib.core.shards import Record
 from lib.data import images
 from lib.report.figures import Attention
 from lib.report.figures.attention_on_the_face import measure_attention
+from lib.report.privacy import FacesMode, hide_face, place_template
 from lib.serving.marks import draw_marks
 from lib.serving.results import Evidence
 from lib.streams import base
@@ -33,8 +34,11 @@ class Moment(NamedTuple):
     panels: dict[str, np.ndarray]
 
 
-def read_moments(evidence: Evidence) -> Iterator[Moment]:
-    """Yield a moment for each step of the stream frames, if the model uses it. Times start at the beginning of the clip."""
+def read_moments(evidence: Evidence, shown: FacesMode = "show") -> Iterator[Moment]:
+    """Yield a moment for each step of the stream frames, if the model uses it. Times start at the beginning of the clip.
+
+    shown: how faces are shown (`lib.report.privacy.hide_face`).
+    """
     frames, faces, flow = (_usable(evidence, name) for name in ("frames", "faces", "flow"))
     behaviour, voice = (_usable(evidence, name) for name in ("behaviour", "voice"))
     if frames is None:
@@ -50,14 +54,21 @@ def read_moments(evidence: Evidence) -> Iterator[Moment]:
         image = np.ascontiguousarray(base.load("frames").read_steps(frames, np.array([step]))[0].transpose(1, 2, 0))
         panels: dict[str, np.ndarray] = {}
         aligned = None
-        if faces is not None and faces.arrays["found"][step]:
+        found = faces is not None and bool(faces.arrays["found"][step])
+        points = faces.arrays["landmarks"][step] if faces is not None and found else None
+        image = np.ascontiguousarray(hide_face(image, shown, points))
+        if faces is not None and points is not None:
             aligned = faces.arrays["faces"][step]
-            _draw_face(image, faces.arrays["landmarks"][step])
+            aligned = hide_face(aligned, shown, place_template(aligned))
+            if shown != "none":
+                _draw_face(image, points)
             panels["face"] = aligned
         draw_marks(image, float(time), behaviour, voice)
         for key, attention_map in attention_maps.items():
             nearest = int(np.argmin(np.abs(attention.times[key] - time)))
-            background = attention.pictures[key][nearest] if key in attention.pictures else aligned
+            background = aligned
+            if key in attention.pictures:
+                background = hide_face(attention.pictures[key][nearest], shown)
             if background is not None:
                 panels[f"attention, {key}"] = _heat_map(background, attention_map[nearest])
         if flow is not None and step < len(flow.arrays["valid"]) and flow.arrays["valid"][step]:
