@@ -72,11 +72,11 @@ def test_pose_signs_are_those_of_openface() -> None:
 
 
 def test_off_camera_is_the_angle_to_the_camera() -> None:
-    beside = np.array([200.0, 0.0, 500.0])
+    off_axis = np.array([200.0, 0.0, 500.0])
     turned = np.degrees(np.arctan2(200, 500))
     for yaw, expected in ((turned, 0), (0, turned), (turned + 15, 15)):
         landmarks = np.zeros((68, 2))
-        landmarks[pose.POINTS[68][0]] = pose.project(pose.POINTS[68][1], np.array([0, yaw, 0]), beside, CAMERA)
+        landmarks[pose.POINTS[68][0]] = pose.project(pose.POINTS[68][1], np.array([0, yaw, 0]), off_axis, CAMERA)
         fitted = pose.fit_pose(landmarks, CAMERA)
         assert fitted is not None
         assert fitted.off_camera == pytest.approx(expected, abs=0.1)

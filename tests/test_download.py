@@ -269,7 +269,8 @@ def write_fiv2_annotations(clips: dict[str, int]) -> None:
     for split, count in clips.items():
         names = [f"{split}{number:03d}.000.mp4" for number in range(count)]
         scores = {
-            name: {clip: (7 * at % 40) / fiv2.LATTICE[name] for at, clip in enumerate(names)} for name in fiv2.SCORES
+            name: {clip: (7 * index % 40) / fiv2.LATTICE[name] for index, clip in enumerate(names)}
+            for name in fiv2.SCORES
         }
         Path(f"data/archives/annotation_{split}.pkl").write_bytes(pickle.dumps(scores, protocol=2))
 

@@ -115,8 +115,8 @@ def test_embeddings_replace_looks_across_cuts() -> None:
     by_embedding = follow_persons([[0]] * 6 + [[0, 1]] * 5, cuts=[6])
     assert by_embedding.faces.tolist() == [0] * 11
     assert len(embedded) == len({*embedded}) == 15  # five faces of each of three tracks
-    nobody = follow_persons([[0]] * 6 + [[1, 1]] * 5, cuts=[6])
-    assert nobody.faces.tolist() == [0] * 6 + [-1] * 5
+    untracked = follow_persons([[0]] * 6 + [[1, 1]] * 5, cuts=[6])
+    assert untracked.faces.tolist() == [0] * 6 + [-1] * 5
 
     def fail(sightings: Sequence[tuple[int, int]]) -> np.ndarray:
         raise AssertionError("faces of one shot are compared by position alone")

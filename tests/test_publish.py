@@ -70,12 +70,12 @@ def write_evaluation(at: Path, model: Path) -> None:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, a clip, and the published model."""
-    at = tmp_path_factory.mktemp("publish")
-    model = save_model(at / "model.pt")
-    write_evaluation(at, model)
-    write_talking_head(at / "talk.mp4", 2, Performance(0.0, 1.0, 0.0, 2), 2.0, 15)
-    publish.publish(model, at / "card.md", at / "provenance.json", at / "published")
-    return at
+    folder = tmp_path_factory.mktemp("publish")
+    model = save_model(folder / "model.pt")
+    write_evaluation(folder, model)
+    write_talking_head(folder / "talk.mp4", 2, Performance(0.0, 1.0, 0.0, 2), 2.0, 15)
+    publish.publish(model, folder / "card.md", folder / "provenance.json", folder / "published")
+    return folder
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_python_page_shows_predictions_as_data(workplace: Path, monkeypatch: pyt
     assert "nothing.mp4 is not a file" in scope["table"]["refused"].tolist()[-1]
     labels = scope["predictions"][0].labels["traits"]
     assert labels.range == (0, 1)
-    assert set(labels.quantiles) == {*TRAITS} - {"neuroticism"}  # no training label of it is known
+    assert set(labels.quantiles) == {*TRAITS} - {"neuroticism"}  # it has no training labels
     assert (workplace / "talk.png").stat().st_size > 10_000
 
 

@@ -36,12 +36,12 @@ def make_corpus(seed: int, persons: int, clips: int) -> tuple[pd.DataFrame, pd.D
 def list_true_pairs(clips: pd.DataFrame) -> set[tuple[str, str]]:
     rows = list(clips.itertuples())
     return {
-        (one.clip, other.clip)
-        for one in rows
+        (first.clip, other.clip)
+        for first in rows
         for other in rows
-        if SPLITS.index(one.split) > SPLITS.index(other.split)
-        and one.person == other.person
-        and one.video != other.video
+        if SPLITS.index(first.split) > SPLITS.index(other.split)
+        and first.person == other.person
+        and first.video != other.video
     }
 
 

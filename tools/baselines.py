@@ -109,9 +109,9 @@ def score_baselines(
     joined = {name: np.concatenate([fitted[name] for fitted in parts]) for name in names}
     predictions, clipped = baselines.clip_predictions(joined, group.range)
     test = pd.concat(tests, ignore_index=True)
-    actual, videos, seen = test[columns].to_numpy(float), test["video"].to_numpy(), test["seen"].to_numpy()
+    actual, videos, is_in_training = test[columns].to_numpy(float), test["video"].to_numpy(), test["seen"].to_numpy()
     bootstrap = Bootstrap(options["resamples"], 0)
-    return ScoredClips(actual, predictions, videos, seen, group=group, bootstrap=bootstrap, clipped=clipped)
+    return ScoredClips(actual, predictions, videos, is_in_training, group=group, bootstrap=bootstrap, clipped=clipped)
 
 
 def split_clips(

@@ -40,7 +40,7 @@ def describe_origins(data: Mapping[str, Any], split: str) -> str:
     """Return the corpus' own splits that a split's clips come from, given the contents of metrics/data.json.
 
     Example: `2000 clips of fiv2's validation split`. split: one of SPLITS, or `none` for clips without a split. The text is
-    empty if there is no clip, or if no corpus has a split of its own.
+    empty without clips, or if no corpus has a split of its own.
     """
     origins = data.get("origins", {}).get(split, {})
     if not any(name for of_corpus in origins.values() for name in of_corpus):
@@ -53,7 +53,7 @@ def describe_origins(data: Mapping[str, Any], split: str) -> str:
 
 
 def describe_left_out(data: Mapping[str, Any]) -> str:
-    """Return a sentence on the usable clips that are in no split, or an empty text if there are none."""
+    """Return a sentence on the usable clips that are in no split, or an empty text without such clips."""
     if not (left_out := data.get("left_out")):
         return ""
     first = ", ".join(left_out["first"]) + (", ..." if left_out["clips"] > len(left_out["first"]) else "")

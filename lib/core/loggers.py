@@ -122,7 +122,7 @@ class Wandb(Logger):
 
 
 class DvcLive(Logger):
-    """DVCLive, in the folder logs/dvclive, for the DVC extension of VS Code and DVC Studio. It leaves dvc.yaml as it is."""
+    """DVCLive, in the folder logs/dvclive, for the DVC extension of VS Code and DVC Studio. It does not change dvc.yaml."""
 
     def begin(self) -> None:
         dvclive: Any = importlib.import_module("dvclive")  # an optional package
@@ -200,12 +200,14 @@ def begin_runs(names: Sequence[str], parameters: Mapping[str, Any]) -> list[Logg
         logger.begin()
     if loggers:
         LOG.mkdir(exist_ok=True)
-        (LOG / RUNS).write_text(json.dumps({name: each.run for name, each in zip(names, loggers, strict=True)}) + "\n")
+        (LOG / RUNS).write_text(
+            json.dumps({name: logger.run for name, logger in zip(names, loggers, strict=True)}) + "\n"
+        )
     return loggers
 
 
 def log_results(names: Sequence[str], parameters: Mapping[str, Any], results: Results) -> None:
-    """Add the results to the last run of each logger, or to a new run if there is none."""
+    """Add the results to the last run of each logger, or to a new run without one."""
     path = LOG / RUNS
     runs = json.loads(path.read_text()) if path.is_file() else {}
     for name in names:

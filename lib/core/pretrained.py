@@ -242,14 +242,14 @@ def _check_config(folder: Path, library: Any, allow_code: bool) -> None:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); {allowed}; get the file again") from None
-    known = isinstance(config, dict) and config.get("model_type") in library.CONFIG_MAPPING
+    is_supported = isinstance(config, dict) and config.get("model_type") in library.CONFIG_MAPPING
     own_code = isinstance(config, dict) and "auto_map" in config
-    if not known and own_code and not allow_code:
+    if not is_supported and own_code and not allow_code:
         raise InputError(
             f"network = {str(folder)!r} has its own Python code, which was not run; allowed with allow_code = false:"
             " networks that transformers contains; read the code and set allow_code to true, or name another network"
         )
-    if not known and not own_code:
+    if not is_supported and not own_code:
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise InputError(
             f"{path} has model_type = {kind!r}; {allowed} whose type transformers {library.__version__} knows; name"

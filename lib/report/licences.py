@@ -9,6 +9,7 @@ from lib.core.weight_files import WEIGHT_SETS
 DATA_SETS = {
     "fiv2": ("First Impressions V2", "the terms of ChaLearn, which you accept at registration"),
     "mosei": ("CMU-MOSEI", "the terms of its distributors"),
+    "vlogs": ("YouTube Personality", "the terms of its distributors"),
     "demo": ("the demo", "rendered from scikit-image's `astronaut` (Eileen Collins, by NASA, public domain)"),
     "demo_emotions": ("the demo", "rendered from scikit-image's `astronaut` (Eileen Collins, by NASA, public domain)"),
 }
@@ -67,8 +68,8 @@ def _list_initial(encoders: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]
         if (weights := settings.get("weights")) in (None, "random"):
             continue
         network = settings.get("network", settings.get("backbone", ""))
-        known = WEIGHT_SETS.get(network)
-        licence = f"{known.licence}: {known.allows}" if known else _UNKNOWN
+        weight_set = WEIGHT_SETS.get(network)
+        licence = f"{weight_set.licence}: {weight_set.allows}" if weight_set else _UNKNOWN
         if weights in ("imagenet", "kinetics"):
             licence = _TORCHVISION
         yield f"{network} ({weights})", licence, f"encoder `{name}`"
@@ -79,8 +80,8 @@ def _list_required(requires: Mapping[str, Any]) -> Iterator[tuple[str, str, str]
     by_file = {weights.file_name: weights for weights in WEIGHT_SETS.values() if weights.file_name}
     for stream, files in requires.items():
         for file in files:
-            known = by_file.get(file["file"]) or WEIGHT_SETS.get(str(file["source"]))
-            licence = f"{known.licence}: {known.allows}" if known else _UNKNOWN
+            weight_set = by_file.get(file["file"]) or WEIGHT_SETS.get(str(file["source"]))
+            licence = f"{weight_set.licence}: {weight_set.allows}" if weight_set else _UNKNOWN
             if file["package"]:
                 licence = f"{licence_of(file['package'])} (in the package {file['package']})"
             yield f"`{file['file']}`", licence, f"stream `{stream}`"

@@ -201,7 +201,7 @@ def describe_scored_clips(data: Mapping[str, Any], split: str) -> list[str]:
 
 
 def describe_clipped(scores: pd.DataFrame, group: TargetGroup) -> str:
-    """Return a sentence on the clipped predictions of the baselines, or '' if there are none.
+    """Return a sentence on the clipped predictions of the baselines, or '' without any.
 
     scores: a target group's rows of data/scores.csv.
     """

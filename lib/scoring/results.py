@@ -45,8 +45,8 @@ def compare_clips(data: Path, vectors: Mapping[str, pd.DataFrame], clips: pd.Dat
 
     vectors: by stream, the pooled vectors of the clips.
     """
-    about = data / "embeddings" / ABOUT
-    if about.exists() and json.loads(about.read_text())["settings"]["network"] == same_person.NETWORK:
+    about_file = data / "embeddings" / ABOUT
+    if about_file.exists() and json.loads(about_file.read_text())["settings"]["network"] == same_person.NETWORK:
         return same_person.find_same_persons(vectors["embeddings"], clips)
     return pd.DataFrame(columns=same_person.COLUMNS)
 

@@ -29,14 +29,14 @@ def find_same_persons(embeddings: pd.DataFrame, clips: pd.DataFrame) -> pd.DataF
     units = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
     position = clips["split"].map(SPLITS.index).to_numpy()
     video = clips["video"].factorize()[0]
-    found = [np.empty((0, 3))]
+    blocks = [np.empty((0, 3))]
     for start in range(0, len(units), _BLOCK):
         block = slice(start, start + _BLOCK)
         cosine = units[block] @ units.T
         is_pair = (position[block, None] > position) & (video[block, None] != video) & (cosine >= POSSIBLE)
         first, second = np.nonzero(is_pair)
-        found.append(np.column_stack([first + start, second, cosine[first, second]]))
-    pairs = np.concatenate(found)
+        blocks.append(np.column_stack([first + start, second, cosine[first, second]]))
+    pairs = np.concatenate(blocks)
     pairs = pairs[np.argsort(-pairs[:, 2], kind="stable")][:MAX_PAIRS]
     first, second = pairs[:, :2].astype(int).T
     named = clips[["clip", "video", "split"]].reset_index(drop=True)

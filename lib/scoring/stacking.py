@@ -100,10 +100,10 @@ def _combine(parts: np.ndarray, targets: np.ndarray, new_parts: np.ndarray) -> n
     """
     predicted = np.full(new_parts.shape[1:], np.nan)
     for column, target in enumerate(targets.T):
-        known = np.isfinite(target)
-        if not known.any():
+        is_labelled = np.isfinite(target)
+        if not is_labelled.any():
             continue
-        inputs, y = parts[:, known, column].T, target[known]
+        inputs, y = parts[:, is_labelled, column].T, target[is_labelled]
         best = np.square(inputs - y[:, None]).sum(0).argmin()
         strength = np.sqrt(SHRINKAGE * inputs.var(0).mean())
         rows = np.vstack([inputs - inputs.mean(0), strength * np.eye(len(parts))])
@@ -158,12 +158,12 @@ def _fit_trees(
         held_out = folds == fold  # none for fold -1, whose trees learn from all clips
         fitted = labelled[:, column] & ~held_out
         if fitted.any():
-            known = ~np.isnan(inputs[fitted]).all(0)
-            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[fitted][:, known], targets[fitted, column])
+            has_values = ~np.isnan(inputs[fitted]).all(0)
+            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[fitted][:, has_values], targets[fitted, column])
             if fold < 0:
-                predicted[:, column] = model.predict(test_inputs[:, known])
+                predicted[:, column] = model.predict(test_inputs[:, has_values])
             else:
-                out_of_fold[held_out, column] = model.predict(inputs[held_out][:, known])
+                out_of_fold[held_out, column] = model.predict(inputs[held_out][:, has_values])
     return _or_mean(out_of_fold, targets), _or_mean(predicted, targets)
 
 

@@ -67,9 +67,9 @@ def summarise_labels(model: TrainedModel) -> dict[str, Labels]:
     for name, group in model.targets.items():
         reference = model.training.references.get(name)
         quantiles = {} if reference is None else dict(zip(group.columns, reference.quantiles.T, strict=True))
-        known = {column: values for column, values in quantiles.items() if bool(values.isfinite().all())}
+        labelled = {column: values for column, values in quantiles.items() if bool(values.isfinite().all())}
         low, high = group.range
-        labels[name] = Labels((low, high), {column: values[_SHOWN].tolist() for column, values in known.items()})
+        labels[name] = Labels((low, high), {column: values[_SHOWN].tolist() for column, values in labelled.items()})
     return labels
 
 

@@ -121,8 +121,8 @@ def _count_origins(usable: pd.DataFrame, corpus_split: pd.Series) -> dict[str, d
     """Return the number of clips by split (`none` if empty), corpus and the corpus' own split."""
     origins: dict[str, dict[str, dict[str, int]]] = {}
     places = [usable["split"].replace("", "none"), usable["corpus"], corpus_split[usable.index]]
-    for (split, corpus, own), rows in usable.groupby(places):
-        origins.setdefault(split, {}).setdefault(corpus, {})[own] = len(rows)
+    for (split, corpus, own_split), rows in usable.groupby(places):
+        origins.setdefault(split, {}).setdefault(corpus, {})[own_split] = len(rows)
     return origins
 
 

@@ -86,21 +86,21 @@ def measure(values: dict[str, Any], clips: list[Path], folder: Path) -> Iterator
         stream, started = base.load(name), clock()
         make = stream.make_extractor(parameters.check(values[name], stream.settings, name))
         loaded, size = clock(), 0
-        for raw, known in zip(raws, records, strict=True):
-            inputs = [raw if key == RAW else known[key] for key in stream.inputs_of(values[name])]
-            known[name] = base.extract(make, inputs)
-            if known[name].refused:
+        for raw, by_stream in zip(raws, records, strict=True):
+            inputs = [raw if key == RAW else by_stream[key] for key in stream.inputs_of(values[name])]
+            by_stream[name] = base.extract(make, inputs)
+            if by_stream[name].refused:
                 raise InputError(
-                    f"{raw.clip}: {known[name].refused}; allowed: clips that no stream rejects; name another clip"
+                    f"{raw.clip}: {by_stream[name].refused}; allowed: clips that no stream rejects; name another clip"
                 )
-            size += sum(array.nbytes for array in known[name].arrays.values())
+            size += sum(array.nbytes for array in by_stream[name].arrays.values())
         seconds = (clock() - loaded) / len(clips)
         infos[name] = StreamInfo(values[name], _shapes(name, records[0][name]))
         yield f"{name} | {loaded - started:.1f} | {seconds:.2f} | {size // len(clips)} | {peak_memory():.1f}"
         del make
     targets = settings.model.chosen(settings.targets)
     network = Network.from_settings(settings.model, targets, infos).to(best_device())
-    samples = [Sample(make_inputs(known, encoder_inputs, infos, None), {}, 0) for known in records]
+    samples = [Sample(make_inputs(by_stream, encoder_inputs, infos, None), {}, 0) for by_stream in records]
     seconds = _time_training_step(network, to_device(collate(samples), best_device()).inputs, settings)
     yield f"training step | | {seconds / len(clips):.3f} | | {peak_memory():.1f}"
 

@@ -138,9 +138,9 @@ def compute_mean_and_std(clips: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     """
     steps, count, total, squares = 0, torch.zeros(()).long(), torch.zeros(()).double(), torch.zeros(()).double()
     for values in clips:
-        known = ~values.isnan()
-        values = torch.where(known, values, 0).double()
-        steps, count = steps + len(values), count + known.sum(0)
+        is_number = ~values.isnan()
+        values = torch.where(is_number, values, 0).double()
+        steps, count = steps + len(values), count + is_number.sum(0)
         total, squares = total + values.sum(0), squares + values.square().sum(0)
     if not steps:
         return torch.zeros(()), torch.ones(())
