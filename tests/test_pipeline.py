@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 
 from lib.report.figures import FIGURES, is_drawn
 from lib.scoring import baselines
-from tests.project_copy import Project, stages_run
+from tests.project_copy import Project, run_python, stages_run
+from tests.published_files import FaceSearch, read_images, read_texts
 
 STAGES = [
     "download",
@@ -39,12 +41,47 @@ STAGES = [
 ]
 
 
+FACES_IN = (
+    "samples",
+    "attention_on_the_face",
+    "mean_attention",
+    "importance_on_the_face",
+    "report",
+)
+"""Files with images of faces."""
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("project"))
     assert sorted(stages_run(project.dvc("repro"))) == sorted(STAGES)
     project.commit("demo")
     return project
+
+
+def test_shared_report_has_no_names_and_faces(project: Project, tmp_path: Path) -> None:
+    copy, search = tmp_path / "copy", FaceSearch()
+    shutil.copytree(project.folder, copy, symlinks=True)
+    clips = pd.read_csv(copy / "data/clips.csv")
+    names = {Path(clip).stem for clip in clips["clip"]} | set(clips["video"])
+
+    def check(folder: Path) -> tuple[set[str], int]:
+        """Return the names in generated files, and the number of faces in the figure of example clips."""
+        generated = [path for path in (folder / "plots").rglob("*.*") if path.is_file()]
+        generated += [folder / "docs/model_card.md", folder / "docs/data_sheet.md"]
+        texts = "\n".join(map(read_texts, generated))
+        with_images = [path for path in generated if path.stem in FACES_IN]
+        return {name for name in names if name in texts}, sum(search.count(read_images(path)) for path in with_images)
+
+    shown = check(project.folder)
+    assert shown[0]
+    assert shown[1]
+    text = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(
+        text.replace("  faces: show\n", "  faces: blur\n").replace("  names: clip\n", "  names: pseudonym\n")
+    )
+    run_python(copy, "-m", "stages.figures")
+    assert check(copy) == (set(), 0)
 
 
 def test_repro_runs_all_stages_from_clips_to_report(project: Project) -> None:
