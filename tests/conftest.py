@@ -22,6 +22,7 @@ SLOW = (
     "test_pipeline",
     "test_fiv2",
     "test_extending",
+    "test_foundation",
     "test_archives",
     "test_own_clips",
     "test_odd_clips",
@@ -39,7 +40,6 @@ SLOW = (
     "test_new",
     "test_tutorials",
     "test_examples",
-    "test_foundation",
 )
 """Modules whose tests are all slow, because they run stages or tools on videos; the slowest come first."""
 

@@ -38,8 +38,8 @@ def find_outliers(
 
 
 def _find(kind: str, name: str, training: pd.Series, clips: pd.DataFrame, values: pd.DataFrame) -> pd.DataFrame:
-    known = clips[clips["clip"].isin(values.index)]
-    numbers = values.loc[known["clip"]].to_numpy(float)
+    with_values = clips[clips["clip"].isin(values.index)]
+    numbers = values.loc[with_values["clip"]].to_numpy(float)
     fitted = values[values.index.isin(training)].to_numpy(float)
     if not len(fitted) or not len(numbers):
         return pd.DataFrame(columns=_COLUMNS)
@@ -51,7 +51,7 @@ def _find(kind: str, name: str, training: pd.Series, clips: pd.DataFrame, values
     largest, rows = distances.argmax(1), np.arange(len(numbers))
     # a part of a vector has the columns of the vector: count from the part's first number
     columns = np.array([label if isinstance(label, str) else str(index) for index, label in enumerate(values.columns)])
-    table = known[["clip", "split"]].assign(kind=kind, name=name, column=columns[largest])
+    table = with_values[["clip", "split"]].assign(kind=kind, name=name, column=columns[largest])
     table = table.assign(value=numbers[rows, largest], deviations=distances[rows, largest])[_COLUMNS]
     table = table[table["deviations"] >= FAR]
     return table.sort_values("deviations", ascending=False, kind="stable").head(MOST)

@@ -197,21 +197,21 @@ def select_folders(rows: pd.DataFrame, files: list[Path], folders: list[str]) ->
         return files, rows
     has_file = rows["file"] != ""
     with_files = rows[has_file] if has_file.any() else rows  # without videos, clips have no file
-    known = sorted({*with_files["shard"], *with_files["split"]} - {""})
-    if unknown := [folder for folder in folders if folder not in known]:
+    allowed = sorted({*with_files["shard"], *with_files["split"]} - {""})
+    if unknown := [folder for folder in folders if folder not in allowed]:
         raise SettingError(
-            f"download.folders has {unknown[0]!r}; allowed: sub-folders and splits that have clips: {', '.join(known[:20])}"
+            f"download.folders has {unknown[0]!r}; allowed: sub-folders and splits with clips: {', '.join(allowed[:20])}"
         )
     chosen = with_files[with_files["shard"].isin(folders) | with_files["split"].isin(folders)]
     others = {*with_files["file"]} - {*chosen["file"]}
-    kept = [
+    files_of_chosen = [
         file
         for file in files
         if file.suffix.lower() not in VIDEO_SUFFIXES
         or file.as_posix() in {*chosen["file"]}
         or (file.as_posix() not in others and file.parts[0] in folders)
     ]
-    return kept, chosen.reset_index(drop=True)
+    return files_of_chosen, chosen.reset_index(drop=True)
 
 
 def is_made_of(folder: Path, wanted: dict[str, Any]) -> bool:
