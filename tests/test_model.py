@@ -17,10 +17,13 @@ import torch
 import torchvision
 from facenet_pytorch import InceptionResnetV1
 from torch import Tensor, nn
+from torchvision import transforms
+from torchvision.transforms._presets import VideoClassification
 
 from lib.analysis import _features as features
 from lib.core import parameters
 from lib.core.errors import InputError
+from lib.core.parameters import check
 from lib.core.provenance import find_commit
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
@@ -53,8 +56,13 @@ USES = [["faces"], ["flow"], ["faces", "flow"], ["faces", "flow", "audio"]]
 
 
 def flow_encoder(backbone: str, weights: str | None = None) -> volumes.Encoder:
-    settings = volumes.Settings(kind="volumes", reads=["flow"], take="all", steps=1, backbone=backbone, weights=weights)
-    return volumes.Encoder(settings, [[2, 32, 32]])
+    return volume_encoder(backbone, "flow", weights=weights)
+
+
+def volume_encoder(backbone: str, stream: str, channels: int | None = None, **changes: Any) -> volumes.Encoder:
+    settings = {"kind": "volumes", "reads": [stream], "take": "all", "steps": 1, "backbone": backbone, "weights": None}
+    shape = [channels or (2 if stream == "flow" else 3), 32, 32]
+    return volumes.Encoder(check(settings | changes, volumes.Settings), [shape])
 
 
 @pytest.mark.parametrize("fusion", GENERAL_FUSIONS)
@@ -287,6 +295,57 @@ def test_pretrained_video_stem_takes_flow(backbone: str, tmp_path: Path) -> None
     torch.testing.assert_close(stem[:, 0], original.mean(1))
     pairs = zip(encoder.network[4].state_dict().values(), reference.layer4.state_dict().values(), strict=True)
     assert all(torch.equal(loaded, saved) for loaded, saved in pairs)
+
+
+@pytest.mark.parametrize("backbone", VIDEO_RESNETS)
+@torch.no_grad()
+def test_video_resnet_of_images_equals_torchvision(backbone: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    reference = torchvision.models.get_model(backbone, weights=None).eval()
+    torch.save(reference.state_dict(), tmp_path / "weights.pt")
+    encoder = volume_encoder(backbone, "faces", weights=str(tmp_path / "weights.pt")).eval()
+    assert torch.equal(encoder.network[0][0].weight, reference.stem[0].weight)
+    frames = torch.rand(1, 4, 3, 32, 32)
+    preset = VideoClassification(crop_size=(32, 32), resize_size=(32, 32))
+    normalised = transforms.functional.normalize(frames, preset.mean, preset.std).transpose(1, 2)
+    reference.fc = torch.nn.Identity()
+    tokens = encoder({"faces": make_steps(frames)})
+    assert tokens.values.shape == (1, tokens.times.shape[1] * 4, 512)
+    torch.testing.assert_close(tokens.values.mean(1), reference(normalised), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stream", ["faces", "frames"])
+@torch.no_grad()
+def test_padding_does_not_change_volumes_of_images(stream: str) -> None:
+    torch.manual_seed(0)
+    encoder, frames = volume_encoder("conv3d", stream).eval(), torch.rand(2, 8, 3, 32, 32)
+    present = torch.arange(8) < torch.tensor([[5], [8]])
+    padded = encoder({stream: make_steps(frames, present)})
+    alone = encoder({stream: make_steps(frames[:1, :5])})
+    assert padded.values.shape == (2, 2 * 4, encoder.output_dim)
+    torch.testing.assert_close(padded.values[:1, : alone.values.shape[1]], alone.values, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", VIDEO_RESNETS)
+def test_frozen_parts_of_video_resnets_do_not_change(backbone: str) -> None:
+    encoder = volume_encoder(backbone, "faces", frozen=2).train()
+    before = {name: value.clone() for name, value in encoder.network.state_dict().items()}
+    encoder({"faces": make_steps(torch.rand(2, 4, 3, 32, 32))}).values.square().sum().backward()
+    for name, parameter in encoder.network.named_parameters():
+        assert (parameter.grad is None) == name.startswith(("0.", "1.")), name
+    changed = {name[0] for name, value in encoder.network.state_dict().items() if not torch.equal(before[name], value)}
+    assert changed == {"2", "3", "4"}  # batch-norm statistics
+
+
+def test_volumes_reject_wrong_frozen_parts_and_channels() -> None:
+    with pytest.raises(
+        InputError, match=r"^frozen = 1 with backbone = conv3d; allowed: 0; set 0, or backbone to one of r3d"
+    ):
+        volume_encoder("conv3d", "faces", frozen=1)
+    with pytest.raises(InputError, match=r"^frozen = 6; allowed: less than or equal to 5"):
+        volume_encoder("r3d_18", "faces", frozen=6)
+    with pytest.raises(InputError, match=r"are \[4, 32, 32\]; allowed for volumes: \[2, .* or \[3, height, width\]$"):
+        volume_encoder("conv3d", "faces", channels=4)
 
 
 def test_only_the_head_bounds_predictions() -> None:

@@ -81,18 +81,18 @@ def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderI
     return settings
 
 
-def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], channels: int) -> str:
+def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], *channels: int) -> str:
     """Return the reference to the one stream that is read.
 
-    Raises InputError if there are several, or its steps are not (`channels`, H, W).
+    channels: allowed numbers of channels C. Raises InputError if there are several streams, or its steps are not (C, H, W).
     """
     if len(settings.reads) > 1:
         raise InputError(f"reads = {settings.reads}; allowed for {settings.kind}: one stream")
     (stream,), (shape,) = settings.reads, shapes
-    if len(shape) != 3 or shape[0] != channels:
+    if len(shape) != 3 or shape[0] not in channels:
         raise InputError(
             f"reads has {stream!r}, whose steps are {list(shape)}; allowed for {settings.kind}:"
-            f" [{channels}, height, width]"
+            f" {' or '.join(f'[{count}, height, width]' for count in channels)}"
         )
     return stream
 
