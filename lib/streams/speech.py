@@ -80,6 +80,9 @@ def summary(folder: Path) -> dict[str, Any]:
 def extract_speech(speech: SpeechNetwork, raw: Raw) -> Record:
     """Return a clip's `values` (T, D) or (T, L, D), and `times` (T,), the centres of the audio that a vector describes.
 
+    Clips are computed one at a time, also on a GPU: padding to a common length would change the hidden states of networks
+    whose first layer normalises over time, such as WavLM-base.
+
     Audio is read at the sample rate of the network's feature extractor. Vectors of several layers are float16. A clip is
     rejected if it has no audio, or less than the network's convolutions need. Raises InputError if memory runs out even for
     short windows.
