@@ -34,10 +34,10 @@ class Moment(NamedTuple):
     panels: dict[str, np.ndarray]
 
 
-def read_moments(evidence: Evidence, shown: FacesMode = "show") -> Iterator[Moment]:
+def read_moments(evidence: Evidence, faces_mode: FacesMode = "show") -> Iterator[Moment]:
     """Yield a moment for each step of the stream frames, if the model uses it. Times start at the beginning of the clip.
 
-    shown: how faces are shown (`lib.report.privacy.hide_face`).
+    faces_mode: how faces are shown (`lib.report.privacy.hide_face`).
     """
     frames, faces, flow = (_usable(evidence, name) for name in ("frames", "faces", "flow"))
     behaviour, voice = (_usable(evidence, name) for name in ("behaviour", "voice"))
@@ -54,13 +54,13 @@ def read_moments(evidence: Evidence, shown: FacesMode = "show") -> Iterator[Mome
         image = np.ascontiguousarray(base.load("frames").read_steps(frames, np.array([step]))[0].transpose(1, 2, 0))
         panels: dict[str, np.ndarray] = {}
         aligned = None
-        found = faces is not None and bool(faces.arrays["found"][step])
-        points = faces.arrays["landmarks"][step] if faces is not None and found else None
-        image = np.ascontiguousarray(hide_face(image, shown, points))
+        has_face = faces is not None and bool(faces.arrays["found"][step])
+        points = faces.arrays["landmarks"][step] if faces is not None and has_face else None
+        image = np.ascontiguousarray(hide_face(image, faces_mode, points))
         if faces is not None and points is not None:
             aligned = faces.arrays["faces"][step]
-            aligned = hide_face(aligned, shown, place_template(aligned))
-            if shown != "none":
+            aligned = hide_face(aligned, faces_mode, place_template(aligned))
+            if faces_mode != "none":
                 _draw_face(image, points)
             panels["face"] = aligned
         draw_marks(image, float(time), behaviour, voice)
@@ -68,7 +68,7 @@ def read_moments(evidence: Evidence, shown: FacesMode = "show") -> Iterator[Mome
             nearest = int(np.argmin(np.abs(attention.times[key] - time)))
             background = aligned
             if key in attention.pictures:
-                background = hide_face(attention.pictures[key][nearest], shown)
+                background = hide_face(attention.pictures[key][nearest], faces_mode)
             if background is not None:
                 panels[f"attention, {key}"] = _heat_map(background, attention_map[nearest])
         if flow is not None and step < len(flow.arrays["valid"]) and flow.arrays["valid"][step]:
