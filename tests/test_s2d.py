@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
@@ -113,7 +114,9 @@ def test_s2d_has_the_published_numbers_of_parameters() -> None:
     assert sum(parameter.numel() for parameter in MobileFaceNet().parameters()) == 1_007_248
 
 
-@pytest.mark.parametrize(("name", "side", "trained"), [("s2d", 224, 9.2e6), ("s2d_thesis", 112, 4.7e6)])
+@pytest.mark.parametrize(
+    ("name", "side", "trained"), [("s2d", 224, 9.2e6), ("s2d_thesis", 112, 4.7e6), ("s2d_audio_text", 224, 9.2e6)]
+)
 def test_parameter_files_build_the_full_s2d(name: str, side: int, trained: float) -> None:
     parameters = plain(merge_parameters(name, []))
     settings = parameters["model"]["encoders"]["s2d"] | {"weights": None}
@@ -383,6 +386,126 @@ def test_s2d_equals_torchvisions_vit_with_its_weights(tmp_path: Path, caplog: py
     larger = make_encoder([[3, 48, 48]], weights=str(tmp_path / "vit.pth")).network
     assert larger.pos_embed.shape == (1, 37, 24)
     assert torch.equal(larger.pos_embed[:, 0], state["encoder.pos_embedding"][:, 0])
+
+
+@pytest.mark.parametrize("kind", ["timm", "layer_scale", "positions_without_class"])
+@torch.no_grad()
+def test_s2d_equals_timms_vit_with_its_weights(kind: str, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 7}
+    rest = {"timm": {}, "layer_scale": {"init_values": 1.0}}.get(kind, {"init_values": 1.0, "no_embed_class": True})
+    vit = timm.models.vision_transformer.VisionTransformer(**sizes, **rest).eval()
+    for parameter in vit.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    torch.save({"model": vit.state_dict()}, tmp_path / "vit.pth")
+    (clip,) = make_clips(4)
+    encoder = make_encoder(weights=str(tmp_path / "vit.pth"), standardise="half")
+    expected = vit.forward_features((clip - 0.5) / 0.5)[:, 0].mean(0)
+    torch.testing.assert_close(encode(encoder, [clip])[0], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_s2d_leaves_out_the_distillation_token_of_deit() -> None:
+    encoder = make_encoder()
+    own = {name: torch.randn_like(value) for name, value in encoder.network.state_dict().items()}
+    additions = re.compile("prompt|landmark|temporal")
+    state = {name: value for name, value in own.items() if not additions.search(name)}
+    first, others = state["pos_embed"][:, :1], state["pos_embed"][:, 1:]
+    state |= {
+        "dist_token": torch.ones(1, 1, 24), "pos_embed": torch.cat([first, torch.ones(1, 1, 24), others], 1),
+        "head.weight": torch.ones(7, 24), "head_dist.weight": torch.ones(7, 24),
+    }  # fmt: skip
+    notes = s2d_weights.load(encoder.network, state, "here")
+    assert "its distillation token is left out" in notes
+    assert "2 weights of classifiers and landmark nets are left out, first head.weight" in notes
+    assert torch.equal(encoder.network.pos_embed, own["pos_embed"])
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize(
+    ("source", "name", "sizes"),
+    [
+        ("torchvision", "vit_l_16", {"width": 1024, "depth": 24, "heads": 16}),
+        ("torchvision", "vit_b_32", {"patch": 32}),
+        ("timm", "vit_small_patch16_224", {"width": 384, "heads": 6}),
+        ("timm", "vit_large_patch16_224", {"width": 1024, "depth": 24, "heads": 16}),
+        ("timm", "deit_tiny_patch16_224", {"width": 192, "heads": 3}),
+        ("timm", "deit_base_distilled_patch16_224", {}),
+        ("timm", "deit3_small_patch16_224", {"width": 384, "heads": 6}),
+        ("timm", "vit_small_patch14_dinov2", {"width": 384, "heads": 6, "patch": 14}),
+    ],
+)
+def test_s2d_loads_weights_of_other_vits(source: str, name: str, sizes: Mapping[str, int]) -> None:
+    create = torchvision.models.get_model if source == "torchvision" else pytest.importorskip("timm").create_model
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in create(name).state_dict().items()}
+    state = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    notes = s2d_weights.load(make_full_network(**sizes), state, name)
+    assert sum("it lacks" in note for note in notes) == 3  # adapters, temporal embedding and prompts
+    assert all(re.search("it lacks|classifiers|distillation|interpolated", note) for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "name"),
+    [({}, "vit_b_16"), ({"patch": 32}, "vit_b_32"), ({"width": 1024, "depth": 24, "heads": 16}, "vit_l_16")],
+)
+def test_imagenet_weights_follow_the_sizes_of_the_vit(
+    sizes: Mapping[str, int], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloaded: list[str] = []
+
+    def download(backbone: str) -> dict[str, Tensor]:
+        downloaded.append(backbone)
+        with torch.device("meta"):
+            return torchvision.models.get_model(backbone).state_dict()
+
+    monkeypatch.setattr("lib.model.encoders.s2d.load_imagenet", download)
+    with torch.device("meta"):
+        Encoder(check(FULL_SETTINGS | dict(sizes) | {"weights": "imagenet"}, Settings), [[3, 224, 224]])
+    assert downloaded == [name]
+
+
+def test_imagenet_weights_of_unknown_sizes_are_rejected() -> None:
+    with pytest.raises(
+        InputError, match=r"^weights = 'imagenet' with .* = \[8, 24, 3, 2\] .*allowed: \[16, 768, 12, 12\]"
+    ):
+        make_encoder(weights="imagenet")
+
+
+def test_unusual_number_of_heads_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(make_encoder(width=128, adapter_heads=4).network.state_dict(), tmp_path / "own.pth")
+    path = str(tmp_path / "own.pth")
+    with caplog.at_level(logging.INFO):
+        make_encoder(width=128, adapter_heads=4, heads=2, weights=path)
+        assert "check heads" not in caplog.text
+        make_encoder(width=128, adapter_heads=4, heads=4, weights=path)
+    assert (
+        "width = 128 has heads = 4; ViT-S, ViT-B, ViT-L and DeiT have 64 channels per head: check heads" in caplog.text
+    )
+
+
+def test_audio_and_words_join_s2d_in_one_network() -> None:
+    model = plain(merge_parameters("s2d_audio_text", []))["model"]
+    small = {"weights": None, "patch": 8, "width": 24, "depth": 2, "heads": 2, "adapter_heads": 3, "frames": 4}
+    chosen = {name: model["encoders"][name] | (small if name == "s2d" else {}) for name in model["use"]}
+    settings = make_settings(use=model["use"], fusion=model["fusion"], width=model["width"], encoders=chosen)
+    shapes = {"faces": [3, 32, 32], "landmarks": [5, 2], "audio.mfcc": [24], "text.words": [16]}
+    streams: dict[str, StreamInfo] = {}
+    for reference, shape in shapes.items():
+        stream, _, kind = reference.partition(".")
+        streams[stream] = StreamInfo({}, {kind: shape})
+    network = Network.from_settings(settings, TRAITS_GROUP, streams)
+    inputs = {
+        name: {stream: Steps(torch.rand(2, 6, *shapes[stream]), torch.arange(6.0).expand(2, -1), torch.ones(2, 6) > 0)
+               for stream in chosen[name]["reads"]}
+        for name in chosen
+    }  # fmt: skip
+    predicted = network(inputs).predicted["traits"]
+    assert predicted.shape == (2, 5)
+    predicted.sum().backward()
+    for name in chosen:
+        parameters = [p for p in network.encoders[name].parameters() if p.requires_grad]
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters), name
 
 
 def test_shared_norms_load_into_separate_norms() -> None:

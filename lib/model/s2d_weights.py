@@ -11,8 +11,10 @@ from lib.core.errors import InputError
 from lib.core.weights import find_mismatches, summarise_mismatches
 from lib.model.s2d import S2D
 
-_HEADS = re.compile(r"(head|heads|weak_head)\.|landmark(?!_embed\.|_norms\.)")
+_HEADS = re.compile(r"(head|heads|head_dist|weak_head)\.|landmark(?!_embed\.|_norms\.)")
 """Published weights that are not loaded: classifiers, and landmark nets that were saved with the network."""
+
+_LAYER_SCALE = re.compile(r"blocks\.\d+\.ls[12]\.gamma$")
 
 _NAMES = [
     (re.compile(pattern), name)
@@ -51,7 +53,9 @@ _NAMES = [
 def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
     """Load published weights of S2D, or of a ViT as timm or torchvision name them; return notes about them for the log.
 
-    Positions are interpolated to the network's grid. S2D's own parts may be missing, all along time or all of the prompts.
+    The ViT may be a DeiT (Touvron et al. 2021): its distillation token is left out. Layer scale, as in DeiT III and
+    DINOv2, becomes part of the weights that it scales. Positions are interpolated to the network's grid. S2D's own parts may
+    be missing, all along time or all of the prompts.
     Raises InputError, which begins with `source`, if anything else is missing, too many or of another shape.
     """
     expected, notes = network.state_dict(), []
@@ -60,7 +64,13 @@ def load(network: S2D, state: Mapping[str, Tensor], source: str) -> list[str]:
         notes.append(f"{len(heads)} weights of classifiers and landmark nets are left out, first {heads[0]}")
     if len(network.landmark_norms):
         named = _untie_norms(named)
+    if named.pop("dist_token", None) is not None:
+        notes.append("its distillation token is left out")
+        named["pos_embed"] = torch.cat([named["pos_embed"][:, :1], named["pos_embed"][:, 2:]], 1)
+    named = _merge_layer_scale(named)
     if "pos_embed" in named and named["pos_embed"].dim() == 3:
+        if named["pos_embed"].shape != expected["pos_embed"].shape:
+            named["pos_embed"] = _add_class_position(named["pos_embed"])
         before, named["pos_embed"] = (
             named["pos_embed"].shape[1],
             interpolate_positions(named["pos_embed"], network.grid),
@@ -124,6 +134,23 @@ def interpolate_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
     places = positions[:, 1:].transpose(1, 2).unflatten(2, (side, side))
     places = functional.interpolate(places.float(), grid, mode="bicubic", align_corners=False)
     return torch.cat([positions[:, :1], places.flatten(2).transpose(1, 2).to(positions.dtype)], 1)
+
+
+def _add_class_position(positions: Tensor) -> Tensor:
+    """Return positions (1, 1 + n n, D): in a file with n n positions, as of DeiT III, that of the class token is 0."""
+    is_square = round(positions.shape[1] ** 0.5) ** 2 == positions.shape[1]
+    return functional.pad(positions, (0, 0, 1, 0)) if is_square and positions.shape[1] > 1 else positions
+
+
+def _merge_layer_scale(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Multiply the last layers of attention and feed-forward network by their layer scale, which is then left out."""
+    weights = {name: value for name, value in state.items() if not _LAYER_SCALE.match(name)}
+    for name in state.keys() - weights.keys():
+        block, which, _ = name.rsplit(".", 2)
+        layer = f"{block}.attn.proj" if which == "ls1" else f"{block}.mlp.fc2"
+        for kind in {f"{layer}.weight", f"{layer}.bias"} & weights.keys():
+            weights[kind] = state[name].view(-1, *[1] * (weights[kind].dim() - 1)) * weights[kind]
+    return weights
 
 
 def _untie_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

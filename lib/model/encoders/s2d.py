@@ -32,6 +32,16 @@ _WHERE = (
     " need no file"
 )
 
+IMAGENET_VITS = {
+    (16, 768, 12, 12, 4): "vit_b_16",
+    (32, 768, 12, 12, 4): "vit_b_32",
+    (16, 1024, 24, 16, 4): "vit_l_16",
+    (32, 1024, 24, 16, 4): "vit_l_32",
+}
+"""The ViTs of torchvision with weights of ImageNet, by patch, width, depth, heads and feed_forward."""
+
+_HEAD_WIDTH = 64  # of ViT-S, ViT-B, ViT-L and DeiT; the shapes of weights do not show it
+
 Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
@@ -61,6 +71,7 @@ class Settings(EncoderInputs):
     landmark_input: Literal["bgr", "imagenet"]
     checkpointing: bool
     feed_forward: Annotated[int, Field(ge=1, le=64)] = 4
+    standardise: Literal["imagenet", "half"] = "imagenet"
 
 
 class Encoder(encoders.Encoder):
@@ -74,6 +85,8 @@ class Encoder(encoders.Encoder):
 
     mean: Tensor
     std: Tensor
+    imagenet_mean: Tensor
+    imagenet_std: Tensor
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
@@ -85,14 +98,17 @@ class Encoder(encoders.Encoder):
         )
         self.network = s2d.S2D((height // settings.patch, width // settings.patch), channels, options)
         if settings.weights is not None:
-            _load(self.network, settings.weights)
+            _load(self.network, settings)
         for parameter in self.network.frozen():
             parameter.requires_grad_(not settings.frozen)
         self.landmarks: MobileFaceNet | None = None
         if settings.landmarks == "mobilefacenet":
             self.landmarks = _landmark_net(settings.landmark_weights).requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        is_half = settings.standardise == "half"
+        for name, values, half in (("mean", IMAGENET_MEAN, 0.5), ("std", IMAGENET_STD, 0.5)):
+            imagenet = torch.tensor(values).view(3, 1, 1)
+            self.register_buffer(f"imagenet_{name}", imagenet, persistent=False)
+            self.register_buffer(name, torch.full_like(imagenet, half) if is_half else imagenet, persistent=False)
 
     def train(self, mode: bool = True) -> "Encoder":
         """The landmark net keeps its batch-norm statistics: it stays in evaluation mode."""
@@ -126,7 +142,7 @@ class Encoder(encoders.Encoder):
             assert self.landmarks is not None
             with torch.no_grad():
                 is_bgr = self._settings.landmark_input == "bgr"
-                images = pictures.flip(2) if is_bgr else (pictures - self.mean) / self.std
+                images = pictures.flip(2) if is_bgr else (pictures - self.imagenet_mean) / self.imagenet_std
                 maps = self.landmarks.features(images.flatten(0, 1))
         return functional.adaptive_avg_pool2d(maps, grid).unflatten(0, pictures.shape[:2])
 
@@ -188,14 +204,29 @@ def _checked(settings: Settings, shapes: Sequence[Sequence[int]]) -> tuple[tuple
     return (height, width), channels
 
 
-def _load(network: s2d.S2D, weights: str) -> None:
-    """Load "imagenet", torchvision's ViT-B/16, or a published file; what it lacks is logged."""
+def _load(network: s2d.S2D, settings: Settings) -> None:
+    """Load "imagenet", torchvision's ViT of these sizes, or a published file; what it lacks is logged."""
+    weights, log = settings.weights, logging.getLogger("train")
+    assert weights is not None
     if weights == "imagenet":
-        state = load_imagenet("vit_b_16")
+        sizes = (settings.patch, settings.width, settings.depth, settings.heads, settings.feed_forward)
+        if sizes not in IMAGENET_VITS:
+            allowed = ", ".join(f"{list(known[:4])} ({name})" for known, name in IMAGENET_VITS.items())
+            raise InputError(
+                f"weights = 'imagenet' with [patch, width, depth, heads] = {list(sizes[:4])} and feed_forward = {sizes[4]};"
+                f" allowed: {allowed}, with feed_forward = 4; change the sizes, or set weights to a path or null"
+            )
+        state = load_imagenet(IMAGENET_VITS[sizes])
     else:
         state = load_published(weights, "weights", "allowed: null, imagenet, or the path of weights of S2D or a ViT")
-    for line in s2d_weights.load(network, state, f"weights = {weights!r}"):
-        logging.getLogger("train").info("s2d: weights: %s", line)
+    notes = s2d_weights.load(network, state, f"weights = {weights!r}")
+    if settings.width != _HEAD_WIDTH * settings.heads:
+        notes.append(
+            f"width = {settings.width} has heads = {settings.heads}; ViT-S, ViT-B, ViT-L and DeiT have"
+            f" {_HEAD_WIDTH} channels per head: check heads"
+        )
+    for line in notes:
+        log.info("s2d: weights: %s", line)
 
 
 def _landmark_net(weights: str | None) -> MobileFaceNet:
