@@ -9,7 +9,7 @@ from joblib.externals import loky
 from lib.core import command, parallel, parameters, resume
 from lib.core.artifacts import MODEL
 from lib.core.errors import SettingError
-from lib.training.prepare import complete, fingerprint, load_streams, select_clips
+from lib.training.prepare import complete, fingerprint, load_streams, log_derived, select_clips
 from lib.training.run import Task, publish_model, train_model
 from lib.training.settings import Parameters
 
@@ -23,11 +23,12 @@ def main() -> None:
         raise SettingError(f"train.devices = {sections.train.devices}; allowed: up to {largest} on this machine")
     streams = load_streams(encoder_inputs)
     clips = select_clips(sections, encoder_inputs, targets)
-    sections = complete(sections, clips[0], streams)
+    before, sections = sections.model, complete(sections, clips[0], streams)
+    derived = log_derived(before, sections.model)
     folder = resume.ROOT / "train" / fingerprint(sections, sections.model.encoder_inputs(), streams, *clips)
     if (folder / MODEL.name).exists():
         logging.getLogger("train").info("the cached model is valid: code, settings and data are unchanged")
-    elif not train_model(Task(sections, targets, streams, *clips), folder):
+    elif not train_model(Task(sections, targets, streams, *clips, derived), folder):
         return  # one of several processes, and not the first
     publish_model(folder)
 

@@ -1,5 +1,6 @@
 """The audio-visual model: audio networks and frames over time, compared with published networks."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,6 +23,8 @@ from lib.model.encoders import images, sound
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
+from lib.training.prepare import log_derived
+from lib.training.run import summarise
 from lib.training.schedules import SCHEDULES, DefaultPlateau, Progress
 from tests.conftest import REAL, ROOT, needs_real_clips
 from tests.run_tool import call_main
@@ -162,6 +165,26 @@ def test_audio_length_must_be_set_and_is_saved() -> None:
     settings = settings.completed({"ears": [30, 50]}.__getitem__)
     assert check(settings.model_dump(), Settings).encoders["ears"]["length"] == 40
     Network.from_settings(settings, TRAITS_GROUP, {"audio": StreamInfo({}, {"mfcc": [12]})})
+
+
+def test_derived_audio_length_is_logged_and_stored(caplog: pytest.LogCaptureFixture) -> None:
+    for change, expected in (({}, {"ears_length": 40}), ({"length": 33}, {})):
+        encoder = AUDIO_SETTINGS | {"net": "conv2d", "filters": [2, 2]} | change
+        settings = make_settings(["ears"], encoders={"ears": encoder})
+        with caplog.at_level(logging.INFO):
+            derived = log_derived(settings, settings.completed({"ears": [30, 50]}.__getitem__))
+        assert derived == expected
+    assert caplog.messages == ["model.encoders.ears.length = 40, from the training clips"]
+    losses = {"training_loss": 0.5, "validation_loss": 0.4}
+    summary = summarise([{"epoch": 1, "seconds": 2.0, "clips_per_second": 3.0, **losses}], {"ears_length": 40})
+    assert summary == {
+        "epochs": 1,
+        "kept_epoch": 1,
+        **losses,
+        "seconds": 2.0,
+        "clips_per_second": 3.0,
+        "ears_length": 40,
+    }
 
 
 @pytest.mark.parametrize("net", ["blstm", "conv1d_lstm"])

@@ -1,5 +1,6 @@
 """Preparation of a training: its streams, its clips, and the fingerprint of everything that it depends on."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -17,7 +18,7 @@ from lib.data.inputs import EncoderInputs, list_streams, split_reference
 from lib.data.selection import mask_labelled, select_usable, select_videos
 from lib.model import encoders
 from lib.model.encoders import Encoder
-from lib.model.network import Network
+from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 from lib.training.settings import Parameters
@@ -127,3 +128,19 @@ def complete(sections: Parameters, training: pd.DataFrame, streams: Mapping[str,
         return [len(next(iter(read.values())).times) for read in read_inputs(name, training, encoder_inputs, streams)]
 
     return sections.model_copy(update={"model": sections.model.completed(lengths)})
+
+
+def log_derived(before: Settings, after: Settings) -> dict[str, int]:
+    """Log and return the numbers that encoders derive from the training clips, by ENCODER_KEY, such as `audio_length`.
+
+    before, after: the settings before and after `complete`.
+    """
+    derived = {
+        (name, key): value
+        for name, encoder_settings in before.encoder_inputs().items()
+        for key, value in after.encoders[name].items()
+        if isinstance(value, int) and getattr(encoder_settings, key) is None
+    }
+    for (name, key), value in derived.items():
+        logging.getLogger("train").info("model.encoders.%s.%s = %d, from the training clips", name, key, value)
+    return {f"{name}_{key}": value for (name, key), value in derived.items()}

@@ -4,7 +4,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +38,17 @@ from lib.training.state import Row, TrainState
 
 @dataclass(frozen=True)
 class Task:
-    """A training: its settings, the predicted target groups, the streams, and the clips of both splits."""
+    """A training: its settings, the predicted target groups, the streams, and the clips of both splits.
+
+    derived: numbers in the settings that come from the training clips, for metrics/train.json.
+    """
 
     sections: Parameters
     targets: Targets
     streams: Mapping[str, StreamInfo]
     training: pd.DataFrame
     validation: pd.DataFrame
+    derived: Mapping[str, int] = field(default_factory=dict)
 
 
 def train(
@@ -90,7 +94,7 @@ def train_model(task: Task, folder: Path) -> bool:
     predicted = infer.predictions(fabric, network, held_out, settings.part_size, settings.workers)
     fabric.barrier()
     if fabric.global_rank == 0:
-        (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history), indent=2) + "\n")
+        (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history, task.derived), indent=2) + "\n")
         references = {
             name: make_reference(
                 group, trained_on.targets[name], held_out.targets[name], predicted[name], level=settings.interval
@@ -156,8 +160,11 @@ def save_model(
     resume.finish_file(partial, path)
 
 
-def summarise(history: Sequence[Row]) -> Row:
-    """Return the number of epochs, the best epoch and its losses, the seconds of all, and clips per second."""
+def summarise(history: Sequence[Row], derived: Mapping[str, int]) -> Row:
+    """Return the number of epochs, the best epoch and its losses, the seconds of all, and clips per second.
+
+    The numbers of `derived` follow.
+    """
     best = min(history, key=lambda row: row["validation_loss"])
     return {
         "epochs": len(history),
@@ -166,6 +173,7 @@ def summarise(history: Sequence[Row]) -> Row:
         "validation_loss": best["validation_loss"],
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "clips_per_second": float(np.median([row["clips_per_second"] for row in history])),
+        **derived,
     }
 
 

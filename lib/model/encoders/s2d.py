@@ -211,7 +211,7 @@ def _load(network: s2d.S2D, settings: Settings) -> None:
     if weights == "imagenet":
         sizes = (settings.patch, settings.width, settings.depth, settings.heads, settings.feed_forward)
         if sizes not in IMAGENET_VITS:
-            allowed = ", ".join(f"{list(known[:4])} ({name})" for known, name in IMAGENET_VITS.items())
+            allowed = ", ".join(f"{list(vit[:4])} ({name})" for vit, name in IMAGENET_VITS.items())
             raise InputError(
                 f"weights = 'imagenet' with [patch, width, depth, heads] = {list(sizes[:4])} and feed_forward = {sizes[4]};"
                 f" allowed: {allowed}, with feed_forward = 4; change the sizes, or set weights to a path or null"
