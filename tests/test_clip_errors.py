@@ -125,7 +125,8 @@ def test_predictor_returns_internal_errors_as_reason(
 
     loaded = SimpleNamespace(
         network=SimpleNamespace(encoder_inputs={}),
-        streams={"frames": None},
+        streams={"frames": base.StreamInfo({}, {})},
+        targets={},
         training=TrainingSummary([]),
     )
     monkeypatch.setattr(serving.checkpoint, "load", lambda *_: loaded)

@@ -306,9 +306,10 @@ def test_build_clip_table_gives_a_reason_for_each_rejection(tmp_path: Path) -> N
         "short__": "too short", "long___": "too long", "nolabel": "no annotation", "badscor": "score", "cutoff_": "file",
         "duplica": "duplicate", "text___": "file", "missing": "no file in data/archives",
     }  # fmt: skip
-    summary = check.summary(table.reset_index())
+    summary = check.summary(table.reset_index(), pd.Series("training", range(len(table))))
     assert (summary["annotated"], summary["files"], summary["usable"]) == (8, 8, 1)
     assert summary["corpora"]["mine"]["refused"] == summary["refused"]
+    assert summary["origins"] == {"training": {"mine": {"training": 1}}}
     without = check.build_clip_table([corpus_of_clips], False, 2.0, 10)
     assert without["reason"].map(lambda reason: reason.split(":")[0]).value_counts().to_dict() == {"": 7, "score": 1}
 

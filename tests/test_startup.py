@@ -17,6 +17,7 @@ TOOLS = (
     "benchmarks.speech",
     "compare",
     "export",
+    "import_model",
     "multitask",
     "new",
     "page",

@@ -13,6 +13,9 @@ TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "
 MEAN = "mean"
 """The name of the mean over targets in every table."""
 
+INTERVAL_LEVEL = 0.9
+"""The level of the prediction intervals of models that were trained before the parameter `train.interval` existed."""
+
 Values = TypeVar("Values", bound=Any)
 
 

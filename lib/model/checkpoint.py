@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.provenance import describe_code
-from lib.core.targets import TargetGroup, Targets
+from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
 from lib.core.weights import find_mismatches, load_published
 from lib.model import folder, ssl_mepr_weights
 from lib.model.network import Network, Settings
@@ -71,7 +71,7 @@ class TrainedModel:
     @property
     def interval(self) -> float:
         """The expected fraction of labels inside the prediction intervals."""
-        return float(self.provenance.get("interval", 0.9))  # older files have no level
+        return float(self.provenance.get("interval", INTERVAL_LEVEL))
 
 
 def save(

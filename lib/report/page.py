@@ -14,10 +14,9 @@ from PIL import Image
 
 from lib.core import artifacts
 from lib.core.clips import SYNTHETIC
-from lib.core.targets import TargetGroup, Targets
+from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
 from lib.report import score_tables, verdict, words
 from lib.report.verdict import select_group
-from lib.scoring.conformal import LEVEL
 from lib.scoring.scores import MIN_VIDEOS
 
 SECTIONS = {
@@ -88,7 +87,7 @@ class Run(NamedTuple):
     @property
     def interval(self) -> float:
         """Return the expected fraction of labels inside the prediction intervals."""
-        return float(self.provenance.get("interval", LEVEL))
+        return float(self.provenance.get("interval", INTERVAL_LEVEL))
 
     @property
     def is_synthetic(self) -> bool:

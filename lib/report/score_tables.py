@@ -5,9 +5,8 @@ from typing import Any
 import pandas as pd
 
 from lib.core.clips import SPLITS
-from lib.core.targets import TargetGroup
+from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.report import words
-from lib.scoring.conformal import LEVEL
 from lib.scoring.scores import MIN_VIDEOS
 
 _SCORES = {
@@ -23,7 +22,7 @@ _FIRST = ("accuracy", "r2", "ccc")
 
 
 def list_score_tables(
-    scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup, subset: str, level: float = LEVEL
+    scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup, subset: str, level: float = INTERVAL_LEVEL
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
     """Return the tables of a subset of the clips by title: the main scores and differences, then all further scores.
 

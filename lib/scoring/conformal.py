@@ -5,14 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lib.core.targets import INTERVAL_LEVEL
 from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
-
-LEVEL = 0.9
-"""The level of models that were trained before `train.interval` existed."""
 
 
 def compute_half_widths(
-    actual: np.ndarray, predicted: np.ndarray, scale: np.ndarray | None = None, level: float = LEVEL
+    actual: np.ndarray, predicted: np.ndarray, scale: np.ndarray | None = None, level: float = INTERVAL_LEVEL
 ) -> np.ndarray:
     """Return half the interval's width for each column (K,), infinite if too few clips have a label; arrays are (N, K).
 

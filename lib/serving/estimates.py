@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib.core.targets import TargetGroup
+from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.model.checkpoint import Reference, TrainedModel
 from lib.model.heads import Prediction, find_head
-from lib.scoring.conformal import LEVEL
 from lib.serving.scores import Estimate, Labels
 
 _SHOWN = [5, 25, 50, 75, 95]
@@ -35,7 +34,7 @@ def estimate(
 
 
 def estimate_group(
-    group: TargetGroup, reference: Reference | None, values: Prediction, level: float = LEVEL
+    group: TargetGroup, reference: Reference | None, values: Prediction, level: float = INTERVAL_LEVEL
 ) -> dict[str, Estimate]:
     """Return a group's estimates by column, given its values (K,) in units of its range, and the intervals' level."""
     scores, standard_deviation, _ = values.from_unit(group)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lib.scoring.conformal import LEVEL
+from lib.core.targets import INTERVAL_LEVEL
 
 PARTS = ("low", "high", "percentile")
 
@@ -28,7 +28,7 @@ class Estimate:
     high: float | None
     percentile: float | None
     scale: float | None = None
-    level: float = LEVEL
+    level: float = INTERVAL_LEVEL
 
     @property
     def interval_name(self) -> str:

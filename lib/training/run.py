@@ -18,7 +18,7 @@ from lib.core.artifacts import DATA, HISTORY, MODEL, TRAIN_METRICS
 from lib.core.clips import SYNTHETIC
 from lib.core.device import describe_device
 from lib.core.errors import InputError, prefix_errors
-from lib.core.targets import TargetGroup, Targets
+from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
 from lib.data.dataset import ClipDataset
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import Ranges, Reference, TrainingSummary
@@ -192,7 +192,7 @@ def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> No
 
 
 def make_reference(
-    group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: Prediction, level: float = conformal.LEVEL
+    group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: Prediction, level: float = INTERVAL_LEVEL
 ) -> Reference:
     """Return what a group's predictions are compared with: the training labels, and the errors on the validation clips,
     whose labels are `actual`; all (N, K) in units of the range. level: of the prediction intervals."""
