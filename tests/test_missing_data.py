@@ -120,8 +120,8 @@ def test_encoder_rejects_streams_that_it_cannot_read() -> None:
         make_network(["faces"], faces={"reads": ["faces", "flow"]})
     with pytest.raises(InputError, match=r"encoders\.faces\.reads has 'audio', whose steps are \[8\]; .* \[3, height"):
         make_network(["faces"], faces={"reads": ["audio"]})
-    with pytest.raises(InputError, match=r"encoders\.flow\.reads has 'faces', whose steps are \[3, 32, 32\]; .* \[2, "):
-        make_network(["flow"], flow={"reads": ["faces"]})
+    with pytest.raises(InputError, match=r"encoders\.flow\.reads has 'audio', whose steps are \[8\]; .* \[2, "):
+        make_network(["flow"], flow={"reads": ["audio"]})
 
 
 def test_kl_loss_counts_complete_clips() -> None:
