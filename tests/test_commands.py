@@ -37,7 +37,8 @@ PROGRAMS = (
     "pre-commit",
     "jupyter",
 )
-STAND_IN = '{name}() {{ printf "%s\\037" {name} "$@" >&3; printf "\\036" >&3; }}'
+STAND_IN = '{name}() {{ local words; printf -v words "%s\\037" {name} "$@"; printf "%s\\036" "$words" >&3; }}'
+"""A program's stand-in. It writes all words at once, because the programs of a pipeline run at the same time."""
 ALSO_STREAMS = ("loudness",)  # the tutorial adds it
 HEADERS = sorted((ROOT / "params").glob("*.yaml"))
 
