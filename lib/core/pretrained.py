@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # importing this module loads neither of them
 _REQUIREMENTS = "requirements-transformers.txt"
 _OPTIONAL = ("masked_spec_embed", "mask_token")
 """Last parts of the names of weights that only pretraining uses."""
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
+"""Last parts of the names of parameters that are the first token of an image."""
 _NOT_READ = ("*.h5", "*.msgpack", "*.ot", "*.onnx", "onnx/*", "*.tflite", "*.mlmodel", "*.md")
 """Files of a repository that are not downloaded, because only other libraries read them."""
 _LAYERS = "allowed: last, mean, all, or a list of different numbers of hidden states from 0 on"
@@ -55,6 +57,10 @@ class PretrainedSettings(Section):
     download: bool
     allow_code: bool
     layers: Annotated[Layers, BeforeValidator(_check_layers)]
+
+    def find_folder(self) -> Path:
+        """Return the folder of the network. Raises InputError as the function `find_folder` does."""
+        return find_folder(self.network, revision=self.revision, download=self.download)
 
 
 def find_folder(network: str, *, revision: str | None, download: bool, setting: str = "network") -> Path:
@@ -201,6 +207,16 @@ def select_layers(hidden_states: "Sequence[Tensor]", layers: Layers) -> "Tensor"
         )
     stacked = torch.stack(chosen, -2)
     return stacked.mean(-2) if layers == "mean" else stacked
+
+
+def select_states(output: Any, layers: Layers) -> "Tensor":
+    """Return the chosen hidden states (..., D) or (..., L, D) of a network's output."""
+    return output.last_hidden_state if layers == "last" else select_layers(output.hidden_states, layers)
+
+
+def has_class_token(network: "torch.nn.Module") -> bool:
+    """Return whether the first token of an image is a class token."""
+    return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in network.named_parameters())
 
 
 def describe_cost(clips: int, seconds_per_clip: float, bytes_per_clip: int) -> str:

@@ -20,8 +20,6 @@ _DESCRIPTIONS = (CONFIGURATION, "preprocessor_config.json", "processor_config.js
 """Files of a network's folder that describe the network and its input."""
 _LAYERS = ("blocks", "stages", "layers")
 """Names of the layers in networks of timm."""
-_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
-"""Last parts of the names of parameters that are the first token of an image."""
 
 Architecture = dict[str, dict[str, Any]]
 """The contents of a folder's descriptions by file name."""
@@ -130,11 +128,6 @@ def set_checkpointing(network: Any) -> None:
         raise InputError(f"checkpointing = true; allowed for {type(network).__name__}: false")
 
 
-def select_states(output: Any, layers: Layers) -> Tensor:
-    """Return the chosen hidden states (..., D) or (..., L, D) of a network's output."""
-    return output.last_hidden_state if layers == "last" else pretrained.select_layers(output.hidden_states, layers)
-
-
 def pool_image(output: Any, layers: Layers, has_class_token: bool) -> Tensor:
     """Return a vector (B, D) or (B, L, D) for each image.
 
@@ -148,10 +141,5 @@ def pool_image(output: Any, layers: Layers, has_class_token: bool) -> Tensor:
         if layers != "last":
             raise InputError(f"layers = {layers}; allowed for a network of feature maps: last")
         return output.last_hidden_state.mean((2, 3))
-    states = select_states(output, layers)
+    states = pretrained.select_states(output, layers)
     return states[:, 0] if has_class_token else states.mean(1)
-
-
-def has_class_token(network: nn.Module) -> bool:
-    """Return whether the first token of an image is a class token."""
-    return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in network.named_parameters())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.core.pretrained import Layers, import_package, load_image_processor
+from lib.core.pretrained import Layers, has_class_token, import_package, load_image_processor, select_states
 from lib.core.pretrained_audio import describe_audio_input
 from lib.model import pretrained
 from lib.model.encoders.images import AT_ONCE
@@ -61,7 +61,7 @@ class AudioReader:
             samples = (samples - samples.mean(1, keepdim=True)) / deviation
         samples = functional.pad(samples, (0, max(0, self._audio.shortest - samples.shape[1])))
         output = network(samples, output_hidden_states=self._layers != "last")
-        return pretrained.select_states(output, self._layers)
+        return select_states(output, self._layers)
 
     def _count(self, chunks: Tensor) -> Tensor:
         """Return the number of hidden states of a clip with this number of chunks."""
@@ -79,7 +79,7 @@ class ImageReader:
                 " another network"
             )
         self._processor, self._layers = load_image_processor(folder), layers
-        self._has_class_token = pretrained.has_class_token(network)
+        self._has_class_token = has_class_token(network)
         self.example = torch.zeros(1, *shape)
 
     def __call__(self, network: nn.Module, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:

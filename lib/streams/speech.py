@@ -45,7 +45,7 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     from lib.core.device import best_device  # not needed to read the stream's shards
 
     with prefix_errors("speech."):
-        folder = _find_folder(settings)
+        folder = settings.find_folder()
         network: Any = pretrained.load_network(folder, allow_code=settings.allow_code)
         audio = pretrained_audio.describe_audio_input(folder, network.config)
         processor = pretrained.load_audio_processor(folder)
@@ -62,7 +62,7 @@ def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
 def files(settings: Settings) -> list[Path]:
     """Return the files of the network's folder; none if it can't be found, which the extractor reports."""
     try:
-        return pretrained.list_files(_find_folder(settings))
+        return pretrained.list_files(settings.find_folder())
     except InputError:
         return []
 
@@ -182,9 +182,7 @@ def _run(speech: SpeechNetwork, inputs: "torch.Tensor") -> np.ndarray:
     layers, audio = speech.settings.layers, speech.audio
     output = speech.network(inputs.to(speech.device), output_hidden_states=layers != "last")
     with prefix_errors("speech."):
-        states = (
-            output.last_hidden_state if layers == "last" else pretrained.select_layers(output.hidden_states, layers)
-        )
+        states = pretrained.select_states(output, layers)
         expected = (inputs.shape[1] - audio.shortest) // audio.hop + 1
         if states.shape[1] != expected:
             raise InputError(
@@ -192,10 +190,6 @@ def _run(speech: SpeechNetwork, inputs: "torch.Tensor") -> np.ndarray:
                 f" samples, its convolutions {expected}; allowed: networks without an adapter; name another network"
             )
     return states[0].cpu().numpy().astype(np.float16 if states.dim() == 4 else np.float32)
-
-
-def _find_folder(settings: Settings) -> Path:
-    return pretrained.find_folder(settings.network, revision=settings.revision, download=settings.download)
 
 
 STREAM = Stream(

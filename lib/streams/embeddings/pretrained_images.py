@@ -15,7 +15,6 @@ from lib.core.pretrained import Layers
 
 TIMM = "timm/"
 """The prefix of the names of timm's networks."""
-_CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")  # last parts of the parameters' names
 
 
 class TransformersNetwork:
@@ -40,7 +39,7 @@ class TransformersNetwork:
             )
         self._processor = pretrained.load_image_processor(folder)
         self._layers, self._device = layers, device
-        self._has_class_token = any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in network.named_parameters())
+        self._has_class_token = pretrained.has_class_token(network)
         self._network = network.to(device)
         pretrained.explain_errors(
             lambda: self.embed(self.prepare(np.zeros((1, 3, 64, 64), np.uint8))),

@@ -77,7 +77,7 @@ def make_transformer(
 def find_files(settings: PretrainedSettings) -> list[Path]:
     """Return the files of the network's folder."""
     with prefix_errors("text."):
-        return pretrained.list_files(_find_folder(settings))
+        return pretrained.list_files(settings.find_folder())
 
 
 def load_text_network(settings: PretrainedSettings) -> TextNetwork:
@@ -85,7 +85,7 @@ def load_text_network(settings: PretrainedSettings) -> TextNetwork:
     from lib.core.device import best_device
 
     with prefix_errors("text."):
-        folder = _find_folder(settings)
+        folder = settings.find_folder()
         network: Any = pretrained.load_network(folder, allow_code=settings.allow_code)
         if network.config.is_encoder_decoder:
             network = network.get_encoder()
@@ -182,9 +182,7 @@ def run_windows(text_network: TextNetwork, windows: Sequence[np.ndarray]) -> lis
         half = len(windows) // 2
         return run_windows(text_network, windows[:half]) + run_windows(text_network, windows[half:])
     with prefix_errors("text."):
-        states = (
-            output.last_hidden_state if layers == "last" else pretrained.select_layers(output.hidden_states, layers)
-        )
+        states = pretrained.select_states(output, layers)
     return [values[: len(row)].float().cpu().numpy() for values, row in zip(states, windows, strict=True)]
 
 
@@ -208,7 +206,3 @@ def _take_clip(values: np.ndarray) -> dict[str, np.ndarray]:
 def _store(array: np.ndarray) -> np.ndarray:
     """Return vectors as float32, vectors of several layers as float16; times are unchanged."""
     return array if array.ndim == 1 else array.astype(np.float16 if array.ndim == 3 else np.float32)
-
-
-def _find_folder(settings: PretrainedSettings) -> Path:
-    return pretrained.find_folder(settings.network, revision=settings.revision, download=settings.download)
