@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from lib.core.face_template import TEMPLATE as TEMPLATE
 from lib.core.parameters import Section
 from lib.report.figures import Attention, Results
 from lib.report.figures._read import Importance, MeanAttention, Sample, SampleArray
@@ -18,10 +19,6 @@ FacesMode = Literal["show", "blur", "landmarks", "none"]
 NamesMode = Literal["clip", "pseudonym"]
 _CELLS = 6  # per side of a blurred image
 _GREY, _POINT = 200, (160, 40, 60)
-TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
-"""The five points of lib/streams/faces/align.py, which imports PyTorch."""
 
 
 class Settings(Section):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
+from lib.core.face_template import TEMPLATE as TEMPLATE
 from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces.detect import BATCH, Detector, Faces
@@ -14,11 +15,6 @@ from lib.streams.faces.looks import SIDE
 from lib.streams.faces.sface import SFace
 from lib.streams.faces.track import Tracker, find_cuts
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
-
-TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-)
-"""Eyes, nose and mouth corners in an image of 112 x 112 pixels (Deng et al. 2019, ArcFace)."""
 
 _CACHE_BYTES = 128 * 2**20  # limit of the decoded frames of a clip that stay in memory
 
