@@ -119,7 +119,7 @@ def test_importance_is_empty_without_clips_or_measures() -> None:
 
 
 def test_columns_of_a_measure_are_in_steps_and_statistics() -> None:
-    columns = feature_importance.find_columns(INPUTS, Clips().records(0, ["behaviour"]))
+    columns = feature_importance.find_columns(feature_importance.find_named_inputs(make_context(Clips()), [0]))
     assert columns["behaviour.blink"] == {"behaviour.statistics": [2], "behaviour.steps": [2]}
     assert columns["group behaviour head"] == {"behaviour.statistics": [0, 1], "behaviour.steps": [0, 1]}
 

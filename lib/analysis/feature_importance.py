@@ -1,6 +1,6 @@
 """Permutation importance of named measures: the loss of accuracy when a measure is swapped with another clip's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -13,8 +13,7 @@ from lib.analysis.controls import INTACT, score_experiments
 from lib.core.artifacts import FEATURE_IMPORTANCE
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
-from lib.core.shards import Record
-from lib.data.inputs import EncoderInputs, split_reference
+from lib.data.inputs import split_reference
 from lib.model import infer
 from lib.scoring.tables import CONTROL_COLUMNS
 from lib.streams import base
@@ -44,20 +43,10 @@ def run_importance(context: Context) -> pd.DataFrame:
     reads no named measure.
     """
     sample, clips = context.sample(context.settings.feature_clips), context.clips
-    named = {name for name in base.names() if base.load(name).groups}
-    references = [
-        reference for settings in context.network.encoder_inputs.values() for reference in settings.reads
-        if split_reference(reference)[0] in named
-    ]  # fmt: skip
-    if len(sample) < 2 or not references:
+    names = find_named_inputs(context, sample) if len(sample) > 1 else {}
+    if not names:
         return concatenate_tables([], CONTROL_COLUMNS)
-    streams = {split_reference(reference)[0] for reference in references}
-    columns: Columns = {}
-    for index in sample:  # the first clip that has the stream
-        records = clips.records(index, streams)
-        if not any(record.refused for record in records.values()):
-            columns = find_columns(context.network.encoder_inputs, records)
-            break
+    columns = find_columns(names)
     samples = [clips[index]._replace(index=place) for place, index in enumerate(sample)]
     predicted: dict[str, dict[str, list[np.ndarray]]] = {}
 
@@ -81,19 +70,33 @@ def run_importance(context: Context) -> pd.DataFrame:
     return score_experiments(context, sample, predicted)
 
 
-def find_columns(encoder_inputs: Mapping[str, EncoderInputs], records: Mapping[str, Record]) -> Columns:
-    """Return the columns of each measure and of each group, given a clip's records of the streams that have measures."""
+def find_named_inputs(context: Context, sample: Sequence[int]) -> dict[str, list[str]]:
+    """Return the names of the columns of each named stream that the network reads, by reference of an encoder.
+
+    They are those of the first clip of the sample that has all these streams.
+    """
+    named = {name for name in base.names() if base.load(name).groups}
+    read = {
+        reference: split_reference(reference)
+        for settings in context.network.encoder_inputs.values()
+        for reference in settings.reads
+    }
+    read = {reference: parts for reference, parts in read.items() if parts[0] in named}
+    for index in sample if read else ():
+        records = context.clips.records(index, {stream for stream, _ in read.values()})
+        if not any(record.refused for record in records.values()):
+            return {reference: base.read_names(records[stream])[array] for reference, (stream, array) in read.items()}
+    return {}
+
+
+def find_columns(names: Mapping[str, Sequence[str]]) -> Columns:
+    """Return the columns of each measure and of each group, given the names of the columns by reference."""
     columns: Columns = {}
-    for settings in encoder_inputs.values():
-        for reference in settings.reads:
-            stream, array = split_reference(reference)
-            if stream not in records:
-                continue
-            groups = base.load(stream).groups
-            for index, name in enumerate(base.read_names(records[stream])[array]):
-                measure = name.partition(".")[0]
-                for key in (f"{stream}.{measure}", f"{GROUP} {stream} {groups[measure]}"):
-                    indices = columns.setdefault(key, {}).setdefault(reference, [])
-                    if index not in indices:  # two encoders may read the same reference
-                        indices.append(index)
+    for reference, listed in names.items():
+        stream, _ = split_reference(reference)
+        groups = base.load(stream).groups
+        for index, name in enumerate(listed):
+            measure = name.partition(".")[0]
+            for key in (f"{stream}.{measure}", f"{GROUP} {stream} {groups[measure]}"):
+                columns.setdefault(key, {}).setdefault(reference, []).append(index)
     return columns

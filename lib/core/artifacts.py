@@ -47,6 +47,7 @@ ROBUSTNESS = DATA / "robustness.csv"
 PROBES = DATA / "probes.csv"
 LENS = DATA / "lens.csv"
 FEATURE_IMPORTANCE = DATA / "feature_importance.csv"
+PARTIAL_DEPENDENCE = DATA / "partial_dependence.csv"
 LAYER_WEIGHTS = DATA / "layer_weights.csv"
 EMBEDDING_MAP = DATA / "map.csv"
 SAMPLES = DATA / "samples.h5"
@@ -71,7 +72,7 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
     ),
     "analyse": (
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS,
-        FEATURE_IMPORTANCE, LAYER_WEIGHTS, EMBEDDING_MAP, SAMPLES,
+        FEATURE_IMPORTANCE, PARTIAL_DEPENDENCE, LAYER_WEIGHTS, EMBEDDING_MAP, SAMPLES,
     ),
     "figures": (PNG_FIGURES, PDF_FIGURES, CAPTIONS, LATEX_TABLES, PAPER_FOLDER, REPORT, MODEL_CARD, DATA_SHEET),
 }  # fmt: skip
@@ -92,6 +93,7 @@ TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
     ROBUSTNESS: ("targets", "corruption", "target"),
     PROBES: ("targets", "features", "target"),
     FEATURE_IMPORTANCE: ("targets", "control", "target"),
+    PARTIAL_DEPENDENCE: ("targets", "model", "feature", "kind", "towards", "target"),
     LENS: ("targets", "feature", "kind", "side", "target"),
     LAYER_WEIGHTS: ("encoder", "stream"),
     EMBEDDING_MAP: ("features", "clip", "video", "split"),

@@ -54,6 +54,7 @@ _FILES = {
     "probes": artifacts.PROBES,
     "lens model": artifacts.LENS,
     "importance of measures": artifacts.FEATURE_IMPORTANCE,
+    "partial dependence": artifacts.PARTIAL_DEPENDENCE,
     "layer weights": artifacts.LAYER_WEIGHTS,
 }
 _LONG = 20  # longer tables are folded

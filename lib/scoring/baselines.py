@@ -40,7 +40,7 @@ def predict(
     select penalties by cross-validation, so they are fitted to training and validation clips, without the validation clips
     of test videos that have no training clips.
     """
-    vectors = {name: _known_columns(table, training["clip"]) for name, table in vectors.items()}
+    vectors = select_known(vectors, training["clip"])
     targets = training[list(columns)]
     mean = targets.mean()
     by_video = training.groupby("video")[list(columns)]
@@ -57,18 +57,28 @@ def predict(
         predicted = predict_ridge(training, test, validation, columns, table)
         if predicted is not None:
             predictions[f"{_RIDGE}{name}"] = np.where(np.isnan(predicted), mean, predicted)
+    learnt = select_joint_clips(training, test, validation)
+    return predictions | predict_stacked(learnt, test, columns, select_parts(vectors), trees)
+
+
+def select_known(vectors: Mapping[str, pd.DataFrame], clips: pd.Series) -> dict[str, pd.DataFrame]:
+    """Return the columns of each table with a number for one of `clips`."""
+    return {
+        name: table.loc[:, table[table.index.isin(clips)].notna().any()] if table.isna().any(axis=None) else table
+        for name, table in vectors.items()
+    }
+
+
+def select_parts(vectors: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the tables that JOINT baselines read: parts NAME.PART replace the vector NAME."""
     divided = {name.partition(".")[0] for name in vectors if "." in name}
-    parts = {name: table for name, table in vectors.items() if name not in divided}
+    return {name: table for name, table in vectors.items() if name not in divided}
+
+
+def select_joint_clips(training: pd.DataFrame, test: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
+    """Return the clips to which JOINT baselines are fitted."""
     unseen = test["video"][~is_seen(training, test)]
-    learnt = pd.concat([training, validation[~validation["video"].isin(unseen)]], ignore_index=True)
-    return predictions | predict_stacked(learnt, test, columns, parts, trees)
-
-
-def _known_columns(vectors: pd.DataFrame, clips: pd.Series) -> pd.DataFrame:
-    """Return the columns of `vectors` with a number for one of `clips`."""
-    return (
-        vectors.loc[:, vectors[vectors.index.isin(clips)].notna().any()] if vectors.isna().any(axis=None) else vectors
-    )
+    return pd.concat([training, validation[~validation["video"].isin(unseen)]], ignore_index=True)
 
 
 def predict_presence(training: pd.DataFrame, test: pd.DataFrame, group: TargetGroup) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Stacked regressions (Wolpert 1992; Breiman 1996): ridge, and boosted trees, on all vectors together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -47,12 +47,12 @@ def predict_stacked(
     """
     training = training[training[list(columns)].notna().any(axis=1)]
     videos = training["video"].to_numpy()
-    tables = [table for table in vectors.values() if training["clip"].isin(table.index).any()]
-    small = [table for table in tables if table.shape[1] <= _MOST] if trees else []
+    tables = {name: table for name, table in vectors.items() if training["clip"].isin(table.index).any()}
+    small = [*select_tree_inputs(tables).values()] if trees else []
     if len(tables) + bool(small) < 2 or len(set(videos)) < FOLDS:
         return {}
     targets, folds = training[list(columns)].to_numpy(float), assign_folds(videos)
-    regressions = [_fit_ridge(training, test, targets, folds, table) for table in tables]
+    regressions = [_fit_ridge(training, test, targets, folds, table) for table in tables.values()]
     if small:
         regressions.append(_fit_trees(training, test, targets, folds, small))
     inside, outside = zip(*regressions, strict=True)
@@ -158,13 +158,27 @@ def _fit_trees(
         held_out = folds == fold  # none for fold -1, whose trees learn from all clips
         fitted = labelled[:, column] & ~held_out
         if fitted.any():
-            has_values = ~np.isnan(inputs[fitted]).all(0)
-            model = HistGradientBoostingRegressor(**_TREES).fit(inputs[fitted][:, has_values], targets[fitted, column])
+            predict = fit_trees(inputs[fitted], targets[fitted, column])
             if fold < 0:
-                predicted[:, column] = model.predict(test_inputs[:, has_values])
+                predicted[:, column] = predict(test_inputs)
             else:
-                out_of_fold[held_out, column] = model.predict(inputs[held_out][:, has_values])
+                out_of_fold[held_out, column] = predict(inputs[held_out])
     return _or_mean(out_of_fold, targets), _or_mean(predicted, targets)
+
+
+def fit_trees(inputs: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from inputs (M, D) to predictions (M,), by trees fitted to inputs (N, D) and a target (N,).
+
+    NaN marks missing inputs.
+    """
+    has_values = ~np.isnan(inputs).all(0)
+    model = HistGradientBoostingRegressor(**_TREES).fit(inputs[:, has_values], target)
+    return lambda new_inputs: model.predict(new_inputs[:, has_values])
+
+
+def select_tree_inputs(vectors: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the vectors that trees read: those of at most a thousand numbers."""
+    return {name: table for name, table in vectors.items() if table.shape[1] <= _MOST}
 
 
 def _best(predicted: np.ndarray, targets: np.ndarray) -> int:
