@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.data.batch import Sample, collate
+from lib.data.changes import Augment
 from lib.data.inputs import EncoderInputs
 from lib.model.encoders import images
 from lib.model.fusions import FUSIONS
@@ -146,6 +147,20 @@ TRAIN_SETTINGS: dict[str, Any] = {
     "shuffle_labels": False, "clips": None, "init": None, "devices": 1, "loggers": [], "precision": "32-true",
     "augment": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
 }  # fmt: skip
+
+
+def make_augment(**changes: Any) -> Augment:
+    """Settings of augmentation; by default only half of the clips are mirrored."""
+    return Augment(**({"mirror": True, "shift": 0, "brightness": 0.0, "contrast": 0.0} | changes))
+
+
+LIGHT = make_augment(shift=2, brightness=0.1, contrast=0.1)
+FULL = LIGHT.model_copy(
+    update={
+        "rotation": 20.0, "scale": 0.2, "saturation": 0.5, "hue": 0.1, "erasing": 0.5, "time_mask": 0.5,
+        "frequency_mask": 0.4, "noise": 0.3, "word_dropout": 0.3,
+    }
+)  # fmt: skip
 
 
 Trained = tuple[dict[str, torch.Tensor], list[dict[str, float]]]

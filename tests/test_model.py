@@ -27,9 +27,9 @@ from lib.core.parameters import check
 from lib.core.provenance import find_commit
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
-from lib.data.augment import mirror_clips
 from lib.data.batch import Sample, collate
 from lib.data.dataset import make_inputs
+from lib.data.geometry import mirror_clips
 from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary
 from lib.model.encoders import Encoder, images, vectors, volumes

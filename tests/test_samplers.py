@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lib.data.inputs import EncoderInputs
-from lib.data.samplers import SAMPLERS
+from lib.data.samplers import SAMPLERS, jitter_steps
 
 PRESENT = np.array([0, 1, 2, 4, 5, 7, 8, 9, 11, 12])
 
@@ -32,3 +32,15 @@ def test_sampler_varies_with_generator_only_if_random(name: str) -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_encoder_inputs_accept_each_sampler(name: str) -> None:
     assert EncoderInputs(kind="vectors", reads=["audio"], take=name, steps=3).is_random == SAMPLERS[name].random
+
+
+def test_jittered_steps_move_by_up_to_the_stated_number() -> None:
+    chosen = PRESENT[[0, 4, 9]]
+    drawn = np.array([jitter_steps(PRESENT, chosen, 2, np.random.default_rng(seed)) for seed in range(200)])
+    places = np.searchsorted(PRESENT, drawn)
+    assert np.isin(drawn, PRESENT).all()
+    assert set(places[:, 1]) == {2, 3, 4, 5, 6}
+    assert set(places[:, 0]) == {0, 1, 2}
+    assert set(places[:, 2]) == {7, 8, 9}
+    assert (np.diff(jitter_steps(PRESENT, PRESENT, 3, np.random.default_rng(0))) >= 0).all()
+    assert jitter_steps(PRESENT[:0], PRESENT[:0], 3, np.random.default_rng(0)).size == 0

@@ -18,14 +18,13 @@ from lightning_fabric import Fabric
 from lib.core import parameters
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup
-from lib.data.augment import augment, draw, mirror_points
-from lib.data.batch import Sample, collate
+from lib.data.batch import Sample
 from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary
 from lib.model.heads import HEADS
 from lib.model.infer import predict
 from lib.model.network import Output
-from lib.streams.base import Steps, StreamInfo
+from lib.streams.base import StreamInfo
 from lib.training.losses import LOSSES
 from lib.training.optim import OPTIMIZERS, build_optimizer, group_parameters
 from lib.training.order import mix_corpora
@@ -48,8 +47,6 @@ from tests.small_network import (
     train_network,
 )
 from tools import parameters as written
-
-KINDS = {"faces": "pictures", "flow": "flow", "audio.log_mel": "vectors"}
 
 
 @pytest.mark.slow
@@ -452,76 +449,6 @@ def test_schedules_warm_up_and_decay() -> None:
     quick = DefaultPlateau(patience=1, factor=0.1)
     progress = Progress(6, 10, 0, [1.0, 0.9, 0.9, 0.8, 0.8, 0.7], plateau=quick)
     assert SCHEDULES["plateau"](progress) == pytest.approx(0.01)
-
-
-ALL = {"faces": "faces", "flow": "flow", "audio": "audio.log_mel"}
-
-
-def test_augmentation_of_a_part_equals_that_of_the_batch() -> None:
-    draws, clips = draw(5, True, 2, 0.1, 0.1, torch.Generator().manual_seed(0)), InMemoryClips(5, use=tuple(ALL))
-    batch, part = collate([clips[index] for index in range(5)]), collate([clips[index] for index in (1, 3)])
-    together, alone = augment(batch, draws, KINDS), augment(part, draws.select(slice(1, None, 2)), KINDS)
-    for name, reference in ALL.items():
-        values = together.inputs[name][reference].values
-        longest = alone.inputs[name][reference].values.shape[1]
-        assert torch.equal(alone.inputs[name][reference].values, values[1::2, :longest])
-        assert torch.equal(values, batch.inputs[name][reference].values) == (name == "audio")
-
-
-@pytest.mark.parametrize("count", [5, 68])
-def test_augmented_landmarks_stay_on_their_pixels(count: int) -> None:
-    """Draw each landmark as a bright pixel; augmentation moves both, and mirroring swaps left and right."""
-    rng, side, shift = np.random.default_rng(0), 40, 3
-    cells = rng.permutation((side - 4 * shift) ** 2)[: 3 * count].reshape(1, 3, count)
-    pixels = np.stack([cells % (side - 4 * shift), cells // (side - 4 * shift)], -1) + 2 * shift  # x and y
-    pixels = np.repeat(pixels, 8, 0)
-    images = np.zeros((8, 3, 3, side, side), np.float32)
-    for clip, moment, point in np.ndindex(8, 3, count):
-        x, y = pixels[clip, moment, point]
-        images[clip, moment, :, y, x] = (point + 1) / count
-    points = torch.from_numpy(pixels + 0.5).float()
-    points[:, 0, 1] = torch.nan
-    values = {"faces": torch.from_numpy(images), "landmarks": points}
-    inputs = {
-        name: Steps(value, torch.zeros(8, 3), torch.ones(8, 3, dtype=torch.bool)) for name, value in values.items()
-    }
-    draws = draw(8, True, shift, 0.0, 0.0, torch.Generator().manual_seed(1))
-    assert draws.flipped.any()
-    assert not draws.flipped.all()
-    kinds = {"faces": "pictures", "landmarks": "points"}
-    augmented = augment(
-        Sample({"s2d": inputs, "alone": {"landmarks": inputs["landmarks"]}}, {}, 0), draws, kinds
-    ).inputs
-    assert torch.equal(augmented["alone"]["landmarks"].values[:, 1:], points[:, 1:])
-    moved_points, moved_images = augmented["s2d"]["landmarks"].values, augmented["s2d"]["faces"].values
-    for clip, flipped in enumerate(draws.flipped.tolist()):
-        partners = MIRRORED_POINTS[count] if flipped else list(range(count))
-        for point, partner in enumerate(partners):
-            assert bool(moved_points[clip, 0, point].isnan().all()) == (partner == 1)
-            x, y = moved_points[clip, 1, point].tolist()
-            level = moved_images[clip, 1, 0, int(y), int(x)].item()
-            assert (x % 1, y % 1) == (0.5, 0.5)
-            assert round(level * count) == partner + 1
-
-
-MIRRORED_POINTS = {5: [1, 0, 2, 4, 3], 68: [0] * 68}
-for left, right in (
-    *((at, 16 - at) for at in range(17)),  # jaw
-    *((at, 43 - at) for at in range(17, 27)),  # brows
-    *((at, at) for at in range(27, 31)),  # bridge of the nose
-    *((at, 66 - at) for at in range(31, 36)),  # nostrils
-    *((36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)),  # eyes
-    *((48, 54), (49, 53), (50, 52), (51, 51), (59, 55), (58, 56), (57, 57)),  # outer lips
-    *((60, 64), (61, 63), (62, 62), (67, 65), (66, 66)),  # inner lips
-):
-    MIRRORED_POINTS[68][left], MIRRORED_POINTS[68][right] = right, left
-
-
-def test_mirror_points_rejects_unknown_landmark_counts() -> None:
-    points, flipped = torch.zeros(1, 1, 7, 2), torch.tensor([True])
-    with pytest.raises(InputError, match=r"train\.augment\.mirror = true with 7 points; allowed: 5 or 68 points"):
-        mirror_points(points, flipped, 32)
-    assert torch.equal(mirror_points(points, ~flipped, 32), points)
 
 
 def test_nan_loss_stops_training_and_names_clips(tmp_path: Path) -> None:

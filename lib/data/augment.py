@@ -5,21 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torchvision.transforms.v2 import functional as colour
 
-from lib.core.errors import SettingError
 from lib.data.batch import Sample
-from lib.streams.base import Kind
-
-_IN_MIRROR: dict[int, list[int]] = {
-    # eyes, nose, corners of the mouth
-    5: [1, 0, 2, 4, 3],
-    # jaw, brows, nose, nostrils, eyes, outer and inner lips (Sagonas et al. 2013, 300 Faces in-the-Wild)
-    68: [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65],
-}
-"""Number of points -> for each point, the index of its mirror image (the right eye for the left eye)."""
+from lib.data.changes import Augment, Changes
+from lib.data.geometry import make_turns, mirror_clips, mirror_points, shift_clips, turn_clips, turn_points
+from lib.data.inputs import find_vectors
+from lib.data.masking import add_noise, drop_words, erase_boxes, mask_bands, mask_times
+from lib.streams.base import Kind, Steps
 
 
 @dataclass(frozen=True)
@@ -28,6 +21,7 @@ class Draws:
 
     flipped: (B,) bool, whether to mirror the clip. steps: (B, 2), position of the crop in pixels, down and right from the
     upper left corner of the image with a replicated border of `shift` pixels. gain, offset: (B,), contrast and brightness.
+    changes: the draws of all changes that are off by default; None if they are off.
     """
 
     flipped: Tensor
@@ -35,88 +29,100 @@ class Draws:
     gain: Tensor
     offset: Tensor
     shift: int
+    changes: Changes | None = None
 
     def select(self, members: slice) -> "Draws":
         """Return the draws for a slice of the clips."""
-        return Draws(self.flipped[members], self.steps[members], self.gain[members], self.offset[members], self.shift)
+        changes = None if self.changes is None else self.changes.select(members)
+        flipped, steps, gain, offset = (part[members] for part in (self.flipped, self.steps, self.gain, self.offset))
+        return Draws(flipped, steps, gain, offset, self.shift, changes)
 
 
-def draw(count: int, mirror: bool, shift: int, brightness: float, contrast: float, generator: torch.Generator) -> Draws:
-    """Return the draws for `count` clips: mirrored with probability 0.5, shifted by up to `shift` pixels, light changed."""
+def draw(count: int, settings: Augment, generator: torch.Generator, changes: Changes | None = None) -> Draws:
+    """Return the draws for `count` clips: mirrored with probability 0.5, shifted, light changed. `changes` are added."""
     even = torch.rand(count, 3, generator=generator)
-    steps = torch.randint(0, 2 * shift + 1, (count, 2), generator=generator)
-    gain, offset = 1 + contrast * (2 * even[:, 1] - 1), brightness * (2 * even[:, 2] - 1)
-    return Draws((even[:, 0] < 0.5) & mirror, steps, gain, offset, shift)
+    steps = torch.randint(0, 2 * settings.shift + 1, (count, 2), generator=generator)
+    gain, offset = 1 + settings.contrast * (2 * even[:, 1] - 1), settings.brightness * (2 * even[:, 2] - 1)
+    return Draws((even[:, 0] < 0.5) & settings.mirror, steps, gain, offset, settings.shift, changes)
 
 
 def augment(batch: Sample, draws: Draws, kinds: Mapping[str, Kind]) -> Sample:
-    """Return the batch with augmented images (B, T, 3, H, W) and flow (B, T, 2, H, W).
+    """Return the batch with augmented images (B, T, 3, H, W), flow (B, T, 2, H, W), audio and words.
 
-    Points (B, T, P, 2) are transformed like the images or flow that the same encoder reads. Vectors, and points without
-    images, stay unchanged. kinds: the kind of each reference to a stream. Raises InputError if the mirror image of the
-    points is unknown.
+    Points (B, T, P, 2) are transformed like the images or flow that the same encoder reads. Other vectors, and points
+    without images, only lose masked times. kinds: the kind of each reference to a stream. Raises InputError if the mirror
+    image of the points is unknown.
     """
     inputs = {}
     for encoder, streams in batch.inputs.items():
-        width = next(
-            (steps.values.shape[-1] for name, steps in streams.items() if kinds[name] in ("pictures", "flow")), None
-        )
-        inputs[encoder] = {
-            name: steps._replace(values=_augment_stream(steps.values, draws, kinds[name], width))
-            for name, steps in streams.items()
-        }
+        changes, read = draws.changes, dict(streams)
+        if changes and changes.word_dropout and "words" in map(find_vectors, read):
+            read = drop_words(read, changes.seed, changes.word_dropout)
+        size = find_image_size(read, kinds)
+        inputs[encoder] = {name: _augment_stream(steps, draws, name, kinds[name], size) for name, steps in read.items()}
     return batch._replace(inputs=inputs)
 
 
-def _augment_stream(values: Tensor, draws: Draws, kind: Kind, width: int | None) -> Tensor:
-    if kind == "points" and width is not None:
-        moved = draws.shift - draws.steps.flip(1).to(values)  # right, down
-        return mirror_points(values, draws.flipped.to(values.device), width) + moved[:, None, None]
-    if kind not in ("pictures", "flow"):
-        return values
-    values = mirror_clips(values, draws.flipped.to(values.device), kind)
+def find_image_size(read: Mapping[str, Steps], kinds: Mapping[str, Kind]) -> tuple[int, int] | None:
+    """Return height and width of the first images or flow among an encoder's inputs, None if there are none."""
+    shapes = (steps.values.shape for name, steps in read.items() if kinds[name] in ("pictures", "flow"))
+    return next(((shape[-2], shape[-1]) for shape in shapes), None)
+
+
+def _augment_stream(steps: Steps, draws: Draws, name: str, kind: Kind, size: tuple[int, int] | None) -> Steps:
+    if kind in ("pictures", "flow"):
+        steps = steps._replace(values=_augment_images(steps.values, draws, kind))
+    elif kind == "points" and size is not None:
+        steps = steps._replace(values=_augment_points(steps.values, draws, size))
+    changes = draws.changes
+    if changes is None:
+        return steps
+    if kind == "waveform" or find_vectors(name) == "bands":
+        steps = _augment_audio(steps, changes, kind)
+    return mask_times(steps, changes.span.to(steps.times.device)) if (changes.span[:, 1] > 0).any() else steps
+
+
+def _augment_images(values: Tensor, draws: Draws, kind: Kind) -> Tensor:
+    changes, device = draws.changes, values.device
+    values = mirror_clips(values, draws.flipped.to(device), kind)
+    if changes is not None and _turns(changes):
+        values = turn_clips(values, make_turns(changes.angle, changes.zoom).to(values), kind)
     if draws.shift:
-        steps = draws.steps.tolist()
-        values = torch.stack(
-            [_shift_clip(clip, draws.shift, *offsets) for clip, offsets in zip(values, steps, strict=True)]
-        )
+        values = shift_clips(values, draws.shift, draws.steps)
     if kind == "pictures":
-        gain, offset = (draw.to(values.device).view(-1, 1, 1, 1, 1) for draw in (draws.gain, draws.offset))
+        gain, offset = (drawn.to(device).view(-1, 1, 1, 1, 1) for drawn in (draws.gain, draws.offset))
         values = ((values - 0.5) * gain + 0.5 + offset).clamp(0, 1)
+    if changes is not None:
+        values = _change_colours(values, changes) if kind == "pictures" else values
+        values = erase_boxes(values, changes.box, changes.seed, kind) if changes.box[:, 2].any() else values
     return values
 
 
-def mirror_clips(values: Tensor, flipped: Tensor, kind: Kind) -> Tensor:
-    """Return values (B, T, C, H, W) with the clips mirrored where `flipped` (B,) is True.
-
-    For flow, the horizontal component is also negated, because motion to the left becomes motion to the right.
-    """
-    mirrored = values.flip(-1)
-    if kind == "flow":
-        mirrored = mirrored * values.new_tensor([-1, 1]).view(1, 1, 2, 1, 1)
-    return torch.where(flipped.view(-1, 1, 1, 1, 1), mirrored, values)
+def _augment_points(points: Tensor, draws: Draws, size: tuple[int, int]) -> Tensor:
+    points = mirror_points(points, draws.flipped.to(points.device), size[1])
+    if draws.changes is not None and _turns(draws.changes):
+        turns = make_turns(draws.changes.angle, draws.changes.zoom)
+        points = turn_points(points, turns.to(points), size)
+    moved = draws.shift - draws.steps.flip(1).to(points)  # right, down
+    return points + moved[:, None, None]
 
 
-def mirror_points(points: Tensor, flipped: Tensor, width: int) -> Tensor:
-    """Return points (B, T, P, 2), x and y in pixels of images of this `width`, mirrored where `flipped` (B,) is True.
-
-    Points are also reordered, because the left eye becomes the right eye. Raises InputError if the mirror images of P points
-    are unknown.
-    """
-    if not flipped.any():
-        return points
-    count = points.shape[2]
-    if count not in _IN_MIRROR:
-        allowed = " or ".join(map(str, _IN_MIRROR))
-        raise SettingError(
-            f"train.augment.mirror = true with {count} points; allowed: {allowed} points, or mirror = false"
-        )
-    mirrored = points[:, :, _IN_MIRROR[count]]
-    mirrored = torch.stack([width - mirrored[..., 0], mirrored[..., 1]], -1)
-    return torch.where(flipped.view(-1, 1, 1, 1), mirrored, points)
+def _turns(changes: Changes) -> bool:
+    return bool(changes.angle.any() or (changes.zoom != 1).any())
 
 
-def _shift_clip(clip: Tensor, border: int, down: int, right: int) -> Tensor:
-    height, width = clip.shape[-2:]
-    padded = functional.pad(clip, (border,) * 4, mode="replicate")
-    return padded[..., down : down + height, right : right + width]
+def _change_colours(images: Tensor, changes: Changes) -> Tensor:
+    """Return images (B, T, 3, H, W) in [0, 1] with another saturation and hue, the same for all images of a clip."""
+    clips = []
+    for clip, factor, turn in zip(images, changes.saturation.tolist(), changes.hue.tolist(), strict=True):
+        clip = clip if factor == 1 else colour.adjust_saturation(clip, factor)
+        clips.append(clip if turn == 0 else colour.adjust_hue(clip, turn))
+    return torch.stack(clips)
+
+
+def _augment_audio(steps: Steps, changes: Changes, kind: Kind) -> Steps:
+    if changes.noise:
+        steps = add_noise(steps, changes.seed, changes.noise, kind)
+    if kind != "waveform" and (changes.band[:, 1] > 0).any():
+        steps = mask_bands(steps, changes.band.to(steps.values))
+    return steps

@@ -16,7 +16,7 @@ from lib.core.shards import Record
 from lib.core.targets import Targets
 from lib.data.batch import Inputs, Sample
 from lib.data.inputs import EncoderInputs, find_kind, list_streams, split_reference
-from lib.data.samplers import SAMPLERS
+from lib.data.samplers import SAMPLERS, jitter_steps
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 
@@ -33,7 +33,8 @@ _CACHED_RECORDS = 20_000
 class ClipDataset(Dataset[Sample]):
     """Samples of the clips in `table`, read from the folders of shards below `data`.
 
-    seed: of the random steps in training, together with epoch and clip; None selects steps without randomness.
+    seed: of the random steps in training, together with epoch and clip; None selects steps without randomness. jitter: with
+    a seed, the largest number of steps by which each selected step moves.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class ClipDataset(Dataset[Sample]):
         streams: Mapping[str, StreamInfo],
         targets: Targets,
         seed: int | None = None,
+        jitter: int = 0,
     ) -> None:
-        self.table, self._data, self._seed = table, data, seed
+        self.table, self._data, self._seed, self._jitter = table, data, seed, jitter
         self._encoder_inputs, self._streams = encoder_inputs, streams
         self.targets = scale_labels(table, targets)
         self.epoch = 0
@@ -61,8 +63,8 @@ class ClipDataset(Dataset[Sample]):
             return self._samples[index]
         sample = self._read(index)
         # cache small samples, such as few vectors, because reading them takes most of the time
-        is_random = self._seed is not None and any(
-            encoder_settings.is_random for encoder_settings in self._encoder_inputs.values()
+        is_random = self._seed is not None and (
+            self._jitter > 0 or any(encoder_settings.is_random for encoder_settings in self._encoder_inputs.values())
         )
         steps = [
             part for streams in sample.inputs.values() for stream_steps in streams.values() for part in stream_steps
@@ -91,7 +93,8 @@ class ClipDataset(Dataset[Sample]):
         records = self.records(index, list_streams(self._encoder_inputs))
         seed = None if self._seed is None else [self._seed, self.epoch, index]
         targets = {group: values[index].astype(np.float32) for group, values in self.targets.items()}
-        return Sample(make_inputs(records, self._encoder_inputs, self._streams, seed), targets, index)
+        inputs = make_inputs(records, self._encoder_inputs, self._streams, seed, self._jitter)
+        return Sample(inputs, targets, index)
 
     def _file(self, path: Path) -> h5py.File:
         if path not in self._open:
@@ -131,11 +134,13 @@ def make_inputs(
     encoder_inputs: Mapping[str, EncoderInputs],
     streams: Mapping[str, StreamInfo],
     seed: list[int] | None,
+    jitter: int = 0,
 ) -> Inputs:
     """Return the inputs of each encoder for a clip.
 
     records: by stream, with arrays in memory or in a file. An encoder gets no steps if one of its streams is rejected. All
-    encoders use the same `seed`, so that their random steps are at similar times.
+    encoders use the same `seed`, so that their random steps are at similar times. With a seed, each step moves by up to
+    `jitter` steps.
     """
     inputs: Inputs = {}
     for encoder, encoder_settings in encoder_inputs.items():
@@ -153,7 +158,8 @@ def make_inputs(
             record = records[stream]
             seconds, indices = base.step_times(record, array), base.present_steps(record, array)
             if clock is None:
-                indices = SAMPLERS[encoder_settings.take].choose(indices, encoder_settings.steps, rng)
+                chosen = SAMPLERS[encoder_settings.take].choose(indices, encoder_settings.steps, rng)
+                indices = jitter_steps(indices, chosen, jitter, rng) if rng is not None and jitter else chosen
                 clock = seconds[indices]
             else:
                 indices = indices[np.abs(seconds[indices] - clock[:, None]).argmin(1)]

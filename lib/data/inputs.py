@@ -53,6 +53,11 @@ def find_kind(reference: str) -> base.Kind:
     return base.load(stream).kind_of(array)
 
 
+def find_vectors(reference: str) -> base.Vectors:
+    """Return what the vectors of a reference to a stream are: frequency bands, words or other numbers."""
+    return base.load(split_reference(reference)[0]).vectors
+
+
 def split_reference(reference: str) -> tuple[str, str]:
     """Return the names of the stream and of the array of a reference such as `faces` or `audio.mfcc`.
 

@@ -47,6 +47,12 @@ def take_uniform(present: np.ndarray, count: int, rng: np.random.Generator | Non
     return choose_evenly(present, count)
 
 
+def jitter_steps(present: np.ndarray, chosen: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the indices `chosen` (K,) of steps, each moved by up to `most` steps among those present (T,), in order."""
+    places = np.searchsorted(present, chosen) + rng.integers(-most, most + 1, len(chosen))
+    return present[np.sort(places.clip(0, max(len(present) - 1, 0)))]
+
+
 SAMPLERS: Mapping[str, Sampler] = {
     "all": Sampler(take_all, random=False),
     "parts": Sampler(take_parts, random=True),

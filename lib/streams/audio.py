@@ -114,5 +114,6 @@ STREAM = Stream(
     make_extractor=make_extractor,
     read_steps=read_steps,
     arrays=("log_mel", "mfcc"),
+    vectors="bands",
     summary=summary,
 )

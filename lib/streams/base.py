@@ -21,6 +21,9 @@ Kind = Literal["pictures", "flow", "points", "vectors", "waveform"]
 """Contents of a step: RGB uint8 (3, H, W), displacements in pixels (2, H, W), points (P, 2), numbers (D,), or consecutive
 audio samples (N,) in [-1, 1]. Unlike vectors, audio samples are not averaged over a clip for the baselines."""
 
+Vectors = Literal["bands", "words", "numbers"]
+"""What the vectors of a stream are, for augmentation: frequency bands of audio, words, or other numbers."""
+
 RAW = "raw"
 """The name of the clip itself among a stream's inputs."""
 
@@ -82,7 +85,8 @@ class Stream:
 
     All other fields have defaults:
     arrays: names of the arrays that encoders can read; the first is the default. kinds: the kind of each array that differs
-        from `kind`. detailed: arrays that have the contents of others in more steps; the baselines do not read them.
+        from `kind`. vectors: what the vectors are, for augmentation.
+    detailed: arrays that have the contents of others in more steps; the baselines do not read them.
     groups: for a stream of named measures: measure -> its group, for instance pitch -> head.
     table_columns: for a stream whose numbers have names: name -> its column and factor in tables for other programs.
     on_gpu: whether the extractor uses a GPU if one is available.
@@ -106,6 +110,7 @@ class Stream:
     read_steps: Callable[..., np.ndarray]
     arrays: tuple[str, ...] = ()
     kinds: Mapping[str, Kind] = field(default_factory=dict)
+    vectors: Vectors = "numbers"
     detailed: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
     table_columns: Mapping[str, tuple[str, float]] = field(default_factory=dict)

@@ -15,9 +15,11 @@ from lib.core.errors import SettingError, prefix_errors
 from lib.core.targets import Targets
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample
+from lib.data.changes import Mixture, draw_changes, draw_mixture
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, find_kind
 from lib.data.loading import make_loader
+from lib.data.mixing import mix_clips
 from lib.training.losses import WEIGHTINGS, Density, count_known, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
@@ -81,7 +83,7 @@ class Epoch:
 
     def __init__(self, fabric: Fabric, data: TrainData, number: int) -> None:
         settings = data.settings
-        self._fabric, self._data = fabric, data
+        self._fabric, self._data, self._number = fabric, data, number
         data.training.epoch = number
         torch.manual_seed(settings.seed * 100_003 + number * 1009 + fabric.global_rank)  # dropout
         self._rng = torch.Generator().manual_seed(settings.seed * 100_003 + number)  # the same in all processes
@@ -95,12 +97,15 @@ class Epoch:
         rank, world, settings = self._fabric.global_rank, self._fabric.world_size, self._data.settings
         mine = [part[rank::world] for part in split_batches(self.batches, settings.accumulate)]
         samples = time_waiting(make_loader(self._fabric, self._data.training, mine, settings.workers))
-        for members in self.batches:
-            yield self._parts(
-                members, samples, draw(len(members), generator=self._rng, **settings.augment.model_dump())
-            )
+        for step, members in enumerate(self.batches):
+            rngs = (np.random.default_rng([settings.seed, self._number, step, part]) for part in range(2))
+            changes = draw_changes(len(members), settings.augment, next(rngs))
+            draws = draw(len(members), settings.augment, self._rng, changes)
+            yield self._parts(members, samples, draws, draw_mixture(settings.augment, next(rngs)))
 
-    def _parts(self, members: list[int], samples: Iterator[tuple[Sample, float]], draws: Draws) -> Iterator[Part]:
+    def _parts(
+        self, members: list[int], samples: Iterator[tuple[Sample, float]], draws: Draws, mixture: Mixture | None
+    ) -> Iterator[Part]:
         data, rank, world, start = self._data, self._fabric.global_rank, self._fabric.world_size, 0
         for part in split_batches([members], data.settings.accumulate):
             sample, waited = next(samples)
@@ -110,6 +115,8 @@ class Epoch:
                 name: weights_of_group[sample.index.cpu()].to(self._fabric.device)
                 for name, weights_of_group in data.weights.items()
             }
+            if mixture is not None:
+                changed, weights = mix_clips(changed, weights, mixture, data.kinds)
             shares = {
                 name: world * counts[part[rank::world]].sum() / max(counts[members].sum(), 1)
                 for name, counts in data.label_counts.items()

@@ -86,7 +86,15 @@ def train_model(task: Task, folder: Path) -> bool:
         if fabric.device.type == "cuda" and task.sections.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     newest = find_newest_archive(task)
-    trained_on = ClipDataset(task.training, DATA, network.encoder_inputs, task.streams, task.targets, settings.seed)
+    trained_on = ClipDataset(
+        task.training,
+        DATA,
+        network.encoder_inputs,
+        task.streams,
+        task.targets,
+        settings.seed,
+        jitter=settings.augment.jitter,
+    )
     held_out = ClipDataset(task.validation, DATA, network.encoder_inputs, task.streams, task.targets)
     data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs)
     weights, history = train(fabric, network, data, folder, [loggers, History(folder / HISTORY.name)])

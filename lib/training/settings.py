@@ -9,20 +9,12 @@ from lib.core.errors import SettingError
 from lib.core.loggers import LOGGERS, check_packages
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
+from lib.data.changes import Augment
 from lib.data.inputs import EncoderInputs
 from lib.model.network import Settings
 from lib.training.losses import WEIGHTINGS
 from lib.training.optim import OPTIMIZERS
 from lib.training.schedules import SCHEDULES
-
-
-class Augment(Section):
-    """Random changes of the training clips; params.yaml explains each."""
-
-    mirror: bool
-    shift: Annotated[int, Field(ge=0, le=512)]
-    brightness: Annotated[float, Field(ge=0, le=1)]
-    contrast: Annotated[float, Field(ge=0, le=1)]
 
 
 class Plateau(Section):
@@ -113,6 +105,17 @@ class Train(Section):
                 f" try {parts * max(1, round(self.batch_size / parts))}"
             )
 
+    def check_mixing(self) -> None:
+        """Raise SettingError if clips are to be mixed and a part has no two clips."""
+        augment = self.augment
+        if (augment.mixup or augment.cutmix) and self.part_size // self.devices < 2:
+            name = "mixup" if augment.mixup else "cutmix"
+            raise SettingError(
+                f"train.augment.{name} = {getattr(augment, name):g} with parts of {self.part_size // self.devices} clip;"
+                " allowed: parts of two clips or more, because clips of one part are mixed; lower train.accumulate or"
+                " raise train.batch_size"
+            )
+
     @property
     def part_size(self) -> int:
         """Number of clips that are computed at a time."""
@@ -140,5 +143,6 @@ class Parameters(Section):
         if others := [name for name in self.train.learning_rate if name not in allowed]:
             raise SettingError(f"train.learning_rate has {others[0]!r}; allowed: {', '.join(allowed)}")
         self.train.check_batch_size(self.train.devices)
+        self.train.check_mixing()
         check_packages(self.train.loggers)
         return encoder_inputs, targets

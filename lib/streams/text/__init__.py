@@ -152,6 +152,7 @@ STREAM = Stream(
     make_extractor=Extractor,
     read_steps=read_steps,
     arrays=ARRAYS,
+    vectors="words",
     detailed=(WORDS,),
     on_gpu=True,
     costly=True,
