@@ -28,6 +28,7 @@ SLOW = (
     "test_odd_clips",
     "test_predict",
     "test_publish",
+    "test_wheel",
     "test_shards",
     "test_multitask",
     "test_ablate",

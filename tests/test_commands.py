@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from dvc.cli.parser import get_main_parser
 
+from apparent_personality.__main__ import COMMANDS
 from lib.streams import base
 from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
@@ -36,6 +37,7 @@ PROGRAMS = (
     "mypy",
     "pre-commit",
     "jupyter",
+    "apparent-personality",
 )
 STAND_IN = '{name}() {{ local words; printf -v words "%s\\037" {name} "$@"; printf "%s\\036" "$words" >&3; }}'
 """A program's stand-in. It writes all words at once, because the programs of a pipeline run at the same time."""
@@ -94,6 +96,9 @@ class Checker:
         elif program == "pip":
             for name in arguments[arguments.index("-r") + 1 :: 2] if "-r" in arguments else []:
                 assert (ROOT / name).is_file(), words
+        elif program == "apparent-personality":
+            assert arguments[0] in COMMANDS, words
+            self.parse_arguments(f"tools.{arguments[0]}", arguments[1:])
         elif program == "git":
             assert arguments[0] in ("add", "commit", "clone"), words
 

@@ -67,7 +67,9 @@ def test_every_tool_names_its_command() -> None:
 def test_predict_reports_a_missing_model_before_torch(tmp_path: Path) -> None:
     result = run_and_watch("predict", "clip.mp4", "--model", str(tmp_path / "none.pt"))
     assert result.stdout == "[]\n"
-    assert result.stderr.endswith("none.pt is missing; run `dvc repro train`\n")
+    assert result.stderr.endswith(
+        "none.pt is missing; run `dvc repro train`, or name a published folder with --model\n"
+    )
 
 
 def test_predict_reports_missing_clips_before_torch(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def main() -> None:
     clips = list(find_clips(arguments.clips))
     # checked first, because importing torch takes seconds
     if not arguments.model.exists():
-        raise InputError(f"{arguments.model} is missing; run `dvc repro train`")
+        raise InputError(
+            f"{arguments.model} is missing; run `dvc repro train`, or name a published folder with --model"
+        )
     if clips and not any(os.path.isfile(clip) for clip in clips):  # noqa: PTH113 (Path.is_file raises for long names)
         missing = f"none of the {len(clips)} paths is a file; the first is {clips[0]}" if len(clips) > 1 else ""
         raise InputError(f"{missing or f'{clips[0]} is not a file'}; correct the path")

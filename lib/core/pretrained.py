@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # importing this module loads neither of them
     import torch
     from torch import Tensor
 
-_REQUIREMENTS = "requirements-transformers.txt"
+_INSTALL = "pip install -r requirements-transformers.txt"
 _OPTIONAL = ("masked_spec_embed", "mask_token")
 """Last parts of the names of weights that only pretraining uses."""
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
@@ -236,7 +236,7 @@ def import_package(package: str, network: str, setting: str = "network") -> Any:
     except ImportError:
         raise InputError(
             f"{setting} = {network!r} needs {package}, which is not installed; allowed without it: the networks of this"
-            f" project; run pip install -r {_REQUIREMENTS}, or name another network"
+            f" project; run {_INSTALL}, or name another network"
         ) from None
 
 

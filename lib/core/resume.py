@@ -17,7 +17,8 @@ from lib.core.errors import InputError
 ROOT = Path("data/.work")
 """A folder a stage; removing any of it costs time and nothing else."""
 
-_PROJECT = Path(__file__).parents[2]
+_PROJECT = Path(__file__).parents[__name__.count(".")]
+"""The folder that contains the first package of module names: the repository, or the place of an installed package."""
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -94,8 +94,8 @@ def add_adapters(
         peft: Any = importlib.import_module("peft")
     except ImportError:
         raise InputError(
-            "trainable = 'lora' needs peft, which is not installed; allowed without it: a number; run pip install -r"
-            " requirements-transformers.txt, or set trainable to a number of layers"
+            "trainable = 'lora' needs peft, which is not installed; allowed without it: a number; run pip install"
+            " -r requirements-transformers.txt, or set trainable to a number of layers"
         ) from None
     inside = {id(module) for layer in layers for module in layer.modules()}
     linear = {id(module): name for name, module in network.named_modules() if isinstance(module, nn.Linear)}

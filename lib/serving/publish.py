@@ -26,17 +26,18 @@ _PROVENANCE = ("commit", "commit_date", "versions", "hardware", "clips", "seed")
 _USE = """
 ## Use
 
-Install the project, then:
+Install the project's package (`pip install FILE.whl`, or `pip install .` in the repository), then:
 
 ```python
-from lib.serving.predictor import Predictor
+from apparent_personality import Predictor
 
 predictor = Predictor.from_pretrained("FOLDER")  # this folder, or its name on the hub
 print(predictor("talk.mp4"))
 ```
 
-`python -m tools.predict talk.mp4 --model FOLDER` prints the same. `python -m tools.publish FOLDER --check` predicts
-`smoke_test/clip.mp4`, which the project rendered, and compares the scores with those in `smoke_test/expected.json`.
+`apparent-personality predict talk.mp4 --model FOLDER` prints the same. `apparent-personality publish FOLDER --check`
+predicts `smoke_test/clip.mp4`, which the project rendered, and compares the scores with those in `smoke_test/expected.json`.
+In the repository's folder, `python -m tools.predict` and `python -m tools.publish` do the same without an installation.
 
 | file | content |
 |---|---|

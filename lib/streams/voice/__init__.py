@@ -54,8 +54,8 @@ def _silero_weights() -> Path:
     path = find_file("silero_vad")
     if not path.is_file():
         raise SettingError(
-            f"voice.activity = silero, but its weights {path} are missing; allowed: energy without them; run python -m"
-            " tools.weights silero_vad"
+            f"voice.activity = silero, but its weights {path} are missing; allowed: energy without them; run"
+            " python -m tools.weights silero_vad"
         )
     return path
 
