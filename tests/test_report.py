@@ -67,7 +67,7 @@ def make_run(*sources: str) -> page.Run:
 
 def compare(scores: pd.DataFrame) -> pd.DataFrame:
     accuracy = scores[scores["score"] == "accuracy"]
-    return accuracy.rename(columns={"value": "difference"}).assign(p=0.01, p_holm=0.02)
+    return accuracy.rename(columns={"value": "difference"}).assign(p=0.01, p_holm=0.02, p_floor=0.001)
 
 
 def write_page(scores: pd.DataFrame, persons: pd.DataFrame, targets: Targets, *sources: str) -> str:
@@ -506,3 +506,15 @@ def test_headline_shows_a_difference_where_scores_round_alike() -> None:
     text = " ".join(verdict.describe_headline(scores, compared, WARMTH))
     assert "the training mean (0.918, difference +0.0004, p = 0.02)" in text
     assert "the video look-up (0.800, p = 0.02)" in text
+
+
+def test_p_at_the_floor_is_an_upper_bound_in_report_and_card() -> None:
+    _, scores, persons = make_results("warmth", WARMTH)
+    compared = compare(scores).assign(p=0.001)
+    compared.loc[compared["predictor"] == "video_lookup", "p"] = 0.01
+    text = " ".join(verdict.describe_headline(scores, compared, WARMTH))
+    assert re.search(r"the training mean \(0\.\d{3}, p < 0\.02\)", text)
+    assert re.search(r"the video look-up \(0\.\d{3}(, difference [+−]0\.\d{4})?, p = 0\.02\)", text)
+    run = make_run("table")
+    limits = card.make_card(scores, compared, persons, CORRUPTIONS, {"warmth": WARMTH}, run)
+    assert re.search(r"training mean \(0\.\d{3}, p < 0\.02\)", limits[limits.index("## Limits") :])

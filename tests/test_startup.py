@@ -24,6 +24,7 @@ TOOLS = (
     "parameters",
     "parity",
     "planted",
+    "power",
     "predict",
     "publish",
     "reference",

@@ -234,8 +234,8 @@ def _list_better_baselines(group: TargetGroup, scores: pd.DataFrame, comparisons
     better = []
     for name, value in accuracy.items():
         if value > accuracy["model"] and name != words.LEAK:
-            p = compared["p_holm"].get(name, np.nan)
-            tested = f", p = {p:.2g}" if np.isfinite(p) else ""
+            is_tested = name in compared.index and pd.notna(compared["p_holm"][name])
+            tested = f", {words.format_p(compared.loc[name])}" if is_tested else ""
             better.append(f"{words.name_predictor(str(name))} ({value:.3f}{tested})")
     if better:
         score = f"{accuracy['model']:.3f} in {words.name_accuracy(group)}"

@@ -38,7 +38,7 @@ def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: st
     others = table[table["predictor"] != baseline]
     for name, rows in others.groupby("predictor", sort=False):
         lines.append(
-            f"| {_label(name)} | " + " | ".join(_difference(row, resamples) for row in rows.itertuples()) + " |"
+            f"| {_label(name)} | " + " | ".join(map(_difference, rows.itertuples())) + " |"
         )
     trained = others[~others["predictor"].map(is_baseline)]
     smallest = (others if trained.empty else trained).groupby("target", sort=False)["smallest"].max()
@@ -112,8 +112,8 @@ def _spread(value: float, digits: int) -> str:
     return "" if np.isnan(value) else f" ± {value:.{digits}f}"
 
 
-def _difference(row: Any, resamples: int) -> str:
+def _difference(row: Any) -> str:
     if np.isnan(row.difference):
         return "–"
-    sign = "< " if row.p < 1.5 / (1 + resamples) else ""  # the lowest p is 1 / (1 + resamples)
+    sign = "< " if words.is_p_at_floor(row) else ""
     return f"{row.difference:+.4f} [{row.low:+.4f}, {row.high:+.4f}], p {sign}{row.p_holm:.4f}"

@@ -114,7 +114,7 @@ def _compare(values: pd.Series, compared: pd.DataFrame) -> tuple[str, bool]:
     is_tested = bool(compared.loc[names, "p_holm"].notna().any())
     for name in names:
         row = compared.loc[name]
-        p = f", p = {row['p_holm']:.2g}" if pd.notna(row["p_holm"]) else ""
+        p = f", {words.format_p(row)}" if pd.notna(row["p_holm"]) else ""
         is_alike = f"{values[name]:.3f}" == f"{values['model']:.3f}"
         difference = f", difference {row['difference']:+.4f}".replace("-", "−") if is_alike else ""
         verdicts.setdefault(_describe(row), []).append(f"{_article(name)} ({values[name]:.3f}{difference}{p})")

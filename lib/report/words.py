@@ -248,6 +248,16 @@ def list_headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
     return {"accuracy": (name_accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
 
 
+def is_p_at_floor(row: Any) -> bool:
+    """Return whether no permutation is as extreme as the data; row: of `paired.compare_errors`, with p and p_floor."""
+    return bool(row.p <= row.p_floor)
+
+
+def format_p(row: Any) -> str:
+    """Return the corrected p of a comparison as text: `p = 0.02`, or `p < 0.002` where no permutation is as extreme."""
+    return f"p {'<' if is_p_at_floor(row) else '='} {row.p_holm:.2g}"
+
+
 def format_over_seeds(row: Any, digits: int) -> tuple[str, str]:
     """Return the value of a row, with its standard deviation over seeds if there are several seeds, and its interval or an
     empty text."""

@@ -11,6 +11,8 @@ from lib.scoring.scores import Bootstrap, resample, score_columns, sum_by_video
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
+DETECTABLE = _LEVEL + _POWER
+"""A test at 5 % detects a difference of this number of standard errors with a power of 80 % (Cohen 1988, chapter 2)."""
 
 
 def compare_errors(
@@ -21,8 +23,9 @@ def compare_errors(
     errors, baseline: absolute errors (N, K), NaN where the target is unknown; videos (N,). `difference`: baseline minus
     errors. `low` and `high`: ends of its 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter
     13). `p`: of a paired permutation test, in which a video's two sets of errors can be exchanged under the null hypothesis
-    (Good 2005, Permutation, parametric and bootstrap tests of hypotheses). `smallest`: the difference that such a test set
-    shows with a power of 80 % at a level of 5 %, without correction. All results are about these predictions: the same model
+    (Good 2005, Permutation, parametric and bootstrap tests of hypotheses). `p_floor`: the lowest possible p, where no
+    permutation is as extreme as the data. `smallest`: the difference that such a test set shows with a power of 80 % at a
+    level of 5 %, without correction. All results are about these predictions: the same model
     may predict differently after another training.
     """
     gain = baseline - errors
@@ -42,7 +45,8 @@ def compare_errors(
         "low": low,
         "high": high,
         "p": (1 + extreme.sum(0)) / (1 + resamples),
-        "smallest": (_LEVEL + _POWER) * np.nanstd(resampled, 0, ddof=1),
+        "p_floor": np.full(len(difference), 1 / (1 + resamples)),
+        "smallest": DETECTABLE * np.nanstd(resampled, 0, ddof=1),
     }
     return {name: np.where(defined, values, np.nan) for name, values in results.items()}
 

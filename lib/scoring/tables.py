@@ -109,10 +109,10 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
         if not rows:
             continue
         table = pd.concat(rows, ignore_index=True).sort_values("predictor", kind="stable", ignore_index=True)
-        table.loc[part.has_few_videos(table["target"]), ["low", "high", "p", "smallest"]] = np.nan
+        table.loc[part.has_few_videos(table["target"]), ["low", "high", "p", "p_floor", "smallest"]] = np.nan
         twins = find_twins({name: [values] for name, values in part.predictions.items() if name != "model"})
         tables.append(table.assign(subset=subset, p_holm=adjust_table(table, twins)))
-    order = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "smallest"]
+    order = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "p_floor", "smallest"]
     return pd.concat(tables, ignore_index=True).reindex(columns=order)
 
 
