@@ -37,9 +37,7 @@ def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: st
     lines.append("|---|" + "---|" * len(columns))
     others = table[table["predictor"] != baseline]
     for name, rows in others.groupby("predictor", sort=False):
-        lines.append(
-            f"| {_label(name)} | " + " | ".join(map(_difference, rows.itertuples())) + " |"
-        )
+        lines.append(f"| {_label(name)} | " + " | ".join(map(_difference, rows.itertuples())) + " |")
     trained = others[~others["predictor"].map(is_baseline)]
     smallest = (others if trained.empty else trained).groupby("target", sort=False)["smallest"].max()
     lines.append(
