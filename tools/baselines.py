@@ -6,6 +6,7 @@ after `dvc repro features text`). With --folds, each clip is predicted once, by 
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,7 @@ def score_baselines(
     import pandas as pd
 
     from lib.scoring import baselines
+    from lib.scoring.ceilings import read_error_variance
     from lib.scoring.scores import Bootstrap
     from lib.scoring.tables import ScoredClips
 
@@ -110,8 +112,8 @@ def score_baselines(
     predictions, clipped = baselines.clip_predictions(joined, group.range)
     test = pd.concat(tests, ignore_index=True)
     actual, videos, is_in_training = test[columns].to_numpy(float), test["video"].to_numpy(), test["seen"].to_numpy()
-    bootstrap = Bootstrap(options["resamples"], 0)
-    return ScoredClips(actual, predictions, videos, is_in_training, group=group, bootstrap=bootstrap, clipped=clipped)
+    scored = ScoredClips(actual, predictions, videos, is_in_training, group, Bootstrap(options["resamples"], 0))
+    return replace(scored, clipped=clipped, error_variance=read_error_variance(test, columns))
 
 
 def split_clips(

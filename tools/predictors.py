@@ -13,9 +13,10 @@ from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup, TargetSections
 from lib.data import pooled
-from lib.report import comparison, words
+from lib.report import ceilings, comparison, words
 from lib.scoring import baselines, paired, predictions
 from lib.scoring.baselines import is_baseline, is_seen
+from lib.scoring.ceilings import bound_scores, find_reliability, read_error_variance
 from lib.scoring.scores import Bootstrap
 from lib.sources import fiv2
 
@@ -30,7 +31,7 @@ class Gathered(NamedTuple):
     """Predictions for the same clips.
 
     predictions: by predictor, an array (N, K) for each seed. actual: labels (N, K), NaN where unknown. videos: (N,). group:
-    the target group of the K columns. which: a description of the clips.
+    the target group of the K columns. which: a description of the clips. reliability: of the labels (K,), NaN if unknown.
     """
 
     predictions: dict[str, list[np.ndarray]]
@@ -38,6 +39,7 @@ class Gathered(NamedTuple):
     videos: np.ndarray
     group: TargetGroup
     which: str
+    reliability: np.ndarray
 
 
 def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Path, **which: Any) -> None:
@@ -51,6 +53,8 @@ def compare(sources: Sources, baseline: str, resamples: int, seed: int, out: Pat
     arrays, group, accuracy = gathered.predictions, gathered.group, words.name_accuracy(gathered.group)
     bootstrap = Bootstrap(resamples, seed)
     compared = paired.compare_predictors(arrays, gathered.actual, gathered.videos, baseline, group, bootstrap)
+    bounds = ceilings.make_rows(bound_scores(gathered.reliability), ("mean", *group.columns))
+    compared = pd.concat([compared, bounds], ignore_index=True) if len(bounds) else compared
     print(comparison.format_markdown(compared, baseline, gathered.which, accuracy, resamples))
     comparison.write(compared, baseline, accuracy, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
@@ -89,7 +93,9 @@ def gather_predictions(
     videos = test["video"].to_numpy()
     which = f"{len(test)} clips of {len(set(videos))} videos of the {split} split"
     which += ", unseen in training" if unseen else ""
-    return Gathered(arrays, test[columns].to_numpy(), videos, group, which)
+    actual = test[columns].to_numpy()
+    reliability = find_reliability(actual, read_error_variance(test, columns), group)
+    return Gathered(arrays, actual, videos, group, which, reliability)
 
 
 def find_target_group(name: str | None) -> tuple[str, TargetGroup]:

@@ -1,6 +1,7 @@
 """Targets: groups of columns of the clip table that are predicted, each with a range, and the names of the Big Five."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
@@ -16,7 +17,16 @@ MEAN = "mean"
 INTERVAL_LEVEL = 0.9
 """The level of the prediction intervals of models that were trained before the parameter `train.interval` existed."""
 
+RATERS, SPREAD = "_n", "_sd"
+"""Suffixes of the columns NAME_n and NAME_sd: the number of raters of a clip, and the standard deviation between them."""
+
 Values = TypeVar("Values", bound=Any)
+
+
+def list_rating_columns(names: Iterable[str]) -> list[str]:
+    """Return the columns NAME_n and NAME_sd among `names` for which NAME is there, too. They are not targets."""
+    every = dict.fromkeys(names)
+    return [name for name in every if any(name.removesuffix(end) in every.keys() - {name} for end in (RATERS, SPREAD))]
 
 
 class TargetGroup(Section):
@@ -28,7 +38,8 @@ class TargetGroup(Section):
     sum over groups. column_weights: of the columns in the loss; "balanced": the inverse of their means over the training
     clips, scaled to a mean of 1. detect: columns that are also scored as present or absent (lib/scoring/detection.py);
     detect_from: the fraction of the range from which a column counts as present. huber_delta, mse_std: numbers of the losses
-    huber and mse_ccc, in units of the range.
+    huber and mse_ccc, in units of the range. reliability: by column, the fraction of the labels' variance that raters agree
+    on, ICC(1,k), which sets the ceilings of scores (lib/scoring/ceilings.py).
     """
 
     renamed: ClassVar = {"activation": "head = sigmoid | linear | softmax (lib/model/heads.py lists all)"}
@@ -43,6 +54,7 @@ class TargetGroup(Section):
     detect_from: Annotated[float, Field(gt=0, le=1)] = 0.5
     huber_delta: Annotated[float, Field(gt=0, le=1)] = 0.1
     mse_std: Annotated[float, Field(gt=0, le=1)] = 0.15
+    reliability: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -56,6 +68,8 @@ class TargetGroup(Section):
             )
         if unknown := [name for name in self.detect if name not in self.columns]:
             raise ValueError(f"detect has {unknown[0]!r}; allowed: {', '.join(self.columns)}")
+        if unknown := [name for name in self.reliability if name not in self.columns]:
+            raise ValueError(f"reliability has {unknown[0]!r}; allowed: {', '.join(self.columns)}")
         if isinstance(self.column_weights, list) and len(self.column_weights) != len(self.columns):
             raise ValueError(f"column_weights = {self.column_weights}; allowed: a number for each of the columns")
         return self

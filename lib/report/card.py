@@ -8,9 +8,10 @@ import pandas as pd
 
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import TargetGroup, Targets
-from lib.report import score_tables, words
+from lib.report import ceilings, score_tables, words
 from lib.report.page import Run
 from lib.report.verdict import describe_leakage, join, select_group
+from lib.scoring.ceilings import CEILING
 from lib.scoring.scores import MIN_VIDEOS
 
 _FIV2 = (
@@ -170,6 +171,11 @@ def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips:
         )
         for predictor in baselines
     }
+    columns |= {
+        f"ceiling of {title}": (subsets["all"][subsets["all"]["predictor"] == CEILING], score, 3)
+        for title, score in (("R²", "r2"), ("CCC", "ccc"))
+        if np.isfinite([ceilings.find(scores, score, target) for target in group.columns]).any()
+    }
     cells = {title: _format_column(*column) for title, column in columns.items()}
     lines = [
         f"{name.capitalize()}: {split} split ({'; '.join(counts)}). Scored are {scores['clips'].max()} of {clips} clips:"
@@ -180,7 +186,7 @@ def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips:
     ]
     for target in ("mean", *group.columns):
         lines.append(f"| {target} | " + " | ".join(column.get(target, "–") for column in cells.values()) + " |")
-    return [*lines, ""]
+    return [*lines, "", *(f"{text}\n" for text in [ceilings.explain(scores)] if text)]
 
 
 def _format_column(rows: pd.DataFrame, score: str, digits: int) -> dict[str, str]:

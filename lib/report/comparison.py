@@ -9,9 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.report import latex, words
+from lib.report.ceilings import ABOUT
 from lib.report.figures import COLOURS
 from lib.report.names import MOST, escape_markdown, escape_table, shorten
 from lib.scoring.baselines import is_baseline
+from lib.scoring.ceilings import CEILING
 
 
 def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: str, resamples: int) -> str:
@@ -24,7 +26,7 @@ def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: st
     lines = [f"Accuracy ({accuracy}) on {which}; difference to {baseline_label} with its 95 % interval over videos\n"]
     lines.append("| predictor | seeds | " + " | ".join(columns) + " |")
     lines.append("|---|---|" + "---|" * len(columns))
-    for name, rows in table.groupby("predictor", sort=False):
+    for name, rows in _select_predictors(table).groupby("predictor", sort=False):
         lines.append(
             f"| {_label(name)} | {rows['seeds'].iloc[0]} | " + " | ".join(map(_accuracy, rows.itertuples())) + " |"
         )
@@ -35,7 +37,9 @@ def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: st
             lines.append(f"| {_label(name)} | " + " | ".join(cells) + " |")
     lines.append(f"\n| against {baseline_label} | " + " | ".join(columns) + " |")
     lines.append("|---|" + "---|" * len(columns))
-    others = table[table["predictor"] != baseline]
+    if (table["predictor"] == CEILING).any():
+        lines.append(f"\n{ABOUT}")
+    others = _select_predictors(table[table["predictor"] != baseline])
     for name, rows in others.groupby("predictor", sort=False):
         lines.append(f"| {_label(name)} | " + " | ".join(map(_difference, rows.itertuples())) + " |")
     trained = others[~others["predictor"].map(is_baseline)]
@@ -54,7 +58,7 @@ def write(table: pd.DataFrame, baseline: str, accuracy: str, out: Path) -> None:
     """Write out.csv, out.tex (booktabs), out.png and out.pdf."""
     columns = list(dict.fromkeys(table["target"]))
     cells: dict[str, Sequence[str]] = {}
-    for name, rows in table.groupby("predictor", sort=False):
+    for name, rows in _select_predictors(table).groupby("predictor", sort=False):
         cells[words.name_predictor(str(name))] = [
             _accuracy(row) + (latex.STAR if row.p_holm < 0.05 else "") for row in rows.itertuples()
         ]
@@ -62,7 +66,7 @@ def write(table: pd.DataFrame, baseline: str, accuracy: str, out: Path) -> None:
         f"Accuracy ({accuracy}); {latex.STAR} differs from {words.name_predictor(baseline)} (paired permutation test"
         " over videos, 5 %, corrected by Holm over all predictors and, except for the mean, targets)."
     )
-    figure = draw_differences(table[table["predictor"] != baseline], baseline, accuracy)
+    figure = draw_differences(_select_predictors(table[table["predictor"] != baseline]), baseline, accuracy)
     save(table, pd.DataFrame.from_dict(cells, orient="index", columns=columns), caption, figure, out)
 
 
@@ -92,6 +96,11 @@ def draw_differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figur
         f"accuracy ({accuracy}) minus that of {words.name_predictor(baseline)}; 95 % interval over videos", fontsize=9
     )
     return figure
+
+
+def _select_predictors(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of predictors, without those of the ceilings of R² and CCC."""
+    return table[table["predictor"] != CEILING]
 
 
 def _label(name: Any) -> str:

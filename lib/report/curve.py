@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lib.core.targets import TargetGroup
-from lib.report import comparison, words
+from lib.report import ceilings, comparison, words
 from lib.report.figures import COLOURS
+from lib.scoring.ceilings import CEILING
 
 _MARKERS = "osD^v"
 _BLIND = ("mean_predictor", "shrunk_video_lookup")
@@ -84,6 +85,8 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
             reach = np.maximum([rows["value"] - rows["low"], rows["high"] - rows["value"]], 0)  # rounding
             style = {"color": COLOURS[index % len(COLOURS)], "marker": marker, "markersize": 4, "capsize": 2}
             axes.errorbar(positions, rows["value"], yerr=reach, linewidth=1, label=words.name_predictor(name), **style)
+        if (score, CEILING) in means.index:
+            ceilings.draw(axes, means.loc[(score, CEILING), "value"].iloc[0], vertical=False)
         axes.set(xscale="log", xlabel="training clips (log scale)", ylabel=label)
         axes.set_xticks(sizes, map(str, sizes), rotation=45)
         axes.xaxis.set_minor_locator(NullLocator())
@@ -101,4 +104,11 @@ def _cells(table: pd.DataFrame, score: str, digits: int) -> dict[str, list[str]]
     return {
         words.name_predictor(name): [" ".join(filter(None, words.format_over_seeds(row, digits))) for row in rows]
         for name, rows in rows_by_predictor.items()
-    }
+    } | _format_ceilings(means, digits)
+
+
+def _format_ceilings(means: pd.DataFrame, digits: int) -> dict[str, list[str]]:
+    """Return a row with the ceiling for each number of training clips, none if it is unknown."""
+    bounds = means[means["predictor"] == CEILING]
+    cells = [words.format_value(row, digits) for row in bounds.itertuples()]
+    return {words.name_predictor(CEILING): cells} if cells else {}

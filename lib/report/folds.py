@@ -37,6 +37,9 @@ def format_markdown(table: pd.DataFrame, group: TargetGroup) -> str:
         "|---|" + "---|" * len(scores),
     ]
     for name in dict.fromkeys(table["predictor"]):
-        cells = [words.format_value(means.loc[(name, score)], digits) for score, (_, digits) in scores.items()]
+        cells = [
+            words.format_value(means.loc[(name, score)], digits) if (name, score) in means.index else "–"
+            for score, (_, digits) in scores.items()
+        ]
         lines.append(f"| {words.name_predictor(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)

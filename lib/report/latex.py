@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib.core.targets import TargetGroup
 from lib.report import words
+from lib.scoring.ceilings import CEILING
 from lib.scoring.scores import MIN_VIDEOS
 
 STAR = "⁎"
@@ -39,6 +40,7 @@ def tabulate_headline(scores: pd.DataFrame, group: TargetGroup, split: str, labe
     """Return a table of the headline's predictors and scores (means over targets), given a target group's rows of
     data/scores.csv."""
     cells: dict[str, dict[str, str]] = {}
+    bounds: dict[str, str] = {}
     means, counts = scores[scores["target"] == "mean"], []
     for subset, subset_title in words.list_headline_subsets(scores).items():
         which = "" if subset == "all" else f", {subset_title}"
@@ -48,11 +50,15 @@ def tabulate_headline(scores: pd.DataFrame, group: TargetGroup, split: str, labe
             rows = of_subset[of_subset["score"] == score].set_index("predictor")
             for name, short in words.select_headline_predictors(rows.index).items():
                 cells.setdefault(short, {})[title + which] = words.format_value(rows.loc[name], digits)
+            if CEILING in rows.index:
+                bounds[title + which] = words.format_value(rows.loc[CEILING], digits)
+    if bounds:
+        cells[words.name_predictor(CEILING)] = bounds
     caption = (
         f"Mean over {', '.join(group.columns)}; {split} split, {'; '.join(counts)}. Brackets: 95 % intervals by bootstrap"
         f" over videos, from {MIN_VIDEOS} videos on."
     )
-    return format_table(pd.DataFrame.from_dict(cells, orient="index"), caption, label)
+    return format_table(pd.DataFrame.from_dict(cells, orient="index").fillna("–"), caption, label)
 
 
 def tabulate_targets(scores: pd.DataFrame, group: TargetGroup, split: str, label: str | None = None) -> str:
@@ -65,11 +71,15 @@ def tabulate_targets(scores: pd.DataFrame, group: TargetGroup, split: str, label
     for title, (predictor, score) in columns.items():
         chosen = rows[(rows["predictor"] == predictor) & (rows["score"] == score)]
         cells[title] = {row.target: words.format_value(row) for row in chosen.itertuples()}
+    for title, score in (("R²", "r2"), ("CCC", "ccc")):
+        bounds = rows[(rows["predictor"] == CEILING) & (rows["score"] == score)]
+        if len(bounds):
+            cells[f"ceiling of {title}"] = {row.target: words.format_value(row) for row in bounds.itertuples()}
     caption = (
         f"Scores of the model by target, and the accuracy ({words.name_accuracy(group)}) of baselines; {split} split, all"
         f" clips. Brackets: 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on."
     )
-    return format_table(pd.DataFrame(cells).loc[["mean", *group.columns]], caption, label)
+    return format_table(pd.DataFrame(cells).loc[["mean", *group.columns]].fillna("–"), caption, label)
 
 
 def format_captions(texts: Mapping[str, str]) -> str:

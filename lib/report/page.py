@@ -15,8 +15,9 @@ from PIL import Image
 from lib.core import artifacts
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
-from lib.report import score_tables, verdict, words
+from lib.report import ceilings, score_tables, verdict, words
 from lib.report.verdict import select_group
+from lib.scoring.ceilings import CEILING
 from lib.scoring.scores import MIN_VIDEOS
 
 SECTIONS = {
@@ -118,7 +119,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    predictors = [name for name in dict.fromkeys(scores["predictor"]) if name != "model"]
+    predictors = [name for name in dict.fromkeys(scores["predictor"]) if name not in ("model", CEILING)]
     return environment.get_template("page.html").render(
         sections=SECTIONS,
         run=run,
@@ -170,7 +171,7 @@ def _describe_group(
         "headline": verdict.describe_headline(scores, comparisons, group),
         "leakage": verdict.describe_leakage(scores, group, run.data, run.split),
         "about": f"{', '.join(group.columns)}; scale {words.format_range(group)}. Accuracy is {words.name_accuracy(group)}."
-        f" {words.describe_clipped(scores, group)}".rstrip(),
+        f" {' '.join(filter(None, [words.describe_clipped(scores, group), ceilings.explain(scores)]))}".rstrip(),
         "labels": score_tables.list_label_tables(clips, group),
         "subsets": subsets,
         "persons": score_tables.list_group_tables(groups, group),

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report import comparison, words
+from lib.report import ceilings, comparison, words
 from lib.report.figures import COLOURS
+from lib.scoring.ceilings import CEILING
 
 _MEAN = "mean_predictor"
 _EXPLAINED = (
@@ -67,7 +68,8 @@ def write(table: pd.DataFrame, which: str, group: TargetGroup, out: Path) -> Non
 def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
     """Return a figure with a panel for each score: each predictor's mean over targets with its 95 % interval; the training
     mean's value is a line."""
-    names, seeds = list(dict.fromkeys(table["predictor"])), table["seeds"].max()
+    names = [name for name in dict.fromkeys(table["predictor"]) if name != CEILING]
+    seeds = table["seeds"].max()
     figure = Figure(figsize=(8.5, 1.9 + 0.46 * len(names)), layout="constrained")
     means = table[table["target"] == "mean"].set_index(["score", "predictor"])
     grid = figure.subplots(-(-len(list_scores(group)) // _A_ROW), _A_ROW, sharey=True).ravel()
@@ -83,6 +85,8 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
         axes.axvline(rows.loc[_MEAN, "value"], color=COLOURS[1], linewidth=0.8, linestyle=":", label="training mean")
         if score_format.ideal is not None:
             axes.axvline(score_format.ideal, color="grey", linewidth=0.8, label="ideal")
+        if (score, CEILING) in means.index:
+            ceilings.draw(axes, means.loc[(score, CEILING), "value"])
         axes.set(xlabel=score_format.label + _RATIOS.get(score, ""), ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), map(words.name_predictor, names))
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
@@ -97,6 +101,8 @@ def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[tuple[str,
     return {
         words.name_predictor(name): [
             words.format_over_seeds(means.loc[(name, score)], score_format.digits)
+            if (name, score) in means.index
+            else ("–", "")
             for score, score_format in list_scores(group).items()
         ]
         for name in dict.fromkeys(table["predictor"])

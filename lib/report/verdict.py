@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.core.artifacts import SAME_PERSON
 from lib.core.targets import TargetGroup
-from lib.report import words
+from lib.report import ceilings, words
 from lib.scoring import same_person
 
 LEVEL = 0.05
@@ -23,7 +23,8 @@ class Finding(NamedTuple):
     """The line of a target.
 
     result: predicted, uncertain or not predicted. cause: the planted signal of the label, empty if unknown. r2, accuracy:
-    scores of the model with intervals. baseline, baseline_name: accuracy and name of the best baseline.
+    scores of the model with intervals. baseline, baseline_name: accuracy and name of the best baseline. ceiling: of R²,
+    empty if the reliability of the labels is unknown.
     """
 
     target: str
@@ -33,6 +34,7 @@ class Finding(NamedTuple):
     accuracy: str
     baseline: str
     baseline_name: str
+    ceiling: str = ""
 
 
 def select_group(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -56,6 +58,7 @@ def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> l
             ("–", "") if baselines.empty else (f"{baselines.max():.3f}", words.name_predictor(baselines.idxmax()))
         )
         cause = words.find_cause(target) if synthetic else ""
+        bound = ceilings.find(scores, "r2", target)
         findings.append(
             Finding(
                 target,
@@ -65,6 +68,7 @@ def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> l
                 words.format_value(accuracy),
                 best,
                 baseline_name=name,
+                ceiling=f"{bound:.2f}" if pd.notna(bound) else "",
             )
         )
     return findings
@@ -100,9 +104,11 @@ def describe_headline(scores: pd.DataFrame, comparisons: pd.DataFrame, group: Ta
             for score, (label, _) in words.list_headline_scores(group).items()
             if score != "accuracy"
         ]
+        bounds = ceilings.describe(scores, subset=subset)
         sentences.append(
             f"On {title} ({clips} clips, {videos} videos{few}) accuracy{name} is"
-            f" {words.format_value(model.loc['accuracy'])}; {verdicts}. The model reaches {' and '.join(others)}."
+            f" {words.format_value(model.loc['accuracy'])}; {verdicts}. The model reaches {' and '.join(others)}"
+            f"{f' ({bounds} by the reliability of the labels)' if bounds else ''}."
         )
     return sentences
 

@@ -64,6 +64,7 @@ PREDICTORS = {
     ),
     "ridge_embeddings": ("ridge on embeddings", "ridge regression on a frozen network's embeddings"),
     "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),
+    "ceiling": ("ceiling", "the highest expected score, given how reliable the labels are"),
     "always_present": ("always present", "predicts that every emotion is present"),
     "majority": ("majority", "predicts the more frequent class of the training clips, present or absent"),
     "stacked_ridge": (

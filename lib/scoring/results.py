@@ -14,6 +14,7 @@ from lib.core.clips import write_csv
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines, same_person
 from lib.scoring.baselines import is_seen
+from lib.scoring.ceilings import read_error_variance
 from lib.scoring.evaluation import Evaluation, Predictions, actual_values
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import ScoredClips, comparison_table, group_table, headline, score_table, split_table
@@ -97,7 +98,7 @@ def _score_group(
     clipped = {predictor: values[labelled] for predictor, values in outside.items()}
     in_training, videos = is_seen(training, test)[labelled], test["video"][labelled].to_numpy()
     scored = ScoredClips(actual[labelled], predictions, videos, in_training, group, options.bootstrap)
-    scored = replace(scored, clipped=clipped)
+    scored = replace(scored, clipped=clipped, error_variance=read_error_variance(test, columns)[labelled])
     if (reference := evaluation.trained.training.references.get(name)) is not None:
         half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
         scored = replace(scored, half_widths=half_widths[labelled])

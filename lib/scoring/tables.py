@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
+from lib.scoring import ceilings
 from lib.scoring.conformal import score_coverage
 from lib.scoring.detection import score_detection
 from lib.scoring.paired import adjust_table, compare_errors, compare_predictors, find_twins
@@ -27,7 +28,7 @@ class ScoredClips:
     them "model" and "mean_predictor". videos (N,): the clips' videos. seen (N,): whether the training split has clips of the
     same video. bootstrap: of all intervals and tests. half_widths (N, K): half the widths of the model's prediction
     intervals; None if it has none. clipped: by predictor, arrays (N, K) that mark the predictions that were clipped to the
-    targets' range.
+    targets' range. error_variance (N, K): of the labels, NaN where unknown, for their reliability; None if no clip has any.
     """
 
     actual: np.ndarray
@@ -38,6 +39,7 @@ class ScoredClips:
     bootstrap: Bootstrap
     half_widths: np.ndarray | None = None
     clipped: Mapping[str, np.ndarray] = field(default_factory=dict)
+    error_variance: np.ndarray | None = None
 
     def subsets(self) -> Iterator[tuple[str, "ScoredClips"]]:
         """Yield the name and the clips of each subset that isn't empty: all clips, clips of seen and of unseen videos."""
@@ -51,6 +53,8 @@ class ScoredClips:
         arrays = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
         clipped = {name: values[members] for name, values in self.clipped.items()}
         half_widths = None if self.half_widths is None else self.half_widths[members]
+        if self.error_variance is not None:
+            arrays["error_variance"] = self.error_variance[members]
         return replace(self, predictions=predictions, half_widths=half_widths, clipped=clipped, **arrays)
 
     def has_few_videos(self, targets: pd.Series) -> pd.Series:
@@ -63,6 +67,7 @@ class ScoredClips:
 def score_table(scored: ScoredClips) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
+    The predictor CEILING has the ceilings of R², r and CCC by the labels' reliability, as far as it is known.
     With `half_widths`, the coverage of the model's prediction intervals is a score, too. For a predictor with clipped
     predictions, so is their number.
     """
@@ -82,6 +87,9 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
             table = pd.concat(parts, ignore_index=True)
             keys = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
             tables.append(table.assign(**keys)[[*keys, *table.columns]])
+        bounds = ceilings.bound_scores(ceilings.find_reliability(actual, part.error_variance, group))
+        table = ceilings.tabulate(bounds, group.columns).assign(**keys | {"predictor": ceilings.CEILING})
+        tables += [table[tables[0].columns]] if len(table) else []
     return pd.concat(tables, ignore_index=True)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.core.clips import SPLITS, column_names
 from lib.core.errors import SettingError
-from lib.core.targets import TRAITS
+from lib.core.targets import TRAITS, list_rating_columns
 
 SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 """Fractions for a corpus without an official split."""
@@ -164,7 +164,8 @@ def _assign_videos(table: pd.DataFrame, fractions: Mapping[str, float], seed: in
 
 def _level(table: pd.DataFrame) -> pd.Series:
     """Return the mean of each clip's Big Five scores, or of all its standardised targets if it has no Big Five."""
-    targets = table.drop(columns=column_names([]), errors="ignore").dropna(axis=1, how="all").select_dtypes("number")
+    others = [*column_names([]), *list_rating_columns(table)]
+    targets = table.drop(columns=others, errors="ignore").dropna(axis=1, how="all").select_dtypes("number")
     if set(TRAITS) <= set(targets):
         return targets[list(TRAITS)].mean(axis=1)
     return ((targets - targets.mean()) / targets.std().replace(0, 1)).mean(axis=1)

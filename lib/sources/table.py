@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
+from lib.core.targets import RATERS, SPREAD, list_rating_columns
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources._matching import is_absolute, show_three, split_path
 from lib.sources._spreadsheet import Spreadsheet, read_spreadsheet
@@ -77,6 +78,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
             f"{sheet.name} has no column {missing[0]!r}, which download.table.targets in params.yaml lists;"
             f" its columns are {', '.join(sheet.header)}"
         )
+    limits = settings.targets | dict(_limit_ratings(sheet, settings.targets))
     by_name, row_of, foreign = _files_by_name(files), dict[str, int](), list[str]()
     result: list[dict[str, Any]] = []
     for number, cells in sheet.rows.items():
@@ -101,7 +103,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
         result.append(
             {"clip": clip, "video": video, "split": split, "file": matching[0].as_posix() if matching else ""}
             | {"shard": matching[0].parts[0] if matching else choose_folder(video)}
-            | {name: _number(sheet, number, name, *ends) for name, ends in settings.targets.items()}
+            | {name: _number(sheet, number, name, *ends) for name, ends in limits.items()}
         )
     if foreign:
         print(
@@ -131,7 +133,8 @@ def _find_columns(sheet: Spreadsheet) -> _Columns:
 
 def problem(row: Mapping[str, Any]) -> str:
     """Return the reason to reject a clip without any target, or an empty string. `rows` has checked the cells."""
-    targets = [value for name, value in row.items() if name not in column_names([])]
+    others = {*column_names([]), *list_rating_columns(row)}
+    targets = [value for name, value in row.items() if name not in others]
     return "target: none is known" if all(map(math.isnan, targets)) else ""
 
 
@@ -168,6 +171,16 @@ def _match_parts(parts: tuple[str, ...], by_name: Mapping[str, list[Path]]) -> l
     files = by_name.get(parts[-1]) or by_name.get(normalise_name(parts[-1]), []) if parts else []
     same = [file for file in files if file.parts[1:-1] == parts[:-1]]
     return same or [file for file in files if len(parts) < 2 or file.parts[1:-1][1 - len(parts) :] == parts[:-1]]
+
+
+def _limit_ratings(
+    sheet: Spreadsheet, targets: Mapping[str, Sequence[float]]
+) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Yield the columns NAME_n and NAME_sd of each target that has both, with their lowest and highest value."""
+    for name, (low, high) in targets.items():
+        columns = {name + RATERS: (1.0, math.inf), name + SPREAD: (0.0, high - low)}
+        if {*columns} <= {*sheet.header} and targets.keys().isdisjoint(columns):
+            yield from columns.items()
 
 
 def _number(sheet: Spreadsheet, row: int, column: str, low: float, high: float) -> float:

@@ -20,7 +20,8 @@ from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, find_kind
 from lib.data.loading import make_loader
 from lib.data.mixing import mix_clips
-from lib.training.losses import WEIGHTINGS, Density, count_known, weigh_columns
+from lib.scoring.ceilings import find_reliability, read_error_variance
+from lib.training.losses import RELIABILITY, WEIGHTINGS, Density, count_known, weigh_by_reliability, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
 
@@ -38,13 +39,27 @@ class TrainData:
     @cached_property
     def weights(self) -> dict[str, Tensor]:
         """Weight (N, K) of each training clip and target in the loss, by target group."""
-        weighting = WEIGHTINGS[self.settings.label_weighting]
-        density, weights = Density(**self.settings.label_density.model_dump()), {}
+        weights = {}
         for name, labels in self.training.targets.items():
             with prefix_errors(f"targets.{name}."):
                 of_columns = weigh_columns(self.targets[name], labels)
-            weights[name] = torch.from_numpy(weighting(labels, density) * of_columns).float()
+            weights[name] = torch.from_numpy(self._weigh_labels(name, labels) * of_columns).float()
         return weights
+
+    def _weigh_labels(self, name: str, labels: np.ndarray) -> np.ndarray:
+        """Return the weights (N, K) of a target group's labels. Raises SettingError if no reliability is known."""
+        if self.settings.label_weighting != RELIABILITY:
+            weighting = WEIGHTINGS[self.settings.label_weighting]
+            return weighting(labels, Density(**self.settings.label_density.model_dump()))
+        group = self.targets[name]
+        errors = read_error_variance(self.training.table, group.columns) / group.span**2
+        reliability = find_reliability(labels, errors, group)
+        if not np.isfinite(reliability).any():
+            raise SettingError(
+                f"train.label_weighting = {RELIABILITY}, but the reliability of {', '.join(group.columns)} is unknown;"
+                f" allowed: columns NAME_n and NAME_sd of data/clips.csv, or targets.{name}.reliability. Add one of them"
+            )
+        return weigh_by_reliability(labels, errors, reliability)
 
     @cached_property
     def label_counts(self) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from lib.core import resume
 from lib.core.artifacts import CLIPS, DATA
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError, SettingError
-from lib.core.targets import Targets
+from lib.core.targets import Targets, list_rating_columns
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, list_streams, split_reference
 from lib.data.selection import mask_labelled, select_usable, select_videos
@@ -21,6 +21,7 @@ from lib.model.encoders import Encoder
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
+from lib.training.losses import RELIABILITY
 from lib.training.settings import Parameters
 
 
@@ -111,6 +112,8 @@ def fingerprint(
         "streams": {name: info._asdict() for name, info in streams.items()},
     }
     columns = [column for group in settings["targets"].values() for column in group["columns"]]
+    if sections.train.label_weighting == RELIABILITY:
+        columns += [name for name in list_rating_columns(tables[0]) if name not in columns]
     data = [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables]
     sums = [resume.hash_file(path) for name in stream_names for path in sorted((DATA / name).glob("*.h5"))]
     files = [sections.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]

@@ -12,7 +12,7 @@ from lib.core.targets import TargetGroup, Targets
 from lib.data.changes import Augment
 from lib.data.inputs import EncoderInputs
 from lib.model.network import Settings
-from lib.training.losses import WEIGHTINGS
+from lib.training.losses import RELIABILITY, WEIGHTINGS
 from lib.training.optim import OPTIMIZERS
 from lib.training.schedules import SCHEDULES
 
@@ -63,7 +63,7 @@ class Train(Section):
     batch_size: Annotated[int, Field(ge=2, le=65_536)]
     accumulate: Annotated[int, Field(ge=1, le=65_536)]
     mix: dict[str, Annotated[float, Field(ge=0, le=1000)]]
-    label_weighting: Literal[*WEIGHTINGS]  # type: ignore[valid-type]
+    label_weighting: Literal[*WEIGHTINGS, RELIABILITY]  # type: ignore[valid-type]
     label_density: LabelDensity
     optimizer: Literal[*OPTIMIZERS]  # type: ignore[valid-type]
     betas: Annotated[list[Beta], Field(min_length=2, max_length=2)]

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
+import numpy as np
 import pandas as pd
 
 from lib.core.artifacts import SCORES, TEXT_COLUMNS
 from lib.core.clips import read_csv
 from lib.core.errors import InputError
 from lib.report import curve, folds, spread, words
+from lib.scoring.ceilings import CEILING, bound_scores, tabulate
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import score_over_seeds
 from tools.predictors import Sources, find_target_group, gather_predictions
@@ -24,6 +26,9 @@ def show_spread(sources: Sources, resamples: int, seed: int, out: Path, **which:
     gathered = gather_predictions(sources, **which)
     arrays = {name: gathered.predictions[name] for name in (*sources, "mean_predictor")}
     table = score_over_seeds(arrays, gathered.actual, gathered.videos, gathered.group, Bootstrap(resamples, seed))
+    columns = gathered.group.columns
+    bounds = tabulate(bound_scores(gathered.reliability), columns).assign(predictor=CEILING, seeds=1, seed_std=np.nan)
+    table = pd.concat([table, bounds[table.columns]], ignore_index=True) if len(bounds) else table
     print(spread.format_markdown(table, gathered.which, gathered.group))
     spread.write(table, gathered.which, gathered.group, out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")

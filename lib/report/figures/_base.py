@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import matplotlib as mpl
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
+from lib.report import ceilings
 from lib.report.figures._read import Attention, Importance, MeanAttention, Sample
 from lib.report.words import format_range
 
@@ -195,10 +197,18 @@ def draw_intervals(
     lines(positions, rows["low"], rows["high"], color=colour)
 
 
-def draw_forest(table: pd.DataFrame, column: str, value: str, group: TargetGroup, label: str) -> Figure:
+def draw_forest(
+    table: pd.DataFrame,
+    column: str,
+    value: str,
+    group: TargetGroup,
+    label: str,
+    bounds: Mapping[str, float] = MappingProxyType({}),
+) -> Figure:
     """Return a figure with a panel for the mean and for each target.
 
     A panel has a row for each name in the table's column `column`, with the column `value` and its interval, low to high.
+    bounds: ceilings by target, for those that have one.
     """
     names, targets = list(dict.fromkeys(table[column])), ["mean", *group.columns]
     columns = min(PANELS_PER_ROW, len(targets))
@@ -212,6 +222,7 @@ def draw_forest(table: pd.DataFrame, column: str, value: str, group: TargetGroup
         positions = np.arange(len(names))
         draw_intervals(axes, positions, rows_of_target, COLOURS[0], value)
         axes.axvline(0, color="grey", linewidth=0.8)
+        ceilings.draw(axes, bounds.get(target, np.nan))
         axes.set_title(wrap_name(target, 18), fontsize=9)
         axes.tick_params(labelbottom=True)
         axes.locator_params(axis="x", nbins=4)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report import words
+from lib.report import ceilings, words
 from lib.report.figures._base import COLOURS, Results, draw_intervals
 from lib.scoring.scores import MIN_VIDEOS
 
@@ -32,10 +32,17 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             draw_intervals(axes, places, rows, colour, marker=marker, label=name)
             if subset == "all" and "mean_predictor" in predictors:
                 axes.axvline(rows.loc["mean_predictor", "value"], color="grey", linestyle=":", linewidth=0.8)
+        ceilings.draw(axes, ceilings.find(scores, score))
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=3)
         axes.margins(x=0.12)
     panels[0].set_yticks(range(len(predictors)), [*predictors.values()])
     panels[0].set_ylim(len(predictors) - 0.5, -0.5)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    handles = dict(pair[::-1] for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def describe(results: Results, group: TargetGroup) -> str:
+    """Return the explanation of the ceilings if they are known."""
+    return ceilings.explain(results.scores)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import offset_copy
 
+from lib.report import ceilings
 from lib.report.figures._base import COLOURS, SPLIT_STYLES, Results
 from lib.report.words import name_accuracy
 
@@ -38,6 +39,7 @@ def draw(results: Results) -> Figure:
                 label = f"{name}: mean" if len(targets) > 1 else "mean"
                 values = history[f"validation_{score}_{name}"]
                 axes.plot(history["epoch"], values, color=_MEANS["validation"], linestyle=style, label=label)
+            ceilings.draw(axes, _find_ceiling(results, name, score), vertical=False)
             for colour, column in zip(cycle(COLOURS), targets[name].columns, strict=False):
                 values = history[f"validation_{score}_{name}.{column}"]
                 axes.plot(history["epoch"], values, color=colour, linestyle=style, linewidth=0.7, label=column)
@@ -58,6 +60,11 @@ def draw(results: Results) -> Figure:
     r2.set_ylabel("R², validation")
     ccc.set_ylabel("CCC, validation")
     return figure
+
+
+def _find_ceiling(results: Results, name: str, score: str) -> float:
+    """Return the ceiling of the mean over a group's targets on the scored split, NaN if it is unknown."""
+    return ceilings.find(results.scores[results.scores["targets"] == name], score)
 
 
 def _format_tick(value: float, _: int | None = None) -> str:

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
+from lib.report import ceilings
 from lib.report.figures._base import (
     COLOURS,
     PANELS_PER_ROW,
@@ -47,6 +48,9 @@ def draw(results: Results, group: TargetGroup) -> Figure:
                 axes, np.arange(len(names)) + shift, part, colour, "r", marker=marker, label=f"r with the {side}"
             )
         axes.axvline(0, color="grey", linewidth=0.8)
+        bound = ceilings.find(results.scores, "pearson", target)
+        for value in (bound, -bound):
+            ceilings.draw(axes, value)
         axes.set_title(wrap_name(target, 18), fontsize=9)
         axes.tick_params(labelbottom=True)
         axes.locator_params(axis="x", nbins=4)
@@ -69,6 +73,8 @@ def describe(results: Results, group: TargetGroup) -> str:
     by_target = [part["label"].corr(part["model"]) for _, part in sides.groupby("target") if len(part) > 2]
     count = min(_MOST, results.lens["feature"].nunique())
     text = f"Shown: the {count} of {results.lens['feature'].nunique()} measures with the largest correlations."
+    if ceilings.explain(results.scores):
+        text += " Dashed: the largest expected r with the label, given the reliability of the labels."
     if not by_target or np.isnan(by_target).any():
         return text
     return f"{text} Over all measures, the two columns of r correlate by {np.mean(by_target):.2f} (mean over targets)."

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
+from lib.report import ceilings
 from lib.report.figures._base import (
     Results,
     draw_identity_line,
@@ -48,9 +49,14 @@ def describe(results: Results, group: TargetGroup) -> str:
 
 
 def _format_scores(results: Results, target: str) -> str:
-    """Return R² and Pearson's r as text, without undefined values."""
+    """Return R² and Pearson's r with their ceilings as text, without undefined values."""
     values = {label: _find_score(results, score, target) for label, score in (("R²", "r2"), ("r", "pearson"))}
-    lines = (f"{label} = {value:.2f}" for label, value in values.items() if np.isfinite(value))
+    bounds = {label: ceilings.find(results.scores, score, target) for label, score in (("R²", "r2"), ("r", "pearson"))}
+    lines = (
+        f"{label} = {value:.2f}" + (f" (ceiling {bounds[label]:.2f})" if np.isfinite(bounds[label]) else "")
+        for label, value in values.items()
+        if np.isfinite(value)
+    )
     return "\n".join(lines).replace("-", "−")
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
+from lib.report import ceilings
 from lib.report.figures._base import Results, draw_forest, make_empty_figure
 
 SECTION, ORDER = "features", 120
@@ -22,11 +23,16 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     scores = results.scores[(results.scores["subset"] == "all") & (results.scores["score"] == "r2")]
     model = scores[scores["predictor"] == "model"].rename(columns={"value": "r2"}).assign(features="the model")
     probes = results.probes.assign(features=[f"{row.features} ({row.width})" for row in results.probes.itertuples()])
-    return draw_forest(pd.concat([probes, model]), "features", "r2", group, "R² (in brackets: width of the vector)")
+    bounds = {target: ceilings.find(results.scores, "r2", target) for target in ("mean", *group.columns)}
+    table = pd.concat([probes, model])
+    return draw_forest(table, "features", "r2", group, "R² (in brackets: width of the vector)", bounds)
 
 
 def describe(results: Results, group: TargetGroup) -> str:
-    """Return an explanation of "as loaded" if the figure has such probes."""
-    if results.probes.empty or not results.probes["features"].str.endswith("as loaded").any():
+    """Return explanations of "as loaded" and of the ceilings, as far as the figure has them."""
+    if results.probes.empty:
         return ""
-    return "As loaded: the encoder before training; the difference to the trained encoder is the gain of training it."
+    is_loaded = results.probes["features"].str.endswith("as loaded").any()
+    text = "As loaded: the encoder before training; the difference to the trained encoder is the gain of training it."
+    bound = f"Dashed: {ceilings.LABEL}." if ceilings.explain(results.scores) else ""
+    return f"{text if is_loaded else ''} {bound}".strip()

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
+from lib.report import ceilings
 from lib.report.figures._base import SPLIT_STYLES, Results, draw_intervals
 from lib.report.words import name_accuracy
 from lib.scoring.scores import MIN_VIDEOS
@@ -29,6 +30,9 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             places = np.arange(len(targets)) + offset
             draw_intervals(axes, places, rows, colour, marker=marker, label=description, vertical=True)
         axes.set(xlim=(-0.5, len(targets) - 0.5), ylabel=label)
+    bounds = np.array([ceilings.find(results.scores, "r2", target) for target in targets])
+    if np.isfinite(bounds).any():
+        panels[0].plot(np.arange(len(targets)), bounds, "_", color="black", markersize=22, label=ceilings.LABEL)
     panels[0].axhline(0, color="grey", linestyle=":", linewidth=0.8)
     panels[1].set_xticks(range(len(targets)), targets, rotation=20)
     description = f"lines: 95 % intervals, bootstrap over videos, from {MIN_VIDEOS} videos on"
@@ -42,4 +46,5 @@ def describe(results: Results, group: TargetGroup) -> str:
     table = results.split_scores
     means = table[(table["score"] == "r2") & (table["target"] == "mean")].dropna(subset="value").set_index("split")
     texts = [f"{row['value']:.2f} on {split}" for split, row in means.iterrows()]
-    return f"Here mean R² is {', '.join(texts)} clips.".replace("-", "−") if texts else ""
+    text = f"Here mean R² is {', '.join(texts)} clips.".replace("-", "−") if texts else ""
+    return f"{text} {ceilings.explain(results.scores)}".strip()

@@ -1,0 +1,77 @@
+"""How far the reliability of labels lets any predictor go: the ceilings of R², Pearson's r and CCC.
+
+A label is the mean of several raters: the raters' consensus plus an error that is independent of everything in the clip. The
+reliability is the fraction of the labels' variance that is consensus, ICC(1,k) of Shrout and Fleiss (1979).
+
+r: the correlation with a label is that with the consensus times the root of the reliability (attenuation, Spearman 1904), so
+it is at most this root. R²: the consensus itself has the lowest mean squared error, the variance of the errors, so R² is at
+most the reliability. CCC: it is at most r, because it is r times a factor of at most 1 (Lin 1989), and predictions with the
+variance and the mean of the labels that are a linear function of the consensus reach the root. The consensus itself reaches
+2 ρ / (1 + ρ) for a reliability ρ. These are expectations: in a sample, a score can lie above its ceiling.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.core.targets import RATERS, SPREAD, TargetGroup
+from lib.scoring.scores import prepend_mean
+
+CEILING = "ceiling"
+"""The ceilings' name in the column `predictor` of data/scores.csv."""
+SCORES = ("r2", "pearson", "ccc")
+"""Scores that have a ceiling."""
+
+
+def bound_scores(reliability: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the ceilings (..., K + 1) by score, the mean over targets first; NaN for an unknown `reliability` (..., K)."""
+    root = np.sqrt(reliability)
+    return prepend_mean({"r2": reliability, "pearson": root, "ccc": root})
+
+
+def read_error_variance(clips: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Return the variance (N, K) of each label's error, SD² / n, from the columns NAME_sd and NAME_n; NaN where unknown.
+
+    SD: the sample standard deviation between the n raters of a clip. It says nothing with one rater.
+    """
+    variances = np.full((len(clips), len(columns)), np.nan)
+    for index, column in enumerate(columns):
+        if {column + RATERS, column + SPREAD} <= {*clips}:
+            count, spread = clips[column + RATERS].to_numpy(float), clips[column + SPREAD].to_numpy(float)
+            variances[:, index] = np.where(count >= 2, spread**2, np.nan) / count
+    return variances
+
+
+def estimate_reliability(actual: np.ndarray, error_variance: np.ndarray) -> np.ndarray:
+    """Return the reliability (K,) of labels (N, K) by target: 1 - mean error variance / variance of the labels, at least 0.
+
+    With the same number of raters for all clips this is ICC(1,k), by mean squares 1 - MSW / MSB. NaN for a target with fewer
+    than two clips that have both numbers, or with constant labels.
+    """
+    reliability = np.full(actual.shape[1], np.nan)
+    for index, (labels, errors) in enumerate(zip(actual.T, error_variance.T, strict=True)):
+        known = np.isfinite(labels) & np.isfinite(errors)
+        if known.sum() > 1 and (variance := labels[known].var(ddof=1)) > 0:
+            reliability[index] = max(1 - errors[known].mean() / variance, 0)
+    return reliability
+
+
+def find_reliability(actual: np.ndarray, error_variance: np.ndarray | None, group: TargetGroup) -> np.ndarray:
+    """Return the reliability (K,) of each target: the one in the settings of the group, else that of these labels (N, K)."""
+    estimated = np.full(len(group.columns), np.nan)
+    if error_variance is not None:
+        estimated = estimate_reliability(actual, error_variance)
+    given = np.array([group.reliability.get(column, np.nan) for column in group.columns])
+    return np.where(np.isfinite(given), given, estimated)
+
+
+def tabulate(ceilings: Mapping[str, np.ndarray], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each known ceiling: score, target, value, low and high, both NaN, like those of a predictor."""
+    cells = [
+        {"score": score, "target": target, "value": value, "low": np.nan, "high": np.nan}
+        for score, values in ceilings.items()
+        for target, value in zip(("mean", *columns), values, strict=True)
+        if np.isfinite(value)
+    ]
+    return pd.DataFrame(cells, columns=["score", "target", "value", "low", "high"])

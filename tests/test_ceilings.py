@@ -1,0 +1,224 @@
+"""Ceilings by the reliability of labels: simulations with a known truth, and where reports and tools show them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.core.errors import InputError, SettingError
+from lib.core.targets import TargetGroup, list_rating_columns
+from lib.report import card, ceilings, comparison, curve, figures, folds, latex, spread, verdict
+from lib.report.figures import Results
+from lib.scoring.ceilings import CEILING, bound_scores, estimate_reliability, read_error_variance
+from lib.scoring.paired import compare_predictors
+from lib.scoring.scores import score_columns
+from lib.scoring.tables import ScoredClips, score_over_seeds, score_table
+from lib.sources import _split, table
+from lib.training.data import TrainData
+from lib.training.losses import weigh_by_reliability
+from tests.report_data import WARMTH, make_scored
+from tests.test_report import CORRUPTIONS, compare, make_results, make_run, write_page
+
+RELIABLE = WARMTH.model_copy(update={"reliability": {"warm": 0.64, "cold": 0.25}})
+
+
+def draw_ratings(rng: np.random.Generator, clips: int, raters: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the consensus (N,) with variance 1, and the ratings (N, n), which have errors of this size."""
+    consensus = rng.normal(size=clips)
+    return consensus, consensus[:, None] + rng.normal(0, noise, (clips, raters))
+
+
+def rate(ratings: np.ndarray) -> pd.DataFrame:
+    cells = {"warm": ratings.mean(1), "warm_n": float(ratings.shape[1]), "warm_sd": ratings.std(1, ddof=1)}
+    return pd.DataFrame(cells)
+
+
+@pytest.mark.parametrize("reliability", [0.42, 0.76])
+def test_consensus_reaches_r2_and_r_and_no_scale_exceeds_ccc(reliability: float) -> None:
+    noise = np.sqrt(5 * (1 / reliability - 1))
+    consensus, ratings = draw_ratings(np.random.default_rng(0), 40_000, 5, noise)
+    labels = ratings.mean(1)[:, None]
+    bounds = {score: values[1] for score, values in bound_scores(np.array([reliability])).items()}
+
+    def score(predicted: np.ndarray) -> dict[str, float]:
+        values = score_columns(labels, predicted[:, None], ["warm"], 1)
+        return {name: float(values[name]["warm"] or 0) for name in bounds}
+
+    of_consensus = score(consensus)
+    assert of_consensus["r2"] == pytest.approx(bounds["r2"], abs=0.015)
+    assert of_consensus["pearson"] == pytest.approx(bounds["pearson"], abs=0.01)
+    assert of_consensus["ccc"] == pytest.approx(2 * reliability / (1 + reliability), abs=0.01)
+    assert score(consensus / np.sqrt(reliability))["ccc"] == pytest.approx(bounds["ccc"], abs=0.01)
+    for scale in np.linspace(0.2, 3, 15):
+        scaled = score(scale * consensus + 0.1 * (scale - 1))
+        assert all(scaled[name] < bounds[name] + 0.015 for name in bounds)
+
+
+def test_reliability_from_columns_equals_icc_and_the_truth() -> None:
+    _, ratings = draw_ratings(np.random.default_rng(1), 4000, 5, 2.0)
+    clips = rate(ratings)
+    (estimated,) = estimate_reliability(clips[["warm"]].to_numpy(), read_error_variance(clips, ["warm"]))
+    between, within = 5 * ratings.mean(1).var(ddof=1), ratings.var(1, ddof=1).mean()  # mean squares of a one-way ANOVA
+    assert estimated == pytest.approx(1 - within / between)
+    assert estimated == pytest.approx(1 / (1 + 4 / 5), abs=0.02)
+    clips.loc[0, "warm_n"] = 1
+    assert np.isnan(read_error_variance(clips, ["warm"])[0, 0])
+    assert np.isnan(read_error_variance(clips.drop(columns="warm_sd"), ["warm"])).all()
+
+
+def test_score_table_has_ceilings_of_each_subset() -> None:
+    group = WARMTH.model_copy(update={"columns": ["warm"]})
+    _, ratings = draw_ratings(np.random.default_rng(2), 60, 4, 1.0)
+    clips = rate(ratings)
+    actual, seen = clips[["warm"]].to_numpy(), np.arange(60) < 30
+    predictions = {"model": actual, "mean_predictor": np.zeros_like(actual)}
+    errors = read_error_variance(clips, ["warm"])
+    bootstrap = make_scored(WARMTH, 1).bootstrap
+    scored = ScoredClips(actual, predictions, np.arange(60), seen, group, bootstrap, error_variance=errors)
+    rows = score_table(scored)
+    rows = rows[rows["predictor"] == CEILING].set_index(["subset", "score", "target"])["value"]
+    for subset, members in (("all", seen | True), ("seen_videos", seen)):
+        (reliability,) = estimate_reliability(actual[members], errors[members])
+        assert rows[subset, "r2", "warm"] == pytest.approx(reliability)
+        assert rows[subset, "ccc", "mean"] == pytest.approx(np.sqrt(reliability))
+    assert CEILING not in set(
+        score_table(ScoredClips(actual, predictions, np.arange(60), seen, group, bootstrap))["predictor"]
+    )
+
+
+def test_mean_has_a_ceiling_only_if_every_target_has_one() -> None:
+    partly = WARMTH.model_copy(update={"reliability": {"warm": 0.64}})
+    rows = score_table(make_scored(partly, 0.3))
+    assert set(rows.loc[rows["predictor"] == CEILING, "target"]) == {"warm"}
+    with pytest.raises(ValueError, match="reliability has 'hot'; allowed: warm, cold"):
+        TargetGroup(**WARMTH.model_dump() | {"reliability": {"hot": 0.5}})
+
+
+def test_report_and_card_show_the_ceilings() -> None:
+    scores = score_table(make_scored(RELIABLE, 0.3)).assign(targets="warmth")
+    persons = make_results("warmth", WARMTH)[2]
+    findings = {finding.target: finding.ceiling for finding in verdict.find_results(scores, RELIABLE, False)}
+    assert findings == {"warm": "0.64", "cold": "0.25"}
+    text = verdict.describe_headline(scores, compare(scores), RELIABLE)[0]
+    assert "(ceilings R² 0.445 and CCC 0.650 by the reliability of the labels)" in text
+    page_text = write_page(scores, persons, {"warmth": RELIABLE}, "table")
+    assert "<small>ceiling 0.64</small>" in page_text
+    assert "<tr><th>ceiling</th><td>0.445</td><td>0.640</td><td>0.250</td></tr>" in page_text
+    assert ceilings.ABOUT.replace("'", "&#39;") in page_text
+    card_text = card.make_card(scores, compare(scores), persons, CORRUPTIONS, {"warmth": RELIABLE}, make_run("table"))
+    assert "| ceiling of R² | ceiling of CCC |" in card_text
+    assert "| 0.640 | 0.800 |" in card_text
+    for tabulate in (latex.tabulate_headline, latex.tabulate_targets):
+        tabulated = tabulate(scores, RELIABLE, "test")
+        assert "ceiling" in tabulated
+        assert "0.445" in tabulated
+
+
+def test_figures_draw_the_ceilings() -> None:
+    scores = score_table(make_scored(RELIABLE, 0.3)).assign(targets="warmth")
+    results = Results(scores=scores, targets={"warmth": RELIABLE})
+    panels = figures.FIGURES["headline"].draw(results, RELIABLE).axes
+    lines = [[line.get_xdata()[0] for line in axes.lines if line.get_label() == ceilings.LABEL] for axes in panels]
+    assert lines == [[], [pytest.approx(0.445)], [pytest.approx(0.65)]]
+    assert "The ceiling is the highest expected" in figures.make_caption(figures.FIGURES["headline"], results, RELIABLE)
+    rows = pd.DataFrame(
+        {"split": "test", "score": ["r2"] * 3 + ["accuracy"] * 3, "target": ["mean", "warm", "cold"] * 2}
+    )
+    rows = rows.assign(value=0.1, low=0.0, high=0.2, clips=60, videos=30)
+    r2 = figures.FIGURES["scores_by_split"].draw(Results(scores=scores, split_scores=rows), RELIABLE).axes[0]
+    (marks,) = [line.get_ydata() for line in r2.lines if line.get_label() == ceilings.LABEL]
+    assert list(marks) == pytest.approx([0.445, 0.64, 0.25])
+    lens = pd.DataFrame(
+        {"target": "warm", "side": ["label", "model"], "feature": "pitch", "r": 0.1, "low": 0.0, "high": 0.2}
+    )
+    warm = figures.FIGURES["lens"].draw(Results(scores=scores, lens=lens), RELIABLE).axes[0]
+    drawn = [line.get_xdata()[0] for line in warm.lines if line.get_label() == ceilings.LABEL]
+    assert drawn == pytest.approx([0.8, -0.8])
+    probes = pd.DataFrame(
+        {"target": ["mean", "warm", "cold"], "features": "faces", "width": 8, "r2": 0.1, "low": 0, "high": 1}
+    )
+    panel = figures.FIGURES["probes"].draw(Results(scores=scores, probes=probes), RELIABLE).axes[1]
+    assert [line.get_xdata()[0] for line in panel.lines if line.get_label() == ceilings.LABEL] == pytest.approx([0.64])
+
+
+def test_comparisons_of_experiments_show_the_ceilings(tmp_path: Path) -> None:
+    scored = make_scored(RELIABLE, 0.3)
+    arrays = {name: [values] for name, values in scored.predictions.items()}
+    compared = compare_predictors(arrays, scored.actual, scored.videos, "mean_predictor", RELIABLE, scored.bootstrap)
+    rows = ceilings.make_rows(bound_scores(np.array([0.64, 0.25])), ("mean", "warm", "cold"))
+    compared = pd.concat([compared, rows], ignore_index=True)
+    text = comparison.format_markdown(compared, "mean_predictor", "60 clips", "1 − MAE", 500)
+    assert text.count("| ceiling |") == 2
+    assert "| ceiling | 0.445 | 0.640 | 0.250 |" in text
+    comparison.write(compared, "mean_predictor", "1 − MAE", tmp_path / "out")
+    assert "ceiling" not in (tmp_path / "out.tex").read_text()
+    assert ceilings.make_rows(bound_scores(np.full(2, np.nan)), ("mean", "warm", "cold")).empty
+    scores = score_table(scored)
+    all_clips = scores[scores["subset"] == "all"]
+    assert "| ceiling | – | 0.445 | 0.650 |" in folds.format_markdown(folds.combine_folds([all_clips]), RELIABLE)
+    by_size = curve.make_curve({10: [all_clips], 20: [all_clips]})
+    assert "| ceiling | 0.445 | 0.445 |" in curve.format_markdown(by_size, "60 clips", RELIABLE)
+    assert curve.draw_panels(by_size, "60 clips", RELIABLE).axes[1].lines[-1].get_label() == ceilings.LABEL
+    seeds = score_over_seeds(arrays, scored.actual, scored.videos, RELIABLE, scored.bootstrap)
+    bounds = all_clips[all_clips["predictor"] == CEILING].assign(seeds=1, seed_std=np.nan)
+    table_of_seeds = pd.concat([seeds, bounds[seeds.columns]], ignore_index=True)
+    assert "| ceiling | – | – | – | – | 0.445 | 0.650 |" in spread.format_markdown(table_of_seeds, "60 clips", RELIABLE)
+    panels = spread.draw_panels(table_of_seeds, "60 clips", RELIABLE).axes
+    assert sum(line.get_label() == ceilings.LABEL for axes in panels for line in axes.lines) == 2
+
+
+def test_table_brings_numbers_and_spread_of_raters(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    path = tmp_path / "annotations/clips.csv"
+    path.write_text("clip,warm,cold,warm_n,warm_sd,cold_n\na,3,2,5,0.7,x\nb,,,4,0.1,y\n")
+    settings = table.Settings(path="clips.csv", targets={"warm": [1, 7], "cold": [1, 7]})
+    rows = table.rows(settings, tmp_path, [])
+    assert rows.loc[0, ["warm_n", "warm_sd"]].tolist() == [5, 0.7]
+    assert "cold_n" not in rows
+    assert table.problem(rows.loc[0].to_dict()) == ""
+    assert table.problem(rows.loc[1].to_dict()) == "target: none is known"
+    assert list_rating_columns(rows) == ["warm_n", "warm_sd"]
+    pd.testing.assert_series_equal(_split._level(rows), _split._level(rows.drop(columns=["warm_n", "warm_sd"])))
+    path.write_text("clip,warm,warm_n,warm_sd\na,3,5,-1\n")
+    with pytest.raises(InputError, match="row 2, column 'warm_sd': '-1'; allowed: a number from 0 to 6"):
+        table.rows(table.Settings(path="clips.csv", targets={"warm": [1, 7]}), tmp_path, [])
+
+
+def test_reliable_labels_and_targets_weigh_more() -> None:
+    labels = np.random.default_rng(0).normal(size=(200, 2))
+    errors = np.full((200, 2), np.nan)
+    errors[:, 0] = np.tile([0.1, 0.5], 100)
+    errors[0] = np.nan
+    weights = weigh_by_reliability(labels, errors, np.array([0.7, np.nan]))
+    consensus = labels[1:, 0].var(ddof=1) - errors[1:, 0].mean()
+    assert weights[2, 0] / weights[1, 0] == pytest.approx((consensus + 0.5) / (consensus + 0.1))
+    assert weights[1:, 0].mean() == pytest.approx(1)
+    assert (weights[:, 1] == 1).all()
+    assert weights[0, 0] == 1
+    both = weigh_by_reliability(labels, np.full((200, 2), np.nan), np.array([0.6, 0.2]))
+    np.testing.assert_allclose(both, np.tile([1.5, 0.5], (200, 1)))
+
+
+def test_training_weighs_labels_by_reliability_or_names_what_to_add() -> None:
+    rng = np.random.default_rng(0)
+    clips = rate(draw_ratings(rng, 20, 3, 1.0)[1]).assign(cold=rng.normal(size=20))
+    labels = {"warmth": WARMTH.to_unit(clips[["warm", "cold"]].to_numpy())}
+    settings = SimpleNamespace(label_weighting="reliability")
+
+    def weigh(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
+        training: Any = SimpleNamespace(table=table, targets=labels)
+        data = TrainData(training, training, {"warmth": group}, cast(Any, settings), {})
+        return data.weights["warmth"].numpy()
+
+    errors = read_error_variance(clips, ["warm", "cold"])
+    expected = weigh_by_reliability(clips[["warm", "cold"]].to_numpy(), errors, np.array([0.5, np.nan]))
+    np.testing.assert_allclose(weigh(clips, WARMTH), expected, rtol=1e-5)
+    given = WARMTH.model_copy(update={"reliability": {"warm": 0.6, "cold": 0.2}})
+    np.testing.assert_allclose(weigh(clips[["warm", "cold"]], given), np.tile([1.5, 0.5], (20, 1)), rtol=1e-6)
+    with pytest.raises(
+        SettingError, match="the reliability of warm, cold is unknown; allowed: columns NAME_n and NAME_sd"
+    ):
+        weigh(clips[["warm", "cold"]], WARMTH)
