@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from lib.analysis._regions import Means, Region, mean_inputs
@@ -59,6 +58,8 @@ def _attribute(
     predict: Callable[..., Tensor], start: tuple[Tensor, ...], end: tuple[Tensor, ...], column: int
 ) -> tuple[tuple[Tensor, ...], float]:
     """Return the integrated gradient of a column for each input, and the convergence error."""
+    from captum.attr import IntegratedGradients  # it takes a second to load
+
     with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent layers have gradients only in training mode
         parts, error = IntegratedGradients(predict).attribute(
             end, start, column, n_steps=_STEPS, internal_batch_size=_COPIES, return_convergence_delta=True

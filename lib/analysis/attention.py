@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from lib.analysis._context import ClipCount, Context, choose_evenly, create_file, write_array
 from lib.core.artifacts import ATTENTION, MEAN_ATTENTION
@@ -85,6 +84,8 @@ def write_mean_attention(path: Path, network: Network, clips: ClipDataset, chose
     for saliency maps). ENCODER/picture, uint8 (H, W, 3): the mean of the encoder's images, if it reads images. An encoder
     without attention or with a single token is left out. The file's attribute `clips` is the number of clips.
     """
+    from scipy.stats import spearmanr  # it takes half a second to load
+
     device = next(network.parameters()).device
     networks = network, shuffle_weights(network, seed)
     maps: dict[str, _Maps] = {}
@@ -98,7 +99,7 @@ def write_mean_attention(path: Path, network: Network, clips: ClipDataset, chose
             encoder_maps = maps.setdefault(name, _Maps([], [], [], []))
             encoder_maps.trained.append(trained_map.reshape(len(trained_map), -1, *tokens.grid).mean(1))
             encoder_maps.randomised.append(randomised_map.reshape(len(randomised_map), -1, *tokens.grid).mean(1))
-            encoder_maps.correlations.append(stats.spearmanr(trained_map.mean(0), randomised_map.mean(0)).statistic)
+            encoder_maps.correlations.append(spearmanr(trained_map.mean(0), randomised_map.mean(0)).statistic)
             encoder_maps.images.extend(input_images(batch.inputs[name]))
     with create_file(path) as file:
         file.attrs["clips"] = len(chosen)

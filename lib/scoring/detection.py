@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from lib.core.targets import TargetGroup
 from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
@@ -46,11 +45,13 @@ def detection_scores(actual: np.ndarray, predicted: np.ndarray, group: TargetGro
 def _counts(actual: np.ndarray, predicted: np.ndarray, group: TargetGroup) -> np.ndarray:
     """Return each clip's terms (N, J, 7) of the sums that scores are computed from; the first counts clips with a label. All
     are 0 without a label."""
+    from scipy.stats import rankdata  # it takes half a second to load
+
     which = [group.columns.index(column) for column in group.detect]
     actual, predicted = (group.to_unit(values[:, which]) for values in (actual, predicted))
     labelled = ~np.isnan(actual)
     present, detected = actual > 0, predicted >= group.detect_from
-    rank = stats.rankdata(np.where(labelled, predicted, np.nan), axis=0, nan_policy="omit")
+    rank = rankdata(np.where(labelled, predicted, np.nan), axis=0, nan_policy="omit")
     rank = rank / np.maximum(labelled.sum(0), 1)
     parts = [labelled, present & detected, ~present & detected, present & ~detected, ~present & ~detected]
     parts += [np.where(present, rank, 0), np.where(present, 0, rank)]

@@ -1,9 +1,6 @@
 """Vectors of clips projected to a plane, and rates of neighbours from the same video."""
 
 import numpy as np
-from sklearn.manifold import TSNE
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 _LEAST = 4  # clips
@@ -13,6 +10,9 @@ _PERPLEXITY = 30.0
 def embed_in_plane(vectors: np.ndarray, seed: int) -> np.ndarray:
     """Return coordinates (N, 2) of standardised vectors (N, D) by t-SNE (van der Maaten and Hinton 2008); NaN for fewer than
     four clips. t-SNE keeps neighbours together; axes and distances between groups have no meaning."""
+    from sklearn.manifold import TSNE  # it takes a second to load
+    from sklearn.preprocessing import StandardScaler
+
     if len(vectors) < _LEAST:
         return np.full((len(vectors), 2), np.nan)
     scaled = StandardScaler().fit_transform(vectors)
@@ -26,6 +26,9 @@ def same_video_rates(vectors: np.ndarray, videos: np.ndarray) -> tuple[float, fl
 
     Neighbours are by standardised vectors (N, D). Only clips count whose video has another clip; NaN if no video has two.
     """
+    from sklearn.neighbors import NearestNeighbors  # it takes a second to load
+    from sklearn.preprocessing import StandardScaler
+
     others = np.array([(videos == video).sum() - 1 for video in videos])
     if not (others > 0).any():
         return np.nan, np.nan

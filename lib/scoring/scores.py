@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 MIN_VIDEOS = 10
 """A score gets an interval if at least this number of videos have labels; with fewer, the interval would be too narrow."""
@@ -126,10 +125,12 @@ def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.n
 
 def compute_moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """Return each clip's terms (N, K, MOMENTS) of the sums that scores are computed from; 0 where `actual` is NaN."""
+    from scipy.stats import rankdata  # it takes half a second to load
+
     labelled = ~np.isnan(actual)
     count = np.maximum(labelled.sum(0), 1)
     a, p, error = actual, np.where(labelled, predicted, np.nan), predicted - actual
-    rank_a, rank_p = (stats.rankdata(values, axis=0, nan_policy="omit") / count - 0.5 for values in (a, p))
+    rank_a, rank_p = (rankdata(values, axis=0, nan_policy="omit") / count - 0.5 for values in (a, p))
     centre = (
         np.where(labelled, a, 0).sum(0) / count
     )  # subtracted first, because differences of large numbers lose digits

@@ -5,9 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from scipy.linalg import solve
-from scipy.optimize import nnls
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.model_selection import GroupKFold
 from tqdm import tqdm
 
 FOLDS = 5
@@ -68,6 +65,8 @@ def predict_stacked(
 
 def assign_folds(videos: np.ndarray) -> np.ndarray:
     """Return the fold (N,) of each clip: all clips of a video are in one, folds have about the same number of clips."""
+    from sklearn.model_selection import GroupKFold  # it takes a second to load
+
     folds = np.zeros(len(videos), int)
     for number, (_, members) in enumerate(GroupKFold(FOLDS).split(videos, groups=videos)):
         folds[members] = number
@@ -98,6 +97,8 @@ def _combine(parts: np.ndarray, targets: np.ndarray, new_parts: np.ndarray) -> n
     For each column the weights are non-negative (Breiman 1996). They minimise the squared error plus SHRINKAGE times the
     mean variance of the parts times the squared distance to weights that select the best part alone.
     """
+    from scipy.optimize import nnls  # it takes half a second to load
+
     predicted = np.full(new_parts.shape[1:], np.nan)
     for column, target in enumerate(targets.T):
         is_labelled = np.isfinite(target)
@@ -148,6 +149,7 @@ def _fit_trees(
     training: pd.DataFrame, test: pd.DataFrame, targets: np.ndarray, folds: np.ndarray, vectors: Sequence[pd.DataFrame]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the predictions of trees on all `vectors` for the training clips, out of fold, and for the test clips."""
+
     inputs, test_inputs = (
         np.hstack([vector.reindex(table["clip"]).to_numpy(float) for vector in vectors]) for table in (training, test)
     )
@@ -171,6 +173,8 @@ def fit_trees(inputs: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], 
 
     NaN marks missing inputs.
     """
+    from sklearn.ensemble import HistGradientBoostingRegressor  # it takes a second to load
+
     has_values = ~np.isnan(inputs).all(0)
     model = HistGradientBoostingRegressor(**_TREES).fit(inputs[:, has_values], target)
     return lambda new_inputs: model.predict(new_inputs[:, has_values])

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -158,6 +157,8 @@ def label_distribution_smoothing(labels: np.ndarray, density: Density = DENSITY)
     labels: (N, K) in [0, 1], NaN where unknown; the weight there is 1. By default the histogram has 100
     bins, and the Gaussian of 2 bins is cut at 2 (Yang et al. 2021, Delving into deep imbalanced regression, section 3.1).
     """
+    from scipy.ndimage import gaussian_filter1d  # it takes time to load
+
     weights = np.ones_like(labels)
     for target, values in enumerate(labels.T):
         labelled = np.isfinite(values)
@@ -165,7 +166,7 @@ def label_distribution_smoothing(labels: np.ndarray, density: Density = DENSITY)
             continue
         bins = np.minimum((values[labelled] * density.bins).astype(int), density.bins - 1)
         counts = np.bincount(bins, minlength=density.bins).astype(float)
-        smoothed = ndimage.gaussian_filter1d(counts, density.std, mode="constant", radius=density.radius)
+        smoothed = gaussian_filter1d(counts, density.std, mode="constant", radius=density.radius)
         raw_weights = 1 / np.sqrt(smoothed[bins])
         weights[labelled, target] = raw_weights / raw_weights.mean()
     return weights

@@ -10,7 +10,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pyzipper
-from scipy.stats import norm
+from scipy.special import ndtr
 from tqdm import tqdm
 
 from lib.core.targets import TRAITS
@@ -66,7 +66,7 @@ def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.Data
     for factor in ("appearance", "motion", "audio"):
         video_part = rng.normal(size=len(videos))[row]
         clip_part = rng.normal(size=len(table))
-        table[factor] = norm.cdf(np.sqrt(VIDEO_SHARE) * video_part + np.sqrt(1 - VIDEO_SHARE) * clip_part)
+        table[factor] = ndtr(np.sqrt(VIDEO_SHARE) * video_part + np.sqrt(1 - VIDEO_SHARE) * clip_part)
     table["noise"] = rng.uniform(size=len(table))
     signal = {
         "extraversion": table["motion"] - 0.5,
