@@ -9,7 +9,7 @@ import torch
 
 from lib.streams.flow import compiled, make
 from tests.conftest import ROOT
-from tools.benchmarks.flow import SOLVER
+from tools.benchmarks._flow import SOLVER
 
 SOURCE = Path(compiled.__file__)
 

@@ -22,7 +22,7 @@ from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make, opencv, tvl1
 from lib.streams.flow.solver import Solver
 from tests.conftest import REAL, needs_real_clips
-from tools.benchmarks.flow import PEER, SOLVER
+from tools.benchmarks._flow import PEER, SOLVER
 from tools.flow_quality import add_noise, deformation, endpoint_error, energy, move_image
 
 CPU = torch.device("cpu")

@@ -25,7 +25,7 @@ from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
 from tests.video_files import Track, write_video_file
-from tools.benchmarks.flow import SOLVER
+from tools.benchmarks._flow import SOLVER
 
 CPU = torch.device("cpu")
 TALKING_HEAD = render(Identity(1), Performance(0.5, 1.5, 0.5, 2), 3.0, 5)[0]

@@ -12,7 +12,7 @@ from lib.sources.demo.head import Performance
 from tests.pretrained_folders import make_image_folder, make_speech_folder, make_text_folder
 from tests.project_copy import Project, stages_run
 from tests.video_files import write_talking_head
-from tools.benchmarks.foundation import measure
+from tools.benchmarks._foundation import measure
 from tools.parameters import merge_parameters, plain
 
 FROZEN = ["embeddings", "scenes", "speech", "sound_descriptors", "text"]

@@ -17,7 +17,7 @@ from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from tests.conftest import ROOT
 from tests.processes import wait_until
 from tests.video_files import write_talking_head
-from tools.benchmarks.predict import write_random_model
+from tools.benchmarks._predict import write_random_model
 
 SLOWER = max(1.0, 2 * os.getloadavg()[0] / (os.cpu_count() or 1))
 """Factor by which processes are slower on a busy machine."""

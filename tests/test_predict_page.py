@@ -24,7 +24,7 @@ from lib.serving.predictor import Predictor
 from lib.serving.web import STEPS
 from lib.sources.demo.head import Performance
 from tests.video_files import Track, timed_frames, write_talking_head, write_video_file
-from tools.benchmarks.predict import write_random_model
+from tools.benchmarks._predict import write_random_model
 
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="requirements-page.txt is not installed")
 CPU = torch.device("cpu")

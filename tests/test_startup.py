@@ -14,7 +14,14 @@ TOOLS = (
     "archives",
     "baselines",
     "benchmarks.busy",
+    "benchmarks.codecs",
+    "benchmarks.flow",
+    "benchmarks.foundation",
+    "benchmarks.predict",
+    "benchmarks.preprocessing",
     "benchmarks.speech",
+    "benchmarks.text",
+    "benchmarks.training",
     "compare",
     "export",
     "import_model",
@@ -31,10 +38,6 @@ TOOLS = (
     "weights",
     "words",
 )
-SLOW_TOOLS = tuple(
-    f"benchmarks.{name}" for name in ("codecs", "flow", "foundation", "predict", "preprocessing", "text", "training")
-)
-"""Benchmarks that import torch before they print --help."""
 
 
 def run_and_watch(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -62,7 +65,7 @@ def test_every_tool_names_its_command() -> None:
         if "ArgumentParser(" in (text := path.read_text()):
             name = ".".join(path.relative_to(ROOT / "tools").with_suffix("").parts).removesuffix(".__main__")
             tools[name] = f'prog="python -m tools.{name}"' in text
-    assert tools == dict.fromkeys((*TOOLS, *SLOW_TOOLS), True)
+    assert tools == dict.fromkeys(TOOLS, True)
 
 
 def test_predict_reports_a_missing_model_before_torch(tmp_path: Path) -> None:

@@ -5,19 +5,9 @@ transformers can load, with its tokenizer. Its weights can be random: they do no
 """
 
 import argparse
-import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import numpy as np
-
-from lib.core import command
-from lib.core.errors import InputError
-from lib.core.shards import Record
-from lib.streams import base, text
-from lib.streams.base import Raw
-from lib.streams.text.transcripts import read_texts
-from tools.parameters import merge_parameters, plain
+from lib.core import command, interrupts
 
 
 def main() -> None:
@@ -26,30 +16,10 @@ def main() -> None:
     parser.add_argument("--network", required=True, type=Path, help="folder of a network that transformers can load")
     parser.add_argument("--clips", type=int, default=300, help="number of transcripts (%(default)s)")
     arguments = parser.parse_args()
-    if not arguments.transcripts.is_file():
-        raise InputError(f"{arguments.transcripts} is not a file; allowed: a pickle {{clip: text}}; correct the path")
-    clips = list(read_texts(arguments.transcripts, ""))[: arguments.clips]
-    folder = arguments.transcripts.parent
-    changes = ["text.enabled=true", "text.kinds=[transformer]", f"text.network={arguments.network}"]
-    section = plain(merge_parameters("demo", changes))["text"] | {"files": [arguments.transcripts.name]}
-    extractor = text.Extractor(text.Settings(**section))
-    inputs = [(Raw(clip, None, folder),) for clip in clips]
-    single, alone = measure(lambda: [base.extract(extractor, [raw]) for (raw,) in inputs])
-    batched, together = measure(lambda: base.extract_all(extractor, inputs))
-    difference = max(
-        float(np.abs(record.arrays["transformer"] - other.arrays["transformer"]).max())
-        for record, other in zip(alone, together, strict=True)
-        if not record.refused
-    )
-    print(f"{len(clips)} transcripts; CPU seconds per clip: {single / len(clips):.4f} one by one,")
-    print(f"{batched / len(clips):.4f} in batches; largest difference of the vectors {difference:.1e}")
+    with interrupts.loading():  # it takes seconds to load
+        from tools.benchmarks import _text
 
-
-def measure(run: Callable[[], Iterable[Record]]) -> tuple[float, list[Record]]:
-    """Return CPU seconds and the records."""
-    started = time.process_time()
-    records = list(run())
-    return time.process_time() - started, records
+    _text.run(arguments)
 
 
 if __name__ == "__main__":
