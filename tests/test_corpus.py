@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import pyzipper
+from pydantic import ValidationError
 
 from lib.core import imports, pickles, resume
 from lib.core.errors import InputError
@@ -30,6 +31,7 @@ from lib.sources._archives import Unpacker
 from lib.sources._check import Corpus
 from lib.sources.demo import corpus
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.sources.demo.patterns import draw_pattern
 from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import REAL, needs_real_clips
 from tests.video_files import write_talking_head
@@ -482,3 +484,48 @@ def test_planted_glides_differ_only_in_temporal_order() -> None:
     assert np.array_equal(
         measure_spectrum(0.3, rate=0.5), measure_spectrum(0.3, rate=1.8)
     )  # the rate of the mouth does not affect the audio
+
+
+def test_planted_targets_leave_all_other_columns_as_they_are() -> None:
+    plain, plan = corpus.plan(2000, 0.84, seed=1), corpus.plan(2000, 0.84, 1, 0.0, ["speaking", "nods", "together"])
+    columns = ["nodding", "speaking", "together"]
+    assert plan.drop(columns=columns).equals(plain)
+    assert plan["nodding"].equals(corpus.plan(2000, 0.84, 1, 0.0, ["nods"])["nodding"])
+    assert set(plan["together"]) == {0.0, 1.0}
+    r2 = plan.drop(columns=["split", "video"]).corr()[columns] ** 2
+    assert r2[r2 < 1].max(axis=None) < 0.01
+    with pytest.raises(ValidationError, match=r"planted = \['nods', 'nods'\]; allowed: each name once"):
+        demo.Settings(clips=30, seconds=2.0, shared=0.0, seed=0, emotions=0.0, planted=["nods", "nods"])
+
+
+def test_planted_patterns_carry_nothing_alone_or_shifted() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([draw_pattern(80, rng) for _ in range(500)])
+    assert not drawn.sum(1).any()
+    assert not (drawn * np.roll(drawn, 40, 1)).sum(1).any()
+    assert np.abs(drawn.mean(0)).max() < 0.2  # both states at all times
+
+
+def test_planted_pattern_puts_pink_and_fast_together() -> None:
+    seconds, fps = 6.0, 15
+    for together in (-1, 1):
+        correlations = []
+        for seed in range(3):
+            frames, _ = render(Identity(3), Performance(0.0, 1.0, 0.0, seed, together=together), seconds, fps)
+            pink = (frames @ [0.5, -1, 0.5]).mean((1, 2))
+            grey = frames @ [0.299, 0.587, 0.114]
+            change = np.abs(np.diff(grey, axis=0))[:, 140:190, 130:190].mean((1, 2))  # the mouth
+            speed = np.convolve(change, np.ones(6) / 6, "same")
+            correlations.append(np.corrcoef(pink[1:] > np.median(pink), speed)[0, 1])
+        assert np.mean(correlations) * together > 0.3
+
+
+def measure_loudness(speaking: float | None, seed: int) -> np.ndarray:
+    _, voice = render(Identity(3), Performance(0.0, 1.0, 0.5, seed, speaking=speaking), 4.0, 5)
+    return np.sqrt((voice.reshape(-1, 160) ** 2).mean(1))
+
+
+def test_planted_turns_fill_the_fraction_of_the_time() -> None:
+    for seed, fraction in enumerate((0.2, 0.4, 0.6, 0.8)):
+        assert (measure_loudness(fraction, seed) > 0.015).mean() == pytest.approx(fraction, abs=0.02)
+    assert (measure_loudness(None, 0) > 0.015).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tools import planted
+from tools.planted import image
 
 GENERATED = {ROOT / "docs/model_card.md", ROOT / "docs/data_sheet.md"}  # the pipeline writes these
 PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if path not in GENERATED)
@@ -65,10 +65,10 @@ def test_pages_named_in_code_exist() -> None:
 
 def test_planted_image_equals_its_table(tmp_path: Path) -> None:
     folder = ROOT / "docs/benchmarks"
-    table = planted.read(folder / "planted_signals.md")
+    table = image.read(folder / "planted_signals.md")
     assert table.loc["flow", "extraversion (motion)"] == "0.67 ± 0.01"
     assert len(table) == 10
-    planted.draw(table).savefig(tmp_path / "now.png", dpi=100)
+    image.draw(table).savefig(tmp_path / "now.png", dpi=100)
     drawn, committed = (matplotlib.image.imread(path) for path in (tmp_path / "now.png", folder / "planted.png"))
     assert drawn.shape == committed.shape
     assert (np.abs(drawn - committed) > 0.1).mean() < 1e-5  # a changed digit exceeds this

@@ -44,6 +44,9 @@ PLANTED = {
     "disgust": "nothing (noise)",
     "fear": "nothing (noise)",
     "sadness": "nothing (noise)",
+    "nodding": "motion (rate of nods)",
+    "speaking": "fraction of the time with voice",
+    "together": "appearance and motion at the same time",
 }
 """The planted signal of each label of the synthetic corpora (data/README.md)."""
 PREDICTORS = {

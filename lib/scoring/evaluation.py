@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -107,12 +108,12 @@ class Evaluation:
         return count_lost(self.verified, self.usable["clip"], DATA, self.trained.network.encoder_inputs)
 
 
-def load_evaluation(scored_split: str, batch_size: int) -> Evaluation:
-    """Load data/model.pt and the clips that it can predict.
+def load_evaluation(scored_split: str, batch_size: int, model: Path = MODEL) -> Evaluation:
+    """Load a model, by default data/model.pt, and the clips that it can predict.
 
     Raises InputError if no clip of the scored split is usable, or none has a label for a target group.
     """
-    trained = checkpoint.load(MODEL, best_device())
+    trained = checkpoint.load(model, best_device())
     verified = read_clip_table(CLIPS)
     available = select_usable(verified, DATA, trained.network.encoder_inputs, trained.settings.missing)
     table = available[available["corpus"].isin(trained.training.corpora) | (available["split"] != "training")]

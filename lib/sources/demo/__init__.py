@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lib.core import resume
 from lib.core.clips import read_csv
 from lib.core.parameters import Section
 from lib.sources import fiv2, mosei
 from lib.sources._archives import ANNOTATIONS
+from lib.sources.demo.targets import EMOTION_TABLE, PLANTED, PLANTED_TABLE
 from lib.sources.fiv2 import GROUPS, problem
 
 __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]
@@ -19,9 +20,6 @@ __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "p
 ARCHIVES = False
 
 CHECKSUMS: Mapping[str, str] = {}
-
-INTENSITIES = "emotions.csv"
-"""Annotation file with the intensities (0 to 3) of the clips that have emotion labels."""
 
 
 class Settings(Section):
@@ -32,6 +30,14 @@ class Settings(Section):
     shared: Annotated[float, Field(ge=0, le=1)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     emotions: Annotated[float, Field(ge=0, le=1)]
+    planted: list[Literal["nods", "speaking", "together"]] = Field(default_factory=list)
+
+    @field_validator("planted")
+    @classmethod
+    def _once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError(f"planted = {names}; allowed: each name once")
+        return names
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
@@ -40,20 +46,24 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
 
     rendered = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], settings.model_dump())}"
     if not rendered.exists():
-        corpus.write(rendered, **settings.model_dump(), intensities=INTENSITIES)
+        corpus.write(rendered, **settings.model_dump())
     yield from fiv2.unpack(rendered, folder, [corpus.KEY_A, corpus.KEY_B], videos)
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the targets: FIV2's, and CMU-MOSEI's if download.demo.emotions is above 0."""
-    return (*fiv2.columns(settings), *(mosei.columns(settings) if settings.emotions else ()))
+    """Return the names of the targets: FIV2's, CMU-MOSEI's if download.demo.emotions is above 0, and the planted ones."""
+    planted = [PLANTED[name] for name in settings.planted]
+    return (*fiv2.columns(settings), *(mosei.columns(settings) if settings.emotions else ()), *planted)
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
-    """Return the clips as for FIV2. If download.demo.emotions is above 0, add CMU-MOSEI's targets (NaN if unlabelled)."""
+    """Return the clips as for FIV2, with the other targets of `columns`. CMU-MOSEI's are NaN for unlabelled clips."""
     table = fiv2.rows(settings, folder, files)
-    if not settings.emotions:
-        return table
-    intensities = read_csv(folder / ANNOTATIONS / INTENSITIES, ["clip"]).set_index("clip")
-    targets = pd.DataFrame({clip: mosei.targets(emotions) for clip, emotions in intensities.to_dict("index").items()}).T
-    return table.join(targets, on="clip")
+    if settings.emotions:
+        intensities = read_csv(folder / ANNOTATIONS / EMOTION_TABLE, ["clip"]).set_index("clip")
+        emotions = intensities.to_dict("index").items()
+        table = table.join(pd.DataFrame({clip: mosei.targets(values) for clip, values in emotions}).T, on="clip")
+    if settings.planted:
+        planted = read_csv(folder / ANNOTATIONS / PLANTED_TABLE, ["clip"]).set_index("clip")
+        table = table.join(planted[[PLANTED[name] for name in settings.planted]], on="clip")
+    return table

@@ -3,7 +3,7 @@
 import pickle
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import joblib
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from lib.core.targets import TRAITS
 from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from lib.sources.demo.targets import EMOTION_TABLE, PLANTED, PLANTED_TABLE, RANGES
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.sources.mosei import EMOTIONS
 
@@ -50,7 +51,7 @@ _DATE = (2020, 1, 1, 0, 0, 0)
 _ALPHABET = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"))
 
 
-def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.DataFrame:
+def plan(clips: int, shared: float, seed: int, emotions: float = 0.0, planted: Sequence[str] = ()) -> pd.DataFrame:
     """Return the corpus as a table with one row per clip (the index): split, video, planted factors and the six scores.
 
     The factors `appearance`, `motion`, `audio` and `noise` are uniform in [0, 1]. `shared` is the fraction of validation
@@ -58,6 +59,8 @@ def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.Data
 
     `emotions` is the fraction of training clips with emotion labels; clips of other splits are all labelled. If it is above
     0, the table also has the factors `flush` and `turn` and the intensities: thirds from 0 to 3 as in CMU-MOSEI, or NaN.
+
+    planted: names in PLANTED, whose columns are added.
     """
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(_names(clips, shared, rng))
@@ -84,6 +87,10 @@ def plan(clips: int, shared: float, seed: int, emotions: float = 0.0) -> pd.Data
     table["identity"] = row + 1000 * seed
     table["performance"] = rng.integers(0, 2**31, len(table))
     table = table.set_index("clip")
+    more = np.random.default_rng([seed, 2])
+    factors = {column: more.uniform(size=len(table)) for column in PLANTED.values()}  # the same for any choice
+    factors["together"] = np.round(factors["together"])  # 0 or 1
+    table = table.assign(**{PLANTED[name]: factors[PLANTED[name]] for name in planted})
     return table.join(_emotions(table, emotions, np.random.default_rng([seed, 1]))) if emotions else table
 
 
@@ -100,20 +107,26 @@ def _emotions(table: pd.DataFrame, fraction: float, rng: np.random.Generator) ->
 
 
 def write(
-    folder: Path, clips: int, seconds: float, shared: float, seed: int, emotions: float = 0.0, intensities: str = ""
+    folder: Path,
+    clips: int,
+    seconds: float,
+    shared: float,
+    seed: int,
+    emotions: float = 0.0,
+    planted: Sequence[str] = (),
 ) -> None:
-    """Render the corpus and write its archives to `folder`, with a table of emotions called `intensities` if it has any.
+    """Render the corpus and write its archives to `folder`, with the tables EMOTION_TABLE and PLANTED_TABLE if they apply.
 
     Clips that an interrupted call has rendered are not rendered again.
     """
-    table = plan(clips, shared, seed, emotions)
+    table = plan(clips, shared, seed, emotions, planted)
     rendered = folder.with_name(folder.name + ".clips")
     rendered.mkdir(parents=True, exist_ok=True)
     render_all({rendered / str(clip): table.loc[[clip]] for clip in table.index}, seconds, "clip")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    _write_archives(table, rendered, partial, intensities)
+    _write_archives(table, rendered, partial)
     partial.rename(folder)
     shutil.rmtree(rendered)
 
@@ -162,11 +175,18 @@ def render_all(films: Mapping[Path, pd.DataFrame], seconds: float, unit: str) ->
 def _performance(row: pd.Series) -> Performance:
     return Performance(
         warmth=float(2 * row["appearance"] - 1),
-        rate=float(RATE_RANGE[0] + (RATE_RANGE[1] - RATE_RANGE[0]) * row["motion"]),
+        rate=_scale(row["motion"], RATE_RANGE),
         glide=float(2 * row["audio"] - 1),
         seed=int(row["performance"]),
+        **{name: _scale(row[PLANTED[name]], limits) for name, limits in RANGES.items() if PLANTED[name] in row},
+        together=int(2 * row["together"] - 1) if "together" in row else 0,
         **{factor: float(2 * row.get(factor, 0.5) - 1) for factor in COURSE},
     )
+
+
+def _scale(factor: float, limits: tuple[float, float]) -> float:
+    """Return the value within `limits` of a factor from 0 to 1."""
+    return float(limits[0] + (limits[1] - limits[0]) * factor)
 
 
 def _write(path: Path, rows: pd.DataFrame, seconds: float) -> None:
@@ -188,7 +208,7 @@ def transcript(row: pd.Series) -> str:
     return " ".join(np.where(cheerful, rng.choice(CHEERFUL, WORDS), rng.choice(PLAIN, WORDS))).capitalize() + "."
 
 
-def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path, intensities: str) -> None:
+def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path) -> None:
     for split, rows in table.groupby("split", sort=False):
         short, secret = _SHORT[split], split == "test"
         outer = folder / (f"{short}-1e.zip" if secret else f"{short}-1.zip")
@@ -213,7 +233,10 @@ def _write_archives(table: pd.DataFrame, rendered: Path, folder: Path, intensiti
     truth = ["split", "video", "appearance", "motion", "audio", "noise"]
     if "flush" in table:
         truth += COURSE
-        table[list(EMOTIONS)].dropna().to_csv(folder / intensities)
+        table[list(EMOTIONS)].dropna().to_csv(folder / EMOTION_TABLE)
+    if planted := [column for column in PLANTED.values() if column in table]:
+        truth += planted
+        table[planted].to_csv(folder / PLANTED_TABLE)
     table[truth].to_csv(folder / "demo_truth.csv")
 
 

@@ -7,17 +7,23 @@ import cv2
 import numpy as np
 import skimage.data
 
+from lib.sources.demo.patterns import draw_pattern
+from lib.sources.demo.voice import SAMPLE_RATE, draw_turns, synthesise
+
 WIDTH, HEIGHT = 320, 240
-SAMPLE_RATE = 16_000
 
 _CROP = (slice(0, 240), slice(65, 385))  # of scikit-image's astronaut (Eileen Collins; NASA, public domain)
 _LEFT_EYE, _RIGHT_EYE = np.array([140.4, 101.5]), np.array([181.9, 103.1])
 _CHIN, _CENTRE = np.array([158.0, 158.0]), np.array([160.0, 115.0])
 _MOUTH_PIXELS, _BROW_PIXELS, _BLINK_PIXELS, _SHAPE_PIXELS = 9.0, 5.0, 4.0, 3.0  # largest displacements
-_PITCH_RANGE = 130.0, 170.0  # Hz
 _LOUDNESS_RATE = 0.4, 2.0  # Hz, of the voice
 _WARMTH_LEVELS, _TINT_LEVELS = 16.0, 5.0  # of 255, in Cr and Cb
 _FLUSH_TINTS = 4.0  # largest tint of a flush, in units of the largest tint of an identity
+_PATTERN_TINTS = 3.0  # in the same units
+_PATTERN_RATES = 2.2, 0.4  # Hz, of mouth and brows
+_NOD_DEGREES = 6.0, 12.0  # amplitude of the nods, drawn for each clip
+_NOSE = np.array([161.5, 123.0])
+_DEPTH, _NOSE_DEPTH = 26.0, 23.0  # pixels in front of the axis of a nod: the face, and the tip of the nose in addition
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class Performance:
     flush: tint in addition to the person's own at the start of the clip, from -1 (green) to 1 (pink); 0 disables it.
     turn: the tint has the opposite sign in one quarter of the clip: the last if `turn` is above 0, else the second. Pink and
     green are equally likely at any time (order of the frames).
+    nods: frequency of nods in Hz, at an amplitude of 6 to 12 degrees that is drawn for each clip (motion of the head); None:
+    the head does not nod.
+    speaking: fraction of the time with voice, in up to three turns (audio); None: a voice without pauses.
+    together: 1 or -1: in each eighth of the clip the face is pink or green, and mouth and brows are fast or slow, in a
+    random pattern. Pink and fast come together (1), or pink and slow (-1); each pattern alone is the same for both. 0: no
+    pattern, and `rate` is the rate of mouth and brows.
     seed: of the phases, blinks, head motion, lighting, loudness and mean pitch, which carry no information.
     """
 
@@ -47,13 +59,21 @@ class Performance:
     seed: int
     flush: float = 0.0
     turn: float = 0.0
+    nods: float | None = None
+    speaking: float | None = None
+    together: int = 0
 
 
 def render(identity: Identity, performance: Performance, seconds: float, fps: int) -> tuple[np.ndarray, np.ndarray]:
     """Return RGB uint8 frames (T, HEIGHT, WIDTH, 3) and the voice, float32 in [-1, 1] at SAMPLE_RATE."""
     rng = np.random.default_rng(performance.seed)
     times = np.arange(round(seconds * fps)) / fps
-    mouth, brows = _articulation(times, performance.rate, rng), _articulation(times, performance.rate, rng)
+    more = np.random.default_rng([performance.seed, 1])  # leaves the other draws as they are
+    colour, cycles = np.zeros(len(times)), performance.rate * times
+    if performance.together:
+        colour = draw_pattern(len(times), np.random.default_rng([performance.seed, 2]))
+        cycles = np.cumsum(np.where(performance.together * colour > 0, *_PATTERN_RATES)) / fps
+    mouth, brows = _articulation(times, cycles, rng), _articulation(times, cycles, rng)
     blink = _blinks(times, rng)
     poses = _poses(times, rng)
     light = _lighting(rng)
@@ -64,19 +84,26 @@ def render(identity: Identity, performance: Performance, seconds: float, fps: in
     shape = _shape_field(look)
     tint = look.uniform(-1, 1) + _FLUSH_TINTS * _flushes(len(times), performance.flush, performance.turn)
     background = _background(look)
+    tint = tint + _PATTERN_TINTS * colour
+    pitch = _nods(times, performance.nods, more)
     frames = np.empty((len(times), HEIGHT, WIDTH, 3), np.uint8)
     for index, pose in enumerate(poses):
-        if index == 0 or performance.flush:
+        if index == 0 or tint[index] != tint[index - 1]:
             picture = _tint(photograph, performance.warmth, tint[index])
         field = shape + mouth[index] * _mouth_field() + brows[index] * _brow_field() + blink[index] * _blink_field()
+        if performance.nods is not None:
+            field = field + _pitch_field(pitch[index])
         around = cv2.warpAffine(field, pose, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         source = (_grid() @ pose[:, :2].T + pose[:, 2] + around).astype(np.float32)
         head = cv2.remap(picture, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.remap(mask, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[..., None]
         composed = (alpha * head + (1 - alpha) * background) * (light * flicker[index])
         frames[index] = np.clip(composed, 0, 255)
-    loudness = _articulation(times, rng.uniform(*_LOUDNESS_RATE), rng)  # independent of the mouth's rate
-    return frames, _voice(loudness, fps, performance.glide, rng)
+    loudness = _articulation(times, rng.uniform(*_LOUDNESS_RATE) * times, rng)  # independent of the mouth's rate
+    gate = None
+    if performance.speaking is not None:
+        gate = draw_turns(performance.speaking, len(times) * SAMPLE_RATE // fps, more)
+    return frames, synthesise(loudness, fps, performance.glide, rng, gate)
 
 
 def _flushes(count: int, flush: float, turn: float) -> np.ndarray:
@@ -85,10 +112,20 @@ def _flushes(count: int, flush: float, turn: float) -> np.ndarray:
     return np.sign(flush) * (1 + abs(flush)) / 2 * quarters[4 * np.arange(count) // count]
 
 
-def _articulation(times: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a raised sine in [0, 1] of slightly varying rate. Its distribution of values does not depend on the rate."""
+def _articulation(times: np.ndarray, cycles: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a raised sine in [0, 1] of slightly varying rate. Its distribution of values does not depend on the rate.
+
+    cycles: number of periods (T,) since the beginning, at each of the times.
+    """
     waver = 0.15 * np.sin(2 * np.pi * (0.37 * times + rng.uniform()))
-    return 0.5 + 0.5 * np.sin(2 * np.pi * (rate * times + rng.uniform()) + waver)
+    return 0.5 + 0.5 * np.sin(2 * np.pi * (cycles + rng.uniform()) + waver)
+
+
+def _nods(times: np.ndarray, rate: float | None, rng: np.random.Generator) -> np.ndarray:
+    """Return the pitch of the head (T,) in radians; positive: it looks down. Its range does not depend on the rate."""
+    if rate is None:
+        return np.zeros(len(times))
+    return np.radians(rng.uniform(*_NOD_DEGREES)) * (2 * _articulation(times, rate * times, rng) - 1)
 
 
 def _blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -152,6 +189,22 @@ def _blink_field() -> np.ndarray:
     return (_bump(_LEFT_EYE, 7) + _bump(_RIGHT_EYE, 7)) * [0, -_BLINK_PIXELS * 2]
 
 
+def _pitch_field(angle: float) -> np.ndarray:
+    """Return displacements (H, W, 2) that rotate the head about a horizontal axis behind the face. angle: in radians."""
+    depth, down = _depth()
+    return (down * (1 / np.cos(angle) - 1) - depth * np.sin(angle)) * [0, 1]
+
+
+@cache
+def _depth() -> tuple[np.ndarray, np.ndarray]:
+    """Return how far each pixel (H, W, 1) is in front of the axis of a nod and below it; both fade to 0 outside the head."""
+    inside = np.zeros((HEIGHT, WIDTH), np.float32)
+    cv2.ellipse(inside, (161, 112), (40, 62), 0, 0, 360, color=1.0, thickness=cv2.FILLED)
+    inside = cv2.GaussianBlur(inside, (0, 0), 9)[..., None].astype(float)
+    below = _grid()[..., 1:] - _CENTRE[1]
+    return inside * _DEPTH + _bump(_NOSE, 9) * _NOSE_DEPTH, inside * below
+
+
 @cache
 def _photograph() -> tuple[np.ndarray, np.ndarray]:
     """Return the photograph (float32 RGB) and a soft mask (H, W) of head and shoulders."""
@@ -169,14 +222,3 @@ def _grid() -> np.ndarray:
 
 def _bump(centre: np.ndarray, sigma: float) -> np.ndarray:
     return np.exp(-((_grid() - centre) ** 2).sum(-1, keepdims=True) / (2 * sigma**2))
-
-
-def _voice(loudness: np.ndarray, fps: int, glide: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a harmonic tone of 130 to 170 Hz whose pitch glides by `glide` octaves, plus up to a tenth with loudness."""
-    mean = rng.uniform(*_PITCH_RANGE)
-    times = np.arange(len(loudness) * SAMPLE_RATE // fps) / SAMPLE_RATE
-    loud = np.interp(times, np.arange(len(loudness)) / fps, loudness)
-    pitch = mean * 2 ** (glide * (times / times[-1] - 0.5))
-    phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.1 * loud)) / SAMPLE_RATE
-    tone = sum(np.sin(harmonic * phase) / harmonic for harmonic in range(1, 6)) / 3
-    return ((0.1 + 0.6 * loud) * tone + rng.normal(0, 0.005, len(times))).clip(-1, 1).astype(np.float32)

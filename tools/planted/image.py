@@ -1,41 +1,31 @@
-"""Draw the first table of docs/benchmarks/planted_signals.md (R² by predictor and target) as docs/benchmarks/planted.png."""
+"""The first table of docs/benchmarks/planted_signals.md (R² by predictor and target) as an image."""
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lib.core import command, interrupts
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
-    import pandas as pd
-    from matplotlib.figure import Figure
+from lib.report.figures import make_figure
 
 _PAGE, _PICTURE = Path("docs/benchmarks/planted_signals.md"), Path("docs/benchmarks/planted.png")
 
 
-def main() -> None:
-    argparse.ArgumentParser(prog="python -m tools.planted", description=__doc__).parse_args()
+def run() -> None:
+    """Draw the table as docs/benchmarks/planted.png."""
     draw(read(_PAGE)).savefig(_PICTURE, dpi=100)
     print(f"written: {_PICTURE}")
 
 
-def read(page: Path) -> "pd.DataFrame":
+def read(page: Path) -> pd.DataFrame:
     """Return the text of the page's first table, with predictors as rows and targets as columns."""
-    with interrupts.loading():
-        import pandas as pd
-
     first = next(part for part in page.read_text().split("\n\n") if part.startswith("| "))
     lines = [line.strip("| \n").split(" | ") for line in first.splitlines() if line.startswith("| ")]
     return pd.DataFrame([cells[1:] for cells in lines[1:]], [cells[0] for cells in lines[1:]], lines[0][1:])
 
 
-def draw(table: "pd.DataFrame") -> "Figure":
+def draw(table: pd.DataFrame) -> Figure:
     """Return a figure with a cell for each R²: blue for values above 0, red for values below 0."""
-    with interrupts.loading():
-        import numpy as np
-
-        from lib.report.figures import make_figure
-
     values = table.map(lambda cell: float(cell.split(" ± ")[0].replace("−", "-"))).to_numpy()
     figure, axes = make_figure(8.5, 0.6 + 0.26 * len(table))
     axes.imshow(values, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
@@ -47,7 +37,3 @@ def draw(table: "pd.DataFrame") -> "Figure":
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
     return figure
-
-
-if __name__ == "__main__":
-    command.run(main)
