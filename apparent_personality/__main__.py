@@ -7,6 +7,7 @@ import sys
 COMMANDS = {
     "predict": "predict the scores of video clips",
     "page": "serve a page on which clips are predicted in the browser",
+    "serve": "answer requests with predictions as JSON",
     "export": "write a model's network as ONNX or as a PyTorch program",
     "publish": "write or check the folder of a published model",
     "weights": "list or fetch the pretrained weights that a model needs",

@@ -29,6 +29,7 @@ SLOW = (
     "test_predict",
     "test_publish",
     "test_wheel",
+    "test_serve",
     "test_shards",
     "test_multitask",
     "test_ablate",

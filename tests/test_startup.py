@@ -19,6 +19,7 @@ TOOLS = (
     "benchmarks.foundation",
     "benchmarks.predict",
     "benchmarks.preprocessing",
+    "benchmarks.service",
     "benchmarks.speech",
     "benchmarks.text",
     "benchmarks.training",
@@ -35,6 +36,7 @@ TOOLS = (
     "predict",
     "publish",
     "reference",
+    "serve",
     "weights",
     "words",
 )
