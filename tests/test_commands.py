@@ -39,6 +39,8 @@ PROGRAMS = (
     "jupyter",
     "apparent-personality",
     "curl",
+    "docker",
+    "openssl",
 )
 STAND_IN = '{name}() {{ local words; printf -v words "%s\\037" {name} "$@"; printf "%s\\036" "$words" >&3; }}'
 """A program's stand-in. It writes all words at once, because the programs of a pipeline run at the same time."""

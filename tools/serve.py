@@ -16,6 +16,8 @@ import datetime
 import json
 import logging
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -45,6 +47,7 @@ def main() -> None:
         except ImportError as error:
             raise InputError(f"{error.name} is not installed; run pip install -r requirements-serve.txt") from None
     log_requests()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # uvicorn raises it again at its end; uploads would stay
     with tempfile.TemporaryDirectory(prefix="serve-", ignore_cleanup_errors=True) as folder:
         work = Work(arguments.model, arguments.max_seconds, arguments.timeout)
         limits = service.Limits(arguments.max_mb, arguments.queue, key)

@@ -1,0 +1,67 @@
+"""Dockerfile, compose.yaml and the devcontainer fit the package: versions, files, commands and ports. No image is built."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+import tools.serve
+from apparent_personality.__main__ import COMMANDS
+from tests.conftest import ROOT
+from tests.test_commands import Checker
+from tests.test_packaging import PROJECT, requirements
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+STAGES = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", DOCKERFILE, re.MULTILINE)
+
+
+def test_dockerfile_stages_exist_for_each_device() -> None:
+    names = {name for _, name in STAGES}
+    assert {image for image, _ in STAGES} - names == {"python:3.11-slim-bookworm", "device-${DEVICE}"}
+    assert {"device-cpu", "device-gpu"} < names
+    assert {*re.findall(r"--from=(\S+)", DOCKERFILE)} <= names
+
+
+def test_dockerfile_installs_the_required_versions() -> None:
+    versions = re.findall(r"\b[\w-]+==[\w.]+", DOCKERFILE)
+    assert {*versions} == {line for line in requirements(ROOT / "requirements.txt") if line.startswith("torch")}
+    (extras,) = re.findall(r"\.whl\)\[(.*?)\]", DOCKERFILE)
+    assert {*extras.split(",")} <= PROJECT["optional-dependencies"].keys()
+
+
+def test_ignored_files_leave_what_the_wheel_needs() -> None:
+    kept = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    assert all((ROOT / name).exists() for name in kept)
+    needed = {"apparent_personality", "lib", "tools", "pyproject.toml", "setup.py", PROJECT["readme"]}
+    assert {*kept} == needed
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_compose_commands_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = COMPOSE["services"][name]
+    command, *arguments = service["command"]
+    assert command in COMMANDS
+    Checker(monkeypatch).parse_arguments(f"tools.{command}", arguments)
+    ((host, port, inside),) = (ports.split(":") for ports in service["ports"])
+    assert (host, port) == ("127.0.0.1", inside)
+    assert f" {port} " in f" {re.search('EXPOSE (.*)', DOCKERFILE)[1]} "  # type: ignore[index]
+    assert f'"--port", type=int, default={port}' in (ROOT / f"tools/{command}.py").read_text()
+
+
+def test_compose_service_has_a_key_and_a_health_check() -> None:
+    service = COMPOSE["services"]["service"]
+    assert service["environment"][tools.serve.KEY].startswith(f"${{{tools.serve.KEY}:?")
+    *_, code = service["healthcheck"]["test"]
+    compile(code, "compose.yaml", "exec")
+    assert "/health'" in code
+
+
+def test_devcontainer_uses_a_stage_and_the_requirements() -> None:
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert container["build"]["target"] in {name for _, name in STAGES}
+    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    (file,) = re.findall(r"-r (\S+)", container["postCreateCommand"])
+    assert (ROOT / file).is_file()
