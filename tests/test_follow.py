@@ -15,12 +15,13 @@ from lib.streams import faces as stream
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
-from lib.streams.faces.align import choose_person
+from lib.streams.faces.align import describe_faces
 from lib.streams.faces.detect import Detector, Faces
-from lib.streams.faces.follow import Identify, TrackedPerson, follow
+from lib.streams.faces.follow import TrackedPerson, follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.sface import SFace
 from lib.streams.faces.track import Tracker
+from lib.streams.faces.tracks import Identify
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
@@ -86,7 +87,7 @@ def test_follow_tracks_a_person_across_a_cut_by_appearance() -> None:
 def test_person_who_turns_after_a_jump_cut_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = [[(0, 50, 20)]] * 8 + [[(1, 50, 20)]] * 6  # 1: another pose of the same person
     monkeypatch.setattr(
-        "lib.streams.faces.follow._UNLIKE", -1.0
+        "lib.streams.faces.tracks._UNLIKE", -1.0
     )  # a head turns more slowly than from one frame to the next
     turned = follow_scene(scene, cuts=[6])
     assert turned.faces.tolist() == [0] * 14
@@ -137,7 +138,7 @@ def test_sface_finds_a_person_again_after_another_shot() -> None:
     times = np.arange(18) / 5
     faces = Tracker(Detector(40, CPU), 1.0)([images], times)
     identify = align.make_identify(SFace(None, "test"), faces, [images])
-    tracked = choose_person(faces, [images], times, "main", identify)
+    tracked = follow(faces, *describe_faces(faces, [images]), times, identify=identify)
     assert (tracked.faces >= 0).tolist() == [True] * 6 + [False] * 6 + [True] * 6
 
 

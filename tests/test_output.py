@@ -7,9 +7,11 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from lib.core import command
@@ -20,7 +22,7 @@ from lib.serving.checks import check_seen, mean_seen
 from lib.serving.clips import find_clips, parse_list
 from lib.serving.output import Run
 from lib.serving.predictor import Predictor
-from lib.serving.results import Estimate, Prediction, Values, Window
+from lib.serving.results import Estimate, Person, Prediction, Values, Window, to_frame
 from tests.conftest import ROOT
 
 ODD_NAME = os.fsdecode(b"caf\xe9.mp4")
@@ -75,6 +77,37 @@ def test_file_of_another_model_or_options_is_rejected(tmp_path: Path, field: str
         write_predictions(tmp_path / "scores.csv", ["b.mp4"], other)
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert [(row["clip"], row["seen"], row["model"]) for row in rows] == [("a.mp4", "0.750", RUN.model)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_clip_with_missing_persons_is_predicted_again(tmp_path: Path, suffix: str) -> None:
+    path, clip = tmp_path / f"scores{suffix}", 'a "b"\n.mp4'
+    persons = [Person(number, 2, number == 1, 0.3, 0.0, 3.0, 1.0, None) for number in (1, 2)]
+    predictions = [
+        replace(make_prediction(name), person=person) for name in ("first.mp4", clip, "last.mp4") for person in persons
+    ]
+    names = output.column_names({"own": make_group("score")}, persons=True)
+
+    def write(rows: list[Prediction]) -> output.Before:
+        with output.locked(path) as file:
+            before = output.read_before(path, file, names, RUN)
+            output.write(rows, names, suffix[1:], file, RUN, header=not file.tell(), over_time=False, persons=True)
+        return before
+
+    write(predictions[:3])
+    assert write(predictions[2:4]).clips == {"first.mp4"}
+    assert write(predictions[4:]).clips == {"first.mp4", clip}
+    assert write([]).clips == {"first.mp4", clip, "last.mp4"}
+    if suffix == ".csv":
+        table = pd.read_csv(path)
+        assert table["person"].tolist() == [1, 2] * 3
+        assert table["person speaks"].isna().all()
+    else:
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert [line["person"]["number"] for line in lines] == [1, 2] * 3
+    frame = to_frame(predictions[:2])
+    assert frame[["person", "person main"]].to_numpy().tolist() == [[1, True], [2, False]]
+    assert "person" not in to_frame([make_prediction("a.mp4")])
 
 
 def test_full_disk_ends_a_run_and_keeps_the_rows(tmp_path: Path) -> None:

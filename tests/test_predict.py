@@ -50,7 +50,14 @@ from tests.code_blocks import find_code_blocks
 from tests.conftest import ODD, ROOT
 from tests.run_tool import call_main
 from tests.stage_parameters import small_parameters, use_parameters
-from tests.video_files import Track, resize_frames, timed_frames, write_talking_head, write_video_file
+from tests.video_files import (
+    Track,
+    resize_frames,
+    timed_frames,
+    write_conversation,
+    write_talking_head,
+    write_video_file,
+)
 
 CPU, FPS = torch.device("cpu"), 15
 START_LOKY = parallel.start_executor  # the fixture `project` replaces it
@@ -606,7 +613,7 @@ def test_predictor_warns_of_several_faces_and_cuts(project: Path, tmp_path: Path
     )
     refused = Predictor(tmp_path / "model.pt", CPU, "3")(tmp_path / "two.mp4").refused
     assert "faces: person 3 requested, 2 visible" in refused
-    with pytest.raises(InputError, match=r"person = 'tallest'; allowed: main, left, right, largest, or a number"):
+    with pytest.raises(InputError, match=r"person = 'tallest'; allowed: main, left, right, largest, all, or a number"):
         Predictor(tmp_path / "model.pt", CPU, "tallest")
     with pytest.raises(
         InputError, match=r"person = 'left', but the model .*model.pt does not use faces; allowed: main"
@@ -614,6 +621,61 @@ def test_predictor_warns_of_several_faces_and_cuts(project: Path, tmp_path: Path
         Predictor(save_random_model(tmp_path, model__use=["audio"]), CPU, "left")
     metrics = json.loads((project / "metrics/faces.json").read_text())
     assert [metrics[name] for name in ("frames_with_several_faces", "cuts", "changes_of_person")] == [0, 0, 0]
+
+
+def test_each_person_is_predicted_as_alone(
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, clip = save_model_with_references(tmp_path, [1.0, 3.0], 0.1), tmp_path / "both.mp4"
+    write_conversation(clip, [0, 1, 1], 3.0, FPS)
+    main, everyone = Predictor(model, CPU), Predictor(model, CPU, "all")
+    decoded: list[Path] = []
+
+    def count_frames(path: Path, *arguments: Any) -> Iterator[Any]:
+        decoded.append(path)
+        return read_frames(path, *arguments)
+
+    monkeypatch.setattr("lib.media.frames.read_frames", count_frames)
+    persons = everyone.predict_all(clip)
+    assert decoded == [clip]
+    alone = [main(clip.with_name(f"{index}-both.mp4")) for index in range(2)]
+    for index, prediction in enumerate(persons):
+        person = prediction.person
+        assert person is not None
+        assert (person.number, person.count, prediction.refused) == (index + 1, 2, "")
+        assert person.x == pytest.approx(0.25 + 0.5 * index, abs=0.03)
+        assert (person.start, person.end, person.visible) == (0.0, pytest.approx(2.8, abs=0.11), 1.0)
+        assert person.speaks == pytest.approx((1.0, 2.0)[index], abs=0.21)
+        assert prediction.warnings[-1] == "audio: the same for all 2 persons"
+        scores = [estimate.score for estimate in prediction.targets["traits"].values()]
+        scores_alone = [estimate.score for estimate in alone[index].targets["traits"].values()]
+        assert scores == pytest.approx(scores_alone, abs=0.005)
+        assert (
+            max(map(abs, np.subtract(scores, [e.score for e in alone[1 - index].targets["traits"].values()]))) > 0.005
+        )
+    main_person = next(p for p in persons if p.person and p.person.main)
+    assert main_person.targets == main(clip).targets
+    with pytest.raises(InputError, match=r"person = 'all' gives a prediction for each person; call predict_all"):
+        everyone(clip)
+    assert [p.refused for p in everyone.predict_all(tmp_path / "no.mp4")] == [f"{tmp_path}/no.mp4 is not a file"]
+    assert run_predict(clip, "--model", model, "--person", "all", "--format", "table") == 0
+    assert f"{clip}, person 2 of 2" in capsys.readouterr().out
+
+
+def test_explain_writes_files_for_each_person(project: Path, tmp_path: Path) -> None:
+    model, clip = save_model_with_references(tmp_path, [1.0, 1.5], 0.1), tmp_path / "both.mp4"
+    write_conversation(clip, [0, 1], 3.0, FPS)
+    arguments = ["--model", model, "--explain", tmp_path / "shown", "--out", tmp_path / "scores.csv"]
+    assert run_predict(clip, *arguments, "--person", "all") == 0
+    rows = pd.read_csv(tmp_path / "scores.csv")
+    assert rows[["person", "persons"]].to_numpy().tolist() == [[1, 2], [2, 2]]
+    names = {path.name for path in (tmp_path / "shown").iterdir()}
+    assert names == {f"both.mp4-person{number}{end}" for number in (1, 2) for end in (".png", ".mp4")}
+    for number in (1, 2):
+        frame = next(read_frames(tmp_path / f"shown/both.mp4-person{number}.mp4", 25))[1][:480, :1280]
+        boxes = np.abs(frame.astype(int) - (68, 119, 170)).max(-1) < 40  # the square of the face
+        halves = boxes[:, :640].sum(), boxes[:, 640:].sum()
+        assert halves[number - 1] > 5 * halves[2 - number]
 
 
 def test_explain_draws_sheets_and_videos(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,9 @@ from lib.sources.demo.head import Identity, Performance, render
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import Settings, validate_inputs
-from lib.streams.faces.align import choose_person
+from lib.streams.faces.align import describe_faces
 from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.track import Tracker, find_cuts, find_key_frames
 from lib.streams.faces.yunet import YuNet
@@ -268,7 +269,7 @@ def test_tracker_keeps_to_the_same_of_two_heads(detector: Detector, head: np.nda
         if step >= 7:  # the smaller head appears between two key frames
             frame[: len(small), : small.shape[1]] = transform(small, 10 * np.sin(step / 3), 0)
     tracked = Tracker(detector, 1.0)([as_frames(frames)], np.arange(20) / 5)
-    face_of = choose_person(tracked, [as_frames(frames)], np.arange(20) / 5).faces
+    face_of = follow(tracked, *describe_faces(tracked, [as_frames(frames)]), np.arange(20) / 5).faces
     middles = [faces.boxes[face, [0, 2]].mean() for faces, face in zip(tracked, face_of, strict=True)]
     assert min(middles) > small.shape[1]
     assert [len(faces.boxes) for faces in tracked[10:]] == [2] * 10

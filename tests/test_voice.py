@@ -13,11 +13,12 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.core.weight_files import find_file
 from lib.media.writing import write_video
+from lib.streams import _activity as activity
 from lib.streams import base, sound_descriptors
 from lib.streams._measures import COMPUTE, STATISTICS
 from lib.streams._sound import RATE, join_turns
 from lib.streams.base import Raw
-from lib.streams.voice import activity, extract
+from lib.streams.voice import extract
 from lib.streams.voice.measures import MEASURES
 from tests.conftest import REAL, ROOT, needs_real_clips
 

@@ -139,3 +139,23 @@ def write_talking_head(path: Path, identity: int, performance: Performance, seco
 
 def resize_frames(frames: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height)) for frame in frames])
+
+
+def write_conversation(path: Path, turns: Sequence[int], seconds: float, fps: int) -> np.ndarray:
+    """Write rendered heads side by side who speak by turns, and return who speaks in each frame (T,), -1 for nobody.
+
+    turns: the person, from the left, who speaks in each part of equal length. The others' mouths are still. Each person
+    alone, with the same audio, is written to 0-NAME, 1-NAME and so on.
+    """
+    speaker = np.array(turns)[np.arange(round(seconds * fps)) * len(turns) // round(seconds * fps)]
+    videos, voice = [], np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+    at = np.minimum(np.arange(len(voice)) * fps // SAMPLE_RATE, len(speaker) - 1)
+    for person in range(max(turns) + 1):
+        talking, own_voice = render(Identity(person + 10), Performance(0.5 - person, 2.0, 0.3, person), seconds, fps)
+        silent, _ = render(Identity(person + 10), Performance(0.5 - person, 0.0, 0.3, person), seconds, fps)
+        videos.append(np.where((speaker == person)[:, None, None, None], talking, silent))
+        voice += np.where(speaker[at] == person, own_voice[: len(voice)], 0)
+    write_video(path, np.concatenate(videos, axis=2), fps, voice, SAMPLE_RATE)
+    for person, video in enumerate(videos):
+        write_video(path.with_name(f"{person}-{path.name}"), video, fps, voice, SAMPLE_RATE)
+    return speaker

@@ -58,6 +58,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860, help="port to listen at (%(default)s)")
     parser.add_argument("--max-mb", type=int, default=100, help="largest upload in megabytes (%(default)s)")
     parser.add_argument("--max-seconds", type=float, default=600, help="longest clip (%(default)s)")
+    parser.add_argument(
+        "--person", default="main", metavar="WHO",
+        help="person to predict if several are visible, as for tools.predict: main, left, right, largest, a number, or all"
+        " (%(default)s)",
+    )  # fmt: skip
     arguments = parser.parse_args()
     command.log_to("page")
     check_address(arguments.host, arguments.port)
@@ -66,7 +71,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # otherwise uploads would stay
     with tempfile.TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True) as folder:
         gradio = offline(Path(folder))
-        jobs = Jobs(Predictor(arguments.model), Path(folder), arguments.max_seconds)
+        jobs = Jobs(Predictor(arguments.model, person=arguments.person), Path(folder), arguments.max_seconds)
         blocks = make_page(gradio, jobs, arguments.max_mb)
         try:
             address = launch(blocks, Path(folder), arguments.host, arguments.port, arguments.max_mb)
@@ -156,11 +161,13 @@ class Jobs:
     predictor: "Predictor"
     folder: Path
     max_seconds: float
-    finished: dict[Path, tuple["Prediction", Path]] = field(default_factory=dict)
-    """Upload -> its prediction, and the path of its results without their endings."""
+    finished: dict[Path, tuple[list["Prediction"], Path]] = field(default_factory=dict)
+    """Upload -> its predictions, several with `--person all`, and the path of its results without their endings."""
 
-    def predict(self, clips: Sequence[Path], report: Callable[[float, str], None]) -> tuple[list["Prediction"], Path]:
-        """Return the predictions and the folder of their results; the uploads are deleted.
+    def predict(
+        self, clips: Sequence[Path], report: Callable[[float, str], None]
+    ) -> tuple[list[list["Prediction"]], Path]:
+        """Return the predictions of each clip and the folder of their results; the uploads are deleted.
 
         `report` is called with the finished fraction and the step that begins.
         """
@@ -176,12 +183,12 @@ class Jobs:
             predictions.append(self._predict_upload(clip, to / f"{index + 1}-{clip.name}", report_step))
         return predictions, to
 
-    def _predict_upload(self, clip: Path, to: Path, report: Callable[[float, str], None]) -> "Prediction":
+    def _predict_upload(self, clip: Path, to: Path, report: Callable[[float, str], None]) -> list["Prediction"]:
         if not clip.exists() and clip in self.finished:
-            prediction, before = self.finished[clip]
-            for path in before.parent.glob(f"{glob.escape(before.name)}.*"):
+            predictions, before = self.finished[clip]
+            for path in before.parent.glob(f"{glob.escape(before.name)}[.-]*"):
                 to.with_name(f"{to.name}{path.name.removeprefix(before.name)}").hardlink_to(path)
-            return prediction
+            return predictions
         try:
             self.finished[clip] = predict_clip(self.predictor, clip, to, self.max_seconds, report), to
         finally:
@@ -197,13 +204,16 @@ class Jobs:
 
 def predict_clip(
     predictor: "Predictor", clip: Path, to: Path, max_seconds: float, report: Callable[[float, str], None]
-) -> "Prediction":
-    """Return a clip's prediction; its sheet, video and poster are `to` with their endings. A longer clip is rejected."""
+) -> list["Prediction"]:
+    """Return a clip's prediction, or one for each person; sheet, video and poster are `name_results(to)` with their endings.
+
+    A longer clip is rejected.
+    """
     import cv2
 
     from lib.media.frames import read_frames
     from lib.serving import web
-    from lib.serving.explain import explain
+    from lib.serving.explain import explain_all, name_results
     from lib.serving.results import Prediction
     from lib.serving.windows import clip_seconds
 
@@ -212,45 +222,46 @@ def predict_clip(
         reason = (
             f"takes {seconds:.0f} s; allowed: up to {max_seconds:.0f} s. `python -m tools.predict` takes any length"
         )
-        return Prediction(clip, {}, reason, predictor.warnings)
+        return [Prediction(clip, {}, reason, predictor.warnings)]
     windows = len(predictor.spans(clip)) or 1
-    prediction = explain(predictor, clip, to, web.count_steps(windows * (len(predictor.extractors) + 1), report))
-    video = to.with_name(f"{to.name}.mp4")
-    if video.exists():
-        _, frame = next(iter(read_frames(video, 25)))
-        cv2.imwrite(str(to.with_name(f"{to.name}{_POSTER}")), frame[..., ::-1])
-    return prediction
+    predictions = explain_all(predictor, clip, to, web.count_steps(windows * (len(predictor.extractors) + 1), report))
+    for prediction in predictions:
+        video, poster = (name_results(to, prediction.person, ending) for ending in (".mp4", _POSTER))
+        if video.exists():
+            _, frame = next(iter(read_frames(video, 25)))
+            cv2.imwrite(str(poster), frame[..., ::-1])
+    return predictions
 
 
-def write_tables(predictions: Sequence["Prediction"], predictor: "Predictor", to: Path) -> list[Path]:
+def write_tables(by_clip: Sequence[Sequence["Prediction"]], predictor: "Predictor", to: Path) -> list[Path]:
     """Write scores.csv, and windows.csv if there are windows; return them with the other files to download."""
     from lib.serving import output
 
-    names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
-    predictions = [_without_folder(prediction) for prediction in predictions]
+    persons = predictor.person == "all"
+    names, run = output.column_names(predictor.served.targets, persons), output.describe_run(predictor)
+    predictions = [_without_folder(prediction) for of_clip in by_clip for prediction in of_clip]
     with (to / "scores.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
-        output.write(predictions, names, "csv", file, run, header=True, over_time=False)
+        output.write(predictions, names, "csv", file, run, header=True, over_time=False, persons=persons)
     if any(prediction.windows for prediction in predictions):
         with (to / "windows.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
-            output.write_windows(predictions, names, file, run)
+            output.write_windows(predictions, names, file, run, persons=persons)
     tables = sorted(to.glob("*.csv"))
     return [*tables, *sorted(path for path in to.iterdir() if path.suffix in (".png", ".mp4"))]
 
 
-def show(predictions: Sequence["Prediction"], predictor: "Predictor", to: Path) -> str:
+def show(by_clip: Sequence[Sequence["Prediction"]], predictor: "Predictor", to: Path) -> str:
     """Return predictions as HTML, with the sheets and videos in a folder."""
     from lib.serving import web
+    from lib.serving.explain import name_results
 
-    def find(index: int, clip: Path, ending: str) -> str | None:
-        path = to / f"{index + 1}-{clip.name}{ending}"
+    def find(index: int, prediction: "Prediction", ending: str) -> str | None:
+        path = name_results(to / f"{index + 1}-{prediction.clip.name}", prediction.person, ending)
         return f"/gradio_api/file={quote(str(path))}" if path.exists() else None
 
     results = []
-    for index, prediction in enumerate(predictions):
+    for index, prediction in ((index, prediction) for index, of_clip in enumerate(by_clip) for prediction in of_clip):
         own_warnings = prediction.warnings[len(predictor.warnings) :]  # the others are at the top of the page
-        results.append(
-            web.DisplayedClip(prediction, own_warnings, *(find(index, prediction.clip, end) for end in _ENDINGS))
-        )
+        results.append(web.DisplayedClip(prediction, own_warnings, *(find(index, prediction, end) for end in _ENDINGS)))
     return web.render(results, predictor.served)
 
 
@@ -346,10 +357,10 @@ def connect(gradio: Any, jobs: Jobs, parts: Parts) -> None:
         count = len(clips or ())
         if not 0 < count <= _MOST_CLIPS:
             raise gradio.Error(f"{count} clips; allowed: 1 to {_MOST_CLIPS}", print_exception=False)
-        predictions, to = jobs.predict([*map(Path, clips)], lambda fraction, text: progress(fraction, desc=text))
-        files = write_tables(predictions, jobs.predictor, to)
-        objects = [to_json(_without_folder(prediction)) for prediction in predictions]
-        return objects, show(predictions, jobs.predictor, to), gradio.File(list(map(str, files)), visible=True)
+        by_clip, to = jobs.predict([*map(Path, clips)], lambda fraction, text: progress(fraction, desc=text))
+        files = write_tables(by_clip, jobs.predictor, to)
+        objects = [to_json(_without_folder(prediction)) for of_clip in by_clip for prediction in of_clip]
+        return objects, show(by_clip, jobs.predictor, to), gradio.File(list(map(str, files)), visible=True)
 
     def begin() -> tuple[Any, ...]:
         inactive = gradio.Button(interactive=False)

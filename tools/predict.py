@@ -9,6 +9,7 @@ examples:
   python -m tools.predict interviews/ --out scores.csv     all videos in a folder; after an interruption, run it again
   python -m tools.predict lecture.mp4 --over-time            also the scores of each window
   python -m tools.predict talk.mp4 --over-time --window 3    windows of 3 s, which overlap by half
+  python -m tools.predict interview.mp4 --person all         each person, with place, visible time and speaking time
   python -m tools.predict talk.mp4 --explain shown/          evidence: shown/talk.mp4.png and shown/talk.mp4.mp4
   find . -name "*.mov" | python -m tools.predict - --format jsonl
 """
@@ -92,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--person", default="main", metavar="WHO",
         help="person to track if several are visible: left, right, largest, or a number N for the Nth from the left"
-        " (%(default)s: as in training, the largest moving face that is visible longest)",
+        " (%(default)s: as in training, the largest moving face that is visible longest); all: a row for each person",
     )  # fmt: skip
     parser.add_argument(
         "--workers",
@@ -143,17 +144,18 @@ def print_predictions(
 ) -> bool:
     """Print predictions; return whether a clip was rejected."""
     from lib.serving import output
+    from lib.streams.faces.words import ALL
 
     sys.stdout.reconfigure(errors=output.ERRORS)  # type: ignore[union-attr]
     predict = make_explainer(clips, arguments)
     predictions = predictor.many(clips, predict, arguments.workers)
-    names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
+    persons = arguments.person == ALL
+    names, run = output.column_names(predictor.served.targets, persons), output.describe_run(predictor)
     if output_format == "table":
         predictions = (without(prediction, predictor.warnings) for prediction in predictions)
+    options = {"header": True, "over_time": arguments.over_time, "persons": persons}
     try:
-        return output.write(
-            predictions, names, output_format, sys.stdout, run, header=True, over_time=arguments.over_time
-        )
+        return output.write(predictions, names, output_format, sys.stdout, run, **options)
     except BrokenPipeError:  # the reader, such as head, has closed the pipe; Python would still flush the rest at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
@@ -164,10 +166,12 @@ def write_file(
 ) -> bool:
     """Append the predictions of clips that --out does not contain yet; return whether it has a rejected clip."""
     from lib.serving import output
+    from lib.streams.faces.words import ALL
 
     out: Path = arguments.out
     check_writable("--out", out.parent)
-    names, run = output.column_names(predictor.served.targets), output.describe_run(predictor)
+    persons = arguments.person == ALL
+    names, run = output.column_names(predictor.served.targets, persons), output.describe_run(predictor)
     predict = make_explainer(clips, arguments)
     with output.locked(out) as file:
         before = output.read_before(out, file, names, run)
@@ -175,10 +179,8 @@ def write_file(
         if len(todo) < len(clips):
             print(f"{out} contains {len(clips) - len(todo)} of {len(clips)} clips, which are skipped", file=sys.stderr)
         predictions = predictor.many(todo, predict, arguments.workers)
-        return (
-            output.write(predictions, names, output_format, file, run, header=not file.tell(), over_time=False)
-            or before.refused
-        )
+        options = {"header": not file.tell(), "over_time": False, "persons": persons}
+        return output.write(predictions, names, output_format, file, run, **options) or before.refused
 
 
 def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":
@@ -188,33 +190,33 @@ def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":
 
 def explaining(
     clips: Sequence[Path], folder: Path, faces: "FacesMode", names: "NamesMode"
-) -> "Callable[[Predictor, Path | str], Prediction]":
+) -> "Callable[[Predictor, Path | str], list[Prediction]]":
     """Return a function that predicts a clip and writes its sheet and video to a folder.
 
     The files have the clip's name. If clips in different folders have the same name, six digits of their paths' hash are
-    added. With names = "pseudonym" they are called "clip N" by the clip's place among `clips`. Raises InputError if the
-    folder is not writable.
+    added. With names = "pseudonym" they are called "clip N" by the clip's place among `clips`. The files of a clip's persons
+    end in "-person1" and so on. Raises InputError if the folder is not writable.
     """
-    from lib.serving.explain import explain
+    from lib.serving.explain import explain_all
 
     check_writable("--explain", folder)
     repeated_names = {name for name, count in Counter(clip.name for clip in {*clips}).items() if count > 1}
     numbers = {clip: number for number, clip in enumerate(dict.fromkeys(clips), 1)}
 
-    def predict(predictor: "Predictor", clip: Path | str) -> "Prediction":
+    def predict(predictor: "Predictor", clip: Path | str) -> "list[Prediction]":
         clip = Path(clip)
         if names == "pseudonym":
             name = f"clip {numbers[clip]}"
-            return explain(predictor, clip, folder / name, faces=faces, title=name)
+            return explain_all(predictor, clip, folder / name, faces=faces, title=name)
         suffix = f"-{hashlib.sha256(os.fsencode(clip)).hexdigest()[:6]}" if clip.name in repeated_names else ""
-        return explain(predictor, clip, folder / f"{clip.name}{suffix}", faces=faces)
+        return explain_all(predictor, clip, folder / f"{clip.name}{suffix}", faces=faces)
 
     return predict
 
 
 def make_explainer(
     clips: Sequence[Path], arguments: argparse.Namespace
-) -> "Callable[[Predictor, Path | str], Prediction] | None":
+) -> "Callable[[Predictor, Path | str], list[Prediction]] | None":
     """Return `explaining` with the options; what they leave out comes from params.yaml if it exists."""
     if arguments.explain is None:
         return None

@@ -1,5 +1,7 @@
 """Draw the pose of the head, and the events of behaviour and voice, into a frame."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -17,8 +19,11 @@ _COLOURS = ((221, 51, 51), (34, 153, 51), (51, 102, 255))  # RGB
 _GAP = 0.15  # seconds; events of a voice are read at the nearest step within this time
 
 
-def draw_marks(image: np.ndarray, time: float, behaviour: Record | None, voice: Record | None) -> None:
-    """Draw the marks of one frame (H, W, 3) at `time` in seconds: three axes from the tip of the nose, and names of events.
+def draw_marks(
+    image: np.ndarray, time: float, behaviour: Record | None, voice: Record | None, others: Sequence[str] = ()
+) -> None:
+    """Draw the marks of one frame (H, W, 3) at `time` in seconds: three axes from the tip of the nose, and names of events,
+    followed by `others`.
 
     Red points to the right of the image if the head looks into the camera, green down, blue forward. Records of streams that
     the model does not use are None.
@@ -31,20 +36,17 @@ def draw_marks(image: np.ndarray, time: float, behaviour: Record | None, voice: 
     if voice is not None and _values_at(voice, time).get("speech") == 1:
         words.append("speech")
     size = len(image) / 480
-    for row, word in enumerate(words):
-        place = round(8 * size), round((24 + 24 * row) * size)
-        for colour, thickness in (((255, 255, 255), 4), ((0, 0, 0), 1)):
-            thickness = max(1, round(thickness * size))
-            cv2.putText(
-                image,
-                word,
-                place,
-                cv2.FONT_HERSHEY_SIMPLEX,
-                0.8 * size,
-                colour,
-                thickness=thickness,
-                lineType=cv2.LINE_AA,
-            )
+    for row, word in enumerate([*words, *others]):
+        write_text(image, word, (round(8 * size), round((24 + 24 * row) * size)), size)
+
+
+def write_text(image: np.ndarray, text: str, place: tuple[int, int], size: float) -> None:
+    """Write text into an image, black with a white edge. place: its lower left corner. size: 1 for an image of 480 rows."""
+    for colour, thickness in (((255, 255, 255), 4), ((0, 0, 0), 1)):
+        thickness = max(1, round(thickness * size))
+        cv2.putText(
+            image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.8 * size, colour, thickness=thickness, lineType=cv2.LINE_AA
+        )
 
 
 def _values_at(record: Record, time: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ from lib.data import images
 from lib.report.figures import Attention
 from lib.report.figures.attention_on_the_face import measure_attention
 from lib.report.privacy import FacesMode, hide_face, place_template
-from lib.serving.marks import draw_marks
+from lib.serving.marks import draw_marks, write_text
 from lib.serving.results import Evidence
 from lib.streams import base
 from lib.streams.faces.align import TEMPLATE, fit_similarity
@@ -61,9 +61,10 @@ def read_moments(evidence: Evidence, faces_mode: FacesMode = "show") -> Iterator
             aligned = faces.arrays["faces"][step]
             aligned = hide_face(aligned, faces_mode, place_template(aligned))
             if faces_mode != "none":
-                _draw_face(image, points)
+                _draw_face(image, points, "" if evidence.person is None else str(evidence.person.number))
             panels["face"] = aligned
-        draw_marks(image, float(time), behaviour, voice)
+        speaks = evidence.speaks is not None and bool(evidence.speaks[step])
+        draw_marks(image, float(time), behaviour, voice, ["speaks"] * speaks)
         for key, attention_map in attention_maps.items():
             nearest = int(np.argmin(np.abs(attention.times[key] - time)))
             background = aligned
@@ -96,8 +97,8 @@ def _attention(evidence: Evidence) -> Attention:
     )
 
 
-def _draw_face(image: np.ndarray, points: np.ndarray) -> None:
-    """Draw the square of the aligned face and the five points (5, 2) into an image."""
+def _draw_face(image: np.ndarray, points: np.ndarray, label: str) -> None:
+    """Draw the square of the aligned face, the five points (5, 2) and a label above the square into an image."""
     corners = np.array([[0, 0], [112, 0], [112, 112], [0, 112]])
     from_template = fit_similarity(TEMPLATE, points)
     square = corners @ from_template[:, :2].T + from_template[:, 2]
@@ -105,6 +106,10 @@ def _draw_face(image: np.ndarray, points: np.ndarray) -> None:
     cv2.polylines(image, [square.round().astype(np.int32)], True, _BOX, thickness, cv2.LINE_AA)
     for x, y in points.round().astype(int).tolist():
         cv2.circle(image, (x, y), 2 * thickness, _POINT, -1, cv2.LINE_AA)
+    size = len(image) / 480
+    corner = square.min(0)
+    place = round(float(corner[0])), max(round(float(corner[1])) - 4, round(20 * size))
+    write_text(image, label, place, size)
 
 
 def _heat_map(image: np.ndarray, attention_map: np.ndarray) -> np.ndarray:

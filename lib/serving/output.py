@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.model import folder
-from lib.serving.results import Prediction
+from lib.serving.results import PERSON_COLUMNS, Prediction, describe_person
 from lib.serving.scores import PARTS, Names, Window, name_columns
 
 if TYPE_CHECKING:
@@ -48,15 +48,16 @@ def _checksum(model: Path) -> str:
 
 
 class Before(NamedTuple):
-    """The rows of an earlier run: whether a clip was rejected, and the clips."""
+    """The rows of an earlier run: whether a clip was rejected, and the finished clips."""
 
     refused: bool
     clips: set[str]
 
 
-def column_names(targets: Targets) -> Names:
-    """Return the names of the columns of scores of a model's targets."""
-    return name_columns({name: group.columns for name, group in targets.items()})
+def column_names(targets: Targets, persons: bool = False) -> Names:
+    """Return the names of the columns of scores of a model's targets. persons: whether rows have PERSON_COLUMNS."""
+    columns = {name: group.columns for name, group in targets.items()}
+    return name_columns(columns, PERSON_COLUMNS if persons else ())
 
 
 def write(
@@ -67,15 +68,18 @@ def write(
     run: Run,
     header: bool,
     over_time: bool,
+    persons: bool = False,
 ) -> bool:
     """Write each prediction without waiting for the next one; return whether a clip was rejected.
 
-    A prediction is a CSV row, a JSON line or a paragraph of text. over_time: write the scores of each window too.
+    A prediction is a CSV row, a JSON line or a paragraph of text. over_time: write the scores of each window too. persons:
+    write PERSON_COLUMNS too; the persons of a clip are written together.
     """
     refused = False
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
     times = ["start", "end"] if over_time else []
-    columns = ["clip", *times, *names.values(), *parts, "seen", "warnings", "refused", "model", "options"]
+    first = ["clip", *(PERSON_COLUMNS if persons else ()), *times]
+    columns = [*first, *names.values(), *parts, "seen", "warnings", "refused", "model", "options"]
     writer = csv.DictWriter(file, columns)
     if header and form == "csv":
         writer.writeheader()
@@ -89,16 +93,18 @@ def write(
             file.write(json.dumps(to_json(prediction) | asdict(run)) + "\n")
         else:
             file.write(prediction.to_text(over_time))
-        file.flush()
+        if prediction.person is None or prediction.person.number == prediction.person.count:
+            file.flush()
     return refused
 
 
-def write_windows(predictions: Iterable[Prediction], names: Names, file: TextIO, run: Run) -> None:
-    """Write a CSV file with a row for each window of each prediction."""
+def write_windows(
+    predictions: Iterable[Prediction], names: Names, file: TextIO, run: Run, persons: bool = False
+) -> None:
+    """Write a CSV file with a row for each window of each prediction. persons: write PERSON_COLUMNS too."""
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
-    writer = csv.DictWriter(
-        file, ["clip", "start", "end", *names.values(), *parts, "seen", "refused", "model", "options"]
-    )
+    first = ["clip", *(PERSON_COLUMNS if persons else ()), "start", "end"]
+    writer = csv.DictWriter(file, [*first, *names.values(), *parts, "seen", "refused", "model", "options"])
     writer.writeheader()
     for prediction in predictions:
         for window in prediction.windows:
@@ -110,6 +116,7 @@ def to_cells(prediction: Prediction | Window, names: Names) -> dict[str, str]:
     cells = {"refused": prediction.refused, "seen": f"{prediction.seen:.3f}"}
     if isinstance(prediction, Prediction):
         cells |= {"clip": str(prediction.clip), "warnings": "; ".join(prediction.warnings)}
+        cells |= _person_cells(prediction)
     for (group, column), name in names.items() if prediction.targets else ():
         estimate = prediction.targets[group][column]
         cells[name] = f"{estimate.score:.6f}"
@@ -122,13 +129,22 @@ def to_cells(prediction: Prediction | Window, names: Names) -> dict[str, str]:
 def window_cells(prediction: Prediction, window: Window, names: Names) -> dict[str, str]:
     """Return the prediction of a window as cells by column."""
     times = {"start": f"{window.start:.3f}", "end": f"{window.end:.3f}"}
-    return {"clip": str(prediction.clip)} | times | to_cells(window, names)
+    return {"clip": str(prediction.clip)} | _person_cells(prediction) | times | to_cells(window, names)
+
+
+def _person_cells(prediction: Prediction) -> dict[str, str]:
+    values = describe_person(prediction.person)
+    return {
+        name: "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        for name, value in values.items()
+    }
 
 
 def to_json(prediction: Prediction) -> dict[str, Any]:
     """Return a prediction as a JSON-able dictionary."""
     values = asdict(replace(prediction, labels={})) | {"clip": str(prediction.clip)}
-    return {name: value for name, value in values.items() if name != "labels"}
+    hidden = {"labels"} if prediction.person else {"labels", "person"}
+    return {name: value for name, value in values.items() if name not in hidden}
 
 
 @contextmanager
@@ -158,13 +174,12 @@ def _lock_holder(file: TextIO) -> str:
 
 
 def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
-    """Return the finished clips of an earlier run, and remove an incomplete last row.
+    """Return the finished clips of an earlier run, and remove an incomplete last row or clip.
 
     Raises InputError if the file has other contents, or predictions of another model or with other options.
     """
     file.seek(0)
-    content = file.read()
-    complete = content[: content.rfind("\n") + 1]  # the run may have ended within a row
+    complete = _drop_unfinished(path, file.read())
     file.seek(0)
     file.truncate(len(complete.encode("utf-8", ERRORS)))
     file.seek(0, os.SEEK_END)
@@ -179,6 +194,31 @@ def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
                 f" {getattr(run, field)}: choose another file, or remove this one"
             )
     return Before(any(row["refused"] for row in rows), {row["clip"] for row in rows})
+
+
+def _drop_unfinished(path: Path, text: str) -> str:
+    """Return the text of a file without an incomplete last row, and without the last clip if persons of it are missing."""
+    complete = text[: text.rfind("\n") + 1]  # the run may have ended within a row
+    rows = _parse(path, complete)
+    number, count = _read_person(rows[-1]) if rows else (0, 0)
+    if number == count:
+        return complete
+    lines = io.StringIO(complete, newline="").readlines()
+    starts = [0]  # of each row among the lines: a name in quotes can contain line ends
+    if path.suffix == ".jsonl":
+        starts += range(1, len(lines))
+    else:
+        reader = csv.reader(lines)
+        starts += [reader.line_num for _ in reader][:-1]
+    return "".join(lines[: starts[-number]])
+
+
+def _read_person(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the number of a row's person and of all persons of the clip; 0 without a person."""
+    person = row.get("person")
+    if isinstance(person, dict):
+        return person["number"], person["count"]
+    return (int(person), int(row["persons"])) if person and "persons" in row else (0, 0)
 
 
 def _parse(path: Path, text: str) -> list[dict[str, Any]]:

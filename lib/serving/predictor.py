@@ -5,9 +5,10 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from lib.model import checkpoint
 from lib.model.heads import average_predictions
 from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
 from lib.serving.estimates import estimate, summarise_labels
+from lib.serving.persons import PersonScene, Scene
 from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch
 from lib.serving.scores import Window
 from lib.serving.windows import (
@@ -43,7 +45,10 @@ from lib.serving.windows import (
 )
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
-from lib.streams.faces.words import ASKED, MAIN
+from lib.streams.faces.words import ALL, ASKED, MAIN
+
+if TYPE_CHECKING:
+    from lib.streams.faces.everyone import EveryoneTracker
 
 MIN_SEEN = 0.5
 _PLANTED = "the model was trained on rendered clips, so its scores of real people mean nothing"
@@ -51,10 +56,11 @@ _Options = tuple[Path, torch.device, str, float | None, float]
 
 
 class _Observers(NamedTuple):
-    """Functions that are called while a clip is predicted."""
+    """Functions that are called while a clip is predicted. scene: of the person, if all persons are predicted."""
 
     watch: Watch | None = None
     report: Report | None = None
+    scene: PersonScene | None = None
 
     def begin(self, step: str) -> None:
         if self.report is not None:
@@ -66,10 +72,10 @@ class Predictor:
 
     model: path of a model.pt or of the folder of a published model. device: where the network runs; by default a GPU if one
     is available. person: face to track if there are several: "main" as in training, "left", "right", "largest", or a number
-    N as text, the Nth from the left, starting at 1. window: length in seconds of the windows of longer clips; None uses the
-    length of the longest training clip, and no windows for clips of about that length. min_seen: a clip is rejected if a
-    smaller fraction of it can be used. Raises InputError if the file can't be used, or if `person` is given for a model
-    without faces.
+    N as text, the Nth from the left, starting at 1; "all" predicts each person, with `predict_all` or `many`. window: length
+    in seconds of the windows of longer clips; None uses the length of the longest training clip, and no windows for clips of
+    about that length. min_seen: a clip is rejected if a smaller fraction of it can be used. Raises InputError if the file
+    can't be used, or if `person` is given for a model without faces.
     """
 
     def __init__(
@@ -91,15 +97,19 @@ class Predictor:
         self.served = checkpoint.load(self.path, self._device)
         self.labels = summarise_labels(self.served)
         self.extractors = base.make_extractors(self.served.streams)
-        if person not in ASKED and not (person.isdecimal() and int(person)):
+        if person not in (*ASKED, ALL) and not (person.isdecimal() and int(person)):
             raise InputError(
-                f"person = {person!r}; allowed: {', '.join(ASKED)}, or a number from 1 on, counted from the left"
+                f"person = {person!r}; allowed: {', '.join(ASKED)}, {ALL}, or a number from 1 on, counted from the left"
             )
+        self.tracker: EveryoneTracker | None = None
         if "faces" in self.extractors:
             settings = check(self.served.streams["faces"].settings, faces.Settings, "faces")
-            self.extractors["faces"] = faces.make_extractor(settings, person)
+            settings = settings.model_copy(update={"persons": MAIN})
+            self.extractors["faces"] = faces.make_extractor(settings, MAIN if person == ALL else person)
+            self.tracker = faces.make_tracker(settings) if person == ALL else None
         elif person != MAIN:
             raise InputError(f"person = {person!r}, but the model {self.path} does not use faces; allowed: {MAIN}")
+        self._settings = {name: info.settings for name, info in self.served.streams.items()}
         self.warnings: tuple[str, ...] = ()
         """Warnings about every prediction of this model."""
         if not {*SYNTHETIC}.isdisjoint(self.served.training.corpora):
@@ -124,20 +134,22 @@ class Predictor:
     def many(
         self, clips: Iterable[Path | str], predict: "Predict | None" = None, workers: int = 1
     ) -> Iterator[Prediction]:
-        """Yield the predictions of clips in their order, with a progress bar on a terminal.
+        """Yield the predictions of clips in their order, with a progress bar on a terminal; of each person with
+        `person = "all"`.
 
-        predict: a function that predicts a clip with a predictor; by default the predictor is called. workers: number of
-        processes on this machine, each with a predictor. Raises InputError if a worker was killed.
+        predict: a function that predicts a clip with a predictor; by default `predict_all`. workers: number of processes on
+        this machine, each with a predictor. Raises InputError if a worker was killed.
         """
         paths = [_path("clip", clip) for clip in clips]
         with ExitStack() as stack:
-            predictions: Iterable[Prediction] = (_predict_safely(self, predict, path) for path in paths)
+            predictions: Iterable[list[Prediction]] = (_predict_safely(self, predict, path) for path in paths)
             if workers > 1:
                 pool = stack.enter_context(parallel.start_executor(Parallel(engine="loky", workers=workers), gpu=False))
                 work = partial(_predict_in_worker, self._options, predict)
                 predictions = parallel.map_in_order(pool, work, paths)
             try:
-                yield from tqdm(predictions, desc="predict", total=len(paths), unit="clip", disable=None)
+                for of_clip in tqdm(predictions, desc="predict", total=len(paths), unit="clip", disable=None):
+                    yield from of_clip
             except Exception as error:
                 if not parallel.is_worker_death(error):
                     raise
@@ -148,34 +160,66 @@ class Predictor:
 
         `watch` is called with the evidence of each window, or of the complete clip if it has no windows. `report` is called
         before each step of a window with the step's name: a stream's name, or "network". An unexpected exception also
-        rejects the clip; its traceback is logged.
+        rejects the clip; its traceback is logged. Raises InputError if all persons are to be predicted.
         """
-        clip = _path("clip", clip)
+        if self.person == ALL:
+            raise InputError(
+                f"person = {ALL!r} gives a prediction for each person; call predict_all, or choose {MAIN!r}"
+            )
+        return self._guard(_path("clip", clip), _Observers(watch, report))
+
+    def predict_all(
+        self, clip: Path | str, watch: Watch | None = None, report: Report | None = None
+    ) -> list[Prediction]:
+        """Return the prediction of each person in a clip, from left to right, if `person` is "all", otherwise one.
+
+        The arguments are those of a call. The video is decoded once, and `watch` is called for one person after the other.
+        A clip that can't be used, or without a face, has one prediction, without person.
+        """
+        clip, observers = _path("clip", clip), _Observers(watch, report)
+        if self.tracker is None:
+            return [self._guard(clip, observers)]
         try:
-            return self._predict(clip, _Observers(watch, report))
-        except InputError as error:
-            return Prediction(clip, {}, str(error), self.warnings)
+            _check_file(clip)
+            scene = Scene(self.tracker, self.extractors["frames"], Raw(clip.name, clip, None), observers.begin)
         except Exception as error:
-            reason, trace = describe_internal_error(error)
-            log_once("predict", trace)
-            return Prediction(clip, {}, reason, self.warnings)
+            return [self._refuse(clip, error)]
+        predictions = []
+        for person in scene.persons:
+            prediction = self._guard(clip, observers._replace(scene=person))
+            shared = person.describe_shared(list_streams(self.served.network.encoder_inputs))
+            warnings = (*prediction.warnings, *(shared if prediction.targets else ()))
+            predictions.append(replace(prediction, person=person.person, warnings=warnings))
+        return predictions
+
+    def _guard(self, clip: Path, observers: "_Observers") -> Prediction:
+        """Return a prediction; if it fails, the reason why the clip is rejected."""
+        try:
+            return self._predict(clip, observers)
+        except Exception as error:
+            return self._refuse(clip, error)
+
+    def _refuse(self, clip: Path, error: Exception) -> Prediction:
+        if isinstance(error, InputError):
+            return Prediction(clip, {}, str(error), self.warnings)
+        reason, trace = describe_internal_error(error)
+        log_once("predict", trace)
+        return Prediction(clip, {}, reason, self.warnings)
 
     def spans(self, clip: Path) -> list[Span]:
         """Return the windows of a clip that is clearly longer than the longest training clip; an empty list otherwise."""
         return long_clip_spans(clip_seconds(clip), self.served.training.seconds, self.window)
 
     def _predict(self, clip: Path, observers: "_Observers") -> Prediction:
-        if not os.path.isfile(clip):  # noqa: PTH113 (Path.is_file raises for a name that is too long)
-            raise InputError(f"{clip} is not a file")
-        if not clip.stat().st_size:
-            raise InputError("the file is empty")
+        _check_file(clip)
         seconds, cut = clip_seconds(clip), warn_of_cut(clip)
         if spans := long_clip_spans(seconds, self.served.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
         usable_fraction = mean_seen([values])
         check_seen(usable_fraction, self.min_seen, 1, 1, "")
-        windows, _, warnings = self._predict_windows(clip, requested_spans(seconds, self.window), _Observers())
+        spans = requested_spans(seconds, self.window)
+        windows, _, warnings = self._predict_windows(clip, spans, _Observers(scene=observers.scene))
         bias = list(biased_windows(self.served, self.window)) if windows else []
         warnings = [*self.warnings, *cut, *values.warnings, *bias, *warnings]
         targets = estimate(self.served, values.groups)
@@ -237,7 +281,8 @@ class Predictor:
             raise InputError("the model's prediction is not a finite number")
         values = {name: prediction.clip_arrays(0) for name, prediction in output.predictions.items()}
         if observers.watch is not None:
-            observers.watch(Evidence(span, records, batch.inputs, output, estimate(self.served, values)))
+            evidence = Evidence(span, records, batch.inputs, output, estimate(self.served, values))
+            observers.watch(evidence if observers.scene is None else observers.scene.describe(evidence))
         warnings = [f"{reason}; predicted without it" for reason in refused]
         warnings += find_warnings(self.served, records, span)
         return Values(
@@ -253,32 +298,36 @@ class Predictor:
     def _records(self, clip: Path, span: Span | None, observers: "_Observers") -> dict[str, Record]:
         """Return the clip's records of all streams that the model uses, each computed after its inputs."""
         raw = Raw(clip.name, clip, None, span)
-        records: dict[str, Record] = {}
+        records: dict[str, Record] = {} if observers.scene is None else observers.scene.cut(span)
         for name, extract in self.extractors.items():
+            if name in records:
+                continue
             observers.begin(name)
             input_names = base.load(name).inputs_of(self.served.streams[name].settings)
             inputs = [raw if input_name == RAW else records[input_name] for input_name in input_names]
             records[name] = base.extract(extract, inputs)
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
+            if observers.scene is not None and "faces" not in base.list_with_inputs(name, self._settings):
+                observers.scene.share(span, name, records[name])
         return records
 
 
-Predict = Callable[[Predictor, Path | str], Prediction]
+Predict = Callable[[Predictor, Path | str], list[Prediction]]
 
 
 _cached_predictor = cache(Predictor)
 
 
-def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path) -> Prediction:
+def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path) -> list[Prediction]:
     """Predict a clip in a worker process, which loads its predictor once."""
     return _predict_safely(_cached_predictor(*options), predict, clip)
 
 
-def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -> Prediction:
+def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -> list[Prediction]:
     """Predict a clip. An error that concerns only this clip, for instance in its sheet, becomes its result."""
     try:
-        return (predict or Predictor.__call__)(predictor, clip)
+        return (predict or Predictor.predict_all)(predictor, clip)
     except InputError:
         raise
     except Exception as error:
@@ -286,7 +335,15 @@ def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -
             raise
         reason, trace = describe_internal_error(error)
         log_once("predict", trace)
-        return Prediction(clip, {}, reason, predictor.warnings)
+        return [Prediction(clip, {}, reason, predictor.warnings)]
+
+
+def _check_file(clip: Path) -> None:
+    """Raise InputError if a clip is not a file, or is empty."""
+    if not os.path.isfile(clip):  # noqa: PTH113 (Path.is_file raises for a name that is too long)
+        raise InputError(f"{clip} is not a file")
+    if not clip.stat().st_size:
+        raise InputError("the file is empty")
 
 
 def _path(name: str, value: Path | str) -> Path:

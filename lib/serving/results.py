@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.data.batch import Inputs
@@ -37,6 +39,49 @@ COLUMNS = (
 )
 """The columns of a table of predictions."""
 
+PERSON_COLUMNS = (
+    "person",
+    "persons",
+    "person main",
+    "person x",
+    "person start",
+    "person end",
+    "person visible",
+    "person speaks",
+)
+"""The columns that follow if all persons of a clip are predicted; `Person` describes them."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One of several persons of a clip.
+
+    number: from 1 on, from the left. count: the number of persons. main: whether the person is the one that is tracked by
+    default. x: the median place of the face in frame widths, 0 is the left edge. start, end: first and last time in seconds
+    at which the face is visible. visible: fraction of the frames with the face. speaks: number of seconds in which the
+    person speaks, None for a clip without audio.
+
+    >>> print(Person(1, 2, True, 0.24, 0.0, 14.8, 1.0, 6.4))
+    person 1 of 2 (main): at 24 % of the width, visible from 0.0 to 14.8 s (100 %), speaks for 6.4 s
+    """
+
+    number: int
+    count: int
+    main: bool
+    x: float
+    start: float
+    end: float
+    visible: float
+    speaks: float | None
+
+    def __str__(self) -> str:
+        main = " (main)" if self.main else ""
+        speaks = "" if self.speaks is None else f", speaks for {self.speaks:.1f} s"
+        return (
+            f"person {self.number} of {self.count}{main}: at {100 * self.x:.0f} % of the width,"
+            f" visible from {self.start:.1f} to {self.end:.1f} s ({100 * self.visible:.0f} %){speaks}"
+        )
+
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
@@ -45,7 +90,7 @@ class Prediction:
     windows: predictions of parts of the clip. A clip that is clearly longer than the training clips always has windows, and
     its targets are their mean, weighted by `seen`; another clip has windows on request. warnings: reasons to doubt the
     targets. seen: fraction of time steps that could be used (mean over the streams that the clip has). labels: training
-    labels by target group, for figures.
+    labels by target group, for figures. person: the predicted person, if all persons of the clip are predicted.
 
     >>> prediction = Prediction(Path("talk.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", ("2 cuts",))
     >>> prediction
@@ -67,6 +112,11 @@ class Prediction:
     windows: tuple[Window, ...] = ()
     seen: float = 0.0
     labels: Mapping[str, Labels] = field(default_factory=dict, compare=False)
+    person: Person | None = None
+
+    def describe(self, name: str = "") -> str:
+        """Return the clip, or another name of it, and the person if all persons are predicted."""
+        return f"{name or self.clip}, {self.person}" if self.person else name or str(self.clip)
 
     def __repr__(self) -> str:
         scores = ", ".join(
@@ -76,7 +126,8 @@ class Prediction:
         )
         count = len(self.warnings)
         warnings = f"; {count} warning{'s' if count > 1 else ''}" if count else ""
-        return f"Prediction({self.clip}: {scores or f'rejected: {self.refused}'}{warnings})"
+        number = f", person {self.person.number}" if self.person else ""
+        return f"Prediction({self.clip}{number}: {scores or f'rejected: {self.refused}'}{warnings})"
 
     def __str__(self) -> str:
         return self.to_text().rstrip("\n")
@@ -84,7 +135,7 @@ class Prediction:
     def to_text(self, over_time: bool = False) -> str:
         """Return what tools.predict prints on a terminal. over_time: include the scores of each window."""
         names = name_columns(self.targets)
-        lines = [str(self.clip)] + [f"  refused: {self.refused}"] * bool(self.refused)
+        lines = [self.describe()] + [f"  refused: {self.refused}"] * bool(self.refused)
         width = max(map(len, names.values()), default=0)
         for (group, column), name in names.items():
             estimate = self.targets[group][column]
@@ -116,7 +167,7 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """Return what notebooks show: the name, warnings, and the figure of `plot`."""
-        lines = [f"<strong>{escape(str(self.clip))}</strong>"]
+        lines = [f"<strong>{escape(self.describe())}</strong>"]
         lines += [f"<div>rejected: {escape(self.refused)}</div>"] if self.refused else []
         lines += [f"<div>warning: {escape(warning)}</div>" for warning in self.warnings]
         if self.targets:
@@ -129,7 +180,8 @@ class Prediction:
 def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
     """Return a row for each clip and target, with the columns COLUMNS. Numbers that are unknown are NaN.
 
-    targets: the target group. A rejected clip has one row, without target and score.
+    targets: the target group. A rejected clip has one row, without target and score. If all persons are predicted, each has
+    its own rows, and the columns PERSON_COLUMNS follow.
 
     >>> first = Prediction(Path("a.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", (), seen=1.0)
     >>> rejected = Prediction(Path("b.mp4"), {}, "faces: found in 0% of the frames", ())
@@ -141,8 +193,9 @@ def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
     import pandas as pd  # slow; predictions as text need it not
 
     rows = [row for prediction in predictions for row in _list_rows(prediction)]
+    columns = [*COLUMNS, *(PERSON_COLUMNS if any("person" in row for row in rows) else ())]
     numbers = dict.fromkeys(("score", "low", "high", "level", "percentile", "scale", "seen"), float)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(numbers)
+    return pd.DataFrame(rows, columns=columns).astype(numbers)
 
 
 def _list_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
@@ -151,6 +204,7 @@ def _list_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
         "seen": prediction.seen,
         "warnings": "; ".join(prediction.warnings),
         "refused": prediction.refused,
+        **describe_person(prediction.person),
     }
     if not prediction.targets:
         yield clip | {"targets": "", "target": ""}
@@ -159,14 +213,28 @@ def _list_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
             yield clip | {"targets": group, "target": target} | vars(estimate)
 
 
+def describe_person(person: Person | None) -> dict[str, Any]:
+    """Return the values of PERSON_COLUMNS, or an empty dictionary without a person.
+
+    >>> describe_person(Person(1, 2, True, 0.24, 0.0, 14.8, 1.0, 6.4))["person x"]
+    0.24
+    """
+    return {} if person is None else dict(zip(PERSON_COLUMNS, vars(person).values(), strict=True))
+
+
 class Evidence(NamedTuple):
-    """The network's input and output for a clip or a window (`span`), as a batch of one, with attention weights."""
+    """The network's input and output for a clip or a window (`span`), as a batch of one, with attention weights.
+
+    person: the predicted person, if all persons of the clip are predicted. speaks: (T,), whether the person speaks in each
+    frame."""
 
     span: Span | None
     records: Mapping[str, Record]
     inputs: Inputs
     output: Output
     targets: Estimates
+    person: Person | None = None
+    speaks: np.ndarray | None = None
 
 
 class Values(NamedTuple):

@@ -66,13 +66,14 @@ class Labels(NamedTuple):
     quantiles: Mapping[str, list[float]]
 
 
-def name_columns(columns: Mapping[str, Iterable[str]]) -> Names:
+def name_columns(columns: Mapping[str, Iterable[str]], others: Iterable[str] = ()) -> Names:
     """Return the names of the columns of scores, given the columns of each target group.
 
-    The group's name is added if two groups have the same column, or if the name is a column of every table.
+    The group's name is added if two groups have the same column, or if the name is a column of every table or one of
+    `others`.
     """
     count = Counter(column for names in columns.values() for column in names)
-    reserved = {"clip", "start", "end", "seen", "warnings", "refused", "model", "options"}
+    reserved = {"clip", "start", "end", "seen", "warnings", "refused", "model", "options", *others}
     reserved |= {f"{column} {part}" for column in count for part in PARTS}
     return {
         (group, column): f"{column} ({group})" if count[column] > 1 or column in reserved else column

@@ -19,9 +19,9 @@ _CAPTION = (
 _FRAME_HEIGHT, _PANEL_HEIGHT = 1.4, 1.6  # inches
 
 
-def draw_sheet(prediction: Prediction, moments: Sequence[Moment]) -> Figure:
+def draw_sheet(prediction: Prediction, moments: Sequence[Moment], name: str = "") -> Figure:
     """Return a clip's sheet: moments of the clip, the scores with their intervals, compared with the training labels, and
-    the scores over time if the clip has windows."""
+    the scores over time if the clip has windows. name: in the title, by default the clip's name."""
     groups, over_time = prediction.targets, bool(prediction.windows)
     rows = ["frame", *dict.fromkeys(title for moment in moments for title in moment.panels)] if moments else []
     upper_height = _FRAME_HEIGHT + _PANEL_HEIGHT * (len(rows) - 1) if rows else 0.0
@@ -30,7 +30,7 @@ def draw_sheet(prediction: Prediction, moments: Sequence[Moment]) -> Figure:
     figure = Figure(figsize=(11, upper_height + lower_height + 0.5), layout="constrained")
     ratios = [upper_height, lower_height] if rows else [lower_height]
     parts = figure.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
-    title = prediction.clip.name + "".join(f"\n{warning}" for warning in prediction.warnings)
+    title = (name or prediction.clip.name) + "".join(f"\n{warning}" for warning in prediction.warnings)
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     if rows:
         _draw_moments(parts[0], rows, moments)

@@ -59,13 +59,14 @@ def _summarise(prediction: Prediction, keys: Sequence[tuple[str, str]]) -> dict[
     """Return a row of the table: a cell for each target, none for a rejected clip."""
     estimates = [prediction.targets[group][column] for group, column in keys] if prediction.targets else []
     cells = [(f"{estimate.score:.2f}", describe_interval(estimate)) for estimate in estimates]
-    return {"name": prediction.clip.name, "cells": cells}
+    number = f", person {prediction.person.number}" if prediction.person else ""
+    return {"name": f"{prediction.clip.name}{number}", "cells": cells}
 
 
 def _describe_clip(clip: DisplayedClip, model: TrainedModel) -> dict[str, Any]:
     prediction = clip.prediction
     return {
-        "name": prediction.clip.name,
+        "name": prediction.describe(prediction.clip.name),
         "refused": prediction.refused.replace(str(prediction.clip), prediction.clip.name),
         "warnings": clip.warnings,
         "sheet": clip.sheet,

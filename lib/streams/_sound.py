@@ -1,4 +1,4 @@
-"""Level of audio and voice activity, shared by the streams sound_descriptors and voice."""
+"""Level of audio and voice activity, shared by the streams sound_descriptors, voice and faces."""
 
 import numpy as np
 

@@ -91,7 +91,8 @@ class Stream:
     table_columns: for a stream whose numbers have names: name -> its column and factor in tables for other programs.
     on_gpu: whether the extractor uses a GPU if one is available.
     costly: whether the stage measures the first clips, and prints the time and the disk space that all clips need.
-    input_key: the key of the settings that names the stream's only input, one of `inputs`. Without it, all are inputs.
+    input_key: the key of the settings that chooses the inputs: its value is the only input, one of `inputs`, or a key of
+        `joint_inputs`. Without it, all are inputs.
     joint_inputs: for values of that key that stand for several inputs, these inputs.
     files: takes the settings and returns the files that they name or that a package ships, such as weights.
     annotation_files: takes the settings and a corpus' folder of annotations and returns the files that the stream reads.
@@ -138,11 +139,11 @@ class Stream:
         return [name for name in self.arrays or ("",) if name not in self.detailed]
 
     def inputs_of(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the inputs for these settings. Their check reports an invalid input; here it counts as the first one."""
+        """Return the inputs for these settings. Their check reports an invalid value; here it counts as the first input."""
         if not self.input_key:
             return self.inputs
         chosen = settings.get(self.input_key)
-        first = chosen if chosen in self.inputs else self.inputs[0]
+        first = chosen if chosen in {*self.inputs, *self.joint_inputs} else self.inputs[0]
         return self.joint_inputs.get(first, (first,))
 
     def kind_of(self, array: str) -> Kind:

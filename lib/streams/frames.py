@@ -69,6 +69,18 @@ def sample_frames(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
     return Record(raw.clip, {"times": np.array(times), "jpeg": jpeg, "offsets": np.array(offsets)})
 
 
+def cut_frames(record: Record, steps: slice, start: float) -> Record:
+    """Return the frames `steps` of a record; times begin at `start` seconds. Fewer than two frames are rejected."""
+    times, offsets = record.arrays["times"][steps] - start, record.arrays["offsets"]
+    if len(times) < 2:
+        return Record(record.clip, refused=f"frames: {len(times)} from {start:.1f} s on, flow needs 2")
+    ends = offsets[steps.start : steps.stop + 1]
+    return Record(
+        record.clip,
+        {"times": times, "jpeg": record.arrays["jpeg"][ends[0] : ends[-1]], "offsets": ends - ends[0]},
+    )
+
+
 def decode_all_frames(record: Record) -> np.ndarray:
     """Return all of a record's frames as RGB uint8 (T, H, W, 3)."""
     return np.stack(decode_frames(record, np.arange(len(record.arrays["times"]))))

@@ -29,8 +29,9 @@ from lib.core.shards import Record
 from lib.streams import base, frames
 from lib.streams._shards import write_shards
 from lib.streams.base import Raw, Stream, StreamSettings
-from lib.streams.faces.align import Aligner, choose_person, take_landmarks, warp
+from lib.streams.faces.align import Aligner, describe_faces, take_landmarks, warp
 from lib.streams.faces.detect import BATCH, Detector, Faces
+from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make, opencv, tvl1
@@ -192,7 +193,8 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     detect = Facenet(MTCNN_MIN_FACE)
     faces_by_frame = [detect([picture])[0] for picture in pictures]
     frames_of_clip = list(map(Frame, pictures))
-    face_of = choose_person(faces_by_frame, [frames_of_clip], np.arange(len(pictures)) / FPS).faces
+    looks, cut = describe_faces(faces_by_frame, [frames_of_clip])
+    face_of = follow(faces_by_frame, looks, cut, np.arange(len(pictures)) / FPS).faces
     landmarks, visible = take_landmarks(faces_by_frame, face_of)
     crops = np.stack([warp(frames_of_clip[index], landmarks[index], SIZE) for index in np.flatnonzero(visible)])
     moments.append(clock())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,8 +11,12 @@ from lib.core import shards
 from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.core.weight_files import find_file
-from lib.streams.base import Stream, StreamInfo, StreamSettings
-from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED
+from lib.streams.base import RAW, Stream, StreamInfo, StreamSettings
+from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
+
+if TYPE_CHECKING:  # slow imports
+    from lib.streams.faces.align import Aligner
+    from lib.streams.faces.everyone import EveryoneTracker
 
 _SAMPLED = 8  # number of a clip's faces whose brightness is measured
 _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
@@ -20,7 +24,8 @@ _COUNTED = "frames_with_several_faces", "cuts", "changes_of_person"
 
 class Settings(StreamSettings):
     """side, min_face: in pixels; min_found: fraction of frames; max_gap, key_seconds: in seconds; weights: YuNet's file.
-    identity: the network that recognises a person after a cut."""
+    identity: the network that recognises a person after a cut. persons: whose tracks are stored. activity: the detector of
+    speech. Models from before the last two keys have their defaults."""
 
     side: Annotated[int, Field(ge=32, le=512)]
     min_face: Annotated[int, Field(ge=12, le=8192)]
@@ -30,6 +35,8 @@ class Settings(StreamSettings):
     detector: Literal["mtcnn", "yunet"]
     weights: str | None
     identity: Literal["none", "sface"]
+    persons: Literal["main", "all"] = "main"
+    activity: Literal["energy", "silero"] = "energy"
 
 
 def validate_inputs(settings: Settings, inputs: Mapping[str, StreamInfo]) -> None:
@@ -48,12 +55,27 @@ def validate_inputs(settings: Settings, inputs: Mapping[str, StreamInfo]) -> Non
         )
 
 
-def make_extractor(settings: Settings, person: str | None = None) -> Callable[[Record], Record]:
+def make_extractor(settings: Settings, person: str | None = None) -> Callable[..., Record]:
     """Return a function that detects, tracks and aligns a person's face in a clip's frames.
 
     person: one of `lib.streams.faces.words.ASKED`, or None for the main person. If it is not None, the record also has the
-    attribute `persons`, the number of persons.
+    attribute `persons`, the number of persons. With `persons: all` the function also takes the clip, and the record also has
+    the tracks of all persons (`lib.streams.faces.everyone`).
     """
+    if settings.persons == "all":
+        return make_tracker(settings, person)
+    return _make_aligner(settings, person)
+
+
+def make_tracker(settings: Settings, person: str | None = None) -> "EveryoneTracker":
+    """Return the tracker of all persons."""
+    from lib.streams._activity import make_detector  # not needed to read the stream's shards
+    from lib.streams.faces.everyone import EveryoneTracker
+
+    return EveryoneTracker(_make_aligner(settings, person), make_detector(settings.activity, "faces.activity"))
+
+
+def _make_aligner(settings: Settings, person: str | None) -> "Aligner":
     from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.faces.align import Aligner
     from lib.streams.faces.detect import Detector
@@ -68,13 +90,15 @@ def make_extractor(settings: Settings, person: str | None = None) -> Callable[[R
 
 
 def files(settings: Settings) -> list[Path]:
-    """Return the weights files of MTCNN, and those of YuNet and SFace if they are used."""
-    from lib.streams.faces import mtcnn, sface, yunet  # not needed to read the stream's shards
+    """Return the weights files of MTCNN, and those of YuNet, SFace and the detector of speech if they are used."""
+    from lib.streams import _activity  # not needed to read the stream's shards
+    from lib.streams.faces import mtcnn, sface, yunet
 
     paths = [mtcnn.weights_file(name) for name in (mtcnn.FIRST, mtcnn.SECOND, mtcnn.LAST)]
     if settings.detector == "yunet":
         paths.append(Path(settings.weights) if settings.weights else find_file(yunet.NAME))
-    return paths + ([sface.find_weights(None)] if settings.identity == "sface" else [])
+    paths += [sface.find_weights(None)] if settings.identity == "sface" else []
+    return paths + (_activity.list_weights(settings.activity) if settings.persons == "all" else [])
 
 
 def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
@@ -123,7 +147,9 @@ def statistics(record: Record) -> dict[str, float]:
 
 
 STREAM = Stream(
-    inputs=("frames",),
+    inputs=("frames", RAW),
+    input_key="persons",
+    joint_inputs={MAIN: ("frames",), "all": ("frames", RAW)},
     kind="pictures",
     settings=Settings,
     make_extractor=make_extractor,

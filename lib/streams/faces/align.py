@@ -1,6 +1,7 @@
 """Align the tracked face in each frame to a fixed five-point template by a similarity transform."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -9,14 +10,35 @@ from lib.core.face_template import TEMPLATE as TEMPLATE
 from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.faces.detect import BATCH, Detector, Faces
-from lib.streams.faces.follow import Identify, TrackedPerson, follow
+from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.looks import SIDE
 from lib.streams.faces.sface import SFace
 from lib.streams.faces.track import Tracker, find_cuts
+from lib.streams.faces.tracks import Identify
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
 
 _CACHE_BYTES = 128 * 2**20  # limit of the decoded frames of a clip that stay in memory
+
+
+class PersonTrack(NamedTuple):
+    """A person's face in T frames: landmarks (T, 5, 2) in pixels of the frame, NaN if absent; states (T,), ABSENT,
+    INTERPOLATED or DETECTED; and cuts (T,), whether a new shot begins."""
+
+    landmarks: np.ndarray
+    states: np.ndarray
+    cuts: np.ndarray
+
+
+class Detected(NamedTuple):
+    """All faces of a clip: its frames in batches, the faces of each frame, their looks (`describe_faces`), whether each
+    frame begins a new shot (T,), and the function that embeds faces, if there is one."""
+
+    batches: Iterable[Sequence[Frame]]
+    faces: Sequence[Faces]
+    looks: list[np.ndarray]
+    cut: np.ndarray
+    identify: Identify | None
 
 
 class Aligner:
@@ -47,33 +69,24 @@ class Aligner:
         faces: uint8 (T, S, S, 3), black if absent. landmarks: (T, 5, 2) in pixels of the frame, NaN if absent. found: (T,),
         ABSENT, INTERPOLATED or DETECTED. cut: (T,), whether a new shot begins. times: (T,) in seconds.
         """
-        times = record.arrays["times"]
+        return self.align_one(record, self.detect(record))
+
+    def detect(self, record: Record) -> Detected:
+        """Return all faces in a clip's frames."""
         batches = _Batches(record)
-        faces_by_frame = self._track(batches, times)
+        faces_by_frame = self._track(batches, record.arrays["times"])
         identify = make_identify(self._identity, faces_by_frame, batches) if self._identity else None
-        tracked = choose_person(faces_by_frame, batches, times, self._person or MAIN, identify)
+        return Detected(batches, faces_by_frame, *describe_faces(faces_by_frame, batches), identify)
+
+    def align_one(self, record: Record, detected: Detected) -> Record:
+        """Return the record of the person to track, given all faces."""
+        times, faces_by_frame = record.arrays["times"], detected.faces
+        tracked = follow(
+            faces_by_frame, detected.looks, detected.cut, times, self._person or MAIN, identify=detected.identify
+        )
         if self._person and self._person.isdecimal() and int(self._person) > tracked.persons:
             return Record(record.clip, refused=f"faces: person {self._person} requested, {tracked.persons} visible")
-        landmarks, states = interpolate(
-            *take_landmarks(faces_by_frame, tracked.faces), times, tracked.cuts, self._max_gap
-        )
-        fraction = float((states == DETECTED).mean())
-        if fraction < self._min_found or fraction == 0:
-            return Record(
-                record.clip,
-                refused=f"faces: found in {fraction:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
-            )
-        faces = np.zeros((len(times), self._side, self._side, 3), np.uint8)
-        for index, frame in enumerate(frame for batch in batches for frame in batch):
-            if states[index]:
-                faces[index] = warp(frame, landmarks[index], self._side)
-        arrays: dict[str, np.ndarray] = {
-            "faces": faces,
-            "landmarks": landmarks.astype(np.float32),
-            "found": states,
-            "cut": tracked.cuts,
-            "times": times,
-        }
+        track = self.fill_gaps(detected, tracked.faces, tracked.cuts, times)
         counts = {
             "frames_with_several_faces": int(sum(len(detected.boxes) > 1 for detected in faces_by_frame)),
             "cuts": int(tracked.cuts.sum()),
@@ -81,7 +94,40 @@ class Aligner:
         }
         if self._person is not None:
             counts["persons"] = tracked.persons
-        return Record(record.clip, arrays, counts)
+        return self.warp_track(record, track, counts, detected.batches)
+
+    def fill_gaps(self, detected: Detected, face_of: np.ndarray, cuts: np.ndarray, times: np.ndarray) -> PersonTrack:
+        """Return a person's track with interpolated gaps, given the index of the face in each frame (T,), or -1."""
+        landmarks, found = take_landmarks(detected.faces, face_of)
+        return PersonTrack(*interpolate(landmarks, found, times, cuts, self._max_gap), cuts)
+
+    def warp_track(
+        self,
+        record: Record,
+        track: PersonTrack,
+        attributes: dict[str, Any],
+        batches: Iterable[Sequence[Frame]] | None = None,
+    ) -> Record:
+        """Return the record of a person, given where the face is. batches: the frames, if they are decoded already."""
+        states = track.states
+        fraction = float((states == DETECTED).mean())
+        if fraction < self._min_found or fraction == 0:
+            return Record(
+                record.clip,
+                refused=f"faces: found in {fraction:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
+            )
+        faces = np.zeros((len(states), self._side, self._side, 3), np.uint8)
+        for index, frame in enumerate(frame for batch in batches or _Batches(record) for frame in batch):
+            if states[index]:
+                faces[index] = warp(frame, track.landmarks[index], self._side)
+        arrays: dict[str, np.ndarray] = {
+            "faces": faces,
+            "landmarks": track.landmarks.astype(np.float32),
+            "found": states,
+            "cut": track.cuts,
+            "times": record.arrays["times"],
+        }
+        return Record(record.clip, arrays, attributes)
 
 
 class _Batches:
@@ -107,14 +153,13 @@ class _Batches:
             yield batch
 
 
-def choose_person(
-    faces_by_frame: Sequence[Faces],
-    batches: Iterable[Sequence[Frame]],
-    times: np.ndarray,
-    person: str = MAIN,
-    identify: Identify | None = None,
-) -> TrackedPerson:
-    """Return the person that `follow` tracks, given all faces of a clip's frames and the frames in batches."""
+def describe_faces(
+    faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the looks of each frame's faces, T of (n, S, S), and whether each frame begins a new shot (T,).
+
+    faces_by_frame: all faces of a clip's frames. batches: the frames in batches.
+    """
     looks: list[np.ndarray] = []
     cut: list[np.ndarray] = []
     last: list[Frame] = []
@@ -125,7 +170,7 @@ def choose_person(
             aligned = [warp(frame, points, SIDE) for points in faces_by_frame[len(looks)].points]
             grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in aligned]
             looks.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
-    return follow(faces_by_frame, looks, np.concatenate(cut), times, person, identify)
+    return looks, np.concatenate(cut)
 
 
 def make_identify(network: SFace, faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]]) -> Identify:

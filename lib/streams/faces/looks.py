@@ -13,7 +13,8 @@ most similar have 0.70; two halves of a clip of one person have 0.87 or more."""
 MIN_BEST_LIKENESS = 0.8
 """Lowest likeness of the two most similar looks of one person before and after a cut. The most similar looks of two of these
 people have 0.74; of pairs of parts of a clip of one person, however the head turns, 95 in 100 have 0.86 and more."""
-_EDGE = 2  # pixels at each side that can be repeated edge pixels
+EDGE = 2
+"""Pixels at each side that can be repeated edge pixels."""
 _BLUR = 1.2  # pixels
 _Y, _X = np.mgrid[-0.5 : 0.5 : SIDE * 1j, -0.5 : 0.5 : SIDE * 1j]
 
@@ -46,20 +47,24 @@ def measure_motion(looks: Sequence[np.ndarray]) -> float:
     step). In the clips used to set the limits, photographs have 0 to 0.7, up to 1.9 if the camera shakes strongly; people
     have 1.3 to 9. The result is 0 for fewer than two looks.
     """
-    blurred = [cv2.GaussianBlur(look.astype(np.float32), (0, 0), _BLUR) for look in looks]
-    return (
-        float(np.median([_residual(look, next_look) for look, next_look in pairwise(blurred)]))
-        if len(blurred) > 1
-        else 0.0
-    )
+    motions = [float(measure_change(look, next_look).mean()) for look, next_look in pairwise(map(blur, looks))]
+    return float(np.median(motions)) if motions else 0.0
 
 
-def _residual(before: np.ndarray, after: np.ndarray) -> float:
+def blur(look: np.ndarray) -> np.ndarray:
+    """Return a look without noise, float32."""
+    return cv2.GaussianBlur(look.astype(np.float32), (0, 0), _BLUR)
+
+
+def measure_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return how much each pixel changes between two blurred looks after the best affine motion and change of light, in per
+    cent of the looks' contrast; (SIDE - 2 EDGE, SIDE - 2 EDGE)."""
     middle = (before + after) / 2
     down, right = np.gradient(middle)
     explained = [right, right * _X, right * _Y, down, down * _X, down * _Y, middle, np.ones_like(middle)]
-    inside = slice(_EDGE, -_EDGE)
+    inside = slice(EDGE, -EDGE)
     columns = np.stack([part[inside, inside].ravel() for part in explained], axis=1)
     change = (after - before)[inside, inside].ravel()
     residual = change - columns @ np.linalg.lstsq(columns, change, rcond=None)[0]
-    return 100 * float(np.abs(residual).mean() / max(middle.std(), 1e-6))
+    change_map: np.ndarray = 100 * np.abs(residual).reshape(middle[inside, inside].shape) / max(middle.std(), 1e-6)
+    return change_map

@@ -6,5 +6,8 @@ ABSENT, INTERPOLATED, DETECTED = 0, 1, 2
 MAIN = "main"
 """The default person to track: large, visible for a long time, and moving."""
 
+ALL = "all"
+"""All persons: the value of `faces.persons`, and the choice of a predictor, that stand for each person of a clip."""
+
 ASKED = (MAIN, "left", "right", "largest")
 """Choices of the person to track. A number N as text is also allowed: the Nth person from the left, starting at 1."""

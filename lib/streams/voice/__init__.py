@@ -8,9 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lib.core import shards
-from lib.core.errors import SettingError
 from lib.core.shards import Record
-from lib.core.weight_files import find_file
 from lib.streams._measures import ARRAYS, DETAILED, read_steps
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 from lib.streams.voice.measures import MEASURES
@@ -36,28 +34,18 @@ class Settings(StreamSettings):
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return a function that measures a clip's voice. Raises InputError if the detector's weights are missing."""
-    from lib.streams.voice.activity import SileroDetector, detect_by_energy  # not needed to read the stream's shards
+    from lib.streams._activity import make_detector  # not needed to read the stream's shards
     from lib.streams.voice.extract import measure_voice
 
-    detect: Callable[[np.ndarray, np.ndarray], np.ndarray] = detect_by_energy
-    if settings.activity == "silero":
-        detect = SileroDetector(_silero_weights())
+    detect = make_detector(settings.activity, "voice.activity")
     return lambda raw: measure_voice(raw, detect, settings.model_dump(exclude={"enabled", "activity"}))
 
 
 def files(settings: Settings) -> list[Path]:
     """Return the weights file of silero-vad if it is the detector of speech."""
-    return [find_file("silero_vad")] if settings.activity == "silero" else []
+    from lib.streams._activity import list_weights
 
-
-def _silero_weights() -> Path:
-    path = find_file("silero_vad")
-    if not path.is_file():
-        raise SettingError(
-            f"voice.activity = silero, but its weights {path} are missing; allowed: energy without them; run"
-            " python -m tools.weights silero_vad"
-        )
-    return path
+    return list_weights(settings.activity)
 
 
 def summary(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Measure a clip's voice from its audio track."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -10,21 +10,17 @@ from lib.core import imports
 from lib.core.shards import Record
 from lib.media.audio import read_audio
 from lib.media.packets import VideoError
+from lib.streams._activity import HOP, Detect, find_turns
 from lib.streams._measures import find_runs, make_record, summarise_steps
-from lib.streams._sound import RATE, join_turns, measure_power
+from lib.streams._sound import RATE
 from lib.streams.base import Raw
 from lib.streams.voice.measures import MEASURES
 from lib.streams.voice.periods import measure_periods
 
-_HOP = 160  # samples, 10 ms
-_STEP = _HOP / RATE  # seconds
-_WINDOW = 400  # samples for the level, 25 ms
+_STEP = HOP / RATE  # seconds
 _PITCH_WINDOW = 1024  # samples: at least two periods of the lowest pitch
 _DIP, _SMOOTH = 2.0, 2.0  # dB; standard deviation in steps of the filter that smooths the level
 _REFERENCE = 55.0  # Hz, A1
-
-Detect = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A detector of speech: takes audio samples (N,) and the power of the steps (T,), returns whether each is speech (T,)."""
 
 
 def measure_voice(raw: Raw, detect: Detect, settings: Mapping[str, float]) -> Record:
@@ -52,12 +48,10 @@ def describe_voice(
     librosa = imports.import_librosa()
     pitch, _, _ = librosa.pyin(
         samples, fmin=settings["lowest_pitch"], fmax=settings["highest_pitch"], sr=RATE, frame_length=_PITCH_WINDOW,
-        hop_length=_HOP,
+        hop_length=HOP,
     )  # fmt: skip
-    padded = np.pad(samples, _WINDOW // 2)
-    power = measure_power(np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP])[: len(pitch)]
-    turns = join_turns(
-        detect(samples, power), round(settings["min_pause"] / _STEP), round(settings["min_turn"] / _STEP)
+    turns, power = (
+        steps[: len(pitch)] for steps in find_turns(samples, detect, settings["min_pause"], settings["min_turn"])
     )
     pitch = np.where(turns, pitch, np.nan)
     columns = {
@@ -72,7 +66,7 @@ def describe_voice(
     in_speech = np.column_stack([*(columns | {"level": np.where(turns, power, np.nan)}).values()])
     statistics = summarise_steps(MEASURES, in_speech, _STEP * np.arange(len(power)))
     seconds = turns.sum() * _STEP
-    jitter, shimmer = measure_periods(samples, pitch, _HOP)
+    jitter, shimmer = measure_periods(samples, pitch, HOP)
     syllables = float(np.nansum(columns["syllable"]))
     by_clip = {
         "speech_rate.value": syllables / seconds if seconds else np.nan,
