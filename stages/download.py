@@ -1,4 +1,4 @@
-"""Bring the corpora in, unpack them and verify every clip: data/raw/, data/clips.csv, data/groups.csv, metrics/data.json."""
+"""Bring the corpora in, unpack them and verify every clip: data/raw/, metrics/data.json, and tables of clips in data/."""
 
 from lib.core import command, parameters
 from lib.core.targets import TargetSections

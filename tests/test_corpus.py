@@ -29,6 +29,7 @@ from lib.sources import _check as check
 from lib.sources import base, demo, fiv2, mosei
 from lib.sources._archives import Unpacker
 from lib.sources._check import Corpus
+from lib.sources._cues import read_cues
 from lib.sources.demo import corpus
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.demo.patterns import draw_pattern
@@ -415,8 +416,12 @@ def test_demo_archives_are_unpacked_completely(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_demo_emotions_are_missing_for_some_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "ROOT", tmp_path / "work")
-    settings = demo.Settings(clips=30, seconds=2.0, shared=0.0, seed=0, emotions=0.5)
+    settings = demo.Settings(clips=30, seconds=2.0, shared=0.0, seed=0, emotions=0.5, cues=True)
     files = list(demo.bring(settings, tmp_path, tmp_path / "raw", videos=True))
+    marks = read_cues(
+        [tmp_path / "raw" / file for file in files], [file.name for file in files], demo.columns(settings)
+    )
+    assert marks.groupby("clip").size().tolist() == [3] * 30  # mouth and two brows
     rows = demo.rows(settings, tmp_path / "raw", files).set_index("clip")
     plan = corpus.plan(30, 0.0, 0, 0.5).loc[rows.index]
     is_unlabelled = plan["anger"].isna()

@@ -84,19 +84,30 @@ def measure_importance(
     means = mean_steps(samples)
     if not regions:
         return Importance([], {}, {}, {})
-    intact = infer.predict(fabric, network, samples, batch_size, 0)
-    moved: dict[str, list[np.ndarray]] = {name: [] for name in intact}
-    for region in regions:
-        for name, values in _predict_without(fabric, network, samples, [region], means, batch_size).items():
-            moved[name].append(np.abs(values - intact[name]).mean(0))
-    columns = {name: values.shape[1] for name, values in intact.items()}
+    moved = measure_occlusion(fabric, network, samples, regions, batch_size)
+    columns = {name: values.shape[2] for name, values in moved.items()}
     gradients, missed = integrated_gradients(network, samples, regions, means, columns)
     pictures = {}
     for (_, reference), mean in means.items():
         if find_kind(reference) == "pictures":
             pictures[split_reference(reference)[0]] = mean.transpose(1, 2, 0)
-    occlusion = {name: np.stack(values) for name, values in moved.items()}
+    occlusion = {
+        name: np.stack([change.mean(0) for change in np.moveaxis(values, 1, 0).copy()])
+        for name, values in moved.items()
+    }
     return Importance(regions, dict(zip(METHODS, (occlusion, gradients), strict=True)), pictures, missed)
+
+
+def measure_occlusion(
+    fabric: Fabric, network: Network, samples: Sequence[Sample], regions: Sequence[Region], batch_size: int
+) -> dict[str, np.ndarray]:
+    """Return by target group the change of each prediction (N, R, K) when a region is replaced by the samples' mean."""
+    means, intact = mean_steps(samples), infer.predict(fabric, network, samples, batch_size, 0)
+    moved: dict[str, list[np.ndarray]] = {name: [] for name in intact}
+    for region in regions:
+        for name, values in _predict_without(fabric, network, samples, [region], means, batch_size).items():
+            moved[name].append(np.abs(values - intact[name]))
+    return {name: np.stack(values, axis=1) for name, values in moved.items()}
 
 
 def measure_deletion(

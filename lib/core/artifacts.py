@@ -15,6 +15,7 @@ WEIGHTS = DATA / "weights"
 RAW = DATA / "raw"
 CLIPS = DATA / "clips.csv"
 GROUPS = DATA / "groups.csv"
+CUES = DATA / "cues.csv"
 METRICS = Path("metrics")
 DATA_METRICS = METRICS / "data.json"
 DOWNLOAD_METRICS = METRICS / "download.json"
@@ -46,6 +47,7 @@ DELETION = DATA / "deletion.csv"
 ROBUSTNESS = DATA / "robustness.csv"
 PROBES = DATA / "probes.csv"
 LENS = DATA / "lens.csv"
+CUE_SCORES = DATA / "cue_scores.csv"
 FEATURE_IMPORTANCE = DATA / "feature_importance.csv"
 PARTIAL_DEPENDENCE = DATA / "partial_dependence.csv"
 LAYER_WEIGHTS = DATA / "layer_weights.csv"
@@ -65,14 +67,14 @@ MODEL_CARD = DOCS / "model_card.md"
 DATA_SHEET = DOCS / "data_sheet.md"
 
 OUTPUTS: dict[str, tuple[Path, ...]] = {
-    "download": (RAW, CLIPS, GROUPS, DATA_METRICS, DOWNLOAD_METRICS),
+    "download": (RAW, CLIPS, GROUPS, CUES, DATA_METRICS, DOWNLOAD_METRICS),
     "train": (MODEL, HISTORY, TRAIN_METRICS),
     "evaluate": (
         PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE, TEST_METRICS,
     ),
     "analyse": (
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS,
-        FEATURE_IMPORTANCE, PARTIAL_DEPENDENCE, LAYER_WEIGHTS, EMBEDDING_MAP, SAMPLES,
+        FEATURE_IMPORTANCE, PARTIAL_DEPENDENCE, CUE_SCORES, LAYER_WEIGHTS, EMBEDDING_MAP, SAMPLES,
     ),
     "figures": (PNG_FIGURES, PDF_FIGURES, CAPTIONS, LATEX_TABLES, PAPER_FOLDER, REPORT, MODEL_CARD, DATA_SHEET),
 }  # fmt: skip
@@ -94,6 +96,8 @@ TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
     PROBES: ("targets", "features", "target"),
     FEATURE_IMPORTANCE: ("targets", "control", "target"),
     PARTIAL_DEPENDENCE: ("targets", "model", "feature", "kind", "towards", "target"),
+    CUES: ("clip", "target"),
+    CUE_SCORES: ("targets", "stream", "kind", "score", "map", "target"),
     LENS: ("targets", "feature", "kind", "side", "target"),
     LAYER_WEIGHTS: ("encoder", "stream"),
     EMBEDDING_MAP: ("features", "clip", "video", "split"),

@@ -56,6 +56,7 @@ _FILES = {
     "lens model": artifacts.LENS,
     "importance of measures": artifacts.FEATURE_IMPORTANCE,
     "partial dependence": artifacts.PARTIAL_DEPENDENCE,
+    "importance and marks of people": artifacts.CUE_SCORES,
     "layer weights": artifacts.LAYER_WEIGHTS,
 }
 _LONG = 20  # longer tables are folded

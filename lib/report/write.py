@@ -64,6 +64,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
         lens=_read_table(files.LENS),
         feature_importance=_read_table(files.FEATURE_IMPORTANCE),
         partial_dependence=_read_table(files.PARTIAL_DEPENDENCE),
+        cue_scores=_read_table(files.CUE_SCORES),
         layer_weights=_read_table(files.LAYER_WEIGHTS),
         map=_read_table(files.EMBEDDING_MAP),
     )

@@ -11,12 +11,12 @@ from pydantic import Field, create_model
 from tqdm import tqdm
 
 from lib.core import resume
-from lib.core.artifacts import ARCHIVES, CLIPS, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
-from lib.core.clips import SPLITS, VIDEO_SUFFIXES, describe_left_out, describe_origins
+from lib.core.artifacts import ARCHIVES, CLIPS, CUES, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
+from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names, describe_left_out, describe_origins
 from lib.core.errors import InputError, SettingError
 from lib.core.fetch import fetch
 from lib.core.parameters import Section
-from lib.sources import _check, _persons, _split, base, listing
+from lib.sources import _check, _cues, _persons, _split, base, listing
 from lib.sources._check import Corpus
 
 MADE_OF = "made_of.json"
@@ -91,7 +91,7 @@ def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
 
 
 def download(settings: Download) -> None:
-    """Write data/raw/, data/clips.csv, data/groups.csv and the metrics according to the section `download`.
+    """Write data/raw/, data/clips.csv, data/groups.csv, data/cues.csv and the metrics according to the section `download`.
 
     Raises InputError, and leaves data/ unchanged, if a larger fraction of clips than `allow_missing` is missing or rejected.
     """
@@ -106,6 +106,12 @@ def download(settings: Download) -> None:
         {pattern: codes for corpus in corpora for pattern, codes in corpus.source.GROUPS.items()},
         table["clip"][~is_usable],
     )
+    cues = _cues.read_cues(
+        [corpus.folder / file for corpus in corpora for file in corpus.files],
+        table["clip"][is_usable],
+        [name for name in table if name not in column_names([])],
+        table["clip"][~is_usable],
+    )
     corpus_split = table["split"]
     table["split"] = assign_splits(table, groups, settings)
     summary = summarise(corpora, table, corpus_split, groups, settings)
@@ -116,6 +122,7 @@ def download(settings: Download) -> None:
     )
     write(CLIPS, table.to_csv(index=False))
     write(GROUPS, groups.to_csv(index=False))
+    write(CUES, cues.to_csv(index=False))
     write(DATA_METRICS, json.dumps(summary, indent=2) + "\n")
     write(DOWNLOAD_METRICS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
 

@@ -60,13 +60,13 @@ class Results:
 
     They are the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv, data/split_scores.csv,
     data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv, data/lens.csv,
-    data/feature_importance.csv, data/partial_dependence.csv, data/layer_weights.csv and data/map.csv, the contents of
-    metrics/data.json, the results of the functions in `_read`, and the target groups.
+    data/feature_importance.csv, data/partial_dependence.csv, data/cue_scores.csv, data/layer_weights.csv and data/map.csv,
+    the contents of metrics/data.json, the results of the functions in `_read`, and the target groups.
     """
 
     TABLES: ClassVar = (
         "predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes", "lens",
-        "feature_importance", "partial_dependence",
+        "feature_importance", "partial_dependence", "cue_scores",
     )  # fmt: skip
     """The tables that have rows of each target group."""
 
@@ -89,6 +89,7 @@ class Results:
     lens: pd.DataFrame = field(default_factory=_no_rows)
     feature_importance: pd.DataFrame = field(default_factory=_no_rows)
     partial_dependence: pd.DataFrame = field(default_factory=_no_rows)
+    cue_scores: pd.DataFrame = field(default_factory=_no_rows)
     layer_weights: pd.DataFrame = field(default_factory=_no_rows)
     map: pd.DataFrame = field(default_factory=_no_rows)
 

@@ -30,6 +30,7 @@ class Settings(Section):
     shared: Annotated[float, Field(ge=0, le=1)]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     emotions: Annotated[float, Field(ge=0, le=1)]
+    cues: bool = False
     planted: list[Literal["nods", "speaking", "together"]] = Field(default_factory=list)
 
     @field_validator("planted")
@@ -41,13 +42,19 @@ class Settings(Section):
 
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
-    """Render the demo's archives unless an earlier run did, and unpack them like FIV2's."""
-    from lib.sources.demo import corpus  # a slow import that other sources do not need
+    """Render the demo's archives unless an earlier run did, and unpack them like FIV2's. With `cues`, add cues.csv."""
+    from lib.sources.demo import corpus, cues  # a slow import that other sources do not need
 
-    rendered = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], settings.model_dump())}"
+    values = settings.model_dump(exclude={"cues"})
+    rendered = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], values)}"
     if not rendered.exists():
-        corpus.write(rendered, **settings.model_dump())
-    yield from fiv2.unpack(rendered, folder, [corpus.KEY_A, corpus.KEY_B], videos)
+        corpus.write(rendered, **values)
+    files = list(fiv2.unpack(rendered, folder, [corpus.KEY_A, corpus.KEY_B], videos))
+    yield from files
+    if settings.cues:
+        path = Path(ANNOTATIONS, cues.FILE)
+        cues.write_cues(folder / path, (file.name for file in files if file.suffix == ".mp4"))
+        yield path
 
 
 def columns(settings: Settings) -> tuple[str, ...]:

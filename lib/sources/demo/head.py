@@ -15,6 +15,11 @@ WIDTH, HEIGHT = 320, 240
 _CROP = (slice(0, 240), slice(65, 385))  # of scikit-image's astronaut (Eileen Collins; NASA, public domain)
 _LEFT_EYE, _RIGHT_EYE = np.array([140.4, 101.5]), np.array([181.9, 103.1])
 _CHIN, _CENTRE = np.array([158.0, 158.0]), np.array([160.0, 115.0])
+CENTRE, POSE_SCALE = _CENTRE, 0.85
+"""The point around which the head turns, and the size of the frame relative to the photograph in the mean pose."""
+_ABOVE = np.array([0, -16])  # from an eye to its brow
+MOVING_PARTS = {"mouth": (_CHIN, 14), "left brow": (_LEFT_EYE + _ABOVE, 10), "right brow": (_RIGHT_EYE + _ABOVE, 10)}
+"""The parts that move at the planted rate: centre and standard deviation in pixels of the photograph."""
 _MOUTH_PIXELS, _BROW_PIXELS, _BLINK_PIXELS, _SHAPE_PIXELS = 9.0, 5.0, 4.0, 3.0  # largest displacements
 _LOUDNESS_RATE = 0.4, 2.0  # Hz, of the voice
 _WARMTH_LEVELS, _TINT_LEVELS = 16.0, 5.0  # of 255, in Cr and Cb
@@ -137,7 +142,7 @@ def _poses(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return affine maps (T, 2, 3) from output to photograph: the head slowly sways, tilts and approaches."""
     amplitudes, rates, phases = np.array([4.0, 3.0, 0.05, 0.03]), rng.uniform(0.1, 0.3, 4), rng.uniform(size=4)
     x, y, angle, zoom = amplitudes[:, None] * np.sin(2 * np.pi * (rates[:, None] * times + phases[:, None]))
-    scale = 0.85 * np.exp(zoom)
+    scale = POSE_SCALE * np.exp(zoom)
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
     shift = _CENTRE - linear @ _CENTRE - np.stack([x, y], -1)
@@ -174,13 +179,12 @@ def _shape_field(rng: np.random.Generator) -> np.ndarray:
 
 @cache
 def _mouth_field() -> np.ndarray:
-    return _bump(_CHIN, 14) * [0, -_MOUTH_PIXELS]
+    return _bump(*MOVING_PARTS["mouth"]) * [0, -_MOUTH_PIXELS]
 
 
 @cache
 def _brow_field() -> np.ndarray:
-    above = np.array([0, -16])
-    return (_bump(_LEFT_EYE + above, 10) + _bump(_RIGHT_EYE + above, 10)) * [0, _BROW_PIXELS]
+    return (_bump(*MOVING_PARTS["left brow"]) + _bump(*MOVING_PARTS["right brow"])) * [0, _BROW_PIXELS]
 
 
 @cache
