@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from lib.core.targets import TargetGroup
 from lib.report.figures._base import COLOURS, PANELS_PER_ROW, Results, draw_intervals, legend_below, wrap_name
 
-SECTION, ORDER = "importance", 170
+SECTION, ORDER = "importance", 185
 CAPTION = (
     "Right for the right reason: importance maps (occlusion) compared with the regions and times that people marked as"
     " evidence (cues.csv). Pointing: fraction of clips in which the largest importance is marked (pointing game, Zhang et"
