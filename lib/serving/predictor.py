@@ -313,7 +313,7 @@ class Predictor:
         return records
 
 
-Predict = Callable[[Predictor, Path | str], list[Prediction]]
+Predict = Callable[[Predictor, Path | str], Prediction | list[Prediction]]
 
 
 _cached_predictor = cache(Predictor)
@@ -327,7 +327,8 @@ def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path) -
 def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -> list[Prediction]:
     """Predict a clip. An error that concerns only this clip, for instance in its sheet, becomes its result."""
     try:
-        return (predict or Predictor.predict_all)(predictor, clip)
+        predictions = (predict or Predictor.predict_all)(predictor, clip)
+        return [predictions] if isinstance(predictions, Prediction) else predictions
     except InputError:
         raise
     except Exception as error:
