@@ -20,6 +20,9 @@ METRICS = Path("metrics")
 DATA_METRICS = METRICS / "data.json"
 DOWNLOAD_METRICS = METRICS / "download.json"
 
+COST = Path("logs/cost.jsonl")
+"""A line for each run of a stage; not an output, because DVC must not watch it."""
+
 # train
 MODEL = DATA / "model.pt"
 PLOTS = Path("plots")

@@ -5,12 +5,11 @@ import errno
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from lib.core import interrupts
+from lib.core import cost, interrupts
 from lib.core.artifacts import PARAMETERS
 from lib.core.errors import InputError, SettingError
 
@@ -64,13 +63,16 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
     log = logging.getLogger(stage)
     log.setLevel(logging.INFO)
     log.info("begins")
-    began = time.monotonic()
+    meter = cost.Meter()
     try:
         run(main)
     except BaseException as error:
         log.info("ends with %s: %s", type(error).__name__, error, extra={"printed": True})
+        cost.record(stage, meter.read(), type(error).__name__)
         raise
-    log.info("ends after %.1f s", time.monotonic() - began)
+    used = meter.read()
+    cost.record(stage, used, "done")
+    log.info("ends after %.1f s", used.seconds)
 
 
 def log_to(name: str, others: Sequence[logging.Handler] = ()) -> None:

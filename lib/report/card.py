@@ -111,6 +111,8 @@ def _describe_model(targets: Targets, run: Run) -> Iterator[str]:
     yield f"- Input: {words.describe_encoders(run.parameters['model'])}"
     yield f"- Output: {outputs}."
     yield f"- Version: {'trained without git' if commit is None else f'commit {words.format_commit(commit)}'}."
+    if run.cost:
+        yield f"- Cost: {run.cost}."
     yield "- Licence: *to fill in by the owner of the weights.*"
     yield "- Contact: *to fill in.*\n"
 

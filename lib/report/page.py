@@ -77,7 +77,7 @@ class Run(NamedTuple):
 
     provenance, data: contents of data/provenance.json and metrics/data.json. split: the scored split. parameters, shipped:
     the parameters of params.yaml and of params/demo.yaml. same_persons: a sentence on clips of different videos that show
-    one person; empty if this was not checked.
+    one person; empty if this was not checked. cost: the time and energy that the stages used; empty if not recorded.
     """
 
     provenance: Mapping[str, Any]
@@ -86,6 +86,7 @@ class Run(NamedTuple):
     parameters: Mapping[str, Any]
     shipped: Mapping[str, Any]
     same_persons: str = ""
+    cost: str = ""
 
     @property
     def interval(self) -> float:
@@ -205,6 +206,7 @@ def _describe_setup(run: Run) -> dict[str, str]:
         "Commit": "unknown: trained without git" if commit is None else words.format_commit(commit),
         "Date of the newest input": words.describe_newest_input(run.provenance),
         "Hardware": run.provenance["hardware"],
+        **({"Cost": run.cost} if run.cost else {}),
         "Seed": str(run.provenance["seed"]),
         "Packages": words.list_versions(run.provenance),
     }

@@ -8,7 +8,7 @@ import h5py
 import pandas as pd
 
 from lib.core import artifacts as files
-from lib.core import loggers
+from lib.core import cost, loggers
 from lib.core.clips import read_clip_table, read_csv
 from lib.core.parameters import read_yaml
 from lib.core.targets import Targets
@@ -70,8 +70,9 @@ def load_results(split: str, targets: Targets) -> RunResults:
     )
     provenance = json.loads(files.PROVENANCE.read_text())
     parameters = read_yaml(files.PARAMETERS)
+    used = cost.describe(cost.read_costs())
     same_persons = describe_same_persons(_read_table(files.SAME_PERSON), parameters, data, split)
-    run = page.Run(provenance, data, split, parameters, read_yaml(files.SHIPPED_PARAMETERS), same_persons)
+    run = page.Run(provenance, data, split, parameters, read_yaml(files.SHIPPED_PARAMETERS), same_persons, cost=used)
     groups, comparisons, outliers = map(_read_table, (files.GROUP_SCORES, files.COMPARISONS, files.OUTLIERS))
     return RunResults(results, groups, comparisons, outliers, run)
 
