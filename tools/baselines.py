@@ -2,6 +2,7 @@
 
 Without FOLDER, the clips are those of `dvc repro download`, and the vectors are those of the streams in data/ (for example
 after `dvc repro features text`). With --folds, each clip is predicted once, by baselines that did not see its video.
+Groups of persons and conditions of recording, as far as they are known, are the baselines "on attributes".
 """
 
 import argparse
@@ -50,14 +51,19 @@ def main() -> None:
 
         from lib.core.artifacts import DATA
         from lib.data import pooled
-        from tools.predictors import FIV2, find_target_group, read_labels
+        from lib.scoring.attributes import tabulate_attributes
+        from tools.predictors import FIV2, find_target_group, read_labels, read_persons
 
     vectors = pooled.pool_vectors(DATA) if arguments.folder is None else {}
     tables = []
     for chosen in arguments.targets or [None]:
         name, group = FIV2 if arguments.folder else find_target_group(chosen)
         table = read_labels(arguments.folder, name, group.columns)
-        tables.append(show(table, group, vectors, vars(arguments)).assign(targets=name))
+        attributes = tabulate_attributes(
+            table, read_persons(arguments.folder, table), vectors, arguments.folder or DATA
+        )
+        options = vars(arguments) | {"attributes": attributes}
+        tables.append(show(table, group, vectors, options).assign(targets=name))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         pd.concat(tables).to_csv(arguments.out, index=False, float_format="%.6f")
@@ -104,7 +110,8 @@ def score_baselines(
 
     columns, tests, parts = list(group.columns), [], []
     for training, test, validation in split_clips(table, options):
-        fitted = baselines.predict(training, test, validation, columns, vectors, options["trees"])
+        given = training, test, validation, columns, vectors
+        fitted = baselines.predict(*given, options["trees"], options["attributes"])
         parts.append(fitted | baselines.predict_presence(training, test, group))
         tests.append(test.assign(seen=baselines.is_seen(training, test)))
     names = [name for name in parts[0] if all(name in fitted for fitted in parts)]

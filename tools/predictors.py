@@ -8,17 +8,19 @@ import numpy as np
 import pandas as pd
 
 from lib.core import parameters
-from lib.core.artifacts import CLIPS, DATA
+from lib.core.artifacts import CLIPS, DATA, GROUPS
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup, TargetSections
 from lib.data import pooled
 from lib.report import ceilings, comparison, words
 from lib.scoring import baselines, paired, predictions
+from lib.scoring.attributes import tabulate_attributes
 from lib.scoring.baselines import is_baseline, is_seen
 from lib.scoring.ceilings import bound_scores, find_reliability, read_error_variance
 from lib.scoring.scores import Bootstrap
 from lib.sources import fiv2
+from lib.sources._persons import read_groups
 
 Sources = dict[str, list[str]]
 """Predictors by name: a list with a SOURCE for each seed."""
@@ -81,7 +83,9 @@ def gather_predictions(
         test = test[test["clip"].isin(next(iter(tables.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
     vectors = pooled.pool_vectors(DATA) if labels is None else {}
-    fitted, _ = baselines.clip_predictions(baselines.predict(training, test, validation, columns, vectors), group.range)
+    attributes = tabulate_attributes(table, read_persons(labels, table), vectors, labels or DATA)
+    fitted = baselines.predict(training, test, validation, columns, vectors, attributes=attributes)
+    fitted, _ = baselines.clip_predictions(fitted, group.range)
     if unknown := [source for seeds in sources.values() for source in seeds if source not in {*tables, *fitted}]:
         raise InputError(
             f"{unknown[0]} can't be fitted; required: labelled validation clips, --split test, and a stream for ridge"
@@ -106,6 +110,15 @@ def find_target_group(name: str | None) -> tuple[str, TargetGroup]:
     if name not in groups:
         raise InputError(f"target group {name!r}; allowed: a section of `targets` in params.yaml: {', '.join(groups)}")
     return name, groups[name]
+
+
+def read_persons(folder: Path | None, clips: pd.DataFrame) -> pd.DataFrame:
+    """Return the groups of persons of the clips (index), from a folder with FIV2's files, or from data/groups.csv."""
+    if folder is not None:
+        return read_groups(sorted(folder.iterdir()), clips["clip"], fiv2.GROUPS).set_index("clip")
+    if not GROUPS.exists():
+        return pd.DataFrame(index=clips["clip"])
+    return pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip")
 
 
 def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def make_curve(tables: Mapping[int, Sequence[pd.DataFrame]]) -> pd.DataFrame:
 def select_predictors(table: pd.DataFrame) -> list[str]:
     """Return the predictors to show: the model, stacked ridge (or each ridge regression if it is missing), the training
     mean, and the video look-up if it differs from the training mean."""
-    available = list(dict.fromkeys(table["predictor"]))
+    available = [name for name in dict.fromkeys(table["predictor"]) if name not in words.ATTRIBUTE_BASELINES]
     regressions = (
         ["stacked_ridge"] if "stacked_ridge" in available else [name for name in available if name.startswith("ridge_")]
     )

@@ -66,6 +66,13 @@ PREDICTORS = {
         "ridge regression on the mean face and, for videos, the mean energy of optical flow",
     ),
     "ridge_embeddings": ("ridge on embeddings", "ridge regression on a frozen network's embeddings"),
+    "ridge_attributes": (
+        "ridge on attributes",
+        "ridge regression on the person's groups, such as gender, and on the recording: length, brightness and size of the"
+        " face, loudness, fraction of speech, as far as they are known; uses nothing else of the clip",
+    ),
+    "ridge_groups": ("ridge on groups", "ridge regression on the person's groups alone"),
+    "ridge_recording": ("ridge on recording", "ridge regression on the recording alone"),
     "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),
     "ceiling": ("ceiling", "the highest expected score, given how reliable the labels are"),
     "always_present": ("always present", "predicts that every emotion is present"),
@@ -88,7 +95,10 @@ _FEELINGS = (
     " except for medical or safety reasons (Regulation 2024/1689, Article 5(1)(f))."
 )
 _FROZEN = "ridge_embeddings"
-_RIVALS = ("model", "mean_predictor", "video_lookup", STACKED)
+ATTRIBUTES = "ridge_attributes"
+_RIVALS = ("model", "mean_predictor", "video_lookup", ATTRIBUTES, STACKED)
+_PARTS = ("ridge_groups", "ridge_recording")  # of the attributes
+ATTRIBUTE_BASELINES = (ATTRIBUTES, *_PARTS)
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 _STABILITY = {
     "fiv2": "In FIV2 the label called neuroticism correlates positively with the other four traits: it behaves as emotional"
@@ -100,10 +110,10 @@ _STABILITY = {
 def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
     """Return the predictors of a headline with their short names.
 
-    They are the model, the training mean, the video look-up, stacked ridge (or each ridge regression if it is missing), and
-    ridge on a frozen network's embeddings, as far as they are among `predictors`.
+    They are the model, the training mean, the video look-up, ridge on attributes, stacked ridge (or each ridge regression if
+    it is missing), and ridge on a frozen network's embeddings, as far as they are among `predictors`.
     """
-    available = list(predictors)
+    available = [name for name in predictors if name not in _PARTS]
     ridge = [name for name in available if name.startswith("ridge_") and (STACKED not in available or name == _FROZEN)]
     return {name: name_predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
 

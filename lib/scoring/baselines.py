@@ -1,6 +1,7 @@
 """Baselines: predictors that use no image or audio, and ridge regressions on vectors of each clip."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ def predict(
     columns: Sequence[str],
     vectors: Mapping[str, pd.DataFrame],
     trees: bool = False,
+    attributes: Mapping[str, pd.DataFrame] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """Return the predictions (N, K) of each baseline for every test clip.
 
@@ -34,7 +36,8 @@ def predict(
     by n / (n + k) for n clips; k has the lowest mean absolute error on `validation`. ridge_NAME: regression on the
     standardised vectors[NAME], a row of numbers for each clip by name, each number clipped to stacking.LIMIT standard
     deviations; its penalty has the lowest mean absolute error on `validation`. A clip without a vector gets the training
-    mean. shrunk_video_lookup and ridge are left out if `validation` has no label.
+    mean. ridge_NAME for NAME in `attributes` is the same regression; the regressions of JOINT do not read these tables.
+    shrunk_video_lookup and ridge are left out if `validation` has no label.
 
     JOINT: regressions on all vectors together (lib/scoring/stacking.py); parts NAME.PART replace the vector NAME. They
     select penalties by cross-validation, so they are fitted to training and validation clips, without the validation clips
@@ -53,7 +56,7 @@ def predict(
         actual = validation[list(columns)].to_numpy()
         errors = {k: np.nanmean(np.abs(_shrunk(training, validation, columns, k) - actual)) for k in STRENGTHS}
         predictions["shrunk_video_lookup"] = _shrunk(training, test, columns, min(errors, key=errors.__getitem__))
-    for name, table in vectors.items():
+    for name, table in (vectors | dict(attributes)).items():
         predicted = predict_ridge(training, test, validation, columns, table)
         if predicted is not None:
             predictions[f"{_RIDGE}{name}"] = np.where(np.isnan(predicted), mean, predicted)

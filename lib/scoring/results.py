@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +54,15 @@ def compare_clips(data: Path, vectors: Mapping[str, pd.DataFrame], clips: pd.Dat
 
 
 class Options(NamedTuple):
-    """Options of `score_all`. trees: whether boosted trees are a baseline. bootstrap: of all intervals and tests."""
+    """Options of `score_all`.
+
+    trees: whether boosted trees are a baseline. bootstrap: of all intervals and tests. attributes: inputs of the attribute
+    baselines (lib/scoring/attributes.py), by name a row of numbers for each clip.
+    """
 
     trees: bool
     bootstrap: Bootstrap
+    attributes: Mapping[str, pd.DataFrame] = MappingProxyType({})
 
 
 def score_all(
@@ -92,7 +98,8 @@ def _score_group(
     actual = actual_values(test, group)
     labelled = np.isfinite(actual).any(1)
     mean, scale, _ = predicted[evaluation.scored_split][name]
-    fitted = baselines.predict(training, test, evaluation.validation, columns, vectors, options.trees)
+    tables_of_split = training, test, evaluation.validation
+    fitted = baselines.predict(*tables_of_split, columns, vectors, options.trees, options.attributes)
     fitted, outside = baselines.clip_predictions(fitted, group.range)
     predictions = {predictor: values[labelled] for predictor, values in ({"model": mean} | fitted).items()}
     clipped = {predictor: values[labelled] for predictor, values in outside.items()}

@@ -133,14 +133,20 @@ def warnings(record: Record) -> list[str]:
     return [text for text, count in texts.items() if count]
 
 
+def measure_size(record: Record) -> float:
+    """Return the median distance of the eyes in the frame in pixels, over the frames in which the face is present."""
+    present = np.flatnonzero(record.arrays["found"][()])
+    eyes = record.arrays["landmarks"][()][present, :2]
+    return float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1)))
+
+
 def statistics(record: Record) -> dict[str, float]:
     """Return the median distance of the eyes in the frame in pixels, the mean brightness of a sample of aligned faces, and
     the fraction of the frames in which the face is present."""
     present = np.flatnonzero(record.arrays["found"][()])
-    eyes = record.arrays["landmarks"][()][present, :2]
     sample = present[np.unique(np.linspace(0, len(present) - 1, _SAMPLED).round().astype(int))]
     return {
-        "pixels between the eyes": float(np.median(np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1))),
+        "pixels between the eyes": measure_size(record),
         "brightness of the face, of 255": float(read_steps(record, sample).mean()),
         "fraction of the frames with a face": len(present) / len(record.arrays["found"]),
     }
