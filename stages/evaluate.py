@@ -2,14 +2,12 @@
 
 import json
 
-import pandas as pd
-
 from lib.core import artifacts, command, parameters
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.data import pooled
 from lib.scoring import results
-from lib.scoring.attributes import tabulate_attributes
+from lib.scoring.attributes import read_persons, tabulate_attributes
 from lib.scoring.evaluation import Scoring, load_evaluation, prediction_table
 
 
@@ -31,7 +29,7 @@ def main() -> None:
     predicted = evaluation.predict()
     write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
     write_csv(artifacts.OUTLIERS, evaluation.find_outliers(vectors))
-    persons = pd.read_csv(artifacts.GROUPS, dtype=str, keep_default_na=False).set_index("clip")
+    persons = read_persons(artifacts.GROUPS)
     attributes = tabulate_attributes(evaluation.usable, persons, vectors, artifacts.DATA)
     options = results.Options(settings.trees, settings.bootstrap, attributes)
     results.write(results.score_all(evaluation, predicted, persons, vectors, options))

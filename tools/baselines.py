@@ -52,7 +52,7 @@ def main() -> None:
         from lib.core.artifacts import DATA
         from lib.data import pooled
         from lib.scoring.attributes import tabulate_attributes
-        from tools.predictors import FIV2, find_target_group, read_labels, read_persons
+        from tools.predictors import FIV2, find_persons, find_target_group, read_labels
 
     vectors = pooled.pool_vectors(DATA) if arguments.folder is None else {}
     tables = []
@@ -60,7 +60,7 @@ def main() -> None:
         name, group = FIV2 if arguments.folder else find_target_group(chosen)
         table = read_labels(arguments.folder, name, group.columns)
         attributes = tabulate_attributes(
-            table, read_persons(arguments.folder, table), vectors, arguments.folder or DATA
+            table, find_persons(arguments.folder, table), vectors, arguments.folder or DATA
         )
         options = vars(arguments) | {"attributes": attributes}
         tables.append(show(table, group, vectors, options).assign(targets=name))

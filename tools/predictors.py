@@ -15,7 +15,7 @@ from lib.core.targets import TRAITS, TargetGroup, TargetSections
 from lib.data import pooled
 from lib.report import ceilings, comparison, words
 from lib.scoring import baselines, paired, predictions
-from lib.scoring.attributes import tabulate_attributes
+from lib.scoring.attributes import read_persons, tabulate_attributes
 from lib.scoring.baselines import is_baseline, is_seen
 from lib.scoring.ceilings import bound_scores, find_reliability, read_error_variance
 from lib.scoring.scores import Bootstrap
@@ -83,7 +83,7 @@ def gather_predictions(
         test = test[test["clip"].isin(next(iter(tables.values())).index)]
     validation = table[(table["split"] == "validation") & (split == "test")]
     vectors = pooled.pool_vectors(DATA) if labels is None else {}
-    attributes = tabulate_attributes(table, read_persons(labels, table), vectors, labels or DATA)
+    attributes = tabulate_attributes(table, find_persons(labels, table), vectors, labels or DATA)
     fitted = baselines.predict(training, test, validation, columns, vectors, attributes=attributes)
     fitted, _ = baselines.clip_predictions(fitted, group.range)
     if unknown := [source for seeds in sources.values() for source in seeds if source not in {*tables, *fitted}]:
@@ -112,13 +112,11 @@ def find_target_group(name: str | None) -> tuple[str, TargetGroup]:
     return name, groups[name]
 
 
-def read_persons(folder: Path | None, clips: pd.DataFrame) -> pd.DataFrame:
+def find_persons(folder: Path | None, clips: pd.DataFrame) -> pd.DataFrame:
     """Return the groups of persons of the clips (index), from a folder with FIV2's files, or from data/groups.csv."""
     if folder is not None:
         return read_groups(sorted(folder.iterdir()), clips["clip"], fiv2.GROUPS).set_index("clip")
-    if not GROUPS.exists():
-        return pd.DataFrame(index=clips["clip"])
-    return pd.read_csv(GROUPS, dtype=str, keep_default_na=False).set_index("clip")
+    return read_persons(GROUPS) if GROUPS.exists() else pd.DataFrame(index=clips["clip"])
 
 
 def read_labels(folder: Path | None, name: str, columns: list[str]) -> pd.DataFrame:

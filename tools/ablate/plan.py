@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.model.heads import find_head
 from lib.scoring.baselines import is_baseline
-from lib.training.losses import WEIGHTINGS
+from lib.training.losses import RELIABILITY, WEIGHTINGS
 from tools.parameters import check, parse_change, plain, put
 from tools.predictors import find_target_group
 
@@ -97,7 +97,7 @@ def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[st
     """Return every loss of the target group `name` with every weighting, by LOSS-WEIGHTING; by LOSS for weighting none."""
     permitted = find_head(group).losses
     refuse_unknown("--losses", chosen, permitted, f" with targets.{name}.head = {group.head}")
-    refuse_unknown("--weightings", weightings, WEIGHTINGS)
+    refuse_unknown("--weightings", weightings, (*WEIGHTINGS, RELIABILITY))
     return {
         loss if weighting == "none" else f"{loss}-{weighting}": {
             f"targets.{name}.loss": loss,
