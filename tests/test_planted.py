@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib.core.parameters import read_yaml
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
+from lib.model.fusions import FUSIONS
+from lib.model.tokens import Tokens
 from lib.scoring.scores import Bootstrap
 from lib.sources.demo.head import Performance
 from lib.sources.demo.targets import RANGES
@@ -19,7 +22,7 @@ from lib.streams.base import Raw
 from lib.streams.voice import activity, extract
 from tests.conftest import ROOT
 from tests.video_files import write_talking_head
-from tools.planted import behaviour
+from tools.planted import behaviour, together
 
 CLIPS, SECONDS = 8, 3.0
 GROUP = TargetGroup(columns=["speaking"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
@@ -89,3 +92,48 @@ def test_ridge_on_voice_finds_the_fraction_of_speaking_time() -> None:
     vectors = measured.filter(regex=r"^(speech|pause)\.").dropna(axis=1)  # few clips allow few measures
     scores = behaviour.score_vectors(clips, vectors, GROUP, Bootstrap(100, 0))
     assert scores.set_index(["score", "target"]).loc[("r2", "mean"), "value"] > 0.8
+
+
+def make_tokens(times: list[float], present: list[bool], seed: int) -> Tokens:
+    values = torch.randn(1, len(times), 12, generator=torch.Generator().manual_seed(seed))
+    return Tokens(values, torch.tensor([times]), torch.tensor([present]), (1, 1))
+
+
+def test_time_slope_makes_near_tokens_get_the_attention() -> None:
+    torch.manual_seed(0)
+    times = [0.0, 1.0, 2.0, 3.0]
+    tokens = {"a": make_tokens(times, [True] * 4, 0), "b": make_tokens(times, [True] * 3 + [False], 1)}
+    fusion = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), heads=2, time_slope=8.0).eval()
+    vectors, attention = fusion(tokens, attend=True)
+    near = attention["a", "b"][0, 0]
+    assert near[:3].argmax(1).tolist() == [0, 1, 2]
+    assert near[:3].diagonal().min() > 0.9
+    assert not attention["a", "b"][..., 3].any()  # a token that is not present
+    steep, flat = fusion.get_parameter("blocks.0.a_to_b.log_slopes").exp().tolist()
+    assert (steep, flat) == pytest.approx((8.0, 0.5))
+    others = {
+        "a": tokens["a"],
+        "b": tokens["b"]._replace(values=tokens["b"].values + torch.tensor([0, 0, 0, 9.0])[:, None]),
+    }
+    torch.testing.assert_close(fusion(others)[0], vectors)
+
+
+def test_time_slope_is_absent_by_default() -> None:
+    torch.manual_seed(0)
+    plain = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), heads=2)
+    torch.manual_seed(0)
+    sloped = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), heads=2, time_slope=1.0)
+    added = sloped.state_dict().keys() - plain.state_dict().keys()
+    assert {name.rpartition(".")[2] for name in added} == {"log_slopes"}
+    assert all(torch.equal(values, sloped.state_dict()[name]) for name, values in plain.state_dict().items())
+
+
+@pytest.mark.slow
+def test_only_attention_to_near_times_finds_simultaneity() -> None:
+    clips = together.make_clips(together.TEST, 1000)
+    actual = clips[2].double().numpy()[:, None]
+    near, plain = (together.train(name, 0) for name in (together.NEAR, "concat"))
+    assert together.score(actual, together.predict(near, clips)) > 0.8
+    assert together.score(actual, together.predict(near, clips, together.STEPS // 2)) < 0.05
+    assert together.score(actual, together.predict(plain, clips)) < 0.05
+    assert together.score(actual, together.predict_ridge(clips[:2], clips[2], clips)) < 0.1

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.model.tokens import Tokens, of_clip
+from lib.model.cross_attention import Block
+from lib.model.tokens import Tokens, measure_distance, of_clip
 
 Attention = dict[tuple[str, str], Tensor]
 """Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
@@ -16,8 +17,8 @@ Attention = dict[tuple[str, str], Tensor]
 class FusionOptions(NamedTuple):
     """Arguments of a fusion.
 
-    widths: width of each encoder's tokens, by name. queries, heads, depth, dropout, feed_forward: as in the section model of
-    params.yaml; a fusion may ignore any.
+    widths: width of each encoder's tokens, by name. queries, heads, depth, dropout, feed_forward, time_slope: as in the
+    section model of params.yaml; a fusion may ignore any.
     """
 
     widths: Mapping[str, int]
@@ -26,6 +27,7 @@ class FusionOptions(NamedTuple):
     depth: int
     dropout: float
     feed_forward: int | None
+    time_slope: float | None = None
 
     @property
     def width(self) -> int:
@@ -55,10 +57,13 @@ class Fusion(nn.Module):
         depth: int = 1,
         dropout: float = 0.0,
         feed_forward: int | None = None,
+        time_slope: float | None = None,
     ) -> None:
         super().__init__()
         self.names, self.output_dim = tuple(widths), sum(widths.values())
-        self.build(FusionOptions(widths, queries, heads, depth, dropout, feed_forward))
+        self.build(
+            FusionOptions(widths, queries, heads, depth, dropout, feed_forward=feed_forward, time_slope=time_slope)
+        )
 
     def build(self, options: FusionOptions) -> None:
         """Create the layers; by default the fusion has no layers."""
@@ -101,7 +106,8 @@ class LateAverage(Concat):
 class CrossAttention(Fusion):
     """The tokens of each encoder query those of every other encoder, `depth` times (Vaswani et al. 2017; in both directions
     as in Lu et al. 2019, ViLBERT). The changes are added up. The means of each encoder's tokens are concatenated. queries:
-    the encoders whose tokens query; by default all."""
+    the encoders whose tokens query; by default all. time_slope: with a number, attention decreases with the distance in time
+    (attention with linear biases: Press et al. 2022, ALiBi; here of times in seconds, in both directions, and learned)."""
 
     feed_forward = 2
     """Width of the feed-forward layers, as a multiple of the tokens' width, if the settings name none."""
@@ -109,11 +115,14 @@ class CrossAttention(Fusion):
     def build(self, options: FusionOptions) -> None:
         """Create a block for each pair of encoders and each step of `depth`."""
         queries, factor = options.queries or self.names, options.feed_forward or self.feed_forward
+        self.prefers_near = options.time_slope is not None
         self.pairs = [(query, key) for query in queries for key in self.names if key != query]
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
                 {
-                    f"{query}_to_{key}": _Block(options.width, options.heads, options.dropout, factor)
+                    f"{query}_to_{key}": Block(
+                        options.width, options.heads, options.dropout, factor, options.time_slope
+                    )
                     for query, key in self.pairs
                 }
             )
@@ -127,8 +136,9 @@ class CrossAttention(Fusion):
             updated = {name: of_encoder.values for name, of_encoder in tokens.items()}
             for query, key in self.pairs:
                 before = tokens[query].values
+                distance = measure_distance(tokens[query], tokens[key]) if self.prefers_near else None
                 after, weights = block.get_submodule(f"{query}_to_{key}")(
-                    before, tokens[key].values, ~tokens[key].mask(), attend
+                    before, tokens[key].values, ~tokens[key].mask(), attend, distance
                 )
                 # the first change is assigned, not added, so that two encoders cause no rounding error
                 updated[query] = after if updated[query] is before else updated[query] + (after - before)
@@ -213,25 +223,3 @@ def mean(tokens: Tokens) -> Tensor:
 def average_tokens(tokens: Tokens) -> Tokens:
     """Return one token for each clip, the mean of the tokens that are present."""
     return of_clip(mean(tokens), tokens.times, tokens.present)
-
-
-class _Block(nn.Module):
-    """Pre-norm cross-attention and feed-forward, each with a residual connection."""
-
-    def __init__(self, width: int, heads: int, dropout: float, factor: int) -> None:
-        super().__init__()
-        self.norm_query, self.norm_key, self.norm_forward = (nn.LayerNorm(width) for _ in range(3))
-        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
-        self.forward_ = nn.Sequential(
-            nn.Linear(width, factor * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(factor * width, width)
-        )
-
-    def forward(
-        self, query: Tensor, key: Tensor, key_padding: Tensor, with_attention: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        key = self.norm_key(key)
-        attended, weights = self.attention(
-            self.norm_query(query), key, key, key_padding, need_weights=with_attention, average_attn_weights=False
-        )
-        query = query + attended
-        return query + self.forward_(self.norm_forward(query)), weights

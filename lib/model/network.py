@@ -37,6 +37,7 @@ class Settings(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)]
     hidden: Annotated[int, Field(ge=0, le=65_536)]
     feed_forward: Annotated[int, Field(ge=1, le=64)] | None = None
+    time_slope: Annotated[float, Field(gt=0, le=1000)] | None = None
     encoders: dict[str, dict[str, Any]]
 
     def encoder_inputs(self) -> dict[str, EncoderInputs]:
@@ -148,6 +149,7 @@ class Network(nn.Module):
                 depth=settings.depth,
                 dropout=settings.dropout,
                 feed_forward=settings.feed_forward,
+                time_slope=settings.time_slope,
             )
         size, vectors = settings.hidden or fusion.output_dim, fusion.vectors
         hidden = [

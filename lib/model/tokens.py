@@ -33,3 +33,11 @@ def of_clip(values: Tensor, times: Tensor, present: Tensor) -> Tokens:
     weights = present.to(times.dtype)
     middle = (times * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
     return Tokens(values[:, None], middle, present.any(1, keepdim=True), (1, 1))
+
+
+def measure_distance(queries: Tokens, keys: Tokens) -> Tensor:
+    """Return the distance in time (B, N, M) in seconds between each of N queries and each of M keys."""
+    query_times, key_times = (
+        tokens.times.repeat_interleave(tokens.grid[0] * tokens.grid[1], dim=1) for tokens in (queries, keys)
+    )
+    return (query_times[:, :, None] - key_times[:, None]).abs()
