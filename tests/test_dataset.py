@@ -16,7 +16,9 @@ from lib.core.targets import TargetGroup
 from lib.data.batch import collate, stack
 from lib.data.dataset import ClipDataset, make_inputs, scale_labels
 from lib.data.inputs import EncoderInputs, list_streams
+from lib.data.lengths import measure_lengths
 from lib.data.selection import count_lost, mask_labelled, select_usable, select_videos
+from lib.report.lengths import tabulate_lengths
 from lib.streams.base import StreamInfo
 
 TABLE = pd.DataFrame({"clip": ["a", "b", "c"], "shard": ["one", "one", "two"]})
@@ -84,6 +86,29 @@ def test_count_lost_counts_a_clip_at_its_first_rejection(tmp_path: Path) -> None
     rows = count_lost(table, select_usable(table, tmp_path, encoder_inputs, "drop")["clip"], tmp_path, encoder_inputs)
     assert rows.to_numpy().tolist() == [["faces", "why", "test", 1], ["flow", "why", "test", 1], ["audio", "", "", 0]]
     assert count_lost(table, ["a", "b", "c"], tmp_path, encoder_inputs)["clips"].tolist() == [0, 0, 0]
+
+
+def test_lengths_are_those_of_the_usable_clips_of_each_split(tmp_path: Path) -> None:
+    lengths = {"a": 10, "b": 4, "c": 7, "d": 6, "e": 9}
+    for stream in ("faces", "text"):
+        (tmp_path / stream).mkdir()
+        with h5py.File(tmp_path / stream / "one.h5", "w") as file:
+            for name, length in lengths.items():
+                found = np.arange(length) > 0  # the first face is absent
+                arrays = {"times": np.arange(length) / 5, "found": found.astype(np.uint8)}
+                words = {"words": np.zeros((2 * length, 3), np.float32), "words.times": np.arange(2 * length)}
+                record = Record(name, arrays) if stream == "faces" else Record(name, words, {"words": 3 * length})
+                shards.write_record(file, Record(name, refused="why") if name == "e" else record)
+    table = pd.DataFrame({"clip": list(lengths), "shard": "one"})
+    measured = measure_lengths({"training": table[:3], "test": table[3:]}, tmp_path, {"faces": None, "text": None})
+    faces = {"clips": 3, "mean": 6.0, "min": 3, "q05": 3.3, "q25": 4.5, "median": 6.0, "q75": 7.5, "q95": 8.7, "max": 9}
+    assert measured["faces"] == {"training": faces, "test": dict.fromkeys(faces, 5) | {"clips": 1}}
+    assert measured["text.words"]["training"]["mean"] == 14
+    assert [measured["text (words)"]["training"][key] for key in ("min", "median", "max")] == [12, 21, 30]
+    rows = tabulate_lengths(measured).splitlines()
+    assert rows[2].startswith("| stream | split | clips | mean | lowest | 5 %")
+    assert rows[4] == "| faces | training | 3 | 6 | 3 | 3.3 | 4.5 | 6 | 7.5 | 8.7 | 9 |"
+    assert len(rows) == 4 + 6
 
 
 def test_select_usable_names_missing_shards_and_clips(tmp_path: Path) -> None:

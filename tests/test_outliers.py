@@ -9,7 +9,7 @@ from lib.report import datasheet, words
 from lib.scoring.outliers import WIDEST, find_outliers
 from lib.scoring.tables import score_table
 from tests.report_data import WARMTH, make_scored
-from tests.test_report import make_data, make_results
+from tests.test_report import make_data, make_results, make_run
 
 TARGETS = {"warmth": WARMTH}
 
@@ -51,11 +51,12 @@ def test_datasheet_lists_outliers() -> None:
     vectors["text.counts"].loc["c250", 5] = -45.0
     found = find_outliers(clips[:200], clips, TARGETS, vectors)
     data = make_data("table") | {"corpora": {"table": {"annotated": 5, "files": 4, "usable": 0, "refused": {}}}}
+    run = make_run("table")._replace(data=data)
     clips = clips.assign(corpus="other", reason="")
     _, _, persons = make_results("warmth", WARMTH)
-    text = datasheet.make_datasheet(clips, persons, found, {"warmth": WARMTH}, data, [])
+    text = datasheet.make_datasheet(clips, persons, found, {"warmth": WARMTH}, run, [])
     assert "| c250 | test | text.counts, feature 3 | -45 | " in text
-    text = datasheet.make_datasheet(clips, persons, found[:0], {"warmth": WARMTH}, data, [])
+    text = datasheet.make_datasheet(clips, persons, found[:0], {"warmth": WARMTH}, run, [])
     assert "No label and no feature lies 10 or more standard deviations" in text
 
 

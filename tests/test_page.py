@@ -11,6 +11,7 @@ from playwright.sync_api import Browser
 from lib.report import figures, latex, page, verdict
 from lib.report.figures import Results
 from lib.report.figures.clips_used import count_by_step
+from lib.report.lengths import COLUMNS
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import ScoredClips, group_table
 from tests.report_data import CLIPS_AND_VIDEOS, DATA, FIVE_TRAITS, TRAINING_SUMMARY, WARMTH, score_model
@@ -75,6 +76,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "test",
         current_parameters,
         SHIPPED,
+        lengths={"faces": {"training": {"clips": 3, "mean": 6.25} | dict.fromkeys(list(COLUMNS)[2:], 6)}},
     )
     path = folder / "report.html"
     path.write_text(page.render_report(scores, comparisons, persons, clips, targets, report_figures, run, 150))

@@ -130,6 +130,9 @@ def test_repro_runs_all_stages_from_clips_to_report(project: Project) -> None:
     accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["model"]["accuracy"]
     assert f"| mean | {accuracy:.4f} | " in card  # no interval: too few videos
     assert "Scored are 4 of 4 clips" in card
+    lengths = json.loads((project.folder / "metrics/lengths.json").read_text())
+    assert lengths["faces"]["training"]["clips"] == 12
+    assert "Lengths of the clips" in page
     assert stages_run(project.dvc("repro")) == []
 
 

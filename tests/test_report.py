@@ -178,8 +178,10 @@ def test_datasheet_counts_clips_and_labels() -> None:
     clips["warm"], clips["cold"] = [1.0, 2, np.nan, 7, 3, 4], 2.0
     counts = {"annotated": 5, "files": 4, "usable": 3, "refused": {"too short": 1}}
     data = make_data("table", "fiv2") | {"corpora": {"table": counts, "fiv2": counts | {"refused": {}}}}
+    run = make_run("table")._replace(data=data)
     _, _, persons = make_results("warmth", WARMTH)
-    text = datasheet.make_datasheet(clips, persons, NO_OUTLIERS, {"warmth": WARMTH}, data, ["frames", "faces"])
+    text = datasheet.make_datasheet(clips, persons, NO_OUTLIERS, {"warmth": WARMTH}, run, ["frames", "faces"])
+    assert "No stream of the model has more than one step" in text
     assert (
         "5 annotated clips, 4 files, 3 usable; rejected: too short: 1. The usable clips come from 2 videos, with"
         in text
@@ -211,7 +213,7 @@ def test_documents_name_the_scored_split_and_left_out_clips() -> None:
     texts = [
         card.make_card(scores, compared, persons, CORRUPTIONS, targets, run),
         page.render_report(scores, compared, persons, clips, targets, [], run, 150).replace("&#39;", "'"),
-        datasheet.make_datasheet(clips, persons, NO_OUTLIERS, targets, run.data, []),
+        datasheet.make_datasheet(clips, persons, NO_OUTLIERS, targets, run, []),
         "\n".join(methods._describe_data(run, targets)),
     ]
     for text in texts:

@@ -40,6 +40,7 @@ SAME_PERSON = DATA / "same_person.csv"
 OUTLIERS = DATA / "outliers.csv"
 PROVENANCE = DATA / "provenance.json"
 TEST_METRICS = METRICS / "test.json"
+LENGTHS = METRICS / "lengths.json"
 
 # analyse
 ATTENTION = DATA / "attention.h5"
@@ -74,6 +75,7 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
     "train": (MODEL, HISTORY, TRAIN_METRICS),
     "evaluate": (
         PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE, TEST_METRICS,
+        LENGTHS,
     ),
     "analyse": (
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS,

@@ -8,6 +8,8 @@ import pandas as pd
 from lib.core.clips import SPLITS, SYNTHETIC, describe_left_out, describe_origins
 from lib.core.targets import Targets
 from lib.report import words
+from lib.report.lengths import tabulate_lengths
+from lib.report.page import Run
 from lib.scoring.outliers import FAR, MOST, WIDEST
 from lib.scoring.stacking import LIMIT
 
@@ -82,14 +84,15 @@ def make_datasheet(
     groups: pd.DataFrame,
     outliers: pd.DataFrame,
     targets: Targets,
-    data: Mapping[str, Any],
+    run: Run,
     streams: list[str],
 ) -> str:
     """Return the sheet as Markdown.
 
     clips, groups, outliers: tables of data/clips.csv, data/group_scores.csv and data/outliers.csv.
-    targets: the predicted groups. data: contents of metrics/data.json. streams: the enabled streams.
+    targets: the predicted groups. streams: the enabled streams.
     """
+    data = run.data
     lines = [
         f"# Data sheet: {', '.join(data['sources'])}\n",
         "After Gebru et al. 2021. The pipeline counted the numbers; people wrote the rest.\n",
@@ -104,6 +107,7 @@ def make_datasheet(
     lines += ["## Outliers\n", _tabulate_outliers(outliers) + "\n"]
     notes = dict.fromkeys(words.note_stability(data["sources"], group) for group in targets.values())
     lines += ["## Splits\n", *_tabulate_splits(data), *(f"{note}\n" for note in notes if note)]
+    lines += ["## Lengths\n", tabulate_lengths(run.lengths) + "\n"]
     lines += ["## Subgroups\n", _describe_groups(groups) + "\n", "## Preprocessing\n"]
     lines.append(
         "Every clip is opened and checked (docs/reference/stages.md). Raw files stay in data/raw/. Streams extracted from"

@@ -15,7 +15,8 @@ from PIL import Image
 from lib.core import artifacts
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
-from lib.report import ceilings, score_tables, verdict, words
+from lib.report import ceilings, lengths, score_tables, verdict, words
+from lib.report.lengths import list_lengths
 from lib.report.verdict import select_group
 from lib.scoring.ceilings import CEILING
 from lib.scoring.scores import MIN_VIDEOS
@@ -78,6 +79,7 @@ class Run(NamedTuple):
     provenance, data: contents of data/provenance.json and metrics/data.json. split: the scored split. parameters, shipped:
     the parameters of params.yaml and of params/demo.yaml. same_persons: a sentence on clips of different videos that show
     one person; empty if this was not checked. cost: the time and energy that the stages used; empty if not recorded.
+    lengths: contents of metrics/lengths.json.
     """
 
     provenance: Mapping[str, Any]
@@ -87,6 +89,7 @@ class Run(NamedTuple):
     shipped: Mapping[str, Any]
     same_persons: str = ""
     cost: str = ""
+    lengths: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
 
     @property
     def interval(self) -> float:
@@ -144,6 +147,9 @@ def render_report(
         rule=verdict.RULE,
         min_videos=MIN_VIDEOS,
         long=_LONG,
+        lengths=list(list_lengths(run.lengths)),
+        length_columns=lengths.COLUMNS.values(),
+        length_note=lengths.NOTE,
         persons=words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS,
         limits=_list_limits(run, targets),
     )

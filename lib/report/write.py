@@ -72,7 +72,8 @@ def load_results(split: str, targets: Targets) -> RunResults:
     parameters = read_yaml(files.PARAMETERS)
     used = cost.describe(cost.read_costs())
     same_persons = describe_same_persons(_read_table(files.SAME_PERSON), parameters, data, split)
-    run = page.Run(provenance, data, split, parameters, read_yaml(files.SHIPPED_PARAMETERS), same_persons, cost=used)
+    shipped, lengths = read_yaml(files.SHIPPED_PARAMETERS), json.loads(files.LENGTHS.read_text())
+    run = page.Run(provenance, data, split, parameters, shipped, same_persons, cost=used, lengths=lengths)
     groups, comparisons, outliers = map(_read_table, (files.GROUP_SCORES, files.COMPARISONS, files.OUTLIERS))
     return RunResults(results, groups, comparisons, outliers, run)
 
@@ -156,4 +157,4 @@ def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) ->
     clips = results.clips.rename(columns=names.escape_markdown)
     texts = ("name", "column", "clip")
     outliers = loaded.outliers.assign(**{text: loaded.outliers[text].map(names.escape_markdown) for text in texts})
-    files.DATA_SHEET.write_text(datasheet.make_datasheet(clips, groups, outliers, escaped, run.data, enabled))
+    files.DATA_SHEET.write_text(datasheet.make_datasheet(clips, groups, outliers, escaped, run, enabled))
