@@ -39,6 +39,11 @@ WORKS = {
         "article", "H. J. Escalante and others", "Modeling, recognizing, and explaining apparent personality from videos",
         "IEEE Transactions on Affective Computing", 2020,
     ),
+    "eyben2016": Work(
+        "article", "F. Eyben and others",
+        "The Geneva minimalistic acoustic parameter set (GeMAPS) for voice research and affective computing",
+        "IEEE Transactions on Affective Computing", 2016,
+    ),
     "gebru2021": Work("article", "T. Gebru and others", "Datasheets for datasets", "Communications of the ACM", 2021),
     "hendrycks2019": Work(
         "inproceedings", "D. Hendrycks and T. Dietterich",
@@ -49,10 +54,19 @@ WORKS = {
         "Scandinavian Journal of Statistics", 1979,
     ),
     "jain2019": Work("inproceedings", "S. Jain and B. C. Wallace", "Attention is not explanation", "NAACL", 2019),
+    "king2009": Work("article", "D. E. King", "Dlib-ml: a machine learning toolkit", "JMLR", 2009),
     "loshchilov2019": Work(
         "inproceedings", "I. Loshchilov and F. Hutter", "Decoupled weight decay regularization", "ICLR", 2019
     ),
+    "mauch2014": Work(
+        "inproceedings", "M. Mauch and S. Dixon",
+        "pYIN: a fundamental frequency estimator using probabilistic threshold distributions", "ICASSP", 2014,
+    ),
     "mitchell2019": Work("inproceedings", "M. Mitchell and others", "Model cards for model reporting", "FAT*", 2019),
+    "park2019": Work(
+        "inproceedings", "D. S. Park and others",
+        "SpecAugment: a simple data augmentation method for automatic speech recognition", "Interspeech", 2019,
+    ),
     "ponce2016": Work(
         "inproceedings", "V. Ponce-López and others",
         "ChaLearn LAP 2016: first round challenge on first impressions - dataset and results", "ECCV workshops", 2016,
@@ -61,6 +75,14 @@ WORKS = {
         "inproceedings", "M. Sundararajan and A. Taly and Q. Yan", "Axiomatic attribution for deep networks", "ICML", 2017
     ),
     "vaswani2017": Work("inproceedings", "A. Vaswani and others", "Attention is all you need", "NeurIPS", 2017),
+    "wu2023": Work(
+        "article", "W. Wu and H. Peng and S. Yu", "YuNet: a tiny millisecond-level face detector",
+        "Machine Intelligence Research", 2023,
+    ),
+    "yun2019": Work(
+        "inproceedings", "S. Yun and others",
+        "CutMix: regularization strategy to train strong classifiers with localizable features", "ICCV", 2019,
+    ),
     "zach2007": Work(
         "inproceedings", "C. Zach and T. Pock and H. Bischof", "A duality based approach for realtime TV-L1 optical flow",
         "DAGM", 2007,
@@ -76,6 +98,14 @@ WORKS = {
         "article", "K. Zhang and others",
         "Joint face detection and alignment using multitask cascaded convolutional networks",
         "IEEE Signal Processing Letters", 2016,
+    ),
+    "zhang2018": Work(
+        "inproceedings", "H. Zhang and others", "mixup: beyond empirical risk minimization", "ICLR", 2018
+    ),
+    "zhong2020": Work("inproceedings", "Z. Zhong and others", "Random erasing data augmentation", "AAAI", 2020),
+    "zhong2021": Work(
+        "article", "Y. Zhong and others", "SFace: sigmoid-constrained hypersphere loss for robust face recognition",
+        "IEEE Transactions on Image Processing", 2021,
     ),
 }  # fmt: skip
 _VENUES = {"article": "journal", "inproceedings": "booktitle", "book": "publisher"}

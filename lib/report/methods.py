@@ -9,6 +9,12 @@ from lib.core.clips import SYNTHETIC
 from lib.core.targets import Targets
 from lib.report import words
 from lib.report.latex import escape
+from lib.report.methods_inputs import (
+    describe_augmentation,
+    describe_streams,
+    find_references,
+    find_streams,
+)
 from lib.report.page import Run
 from lib.report.verdict import join
 
@@ -18,7 +24,6 @@ _CORPORA = {
     "table": "our own corpus",
     "vlogs": "YouTube Personality \\cite{biel2013,biel2013words}",
 } | dict.fromkeys(SYNTHETIC, "a rendered demonstration corpus with planted labels")
-_FROM_FACES = {"faces", "flow", "landmarks", "embeddings"}
 
 _OPTIMIZERS = {
     "adamw": r"AdamW \cite{loshchilov2019}",
@@ -31,15 +36,16 @@ _OPTIMIZERS = {
 def describe_methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> str:
     """Return the paragraphs of the section. targets: the predicted groups; comparisons: table of data/comparisons.csv."""
     model = run.parameters["model"]
-    streams = {name.partition(".")[0] for encoder in model["use"] for name in model["encoders"][encoder]["reads"]}
+    references = find_references(model)
+    streams = {reference.partition(".")[0] for reference in references}
     paragraphs = {
         "Data": _describe_data(run, targets),
-        "Preprocessing": _describe_streams(run.parameters, streams),
+        "Preprocessing": describe_streams(run.parameters, references),
         "Model": _describe_model(run, targets),
         "Training": _describe_training(run, targets, streams),
         "Baselines": _describe_baselines(comparisons),
         "Evaluation": _describe_evaluation(run, comparisons),
-        "Attribution": _describe_analyses(model),
+        "Attribution": _describe_analyses(run.parameters, find_streams(run.parameters, references)),
         "Reproducibility": _describe_provenance(run),
     }
     texts = {title: "\n".join(sentences) for title, sentences in paragraphs.items()}
@@ -54,32 +60,6 @@ def _describe_data(run: Run, targets: Targets) -> Iterator[str]:
     yield from map(escape, words.describe_scored_clips(data, run.split))
     for name, group in targets.items():
         yield f"Targets ({escape(name)}) are {escape(join(group.columns))}, on a scale from {words.format_range(group)}."
-
-
-def _describe_streams(parameters: Mapping[str, Any], streams: set[str]) -> Iterator[str]:
-    if streams & {*_FROM_FACES, "frames"}:
-        yield f"Frames were sampled at {parameters['frames']['fps']:g} per second."
-    if streams & _FROM_FACES:
-        yield "MTCNN \\cite{zhang2016} detected the speaker's face."
-        side = parameters["faces"]["side"]
-        yield f"A similarity transform aligned it to a template of five points ({side} × {side} pixels).".replace(
-            "×", r"$\times$"
-        )
-    if "flow" in streams:
-        flow = parameters["flow"]
-        is_ours = flow["backend"] == "torch"
-        theta = rf" $\theta={flow['theta']:g}$," if is_ours else ""  # OpenCV has its own
-        method = "with a primal-dual scheme \\cite{chambolle2011}" if is_ours else "with OpenCV's DualTVL1"
-        yield (
-            f"TV-L1 optical flow \\cite{{zach2007}} between consecutive faces was computed {method}"
-            rf" ($\lambda={flow['lambda']:g}$,{theta} {flow['scales']} scales, {flow['warps']} warps)."
-        )
-    if "audio" in streams:
-        audio = parameters["audio"]
-        yield (
-            f"Audio ({audio['sample_rate']} Hz) was represented by {audio['mels']} log-mel bands and {audio['mfcc']} MFCC,"
-            f" in windows of {1000 * audio['window']:g} ms every {1000 * audio['step']:g} ms."
-        )
 
 
 def _describe_model(run: Run, targets: Targets) -> Iterator[str]:
@@ -117,15 +97,7 @@ def _describe_training(run: Run, targets: Targets, streams: set[str]) -> Iterato
     if train["patience"]:
         yield f"Training stops after {train['patience']} epochs without a lower validation loss."
     yield f"We kept the weights of the epoch with the lowest validation loss (seed {train['seed']})."
-    if streams & {*_FROM_FACES, "frames", "pictures"}:
-        augment = train["augment"]
-        changes = [
-            *(["mirroring half of the clips"] if augment["mirror"] else []),
-            *([f"shifts of up to {augment['shift']} pixels"] if augment["shift"] else []),
-            *([f"brightness changes of up to {100 * augment['brightness']:g} \\%"] if augment["brightness"] else []),
-            *([f"contrast changes of up to {100 * augment['contrast']:g} \\%"] if augment["contrast"] else []),
-        ]
-        yield f"Augmentation: {join(changes)}." if changes else "No augmentation was used."
+    yield from describe_augmentation(train["augment"], streams)
 
 
 def _describe_baselines(comparisons: pd.DataFrame) -> Iterator[str]:
@@ -155,18 +127,22 @@ def _describe_evaluation(run: Run, comparisons: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _describe_analyses(model: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        "Input ablations replace a stream by another clip's (permutation importance, \\cite{breiman2001}), shuffle its"
-        " steps, or freeze it."
-    )
-    yield "Attribution uses occlusion \\cite{zeiler2014} and integrated gradients \\cite{sundararajan2017}."
-    if model["fusion"] == "cross_attention" and len(model["use"]) > 1:
+def _describe_analyses(parameters: Mapping[str, Any], streams: set[str]) -> Iterator[str]:
+    model, analyse = parameters["model"], parameters["analyse"]
+    if analyse["control_clips"]:
+        yield (
+            "Input ablations replace a stream by another clip's (permutation importance, \\cite{breiman2001}), shuffle its"
+            " steps, or freeze it."
+        )
+    if analyse["importance_clips"]:
+        yield "Attribution uses occlusion \\cite{zeiler2014} and integrated gradients \\cite{sundararajan2017}."
+    if analyse["attention_clips"] and model["fusion"] == "cross_attention" and len(model["use"]) > 1:
         yield (
             "Attention maps were compared with those of a network with shuffled weights \\cite{adebayo2018}; attention is"
             " not attribution \\cite{jain2019}."
         )
-    yield "Robustness was measured on corrupted faces \\cite{hendrycks2019}, without retraining."
+    if analyse["robustness_clips"] and "faces" in streams:
+        yield "Robustness was measured on corrupted faces \\cite{hendrycks2019}, without retraining."
 
 
 def _describe_provenance(run: Run) -> Iterator[str]:

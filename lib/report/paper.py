@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib.core.targets import Targets
 from lib.report.citations import find_cited, format_items
+from lib.report.discussion import describe_ethics, describe_limitations
 from lib.report.latex import escape
 from lib.report.methods import describe_methods
 from lib.report.page import Run
@@ -36,8 +37,8 @@ _RELATED = r"""\section{Related work}
 To fill in: compare with the closest work. Apparent personality from video: \cite{ponce2016,escalante2020}. Fusion by
 attention: \cite{vaswani2017}. Explanations and their limits: \cite{sundararajan2017,adebayo2018,jain2019}."""
 _DISCUSSION = r"""\section{Discussion}
-To fill in: what the results mean. Limits to mention: labels are impressions of observers; an unseen video may show a known
-person; intervals describe one trained model."""
+To fill in: what the results mean."""
+_DRAFTED = "To check: the pipeline drafted this from the data sheet."
 _ABLATION = r"""% tools.ablate and tools.compare write these tables
 \IfFileExists{../ablation.tex}{\begingroup\overboth\input{../ablation}\endgroup}{}
 \IfFileExists{../comparison.tex}{\begingroup\overboth\input{../comparison}\endgroup}{}"""
@@ -69,11 +70,12 @@ def make_paper(
     run: Run,
     targets: Targets,
     comparisons: pd.DataFrame,
+    groups: pd.DataFrame,
 ) -> str:
     """Return the text of plots/paper/paper.tex.
 
-    headlines: sentences of the report's headline by target group. targets: the predicted groups. comparisons: table of
-    data/comparisons.csv.
+    headlines: sentences of the report's headline by target group. targets: the predicted groups. comparisons,
+    groups: tables of data/comparisons.csv and data/group_scores.csv.
     """
     body, appendix = _arrange(figures)
     results = [
@@ -97,6 +99,8 @@ def make_paper(
         *tables,
         *map(_include, body),
         _DISCUSSION,
+        f"\\section{{Limitations}}\n{_DRAFTED} {describe_limitations(run, targets, groups)}",
+        f"\\section{{Ethics}}\n{_DRAFTED} {describe_ethics(run)}",
     ]
     if appendix:
         parts += ["\\clearpage\n\\appendix\n\\section{Further figures}\\label{sec:figures}", *map(_include, appendix)]

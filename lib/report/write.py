@@ -137,7 +137,7 @@ def write_latex(loaded: RunResults, drawn: list[page.ReportFigure], included: li
             (files.LATEX_TABLES / f"{name}{kind}.tex").write_text(text)
         headlines[name] = describe_headline(scores, compared, group)
     files.PAPER.parent.mkdir(parents=True, exist_ok=True)
-    text = paper.make_paper(included, headlines, run, loaded.targets, loaded.comparisons)
+    text = paper.make_paper(included, headlines, run, loaded.targets, loaded.comparisons, loaded.groups)
     files.PAPER.write_text(text)
     (files.PAPER.parent / "references.bib").write_text(format_bibtex(find_cited(text)))
 
