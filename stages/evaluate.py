@@ -6,7 +6,6 @@ from lib.core import artifacts, command, parameters
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.data import pooled
-from lib.data.lengths import measure_lengths
 from lib.scoring import results
 from lib.scoring.attributes import read_persons, tabulate_attributes
 from lib.scoring.evaluation import Scoring, load_evaluation, prediction_table
@@ -24,8 +23,7 @@ def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
     evaluation = load_evaluation(settings.split, settings.batch_size)
     evaluation.count_lost().to_csv(artifacts.LOST, index=False)
-    lengths = measure_lengths(evaluation.tables, artifacts.DATA, evaluation.trained.streams)
-    artifacts.LENGTHS.write_text(json.dumps(lengths, indent=2) + "\n")
+    artifacts.LENGTHS.write_text(json.dumps(evaluation.measure_lengths(), indent=2) + "\n")
     vectors = pooled.pool_vectors(artifacts.DATA)
     write_csv(artifacts.SAME_PERSON, results.compare_clips(artifacts.DATA, vectors, evaluation.verified))
     artifacts.PROVENANCE.write_text(json.dumps(evaluation.provenance, indent=2) + "\n")

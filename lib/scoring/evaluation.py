@@ -18,6 +18,7 @@ from lib.core.errors import SettingError
 from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.dataset import ClipDataset
+from lib.data.lengths import Lengths, measure_lengths
 from lib.data.selection import count_lost, mask_labelled, select_usable, select_videos
 from lib.model import checkpoint, infer
 from lib.model.heads import Prediction
@@ -102,6 +103,10 @@ class Evaluation:
             split: {name: prediction.from_unit(targets[name]) for name, prediction in by_group.items()}
             for split, by_group in predicted.items()
         }
+
+    def measure_lengths(self) -> Lengths:
+        """Return the numbers of steps of the model's streams in the clips of each split."""
+        return measure_lengths(self.tables, DATA, self.trained.streams)
 
     def count_lost(self) -> pd.DataFrame:
         """Return the number of verified clips that each stream has lost, by reason and split."""
