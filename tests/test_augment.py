@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lib.analysis import augmentation
 from lib.core.errors import InputError, SettingError
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample, collate
@@ -16,6 +17,9 @@ from lib.data.geometry import make_turns, mirror_points, turn_clips, turn_points
 from lib.data.masking import drop_words, mask_bands, mask_times
 from lib.data.mixing import find_partners, mix_clips
 from lib.model.heads import HEADS, Prediction
+from lib.report import figures
+from lib.report.figures import Results, _read
+from lib.report.privacy import Privacy
 from lib.streams.base import Steps
 from lib.training.losses import LOSSES
 from lib.training.settings import Train
@@ -471,3 +475,55 @@ def test_mixing_needs_two_clips_in_a_part() -> None:
     with pytest.raises(SettingError, match=r"train\.augment\.mixup = 0\.8 with parts of 1 clip; allowed"):
         settings.check_mixing()
     Train(**(TRAIN_SETTINGS | {"accumulate": 2, "augment": MIXED.model_dump()})).check_mixing()
+
+
+def test_figure_shows_each_change_next_to_the_original(tmp_path: Path) -> None:
+    clips = InMemoryClips(2, use=tuple(ALL))
+    batch = collate([clips[0], clips[1]])
+    settings = MIXED.model_copy(update={"word_dropout": 0.0})
+    changes = dict(augmentation.list_changes(batch, batch, settings, seed=0))
+    assert [name.split()[0] for name in changes] == [augmentation.ORIGINAL, *settings.active]
+    assert "rotation 20" in changes
+    assert "mirror" in changes
+    original = changes[augmentation.ORIGINAL]
+    images = clips[0].inputs["faces"]["faces"].values.transpose(0, 2, 3, 1)
+    assert np.array_equal(original["pictures/faces"][0], images)
+    assert np.array_equal(original["sound/audio"][0], clips[0].inputs["audio"]["audio.log_mel"].values)
+    assert np.array_equal(changes["mirror"]["pictures/faces"][0], images[:, :, ::-1])
+    changed_streams = {
+        name: {key for key, (values, *_) in arrays.items() if not np.array_equal(values, original[key][0])}
+        for name, arrays in changes.items()
+    }
+    assert changed_streams["rotation 20"] == {"pictures/faces", "pictures/flow"}
+    assert changed_streams["hue 0.1"] == {"pictures/faces"}
+    assert changed_streams["frequency_mask 0.4"] == {"sound/audio"}
+    assert changed_streams["mixup 0.8"] == set(original)
+    samples = {
+        name: _read.Sample(
+            *(
+                {key[len(part) + 1 :]: _read.SampleArray(values, times, True, None, full)
+                 for key, (values, times, full) in arrays.items() if key.startswith(part)}
+                for part in ("pictures", "sound")
+            ),
+            np.array([]),
+        )
+        for name, arrays in changes.items()
+    }  # fmt: skip
+    results = Results(augmented=samples)
+    figure = figures.augmentation.draw(results)
+    assert len(figure.axes) == 3 * len(changes)
+    shown = figure.axes[0].images[0].get_array()
+    assert np.array_equal(shown, np.concatenate(list(images), axis=1))
+    assert [axes.get_ylabel() for axes in figure.axes[:6:3]] == ["original", "mirror"]
+    figure.savefig(tmp_path / "figure.png")
+    caption = figures.make_caption(figures.augmentation, results, None)
+    assert caption.endswith(f"in mixup and CutMix. Here {len(settings.active)} changes are shown.")
+    assert figures.is_empty(figures.augmentation.draw(Results()))
+    hidden = Privacy("none", "clip").hide(results).augmented["rotation 20"].pictures["faces"].values
+    assert len(np.unique(hidden)) == 1
+
+
+def test_unchanged_training_has_no_figure_of_augmentation() -> None:
+    batch = collate([InMemoryClips(2)[0], InMemoryClips(2)[1]])
+    changes = dict(augmentation.list_changes(batch, batch, make_augment(mirror=False, noise=0.5), seed=0))
+    assert list(changes) == [augmentation.ORIGINAL]  # no audio is read

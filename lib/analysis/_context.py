@@ -13,6 +13,7 @@ from pydantic import Field
 
 from lib.analysis._features import record_features
 from lib.core.targets import TargetGroup, Targets
+from lib.data.changes import Augment
 from lib.data.dataset import ClipDataset
 from lib.model.network import Network
 from lib.scoring.evaluation import Evaluation, actual_values, clips_by_error, prediction_table
@@ -26,12 +27,14 @@ ClipCount = Annotated[int, Field(ge=0, le=1_000_000)]
 class Context:
     """A trained model, the clips of each split, and the settings of all analyses.
 
-    settings: the keys of all analyses' Settings. bootstrap: of all intervals and tests.
+    settings: the keys of all analyses' Settings. bootstrap: of all intervals and tests. augment: of the
+    training.
     """
 
     evaluation: Evaluation
     settings: Any
     bootstrap: Bootstrap
+    augment: Augment
 
     @property
     def seed(self) -> int:

@@ -7,6 +7,7 @@ from pydantic import create_model
 from lib import analysis
 from lib.analysis._context import Context
 from lib.core.parameters import Section
+from lib.data.changes import Augment
 from lib.scoring.evaluation import Scoring, load_evaluation
 
 
@@ -16,10 +17,10 @@ def settings_model() -> type[Section]:
     return create_model("Analyse", __base__=tuple(bases))
 
 
-def run_all(settings: Any, evaluate: Scoring) -> None:
-    """Run every analysis with the sections `analyse` and `evaluate` of params.yaml."""
+def run_all(settings: Any, evaluate: Scoring, augment: Augment) -> None:
+    """Run every analysis with the sections `analyse`, `evaluate` and `train.augment` of params.yaml."""
     evaluation = load_evaluation(evaluate.split, evaluate.batch_size)
-    context = Context(evaluation, settings, evaluate.bootstrap)
+    context = Context(evaluation, settings, evaluate.bootstrap, augment)
     for name in analysis.names():
         print(f"analyse {name}", flush=True)
         analysis.load(name).run(context)

@@ -86,6 +86,7 @@ class Privacy:
             results = replace(
                 results,
                 samples={clip: self._hide_sample(sample) for clip, sample in results.samples.items()},
+                augmented={name: self._hide_sample(sample) for name, sample in results.augmented.items()},
                 attention={clip: self._hide_attention(attention) for clip, attention in results.attention.items()},
                 mean_attention=self._hide_mean(results.mean_attention),
                 importance=self._hide_importance(results.importance),

@@ -44,6 +44,8 @@ def load_results(split: str, targets: Targets) -> RunResults:
         clip_attention, average_attention = read.read_attention(attention), read.read_mean_attention(mean_attention)
     with h5py.File(files.SAMPLES) as samples, h5py.File(files.IMPORTANCE) as importance:
         sample_clips, important = read.read_samples(samples), read.read_importance(importance)
+    with h5py.File(files.AUGMENTED) as augmented:
+        augmented_clips = read.read_samples(augmented)
     results = figures.Results(
         history=_read_table(files.HISTORY),
         clips=read_clip_table(files.CLIPS),
@@ -52,6 +54,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
         split_scores=_read_table(files.SPLIT_SCORES),
         attention=clip_attention,
         samples=sample_clips,
+        augmented=augmented_clips,
         targets={name: targets[name] for name in predictions["targets"].unique()},
         data=data,
         lost=_read_table(files.LOST),

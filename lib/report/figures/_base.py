@@ -77,6 +77,7 @@ class Results:
     split_scores: pd.DataFrame = field(default_factory=_no_rows)
     attention: Mapping[str, Attention] = field(default_factory=dict)
     samples: Mapping[str, Sample] = field(default_factory=dict)
+    augmented: Mapping[str, Sample] = field(default_factory=dict)
     targets: Targets = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     lost: pd.DataFrame = field(default_factory=_no_rows)
