@@ -1,6 +1,8 @@
 """Head pose of projected 3D heads, positions through the alignment, blinks, gestures, motion, and names of measures."""
 
+import importlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from lib.streams.behaviour.measures import MEASURES
 from lib.streams.faces.align import TEMPLATE, warp
 from lib.streams.faces.frame import Frame
 from lib.streams.landmarks import align_points, find_landmarks
+from tests.conftest import ROOT
 
 WIDTH, HEIGHT, SIDE, FPS = 640, 360, 112, 15
 TIMES = np.arange(6 * FPS) / FPS
@@ -217,6 +220,30 @@ def test_blink_at_a_low_frame_rate_is_one_step() -> None:
     assert not find_blinks(openness, ~valid, 1.0).any()
 
 
+def test_blink_during_a_glance_down_is_found() -> None:
+    openness = np.full(60, 0.3)
+    openness[10:25] = 0.17  # looks down for 1 s
+    openness[18:21] = 0.08
+    openness[40:42] = 0.2  # lowered lids for a moment
+    assert np.flatnonzero(find_blinks(openness, np.ones(60, bool), 1 / FPS)).tolist() == [18, 19, 20]
+    openness[10:25] = 0.1  # shut
+    openness[18:21] = 0.05
+    assert not find_blinks(openness, np.ones(60, bool), 1 / FPS).any()
+
+
+def test_position_and_size_are_those_of_the_square() -> None:
+    records = make_still()
+    five = records[1].arrays["landmarks"][0]
+    columns, _, _ = measure(records)
+    assert columns["face_y"].mean() == pytest.approx((five[:, 1].mean() + 0.5) / HEIGHT, abs=1e-4)
+    matrix = pose.fit_similarity(five, TEMPLATE)  # to an aligned face of 112 pixels
+    expected = 112 / np.sqrt(abs(np.linalg.det(matrix[:, :2]))) / HEIGHT
+    assert columns["face_size"].mean() == pytest.approx(expected, rel=1e-3)
+    nearer = [*records]
+    nearer[1] = replace(records[1], arrays={**records[1].arrays, "landmarks": records[1].arrays["landmarks"] * 1.5})
+    assert measure(nearer)[0]["face_size"].mean() == pytest.approx(1.5 * expected, rel=1e-3)
+
+
 def test_nods_and_shakes_are_counted() -> None:
     beat = 8 * np.maximum(0, np.sin(2 * np.pi * 1.0 * TIMES)) * (TIMES < 4)  # 4 nods
     angles = np.column_stack([beat, np.zeros((len(TIMES), 2))])
@@ -233,7 +260,10 @@ def test_nods_and_shakes_are_counted() -> None:
 def test_looking_away_is_an_episode() -> None:
     angles = np.zeros((len(TIMES), 3))
     angles[30:60, 1] = 35
-    _, statistics, _ = measure(make_records([make_face(0.3, 8, 20)] * len(TIMES), angles))
+    columns, statistics, _ = measure(make_records([make_face(0.3, 8, 20)] * len(TIMES), angles))
+    forward, to_camera = [-np.sin(np.radians(35)), 0, -np.cos(np.radians(35))], np.array([-20, 10, -500])
+    expected = np.degrees(np.arccos(forward @ to_camera / np.linalg.norm(to_camera)))
+    assert columns["off_camera"][40] == pytest.approx(expected, abs=0.1)
     assert statistics["away.number"] == 1
     assert statistics["away.fraction"] == pytest.approx(1 / 3)
     assert statistics["away.duration"] == pytest.approx(2, abs=0.01)
@@ -356,3 +386,17 @@ def test_each_measure_has_statistics_and_a_unique_name() -> None:
     assert [*columns] == [entry.name for entry in MEASURES if not entry.by_clip]
     names = [f"{entry.name}.{statistic}" for entry in MEASURES for statistic in entry.statistics]
     assert sorted(statistics) == sorted(names)
+
+
+@pytest.mark.parametrize("stream", ["behaviour", "voice"])
+def test_every_measure_has_a_test_and_a_limit(stream: str) -> None:
+    measures = importlib.import_module(f"lib.streams.{stream}.measures").MEASURES
+    tests = (ROOT / f"tests/test_{stream}.py").read_text().replace('head_{axis}"', 'head_x"head_y"head_z"')
+    untested = {entry.name for entry in measures if not re.search(rf'\b{entry.name}[."\']', tests)}
+    assert untested <= {"pitch", "yaw", "roll"}  # their test takes the names from a tuple
+    page = (ROOT / "docs/reference/behaviour.md").read_text()
+    part = page.split("## Stream `voice`")[stream == "voice"]
+    limits = part.split("### What these measures cannot tell")[1].lower()
+    words = {name: name.split("_")[-1] for name in (entry.group for entry in measures)}
+    words |= {"energy": "level", "rate": "speech rate", "voice quality": "jitter"}
+    assert not {group for group in {entry.group for entry in measures} if words[group] not in limits}

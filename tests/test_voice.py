@@ -95,6 +95,16 @@ def test_pitch_is_within_5_percent() -> None:
     assert np.isnan(columns["pitch"][columns["speech"] == 0]).all()
 
 
+def test_voiced_fraction_and_semitones_equal_the_truth() -> None:
+    noise = 0.05 * np.random.default_rng(0).normal(size=RATE)  # speech without a pitch, as loud as the tones
+    low, high = make_tone(1, 110), make_tone(1, 165)
+    columns, statistics = describe(np.concatenate([np.zeros(RATE // 2), low, high, noise, np.zeros(RATE // 2)]))
+    assert statistics["voiced.fraction"] == pytest.approx(2 / 3, abs=0.05)
+    fifth = 12 * np.log2(165 / 110)
+    assert statistics["semitones.std"] == pytest.approx(fifth / 2, rel=0.05)
+    assert np.nanmedian(columns["semitones"][70:130]) == pytest.approx(12, abs=0.1)  # above 55 Hz
+
+
 def test_slope_of_pitch_and_level_are_found() -> None:
     seconds = np.arange(3 * RATE) / RATE
     phase = 2 * np.pi * np.cumsum(110 * 2 ** (seconds / 3)) / RATE

@@ -105,7 +105,7 @@ def _draw_face(image: np.ndarray, points: np.ndarray, label: str) -> None:
     thickness = max(1, round(len(image) / 180))
     cv2.polylines(image, [square.round().astype(np.int32)], True, _BOX, thickness, cv2.LINE_AA)
     for x, y in points.round().astype(int).tolist():
-        cv2.circle(image, (x, y), 2 * thickness, _POINT, -1, cv2.LINE_AA)
+        cv2.circle(image, (x, y), thickness, _POINT, -1, cv2.LINE_AA)  # small, so that the eyes can be seen
     size = len(image) / 480
     corner = square.min(0)
     place = round(float(corner[0])), max(round(float(corner[1])) - 4, round(20 * size))

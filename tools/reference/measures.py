@@ -57,12 +57,19 @@ _LIMITS = """
   in each dimension and an unknown focal length it is 1.3 and 1.5 (`tests/test_behaviour.py`). In real clips, errors of
   the landmarks add to this. Each person has a constant offset, mostly of pitch: compare changes within a
   clip, not the pitch of two persons.
+- **Distance** (`head_z`) takes every head for one of average size: a child seems farther away. `head_x`, `head_y` and
+  `head_z` scale with the error of the focal length.
+- **Looking away** (`off_camera`, `away`) is the direction of the head, not of the gaze. A constant offset of pitch moves it
+  too.
+- **Position and size** (`face_x`, `face_y`, `face_size`) mix where the person is with framing, zoom and cropping.
+- **Eyes** (`eye_openness`) differ between persons by shape, and change with pitch and with the width of a smile.
 - **Blinks** last 0.1 to 0.4 s. At 5 frames per second many are missed; set `frames.fps` to 15 or more to count them.
-  Looking down closes the eyelids too.
+  Looking down closes the eyelids too: a quick glance down can count as a blink.
 - **Nods and shakes** are counted from peaks of the angles. At 5 frames per second, fast ones are missed.
 - **Mouth and brows** are geometry. Their differences between persons are shape; their changes are expression and
   speech.
-- **Motion** depends on `frames.fps`, the quality of the video and the motion of the camera.
+- **Motion** is not divided into expression and speech: talking moves the lower face. It depends on
+  `frames.fps`, the quality of the video and the motion of the camera.
 """
 
 _VOICE = """
@@ -73,12 +80,14 @@ Statistics of the level use steps with speech."""
 _VOICE_LIMITS = """
 ### What these measures cannot tell
 
-- **Turns** are stretches of speech in one audio track. The stream does not identify speakers.
+- **Turns and pauses** are stretches of speech and silence in one audio track. The stream does not identify speakers, and
+  does not distinguish hesitation from the end of a thought.
 - **Speech activity by energy** counts every sound that is less than 30 dB below the loudest moment. With music, noise
   or heavy compression, the complete clip counts as speech: use `silero`. On two real vlog clips, both detectors agree in
   88 % and 99.6 % of the steps. `energy` finds more pauses within sentences.
 - **Pitch** has rare octave errors. Values outside `voice.lowest_pitch` to `voice.highest_pitch` are lost.
-- **Speech rate** counts peaks of the level, not words.
+- **Voiced** speech (`voiced`) depends on the words: whispering, noise and unvoiced consonants have no pitch.
+- **Speech rate** (`syllable`, `speech_rate`) counts peaks of the level, not words. Fast syllables merge.
 - **Level, jitter and shimmer** depend on the microphone, its distance and the codec. In running speech, jitter and
   shimmer contain intonation too: compare them with recordings of the same kind only.
 

@@ -37,7 +37,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
         rows = table[table["feature"] == name]
         for target, axes in zip(group.columns, row, strict=True):
             _draw_curves(axes, rows[rows["target"] == target], models)
-        row[0].set_ylabel(name.replace(".", "\n.", 1).replace(_GROUP, "group\n"), fontsize=7)
+        row[0].set_ylabel(name.replace(".", ".\n", 1).replace(_GROUP, "group\n"), fontsize=7)
         towards = rows["towards"].iloc[0]
         row[0].set_xlabel(f"towards {towards}" if towards else "", fontsize=7, loc="left")
     for target, axes in zip(group.columns, grid[0], strict=True):

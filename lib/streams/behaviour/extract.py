@@ -19,7 +19,8 @@ from lib.streams.faces.words import DETECTED
 _EYES = float(np.linalg.norm(TEMPLATE[1] - TEMPLATE[0])) / 112  # distance of the eyes in sides of the aligned face
 _MIDDLE = float(TEMPLATE[2, 1] + TEMPLATE[:2, 1].mean()) / 224  # row that separates upper and lower face
 _CHANGED = 15  # grey levels of 255 by which a moving pixel changes between two frames
-_CLOSED, _LONGEST_BLINK = 0.7, 0.5  # of the median eye aspect ratio; seconds
+_CLOSED, _DEEP, _LOWERED = 0.7, 0.6, 0.4  # of the median eye aspect ratio
+_LONGEST_BLINK = 0.5  # seconds
 _NOD, _SHAKE, _GESTURE = 5.0, 8.0, 1.5  # degrees, degrees, seconds
 _RIGHT_EYE, _LEFT_EYE = np.arange(36, 42), np.arange(42, 48)
 
@@ -181,11 +182,22 @@ def _find_gestures(angle: np.ndarray, valid: np.ndarray, degrees: float, step: f
 
 
 def find_blinks(openness: np.ndarray, valid: np.ndarray, step: float) -> np.ndarray:
-    """Return (T,) whether the eyes are closed in a blink; `step` is the time between steps in seconds."""
-    if not valid.any():
-        return np.zeros(len(openness), bool)
-    closed = valid & (openness < _CLOSED * np.median(openness[valid]))
+    """Return (T,) whether the eyes are closed in a blink; `step` is the time between steps in seconds.
+
+    A run below _CLOSED of the median is a blink if it falls below _DEEP and is short. In a longer run the person looks down
+    (its median is above _LOWERED) or shuts the eyes; a blink while looking down is below _CLOSED of the run's median.
+    """
     blinks = np.zeros(len(openness), bool)
-    for start, end in find_runs(closed):
-        blinks[start:end] = (end - start) * step <= max(_LONGEST_BLINK, step) + 1e-6
+    if not valid.any():
+        return blinks
+    limit = max(_LONGEST_BLINK, step) + 1e-6
+    median = np.median(openness[valid])
+    for start, end in find_runs(valid & (openness < _CLOSED * median)):
+        run = openness[start:end]
+        level = np.median(run)
+        if (end - start) * step <= limit:
+            blinks[start:end] = run.min() < _DEEP * median
+        elif level > _LOWERED * median:
+            for first, last in find_runs(run < _CLOSED * level):
+                blinks[start + first : start + last] = (last - first) * step <= limit
     return blinks

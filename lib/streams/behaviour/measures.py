@@ -45,7 +45,8 @@ FACE = (
         " (Soukupová and Čech 2016)", needs=_POINTS,
     ),
     Measure(
-        "blink", "0 or 1", "eyes", "`eye_openness` is below 0.7 of its median in the clip, for at most 0.5 s",
+        "blink", "0 or 1", "eyes", "`eye_openness` is below 0.7 of its median in the clip, and falls"
+        " below 0.6, for at most 0.5 s. In a longer glance down: below 0.7 of its median there",
         (*_PEAK, "duration"), needs=_POINTS,
     ),
     Measure("mouth_width", _EYES, "mouth", "distance between the corners of the mouth"),
