@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -23,9 +24,12 @@ from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import control_table
-from lib.streams import flow
+from lib.streams import base, flow
 from lib.streams.base import StreamInfo
+from lib.streams.behaviour.measures import MEASURES
 from tests.small_network import FACE_AND_FLOW_INPUTS
+from tests.test_behaviour import VALUES as BEHAVIOUR
+from tests.test_behaviour import make_frames, make_still
 
 SIDE, CLIPS = 32, 12
 FLOW = {
@@ -107,6 +111,37 @@ def test_corruptions_cost_accuracy_where_they_act(clips: ClipDataset) -> None:
     assert lines["bright"] == pytest.approx([0, 0, 0])
     assert lines["mouth"][2] == pytest.approx(np.abs(intact[:, 1] - 127 / 255).mean(), abs=1e-4)
     assert "robustness_clips is 0" in figures.robustness.draw(Results(), GROUP).axes[0].texts[0].get_text()
+
+
+class MeasuringNetwork(nn.Module):
+    """Predicts the mean fraction of pixels that change from frame to frame."""
+
+    encoder_inputs: ClassVar = {
+        "moments": EncoderInputs(kind="vectors", reads=["behaviour.steps"], take="all", steps=1)
+    }
+
+    def forward(self, inputs: dict) -> SimpleNamespace:
+        column = [measure.name for measure in MEASURES if not measure.needs].index("frame_motion")
+        values = inputs["moments"]["behaviour.steps"].values[..., column].nanmean(1, keepdim=True)
+        return SimpleNamespace(predicted={"own": values}, predictions={"own": Prediction(values)})
+
+
+def test_streams_that_also_read_frames_are_recomputed() -> None:
+    records = dict(zip(("frames", "faces", "landmarks", "flow"), make_still(points=5), strict=True))
+    records["frames"] = make_frames(30, slice(480, 640))  # every second frame is brighter
+    behaviour = StreamInfo(BEHAVIOUR, {"steps": [20], "statistics": [90]})
+    landmarks = StreamInfo({"enabled": True, "detector": "faces"}, {"": [5, 2]})
+    streams = {**STREAMS, "landmarks": landmarks, "behaviour": behaviour}
+    records["behaviour"] = base.load("behaviour").make_extractor(base.load("behaviour").settings(**BEHAVIOUR))(
+        *(records[name] for name in ("frames", "faces", "landmarks", "flow"))
+    )
+    clips = SimpleNamespace(records=lambda index, names: {name: records[name] for name in names})
+    predicted = robustness.predict(Fabric(devices=1), MeasuringNetwork(), streams, clips, range(1), 1)
+    motion = {corruption: float(values["own"][0, 0]) for corruption, values in predicted.items()}
+    assert motion.pop(("frames (one of ...)", 2)) == 0  # equal frames remain
+    assert motion.pop(("frames (one of ...)", 3)) == pytest.approx(0.125, abs=0.01)
+    assert motion.pop(("frames (one of ...)", 5)) == pytest.approx(0.125, abs=0.01)
+    assert [*motion.values()] == pytest.approx([0.125] * len(motion), abs=0.01)  # only the faces are corrupted
 
 
 @pytest.mark.parametrize("name", robustness.CORRUPTIONS)

@@ -25,6 +25,7 @@ from lib.scoring.tables import control_table
 from lib.streams import base
 from lib.streams.base import StreamInfo
 from lib.streams.faces.align import TEMPLATE
+from lib.streams.frames import select_frames
 
 OUTPUTS = (ROBUSTNESS,)
 
@@ -140,20 +141,23 @@ def predict(
     if not {*dependent} & {*read}:
         return {}
     extractors = base.make_extractors({name: streams[name] for name in dependent if name != FACES})
+    sources = {name: base.load(name).inputs_of(streams[name].settings) for name in extractors}
+    others = {source for inputs in sources.values() for source in inputs if source not in dependent}
     changes = [INTACT, *((name, strength) for name, (_, strengths) in CORRUPTIONS.items() for strength in strengths)]
     predicted: dict[tuple[str, float], dict[str, np.ndarray]] = {change: {} for change in changes}
     for start in range(0, len(chosen), batch_size):  # the streams of many clips may take gigabytes
         batch = chosen[start : start + batch_size]
-        stored = [clips.records(index, {FACES: None, **dict.fromkeys(read)}) for index in batch]
+        stored = [clips.records(index, dict.fromkeys([FACES, *read, *sorted(others)])) for index in batch]
         for change in changes:
             samples = []
             for place, intact in enumerate(stored, start):
                 records = dict(intact)
                 if change != INTACT:
                     records[FACES] = corrupt(records[FACES], *change)
+                    unchanged = {name: leave_out(intact[name], *change) for name in others}
                     for name, extractor in extractors.items():
-                        sources = base.load(name).inputs_of(streams[name].settings)
-                        records[name] = base.extract(extractor, [records[source] for source in sources])
+                        needed = [unchanged.get(source) or records[source] for source in sources[name]]
+                        records[name] = base.extract(extractor, needed)
                 inputs = make_inputs(records, network.encoder_inputs, streams, None)
                 if all(len(steps.times) for references in inputs.values() for steps in references.values()):
                     samples.append(Sample(inputs, {}, place))
@@ -176,6 +180,13 @@ def corrupt(record: Record, name: str, strength: float) -> Record:
         cut = np.logical_or.reduceat(arrays["cut"][: frames[-1] + 1], np.concatenate([[0], frames[:-1] + 1]))
         arrays = {key: values[frames] for key, values in arrays.items()} | {"cut": cut}
     return Record(record.clip, arrays, record.attributes)
+
+
+def leave_out(frames: Record, name: str, strength: float) -> Record:
+    """Return a clip's record of frames without those that the corruption of the faces leaves out."""
+    if frames.refused or CORRUPTIONS[name][0] is not None:
+        return frames
+    return select_frames(frames, np.arange(0, len(frames.arrays["times"]), int(strength)))
 
 
 def streams_from_faces(streams: Mapping[str, StreamInfo]) -> list[str]:

@@ -39,6 +39,14 @@ def decode_frames(record: Record, indices: np.ndarray) -> list[np.ndarray]:
     ]
 
 
+def select_frames(record: Record, indices: np.ndarray) -> Record:
+    """Return the record with the frames `indices` (K,) only."""
+    offsets, jpeg = record.arrays["offsets"][()], record.arrays["jpeg"][()]
+    pieces = [jpeg[offsets[index] : offsets[index + 1]] for index in indices]
+    arrays = {"times": record.arrays["times"][()][indices], "jpeg": np.concatenate(pieces)}
+    return Record(record.clip, {**arrays, "offsets": np.cumsum([0, *map(len, pieces)])}, record.attributes)
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """Count the frames."""
     return {"frames": sum(map(len, shards.read_arrays(folder, "times")))}
