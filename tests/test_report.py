@@ -119,6 +119,20 @@ def test_card_and_page_contain_both_target_groups() -> None:
     assert page_text.index("<h2>Warmth</h2>") < page_text.index("<h2>Traits</h2>")
 
 
+def test_page_has_tables_of_marked_evidence() -> None:
+    _, scores, persons = make_results("warmth", WARMTH)
+    marks = {"targets": "warmth", "stream": "faces", "kind": "place", "score": "energy", "target": "warm", "clips": 9}
+    rows = [{**marks, "map": name, "value": 0.5, "low": 0.4, "high": 0.6} for name in ("occlusion", "shuffled")]
+    run = make_run("table")._replace(cues=pd.DataFrame(rows))
+    clips = pd.DataFrame({"split": ["test"], "warm": [0.5], "cold": [0.5]})
+    arguments = scores, compare(scores), persons, clips, {"warmth": WARMTH}, []
+    text = page.render_report(*arguments, run=run, dpi=150)
+    assert "Marks of people, faces, place: marked part of the importance" in text
+    assert "warm (9 clips)" in text
+    assert text.count("[0.400, 0.600]") == 2
+    assert "Marks of people" not in write_page(scores, persons, {"warmth": WARMTH}, "table")
+
+
 def test_card_without_groups_says_so() -> None:
     _, scores, persons = make_results("warmth", WARMTH)
     assert "were not measured by group" in write_card(scores, persons[:0], {"warmth": WARMTH}, "demo")

@@ -79,7 +79,7 @@ class Run(NamedTuple):
     provenance, data: contents of data/provenance.json and metrics/data.json. split: the scored split. parameters, shipped:
     the parameters of params.yaml and of params/demo.yaml. same_persons: a sentence on clips of different videos that show
     one person; empty if this was not checked. cost: the time and energy that the stages used; empty if not recorded.
-    lengths: contents of metrics/lengths.json.
+    lengths: contents of metrics/lengths.json. cues: data/cue_scores.csv; None without marks of people.
     """
 
     provenance: Mapping[str, Any]
@@ -90,6 +90,7 @@ class Run(NamedTuple):
     same_persons: str = ""
     cost: str = ""
     lengths: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
+    cues: pd.DataFrame | None = None
 
     @property
     def interval(self) -> float:
@@ -135,7 +136,7 @@ def render_report(
                 select_group(groups, name),
                 clips,
                 group,
-                run,
+                run if run.cues is None else run._replace(cues=select_group(run.cues, name)),
             )
             for name, group in targets.items()
         },
@@ -184,6 +185,7 @@ def _describe_group(
         "subsets": subsets,
         "persons": score_tables.list_group_tables(groups, group),
         "small": score_tables.describe_small_groups(groups),
+        "cues": {} if run.cues is None else score_tables.list_cue_tables(run.cues),
     }
 
 

@@ -87,6 +87,19 @@ def make_group_table(rows: pd.DataFrame, predictor: str, score: str) -> pd.DataF
     return pd.DataFrame(cells).T
 
 
+def list_cue_tables(cues: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return a table of maps and targets for each stream, kind and score, given a target group's rows of
+    data/cue_scores.csv."""
+    names = {"pointing": "largest importance is marked", "energy": "marked part of the importance"}
+    tables = {}
+    for (stream, kind, score), rows in cues.groupby(["stream", "kind", "score"], sort=False):
+        cells: dict[str, dict[str, str]] = {}
+        for row in rows.itertuples():
+            cells.setdefault(row.map, {})[f"{row.target} ({row.clips} clips)"] = words.format_value(row)
+        tables[f"Marks of people, {stream}, {kind}: {names[score]}"] = pd.DataFrame(cells).T
+    return tables
+
+
 def describe_small_groups(rows: pd.DataFrame) -> str:
     """Return a sentence that lists the groups of persons that tables leave out, or an empty string."""
     small = _find_small_groups(rows)

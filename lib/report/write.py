@@ -76,8 +76,8 @@ def load_results(split: str, targets: Targets) -> RunResults:
     used = cost.describe(cost.read_costs())
     same_persons = describe_same_persons(_read_table(files.SAME_PERSON), parameters, data, split)
     shipped, lengths = read_yaml(files.SHIPPED_PARAMETERS), json.loads(files.LENGTHS.read_text())
-    shipped, lengths = read_yaml(files.SHIPPED_PARAMETERS), json.loads(files.LENGTHS.read_text())
-    run = page.Run(provenance, data, split, parameters, shipped, same_persons, cost=used, lengths=lengths)
+    cues = None if results.cue_scores.empty else results.cue_scores
+    run = page.Run(provenance, data, split, parameters, shipped, same_persons, cost=used, lengths=lengths, cues=cues)
     groups, comparisons, outliers = map(_read_table, (files.GROUP_SCORES, files.COMPARISONS, files.OUTLIERS))
     return RunResults(results, groups, comparisons, outliers, run)
 
