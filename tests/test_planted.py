@@ -17,12 +17,12 @@ from lib.scoring.scores import Bootstrap
 from lib.sources.demo.head import Performance
 from lib.sources.demo.targets import RANGES
 from lib.sources.demo.voice import SAMPLE_RATE, draw_turns, synthesise
-from lib.streams import base
+from lib.streams import _activity, base
 from lib.streams.base import Raw
-from lib.streams.voice import activity, extract
+from lib.streams.voice import extract
 from tests.conftest import ROOT
 from tests.video_files import write_talking_head
-from tools.planted import behaviour, together
+from tools.planted import behaviour, rendered, together
 
 CLIPS, SECONDS = 8, 3.0
 GROUP = TargetGroup(columns=["speaking"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
@@ -76,7 +76,7 @@ def measure_voices(fractions: np.ndarray) -> pd.DataFrame:
         gate = draw_turns(fraction, 4 * SAMPLE_RATE, rng)
         loudness = 0.5 + 0.5 * np.sin(2 * np.pi * (rng.uniform(0.4, 2) * np.arange(60) / 15 + rng.uniform()))
         samples = synthesise(loudness, 15, rng.uniform(-1, 1), rng, gate)
-        rows.append(extract.describe_voice(samples.astype(float), activity.detect_by_energy, settings)[1])
+        rows.append(extract.describe_voice(samples.astype(float), _activity.detect_by_energy, settings)[1])
     return pd.DataFrame(rows)
 
 
@@ -130,10 +130,19 @@ def test_time_slope_is_absent_by_default() -> None:
 
 @pytest.mark.slow
 def test_only_attention_to_near_times_finds_simultaneity() -> None:
-    clips = together.make_clips(together.TEST, 1000)
-    actual = clips[2].double().numpy()[:, None]
-    near, plain = (together.train(name, 0) for name in (together.NEAR, "concat"))
+    training, clips = together.make_planted()
+    actual = clips.target.double().numpy()[:, None]
+    near, plain = (together.train(name, 0, training) for name in (together.NEAR, "concat"))
     assert together.score(actual, together.predict(near, clips)) > 0.8
-    assert together.score(actual, together.predict(near, clips, together.STEPS // 2)) < 0.05
+    assert together.score(actual, together.predict(near, clips, shifted=True)) < 0.05
     assert together.score(actual, together.predict(plain, clips)) < 0.05
-    assert together.score(actual, together.predict_ridge(clips[:2], clips[2], clips)) < 0.1
+    assert together.score(actual, together.predict_ridge(training, clips)) < 0.1
+
+
+def test_colours_are_means_of_cells() -> None:
+    images = np.zeros((2, 64, 64, 3), np.uint8)
+    images[1, 8:24, 8:24, 0] = 90  # the first of the cells
+    colours = rendered.average_colours(images)
+    assert colours.shape == (2, 27)
+    assert colours[1, 0] == pytest.approx(90)
+    assert not colours[1, 1:].any()

@@ -6,10 +6,10 @@ behaviour: do the streams behaviour and voice find the rate of nods and the frac
 The command renders the clips, runs the pipeline, and prints the tables of docs/benchmarks/planted_behaviour.md.
 
 together: which fusions find a target that exists only in the simultaneity of two streams? The command trains each fusion
-with each seed on planted tokens, and prints the tables of docs/benchmarks/planted_together.md.
+with each seed, on planted tokens and on rendered clips, and prints the tables of docs/benchmarks/planted_together.md.
 
-behaviour leaves params.yaml as it is; data/ and metrics/ are those of the experiment until you run `dvc repro`. After an
-interruption, run the same command again: it continues.
+behaviour and together leave params.yaml as it is; data/ and metrics/ are those of the experiment until you run `dvc repro`.
+After an interruption, run the same command again: it continues.
 """
 
 import argparse
@@ -23,19 +23,18 @@ def main() -> None:
     )
     parser.add_argument("table", nargs="?", choices=("image", "behaviour", "together"), default="image", help="(image)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of together (0 1 2)")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="of behaviour: further changes of parameters"
-    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further changes of parameters")
     arguments = parser.parse_args()
     with interrupts.loading():  # they take seconds to load, and --help needs none of them
-        from tools.planted import behaviour, image, together
+        from tools.planted import behaviour, image, rendered, together
 
     if arguments.table == "image":
         image.run()
     elif arguments.table == "behaviour":
         behaviour.run(arguments.set)
     else:
-        together.run(arguments.seeds)
+        together.run(arguments.seeds, *together.make_planted(), "planted")
+        together.run(arguments.seeds, *rendered.read_clips(arguments.set), "rendered")
 
 
 if __name__ == "__main__":

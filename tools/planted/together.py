@@ -1,7 +1,8 @@
-"""Which fusions find events of two streams that take place at the same time? Planted tokens, without encoders or clips."""
+"""Which fusions find events of two streams that take place at the same time? On planted tokens, or on other clips."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,20 +23,29 @@ TRAINING, TEST, STEPS, SECONDS = 256, 300, 16, 0.5
 
 NEAR = "cross_attention with time_slope"
 VARIANTS = {
+    "appearance": ("concat", None),
+    "motion": ("concat", None),
     "late_average": ("late_average", None),
     "concat": ("concat", None),
     "cross_attention": ("cross_attention", None),
     NEAR: ("cross_attention", 4.0),
 }
-"""Name -> fusion and `time_slope`."""
+"""Name -> fusion and `time_slope`. The first two read the stream of their name alone."""
 
 GROUP = TargetGroup(columns=["together"], range=[0, 1], head="binary", loss="bce", weight=1)
 
-_NAMES = "appearance", "motion"
+NAMES = "appearance", "motion"
+"""The streams."""
 _WIDTH, _NOISE, _UPDATES, _BATCH, _RATE = 24, 0.3, 300, 32, 3e-3
 
-Clips = tuple[Tensor, Tensor, Tensor]
-"""Appearance and motion (N, STEPS, 2), and the target (N,)."""
+
+class Clips(NamedTuple):
+    """The tokens of N clips, `seconds` apart, their target (N,) and their videos (N,). streams: by name, (N, T, D)."""
+
+    streams: dict[str, Tensor]
+    target: Tensor
+    seconds: float
+    videos: np.ndarray
 
 
 def make_clips(count: int, seed: int) -> Clips:
@@ -50,46 +60,60 @@ def make_clips(count: int, seed: int) -> Clips:
     streams = [
         np.stack([state + _NOISE * rng.normal(size=state.shape), rng.normal(size=state.shape)], -1) for state in states
     ]
-    return torch.tensor(streams[0]).float(), torch.tensor(streams[1]).float(), torch.tensor(target).float()
+    tensors = (torch.tensor(stream).float() for stream in streams)
+    return Clips(dict(zip(NAMES, tensors, strict=True)), torch.tensor(target).float(), SECONDS, np.arange(count))
+
+
+def make_planted() -> tuple[Clips, Clips]:
+    """Return the planted training clips and test clips."""
+    return make_clips(TRAINING, 0), make_clips(TEST, 1000)
 
 
 class Model(nn.Module):
-    """A small network for each stream's tokens, a fusion, and a prediction of each vector of the fusion."""
+    """A small network for each stream's tokens, a fusion, and a prediction of each vector of the fusion.
 
-    def __init__(self, fusion: str, time_slope: float | None) -> None:
+    widths: numbers in a token, by stream. seconds: time between tokens.
+    """
+
+    def __init__(self, widths: Mapping[str, int], seconds: float, fusion: str, time_slope: float | None) -> None:
         super().__init__()
-        self.tokens = nn.ModuleList(
-            nn.Sequential(nn.Linear(2, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, _WIDTH)) for _ in _NAMES
+        self.seconds = seconds
+        self.tokens = nn.ModuleDict(
+            {
+                name: nn.Sequential(nn.Linear(width, _WIDTH), nn.GELU(), nn.Linear(_WIDTH, _WIDTH))
+                for name, width in widths.items()
+            }
         )
-        self.fusion = FUSIONS[fusion](dict.fromkeys(_NAMES, _WIDTH), heads=4, time_slope=time_slope)
+        self.fusion = FUSIONS[fusion](dict.fromkeys(widths, _WIDTH), heads=4, time_slope=time_slope)
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(self.fusion.output_dim, _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, 1))
             for _ in range(self.fusion.vectors)
         )
 
-    def forward(self, *streams: Tensor) -> Tensor:
+    def forward(self, streams: Mapping[str, Tensor]) -> Tensor:
         """Return the logit (B,) of the target."""
-        count = len(streams[0])
-        times = SECONDS * torch.arange(STEPS).expand(count, -1)
-        positions, present = position_encoding(times, 1, 1, _WIDTH), torch.ones(count, STEPS, dtype=torch.bool)
-        tokens = {
-            name: Tokens(layer(stream) + positions, times, present, (1, 1))
-            for name, layer, stream in zip(_NAMES, self.tokens, streams, strict=True)
-        }
+        tokens = {}
+        for name, layer in self.tokens.items():
+            count, steps = streams[name].shape[:2]
+            times = self.seconds * torch.arange(steps).expand(count, -1)
+            values = layer(streams[name]) + position_encoding(times, 1, 1, _WIDTH)
+            tokens[name] = Tokens(values, times, torch.ones(count, steps, dtype=torch.bool), (1, 1))
         vectors = self.fusion(tokens)[0].unbind(1)
         return torch.stack([head(vector)[:, 0] for head, vector in zip(self.heads, vectors, strict=True)]).mean(0)
 
 
-def train(variant: str, seed: int) -> Model:
-    """Return a model of VARIANTS, trained on TRAINING clips."""
+def train(variant: str, seed: int, clips: Clips) -> Model:
+    """Return a model of VARIANTS, trained on `clips`."""
     torch.manual_seed(seed)
-    *streams, target = make_clips(TRAINING, seed)
-    model = Model(*VARIANTS[variant])
+    widths = {
+        name: stream.shape[2] for name, stream in clips.streams.items() if variant == name or variant not in NAMES
+    }
+    model = Model(widths, clips.seconds, *VARIANTS[variant])
     optimizer = torch.optim.AdamW(model.parameters(), _RATE)
     for _ in range(_UPDATES):
-        chosen = torch.randint(TRAINING, (_BATCH,))
-        logits = model(*(stream[chosen] for stream in streams))
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, target[chosen])
+        chosen = torch.randint(len(clips.target), (_BATCH,))
+        logits = model({name: stream[chosen] for name, stream in clips.streams.items()})
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, clips.target[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -97,31 +121,33 @@ def train(variant: str, seed: int) -> Model:
 
 
 @torch.no_grad()
-def predict(model: Model, clips: Clips, shift: int = 0) -> np.ndarray:
-    """Return the probabilities (N, 1) of the target, with motion `shift` tokens later; the last ones come first."""
-    appearance, motion, _ = clips
-    return model(appearance, motion.roll(shift, 1)).sigmoid().double().numpy()[:, None]
+def predict(model: Model, clips: Clips, *, shifted: bool = False) -> np.ndarray:
+    """Return the probabilities (N, 1) of the target. shifted: motion comes half a clip later; its last half comes first."""
+    motion = clips.streams["motion"]
+    moved = motion.roll(motion.shape[1] // 2, 1) if shifted else motion
+    return model({**clips.streams, "motion": moved}).sigmoid().double().numpy()[:, None]
 
 
-def run(seeds: Sequence[int]) -> None:
-    """Train each of VARIANTS with each seed, and print scores, paired differences and the scores of shifted clips."""
-    clips = make_clips(TEST, 1000)
-    actual, order = clips[2].double().numpy()[:, None], np.arange(TEST)
+def run(seeds: Sequence[int], training: Clips, clips: Clips, kind: str) -> None:
+    """Train each of VARIANTS with each seed, and print scores, paired differences and the scores of shifted clips.
+
+    kind: a word for the clips.
+    """
+    actual = clips.target.double().numpy()[:, None]
     predicted: dict[str, list[np.ndarray]] = {}
     rows = []
     for variant in VARIANTS:
         for seed in seeds:
-            model = train(variant, seed)
-            intact, shifted = predict(model, clips), predict(model, clips, STEPS // 2)
+            model = train(variant, seed, training)
+            intact, shifted = predict(model, clips), predict(model, clips, shifted=True)
             predicted.setdefault(variant, []).append(intact)
             rows.append({"predictor": variant, "intact": score(actual, intact), "shifted": score(actual, shifted)})
             print(f"{variant}, seed {seed}: R² {rows[-1]['intact']:.2f}, shifted {rows[-1]['shifted']:.2f}", flush=True)
-    *streams, target = make_clips(TRAINING, seeds[0])
-    predicted["ridge_mean"] = [predict_ridge(streams, target, clips)]
-    compared = compare_predictors(predicted, actual, order, NEAR, GROUP, Bootstrap(10_000, 0))
-    accuracy = words.name_accuracy(GROUP)
-    print(comparison.format_markdown(compared, NEAR, f"{TEST} planted clips", accuracy, 10_000))
-    comparison.write(compared, NEAR, accuracy, Path("plots/together"))
+    predicted["ridge_mean"] = [predict_ridge(training, clips)]
+    compared = compare_predictors(predicted, actual, clips.videos, NEAR, GROUP, Bootstrap(10_000, 0))
+    which, accuracy = f"{len(actual)} {kind} clips", words.name_accuracy(GROUP)
+    print(comparison.format_markdown(compared, NEAR, which, accuracy, 10_000))
+    comparison.write(compared, NEAR, accuracy, Path("plots", f"together_{kind}"))
     print(format_shifted(pd.DataFrame(rows)))
 
 
@@ -130,15 +156,16 @@ def score(actual: np.ndarray, predicted: np.ndarray) -> float:
     return float(score_columns(actual, predicted, GROUP.columns, GROUP.span)["r2"]["mean"] or np.nan)
 
 
-def predict_ridge(streams: Sequence[Tensor], target: Tensor, clips: Clips) -> np.ndarray:
+def predict_ridge(training: Clips, clips: Clips) -> np.ndarray:
     """Return the predictions (N, 1) of ridge on mean and standard deviation over time of both streams."""
     from sklearn.linear_model import RidgeCV
 
-    vectors = [
-        torch.cat([part for stream in pair for part in (stream.mean(1), stream.std(1))], 1).numpy()
-        for pair in (streams, clips[:2])
-    ]
-    return RidgeCV(np.logspace(-2, 4, 13)).fit(vectors[0], target.numpy()).predict(vectors[1])[:, None].clip(0, 1)
+    fitted, new = (
+        torch.cat([part for stream in some.streams.values() for part in (stream.mean(1), stream.std(1))], 1).numpy()
+        for some in (training, clips)
+    )
+    ridge = RidgeCV(np.logspace(-2, 4, 13)).fit(fitted, training.target.numpy())
+    return ridge.predict(new)[:, None].clip(0, 1)
 
 
 def format_shifted(table: pd.DataFrame) -> str:
