@@ -1,5 +1,6 @@
 """The demo's planted targets: the right measure finds each, and only attention to near times finds simultaneity."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lib.streams.voice import extract
 from tests.conftest import ROOT
 from tests.video_files import write_talking_head
 from tools.planted import behaviour, rendered, together
+from tools.planted.parameters import use_parameters
 
 CLIPS, SECONDS = 8, 3.0
 GROUP = TargetGroup(columns=["speaking"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
@@ -146,3 +148,16 @@ def test_colours_are_means_of_cells() -> None:
     assert colours.shape == (2, 27)
     assert colours[1, 0] == pytest.approx(90)
     assert not colours[1, 1:].any()
+
+
+@pytest.mark.parametrize(("name", "changes"), [("behaviour", behaviour.SETTINGS), ("demo", rendered.SETTINGS)])
+def test_experiments_have_valid_parameters_and_restore_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, changes: list[str]
+) -> None:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text("original")
+    monkeypatch.chdir(tmp_path)
+    with use_parameters(name, changes):
+        assert read_yaml(Path("params.yaml"))["model"]["targets"] == ["planted"]
+    assert Path("params.yaml").read_text() == "original"
