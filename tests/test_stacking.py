@@ -64,11 +64,8 @@ def test_stack_weights_are_non_negative_and_shrunk() -> None:
     against = -target + rng.normal(0, 0.5, (60, 1))
     parts = np.stack([other, best, against])
     unit = np.eye(3)[:, :, None]  # the predictions for these are the intercept plus one weight
-    few, many = (
-        stacking._combine(np.tile(parts, (1, times, 1)), np.tile(target, (times, 1)), unit)[:, 0]
-        - stacking._combine(np.tile(parts, (1, times, 1)), np.tile(target, (times, 1)), unit * 0)[0, 0]
-        for times in (1, 1000)
-    )
+    weights = [stacking.fit_weights(np.tile(parts, (1, times, 1)), np.tile(target, (times, 1))) for times in (1, 1000)]
+    few, many = (fitted.combine(unit)[:, 0] - fitted.combine(unit * 0)[0, 0] for fitted in weights)
     assert few[2] == many[2] == pytest.approx(0, abs=1e-9)
     assert 0 < few[0] < many[0]
     assert few[1] > many[1]
@@ -142,6 +139,20 @@ def test_stacking_ridge_equals_scikit_learns() -> None:
         for penalty, predicted in zip(stacking.PENALTIES, ridges, strict=True):
             model = make_pipeline(StandardScaler(), Ridge(penalty)).fit(inputs, targets)
             np.testing.assert_allclose(predicted, model.predict(inputs[:5]), atol=1e-8)
+
+
+def test_fitted_ridge_predicts_as_predict_ridges() -> None:
+    rng = np.random.default_rng(0)
+    for rows, numbers in ((50, 20), (20, 50)):
+        inputs, targets = rng.normal(3, 2, (rows, numbers)), rng.normal(size=(rows, 2))
+        inputs[:, 4] = 0.1
+        inputs[0, 0] = 400.0  # is clipped
+        low, high, mean, std, coefficients, level = stacking.fit_ridge(inputs, targets, 10.0)
+        new = inputs[:5].copy()
+        new[3, 2] = np.nan
+        predicted = np.nan_to_num((new.clip(low, high) - mean) / std) @ coefficients + level
+        expected = stacking.predict_ridges(inputs, targets, new, np.array([10.0]))[0]
+        np.testing.assert_allclose(predicted, expected, atol=1e-8)
 
 
 def test_ridge_clips_far_inputs_and_keeps_two_values() -> None:

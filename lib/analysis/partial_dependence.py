@@ -17,7 +17,8 @@ from lib.data.pooled import pool_vectors, read_statistics
 from lib.model import infer
 from lib.scoring import baselines
 from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
-from lib.scoring.stacking import TREES, fit_trees, select_tree_inputs
+from lib.scoring.stacking import TREES, select_tree_inputs
+from lib.scoring.trees import fit_target
 
 OUTPUTS = (PARTIAL_DEPENDENCE,)
 
@@ -162,7 +163,11 @@ def _predict_trees(context: Context, vectors: Mapping[str, pd.DataFrame], clips:
 def _fit_column(inputs: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Return trees fitted to the clips with a known target; predictions are NaN if there are none."""
     labelled = np.isfinite(target)
-    return fit_trees(inputs[labelled], target[labelled]) if labelled.any() else lambda new: np.full(len(new), np.nan)
+    return (
+        fit_target(inputs[labelled], target[labelled]).predict
+        if labelled.any()
+        else lambda new: np.full(len(new), np.nan)
+    )
 
 
 def _repeat_rows(table: pd.DataFrame, clips: pd.Series, feature: Feature) -> pd.DataFrame:
