@@ -38,6 +38,9 @@ def test_emotion_intensities_become_fractions_or_neutral(tmp_path: Path) -> None
         [0, 0.25, 0, 0.25, 0.5, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1],
     ]  # fmt: skip
     assert table["sentiment"].tolist() == [-1, 0, 3]
+    intensities = ["anger_intensity", "fear_intensity", "happiness_intensity", "surprise_intensity"]
+    assert table[intensities].to_numpy().tolist() == [[1, 1, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0.5]]
+    assert set(mosei.columns(SETTINGS)) <= {*table}
     assert [mosei.problem(row) for row in table.to_dict("records")] == ["", "split: in no fold", ""]
 
 

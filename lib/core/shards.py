@@ -49,6 +49,26 @@ def read_records(path: Path) -> Iterator[Record]:
             )
 
 
+def read_all(path: Path) -> dict[str, Record]:
+    """Return all clips of a shard by name, with their arrays in memory. Many small arrays are read three times as fast as by
+    `read_records`."""
+    records = {}
+    with open_shard(path) as file:
+        for name in file:
+            group = h5py.h5g.open(file.id, name.encode())
+            attributes = dict(h5py.Group(group).attrs) if h5py.h5a.get_num_attrs(group) else {}
+            arrays = {array.decode(): _read_array(group, array) for array in group}
+            records[name] = Record(name, arrays, attributes, attributes.pop("refused", ""))
+    return records
+
+
+def _read_array(group: Any, name: bytes) -> np.ndarray:
+    dataset = h5py.h5d.open(group, name)
+    values = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    return values
+
+
 @contextmanager
 def open_shard(path: Path) -> Iterator[h5py.File]:
     """Open a shard for reading. Raises InputError with the file and what to do if reading fails, also later."""

@@ -26,8 +26,10 @@ class Sample(NamedTuple):
     index: Any
 
 
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack samples to a batch."""
+def collate(samples: Sequence[Sample] | Sample) -> Sample:
+    """Stack samples to a batch. A batch is returned without change."""
+    if isinstance(samples, Sample):
+        return samples
     first = samples[0]
     return Sample(
         {

@@ -1,22 +1,25 @@
 """The data set: the steps of clips, read from shards."""
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch.utils.data import Dataset
 
 from lib.core import shards
 from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.core.targets import Targets
-from lib.data.batch import Inputs, Sample
+from lib.data.batch import Inputs, Sample, collate
 from lib.data.inputs import EncoderInputs, find_kind, list_streams, split_reference
 from lib.data.samplers import SAMPLERS, jitter_steps
+from lib.data.shard_cache import read_cached
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 
@@ -48,12 +51,15 @@ class ClipDataset(Dataset[Sample]):
         jitter: int = 0,
     ) -> None:
         self.table, self._data, self._seed, self._jitter = table, data, seed, jitter
+        self._clips, self._shards = (table[name].tolist() if name in table else [] for name in ("clip", "shard"))
         self._encoder_inputs, self._streams = encoder_inputs, streams
         self.targets = scale_labels(table, targets)
         self.epoch = 0
         self._open: dict[Path, h5py.File] = {}
         self._samples: dict[int, Sample] = {}
         self._records: dict[tuple[Path, str], Record] = {}
+        self._all: Sample | None = None
+        self._can_join = True
 
     def __len__(self) -> int:
         return len(self.table)
@@ -63,22 +69,54 @@ class ClipDataset(Dataset[Sample]):
             return self._samples[index]
         sample = self._read(index)
         # cache small samples, such as few vectors, because reading them takes most of the time
-        is_random = self._seed is not None and (
-            self._jitter > 0 or any(encoder_settings.is_random for encoder_settings in self._encoder_inputs.values())
-        )
         steps = [
             part for streams in sample.inputs.values() for stream_steps in streams.values() for part in stream_steps
         ]
-        if not is_random and sum(part.nbytes for part in steps) <= _SMALL:
+        if not self._is_random and sum(part.nbytes for part in steps) <= _SMALL:
             self._samples[index] = sample
         return sample
 
+    def __getitems__(self, indices: Sequence[int]) -> Sample | list[Sample]:
+        """Return the batch of these clips if all clips have one small step, else their samples.
+
+        DataLoader gives the result to `collate`. All clips are read and joined for the first batch.
+        """
+        if self._can_join and self._all is None:
+            self._all = self._join()
+            self._can_join = self._all is not None
+        if self._all is None:
+            return [self[index] for index in indices]
+        rows = torch.as_tensor(indices)
+        return apply_to_collection(self._all, torch.Tensor, lambda values: values[rows])
+
+    def _join(self) -> Sample | None:
+        """Return a batch of all clips, or None if a clip is not small, has several steps, or has random steps."""
+        if self._is_random or not len(self):
+            return None
+        for index in range(len(self)):
+            sample = self[index]
+            lengths = {len(steps.times) for streams in sample.inputs.values() for steps in streams.values()}
+            if index not in self._samples or not lengths <= {0, 1}:
+                return None
+        joined = collate([self._samples[index] for index in range(len(self))])
+        self._samples.clear()
+        return joined
+
+    @property
+    def _is_random(self) -> bool:
+        return self._seed is not None and (
+            self._jitter > 0 or any(settings.is_random for settings in self._encoder_inputs.values())
+        )
+
     def records(self, index: int, streams: Iterable[str]) -> dict[str, Record]:
         """Return a clip's records by stream, with arrays that are read from the file on access."""
-        clip, shard = self.table["clip"].iat[index], self.table["shard"].iat[index]
-        return {name: self._record(self._data / name / f"{shard}.h5", clip) for name in streams}
+        clip, shard = self._clips[index], self._shards[index]
+        return {name: self._record(name, shard, clip) for name in streams}
 
-    def _record(self, path: Path, clip: str) -> Record:
+    def _record(self, stream: str, shard: str, clip: str) -> Record:
+        if (cached := read_cached(self._data, stream, shard)) is not None:
+            return cached[clip]
+        path = self._data / stream / f"{shard}.h5"
         group = self._file(path)[clip]
         metadata = self._records.get((path, clip))
         if metadata is None:

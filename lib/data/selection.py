@@ -13,6 +13,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.targets import Targets
 from lib.data.dataset import scale_labels
 from lib.data.inputs import EncoderInputs, list_streams, split_reference
+from lib.data.shard_cache import read_cached
 
 if TYPE_CHECKING:  # predictions do not need pandas, which loads slowly
     import pandas as pd
@@ -45,11 +46,12 @@ def read_rejections(table: "pd.DataFrame", data: Path, stream: str) -> dict[str,
         path = data / stream / f"{shard}.h5"
         if not path.exists():
             raise InputError(f"{path} is missing; run `dvc repro {stream}`")
+        if (cached := read_cached(data, stream, str(shard))) is not None:
+            _refuse_missing(path, stream, rows["clip"], cached)
+            reasons |= {clip: cached[clip].refused for clip in rows["clip"] if cached[clip].refused}
+            continue
         with shards.open_shard(path) as file:
-            if missing := sorted(set(rows["clip"]) - set(file)):
-                raise InputError(
-                    f"clip {missing[0]} is missing in {path} ({len(missing)} clips in total); run `dvc repro {stream}`"
-                )
+            _refuse_missing(path, stream, rows["clip"], file)
             attributes = {clip: file[clip].attrs for clip in rows["clip"]}
             reasons |= {
                 clip: str(attributes_of_clip["refused"])
@@ -57,6 +59,13 @@ def read_rejections(table: "pd.DataFrame", data: Path, stream: str) -> dict[str,
                 if "refused" in attributes_of_clip
             }
     return reasons
+
+
+def _refuse_missing(path: Path, stream: str, clips: Iterable[str], available: Iterable[str]) -> None:
+    if missing := sorted(set(clips) - set(available)):
+        raise InputError(
+            f"clip {missing[0]} is missing in {path} ({len(missing)} clips in total); run `dvc repro {stream}`"
+        )
 
 
 def count_lost(

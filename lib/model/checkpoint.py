@@ -16,6 +16,7 @@ from lib.core.provenance import describe_code
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
 from lib.core.weights import find_mismatches, load_published
 from lib.model import folder, ssl_mepr_weights
+from lib.model.committee import Committee, build_model
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import StreamInfo
@@ -61,7 +62,7 @@ class TrainedModel:
     date of the newest input.
     """
 
-    network: Network
+    network: Network | Committee
     settings: Settings
     targets: Targets
     streams: dict[str, StreamInfo]
@@ -129,10 +130,10 @@ def pretrained(path: Path) -> dict[str, nn.Module]:
     saved = read(path)
     settings = check(saved["model"], Settings)
     streams = {name: StreamInfo(**info) for name, info in saved["streams"].items()}
-    names = [name for name in settings.use if settings.encoders[name].get("weights") is not None]
+    names = [name for name in settings.of_network().use if settings.encoders[name].get("weights") is not None]
     if not names:
         return {}
-    network = Network.from_settings(settings, {}, streams).eval()
+    network = Network.from_settings(settings.of_network(), {}, streams).eval()
     return {name: network.encoders[name] for name in names}
 
 
@@ -148,7 +149,7 @@ def _build_model(saved: dict[str, Any], device: torch.device) -> TrainedModel:
     streams = {name: StreamInfo(**info) for name, info in saved["streams"].items()}
     for name, info in streams.items():
         check(info.settings, base.load(name).settings, name)
-    network = Network.from_settings(settings, targets, streams).to(device)
+    network = build_model(settings, targets, streams).to(device)
     network.load_state_dict(saved["weights"])
     clips, seed = saved.get("subset", (None, 0))
     training = TrainingSummary(

@@ -91,6 +91,10 @@ class PlainConcat(Concat):
     projected = False
 
 
+class Stacked(Concat):
+    """Concat, whose predictions lib/model/committee.py stacks with those of regressions."""
+
+
 class LateAverage(Concat):
     """Each encoder predicts by itself from the mean of its tokens; the predictions are averaged (late fusion)."""
 
@@ -211,6 +215,7 @@ FUSIONS: dict[str, type[Fusion]] = {
     "late_average": LateAverage,
     "multitask": Multitask,
     "multitask_pooled": MultitaskPooled,
+    "stacked": Stacked,
 }
 
 

@@ -57,6 +57,8 @@ class Head(nn.Module):
     """Whether predictions have a scale."""
     bounded: ClassVar[bool] = True
     """Whether the mean stays within the range. If so, intervals end there."""
+    linked: ClassVar[bool] = False
+    """Whether a linear path can be added to the linear layer's output: the head then implements `unlink`."""
 
     def __init__(self, inputs: int, targets: int, vectors: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
@@ -72,13 +74,22 @@ class Head(nn.Module):
         """Return the prediction from the linear layer's output (B, outputs * K)."""
         raise NotImplementedError
 
+    @staticmethod
+    def unlink(labels: np.ndarray) -> np.ndarray:
+        """Return the linear layer's output (N, K) for which the mean would be `labels` (N, K), in units of the range."""
+        raise NotImplementedError
+
     def combine(self, predictions: Sequence[Prediction]) -> Prediction:
         """Return one prediction from those of several vectors: the mean."""
         return Prediction(torch.stack([one.mean for one in predictions]).mean(0))
 
-    def forward(self, vectors: Sequence[Tensor]) -> Prediction:
-        """Return the prediction from the fusion's vectors, (B, inputs) each."""
-        predictions = [self.predict(layer(vector)) for layer, vector in zip(self.layers, vectors, strict=True)]
+    def forward(self, vectors: Sequence[Tensor], path: Tensor | None = None) -> Prediction:
+        """Return the prediction from the fusion's vectors, (B, inputs) each.
+
+        path: (B, K), is added to the output of each linear layer.
+        """
+        raw = [layer(vector) for layer, vector in zip(self.layers, vectors, strict=True)]
+        predictions = [self.predict(values if path is None else values + path) for values in raw]
         return predictions[0] if len(predictions) == 1 else self.combine(predictions)
 
     @classmethod
@@ -91,6 +102,14 @@ class Head(nn.Module):
 class Sigmoid(Head):
     """Values within the range."""
 
+    linked = True
+
+    @staticmethod
+    def unlink(labels: np.ndarray) -> np.ndarray:
+        """Return the logits; labels at the ends of the range count as 2 % within it."""
+        inside = labels.clip(0.02, 0.98)
+        return np.log(inside / (1 - inside))
+
     def predict(self, raw: Tensor) -> Prediction:
         """Squash each value into the range."""
         return Prediction(raw.sigmoid())
@@ -100,6 +119,12 @@ class Linear(Head):
     """Unbounded values. Training begins at the middle of the range."""
 
     bounded = False
+    linked = True
+
+    @staticmethod
+    def unlink(labels: np.ndarray) -> np.ndarray:
+        """Return the labels."""
+        return labels
 
     def initialise(self, layer: nn.Linear) -> None:
         """Set the bias to the middle of the range."""

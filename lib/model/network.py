@@ -19,8 +19,20 @@ from lib.model.encoders import Encoder
 from lib.model.fusions import FUSIONS, Attention, Fusion
 from lib.model.heads import Head, Prediction, check_heads, find_head
 from lib.model.positions import position_encoding
+from lib.model.stack import Stack, list_regressed, pool_inputs
 from lib.model.tokens import Tokens
 from lib.streams.base import StreamInfo
+
+STACKED = "stacked"
+"""The fusion whose predictions are stacked with regressions (lib/model/committee.py)."""
+
+
+class Stacking(Section):
+    """The section model.stack. network: encoders that the network reads, [] for all. trees: whether boosted trees are a
+    part."""
+
+    network: list[str]
+    trees: bool
 
 
 class Settings(Section):
@@ -38,6 +50,9 @@ class Settings(Section):
     hidden: Annotated[int, Field(ge=0, le=65_536)]
     feed_forward: Annotated[int, Field(ge=1, le=64)] | None = None
     time_slope: Annotated[float, Field(gt=0, le=1000)] | None = None
+    linear_path: bool = False
+    members: Annotated[int, Field(ge=1, le=100)] = 1
+    stack: Stacking = Stacking(network=[], trees=True)
     encoders: dict[str, dict[str, Any]]
 
     def encoder_inputs(self) -> dict[str, EncoderInputs]:
@@ -54,7 +69,27 @@ class Settings(Section):
             raise SettingError(
                 f"model.width = {self.width}; allowed: a multiple of 6 and of model.heads = {self.heads}"
             )
-        return {name: available[name] for name in self.use}
+        if unknown := [name for name in self.stack.network if name not in self.use]:
+            raise SettingError(f"model.stack.network has {unknown[0]!r}; allowed: {', '.join(self.use)}")
+        chosen = {name: available[name] for name in self.use}
+        regressed = list_regressed(chosen)
+        for key, is_set in (("linear_path = true", self.linear_path), ("fusion = stacked", self.fusion == STACKED)):
+            if is_set and not regressed:
+                raise SettingError(
+                    f"model.{key}, but no encoder of model.use = {self.use} is of kind vectors; allowed: with one or"
+                    " several of them; add one, or choose another value"
+                )
+        return chosen
+
+    @property
+    def is_committee(self) -> bool:
+        """Whether the model has several parts (lib/model/committee.py)."""
+        return self.members > 1 or self.fusion == STACKED
+
+    def of_network(self) -> Self:
+        """Return the settings of one network of a committee."""
+        use = (self.stack.network or self.use) if self.fusion == STACKED else self.use
+        return self.model_copy(update={"use": use, "members": 1, "queries": [q for q in self.queries if q in use]})
 
     def chosen(self, targets: Targets) -> Targets:
         """Return the target groups that are predicted.
@@ -100,7 +135,8 @@ class Network(nn.Module):
     heads: by target group, built with the width of the vectors that they get. projections: linear layers by encoder; tokens
     of an encoder that has one are projected, and contain their position in time and space. hidden: a module for each vector
     of the fusion, between fusion and heads. missing: with "keep" a learnt token stands for an encoder that a clip has no
-    step for; with "drop" there are no such clips.
+    step for; with "drop" there are no such clips. paths: by target group, a regression whose output is added to that of the
+    head's linear layer; its inputs are those of the encoders of kind vectors.
     """
 
     def __init__(
@@ -111,6 +147,7 @@ class Network(nn.Module):
         projections: Mapping[str, nn.Linear] | None = None,
         hidden: SequenceOf[nn.Module] = (),
         missing: Literal["drop", "keep"] = "drop",
+        paths: Mapping[str, Stack] | None = None,
     ) -> None:
         super().__init__()
         projections = projections or {}
@@ -122,6 +159,7 @@ class Network(nn.Module):
         widths |= {name: layer.out_features for name, layer in projections.items()}
         learnt = {name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()}
         self.absent = nn.ParameterDict(learnt if missing == "keep" else {})
+        self.paths = nn.ModuleDict(paths or {})
 
     @classmethod
     def from_settings(cls, settings: Settings, targets: Targets, streams: Mapping[str, StreamInfo]) -> Self:
@@ -160,18 +198,22 @@ class Network(nn.Module):
             name: find_head(group)(size, len(group.columns), vectors, settings.dropout)
             for name, group in targets.items()
         }
-        network = cls(built, fusion, heads, projections, hidden, settings.missing)
+        paths = {name: Stack() for name in targets} if settings.linear_path else {}
+        for name, path_head in heads.items() if settings.linear_path else ():
+            _start_at_zero(name, targets[name].head, path_head)
+        network = cls(built, fusion, heads, projections, hidden, missing=settings.missing, paths=paths)
         network.encoder_inputs = encoder_inputs
         return network
 
     def forward(self, inputs: Inputs, attend: bool = False) -> Output:
         """Return predictions and tokens, and with `attend` the attention weights of a fusion that has some."""
-        tokens = {name: self._tokens(name, read) for name, read in inputs.items()}
+        tokens = {name: self._tokens(name, read) for name, read in inputs.items() if name in self.encoders}
         fused, attention = self.fusion(tokens, attend)  # (B, V, D)
         vectors = fused.unbind(1)
         if len(self.hidden):
             vectors = [layer(vector) for layer, vector in zip(self.hidden, vectors, strict=True)]
-        predictions = {name: head(vectors) for name, head in self.heads.items()}
+        paths = self._follow_paths(inputs) if len(self.paths) else {}
+        predictions = {name: head(vectors, paths.get(name)) for name, head in self.heads.items()}
         penalty = fused.new_zeros(())
         for encoder in cast(Iterator[Encoder], self.encoders.values()) if self.training else ():
             if encoder.penalty is not None:
@@ -208,6 +250,11 @@ class Network(nn.Module):
         present[~complete, 0] = True
         return Tokens(values, times, present, tokens.grid)
 
+    def _follow_paths(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Return the outputs (B, K) of the linear paths by target group."""
+        numbers = pool_inputs(inputs, list_regressed(self.encoder_inputs))
+        return {name: path(numbers) for name, path in self.paths.items() if path.is_fitted}
+
     def _project(self, name: str, tokens: Tokens) -> Tokens:
         if name not in self.project:
             return tokens
@@ -220,6 +267,17 @@ class Network(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 yield name.split(".")[1] if name.startswith("encoders.") else "head", parameter
+
+
+def _start_at_zero(name: str, kind: str, head: Head) -> None:
+    """Set a head's linear layers to 0, so that training begins with the linear path. Raises SettingError for other heads."""
+    if not head.linked:
+        raise SettingError(
+            f"targets.{name}.head = {kind!r} with model.linear_path = true; allowed: sigmoid or linear; change the head, or"
+            " set model.linear_path to false"
+        )
+    for parameter in head.layers.parameters():
+        nn.init.zeros_(parameter)
 
 
 def _find_shapes(encoder_inputs: EncoderInputs, streams: Mapping[str, StreamInfo]) -> list[list[int]]:

@@ -64,9 +64,9 @@ def predict_stacked(
 
     A regression is ridge on one of `vectors` (a row for each clip, by name; clips may be missing) or, with `trees`, TREES:
     gradient boosted trees (Friedman 2001) on all vectors of at most a thousand numbers. STACKED: for each column, the sum of
-    the regressions with weights that `fit_weights` fits to their out-of-fold predictions. Folds are of training clips; no video
-    is in two folds. They choose every penalty by the lowest mean absolute error. STACKED_LOOKUP adds a look-up of the video,
-    not of the clip: the mean out-of-fold residual of the video's training clips, for a training clip that of the
+    the regressions with weights that `fit_weights` fits to their out-of-fold predictions. Folds are of training clips; no
+    video is in two folds. They choose every penalty by the lowest mean absolute error. STACKED_LOOKUP adds a look-up of the
+    video, not of the clip: the mean out-of-fold residual of the video's training clips, for a training clip that of the
     others, shrunk towards 0 by n / (n + k).
     """
     training = training[training[list(columns)].notna().any(axis=1)]

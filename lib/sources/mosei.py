@@ -61,6 +61,11 @@ def _place(path: PurePath, videos: bool) -> Path | None:
 
 def columns(settings: Section) -> tuple[str, ...]:
     """Return the names of the targets."""
+    return ("sentiment", *list_emotion_columns())
+
+
+def list_emotion_columns() -> tuple[str, ...]:
+    """Return the names of the columns of `targets`."""
     return tuple(targets(dict.fromkeys(EMOTIONS, 0.0)))
 
 
@@ -123,8 +128,10 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
 
 
 def targets(intensities: Mapping[str, float]) -> dict[str, float]:
-    """Return a clip's targets, given its intensities: the values of `shares`, and NAME_present (0 or 1)."""
-    return shares(intensities) | {f"{name}_present": float(value > 0) for name, value in intensities.items()}
+    """Return a clip's targets, given its intensities: the values of `shares`, NAME_present (0 or 1), and the intensities
+    themselves, NAME_intensity (0 to 3)."""
+    present = {f"{name}_present": float(value > 0) for name, value in intensities.items()}
+    return shares(intensities) | present | {f"{name}_intensity": float(value) for name, value in intensities.items()}
 
 
 def shares(intensities: Mapping[str, float]) -> dict[str, float]:

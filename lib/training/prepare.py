@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,21 @@ from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 from lib.training.losses import RELIABILITY
 from lib.training.settings import Parameters
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training: its settings, the predicted target groups, the streams, and the clips of both splits.
+
+    derived: numbers in the settings that come from the training clips, for metrics/train.json.
+    """
+
+    sections: Parameters
+    targets: Targets
+    streams: Mapping[str, StreamInfo]
+    training: pd.DataFrame
+    validation: pd.DataFrame
+    derived: Mapping[str, int] = field(default_factory=dict)
 
 
 def load_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> dict[str, StreamInfo]:

@@ -1,10 +1,11 @@
 """A complete training: from the settings and the clips to the model's file."""
 
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from lib.core.artifacts import DATA, HISTORY, MODEL, TRAIN_METRICS
 from lib.core.clips import SYNTHETIC
 from lib.core.device import describe_device
 from lib.core.errors import InputError, prefix_errors
-from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
+from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.data.dataset import ClipDataset
+from lib.data.shard_cache import read_cached
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import Ranges, Reference, TrainingSummary
 from lib.model.heads import Prediction
@@ -29,26 +31,12 @@ from lib.sources import listing
 from lib.streams import base
 from lib.streams.base import StreamInfo
 from lib.training import loop
+from lib.training.committee import train_committee
 from lib.training.data import TrainData
 from lib.training.hooks import Checkpoint, History, Hook, Loggers, ProgressBar
-from lib.training.prepare import standardise
-from lib.training.settings import Parameters
-from lib.training.state import Row, TrainState
-
-
-@dataclass(frozen=True)
-class Task:
-    """A training: its settings, the predicted target groups, the streams, and the clips of both splits.
-
-    derived: numbers in the settings that come from the training clips, for metrics/train.json.
-    """
-
-    sections: Parameters
-    targets: Targets
-    streams: Mapping[str, StreamInfo]
-    training: pd.DataFrame
-    validation: pd.DataFrame
-    derived: Mapping[str, int] = field(default_factory=dict)
+from lib.training.prepare import Task, standardise
+from lib.training.regressions import fit_paths
+from lib.training.state import INITIAL, Row, TrainState, copy_weights
 
 
 def train(
@@ -62,6 +50,8 @@ def train(
     state, path = TrainState(fabric, network, data.settings), folder / "last.pt"
     if path.exists():
         state.load(path)
+    elif isinstance(network, Network) and len(network.paths):
+        state.keep_initial(loop.validate(state, data)["validation_loss"])
     usual = [ProgressBar(state, next(iter(data.targets))), Checkpoint(path)]
     loop.fit(state, data, data.settings, [*usual, *hooks])
     return state.best, state.history
@@ -73,11 +63,49 @@ def train_model(task: Task, folder: Path) -> bool:
     Return whether this process wrote them. Only one of several processes does.
     """
     settings = task.sections.train
-    folder.mkdir(parents=True, exist_ok=True)
-    network = build_network(task)
-    loggers = Loggers(settings.loggers, task.sections.model_dump())
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision)
+    if task.sections.model.is_committee:
+        model, history, weights = train_committee(fabric, task, folder, train_network)
+        derived = {**task.derived, **weights}
+        shutil.copyfile(folder / "member-1" / HISTORY.name, folder / HISTORY.name)
+    else:
+        model, history = train_network(fabric, task, folder)
+        derived = {**task.derived}
+    model.to(fabric.device)
+    newest = find_newest_archive(task)
+    held_out = ClipDataset(task.validation, DATA, model.encoder_inputs, task.streams, task.targets)
+    predicted = infer.predictions(fabric, model, held_out, settings.part_size, settings.workers)
+    fabric.barrier()
+    if fabric.global_rank == 0:
+        (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history, derived), indent=2) + "\n")
+        labels = ClipDataset(task.training, DATA, {}, {}, task.targets).targets
+        references = {
+            name: make_reference(group, labels[name], held_out.targets[name], predicted[name], level=settings.interval)
+            for name, group in task.targets.items()
+        }
+        provenance = {
+            "hardware": describe_device(fabric.device)
+            + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
+            "clips": {"training": len(task.training), "validation": len(task.validation)},
+            "seed": settings.seed,
+            "interval": settings.interval,
+            "newest_input": newest,
+        }
+        save_model(task, copy_weights(model), references, provenance, folder / MODEL.name)
+        for state in (folder / "last.pt", *folder.glob("*/last.pt")):
+            state.unlink(missing_ok=True)
+    return fabric.global_rank == 0
+
+
+def train_network(fabric: Fabric, task: Task, folder: Path, log: bool = True) -> tuple[Network, list[Row]]:
+    """Return the network with the weights of its best epoch, and its history, which is also written to `folder`.
+
+    log: whether the loggers of train.loggers get the epochs.
+    """
+    settings = task.sections.train
+    folder.mkdir(parents=True, exist_ok=True)
+    network = build_network(task)
     with prefix_errors("train."):
         refuse_bfloat16(network, fabric.device.type, settings.precision)
     if settings.devices > 1:
@@ -85,7 +113,6 @@ def train_model(task: Task, folder: Path) -> bool:
         # shared statistics make all processes wait for one that may have no clip for an encoder
         if fabric.device.type == "cuda" and task.sections.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    newest = find_newest_archive(task)
     trained_on = ClipDataset(
         task.training,
         DATA,
@@ -97,29 +124,10 @@ def train_model(task: Task, folder: Path) -> bool:
     )
     held_out = ClipDataset(task.validation, DATA, network.encoder_inputs, task.streams, task.targets)
     data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs)
+    loggers = Loggers(settings.loggers if log else (), task.sections.model_dump())
     weights, history = train(fabric, network, data, folder, [loggers, History(folder / HISTORY.name)])
     network.load_state_dict(weights)
-    predicted = infer.predictions(fabric, network, held_out, settings.part_size, settings.workers)
-    fabric.barrier()
-    if fabric.global_rank == 0:
-        (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history, task.derived), indent=2) + "\n")
-        references = {
-            name: make_reference(
-                group, trained_on.targets[name], held_out.targets[name], predicted[name], level=settings.interval
-            )
-            for name, group in task.targets.items()
-        }
-        provenance = {
-            "hardware": describe_device(fabric.device)
-            + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
-            "clips": {"training": len(task.training), "validation": len(task.validation)},
-            "seed": settings.seed,
-            "interval": settings.interval,
-            "newest_input": newest,
-        }
-        save_model(task, weights, references, provenance, folder / MODEL.name)
-        (folder / "last.pt").unlink()
-    return fabric.global_rank == 0
+    return network, history
 
 
 def publish_model(folder: Path) -> None:
@@ -138,6 +146,7 @@ def build_network(task: Task) -> Network:
     torch.use_deterministic_algorithms(True, warn_only=True)
     network = Network.from_settings(task.sections.model, task.targets, task.streams)
     standardise(network, task.training, network.encoder_inputs, task.streams)
+    fit_paths(network, task.training, task.targets, task.streams)
     if task.sections.train.init is not None:
         with prefix_errors("train."):
             checkpoint.warm_start(network, Path(task.sections.train.init), task.targets)
@@ -168,17 +177,19 @@ def save_model(
     resume.finish_file(partial, path)
 
 
-def summarise(history: Sequence[Row], derived: Mapping[str, int]) -> Row:
+def summarise(history: Sequence[Row], derived: Mapping[str, float]) -> Row:
     """Return the number of epochs, the best epoch and its losses, the seconds of all, and clips per second.
 
-    The numbers of `derived` follow.
+    The best epoch is 0 if no epoch has a lower validation loss than the linear path alone; the training loss is then that
+    of the best epoch. The numbers of `derived` follow.
     """
     best = min(history, key=lambda row: row["validation_loss"])
+    initial = best.get(INITIAL, math.inf)
     return {
         "epochs": len(history),
-        "kept_epoch": best["epoch"],
+        "kept_epoch": best["epoch"] if best["validation_loss"] < initial else 0,
         "training_loss": best["training_loss"],
-        "validation_loss": best["validation_loss"],
+        "validation_loss": min(best["validation_loss"], initial),
         "seconds": round(sum(row["seconds"] for row in history), 1),
         "clips_per_second": float(np.median([row["clips_per_second"] for row in history])),
         **derived,
@@ -218,8 +229,10 @@ def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) ->
     values_by_stream: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
     for shard, rows in training.groupby("shard"):
         for name, by_statistic in values_by_stream.items():
-            with shards.open_shard(DATA / name / f"{shard}.h5") as file:
-                for record in (shards.read_group(file[clip]) for clip in rows["clip"]):
+            cached = read_cached(DATA, name, str(shard))
+            with nullcontext() if cached else shards.open_shard(DATA / name / f"{shard}.h5") as file:
+                records = (cached[clip] if cached else shards.read_group(file[clip]) for clip in rows["clip"])
+                for record in records:
                     for statistic, value in {} if record.refused else base.load(name).statistics(record).items():
                         by_statistic.setdefault(statistic, []).append(value)
     return {

@@ -1,12 +1,13 @@
 """The state of a training: everything that changes from step to step. It can be saved and loaded."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib.core import resume
@@ -17,6 +18,8 @@ from lib.training.settings import Train
 
 Row = dict[str, float]
 """An epoch in plots/history.csv."""
+INITIAL = "initial_validation_loss"
+"""The column of the validation loss before the first epoch, of a network with a linear path."""
 
 
 class TrainState:
@@ -24,7 +27,8 @@ class TrainState:
 
     network: the module that is saved; model: the same module wrapped by Fabric, for the forward pass on several devices.
     average: the moving average of the weights, with `ema`. history: a row for each epoch. best: the weights of the epoch
-    with the lowest validation loss.
+    with the lowest validation loss. initial_loss: the validation loss before the first epoch, infinite unless
+    `keep_initial` was called.
     """
 
     def __init__(self, fabric: Fabric, network: Network, settings: Train) -> None:
@@ -36,6 +40,7 @@ class TrainState:
             self.average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
         self.history: list[Row] = []
         self.best: dict[str, Tensor] = {}
+        self.initial_loss = math.inf
 
     @property
     def losses(self) -> list[float]:
@@ -44,10 +49,14 @@ class TrainState:
 
     def add(self, row: Row) -> None:
         """Add an epoch to the history; keep its weights if its validation loss is the lowest."""
-        self.history.append(row)
-        if epochs_since_best(self.losses) == 0:
+        self.history.append(row | ({INITIAL: self.initial_loss} if math.isfinite(self.initial_loss) else {}))
+        if epochs_since_best(self.losses) == 0 and row["validation_loss"] < self.initial_loss:
             network = self.network if self.average is None else self.average.module
-            self.best = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+            self.best = copy_weights(network)
+
+    def keep_initial(self, loss: float) -> None:
+        """Keep the weights before the first epoch, whose validation loss is `loss`, unless an epoch has a lower loss."""
+        self.initial_loss, self.best = loss, copy_weights(self.network)
 
     def set_rates(self, factor: float) -> None:
         """Set the learning rates to their initial values times `factor`."""
@@ -72,6 +81,7 @@ class TrainState:
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
             "best": self.best,
+            "initial_loss": self.initial_loss,
         }
         partial = path.with_suffix(".partial")
         torch.save(state | ({} if self.average is None else {"average": self.average.state_dict()}), partial)
@@ -82,6 +92,11 @@ class TrainState:
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history, self.best = state["history"], state["best"]
+        self.history, self.best, self.initial_loss = state["history"], state["best"], state["initial_loss"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+
+def copy_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a network's weights and buffers in the CPU's memory."""
+    return {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -16,10 +17,13 @@ from lib.model.positions import position_encoding
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
 
+_QUANTILE_STEPS = 20
+"""Number of steps of a clip that count for the quantiles of `winsorise`."""
+
 
 class Settings(EncoderInputs):
     """net, width, depth, dropout, heads, feed_forward: the network over tokens; pool: consecutive steps that are averaged to
-    a token."""
+    a token; winsorise: the fraction of training values at each end of a number that limits it, 0 for none."""
 
     kind: Literal["vectors"]
     net: Literal["linear", "mlp", "transformer"]
@@ -29,19 +33,23 @@ class Settings(EncoderInputs):
     pool: Annotated[int, Field(ge=1, le=100_000)]
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     feed_forward: Annotated[int, Field(ge=1, le=64)] = 2
+    winsorise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
 
 
 class Encoder(encoders.Encoder):
     """One or several streams of vectors, side by side.
 
     Each number is standardised by its mean and standard deviation over the training clips, kept with the weights. A missing
-    number (NaN) counts as that mean. net: "linear"; "mlp", each token alone; or "transformer", pre-norm layers over all
-    tokens of the clip (Vaswani et al. 2017). Of a stream with several layers (L, D), the layers are added with learned
-    weights that sum to 1, as in SUPERB (Yang et al. 2021). Raises InputError if a stream is none of vectors.
+    number (NaN) counts as that mean. With `winsorise`, numbers are first clipped to quantiles of the training clips. net:
+    "linear"; "mlp", each token alone; or "transformer", pre-norm layers over all tokens of the clip (Vaswani et al. 2017).
+    Of a stream with several layers (L, D), the layers are added with learned weights that sum to 1, as in SUPERB (Yang et
+    al. 2021). Raises InputError if a stream is none of vectors.
     """
 
     mean: Tensor
     std: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
@@ -66,6 +74,9 @@ class Encoder(encoders.Encoder):
         numbers = sum(math.prod(shape) for shape in shapes)  # of all layers
         self.register_buffer("mean", torch.zeros(numbers))
         self.register_buffer("std", torch.ones(numbers))
+        if settings.winsorise:
+            self.register_buffer("low", torch.full((numbers,), -torch.finfo(torch.float32).max))
+            self.register_buffer("high", torch.full((numbers,), torch.finfo(torch.float32).max))
         layered = (shape for shape in shapes if len(shape) > 1)
         self.layer_logits = nn.ParameterList(nn.Parameter(torch.zeros(shape[0])) for shape in layered)
         self.first = nn.Linear(inputs, width)
@@ -84,11 +95,14 @@ class Encoder(encoders.Encoder):
     def standardise(self, clips: Iterable[Mapping[str, Steps]]) -> None:
         """Take mean and standard deviation from clips' steps, numpy arrays (T, D) or (T, L, D).
 
-        A constant number becomes 0.
+        A constant number becomes 0. With `winsorise`, the quantiles are those of up to _QUANTILE_STEPS steps of each clip,
+        evenly spaced; mean and standard deviation are those of the same steps, clipped to the quantiles.
         """
         of_clips = (
             self._values({name: torch.from_numpy(clip[name].values) for name in self._settings.reads}) for clip in clips
         )
+        if self._settings.winsorise:
+            of_clips = iter([self._limit(of_clips)])
         mean, std = compute_mean_and_std(of_clips)
         self.mean.copy_(mean)
         self.std.copy_(std)
@@ -97,6 +111,8 @@ class Encoder(encoders.Encoder):
         """Vectors (B, T, D) or (B, T, L, D) of each stream to a token for each `pool` of the T steps."""
         first = inputs[self._settings.reads[0]]
         values = self._values({name: inputs[name].values for name in self._settings.reads})
+        if self._settings.winsorise:
+            values = values.clamp(self.low, self.high)
         standardised = (values - self.mean) / self.std
         standardised = torch.where(standardised.isnan(), 0, standardised)  # a missing number counts as the mean
         tokens, times, present = pool_steps(self._add_layers(standardised), first, self._settings.pool)
@@ -111,6 +127,21 @@ class Encoder(encoders.Encoder):
     def list_layer_weights(self) -> dict[str, Tensor]:
         layered = [name for name, shape in zip(self._settings.reads, self._shapes, strict=True) if len(shape) > 1]
         return {name: logits.softmax(0) for name, logits in zip(layered, self.layer_logits, strict=True)}
+
+    def _limit(self, clips: Iterable[Tensor]) -> Tensor:
+        """Set the limits of each number from clips' steps (T, D), and return the steps of all clips, clipped."""
+        chosen = [
+            values[torch.linspace(0, len(values) - 1, min(len(values), _QUANTILE_STEPS)).long()] for values in clips
+        ]
+        steps = torch.cat(chosen) if chosen else self.mean[None][:0]
+        if not len(steps):
+            return steps
+        fractions = [self._settings.winsorise, 1 - self._settings.winsorise]
+        # NumPy, because PyTorch limits the number of values
+        low, high = np.nan_to_num(np.nanquantile(steps.numpy(), fractions, axis=0))
+        self.low.copy_(torch.from_numpy(low))
+        self.high.copy_(torch.from_numpy(high))
+        return steps.clamp(self.low, self.high)
 
     def _values(self, read: Mapping[str, Tensor]) -> Tensor:
         """Return the numbers of all layers of all streams side by side."""

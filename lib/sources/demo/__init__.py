@@ -60,7 +60,7 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
 def columns(settings: Settings) -> tuple[str, ...]:
     """Return the names of the targets: FIV2's, CMU-MOSEI's if download.demo.emotions is above 0, and the planted ones."""
     planted = [PLANTED[name] for name in settings.planted]
-    return (*fiv2.columns(settings), *(mosei.columns(settings) if settings.emotions else ()), *planted)
+    return (*fiv2.columns(settings), *(mosei.list_emotion_columns() if settings.emotions else ()), *planted)
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

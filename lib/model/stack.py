@@ -1,0 +1,113 @@
+"""Regressions on vectors of a clip, added up with the weights of a stack (Breiman 1996), as a part of a network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib.data.batch import Inputs
+from lib.data.inputs import EncoderInputs
+
+REGRESSED = "vectors"
+"""The kind of encoders whose streams regressions read."""
+
+_TREE = ("target", "feature", "threshold", "left", "right", "missing_left", "value")
+_RIDGE = ("numbers", "low", "high", "mean", "std")
+
+
+class Stack(nn.Module):
+    """The weighted sum of R ridge regressions, of boosted trees, and of one other prediction, for K targets.
+
+    All tensors are buffers. They have no elements before `set`. When a model is loaded, they take the shapes of the saved
+    ones, which depend on the training clips.
+
+    sizes (R,): number of numbers that each ridge regression reads; the next tensors have these C numbers one ridge after the
+    other. numbers (C,): positions among the numbers of `pool_inputs`. low, high, mean, std (C,): limits of each number; mean
+    and standard deviation inside them. coefficients (C, K): of standardised numbers. levels (R, K): the prediction of each
+    ridge for the mean. target (T,): the column that each of T trees predicts; they have up to M nodes, with the root first.
+    feature (T, M): the position of the number that is compared with threshold (T, M). left, right (T, M): the next node for
+    a number up to the threshold, and above it; a leaf points to itself. missing_left (T, M): 1 if a missing number goes to
+    the left. value (T, M): of leaves. trees_level (K,): is added to the trees' sums. weights, centres (P, K), level (K,):
+    the stack of all P parts, as in lib.scoring.stacking.Weights: ridges first, then trees, then the other prediction.
+
+    Positions are stored as float64: a moving average of weights would truncate integers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("sizes", *_RIDGE, *_TREE, "coefficients", "levels", "trees_level", "weights", "centres", "level"):
+            self.register_buffer(name, torch.zeros(0))
+        self._sizes: list[int] = []
+
+    def set(self, **tensors: Tensor) -> None:
+        """Set tensors by name; those that are not given have no elements."""
+        for name, values in tensors.items():
+            setattr(self, name, values)
+        self._sizes = [int(size) for size in self.sizes]
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the tensors are set."""
+        return bool(self.level.numel())
+
+    def forward(self, numbers: Tensor, other: Tensor | None = None) -> Tensor:
+        """Return the weighted sum (B, K), given the clips' numbers (B, D), NaN where missing, and the other prediction."""
+        parts = [*self.predict_ridges(numbers), *([self.predict_trees(numbers)] if self.target.numel() else [])]
+        stacked = torch.stack([*parts, *([] if other is None else [other])]) - self.centres[:, None]
+        return (stacked * self.weights[:, None]).sum(0) + self.level
+
+    def predict_ridges(self, numbers: Tensor) -> list[Tensor]:
+        """Return the prediction (B, K) of each ridge; its level for a clip without any of its numbers."""
+        read = numbers[:, self.numbers.long()]
+        missing = read.isnan()
+        standardised = (read.clamp(self.low, self.high) - self.mean) / self.std
+        standardised = torch.where(missing, 0, standardised)
+        parts = zip(standardised.split(self._sizes, 1), self.coefficients.split(self._sizes), self.levels, strict=True)
+        return [values @ coefficients + level for values, coefficients, level in parts]
+
+    def predict_trees(self, numbers: Tensor) -> Tensor:
+        """Return the trees' prediction (B, K)."""
+        trees, nodes = self.feature.shape
+        rows = torch.arange(trees, device=numbers.device)
+        at = torch.zeros(len(numbers), trees, dtype=torch.long, device=numbers.device)
+        feature, left, right = (values.long() for values in (self.feature, self.left, self.right))
+        for _ in range((nodes - 1) // 2):  # a tree with (nodes + 1) / 2 leaves is not deeper
+            values = numbers.gather(1, feature[rows, at]).to(self.threshold)
+            to_left = torch.where(values.isnan(), self.missing_left[rows, at] > 0, values <= self.threshold[rows, at])
+            at = torch.where(to_left, left[rows, at], right[rows, at])
+        sums = torch.zeros(len(numbers), len(self.trees_level), dtype=self.value.dtype, device=numbers.device)
+        sums = sums.index_add(1, self.target.long(), self.value[rows, at])
+        return (sums + self.trees_level).to(numbers)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *arguments: Any) -> None:
+        for name in list(self._buffers):
+            if (saved := state_dict.get(f"{prefix}{name}")) is not None:
+                setattr(self, name, torch.empty_like(saved, device=self.level.device))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self._sizes = [int(size) for size in self.sizes]
+
+
+def list_regressed(encoder_inputs: dict[str, EncoderInputs]) -> list[str]:
+    """Return the names of the encoders whose streams regressions read: those of kind `vectors`."""
+    return [name for name, settings in encoder_inputs.items() if settings.kind == REGRESSED]
+
+
+def pool_inputs(inputs: Inputs, names: Sequence[str]) -> Tensor:
+    """Return the numbers (B, D) of clips: for each stream of the encoders `names`, mean and standard deviation over time.
+
+    A stream's steps are (B, T, N), or (B, T, L, N) with layers, which are averaged. Numbers of a clip without steps, and
+    numbers that are missing (NaN) in all steps, are NaN.
+    """
+    parts = []
+    for steps in (steps for name in names for steps in inputs[name].values()):
+        values = steps.values.float()
+        values = values.mean(2) if values.dim() == 4 else values
+        is_number = steps.present[..., None] & ~values.isnan()
+        count = is_number.sum(1)
+        mean = torch.where(is_number, values, 0).sum(1) / count.clamp(min=1)
+        squares = torch.where(is_number, values - mean[:, None], 0).square().sum(1) / count.clamp(min=1)
+        # the smallest deviation keeps the gradient of a constant finite
+        deviation = torch.where(squares > 1e-12, squares.clamp(min=1e-12).sqrt(), 0)
+        parts += [torch.where(count > 0, part, torch.nan) for part in (mean, deviation)]
+    return torch.cat(parts, 1)

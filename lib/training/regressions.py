@@ -1,0 +1,200 @@
+"""Fit the regressions inside a model: the linear path of a network, and the parts of fusion `stacked`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lib.core import shards
+from lib.core.artifacts import DATA
+from lib.core.errors import InputError
+from lib.core.targets import Targets
+from lib.data.batch import collate
+from lib.data.dataset import ClipDataset
+from lib.data.inputs import EncoderInputs, split_reference
+from lib.model.heads import find_head
+from lib.model.network import Network
+from lib.model.stack import list_regressed, pool_inputs
+from lib.scoring import stacking
+from lib.scoring.stacking import FOLDS, Ridge, Weights, assign_folds, choose_penalty, fit_ridge, fit_weights
+from lib.scoring.trees import WIDEST, TargetTrees, fit_trees
+from lib.streams.base import StreamInfo
+
+_BATCH = 32  # clips
+TREES, NETWORK = "trees", "network"
+"""Names of parts of a stack, besides those of ridge regressions: ENCODER, or ENCODER.PART for a stream of several parts."""
+
+
+class Numbers(NamedTuple):
+    """values (N, D): the numbers of `pool_inputs` for the training clips, float32. parts: positions of the numbers that each
+    ridge regression reads, by name."""
+
+    values: np.ndarray
+    parts: dict[str, np.ndarray]
+
+
+class Fitted(NamedTuple):
+    """tensors: of a Stack. weights (P, K): of each part, in the order of `names`."""
+
+    tensors: dict[str, Tensor]
+    names: list[str]
+    weights: np.ndarray
+
+
+def read_numbers(
+    training: pd.DataFrame, encoder_inputs: Mapping[str, EncoderInputs], streams: Mapping[str, StreamInfo]
+) -> Numbers:
+    """Return the numbers of the training clips that regressions read, in the order of the table."""
+    names = list_regressed(dict(encoder_inputs))
+    inputs = {name: encoder_inputs[name] for name in names}
+    clips = ClipDataset(training, DATA, inputs, streams, {})
+    starts = range(0, len(clips), _BATCH)
+    batches = (collate([clips[i] for i in range(start, min(start + _BATCH, len(clips)))]) for start in starts)
+    values = torch.cat([pool_inputs(batch.inputs, names) for batch in batches]).numpy()
+    parts: dict[str, np.ndarray] = {}
+    start = 0
+    for name, reference in [(encoder, read) for encoder in names for read in inputs[encoder].reads]:
+        stream, array = split_reference(reference)
+        width = streams[stream].shapes[array][-1]
+        varies = bool(np.nan_to_num(values[:, start + width : start + 2 * width]).any())
+        several = len(inputs[name].reads) > 1
+        for part, offset, size in _divide(training, stream, width):
+            label = ".".join([name, *([reference] if several else []), *([part] if part else [])])
+            numbers = start + offset + np.arange(size)
+            parts[label] = np.concatenate([numbers, numbers + width]) if varies else numbers
+        start += 2 * width
+    return Numbers(values, parts)
+
+
+def _divide(training: pd.DataFrame, stream: str, width: int) -> list[tuple[str, int, int]]:
+    """Return name, first number and size of each part of a stream's vectors; one part without a name if it has none."""
+    shard, clip = training["shard"].iat[0], training["clip"].iat[0]
+    with shards.open_shard(DATA / stream / f"{shard}.h5") as file:
+        sizes: dict[str, int] = json.loads(file[clip].attrs.get("parts", "{}"))
+    if len(sizes) < 2 or sum(sizes.values()) != width:
+        return [("", 0, width)]
+    starts = np.cumsum([0, *sizes.values()]).tolist()
+    return [(part, start, size) for (part, size), start in zip(sizes.items(), starts, strict=False)]
+
+
+def fit_stack(
+    numbers: Numbers,
+    labels: np.ndarray,
+    videos: np.ndarray,
+    trees: bool = False,
+    others: np.ndarray | None = None,
+) -> Fitted:
+    """Return the tensors of a Stack that predicts labels (N, K), NaN where unknown.
+
+    Its parts are a ridge regression on each of `numbers.parts` and, with `trees`, boosted trees on all of up to a thousand
+    numbers. others: (N, K), out-of-fold predictions of another part. Folds are those of `assign_folds(videos)`. Raises
+    InputError for fewer than FOLDS videos.
+    """
+    check_videos(videos)
+    folds = assign_folds(videos)
+    ridges: list[tuple[np.ndarray, Ridge]] = []
+    predicted = []
+    for positions in numbers.parts.values():
+        inputs = numbers.values[:, positions].astype(float)
+        present = ~np.isnan(inputs).all(1)
+        out_of_fold, penalty = choose_penalty(inputs, present, labels, folds)
+        predicted.append(out_of_fold)
+        ridges.append((positions, fit_ridge(inputs[present], labels[present], penalty)))
+    names = list(numbers.parts)
+    tensors = _ridge_tensors(ridges)
+    small = [positions for positions in numbers.parts.values() if len(positions) <= WIDEST] if trees else []
+    if small:
+        positions = np.concatenate(small)
+        out_of_fold, models = fit_trees(numbers.values[:, positions].astype(float), labels, folds)
+        predicted.append(stacking.fill_with_mean(out_of_fold, labels))
+        tensors |= _tree_tensors(models, positions, labels)
+        names.append(TREES)
+    if others is not None:
+        predicted.append(others)
+        names.append(NETWORK)
+    weights = fit_weights(np.stack(predicted), labels)
+    return Fitted(tensors | _weight_tensors(weights), names, weights.weights)
+
+
+def fit_paths(network: Network, training: pd.DataFrame, targets: Targets, streams: Mapping[str, StreamInfo]) -> None:
+    """Fit the linear path of each target group to the training clips: ridge regressions in closed form, and their weights.
+
+    They are fitted in the units of the output of the head's linear layer. Nothing happens for a network without a path.
+    """
+    if not len(network.paths):
+        return
+    numbers = read_numbers(training, network.encoder_inputs, streams)
+    labels = ClipDataset(training, DATA, {}, {}, targets).targets
+    for name, group in targets.items():
+        unlinked = find_head(group).unlink(labels[name])
+        fitted = fit_stack(numbers, unlinked, training["video"].to_numpy())
+        network.paths[name].set(**fitted.tensors)  # type: ignore[operator]
+
+
+def check_videos(videos: np.ndarray) -> None:
+    """Raise InputError for too few videos of training clips."""
+    if len(set(videos)) < FOLDS:
+        raise InputError(
+            f"the training clips are of {len(set(videos))} videos; allowed with model.linear_path = true or model.fusion ="
+            f" stacked: {FOLDS} or more, which are divided into folds; add clips, or change these settings"
+        )
+
+
+def _ridge_tensors(ridges: Sequence[tuple[np.ndarray, Ridge]]) -> dict[str, Tensor]:
+    def join(arrays: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays)).float()
+
+    finite = [ridge._replace(std=np.minimum(ridge.std, np.finfo(np.float32).max)) for _, ridge in ridges]
+    return {
+        "sizes": torch.tensor([float(len(positions)) for positions, _ in ridges], dtype=torch.float64),
+        "numbers": torch.from_numpy(np.concatenate([positions for positions, _ in ridges])).double(),
+        **{name: join([getattr(ridge, name) for ridge in finite]) for name in ("low", "high", "mean", "std")},
+        "coefficients": join([ridge.coefficients for ridge in finite]),
+        "levels": join([ridge.level[None] for ridge in finite]),
+    }
+
+
+def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
+    """Return the tensors of all targets' trees. Trees with fewer nodes than others are filled with leaves of value 0."""
+    trees = [
+        (column, fitted, tree[0].nodes)
+        for column, fitted in enumerate(models)
+        if fitted is not None
+        for tree in fitted.model._predictors  # scikit-learn offers the nodes in no other way
+    ]
+    most = max(len(nodes) for *_, nodes in trees)
+    own = np.arange(most)
+    arrays: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("feature", "threshold", "left", "right", "missing_left")
+    }
+    arrays["value"] = []
+    for _, fitted, nodes in trees:
+        leaf = np.ones(most, bool)
+        leaf[: len(nodes)] = nodes["is_leaf"].astype(bool)
+
+        def fill(values: np.ndarray, otherwise: np.ndarray, leaf: np.ndarray = leaf) -> np.ndarray:
+            return np.where(leaf, otherwise, np.pad(values.astype(float), (0, most - len(values))))
+
+        arrays["feature"].append(fill(positions[fitted.numbers[nodes["feature_idx"]]], 0 * own))
+        largest = np.finfo(np.float64).max
+        arrays["threshold"].append(fill(nodes["num_threshold"].clip(-largest, largest), 0 * own))
+        arrays["left"].append(fill(nodes["left"], own))
+        arrays["right"].append(fill(nodes["right"], own))
+        arrays["missing_left"].append(fill(nodes["missing_go_to_left"], 0 * own))
+        arrays["value"].append(np.pad(nodes["value"], (0, most - len(nodes))))
+    mean = stacking.fill_with_mean(np.full(labels.shape[1], np.nan), labels)
+    level = [
+        mean[column] if fitted is None else float(np.ravel(fitted.model._baseline_prediction)[0])
+        for column, fitted in enumerate(models)
+    ]
+    tensors = {name: torch.from_numpy(np.stack(values)) for name, values in arrays.items()}
+    target = torch.tensor([float(column) for column, *_ in trees], dtype=torch.float64)
+    return tensors | {"target": target, "trees_level": torch.tensor(level, dtype=torch.float64)}
+
+
+def _weight_tensors(weights: Weights) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values).float() for name, values in weights._asdict().items()}
