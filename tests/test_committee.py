@@ -236,6 +236,21 @@ def test_winsorised_inputs_are_limited_by_training_quantiles() -> None:
     assert not torch.equal(tokens(94), tokens(95))
 
 
+def test_mask_tells_missing_numbers_from_their_mean() -> None:
+    def spread(mask: bool) -> float:
+        torch.manual_seed(0)
+        encoder = vectors.Encoder(check(ENCODER | {"mask": mask}, vectors.Settings), [[1]])  # mean 0
+        steps = (
+            Steps(torch.tensor([[[value]]]), torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+            for value in (0, torch.nan)
+        )
+        mean, missing = (encoder({"features": step}).values for step in steps)
+        return (mean - missing).abs().max().item()
+
+    assert spread(mask=False) == 0
+    assert spread(mask=True) > 0.01
+
+
 def test_settings_that_do_not_fit_are_rejected(make: Callable[..., Task]) -> None:
     task = make(fusion="stacked")
     binary = GROUP.model_copy(update={"head": "binary", "loss": "bce"})

@@ -1,5 +1,6 @@
 """Users' feature files: how each kind is read, and messages about invalid files."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,48 @@ def test_features_with_layers_are_joined_along_the_numbers(tmp_path: Path) -> No
     assert record.arrays["values"].shape == (2, 3, 5)
     refused = look_up(tmp_path, "one/*.pt", "flat/*.pt", clip="a.mp4").refused
     assert refused == "features: flat/*.pt has other layers than one/*.pt"
+
+
+def write_two_patterns(folder: Path) -> None:
+    """Two tables of one number and two numbers. The clip `both` is in both, the others in one."""
+    write_table(folder / "a.csv", "clip,x\nboth,1\nfirst,2\n")
+    write_table(folder / "b.csv", "clip,y,z\nboth,3,\nsecond,4,5\n")
+
+
+def test_missing_patterns_and_numbers_are_kept_as_nan(tmp_path: Path) -> None:
+    write_two_patterns(tmp_path)
+    values = {}
+    for clip in ("both", "first", "second"):
+        record = features.look_up(Raw(clip, None, tmp_path), ["a.csv", "b.csv"], "keep")
+        assert json.loads(record.attributes["parts"]) == {"a": 1, "b": 2}
+        values[clip] = record.arrays["values"][0]
+    np.testing.assert_array_equal(values["both"], [1, 3, np.nan])
+    np.testing.assert_array_equal(values["first"], [2, np.nan, np.nan])
+    np.testing.assert_array_equal(values["second"], [np.nan, 4, 5])
+    assert features.look_up(Raw("lost", None, tmp_path), ["a.csv", "b.csv"], "keep").refused == "features: in no file"
+    assert look_up(tmp_path, "a.csv", "b.csv", clip="first").refused == "features: not in b.csv"
+
+
+def test_ridge_leaves_out_clips_without_the_pattern(tmp_path: Path) -> None:
+    write_two_patterns(tmp_path)
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / base.ABOUT).write_text("{}")
+    with h5py.File(tmp_path / "features/all.h5", "w") as file:
+        for clip in ("both", "first", "second"):
+            shards.write_record(file, features.look_up(Raw(clip, None, tmp_path), ["a.csv", "b.csv"], "keep"))
+    tables = pooled.pool_vectors(tmp_path)
+    assert list(tables["features.a"].index) == ["both", "first"]
+    assert list(tables["features.b"].index) == ["both", "second"]
+    assert len(tables["features"]) == 3
+
+
+def test_numbers_of_16_bits_stay_16_bits_in_shards(tmp_path: Path) -> None:
+    numbers = np.array([[0.1, 2.0]], np.float16)
+    np.savez(tmp_path / "half.npz", **{"a.mp4": numbers})
+    np.savez(tmp_path / "single.npz", **{"a.mp4": numbers.astype(np.float32)})
+    record = look_up(tmp_path, "half.npz", clip="a.mp4")
+    assert record.arrays["values"].dtype == np.float16
+    read = features.read_steps(record, np.array([0]))
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, numbers.astype(np.float32))
+    assert look_up(tmp_path, "half.npz", "single.npz", clip="a.mp4").arrays["values"].dtype == np.float32

@@ -40,7 +40,7 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
             for part, start, stop in zip(parts, ends, ends[1:], strict=False) if len(parts) > 1 else ():
                 # for clips with several steps, the standard deviations follow the means
                 in_part = (tables[name].columns % ends[-1] >= start) & (tables[name].columns % ends[-1] < stop)
-                tables[f"{name}.{part}"] = tables[name].loc[:, in_part]
+                tables[f"{name}.{part}"] = tables[name].loc[:, in_part].dropna(how="all")  # a clip may lack a part
     return tables
 
 

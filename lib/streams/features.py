@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
@@ -24,19 +24,21 @@ _SECONDS = "seconds"  # not "time", which is a word category of LIWC
 
 
 class Settings(StreamSettings):
-    """files: patterns of file names. Files of one pattern contain different clips, different patterns other features."""
+    """files: patterns of file names. Files of one pattern contain different clips, different patterns other features.
+    missing: whether clips that lack a pattern's features are dropped or kept."""
 
     files: Annotated[list[str], Field(min_length=1)]
+    missing: Literal["drop", "keep"] = "drop"
 
 
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return a function that looks up a clip's vectors."""
-    return lambda raw: look_up(raw, settings.files)
+    return lambda raw: look_up(raw, settings.files, settings.missing)
 
 
 def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
-    """Return vectors (K, D), or (K, L, D) of several layers."""
-    return record.arrays["values"][()][indices]
+    """Return vectors (K, D), or (K, L, D) of several layers, as float32."""
+    return np.asarray(record.arrays["values"][()][indices], np.float32)
 
 
 def annotation_files(settings: Settings, annotations: Path) -> list[Path]:
@@ -53,33 +55,65 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"steps": sum(map(len, shards.read_arrays(folder, "times")))}
 
 
-def look_up(raw: Raw, patterns: list[str]) -> Record:
-    """Return a clip's `values` (T, D), float32, with the features of all patterns concatenated, and `times` (T,).
+def look_up(raw: Raw, patterns: list[str], missing: Literal["drop", "keep"] = "drop") -> Record:
+    """Return a clip's `values` (T, D) with the features of all patterns concatenated, and `times` (T,).
 
-    Vectors of several layers are `values` (T, L, D). A clip is rejected if a pattern's files do not contain it, if a number
-    is missing, or if its times or its number of layers differ between patterns.
+    Vectors of several layers are `values` (T, L, D). They are float32, or float16 if all files are. A clip is rejected if a
+    pattern's files do not contain it, if a number is missing, or if its times or its number of layers differ between
+    patterns. With "keep", the features of a pattern without the clip are NaN, missing numbers stay NaN, and a clip is
+    rejected if no pattern has it.
     """
     if raw.annotations is None:
         return Record(raw.clip, refused="features: not available for a clip outside the corpus")
-    parts_found: list[tuple[np.ndarray, np.ndarray]] = []
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for pattern in patterns:
         vectors = _find(raw, pattern, raw.annotations)
+        if vectors is None and missing == "keep":
+            continue
         if vectors is None:
             return Record(raw.clip, refused=f"features: not in {pattern}")
         if isinstance(vectors, str):
             return Record(raw.clip, refused=f"features: {pattern}: {vectors}")
+        times, values = vectors
+        if missing == "keep" and np.isfinite(times).all() and not np.isinf(values).any():
+            found[pattern] = vectors
+            continue
         if not all(np.isfinite(part).all() for part in vectors):
             return Record(raw.clip, refused=f"features: {pattern} lacks a number")
-        parts_found.append(vectors)
-    times, first = parts_found[0]
-    for pattern, (other, values) in zip(patterns, parts_found, strict=True):
+        found[pattern] = vectors
+    if not found:
+        return Record(raw.clip, refused="features: in no file")
+    leading, (times, first) = next(iter(found.items()))
+    for pattern, (other, values) in found.items():
         if not np.array_equal(times, other):
-            return Record(raw.clip, refused=f"features: {pattern} has other times than {patterns[0]}")
+            return Record(raw.clip, refused=f"features: {pattern} has other times than {leading}")
         if values.shape[1:-1] != first.shape[1:-1]:
-            return Record(raw.clip, refused=f"features: {pattern} has other layers than {patterns[0]}")
-    parts = {name: values.shape[-1] for name, (_, values) in zip(_names(patterns), parts_found, strict=True)}
-    values = np.concatenate([values for _, values in parts_found], -1)
-    return Record(raw.clip, {"values": values, "times": times}, {"parts": json.dumps(parts)})
+            return Record(raw.clip, refused=f"features: {pattern} has other layers than {leading}")
+    arrays = [found[pattern][1] if pattern in found else _absent(raw, pattern, first) for pattern in patterns]
+    parts = {name: values.shape[-1] for name, values in zip(_names(patterns), arrays, strict=True)}
+    return Record(raw.clip, {"values": np.concatenate(arrays, -1), "times": times}, {"parts": json.dumps(parts)})
+
+
+def _absent(raw: Raw, pattern: str, like: np.ndarray) -> np.ndarray:
+    """Return NaN for a pattern without the clip, in the width of its other clips, with the times and layers of `like`."""
+    assert raw.annotations is not None
+    width, dtype = _measure_width(pattern, raw.annotations)
+    return np.full((*like.shape[:-1], width), np.nan, dtype)
+
+
+@cache
+def _measure_width(pattern: str, annotations: Path) -> tuple[int, np.dtype]:
+    """Return the number of features and the type of a pattern, from its first clip. Raises InputError if it has none."""
+    tables, tensors = _matching(pattern, annotations)
+    for name, path in tensors.items():
+        vectors = _tensors.read_vectors(path, Raw(name, None, annotations))
+        if not isinstance(vectors, str):
+            return vectors[1].shape[-1], vectors[1].dtype
+    for path in tables:
+        for name in _open(path):
+            if not name.endswith(":times") and (vectors := _vectors(path, name)) is not None:
+                return vectors[1].shape[-1], vectors[1].dtype
+    raise InputError(f"features.files has {pattern!r}, whose files contain no clip; remove the pattern")
 
 
 def _find(raw: Raw, pattern: str, annotations: Path) -> tuple[np.ndarray, np.ndarray] | str | None:
@@ -141,7 +175,8 @@ def _vectors(path: Path, clip: str) -> tuple[np.ndarray, np.ndarray] | None:
         entry, times = entry["values"], entry.get("times")
     else:
         times = opened.get(times_key)
-    values = np.atleast_2d(np.asarray(entry, np.float32))
+    values = np.atleast_2d(np.asarray(entry))
+    values = values if values.dtype == np.float16 else values.astype(np.float32)
     if times is None and len(values) > 1:
         raise InputError(
             f"{path.name}: {name} has {len(values)} vectors but no times; add times in seconds as {times_key!r}"

@@ -23,7 +23,8 @@ _QUANTILE_STEPS = 20
 
 class Settings(EncoderInputs):
     """net, width, depth, dropout, heads, feed_forward: the network over tokens; pool: consecutive steps that are averaged to
-    a token; winsorise: the fraction of training values at each end of a number that limits it, 0 for none."""
+    a token; winsorise: the fraction of training values at each end of a number that limits it, 0 for none; mask: whether
+    the network also reads which numbers are missing."""
 
     kind: Literal["vectors"]
     net: Literal["linear", "mlp", "transformer"]
@@ -34,6 +35,7 @@ class Settings(EncoderInputs):
     heads: Annotated[int, Field(ge=1, le=64)] = 4
     feed_forward: Annotated[int, Field(ge=1, le=64)] = 2
     winsorise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    mask: bool = False
 
 
 class Encoder(encoders.Encoder):
@@ -79,7 +81,7 @@ class Encoder(encoders.Encoder):
             self.register_buffer("high", torch.full((numbers,), torch.finfo(torch.float32).max))
         layered = (shape for shape in shapes if len(shape) > 1)
         self.layer_logits = nn.ParameterList(nn.Parameter(torch.zeros(shape[0])) for shape in layered)
-        self.first = nn.Linear(inputs, width)
+        self.first = nn.Linear(inputs * (2 if settings.mask else 1), width)
         layers: list[nn.Module] = []
         for _ in range(settings.depth if settings.net != "linear" else 0):
             if settings.net == "mlp":
@@ -114,8 +116,11 @@ class Encoder(encoders.Encoder):
         if self._settings.winsorise:
             values = values.clamp(self.low, self.high)
         standardised = (values - self.mean) / self.std
-        standardised = torch.where(standardised.isnan(), 0, standardised)  # a missing number counts as the mean
-        tokens, times, present = pool_steps(self._add_layers(standardised), first, self._settings.pool)
+        missing = standardised.isnan()
+        read = self._add_layers(torch.where(missing, 0, standardised))  # a missing number counts as the mean
+        if self._settings.mask:
+            read = torch.cat([read, self._add_layers(missing.to(read.dtype))], -1)
+        tokens, times, present = pool_steps(read, first, self._settings.pool)
         tokens = self.first(tokens)  # (B, N, width)
         if self._settings.net == "transformer":
             tokens = tokens + position_encoding(times, 1, 1, tokens.shape[-1]).to(tokens.dtype)
