@@ -29,8 +29,8 @@ TRAITS_GROUP: Targets = {
 }
 
 
-GENERAL_FUSIONS = [name for name in FUSIONS if not name.startswith("multitask")]
-"""Fusions that take any number of encoders of any width."""
+GENERAL_FUSIONS = [name for name in FUSIONS if name != "stacked" and not name.startswith("multitask")]
+"""Fusions that take any number of encoders of any kind and width."""
 
 
 IMAGE_ENCODER: dict[str, Any] = {
