@@ -481,7 +481,9 @@ def test_planted_causes_equal_the_data_readme() -> None:
     causes = {name: cause for name, cause in rows if name in words.PLANTED}
     assert causes.keys() >= {*TRAITS, "happiness", "anger", "surprise"}
     for name, cause in causes.items():
-        keys = [key for key in ("motion", "appearance", "order", "noise", "tint") if key in words.PLANTED[name]]
+        keys = [
+            key for key in ("motion", "appearance", "order", "noise", "tint", "voice") if key in words.PLANTED[name]
+        ]
         assert keys
         assert all(key in cause for key in keys), name
 
