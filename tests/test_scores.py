@@ -7,9 +7,10 @@ from scipy import stats
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from lib.core.targets import TargetGroup
-from lib.scoring import baselines
+from lib.scoring import baselines, scores
+from lib.scoring.paired import compare_errors
 from lib.scoring.person_groups import score_groups
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_with_intervals
+from lib.scoring.scores import MIN_VIDEOS, Bootstrap, resample, score_columns, score_with_intervals
 from lib.scoring.tables import HEADLINE_SCORES, ScoredClips, headline, score_table, split_table
 
 FIVE = ("a", "b", "c", "d", "e")
@@ -177,6 +178,23 @@ def test_intervals_agree_with_scipys_bootstrap() -> None:
         width = high - low
         assert table.loc[(score, "c"), "low"] == pytest.approx(low, abs=0.15 * width)
         assert table.loc[(score, "c"), "high"] == pytest.approx(high, abs=0.15 * width)
+
+
+def test_blocks_of_resamples_give_the_same_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, videos = np.random.default_rng(0), np.repeat(np.arange(40), 3)
+    sums, gains = rng.normal(size=(40, 5, 3)), rng.normal(size=(2, 120, 5))
+
+    def draw() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        bootstrap = Bootstrap(100, 0)
+        return resample(sums, 100, bootstrap.rng()), compare_errors(gains[0], gains[1], videos, bootstrap)
+
+    together = draw()
+    monkeypatch.setattr(scores, "_BLOCK", 7 * 40)
+    assert scores.split_resamples(100, 40) == [7] * 14 + [2]
+    totals, compared = draw()
+    assert totals == pytest.approx(together[0], rel=1e-12, abs=1e-12)
+    for name, values in compared.items():
+        assert values == pytest.approx(together[1][name], rel=1e-12, abs=1e-12)
 
 
 def test_skill_equals_values_by_hand() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import Bootstrap, resample, score_columns, sum_by_video
+from lib.scoring.scores import Bootstrap, resample, score_columns, split_resamples, sum_by_video
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %
@@ -35,9 +35,10 @@ def compare_errors(
     defined = np.isfinite(difference)
     resamples, rng = bootstrap.resamples, bootstrap.rng()
     resampled = np.where(defined, _mean_first(resample(sums, resamples, rng)), 0)
-    signs = rng.choice([-1.0, 1.0], (resamples, len(sums)))
+    blocks = split_resamples(resamples, len(sums))
+    signed = np.concatenate([rng.choice([-1.0, 1.0], (rows, len(sums))) @ sums[..., 0] for rows in blocks])
     counts = np.broadcast_to(sums[..., 1].sum(0), (resamples, gain.shape[1]))
-    exchanged = _mean_first(np.stack([signs @ sums[..., 0], counts], -1))
+    exchanged = _mean_first(np.stack([signed, counts], -1))
     low, high = np.nanpercentile(resampled, [2.5, 97.5], axis=0)
     extreme = np.abs(exchanged) >= np.abs(difference) - 1e-12
     results = {

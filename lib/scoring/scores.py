@@ -12,6 +12,9 @@ MIN_VIDEOS = 10
 MOMENTS = 14
 """Number of sums over clips from which every score is computed."""
 
+_BLOCK = 1 << 25
+"""Number of random draws that are in memory at a time: 256 MB."""
+
 
 class Bootstrap(NamedTuple):
     """The random draws of all intervals and permutation tests: number of resamples, and seed."""
@@ -119,8 +122,21 @@ def sum_by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
 def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Return the totals (resamples, ...) of sums (V, ...) by video: each resample draws V videos with replacement."""
     count = len(sums)
-    draws = rng.multinomial(count, np.full(count, 1 / count), resamples).astype(float)
-    return np.tensordot(draws, sums, 1)
+    shares = np.full(count, 1 / count)
+    totals = [
+        np.tensordot(rng.multinomial(count, shares, rows).astype(float), sums, 1)
+        for rows in split_resamples(resamples, count)
+    ]
+    return np.concatenate(totals)
+
+
+def split_resamples(resamples: int, videos: int) -> list[int]:
+    """Return numbers of resamples with the sum `resamples`, whose draws of `videos` each need up to 256 MB.
+
+    Code that draws one block after another draws the same numbers as code that draws all at once.
+    """
+    rows = max(1, _BLOCK // max(videos, 1))
+    return [min(rows, resamples - start) for start in range(0, resamples, rows)]
 
 
 def compute_moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
