@@ -10,6 +10,7 @@ import pandas as pd
 
 from tests.compiled_flow import share_compiled_flow
 from tests.conftest import ROOT
+from tests.rendered_corpus import share_corpus
 
 WITHOUT_VIDEO = [
     "download.videos=false", "frames.enabled=false", "faces.enabled=false", "flow.enabled=false", "audio.enabled=false",
@@ -62,9 +63,10 @@ class Project:
     """A copy of the project with a small demo, as a Git repository with one commit.
 
     compiled_flow: whether the copy gets the compiled optical flow, without which its stage `flow` compiles for 30 s.
+    rendered: whether the copy gets the demo's rendered clips, without which its stage `download` renders for 10 s.
     """
 
-    def __init__(self, folder: Path, *, compiled_flow: bool = True) -> None:
+    def __init__(self, folder: Path, *, compiled_flow: bool = True, rendered: bool = False) -> None:
         self.folder = folder
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -73,6 +75,8 @@ class Project:
         copy_files(folder, except_for=("dvc.lock", "metrics/"))
         if compiled_flow:
             share_compiled_flow(folder)
+        if rendered:
+            share_corpus(folder)
         self.edit(SMALLER)
         assert self.run("git", "init", "-q").returncode == 0
         self.commit("start")
@@ -111,9 +115,9 @@ class Project:
             assert self.run(*command).returncode == 0
 
     def run_experiment(self, *changes: str) -> list[str]:
-        """Run an experiment with these parameters changed, without analyses; return the stages that ran."""
-        settings = [part for change in (*changes, *(f"analyse.{key}=0" for key in ANALYSES)) for part in ("-S", change)]
-        return stages_run(self.dvc("exp", "run", *settings))
+        """Run an experiment with these parameters changed, up to the scores; return the stages that ran."""
+        settings = [part for change in changes for part in ("-S", change)]
+        return stages_run(self.dvc("exp", "run", *settings, "evaluate"))
 
     def list_archives(self) -> None:
         """Write data/archives.csv."""

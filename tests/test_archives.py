@@ -14,6 +14,7 @@ from lib.core.errors import InputError
 from lib.sources import listing
 from lib.sources.demo import corpus
 from tests.project_copy import Project, stages_run
+from tests.rendered_corpus import copy_corpus
 
 HEADER, DATE = "path,bytes,sha256,modified\n", ",2020-01-02T03:04:05+00:00\n"
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -79,7 +80,7 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The owner's project with a corpus in FIV2's layout, after `download` and `frames` ran and were pushed."""
     project = Project(tmp_path_factory.mktemp("owner"))
     project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
-    corpus.write(project.folder / "data/archives/fiv2", clips=20, seconds=2.0, shared=0.84, seed=0)
+    copy_corpus(project.folder / "data/archives/fiv2")
     project.edit({"sources: [demo]": "sources: [fiv2]"})
     unlisted = project.run("dvc", "repro", "download")
     assert unlisted.returncode != 0

@@ -15,7 +15,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a project with frames of 20 clips, whose DVC cache is outside its folder and gives out symbolic links."""
     folder = tmp_path_factory.mktemp("checkouts") / "project"
     folder.mkdir()
-    project = Project(folder, compiled_flow=False)
+    project = Project(folder, compiled_flow=False, rendered=True)
     project.dvc("cache", "dir", str(folder.parent / "cache"))
     project.dvc("config", "cache.type", "symlink")
     assert stages_run(project.dvc("repro", "frames")) == ["download", "frames"]

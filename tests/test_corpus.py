@@ -35,6 +35,7 @@ from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.demo.patterns import draw_pattern
 from lib.sources.fiv2 import LATTICE, SCORES
 from tests.conftest import REAL, needs_real_clips
+from tests.rendered_corpus import copy_corpus
 from tests.video_files import write_talking_head
 
 
@@ -400,7 +401,7 @@ def test_planted_appearance_does_not_change_luma() -> None:
 
 @pytest.mark.slow
 def test_demo_archives_are_unpacked_completely(tmp_path: Path) -> None:
-    corpus.write(tmp_path / "demo", clips=20, seconds=2.0, shared=0.84, seed=0)
+    copy_corpus(tmp_path / "demo")
     paths = unpack(tmp_path / "raw", tmp_path / "demo", corpus.KEY_A, corpus.KEY_B)
     plan = corpus.plan(20, 0.84, 0)
     assert {Path(name).name for name in paths if name.endswith(".mp4")} == set(plan.index)

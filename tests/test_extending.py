@@ -91,7 +91,7 @@ EDITS: list[tuple[str, str, str]] = [
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the project with one addition of every kind."""
-    project = Project(tmp_path_factory.mktemp("extended"))
+    project = Project(tmp_path_factory.mktemp("extended"), rendered=True)
     for kind, name in MEMBERS.items():
         project.run_module("tools.new", kind, name)
     for name, before, after in EDITS:

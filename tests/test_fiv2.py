@@ -8,17 +8,18 @@ import pytest
 from lib.sources.demo import corpus
 from tests.conftest import REAL, needs_real_clips
 from tests.project_copy import ANALYSES, Project, stages_run
+from tests.rendered_corpus import copy_corpus
 
 
 def test_person_groups_are_scored_without_retraining(tmp_path: Path) -> None:
     project = Project(tmp_path)
-    corpus.write(project.folder / "data/archives/corpus", clips=20, seconds=2.0, shared=0.84, seed=0)
+    copy_corpus(project.folder / "data/archives/corpus")
     project.list_archives()
     project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
     project.edit({f"{key}: {number}": f"{key}: 0" for key, number in ANALYSES.items()})
-    project.edit({"sources: [demo]": "sources: [fiv2]"})
-    assert "train" in stages_run(project.dvc("repro"))
-    assert "No file in data/archives/ gives gender" in (project.folder / "docs/model_card.md").read_text()
+    project.edit({"sources: [demo]": "sources: [fiv2]", "audio:\n  enabled: true": "audio:\n  enabled: false"})
+    assert "train" in stages_run(project.dvc("repro", "evaluate"))
+    assert pd.read_csv(project.folder / "data/group_scores.csv").empty
     clips = pd.read_csv(project.folder / "data/clips.csv")["clip"]
     persons = pd.DataFrame({"VideoName": clips, "Ethnicity": 2, "Gender": [1, 2] * (len(clips) // 2)})
     persons.to_csv(project.folder / "data/archives/eth_gender_annotations_dev.csv", sep=";", index=False)

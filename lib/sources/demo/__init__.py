@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field, field_validator
@@ -45,16 +45,25 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
     """Render the demo's archives unless an earlier run did, and unpack them like FIV2's. With `cues`, add cues.csv."""
     from lib.sources.demo import corpus, cues  # a slow import that other sources do not need
 
-    values = settings.model_dump(exclude={"cues"})
-    rendered = resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], values)}"
+    rendered = rendered_folder(settings)
     if not rendered.exists():
-        corpus.write(rendered, **values)
+        corpus.write(rendered, **rendering_values(settings))
     files = list(fiv2.unpack(rendered, folder, [corpus.KEY_A, corpus.KEY_B], videos))
     yield from files
     if settings.cues:
         path = Path(ANNOTATIONS, cues.FILE)
         cues.write_cues(folder / path, (file.name for file in files if file.suffix == ".mp4"))
         yield path
+
+
+def rendering_values(settings: Settings) -> dict[str, Any]:
+    """Return the settings that the rendered archives depend on, by argument of `corpus.write`."""
+    return settings.model_dump(exclude={"cues"})
+
+
+def rendered_folder(settings: Settings) -> Path:
+    """Return the folder of the rendered archives, whose name depends on the settings and the code."""
+    return resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], rendering_values(settings))}"
 
 
 def columns(settings: Settings) -> tuple[str, ...]:
