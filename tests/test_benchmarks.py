@@ -1,4 +1,4 @@
-"""Benchmarks: the rates that `predict` prints, and the processes that `busy` starts."""
+"""Benchmarks: the rates that `predict` prints, the processes that `busy` starts, and the corpus that `corpus` makes."""
 
 import os
 import signal
@@ -7,10 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from lib.core.errors import InputError
 from tests.conftest import ROOT
+from tools.benchmarks import corpus
 from tools.benchmarks._predict import describe_rate
+from tools.parameters import check, merge_parameters
 
 
 @pytest.mark.parametrize(("seconds", "twice", "rate"), [(10.0, 14.0, "120.0"), (30.0, 60.0, "16.0")])
@@ -43,3 +48,27 @@ def test_busy_processes_end_when_the_benchmark_is_killed() -> None:
     while any(folder.exists() for folder in folders):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_made_corpus_fits_its_parameters(tmp_path: Path) -> None:
+    corpus.make_corpus(tmp_path, 1000)
+    labels, features = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("clips", "features"))
+    assert features.shape == (1000, 11)
+    assert labels["clip"].equals(features["clip"])
+    assert labels["clip"].str.split(".").str[0].value_counts().eq(corpus.CLIPS_PER_VIDEO).all()
+    assert labels["warmth"].between(0, 1).all()
+    assert np.corrcoef(labels["warmth"], features["f0"])[0, 1] > 0.5
+    assert abs(np.corrcoef(labels["warmth"], features["f5"])[0, 1]) < 0.1
+    values = merge_parameters("table", [*corpus.CHANGES, "train.epochs=1"])
+    check(values)
+    assert values["download"]["videos"] is False
+
+
+def test_corpus_benchmark_measures_a_process(tmp_path: Path) -> None:
+    (tmp_path / "data/archives").mkdir(parents=True)
+    cost = corpus.run_module(tmp_path, "tools.archives")
+    assert cost.cpu > 0
+    assert 5 < cost.peak < 2000
+    assert (tmp_path / "data/archives.csv").exists()
+    with pytest.raises(InputError, match=r"python -m stages\.train failed with status 1:\n(.|\n)*dvc\.yaml is missing"):
+        corpus.run_module(tmp_path, "stages.train")

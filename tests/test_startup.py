@@ -16,6 +16,7 @@ TOOLS = (
     "benchmarks.asr",
     "benchmarks.busy",
     "benchmarks.codecs",
+    "benchmarks.corpus",
     "benchmarks.flow",
     "benchmarks.foundation",
     "benchmarks.predict",

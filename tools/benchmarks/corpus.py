@@ -1,0 +1,136 @@
+"""Measure time and peak memory of each stage on a made corpus of many clips: labels and ten features, without video files.
+
+Five clips belong to each video. The labels depend on the features and on the video. The stages run in a temporary folder,
+one process after another, without DVC. A row whose seconds per 1000 clips grow with the number of clips grows faster than
+linearly.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from lib.core import command
+from lib.core.artifacts import ARCHIVES, STAGES
+from lib.core.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+CLIPS_PER_VIDEO, FEATURES = 5, 10
+LABELS = "warmth", "dominance"
+CHANGES = (
+    "download.videos=false", "frames.enabled=false", "faces.enabled=false", "flow.enabled=false", "audio.enabled=false",
+    "descriptors.enabled=false", "features.enabled=true", "features.files=[features.parquet]", "download.split=disjoint",
+    "download.table.path=clips.parquet", "download.table.targets={warmth: [0, 1], dominance: [0, 1]}",
+    "targets.own.columns=[warmth, dominance]", "targets.own.range=[0, 1]", "model.use=[features]",
+    "model.fusion=concat", "model.dropout=0.0", "model.encoders.features.width=32", "train.batch_size=256", "train.warmup=0",
+    "evaluate.batch_size=1024", "analyse.attention_clips=0",
+)  # fmt: skip
+COMMANDS = {
+    "archives": ("tools.archives",),
+    "download": ("stages.download",),
+    "features": ("stages.stream", "features"),
+    "train": ("stages.train",),
+    "evaluate": ("stages.evaluate",),
+    "analyse": ("stages.analyse",),
+    "figures": ("stages.figures",),
+}
+"""Module and arguments of each step."""
+
+
+class Cost(NamedTuple):
+    """Wall seconds, CPU seconds, and the largest memory of one process in MiB."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmarks.corpus",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--clips", nargs="+", type=int, default=[10_000, 100_000], help="numbers of clips (10000 100000)"
+    )
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of the training (%(default)s)")
+    parser.add_argument("--resamples", type=int, default=2000, help="resamples of each interval (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="where temporary folders are made; 1 million clips need 6 GB")
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if wrong := [clips for clips in arguments.clips if clips < 100]:
+        raise InputError(f"--clips {wrong[0]}; allowed: 100 or more")
+    if arguments.make:
+        make_corpus(arguments.make, arguments.clips[0])
+        return
+    print("| stage | clips | wall s | CPU s | CPU s per 1000 clips | peak MiB |\n|---|---|---|---|---|---|", flush=True)
+    changes = [f"train.epochs={arguments.epochs}", f"evaluate.resamples={arguments.resamples}"]
+    for clips in arguments.clips:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            for stage, cost in measure_stages(Path(folder), clips, changes):
+                print(
+                    f"| {stage} | {clips} | {cost.wall:.1f} | {cost.cpu:.1f} | {1000 * cost.cpu / clips:.3f} |"
+                    f" {cost.peak:.0f} |",
+                    flush=True,
+                )
+
+
+def measure_stages(folder: Path, clips: int, changes: list[str]) -> Iterator[tuple[str, Cost]]:
+    """Yield the name and the cost of each step, on a made corpus in `folder`."""
+    shutil.copytree(ROOT / "params", folder / "params")
+    shutil.copy(ROOT / STAGES, folder)
+    (folder / ARCHIVES).mkdir(parents=True)
+    for name in ("metrics", "plots", "docs"):
+        (folder / name).mkdir()
+    # in a process of its own: a child's peak memory includes the memory that its parent had when it started the child
+    run_module(folder, "tools.benchmarks.corpus", "--make", str(folder / ARCHIVES), "--clips", str(clips))
+    run_module(folder, "tools.parameters", "table", *CHANGES, *changes)
+    for stage, (module, *options) in COMMANDS.items():
+        yield stage, run_module(folder, module, *options)
+
+
+def run_module(folder: Path, module: str, *arguments: str) -> Cost:
+    """Run `python -m MODULE ARGUMENTS` in `folder` and return its cost. Raises InputError if it fails."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments], cwd=folder, env=environment, stdout=output, stderr=output
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            raise InputError(f"python -m {module} failed with status {process.returncode}:\n{output.read()[-2000:]}")
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def make_corpus(folder: Path, clips: int) -> None:
+    """Write clips.parquet, with labels, and features.parquet. Clips are called VIDEO.NNN.mp4."""
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    number = np.arange(clips)
+    video = number // CLIPS_PER_VIDEO
+    names = [f"v{of}.{index % CLIPS_PER_VIDEO:03d}.mp4" for of, index in zip(video, number, strict=True)]
+    features = rng.normal(size=(clips, FEATURES)).astype(np.float32)
+    common = rng.normal(size=(video[-1] + 1, len(LABELS)))[video]
+    signal = features[:, : len(LABELS)] + 0.5 * common + rng.normal(size=common.shape)
+    labels = 1 / (1 + np.exp(-signal))
+    table = pd.DataFrame({"clip": names}).assign(**dict(zip(LABELS, labels.T, strict=True)))
+    table.to_parquet(folder / "clips.parquet")
+    columns = {f"f{index}": features[:, index] for index in range(FEATURES)}
+    pd.DataFrame({"clip": names, **columns}).to_parquet(folder / "features.parquet")
+
+
+if __name__ == "__main__":
+    command.run(main)
