@@ -97,11 +97,16 @@ def list_installed(packages: Path) -> list[Path]:
     return [path for path in packages.iterdir() if path.name != "below.pth" and path.name != "__pycache__"]
 
 
+def list_source_files(folder: Path) -> set[Path]:
+    """Return the relative paths of a folder's files, without what Python and Numba compile."""
+    return {
+        path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
 def test_wheel_contains_code_and_data_files(installed: Installed) -> None:
     package = installed.packages / NAME
-    files = {path.relative_to(package / "lib") for path in (package / "lib").rglob("*") if path.suffix != ".pyc"}
-    expected = {path.relative_to(ROOT / "lib") for path in (ROOT / "lib").rglob("*") if path.suffix != ".pyc"}
-    assert {path for path in files ^ expected if path.name != "__pycache__"} == set()
+    assert list_source_files(package / "lib") == list_source_files(ROOT / "lib")
     texts = [path.read_text() for path in package.rglob("*.py")]
     assert not [text for text in texts if "-r requirements-" in text]
     tools = "|".join(COMMANDS)
