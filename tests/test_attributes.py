@@ -83,9 +83,9 @@ def test_unknown_groups_have_no_column() -> None:
     assert list(tabulate_attributes(clips, persons, {}, Path("none"))) == ["attributes"]
 
 
-def write_stream(data: Path, name: str, records: list[Record], about: dict[str, object]) -> None:
+def write_stream(data: Path, name: str, records: list[Record], info: dict[str, object]) -> None:
     (data / name).mkdir(parents=True)
-    (data / name / "stream.json").write_text(json.dumps({"settings": {}, "shapes": {}} | about))
+    (data / name / "stream.json").write_text(json.dumps({"settings": {}, "shapes": {}} | info))
     with h5py.File(data / name / "x.h5", "w") as file:
         for record in records:
             write_record(file, record)

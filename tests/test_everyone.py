@@ -47,9 +47,9 @@ def find_in_scene(scene: Sequence[Sequence[Sighting]], cuts: Sequence[int] = (),
 
     times = np.arange(len(scene)) / 5
     cut = np.isin(np.arange(len(scene)), cuts)
-    found = find_persons(detections, looks, cut, times, identify if embed else None).faces
+    persons = find_persons(detections, looks, cut, times, identify if embed else None).faces
     numbers = [
-        [scene[time][face][0] if face >= 0 else -1 for time, face in enumerate(of_person)] for of_person in found
+        [scene[time][face][0] if face >= 0 else -1 for time, face in enumerate(of_person)] for of_person in persons
     ]
     return np.array(numbers)
 

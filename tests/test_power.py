@@ -28,8 +28,8 @@ def draw_corpus(
     index = np.repeat(np.arange(videos), CLIPS)
 
     def draw() -> np.ndarray:
-        shared, own = rng.normal(size=(videos, columns))[index], rng.normal(size=(len(index), columns))
-        return np.sqrt(1 / 3) * shared + np.sqrt(2 / 3) * own
+        shared, individual = rng.normal(size=(videos, columns))[index], rng.normal(size=(len(index), columns))
+        return np.sqrt(1 / 3) * shared + np.sqrt(2 / 3) * individual
 
     labels, first, second = draw(), draw(), draw()
     rival = CORRELATION * first + np.sqrt(1 - CORRELATION**2) * second
@@ -46,12 +46,12 @@ def true_scores(noise: float) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def smallest() -> dict[str, float]:
     """The smallest differences by corpora of VIDEOS videos, their own predictions and imitated rivals; mean of four."""
-    found = []
+    differences = []
     for seed in range(1000, 1004):
         actual, predicted, _, videos = draw_corpus(np.random.default_rng(seed), VIDEOS)
         rivals = power.imitate_rivals(actual, predicted, videos, CORRELATION, 0)
-        found.append(power.find_smallest(actual, predicted, rivals, videos, GROUP, Bootstrap(300, 0)))
-    return {name: float(np.mean([values[name][1] for values in found])) for name in power.SCORES}
+        differences.append(power.find_smallest(actual, predicted, rivals, videos, GROUP, Bootstrap(300, 0)))
+    return {name: float(np.mean([values[name][1] for values in differences])) for name in power.SCORES}
 
 
 @pytest.mark.parametrize("score", power.SCORES)

@@ -60,8 +60,8 @@ def render_head(angles: np.ndarray) -> np.ndarray:
     depth = points @ (pitch @ yaw @ roll)[2]
     order = np.argsort(-depth)
     x, y = pose.project(points[order], angles, np.array([0, 0, 450.0]), CAMERA).astype(int).T
-    seen = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
-    image[y[seen], x[seen]] = colours[order][seen]
+    is_inside = (x >= 0) & (x < WIDTH) & (y >= 0) & (y < HEIGHT)
+    image[y[is_inside], x[is_inside]] = colours[order][is_inside]
     return cv2.medianBlur(image, 3)
 
 

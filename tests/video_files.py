@@ -149,12 +149,12 @@ def write_conversation(path: Path, turns: Sequence[int], seconds: float, fps: in
     """
     speaker = np.array(turns)[np.arange(round(seconds * fps)) * len(turns) // round(seconds * fps)]
     videos, voice = [], np.zeros(round(seconds * SAMPLE_RATE), np.float32)
-    at = np.minimum(np.arange(len(voice)) * fps // SAMPLE_RATE, len(speaker) - 1)
+    frame = np.minimum(np.arange(len(voice)) * fps // SAMPLE_RATE, len(speaker) - 1)
     for person in range(max(turns) + 1):
         talking, own_voice = render(Identity(person + 10), Performance(0.5 - person, 2.0, 0.3, person), seconds, fps)
         silent, _ = render(Identity(person + 10), Performance(0.5 - person, 0.0, 0.3, person), seconds, fps)
         videos.append(np.where((speaker == person)[:, None, None, None], talking, silent))
-        voice += np.where(speaker[at] == person, own_voice[: len(voice)], 0)
+        voice += np.where(speaker[frame] == person, own_voice[: len(voice)], 0)
     write_video(path, np.concatenate(videos, axis=2), fps, voice, SAMPLE_RATE)
     for person, video in enumerate(videos):
         write_video(path.with_name(f"{person}-{path.name}"), video, fps, voice, SAMPLE_RATE)

@@ -110,8 +110,8 @@ def score_baselines(
 
     columns, tests, parts = list(group.columns), [], []
     for training, test, validation in split_clips(table, options):
-        given = training, test, validation, columns, vectors
-        fitted = baselines.predict(*given, options["trees"], options["attributes"])
+        splits = training, test, validation, columns, vectors
+        fitted = baselines.predict(*splits, options["trees"], options["attributes"])
         parts.append(fitted | baselines.predict_presence(training, test, group))
         tests.append(test.assign(seen=baselines.is_seen(training, test)))
     names = [name for name in parts[0] if all(name in fitted for fitted in parts)]

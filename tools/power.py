@@ -125,9 +125,9 @@ def find_group(name: str, columns: list[str]) -> "TargetGroup":
     from lib.core.parameters import read_yaml
     from lib.core.targets import TargetGroup
 
-    known = read_yaml(PARAMETERS)["targets"].get(name) if PARAMETERS.is_file() else None
+    configured = read_yaml(PARAMETERS)["targets"].get(name) if PARAMETERS.is_file() else None
     default = TargetGroup(columns=columns, range=[0, 1], head="linear", loss="mse", weight=1)
-    return default if known is None else default.model_copy(update={"range": known["range"]})
+    return default if configured is None else default.model_copy(update={"range": configured["range"]})
 
 
 def pivot(table: "pd.DataFrame", value: str, group: "TargetGroup") -> "pd.DataFrame":
@@ -178,11 +178,11 @@ def tabulate(
     from lib.scoring.power import SCORES, find_smallest
 
     arrays = labels.to_numpy(float), predicted.to_numpy(float)
-    found = {
+    differences = {
         name: find_smallest(*arrays, others, videos, group, bootstrap)
         for name, others in tqdm(rivals.items(), desc="rivals", unit="rival", disable=None)
     }
-    return {score: {name: values[score] for name, values in found.items()} for score in SCORES}
+    return {score: {name: values[score] for name, values in differences.items()} for score in SCORES}
 
 
 if __name__ == "__main__":

@@ -42,14 +42,14 @@ def find_features(
     """
     groups, singles = list[Feature](), list[Feature]()
     for stream, (table, group_of) in statistics.items():
-        known = table.reindex(clips)
-        known = known.loc[:, known.nunique() > 1].add_prefix(f"{stream}.").astype(float)
-        kinds = pd.Series([group_of[name.split(".")[1]] for name in known], known.columns, dtype=object)
+        varying = table.reindex(clips)
+        varying = varying.loc[:, varying.nunique() > 1].add_prefix(f"{stream}.").astype(float)
+        kinds = pd.Series([group_of[name.split(".")[1]] for name in varying], varying.columns, dtype=object)
         for group in dict.fromkeys(kinds):
-            groups.append(_move_group(known[kinds.index[kinds == group]], f"{group_word} {stream} {group}"))
-        for name, values in known.items():
-            at = values.quantile(QUANTILES).to_numpy()
-            singles.append(Feature(str(name), f"{stream} {kinds[name]}", at, {str(name): at}))
+            groups.append(_move_group(varying[kinds.index[kinds == group]], f"{group_word} {stream} {group}"))
+        for name, values in varying.items():
+            points = values.quantile(QUANTILES).to_numpy()
+            singles.append(Feature(str(name), f"{stream} {kinds[name]}", points, {str(name): points}))
     return groups + singles
 
 
@@ -63,11 +63,12 @@ def _move_group(table: pd.DataFrame, name: str) -> Feature:
     weights = np.linalg.svd(standardised, full_matrices=False)[2][0]
     largest = int(np.abs(weights).argmax())
     weights = weights * np.sign(weights[largest])
-    at = np.quantile(standardised @ weights, QUANTILES)
+    points = np.quantile(standardised @ weights, QUANTILES)
     values = {
-        column: mean[column] + std[column] * at * weight for column, weight in zip(table, weights.tolist(), strict=True)
+        column: mean[column] + std[column] * points * weight
+        for column, weight in zip(table, weights.tolist(), strict=True)
     }
-    return Feature(name, name.partition(" ")[2], at, values, table.columns[largest])
+    return Feature(name, name.partition(" ")[2], points, values, table.columns[largest])
 
 
 def is_read(feature: Feature, names: Mapping[str, Sequence[str]]) -> bool:

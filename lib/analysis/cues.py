@@ -90,11 +90,11 @@ def make_masks(
     """
     masks: dict[str, _Masks] = {}
     for target in group.columns:
-        own = cues[cues["target"].isin(["", target])]
+        relevant = cues[cues["target"].isin(["", target])]
         for stream in dict.fromkeys(region.stream for region in regions):
             cells = [region for region in regions if region.stream == stream and region.cell is not None]
             moments = [region for region in regions if region.stream == stream and region.moment is not None]
-            boxes, times = own[own["x"].notna()], own[own["start"].notna()]
+            boxes, times = relevant[relevant["x"].notna()], relevant[relevant["start"].notna()]
             if cells and len(boxes) and (mask := find_marked_cells(records, boxes, stream, cells)) is not None:
                 masks.setdefault(target, {})[stream, PLACE] = mask
             if moments and len(times):
@@ -149,7 +149,9 @@ def _score_clips(
         candidates[SHUFFLED] = [values_of_map[order] for order in orders]
         for name, drawn in candidates.items():
             for score, function in ((POINTING, point), (ENERGY, measure_energy)):
-                values.setdefault((score, name), []).append(float(np.mean([function(one, mask) for one in drawn])))
+                values.setdefault((score, name), []).append(
+                    float(np.mean([function(candidate, mask) for candidate in drawn]))
+                )
     arrays = {key: np.array(of_clips) for key, of_clips in values.items()}
     others = [name for score, name in arrays if score == POINTING and name != OCCLUSION]
     differences = {

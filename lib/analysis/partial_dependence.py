@@ -50,7 +50,7 @@ def run_dependence(context: Context) -> pd.DataFrame:
     """
     statistics, sample = read_statistics(DATA), context.sample(context.settings.dependence_clips)
     table = context.clips.table
-    sample = [i for i in sample if all(table["clip"].iloc[i] in known.index for known, _ in statistics.values())]
+    sample = [i for i in sample if all(table["clip"].iloc[i] in measured.index for measured, _ in statistics.values())]
     if len(sample) < 2 or not statistics:
         return concatenate_tables([], _COLUMNS)
     clips = table.iloc[sample]
@@ -115,14 +115,14 @@ def _predict_network(context: Context, sample: list[int]) -> Predict:
 def _predict_ridge(context: Context, vectors: Mapping[str, pd.DataFrame], stream: str, clips: pd.Series) -> Predict:
     """Return the function of `baselines.predict`'s ridge on the statistics of one stream."""
     tables = context.evaluation.tables
-    known = vectors[stream].add_prefix(f"{stream}.")
+    statistics = vectors[stream].add_prefix(f"{stream}.")
 
     def predict(feature: Feature) -> dict[str, np.ndarray] | None:
-        if not known.columns.isin([*feature.values]).any():
+        if not statistics.columns.isin([*feature.values]).any():
             return None
-        changed = _repeat_rows(known, clips, feature)
+        changed = _repeat_rows(statistics, clips, feature)
         changed.index = [f"{number} {clip}" for number, clip in enumerate(changed.index)]  # distinct from real clips
-        inputs, new = pd.concat([known, changed]), pd.DataFrame({"clip": changed.index})
+        inputs, new = pd.concat([statistics, changed]), pd.DataFrame({"clip": changed.index})
         predicted = {
             name: baselines.predict_ridge(tables["training"], new, context.evaluation.validation, group.columns, inputs)
             for name, group in context.targets.items()
@@ -174,7 +174,8 @@ def _repeat_rows(table: pd.DataFrame, clips: pd.Series, feature: Feature) -> pd.
     """Return the rows of `clips` once for each value of the feature, with the feature set to it."""
     rows = table.reindex(clips).astype(float)
     changed = [
-        rows.assign(**{name: at for name, at in values.items() if name in rows}) for values in _list_values(feature)
+        rows.assign(**{name: value for name, value in values.items() if name in rows})
+        for values in _list_values(feature)
     ]
     return pd.concat(changed)
 

@@ -70,9 +70,9 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
         log.info("ends with %s: %s", type(error).__name__, error, extra={"printed": True})
         cost.record(stage, meter.read(), type(error).__name__)
         raise
-    used = meter.read()
-    cost.record(stage, used, "done")
-    log.info("ends after %.1f s", used.seconds)
+    total = meter.read()
+    cost.record(stage, total, "done")
+    log.info("ends after %.1f s", total.seconds)
 
 
 def log_to(name: str, others: Sequence[logging.Handler] = ()) -> None:

@@ -87,11 +87,11 @@ def read_costs(path: Path = COST) -> dict[str, Cost]:
 def add(costs: Iterable[Cost]) -> Cost:
     """Return the sum of costs. Its energy is that of the costs that have one."""
     rows = [*costs]
-    known = [cost.kwh for cost in rows if cost.kwh is not None]
+    energies = [cost.kwh for cost in rows if cost.kwh is not None]
     seconds, cpu_seconds, gpu_seconds = (
         sum(getattr(cost, name) for cost in rows) for name in ("seconds", "cpu_seconds", "gpu_seconds")
     )
-    return Cost(seconds, cpu_seconds, gpu_seconds, sum(known) if known else None)
+    return Cost(seconds, cpu_seconds, gpu_seconds, sum(energies) if energies else None)
 
 
 def describe(costs: dict[str, Cost]) -> str:
@@ -112,7 +112,7 @@ def describe(costs: dict[str, Cost]) -> str:
 def sum_differences(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]) -> float | None:
     """Return the joules between two readings of counters, by name (value, largest value before it begins at 0 again).
 
-    None if there is no counter.
+    None without a counter.
     """
     names = before.keys() & after.keys()
     return sum((after[name][0] - before[name][0]) % after[name][1] for name in names) if names else None

@@ -34,15 +34,15 @@ def find_references(model: Mapping[str, Any]) -> list[str]:
 
 def find_streams(parameters: Mapping[str, Any], references: Iterable[str]) -> set[str]:
     """Return the streams of these references, and all streams from which they are computed."""
-    found: set[str] = set()
+    streams: set[str] = set()
     waiting = [reference.partition(".")[0] for reference in references]
     while waiting:
-        if (name := waiting.pop()) not in found:
-            found.add(name)
+        if (name := waiting.pop()) not in streams:
+            streams.add(name)
             source = parameters[name].get("source")
             inputs = INPUTS.get(name, () if source is None else (source,))
             waiting += ("faces", "flow") if (name, source) == ("descriptors", "faces") else inputs
-    return found
+    return streams
 
 
 def describe_streams(parameters: Mapping[str, Any], references: list[str]) -> Iterator[str]:

@@ -47,11 +47,11 @@ def tabulate_attributes(
 
 def encode_groups(clips: pd.DataFrame, persons: pd.DataFrame) -> pd.DataFrame:
     """Return a column `KIND: GROUP` of 0 and 1 for each group of persons with clips; 0 everywhere if it is unknown."""
-    known = persons.reindex(clips["clip"]).fillna("")
+    groups = persons.reindex(clips["clip"]).fillna("")
     columns = {
-        f"{kind}: {group}": (known[kind] == group).astype(float)
-        for kind in known
-        for group in sorted({*known[kind]} - {""})
+        f"{kind}: {group}": (groups[kind] == group).astype(float)
+        for kind in groups
+        for group in sorted({*groups[kind]} - {""})
     }
     return pd.DataFrame(columns, index=pd.Index(clips["clip"].to_numpy()))
 
@@ -65,29 +65,29 @@ def measure_recording(clips: pd.DataFrame, vectors: Mapping[str, pd.DataFrame], 
     bands.
     """
     index = pd.Index(clips["clip"].to_numpy())
-    found = {"length": pd.Series(clips["duration"].to_numpy(float), index)} if "duration" in clips else {}
+    measured = {"length": pd.Series(clips["duration"].to_numpy(float), index)} if "duration" in clips else {}
     for name, places in _MEASURED.items():
         for stream, column in places:
             if stream in vectors and column in vectors[stream]:
-                found[name] = vectors[stream][column]
-    found |= {name: values for name, values in _measure_faces(vectors, data) if name not in found}
-    if "loudness" not in found and (values := _measure_bands(vectors, data)) is not None:
-        found["loudness"] = values
-    table = pd.DataFrame({name: values.reindex(index) for name, values in found.items()}, index)
+                measured[name] = vectors[stream][column]
+    measured |= {name: values for name, values in _measure_faces(vectors, data) if name not in measured}
+    if "loudness" not in measured and (values := _measure_bands(vectors, data)) is not None:
+        measured["loudness"] = values
+    table = pd.DataFrame({name: values.reindex(index) for name, values in measured.items()}, index)
     return table.loc[:, [bool(values.nunique() > 1) for _, values in table.items()]].astype(float)
 
 
 def _measure_faces(vectors: Mapping[str, pd.DataFrame], data: Path) -> Iterator[tuple[str, pd.Series]]:
     """Yield brightness and size of the faces, as far as a stream of faces or of descriptors has them."""
-    about = data / "descriptors" / base.ABOUT
-    if about.exists() and "descriptors" in vectors:
-        cells = json.loads(about.read_text())["settings"]["face_cells"]
+    info_path = data / "descriptors" / base.ABOUT
+    if info_path.exists() and "descriptors" in vectors:
+        cells = json.loads(info_path.read_text())["settings"]["face_cells"]
         yield "brightness", vectors["descriptors"].iloc[:, : 3 * cells**2].mean(axis=1)
     if (data / "faces" / base.ABOUT).exists():
-        measured = dict(_read_faces(data / "faces", sample_pixels=not about.exists()))
+        measured = dict(_read_faces(data / "faces", sample_pixels=not info_path.exists()))
         table = pd.DataFrame.from_dict(measured, orient="index", columns=["face size", "brightness"])
         yield "face size", table["face size"]
-        if not about.exists():
+        if not info_path.exists():
             yield "brightness", table["brightness"]
 
 
@@ -109,8 +109,8 @@ def _read_faces(folder: Path, sample_pixels: bool) -> Iterator[tuple[str, tuple[
 
 def _measure_bands(vectors: Mapping[str, pd.DataFrame], data: Path) -> pd.Series | None:
     """Return the mean level of each clip's log-mel bands in dB; None without the stream audio."""
-    about = data / "audio" / base.ABOUT
-    if "audio" not in vectors or not about.exists():
+    info_path = data / "audio" / base.ABOUT
+    if "audio" not in vectors or not info_path.exists():
         return None
-    (bands,) = json.loads(about.read_text())["shapes"]["log_mel"]
+    (bands,) = json.loads(info_path.read_text())["shapes"]["log_mel"]
     return vectors["audio"].iloc[:, :bands].mean(axis=1)  # the pooled vector begins with the mean of each band

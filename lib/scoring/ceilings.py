@@ -51,9 +51,9 @@ def estimate_reliability(actual: np.ndarray, error_variance: np.ndarray) -> np.n
     """
     reliability = np.full(actual.shape[1], np.nan)
     for index, (labels, errors) in enumerate(zip(actual.T, error_variance.T, strict=True)):
-        known = np.isfinite(labels) & np.isfinite(errors)
-        if known.sum() > 1 and (variance := labels[known].var(ddof=1)) > 0:
-            reliability[index] = max(1 - errors[known].mean() / variance, 0)
+        is_labelled = np.isfinite(labels) & np.isfinite(errors)
+        if is_labelled.sum() > 1 and (variance := labels[is_labelled].var(ddof=1)) > 0:
+            reliability[index] = max(1 - errors[is_labelled].mean() / variance, 0)
     return reliability
 
 
@@ -62,8 +62,8 @@ def find_reliability(actual: np.ndarray, error_variance: np.ndarray | None, grou
     estimated = np.full(len(group.columns), np.nan)
     if error_variance is not None:
         estimated = estimate_reliability(actual, error_variance)
-    given = np.array([group.reliability.get(column, np.nan) for column in group.columns])
-    return np.where(np.isfinite(given), given, estimated)
+    configured = np.array([group.reliability.get(column, np.nan) for column in group.columns])
+    return np.where(np.isfinite(configured), configured, estimated)
 
 
 def tabulate(ceilings: Mapping[str, np.ndarray], columns: Sequence[str]) -> pd.DataFrame:

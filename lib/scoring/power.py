@@ -78,10 +78,10 @@ def _draw_donors(index: np.ndarray, rng: np.random.Generator, rows: np.ndarray) 
 
 def split_residuals(actual: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the linear function of the labels that fits the predictions best, and the residuals: (N, K) each."""
-    known = np.isfinite(actual)
-    count = np.maximum(known.sum(0), 1)
-    level, mean = (np.where(known, values, 0).sum(0) / count for values in (actual, predicted))
-    centred, moved = np.where(known, actual - level, 0), np.where(known, predicted - mean, 0)
+    is_labelled = np.isfinite(actual)
+    count = np.maximum(is_labelled.sum(0), 1)
+    level, mean = (np.where(is_labelled, values, 0).sum(0) / count for values in (actual, predicted))
+    centred, moved = np.where(is_labelled, actual - level, 0), np.where(is_labelled, predicted - mean, 0)
     variance = (centred**2).sum(0)
     slope = (centred * moved).sum(0) / np.where(variance > 0, variance, 1)
     fitted = mean + slope * (actual - level)
@@ -94,8 +94,8 @@ def correlate_residuals(actual: np.ndarray, predicted: np.ndarray, other: np.nda
     return np.array(list(_correlate(np.isfinite(actual), *pairs)))
 
 
-def _correlate(known: np.ndarray, first: np.ndarray, second: np.ndarray) -> Iterator[float]:
-    for rows, x, y in zip(known.T, first.T, second.T, strict=True):
+def _correlate(is_labelled: np.ndarray, first: np.ndarray, second: np.ndarray) -> Iterator[float]:
+    for rows, x, y in zip(is_labelled.T, first.T, second.T, strict=True):
         x, y = x[rows], y[rows]
         spread = np.sqrt((x @ x) * (y @ y))
         yield float(x @ y / spread) if spread > 1e-12 else np.nan

@@ -227,9 +227,9 @@ def predict_ridges(
     """
     predicted = np.full((len(penalties), len(new_inputs), targets.shape[1]), np.nan)
     for rows, columns in _group_columns(targets):
-        known = _fill(inputs[rows])
-        scaler = _fit_scaler(known, limit)
-        x, z = _standardise(known, scaler), _standardise(new_inputs, scaler)
+        filled = _fill(inputs[rows])
+        scaler = _fit_scaler(filled, limit)
+        x, z = _standardise(filled, scaler), _standardise(new_inputs, scaler)
         y, level = _centre(targets[np.ix_(rows, columns)])
         is_wide = x.shape[1] > x.shape[0]
         factor = z @ x.T if is_wide else z

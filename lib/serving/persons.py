@@ -72,8 +72,8 @@ class PersonScene:
 
     def describe_shared(self, streams: list[str]) -> list[str]:
         """Return a warning about those of the model's streams that do not depend on the person."""
-        known = [{"frames": self._scene.frames}, *self._scene.shared.values()]
-        shared = [name for name in streams if any(name in records and not records[name].refused for records in known)]
+        sources = [{"frames": self._scene.frames}, *self._scene.shared.values()]
+        shared = [name for name in streams if any(name in records and not records[name].refused for records in sources)]
         count = self.person.count
         return [f"{', '.join(shared)}: the same for all {count} persons"] if shared and count > 1 else []
 

@@ -112,14 +112,14 @@ def run_worker(connection: Connection, work: Work) -> None:
     except InputError as error:
         connection.send((_WRONG, str(error)))
         return
-    about = describe_model(predictor)
+    model = describe_model(predictor)
     with contextlib.suppress(EOFError, OSError):  # the service has ended
-        connection.send((_READY, about))
+        connection.send((_READY, model))
         while True:
             clip = connection.recv()
             try:
                 prediction = predict_upload(predictor, clip, work.max_seconds)
-                connection.send((_DONE, prediction | {name: about[name] for name in ("model", "options")}))
+                connection.send((_DONE, prediction | {name: model[name] for name in ("model", "options")}))
             except TooLongError as error:
                 connection.send((_WRONG, str(error)))
 
@@ -143,7 +143,7 @@ def describe_model(predictor: "Predictor") -> dict[str, Any]:
 
     served = predictor.served
     targets = {name: {"columns": group.columns, "range": list(group.range)} for name, group in served.targets.items()}
-    about = {
+    description = {
         **asdict(describe_run(predictor)),
         "targets": targets,
         "corpora": list(served.training.corpora),
@@ -154,4 +154,4 @@ def describe_model(predictor: "Predictor") -> dict[str, Any]:
         "versions": served.provenance.get("versions", {}),
         "python": sys.version.split()[0],
     }
-    return dict(json.loads(json.dumps(about)))
+    return dict(json.loads(json.dumps(description)))

@@ -27,8 +27,8 @@ def read_cues(
     '' for all. Clips are named as in clips.csv, with or without suffix. Rows that match neither `clips` nor `rejected` are
     printed. Raises InputError with row, column, value and allowed values at the first mistake.
     """
-    known = [*clips]
-    names, usable = ClipNames([*known, *rejected]), set(known)
+    usable_names = [*clips]
+    names, usable = ClipNames([*usable_names, *rejected]), set(usable_names)
     rows: list[dict[str, object]] = []
     for path in sorted(path for path in files if path.name.lower() in _FILES):
         sheet, lost = read_spreadsheet(path, str(path)), list[str]()
@@ -66,11 +66,11 @@ def _read_row(sheet: Spreadsheet, number: int, targets: Collection[str]) -> dict
             allowed = "seconds from 0 on" if name in _TIME else "a fraction of the frame from 0 to 1"
             raise sheet.error(number, columns[name], texts[name], f"{allowed}{', above 0' if name in 'wh' else ''}")
     for part in (_TIME, _BOX):
-        known = [name for name in part if not math.isnan(values[name])]
-        if known and len(known) < len(part):
-            empty = next(name for name in part if name not in known)
+        filled = [name for name in part if not math.isnan(values[name])]
+        if filled and len(filled) < len(part):
+            empty = next(name for name in part if name not in filled)
             raise sheet.error(
-                number, columns[empty], "", f"a number, because {known[0]} has one; or {', '.join(part)} empty"
+                number, columns[empty], "", f"a number, because {filled[0]} has one; or {', '.join(part)} empty"
             )
     if all(math.isnan(value) for value in values.values()):
         raise sheet.error(number, columns["start"], "", "a time (start, end), a box (x, y, w, h), or both")

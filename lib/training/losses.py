@@ -186,11 +186,11 @@ def weigh_by_reliability(labels: np.ndarray, error_variance: np.ndarray, reliabi
     """
     weights = np.ones_like(labels)
     for column, (values, errors) in enumerate(zip(labels.T, error_variance.T, strict=True)):
-        known = np.isfinite(values) & np.isfinite(errors)
-        if known.sum() > 1 and (variance := values[known].var(ddof=1)) > 0:
-            consensus = max(variance - errors[known].mean(), 0.05 * variance)
-            inverse = 1 / (consensus + errors[known])
-            weights[known, column] = inverse / inverse.mean()
+        is_known = np.isfinite(values) & np.isfinite(errors)
+        if is_known.sum() > 1 and (variance := values[is_known].var(ddof=1)) > 0:
+            consensus = max(variance - errors[is_known].mean(), 0.05 * variance)
+            inverse = 1 / (consensus + errors[is_known])
+            weights[is_known, column] = inverse / inverse.mean()
     factors = reliability / np.nanmean(reliability) if np.isfinite(reliability).any() else np.ones(labels.shape[1])
     return weights * np.where(np.isfinite(factors), factors, 1)
 

@@ -167,7 +167,7 @@ def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, l
         for tree in fitted.model._predictors  # scikit-learn offers the nodes in no other way
     ]
     most = max(len(nodes) for *_, nodes in trees)
-    own = np.arange(most)
+    own_index = np.arange(most)
     arrays: dict[str, list[np.ndarray]] = {
         name: [] for name in ("feature", "threshold", "left", "right", "missing_left")
     }
@@ -179,12 +179,12 @@ def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, l
         def fill(values: np.ndarray, otherwise: np.ndarray, leaf: np.ndarray = leaf) -> np.ndarray:
             return np.where(leaf, otherwise, np.pad(values.astype(float), (0, most - len(values))))
 
-        arrays["feature"].append(fill(positions[fitted.numbers[nodes["feature_idx"]]], 0 * own))
+        arrays["feature"].append(fill(positions[fitted.numbers[nodes["feature_idx"]]], 0 * own_index))
         largest = np.finfo(np.float64).max
-        arrays["threshold"].append(fill(nodes["num_threshold"].clip(-largest, largest), 0 * own))
-        arrays["left"].append(fill(nodes["left"], own))
-        arrays["right"].append(fill(nodes["right"], own))
-        arrays["missing_left"].append(fill(nodes["missing_go_to_left"], 0 * own))
+        arrays["threshold"].append(fill(nodes["num_threshold"].clip(-largest, largest), 0 * own_index))
+        arrays["left"].append(fill(nodes["left"], own_index))
+        arrays["right"].append(fill(nodes["right"], own_index))
+        arrays["missing_left"].append(fill(nodes["missing_go_to_left"], 0 * own_index))
         arrays["value"].append(np.pad(nodes["value"], (0, most - len(nodes))))
     mean = stacking.fill_with_mean(np.full(labels.shape[1], np.nan), labels)
     level = [

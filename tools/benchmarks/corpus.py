@@ -121,7 +121,7 @@ def make_corpus(folder: Path, clips: int) -> None:
     rng = np.random.default_rng(0)
     number = np.arange(clips)
     video = number // CLIPS_PER_VIDEO
-    names = [f"v{of}.{index % CLIPS_PER_VIDEO:03d}.mp4" for of, index in zip(video, number, strict=True)]
+    names = [f"v{owner}.{index % CLIPS_PER_VIDEO:03d}.mp4" for owner, index in zip(video, number, strict=True)]
     features = rng.normal(size=(clips, FEATURES)).astype(np.float32)
     common = rng.normal(size=(video[-1] + 1, len(LABELS)))[video]
     signal = features[:, : len(LABELS)] + 0.5 * common + rng.normal(size=common.shape)

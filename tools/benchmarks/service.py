@@ -109,7 +109,7 @@ def send_clips(service: psutil.Process, port: int, clip: Path, count: int, clien
     """Send a clip `count` times by several clients; return what they saw."""
     results, content = Results(), clip.read_bytes()
     finished = itertools.count(1)
-    every = max(1, count // 10)
+    interval = max(1, count // 10)
 
     def send(_: int) -> None:
         began = time.monotonic()
@@ -117,7 +117,7 @@ def send_clips(service: psutil.Process, port: int, clip: Path, count: int, clien
         with results.lock:
             results.lost += not arrived
             results.seconds.append(time.monotonic() - began)
-            if next(finished) % every == 0:
+            if next(finished) % interval == 0:
                 results.memory.append(measure_memory(service))
                 print(f"{len(results.seconds)} of {count} clips, {results.memory[-1]:.0f} MiB", file=sys.stderr)
 

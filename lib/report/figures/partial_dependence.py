@@ -73,7 +73,7 @@ def describe(results: Results, group: TargetGroup) -> str:
     table = results.partial_dependence
     features = table["feature"].drop_duplicates()
     is_group = features.str.startswith(_GROUP)
-    shown = (
+    sentence = (
         f"Shown: the {min(_GROUPS, is_group.sum())} of {is_group.sum()} groups and the"
         f" {min(_SINGLES, (~is_group).sum())} of {(~is_group).sum()} measures with the largest changes"
         f" ({table['clips'].iloc[0]} clips)."
@@ -82,7 +82,7 @@ def describe(results: Results, group: TargetGroup) -> str:
         "value"
     ]
     if not len(curves):
-        return shown
+        return sentence
     ranges = curves.max() - curves.min()
     model, feature, target = ranges.idxmax()
-    return f"{shown} The largest is {ranges.max():.3f} ({target} by {name_predictor(model)}, {feature})."
+    return f"{sentence} The largest is {ranges.max():.3f} ({target} by {name_predictor(model)}, {feature})."

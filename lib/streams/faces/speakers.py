@@ -38,8 +38,8 @@ def measure_lips(looks: Sequence[np.ndarray], faces: np.ndarray, cut: np.ndarray
             if before is not None and after is not None and shots[time] == shots[time - stride]:
                 change = measure_change(before, after)
                 mouth, upper = (np.log(change[region].mean() + _NOISE) for region in (_MOUTH, _UPPER))
-                for at in (time - stride, time):
-                    motions[at].append(_MOUTH_POWER * mouth - _UPPER_POWER * upper)
+                for frame in (time - stride, time):
+                    motions[frame].append(_MOUTH_POWER * mouth - _UPPER_POWER * upper)
         lips[person] = [np.mean(of_frame) if of_frame else np.nan for of_frame in motions]
     return lips
 
