@@ -153,7 +153,8 @@ def run(seeds: Sequence[int], training: Clips, clips: Clips, kind: str) -> None:
 
 def score(actual: np.ndarray, predicted: np.ndarray) -> float:
     """Return R²."""
-    return float(score_columns(actual, predicted, GROUP.columns, GROUP.span)["r2"]["mean"] or np.nan)
+    value = score_columns(actual, predicted, GROUP.columns, GROUP.span)["r2"]["mean"]
+    return np.nan if value is None else value
 
 
 def predict_ridge(training: Clips, clips: Clips) -> np.ndarray:
@@ -169,9 +170,10 @@ def predict_ridge(training: Clips, clips: Clips) -> np.ndarray:
 
 
 def format_shifted(table: pd.DataFrame) -> str:
-    """Return R² with intact and with shifted clips by predictor as Markdown: mean ± standard deviation over seeds."""
+    """Return R² with intact and with shifted clips by predictor as Markdown: mean ± standard deviation over seeds, if there are several."""
     lines = ["\nR² with motion half a clip later\n", "| predictor | intact | shifted |", "|---|---|---|"]
     for name, rows in table.groupby("predictor", sort=False):
-        cells = [f"{rows[kind].mean():.2f} ± {rows[kind].std():.2f}" for kind in ("intact", "shifted")]
+        spread = (lambda values: f" ± {values.std():.2f}") if len(rows) > 1 else (lambda values: "")
+        cells = [f"{rows[kind].mean():.2f}{spread(rows[kind])}" for kind in ("intact", "shifted")]
         lines.append(f"| {name} | {' | '.join(cells)} |".replace("-", "−"))
     return "\n".join(lines)
