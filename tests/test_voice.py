@@ -219,7 +219,9 @@ def test_spoken_sentences_are_turns(tmp_path: Path) -> None:
     for index, sentence in enumerate(("this is the first sentence", "and this is the second one")):
         path = tmp_path / f"{index}.wav"
         subprocess.run(["espeak-ng", "-w", path, sentence], check=True)
-        spoken.append(librosa.effects.trim(librosa.load(path, sr=RATE)[0], top_db=30, frame_length=400, hop_length=80)[0])
+        spoken.append(
+            librosa.effects.trim(librosa.load(path, sr=RATE)[0], top_db=30, frame_length=400, hop_length=80)[0]
+        )
     samples = np.concatenate([spoken[0], np.zeros(RATE), spoken[1]])
     _, statistics = describe(samples)
     assert statistics["speech.number"] == 2

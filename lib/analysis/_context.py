@@ -43,7 +43,7 @@ class Context:
 
     @property
     def network(self) -> Network:
-        return self.evaluation.trained.network
+        return self.evaluation.trained.network  # type: ignore[return-value]  # a Committee has the same attributes
 
     @property
     def targets(self) -> Targets:

@@ -25,7 +25,7 @@ class Settings(Section):
 
 def run(context: Context) -> None:
     trained = context.evaluation.trained
-    write_csv(LAYER_WEIGHTS, list_weights(trained.network, trained.streams))
+    write_csv(LAYER_WEIGHTS, list_weights(context.network, trained.streams))
 
 
 def list_weights(network: Network, streams: Mapping[str, StreamInfo]) -> pd.DataFrame:

@@ -71,15 +71,15 @@ class Settings(Section):
             )
         if unknown := [name for name in self.stack.network if name not in self.use]:
             raise SettingError(f"model.stack.network has {unknown[0]!r}; allowed: {', '.join(self.use)}")
-        chosen = {name: available[name] for name in self.use}
-        regressed = list_regressed(chosen)
+        inputs = {name: available[name] for name in self.use}
+        regressed = list_regressed(inputs)
         for key, is_set in (("linear_path = true", self.linear_path), ("fusion = stacked", self.fusion == STACKED)):
             if is_set and not regressed:
                 raise SettingError(
                     f"model.{key}, but no encoder of model.use = {self.use} is of kind vectors; allowed: with one or"
                     " several of them; add one, or choose another value"
                 )
-        return chosen
+        return inputs
 
     @property
     def is_committee(self) -> bool:

@@ -34,6 +34,26 @@ class Stack(nn.Module):
     Positions are stored as float64: a moving average of weights would truncate integers.
     """
 
+    sizes: Tensor
+    numbers: Tensor
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    std: Tensor
+    target: Tensor
+    feature: Tensor
+    threshold: Tensor
+    left: Tensor
+    right: Tensor
+    missing_left: Tensor
+    value: Tensor
+    coefficients: Tensor
+    levels: Tensor
+    trees_level: Tensor
+    weights: Tensor
+    centres: Tensor
+    level: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         for name in ("sizes", *_RIDGE, *_TREE, "coefficients", "levels", "trees_level", "weights", "centres", "level"):

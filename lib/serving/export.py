@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
+from lib.model.committee import Committee
 from lib.model.heads import find_head
 from lib.model.network import Network
 from lib.serving.predictor import Predictor
@@ -43,7 +44,7 @@ class Window(nn.Module):
     like: inputs of a clip that has all streams, which determine the shapes.
     """
 
-    def __init__(self, network: Network, targets: Targets, like: Inputs) -> None:
+    def __init__(self, network: Network | Committee, targets: Targets, like: Inputs) -> None:
         super().__init__()
         self.network, self.targets = network, targets
         self._reads = [

@@ -111,8 +111,8 @@ def _measure_width(pattern: str, annotations: Path) -> tuple[int, np.dtype]:
             return vectors[1].shape[-1], vectors[1].dtype
     for path in tables:
         for name in _open(path):
-            if not name.endswith(":times") and (vectors := _vectors(path, name)) is not None:
-                return vectors[1].shape[-1], vectors[1].dtype
+            if not name.endswith(":times") and (values := _vectors(path, name)) is not None:
+                return values[1].shape[-1], values[1].dtype
     raise InputError(f"features.files has {pattern!r}, whose files contain no clip; remove the pattern")
 
 

@@ -4,8 +4,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +18,13 @@ from lib.core.artifacts import DATA, HISTORY, MODEL, TRAIN_METRICS
 from lib.core.clips import SYNTHETIC
 from lib.core.device import describe_device
 from lib.core.errors import InputError, prefix_errors
+from lib.core.shards import Record
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.data.dataset import ClipDataset
 from lib.data.shard_cache import read_cached
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import Ranges, Reference, TrainingSummary
+from lib.model.committee import Committee
 from lib.model.heads import Prediction
 from lib.model.network import Network
 from lib.scoring import conformal
@@ -65,6 +66,7 @@ def train_model(task: Task, folder: Path) -> bool:
     settings = task.sections.train
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision)
+    model: Network | Committee
     if task.sections.model.is_committee:
         model, history, weights = train_committee(fabric, task, folder, train_network)
         derived = {**task.derived, **weights}
@@ -229,17 +231,23 @@ def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) ->
     values_by_stream: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
     for shard, rows in training.groupby("shard"):
         for name, by_statistic in values_by_stream.items():
-            cached = read_cached(DATA, name, str(shard))
-            with nullcontext() if cached else shards.open_shard(DATA / name / f"{shard}.h5") as file:
-                records = (cached[clip] if cached else shards.read_group(file[clip]) for clip in rows["clip"])
-                for record in records:
-                    for statistic, value in {} if record.refused else base.load(name).statistics(record).items():
-                        by_statistic.setdefault(statistic, []).append(value)
+            for record in _read_records(name, str(shard), rows["clip"]):
+                for statistic, value in {} if record.refused else base.load(name).statistics(record).items():
+                    by_statistic.setdefault(statistic, []).append(value)
     return {
         name: {statistic: (min(values), max(values)) for statistic, values in by_statistic.items()}
         for name, by_statistic in values_by_stream.items()
         if by_statistic
     }
+
+
+def _read_records(stream: str, shard: str, clips: Iterable[str]) -> Iterator[Record]:
+    cached = read_cached(DATA, stream, shard)
+    if cached is not None:
+        yield from map(cached.__getitem__, clips)
+        return
+    with shards.open_shard(DATA / stream / f"{shard}.h5") as file:
+        yield from (shards.read_group(file[clip]) for clip in clips)
 
 
 def find_newest_archive(task: Task) -> str:

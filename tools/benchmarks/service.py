@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _write_model(path: Path) -> Path:
-    from tools.benchmarks.predict import write_random_model
+    from tools.benchmarks._predict import write_random_model
 
     return write_random_model("demo", path)
 

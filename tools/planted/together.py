@@ -170,7 +170,7 @@ def predict_ridge(training: Clips, clips: Clips) -> np.ndarray:
 
 
 def format_shifted(table: pd.DataFrame) -> str:
-    """Return R² with intact and with shifted clips by predictor as Markdown: mean ± standard deviation over seeds, if there are several."""
+    """Return a Markdown table of R² with intact and shifted clips by predictor: mean ± SD over several seeds."""
     lines = ["\nR² with motion half a clip later\n", "| predictor | intact | shifted |", "|---|---|---|"]
     for name, rows in table.groupby("predictor", sort=False):
         spread = (lambda values: f" ± {values.std():.2f}") if len(rows) > 1 else (lambda values: "")

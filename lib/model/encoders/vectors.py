@@ -1,7 +1,7 @@
 """Any stream of vectors (sound, features, embeddings): standardised, averaged over a few steps, a token each."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -100,7 +100,7 @@ class Encoder(encoders.Encoder):
         A constant number becomes 0. With `winsorise`, the quantiles are those of up to _QUANTILE_STEPS steps of each clip,
         evenly spaced; mean and standard deviation are those of the same steps, clipped to the quantiles.
         """
-        of_clips = (
+        of_clips: Iterator[Tensor] = (
             self._values({name: torch.from_numpy(clip[name].values) for name in self._settings.reads}) for clip in clips
         )
         if self._settings.winsorise:
