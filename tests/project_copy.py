@@ -89,6 +89,8 @@ class Project:
             assert before in text
             text = text.replace(before, after)
         path.write_text(text)
+        later = path.stat().st_mtime + 1  # git takes a file of equal size and time, in seconds, for unchanged
+        os.utime(path, (later, later))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the folder; its errors are part of its output."""

@@ -54,7 +54,7 @@ def test_fingerprint_ignores_comments_and_new_modules(code_copy: Path) -> None:
     assert resume.fingerprint(["lib.streams.faces"], {"side": 64}) == before
     assert resume.fingerprint(["lib.streams.faces"], {"side": 72}) != before
     replace_in(
-        code_copy / "lib/streams/faces/follow.py", "_SAME_FACE = 0.3", "_SAME_FACE = 0.4"
+        code_copy / "lib/streams/faces/tracks.py", "_SAME_FACE = 0.3", "_SAME_FACE = 0.4"
     )  # align imports it inside a function
     assert resume.fingerprint(["lib.streams.faces"], {"side": 64}) != before
 

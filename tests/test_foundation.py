@@ -44,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     changes = change_networks(project.folder / "networks")
     project.run_module("tools.parameters", "fiv2_foundation", *changes)
     assert {"embeddings", "scenes", "speech", "text", "train", "analyse"} <= set(
-        stages_run(project.dvc("repro", "analyse"))
+        stages_run(project.dvc("repro", "evaluate", "analyse"))
     )
     return project
 

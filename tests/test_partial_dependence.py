@@ -25,7 +25,7 @@ from lib.model.heads import Prediction
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.scores import Bootstrap
-from lib.scoring.stacking import _TREES
+from lib.scoring.trees import _OPTIONS
 from lib.streams import base
 from lib.streams.base import Steps
 from tests.test_lens import write_statistics
@@ -146,7 +146,7 @@ def test_ridge_is_linear_and_trees_find_the_step(context: Any, table: pd.DataFra
 def test_trees_have_the_curve_of_scikit_learn(context: Any, table: pd.DataFrame) -> None:
     tables, measures = context.evaluation.tables, context.measures
     learnt = pd.concat([tables["training"], tables["validation"]])
-    model = HistGradientBoostingRegressor(**_TREES).fit(measures.loc[learnt["clip"]].to_numpy(), learnt["warm"])
+    model = HistGradientBoostingRegressor(**_OPTIONS).fit(measures.loc[learnt["clip"]].to_numpy(), learnt["warm"])
     rows = curve(table, "boosted_trees", "behaviour.blink.rate", "warm")
     test = measures.loc[context.clips.table["clip"]].to_numpy()
     values = reference(model, test, [2], custom_values={2: rows["at"].to_numpy()}, method="brute")["average"][0]

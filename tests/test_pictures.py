@@ -149,7 +149,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "model.encoders.s2d.frames=4", "analyse.attention_clips=0", "analyse.control_repeats=1",
         "evaluate.resamples=100",
     )  # fmt: skip
-    project.dvc("repro", "analyse")
+    project.dvc("repro", "evaluate", "analyse")
     return project
 
 

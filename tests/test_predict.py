@@ -35,7 +35,7 @@ from lib.media.frames import read_frames
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import TrainingSummary
 from lib.model.fusions import FUSIONS
-from lib.model.network import Network
+from lib.model.network import STACKED, Network
 from lib.report import words
 from lib.serving import explain as serving_explain
 from lib.serving.clips import find_clips
@@ -243,7 +243,7 @@ def raw_path(project: Path, name: str) -> Path:
     return project / "data/raw/demo/one" / name
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("fusion", sorted(FUSIONS.keys() - {STACKED}))  # `stacked` needs fitted regressions
 def test_predictor_equals_evaluation(project: Path, tmp_path: Path, fusion: str) -> None:
     takes_two = fusion.startswith("multitask")  # takes two encoders of one width
     encoders, width = (["faces", "audio"], 512) if takes_two else (["faces", "flow", "audio"], 64)
@@ -762,6 +762,7 @@ def test_exported_model_predicts_the_same(
 ) -> None:
     if export_format == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
+        pytest.importorskip("onnxscript", reason="requirements-export.txt is not installed")
     gaussian = {"targets__warmth__head": "gaussian", "targets__warmth__loss": "gaussian_nll"}
     path, names = save_random_model(tmp_path, model__missing="drop", **gaussian), [NAMES[0], NAMES[1], NAMES[3]]
     clips = [raw_path(project, name) for name in names]
@@ -849,9 +850,9 @@ def test_interrupted_predict_continues_its_file(
     out.write_text("".join(lines[:-1]) + lines[-1][:20])  # as if killed within the last row
     (tmp_path / "empty.mp4").write_bytes(b"")
     predicted_clips: list[Path] = []
-    original_call = Predictor.__call__
+    original_call = Predictor.predict_all
     monkeypatch.setattr(
-        Predictor, "__call__", lambda self, clip: (predicted_clips.append(clip), original_call(self, clip))[1]
+        Predictor, "predict_all", lambda self, clip: (predicted_clips.append(clip), original_call(self, clip))[1]
     )
     assert run_predict(*clip_paths, tmp_path / "empty.mp4", "--model", path, "--out", out) == 1
     assert predicted_clips == [clip_paths[2], tmp_path / "empty.mp4"]
@@ -873,7 +874,7 @@ def test_predict_prints_a_readable_table(project: Path, tmp_path: Path, capsys: 
 
 
 def test_documented_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = find_code_blocks(ROOT / "docs/predict.md", "python")
+    example, _ = find_code_blocks(ROOT / "docs/predict.md", "python")  # tests/test_wheel.py runs the second
     (tmp_path / "data").mkdir()
     save_model_with_references(tmp_path / "data", [1.0, 3.0], 0.1)
     monkeypatch.chdir(tmp_path)

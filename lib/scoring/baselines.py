@@ -43,7 +43,7 @@ def predict(
     select penalties by cross-validation, so they are fitted to training and validation clips, without the validation clips
     of test videos that have no training clips.
     """
-    vectors = select_known(vectors, training["clip"])
+    vectors = select_known(vectors, training["clip"]) if vectors else {}
     targets = training[list(columns)]
     mean = targets.mean()
     by_video = training.groupby("video")[list(columns)]
