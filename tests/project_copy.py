@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -84,12 +85,12 @@ class Project:
     def edit(self, changes: dict[str, str]) -> None:
         """Replace texts in params.yaml."""
         path = self.folder / "params.yaml"
-        text = path.read_text()
+        text, before_edit = path.read_text(), path.stat().st_mtime
         for before, after in changes.items():
             assert before in text
             text = text.replace(before, after)
         path.write_text(text)
-        later = path.stat().st_mtime + 1  # git takes a file of equal size and time, in seconds, for unchanged
+        later = max(time.time(), before_edit + 2)  # git takes a file of equal size and time, in seconds, for unchanged
         os.utime(path, (later, later))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
