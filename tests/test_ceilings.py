@@ -202,7 +202,7 @@ def test_reliable_labels_and_targets_weigh_more() -> None:
     np.testing.assert_allclose(both, np.tile([1.5, 0.5], (200, 1)))
 
 
-def test_training_weighs_labels_by_reliability_or_names_what_to_add() -> None:
+def test_training_weighs_labels_by_reliability() -> None:
     rng = np.random.default_rng(0)
     clips = rate(draw_ratings(rng, 20, 3, 1.0)[1]).assign(cold=rng.normal(size=20))
     labels = {"warmth": WARMTH.to_unit(clips[["warm", "cold"]].to_numpy())}

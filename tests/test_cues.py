@@ -1,4 +1,4 @@
-"""Importance maps are compared with marked regions and times: a planted network scores 1, random maps score by chance."""
+"""Importance maps are compared with marked regions and times: a planted network scores 1, random maps at chance level."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -21,13 +21,13 @@ from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.everyone import EveryoneTracker
 from lib.streams.faces.persons import find_persons
 from lib.streams.faces.sface import SFace
-from lib.streams.faces.speakers import NOBODY, find_speakers
+from lib.streams.faces.speakers import NO_SPEAKER, find_speakers
 from tests.conftest import REAL, needs_real_clips
 from tests.test_follow import APPEARANCES, Sighting
 from tests.video_files import write_conversation
 
 CPU, FPS = torch.device("cpu"), 10
-TURNS = [0, 1, 2, NOBODY, 1, 0]
+TURNS = [0, 1, 2, NO_SPEAKER, 1, 0]
 """Who speaks in each 1.5 s of the composed clip; the voice is silent in the fourth."""
 
 
@@ -84,9 +84,9 @@ def test_speaker_is_the_person_whose_mouth_moves() -> None:
     lips[1, 8], lips[0, 12:14] = 3.0, np.nan  # a smile, and a lost face
     speech[17:19] = False
     speakers = find_speakers(lips, speech, np.arange(40) / 5)
-    assert speakers.tolist() == [0] * 17 + [NOBODY] * 2 + [0] + [1] * 20
-    assert (find_speakers(lips, np.zeros(40, bool), np.arange(40) / 5) == NOBODY).all()
-    assert (find_speakers(np.full((2, 40), 0.3), speech, np.arange(40) / 5) == NOBODY).all()  # a voice off camera
+    assert speakers.tolist() == [0] * 17 + [NO_SPEAKER] * 2 + [0] + [1] * 20
+    assert (find_speakers(lips, np.zeros(40, bool), np.arange(40) / 5) == NO_SPEAKER).all()
+    assert (find_speakers(np.full((2, 40), 0.3), speech, np.arange(40) / 5) == NO_SPEAKER).all()  # a voice off camera
     fast = find_speakers(np.repeat(lips, 5, 1), np.repeat(speech, 5), np.arange(200) / 25)
     assert (fast[::5] == speakers).mean() > 0.97
 
@@ -107,7 +107,7 @@ def test_speakers_by_turns_are_found(tmp_path: Path) -> None:
     noses = np.nanmedian(everyone.arrays["persons.landmarks"][:, :, 2, 0], axis=0)
     assert (noses // 320).tolist() == [0, 1, 2]
     speaks = everyone.arrays["persons.speaks"]
-    found = np.where(speaks.any(1), speaks.argmax(1), NOBODY)
+    found = np.where(speaks.any(1), speaks.argmax(1), NO_SPEAKER)
     times = everyone.arrays["times"]
     assert (found == truth[(times * FPS).astype(int)]).mean() >= 0.95
     for name in main.arrays:
@@ -166,8 +166,8 @@ def test_real_speakers_by_turns_are_found(tmp_path: Path, identity: str) -> None
 
 
 def test_conversation_has_the_voice_of_the_speaker(tmp_path: Path) -> None:
-    truth = write_conversation(tmp_path / "a.mp4", [0, NOBODY], 1.0, FPS)
+    truth = write_conversation(tmp_path / "a.mp4", [0, NO_SPEAKER], 1.0, FPS)
     _, samples = read_audio(tmp_path / "a.mp4", SAMPLE_RATE)
     half = SAMPLE_RATE // 2
     assert np.abs(samples[: half - 800]).mean() > 50 * np.abs(samples[half + 1600 :]).mean()
-    assert truth.tolist() == [0] * 5 + [NOBODY] * 5
+    assert truth.tolist() == [0] * 5 + [NO_SPEAKER] * 5

@@ -21,7 +21,7 @@ OUTPUTS = (AUGMENTED,)
 
 ORIGINAL = "original"
 _IMAGES = 3  # number of evenly spaced images of a clip
-_TRIES = 20  # a change that is random may leave a clip as it is
+_TRIES = 20  # a random change may leave a clip unchanged
 _CERTAIN = ("erasing", "mixed_batches")
 """Fractions of the clips or batches that are changed, for the figure: all."""
 
@@ -57,8 +57,8 @@ def run(context: Context) -> None:
 def list_changes(batch: Sample, jittered: Sample, settings: Augment, seed: int) -> Iterator[tuple[str, Arrays]]:
     """Yield the name of each change with its setting, and the first clip's arrays after this change alone.
 
-    batch: two clips, of which the second is the partner in mixup and CutMix. jittered: the same with steps moved in time.
-    The first name is ORIGINAL. A change that leaves all images and audio as they are is left out.
+    batch: two clips; the second is the partner in mixup and CutMix. jittered: the same with steps moved in time.
+    The first name is ORIGINAL. A change without effect on images and audio is left out.
     """
     original = list_arrays(batch, {})
     full = {key: part for key, (_, _, part) in original.items() if part is not None}

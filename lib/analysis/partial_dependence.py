@@ -54,7 +54,7 @@ def run_dependence(context: Context) -> pd.DataFrame:
     if len(sample) < 2 or not statistics:
         return concatenate_tables([], _COLUMNS)
     clips = table.iloc[sample]
-    vectors = baselines.select_known(pool_vectors(DATA), context.evaluation.tables["training"]["clip"])
+    vectors = baselines.select_known(pool_vectors(DATA), context.evaluation.tables["training"])
     models = {MODEL: _predict_network(context, sample), TREES: _predict_trees(context, vectors, clips["clip"])}
     models |= {f"ridge_{stream}": _predict_ridge(context, vectors, stream, clips["clip"]) for stream in statistics}
     features, tables = find_features(statistics, clips["clip"].tolist(), GROUP), list[pd.DataFrame]()
@@ -161,7 +161,7 @@ def _predict_trees(context: Context, vectors: Mapping[str, pd.DataFrame], clips:
 
 
 def _fit_column(inputs: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return trees fitted to the clips with a known target; predictions are NaN if there are none."""
+    """Return trees fitted to the clips with a known target; predictions are NaN without such clips."""
     labelled = np.isfinite(target)
     return (
         fit_target(inputs[labelled], target[labelled]).predict

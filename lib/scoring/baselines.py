@@ -43,7 +43,7 @@ def predict(
     select penalties by cross-validation, so they are fitted to training and validation clips, without the validation clips
     of test videos that have no training clips.
     """
-    vectors = select_known(vectors, training["clip"]) if vectors else {}
+    vectors = select_known(vectors, training)
     targets = training[list(columns)]
     mean = targets.mean()
     by_video = training.groupby("video")[list(columns)]
@@ -64,10 +64,12 @@ def predict(
     return predictions | predict_stacked(learnt, test, columns, select_parts(vectors), trees)
 
 
-def select_known(vectors: Mapping[str, pd.DataFrame], clips: pd.Series) -> dict[str, pd.DataFrame]:
-    """Return the columns of each table with a number for one of `clips`."""
+def select_known(vectors: Mapping[str, pd.DataFrame], clips: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the columns of each table with a number for one of `clips`, a table with a column `clip`."""
     return {
-        name: table.loc[:, table[table.index.isin(clips)].notna().any()] if table.isna().any(axis=None) else table
+        name: table.loc[:, table[table.index.isin(clips["clip"])].notna().any()]
+        if table.isna().any(axis=None)
+        else table
         for name, table in vectors.items()
     }
 

@@ -49,7 +49,7 @@ def imitate_rivals(
 ) -> np.ndarray:
     """Return predictions (RIVALS, N, K) of imagined models that are on average as good as the given one.
 
-    A model's residual is the part of its predictions that is no linear function of the label. A rival has the same linear
+    A model's residual is the part of its predictions that is not a linear function of the label. A rival has the same linear
     function, and residuals that correlate with those of the model by `correlation` (0 to 1): the rest is taken from another
     video, drawn at random, so that the residuals of a video's clips stay as similar as they are.
     """

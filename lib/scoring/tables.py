@@ -67,7 +67,7 @@ class ScoredClips:
 def score_table(scored: ScoredClips) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
-    The predictor CEILING has the ceilings of R², r and CCC by the labels' reliability, as far as it is known.
+    The predictor CEILING has the ceilings of R², r and CCC by the labels' reliability, where it is known.
     With `half_widths`, the coverage of the model's prediction intervals is a score, too. For a predictor with clipped
     predictions, so is their number.
     """

@@ -37,7 +37,7 @@ class Scene:
         begin("faces")
         self.everyone = tracker.track(self.frames, raw)
         if not self.everyone.tracks:
-            raise InputError("faces: found in 0% of the frames, so there is no person to predict")
+            raise InputError("faces: found in 0% of the frames, so no person can be predicted")
         self.shared: dict[Span | None, dict[str, Record]] = {}
         self.persons = [PersonScene(self, index) for index in range(len(self.everyone.tracks))]
         """The view of each person, from left to right."""

@@ -56,7 +56,7 @@ PERSON_COLUMNS = (
 class Person:
     """One of several persons of a clip.
 
-    number: from 1 on, from the left. count: the number of persons. main: whether the person is the one that is tracked by
+    number: from 1 on, from the left. count: the number of persons. main: whether this person is tracked by
     default. x: the median place of the face in frame widths, 0 is the left edge. start, end: first and last time in seconds
     at which the face is visible. visible: fraction of the frames with the face. speaks: number of seconds in which the
     person speaks, None for a clip without audio.

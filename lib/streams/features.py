@@ -65,7 +65,7 @@ def look_up(raw: Raw, patterns: list[str], missing: Literal["drop", "keep"] = "d
     """
     if raw.annotations is None:
         return Record(raw.clip, refused="features: not available for a clip outside the corpus")
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    available: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for pattern in patterns:
         vectors = _find(raw, pattern, raw.annotations)
         if vectors is None and missing == "keep":
@@ -75,21 +75,19 @@ def look_up(raw: Raw, patterns: list[str], missing: Literal["drop", "keep"] = "d
         if isinstance(vectors, str):
             return Record(raw.clip, refused=f"features: {pattern}: {vectors}")
         times, values = vectors
-        if missing == "keep" and np.isfinite(times).all() and not np.isinf(values).any():
-            found[pattern] = vectors
-            continue
-        if not all(np.isfinite(part).all() for part in vectors):
+        invalid = np.isinf(values) if missing == "keep" else ~np.isfinite(values)
+        if invalid.any() or not np.isfinite(times).all():
             return Record(raw.clip, refused=f"features: {pattern} lacks a number")
-        found[pattern] = vectors
-    if not found:
+        available[pattern] = vectors
+    if not available:
         return Record(raw.clip, refused="features: in no file")
-    leading, (times, first) = next(iter(found.items()))
-    for pattern, (other, values) in found.items():
+    leading, (times, first) = next(iter(available.items()))
+    for pattern, (other, values) in available.items():
         if not np.array_equal(times, other):
             return Record(raw.clip, refused=f"features: {pattern} has other times than {leading}")
         if values.shape[1:-1] != first.shape[1:-1]:
             return Record(raw.clip, refused=f"features: {pattern} has other layers than {leading}")
-    arrays = [found[pattern][1] if pattern in found else _absent(raw, pattern, first) for pattern in patterns]
+    arrays = [available[pattern][1] if pattern in available else _absent(raw, pattern, first) for pattern in patterns]
     parts = {name: values.shape[-1] for name, values in zip(_names(patterns), arrays, strict=True)}
     return Record(raw.clip, {"values": np.concatenate(arrays, -1), "times": times}, {"parts": json.dumps(parts)})
 

@@ -1,7 +1,7 @@
 """Helpers that figures share: the style, the results, and panels."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -110,17 +110,33 @@ VIDEO_STYLES = ((True, COLOURS[0], "o", "video seen in training"), (False, COLOU
 """Two kinds of videos: whether the video was seen in training, colour, marker, label."""
 
 
+def make_grid(
+    count: int, across: int, measure: Callable[[int, int], tuple[float, float]], share: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` panels, up to `across` in a row, and the panels.
+
+    measure: takes the numbers of rows and columns and returns width and height of the figure in inches. share: whether the
+    panels have the same axes.
+    """
+    columns = min(across, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=measure(rows, columns), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).ravel()
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, [*panels[:count]]
+
+
 def make_panels(group: TargetGroup) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with a panel for each target of a group, and the panels by target."""
-    columns = min(PANELS_PER_ROW, len(group.columns))
-    rows = -(-len(group.columns) // columns)
-    height = 2.9 if rows == 1 else 3.2
-    # the layout "compressed" avoids large gaps between rows of squares
-    figure = Figure(figsize=(2.4 * columns, height * rows), layout="constrained" if rows == 1 else "compressed")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes in grid[len(group.columns) :]:
-        axes.set_visible(False)
-    return figure, dict(zip(group.columns, grid, strict=False))
+    figure, panels = make_grid(
+        len(group.columns),
+        PANELS_PER_ROW,
+        lambda rows, columns: (2.4 * columns, (2.9 if rows == 1 else 3.2) * rows),
+    )
+    if len(panels) > PANELS_PER_ROW:  # "compressed" avoids large gaps between rows of squares
+        figure.set_layout_engine("compressed")
+    return figure, dict(zip(group.columns, panels, strict=True))
 
 
 def label_left(panels: Mapping[str, Axes], label: str) -> None:
@@ -213,13 +229,12 @@ def draw_forest(
     bounds: ceilings by target, for those that have one.
     """
     names, targets = list(dict.fromkeys(table[column])), ["mean", *group.columns]
-    columns = min(PANELS_PER_ROW, len(targets))
-    rows = -(-len(targets) // columns)
-    figure = Figure(figsize=(1.9 + 1.5 * columns, rows * (0.7 + 0.26 * len(names))), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes in grid[len(targets) :]:
-        axes.set_visible(False)
-    for axes, target in zip(grid, targets, strict=False):
+    figure, panels = make_grid(
+        len(targets),
+        PANELS_PER_ROW,
+        lambda rows, columns: (1.9 + 1.5 * columns, rows * (0.7 + 0.26 * len(names))),
+    )
+    for axes, target in zip(panels, targets, strict=True):
         rows_of_target = table[table["target"] == target].set_index(column).reindex(names)
         positions = np.arange(len(names))
         draw_intervals(axes, positions, rows_of_target, COLOURS[0], value)
@@ -228,8 +243,8 @@ def draw_forest(
         axes.set_title(wrap_name(target, 18), fontsize=9)
         axes.tick_params(labelbottom=True)
         axes.locator_params(axis="x", nbins=4)
-    grid[0].set_yticks(range(len(names)), names)
-    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(label, fontsize=9)
     return figure
 

@@ -11,7 +11,7 @@ from lib.report.figures._read import Sample, SampleArray
 
 SECTION, ORDER = "samples", 145
 CAPTION = (
-    "A training clip as it is, and after each random change of the training alone (augmentation), with the key and value of"
+    "A training clip unchanged, and after each random change of the training alone (augmentation), with the key and value of"
     " train.augment. Columns are the model's encoders. Check that faces remain recognisable: labels stay as they are, except"
     " in mixup and CutMix."
 )

@@ -4,7 +4,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, PANELS_PER_ROW, Results, draw_intervals, legend_below, wrap_name
+from lib.report.figures._base import (
+    COLOURS,
+    PANELS_PER_ROW,
+    Results,
+    draw_intervals,
+    legend_below,
+    make_grid,
+    wrap_name,
+)
 
 SECTION, ORDER = "importance", 185
 CAPTION = (
@@ -27,13 +35,12 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     table = results.cue_scores
     table = table.assign(row=table["stream"] + ", " + table["kind"] + ": " + table["score"])
     names, targets = list(dict.fromkeys(table["row"])), list(dict.fromkeys(table["target"]))
-    columns = min(PANELS_PER_ROW, len(targets))
-    rows = -(-len(targets) // columns)
-    figure = Figure(figsize=(2.4 + 1.6 * columns, rows * (1.1 + 0.45 * len(names))), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes in grid[len(targets) :]:
-        axes.set_visible(False)
-    panels = dict(zip(targets, grid, strict=False))
+    figure, grid = make_grid(
+        len(targets),
+        PANELS_PER_ROW,
+        lambda rows, columns: (2.4 + 1.6 * columns, rows * (1.1 + 0.45 * len(names))),
+    )
+    panels = dict(zip(targets, grid, strict=True))
     for target, axes in panels.items():
         for name, colour, marker, shift in _MAPS:
             part = table[(table["target"] == target) & (table["map"] == name)].set_index("row").reindex(names)
@@ -49,7 +56,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
 
 
 def describe(results: Results, group: TargetGroup) -> str:
-    """Return for how many maps the energy inside is above that of the centre and of the shuffled map."""
+    """Return the number of maps with more energy inside than the centre and the shuffled map."""
     if not applies(results):
         return ""
     energy = results.cue_scores[results.cue_scores["score"] == "energy"]

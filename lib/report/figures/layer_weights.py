@@ -1,11 +1,12 @@
 """Layer weights: a panel for each encoder and stream with several layers of a pretrained network."""
 
+from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lib.report.figures._base import COLOURS, PANELS_PER_ROW, Results, wrap_name
+from lib.report.figures._base import COLOURS, PANELS_PER_ROW, Results, make_grid, wrap_name
 
 SECTION, ORDER = "features", 128
 CAPTION = (
@@ -23,25 +24,21 @@ def applies(results: Results) -> bool:
 
 def draw(results: Results) -> Figure:
     panels = list(results.layer_weights.groupby(["encoder", "stream"], sort=False))
-    columns = min(PANELS_PER_ROW // 2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(2.6 * columns, 2.3 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(panels) :]:
-        axes.set_visible(False)
-    for axes, ((encoder, stream), table) in zip(grid, panels, strict=False):
+    across = PANELS_PER_ROW // 2
+    figure, grid = make_grid(len(panels), across, lambda rows, columns: (2.6 * columns, 2.3 * rows), share=False)
+    for axes, ((encoder, stream), table) in zip(grid, panels, strict=True):
         axes.bar(range(len(table)), table["weight"], color=COLOURS[0])
         axes.axhline(1 / len(table), color="grey", linewidth=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-        axes.xaxis.set_major_formatter(lambda place, _, names=tuple(table["layer"]): _name_layer(place, names))
+        axes.xaxis.set_major_formatter(partial(_name_layer, tuple(table["layer"])))
         axes.set(xlabel="layer", xlim=(-0.6, len(table) - 0.4))
         axes.set_title(wrap_name(encoder if encoder == stream else f"{encoder}: {stream}", 28))
-    for axes in grid[::columns]:
+    for axes in grid[::across]:
         axes.set_ylabel("weight")
     return figure
 
 
-def _name_layer(place: float, names: tuple[int, ...]) -> str:
+def _name_layer(names: tuple[int, ...], place: float, _: int | None) -> str:
     return str(names[int(place)]) if 0 <= place < len(names) else ""
 
 

@@ -12,6 +12,7 @@ from lib.report.figures._base import (
     Results,
     draw_intervals,
     legend_below,
+    make_grid,
     wrap_name,
 )
 
@@ -34,13 +35,12 @@ def applies(results: Results) -> bool:
 def draw(results: Results, group: TargetGroup) -> Figure:
     table = results.lens
     names = choose_features(table)
-    columns = min(PANELS_PER_ROW, len(group.columns))
-    rows = -(-len(group.columns) // columns)
-    figure = Figure(figsize=(2.4 + 1.5 * columns, rows * (0.9 + 0.26 * len(names))), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axes in grid[len(group.columns) :]:
-        axes.set_visible(False)
-    panels = dict(zip(group.columns, grid, strict=False))
+    figure, grid = make_grid(
+        len(group.columns),
+        PANELS_PER_ROW,
+        lambda rows, columns: (2.4 + 1.5 * columns, rows * (0.9 + 0.26 * len(names))),
+    )
+    panels = dict(zip(group.columns, grid, strict=True))
     for target, axes in panels.items():
         for side, colour, marker, shift in _SIDES:
             part = table[(table["target"] == target) & (table["side"] == side)].set_index("feature").reindex(names)

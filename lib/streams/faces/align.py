@@ -32,7 +32,7 @@ class PersonTrack(NamedTuple):
 
 class Detected(NamedTuple):
     """All faces of a clip: its frames in batches, the faces of each frame, their looks (`describe_faces`), whether each
-    frame begins a new shot (T,), and the function that embeds faces, if there is one."""
+    frame begins a new shot (T,), and the function that embeds faces, or None."""
 
     batches: Iterable[Sequence[Frame]]
     faces: Sequence[Faces]

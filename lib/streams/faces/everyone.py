@@ -22,8 +22,8 @@ class Everyone(NamedTuple):
     """All persons of a clip with T frames, from left to right.
 
     tracks: of each person. main: the index of the main person. lips: (P, T), from `measure_lips`. speakers: (T,), the index
-    of the person who speaks, or NOBODY. heard: whether the clip has audio; without it, nobody speaks. faces: (T,), the
-    number of faces in each frame. times: (T,) in seconds.
+    of the person who speaks, or NO_SPEAKER. heard: whether the clip has audio; without it, no person speaks. faces: (T,),
+    the number of faces in each frame. times: (T,) in seconds.
     """
 
     tracks: list[PersonTrack]

@@ -32,11 +32,11 @@ def find_persons(
     times: np.ndarray,
     identify: Identify | None = None,
 ) -> Persons:
-    """Return all living persons who are visible in a tenth of the frames with faces, or the largest if nobody moves.
+    """Return all living persons who are visible in a tenth of the frames with faces, or the largest if no person moves.
 
     Arguments as those of `lib.streams.faces.follow.follow`. A track continues a person if it begins near the person's last
     place within a second and a shot. Otherwise it belongs to the most similar person, by embeddings if `identify` embeds
-    faces, else by looks; a track that resembles nobody is another person.
+    faces, else by looks; a track that resembles no known person is another person.
     """
     tracks, cut = make_tracks(frames, looks, cut)
     tracks = [part for track in tracks for part in _split(track, times)]

@@ -7,7 +7,7 @@ import numpy as np
 from lib.streams.faces.looks import EDGE, blur, measure_change
 from lib.streams.faces.person import choose_stride
 
-NOBODY = -1
+NO_SPEAKER = -1
 """The speaker where the voice is silent, or where no visible person's mouth moves."""
 
 _MOUTH = slice(21 - EDGE, 30 - EDGE), slice(8 - EDGE, 24 - EDGE)  # rows and columns of a map of changes
@@ -45,23 +45,23 @@ def measure_lips(looks: Sequence[np.ndarray], faces: np.ndarray, cut: np.ndarray
 
 
 def find_speakers(lips: np.ndarray, speech: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return the index of the person who speaks in each frame (T,), or NOBODY.
+    """Return the index of the person who speaks in each frame (T,), or NO_SPEAKER.
 
     lips: (P, T), from `measure_lips`. speech: (T,), whether the voice is active. times: (T,) in seconds. Of all sequences of
     speakers, the most likely one is returned (Viterbi 1967): a person speaks while the mouth moves more than those of the
-    others, and changes of speaker are rare. Nobody speaks while the voice is silent; a pause changes no speaker by itself.
+    others, and changes of speaker are rare. No person speaks while the voice is silent; a pause alone changes no speaker.
     """
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     evidence = np.clip(np.nan_to_num(lips - _MOVING, nan=_UNSEEN), -_LIMIT, _LIMIT) * _PER_SECOND * step
-    evidence = np.vstack([np.zeros(len(speech)), np.where(speech, evidence, 0.0)])  # row 0: nobody
+    evidence = np.vstack([np.zeros(len(speech)), np.where(speech, evidence, 0.0)])  # row 0: no person
     total, origin = evidence[:, 0], np.zeros(evidence.shape, int)
     states = np.arange(len(evidence))
     for time in range(1, evidence.shape[1]):
         best = int(total.argmax())
         origin[:, time] = np.where(total[best] - _SWITCH > total, best, states)
         total = np.maximum(total, total[best] - _SWITCH) + evidence[:, time]
-    state, speakers = int(total.argmax()), np.full(evidence.shape[1], NOBODY)
+    state, speakers = int(total.argmax()), np.full(evidence.shape[1], NO_SPEAKER)
     for time in range(evidence.shape[1] - 1, -1, -1):
         speakers[time] = state - 1
         state = int(origin[state, time])
-    return np.where(speech, speakers, NOBODY)
+    return np.where(speech, speakers, NO_SPEAKER)
