@@ -48,6 +48,18 @@ with parallel.start_executor(Parallel(engine="loky", workers=2), gpu=False) as p
     for length in parallel.map_in_order(pool, lambda number: len(list(tqdm(range(3), disable=None))), range(2)):
         print(length)
 """
+STARTING = """
+from pathlib import Path
+from lib.core import parallel
+from lib.core.parallel import Parallel
+
+def read_blocked(pid):
+    status = dict(line.split(":\\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(status["SigBlk"], 16) >> 1 & 1     # SIGINT is signal 2
+
+with parallel.start_executor(Parallel(engine="loky", workers=2), gpu=False) as pool:
+    print([read_blocked(pid) for pid in pool._processes])
+"""
 FAKE_DVC = """
 import os, signal, subprocess, sys, time
 stage = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -94,6 +106,11 @@ def test_interrupted_pool_ends_in_one_line(tmp_path: Path) -> None:
 def test_finished_pool_prints_nothing() -> None:
     result = subprocess.run([sys.executable, "-c", WITH_BARS], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("3\n3\n", "")
+
+
+def test_starting_workers_block_interrupts() -> None:
+    result = subprocess.run([sys.executable, "-c", STARTING], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "[1, 1]\n"
 
 
 def test_interrupted_predict_ends_in_one_line(tmp_path: Path) -> None:

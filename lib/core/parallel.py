@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
@@ -51,6 +52,7 @@ def start_executor(settings: Parallel, gpu: bool) -> Iterator[Executor]:
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
     environment = dict.fromkeys(names, share)
     pool = loky.get_reusable_executor(workers, timeout=300, initializer=_start_worker, env=environment)
+    resource_tracker.ensure_running()  # loky starts it, and its start would unblock Ctrl-C within the next block
     try:
         with _interrupts_held():
             pool.submit(int)  # starts all workers
