@@ -14,6 +14,8 @@ DATA_SETS = {
     "demo_emotions": ("the demo", "rendered from scikit-image's `astronaut` (Eileen Collins, by NASA, public domain)"),
 }
 """Name and licence of the data set of each source; docs/licences.md has the same."""
+_CLASSIFIER_IS_WRONG = {"opensmile": "openSMILE"}
+"""Licences of packages whose classifier disagrees with the text of the licence in their metadata."""
 _UNKNOWN = "read it at its source"
 _TORCHVISION = (
     "BSD (torchvision); ImageNet is for non-commercial research and teaching, Kinetics consists of YouTube videos"
@@ -53,6 +55,8 @@ def licence_of(name: str) -> str | None:
         metadata = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+    if name in _CLASSIFIER_IS_WRONG:
+        return _CLASSIFIER_IS_WRONG[name]
     if expressions := metadata.get_all("License-Expression"):
         return str(expressions[0])
     classifiers = [
