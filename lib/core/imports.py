@@ -1,12 +1,14 @@
-"""Import packages that compile code as they are loaded, and find the files of packages without importing them."""
+"""Import packages that are slow to load or compile code then, and find the files of packages without importing them."""
 
 import fcntl
 import importlib
 import importlib.util
 import os
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 
@@ -14,6 +16,28 @@ def package_file(package: str, *parts: str) -> Path | None:
     """Return the path of a file of an installed package, without importing it, or None if it is not installed."""
     spec = importlib.util.find_spec(package)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent.joinpath(*parts)
+
+
+def import_torchvision() -> Any:
+    """Return the package torchvision, without the compiler of PyTorch, which takes a second and 110 MB to load.
+
+    torchvision imports one function of the compiler, which only its operation roi_align calls.
+    """
+    compiler = "torch._dynamo.utils"
+    if compiler not in sys.modules and "torchvision" not in sys.modules:
+        stand_in = ModuleType(compiler)
+        vars(stand_in)["is_compile_supported"] = _is_compile_supported
+        sys.modules[compiler] = stand_in
+        try:
+            importlib.import_module("torchvision")
+        finally:
+            del sys.modules[compiler]
+    return importlib.import_module("torchvision")
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    supported: bool = importlib.import_module("torch._dynamo.utils").is_compile_supported(device_type)
+    return supported
 
 
 @cache

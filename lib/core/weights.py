@@ -8,10 +8,12 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
+from lib.core.imports import import_torchvision
+
+torchvision = import_torchvision()
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's channels, RGB in [0, 1]. Networks trained on it expect normalised images."""
