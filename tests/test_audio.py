@@ -11,6 +11,7 @@ from lib.core import imports
 from lib.core.shards import Record
 from lib.media.writing import write_video
 from lib.streams import audio
+from lib.streams._mel import mel_frequencies, mel_power
 from lib.streams.base import Raw
 
 RATE = 16_000
@@ -120,3 +121,20 @@ def test_long_audio_is_processed_in_parts_with_equal_results(
     for log_mel, mfcc in (complete, parts):
         assert log_mel == pytest.approx(np.maximum(decibels, decibels.max() - 60), abs=1e-3)
         assert mfcc == pytest.approx(complete[1], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rate", "length", "hop", "mels"), [(16_000, 400, 160, 40), (44_100, 2048, 500, 128), (8000, 201, 80, 26)]
+)
+def test_mel_power_equals_that_of_librosa(rate: int, length: int, hop: int, mels: int) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 3 * rate).astype(np.float32)
+    power = imports.import_librosa().feature.melspectrogram(
+        y=samples, sr=rate, n_fft=length, hop_length=hop, n_mels=mels, center=False
+    )
+    assert mel_power(samples, rate, length, hop, mels) == pytest.approx(power, rel=1e-5)
+
+
+@pytest.mark.parametrize("highest", [800.0, 1000.0, 22_050.0])
+def test_mel_frequencies_equal_those_of_librosa(highest: float) -> None:
+    expected = imports.import_librosa().mel_frequencies(42, fmin=0, fmax=highest)
+    assert mel_frequencies(42, highest) == pytest.approx(expected, rel=1e-9)

@@ -938,7 +938,7 @@ def test_predict_help_does_not_load_torch() -> None:
 
 
 def test_predictor_loads_only_what_it_needs() -> None:
-    heavy = "{'pandas', 'lightning_fabric', 'dvc', 'joblib', 'sklearn', 'matplotlib', 'librosa'}"
-    script = f"import sys, lib.serving.predictor; print(sorted({heavy} & set(sys.modules)))"
+    heavy = "{'pandas', 'lightning_fabric', 'dvc', 'joblib', 'sklearn', 'matplotlib', 'librosa', 'torch._dynamo'}"
+    script = f"import sys, lib.serving.predictor, torchvision; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"

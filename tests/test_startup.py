@@ -91,14 +91,6 @@ def test_predict_reports_missing_clips_before_torch(tmp_path: Path) -> None:
     assert result.stderr.endswith("none of the 2 paths is a file; the first is one.mp4; correct the path\n")
 
 
-def test_predictor_loads_without_the_compiler_of_torch() -> None:
-    script = "import sys, lib.serving.predictor, torchvision; print(*(name in sys.modules for name in sys.argv[1:]))"
-    line = [sys.executable, "-c", script, "torch", "torch._dynamo", "torch._dynamo.utils", "lightning_fabric"]
-    assert (
-        subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "True False False False\n"
-    )
-
-
 def test_parameters_are_checked_without_slow_packages(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "params", tmp_path / "params")
     shutil.copy(ROOT / "dvc.yaml", tmp_path)

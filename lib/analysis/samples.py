@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from lib.analysis._context import Context, choose_evenly, create_file, write_array
-from lib.core import imports
 from lib.core.artifacts import DATA, SAMPLES
 from lib.core.parameters import Section
 from lib.data.dataset import ClipDataset
 from lib.data.images import colour_flow
 from lib.data.inputs import EncoderInputs, split_reference
 from lib.streams import base
+from lib.streams._mel import mel_frequencies
 from lib.streams.base import Steps, StreamInfo
 
 OUTPUTS = (SAMPLES,)
@@ -132,7 +132,5 @@ def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _centres(sample_rate: int, mels: int, filter_rate: int | None = None, **_: Any) -> np.ndarray:
     """Return the centres in Hz of a log-mel spectrogram's bands; filters for another rate are rescaled."""
-    librosa = imports.import_librosa()  # a slow import, needed only for audio
-
     rate = filter_rate or sample_rate
-    return librosa.mel_frequencies(mels + 2, fmin=0, fmax=rate / 2)[1:-1] * (sample_rate / rate)
+    return mel_frequencies(mels + 2, rate / 2)[1:-1] * (sample_rate / rate)

@@ -23,6 +23,7 @@ from lib.streams.base import ABOUT, TRACEBACK, Stream, StreamSettings
 
 _PARTIAL, _COUNT = ".partial", ".count"
 _MEASURED = 4  # clips
+_NOTED = 0.2  # seconds between notes of the number of clips
 
 
 def write_shards(
@@ -127,12 +128,16 @@ def write_shard(path: Path, make: Callable[[str], Iterable[Record]], name: str) 
     partial = path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}{_PARTIAL}")
     clips = refused = 0
     failed: list[str] = []
+    noted = started
     with h5py.File(partial, "w", libver="latest") as file:
         for record in make(name):
             shards.write_record(file, record)
             clips, refused = clips + 1, refused + bool(record.refused)
             failed += [record.attributes[TRACEBACK]] if TRACEBACK in record.attributes else []
-            path.with_suffix(_COUNT).write_text(str(clips))
+            if time.perf_counter() > noted + _NOTED:  # a file for each clip takes as long as a vector
+                path.with_suffix(_COUNT).write_text(str(clips))
+                noted = time.perf_counter()
+    path.with_suffix(_COUNT).write_text(str(clips))
     resume.write_checksum(path, partial)
     resume.finish_file(partial, path)
     return clips, refused, time.perf_counter() - started, failed

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from lib.core import imports, shards
+from lib.core import shards
 from lib.core.shards import Record
+from lib.streams._mel import mel_power
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 _FLOOR = 1e-10  # of power; -100 dB
@@ -89,18 +90,17 @@ def compute_spectra(
     edges = "inside", windows lie completely in the audio; with "padded", they are centred on every `hop`-th sample, with
     silence outside. top_db: levels further than this below the clip's maximum are raised to that level.
     """
-    librosa = imports.import_librosa()  # not needed to read the stream's shards
+    from scipy.fft import dct  # not needed to read the stream's shards
 
     if edges == "padded":
         samples = np.pad(samples, length // 2)
     starts = range(0, len(samples) - length + 1, hop * _BLOCK)
     blocks = (samples[start : start + hop * (_BLOCK - 1) + length] for start in starts)
-    bands = {"sr": rate, "n_fft": length, "hop_length": hop, "n_mels": mels, "center": False}
-    power = np.concatenate([librosa.feature.melspectrogram(y=block, **bands) for block in blocks], axis=1)
+    power = np.concatenate([mel_power(block, rate, length, hop, mels) for block in blocks], axis=1)
     log_mel = 10 * np.log10(np.maximum(power, _FLOOR))
     if top_db is not None:
         log_mel = np.maximum(log_mel, log_mel.max() - top_db)
-    return _rows(log_mel), _rows(librosa.feature.mfcc(S=log_mel, n_mfcc=mfcc))
+    return _rows(log_mel), _rows(dct(log_mel, axis=0, norm="ortho")[:mfcc])
 
 
 def _rows(columns: np.ndarray) -> np.ndarray:
