@@ -14,7 +14,7 @@ def main() -> None:
     download.check_targets(everything, settings)
     base.check_enabled(everything)
     check_heads(parameters.check({"targets": everything["targets"]}, TargetSections).targets)
-    download.download(settings)
+    download.download(settings, download.find_scored(everything, settings))
 
 
 if __name__ == "__main__":

@@ -6,22 +6,19 @@ from lib.core import artifacts, command, parameters
 from lib.core.clips import write_csv
 from lib.core.parameters import Section
 from lib.data import pooled
-from lib.scoring import results
+from lib.scoring import across, results
 from lib.scoring.attributes import read_persons, tabulate_attributes
-from lib.scoring.evaluation import Scoring, load_evaluation, prediction_table
-
-
-class Evaluate(Scoring, extra="forbid"):
-    trees: bool
+from lib.scoring.evaluation import load_evaluation, prediction_table
 
 
 class Parameters(Section):
-    evaluate: Evaluate
+    evaluate: across.Settings
 
 
 def main() -> None:
     settings = parameters.load("evaluate", Parameters).evaluate
     evaluation = load_evaluation(settings.split, settings.batch_size)
+    corpora = across.select_corpora(evaluation, settings.on)
     evaluation.count_lost().to_csv(artifacts.LOST, index=False)
     artifacts.LENGTHS.write_text(json.dumps(evaluation.measure_lengths(), indent=2) + "\n")
     vectors = pooled.pool_vectors(artifacts.DATA)
@@ -33,6 +30,7 @@ def main() -> None:
     persons = read_persons(artifacts.GROUPS)
     attributes = tabulate_attributes(evaluation.usable, persons, vectors, artifacts.DATA)
     options = results.Options(settings.trees, settings.bootstrap, attributes)
+    write_csv(artifacts.CORPUS_SCORES, across.score_corpora(evaluation, corpora, vectors, settings))
     results.write(results.score_all(evaluation, predicted, persons, vectors, options))
 
 

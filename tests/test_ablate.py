@@ -84,9 +84,28 @@ class Experiments:
             ]
         return pd.DataFrame(rows).to_csv(index=False)
 
+    def corpus_scores(self, rev: str) -> str:
+        """The model's scores on each corpus: r is 0.3 on a held-out corpus, else 0.6, plus 0.01 times the seed."""
+        parameters = self.parameters[rev]
+        fits = {"training": 0.0, "within_corpus": 0.1, "drop": -0.2}
+        rows = [
+            {"targets": "traits", "corpus": corpus, "clips": 30, "videos": 30, "predictor": "model", "fit": fit}
+            | {"score": score, "target": target, "value": value + more, "low": value - 0.1, "high": value + 0.1}
+            for corpus in parameters["evaluate"]["on"]
+            for value in [
+                (0.3 if corpus in parameters["download"]["held_out"] else 0.6) + parameters["train"]["seed"] / 100
+            ]
+            for fit, more in fits.items()
+            for score in ("accuracy", "pearson", "spearman")
+            for target in ("mean", *TRAITS)
+        ]
+        return pd.DataFrame(rows).to_csv(index=False)
+
     def predictions(self, path: str, rev: str) -> str:
         if path == "data/scores.csv":
             return self.scores(rev)
+        if path == "data/corpus_scores.csv":
+            return self.corpus_scores(rev)
         assert path == "data/predictions.csv"
         train, group = self.parameters[rev]["train"], self.parameters[rev]["targets"]["traits"]
         slope = SLOPES[group["loss"]] + 0.25 * (train["label_weighting"] != "none") + 0.01 * train["seed"]
@@ -401,6 +420,34 @@ def test_ablate_tests_each_group_of_a_column(
     pd.DataFrame(groups | {"gender": ["a b", "a_b", "", "", ""]}).to_csv("data/groups.csv", index=False)
     with pytest.raises(InputError, match=r"two of the groups .* differ only in signs"):
         main("gender", "--seeds", "0")
+
+
+def test_ablate_leaves_out_each_corpus(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["tools.ablate", "--corpora", *arguments])
+        ablate.main()
+
+    experiments.shipped["download"]["sources"] = ["demo", "mosei"]
+    with pytest.raises(InputError, match=r"--corpora needs two corpora with targets .*; these have some: demo"):
+        main("--seeds", "0")
+    experiments.shipped["download"]["sources"] = ["demo", "mosei", "vlogs"]
+    main("--seeds", "0", "2")
+    assert experiments.names == [f"corpora-{name}-seed{seed}" for seed in (0, 2) for name in ("demo", "vlogs")]
+    for name in experiments.names:
+        section = experiments.parameters[name]
+        assert section["download"]["held_out"] == [name.split("-")[1]]
+        assert section["evaluate"]["on"] == ["demo", "vlogs"]
+    table = pd.read_csv("plots/corpora.csv").set_index(["corpus", "fit", "score", "target"])
+    row = table.loc[("vlogs", "training", "pearson", "mean")]
+    assert row[["value", "low", "high"]].tolist() == pytest.approx([0.31, 0.21, 0.41])
+    assert row["seed_std"] == pytest.approx(np.std([0.3, 0.32], ddof=1), abs=1e-6)
+    output = capsys.readouterr().out
+    assert "| demo | 30 | model | other corpora | 0.310 [0.210, 0.410] | 0.310 [0.210, 0.410] |" in output
+    assert "| vlogs | 30 | model | drop | 0.110 " in output
+    with pytest.raises(InputError, match="--unseen is not for --corpora"):
+        main("--unseen")
 
 
 def test_score_over_seeds_has_the_interval_of_the_mean() -> None:

@@ -111,6 +111,7 @@ def check_stages(values: Mapping[str, Any]) -> None:
             section_values.resolve()
         elif stage == "download":
             download.check_targets(values, section_values.download)
+            download.find_scored(values, section_values.download)
     base.check_enabled(values)
 
 

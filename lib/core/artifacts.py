@@ -36,6 +36,7 @@ COMPARISONS = DATA / "comparisons.csv"
 GROUP_SCORES = DATA / "group_scores.csv"
 SPLIT_SCORES = DATA / "split_scores.csv"
 LOST = DATA / "lost.csv"
+CORPUS_SCORES = DATA / "corpus_scores.csv"
 SAME_PERSON = DATA / "same_person.csv"
 OUTLIERS = DATA / "outliers.csv"
 PROVENANCE = DATA / "provenance.json"
@@ -75,8 +76,8 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
     "download": (RAW, CLIPS, GROUPS, CUES, DATA_METRICS, DOWNLOAD_METRICS),
     "train": (MODEL, HISTORY, TRAIN_METRICS),
     "evaluate": (
-        PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE, TEST_METRICS,
-        LENGTHS,
+        PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, CORPUS_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE,
+        TEST_METRICS, LENGTHS,
     ),
     "analyse": (
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS,
@@ -93,6 +94,7 @@ TEXT_COLUMNS: dict[Path, tuple[str, ...]] = {
     COMPARISONS: ("targets", "subset", "predictor", "target"),
     GROUP_SCORES: ("targets", "kind", "predictor", "what", "group", "score", "target"),
     SPLIT_SCORES: ("targets", "split", "score", "target"),
+    CORPUS_SCORES: ("targets", "corpus", "predictor", "fit", "score", "target"),
     LOST: ("step", "reason", "split"),
     SAME_PERSON: ("clip", "video", "split", "other_clip", "other_video", "other_split"),
     OUTLIERS: ("kind", "name", "column", "clip", "split"),

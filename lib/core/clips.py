@@ -53,7 +53,15 @@ def describe_origins(data: Mapping[str, Any], split: str) -> str:
 
 
 def describe_left_out(data: Mapping[str, Any]) -> str:
-    """Return a sentence on the usable clips that are in no split, or an empty text without such clips."""
+    """Return sentences on held-out corpora and on other usable clips that are in no split; empty without such clips."""
+    sentences = [
+        f"{clips} clips of {corpus} are held out: no model is trained on them, and evaluate.on can score them."
+        for corpus, clips in data.get("held_out", {}).items()
+    ]
+    return " ".join([*sentences, *filter(None, [_describe_unassigned(data)])])
+
+
+def _describe_unassigned(data: Mapping[str, Any]) -> str:
     if not (left_out := data.get("left_out")):
         return ""
     first = ", ".join(left_out["first"]) + (", ..." if left_out["clips"] > len(left_out["first"]) else "")

@@ -25,6 +25,7 @@ SECTIONS = {
     "run": "Setup",
     "data": "Data",
     "results": "Results",
+    "corpora": "Across corpora",
     "needs": "Input ablations",
     "importance": "Attribution",
     "robustness": "Robustness",
@@ -49,6 +50,7 @@ _FILES = {
     "predictions": artifacts.PREDICTIONS,
     "scores": artifacts.SCORES,
     "scores by split": artifacts.SPLIT_SCORES,
+    "scores by corpus": artifacts.CORPUS_SCORES,
     "comparisons": artifacts.COMPARISONS,
     "subgroups": artifacts.GROUP_SCORES,
     "input ablations": artifacts.CONTROLS,
@@ -127,7 +129,11 @@ def render_report(
     )
     predictors = [name for name in dict.fromkeys(scores["predictor"]) if name not in ("model", CEILING)]
     return environment.get_template("page.html").render(
-        sections=SECTIONS,
+        sections={
+            name: title
+            for name, title in SECTIONS.items()
+            if name != "corpora" or any(figure.section == name for figure in figures)
+        },
         run=run,
         groups={
             name: _describe_group(

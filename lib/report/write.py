@@ -52,6 +52,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
         predictions=predictions,
         scores=_read_table(files.SCORES),
         split_scores=_read_table(files.SPLIT_SCORES),
+        corpus_scores=_read_table(files.CORPUS_SCORES),
         attention=clip_attention,
         samples=sample_clips,
         augmented=augmented_clips,

@@ -7,7 +7,17 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.stacking import STACKED, STACKED_LOOKUP, STRENGTHS, TREES, predict_ridges, predict_stacked
+from lib.scoring.stacking import (
+    FOLDS,
+    STACKED,
+    STACKED_LOOKUP,
+    STRENGTHS,
+    TREES,
+    assign_folds,
+    choose_penalty,
+    predict_ridges,
+    predict_stacked,
+)
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Baselines that use at most the name of a clip's video. Others: ridge_NAME, on the vectors NAME, and JOINT, on all."""
@@ -146,6 +156,19 @@ def predict_ridge(
     predicted = np.full((len(test), len(columns)), np.nan)
     predicted[present] = predictions[best, len(validation) :]
     return predicted
+
+
+def predict_within(table: pd.DataFrame, actual: np.ndarray, vectors: pd.DataFrame) -> np.ndarray | None:
+    """Return the predictions (N, K) of ridge for each clip of `table`, fitted to its clips of other videos in FOLDS folds.
+
+    actual (N, K): labels, NaN where unknown. The penalty has the lowest mean absolute error on these predictions. A clip
+    without a vector gets the mean. None with fewer than FOLDS videos, or without a vector.
+    """
+    videos, present = table["video"].to_numpy(), table["clip"].isin(vectors.index).to_numpy()
+    if len(set(videos)) < FOLDS or not present.any():
+        return None
+    inputs = vectors.reindex(table["clip"]).to_numpy(float)
+    return choose_penalty(inputs, present, actual, assign_folds(videos))[0]
 
 
 def clip_predictions(

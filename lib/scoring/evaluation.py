@@ -94,10 +94,20 @@ class Evaluation:
 
     def predict(self) -> Predictions:
         """Return the predictions of the clips of every split."""
+        return self._predict(self.clips)
+
+    def predict_clips(self, tables: Mapping[str, pd.DataFrame]) -> Predictions:
+        """Return the predictions of other tables of clips, by their names."""
+        encoder_inputs, streams = self.trained.network.encoder_inputs, self.trained.streams
+        return self._predict(
+            {name: ClipDataset(rows, DATA, encoder_inputs, streams, {}) for name, rows in tables.items()}
+        )
+
+    def _predict(self, clips: Mapping[str, ClipDataset]) -> Predictions:
         fabric, network, targets = Fabric(devices=1), self.trained.network, self.trained.targets
         predicted = {
-            split: infer.predictions(fabric, network, data, self.batch_size, 0, bar=f"predict {split}")
-            for split, data in self.clips.items()
+            name: infer.predictions(fabric, network, data, self.batch_size, 0, bar=f"predict {name}")
+            for name, data in clips.items()
         }
         return {
             split: {name: prediction.from_unit(targets[name]) for name, prediction in by_group.items()}

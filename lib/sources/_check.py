@@ -94,13 +94,16 @@ def build_clip_table(
     return table.sort_values("clip", ignore_index=True)
 
 
-def summary(table: pd.DataFrame, corpus_split: pd.Series) -> dict[str, Any]:
+def summary(table: pd.DataFrame, corpus_split: pd.Series, held_out: Sequence[str] = ()) -> dict[str, Any]:
     """Count clips, videos and rejected clips by reason, in total and for each corpus, and the videos that splits share.
 
     corpus_split: the split that the corpus itself gives each clip. `origins` counts the clips of each split by corpus and by
-    this split; `left_out` has the number of usable clips without a split, and the first three.
+    this split; `left_out` has the number of usable clips without a split, and the first three. Both leave out the corpora
+    that are `held_out`, whose usable clips `held_out` counts.
     """
     usable = table[table["reason"] == ""]
+    split_clips = usable[~usable["corpus"].isin(held_out)]
+    counts = {name: int((usable["corpus"] == name).sum()) for name in held_out}
     videos = {split: set(usable.loc[usable["split"] == split, "video"]) for split in SPLITS}
     return (
         _counts(table)
@@ -111,9 +114,10 @@ def summary(table: pd.DataFrame, corpus_split: pd.Series) -> dict[str, Any]:
             },
             "hours": round(float(usable["duration"].sum()) / 3600, 3),
             "corpora": {str(name): _counts(rows) for name, rows in table.groupby("corpus")},
-            "origins": _count_origins(usable, corpus_split),
+            "origins": _count_origins(split_clips, corpus_split),
         }
-        | _list_left_out(usable)
+        | _list_left_out(split_clips)
+        | ({"held_out": counts} if counts else {})
     )
 
 

@@ -1,7 +1,7 @@
 """The interface of a source of clips, and the registry of all sources: the modules of this folder."""
 
 import importlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,6 +13,10 @@ from lib.core.registry import list_members
 
 _CONTRACT = ("base", "download", "listing")
 """Modules of this folder that other packages use and that are not sources."""
+
+
+Ranges = Mapping[str, tuple[float, float]]
+"""The lowest and the highest value that each target column can have, in the corpus' units."""
 
 
 class Source(Protocol):
@@ -34,8 +38,8 @@ class Source(Protocol):
         """
 
     @staticmethod
-    def columns(settings: Any) -> Collection[str]:
-        """Return the names of the target columns that `rows` returns with these settings."""
+    def columns(settings: Any) -> Ranges:
+        """Return the target columns that `rows` returns with these settings, with their ranges."""
 
     @staticmethod
     def rows(settings: Any, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

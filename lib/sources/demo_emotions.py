@@ -13,6 +13,7 @@ from lib.core.parameters import Section
 from lib.core.targets import TRAITS
 from lib.sources import mosei
 from lib.sources._archives import ANNOTATIONS
+from lib.sources.base import Ranges
 from lib.sources.mosei import GROUPS, problem
 
 __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]
@@ -44,9 +45,9 @@ def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Ite
     yield from mosei.bring(mosei.Settings(labels=LABELS), rendered, folder, videos)
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the targets: CMU-MOSEI's and the traits."""
-    return (*mosei.columns(settings), *TRAITS)
+def columns(settings: Settings) -> Ranges:
+    """Return the targets with their ranges: CMU-MOSEI's and the traits."""
+    return {**mosei.columns(settings), **dict.fromkeys(TRAITS, (0.0, 1.0))}
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -16,7 +17,7 @@ from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names, describe_left_o
 from lib.core.errors import InputError, SettingError
 from lib.core.fetch import fetch
 from lib.core.parameters import Section
-from lib.sources import _check, _cues, _persons, _split, base, listing
+from lib.sources import _across, _check, _cues, _persons, _split, base, listing
 from lib.sources._check import Corpus
 
 MADE_OF = "made_of.json"
@@ -44,6 +45,8 @@ class Download(Section):
 
     sources: Annotated[list[str], Field(min_length=1)]
     videos: bool
+    held_out: list[str] = Field(default_factory=list)
+    scale: Literal["original", "unit"] = "original"
     split: Literal[*_split.SPLITTERS]  # type: ignore[valid-type]
     group: Group
     split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -77,9 +80,8 @@ def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
 
     Raises InputError for the first column that no source has. Unknown target groups are reported by the check of `targets`.
     """
-    columns = [
-        column for name in settings.sources for column in base.load(name).columns(getattr(settings, name, Section()))
-    ]
+    _across.check_held_out(settings)
+    columns = [column for ranges in _across.find_ranges(settings).values() for column in ranges]
     for name in parameters["model"]["targets"]:
         wanted = parameters["targets"].get(name, {}).get("columns", [])
         if missing := [column for column in wanted if column not in columns]:
@@ -90,15 +92,22 @@ def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
             )
 
 
-def download(settings: Download) -> None:
+def find_scored(parameters: Mapping[str, Any], settings: Download) -> dict[str, list[str]]:
+    """Return the predicted columns of each corpus of evaluate.on. Raises SettingError for a corpus without any."""
+    return _across.find_scored(parameters, settings)
+
+
+def download(settings: Download, scored: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
     """Write data/raw/, data/clips.csv, data/groups.csv, data/cues.csv and the metrics according to the section `download`.
 
-    Raises InputError, and leaves data/ unchanged, if a larger fraction of clips than `allow_missing` is missing or rejected.
+    scored: columns by corpus (`find_scored`). Raises InputError, and leaves data/ unchanged, if a corpus of `scored` has no
+    label, or if a larger fraction of clips than `allow_missing` is missing or rejected.
     """
     began = time.monotonic()
     corpora = [bring_corpus(name, settings) for name in dict.fromkeys(settings.sources)]
     limits = settings.min_seconds, settings.min_frames, settings.max_seconds, settings.max_damaged
     table = _check.build_clip_table(corpora, settings.videos, *limits)
+    _across.require_labels(table, scored)
     is_usable = table["reason"] == ""
     groups = _persons.read_groups(
         [corpus.folder / file for corpus in corpora for file in corpus.files],
@@ -132,7 +141,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the figures for metrics/data.json. corpus_split: the split that the corpus itself gives each clip."""
     sources = [corpus.name for corpus in corpora]
-    summary = {"sources": sources, "split": settings.split} | _check.summary(table, corpus_split)
+    summary = {"sources": sources, "split": settings.split} | _check.summary(table, corpus_split, settings.held_out)
     if settings.split == "group_out":
         summary["group"] = settings.group.model_dump()
     if checked := dict(annotation_files(corpora)):
@@ -192,6 +201,8 @@ def bring_corpus(name: str, settings: Download) -> Corpus:
     else:
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     rows = source.rows(own_settings, folder, files)
+    if settings.scale == _across.UNIT:
+        rows = _across.to_unit(rows, source.columns(own_settings))
     return Corpus(name, source, folder, *select_folders(rows, files, settings.folders))
 
 
@@ -252,14 +263,20 @@ def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: l
 
 
 def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> pd.Series:
-    """Return the split of each clip. The usable clips of each corpus are split according to the settings."""
+    """Return the split of each clip. The usable clips of each corpus are split according to the settings.
+
+    Clips of a corpus in `held_out` are in no split.
+    """
     fractions = None if settings.split_fractions is None else tuple(settings.split_fractions)
     split_settings = _split.SplitSettings(settings.split_seed, settings.folds, settings.fold, fractions)
     if settings.split == "group_out":
         group_of_clip = known_groups(groups, settings.group)
         split_settings = split_settings._replace(groups=group_of_clip.to_dict(), tested=settings.group.value)
     result = table["split"].copy()
-    for _, usable in table[table["reason"] == ""].groupby("corpus"):
+    for corpus, usable in table[table["reason"] == ""].groupby("corpus"):
+        if corpus in settings.held_out:
+            result[usable.index] = ""
+            continue
         result[usable.index] = _split.SPLITTERS[settings.split](usable, split_settings)
     return result
 
@@ -317,5 +334,5 @@ def report(summary: dict[str, Any]) -> None:
         if origins := describe_origins(summary, split):
             print(f"  {split}: {origins}")
     if left_out := describe_left_out(summary):
-        own_splits = {name for of_corpus in summary["origins"]["none"].values() for name in of_corpus}
+        own_splits = {name for of_corpus in summary["origins"].get("none", {}).values() for name in of_corpus}
         print(f"{left_out} They have an empty split in {CLIPS}.{_SCORE_THEM if 'test' in own_splits else ''}")

@@ -20,6 +20,7 @@ from lib.core.parameters import Section
 from lib.core.targets import TRAITS
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources._spreadsheet import read_spreadsheet
+from lib.sources.base import Ranges
 
 OPTIONAL = "interview"
 """The score that a clip, or a complete file, may lack."""
@@ -95,9 +96,9 @@ def place(path: PurePath, videos: bool) -> Path | None:
     return Path(folders[-1] if folders else choose_folder(path.name.rsplit(".", 2)[0]), path.name) if videos else None
 
 
-def columns(settings: Section) -> tuple[str, ...]:
-    """Return the names of the targets."""
-    return SCORES
+def columns(settings: Section) -> Ranges:
+    """Return the targets with their ranges."""
+    return dict.fromkeys(SCORES, (0.0, 1.0))
 
 
 def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder
 from lib.sources._spreadsheet import read_spreadsheet
+from lib.sources.base import Ranges
 
 ARCHIVES = True
 
@@ -59,14 +60,16 @@ def _place(path: PurePath, videos: bool) -> Path | None:
     return Path(choose_folder(path.stem.rpartition("_")[0] or path.stem), path.name) if videos else None
 
 
-def columns(settings: Section) -> tuple[str, ...]:
-    """Return the names of the targets."""
-    return ("sentiment", *list_emotion_columns())
+def columns(settings: Section) -> Ranges:
+    """Return the targets with their ranges."""
+    return {"sentiment": (-_SENTIMENT, _SENTIMENT)} | list_emotion_columns()
 
 
-def list_emotion_columns() -> tuple[str, ...]:
-    """Return the names of the columns of `targets`."""
-    return tuple(targets(dict.fromkeys(EMOTIONS, 0.0)))
+def list_emotion_columns() -> dict[str, tuple[float, float]]:
+    """Return the columns of `targets` with their ranges."""
+    return {
+        name: (0.0, _MOST if name.endswith("_intensity") else 1.0) for name in targets(dict.fromkeys(EMOTIONS, 0.0))
+    }
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from lib.core.targets import RATERS, SPREAD, list_rating_columns
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources._matching import is_absolute, show_three, split_path
 from lib.sources._spreadsheet import Spreadsheet, read_spreadsheet
+from lib.sources.base import Ranges
 
 ARCHIVES = True
 
@@ -56,9 +57,9 @@ def _place(path: PurePath, videos: bool) -> Path | None:
     return Path(choose_folder(_video_of(path.name)), *path.parts) if videos else None
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the targets in the settings."""
-    return tuple(settings.targets)
+def columns(settings: Settings) -> Ranges:
+    """Return the targets in the settings with their ranges."""
+    return {name: (low, high) for name, (low, high) in settings.targets.items()}
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from lib.core.clips import VIDEO_SUFFIXES
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder
+from lib.sources.base import Ranges
 
 ARCHIVES = True
 
@@ -101,9 +102,9 @@ def _read(path: Path) -> pd.DataFrame:
     return table
 
 
-def columns(settings: Section) -> tuple[str, ...]:
-    """Return the names of the targets."""
-    return tuple(TRAITS.values())
+def columns(settings: Section) -> Ranges:
+    """Return the targets with their ranges."""
+    return dict.fromkeys(TRAITS.values(), (_LOWEST, _HIGHEST))
 
 
 def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame:

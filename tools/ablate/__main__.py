@@ -22,6 +22,10 @@ clips.
 --groups COLUMN: params.yaml with download.split = group_out, for each value of a column of data/groups.csv, for instance
 gender: the model is trained on all other groups and tested on the persons of one.
 
+--corpora: params.yaml with download.held_out = each corpus of download.sources that has the model's targets, in turn: the
+model is trained on the others and scored on this one (evaluate.on). The result is a table of accuracy, r and ρ, next to
+regressions that are fitted to the corpus itself. Corpora with different ranges of labels need download.scale = unit.
+
 --folds: params.yaml with each download.fold of its download.folds, where download.split is folds; and the mean of evaluate's
 scores over all folds, for the model and the baselines. Every labelled clip is scored once, by a model that was not trained
 on its video.
@@ -47,7 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m tools.ablate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--name", help="prefix of the experiments' names (ablation, losses, grid, networks, sizes, folds or groups)"
+        "--name",
+        help="prefix of the experiments' names (ablation, losses, grid, networks, sizes, folds, groups or corpora)",
     )
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="(all)")
     parser.add_argument("--losses", nargs="+", metavar="LOSS", help="values of targets.NAME.loss (params.yaml's)")
@@ -61,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", nargs="+", type=int, metavar="CLIPS", help="numbers of training clips")
     parser.add_argument("--folds", action="store_true", help="every fold of the cross-validation")
     parser.add_argument("--groups", metavar="COLUMN", help="each group of a column of data/groups.csv, tested in turn")
+    parser.add_argument("--corpora", action="store_true", help="leave out each corpus of download.sources in turn")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
     add_options(parser, baseline="concat, for --variants alone", out="plots/NAME")
     parser.set_defaults(baseline=None, out=None)
@@ -75,7 +81,7 @@ def main() -> None:
 
         from lib.scoring.baselines import is_baseline
         from tools.ablate.plan import ASKED, settings
-        from tools.ablate.results import show_curve, show_folds, show_groups, show_spread
+        from tools.ablate.results import show_corpora, show_curve, show_folds, show_groups, show_spread
         from tools.ablate.runs import experiment, run_all
         from tools.predictors import compare
 
@@ -83,7 +89,7 @@ def main() -> None:
     kind, chosen = settings(dvc.api.params_show(), options["targets"], {key: options.pop(key) for key in ASKED})
     name = name or kind
     options["out"] = options["out"] or Path("plots", name)
-    if kind in ("sizes", "folds", "groups"):
+    if kind in ("sizes", "folds", "groups", "corpora"):
         ignored = ["labels", "split", "resamples", "seed", *([] if kind == "sizes" else ["unseen"])]
         refuse_set(kind, parser, options, ignored)
     if kind in ("folds", "groups") and len(seeds) > 1:
@@ -108,6 +114,8 @@ def main() -> None:
         show_folds(sources, options["targets"], options["out"])
     elif kind == "groups":
         show_groups(sources, options["targets"], options["out"])
+    elif kind == "corpora":
+        show_corpora(sources, options["targets"], options["out"])
     else:
         show_spread(sources, **options)
     print("params.yaml is unchanged; data/ and metrics/ are those of the last run, until you run `dvc repro`")

@@ -8,18 +8,21 @@ from typing import Any
 
 import pandas as pd
 
+from lib.core import parameters
 from lib.core.artifacts import GROUPS
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.model.heads import find_head
 from lib.scoring.baselines import is_baseline
+from lib.sources._across import find_ranges
+from lib.sources.download import Parameters as Download
 from lib.training.losses import RELIABILITY, WEIGHTINGS
 from tools.parameters import check, parse_change, plain, put
 from tools.predictors import find_target_group
 
 Changes = dict[str, Any]
 """New values by key of params.yaml, as `dvc exp run -S` takes them."""
-ASKED = "variants", "losses", "weightings", "grid", "networks", "sizes", "folds", "groups"
+ASKED = "variants", "losses", "weightings", "grid", "networks", "sizes", "folds", "groups", "corpora"
 """The options that say which experiments are run."""
 
 
@@ -30,7 +33,7 @@ def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, An
     """
     is_loss = bool(asked.get("losses") or asked.get("weightings"))
     exclusive = {"--variants": asked.get("variants"), "--losses/--weightings": is_loss}
-    exclusive |= {f"--{name}": asked.get(name) for name in ("grid", "networks", "sizes", "folds", "groups")}
+    exclusive |= {f"--{name}": asked.get(name) for name in ("grid", "networks", "sizes", "folds", "groups", "corpora")}
     if len(several := [option for option, values in exclusive.items() if values]) > 1:
         raise InputError(f"{', '.join(several)} exclude each other; give one")
     if asked.get("grid"):
@@ -45,6 +48,8 @@ def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, An
         return "folds", {f"fold{fold}": {"download.fold": fold} for fold in range(shared["download"]["folds"])}
     if asked.get("groups"):
         return "groups", groups_out(asked["groups"])
+    if asked.get("corpora"):
+        return "corpora", corpora_out(shared)
     if is_loss:
         name, group = find_target_group(targets)
         if name not in shared["model"]["targets"]:
@@ -80,6 +85,22 @@ def groups_out(column: str) -> dict[str, Changes]:
             " rename one of them"
         )
     return changes
+
+
+def corpora_out(shared: dict[str, Any]) -> dict[str, Changes]:
+    """Return the changes that hold out each corpus with targets of the model, and score on all of them, by corpus."""
+    columns = {column for name in shared["model"]["targets"] for column in shared["targets"][name]["columns"]}
+    ranges = find_ranges(parameters.check({"download": shared["download"]}, Download).download)
+    corpora = [corpus for corpus, targets in ranges.items() if columns & targets.keys()]
+    if len(corpora) < 2:
+        raise InputError(
+            f"--corpora needs two corpora with targets of model.targets = {shared['model']['targets']} in params.yaml:"
+            f" download.sources = {shared['download']['sources']}; these have some: {', '.join(corpora) or 'none'}"
+        )
+    settings = {corpus: {"download.held_out": [corpus], "evaluate.on": corpora} for corpus in corpora}
+    for changes in settings.values():
+        check(changed(shared, changes))
+    return settings
 
 
 def variants(model: dict[str, Any]) -> dict[str, Changes]:

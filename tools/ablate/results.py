@@ -8,10 +8,10 @@ import dvc.api
 import numpy as np
 import pandas as pd
 
-from lib.core.artifacts import SCORES, TEXT_COLUMNS
+from lib.core.artifacts import CORPUS_SCORES, SCORES, TEXT_COLUMNS
 from lib.core.clips import read_csv
 from lib.core.errors import InputError
-from lib.report import curve, folds, spread, words
+from lib.report import curve, folds, left_out_corpora, spread, words
 from lib.scoring.ceilings import CEILING, bound_scores, tabulate
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import score_over_seeds
@@ -70,9 +70,28 @@ def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
     print(f"\nwritten: {out}.csv")
 
 
+def show_corpora(sources: Sources, targets: str | None, out: Path) -> None:
+    """Print and write the scores of experiments on the corpus that each leaves out (data/corpus_scores.csv), over seeds."""
+    name, group = find_target_group(targets)
+    tables = {}
+    for corpus, labels in sources.items():
+        of_seeds = [read_table(CORPUS_SCORES, label) for label in labels]
+        tables[corpus] = [table[table["targets"] == name] for table in of_seeds]
+    table = left_out_corpora.combine_seeds(tables)
+    print(left_out_corpora.format_markdown(table, group))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
+    print(f"\nwritten: {out}.csv")
+
+
+def read_table(path: Path, label: str) -> pd.DataFrame:
+    """Return a table of an experiment."""
+    return read_csv(io.StringIO(dvc.api.read(str(path), rev=label)), TEXT_COLUMNS[path])
+
+
 def scored(label: str, name: str, subset: str) -> pd.DataFrame:
     """Return an experiment's scores of a target group on a subset of the clips. Raises InputError if it has none."""
-    table = read_csv(io.StringIO(dvc.api.read(str(SCORES), rev=label)), TEXT_COLUMNS[SCORES])
+    table = read_table(SCORES, label)
     table = table[(table["targets"] == name) & (table["subset"] == subset)]
     if table.empty:
         raise InputError(

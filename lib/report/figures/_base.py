@@ -59,13 +59,14 @@ class Results:
     """The inputs of all figures.
 
     They are the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv, data/split_scores.csv,
+    data/corpus_scores.csv,
     data/lost.csv, data/controls.csv, data/deletion.csv, data/robustness.csv, data/probes.csv, data/lens.csv,
     data/feature_importance.csv, data/partial_dependence.csv, data/cue_scores.csv, data/layer_weights.csv and data/map.csv,
     the contents of metrics/data.json, the results of the functions in `_read`, and the target groups.
     """
 
     TABLES: ClassVar = (
-        "predictions", "scores", "split_scores", "controls", "deletion", "robustness", "probes", "lens",
+        "predictions", "scores", "split_scores", "corpus_scores", "controls", "deletion", "robustness", "probes", "lens",
         "feature_importance", "partial_dependence", "cue_scores",
     )  # fmt: skip
     """The tables that have rows of each target group."""
@@ -75,6 +76,7 @@ class Results:
     predictions: pd.DataFrame = field(default_factory=_no_rows)
     scores: pd.DataFrame = field(default_factory=_no_rows)
     split_scores: pd.DataFrame = field(default_factory=_no_rows)
+    corpus_scores: pd.DataFrame = field(default_factory=_no_rows)
     attention: Mapping[str, Attention] = field(default_factory=dict)
     samples: Mapping[str, Sample] = field(default_factory=dict)
     augmented: Mapping[str, Sample] = field(default_factory=dict)

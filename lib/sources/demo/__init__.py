@@ -12,6 +12,7 @@ from lib.core.clips import read_csv
 from lib.core.parameters import Section
 from lib.sources import fiv2, mosei
 from lib.sources._archives import ANNOTATIONS
+from lib.sources.base import Ranges
 from lib.sources.demo.targets import EMOTION_TABLE, PLANTED, PLANTED_TABLE
 from lib.sources.fiv2 import GROUPS, problem
 
@@ -66,10 +67,10 @@ def rendered_folder(settings: Settings) -> Path:
     return resume.ROOT / f"demo-{resume.fingerprint(['lib.sources.demo.corpus'], rendering_values(settings))}"
 
 
-def columns(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the targets: FIV2's, CMU-MOSEI's if download.demo.emotions is above 0, and the planted ones."""
-    planted = [PLANTED[name] for name in settings.planted]
-    return (*fiv2.columns(settings), *(mosei.list_emotion_columns() if settings.emotions else ()), *planted)
+def columns(settings: Settings) -> Ranges:
+    """Return the targets and ranges: FIV2's, CMU-MOSEI's if download.demo.emotions is above 0, and the planted ones."""
+    emotions = mosei.list_emotion_columns() if settings.emotions else {}
+    return {**fiv2.columns(settings), **emotions, **{PLANTED[name]: (0.0, 1.0) for name in settings.planted}}
 
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
