@@ -9,7 +9,7 @@ from joblib.externals import loky
 from lib.core import command, parallel, parameters, resume
 from lib.core.artifacts import MODEL
 from lib.core.errors import SettingError
-from lib.training.prepare import complete, fingerprint, load_streams, log_derived, select_clips
+from lib.training.prepare import complete, fingerprint, load_streams, log_derived, print_memory, select_clips
 from lib.training.run import Task, publish_model, train_model
 from lib.training.settings import Parameters
 
@@ -23,6 +23,7 @@ def main() -> None:
         raise SettingError(f"train.devices = {sections.train.devices}; allowed: up to {largest} on this machine")
     streams = load_streams(encoder_inputs)
     clips = select_clips(sections, encoder_inputs, targets)
+    print_memory(encoder_inputs, clips)
     before, sections = sections.model, complete(sections, clips[0], streams)
     derived = log_derived(before, sections.model)
     folder = resume.ROOT / "train" / fingerprint(sections, sections.model.encoder_inputs(), streams, *clips)

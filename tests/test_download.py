@@ -55,7 +55,7 @@ def run_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDownload
         values = {"download": load_yaml(ROOT / "params.yaml")["download"] | changes}
         monkeypatch.setattr(parameters, "load", lambda _, model: parameters.check(values, model))
         monkeypatch.setattr(parameters, "load_all", lambda: everything)
-        listing.write(Path("data/archives"), listing.LISTING, resume.ROOT / "archives.json")
+        listing.write(Path("data/archives"), listing.LISTING, resume.ROOT / resume.CHECKSUMS)
         download.main()
         return read_clip_table(Path("data/clips.csv"), usable_only=False)
 

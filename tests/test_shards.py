@@ -219,12 +219,12 @@ def make_slow_records(name: str) -> Iterator[Record]:
 
 
 def test_cost_is_measured_without_the_time_of_loading() -> None:
-    seconds, size = measure_cost(make_slow_records, ["a"])
-    assert size == 80
+    seconds, size, in_place = measure_cost(make_slow_records, ["a"])
+    assert (size, in_place) == (80, 0)
     assert 0.01 <= seconds < 0.1
     alone = measure_cost(lambda name: list(make_slow_records(name))[:2], ["a"])
     assert alone[0] >= 0.5
-    assert measure_cost(lambda name: [Record("a", refused="why")], ["a", "b"]) == (0, 0)
+    assert measure_cost(lambda name: [Record("a", refused="why")], ["a", "b"]) == (0, 0, 0)
 
 
 def test_cost_is_printed_before_an_expensive_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,11 @@ def describe(costs: dict[str, Cost]) -> str:
     return f"{', '.join(parts)}, over all runs of the stages in this folder ({stages})"
 
 
+def describe_bytes(size: float) -> str:
+    """Return a size as text, in GB or MB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
+
+
 def sum_differences(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]) -> float | None:
     """Return the joules between two readings of counters, by name (value, largest value before it begins at 0 again).
 

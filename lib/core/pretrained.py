@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from lib.core.cost import describe_bytes
 from lib.core.errors import InputError
 from lib.core.parameters import Section
 
@@ -223,8 +224,8 @@ def describe_cost(clips: int, seconds_per_clip: float, bytes_per_clip: int) -> s
     """Return a line with the time and disk space that a stage needs for `clips` clips."""
     seconds, size = clips * seconds_per_clip, clips * bytes_per_clip
     time = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min" if seconds >= 60 else "< 1 min"
-    space = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
-    return f"{clips} clips need about {time} and {space} ({seconds_per_clip:.2g} s and {bytes_per_clip} bytes per clip)"
+    need = f"{clips} clips need about {time} and {describe_bytes(size)}"
+    return f"{need} ({seconds_per_clip:.2g} s and {bytes_per_clip} bytes per clip)"
 
 
 def import_package(package: str, network: str, setting: str = "network") -> Any:

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from lib.core.errors import InputError
 
 ROOT = Path("data/.work")
 """A folder a stage; removing any of it costs time and nothing else."""
+
+CHECKSUMS = "checksums.jsonl"
+"""File in ROOT with the checksums of the files in data/archives/, and of other files that are read in place."""
 
 _PROJECT = Path(__file__).parents[__name__.count(".")]
 """The folder that contains the first package of module names: the repository, or the place of an installed package."""
@@ -65,6 +69,40 @@ def hash_file(path: Path) -> str:
     """Return a file's sha256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_unchanged(path: Path, checksums: Path | None = None) -> str:
+    """Return a file's sha256 in hex. The file is read only if `is_hashed` is false.
+
+    checksums: a file with a line of JSON for each checksum, data/.work/checksums.jsonl by default.
+    """
+    checksums = checksums or ROOT / CHECKSUMS
+    known, status, place = _load_checksums(checksums.absolute()), path.stat(), str(path.resolve())
+    if not is_hashed(path, checksums):
+        known[place] = [status.st_size, status.st_mtime_ns, hash_file(path)]
+        if checksums.parent.is_dir():
+            with checksums.open("a") as file:
+                file.write(json.dumps([place, *known[place]]) + "\n")
+    return str(known[place][2])
+
+
+def is_hashed(path: Path, checksums: Path) -> bool:
+    """Return whether the checksum of a file with the same size and time of change is known."""
+    known, status = _load_checksums(checksums.absolute()), path.stat()
+    return known.get(str(path.resolve()), [])[:2] == [status.st_size, status.st_mtime_ns]
+
+
+@cache
+def _load_checksums(path: Path) -> dict[str, list[Any]]:
+    """Return size, time and checksum of each file. The last of several lines counts; an incomplete line does not."""
+    known: dict[str, list[Any]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            place, *entry = json.loads(line)
+        except ValueError:
+            continue
+        known[place] = entry
+    return known
 
 
 def finish_file(partial: Path, path: Path) -> None:

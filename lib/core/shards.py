@@ -1,5 +1,6 @@
 """HDF5 shards: a file for each sub-folder of the corpus, with a group for each clip. The first axis of arrays is time."""
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lib.core import references
 from lib.core.errors import InputError
+from lib.core.references import Joined
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,15 @@ def write_record(file: h5py.File, record: Record) -> None:
     if record.refused:
         group.attrs["refused"] = record.refused
         return
-    for name, value in record.attributes.items():
+    arrays, attributes = dict(record.arrays), dict(record.attributes)
+    for name, array in record.arrays.items():
+        if isinstance(array, Joined):
+            of_array, stored = array.store(name)
+            attributes |= of_array
+            arrays = {other: values for other, values in arrays.items() if other != name} | stored
+    for name, value in attributes.items():
         group.attrs[name] = value
-    for name, array in sorted(record.arrays.items()):
+    for name, array in sorted(arrays.items()):
         if array.ndim < 3:
             dataset = group.create_dataset(name, data=array, track_times=False)
         else:  # pictures and flows: one chunk a time step, so that a few steps can be read alone
@@ -45,20 +54,21 @@ def read_records(path: Path) -> Iterator[Record]:
         for group in file.values():
             record = read_group(group)
             yield Record(
-                record.clip, {name: data[()] for name, data in group.items()}, record.attributes, record.refused
+                record.clip, {name: data[()] for name, data in record.arrays.items()}, record.attributes, record.refused
             )
 
 
 def read_all(path: Path) -> dict[str, Record]:
-    """Return all clips of a shard by name, with their arrays in memory. Many small arrays are read three times as fast as by
-    `read_records`."""
+    """Return all clips of a shard by name, with their arrays in memory, except those in the user's files. Many small arrays
+    are read three times as fast as by `read_records`."""
     records = {}
     with open_shard(path) as file:
         for name in file:
             group = h5py.h5g.open(file.id, name.encode())
             attributes = dict(h5py.Group(group).attrs) if h5py.h5a.get_num_attrs(group) else {}
             arrays = {array.decode(): _read_array(group, array) for array in group}
-            records[name] = Record(name, arrays, attributes, attributes.pop("refused", ""))
+            refused = attributes.pop("refused", "")
+            records[name] = Record(name, arrays | references.load(attributes, arrays), attributes, refused)
     return records
 
 
@@ -95,7 +105,8 @@ def read_group(group: h5py.Group) -> Record:
     """Return a clip's record with h5py data sets as arrays, so that single steps can be read."""
     attributes = dict(group.attrs)
     refused = attributes.pop("refused", "")
-    return Record(group.name.removeprefix("/"), group, attributes, refused)
+    joined = references.load(attributes, group)
+    return Record(group.name.removeprefix("/"), ChainMap(joined, group) if joined else group, attributes, refused)
 
 
 def clip_names(path: Path) -> list[str]:
@@ -109,9 +120,12 @@ def count_clips(folder: Path) -> int:
     return sum(len(clip_names(path)) for path in folder.glob("*.h5"))
 
 
-def read_arrays(folder: Path, name: str) -> Iterator[np.ndarray]:
-    """Yield the array `name` of each clip that is not rejected, without reading the clip's other arrays."""
-    return (group[name][()] for group in _groups(folder))
+def read_arrays(folder: Path, name: str, default: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Yield the array `name` of each clip that is not rejected, without reading the clip's other arrays.
+
+    default: the array of a clip without it, which is an error otherwise.
+    """
+    return (default if default is not None and name not in group else group[name][()] for group in _groups(folder))
 
 
 def read_attributes(folder: Path, name: str) -> Iterator[Any]:

@@ -58,6 +58,7 @@ class ClipDataset(Dataset[Sample]):
         self._open: dict[Path, h5py.File] = {}
         self._samples: dict[int, Sample] = {}
         self._records: dict[tuple[Path, str], Record] = {}
+        self._cached: dict[tuple[str, str], Mapping[str, Record] | None] = {}
         self._all: Sample | None = None
         self._can_join = True
 
@@ -114,7 +115,9 @@ class ClipDataset(Dataset[Sample]):
         return {name: self._record(name, shard, clip) for name in streams}
 
     def _record(self, stream: str, shard: str, clip: str) -> Record:
-        if (cached := read_cached(self._data, stream, shard)) is not None:
+        if (stream, shard) not in self._cached:
+            self._cached[stream, shard] = read_cached(self._data, stream, shard)
+        if (cached := self._cached[stream, shard]) is not None:
             return cached[clip]
         path = self._data / stream / f"{shard}.h5"
         group = self._file(path)[clip]
@@ -122,7 +125,9 @@ class ClipDataset(Dataset[Sample]):
         if metadata is None:
             names = (name for name in group if name in ("times", "found") or name.endswith(".times"))
             step_arrays = {name: group[name][()] for name in names}
-            metadata = replace(shards.read_group(group), arrays=step_arrays)
+            record = shards.read_group(group)
+            in_place = record.arrays.maps[0] if isinstance(record.arrays, ChainMap) else {}
+            metadata = replace(record, arrays=step_arrays | dict(in_place))
             if len(self._records) < _CACHED_RECORDS:
                 self._records[path, clip] = metadata
         return replace(metadata, arrays=ChainMap(dict(metadata.arrays), group))

@@ -64,4 +64,4 @@ def read_statistics(data: Path) -> dict[str, tuple[pd.DataFrame, Mapping[str, st
 
 def _read_records(folder: Path) -> Iterator[Record]:
     for path in sorted(folder.glob("*.h5")):
-        yield from (record for record in shards.read_records(path) if not record.refused)
+        yield from (record for record in shards.read_all(path).values() if not record.refused)

@@ -1,10 +1,12 @@
 """Shards of vectors in memory: each is read once in a process, if it fits."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lib.core import shards
+from lib.core.cost import describe_bytes
+from lib.core.references import Joined
 from lib.core.shards import Record
 from lib.streams import base
 
@@ -42,6 +44,41 @@ def read_cached(data: Path, stream: str, shard: str) -> Mapping[str, Record] | N
         return None
     _records[key], _sizes[key] = shards.read_all(path), status.st_size
     return _records[key]
+
+
+def describe_memory(data: Path, streams: Iterable[str], shard_of_clip: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each stream of vectors: its clips, its size on disk, and whether all of it fits into memory.
+
+    shard_of_clip: name of the shard of each clip that is read. Vectors that are read in place are kept in memory by the
+    system, which drops them when programs need the space.
+    """
+    by_shard: dict[str, list[str]] = {}
+    for clip, shard in shard_of_clip.items():
+        by_shard.setdefault(shard, []).append(clip)
+    for stream in streams:
+        if base.load(stream).kind != "vectors":
+            continue
+        stored = cached_bytes = in_place = 0
+        for shard, clips in by_shard.items():
+            size = (data / stream / f"{shard}.h5").stat().st_size
+            records = read_cached(data, stream, shard)
+            stored, cached_bytes = stored + size, cached_bytes + (size if records is not None else 0)
+            in_place += sum(map(_count_referenced, map(records.__getitem__, clips) if records is not None else ()))
+        text = f"{stream}: {len(shard_of_clip)} clips; {describe_bytes(cached_bytes)} of {describe_bytes(stored)} of shards"
+        text += " are in memory"
+        text += f", and {describe_bytes(in_place)} are read in place" if in_place else ""
+        rest, available = in_place + stored - cached_bytes, read_available_memory()
+        if rest <= available:
+            yield f"{text}. {describe_bytes(available)} are free, so the disk is read once"
+        else:
+            yield (
+                f"{text}. {describe_bytes(available)} are free, so each epoch reads {describe_bytes(rest - available)} or"
+                " more from the disk; store numbers of 16 bits, or fewer steps per clip"
+            )
+
+
+def _count_referenced(record: Record) -> int:
+    return sum(array.referenced_bytes for array in record.arrays.values() if isinstance(array, Joined))
 
 
 def read_available_memory() -> float:

@@ -14,6 +14,7 @@ from typing import IO
 
 import pyzipper
 
+from lib.core import references
 from lib.core.clips import PICTURE_SUFFIXES, PICTURES, POINTS_SUFFIX
 from lib.core.errors import InputError
 from lib.sources import listing
@@ -109,7 +110,11 @@ class Unpacker:
             if path.suffix.lower() == ".zip":
                 changed = max(path.stat().st_mtime, path.stat().st_ctime)
                 yield from self._unpack_zip(path, str(path), path.stem, changed, depth=1)
-            elif place := self.place(path.relative_to(source)):
+            elif (place := self.place(path.relative_to(source))) and place.suffix in references.SUFFIXES:
+                (self.target / place).unlink(
+                    missing_ok=True
+                )  # features are read in place; earlier versions copied them
+            elif place:
                 if self._is_first(place, str(path)):
                     if not self._is_copy(path, place):
                         with path.open("rb") as stream:

@@ -1,7 +1,6 @@
 """The list of the files in data/archives/. Git tracks this list instead of the archives, which are too large."""
 
 import csv
-import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,43 +49,33 @@ def read(path: Path) -> dict[str, File]:
         raise InputError(f"{path} is not a list of archives ({error!r}); write it again: {COMMAND}") from None
 
 
-def write(folder: Path, path: Path, cache: Path) -> int:
+def write(folder: Path, path: Path, checksums: Path) -> int:
     """Write the list of `folder` to `path` and return the number of files that had to be read.
 
-    `cache` stores size, time and checksum of each file, so that only changed files are read again. A file with the listed
-    checksum keeps its listed date, because a copy's own date says little.
+    `checksums` stores size, time and checksum of each file, so that only changed files are read again, even after an
+    interruption. A file with the listed checksum keeps its listed date, because a copy's own date says little.
     """
     try:
         listed = read(path)
     except InputError:  # a missing or damaged list is replaced below
         listed = {}
-    hashed = json.loads(cache.read_text()) if cache.exists() else {}
+    checksums.parent.mkdir(parents=True, exist_ok=True)
     paths = {file.relative_to(folder).as_posix(): file for file in files(folder)}
-    sizes_and_times = {name: [file.stat().st_size, file.stat().st_mtime_ns] for name, file in paths.items()}
-    changed = [name for name in paths if hashed.get(name, [])[:2] != sizes_and_times[name]]
-    with tqdm(
-        total=sum(sizes_and_times[name][0] for name in changed),
-        desc="checksums",
-        unit="B",
-        unit_scale=True,
-        disable=None,
-    ) as bar:
-        try:
-            for name in changed:
-                hashed[name] = [*sizes_and_times[name], resume.hash_file(paths[name])]
-                bar.update(sizes_and_times[name][0])
-        finally:  # an interrupted run keeps its checksums
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_text(json.dumps({name: hashed[name] for name in paths if name in hashed}))
-    with path.open("w", newline="", errors="surrogateescape") as file:
-        lines = csv.writer(file, lineterminator="\n")
+    changed = [file for file in paths.values() if not resume.is_hashed(file, checksums)]
+    total = sum(file.stat().st_size for file in changed)
+    with tqdm(total=total, desc="checksums", unit="B", unit_scale=True, disable=None) as bar:
+        for file in changed:
+            resume.hash_unchanged(file, checksums)
+            bar.update(file.stat().st_size)
+    with path.open("w", newline="", errors="surrogateescape") as list_file:
+        lines = csv.writer(list_file, lineterminator="\n")
         lines.writerow(("path", *File._fields))
         for name in sorted(paths):
-            (size, nanoseconds, checksum), entry = hashed[name], listed.get(name)
-            modified = datetime.fromtimestamp(nanoseconds // 10**9, UTC).isoformat()
+            status, checksum = paths[name].stat(), resume.hash_unchanged(paths[name], checksums)
+            modified, entry = datetime.fromtimestamp(status.st_mtime_ns // 10**9, UTC).isoformat(), listed.get(name)
             if entry and entry.modified and entry.sha256 == checksum:
                 modified = entry.modified
-            lines.writerow((name, *File(size, checksum, modified)))
+            lines.writerow((name, *File(status.st_size, checksum, modified)))
     return len(changed)
 
 

@@ -14,9 +14,11 @@ import h5py
 from tqdm import tqdm
 
 from lib.core import parallel, resume, shards
+from lib.core.cost import describe_bytes
 from lib.core.errors import InputError, log_once
 from lib.core.parallel import Parallel
 from lib.core.pretrained import describe_cost
+from lib.core.references import Joined
 from lib.core.shards import Record
 from lib.streams import base
 from lib.streams.base import ABOUT, TRACEBACK, Stream, StreamSettings
@@ -67,9 +69,11 @@ def write_shards(
             with parallel.start_executor(options, stream.on_gpu) as executor:
                 if stream.costly:
                     measured = executor.submit(measure_cost, make, list(todo))
-                    seconds, size = _result(stream.name, next(iter(todo)), measured)
+                    seconds, size, in_place = _result(stream.name, next(iter(todo)), measured)
                     seconds /= parallel.count_workers(options, stream.on_gpu)
-                    print(f"{stream.name}: {describe_cost(clips - initial, seconds, size)}", flush=True)
+                    line = describe_cost(clips - initial, seconds, size)
+                    line += f"; {describe_bytes((clips - initial) * in_place)} are read in place" if in_place else ""
+                    print(f"{stream.name}: {line}", flush=True)
                 with tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None) as bar:
                     running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
                     failed = _wait_for_shards(stream.name, running, folder, bar)
@@ -86,23 +90,27 @@ def write_shards(
         return round(time.perf_counter() - started, 1), sum(failed.values())
 
 
-def measure_cost(make: Callable[[str], Iterable[Record]], names: Iterable[str]) -> tuple[float, int]:
-    """Return the mean seconds and bytes of a clip, from the first shard with clips that are not rejected; else zeros.
+def measure_cost(make: Callable[[str], Iterable[Record]], names: Iterable[str]) -> tuple[float, int, int]:
+    """Return the mean seconds of a clip, its bytes in the shard, and its bytes that are read in place.
 
+    They are those of the first shard with clips that are not rejected; without one, zeros.
     A network is loaded before the first clip, which is not timed unless the shard has no other.
     """
     for name in names:
-        ends, sizes = [time.perf_counter()], []
+        ends, sizes, in_place = [time.perf_counter()], list[int](), list[int]()
         for record in make(name):
             if not record.refused:
                 ends.append(time.perf_counter())
-                sizes.append(sum(array.nbytes for array in record.arrays.values()))
+                arrays = record.arrays.values()
+                sizes.append(sum(array.nbytes for array in arrays))
+                in_place.append(sum(array.referenced_bytes for array in arrays if isinstance(array, Joined)))
             if len(sizes) > _MEASURED:
                 break
         if sizes:
             timed = ends[1:] if len(sizes) > 1 else ends
-            return (timed[-1] - timed[0]) / (len(timed) - 1), round(sum(sizes) / len(sizes))
-    return 0.0, 0
+            seconds = (timed[-1] - timed[0]) / (len(timed) - 1)
+            return seconds, round(sum(sizes) / len(sizes)), round(sum(in_place) / len(sizes))
+    return 0.0, 0, 0
 
 
 def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:

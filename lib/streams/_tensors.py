@@ -2,19 +2,21 @@
 
 import math
 import pickle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from lib.media.packets import VideoError, measure_duration
+from lib.streams import _places
+from lib.streams._feature_files import Vectors
 from lib.streams.base import Raw
 
-SUFFIX = ".pt"
 _SECONDS = 15.0  # length of an FIV2 clip, for a clip without video
 
 
-def read_vectors(path: Path, raw: Raw) -> tuple[np.ndarray, np.ndarray] | str:
-    """Return the times (T,) and the vectors (T, D) or (T, L, D) of a clip's file, or the reason why it can't be used.
+def read_vectors(path: Path, raw: Raw) -> Vectors | str:
+    """Return the vectors of a clip's file, or the reason why it can't be used.
 
     The file is a dictionary: `emb` has the vectors, a row per step, or one vector (D,); `length` says how many of its first
     rows count, without it all; `times` has their times in seconds. The published files have no times. Their code takes
@@ -37,15 +39,17 @@ def read_vectors(path: Path, raw: Raw) -> tuple[np.ndarray, np.ndarray] | str:
     length = length.item() if isinstance(length, torch.Tensor) and length.numel() == 1 else length
     if not isinstance(length, int) or not 1 <= length <= len(values):
         return f"its length is {length}; allowed: 1 to {len(values)}, its number of vectors"
+    locate = partial(_places.find_tensor, path, vectors[:length] if vectors.ndim > 1 else vectors)
     times = content.get("times")
     if times is None:
         try:
-            return np.linspace(0, _measure(raw) if length > 1 else 0.0, length), values[:length]
+            seconds = np.linspace(0, _measure(raw) if length > 1 else 0.0, length)
+            return Vectors(seconds, values[:length], locate)
         except VideoError as error:
             return f"the duration of its video is unknown: it {error}"
     if not isinstance(times, torch.Tensor) or times.shape != (len(values),):
         return "its times are not a tensor with one number per vector"
-    return times[:length].double().numpy(), values[:length]
+    return Vectors(times[:length].double().numpy(), values[:length], locate)
 
 
 def _measure(raw: Raw) -> float:

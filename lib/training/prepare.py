@@ -1,7 +1,8 @@
 """Preparation of a training: its streams, its clips, and the fingerprint of everything that it depends on."""
 
 import logging
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -17,6 +18,7 @@ from lib.core.targets import Targets, list_rating_columns
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, list_streams, split_reference
 from lib.data.selection import mask_labelled, select_usable, select_videos
+from lib.data.shard_cache import describe_memory
 from lib.model import encoders
 from lib.model.encoders import Encoder
 from lib.model.network import Network, Settings
@@ -82,6 +84,15 @@ def select_clips(
         columns = [column for group in targets.values() for column in group.columns]
         selected.append(shuffle_labels(rows, columns, train.seed) if train.shuffle_labels else rows)
     return selected[0], selected[1]
+
+
+def print_memory(encoder_inputs: Mapping[str, EncoderInputs], tables: Iterable[pd.DataFrame]) -> None:
+    """Print the sizes of the streams of vectors, and whether they fit into memory, in the first of several processes."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    shard_of_clip = {clip: shard for table in tables for clip, shard in zip(table["clip"], table["shard"], strict=True)}
+    for line in describe_memory(DATA, list_streams(encoder_inputs), shard_of_clip):
+        print(line, flush=True)
 
 
 def shuffle_labels(table: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:

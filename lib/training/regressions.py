@@ -72,9 +72,13 @@ def read_numbers(
 
 def _divide(training: pd.DataFrame, stream: str, width: int) -> list[tuple[str, int, int]]:
     """Return name, first number and size of each part of a stream's vectors; one part without a name if it has none."""
-    shard, clip = training["shard"].iat[0], training["clip"].iat[0]
-    with shards.open_shard(DATA / stream / f"{shard}.h5") as file:
-        sizes: dict[str, int] = json.loads(file[clip].attrs.get("parts", "{}"))
+    sizes: dict[str, int] = {}
+    for shard, clips in training.groupby("shard")["clip"]:
+        with shards.open_shard(DATA / stream / f"{shard}.h5") as file:
+            accepted = next((clip for clip in clips if "refused" not in file[clip].attrs), None)
+            if accepted is not None:
+                sizes = json.loads(file[accepted].attrs.get("parts", "{}"))
+                break
     if len(sizes) < 2 or sum(sizes.values()) != width:
         return [("", 0, width)]
     starts = np.cumsum([0, *sizes.values()]).tolist()

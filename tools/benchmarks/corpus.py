@@ -84,16 +84,21 @@ def main() -> None:
 
 def measure_stages(folder: Path, clips: int, changes: list[str]) -> Iterator[tuple[str, Cost]]:
     """Yield the name and the cost of each step, on a made corpus in `folder`."""
-    shutil.copytree(ROOT / "params", folder / "params")
-    shutil.copy(ROOT / STAGES, folder)
-    (folder / ARCHIVES).mkdir(parents=True)
-    for name in ("metrics", "plots", "docs"):
-        (folder / name).mkdir()
+    prepare_folder(folder)
     # in a process of its own: a child's peak memory includes the memory that its parent had when it started the child
     run_module(folder, "tools.benchmarks.corpus", "--make", str(folder / ARCHIVES), "--clips", str(clips))
     run_module(folder, "tools.parameters", "table", *CHANGES, *changes)
     for stage, (module, *options) in COMMANDS.items():
         yield stage, run_module(folder, module, *options)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create the folders and copy the files that stages need."""
+    shutil.copytree(ROOT / "params", folder / "params")
+    shutil.copy(ROOT / STAGES, folder)
+    (folder / ARCHIVES).mkdir(parents=True)
+    for name in ("metrics", "plots", "docs"):
+        (folder / name).mkdir()
 
 
 def run_module(folder: Path, module: str, *arguments: str) -> Cost:
