@@ -39,7 +39,7 @@ class Reference(NamedTuple):
 
     def read(self, index: Any = ()) -> np.ndarray:
         """Return some rows, or all. Raises InputError if the file is missing or was changed."""
-        path = _verify(self.path, self.sha256)
+        path = _verify(self.path, self.sha256, Path.cwd())
         if self.offset is None:
             values = _open(path, self.sha256)[self.key][()]
         else:
@@ -128,15 +128,17 @@ def _read(part: Any, index: Any) -> np.ndarray:
 
 
 @cache
-def _verify(path: str, sha256: str) -> Path:
-    """Return where a file is now: here or, for a queued experiment, in a parent folder. Raises InputError unless it has the
-    checksum."""
-    folder = Path.cwd()
-    place = next((parent / path for parent in (folder, *folder.parents) if (parent / path).is_file()), None)
+def _verify(path: str, sha256: str, folder: Path) -> Path:
+    """Return where a file is now: below `folder` or, for a queued experiment, below a folder that contains it.
+
+    Raises InputError if it is missing or has another checksum.
+    """
+    folders = (folder, *folder.parents)
+    place = next((parent / path for parent in folders if (parent / path).is_file()), None)
     if place is None:
         raise InputError(
             f"{path} is missing, and the shards of features refer to it; put it back or link it there. For a file"
-            " elsewhere change features.files and run `dvc repro`. features.copy = true copies features into the shards"
+            " elsewhere change features.files and run `dvc repro`. features.in_place = false copies features into the shards"
         )
     if resume.hash_unchanged(place) != sha256:
         raise InputError(

@@ -72,7 +72,7 @@ def read_clip(path: Path, clip: str) -> Vectors | None:
         times = opened.get(times_key)
     stored = np.asarray(entry)
     locate: Callable[[], Reference | None] = (
-        partial(_places.find_dataset, path, entry)
+        partial(_places.find_dataset, path, entry, stored)
         if isinstance(entry, h5py.Dataset)
         else partial(_places.find_npz_entry, path, opened.zip, name, stored)  # type: ignore[attr-defined]
     )

@@ -11,11 +11,11 @@ from lib.core import resume
 from lib.core.references import Reference
 
 
-def find_dataset(path: Path, dataset: h5py.Dataset) -> Reference | None:
-    """Return the place of an HDF5 data set; None for one of another file, such as an external link."""
+def find_dataset(path: Path, dataset: h5py.Dataset, values: np.ndarray) -> Reference | None:
+    """Return the place of an HDF5 data set with these values; None for one of another file, such as an external link."""
     if dataset.file.filename != str(path) or dataset.is_virtual or dataset.external:
         return None
-    values, offset = np.asarray(dataset), dataset.id.get_offset()  # None for chunks and compression
+    offset = dataset.id.get_offset()  # None for chunks and compression
     reference = _refer(path, values, offset, dataset.name)
     return reference if offset is None or _is_right(reference, values) else reference._replace(offset=None)
 
