@@ -6,9 +6,7 @@ The result is checked before params.yaml is written.
 
 import argparse
 import importlib
-import sys
 from collections.abc import Mapping, MutableMapping
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +16,6 @@ from ruamel.yaml.comments import CommentedMap
 from lib.core import command, interrupts, parameters, weight_files
 from lib.core.artifacts import PARAMETERS, STAGES
 from lib.core.errors import InputError
-from tools import _stand_ins
 
 FOLDER = Path("params")
 _COMPLETE = "demo"
@@ -90,12 +87,6 @@ def dump(values: CommentedMap, file: TextIO) -> None:
 
 def check(values: Mapping[str, Any]) -> None:
     """Raise InputError if the parameters are invalid for a stage."""
-    if "torch" in sys.modules or not _stand_ins.succeeds(partial(check_stages, values)):
-        check_stages(values)
-
-
-def check_stages(values: Mapping[str, Any]) -> None:
-    """Check the parameters with the modules of all stages. Raises InputError if they are invalid."""
     with interrupts.loading():  # they take seconds to load
         from lib.sources import download
         from lib.streams import base, build

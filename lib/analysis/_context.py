@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import h5py
 import numpy as np
 import pandas as pd
-from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.analysis._features import record_features
@@ -18,6 +17,9 @@ from lib.data.dataset import ClipDataset
 from lib.model.network import Network
 from lib.scoring.evaluation import Evaluation, actual_values, clips_by_error, prediction_table
 from lib.scoring.scores import Bootstrap
+
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
 
 ClipCount = Annotated[int, Field(ge=0, le=1_000_000)]
 """A number of clips in the settings of an analysis; 0 disables it."""
@@ -59,7 +61,9 @@ class Context:
         return self.evaluation.batch_size
 
     @cached_property
-    def fabric(self) -> Fabric:
+    def fabric(self) -> "Fabric":
+        from lightning_fabric import Fabric
+
         return Fabric(devices=1)
 
     def sample(self, count: int) -> list[int]:

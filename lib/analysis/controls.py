@@ -1,11 +1,10 @@
 """Control experiments: predictions after a stream is swapped with another clip's, shuffled in time, or frozen."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
-from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.analysis._context import ClipCount, Context, concatenate_tables
@@ -20,6 +19,9 @@ from lib.model import infer
 from lib.model.network import Network
 from lib.scoring.tables import CONTROL_COLUMNS, control_table
 from lib.streams import base
+
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
 
 OUTPUTS = (CONTROLS,)
 
@@ -68,7 +70,7 @@ def score_experiments(
 
 
 def predict(
-    fabric: Fabric,
+    fabric: "Fabric",
     network: Network,
     clips: ClipDataset,
     chosen: Sequence[int],

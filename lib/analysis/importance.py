@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import pandas as pd
-from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.analysis._context import ClipCount, Context, concatenate_tables, create_file, write_array
@@ -21,6 +20,9 @@ from lib.data.batch import Sample
 from lib.data.inputs import find_kind, split_reference
 from lib.model import infer
 from lib.model.network import Network
+
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
 
 OUTPUTS = IMPORTANCE, DELETION
 
@@ -74,7 +76,7 @@ def run(context: Context) -> None:
 
 
 def measure_importance(
-    fabric: Fabric, network: Network, samples: Sequence[Sample], regions: list[Region], batch_size: int
+    fabric: "Fabric", network: Network, samples: Sequence[Sample], regions: list[Region], batch_size: int
 ) -> Importance:
     """Return the importance of each region for the predictions of the samples; empty without any region.
 
@@ -99,7 +101,7 @@ def measure_importance(
 
 
 def measure_occlusion(
-    fabric: Fabric, network: Network, samples: Sequence[Sample], regions: Sequence[Region], batch_size: int
+    fabric: "Fabric", network: Network, samples: Sequence[Sample], regions: Sequence[Region], batch_size: int
 ) -> dict[str, np.ndarray]:
     """Return by target group the change of each prediction (N, R, K) when a region is replaced by the samples' mean."""
     means, intact = mean_steps(samples), infer.predict(fabric, network, samples, batch_size, 0)
@@ -147,7 +149,7 @@ def deletion_table(
 
 
 def delete(
-    fabric: Fabric,
+    fabric: "Fabric",
     network: Network,
     samples: Sequence[Sample],
     importance: Importance,
@@ -208,7 +210,7 @@ def write(path: Path, importance: Importance) -> None:
 
 
 def _predict_without(
-    fabric: Fabric,
+    fabric: "Fabric",
     network: Network,
     samples: Sequence[Sample],
     removed: Sequence[Region],

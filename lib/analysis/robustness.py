@@ -5,11 +5,11 @@ computed again from the corrupted faces.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pandas as pd
-from lightning_fabric import Fabric
 
 from lib.analysis._context import ClipCount, Context, concatenate_tables
 from lib.core.artifacts import ROBUSTNESS
@@ -26,6 +26,9 @@ from lib.streams import base
 from lib.streams.base import StreamInfo
 from lib.streams.faces.align import TEMPLATE
 from lib.streams.frames import select_frames
+
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
 
 OUTPUTS = (ROBUSTNESS,)
 
@@ -125,7 +128,7 @@ def measure_robustness(context: Context) -> pd.DataFrame:
 
 
 def predict(
-    fabric: Fabric,
+    fabric: "Fabric",
     network: Network,
     streams: Mapping[str, StreamInfo],
     clips: ClipDataset,

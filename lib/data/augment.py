@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as colour
 
 from lib.data.batch import Sample
 from lib.data.changes import Augment, Changes
@@ -113,6 +112,8 @@ def _turns(changes: Changes) -> bool:
 
 def _change_colours(images: Tensor, changes: Changes) -> Tensor:
     """Return images (B, T, 3, H, W) in [0, 1] with another saturation and hue, the same for all images of a clip."""
+    from torchvision.transforms.v2 import functional as colour  # it loads PyTorch's compiler, which takes a second
+
     clips = []
     for clip, factor, turn in zip(images, changes.saturation.tolist(), changes.hue.tolist(), strict=True):
         clip = clip if factor == 1 else colour.adjust_saturation(clip, factor)

@@ -1,10 +1,10 @@
 """Predictions of a network, during or after training."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -13,9 +13,12 @@ from lib.data.dataset import ClipDataset
 from lib.data.loading import gather, make_loader
 from lib.model.heads import Prediction
 
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
+
 
 def predict(
-    fabric: Fabric,
+    fabric: "Fabric",
     model: nn.Module,
     clips: ClipDataset | Sequence[Sample],
     batch_size: int,
@@ -29,7 +32,7 @@ def predict(
 
 @torch.no_grad()
 def predictions(
-    fabric: Fabric,
+    fabric: "Fabric",
     model: nn.Module,
     clips: ClipDataset | Sequence[Sample],
     batch_size: int,

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from lightning_fabric import Fabric
 from pydantic import Field
 
 from lib.core.artifacts import CLIPS, DATA, MODEL
@@ -104,6 +103,8 @@ class Evaluation:
         )
 
     def _predict(self, clips: Mapping[str, ClipDataset]) -> Predictions:
+        from lightning_fabric import Fabric
+
         fabric, network, targets = Fabric(devices=1), self.trained.network, self.trained.targets
         predicted = {
             name: infer.predictions(fabric, network, data, self.batch_size, 0, bar=f"predict {name}")

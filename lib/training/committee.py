@@ -4,10 +4,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-from lightning_fabric import Fabric
 
 from lib.core.artifacts import DATA
 from lib.core.errors import SettingError
@@ -20,6 +19,9 @@ from lib.training.prepare import Task
 from lib.training.regressions import check_videos, fit_stack, read_numbers
 from lib.training.state import Row
 
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
+
 
 class TrainNetwork(Protocol):
     """A function that trains the network of a task in a folder, and returns it with its history.
@@ -27,7 +29,7 @@ class TrainNetwork(Protocol):
     The first network is logged to the loggers of params.yaml.
     """
 
-    def __call__(self, fabric: Fabric, task: Task, folder: Path, log: bool) -> tuple[Network, list[Row]]: ...
+    def __call__(self, fabric: "Fabric", task: Task, folder: Path, log: bool) -> tuple[Network, list[Row]]: ...
 
 
 class TrainedCommittee(NamedTuple):
@@ -38,7 +40,7 @@ class TrainedCommittee(NamedTuple):
     weights: dict[str, float]
 
 
-def train_committee(fabric: Fabric, task: Task, folder: Path, train_network: TrainNetwork) -> TrainedCommittee:
+def train_committee(fabric: "Fabric", task: Task, folder: Path, train_network: TrainNetwork) -> TrainedCommittee:
     """Train all networks, one after the other, and fit the stacks to the training clips.
 
     The networks have the seeds train.seed, train.seed + 1, ... The stack's weights are fitted to out-of-fold predictions: of
@@ -78,7 +80,9 @@ def _members(task: Task) -> Iterator[Task]:
         yield replace(task, sections=sections)
 
 
-def _stack(fabric: Fabric, task: Task, folder: Path, train_network: TrainNetwork, model: Committee) -> dict[str, float]:
+def _stack(
+    fabric: "Fabric", task: Task, folder: Path, train_network: TrainNetwork, model: Committee
+) -> dict[str, float]:
     """Fit the stacks of `model`; return the mean weight of each part over the targets."""
     folds = assign_folds(task.training["video"].to_numpy())
     first, log = next(_members(task)), logging.getLogger("train")

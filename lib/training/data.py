@@ -4,11 +4,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from lib.core.errors import SettingError, prefix_errors
@@ -24,6 +23,9 @@ from lib.scoring.ceilings import find_reliability, read_error_variance
 from lib.training.losses import RELIABILITY, WEIGHTINGS, Density, count_known, weigh_by_reliability, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
+
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Part(NamedTuple):
 class Epoch:
     """An epoch's batches; seed and number of the epoch determine them. Raises InputError if the mix leaves no clip."""
 
-    def __init__(self, fabric: Fabric, data: TrainData, number: int) -> None:
+    def __init__(self, fabric: "Fabric", data: TrainData, number: int) -> None:
         settings = data.settings
         self._fabric, self._data, self._number = fabric, data, number
         data.training.epoch = number

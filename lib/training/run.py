@@ -6,11 +6,11 @@ import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from lib.core import resume, shards
@@ -39,9 +39,12 @@ from lib.training.prepare import Task, standardise
 from lib.training.regressions import fit_paths
 from lib.training.state import INITIAL, Row, TrainState, copy_weights
 
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
+
 
 def train(
-    fabric: Fabric, network: Network, data: TrainData, folder: Path, hooks: Sequence[Hook] = ()
+    fabric: "Fabric", network: Network, data: TrainData, folder: Path, hooks: Sequence[Hook] = ()
 ) -> tuple[dict[str, Tensor], list[Row]]:
     """Return the weights of the best epoch and the history.
 
@@ -65,6 +68,8 @@ def train_model(task: Task, folder: Path) -> bool:
     """
     settings = task.sections.train
     strategy = "ddp" if settings.devices > 1 else "auto"
+    from lightning_fabric import Fabric
+
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision)
     model: Network | Committee
     if task.sections.model.is_committee:
@@ -100,7 +105,7 @@ def train_model(task: Task, folder: Path) -> bool:
     return fabric.global_rank == 0
 
 
-def train_network(fabric: Fabric, task: Task, folder: Path, log: bool = True) -> tuple[Network, list[Row]]:
+def train_network(fabric: "Fabric", task: Task, folder: Path, log: bool = True) -> tuple[Network, list[Row]]:
     """Return the network with the weights of its best epoch, and its history, which is also written to `folder`.
 
     log: whether the loggers of train.loggers get the epochs.

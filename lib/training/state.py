@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -15,6 +15,9 @@ from lib.model.network import Network
 from lib.training.optim import build_optimizer
 from lib.training.schedules import epochs_since_best
 from lib.training.settings import Train
+
+if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
+    from lightning_fabric import Fabric
 
 Row = dict[str, float]
 """An epoch in plots/history.csv."""
@@ -31,7 +34,7 @@ class TrainState:
     `keep_initial` was called.
     """
 
-    def __init__(self, fabric: Fabric, network: Network, settings: Train) -> None:
+    def __init__(self, fabric: "Fabric", network: Network, settings: Train) -> None:
         self.fabric, self.network, self.settings = fabric, network, settings
         self.model, self.optimizer = fabric.setup(network, build_optimizer(network, settings))
         self.average: AveragedModel | None = None
