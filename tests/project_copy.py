@@ -78,9 +78,12 @@ class Project:
             share_compiled_flow(folder)
         if rendered:
             share_corpus(folder)
-        self.edit(SMALLER)
+        self.edit_to_small_demo()
         assert self.run("git", "init", "-q").returncode == 0
         self.commit("start")
+
+    def edit_to_small_demo(self) -> None:
+        self.edit(SMALLER)
 
     def edit(self, changes: dict[str, str]) -> None:
         """Replace texts in params.yaml."""

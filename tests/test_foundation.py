@@ -10,8 +10,8 @@ import pytest
 from lib.sources.demo import corpus
 from lib.sources.demo.head import Performance
 from tests.pretrained_folders import make_image_folder, make_speech_folder, make_text_folder
-from tests.project_copy import Project, stages_run
 from tests.rendered_corpus import copy_corpus
+from tests.stage_runs import StageRuns
 from tests.video_files import write_talking_head
 from tools.benchmarks._foundation import measure
 from tools.parameters import merge_parameters, plain
@@ -36,33 +36,31 @@ def change_networks(networks: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("project"), compiled_flow=False)
+def project(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
+    project = StageRuns(tmp_path_factory.mktemp("project"))
     copy_corpus(project.folder / "data/archives/corpus")
     project.environment |= {"FIV2_KEY_A": corpus.KEY_A, "FIV2_KEY_B": corpus.KEY_B}
     project.list_archives()
     changes = change_networks(project.folder / "networks")
     project.run_module("tools.parameters", "fiv2_foundation", *changes)
-    assert {"embeddings", "scenes", "speech", "text", "train", "analyse"} <= set(
-        stages_run(project.dvc("repro", "evaluate", "analyse"))
-    )
+    project.run_stages(last="analyse")
     return project
 
 
-def test_network_ridge_and_stacked_baselines_are_scored(project: Project) -> None:
+def test_network_ridge_and_stacked_baselines_are_scored(project: StageRuns) -> None:
     scores = pd.read_csv(project.folder / "data/scores.csv")
     assert {"model", "stacked_ridge", *(f"ridge_{name}" for name in FROZEN)} <= set(scores["predictor"])
     accuracies = scores[(scores["score"] == "accuracy") & (scores["subset"] == "all")].groupby("predictor")["value"]
     assert (accuracies.min() > 0.5).all()
 
 
-def test_corrupted_faces_are_embedded_again(project: Project) -> None:
+def test_corrupted_faces_are_embedded_again(project: StageRuns) -> None:
     robustness = pd.read_csv(project.folder / "data/robustness.csv")
     assert "JPEG quality" in set(robustness["corruption"])
     assert robustness["accuracy"].notna().all()
 
 
-def test_prediction_equals_the_one_of_the_pipeline(project: Project) -> None:
+def test_prediction_equals_the_one_of_the_pipeline(project: StageRuns) -> None:
     stored = pd.read_csv(project.folder / "data/predictions.csv")
     clip = next(path for path in (project.folder / "data/raw").rglob("*.mp4") if path.name in set(stored["clip"]))
     transcripts = [
@@ -77,11 +75,17 @@ def test_prediction_equals_the_one_of_the_pipeline(project: Project) -> None:
     assert predicted[list(expected.index)].to_numpy(float) == pytest.approx(expected.to_numpy(), abs=1e-4)
 
 
-def test_weights_of_a_network_rebuild_only_what_reads_them(project: Project) -> None:
-    text = project.folder / "networks/text"
-    make_text_folder(text, positions=80)
-    assert stages_run(project.dvc("repro", "-f", "-s", "text")) == ["text"]
-    assert stages_run(project.dvc("repro", "evaluate")) == ["train", "evaluate"]
+def test_weights_of_a_network_rebuild_only_what_reads_them(project: StageRuns) -> None:
+    def list_work() -> dict[str, set[str]]:
+        """Return the names of the work files of each stage; they contain a hash of what the file depends on."""
+        names = (*FROZEN, "frames", "faces", "train")
+        return {name: {path.name for path in (project.folder / "data/.work" / name).iterdir()} for name in names}
+
+    before = list_work()
+    make_text_folder(project.folder / "networks/text", positions=80)
+    project.run_stages(last="train")
+    after = list_work()
+    assert {name for name in before if before[name] != after[name]} == {"text", "train"}
 
 
 def test_benchmark_measures_every_stream_and_a_training_step(tmp_path: Path) -> None:

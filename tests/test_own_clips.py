@@ -9,14 +9,14 @@ import pytest
 
 from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
-from tests.project_copy import Project
+from tests.stage_runs import StageRuns
 
 CLIPS = {"anna.mov": "training", "ben.mp4": "validation", "carla.mp4": "test"}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("own"))
+def project(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
+    project = StageRuns(tmp_path_factory.mktemp("own"))
     archives = project.folder / "data/archives"
     with zipfile.ZipFile(archives / "recordings.zip", "w") as file:
         for number, name in enumerate(CLIPS):
@@ -30,11 +30,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         table, "download.table.targets={warm: [1, 7], dominant: [1, 7]}", "targets.own.columns=[warm, dominant]",
         "train.epochs=2", "evaluate.resamples=200", "analyse.control_repeats=1",
     )  # fmt: skip
-    project.dvc("repro")
+    project.run_stages(draw=["predicted_against_actual"])
     return project
 
 
-def test_own_clips_in_a_zip_get_a_report(project: Project) -> None:
+def test_own_clips_in_a_zip_get_a_report(project: StageRuns) -> None:
     predictions = pd.read_csv(project.folder / "data/predictions.csv").query("split == 'test'")
     assert predictions["clip"].unique().tolist() == ["carla.mp4"]
     assert predictions["target"].tolist() == ["warm", "dominant"]
@@ -48,7 +48,7 @@ def test_own_clips_in_a_zip_get_a_report(project: Project) -> None:
     assert (project.folder / "plots/figures/own/predicted_against_actual.png").stat().st_size > 5000
 
 
-def test_predict_prints_columns_named_like_the_ratings(project: Project) -> None:
+def test_predict_prints_columns_named_like_the_ratings(project: StageRuns) -> None:
     output = project.run_module("tools.predict", "carla.mp4")
     header, row = output.splitlines()[-2:]
     assert header.startswith("clip,warm,dominant,warm low,warm high,warm percentile,dominant low,")

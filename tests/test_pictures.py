@@ -21,7 +21,8 @@ from lib.sources._archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Raw, StreamInfo, load, load_stream_info
 from tests.conftest import ROOT
-from tests.project_copy import ANALYSES, WITHOUT_VIDEO, Project
+from tests.project_copy import ANALYSES, WITHOUT_VIDEO
+from tests.stage_runs import StageRuns
 from tools.parameters import merge_parameters, plain
 
 CLIP = "anna.000.mp4"
@@ -125,9 +126,9 @@ def test_annotation_place_keeps_paths_of_images() -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
     """Twelve clips with four faces each (in folders) and four drawings (in a zip). `warm` is the redness of the faces."""
-    project = Project(tmp_path_factory.mktemp("pictures"))
+    project = StageRuns(tmp_path_factory.mktemp("pictures"))
     archives = project.folder / "data/archives"
     rows = []
     with zipfile.ZipFile(archives / "drawn.zip", "w") as file:
@@ -149,11 +150,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "model.encoders.s2d.frames=4", "analyse.attention_clips=0", "analyse.control_repeats=1",
         "evaluate.resamples=100",
     )  # fmt: skip
-    project.dvc("repro", "evaluate", "analyse")
+    project.run_stages(last="analyse")
     return project
 
 
-def test_s2d_trains_on_images_without_videos(project: Project) -> None:
+def test_s2d_trains_on_images_without_videos(project: StageRuns) -> None:
     metrics = (project.folder / "metrics/pictures.json").read_text()
     assert '"clips": 12' in metrics
     assert '"faces": 48' in metrics
@@ -165,9 +166,9 @@ def test_s2d_trains_on_images_without_videos(project: Project) -> None:
 
 
 @pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
     """params/pictures.yaml on 40 persons with one to three noisy images each. `warm` is the redness of the faces."""
-    project = Project(tmp_path_factory.mktemp("frozen"), compiled_flow=False)
+    project = StageRuns(tmp_path_factory.mktemp("frozen"))
     archives, rng, rows = project.folder / "data/archives", np.random.default_rng(0), []
     for number in range(40):
         red = rng.uniform(40, 200)
@@ -183,13 +184,13 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run_module(
         "tools.parameters", "pictures", "download.split=official", "download.table.targets={warm: [0, 1]}",
         "targets.own.columns=[warm]", "targets.own.range=[0, 1]", f"embeddings.weights={ROOT}/tests/data/face_cells.onnx",
-        "train.epochs=2", "evaluate.resamples=100", "parallel.workers=1", *(f"analyse.{key}=0" for key in ANALYSES),
+        "train.epochs=2", "evaluate.resamples=100", *(f"analyse.{key}=0" for key in ANALYSES),
     )  # fmt: skip
-    project.dvc("repro")
+    project.run_stages()
     return project
 
 
-def test_images_alone_have_a_model_ridge_and_stack(frozen: Project) -> None:
+def test_images_alone_have_a_model_ridge_and_stack(frozen: StageRuns) -> None:
     scores = pd.read_csv(frozen.folder / "data/scores.csv").query("subset == 'all' and target == 'warm'")
     r2 = scores[scores["score"] == "r2"].set_index("predictor")["value"]
     assert min(r2["ridge_descriptors"], r2["ridge_embeddings"], r2["stacked_ridge"]) > 0.8
@@ -200,7 +201,7 @@ def test_images_alone_have_a_model_ridge_and_stack(frozen: Project) -> None:
     assert "a cosine similarity of 0.744 or more (SFace)" in report
 
 
-def test_frozen_networks_read_images_of_the_stream_pictures(frozen: Project) -> None:
+def test_frozen_networks_read_images_of_the_stream_pictures(frozen: StageRuns) -> None:
     for stream, size in (("embeddings", 48), ("descriptors", 3 * 8**2)):
         info = load_stream_info(frozen.folder / "data", [stream])
         assert list(info) == ["pictures", stream]

@@ -27,8 +27,9 @@ from lib.streams.text import transformer  # noqa: E402
 from lib.streams.text.transcripts import Cue, Transcript  # noqa: E402
 from lib.streams.text.vectors import split_timed_words  # noqa: E402
 from tests.pretrained_folders import make_image_folder, make_speech_folder, make_text_folder  # noqa: E402
-from tests.project_copy import WITHOUT_VIDEO, Project  # noqa: E402
+from tests.project_copy import WITHOUT_VIDEO  # noqa: E402
 from tests.run_tool import call_main  # noqa: E402
+from tests.stage_runs import StageRuns  # noqa: E402
 from tests.test_text import make_settings  # noqa: E402
 
 GREETING = "Hi! I'm here, um, and you know what? [laughs] We don't sing."
@@ -262,7 +263,7 @@ def test_benchmark_compares_batches_with_single_texts(
 
 @pytest.mark.slow
 def test_model_learns_layers_of_words_from_subtitles(folder: Path, tmp_path: Path) -> None:
-    project = Project(tmp_path / "project", compiled_flow=False)
+    project = StageRuns(tmp_path / "project")
     archives, rows = project.folder / "data/archives", []
     (archives / "embeddings").mkdir()
     for number in range(24):
@@ -279,7 +280,7 @@ def test_model_learns_layers_of_words_from_subtitles(folder: Path, tmp_path: Pat
         "model.use=[text, features]", "model.encoders.text.reads=[text.words]", "train.epochs=2", "parallel.workers=1",
         "evaluate.resamples=100", "analyse.importance_clips=2", "analyse.control_repeats=1",
     )  # fmt: skip
-    output = project.dvc("repro")
+    output = project.run_stages(draw=["layer_weights"])
     assert "text: 24 clips need about" in output
     weights = pd.read_csv(project.folder / "data/layer_weights.csv")
     assert weights[["encoder", "stream", "layer"]].to_numpy().tolist() == [["text", "text.words", i] for i in range(3)]
