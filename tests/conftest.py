@@ -67,6 +67,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # the process that prints, not one that only runs tests
+        config.pluginmanager.register(FailureLines(config))
+
+
+class FailureLines:
+    """Prints a line with the name and the error of each failed test at once; pytest prints tracebacks after all tests."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            lines = str(crash.message if crash else report.longrepr).strip().splitlines() or [""]
+            terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+            terminal.write_line(f"\n{report.outcome} at {report.when}: {report.nodeid}: {lines[0]}", red=True)
+
+
 needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="the real FIV2 sample is missing")
 
 
