@@ -24,6 +24,7 @@ SMALLER = {
     "seed: 8": "seed: 0", "use: [faces, flow, audio]": "use: [faces, flow]", "epochs: 15": "epochs: 2",
     "importance_clips: 6": "importance_clips: 2", "robustness_clips: 16": "robustness_clips: 2",
     "control_repeats: 3": "control_repeats: 2", "resamples: 2000": "resamples: 200",
+    "GPUs\n  workers: 0": "GPUs\n  workers: 1",  # tests run in parallel already, and each worker takes seconds to start
 }  # fmt: skip
 """Changes of params.yaml that make the demo small, with two encoders and clips of videos that are in training too."""
 

@@ -54,6 +54,8 @@ FACES_IN = (
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("project"), rendered=True)
+    project.edit({"GPUs\n  workers: 1": "GPUs\n  workers: 0"})
+    project.commit("several workers")
     assert sorted(stages_run(project.dvc("repro"))) == sorted(STAGES)
     project.commit("demo")
     return project
