@@ -46,9 +46,13 @@ def list_true_pairs(clips: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def test_pairs_are_those_of_the_known_persons(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(same_person, "_BLOCK", 7)
     embeddings, clips = make_corpus(0, 9, 60)
+    complete = find_same_persons(embeddings, clips)
+    monkeypatch.setattr(same_person, "_CELLS", 7 * 60)
     pairs = find_same_persons(embeddings, clips)
+    pd.testing.assert_frame_equal(pairs, complete)
+    monkeypatch.setattr(same_person, "MAX_PAIRS", 5)
+    pd.testing.assert_frame_equal(find_same_persons(embeddings, clips), complete[:5])
     assert tuple(pairs) == COLUMNS
     expected = list_true_pairs(clips)
     assert len(expected) > 50

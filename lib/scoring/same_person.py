@@ -14,12 +14,13 @@ MAX_PAIRS = 10_000
 """Largest number of pairs in the table."""
 COLUMNS = ("clip", "video", "split", "other_clip", "other_video", "other_split", "cosine")
 
-_BLOCK = 512  # clips
+_BLOCK, _CELLS = 512, 2**26
+"""Largest numbers of clips, and of similarities, in a block: 256 MB and as much for the comparisons."""
 
 
 def find_same_persons(embeddings: pd.DataFrame, clips: pd.DataFrame) -> pd.DataFrame:
     """Return the pairs of clips of different videos and splits with a cosine similarity of at least POSSIBLE, most similar
-    first, at most MAX_PAIRS.
+    first, at most MAX_PAIRS. The time grows with the square of the number of clips, the memory does not.
 
     embeddings: by clip, SIZE numbers, the mean over the clip's faces, and perhaps others. clips: the columns clip, video and
     split. Columns: COLUMNS; the pair's first clip is in the later split, so that a test clip precedes a training clip.
@@ -29,15 +30,15 @@ def find_same_persons(embeddings: pd.DataFrame, clips: pd.DataFrame) -> pd.DataF
     units = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
     position = clips["split"].map(SPLITS.index).to_numpy()
     video = clips["video"].factorize()[0]
-    blocks = [np.empty((0, 3))]
-    for start in range(0, len(units), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    pairs, rows = np.empty((0, 3)), max(1, min(_BLOCK, _CELLS // max(1, len(units))))
+    later = np.flatnonzero(position > 0)
+    for start in range(0, len(later), rows):
+        block = later[start : start + rows]
         cosine = units[block] @ units.T
         is_pair = (position[block, None] > position) & (video[block, None] != video) & (cosine >= POSSIBLE)
         first, second = np.nonzero(is_pair)
-        blocks.append(np.column_stack([first + start, second, cosine[first, second]]))
-    pairs = np.concatenate(blocks)
-    pairs = pairs[np.argsort(-pairs[:, 2], kind="stable")][:MAX_PAIRS]
+        pairs = np.concatenate([pairs, np.column_stack([block[first], second, cosine[first, second]])])
+        pairs = pairs[np.argsort(-pairs[:, 2], kind="stable")][:MAX_PAIRS]
     first, second = pairs[:, :2].astype(int).T
     named = clips[["clip", "video", "split"]].reset_index(drop=True)
     others = named.add_prefix("other_").iloc[second].reset_index(drop=True)
