@@ -21,7 +21,7 @@ from lib.scoring.tables import score_over_seeds
 from tests.conftest import ROOT
 from tools import parameters
 from tools.ablate import __main__ as ablate
-from tools.ablate import plan, runs
+from tools.ablate import plan
 
 SLOPES = {"mse": 0.25, "ccc": 1.0}
 """Slope of the predictions over the actual values for each loss. Label weighting adds 0.25."""
@@ -58,7 +58,7 @@ class Experiments:
         changes = [
             parameters.parse_change(change)
             for change in command[command.index("-n") + 2 :]
-            if change not in ("-S", runs.TARGET)
+            if change not in ("-S", experiments.TARGET)
         ]
         self.parameters[name] = self.current = plan.changed(self.current, dict(changes))
         self.names.append(name)
@@ -128,7 +128,7 @@ def experiments(shipped: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     table.to_csv("data/clips.csv", index=False)
     Path("params.yaml").write_text("original")
     monkeypatch.setattr(subprocess, "run", stand_in)
-    monkeypatch.setattr(runs, "run_dvc", lambda arguments: stand_in(arguments).returncode)
+    monkeypatch.setattr(experiments, "run_dvc", lambda arguments: stand_in(arguments).returncode)
     monkeypatch.setattr(dvc.api, "read", stand_in.predictions)
     monkeypatch.setattr(dvc.api, "params_show", lambda rev=None: deepcopy(stand_in.parameters[rev] if rev else shipped))
     monkeypatch.setattr(plan, "check", lambda values: None)  # the real one imports all stages

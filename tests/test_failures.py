@@ -37,8 +37,7 @@ from tests.processes import wait_until
 from tests.small_network import TRAITS_GROUP, InMemoryClips, make_network, make_settings, train_network
 from tests.stage_parameters import WARMTH, small_parameters
 from tests.test_contract import STAGES, parameters_of
-from tools import compare
-from tools.ablate import runs
+from tools import compare, experiments
 
 
 def test_nan_validation_loss_stops_and_keeps_earlier_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,13 +429,13 @@ def test_ablate_reruns_experiments_whose_predictions_are_gone(monkeypatch: pytes
             raise FileNotFoundError("data/predictions.csv is not in the cache")
         return ""
 
-    monkeypatch.setattr(runs.subprocess, "run", run)
-    monkeypatch.setattr(runs, "run_dvc", lambda arguments: run(["python", "-m", "dvc", *arguments]).returncode)
-    monkeypatch.setattr(runs.dvc.api, "read", read)
-    monkeypatch.setattr(runs.dvc.api, "params_show", lambda **_: {})
-    monkeypatch.setattr(runs, "refuse_other_parameters", lambda *_: None)
+    monkeypatch.setattr(experiments.subprocess, "run", run)
+    monkeypatch.setattr(experiments, "run_dvc", lambda arguments: run(["python", "-m", "dvc", *arguments]).returncode)
+    monkeypatch.setattr(experiments.dvc.api, "read", read)
+    monkeypatch.setattr(experiments.dvc.api, "params_show", lambda **_: {})
+    monkeypatch.setattr(experiments, "refuse_other_parameters", lambda *_: None)
     changes = {"model.fusion": "concat"}
-    runs.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
+    experiments.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
     options = ["-S", 'model.fusion="concat"', "-S", "train.seed=0"]
     assert commands[1:] == [
         ["exp", "run", "-n", "a-flow-seed0", "--force", *options, "evaluate"],

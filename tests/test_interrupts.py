@@ -71,9 +71,9 @@ sys.exit(255)
 ABLATE = """
 import sys
 from lib.core import command
-from tools.ablate import runs
-runs.DVC = (sys.executable, "-c", sys.argv[1])
-command.run(lambda: runs.run_dvc(["exp", "run"]))
+from tools import experiments
+experiments.DVC = (sys.executable, "-c", sys.argv[1])
+command.run(lambda: experiments.run_dvc(["exp", "run"]))
 """
 
 

@@ -120,6 +120,22 @@ def test_each_clip_is_in_one_test_fold() -> None:
         split.folds(table, SplitSettings(0, 5, 5))
 
 
+def test_inner_folds_validate_each_clip_once_and_spare_the_test() -> None:
+    table = make_table(200, 0)
+    outer = SPLITTERS["disjoint"](table, SETTINGS)
+    validated = []
+    for fold in range(4):
+        inner = split.hold_out_inner_fold(table, outer, SETTINGS._replace(inner_folds=4, inner_fold=fold))
+        assert (inner[outer == "test"] == "test").all()
+        assert set(inner) == set(SPLITS)
+        assert inner.groupby(table["video"]).nunique().max() == 1
+        validated += list(table["clip"][inner == "validation"])
+    assert sorted(validated) == sorted(table["clip"][outer != "test"])
+    for folds, fold in ((1, 0), (4, 4)):
+        with pytest.raises(InputError, match=rf"inner_folds = {folds} with download\.inner_fold = {fold}; allowed"):
+            split.hold_out_inner_fold(table, outer, SETTINGS._replace(inner_folds=folds, inner_fold=fold))
+
+
 def test_validation_as_test_holds_out_training_videos() -> None:
     table = make_table(400, 4)
     new = split.validation_as_test(table, SETTINGS)

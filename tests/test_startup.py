@@ -38,6 +38,7 @@ TOOLS = (
     "predict",
     "publish",
     "reference",
+    "search",
     "serve",
     "weights",
     "words",

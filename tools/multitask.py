@@ -37,7 +37,7 @@ def main() -> None:
     with interrupts.loading():
         import dvc.api
 
-        from tools.ablate.runs import experiment, run_all
+        from tools.experiments import experiment, run_all
         from tools.predictors import compare
 
     model = dvc.api.params_show()["model"]

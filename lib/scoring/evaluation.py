@@ -92,8 +92,12 @@ class Evaluation:
         return find_outliers(self.tables["training"], self.usable, self.trained.targets, vectors)
 
     def predict(self) -> Predictions:
-        """Return the predictions of the clips of every split."""
-        return self._predict(self.clips)
+        """Return the predictions of the clips of every split; without test clips if the validation split is scored.
+
+        Settings are chosen by validation scores, and a choice must not see test scores.
+        """
+        is_choice = self.scored_split == "validation"
+        return self._predict({split: data for split, data in self.clips.items() if not (is_choice and split == "test")})
 
     def predict_clips(self, tables: Mapping[str, pd.DataFrame]) -> Predictions:
         """Return the predictions of other tables of clips, by their names."""

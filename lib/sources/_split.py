@@ -25,6 +25,7 @@ class SplitSettings(NamedTuple):
     folds, fold: for `folds`, the number of folds and the test fold.
     fractions: for `disjoint` and `random`, the fractions of training, validation and test; None for the source's own.
     groups, tested: for `group_out`, the known group of each clip's person and the test group.
+    inner_folds, inner_fold: for `hold_out_inner_fold`, the number of folds, 0 for none, and the validation fold.
     """
 
     seed: int
@@ -33,6 +34,8 @@ class SplitSettings(NamedTuple):
     fractions: tuple[float, ...] | None = None
     groups: Mapping[str, str] = MappingProxyType({})
     tested: str = ""
+    inner_folds: int = 0
+    inner_fold: int = 0
 
 
 def official(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
@@ -106,6 +109,23 @@ def group_out(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     fractions = {part: wanted[part] / in_other_groups for part in ("training", "validation")}
     assigned = _assign_videos(others, fractions, settings.seed)
     return others["video"].map(assigned).reindex(table.index).fillna("").mask(tested, "test")
+
+
+def hold_out_inner_fold(table: pd.DataFrame, split: pd.Series, settings: SplitSettings) -> pd.Series:
+    """Return the split with other training and validation clips, by video: fold `inner_fold` of `inner_folds` validates.
+
+    The test set stays as it is. Settings are compared on the mean over these folds (tools.search).
+    """
+    if settings.inner_folds == 1 or settings.inner_fold >= settings.inner_folds:
+        raise SettingError(
+            f"download.inner_folds = {settings.inner_folds} with download.inner_fold = {settings.inner_fold}; allowed:"
+            " 0 for none, or at least 2 folds, and a fold from 0 to their number - 1"
+        )
+    inner = table[split.isin(["training", "validation"])]
+    equal = {str(fold): 1 / settings.inner_folds for fold in range(settings.inner_folds)}
+    fold_of_clip = inner["video"].map(_assign_videos(inner, equal, settings.seed))
+    is_held_out = (fold_of_clip == str(settings.inner_fold)).reindex(split.index, fill_value=False)
+    return split.replace("validation", "training").mask(is_held_out, "validation")
 
 
 SPLITTERS: dict[str, Callable[[pd.DataFrame, SplitSettings], pd.Series]] = {

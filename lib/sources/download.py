@@ -53,6 +53,8 @@ class Download(Section):
     split_fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] | None
     folds: Annotated[int, Field(ge=3, le=1000)]
     fold: Annotated[int, Field(ge=0, le=999)]
+    inner_folds: Annotated[int, Field(ge=0, le=1000)]
+    inner_fold: Annotated[int, Field(ge=0, le=999)]
     allow_missing: Annotated[float, Field(ge=0, le=1)]
     min_seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
     min_frames: Annotated[int, Field(ge=2, le=10_000_000)]
@@ -269,6 +271,7 @@ def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download)
     """
     fractions = None if settings.split_fractions is None else tuple(settings.split_fractions)
     split_settings = _split.SplitSettings(settings.split_seed, settings.folds, settings.fold, fractions)
+    split_settings = split_settings._replace(inner_folds=settings.inner_folds, inner_fold=settings.inner_fold)
     if settings.split == "group_out":
         group_of_clip = known_groups(groups, settings.group)
         split_settings = split_settings._replace(groups=group_of_clip.to_dict(), tested=settings.group.value)
@@ -277,7 +280,10 @@ def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download)
         if corpus in settings.held_out:
             result[usable.index] = ""
             continue
-        result[usable.index] = _split.SPLITTERS[settings.split](usable, split_settings)
+        split = _split.SPLITTERS[settings.split](usable, split_settings)
+        if settings.inner_folds:
+            split = _split.hold_out_inner_fold(usable, split, split_settings)
+        result[usable.index] = split
     return result
 
 

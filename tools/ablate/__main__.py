@@ -82,7 +82,7 @@ def main() -> None:
         from lib.scoring.baselines import is_baseline
         from tools.ablate.plan import ASKED, settings
         from tools.ablate.results import show_corpora, show_curve, show_folds, show_groups, show_spread
-        from tools.ablate.runs import experiment, run_all
+        from tools.experiments import experiment, run_all
         from tools.predictors import compare
 
     name, seeds, baseline = (options.pop(key) for key in ("name", "seeds", "baseline"))

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from itertools import product
 from typing import Any
 
@@ -17,11 +16,10 @@ from lib.scoring.baselines import is_baseline
 from lib.sources._across import find_ranges
 from lib.sources.download import Parameters as Download
 from lib.training.losses import RELIABILITY, WEIGHTINGS
-from tools.parameters import check, parse_change, plain, put
+from tools.experiments import Changes, changed
+from tools.parameters import check, parse_change, plain
 from tools.predictors import find_target_group
 
-Changes = dict[str, Any]
-"""New values by key of params.yaml, as `dvc exp run -S` takes them."""
 ASKED = "variants", "losses", "weightings", "grid", "networks", "sizes", "folds", "groups", "corpora"
 """The options that say which experiments are run."""
 
@@ -189,11 +187,3 @@ def refuse_unknown(option: str, names: Iterable[str], allowed: Iterable[str], wh
     """Raise InputError if one of the names isn't allowed."""
     if unknown := [name for name in names if name not in allowed]:
         raise InputError(f"{option} {unknown[0]!r}; allowed{where}: {', '.join(allowed)}")
-
-
-def changed(shared: dict[str, Any], changes: Changes) -> dict[str, Any]:
-    """Return a copy of the parameters with changes."""
-    parameters = deepcopy(shared)
-    for key, value in changes.items():
-        put(parameters, key, value)
-    return parameters

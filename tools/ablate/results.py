@@ -1,20 +1,17 @@
 """Tables and figures of finished experiments."""
 
-import io
 from pathlib import Path
 from typing import Any
 
-import dvc.api
 import numpy as np
 import pandas as pd
 
-from lib.core.artifacts import CORPUS_SCORES, SCORES, TEXT_COLUMNS
-from lib.core.clips import read_csv
-from lib.core.errors import InputError
+from lib.core.artifacts import CORPUS_SCORES
 from lib.report import curve, folds, left_out_corpora, spread, words
 from lib.scoring.ceilings import CEILING, bound_scores, tabulate
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import score_over_seeds
+from tools.experiments import read_scores, read_table
 from tools.predictors import Sources, find_target_group, gather_predictions
 
 
@@ -38,7 +35,7 @@ def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -
     """Print and write the scores of experiments (data/scores.csv) by number of training clips."""
     name, group = find_target_group(targets)
     subset = "unseen_videos" if unseen else "all"
-    tables = {int(clips): [scored(label, name, subset) for label in labels] for clips, labels in sources.items()}
+    tables = {int(clips): [read_scores(label, name, subset) for label in labels] for clips, labels in sources.items()}
     first = next(iter(tables.values()))[0].iloc[0]
     which = f"{first['clips']} clips of {first['videos']} videos" + (", unseen in training" if unseen else "")
     table = curve.make_curve(tables)
@@ -50,7 +47,7 @@ def show_curve(sources: Sources, targets: str | None, unseen: bool, out: Path) -
 def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
     """Print and write the mean scores of experiments (data/scores.csv), one for each fold."""
     name, group = find_target_group(targets)
-    table = folds.combine_folds([scored(label, name, "all") for labels in sources.values() for label in labels])
+    table = folds.combine_folds([read_scores(label, name, "all") for labels in sources.values() for label in labels])
     print(folds.format_markdown(table, group))
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
@@ -60,7 +57,7 @@ def show_folds(sources: Sources, targets: str | None, out: Path) -> None:
 def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
     """Print and write the scores of experiments that each test one group of persons, a row for each group."""
     name, group = find_target_group(targets)
-    tables = {tested: scored(labels[0], name, "all") for tested, labels in sources.items()}
+    tables = {tested: read_scores(labels[0], name, "all") for tested, labels in sources.items()}
     table = pd.concat([scores.assign(group=tested) for tested, scores in tables.items()])
     columns = words.list_headline_scores(group)
     rows = table[(table["predictor"] == "model") & (table["target"] == "mean") & table["score"].isin(columns)]
@@ -82,20 +79,3 @@ def show_corpora(sources: Sources, targets: str | None, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
     print(f"\nwritten: {out}.csv")
-
-
-def read_table(path: Path, label: str) -> pd.DataFrame:
-    """Return a table of an experiment."""
-    return read_csv(io.StringIO(dvc.api.read(str(path), rev=label)), TEXT_COLUMNS[path])
-
-
-def scored(label: str, name: str, subset: str) -> pd.DataFrame:
-    """Return an experiment's scores of a target group on a subset of the clips. Raises InputError if it has none."""
-    table = read_table(SCORES, label)
-    table = table[(table["targets"] == name) & (table["subset"] == subset)]
-    if table.empty:
-        raise InputError(
-            f"experiment {label} has no scores of {name} on {words.SUBSETS[subset]};"
-            " choose another --targets, or run it again"
-        )
-    return table

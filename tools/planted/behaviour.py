@@ -13,7 +13,7 @@ from lib.data.pooled import pool_vectors
 from lib.scoring.baselines import predict_ridge
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import score_over_seeds
-from tools.ablate.runs import run_dvc
+from tools.experiments import run_dvc
 from tools.planted.parameters import planted_targets, use_parameters
 from tools.predictors import find_target_group
 

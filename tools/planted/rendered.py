@@ -11,7 +11,7 @@ from lib.core.artifacts import CLIPS, DATA
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
 from lib.streams import base
-from tools.ablate.runs import run_dvc
+from tools.experiments import run_dvc
 from tools.planted.parameters import planted_targets, use_parameters
 from tools.planted.together import NAMES, Clips
 

@@ -1,5 +1,6 @@
 """Run experiments with DVC, each once."""
 
+import io
 import json
 import os
 import pty
@@ -8,20 +9,28 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import dvc.api
+import pandas as pd
 from dvc.exceptions import DvcException
 
-from lib.core.artifacts import PREDICTIONS
+from lib.core.artifacts import PREDICTIONS, SCORES, TEXT_COLUMNS
+from lib.core.clips import read_csv
 from lib.core.errors import InputError
-from tools.ablate.plan import Changes, changed
+from lib.report import words
+from tools.parameters import put
 
 DVC = sys.executable, "-m", "dvc"
 TARGET = "evaluate"
 """The last stage of an experiment: the comparison needs no analyses and figures."""
+Changes = dict[str, Any]
+"""New values by key of params.yaml, as `dvc exp run -S` takes them."""
 
 
 def value_of(shared: dict[str, Any], key: str) -> list[Any]:
@@ -30,6 +39,14 @@ def value_of(shared: dict[str, Any], key: str) -> list[Any]:
     for part in parents:
         shared = shared.get(part, {})
     return [shared[last]] if last in shared else []
+
+
+def changed(shared: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    """Return a copy of the parameters with changes."""
+    parameters = deepcopy(shared)
+    for key, value in changes.items():
+        put(parameters, key, value)
+    return parameters
 
 
 def experiment(name: str, variant: str, seed: int) -> str:
@@ -42,30 +59,72 @@ def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
 
     Each run sets every key that any run changes, because `dvc exp run` leaves the previous run's values in params.yaml.
     """
-    listed = subprocess.run([*DVC, "exp", "list", "--names-only"], capture_output=True, text=True, check=True)
-    names = set(listed.stdout.split())
-    shared = dvc.api.params_show()
+    names, shared = list_names(), dvc.api.params_show()
     changed_keys = {key for changes in chosen.values() for key in changes}
     unchanged = {key: values[0] for key in sorted(changed_keys) if (values := value_of(shared, key))}
     runs = {
         experiment(name, variant, seed): unchanged | chosen[variant] | {"train.seed": seed}
         for seed, variant in product(seeds, chosen)
     }
-    # `dvc gc` keeps the name of an experiment whose predictions it removes
+    done = find_done(runs, names, shared)
+    for number, (label, changes) in enumerate(runs.items(), 1):
+        print(f"{number} of {len(runs)}: {label}{' is there' if label in done else ''}", flush=True)
+        if label not in done and (status := run_dvc(make_arguments(label, changes, names))):
+            raise InputError(
+                f"`dvc exp run -n {label} {shlex.join(make_options(changes))} {TARGET}` ended with {status}; correct the"
+                " cause and run this command again, which keeps the finished runs"
+            )
+
+
+def list_names() -> set[str]:
+    """Return the names of the experiments that `dvc exp list` has. Raises InputError if DVC can't list them."""
+    listed = subprocess.run([*DVC, "exp", "list", "--names-only"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        reason = next((line for line in listed.stderr.splitlines() if line.startswith("ERROR")), listed.stderr.strip())
+        raise InputError(
+            f"`dvc exp list` ended with {listed.returncode}: {reason}; required: a Git repository with at least one commit,"
+            " in which `dvc init` was run"
+        )
+    return set(listed.stdout.split())
+
+
+def find_done(runs: Mapping[str, Changes], names: set[str], shared: dict[str, Any]) -> list[str]:
+    """Return the finished experiments among `runs`; raises InputError if one has other parameters.
+
+    names: those of `list_names`. `dvc gc` keeps the name of an experiment whose predictions it removes.
+    """
     done = [label for label in runs if label in names and kept(label)]
     for label in done:
         refuse_other_parameters(label, shared, runs[label])
-    for number, (label, changes) in enumerate(runs.items(), 1):
-        print(f"{number} of {len(runs)}: {label}{' is there' if label in done else ''}", flush=True)
-        if label in done:
-            continue
-        options = [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
-        overwrite = ["--force"] if label in names else []
-        if status := run_dvc(["exp", "run", "-n", label, *overwrite, *options, TARGET]):
-            raise InputError(
-                f"`dvc exp run -n {label} {shlex.join(options)} {TARGET}` ended with {status}; correct the cause"
-                " and run this command again, which keeps the finished runs"
-            )
+    return done
+
+
+def make_arguments(label: str, changes: Changes, names: set[str], queue: bool = False) -> list[str]:
+    """Return the arguments of DVC that run an experiment, or add it to DVC's queue; names: those of `list_names`."""
+    overwrite = ["--force"] if label in names else []
+    return ["exp", "run", *(["--queue"] if queue else []), "-n", label, *overwrite, *make_options(changes), TARGET]
+
+
+def make_options(changes: Changes) -> list[str]:
+    """Return changes of parameters as options of `dvc exp run`."""
+    return [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
+
+
+def read_table(path: Path, label: str) -> pd.DataFrame:
+    """Return a table of an experiment."""
+    return read_csv(io.StringIO(dvc.api.read(str(path), rev=label)), TEXT_COLUMNS[path])
+
+
+def read_scores(label: str, name: str, subset: str) -> pd.DataFrame:
+    """Return an experiment's scores of a target group on a subset of the clips. Raises InputError if it has none."""
+    table = read_table(SCORES, label)
+    table = table[(table["targets"] == name) & (table["subset"] == subset)]
+    if table.empty:
+        raise InputError(
+            f"experiment {label} has no scores of {name} on {words.SUBSETS[subset]};"
+            " choose another --targets, or run it again"
+        )
+    return table
 
 
 def run_dvc(arguments: list[str]) -> int:
