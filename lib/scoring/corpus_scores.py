@@ -54,10 +54,10 @@ def align_ranks(labels: np.ndarray, training: np.ndarray) -> np.ndarray:
 
     aligned = labels.copy()
     for column in range(labels.shape[1]):
-        known, reference = np.isfinite(labels[:, column]), training[np.isfinite(training[:, column]), column]
-        if known.any() and len(reference):
-            quantiles = (rankdata(labels[known, column]) - 0.5) / known.sum()
-            aligned[known, column] = np.quantile(reference, quantiles)
+        labelled, reference = np.isfinite(labels[:, column]), training[np.isfinite(training[:, column]), column]
+        if labelled.any() and len(reference):
+            quantiles = (rankdata(labels[labelled, column]) - 0.5) / labelled.sum()
+            aligned[labelled, column] = np.quantile(reference, quantiles)
     return aligned
 
 
@@ -118,11 +118,11 @@ def permute_correlation(
 
 
 def _correlate(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlations (K + 1,), their mean first, of values (V, K) where labels are known."""
-    known = np.isfinite(labels)
-    count = known.sum(0)
-    a, b = (np.where(known, values, 0) for values in (labels, predicted))
-    a, b = (np.where(known, values - values.sum(0) / count, 0) for values in (a, b))
+    """Return Pearson's correlations (K + 1,), their mean first, of values (V, K), over the videos with a label."""
+    labelled = np.isfinite(labels)
+    count = labelled.sum(0)
+    a, b = (np.where(labelled, values, 0) for values in (labels, predicted))
+    a, b = (np.where(labelled, values - values.sum(0) / count, 0) for values in (a, b))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0))
     return np.concatenate([[r.mean()], r])
