@@ -20,28 +20,28 @@ ODD = ROOT.parent / "shared" / "clips"
 
 SLOW = (
     "test_pipeline",
-    "test_fiv2",
     "test_extending",
-    "test_foundation",
+    "test_multitask",
+    "test_fiv2",
     "test_archives",
-    "test_own_clips",
+    "test_checkouts",
     "test_odd_clips",
     "test_predict",
     "test_publish",
     "test_wheel",
     "test_serve",
-    "test_shards",
-    "test_multitask",
     "test_ablate",
-    "test_pictures",
-    "test_words",
-    "test_predict_page",
     "test_interrupts",
-    "test_checkouts",
-    "test_page",
+    "test_predict_page",
+    "test_shards",
+    "test_foundation",
+    "test_own_clips",
+    "test_examples",
     "test_new",
     "test_tutorials",
-    "test_examples",
+    "test_page",
+    "test_words",
+    "test_pictures",
 )
 """Modules whose tests are all slow, because they run stages or tools on videos; the slowest come first."""
 
@@ -58,13 +58,18 @@ NUMERIC = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow modules, and start with the slowest module so that test processes end together."""
+    """Mark the tests of slow modules, and start with the slowest modules so that test processes end together.
+
+    Modules with some slow tests come after those of SLOW, and all others at the end.
+    """
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
         if item.path.stem in NUMERIC:
             item.add_marker(pytest.mark.numeric)
-    items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
+    partly_slow = {item.path for item in items if item.get_closest_marker("slow")}
+    order = {name: number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(SLOW) + (item.path not in partly_slow)))
 
 
 def pytest_configure(config: pytest.Config) -> None:
