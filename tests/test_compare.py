@@ -2,7 +2,6 @@
 
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +53,7 @@ def test_compare_reads_published_predictions(labels: pd.DataFrame, tmp_path: Pat
     write_predictions(labels, tmp_path / "near.csv", 0.02)
     write_predictions(labels.set_axis(labels.index.str.removesuffix(".mp4")), tmp_path / "far.csv", 0.05, note="x")
     sources = (f"near={tmp_path}/near.csv", f"far={tmp_path}/far.csv,{tmp_path}/near.csv", "video_lookup")
-    command = [sys.executable, "-m", "tools.compare", *sources, "--baseline", "near", *options(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = compare(tmp_path, *sources, "--baseline", "near")
     assert result.returncode == 0, result.stderr
     assert "60 clips of 20 videos of the test split" in result.stdout
     table = pd.read_csv(tmp_path / "out.csv").set_index(["predictor", "target"])
