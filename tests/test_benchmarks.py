@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,15 @@ def test_corpus_benchmark_measures_a_process(tmp_path: Path) -> None:
     assert (tmp_path / "data/archives.csv").exists()
     with pytest.raises(InputError, match=r"python -m stages\.train failed with status 1:\n(.|\n)*dvc\.yaml is missing"):
         corpus.run_module(tmp_path, "stages.train")
+
+
+def test_corpus_benchmark_compares_medians_of_two_checkouts(tmp_path: Path) -> None:
+    seconds = {tmp_path: iter([4.0, 40.0, 6.0]), corpus.ROOT: iter([2.0, 3.0, 1.0])}
+    order = []
+
+    def measure(root: Path) -> Iterator[tuple[str, corpus.Cost]]:
+        order.append(root)
+        yield "train", corpus.Cost(0, next(seconds[root]), 0)
+
+    assert [*corpus.compare(measure, tmp_path, 3)] == [("train", "6.0 | 2.0 | 3.0")]
+    assert order == [tmp_path, corpus.ROOT] * 3

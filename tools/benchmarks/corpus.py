@@ -3,16 +3,21 @@
 Five clips belong to each video. The labels depend on the features and on the video. The stages run in a temporary folder,
 one process after another, without DVC. A row whose seconds per 1000 clips grow with the number of clips grows faster than
 linearly.
+
+With --other, the stages also run with the code of another checkout, in turn. A row then has the median CPU seconds of both
+and their ratio.
 """
 
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +48,10 @@ COMMANDS = {
 """Module and arguments of each step."""
 
 
+ALONE = "wall s | CPU s | CPU s per 1000 clips | peak MiB"
+COMPARED = "CPU s, other | CPU s | ratio"
+
+
 class Cost(NamedTuple):
     """Wall seconds, CPU seconds, and the largest memory of one process in MiB."""
 
@@ -63,6 +72,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="epochs of the training (%(default)s)")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of each interval (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where temporary folders are made; 1 million clips need 6 GB")
+    parser.add_argument(
+        "--other", type=Path, help="another checkout of the project, for instance of an earlier version"
+    )
+    parser.add_argument("--last", choices=COMMANDS, default="figures", help="the last stage (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each checkout with --other (%(default)s)")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if wrong := [clips for clips in arguments.clips if clips < 100]:
@@ -70,40 +84,74 @@ def main() -> None:
     if arguments.make:
         make_corpus(arguments.make, arguments.clips[0])
         return
-    print("| stage | clips | wall s | CPU s | CPU s per 1000 clips | peak MiB |\n|---|---|---|---|---|---|", flush=True)
     changes = [f"train.epochs={arguments.epochs}", f"evaluate.resamples={arguments.resamples}"]
+    compared = arguments.other is not None
+    print(f"| stage | clips | {COMPARED if compared else ALONE} |\n|---|---|---|---|---|{'' if compared else '---|'}")
     for clips in arguments.clips:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            for stage, cost in measure_stages(Path(folder), clips, changes):
-                print(
-                    f"| {stage} | {clips} | {cost.wall:.1f} | {cost.cpu:.1f} | {1000 * cost.cpu / clips:.3f} |"
-                    f" {cost.peak:.0f} |",
-                    flush=True,
-                )
+        measure = partial(measure_stages, arguments.folder, clips, changes, arguments.last)
+        rows = (
+            compare(measure, arguments.other.resolve(), arguments.repeats)
+            if compared
+            else describe(measure(ROOT), clips)
+        )
+        for stage, row in rows:
+            print(f"| {stage} | {clips} | {row} |", flush=True)
 
 
-def measure_stages(folder: Path, clips: int, changes: list[str]) -> Iterator[tuple[str, Cost]]:
-    """Yield the name and the cost of each step, on a made corpus in `folder`."""
-    prepare_folder(folder)
-    # in a process of its own: a child's peak memory includes the memory that its parent had when it started the child
-    run_module(folder, "tools.benchmarks.corpus", "--make", str(folder / ARCHIVES), "--clips", str(clips))
-    run_module(folder, "tools.parameters", "table", *CHANGES, *changes)
-    for stage, (module, *options) in COMMANDS.items():
-        yield stage, run_module(folder, module, *options)
+def describe(costs: Iterator[tuple[str, Cost]], clips: int) -> Iterator[tuple[str, str]]:
+    """Yield the name and the cells of each stage."""
+    for stage, cost in costs:
+        yield stage, f"{cost.wall:.1f} | {cost.cpu:.1f} | {1000 * cost.cpu / clips:.3f} | {cost.peak:.0f}"
 
 
-def prepare_folder(folder: Path) -> None:
-    """Create the folders and copy the files that stages need."""
-    shutil.copytree(ROOT / "params", folder / "params")
-    shutil.copy(ROOT / STAGES, folder)
+def compare(
+    measure: Callable[[Path], Iterator[tuple[str, Cost]]], other: Path, repeats: int
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the cells of each stage: the median CPU seconds of two checkouts, which run in turn."""
+    seconds: dict[Path, dict[str, list[float]]] = {other: {}, ROOT: {}}
+    for _ in range(repeats):
+        for root, by_stage in seconds.items():
+            for stage, cost in measure(root):
+                by_stage.setdefault(stage, []).append(cost.cpu)
+    for stage, values in seconds[ROOT].items():
+        before, now = statistics.median(seconds[other][stage]), statistics.median(values)
+        yield stage, f"{before:.1f} | {now:.1f} | {before / now:.1f}"
+
+
+def measure_stages(
+    parent: Path | None, clips: int, changes: list[str], last: str, root: Path
+) -> Iterator[tuple[str, Cost]]:
+    """Yield the name and the cost of each step up to `last`, on a made corpus in a temporary folder below `parent`.
+
+    root: the checkout whose code runs.
+    """
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        folder = Path(name)
+        prepare_folder(folder, root)
+        # in a process of its own: a child's peak memory includes the memory that its parent had when it started the child
+        run_module(folder, "tools.benchmarks.corpus", "--make", str(folder / ARCHIVES), "--clips", str(clips))
+        run_module(folder, "tools.parameters", "table", *CHANGES, *changes, root=root)
+        for stage, (module, *options) in COMMANDS.items():
+            yield stage, run_module(folder, module, *options, root=root)
+            if stage == last:
+                return
+
+
+def prepare_folder(folder: Path, root: Path = ROOT) -> None:
+    """Create the folders and copy the files that the stages of the checkout `root` need."""
+    shutil.copytree(root / "params", folder / "params")
+    shutil.copy(root / STAGES, folder)
     (folder / ARCHIVES).mkdir(parents=True)
     for name in ("metrics", "plots", "docs"):
         (folder / name).mkdir()
 
 
-def run_module(folder: Path, module: str, *arguments: str) -> Cost:
-    """Run `python -m MODULE ARGUMENTS` in `folder` and return its cost. Raises InputError if it fails."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def run_module(folder: Path, module: str, *arguments: str, root: Path = ROOT) -> Cost:
+    """Run `python -m MODULE ARGUMENTS` of the checkout `root` in `folder` and return its cost.
+
+    Raises InputError if it fails.
+    """
+    environment = os.environ | {"PYTHONPATH": str(root)}
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
