@@ -12,17 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dvc.utils.serialize import load_yaml
 
-from lib.core import references, resume, shards
+from lib.core import parameters, references, resume, shards
 from lib.core.errors import InputError
 from lib.core.references import Joined
 from lib.core.shards import Record
 from lib.data import pooled, shard_cache
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs
+from lib.sources import download, listing
 from lib.sources._archives import Unpacker, annotation_place
 from lib.streams import base, build, features
 from lib.streams.base import Raw, StreamInfo
+from tests.conftest import ROOT
 from tools.benchmarks import in_place
 
 ANNOTATIONS = Path("data/raw/table/annotations")
@@ -90,7 +93,9 @@ def test_array_files_are_referred_to_and_read_equal(pattern: str) -> None:
     for values in read_values(write_shard(record)):
         np.testing.assert_array_equal(values, expected)
         assert values.dtype == (np.float16 if pattern == "sub/*.pt" else expected.dtype)
-    np.testing.assert_array_equal(features.read_steps(record, np.array([4, 1])), expected[[4, 1]].astype(np.float32))
+    for rows in ([4, 1], [3], []):  # several rows are read together, few rows one by one
+        read = features.read_steps(record, np.array(rows, int))
+        np.testing.assert_array_equal(read, expected[rows].astype(np.float32).reshape(-1, 3))
 
 
 def test_patterns_of_all_kinds_are_joined_in_order() -> None:
@@ -257,3 +262,18 @@ def test_in_place_benchmark_counts_disk_without_the_users_files() -> None:
     Path("data/one").write_bytes(b"12345")
     os.link("data/one", "data/features/one")
     assert in_place.measure_disk(Path("data")) == 5
+
+
+def test_changed_array_file_changes_the_raw_folder() -> None:
+    Path(ARCHIVES, "clips.csv").write_text("clip,split,warm\nc,training,1\n")
+    values = load_yaml(ROOT / "params.yaml")["download"]
+    values |= {"sources": ["table"], "videos": False, "table": {"path": "clips.csv", "targets": {"warm": [0, 1]}}}
+    contents = []
+    for offset in (0, 0, 1):
+        write_hdf5("plain.h5", VALUES + np.float16(offset))
+        listing.write(ARCHIVES, listing.LISTING, resume.ROOT / resume.CHECKSUMS)
+        download.download(parameters.check({"download": values}, download.Parameters).download)
+        files = [path for path in sorted(Path("data/raw").rglob("*")) if path.is_file()]
+        contents.append({path: path.read_bytes() for path in files})
+    assert {path.name for path in contents[0]} == {"clips.csv", "made_of.json"}
+    assert contents[0] == contents[1] != contents[2]  # DVC runs the stage features again if data/raw changes

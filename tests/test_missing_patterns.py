@@ -23,7 +23,7 @@ PATTERNS = ["a.csv", "b.csv"]
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> pd.DataFrame:
-    """Write features of two patterns, each of which causes half of `warm`. Every third clip has no b.csv."""
+    """Write features of two patterns; each causes half of `warm`. Every third clip has no b.csv."""
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=(CLIPS, 2))
     table = pd.DataFrame({"clip": [f"c{i}" for i in range(CLIPS)], "shard": "one", "a": numbers[:, 0]})

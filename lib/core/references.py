@@ -1,10 +1,11 @@
 """Arrays of a shard that stay in the user's files: the shard has their place, and reading takes the rows that are needed."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -16,7 +17,9 @@ SUFFIXES = (".h5", ".hdf5", ".npz", ".pt")
 """Files of arrays that are read in place: the stage download does not copy them to data/raw/."""
 
 _ATTRIBUTE = "parts of "
-_MAPPED = 256  # files
+_OPEN = 256  # files
+_SPARSE = 4
+"""Rows are read one by one if they are less than this fraction of all: 1 / 4."""
 
 
 class Reference(NamedTuple):
@@ -42,9 +45,25 @@ class Reference(NamedTuple):
         path = _verify(self.path, self.sha256, Path.cwd())
         if self.offset is None:
             values = _open(path, self.sha256)[self.key][()]
+        elif isinstance(index, np.ndarray) and 0 < len(index) * _SPARSE < self.shape[0]:
+            size = self.nbytes // self.shape[0]
+            values = np.stack([self._read_bytes(path, int(row) * size, size) for row in index])
+            return values.view(self.dtype).reshape(-1, *self.shape[1:])
         else:
-            values = _map(path, self.sha256)[self.offset : self.offset + self.nbytes].view(self.dtype)
+            values = self._read_bytes(path, 0, self.nbytes).view(self.dtype)
         return np.asarray(values.reshape(self.shape)[index])
+
+    def _read_bytes(self, path: Path, start: int, size: int) -> np.ndarray:
+        """Return bytes of the array. The system keeps them in memory for the next access as long as there is space."""
+        assert self.offset is not None
+        values, done = np.empty(size, np.uint8), 0
+        while done < size:
+            place = self.offset + start + done
+            count = os.preadv(_open_bytes(path, self.sha256).fileno(), [memoryview(values)[done:]], place)
+            if not count:
+                raise InputError(f"{path} ends at byte {place}; it was changed while it was read, start again")
+            done += count
+        return values
 
 
 class Absent(NamedTuple):
@@ -148,12 +167,12 @@ def _verify(path: str, sha256: str, folder: Path) -> Path:
     return place
 
 
-@lru_cache(_MAPPED)
-def _map(path: Path, sha256: str) -> np.ndarray:
-    """Return a file's bytes. The system reads them on access and keeps them in memory as long as there is space."""
-    return np.memmap(path, np.uint8, "r")
+@lru_cache(_OPEN)
+def _open_bytes(path: Path, sha256: str) -> BinaryIO:
+    """Return an open file. Processes that are forked may read it at the same time, because each read names its place."""
+    return path.open("rb", buffering=0)
 
 
-@lru_cache(_MAPPED)
+@lru_cache(_OPEN)
 def _open(path: Path, sha256: str) -> h5py.File:
     return h5py.File(path)

@@ -77,32 +77,32 @@ def hash_unchanged(path: Path, checksums: Path | None = None) -> str:
     checksums: a file with a line of JSON for each checksum, data/.work/checksums.jsonl by default.
     """
     checksums = checksums or ROOT / CHECKSUMS
-    known, status, place = _load_checksums(checksums.absolute()), path.stat(), str(path.resolve())
+    entries, status, place = _load_checksums(checksums.absolute()), path.stat(), str(path.resolve())
     if not is_hashed(path, checksums):
-        known[place] = [status.st_size, status.st_mtime_ns, hash_file(path)]
+        entries[place] = [status.st_size, status.st_mtime_ns, hash_file(path)]
         if checksums.parent.is_dir():
             with checksums.open("a") as file:
-                file.write(json.dumps([place, *known[place]]) + "\n")
-    return str(known[place][2])
+                file.write(json.dumps([place, *entries[place]]) + "\n")
+    return str(entries[place][2])
 
 
 def is_hashed(path: Path, checksums: Path) -> bool:
     """Return whether the checksum of a file with the same size and time of change is known."""
-    known, status = _load_checksums(checksums.absolute()), path.stat()
-    return known.get(str(path.resolve()), [])[:2] == [status.st_size, status.st_mtime_ns]
+    entries, status = _load_checksums(checksums.absolute()), path.stat()
+    return entries.get(str(path.resolve()), [])[:2] == [status.st_size, status.st_mtime_ns]
 
 
 @cache
 def _load_checksums(path: Path) -> dict[str, list[Any]]:
     """Return size, time and checksum of each file. The last of several lines counts; an incomplete line does not."""
-    known: dict[str, list[Any]] = {}
+    entries: dict[str, list[Any]] = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
             place, *entry = json.loads(line)
         except ValueError:
             continue
-        known[place] = entry
-    return known
+        entries[place] = entry
+    return entries
 
 
 def finish_file(partial: Path, path: Path) -> None:

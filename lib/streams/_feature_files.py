@@ -40,7 +40,7 @@ class Files(NamedTuple):
 
 
 def match(pattern: str, annotations: Path) -> Files:
-    """Return the files of a pattern. Raises InputError if there is none, or if one is of an unknown type.
+    """Return the files of a pattern. Raises InputError if no file matches, or if the type of a file is unknown.
 
     A pattern is a path below data/archives/ or an absolute path, with * and ?. annotations: the folder of a corpus with the
     files that the stage download copied or unpacked.

@@ -3,8 +3,8 @@
 The features are one HDF5 file of 16-bit numbers. The stages archives, download and features run in a temporary folder. Then
 one process reads all clips in random order twice, as two epochs of training do, but without a network. Before the first
 pass, the system is asked to forget the files (posix_fadvise). *disk*: bytes below data/ besides the user's file. *read*:
-bytes that came from the disk, and bytes of read calls (read_bytes and rchar of /proc/self/io; memory-mapped reads make no
-call).
+bytes that came from the disk, and bytes of read calls, which the system can answer from memory (read_bytes and rchar of
+/proc/self/io).
 """
 
 import argparse
