@@ -59,7 +59,7 @@ class Reference(NamedTuple):
         values, done = np.empty(size, np.uint8), 0
         while done < size:
             place = self.offset + start + done
-            count = os.preadv(_open_bytes(path, self.sha256).fileno(), [memoryview(values)[done:]], place)
+            count = os.preadv(_open_bytes(path, self.sha256).fileno(), [values.data[done:]], place)
             if not count:
                 raise InputError(f"{path} ends at byte {place}; it was changed while it was read, start again")
             done += count
