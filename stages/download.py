@@ -14,7 +14,8 @@ def main() -> None:
     download.check_targets(everything, settings)
     base.check_enabled(everything)
     check_heads(parameters.check({"targets": everything["targets"]}, TargetSections).targets)
-    download.download(settings, download.find_scored(everything, settings))
+    fairness_group = download.find_fairness_group(everything)
+    download.download(settings, download.find_scored(everything, settings), fairness_group)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ import json
 
 from lib.core import artifacts, command, parameters
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
+from lib.core.persons import read_persons
 from lib.data import pooled
 from lib.scoring import across, results
-from lib.scoring.attributes import read_persons, tabulate_attributes
+from lib.scoring.attributes import tabulate_attributes
 from lib.scoring.evaluation import load_evaluation, prediction_table
 
 
-class Parameters(Section):
+class Parameters(parameters.Section):
     evaluate: across.Settings
 
 

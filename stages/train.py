@@ -9,7 +9,7 @@ from joblib.externals import loky
 from lib.core import command, parallel, parameters, resume
 from lib.core.artifacts import MODEL
 from lib.core.errors import SettingError
-from lib.training.prepare import complete, fingerprint, load_streams, log_derived, print_memory, select_clips
+from lib.training import prepare
 from lib.training.run import Task, publish_model, train_model
 from lib.training.settings import Parameters
 
@@ -21,15 +21,17 @@ def main() -> None:
     encoder_inputs, targets = sections.resolve()
     if sections.train.devices > (largest := torch.cuda.device_count() or loky.cpu_count()):
         raise SettingError(f"train.devices = {sections.train.devices}; allowed: up to {largest} on this machine")
-    streams = load_streams(encoder_inputs)
-    clips = select_clips(sections, encoder_inputs, targets)
-    print_memory(encoder_inputs, clips)
-    before, sections = sections.model, complete(sections, clips[0], streams)
-    derived = log_derived(before, sections.model)
-    folder = resume.ROOT / "train" / fingerprint(sections, sections.model.encoder_inputs(), streams, *clips)
+    streams = prepare.load_streams(encoder_inputs)
+    clips = prepare.select_clips(sections, encoder_inputs, targets)
+    prepare.print_memory(encoder_inputs, clips)
+    groups = prepare.select_groups(sections.train, clips[0])
+    before, sections = sections.model, prepare.complete(sections, clips[0], streams)
+    derived = prepare.log_derived(before, sections.model)
+    inputs = sections.model.encoder_inputs()
+    folder = resume.ROOT / "train" / prepare.fingerprint(sections, inputs, streams, *clips, groups=groups)
     if (folder / MODEL.name).exists():
         logging.getLogger("train").info("the cached model is valid: code, settings and data are unchanged")
-    elif not train_model(Task(sections, targets, streams, *clips, derived), folder):
+    elif not train_model(Task(sections, targets, streams, *clips, derived=derived, groups=groups), folder):
         return  # one of several processes, and not the first
     publish_model(folder)
 

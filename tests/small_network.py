@@ -1,6 +1,6 @@
 """A small network, random clips in memory and their training, for tests of models and training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,7 @@ TRAIN_SETTINGS: dict[str, Any] = {
     "optimizer": "adamw", "betas": [0.9, 0.999], "momentum": 0.9, "learning_rate": {"default": 1e-3},
     "weight_decay": 0.01, "decay_all": True, "ema": None,
     "schedule": "cosine", "warmup": 1, "patience": 5, "interval": 0.9, "clip_norm": 1.0, "workers": 0,
+    "fairness": "none", "fairness_group": "gender", "fairness_weight": 0.1,
     "shuffle_labels": False, "clips": None, "init": None, "devices": 1, "loggers": [], "precision": "32-true",
     "augment": {"mirror": True, "shift": 2, "brightness": 0.1, "contrast": 0.1},
 }  # fmt: skip
@@ -182,6 +183,7 @@ def train_network(
     clips: int | InMemoryClips = 8,
     targets: Targets = TRAITS_GROUP,
     loggers: Sequence[str] = (),
+    groups: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> Trained:
     folder.mkdir(exist_ok=True)
@@ -191,7 +193,8 @@ def train_network(
     use = tuple(net.encoder_inputs)
     training = InMemoryClips(clips, use=use) if isinstance(clips, int) else clips
     validation = InMemoryClips(5, use=use) if isinstance(clips, int) else clips
-    data: Any = TrainData(training, validation, targets, Train(**values), net.encoder_inputs)  # type: ignore[arg-type]
+    settings = Train(**values)  # type: ignore[arg-type]
+    data: Any = TrainData(training, validation, targets, settings, net.encoder_inputs, groups=groups or {})  # type: ignore[arg-type]
     return train(fabric or cpu_fabric(), net, data, folder, [Loggers(loggers, {"train": values})])  # type: ignore[arg-type]
 
 

@@ -507,3 +507,56 @@ def test_spread_figure_labels_its_panels() -> None:
     points = [axes.containers[0].lines[0].get_xdata()[0] for axes in figure.axes[:3]]
     assert points == pytest.approx([0.3, 1 / 0.3, 0.7])
     assert figure.get_suptitle() == "Mean of warm, cold\n60 clips; bars: 95 % interval over videos"
+
+
+def test_ablate_compares_fairness_settings(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    persons = pd.DataFrame(
+        {"clip": [f"{index:03d}.mp4" for index in range(120)], "gender": ["female", "male", ""] * 40}
+    )
+    persons.to_csv("data/groups.csv", index=False)
+
+    def predict(path: str, rev: str) -> str:
+        """Predictions of which those of women are 0.1 lower for each other setting than none, for test and validation."""
+        train = experiments.parameters[rev]["train"]
+        table = pd.read_csv("data/clips.csv").query("split == 'test'")
+        rows = table.melt(["clip", "video"], list(TRAITS), "target", "actual").assign(targets="traits", corpus="demo")
+        women = rows["clip"].map(persons.set_index("clip")["gender"]) == "female"
+        rows["predicted"] = 0.5 - 0.1 * women * (train["fairness"] != "none") + 0.01 * train["seed"]
+        splits = [rows.assign(split=split) for split in ("test", "validation")]
+        return pd.concat(splits).assign(seen=rows["video"].str.len() > 3, scale=np.nan).to_csv(index=False)
+
+    monkeypatch.setattr(dvc.api, "read", predict)
+    main(monkeypatch, "--fair", "--seeds", "0", "1")
+    names = ("none", "balanced", "adversarial", "matching")
+    assert experiments.names == [f"fair-{name}-seed{seed}" for seed in (0, 1) for name in names]
+    trained = experiments.parameters["fair-matching-seed1"]["train"]
+    assert (trained["fairness"], trained["fairness_group"], trained["seed"]) == ("matching", "gender", 1)
+    table = pd.read_csv("plots/fair.csv").set_index(["setting", "measure", "target"])
+    assert set(table.index.levels[0]) == set(names)
+    sign = 1 if "female minus male" in capsys.readouterr().out else -1
+    for name, change in (("none", 0.0), ("balanced", -0.1), ("adversarial", -0.1), ("matching", -0.1)):
+        row = table.loc[(name, "error_difference", "mean")]
+        assert row["change"] == pytest.approx(sign * change, abs=1e-6)
+        assert row["seeds"] == 2
+        assert row["low"] < row["value"] < row["high"]
+    assert min(Path(f"plots/fair.{suffix}").stat().st_size for suffix in ("tex", "png", "pdf")) > 500
+    main(monkeypatch, "--fair", "gender", "--seeds", "0", "--unseen")
+    assert len(experiments.names) == 8
+    assert "unseen in training" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--split is not for --fair"):
+        main(monkeypatch, "--fair", "--split", "validation")
+
+
+def test_ablate_runs_fairness_settings_in_each_fold(shipped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "check", lambda values: None)
+    shipped["download"] |= {"split": "folds", "folds": 3}
+    kind, chosen = plan.settings(shipped, None, {"fair": "age"})
+    assert kind == "fair"
+    assert len(chosen) == 12
+    assert chosen["matching-fold2"] == {
+        "train.fairness": "matching",
+        "train.fairness_group": "age",
+        "download.fold": 2,
+    }

@@ -139,7 +139,13 @@ def test_gaussian_head_learns_noise_and_its_intervals() -> None:
     actual, is_quiet = labels.double().numpy(), inputs[new, 0].numpy() < 0.5
     assert scale[new][is_quiet].mean() == pytest.approx(0.02, rel=0.2)
     assert scale[new][~is_quiet].mean() == pytest.approx(0.1, rel=0.2)
-    reference = make_reference(group, actual[training], actual[held_out], Prediction(mean[held_out], scale[held_out]))
+    reference = make_reference(
+        group,
+        actual[training],
+        actual[held_out],
+        Prediction(mean[held_out], scale[held_out]),
+        np.arange(len(mean))[held_out],
+    )
     clips = [
         estimate_group(group, reference, Prediction(*mean_and_scale))
         for mean_and_scale in zip(mean[new], scale[new], strict=True)

@@ -11,11 +11,12 @@ from lib.core import parameters
 from lib.core.artifacts import CLIPS, DATA, GROUPS
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
+from lib.core.persons import read_persons
 from lib.core.targets import TRAITS, TargetGroup, TargetSections
 from lib.data import pooled
 from lib.report import ceilings, comparison, words
 from lib.scoring import baselines, paired, predictions
-from lib.scoring.attributes import read_persons, tabulate_attributes
+from lib.scoring.attributes import tabulate_attributes
 from lib.scoring.baselines import is_baseline, is_seen
 from lib.scoring.ceilings import bound_scores, find_reliability, read_error_variance
 from lib.scoring.scores import Bootstrap

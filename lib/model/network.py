@@ -115,12 +115,14 @@ class Settings(Section):
 
 class Output(NamedTuple):
     """predictions: of each target group. attention and tokens: the fusion's attention weights and inputs. penalty: in
-    training the sum of the encoders' penalties, to be added to the loss."""
+    training the sum of the encoders' penalties, to be added to the loss. fused: the fusion's vectors (B, V, D); None for a
+    mean over networks."""
 
     predictions: dict[str, Prediction]
     attention: Attention
     tokens: dict[str, Tokens]
     penalty: Tensor
+    fused: Tensor | None = None
 
     @property
     def predicted(self) -> dict[str, Tensor]:
@@ -218,7 +220,7 @@ class Network(nn.Module):
         for encoder in cast(Iterator[Encoder], self.encoders.values()) if self.training else ():
             if encoder.penalty is not None:
                 penalty, encoder.penalty = penalty + encoder.penalty, None  # the next batch may have no clip for it
-        return Output(predictions, attention, tokens, penalty)
+        return Output(predictions, attention, tokens, penalty, fused)
 
     def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
         """Return an encoder's tokens for the fusion. The encoder does not get clips without steps."""

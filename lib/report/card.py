@@ -255,9 +255,10 @@ def _tabulate_groups(name: str, group: TargetGroup, groups: pd.DataFrame) -> lis
     rows = []
     for kind, of_kind in groups.groupby("kind", sort=False):
         tables = {label: score_tables.make_group_table(of_kind, *score) for score, label in scores.items()}
-        if any(table.empty for table in tables.values()):
+        filled = {label: table["mean"] for label, table in tables.items() if not table.empty}
+        if not filled:
             continue
-        means = pd.DataFrame({label: table["mean"] for label, table in tables.items()})
+        means = pd.DataFrame(filled).reindex(columns=list(scores.values()), fill_value="–").fillna("–")
         rows += [f"| {kind} | {label} | " + " | ".join(cells) + " |" for label, cells in means.iterrows()]
     lines = [f"{name.capitalize()}: mean over {', '.join(group.columns)}, with 95 % intervals over videos.\n"]
     lines += ["| | group | " + " | ".join(scores.values()) + " |", "|---|---|" + "---|" * len(scores), *rows, ""]

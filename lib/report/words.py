@@ -9,6 +9,7 @@ import pandas as pd
 from lib.core.clips import describe_left_out, describe_origins
 from lib.core.targets import TargetGroup
 from lib.scoring.scores import MIN_VIDEOS
+from lib.scoring.tables import LABELS
 
 SUBSETS = {
     "all": "all clips",
@@ -184,6 +185,8 @@ def list_group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
         ("model", "accuracy"): f"accuracy ({name_accuracy(group)})",
         ("model", "bias"): "mean signed error (prediction − label)",
         ("mean_predictor", "bias"): "mean signed error of the training mean",
+        ("model", "coverage"): "coverage of the prediction intervals",
+        (LABELS, "label"): "mean label (its differences are differences of labels, not errors)",
     }
 
 

@@ -25,11 +25,6 @@ _MEASURED: Mapping[str, tuple[tuple[str, str], ...]] = {
 """Streams that measure a number of the recording, and the measure's name."""
 
 
-def read_persons(path: Path) -> pd.DataFrame:
-    """Return data/groups.csv: a row for each clip (index), a text column for each kind of group, '' for an unknown group."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False).set_index("clip")
-
-
 def tabulate_attributes(
     clips: pd.DataFrame, persons: pd.DataFrame, vectors: Mapping[str, pd.DataFrame], data: Path
 ) -> dict[str, pd.DataFrame]:

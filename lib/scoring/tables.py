@@ -11,12 +11,14 @@ from lib.scoring import ceilings
 from lib.scoring.conformal import score_coverage
 from lib.scoring.detection import score_detection
 from lib.scoring.paired import adjust_table, compare_errors, compare_predictors, find_twins
-from lib.scoring.person_groups import score_groups
+from lib.scoring.person_groups import average_groups, cross_groups, score_groups
 from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_with_intervals
 
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
 )  # fmt: skip
+LABELS = "labels"
+"""The predictor of rows of data/group_scores.csv that describe labels."""
 HEADLINE_SCORES = "accuracy", "r2", "ccc"
 
 
@@ -125,18 +127,28 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
 
 
 def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `score_groups` for each column of `persons` (kind), of the model and of the mean predictor.
+    """Return the rows of `score_groups` for each column of `persons` and for their intersections (kind).
 
-    persons: a row for each scored clip. The mean predictor's bias shows how far the groups' labels differ. The table is
-    empty if no clip is in a group.
+    predictor: "model", with the score `coverage` of its prediction intervals, too; "mean_predictor", the training mean; or
+    LABELS, with the score `label`, the mean label of each group, which is not an error. persons: a row for each scored clip.
+    The table is empty if no clip is in a group.
     """
     order = ["kind", "predictor", "what", "group", "clips", "videos", "score", "target", "value", "low", "high"]
-    actual, mean, group, tables = scored.actual, scored.predictions["mean_predictor"], scored.group, []
+    mean, group, tables = scored.predictions["mean_predictor"], scored.group, []
+    persons = pd.concat([persons, cross_groups(persons)], axis=1)
+    averaged = [(LABELS, "label", scored.actual)]
+    if (half_widths := scored.half_widths) is not None:
+        inside = np.abs(scored.predictions["model"] - scored.actual) <= half_widths
+        is_known = np.isfinite(scored.actual) & np.isfinite(half_widths)
+        averaged.append(("model", "coverage", np.where(is_known, inside, np.nan)))
     for kind in persons.columns[persons.ne("").any()]:
-        labels = persons[kind].to_numpy()
+        labels, videos = persons[kind].to_numpy(), scored.videos
         for name in ("model", "mean_predictor"):
             values = scored.predictions[name]
-            table = score_groups(actual, values, mean, scored.videos, labels, group=group, bootstrap=scored.bootstrap)
+            table = score_groups(scored.actual, values, mean, videos, labels, group=group, bootstrap=scored.bootstrap)
+            tables.append(table.assign(kind=kind, predictor=name)[order])
+        for name, score, values in averaged:
+            table = average_groups(score, values, videos, labels, group.columns, bootstrap=scored.bootstrap)
             tables.append(table.assign(kind=kind, predictor=name)[order])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
 

@@ -17,6 +17,7 @@ from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names, describe_left_o
 from lib.core.errors import InputError, SettingError
 from lib.core.fetch import fetch
 from lib.core.parameters import Section
+from lib.core.persons import find_groups
 from lib.sources import _across, _check, _cues, _persons, _split, base, listing
 from lib.sources._check import Corpus
 
@@ -99,11 +100,21 @@ def find_scored(parameters: Mapping[str, Any], settings: Download) -> dict[str, 
     return _across.find_scored(parameters, settings)
 
 
-def download(settings: Download, scored: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+def find_fairness_group(parameters: Mapping[str, Any]) -> str | None:
+    """Return train.fairness_group, None if train.fairness is none; `parameters` is the complete params.yaml."""
+    train = parameters.get("train", {})  # the stage train checks it
+    return None if train.get("fairness", "none") == "none" else train.get("fairness_group")
+
+
+def download(
+    settings: Download, scored: Mapping[str, Sequence[str]] = MappingProxyType({}), fairness_group: str | None = None
+) -> None:
     """Write data/raw/, data/clips.csv, data/groups.csv, data/cues.csv and the metrics according to the section `download`.
 
-    scored: columns by corpus (`find_scored`). Raises InputError, and leaves data/ unchanged, if a corpus of `scored` has no
-    label, or if a larger fraction of clips than `allow_missing` is missing or rejected.
+    scored: columns by corpus (`find_scored`). fairness_group: column of data/groups.csv that training needs; None for none.
+    Raises SettingError if there is no such column or the training clips have one group only. Raises InputError, and leaves
+    data/ unchanged, if a corpus of `scored` has no label, or if a larger fraction of clips than `allow_missing` is missing
+    or rejected.
     """
     began = time.monotonic()
     corpora = [bring_corpus(name, settings) for name in dict.fromkeys(settings.sources)]
@@ -125,6 +136,9 @@ def download(settings: Download, scored: Mapping[str, Sequence[str]] = MappingPr
     )
     corpus_split = table["split"]
     table["split"] = assign_splits(table, groups, settings)
+    if fairness_group is not None:
+        training = table.loc[is_usable & (table["split"] == "training"), "clip"]
+        find_groups(groups.set_index("clip"), training, fairness_group)
     summary = summarise(corpora, table, corpus_split, groups, settings)
     report(summary)
     refuse_if_too_many_are_lost(table, summary, settings.allow_missing)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from lib.data.inputs import EncoderInputs, find_kind
 from lib.data.loading import make_loader
 from lib.data.mixing import mix_clips
 from lib.scoring.ceilings import find_reliability, read_error_variance
+from lib.training.fairness import BALANCED, UNKNOWN, balance_groups
 from lib.training.losses import RELIABILITY, WEIGHTINGS, Density, count_known, weigh_by_reliability, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
@@ -30,13 +31,30 @@ if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predict
 
 @dataclass(frozen=True)
 class TrainData:
-    """The training and validation clips, and the target groups that are learnt."""
+    """The training and validation clips, and the target groups that are learnt.
+
+    groups: the group of persons of each training clip whose group is known, by name of the clip; empty without fairness.
+    """
 
     training: ClipDataset
     validation: ClipDataset
     targets: Targets
     settings: Train
     encoder_inputs: Mapping[str, EncoderInputs]
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def group_codes(self) -> np.ndarray:
+        """The group of each training clip as a number (N,) from 0 in the order of the names; UNKNOWN if it is unknown."""
+        codes = {name: code for code, name in enumerate(sorted(set(self.groups.values())))}
+        clips = self.training.table["clip"] if self.groups else [""] * len(self.training)
+        return np.array([codes.get(self.groups.get(clip, ""), UNKNOWN) for clip in clips], dtype=np.int64)
+
+    @property
+    def group_counts(self) -> Tensor | None:
+        """The number (G,) of training clips of each group; None without groups."""
+        codes = self.group_codes
+        return torch.from_numpy(np.bincount(codes[codes != UNKNOWN])) if self.groups else None
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
@@ -45,7 +63,10 @@ class TrainData:
         for name, labels in self.training.targets.items():
             with prefix_errors(f"targets.{name}."):
                 of_columns = weigh_columns(self.targets[name], labels)
-            weights[name] = torch.from_numpy(self._weigh_labels(name, labels) * of_columns).float()
+            of_clips = self._weigh_labels(name, labels)
+            if self.settings.fairness == BALANCED:
+                of_clips = of_clips * balance_groups(labels, self.group_codes)
+            weights[name] = torch.from_numpy(of_clips * of_columns).float()
         return weights
 
     def _weigh_labels(self, name: str, labels: np.ndarray) -> np.ndarray:
@@ -84,7 +105,8 @@ class Part(NamedTuple):
 
     weights: (B, K) of each target group. shares: by target group, the fraction of the step's loss that this part
     contributes, times the number of devices, because gradients are averaged over devices. fraction: of the step's clips.
-    last: whether this is the last part of the step. waited: seconds until it was read.
+    last: whether this is the last part of the step. waited: seconds until it was read. groups: code (B,) of each clip's
+    group of persons. group_share: as `shares`, for the clips of known group.
     """
 
     sample: Sample
@@ -93,6 +115,8 @@ class Part(NamedTuple):
     fraction: float
     last: bool
     waited: float
+    groups: Tensor
+    group_share: float
 
 
 class Epoch:
@@ -138,7 +162,17 @@ class Epoch:
                 name: world * counts[part[rank::world]].sum() / max(counts[members].sum(), 1)
                 for name, counts in data.label_counts.items()
             }
-            yield Part(changed, weights, shares, len(part) / len(members), end == len(members), waited)
+            known = data.group_codes != UNKNOWN
+            yield Part(
+                changed,
+                weights,
+                shares,
+                fraction=len(part) / len(members),
+                last=end == len(members),
+                waited=waited,
+                groups=torch.from_numpy(data.group_codes[sample.index.cpu().numpy()]).to(self._fabric.device),
+                group_share=world * known[part[rank::world]].sum() / max(known[members].sum(), 1),
+            )
             start = end
 
 

@@ -78,7 +78,8 @@ def train_epoch(
 
 
 def summarise_steps(state: TrainState, data: TrainData, results: Sequence[StepResult]) -> Row:
-    """Return the training loss, and each group's accuracy over the predictions of an epoch in all processes.
+    """Return the training loss, and each group's accuracy over the predictions of an epoch in all processes. With a term of
+    train.fairness, training_fairness is its mean.
 
     The predictions were computed with augmentation and dropout, and the weights changed from step to step.
     """
@@ -101,6 +102,10 @@ def summarise_steps(state: TrainState, data: TrainData, results: Sequence[StepRe
         actual, predicted = map(np.concatenate, zip(*(process[name] for process in all_pairs), strict=True))
         accuracy = score_columns(actual, predicted, group.columns, span=1.0)["accuracy"]["mean"]
         row[f"training_accuracy_{name}"] = math.nan if accuracy is None else accuracy
+    if state.term is not None:
+        of_processes = gather(state.fabric, [value for result in results for value in result.fairness])
+        terms = [value for of_process in of_processes for value in of_process]
+        row["training_fairness"] = float(np.mean(terms or [math.nan]))
     return row
 
 

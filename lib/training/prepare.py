@@ -5,15 +5,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from lib.core import resume
-from lib.core.artifacts import CLIPS, DATA
+from lib.core.artifacts import CLIPS, DATA, GROUPS
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError, SettingError
+from lib.core.persons import find_groups, read_persons
 from lib.core.targets import Targets, list_rating_columns
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, list_streams, split_reference
@@ -24,15 +25,16 @@ from lib.model.encoders import Encoder
 from lib.model.network import Network, Settings
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
+from lib.training.fairness import BALANCED, NONE
 from lib.training.losses import RELIABILITY
-from lib.training.settings import Parameters
+from lib.training.settings import Parameters, Train
 
 
 @dataclass(frozen=True)
 class Task:
     """A training: its settings, the predicted target groups, the streams, and the clips of both splits.
 
-    derived: numbers in the settings that come from the training clips, for metrics/train.json.
+    derived: numbers in the settings that come from the training clips, for metrics/train.json. groups: of `select_groups`.
     """
 
     sections: Parameters
@@ -41,6 +43,7 @@ class Task:
     training: pd.DataFrame
     validation: pd.DataFrame
     derived: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> dict[str, StreamInfo]:
@@ -95,6 +98,14 @@ def print_memory(encoder_inputs: Mapping[str, EncoderInputs], tables: Iterable[p
         print(line, flush=True)
 
 
+def select_groups(train: Train, training: pd.DataFrame) -> dict[str, str]:
+    """Return the group of persons of each training clip whose group is known, by name of the clip; empty without fairness.
+
+    Raises SettingError if data/groups.csv has no column train.fairness_group, or the training clips have one group only.
+    """
+    return {} if train.fairness == NONE else find_groups(read_persons(GROUPS), training["clip"], train.fairness_group)
+
+
 def shuffle_labels(table: pd.DataFrame, columns: list[str], seed: int) -> pd.DataFrame:
     """Return the clips with their labels permuted at random; the labels of one clip stay together."""
     order = np.random.default_rng(seed).permutation(len(table))
@@ -125,13 +136,19 @@ def fingerprint(
     encoder_inputs: Mapping[str, EncoderInputs],
     streams: Mapping[str, StreamInfo],
     *tables: pd.DataFrame,
+    groups: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a hash of the code, settings and data that training depends on. An unchanged hash means the model is valid."""
+    """Return a hash of the code, settings and data that training depends on. An unchanged hash means the model is valid.
+
+    groups: of `select_groups`. Without fairness, data/groups.csv has no effect on the hash.
+    """
     encoder_modules = [encoders.module_of(encoder_settings.kind) for encoder_settings in encoder_inputs.values()]
     stream_names = list_streams(encoder_inputs)
     modules = ["stages.train", "lib.training.run", *encoder_modules]
     model, training = sections.model.model_dump(), sections.train.model_dump()
     training["learning_rate"] = {name: sections.train.rate(name) for name in (*encoder_inputs, "head")}
+    unused = {NONE: ("fairness_group", "fairness_weight"), BALANCED: ("fairness_weight",)}
+    training = {key: value for key, value in training.items() if key not in unused.get(training["fairness"], ())}
     settings = {
         "model": model | {"encoders": {name: model["encoders"][name] for name in encoder_inputs}},
         "targets": {name: group.model_dump() for name, group in sections.model.chosen(sections.targets).items()},
@@ -141,7 +158,8 @@ def fingerprint(
     columns = [column for group in settings["targets"].values() for column in group["columns"]]
     if sections.train.label_weighting == RELIABILITY:
         columns += [name for name in list_rating_columns(tables[0]) if name not in columns]
-    data = [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables]
+    data: list[Any] = [dict(groups or {})]
+    data += [table[["clip", "corpus", "shard", *columns]].to_csv(index=False) for table in tables]
     sums = [resume.hash_file(path) for name in stream_names for path in sorted((DATA / name).glob("*.h5"))]
     files = [sections.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]
     files += [encoder.get("landmark_weights") for encoder in settings["model"]["encoders"].values()]

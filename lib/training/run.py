@@ -51,7 +51,8 @@ def train(
     `folder` stores the state after each epoch. An interrupted training resumes from there, and ends with the same result.
     hooks: called in addition to the checkpoint and the progress bar.
     """
-    state, path = TrainState(fabric, network, data.settings), folder / "last.pt"
+    state = TrainState(fabric, network, data.settings, data.group_counts)
+    path = folder / "last.pt"
     if path.exists():
         state.load(path)
     elif isinstance(network, Network) and len(network.paths):
@@ -87,8 +88,11 @@ def train_model(task: Task, folder: Path) -> bool:
     if fabric.global_rank == 0:
         (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history, derived), indent=2) + "\n")
         labels = ClipDataset(task.training, DATA, {}, {}, task.targets).targets
+        videos = task.validation["video"].to_numpy()
         references = {
-            name: make_reference(group, labels[name], held_out.targets[name], predicted[name], level=settings.interval)
+            name: make_reference(
+                group, labels[name], held_out.targets[name], predicted[name], videos=videos, level=settings.interval
+            )
             for name, group in task.targets.items()
         }
         provenance = {
@@ -130,7 +134,7 @@ def train_network(fabric: "Fabric", task: Task, folder: Path, log: bool = True) 
         jitter=settings.augment.jitter,
     )
     held_out = ClipDataset(task.validation, DATA, network.encoder_inputs, task.streams, task.targets)
-    data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs)
+    data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs, groups=task.groups)
     loggers = Loggers(settings.loggers if log else (), task.sections.model_dump())
     weights, history = train(fabric, network, data, folder, [loggers, History(folder / HISTORY.name)])
     network.load_state_dict(weights)
@@ -218,14 +222,20 @@ def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> No
 
 
 def make_reference(
-    group: TargetGroup, training: np.ndarray, actual: np.ndarray, predicted: Prediction, level: float = INTERVAL_LEVEL
+    group: TargetGroup,
+    training: np.ndarray,
+    actual: np.ndarray,
+    predicted: Prediction,
+    videos: np.ndarray,
+    level: float = INTERVAL_LEVEL,
 ) -> Reference:
     """Return what a group's predictions are compared with: the training labels, and the errors on the validation clips,
-    whose labels are `actual`; all (N, K) in units of the range. level: of the prediction intervals."""
+    whose labels are `actual`; all (N, K) in units of the range. videos (N,): of the validation clips. level: of the
+    prediction intervals."""
     with warnings.catch_warnings():  # a column that no training clip knows
         warnings.simplefilter("ignore", RuntimeWarning)
         quantiles = np.nanquantile(training, np.linspace(0, 1, 101), axis=0)
-    widths = conformal.compute_half_widths(actual, predicted.mean, predicted.scale, level)
+    widths = conformal.compute_half_widths(actual, predicted.mean, videos, predicted.scale, level)
     if predicted.scale is None:  # otherwise multiples of the scale, without a unit
         widths = widths * group.span
     return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))

@@ -11,7 +11,8 @@ from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
 from lib.data.changes import Augment
 from lib.data.inputs import EncoderInputs
-from lib.model.network import Settings
+from lib.model.network import STACKED, Settings
+from lib.training.fairness import FAIRNESS, NONE, TERMS
 from lib.training.losses import RELIABILITY, WEIGHTINGS
 from lib.training.optim import OPTIMIZERS
 from lib.training.schedules import SCHEDULES
@@ -44,13 +45,13 @@ class Train(Section):
     a control. clips: largest number of training clips, None for all. init: path of a model.pt whose weights training begins
     with. devices: number of GPUs, or of processes on a CPU. loggers: names in lib/core/loggers.py. batch_size: number of
     clips in a step, over all devices. accumulate: number of parts in which a step is computed. mix: by corpus, how often an
-    epoch has each clip, 1 by default. label_weighting: a name in losses.py. learning_rate: `default`, and by name those of
-    single encoders, or of all other layers, `head`. decay_all: whether weights of norms, biases and embeddings decay, too.
-    optimizer: a name in optim.py; betas are for adamw and nadam, momentum for sgd. ema: decay of the moving average of the
-    weights, None for none. schedule: a name in schedules.py. warmup: number of epochs. patience: number of epochs without a
-    lower validation loss after which training stops. interval: expected fraction of labels inside the prediction intervals.
-    clip_norm: largest norm of the gradient. workers: number of processes
-    that read clips.
+    epoch has each clip, 1 by default. label_weighting: a name in losses.py. fairness: a name in fairness.py.
+    fairness_group: a column of data/groups.csv. fairness_weight: of the fairness term. learning_rate: `default`, and by name
+    those of single encoders, or of all other layers, `head`. decay_all: whether weights of norms, biases and embeddings
+    decay, too. optimizer: a name in optim.py; betas are for adamw and nadam, momentum for sgd. ema: decay of the moving
+    average of the weights, None for none. schedule: a name in schedules.py. warmup: number of epochs. patience: number of
+    epochs without a lower validation loss after which training stops. interval: expected fraction of labels inside the
+    prediction intervals. clip_norm: largest norm of the gradient. workers: number of processes that read clips.
     """
 
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -65,6 +66,9 @@ class Train(Section):
     mix: dict[str, Annotated[float, Field(ge=0, le=1000)]]
     label_weighting: Literal[*WEIGHTINGS, RELIABILITY]  # type: ignore[valid-type]
     label_density: LabelDensity
+    fairness: Literal[*FAIRNESS]  # type: ignore[valid-type]
+    fairness_group: str
+    fairness_weight: Annotated[float, Field(gt=0, le=1000)]
     optimizer: Literal[*OPTIMIZERS]  # type: ignore[valid-type]
     betas: Annotated[list[Beta], Field(min_length=2, max_length=2)]
     momentum: Beta
@@ -116,6 +120,23 @@ class Train(Section):
                 " raise train.batch_size"
             )
 
+    def check_fairness(self, model: Settings) -> None:
+        """Raise SettingError if the model or the augmentation contradicts `fairness`."""
+        if self.fairness == NONE:
+            return
+        if model.linear_path or model.fusion == STACKED:
+            key = "linear_path = true" if model.linear_path else f"fusion = {STACKED}"
+            raise SettingError(
+                f"train.fairness = {self.fairness} with model.{key}, whose regressions are fitted without it; allowed: a"
+                " network without them; set model.linear_path to false and model.fusion to concat, or train.fairness to none"
+            )
+        if self.fairness in TERMS and (self.augment.mixup or self.augment.cutmix):
+            name = "mixup" if self.augment.mixup else "cutmix"
+            raise SettingError(
+                f"train.fairness = {self.fairness} with train.augment.{name} = {getattr(self.augment, name):g}; allowed: 0,"
+                " because a mixed clip may have persons of two groups"
+            )
+
     @property
     def part_size(self) -> int:
         """Number of clips that are computed at a time."""
@@ -144,5 +165,6 @@ class Parameters(Section):
             raise SettingError(f"train.learning_rate has {others[0]!r}; allowed: {', '.join(allowed)}")
         self.train.check_batch_size(self.train.devices)
         self.train.check_mixing()
+        self.train.check_fairness(self.model)
         check_packages(self.train.loggers)
         return encoder_inputs, targets

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib.core import resume
 from lib.model.network import Network
+from lib.training.fairness import make_term
 from lib.training.optim import build_optimizer
 from lib.training.schedules import epochs_since_best
 from lib.training.settings import Train
@@ -31,11 +32,14 @@ class TrainState:
     network: the module that is saved; model: the same module wrapped by Fabric, for the forward pass on several devices.
     average: the moving average of the weights, with `ema`. history: a row for each epoch. best: the weights of the epoch
     with the lowest validation loss. initial_loss: the validation loss before the first epoch, infinite unless
-    `keep_initial` was called.
+    `keep_initial` was called. term: the term of train.fairness, None without one; it is part of the saved state, but not of
+    `best`. group_counts (G,): number of training clips of each group of persons.
     """
 
-    def __init__(self, fabric: "Fabric", network: Network, settings: Train) -> None:
+    def __init__(self, fabric: "Fabric", network: Network, settings: Train, group_counts: Tensor | None = None) -> None:
         self.fabric, self.network, self.settings = fabric, network, settings
+        term = make_term(settings.fairness, network, group_counts, settings.fairness_weight)
+        self.term = None if term is None else term.to(fabric.device)
         self.model, self.optimizer = fabric.setup(network, build_optimizer(network, settings))
         self.average: AveragedModel | None = None
         if settings.ema is not None:
@@ -86,6 +90,7 @@ class TrainState:
             "best": self.best,
             "initial_loss": self.initial_loss,
         }
+        state |= {} if self.term is None else {"term": self.term.state_dict()}
         partial = path.with_suffix(".partial")
         torch.save(state | ({} if self.average is None else {"average": self.average.state_dict()}), partial)
         resume.finish_file(partial, path)
@@ -95,6 +100,8 @@ class TrainState:
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.term is not None:
+            self.term.load_state_dict(state["term"])
         self.history, self.best, self.initial_loss = state["history"], state["best"], state["initial_loss"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -17,7 +17,8 @@ from lib.training.state import TrainState
 class StepResult:
     """What a step returns, for the history and for hooks, by target group.
 
-    losses: of each part in which a target is known. labels, means: (B, K) of each part, in units of the group's range.
+    losses: of each part in which a target is known. fairness: the term of train.fairness of each part in which a group is
+    known. labels, means: (B, K) of each part, in units of the group's range.
     waited: seconds until the parts were read.
     """
 
@@ -25,6 +26,7 @@ class StepResult:
     labels: dict[str, list[Tensor]] = field(default_factory=dict)
     means: dict[str, list[Tensor]] = field(default_factory=dict)
     waited: float = 0.0
+    fairness: list[float] = field(default_factory=list)
 
 
 def train_step(
@@ -32,7 +34,8 @@ def train_step(
 ) -> StepResult:
     """Update the network by one batch, and return the losses and predictions.
 
-    The loss is the sum over target groups of weight times loss, each over the known targets, plus the encoders' penalties.
+    The loss is the sum over target groups of weight times loss, each over the known targets, plus the encoders' penalties
+    and the term of train.fairness.
     `parts` of the batch are computed one after another and weigh by their known targets, so the division changes nothing.
     `check` is called with the loss of each part before its gradient. Raises InputError if the GPU's memory runs out.
     """
@@ -68,4 +71,9 @@ def _compute_loss(state: TrainState, part: Part, targets: Targets, result: StepR
         result.means[name].append(prediction.mean.detach())
         if share:
             result.losses[name].append(value.item())
+    if state.term is not None:
+        term = state.term(output.fused.flatten(1), part.groups)
+        total = total + term * part.group_share
+        if part.group_share:
+            result.fairness.append(term.item())
     return total

@@ -26,6 +26,11 @@ gender: the model is trained on all other groups and tested on the persons of on
 model is trained on the others and scored on this one (evaluate.on). The result is a table of accuracy, r and ρ, next to
 regressions that are fitted to the corpus itself. Corpora with different ranges of labels need download.scale = unit.
 
+--fair [COLUMN]: every value of train.fairness for the groups of a column of data/groups.csv (params.yaml's
+train.fairness_group). The result is a table and a figure of accuracy against the gaps of signed error, accuracy and coverage
+between the two groups whose labels differ most in training. With download.split = folds, all folds are run and scored
+together. With --unseen only clips of videos without training clips are scored.
+
 --folds: params.yaml with each download.fold of its download.folds, where download.split is folds; and the mean of evaluate's
 scores over all folds, for the model and the baselines. Every labelled clip is scored once, by a model that was not trained
 on its video.
@@ -44,6 +49,9 @@ from lib.core.artifacts import PARAMETERS
 from lib.core.errors import InputError
 from tools.compare import add_options
 
+PARAMETERS_COLUMN = "train.fairness_group"
+"""The value of --fair without a column: the column is that of params.yaml."""
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command's arguments."""
@@ -52,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--name",
-        help="prefix of the experiments' names (ablation, losses, grid, networks, sizes, folds, groups or corpora)",
+        help="prefix of the experiments' names (ablation, losses, grid, networks, sizes, folds, groups, corpora or fair)",
     )
     parser.add_argument("--variants", nargs="+", metavar="VARIANT", help="(all)")
     parser.add_argument("--losses", nargs="+", metavar="LOSS", help="values of targets.NAME.loss (params.yaml's)")
@@ -67,6 +75,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--folds", action="store_true", help="every fold of the cross-validation")
     parser.add_argument("--groups", metavar="COLUMN", help="each group of a column of data/groups.csv, tested in turn")
     parser.add_argument("--corpora", action="store_true", help="leave out each corpus of download.sources in turn")
+    parser.add_argument(
+        "--fair",
+        nargs="?",
+        const=PARAMETERS_COLUMN,
+        metavar="COLUMN",
+        help="every train.fairness, for groups of a column",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
     add_options(parser, baseline="concat, for --variants alone", out="plots/NAME")
     parser.set_defaults(baseline=None, out=None)
@@ -80,18 +95,25 @@ def main() -> None:
         import dvc.api
 
         from lib.scoring.baselines import is_baseline
+        from lib.scoring.scores import Bootstrap
+        from tools.ablate.fair import show_fair
         from tools.ablate.plan import ASKED, settings
         from tools.ablate.results import show_corpora, show_curve, show_folds, show_groups, show_spread
         from tools.experiments import experiment, run_all
         from tools.predictors import compare
 
     name, seeds, baseline = (options.pop(key) for key in ("name", "seeds", "baseline"))
-    kind, chosen = settings(dvc.api.params_show(), options["targets"], {key: options.pop(key) for key in ASKED})
+    shared, asked = dvc.api.params_show(), {key: options.pop(key) for key in ASKED}
+    if asked["fair"] == PARAMETERS_COLUMN:
+        asked["fair"] = shared["train"]["fairness_group"]
+    kind, chosen = settings(shared, options["targets"], asked)
     name = name or kind
     options["out"] = options["out"] or Path("plots", name)
     if kind in ("sizes", "folds", "groups", "corpora"):
         ignored = ["labels", "split", "resamples", "seed", *([] if kind == "sizes" else ["unseen"])]
         refuse_set(kind, parser, options, ignored)
+    if kind == "fair":
+        refuse_set(kind, parser, options, ["labels", "split"])
     if kind in ("folds", "groups") and len(seeds) > 1:
         raise InputError(f"--{kind} with {len(seeds)} seeds; allowed: one, for example --seeds 0")
     if kind != "ablation" and baseline:
@@ -116,6 +138,9 @@ def main() -> None:
         show_groups(sources, options["targets"], options["out"])
     elif kind == "corpora":
         show_corpora(sources, options["targets"], options["out"])
+    elif kind == "fair":
+        bootstrap = Bootstrap(options["resamples"], options["seed"])
+        show_fair(sources, asked["fair"], options["targets"], options["unseen"], bootstrap, out=options["out"])
     else:
         show_spread(sources, **options)
     print("params.yaml is unchanged; data/ and metrics/ are those of the last run, until you run `dvc repro`")

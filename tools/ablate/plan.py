@@ -15,12 +15,13 @@ from lib.model.heads import find_head
 from lib.scoring.baselines import is_baseline
 from lib.sources._across import find_ranges
 from lib.sources.download import Parameters as Download
+from lib.training.fairness import FAIRNESS
 from lib.training.losses import RELIABILITY, WEIGHTINGS
 from tools.experiments import Changes, changed
 from tools.parameters import check, parse_change, plain
 from tools.predictors import find_target_group
 
-ASKED = "variants", "losses", "weightings", "grid", "networks", "sizes", "folds", "groups", "corpora"
+ASKED = "variants", "losses", "weightings", "grid", "networks", "sizes", "folds", "groups", "corpora", "fair"
 """The options that say which experiments are run."""
 
 
@@ -31,7 +32,7 @@ def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, An
     """
     is_loss = bool(asked.get("losses") or asked.get("weightings"))
     exclusive = {"--variants": asked.get("variants"), "--losses/--weightings": is_loss}
-    exclusive |= {f"--{name}": asked.get(name) for name in ("grid", "networks", "sizes", "folds", "groups", "corpora")}
+    exclusive |= {f"--{name}": asked.get(name) for name in ASKED[3:]}
     if len(several := [option for option, values in exclusive.items() if values]) > 1:
         raise InputError(f"{', '.join(several)} exclude each other; give one")
     if asked.get("grid"):
@@ -48,6 +49,8 @@ def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, An
         return "groups", groups_out(asked["groups"])
     if asked.get("corpora"):
         return "corpora", corpora_out(shared)
+    if asked.get("fair"):
+        return "fair", fair(asked["fair"], shared)
     if is_loss:
         name, group = find_target_group(targets)
         if name not in shared["model"]["targets"]:
@@ -99,6 +102,22 @@ def corpora_out(shared: dict[str, Any]) -> dict[str, Changes]:
     for changes in settings.values():
         check(changed(shared, changes))
     return settings
+
+
+def fair(column: str, shared: dict[str, Any]) -> dict[str, Changes]:
+    """Return the changes for each value of train.fairness, by its name; with download.split = folds, for each fold, too.
+
+    column: of data/groups.csv. Raises InputError if a stage would reject one.
+    """
+    settings = {name: {"train.fairness": name, "train.fairness_group": column} for name in FAIRNESS}
+    for changes in settings.values():
+        check(changed(shared, changes))
+    if shared["download"]["split"] != "folds":
+        return settings
+    return {
+        f"{name}-fold{fold}": changes | {"download.fold": fold}
+        for fold, (name, changes) in product(range(shared["download"]["folds"]), settings.items())
+    }
 
 
 def variants(model: dict[str, Any]) -> dict[str, Changes]:
