@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import TRAITS, TargetGroup, Targets
@@ -501,6 +502,18 @@ def test_result_of_a_target_follows_its_interval(low: float, value: float, resul
     rows = scores[(scores["subset"] == "all") & (scores["target"] == "warm") & (scores["score"] == "accuracy")]
     best = rows[rows["predictor"] != "model"]["value"].max()
     assert target_result.baseline == f"{best:.3f}"
+
+
+def test_page_has_a_section_across_corpora_if_scored(tmp_path: Path) -> None:
+    _, scores, persons = make_results("warmth", WARMTH)
+    Image.new("RGB", (8, 8)).save(tmp_path / "across.png")
+    figure = page.ReportFigure("warmth", "corpora", "Across corpora", "Scores on vlogs.", tmp_path / "across.png")
+    clips, targets = pd.DataFrame({"split": ["test"], "warm": [0.5], "cold": [0.5]}), {"warmth": WARMTH}
+    arguments = scores, compare(scores), persons, clips, targets
+    html = page.render_report(*arguments, figures=[figure], run=make_run("table"), dpi=150)
+    assert '<h2 id="corpora">Across corpora</h2>' in html
+    assert "Scores on vlogs." in html
+    assert "Across corpora" not in write_page(scores, persons, targets, "table")
 
 
 def test_page_and_card_report_persons_in_two_splits() -> None:

@@ -96,7 +96,7 @@ def gather_corpora(
         yield (
             corpus,
             CorpusClips(
-                columns=[name for name, known in zip(group.columns, columns, strict=True) if known],
+                columns=[name for name, is_labelled in zip(group.columns, columns, strict=True) if is_labelled],
                 actual=actual[where],
                 videos=table["video"].to_numpy()[labelled],
                 predictions={name: values[where] for name, values in predictions.items()},
