@@ -71,6 +71,7 @@ REPORT = PLOTS / "report.html"
 DOCS = Path("docs")
 MODEL_CARD = DOCS / "model_card.md"
 DATA_SHEET = DOCS / "data_sheet.md"
+CROISSANT = DATA / "croissant.json"
 
 OUTPUTS: dict[str, tuple[Path, ...]] = {
     "download": (RAW, CLIPS, GROUPS, CUES, DATA_METRICS, DOWNLOAD_METRICS),
@@ -83,7 +84,9 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS,
         FEATURE_IMPORTANCE, PARTIAL_DEPENDENCE, CUE_SCORES, LAYER_WEIGHTS, AUGMENTED, EMBEDDING_MAP, SAMPLES,
     ),
-    "figures": (PNG_FIGURES, PDF_FIGURES, CAPTIONS, LATEX_TABLES, PAPER_FOLDER, REPORT, MODEL_CARD, DATA_SHEET),
+    "figures": (
+        PNG_FIGURES, PDF_FIGURES, CAPTIONS, LATEX_TABLES, PAPER_FOLDER, REPORT, MODEL_CARD, DATA_SHEET, CROISSANT,
+    ),
 }  # fmt: skip
 """Outputs and metrics of each stage in dvc.yaml; a stream's are `stream_outputs`."""
 

@@ -68,7 +68,7 @@ def make_card(
         f"{limits}\n",
         *(f"{note}\n" for note in notes),
         "## Labels\n",
-        *(f"{_describe_labels(source, data)}\n" for source in data["sources"]),
+        *(f"{describe_labels(source, data)}\n" for source in data["sources"]),
         *_note_stability(data["sources"], targets),
         "## Data\n",
         f"Corpora: {', '.join(data['sources'])}, {data['hours']:g} hours. Split `{data['split']}`:"
@@ -128,7 +128,8 @@ def _describe_output(name: str, group: TargetGroup) -> str:
     return f"{name}: {', '.join(group.columns)} ({bounds.get(group.head, words.format_range(group))})"
 
 
-def _describe_labels(source: str, data: Mapping[str, Any]) -> str:
+def describe_labels(source: str, data: Mapping[str, Any]) -> str:
+    """Return what the labels of a corpus are. data: contents of metrics/data.json."""
     if source in SYNTHETIC:
         return _DEMO
     if source == "vlogs":

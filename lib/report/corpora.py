@@ -52,15 +52,17 @@ _KNOWN = {
     ),
 }
 _KNOWN |= dict.fromkeys(SYNTHETIC, _KNOWN["demo"])
+TO_FILL_IN = "*To fill in"
 OWN = Corpus(
     "*To fill in: for which purpose, by whom and with which funding the clips were collected.*",
     "*To fill in: the people in the clips, how they gave consent, what they agreed to, and how they can withdraw.*",
     "*To fill in: how the clips were recorded or chosen, who rated them, what raters were asked, and how well they agreed.*",
     "*To fill in: under which terms others may have the clips and the ratings, and who maintains them.*",
 )
-USES = (
-    "Research on how people are perceived. Do not use it to judge people or to decide about them. A corpus of one language,"
-    " one platform and one group of raters says nothing about others. People who are rare in it are predicted worse."
+USES = "Research on how people are perceived. Do not use it to judge people or to decide about them."
+BIASES = (
+    "A corpus of one language, one platform and one group of raters says nothing about others. People who are rare in it are"
+    " predicted worse."
 )
 
 

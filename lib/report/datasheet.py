@@ -8,7 +8,7 @@ import pandas as pd
 from lib.core.clips import SPLITS, describe_left_out, describe_origins
 from lib.core.targets import Targets
 from lib.report import words
-from lib.report.corpora import USES, find_corpus
+from lib.report.corpora import BIASES, USES, find_corpus
 from lib.report.lengths import tabulate_lengths
 from lib.report.page import Run
 from lib.scoring.outliers import FAR, MOST, WIDEST
@@ -20,6 +20,7 @@ _ANSWERS = (
     ("Collection and labelling", "collection"),
     ("Distribution and maintenance", "distribution"),
 )
+LIMITS = "Clips of one video are not independent. The corpus does not say which videos show the same person."
 
 
 def make_datasheet(
@@ -44,23 +45,24 @@ def make_datasheet(
         corpus = find_corpus(source)
         lines += [f"## {source}\n", *(f"**{title}.** {getattr(corpus, field)}\n" for title, field in _ANSWERS)]
         of_source = clips[clips["corpus"] == source]
-        lines.append(f"**Composition.** {_describe_composition(of_source, data['corpora'][source])}\n")
+        lines.append(f"**Composition.** {describe_composition(of_source, data['corpora'][source])}\n")
     for name, group in targets.items():
         lines.append(f"**Labels: {name}.**\n\n{_tabulate_labels(clips, list(group.columns))}\n")
     lines += ["## Outliers\n", _tabulate_outliers(outliers) + "\n"]
     notes = dict.fromkeys(words.note_stability(data["sources"], group) for group in targets.values())
     lines += ["## Splits\n", *_tabulate_splits(data), *(f"{note}\n" for note in notes if note)]
     lines += ["## Lengths\n", tabulate_lengths(run.lengths) + "\n"]
-    lines += ["## Subgroups\n", _describe_groups(groups) + "\n", "## Preprocessing\n"]
-    lines.append(
-        "Every clip is opened and checked (docs/reference/stages.md). Raw files stay in data/raw/. Streams extracted from"
-        f" them: {', '.join(streams)}. Each is a folder of data/ whose stream.json describes it.\n"
-    )
-    lines += ["## Uses\n", USES + "\n"]
+    lines += ["## Subgroups\n", describe_groups(groups) + "\n", "## Preprocessing\n"]
+    lines.append(f"{describe_preprocessing(streams)}\n")
+    lines += ["## Uses\n", f"{USES} {BIASES}\n"]
     return "\n".join(lines)
 
 
-def _describe_composition(clips: pd.DataFrame, counted: Mapping[str, Any]) -> str:
+def describe_composition(clips: pd.DataFrame, counted: Mapping[str, Any]) -> str:
+    """Return the numbers of clips and videos of a corpus, their lengths, and why clips were rejected.
+
+    clips: the corpus' rows of data/clips.csv. counted: its entry under `corpora` of metrics/data.json.
+    """
     usable = clips[clips["reason"] == ""]
     rejected = ", ".join(f"{reason}: {count}" for reason, count in counted["refused"].items()) or "none"
     text = (
@@ -79,7 +81,15 @@ def _describe_composition(clips: pd.DataFrame, counted: Mapping[str, Any]) -> st
     )
     return (
         f"{text} The usable clips come from {len(per_video)} videos, with up to {per_video.max()} clips each.{videos}"
-        " Clips of one video are not independent. The corpus does not say which videos show the same person."
+        f" {LIMITS}"
+    )
+
+
+def describe_preprocessing(streams: list[str]) -> str:
+    """Return how the pipeline prepares clips. streams: the enabled streams."""
+    return (
+        "Every clip is opened and checked (docs/reference/stages.md). Raw files stay in data/raw/. Streams extracted from"
+        f" them: {', '.join(streams)}. Each is a folder of data/ whose stream.json describes it."
     )
 
 
@@ -121,7 +131,8 @@ def _tabulate_splits(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"{left_out}\n"
 
 
-def _describe_groups(groups: pd.DataFrame) -> str:
+def describe_groups(groups: pd.DataFrame) -> str:
+    """Return the numbers of scored clips of each group of persons. groups: table of data/group_scores.csv."""
     if groups.empty:
         return words.NO_GROUPS
     rows = groups[(groups["what"] == "value") & (groups["predictor"] == "model")].drop_duplicates(["kind", "group"])

@@ -7,7 +7,7 @@ import pandas as pd
 from lib.core.clips import SPLITS
 from lib.core.targets import Targets
 from lib.report import words
-from lib.report.corpora import USES, find_corpus
+from lib.report.corpora import BIASES, USES, find_corpus
 from lib.report.latex import escape
 from lib.report.page import Run
 
@@ -40,5 +40,9 @@ def describe_ethics(run: Run) -> str:
         for part in (find_corpus(source).people, find_corpus(source).distribution)
     ]
     return "\n".join(
-        [*sentences, escape(USES), "To fill in: the approval of your ethics committee, or why none is needed."]
+        [
+            *sentences,
+            escape(f"{USES} {BIASES}"),
+            "To fill in: the approval of your ethics committee, or why none is needed.",
+        ]
     )

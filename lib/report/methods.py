@@ -18,12 +18,13 @@ from lib.report.methods_inputs import (
 from lib.report.page import Run
 from lib.report.verdict import join
 
-_CORPORA = {
+CITED_CORPORA = {
     "fiv2": "First Impressions V2 \\cite{ponce2016,escalante2020}",
     "mosei": "CMU-MOSEI \\cite{zadeh2018}",
     "table": "our own corpus",
     "vlogs": "YouTube Personality \\cite{biel2013,biel2013words}",
 } | dict.fromkeys(SYNTHETIC, "a rendered demonstration corpus with planted labels")
+"""Name of each corpus in the paper, with LaTeX citations."""
 
 _OPTIMIZERS = {
     "adamw": r"AdamW \cite{loshchilov2019}",
@@ -54,7 +55,7 @@ def describe_methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> s
 
 def _describe_data(run: Run, targets: Targets) -> Iterator[str]:
     data = run.data
-    corpora = join(list(dict.fromkeys(_CORPORA.get(name, escape(name)) for name in data["sources"])))
+    corpora = join(list(dict.fromkeys(CITED_CORPORA.get(name, escape(name)) for name in data["sources"])))
     yield f"We used {corpora}: {data['usable']} of {data['annotated']} annotated clips ({data['hours']:g} hours)."
     yield f"The split is {escape(data['split'])}: {words.count_clips(data)}."
     yield from map(escape, words.describe_scored_clips(data, run.split))

@@ -12,12 +12,13 @@ from lib.core import cost, loggers
 from lib.core.clips import read_clip_table, read_csv
 from lib.core.parameters import read_yaml
 from lib.core.targets import Targets
-from lib.report import card, datasheet, figures, latex, names, page, paper
+from lib.report import card, croissant, datasheet, figures, latex, names, page, paper
 from lib.report.card_header import make_header
 from lib.report.citations import find_cited, format_bibtex
 from lib.report.figures import read
 from lib.report.privacy import Privacy, Pseudonyms, rename_clips
 from lib.report.verdict import describe_headline, describe_same_persons, select_group
+from lib.sources import listing
 
 
 @dataclass(frozen=True)
@@ -148,12 +149,15 @@ def write_latex(loaded: RunResults, drawn: list[page.ReportFigure], included: li
 
 
 def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) -> None:
-    """Write the report, the model card and the data sheet."""
+    """Write the report, the model card, the data sheet and the Croissant file."""
     results, groups, targets, run = loaded.results, loaded.groups, loaded.targets, loaded.run
     scores, robustness = results.scores, results.robustness
     files.REPORT.write_text(
         page.render_report(scores, loaded.comparisons, groups, results.clips, targets, figures=drawn, run=run, dpi=dpi)
     )
+    archives = listing.read(files.ARCHIVE_LIST)
+    described = croissant.make_croissant(results.clips, groups, targets, run, files.CLIPS, archives)
+    files.CROISSANT.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     header = make_header(scores, targets, run)
     scores, compared, groups, robustness = map(names.escape_table, (scores, loaded.comparisons, groups, robustness))
     escaped = names.escape_groups(targets)
