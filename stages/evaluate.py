@@ -2,7 +2,7 @@
 
 import json
 
-from lib.core import artifacts, command, parameters
+from lib.core import artifacts, command, cost, parameters
 from lib.core.clips import write_csv
 from lib.core.persons import read_persons
 from lib.data import pooled
@@ -23,7 +23,8 @@ def main() -> None:
     artifacts.LENGTHS.write_text(json.dumps(evaluation.measure_lengths(), indent=2) + "\n")
     vectors = pooled.pool_vectors(artifacts.DATA)
     write_csv(artifacts.SAME_PERSON, results.compare_clips(artifacts.DATA, vectors, evaluation.verified))
-    artifacts.PROVENANCE.write_text(json.dumps(evaluation.provenance, indent=2) + "\n")
+    provenance = evaluation.provenance | {"cost": cost.tabulate(cost.read_training_costs())}
+    artifacts.PROVENANCE.write_text(json.dumps(provenance, indent=2) + "\n")
     predicted = evaluation.predict()
     write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
     write_csv(artifacts.OUTLIERS, evaluation.find_outliers(vectors))

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.project_copy import Project, stages_run
+from tests.rendered_corpus import share_corpus
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,18 @@ def test_worktree_uses_links_to_the_shared_cache(project: Project) -> None:
     assert read_shards(worktree) != before
     assert read_shards(project) == before
     assert project.run("git", "status", "--short").stdout == ""
+
+
+def test_clone_without_files_runs_the_committed_stages_again(project: Project) -> None:
+    assert project.run("git", "clone", "-q", str(project.folder), "../empty").returncode == 0
+    other = copy.copy(project)
+    other.folder = project.folder.parent / "empty"
+    share_corpus(other.folder)
+    other.dvc("cache", "dir", "--local", str(other.folder / "cache"))
+    assert stages_run(other.dvc("repro", "frames")) == ["download", "frames"]
+    assert read_shards(other) == read_shards(project)
+    changed = {line[3:] for line in other.run("git", "status", "--short", "--untracked-files=no").stdout.splitlines()}
+    assert changed <= {"dvc.lock", "metrics/download.json", "metrics/frames.json"}
 
 
 def test_shallow_clone_runs_an_experiment(project: Project) -> None:

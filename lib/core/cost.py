@@ -9,7 +9,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,38 +18,47 @@ from lib.core.artifacts import COST
 
 POWER = Path("/sys/class/powercap")
 """Linux' folder with the energy counters of processors (RAPL). By default only root can read them."""
+GPU_DRIVER = Path("/dev/nvidiactl")
+"""The file of NVIDIA's driver. Without it, stages start without the library that asks the driver."""
+_ALL = "all"
+_AFTER_TRAINING = ("evaluate", "analyse", "figures")
 _HOUR = 3600.0
 _JOULES_PER_KWH = 3.6e6
 
 
 class Cost(NamedTuple):
-    """What a stage, or several, used. GPU seconds: seconds times number of GPUs. kwh: None if no counter can be read."""
+    """What a stage, or several, used. GPU seconds: seconds times number of GPUs. kwh, gpu_kwh: energy of the processors
+    and of the GPUs; None if no counter can be read."""
 
     seconds: float
     cpu_seconds: float
     gpu_seconds: float
     kwh: float | None
+    gpu_kwh: float | None = None
 
 
 class Meter:
     """Measures this process and its ended children from its creation on. Work on other machines (Dask) is not counted.
 
-    Energy is that of all processors of the machine, also for other programs, and without GPUs.
+    Energy is that of all processors of the machine and of the GPUs that this process uses, also for other programs.
     """
 
     def __init__(self, power: Path = POWER) -> None:
-        self._power = power
+        self._power, self._gpus = power, _read_gpu_counters()
         self._began, self._cpu, self._energy = time.monotonic(), _read_cpu_seconds(), _read_counters(power)
 
     def read(self) -> Cost:
         """Return the cost so far."""
         seconds = time.monotonic() - self._began
         joules = sum_differences(self._energy, _read_counters(self._power))
+        used = _find_gpus()
+        before = {name: value for name, value in self._gpus.items() if name in used}
         return Cost(
             round(seconds, 2),
             round(_read_cpu_seconds() - self._cpu, 2),
-            round(seconds * _count_gpus(), 2),
-            None if joules is None else round(joules / _JOULES_PER_KWH, 6),
+            round(seconds * len(used), 2),
+            _to_kwh(joules),
+            _to_kwh(sum_differences(before, _read_gpu_counters())) if len(before) == len(used) else None,
         )
 
 
@@ -78,35 +87,70 @@ def read_costs(path: Path = COST) -> dict[str, Cost]:
     for text in path.read_text().splitlines():
         try:
             line: dict[str, Any] = json.loads(text)
-            runs.setdefault(line["stage"], []).append(Cost(*(line[name] for name in Cost._fields)))
+            runs.setdefault(line["stage"], []).append(_parse(line))
         except (ValueError, KeyError, TypeError):  # the line was not written completely
             continue
     return {stage: add(costs) for stage, costs in runs.items()}
 
 
+def read_training_costs(path: Path = COST) -> dict[str, Cost]:
+    """Return the costs of the stages up to train, which a run of a later stage does not change."""
+    return {stage: cost for stage, cost in read_costs(path).items() if stage not in _AFTER_TRAINING}
+
+
 def add(costs: Iterable[Cost]) -> Cost:
     """Return the sum of costs. Its energy is that of the costs that have one."""
     rows = [*costs]
-    energies = [cost.kwh for cost in rows if cost.kwh is not None]
+    kwh, gpu_kwh = (
+        sum(energies) if (energies := [energy for energy in column if energy is not None]) else None
+        for column in ([cost.kwh for cost in rows], [cost.gpu_kwh for cost in rows])
+    )
     seconds, cpu_seconds, gpu_seconds = (
         sum(getattr(cost, name) for cost in rows) for name in ("seconds", "cpu_seconds", "gpu_seconds")
     )
-    return Cost(seconds, cpu_seconds, gpu_seconds, sum(energies) if energies else None)
+    return Cost(seconds, cpu_seconds, gpu_seconds, kwh, gpu_kwh)
 
 
-def describe(costs: dict[str, Cost]) -> str:
-    """Return a sentence with the cost of all stages and the stages that cost most; empty if nothing was recorded."""
+def tabulate(costs: Mapping[str, Cost]) -> dict[str, dict[str, float | None]]:
+    """Return the cost of each stage and of all as plain numbers, for JSON; None: the machine does not report it."""
+    return {stage: cost._asdict() for stage, cost in costs.items()} | {_ALL: add(costs.values())._asdict()}
+
+
+def parse(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Cost]:
+    """Return the costs from the result of `tabulate`."""
+    return {stage: _parse(cost) for stage, cost in table.items() if stage != _ALL}
+
+
+def describe(costs: Mapping[str, Cost], of: str = "over all runs of the stages in this folder") -> str:
+    """Return a sentence with the cost of all stages and of each that took a second; empty if nothing was recorded."""
     if not costs:
         return ""
     total = add(costs.values())
     parts = [f"{total.seconds / 60:.1f} minutes", f"{total.cpu_seconds / _HOUR:.2f} CPU hours"]
     parts += [f"{total.gpu_seconds / _HOUR:.2f} GPU hours"] if total.gpu_seconds else []
-    parts += [
-        f"{total.kwh:.3f} kWh of the processors" if total.kwh is not None else "energy not reported by this machine"
-    ]
-    largest = sorted(costs, key=lambda stage: -costs[stage].seconds)[:4]
-    stages = ", ".join(f"{stage} {costs[stage].seconds:.0f} s" for stage in largest)
-    return f"{', '.join(parts)}, over all runs of the stages in this folder ({stages})"
+    parts += [f"{total.kwh:.3f} kWh of the processors"] if total.kwh is not None else []
+    parts += [f"{total.gpu_kwh:.3f} kWh of the GPUs"] if total.gpu_kwh is not None else []
+    silent = ["the processors"] if total.kwh is None else []
+    silent += ["the GPUs"] if total.gpu_seconds and total.gpu_kwh is None else []
+    parts += [f"energy of {' and '.join(silent)} not reported by this machine"] if silent else []
+    largest = sorted((stage for stage in costs if costs[stage].seconds >= 1), key=lambda stage: -costs[stage].seconds)
+    stages = ", ".join(f"{stage} {_describe_stage(costs[stage])}" for stage in largest)
+    return f"{', '.join(parts)}, {of}" + (f" ({stages})" if stages else "")
+
+
+def _describe_stage(cost: Cost) -> str:
+    hours = [f"{cost.cpu_seconds / _HOUR:.2f} CPU h"]
+    hours += [f"{cost.gpu_seconds / _HOUR:.2f} GPU h"] if cost.gpu_seconds else []
+    return f"{cost.seconds:.0f} s / {' / '.join(hours)}"
+
+
+def _parse(line: Mapping[str, Any]) -> Cost:
+    """Return the cost of a line of the log. Lines of earlier versions have no energy of GPUs."""
+    return Cost(line["seconds"], line["cpu_seconds"], line["gpu_seconds"], line["kwh"], line.get("gpu_kwh"))
+
+
+def _to_kwh(joules: float | None) -> float | None:
+    return None if joules is None else round(joules / _JOULES_PER_KWH, 6)
 
 
 def describe_bytes(size: float) -> str:
@@ -128,12 +172,31 @@ def _read_cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _count_gpus() -> int:
-    """Return the number of GPUs on which this process has allocated memory, without loading PyTorch."""
+def _find_gpus() -> list[str]:
+    """Return the driver's names of the GPUs on which this process has allocated memory, without loading PyTorch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
-        return 0
-    return sum(torch.cuda.max_memory_allocated(index) > 0 for index in range(torch.cuda.device_count()))
+        return []
+    used = [index for index in range(torch.cuda.device_count()) if torch.cuda.max_memory_allocated(index) > 0]
+    return [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in used]
+
+
+def _read_gpu_counters() -> dict[str, tuple[float, float]]:
+    """Return the energy counters of the GPUs (Volta or newer) in joules, by the driver's name: value, and largest value."""
+    if not GPU_DRIVER.exists():
+        return {}
+    counters: dict[str, tuple[float, float]] = {}
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+            counters[str(pynvml.nvmlDeviceGetUUID(handle))] = millijoules / 1e3, 2**64 / 1e3
+    except pynvml.NVMLError:  # an older GPU has no counter
+        return counters
+    return counters
 
 
 def _read_counters(power: Path) -> dict[str, tuple[float, float]]:
