@@ -36,11 +36,11 @@ def find_differences(committed: Mapping[str, Any], measured: Mapping[str, Any]) 
 
 
 def main() -> None:
-    shown = subprocess.run(["git", "show", f"HEAD:{SCORES}"], capture_output=True, text=True, check=False)
-    if shown.returncode:
+    result = subprocess.run(["git", "show", f"HEAD:{SCORES}"], capture_output=True, text=True, check=False)
+    if result.returncode:
         print(f"{SCORES} is not committed: nothing to compare with")
         return
-    committed = json.loads(shown.stdout)
+    committed = json.loads(result.stdout)
     if lines := find_differences(committed, json.loads(SCORES.read_text())):
         sys.exit("\n".join(["the demo's scores differ from the committed ones:", *lines]))
     print(f"the demo's scores equal the committed ones within {TOLERANCES}")

@@ -103,7 +103,7 @@ class Checker:
             assert arguments[0] in COMMANDS, words
             self.parse_arguments(f"tools.{arguments[0]}", arguments[1:])
         elif program == "git":
-            assert arguments[0] in ("add", "commit", "clone"), words
+            assert arguments[0] in ("add", "commit", "clone", "tag"), words
 
     def check_module(self, name: str, arguments: list[str]) -> None:
         if name == "tools.parameters":

@@ -51,14 +51,14 @@ class Meter:
         """Return the cost so far."""
         seconds = time.monotonic() - self._began
         joules = sum_differences(self._energy, _read_counters(self._power))
-        used = _find_gpus()
-        before = {name: value for name, value in self._gpus.items() if name in used}
+        gpus = _find_gpus()
+        before = {name: value for name, value in self._gpus.items() if name in gpus}
         return Cost(
             round(seconds, 2),
             round(_read_cpu_seconds() - self._cpu, 2),
-            round(seconds * len(used), 2),
+            round(seconds * len(gpus), 2),
             _to_kwh(joules),
-            _to_kwh(sum_differences(before, _read_gpu_counters())) if len(before) == len(used) else None,
+            _to_kwh(sum_differences(before, _read_gpu_counters())) if len(before) == len(gpus) else None,
         )
 
 
@@ -121,7 +121,7 @@ def parse(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Cost]:
     return {stage: _parse(cost) for stage, cost in table.items() if stage != _ALL}
 
 
-def describe(costs: Mapping[str, Cost], of: str = "over all runs of the stages in this folder") -> str:
+def describe(costs: Mapping[str, Cost], scope: str = "over all runs of the stages in this folder") -> str:
     """Return a sentence with the cost of all stages and of each that took a second; empty if nothing was recorded."""
     if not costs:
         return ""
@@ -135,7 +135,7 @@ def describe(costs: Mapping[str, Cost], of: str = "over all runs of the stages i
     parts += [f"energy of {' and '.join(silent)} not reported by this machine"] if silent else []
     largest = sorted((stage for stage in costs if costs[stage].seconds >= 1), key=lambda stage: -costs[stage].seconds)
     stages = ", ".join(f"{stage} {_describe_stage(costs[stage])}" for stage in largest)
-    return f"{', '.join(parts)}, {of}" + (f" ({stages})" if stages else "")
+    return f"{', '.join(parts)}, {scope}" + (f" ({stages})" if stages else "")
 
 
 def _describe_stage(cost: Cost) -> str:
@@ -177,8 +177,8 @@ def _find_gpus() -> list[str]:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return []
-    used = [index for index in range(torch.cuda.device_count()) if torch.cuda.max_memory_allocated(index) > 0]
-    return [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in used]
+    indices = [index for index in range(torch.cuda.device_count()) if torch.cuda.max_memory_allocated(index) > 0]
+    return [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in indices]
 
 
 def _read_gpu_counters() -> dict[str, tuple[float, float]]:

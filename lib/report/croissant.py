@@ -70,7 +70,7 @@ _CONFORMS = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissa
 def make_croissant(
     clips: pd.DataFrame, groups: pd.DataFrame, targets: Targets, run: Run, table: Path, archives: Mapping[str, File]
 ) -> dict[str, Any]:
-    """Return the file's contents. Facts that nobody has stated, such as the licence of your own clips, are missing.
+    """Return the file's contents. Unknown facts, such as the licence of your own clips, are missing.
 
     clips, groups: tables of data/clips.csv and data/group_scores.csv. table: the file of clips. archives: the files of
     data/archives.csv; they are listed one by one if the clips' names may be shown (figures.names).
