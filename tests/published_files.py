@@ -12,6 +12,7 @@ import pypdfium2
 import torch
 
 from lib.streams.faces.detect import Detector
+from lib.streams.faces.mtcnn import load_networks
 
 _SIDES = (1.0, 2.0)
 """Scales at which images are searched, because faces in figures can be small."""
@@ -50,7 +51,7 @@ class FaceSearch:
     """Counts faces in files with the project's detector."""
 
     def __init__(self) -> None:
-        self._detector = Detector(30, torch.device("cpu"))
+        self._detector = Detector(30, load_networks(torch.device("cpu")))
 
     def count(self, images: Iterator[np.ndarray]) -> int:
         return sum(

@@ -10,7 +10,7 @@ import scipy.fft
 from lib.core import imports
 from lib.core.shards import Record
 from lib.media.writing import write_video
-from lib.streams import audio
+from lib.streams import _spectra, audio
 from lib.streams._mel import mel_frequencies, mel_power
 from lib.streams.base import Raw
 
@@ -115,7 +115,7 @@ def test_long_audio_is_processed_in_parts_with_equal_results(
     power = imports.import_librosa().feature.melspectrogram(
         y=samples, sr=16_000, n_fft=length, hop_length=hop, n_mels=32, center=edges == "padded"
     )
-    monkeypatch.setattr(audio, "_BLOCK", 7)
+    monkeypatch.setattr(_spectra, "_BLOCK", 7)
     parts = audio.compute_spectra(samples, 16_000, length, hop, 32, 12, edges, 60.0)
     decibels = 10 * np.log10(power).T
     for log_mel, mfcc in (complete, parts):

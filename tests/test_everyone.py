@@ -19,6 +19,7 @@ from lib.streams.base import RAW, Raw
 from lib.streams.faces.align import Aligner
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.everyone import EveryoneTracker
+from lib.streams.faces.mtcnn import load_networks
 from lib.streams.faces.persons import find_persons
 from lib.streams.faces.sface import SFace
 from lib.streams.faces.speakers import NO_SPEAKER, find_speakers
@@ -95,7 +96,7 @@ def track(path: Path, person: str | None = None, identity: SFace | None = None) 
     """Return the record of all persons of a clip, and that of the main person alone."""
     raw = Raw("a", path, None)
     record = frames.sample_frames(raw, 5, 960, 95)
-    aligner = Aligner(32, Detector(40, CPU), 0.5, 1.0, 1.0, person=person, identity=identity)
+    aligner = Aligner(32, Detector(40, load_networks(CPU)), 0.5, 1.0, 1.0, person=person, identity=identity)
     return EveryoneTracker(aligner, detect_by_energy)(record, raw), aligner(record)
 
 

@@ -18,8 +18,9 @@ from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.faces.detect import Detector
+from lib.streams.faces.mtcnn import load_networks
 from lib.streams.faces.words import DETECTED
-from lib.streams.flow import make, opencv, tvl1
+from lib.streams.flow import fields, make, tvl1
 from lib.streams.flow.solver import Solver
 from tests.conftest import REAL, needs_real_clips
 from tools.benchmarks._flow import PEER, SOLVER
@@ -45,7 +46,7 @@ def make_pair(face: np.ndarray, flow: np.ndarray, noise: float = 0.0) -> tuple[t
 def test_flow_of_deformed_faces_beats_opencvs(face: np.ndarray, amplitude: float) -> None:
     known_flow = deformation(112, amplitude)
     previous, following = make_pair(face, known_flow)
-    ours, opencvs = solve(previous, following), opencv.tvl1(previous, following, PEER)
+    ours, opencvs = solve(previous, following), make.solve_by_opencv(previous, following, PEER)
     assert endpoint_error(ours[0], known_flow) < endpoint_error(opencvs[0], known_flow)
     assert endpoint_error(ours[0], known_flow) < 0.1 + 0.1 * amplitude
 
@@ -55,7 +56,7 @@ def test_flow_of_deformed_faces_beats_opencvs(face: np.ndarray, amplitude: float
 def test_flow_of_noisy_faces_is_close_to_opencvs(face: np.ndarray, amplitude: float, noise: float) -> None:
     known_flow = deformation(112, amplitude)
     previous, following = make_pair(face, known_flow, noise)
-    ours, opencvs = solve(previous, following), opencv.tvl1(previous, following, PEER)
+    ours, opencvs = solve(previous, following), make.solve_by_opencv(previous, following, PEER)
     assert energy(previous, following, ours) < 1.05 * energy(previous, following, opencvs)
     assert endpoint_error(ours[0], known_flow) < 1.3 * endpoint_error(opencvs[0], known_flow)
 
@@ -198,7 +199,7 @@ def test_compute_flow_of_long_clips_in_parts_is_equal(face: np.ndarray, monkeypa
         return tvl1.tvl1(previous, following, solver)
 
     monkeypatch.setitem(make.BACKENDS, "torch", count_batches)
-    monkeypatch.setattr(make, "_BATCH", 2)
+    monkeypatch.setattr(fields, "_BATCH", 2)
     parts = make.compute_flow(record, "torch", SOLVER, 16.0, CPU)
     assert batch_sizes == [2, 2, 1]
     assert np.array_equal(parts.arrays["flow"], complete.arrays["flow"])
@@ -210,12 +211,13 @@ def test_compute_flow_of_long_clips_in_parts_is_equal(face: np.ndarray, monkeypa
 @pytest.mark.parametrize("name", ["6KKNrufnL80.000.mp4", "0ObEtA6Q8vU.004.mp4"])
 def test_flow_of_real_clips_is_as_good_as_opencvs(name: str) -> None:
     record = frames.sample_frames(Raw(name, REAL / name, None), 5, 640, 90)
-    aligned = align.Aligner(112, Detector(40, CPU), 0.5, 1.0, 0.0)(record)
+    aligned = align.Aligner(112, Detector(40, load_networks(CPU)), 0.5, 1.0, 0.0)(record)
     assert aligned.arrays["faces"].shape == (77, 112, 112, 3)
     assert (aligned.arrays["found"] == DETECTED).all()
-    grey = make.to_grey(torch.from_numpy(aligned.arrays["faces"]))
+    grey = torch.from_numpy(fields.to_grey(aligned.arrays["faces"]))
     previous, following = grey[:-1], grey[1:]
-    ours, opencvs = solve(previous, following), opencv.tvl1(previous, following, PEER)
+    ours = solve(previous, following)
+    opencvs = make.solve_by_opencv(previous, following, PEER)
     energies, bounds = energy(previous, following, ours), energy(previous, following, opencvs)
     assert energies.mean() < bounds.mean()
     assert (energies < 1.01 * bounds).float().mean() >= 0.95

@@ -19,6 +19,7 @@ from lib.streams.faces.align import describe_faces
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import TrackedPerson, follow
 from lib.streams.faces.frame import Frame
+from lib.streams.faces.mtcnn import load_networks
 from lib.streams.faces.sface import SFace
 from lib.streams.faces.track import Tracker
 from lib.streams.faces.tracks import Identify
@@ -136,7 +137,7 @@ def test_sface_finds_a_person_again_after_another_shot() -> None:
     shots[2] = [image[:, ::-1] // 2 for image in shots[2]]  # mirrored and darker
     images = [Frame(np.ascontiguousarray(image)) for shot in shots for image in shot]
     times = np.arange(18) / 5
-    faces = Tracker(Detector(40, CPU), 1.0)([images], times)
+    faces = Tracker(Detector(40, load_networks(CPU)), 1.0)([images], times)
     identify = align.make_identify(SFace(None, "test"), faces, [images])
     tracked = follow(faces, *describe_faces(faces, [images]), times, identify=identify)
     assert (tracked.faces >= 0).tolist() == [True] * 6 + [False] * 6 + [True] * 6
@@ -169,7 +170,7 @@ def test_follow_tracks_the_chosen_person() -> None:
 def align_faces(path: Path, images: np.ndarray, person: str | None = None) -> Record:
     """Return the record of the faces stage for a video of these images at 5 frames per second."""
     write_video_file(path, Track(np.repeat(images, 3, 0), options={"crf": "18"}))
-    return align.Aligner(64, Detector(40, CPU), 0.5, 1.0, 0.0, person=person)(
+    return align.Aligner(64, Detector(40, load_networks(CPU)), 0.5, 1.0, 0.0, person=person)(
         frames.sample_frames(Raw("a", path, None), 5, 640, 90)
     )
 

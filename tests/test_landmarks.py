@@ -19,6 +19,7 @@ from lib.streams.embeddings import networks
 from lib.streams.faces import align
 from lib.streams.faces.detect import Detector
 from lib.streams.faces.frame import Frame
+from lib.streams.faces.mtcnn import load_networks
 from lib.streams.landmarks import Settings
 from tests.conftest import REAL, needs_real_clips
 from tests.test_s2d import SMALL_SETTINGS, batch_of, make_encoder
@@ -119,7 +120,7 @@ def test_dlib_landmarks_agree_with_the_five_on_a_real_face() -> None:
     pytest.importorskip("dlib")
     clip = sorted(REAL.glob("*.mp4"))[0]
     side = 112
-    aligner = align.Aligner(side, Detector(40, torch.device("cpu")), 0.5, 1.0, 1.0)
+    aligner = align.Aligner(side, Detector(40, load_networks(torch.device("cpu"))), 0.5, 1.0, 1.0)
     faces = aligner(frames.sample_frames(Raw(clip.name, clip, None), 0.5, 640, 90))
     five, record = extract_landmarks(faces).arrays["points"], extract_landmarks(faces, "dlib")
     points = record.arrays["points"]
@@ -139,7 +140,7 @@ def test_dlib_embeddings_separate_two_real_persons() -> None:
     settings = check(values | {"steps": 6, "side": 150, "network": "dlib_face", "weights": None}, embeddings.Settings)
     embed, aligner = (
         embeddings.make_extractor(settings),
-        align.Aligner(112, Detector(40, torch.device("cpu")), 0.5, 1.0, 1.0),
+        align.Aligner(112, Detector(40, load_networks(torch.device("cpu"))), 0.5, 1.0, 1.0),
     )
     first, second = (
         embed(aligner(frames.sample_frames(Raw(clip.name, clip, None), 0.4, 640, 90))).arrays["values"]

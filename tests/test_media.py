@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lib.core.shards import Record
+from lib.media import jpeg_frames
 from lib.media.audio import read_audio
 from lib.media.frames import probe_video, read_frames
 from lib.media.packets import VideoError, VideoTrack, describe_cut
@@ -25,6 +26,7 @@ from lib.streams import audio, frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.faces.detect import Detector
+from lib.streams.faces.mtcnn import load_networks
 from tests.video_files import (
     RATE,
     Track,
@@ -319,7 +321,7 @@ def test_one_field_of_interlaced_video_is_shown(tmp_path: Path) -> None:
 
 
 def test_frames_smaller_than_a_face_are_rejected(tmp_path: Path) -> None:
-    aligner = align.Aligner(64, Detector(40, torch.device("cpu")), 0.5, 1.0, 1.0)
+    aligner = align.Aligner(64, Detector(40, load_networks(torch.device("cpu"))), 0.5, 1.0, 1.0)
     for width, height in (32, 32), (320, 16):
         path = write_video_file(tmp_path / "a.mp4", Track(resize_frames(timed_frames(20), width, height)))
         record = aligner(frames.sample_frames(Raw("a", path, None), 5, 640, 90))
@@ -429,14 +431,14 @@ def test_aligner_decodes_one_batch_of_frames_at_a_time(tmp_path: Path, monkeypat
     record = frames.sample_frames(
         Raw("a", write_video_file(tmp_path / "a.mp4", Track(timed_frames(90))), None), 15, 640, 90
     )
-    decode_frames, batch_sizes = frames.decode_frames, []
+    decode_frames, batch_sizes = jpeg_frames.decode_frames, []
 
     def count_frames(record: Record, chosen: np.ndarray) -> list[np.ndarray]:
         batch_sizes.append(len(chosen))
         return decode_frames(record, chosen)
 
-    monkeypatch.setattr(frames, "decode_frames", count_frames)
-    align.Aligner(64, Detector(40, torch.device("cpu")), 0.0, 1.0, 1.0)(record)
+    monkeypatch.setattr(jpeg_frames, "decode_frames", count_frames)
+    align.Aligner(64, Detector(40, load_networks(torch.device("cpu"))), 0.0, 1.0, 1.0)(record)
     assert max(batch_sizes) == 32
     assert sum(batch_sizes[: -(-90 // 32)]) == 90
 

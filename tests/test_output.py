@@ -16,9 +16,9 @@ import pytest
 
 from lib.core import command
 from lib.core.errors import InputError
+from lib.core.estimates import check_seen, mean_seen
 from lib.core.targets import TargetGroup
 from lib.serving import output
-from lib.serving.checks import check_seen, mean_seen
 from lib.serving.clips import find_clips, parse_list
 from lib.serving.output import Run
 from lib.serving.predictor import Predictor
@@ -252,7 +252,9 @@ def test_predictor_returns_a_row_for_a_failed_clip(caplog: pytest.LogCaptureFixt
 def test_check_seen_rejects_clips_with_few_usable_parts() -> None:
     half = Values({}, {"faces": 1.0, "audio": 0.0}, [])
     poor = Values({}, {"faces": 0.5, "audio": 0.0}, [])
-    assert mean_seen([half, poor]) == pytest.approx(0.75)  # the mean ignores streams that the clip does not have
+    assert mean_seen([half.seen, poor.seen]) == pytest.approx(
+        0.75
+    )  # the mean ignores streams that the clip does not have
     check_seen(0.5, 0.5, 4, 8, "")
     with pytest.raises(
         InputError, match=r"^only 12 % of the clip can be used, 1 of its 8 windows \(min_seen is 50 %\); .*: no face$"

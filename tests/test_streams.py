@@ -19,6 +19,7 @@ from lib.streams.faces import align
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
+from lib.streams.faces.mtcnn import load_networks
 from lib.streams.faces.words import DETECTED
 from tests.video_files import write_talking_head
 
@@ -105,14 +106,14 @@ def test_alignment_undoes_a_similarity() -> None:
 
 
 def test_aligner_finds_demo_faces_and_rejects_blank_clips(tmp_path: Path) -> None:
-    aligner = align.Aligner(64, Detector(40, CPU), 0.5, 1.0, 1.0)
+    aligner = align.Aligner(64, Detector(40, load_networks(CPU)), 0.5, 1.0, 1.0)
     write_talking_head(tmp_path / "a.mp4", 1, Performance(0.5, 1.5, 0.5, 2), 3.0)
     record = aligner(frames.sample_frames(raw(tmp_path / "a.mp4"), 5, 640, 90))
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
     assert (record.arrays["found"] == DETECTED).mean() > 0.9
     write_grey_levels(tmp_path / "b.mp4", [0] * 45, 15)
     assert "found in 0%" in aligner(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
-    lenient = align.Aligner(64, Detector(40, CPU), 0.0, 1.0, 1.0)
+    lenient = align.Aligner(64, Detector(40, load_networks(CPU)), 0.0, 1.0, 1.0)
     assert (
         "found in 0%" in lenient(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
     )  # a clip without any face is always rejected

@@ -21,6 +21,7 @@ from lib.streams.faces.align import describe_faces
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
+from lib.streams.faces.mtcnn import load_networks
 from lib.streams.faces.track import Tracker, find_cuts, find_key_frames
 from lib.streams.faces.yunet import YuNet
 from tests.conftest import REAL, needs_real_clips
@@ -30,7 +31,7 @@ NO_FACES = Faces(np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2)))
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    return Detector(40, torch.device("cpu"))
+    return Detector(40, load_networks(torch.device("cpu")))
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +297,9 @@ def test_yunet_rows_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     detectors = [FakeYuNet(*rows), FakeYuNet()]
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: detectors.pop(0))
     faces, no_faces = (
-        YuNet(str(tmp_path / "yunet.onnx"), 40, torch.device("cpu"))(np.zeros((1, 120, 320, 3), np.uint8))[0]
+        YuNet(str(tmp_path / "yunet.onnx"), 40, load_networks(torch.device("cpu")))(
+            np.zeros((1, 120, 320, 3), np.uint8)
+        )[0]
         for _ in (0, 1)
     )
     assert faces.boxes.tolist() == [
@@ -311,12 +314,12 @@ def test_yunet_rows_become_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_yunet_without_weights_names_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"faces\.weights = 'none\.onnx' is not a file; .*tools\.weights yunet"):
-        YuNet("none.onnx", 40, torch.device("cpu"))
+        YuNet("none.onnx", 40, load_networks(torch.device("cpu")))
     with pytest.raises(InputError, match=r"faces\.detector = yunet, but .*are missing; .*tools\.weights yunet"):
-        YuNet(None, 40, torch.device("cpu"))
+        YuNet(None, 40, load_networks(torch.device("cpu")))
     (tmp_path / "text.onnx").write_text("none")
     with pytest.raises(InputError, match="can't be read as YuNet's"):
-        YuNet(str(tmp_path / "text.onnx"), 40, torch.device("cpu"))
+        YuNet(str(tmp_path / "text.onnx"), 40, load_networks(torch.device("cpu")))
 
 
 @pytest.mark.parametrize(
@@ -341,7 +344,7 @@ def test_validate_inputs_rejects_detectors_that_do_not_fit(changes: dict[str, ob
 @pytest.mark.skipif(not find_file("yunet").is_file(), reason="run python -m tools.weights yunet")
 def test_refined_yunet_faces_have_mtcnn_landmarks(detector: Detector, head: np.ndarray) -> None:
     pictures = np.stack([transform(head, 4 * step, 2 * step, 1 + 0.02 * step) for step in range(5)])
-    yunet = YuNet(None, 40, torch.device("cpu"))
+    yunet = YuNet(None, 40, load_networks(torch.device("cpu")))
     by_yunet, by_mtcnn = yunet(pictures), detector(pictures)
     assert [len(first.boxes) for first in by_yunet] == [1] * 5
     assert (

@@ -1,13 +1,18 @@
 """Export the network of a trained model, or a stream of vectors, for other programs.
 
-Network: for one window of a clip, as an ONNX file or a PyTorch program, and check it. The first clip determines T, the
-number of steps of each stream in a window. As a check, all windows of the clips with T steps are predicted by the network
-and by the exported file. The results may differ by at most 1e-4 in the labels' units. The exported file does not include
-the extraction of streams from a clip, nor the treatment of shorter clips and of clips without a stream.
+Network: as an ONNX file or a PyTorch program, and check it. As a check, all windows of the clips with T steps, as many as
+the first clip has, are predicted by the network and by the exported file. The results may differ by at most 1e-4 in the
+labels' units. The exported file does not include the extraction of streams from a clip, nor clips without a stream.
 
-For each stream that an encoder reads, the inputs are ENCODER_STREAM_values (1, T, ...), images in [0, 1], and
-ENCODER_STREAM_times (1, T) in seconds. The outputs are the target groups (1, K). The settings of the streams and the names
-of the targets are in the metadata of an ONNX file, or in about.json of a PyTorch program.
+For each stream that an encoder reads, the inputs are ENCODER_STREAM_values (B, T, ...), images in [0, 1], and
+ENCODER_STREAM_times (B, T) in seconds. The number of clips B and, unless the file's shapes say otherwise, the numbers of
+steps T are free. The outputs are the target groups (B, K). The settings of the streams, the names of the targets, and
+tables for intervals and percentiles are in the metadata of an ONNX file, or in about.json of a PyTorch program.
+--save-inputs writes the inputs of the checked windows, for tests of another program.
+
+Chain (--chain FOLDER): the network as ONNX, face detection as ONNX, chain.json, which describes what lies between, and
+predict.py with the code that it needs. It runs without this project and without PyTorch, after
+pip install -r FOLDER/requirements.txt. Its scores of the clips are compared with those of PyTorch.
 
 Stream (--stream): the vectors of all clips in data/, as npz (by clip an array, and its times in seconds as CLIP:times),
 parquet (a row for each step: clip, seconds, v0, v1, ...) or pt (a folder with CLIP.pt for each clip, as the published
@@ -19,6 +24,8 @@ The stream `features` reads npz, parquet and pt, and the table of clips.
 examples:
   python -m tools.export talk.mp4 --format onnx
   python -m tools.export interviews/*.mp4 --format torch --out model.pt2
+  python -m tools.export talk.mp4 --save-inputs inputs.npz
+  python -m tools.export talk.mp4 --chain chain
   python -m tools.export --stream embeddings --format npz
   python -m tools.export --stream text.hashing --format pt --out vectors
   python -m tools.export --stream behaviour --format csv
@@ -60,9 +67,13 @@ def main() -> None:
         type=Path,
         help="output file (the model's path with the suffix .onnx or .pt2; data/export/NAME for a stream)",
     )
+    parser.add_argument("--save-inputs", type=Path, metavar="FILE.npz", help="write the inputs of the checked windows")
+    parser.add_argument("--chain", type=Path, metavar="FOLDER", help="export the complete chain to this new folder")
     arguments = parser.parse_args()
     if arguments.stream is not None:
         export_stream(arguments)
+    elif arguments.chain is not None:
+        export_chain(arguments)
     else:
         export_network(arguments)
 
@@ -102,6 +113,37 @@ def export_stream(arguments: argparse.Namespace) -> None:
     )
 
 
+def export_chain(arguments: argparse.Namespace) -> None:
+    """Write the folder of the complete chain, and compare its scores with PyTorch's."""
+    folder = arguments.chain
+    if not arguments.clips or arguments.format or arguments.out or arguments.save_inputs:
+        raise InputError("--chain takes clips and --model only; give a clip of full length, and no other option")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"--chain {folder} exists; allowed: a new or an empty folder; remove it, or choose another")
+    with interrupts.loading():
+        import torch
+
+        from lib.serving import export
+        from lib.serving.predictor import Predictor
+
+        export.require_onnx()
+        from lib.serving import export_chain  # it needs the packages of requirements-export.txt
+    predictor = Predictor(arguments.model, torch.device("cpu"))
+    export_chain.write_chain(predictor, arguments.clips[0], folder)
+    error = export_chain.measure_difference(predictor, folder, arguments.clips)
+    print(
+        f"{folder}: scores of {len(arguments.clips)} clip(s) differ by at most {error:.1e} from PyTorch's. Run"
+        f" pip install -r {folder}/requirements.txt and python {folder}/{export_chain.RUNNER} CLIP"
+    )
+    check_error(error, folder, "PyTorch")
+
+
+def check_error(error: float, out: Path, other: str) -> None:
+    """Raise InputError if the difference from `other` is too large."""
+    if error > MOST:
+        raise InputError(f"{out} differs from {other} by {error:.1e}; allowed: {MOST:.0e}. Do not use it")
+
+
 def export_network(arguments: argparse.Namespace) -> None:
     """Write the network of a trained model, and compare it with the original."""
     if not arguments.clips:
@@ -121,10 +163,11 @@ def export_network(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"{arguments.clips[0]} is shorter than the network's input; the first clip must be as long as the training clips"
         )
-    program = export.export_program(window, complete_windows[0])
+    program = export.export_program(window, complete_windows[0], onnx=file_format == "onnx")
     metadata = {
         "targets": {name: group.model_dump() for name, group in predictor.served.targets.items()},
         "streams": {name: stream._asdict() for name, stream in predictor.served.streams.items()},
+        "estimates": export.describe_targets(predictor.served),
     }
     run = (
         export.write_onnx(program, window, out, metadata)
@@ -138,8 +181,9 @@ def export_network(arguments: argparse.Namespace) -> None:
     )
     for name, part in zip(window.names, complete_windows[0], strict=True):
         print(f"  {name} {tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}")
-    if error > MOST:
-        raise InputError(f"{out} differs from the network by {error:.1e}; allowed: {MOST:.0e}. Do not use the file")
+    if arguments.save_inputs:
+        export.save_inputs(window, complete_windows, arguments.save_inputs)
+    check_error(error, out, "the network")
 
 
 if __name__ == "__main__":

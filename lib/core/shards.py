@@ -1,9 +1,8 @@
 """HDF5 shards: a file for each sub-folder of the corpus, with a group for each clip. The first axis of arrays is time."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,8 @@ import numpy as np
 
 from lib.core import references
 from lib.core.errors import InputError
+from lib.core.records import Record as Record
 from lib.core.references import Joined
-
-
-@dataclass(frozen=True)
-class Record:
-    """The contents of one clip in a shard: arrays and attributes, or the reason why the clip is rejected."""
-
-    clip: str
-    arrays: Mapping[str, Any] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    refused: str = ""
 
 
 def write_record(file: h5py.File, record: Record) -> None:

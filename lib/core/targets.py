@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from lib.core.estimates import INTERVAL_LEVEL as INTERVAL_LEVEL
 from lib.core.parameters import Section
 
 TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "openness")
@@ -13,9 +14,6 @@ TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "
 
 MEAN = "mean"
 """The name of the mean over targets in every table."""
-
-INTERVAL_LEVEL = 0.9
-"""The level of the prediction intervals of models that were trained before the parameter `train.interval` existed."""
 
 RATERS, SPREAD = "_n", "_sd"
 """Suffixes of the columns NAME_n and NAME_sd: the number of raters of a clip, and the standard deviation between them."""

@@ -3,6 +3,7 @@
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from lib.core.shards import Record
 from lib.core.targets import Targets
 from lib.data.batch import Inputs, Sample, collate
 from lib.data.inputs import EncoderInputs, find_kind, list_streams, split_reference
-from lib.data.samplers import SAMPLERS, jitter_steps
+from lib.data.samplers import SAMPLERS, jitter_steps, select_steps
 from lib.data.shard_cache import read_cached
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
@@ -195,22 +196,23 @@ def make_inputs(
                 for reference, (stream, array) in references.items()
             }
             continue
-        clock: np.ndarray | None = None
+        choose = partial(_choose, encoder_settings, rng, jitter)
         inputs[encoder] = {}
-        for reference, (stream, array) in references.items():
-            record = records[stream]
-            seconds, indices = base.step_times(record, array), base.present_steps(record, array)
-            if clock is None:
-                chosen = SAMPLERS[encoder_settings.take].choose(indices, encoder_settings.steps, rng)
-                indices = jitter_steps(indices, chosen, jitter, rng) if rng is not None and jitter else chosen
-                clock = seconds[indices]
-            else:
-                indices = indices[np.abs(seconds[indices] - clock[:, None]).argmin(1)]
-            values = encoder_settings.view(base.load(stream).read(record, indices, array), rng)
-            inputs[encoder][reference] = Steps(values, clock.astype(np.float32), np.ones(len(indices), bool))
+        for reference, (indices, times) in select_steps(records, references, choose).items():
+            stream, array = references[reference]
+            values = encoder_settings.view(base.load(stream).read(records[stream], indices, array), rng)
+            inputs[encoder][reference] = Steps(values, times.astype(np.float32), np.ones(len(indices), bool))
     return inputs
 
 
 def _none(encoder_settings: EncoderInputs, kind: base.Kind, shape: list[int]) -> Steps:
     values = encoder_settings.view(np.zeros((1, *shape), np.uint8 if kind == "pictures" else np.float32), None)[:0]
     return Steps(values, np.zeros(0, np.float32), np.zeros(0, bool))
+
+
+def _choose(
+    encoder_settings: EncoderInputs, rng: np.random.Generator | None, jitter: int, indices: np.ndarray
+) -> np.ndarray:
+    """Return the indices (K,) of the steps that an encoder reads, among those present (T,)."""
+    chosen = SAMPLERS[encoder_settings.take].choose(indices, encoder_settings.steps, rng)
+    return jitter_steps(indices, chosen, jitter, rng) if rng is not None and jitter else chosen

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.streams.base import choose_evenly
+from lib.core.records import Record, choose_evenly, present_steps, step_times
 
 
 class Sampler(NamedTuple):
@@ -59,3 +59,26 @@ SAMPLERS: Mapping[str, Sampler] = {
     "window": Sampler(take_window, random=True),
     "uniform": Sampler(take_uniform, random=False),
 }
+
+
+def select_steps(
+    records: Mapping[str, Record],
+    references: Mapping[str, tuple[str, str]],
+    choose: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the indices (K,) and the times (K,) of the steps that an encoder reads, by reference to a stream.
+
+    records: of the clip, by stream. references: the stream and the array of each. choose: takes the indices of the present
+    steps of the first one, and returns those of K steps. The others contribute the steps nearest in time.
+    """
+    clock: np.ndarray | None = None
+    selected = {}
+    for reference, (stream, array) in references.items():
+        seconds, indices = step_times(records[stream], array), present_steps(records[stream], array)
+        if clock is None:
+            indices = choose(indices)
+            clock = seconds[indices]
+        else:
+            indices = indices[np.abs(seconds[indices] - clock[:, None]).argmin(1)]
+        selected[reference] = indices, clock
+    return selected

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError, prefix_errors
+from lib.core.estimates import average_windows
 from lib.core.targets import TargetGroup, Targets
 
 ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
@@ -218,11 +219,9 @@ def average_predictions(predictions: Sequence[Prediction], weights: Sequence[flo
     The scale is that of the mixture: it contains how far the predictions differ.
     """
     means = np.array([prediction.mean for prediction in predictions])
-    mean = np.average(means, 0, weights)
-    if predictions[0].scale is None:
-        return Prediction(mean)
-    squares = np.array([prediction.scale for prediction in predictions]) ** 2 + (means - mean) ** 2
-    return Prediction(mean, np.sqrt(np.average(squares, 0, weights)))
+    has_scale = predictions[0].scale is not None
+    scales = np.array([prediction.scale for prediction in predictions]) if has_scale else None
+    return Prediction(*average_windows(means, scales, weights))
 
 
 def check_heads(targets: Targets) -> None:

@@ -90,15 +90,14 @@ class Stack(nn.Module):
         """Return the trees' prediction (B, K)."""
         trees, nodes = self.feature.shape
         rows = torch.arange(trees, device=numbers.device)
-        node = torch.zeros(len(numbers), trees, dtype=torch.long, device=numbers.device)
+        node = torch.zeros(numbers.shape[0], trees, dtype=torch.long, device=numbers.device)
         feature, next_left, next_right = (values.long() for values in (self.feature, self.left, self.right))
         for _ in range((nodes - 1) // 2):  # a tree with (nodes + 1) / 2 leaves is not deeper
             values = numbers.gather(1, feature[rows, node]).to(self.threshold)
-            to_left = torch.where(
-                values.isnan(), self.missing_left[rows, node] > 0, values <= self.threshold[rows, node]
-            )
+            # no torch.where, which ONNX Runtime does not have for Booleans; a comparison with NaN is False
+            to_left = (values <= self.threshold[rows, node]) | (values.isnan() & (self.missing_left[rows, node] > 0))
             node = torch.where(to_left, next_left[rows, node], next_right[rows, node])
-        sums = torch.zeros(len(numbers), len(self.trees_level), dtype=self.value.dtype, device=numbers.device)
+        sums = torch.zeros(numbers.shape[0], len(self.trees_level), dtype=self.value.dtype, device=numbers.device)
         sums = sums.index_add(1, self.target.long(), self.value[rows, node])
         return (sums + self.trees_level).to(numbers)
 

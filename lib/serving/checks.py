@@ -1,15 +1,11 @@
 """Compare a clip with the training clips, and collect reasons to doubt its prediction."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-import numpy as np
-
-from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media.packets import Span
 from lib.model.checkpoint import TrainedModel
-from lib.serving.results import Values
 from lib.serving.windows import NEARLY
 from lib.streams import base
 
@@ -44,27 +40,3 @@ def _statistics_out_of_range(model: TrainedModel, stream: str, record: Record) -
         if not (1 - NEARLY) * low <= value <= (1 + NEARLY) * high:
             training_range = f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
             yield f"{stream}: {name}: {value:.3g} (training clips: {training_range})"
-
-
-def check_seen(usable_fraction: float, min_seen: float, usable: int, windows: int, reason: str) -> None:
-    """Raise InputError if less than the fraction `min_seen` of a clip could be used.
-
-    usable, windows: numbers of usable and of all windows. reason: why a window could not be used, or ''.
-    """
-    if usable_fraction < min_seen:
-        window_count = f", {usable} of its {windows} windows" if windows > 1 else ""
-        raise InputError(
-            f"only {100 * usable_fraction:.0f} % of the clip can be used{window_count} (min_seen is {100 * min_seen:.0f} %)"
-            + (f"; first reason: {reason}" if reason else "")
-        )
-
-
-def fraction_seen(record: Record) -> float:
-    """Return the fraction of a stream's time steps that could be used."""
-    return 0.0 if record.refused else len(base.present_steps(record)) / len(base.step_times(record))
-
-
-def mean_seen(values: Sequence[Values]) -> float:
-    """Return the fraction of time steps that could be used: the mean over the windows and the streams that the clip has."""
-    fractions = [float(np.mean([window.seen[name] for window in values])) for name in values[0].seen]
-    return float(np.mean([fraction for fraction in fractions if fraction] or [0.0]))

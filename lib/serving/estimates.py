@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
+from lib.core.estimates import find_interval, percentile
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.model.checkpoint import Reference, TrainedModel
 from lib.model.heads import Prediction, find_head
@@ -51,11 +50,7 @@ def estimate_group(
     for column, score, deviation, width, known_quantiles in zip(
         group.columns, scores, scales, widths, quantiles, strict=True
     ):
-        low, high = score - width, score + width
-        if find_head(group).bounded:  # labels lie within the range, so their interval does too
-            low, high = max(low, group.range[0]), min(high, group.range[1])
-        finite = bool(np.isfinite(width))
-        low, high = (float(low), float(high)) if finite else (None, None)
+        low, high = find_interval(score, width, find_bounds(group))
         estimates[column] = Estimate(float(score), low, high, percentile(score, known_quantiles), deviation, level)
     return estimates
 
@@ -72,8 +67,6 @@ def summarise_labels(model: TrainedModel) -> dict[str, Labels]:
     return labels
 
 
-def percentile(score: float, quantiles: np.ndarray) -> float | None:
-    """Return the percentage of training labels below a score, given their quantiles (101,); None if they are unknown."""
-    if not np.isfinite(quantiles).all():
-        return None
-    return float(np.interp(score, quantiles, np.linspace(0, 100, len(quantiles))))
+def find_bounds(group: TargetGroup) -> list[float] | None:
+    """Return the range if predictions stay within it: so do labels, and so does an interval. None for other heads."""
+    return group.range if find_head(group).bounded else None

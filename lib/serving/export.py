@@ -3,19 +3,26 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
+from lib.model.checkpoint import TrainedModel
 from lib.model.committee import Committee
 from lib.model.heads import find_head
 from lib.model.network import Network
+from lib.model.onnx_recurrent import make_translations
+from lib.model.recurrent import Last
+from lib.serving.estimates import find_bounds
 from lib.serving.predictor import Predictor
 from lib.serving.results import Evidence
 from lib.streams.base import Steps
@@ -38,6 +45,37 @@ def windows_of(predictor: Predictor, clip: Path) -> list[Inputs]:
     return inputs
 
 
+def name_input(encoder: str, reference: str, part: str) -> str:
+    """Return the name of a network's input: part `values` or `times` of a stream that an encoder reads."""
+    return f"{encoder}_{reference.replace('.', '_')}_{part}"
+
+
+def describe_targets(model: TrainedModel) -> dict[str, Any]:
+    """Return tables for intervals and percentiles by target group.
+
+    bounds: ends of intervals, null for unbounded heads. level: of the intervals. columns: by name, `half_width` of the
+    interval (times the scale for heads that predict one), and the 101 `quantiles` of the training labels; null if unknown.
+    """
+    groups = {}
+    for name, group in model.targets.items():
+        reference = model.training.references.get(name)
+        columns: dict[str, Any] = dict.fromkeys(group.columns)
+        for index, column in enumerate(group.columns if reference is not None else ()):
+            assert reference is not None
+            width, quantiles = reference.half_widths[index], reference.quantiles[:, index]
+            columns[column] = {
+                "half_width": float(width) if bool(width.isfinite()) else None,
+                "quantiles": quantiles.tolist() if bool(quantiles.isfinite().all()) else None,
+            }
+        groups[name] = {"bounds": find_bounds(group), "level": model.interval, "columns": columns}
+    return groups
+
+
+def list_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the installed versions of packages."""
+    return {name: version(name) for name in packages}
+
+
 class Window(nn.Module):
     """A network whose inputs are separate tensors: the values and times of each stream's steps, for one clip.
 
@@ -53,9 +91,7 @@ class Window(nn.Module):
             for reference, steps in streams.items()
         ]
         self.names = [
-            f"{name}_{reference.replace('.', '_')}_{part}"
-            for name, reference, _ in self._reads
-            for part in ("values", "times")
+            name_input(name, reference, part) for name, reference, _ in self._reads for part in ("values", "times")
         ]
 
     def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -84,13 +120,29 @@ class Window(nn.Module):
         return tuple(parts)
 
 
-def export_program(window: Window, like: tuple[Tensor, ...]) -> "ExportedProgram":
-    """Return the window's network as a program. Raises InputError if PyTorch can't export it."""
+def export_program(window: Window, like: tuple[Tensor, ...], onnx: bool = True) -> "ExportedProgram":
+    """Return the window's network as a program, for any number of clips, and of steps where the network allows it.
+
+    onnx: whether the program will be written as ONNX; other programs take one number of steps in an LSTM or a GRU. Raises
+    InputError if PyTorch can't export it.
+    """
+    for module in window.modules():
+        if isinstance(module, Last):
+            module.as_operator = onnx
+    twice = tuple(torch.cat([part, part]) for part in like)  # PyTorch would fix a batch of 1
+    sizes = tuple({0: Dim.AUTO, 1: Dim.AUTO} for _ in like)
     try:
         with torch.no_grad():
-            return torch.export.export(window, like)
+            program = torch.export.export(window, twice, dynamic_shapes=(sizes,))
+            return program if _takes_any_batch(program) else torch.export.export(window, like)
     except Exception as error:  # torch.export raises errors of many types
         raise InputError(f"this network can't be exported ({type(error).__name__}: {_line(error)})") from None
+
+
+def _takes_any_batch(program: "ExportedProgram") -> bool:
+    inputs = set(program.graph_signature.user_inputs)
+    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in inputs]
+    return not any(isinstance(shape[0], int) for shape in shapes)
 
 
 def write_torch(
@@ -102,6 +154,19 @@ def write_torch(
     return lambda *parts: [output.detach().numpy() for output in run(*parts)]
 
 
+def save_inputs(window: Window, windows: Sequence[tuple[Tensor, ...]], out: Path) -> None:
+    """Write the inputs (B, T, ...) of windows by name, as NPZ."""
+    arrays = [torch.cat(parts).numpy() for parts in zip(*windows, strict=True)]
+    np.savez(out, **dict(zip(window.names, arrays, strict=True)))  # type: ignore[arg-type]
+
+
+def require_onnx() -> None:
+    """Raise InputError if a package for ONNX is missing."""
+    for package in ("onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise InputError(f"{package} is not installed; run pip install -r requirements-export.txt")
+
+
 def write_onnx(
     program: "ExportedProgram", window: Window, out: Path, metadata: Mapping[str, Any]
 ) -> Callable[..., Sequence[np.ndarray]]:
@@ -109,14 +174,18 @@ def write_onnx(
 
     Raises InputError if the network can't be converted or a package is missing.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"{error.name} is not installed; run pip install -r requirements-export.txt") from None
+    require_onnx()
+    import onnxruntime
+
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     try:
-        program_file = torch.onnx.export(program, input_names=window.names, output_names=window.outputs, verbose=False)
+        program_file = torch.onnx.export(
+            program,
+            input_names=window.names,
+            output_names=window.outputs,
+            custom_translation_table=make_translations(),
+            verbose=False,
+        )
     except Exception as error:  # for instance, an operator that ONNX does not have
         raise InputError(f"this network can't be written as ONNX ({type(error).__name__}: {_line(error)})") from None
     assert program_file is not None

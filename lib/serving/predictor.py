@@ -20,9 +20,10 @@ from lib.core.clips import SYNTHETIC
 from lib.core.command import disk_is_full
 from lib.core.device import best_device
 from lib.core.errors import InputError, describe_internal_error, log_once
+from lib.core.estimates import check_seen, mean_seen
 from lib.core.parallel import Parallel
 from lib.core.parameters import check
-from lib.core.shards import Record
+from lib.core.records import Record, fraction_seen
 from lib.data.batch import Inputs, Sample, collate
 from lib.data.dataset import make_inputs
 from lib.data.inputs import list_streams
@@ -30,7 +31,7 @@ from lib.data.loading import to_device
 from lib.media.packets import Span
 from lib.model import checkpoint
 from lib.model.heads import average_predictions
-from lib.serving.checks import biased_windows, check_seen, find_warnings, fraction_seen, mean_seen
+from lib.serving.checks import biased_windows, find_warnings
 from lib.serving.estimates import estimate, summarise_labels
 from lib.serving.persons import PersonScene, Scene
 from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch
@@ -216,7 +217,7 @@ class Predictor:
         if spans := long_clip_spans(seconds, self.served.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
-        usable_fraction = mean_seen([values])
+        usable_fraction = mean_seen([values.seen])
         check_seen(usable_fraction, self.min_seen, 1, 1, "")
         spans = requested_spans(seconds, self.window)
         windows, _, warnings = self._predict_windows(clip, spans, _Observers(scene=observers.scene))
@@ -233,7 +234,7 @@ class Predictor:
         reason = next((window.refused for window in windows if window.refused), "")
         if not usable:
             raise InputError(reason)
-        usable_fraction = mean_seen(usable) * len(usable) / len(spans)
+        usable_fraction = mean_seen([values.seen for values in usable]) * len(usable) / len(spans)
         check_seen(usable_fraction, self.min_seen, len(usable), len(spans), reason)
         weights = [float(np.mean([*values.seen.values()])) for values in usable]
         mean = {

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lib.core.targets import INTERVAL_LEVEL
+from lib.core.estimates import INTERVAL_LEVEL
 
 PARTS = ("low", "high", "percentile")
 

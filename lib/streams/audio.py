@@ -9,11 +9,10 @@ from pydantic import Field, model_validator
 
 from lib.core import shards
 from lib.core.shards import Record
-from lib.streams._mel import mel_power
+from lib.streams import _spectra
+from lib.streams._spectra import Bands
+from lib.streams._spectra import compute_spectra as compute_spectra
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
-
-_FLOOR = 1e-10  # of power; -100 dB
-_BLOCK = 10_000  # number of windows whose spectra are in memory together
 
 
 class Settings(StreamSettings):
@@ -58,53 +57,8 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def compute_features(raw: Raw, settings: Settings) -> Record:
-    """Return a clip's `mfcc` (T, mfcc), `log_mel` (T, mels) in dB relative to full-scale power, and `times` (T,).
-
-    Audio is mixed to one channel and resampled to `sample_rate` Hz. `times` are the windows' centres in seconds since the
-    first video frame. A clip with less audio than one window is rejected.
-    """
-    from lib.media.audio import read_audio  # not needed to read the stream's shards
-    from lib.media.packets import VideoError
-
-    rate, window = settings.sample_rate, settings.window
-    try:
-        start, samples = read_audio(raw.path, rate, raw.span)
-    except VideoError as error:
-        return Record(raw.clip, refused=f"audio: {error}")
-    length, hop = round(window * rate), round(settings.step * rate)
-    if len(samples) < length:
-        return Record(raw.clip, refused=f"audio: {len(samples) / rate:.3f} s of audio, audio.window is {window}")
-    options = settings.model_dump(include={"mels", "mfcc", "edges", "top_db"})
-    log_mel, coefficients = compute_spectra(samples, settings.filter_rate or rate, length, hop, **options)
-    first = length / 2 if settings.edges == "inside" else 0
-    times = start + (np.arange(len(log_mel)) * hop + first) / rate
-    return Record(raw.clip, {"mfcc": coefficients, "log_mel": log_mel, "times": times})
-
-
-def compute_spectra(
-    samples: np.ndarray, rate: int, length: int, hop: int, mels: int, mfcc: int, edges: str, top_db: float | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log-mel spectrogram (T, mels) in dB and the MFCC (T, mfcc) of `samples` (N,), float32 in [-1, 1].
-
-    Windows have `length` samples, and one begins every `hop` samples; the mel filters are computed for `rate` Hz. With
-    edges = "inside", windows lie completely in the audio; with "padded", they are centred on every `hop`-th sample, with
-    silence outside. top_db: levels further than this below the clip's maximum are raised to that level.
-    """
-    from scipy.fft import dct  # not needed to read the stream's shards
-
-    if edges == "padded":
-        samples = np.pad(samples, length // 2)
-    starts = range(0, len(samples) - length + 1, hop * _BLOCK)
-    blocks = (samples[start : start + hop * (_BLOCK - 1) + length] for start in starts)
-    power = np.concatenate([mel_power(block, rate, length, hop, mels) for block in blocks], axis=1)
-    log_mel = 10 * np.log10(np.maximum(power, _FLOOR))
-    if top_db is not None:
-        log_mel = np.maximum(log_mel, log_mel.max() - top_db)
-    return _rows(log_mel), _rows(dct(log_mel, axis=0, norm="ortho")[:mfcc])
-
-
-def _rows(columns: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(columns.T, dtype=np.float32)
+    """Return a clip's record (`lib.streams._spectra.compute_features`)."""
+    return _spectra.compute_features(raw, Bands(**settings.model_dump(exclude={"enabled"})))
 
 
 STREAM = Stream(

@@ -13,8 +13,12 @@ import numpy as np
 
 from lib.core.errors import InputError, SettingError, describe_internal_error
 from lib.core.parameters import Section, check
+from lib.core.records import Raw as Raw
+from lib.core.records import Record as Record
+from lib.core.records import choose_evenly as choose_evenly
+from lib.core.records import present_steps as present_steps
+from lib.core.records import step_times as step_times
 from lib.core.registry import list_members
-from lib.core.shards import Record
 
 # a point is x and y in pixels from the image's upper left corner; (0.5, 0.5) is the centre of the first pixel; NaN if absent
 Kind = Literal["pictures", "flow", "points", "vectors", "waveform"]
@@ -38,19 +42,6 @@ NAMES = "names"
 
 _CONTRACT = ("base", "build")
 """Modules of this folder that other packages use and that are not streams."""
-
-
-class Raw(NamedTuple):
-    """A clip before any processing.
-
-    path: its file, None without video. annotations: the folder of its corpus' other files, None outside a corpus. span: its
-    begin and end in the file in seconds, None for the complete file.
-    """
-
-    clip: str
-    path: Path | None
-    annotations: Path | None
-    span: tuple[float, float] | None = None
 
 
 class StreamSettings(Section):
@@ -290,33 +281,9 @@ def list_with_inputs(name: str, settings: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*dependencies, name]))
 
 
-def step_times(record: Record, array: str = "") -> np.ndarray:
-    """Return the times (T,) of the steps of a record, or of one of its arrays, in seconds."""
-    name = f"{array}.times" if _has_own_times(record, array) else "times"
-    return record.arrays[name][()] if name in record.arrays else np.zeros(1)
-
-
-def present_steps(record: Record, array: str = "") -> np.ndarray:
-    """Return the indices of the steps of a record, or of one of its arrays, that are present."""
-    if "found" in record.arrays and not _has_own_times(record, array):
-        return np.flatnonzero(record.arrays["found"][()])
-    return np.arange(len(step_times(record, array)))
-
-
-def _has_own_times(record: Record, array: str) -> bool:
-    return bool(array) and f"{array}.times" in record.arrays
-
-
 def read_names(record: Record) -> dict[str, list[str]]:
     """Return the names of the numbers of each array of a record; an empty dictionary for streams without names."""
     return dict(json.loads(record.attributes.get(NAMES, "{}")))
-
-
-def choose_evenly(present: np.ndarray, count: int) -> np.ndarray:
-    """Return up to `count` of the indices `present`, evenly spaced, including the first and the last."""
-    if len(present) <= count:
-        return present
-    return present[np.linspace(0, len(present) - 1, count).astype(int)]
 
 
 def pool_steps(stream: Stream, record: Record, deviations: bool) -> np.ndarray:

@@ -20,8 +20,8 @@ from lib.core import shards
 from lib.core.device import best_device
 from lib.core.errors import InputError
 from lib.streams.base import Raw
-from lib.streams.flow import opencv, tvl1
-from lib.streams.flow.make import to_grey
+from lib.streams.flow import make, tvl1
+from lib.streams.flow.fields import to_grey
 from lib.streams.flow.solver import Solver
 from tools.flow_quality import add_noise, deformation, endpoint_error, energy, move_image
 
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
 def choose_methods() -> dict[str, Method]:
     """Return the methods that this machine can run. DualTVL1, the reference, comes first."""
     methods: dict[str, Method] = {
-        "cv2 DualTVL1": lambda a, b: opencv.tvl1(a, b, PEER),
+        "cv2 DualTVL1": lambda a, b: make.solve_by_opencv(a, b, PEER),
         "ours, CPU": lambda a, b: tvl1.tvl1(a, b, SOLVER),
         "cv2 DIS, medium": one_by_one(
             lambda a, b: cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)  # type: ignore[attr-defined]
@@ -118,14 +118,19 @@ def load_faces(path: Path) -> list[tuple[str, Tensor]]:
         from lib.streams import frames  # imported here, because shards do not need PyAV and facenet-pytorch
         from lib.streams.faces.align import Aligner
         from lib.streams.faces.detect import Detector
+        from lib.streams.faces.mtcnn import load_networks
 
         sampled = frames.sample_frames(Raw(path.name, path, None), 5, 640, 90)
-        records = [sampled if sampled.refused else Aligner(SIZE, Detector(40, best_device()), 0.5, 1.0, 1.0)(sampled)]
+        records = [
+            sampled
+            if sampled.refused
+            else Aligner(SIZE, Detector(40, load_networks(best_device())), 0.5, 1.0, 1.0)(sampled)
+        ]
     for record in records:
         if record.refused:
             raise InputError(f"{path}: {record.refused}")
     return [
-        (record.clip, to_grey(torch.from_numpy(record.arrays["faces"][record.arrays["found"] > 0])))
+        (record.clip, torch.from_numpy(to_grey(record.arrays["faces"][record.arrays["found"] > 0])))
         for record in records
     ]
 

@@ -33,8 +33,9 @@ from lib.streams.faces.align import Aligner, describe_faces, take_landmarks, war
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
+from lib.streams.faces.mtcnn import load_networks
 from lib.streams.faces.words import DETECTED
-from lib.streams.flow import make, opencv, tvl1
+from lib.streams.flow import fields, make, tvl1
 from tools.benchmarks._flow import PEER, SIZE, SOLVER
 from tools.flow_quality import energy
 
@@ -88,7 +89,7 @@ class Facenet(Detector):
     """facenet-pytorch's MTCNN without changes."""
 
     def __init__(self, min_face: int) -> None:
-        super().__init__(min_face, best_device())
+        super().__init__(min_face, load_networks(best_device()))
         self._theirs = MTCNN(keep_all=True, min_face_size=min_face, device=best_device())
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
@@ -181,7 +182,7 @@ def usable(path: Path, record: Record) -> Record:
 
 
 def new_aligner(key_seconds: float = KEY_SECONDS) -> Aligner:
-    return Aligner(SIZE, Detector(MIN_FACE, best_device()), 0.5, 1.0, key_seconds)
+    return Aligner(SIZE, Detector(MIN_FACE, load_networks(best_device())), 0.5, 1.0, key_seconds)
 
 
 def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], list[float]]:
@@ -198,8 +199,8 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     landmarks, visible = take_landmarks(faces_by_frame, face_of)
     crops = np.stack([warp(frames_of_clip[index], landmarks[index], SIZE) for index in np.flatnonzero(visible)])
     moments.append(clock())
-    grey = make.to_grey(torch.from_numpy(crops))
-    opencv.tvl1(grey[:-1], grey[1:], PEER)
+    grey = torch.from_numpy(fields.to_grey(crops))
+    make.solve_by_opencv(grey[:-1], grey[1:], PEER)
     moments.append(clock())
     return (faces_by_frame, face_of, max(pictures[0].shape)), np.diff(moments).tolist()
 
@@ -260,11 +261,11 @@ def compare(
         width = np.ptp(faces_by_frame[step].boxes[face, [0, 2]])
         points = faces_by_frame[step].points[face] - scale * faces.arrays["landmarks"][step]
         distances.append(float(np.linalg.norm(points, axis=1).mean() / width))
-    grey = make.to_grey(torch.from_numpy(faces.arrays["faces"]))
+    grey = torch.from_numpy(fields.to_grey(faces.arrays["faces"]))
     pairs = torch.from_numpy(np.flatnonzero(flow.arrays["valid"]))
     previous, following = grey[pairs], grey[pairs + 1]
     stored = torch.from_numpy(flow.arrays["flow"])[pairs].permute(0, 3, 1, 2) * float(flow.attributes["scale"])
-    bound = energy(previous, following, opencv.tvl1(previous, following, PEER)).mean()
+    bound = energy(previous, following, make.solve_by_opencv(previous, following, PEER)).mean()
     exact = energy(previous, following, tvl1.tvl1(previous, following, SOLVER)).mean()
     return (
         f"| {name} | {(detected & theirs).sum()} | {(detected & ~theirs).sum()} | {(~detected & theirs).sum()} |"

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, cast
 
-import cv2
 import numpy as np
 import torch
 import torchvision
@@ -16,6 +15,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from lib.core.errors import InputError
 from lib.core.weights import IMAGENET_MEAN, IMAGENET_STD, load_weights
+from lib.data.crops import scale_and_crop
 from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.recurrent import Last
@@ -62,29 +62,8 @@ class Settings(EncoderInputs):
         return super().is_random or self.crop is not None
 
     def view(self, values: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-        """Return uint8 images (T, 3, H, W), scaled to a shorter side of `shorter_side` pixels, cropped to `crop` x `crop`.
-
-        All images of a clip have the same crop: a random one with `rng`, as in training, the middle one without.
-        """
-        if self.shorter_side is not None:
-            height, width = values.shape[2:]
-            scale = self.shorter_side / min(height, width)
-            if scale != 1:
-                size = int(width * scale + 1e-9), int(height * scale + 1e-9)
-                method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-                images = [np.ascontiguousarray(image.transpose(1, 2, 0)) for image in values]
-                scaled = [cv2.resize(image, size, interpolation=method) for image in images]
-                values = np.stack(scaled).transpose(0, 3, 1, 2)
-        if self.crop is None:
-            return values
-        excess = np.array(values.shape[2:]) - self.crop
-        if excess.min() < 0:
-            raise InputError(
-                f"crop = {self.crop} pixels, but {', '.join(self.reads)} has images of {values.shape[3]}x{values.shape[2]};"
-                " lower it, or set shorter_side"
-            )
-        y, x = excess // 2 if rng is None else rng.integers(excess + 1)
-        return values[:, :, y : y + self.crop, x : x + self.crop]
+        """Return images (`lib.data.crops.scale_and_crop`)."""
+        return scale_and_crop(values, self.shorter_side, self.crop, rng, ", ".join(self.reads))
 
 
 class Encoder(encoders.Encoder):

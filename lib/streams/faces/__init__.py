@@ -13,6 +13,7 @@ from lib.core.shards import Record
 from lib.core.weight_files import find_file
 from lib.streams.base import RAW, Stream, StreamInfo, StreamSettings
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
+from lib.streams.faces.words import read_faces as read_steps
 
 if TYPE_CHECKING:  # slow imports
     from lib.streams.faces.align import Aligner
@@ -79,11 +80,12 @@ def _make_aligner(settings: Settings, person: str | None) -> "Aligner":
     from lib.core.device import best_device  # not needed to read the stream's shards
     from lib.streams.faces.align import Aligner
     from lib.streams.faces.detect import Detector
+    from lib.streams.faces.mtcnn import load_networks
     from lib.streams.faces.sface import SFace
     from lib.streams.faces.yunet import YuNet
 
-    min_face, weights, device = settings.min_face, settings.weights, best_device()
-    detector = YuNet(weights, min_face, device) if settings.detector == "yunet" else Detector(min_face, device)
+    min_face, weights, networks = settings.min_face, settings.weights, load_networks(best_device())
+    detector = YuNet(weights, min_face, networks) if settings.detector == "yunet" else Detector(min_face, networks)
     options = settings.model_dump(include={"side", "min_found", "max_gap", "key_seconds"})
     identity = SFace(None, "faces.identity = sface") if settings.identity == "sface" else None
     return Aligner(detector=detector, person=person, identity=identity, **options)
@@ -99,12 +101,6 @@ def files(settings: Settings) -> list[Path]:
         paths.append(Path(settings.weights) if settings.weights else find_file(yunet.NAME))
     paths += [sface.find_weights(None)] if settings.identity == "sface" else []
     return paths + (_activity.list_weights(settings.activity) if settings.persons == "all" else [])
-
-
-def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
-    """Return faces as RGB uint8 (K, 3, S, S)."""
-    faces = record.arrays["faces"]
-    return np.stack([faces[index] for index in indices]).transpose(0, 3, 1, 2)
 
 
 def summary(folder: Path) -> dict[str, Any]:

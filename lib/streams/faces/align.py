@@ -1,22 +1,24 @@
 """Align the tracked face in each frame to a fixed five-point template by a similarity transform."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from lib.core.face_template import TEMPLATE as TEMPLATE
-from lib.core.shards import Record
-from lib.streams import frames
+from lib.core.records import Record
+from lib.media import jpeg_frames
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.looks import SIDE
-from lib.streams.faces.sface import SFace
 from lib.streams.faces.track import Tracker, find_cuts
 from lib.streams.faces.tracks import Identify
 from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
+
+if TYPE_CHECKING:  # few models recognise persons
+    from lib.streams.faces.sface import SFace
 
 _CACHE_BYTES = 128 * 2**20  # limit of the decoded frames of a clip that stay in memory
 
@@ -58,7 +60,7 @@ class Aligner:
         max_gap: float,
         key_seconds: float,
         person: str | None = None,
-        identity: SFace | None = None,
+        identity: "SFace | None" = None,
     ) -> None:
         self._side, self._min_found, self._max_gap, self._person = side, min_found, max_gap, person
         self._track, self._identity = Tracker(detector, key_seconds), identity
@@ -144,7 +146,7 @@ class _Batches:
         total = len(self._record.arrays["times"])
         for start in range(BATCH * len(self._cached), total, BATCH):
             steps = np.arange(start, min(start + BATCH, total))
-            batch = [Frame(pixels) for pixels in frames.decode_frames(self._record, steps)]
+            batch = [Frame(pixels) for pixels in jpeg_frames.decode_frames(self._record, steps)]
             if (
                 start == BATCH * len(self._cached)
                 and sum(frame.pixels.nbytes for frame in batch) * (len(self._cached) + 1) <= _CACHE_BYTES
@@ -173,7 +175,7 @@ def describe_faces(
     return looks, np.concatenate(cut)
 
 
-def make_identify(network: SFace, faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]]) -> Identify:
+def make_identify(network: "SFace", faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]]) -> Identify:
     """Return a function that embeds faces of a clip's frames."""
 
     def identify(sightings: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -1,19 +1,13 @@
 """Find every face and its five points in a batch of frames with MTCNN, or refine faces near known positions."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
-import torch
 
 from lib.streams.faces.frame import Frame
-from lib.streams.faces.mtcnn import first_network, last_network, second_network
-
-# MTCNN's batch size differs from frame to frame; by default oneDNN caches code for 1024 sizes, which takes gigabytes
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 BATCH = 32  # frames
 _INTEGRALS = 8  # number of frames whose integral images are in memory together
@@ -26,7 +20,13 @@ _INPUT_RATIO = 0.93  # side of the last network's input square relative to the s
 _SAME_LEVEL = 0.5  # boxes of one pyramid level with a larger intersection over union are one face
 _SAME_FACE = 0.7  # same for boxes of different levels, and finally for the intersection over the smaller box
 _INSIDE = 0.5  # lowest fraction of a box that must lie in the frame
+_GRID = 32  # positions of tracked faces are rounded to this part of a pixel (`_snap`)
 _EARLIER = 1.5  # pixels by which MTCNN's crops, cut at integer pixels, start before its squares (mean)
+
+
+Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""One of MTCNN's networks: takes images (n, H, W, 3) with levels from 0 to 255, returns scores (n, ...) and shifts
+(n, C, ...) (`lib.streams.faces.mtcnn.Network`)."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Faces:
 class Detector:
     """MTCNN: a cascade of three networks; the second and the third check the candidates of the previous network.
 
-    min_face: side of the smallest face in pixels. Time is proportional to its inverse square.
+    min_face: side of the smallest face in pixels. Time is proportional to its inverse square. networks: the three networks
+    (`lib.streams.faces.mtcnn.load_networks`).
     """
 
-    def __init__(self, min_face: int, device: torch.device) -> None:
-        self._min_face = min_face
-        self._networks = first_network(device), second_network(device), last_network(device)
+    def __init__(self, min_face: int, networks: Sequence[Network]) -> None:
+        self._min_face, self._networks = min_face, networks
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Faces]:
         """Return each frame's faces, the largest first. Frames are RGB uint8 (T of (H, W, 3)); in frames smaller than
@@ -74,7 +74,7 @@ class Detector:
             if len(frames):
                 height, width = frames[0].pixels.shape[:2]
                 valid[valid] = _inside(boxes[valid], width, height) >= _INSIDE
-            squares = _input_squares(boxes[valid])
+            squares = _snap(_input_squares(boxes[valid]))
             crops = _resampled([frames[index] for index in frame_index[valid]], squares)
             boxes[valid], scores[valid], points[run, valid] = self._last_network(squares, crops)
             valid &= scores > _SURE[2]
@@ -87,7 +87,7 @@ class Detector:
                 and len(_distinct(boxes[in_frame], scores[in_frame])) == len(in_frame)
             )
             refined.append(
-                Faces(boxes[in_frame], scores[in_frame], points[-2:, in_frame].mean(0)) if complete else None
+                Faces(boxes[in_frame], scores[in_frame], _snap(points[-2:, in_frame].mean(0))) if complete else None
             )
         return refined
 
@@ -229,6 +229,15 @@ def _input_squares(boxes: np.ndarray) -> np.ndarray:
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True, initial=0) * _INPUT_RATIO
     return np.hstack([middles - side / 2, middles + side / 2]).astype(np.float32)
+
+
+def _snap(positions: np.ndarray) -> np.ndarray:
+    """Return positions rounded to 1 / _GRID pixels.
+
+    Without it, a rounding error can change the pixels of the next crop, and so grow to tenths of a pixel: other processors
+    and ONNX Runtime would not find the same points.
+    """
+    return np.round(positions * _GRID) / _GRID
 
 
 def _unlike(boxes: np.ndarray, scores: np.ndarray, frame_index: np.ndarray, max_overlap: float) -> np.ndarray:

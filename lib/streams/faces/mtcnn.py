@@ -1,6 +1,7 @@
 """MTCNN's three networks (Zhang et al. 2016, Joint face detection and alignment using multi-task cascaded convolutional
 networks), with the weights that facenet-pytorch ships."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lib.core.imports import package_file
+
+# MTCNN's batch size differs from frame to frame; by default oneDNN caches code for 1024 sizes, which takes gigabytes
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 _AT_ONCE = 4 * 48 * 48  # pixels per batch on a CPU; malloc returns larger layer outputs to the system each time
 
@@ -26,6 +30,7 @@ class Network:
 
     def __init__(self, file: str, layers: dict[str, nn.Module], heads: Sequence[str], device: torch.device) -> None:
         self._device, self._layers = device, nn.Sequential(OrderedDict(layers)).requires_grad_(False)
+        self.layers = Layers(self._layers)
         weights = torch.load(weights_file(file), weights_only=True)
         for part in ("weight", "bias"):
             weights[f"heads.{part}"] = torch.cat([weights.pop(f"{head}.{part}") for head in heads])
@@ -42,11 +47,22 @@ class Network:
         points, then their y.
         """
         some = max(1, _AT_ONCE // pictures[0, :, :, 0].size) if self._device.type == "cpu" else len(pictures)
-        outputs = torch.cat([self._run(part).cpu() for part in torch.from_numpy(pictures).split(some)])
-        return outputs[:, :2].softmax(1)[:, 1].numpy(), outputs[:, 2:].numpy()
+        outputs = [self.layers(part.to(self._device)) for part in torch.from_numpy(pictures).split(some)]
+        scores, shifts = (torch.cat(parts).cpu().numpy() for parts in zip(*outputs, strict=True))
+        return scores, shifts
 
-    def _run(self, pictures: Tensor) -> Tensor:
-        return self._layers((pictures.to(self._device).permute(0, 3, 1, 2).float() - 127.5) / 128)
+
+class Layers(nn.Module):
+    """The layers of a network, with the scaling of its input and the softmax of its scores."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores (n, ...) and shifts (n, C, ...) of images (n, H, W, 3) with levels from 0 to 255."""
+        outputs = self.layers((pictures.permute(0, 3, 1, 2).float() - 127.5) / 128)
+        return outputs[:, :2].softmax(1)[:, 1], outputs[:, 2:]
 
 
 def weights_file(name: str) -> Path:
@@ -58,6 +74,11 @@ def weights_file(name: str) -> Path:
     if path is None:
         raise ModuleNotFoundError("facenet_pytorch")
     return path
+
+
+def load_networks(device: torch.device) -> tuple[Network, Network, Network]:
+    """Return the three networks of `lib.streams.faces.detect.Detector`."""
+    return first_network(device), second_network(device), last_network(device)
 
 
 def first_network(device: torch.device) -> Network:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.streams.faces.assign import assign
 from lib.streams.faces.detect import Faces
 from lib.streams.faces.looks import average_looks, compute_likeness
 
@@ -85,10 +86,7 @@ def _assigned(overlap: np.ndarray) -> Iterable[tuple[int, int]]:
     """Return the pairs of row and column with the largest total overlap (Hungarian assignment)."""
     if overlap.size <= 1:
         return [(0, 0)] * overlap.size
-    # imported late, because clips with one face do not need it
-    from scipy.optimize import linear_sum_assignment
-
-    return zip(*linear_sum_assignment(-overlap), strict=True)
+    return assign(-overlap)
 
 
 def _become_others(tracks: Sequence[Track], looks: Sequence[np.ndarray], length: int) -> np.ndarray:

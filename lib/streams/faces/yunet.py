@@ -5,11 +5,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 
 from lib.core.errors import SettingError
 from lib.core.weight_files import require_file
-from lib.streams.faces.detect import Detector, Faces
+from lib.streams.faces.detect import Detector, Faces, Network
 
 NAME = "yunet"
 """Its name in `lib.core.weight_files`."""
@@ -26,8 +25,8 @@ class YuNet(Detector):
     weights: the path of its file, None for the file in data/weights/. Raises InputError if it is missing or is not YuNet.
     """
 
-    def __init__(self, weights: str | None, min_face: int, device: torch.device) -> None:
-        super().__init__(min_face, device)
+    def __init__(self, weights: str | None, min_face: int, networks: Sequence[Network]) -> None:
+        super().__init__(min_face, networks)
         self._smallest = _SMALLEST * min_face
         path = Path(weights) if weights else require_file(NAME, "faces.detector = yunet")
         if not path.is_file():

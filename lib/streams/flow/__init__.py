@@ -11,6 +11,7 @@ from pydantic import Field
 from lib.core import shards
 from lib.core.shards import Record
 from lib.streams.base import Stream, StreamSettings
+from lib.streams.flow.fields import read_flow as read_steps
 
 
 class Settings(StreamSettings):
@@ -38,12 +39,6 @@ def make_extractor(settings: Settings) -> Callable[[Record], Record]:
     solver, device = Solver(**settings.model_dump(exclude={"enabled", "backend", "bound"})), best_device()
     threading.Thread(target=warm_up, args=(settings.backend, solver, device)).start()
     return lambda faces: compute_flow(faces, settings.backend, solver, settings.bound, device)
-
-
-def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
-    """Return flow as float32 (K, 2, S, S): x and y in pixels."""
-    quantised = record.arrays["flow"][()][indices]
-    return quantised.transpose(0, 3, 1, 2).astype(np.float32) * np.float32(record.attributes["scale"])
 
 
 def summary(folder: Path) -> dict[str, Any]:

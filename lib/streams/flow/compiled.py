@@ -1,20 +1,18 @@
-"""A pyramid level of TV-L1 on the CPU, compiled by Numba. Pairs are solved one by one, so that each fits a core's cache.
+"""TV-L1 on the CPU, compiled by Numba. Pairs are solved one by one, so that each fits a core's cache.
 
-The algorithm is that of `lib.streams.flow.tvl1._solve_level`, which is the reference. Numba needs no other compiler and
-caches compiled code in `__pycache__`; the first use on a machine takes some seconds longer.
+The algorithm is that of `lib.streams.flow.tvl1`, which is the reference. PyTorch is not needed. Numba needs no
+other compiler and caches compiled code in `__pycache__`; the first use on a machine takes some seconds longer.
 """
 
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
-import torch
 from numba import njit
-from torch import Tensor
-from torch.nn import functional
 
-from lib.streams.flow.solver import Solver
+from lib.streams.flow.solver import SMALLEST_LEVEL, Solver
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
@@ -43,14 +41,35 @@ class _Scheme(NamedTuple):
     median: bool
 
 
-def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Tensor:
-    """Return the flow (B, 2, H, W) of images (B, H, W), starting from `u`; all float32.
+def solve(previous: np.ndarray, next: np.ndarray, solver: Solver, threads: int) -> np.ndarray:
+    """Return the flow (B, 2, H, W) of images (B, H, W), as `lib.streams.flow.tvl1.tvl1` does; float32.
 
-    Pairs are distributed over the number of threads that PyTorch uses.
+    Pairs are distributed over `threads` threads.
     """
-    flow = u.clone(memory_format=torch.contiguous_format)
-    padded = functional.pad(next[:, None], _MARGIN, mode="replicate").flatten(1)
-    images = [tensor.contiguous().numpy() for tensor in (previous, padded, flow)]
+    pyramid = [(previous.astype(np.float32), next.astype(np.float32))]
+    while len(pyramid) < solver.scales and min(pyramid[-1][0].shape[1:]) * solver.scale_step >= SMALLEST_LEVEL:
+        size = [max(1, round(length * solver.scale_step)) for length in pyramid[-1][0].shape[1:]]
+        pyramid.append((_resize(pyramid[-1][0], size), _resize(pyramid[-1][1], size)))
+    flow = np.zeros((len(previous), 2, *pyramid[-1][0].shape[1:]), np.float32)
+    for first, second in reversed(pyramid):
+        height, width = first.shape[1:]
+        ratio = np.array([width / flow.shape[3], height / flow.shape[2]], np.float32)
+        flow = _resize(flow.reshape(-1, *flow.shape[2:]), [height, width]).reshape(len(previous), 2, height, width)
+        flow = np.ascontiguousarray(flow * ratio[:, None, None])
+        _solve_level(first, second, flow, solver, threads)
+    return flow
+
+
+def _resize(images: np.ndarray, size: list[int]) -> np.ndarray:
+    """Return images (B, H, W) scaled bilinearly."""
+    return np.stack([cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR) for image in images])
+
+
+def _solve_level(previous: np.ndarray, next: np.ndarray, flow: np.ndarray, solver: Solver, threads: int) -> None:
+    """Solve a pyramid level, starting from `flow` (B, 2, H, W), which is changed in place."""
+    left, right, top, bottom = _MARGIN
+    padded = np.pad(next, ((0, 0), (top, bottom), (left, right)), mode="edge").reshape(len(next), -1)
+    images = np.ascontiguousarray(previous), padded, flow
     tau = solver.tau
     scheme = _Scheme(
         limit=np.float32(solver.lambda_ * tau),
@@ -62,15 +81,13 @@ def solve_level(previous: Tensor, next: Tensor, u: Tensor, solver: Solver) -> Te
         iterations=solver.iterations,
         median=solver.median,
     )
-
-    count = min(torch.get_num_threads(), len(flow))
+    count = min(threads, len(flow))
     parts = 8 * count if count > 1 else 1
     if parts == 1:
         _solve_pairs(*images, 0, 1, scheme)
     else:
-        with ThreadPoolExecutor(count) as threads:
-            list(threads.map(lambda first: _solve_pairs(*images, first, parts, scheme), range(parts)))
-    return flow
+        with ThreadPoolExecutor(count) as executor:
+            list(executor.map(lambda first: _solve_pairs(*images, first, parts, scheme), range(parts)))
 
 
 @njit(**_OPTIONS)

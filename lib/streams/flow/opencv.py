@@ -1,14 +1,13 @@
 """OpenCV's DualTVL1OpticalFlow, pair by pair on the CPU: the reference for this project's TV-L1."""
 
 import cv2
-import torch
-from torch import Tensor
+import numpy as np
 
 from lib.streams.flow.solver import Solver
 
 
-def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
-    """Return the flow (B, 2, H, W) in pixels, like `lib.streams.flow.tvl1.tvl1`.
+def tvl1(previous: np.ndarray, next: np.ndarray, solver: Solver) -> np.ndarray:
+    """Return the flow (B, 2, H, W) in pixels of images (B, H, W), as `lib.streams.flow.tvl1.tvl1` does.
 
     OpenCV applies a 5 x 5 median ten times within each warp. It uses another algorithm with fixed `theta` = 0.3 and
     `tau` = 0.25, so the solver's values are ignored.
@@ -23,8 +22,5 @@ def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
         scaleStep=solver.scale_step,
         medianFiltering=5 if solver.median else 1,
     )
-    flows = [
-        torch.from_numpy(peer.calc(first.cpu().numpy(), second.cpu().numpy(), None).transpose(2, 0, 1).copy())
-        for first, second in zip(previous, next, strict=True)
-    ]
-    return torch.stack(flows) if flows else previous.new_zeros((0, 2, *previous.shape[1:]), dtype=torch.float32)
+    flows = [peer.calc(first, second, None).transpose(2, 0, 1) for first, second in zip(previous, next, strict=True)]
+    return np.stack(flows) if flows else np.zeros((0, 2, *previous.shape[1:]), np.float32)

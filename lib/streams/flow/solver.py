@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+SMALLEST_LEVEL = 8
+"""Smallest side in pixels of a pyramid level; smaller ones carry no information."""
+
 
 @dataclass(frozen=True)
 class Solver:

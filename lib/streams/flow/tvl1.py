@@ -1,7 +1,7 @@
 """Dense TV-L1 optical flow of a batch of image pairs, on the device of the images.
 
-Pyramid levels are solved by `compiled` on a CPU, and by `gpu` on a GPU if Triton is installed. The PyTorch code here is
-their reference and runs on all other devices.
+`compiled` solves it on a CPU, and `gpu` its pyramid levels on a GPU if Triton is installed. The PyTorch code here is their
+reference and runs on all other devices.
 """
 
 import functools
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lib.streams.flow.solver import Solver
+from lib.streams.flow.solver import SMALLEST_LEVEL, Solver
 
-_SMALLEST_LEVEL = 8  # pixels; smaller pyramid levels carry no information
 _EDGE = 1e-3  # pixels; tolerance for positions outside an image, so that the result does not depend on rounding
 
 
@@ -52,13 +51,13 @@ def tvl1(previous: Tensor, next: Tensor, solver: Solver) -> Tensor:
     if previous.device.type == "cpu" and dtype == torch.float32:
         from lib.streams.flow import compiled  # imported here, because Numba loads slowly
 
-        solve = compiled.solve_level
-    elif previous.device.type == "cuda" and dtype == torch.float32 and _triton_runs():
+        return torch.from_numpy(compiled.solve(previous.numpy(), next.numpy(), solver, torch.get_num_threads()))
+    if previous.device.type == "cuda" and dtype == torch.float32 and _triton_runs():
         from lib.streams.flow import gpu
 
         solve = gpu.solve_level
     pyramid = [(previous, next)]
-    while len(pyramid) < solver.scales and min(pyramid[-1][0].shape[1:]) * solver.scale_step >= _SMALLEST_LEVEL:
+    while len(pyramid) < solver.scales and min(pyramid[-1][0].shape[1:]) * solver.scale_step >= SMALLEST_LEVEL:
         pyramid.append((_shrink(pyramid[-1][0], solver.scale_step), _shrink(pyramid[-1][1], solver.scale_step)))
     u = previous.new_zeros(len(previous), 2, 1, 1)
     for previous, next in reversed(pyramid):
