@@ -16,6 +16,7 @@ TOOLS = (
     "baselines",
     "benchmarks.asr",
     "benchmarks.busy",
+    "benchmarks.chain",
     "benchmarks.codecs",
     "benchmarks.corpus",
     "benchmarks.flow",
