@@ -5,9 +5,10 @@ the first clip has, are predicted by the network and by the exported file. The r
 labels' units. The exported file does not include the extraction of streams from a clip, nor clips without a stream.
 
 For each stream that an encoder reads, the inputs are ENCODER_STREAM_values (B, T, ...), images in [0, 1], and
-ENCODER_STREAM_times (B, T) in seconds. The number of clips B and, unless the file's shapes say otherwise, the numbers of
-steps T are free. The outputs are the target groups (B, K). The settings of the streams, the names of the targets, and
-tables for intervals and percentiles are in the metadata of an ONNX file, or in about.json of a PyTorch program.
+ENCODER_STREAM_times (B, T) in seconds. In an ONNX file, the number of clips B and, unless its shapes say otherwise, the
+numbers of steps T are free; a PyTorch program takes one clip with T steps. The outputs are the target groups (B, K). The
+settings of the streams, the names of the targets, and tables for intervals and percentiles are in the metadata of an ONNX
+file, or in about.json of a PyTorch program.
 --save-inputs writes the inputs of the checked windows, for tests of another program.
 
 Chain (--chain FOLDER): the network as ONNX, face detection as ONNX, chain.json, which describes what lies between, and

@@ -123,8 +123,8 @@ class Window(nn.Module):
 def export_program(window: Window, like: tuple[Tensor, ...], onnx: bool = True) -> "ExportedProgram":
     """Return the window's network as a program, for any number of clips, and of steps where the network allows it.
 
-    onnx: whether the program will be written as ONNX; other programs take one number of steps in an LSTM or a GRU. Raises
-    InputError if PyTorch can't export it.
+    onnx: whether the program will be written as ONNX; other programs take one clip with as many steps. Raises InputError if
+    PyTorch can't export it.
     """
     for module in window.modules():
         if isinstance(module, Last):
@@ -133,6 +133,8 @@ def export_program(window: Window, like: tuple[Tensor, ...], onnx: bool = True) 
     sizes = tuple({0: Dim.AUTO, 1: Dim.AUTO} for _ in like)
     try:
         with torch.no_grad():
+            if not onnx:  # its guards would reject a single clip
+                return torch.export.export(window, like)
             program = torch.export.export(window, twice, dynamic_shapes=(sizes,))
             return program if _takes_any_batch(program) else torch.export.export(window, like)
     except Exception as error:  # torch.export raises errors of many types
