@@ -106,14 +106,15 @@ class Adversary(FairnessTerm):
     def _compare(self, vectors: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy; the mean over groups of equal weight."""
         of_each = functional.cross_entropy(self.layers(vectors), labels, reduction="none")
-        return cast(Tensor, (cast(Tensor, self.balance)[labels] * of_each).sum() / max(len(labels), 1))
+        return (cast(Tensor, self.balance)[labels] * of_each).sum() / max(len(labels), 1)
 
     def _share_gradients(self) -> None:
         """Average the gradients over processes, so that all have the same adversary."""
         if distributed.is_available() and distributed.is_initialized():
             for parameter in self.layers.parameters():
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= distributed.get_world_size()
+                if parameter.grad is not None:
+                    distributed.all_reduce(parameter.grad)
+                    parameter.grad.div_(distributed.get_world_size())
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the optimizer's state, so that an interrupted training continues identically."""
@@ -174,5 +175,5 @@ def make_term(name: str, network: nn.Module, counts: Tensor | None, weight: floa
     """
     if name not in TERMS or counts is None:
         return None
-    fusion = network.fusion
-    return TERMS[name](fusion.vectors * fusion.output_dim, counts, weight)  # type: ignore[union-attr, operator]
+    fusion: Any = network.fusion
+    return TERMS[name](fusion.vectors * fusion.output_dim, counts, weight)

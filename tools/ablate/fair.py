@@ -45,8 +45,8 @@ def show_fair(
             check_same_clips(setting, table.index, "none", first.index)
     persons = read_persons(GROUPS)[column]
     training = read_clip_table(CLIPS).query("split == 'training'")
-    labels = group.to_unit(training[group.columns].to_numpy(float))
-    pair = choose_pair(labels, training["video"].to_numpy(), _find_groups(persons, training["clip"]))
+    training_labels = group.to_unit(training[group.columns].to_numpy(float))
+    pair = choose_pair(training_labels, training["video"].to_numpy(), _find_groups(persons, training["clip"]))
     clips = ComparedClips(
         first["actual"].to_numpy(float),
         first["video", ""].to_numpy(),
