@@ -30,7 +30,7 @@ def format_markdown(table: pd.DataFrame, group: TargetGroup) -> str:
     labels = [words.name_accuracy(group), "r", "ρ"]
     lines = [
         f"Mean of {', '.join(group.columns)}; each corpus is scored by models that were trained on the others; 95 %"
-        f" intervals over videos, means of {table['seeds'].max()} seeds\n",
+        f" intervals over videos, number of seeds: {table['seeds'].max()}\n",
         f"| left out | clips | predictor | trained on | {' | '.join(labels)} | SD of r over seeds |",
         "|---|---|---|---|---|---|---|---|",
     ]
