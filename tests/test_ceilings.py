@@ -1,5 +1,7 @@
 """Ceilings by the reliability of labels: simulations with a known truth, and where reports and tools show them."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,16 +12,30 @@ import pytest
 
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import TargetGroup, list_rating_columns
-from lib.report import card, ceilings, comparison, curve, figures, folds, latex, spread, verdict
+from lib.report import (
+    card,
+    ceilings,
+    comparison,
+    curve,
+    figures,
+    folds,
+    latex,
+    left_out_corpora,
+    score_tables,
+    spread,
+    verdict,
+)  # fmt: skip
 from lib.report.figures import Results
 from lib.scoring.ceilings import CEILING, bound_scores, estimate_reliability, read_error_variance
+from lib.scoring.corpus_scores import CorpusClips, score_corpus
 from lib.scoring.paired import compare_predictors
 from lib.scoring.scores import score_columns
-from lib.scoring.tables import ScoredClips, score_over_seeds, score_table
+from lib.scoring.tables import ScoredClips, comparison_table, score_over_seeds, score_table
 from lib.sources import _split, table
 from lib.training.data import TrainData
 from lib.training.losses import weigh_by_reliability
-from tests.report_data import WARMTH, make_scored
+from tests.conftest import ROOT
+from tests.report_data import CLIPS_AND_VIDEOS, WARMTH, make_scored
 from tests.test_report import CORRUPTIONS, compare, make_results, make_run, write_page
 
 RELIABLE = WARMTH.model_copy(update={"reliability": {"warm": 0.64, "cold": 0.25}})
@@ -168,6 +184,94 @@ def test_comparisons_of_experiments_show_the_ceilings(tmp_path: Path) -> None:
     assert "| ceiling | – | – | – | – | 0.445 | 0.650 |" in spread.format_markdown(table_of_seeds, "60 clips", RELIABLE)
     panels = spread.draw_panels(table_of_seeds, "60 clips", RELIABLE).axes
     assert sum(line.get_label() == ceilings.LABEL for axes in panels for line in axes.lines) == 2
+
+
+WITHOUT_CEILING = {
+    "lib/report/card_header.py": "metadata of a model hub, which has fields for scores only",
+    "lib/report/corpora.py": "text on a corpus, which states the ceiling itself",
+    "lib/report/folds.py": "has a row for each predictor, and one for the ceiling",
+    "lib/report/left_out_corpora.py": "has a row for each predictor, and one for the ceiling",
+    "lib/report/score_tables.py": "has a row for each predictor, and one for the ceiling",
+    "tools/ablate/__main__.py": "describes tables of other modules",
+    "tools/planted/behaviour.py": "planted labels have no raters",
+    "tools/planted/image.py": "planted labels have no raters",
+    "tools/planted/together.py": "planted labels have no raters",
+    "tools/power.py": "prints differences, which have no ceiling",
+    "tools/search/__main__.py": "describes tables of other modules",
+    "tools/search/trials.py": "reads the rows that tools/search/results.py shows with their ceilings",
+}
+"""Modules of reports and tools that name R², r or CCC and draw no ceiling, and why."""
+
+
+def test_each_module_with_r2_r_or_ccc_shows_the_ceiling() -> None:
+    paths = sorted(path for folder in ("lib/report", "lib/serving", "tools") for path in (ROOT / folder).rglob("*.py"))
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in paths}
+    names = re.compile(r"R²|CCC|\"(?:r2|ccc|pearson)\"")
+    without = {path for path, text in texts.items() if names.search(text) and "ceiling" not in text.lower()}
+    described = {path for path in WITHOUT_CEILING if names.search(texts[path])}
+    assert without - WITHOUT_CEILING.keys() == set()
+    assert described == WITHOUT_CEILING.keys()
+
+
+def test_score_tables_have_a_row_for_the_ceiling() -> None:
+    scored = make_scored(RELIABLE, 0.3)
+    scores = score_table(scored)
+    main, further = score_tables.list_score_tables(scores, comparison_table(scored), RELIABLE, "all")
+    assert main["R²"].loc["ceiling"].tolist() == ["0.445", "0.640", "0.250"]
+    assert main["CCC"].loc["ceiling"].tolist() == ["0.650", "0.800", "0.500"]
+    assert {title for title, table in (main | further).items() if "ceiling" in table.index} == {"R²", "CCC"}
+
+
+def test_comparison_keeps_its_tables_apart_from_the_explanation() -> None:
+    scored = make_scored(RELIABLE, 0.3)
+    arrays = {name: [values] for name, values in scored.predictions.items()}
+    compared = compare_predictors(arrays, scored.actual, scored.videos, "mean_predictor", RELIABLE, scored.bootstrap)
+    rows = ceilings.make_rows(bound_scores(np.array([0.64, 0.25])), ("mean", "warm", "cold"))
+    compared = pd.concat([compared, rows], ignore_index=True)
+    lines = comparison.format_markdown(compared, "mean_predictor", "60 clips", "1 − MAE", 500).splitlines()
+    header = next(number for number, line in enumerate(lines) if line.startswith("| against"))
+    assert lines[header + 1].startswith("|---|")
+    assert lines[header + 2].startswith("| model |")
+    assert ceilings.ABOUT in lines[:header]
+
+
+def test_figures_of_epochs_and_of_predictions_have_ceilings() -> None:
+    scored = make_scored(RELIABLE, 0.3)
+    scores = score_table(scored).assign(targets="warmth")
+    history = pd.DataFrame({"epoch": [1, 2], "training_loss": [2.0, 1.0], "validation_loss": [2.0, 1.0]})
+    for score in ("accuracy", "r2", "ccc"):
+        for split in ("training", "validation"):
+            history[f"{split}_{score}_warmth"] = 0.1
+        for column in RELIABLE.columns:
+            history[f"validation_{score}_warmth.{column}"] = 0.1
+    results = Results(scores=scores, history=history, targets={"warmth": RELIABLE})
+    panels = figures.FIGURES["learning_curve"].draw(results).axes
+    drawn = [[line.get_ydata()[0] for line in axes.lines if line.get_label() == ceilings.LABEL] for axes in panels]
+    assert drawn == [[], [], [pytest.approx(0.445)], [pytest.approx(0.65)]]
+    rows = CLIPS_AND_VIDEOS.assign(
+        target="warm", actual=scored.actual[:, 0], predicted=scored.predictions["model"][:, 0]
+    )
+    one = RELIABLE.model_copy(update={"columns": ["warm"]})
+    results = Results(scores=scores, predictions=rows.assign(seen=scored.seen))
+    (text,) = figures.FIGURES["predicted_against_actual"].draw(results, one).axes[0].texts
+    assert re.fullmatch(r"R² = 0\.\d\d \(ceiling 0\.64\)\nr = 0\.\d\d \(ceiling 0\.80\)", text.get_text())
+
+
+def test_scores_on_single_corpora_show_the_ceiling_of_r() -> None:
+    scored = make_scored(RELIABLE, 0.3)
+    predictions = {"model": scored.predictions["model"]}
+    clips = CorpusClips(["warm", "cold"], scored.actual, scored.videos, predictions, {}, trained=False, span=6.0)
+    clips = replace(clips, reliability=np.array([0.64, 0.25]))
+    table = score_corpus(clips, scored.bootstrap).assign(targets="warmth", corpus="other", trained=False)
+    bounds = table[table["predictor"] == CEILING].set_index("target")["value"]
+    assert bounds.to_dict() == pytest.approx({"mean": 0.65, "warm": 0.8, "cold": 0.5})
+    text = left_out_corpora.format_markdown(left_out_corpora.combine_seeds({"other": [table]}), RELIABLE)
+    assert "| other | 60 | ceiling | other corpora | – | 0.650 | – | – |" in text
+    results, module = Results(corpus_scores=table), figures.FIGURES["across_corpora"]
+    panels = module.draw(results, RELIABLE).axes
+    drawn = [line.get_xdata()[0] for axes in panels for line in axes.lines if line.get_label() == ceilings.LABEL]
+    assert drawn == pytest.approx([0.65, 0.8, 0.5])
+    assert figures.make_caption(module, results, RELIABLE).endswith("Dashed: ceiling by reliability.")
 
 
 def test_table_brings_numbers_and_spread_of_raters(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: st
         for name, rows in table.groupby("predictor", sort=False):
             cells = map(_format_score, rows[score], rows[f"{score}_spread"])
             lines.append(f"| {_label(name)} | " + " | ".join(cells) + " |")
-    lines.append(f"\n| against {baseline_label} | " + " | ".join(columns) + " |")
-    lines.append("|---|" + "---|" * len(columns))
     if (table["predictor"] == CEILING).any():
         lines.append(f"\n{ABOUT}")
+    lines.append(f"\n| against {baseline_label} | " + " | ".join(columns) + " |")
+    lines.append("|---|" + "---|" * len(columns))
     others = _select_predictors(table[table["predictor"] != baseline])
     for name, rows in others.groupby("predictor", sort=False):
         lines.append(f"| {_label(name)} | " + " | ".join(map(_difference, rows.itertuples())) + " |")

@@ -10,6 +10,7 @@ from lib.core.errors import SettingError
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
 from lib.scoring.baselines import JOINT, predict_within
+from lib.scoring.ceilings import find_reliability, read_error_variance
 from lib.scoring.corpus_scores import COLUMNS, RANGE, RANK, Align, CorpusClips, align_ranks, score_corpus
 from lib.scoring.evaluation import Evaluation, Predictions, Scoring, actual_values
 
@@ -83,9 +84,11 @@ def gather_corpora(
         predictions = {"model": predicted[corpus][targets].mean}
         predictions |= {name: values[rows] for name, values in fitted.items() if name not in _LEFT_OUT}
         trained = corpus in evaluation.trained.training.corpora
-        actual = actual_values(table, group)
+        actual, errors = actual_values(table, group), read_error_variance(table, group.columns)
+        reliability = find_reliability(actual, errors, group)
         if align == RANK and not trained:
             actual = align_ranks(actual, actual_values(training, group))
+            reliability = np.full(len(group.columns), np.nan)  # that of the ratings is not that of their quantiles
         labelled, columns = np.isfinite(actual).any(1), np.isfinite(actual).any(0)
         if not labelled.any():
             continue
@@ -103,6 +106,7 @@ def gather_corpora(
                 within_corpus={name: values[:, columns] for name, values in within_corpus.items()},
                 trained=trained,
                 span=group.span,
+                reliability=reliability[columns],
             ),
         )
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from lib.scoring import ceilings
 from lib.scoring.scores import (
     MIN_VIDEOS,
     MOMENTS,
@@ -36,7 +37,8 @@ class CorpusClips:
 
     columns: the K targets with labels. actual (N, K): labels, NaN where unknown. predictions: arrays (N, K) by predictor.
     within_corpus: arrays (N, K) by predictor, of regressions that are fitted to the corpus itself. trained: whether the
-    model was trained on clips of the corpus.
+    model was trained on clips of the corpus. reliability (K,): of the labels, NaN where unknown;
+    None if it is unknown for all.
     """
 
     columns: Sequence[str]
@@ -46,6 +48,7 @@ class CorpusClips:
     within_corpus: Mapping[str, np.ndarray]
     trained: bool
     span: float
+    reliability: np.ndarray | None = None
 
 
 def align_ranks(labels: np.ndarray, training: np.ndarray) -> np.ndarray:
@@ -66,7 +69,8 @@ def score_corpus(clips: CorpusClips, bootstrap: Bootstrap) -> pd.DataFrame:
 
     Scores are SCORES; low and high are ends of the 95 % bootstrap interval over videos. `drop` is the score of the ridge
     regression that is fitted to the corpus itself (`predict_within`) minus that of the predictor, on the same clips; its
-    interval uses the same resamples for both. p: of a correlation (`permute_correlation`).
+    interval uses the same resamples for both. p: of a correlation (`permute_correlation`). The predictor CEILING has the
+    ceilings of r, where they are known.
     """
     tables = []
     for fit, predictions in ((TRAINING, clips.predictions), (WITHIN, clips.within_corpus)):
@@ -81,6 +85,10 @@ def score_corpus(clips: CorpusClips, bootstrap: Bootstrap) -> pd.DataFrame:
                 rows.loc[rows["score"] == "pearson", "p"] = p
             tables.append(rows)
     tables += [_measure_drop(clips, name, bootstrap) for name in clips.within_corpus]
+    if clips.reliability is not None:
+        bounds = ceilings.tabulate(ceilings.bound_scores(clips.reliability), clips.columns)
+        bounds = bounds[bounds["score"].isin(SCORES)].assign(predictor=ceilings.CEILING, fit=TRAINING, p=np.nan)
+        tables += [bounds] if len(bounds) else []
     table = pd.concat(tables, ignore_index=True).dropna(subset="value")
     return table.assign(clips=len(clips.actual), videos=len(set(clips.videos)))
 

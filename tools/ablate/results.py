@@ -60,8 +60,11 @@ def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
     tables = {tested: read_scores(labels[0], name, "all") for tested, labels in sources.items()}
     table = pd.concat([scores.assign(group=tested) for tested, scores in tables.items()])
     columns = words.list_headline_scores(group)
-    rows = table[(table["predictor"] == "model") & (table["target"] == "mean") & table["score"].isin(columns)]
-    print(rows.pivot(index="group", columns="score", values="value")[list(columns)].round(4).to_string())
+    means = table[(table["target"] == "mean") & table["score"].isin(columns)]
+    rows, bounds = (means[means["predictor"] == predictor] for predictor in ("model", CEILING))
+    shown = rows.pivot(index="group", columns="score", values="value")[list(columns)]
+    shown = shown.join(bounds.pivot(index="group", columns="score", values="value").add_prefix("ceiling of "))
+    print(shown.round(4).to_string())
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
     print(f"\nwritten: {out}.csv")

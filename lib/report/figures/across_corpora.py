@@ -5,8 +5,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report import words
+from lib.report import ceilings, words
 from lib.report.figures._base import COLOURS, Results, draw_intervals, wrap_name
+from lib.scoring.ceilings import CEILING
 from lib.scoring.corpus_scores import DROP, SCORES, TRAINING, WITHIN
 
 SECTION, ORDER = "corpora", 115
@@ -29,7 +30,8 @@ def applies(results: Results) -> bool:
 def draw(results: Results, group: TargetGroup) -> Figure:
     table = results.corpus_scores
     rows = table["predictor"].map(words.name_predictor) + " on " + table["corpus"]
-    table = table.assign(row=rows)[table["predictor"] != "mean_predictor"]
+    bounds = table[table["predictor"] == CEILING]
+    table = table.assign(row=rows)[~table["predictor"].isin(["mean_predictor", CEILING])]
     names, targets = list(dict.fromkeys(table["row"])), ["mean", *group.columns]
     size = 2.2 + 1.4 * len(targets), 0.6 + len(SCORES) * (0.5 + 0.24 * len(names))
     figure = Figure(figsize=size, layout="constrained")
@@ -41,6 +43,8 @@ def draw(results: Results, group: TargetGroup) -> Figure:
             axes.hlines(range(len(names)), pair[0]["value"], pair[1]["value"], color="grey", linewidth=0.8)
             for rows, offset, (marker, colour, label) in zip(pair, (-0.15, 0.15), _LOOKS.values(), strict=True):
                 draw_intervals(axes, np.arange(len(names)) + offset, rows, colour, marker=marker, label=label)
+            for value in bounds.loc[(bounds["score"] == score) & (bounds["target"] == target), "value"].unique():
+                ceilings.draw(axes, value)
             axes.locator_params(axis="x", nbins=3)
             axes.tick_params(labelbottom=True)
         panels[len(targets) // 2].set_xlabel(_LABELS.get(score, words.name_accuracy(group)))
@@ -69,7 +73,8 @@ def describe(results: Results, group: TargetGroup) -> str:
         if DROP in by_fit.index:
             text += f", {_format(by_fit.loc[DROP])} below that of ridge fitted to {corpus} itself"
         sentences.append(text)
-    return f"Here {'; '.join(sentences)}." if sentences else ""
+    bound = f" Dashed: {ceilings.LABEL}." if table["predictor"].eq(CEILING).any() else ""
+    return f"Here {'; '.join(sentences)}.{bound}" if sentences else ""
 
 
 def _format(row: pd.Series) -> str:
