@@ -30,7 +30,7 @@ def main() -> None:
     write_csv(artifacts.OUTLIERS, evaluation.find_outliers(vectors))
     persons = read_persons(artifacts.GROUPS)
     attributes = tabulate_attributes(evaluation.usable, persons, vectors, artifacts.DATA)
-    options = results.Options(settings.trees, settings.bootstrap, attributes)
+    options = results.Options(settings.trees, settings.bootstrap, attributes, settings.weighting)
     write_csv(artifacts.CORPUS_SCORES, across.score_corpora(evaluation, corpora, vectors, settings))
     results.write(results.score_all(evaluation, predicted, persons, vectors, options))
 

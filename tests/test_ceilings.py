@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import metrics
 
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import TargetGroup, list_rating_columns
@@ -26,14 +27,14 @@ from lib.report import (
     verdict,
 )  # fmt: skip
 from lib.report.figures import Results
-from lib.scoring.ceilings import CEILING, bound_scores, estimate_reliability, read_error_variance
+from lib.scoring import results
+from lib.scoring.ceilings import CEILING, bound_scores, estimate_reliability, read_error_variance, weigh_by_reliability
 from lib.scoring.corpus_scores import CorpusClips, score_corpus
 from lib.scoring.paired import compare_predictors
 from lib.scoring.scores import score_columns
 from lib.scoring.tables import ScoredClips, comparison_table, score_over_seeds, score_table
 from lib.sources import _split, table
 from lib.training.data import TrainData
-from lib.training.losses import weigh_by_reliability
 from tests.conftest import ROOT
 from tests.report_data import CLIPS_AND_VIDEOS, WARMTH, make_scored
 from tests.test_report import CORRUPTIONS, compare, make_results, make_run, write_page
@@ -254,7 +255,7 @@ def test_figures_of_epochs_and_of_predictions_have_ceilings() -> None:
     one = RELIABLE.model_copy(update={"columns": ["warm"]})
     results = Results(scores=scores, predictions=rows.assign(seen=scored.seen))
     (text,) = figures.FIGURES["predicted_against_actual"].draw(results, one).axes[0].texts
-    assert re.fullmatch(r"R² = 0\.\d\d \(ceiling 0\.64\)\nr = 0\.\d\d \(ceiling 0\.80\)", text.get_text())
+    assert re.fullmatch(r"R² = −?0\.\d\d \(ceiling 0\.64\)\nr = 0\.\d\d \(ceiling 0\.80\)", text.get_text())
 
 
 def test_scores_on_single_corpora_show_the_ceiling_of_r() -> None:
@@ -304,6 +305,65 @@ def test_reliable_labels_and_targets_weigh_more() -> None:
     assert weights[0, 0] == 1
     both = weigh_by_reliability(labels, np.full((200, 2), np.nan), np.array([0.6, 0.2]))
     np.testing.assert_allclose(both, np.tile([1.5, 0.5], (200, 1)))
+
+
+def make_weighted() -> ScoredClips:
+    """Return clips whose labels have different numbers of raters, with weights."""
+    rng, scored = np.random.default_rng(3), make_scored(WARMTH, 0.3)
+    errors = rng.uniform(0.05, 2, scored.actual.shape)
+    return replace(scored, error_variance=errors, weights=results.weigh_labels(scored.actual, errors, WARMTH.columns))
+
+
+def test_weighted_scores_equal_sklearn_and_weighted_moments() -> None:
+    scored = make_weighted()
+    table = score_table(scored)
+    rows = table[(table["subset"] == "all") & (table["predictor"] == "model")].set_index(["score", "target"])["value"]
+    plain = score_table(replace(scored, weights=None)).set_index(["subset", "predictor", "score", "target"])["value"]
+    assert scored.weights is not None
+    for index, column in enumerate(WARMTH.columns):
+        actual, predicted = scored.actual[:, index], scored.predictions["model"][:, index]
+        weights = scored.weights[:, index]
+        mse = metrics.mean_squared_error(actual, predicted, sample_weight=weights)
+        covariance = np.cov(actual, predicted, aweights=weights, ddof=0)
+        means = np.average(actual, weights=weights), np.average(predicted, weights=weights)
+        expected = {
+            "r2": metrics.r2_score(actual, predicted, sample_weight=weights),
+            "mae": metrics.mean_absolute_error(actual, predicted, sample_weight=weights),
+            "mse": mse,
+            "rmse": mse**0.5,
+            "pearson": covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]),
+            "ccc": 2 * covariance[0, 1] / (np.trace(covariance) + (means[0] - means[1]) ** 2),
+        }
+        assert {score: rows[score, column] for score in expected} == pytest.approx(expected)
+        assert abs(rows["r2", column] - plain["all", "model", "r2", column]) > 1e-4
+    compared = comparison_table(scored).query("subset == 'all' and predictor == 'mean_predictor'").set_index("target")
+    errors = [np.abs(scored.predictions[name] - scored.actual) / 6 for name in ("mean_predictor", "model")]
+    gain = np.average(errors[0] - errors[1], axis=0, weights=scored.weights)
+    assert compared.loc[WARMTH.columns, "difference"].tolist() == pytest.approx(gain.tolist())
+
+
+def test_weighted_scores_are_named_and_equal_weights_change_nothing() -> None:
+    scored = make_weighted()
+    scores, comparisons = score_table(scored), comparison_table(scored)
+    assert set(scores["weighting"]) == {"reliability", ""}
+    assert set(scores.loc[scores["weighting"] == "", "predictor"]) == {CEILING}
+    main, further = score_tables.list_score_tables(scores, comparisons, WARMTH, "all")
+    assert all(title.endswith(", weighted by reliability") for title in main | further)
+    for caption in (latex.tabulate_headline(scores, WARMTH, "test"), latex.tabulate_targets(scores, WARMTH, "test")):
+        assert "are weighted by the labels' reliability" in caption
+    caption = figures.make_caption(figures.FIGURES["headline"], Results(scores=scores, targets={}), WARMTH)
+    assert "are weighted by the labels' reliability" in caption
+    plain = replace(scored, weights=None)
+    ones = replace(scored, weights=np.ones_like(scored.actual))
+    pd.testing.assert_frame_equal(score_table(plain), score_table(ones).drop(columns="weighting"))
+    pd.testing.assert_frame_equal(comparison_table(plain), comparison_table(ones).drop(columns="weighting"))
+    main, further = score_tables.list_score_tables(score_table(plain), comparison_table(plain), WARMTH, "all")
+    assert not [title for title in main | further if "weighted by" in title]
+
+
+def test_weights_need_numbers_and_spread_of_raters() -> None:
+    with pytest.raises(SettingError, match=r"evaluate\.weighting = reliability, but no scored label of warm, cold has"):
+        results.weigh_labels(np.zeros((3, 2)), np.full((3, 2), np.nan), WARMTH.columns)
 
 
 def test_training_weighs_labels_by_reliability() -> None:

@@ -189,7 +189,7 @@ def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips:
     ]
     for target in ("mean", *group.columns):
         lines.append(f"| {target} | " + " | ".join(column.get(target, "–") for column in cells.values()) + " |")
-    return [*lines, "", *(f"{text}\n" for text in [ceilings.explain(scores)] if text)]
+    return [*lines, "", *(f"{text}\n" for text in (words.describe_weighting(scores), ceilings.explain(scores)) if text)]
 
 
 def _format_column(rows: pd.DataFrame, score: str, digits: int) -> dict[str, str]:

@@ -56,7 +56,7 @@ def tabulate_headline(scores: pd.DataFrame, group: TargetGroup, split: str, labe
         cells[words.name_predictor(CEILING)] = bounds
     caption = (
         f"Mean over {', '.join(group.columns)}; {split} split, {'; '.join(counts)}. Brackets: 95 % intervals by bootstrap"
-        f" over videos, from {MIN_VIDEOS} videos on."
+        f" over videos, from {MIN_VIDEOS} videos on. {words.describe_weighting(scores)}".rstrip()
     )
     return format_table(pd.DataFrame.from_dict(cells, orient="index").fillna("–"), caption, label)
 
@@ -79,6 +79,7 @@ def tabulate_targets(scores: pd.DataFrame, group: TargetGroup, split: str, label
         f"Scores of the model by target, and the accuracy ({words.name_accuracy(group)}) of baselines; {split} split, all"
         f" clips. Brackets: 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on."
     )
+    caption = f"{caption} {words.describe_weighting(scores)}".rstrip()
     return format_table(pd.DataFrame(cells).loc[["mean", *group.columns]].fillna("–"), caption, label)
 
 

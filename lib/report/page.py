@@ -181,12 +181,13 @@ def _describe_group(
         title = f"{title.capitalize()} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
         main, further = score_tables.list_score_tables(scores, comparisons, group, subset, run.interval)
         subsets[title] = {"main": main, "further": further, "folded": subset != "all"}
+    notes = words.describe_clipped(scores, group), words.describe_weighting(scores), ceilings.explain(scores)
     return {
         "findings": verdict.find_results(scores, group, run.is_synthetic),
         "headline": verdict.describe_headline(scores, comparisons, group),
         "leakage": verdict.describe_leakage(scores, group, run.data, run.split),
         "about": f"{', '.join(group.columns)}; scale {words.format_range(group)}. Accuracy is {words.name_accuracy(group)}."
-        f" {' '.join(filter(None, [words.describe_clipped(scores, group), ceilings.explain(scores)]))}".rstrip(),
+        f" {' '.join(filter(None, notes))}".rstrip(),
         "labels": score_tables.list_label_tables(clips, group),
         "subsets": subsets,
         "persons": score_tables.list_group_tables(groups, group),

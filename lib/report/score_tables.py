@@ -33,12 +33,18 @@ def list_score_tables(
     labels = {"accuracy": f"Accuracy ({words.name_accuracy(group)})"} | _SCORES | {"coverage": coverage}
     labels |= _name_detections(group)
     measured = {score: label for score, label in labels.items() if (rows["score"] == score).any()}
+    measured = {score: _name_weighted(label, rows[rows["score"] == score]) for score, label in measured.items()}
     main = {label: make_score_table(rows, score) for score, label in measured.items() if score in _FIRST}
     further = {label: make_score_table(rows, score) for score, label in measured.items() if score not in _FIRST}
     compared = comparisons[comparisons["subset"] == subset]
     compared = compared.assign(score="", value=compared["difference"])
-    main["Accuracy of the model minus that of each baseline"] = make_score_table(compared, "")
+    main[_name_weighted("Accuracy of the model minus that of each baseline", compared)] = make_score_table(compared, "")
     return main, further
+
+
+def _name_weighted(title: str, rows: pd.DataFrame) -> str:
+    """Return the title of a table, which names the weighting if its rows are weighted."""
+    return f"{title}, weighted by reliability" if words.is_weighted(rows) else title
 
 
 def make_score_table(rows: pd.DataFrame, score: str, digits: int = 3) -> pd.DataFrame:

@@ -217,6 +217,20 @@ def describe_scored_clips(data: Mapping[str, Any], split: str) -> list[str]:
     return [*sentences, *filter(None, [describe_left_out(data)])]
 
 
+def is_weighted(rows: pd.DataFrame) -> bool:
+    """Return whether rows of data/scores.csv or data/comparisons.csv are weighted by the labels' reliability."""
+    return "weighting" in rows and bool(rows["weighting"].eq("reliability").any())
+
+
+def describe_weighting(scores: pd.DataFrame) -> str:
+    """Return a sentence on the weights of the labels, or '' for equal weights."""
+    text = (
+        "Scores and differences are weighted by the labels' reliability: a label weighs the inverse of its variance, so that"
+        " labels with more raters who agree count more."
+    )
+    return text if is_weighted(scores) else ""
+
+
 def describe_clipped(scores: pd.DataFrame, group: TargetGroup) -> str:
     """Return a sentence on the clipped predictions of the baselines, or '' without any.
 

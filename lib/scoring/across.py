@@ -1,6 +1,7 @@
 """Score a trained model on single corpora, also on those without training clips."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ class Settings(Scoring, extra="forbid"):
     """The section `evaluate` of params.yaml."""
 
     trees: bool
+    weighting: Literal["none", "reliability"] = "none"
     on: list[str] = Field(default_factory=list)
     align: Align = RANGE
 

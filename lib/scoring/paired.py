@@ -16,11 +16,16 @@ DETECTABLE = _LEVEL + _POWER
 
 
 def compare_errors(
-    errors: np.ndarray, baseline: np.ndarray, videos: np.ndarray, bootstrap: Bootstrap
+    errors: np.ndarray,
+    baseline: np.ndarray,
+    videos: np.ndarray,
+    bootstrap: Bootstrap,
+    weights: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Return how much smaller a predictor's errors are than a baseline's: arrays (K + 1,), first the mean over K columns.
 
-    errors, baseline: absolute errors (N, K), NaN where the target is unknown; videos (N,). `difference`: baseline minus
+    errors, baseline: absolute errors (N, K), NaN where the target is unknown; videos (N,). weights (N, K): of the labels,
+    None for equal weights. `difference`: baseline minus
     errors. `low` and `high`: ends of its 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter
     13). `p`: of a paired permutation test, in which a video's two sets of errors can be exchanged under the null hypothesis
     (Good 2005, Permutation, parametric and bootstrap tests of hypotheses). `p_floor`: the lowest possible p, where no
@@ -30,7 +35,8 @@ def compare_errors(
     """
     gain = baseline - errors
     labelled = ~np.isnan(gain)
-    sums = sum_by_video(np.stack([np.where(labelled, gain, 0), labelled], -1), videos)  # (V, K, 2)
+    counted = labelled if weights is None else np.where(labelled, weights, 0)
+    sums = sum_by_video(np.stack([np.where(labelled, gain, 0) * counted, counted], -1), videos)  # (V, K, 2)
     difference = _mean_first(sums.sum(0))
     defined = np.isfinite(difference)
     resamples, rng = bootstrap.resamples, bootstrap.rng()

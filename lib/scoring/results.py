@@ -1,7 +1,7 @@
 """The tables of scores that the stage evaluate writes, for all target groups of a trained model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +12,11 @@ import pandas as pd
 
 from lib.core.artifacts import COMPARISONS, GROUP_SCORES, SCORES, SPLIT_SCORES, TEST_METRICS
 from lib.core.clips import write_csv
+from lib.core.errors import SettingError
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines, same_person
 from lib.scoring.baselines import is_seen
-from lib.scoring.ceilings import read_error_variance
+from lib.scoring.ceilings import RELIABILITY, read_error_variance, weigh_by_reliability
 from lib.scoring.evaluation import Evaluation, Predictions, actual_values
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import ScoredClips, comparison_table, group_table, headline, score_table, split_table
@@ -57,12 +58,14 @@ class Options(NamedTuple):
     """Options of `score_all`.
 
     trees: whether boosted trees are a baseline. bootstrap: of all intervals and tests. attributes: inputs of the attribute
-    baselines (lib/scoring/attributes.py), by name a row of numbers for each clip.
+    baselines (lib/scoring/attributes.py), by name a row of numbers for each clip. weighting: of the labels in the scores and
+    comparisons, "none" or RELIABILITY.
     """
 
     trees: bool
     bootstrap: Bootstrap
     attributes: Mapping[str, pd.DataFrame] = MappingProxyType({})
+    weighting: str = "none"
 
 
 def score_all(
@@ -82,6 +85,19 @@ def score_all(
         for name, group in evaluation.trained.targets.items()
     ]
     return Results(*(pd.concat(parts) for parts in zip(*tables, strict=True)))
+
+
+def weigh_labels(actual: np.ndarray, error_variance: np.ndarray, columns: Sequence[str]) -> np.ndarray:
+    """Return the weights (N, K) of labels for scores: the inverse of their variance, mean 1 for each target.
+
+    Raises SettingError if no label has an error variance. A label without one has the weight 1.
+    """
+    if not np.isfinite(error_variance).any():
+        raise SettingError(
+            f"evaluate.weighting = {RELIABILITY}, but no scored label of {', '.join(columns)} has a number and a standard"
+            " deviation of raters; add columns NAME_n and NAME_sd to the table of clips, or set it to none"
+        )
+    return weigh_by_reliability(actual, error_variance, np.full(len(columns), np.nan))
 
 
 def _score_group(
@@ -105,7 +121,10 @@ def _score_group(
     clipped = {predictor: values[labelled] for predictor, values in outside.items()}
     in_training, videos = is_seen(training, test)[labelled], test["video"][labelled].to_numpy()
     scored = ScoredClips(actual[labelled], predictions, videos, in_training, group, options.bootstrap)
-    scored = replace(scored, clipped=clipped, error_variance=read_error_variance(test, columns)[labelled])
+    errors = read_error_variance(test, columns)[labelled]
+    scored = replace(scored, clipped=clipped, error_variance=errors)
+    if options.weighting == RELIABILITY:
+        scored = replace(scored, weights=weigh_labels(actual[labelled], errors, columns))
     if (reference := evaluation.trained.training.references.get(name)) is not None:
         half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
         scored = replace(scored, half_widths=half_widths[labelled])

@@ -54,6 +54,7 @@ def score_with_intervals(
     columns: Sequence[str],
     span: float,
     bootstrap: Bootstrap,
+    weights: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return a row for each score and for the mean and each of `columns`: score, target, value, low, high; NaN if undefined.
 
@@ -61,9 +62,9 @@ def score_with_intervals(
     low and high are the ends of the 95 % percentile bootstrap interval over videos (Efron and Tibshirani 1993, chapter 13).
     The clips of a video are not independent, so complete videos are drawn with replacement. For Spearman's correlation,
     clips keep their ranks among all clips. A column gets an interval if at least MIN_VIDEOS videos have a label for it; the
-    mean, if every column does.
+    mean, if every column does. weights (N, K): of the labels, None for equal weights (`compute_moments`).
     """
-    sums = sum_by_video(compute_moments(actual, predicted, baseline), videos)
+    sums = sum_by_video(compute_moments(actual, predicted, baseline, weights), videos)
     return estimate_intervals(sums, lambda total: scores_from_moments(total, span), columns, bootstrap)
 
 
@@ -139,8 +140,13 @@ def split_resamples(resamples: int, videos: int) -> list[int]:
     return [min(rows, resamples - start) for start in range(0, resamples, rows)]
 
 
-def compute_moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Return each clip's terms (N, K, MOMENTS) of the sums that scores are computed from; 0 where `actual` is NaN."""
+def compute_moments(
+    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return each clip's terms (N, K, MOMENTS) of the sums that scores are computed from; 0 where `actual` is NaN.
+
+    weights (N, K): positive; each clip counts as that number of clips. Ranks for Spearman's correlation are not weighted.
+    """
     from scipy.stats import rankdata  # it takes half a second to load
 
     labelled = ~np.isnan(actual)
@@ -153,7 +159,8 @@ def compute_moments(actual: np.ndarray, predicted: np.ndarray, baseline: np.ndar
     a, p = a - centre, p - centre
     parts = [np.ones_like(a), np.abs(error), error**2, a, p, a * a, p * p, a * p, (baseline - actual) ** 2]
     parts += [rank_a, rank_p, rank_a**2, rank_p**2, rank_a * rank_p]
-    return np.where(labelled[..., None], np.stack(parts, -1), 0)
+    terms = np.stack(parts, -1) * (1 if weights is None else weights[..., None])
+    return np.where(labelled[..., None], terms, 0)
 
 
 def scores_from_moments(sums: np.ndarray, span: float) -> dict[str, np.ndarray]:

@@ -19,6 +19,8 @@ CONTROL_COLUMNS = (
 )  # fmt: skip
 LABELS = "labels"
 """The predictor of rows of data/group_scores.csv that describe labels."""
+WEIGHTING = "weighting"
+"""The column of weighted scores and comparisons that names the weighting; it is missing if no row is weighted."""
 HEADLINE_SCORES = "accuracy", "r2", "ccc"
 
 
@@ -31,6 +33,7 @@ class ScoredClips:
     same video. bootstrap: of all intervals and tests. half_widths (N, K): half the widths of the model's prediction
     intervals; None if it has none. clipped: by predictor, arrays (N, K) that mark the predictions that were clipped to the
     targets' range. error_variance (N, K): of the labels, NaN where unknown, for their reliability; None if no clip has any.
+    weights (N, K): of the labels in the scores and comparisons, None for equal weights.
     """
 
     actual: np.ndarray
@@ -42,6 +45,7 @@ class ScoredClips:
     half_widths: np.ndarray | None = None
     clipped: Mapping[str, np.ndarray] = field(default_factory=dict)
     error_variance: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def subsets(self) -> Iterator[tuple[str, "ScoredClips"]]:
         """Yield the name and the clips of each subset that isn't empty: all clips, clips of seen and of unseen videos."""
@@ -57,6 +61,8 @@ class ScoredClips:
         half_widths = None if self.half_widths is None else self.half_widths[members]
         if self.error_variance is not None:
             arrays["error_variance"] = self.error_variance[members]
+        if self.weights is not None:
+            arrays["weights"] = self.weights[members]
         return replace(self, predictions=predictions, half_widths=half_widths, clipped=clipped, **arrays)
 
     def has_few_videos(self, targets: pd.Series) -> pd.Series:
@@ -69,7 +75,8 @@ class ScoredClips:
 def score_table(scored: ScoredClips) -> pd.DataFrame:
     """Return a row for each subset of the clips, predictor, score and target: value, and the ends of its 95 % interval.
 
-    The predictor CEILING has the ceilings of R², r and CCC by the labels' reliability, where it is known.
+    With weights, the column WEIGHTING names the weighted rows; F1 and coverage are not weighted. The predictor CEILING has
+    the ceilings of R², r and CCC by the labels' reliability, where it is known.
     With `half_widths`, the coverage of the model's prediction intervals is a score, too. For a predictor with clipped
     predictions, so is their number.
     """
@@ -77,9 +84,11 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
     for subset, part in scored.subsets():
         actual, videos, mean = part.actual, part.videos, part.predictions["mean_predictor"]
         for name, values in part.predictions.items():
-            parts = [
-                score_with_intervals(actual, values, mean, videos, group.columns, span=group.span, bootstrap=bootstrap)
-            ]
+            arrays = actual, values, mean, videos
+            weighted = score_with_intervals(
+                *arrays, group.columns, span=group.span, bootstrap=bootstrap, weights=part.weights
+            )
+            parts = [weighted if part.weights is None else weighted.assign(**{WEIGHTING: ceilings.RELIABILITY})]
             if group.detect:
                 parts.append(score_detection(actual, values, videos, group, bootstrap))
             if part.half_widths is not None and name == "model":
@@ -89,10 +98,12 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
             table = pd.concat(parts, ignore_index=True)
             keys = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
             tables.append(table.assign(**keys)[[*keys, *table.columns]])
-        bounds = ceilings.bound_scores(ceilings.find_reliability(actual, part.error_variance, group))
+        bounds = ceilings.bound_scores(ceilings.find_reliability(actual, part.error_variance, group, part.weights))
         table = ceilings.tabulate(bounds, group.columns).assign(**keys | {"predictor": ceilings.CEILING})
-        tables += [table[tables[0].columns]] if len(table) else []
-    return pd.concat(tables, ignore_index=True)
+        tables += [table] if len(table) else []
+    order = list(tables[0].columns)
+    joined = pd.concat(tables, ignore_index=True)[order]
+    return joined if scored.weights is None else joined.fillna({WEIGHTING: ""})
 
 
 def _count_clipped(clipped: np.ndarray, columns: Sequence[str]) -> pd.DataFrame:
@@ -114,7 +125,7 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
         errors = {name: np.abs(values - part.actual) / part.group.span for name, values in part.predictions.items()}
         rows = []
         for name in errors.keys() - {"model"}:
-            compared = compare_errors(errors["model"], errors[name], part.videos, part.bootstrap)
+            compared = compare_errors(errors["model"], errors[name], part.videos, part.bootstrap, part.weights)
             rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *part.group.columns], **compared}))
         if not rows:
             continue
@@ -123,7 +134,8 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
         twins = find_twins({name: [values] for name, values in part.predictions.items() if name != "model"})
         tables.append(table.assign(subset=subset, p_holm=adjust_table(table, twins)))
     order = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "p_floor", "smallest"]
-    return pd.concat(tables, ignore_index=True).reindex(columns=order)
+    table = pd.concat(tables, ignore_index=True).reindex(columns=order)
+    return table if scored.weights is None else table.assign(**{WEIGHTING: ceilings.RELIABILITY})
 
 
 def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:

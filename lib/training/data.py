@@ -19,9 +19,9 @@ from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, find_kind
 from lib.data.loading import make_loader
 from lib.data.mixing import mix_clips
-from lib.scoring.ceilings import find_reliability, read_error_variance
+from lib.scoring.ceilings import RELIABILITY, find_reliability, read_error_variance, weigh_by_reliability
 from lib.training.fairness import BALANCED, UNKNOWN, balance_groups
-from lib.training.losses import RELIABILITY, WEIGHTINGS, Density, count_known, weigh_by_reliability, weigh_columns
+from lib.training.losses import WEIGHTINGS, Density, count_known, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
 

@@ -172,29 +172,6 @@ def label_distribution_smoothing(labels: np.ndarray, density: Density = DENSITY)
     return weights
 
 
-RELIABILITY = "reliability"
-"""The weighting of `weigh_by_reliability`, which needs more than the labels."""
-
-
-def weigh_by_reliability(labels: np.ndarray, error_variance: np.ndarray, reliability: np.ndarray) -> np.ndarray:
-    """Weigh a label by the inverse of its variance around what a clip shows, and a target by its reliability; mean 1.
-
-    A label's variance is the variance of the consensus of the raters plus that of the label's error, SD² / n: labels with
-    many raters who agree count more (weighted least squares, Aitken 1936). labels, error_variance (N, K): in the same units,
-    NaN where unknown; a label with an unknown error has the weight 1 before the target's factor. reliability (K,): NaN where
-    it is unknown, with the factor 1. The factors of the known targets have the mean 1.
-    """
-    weights = np.ones_like(labels)
-    for column, (values, errors) in enumerate(zip(labels.T, error_variance.T, strict=True)):
-        is_known = np.isfinite(values) & np.isfinite(errors)
-        if is_known.sum() > 1 and (variance := values[is_known].var(ddof=1)) > 0:
-            consensus = max(variance - errors[is_known].mean(), 0.05 * variance)
-            inverse = 1 / (consensus + errors[is_known])
-            weights[is_known, column] = inverse / inverse.mean()
-    factors = reliability / np.nanmean(reliability) if np.isfinite(reliability).any() else np.ones(labels.shape[1])
-    return weights * np.where(np.isfinite(factors), factors, 1)
-
-
 WEIGHTINGS: dict[str, Callable[[np.ndarray, Density], np.ndarray]] = {
     "none": uniform,
     "label_distribution_smoothing": label_distribution_smoothing,

@@ -23,10 +23,10 @@ from lib.data.shard_cache import describe_memory
 from lib.model import encoders
 from lib.model.encoders import Encoder
 from lib.model.network import Network, Settings
+from lib.scoring.ceilings import RELIABILITY
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 from lib.training.fairness import BALANCED, NONE
-from lib.training.losses import RELIABILITY
 from lib.training.settings import Parameters, Train
 
 

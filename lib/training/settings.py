@@ -12,8 +12,9 @@ from lib.core.targets import TargetGroup, Targets
 from lib.data.changes import Augment
 from lib.data.inputs import EncoderInputs
 from lib.model.network import STACKED, Settings
+from lib.scoring.ceilings import RELIABILITY
 from lib.training.fairness import FAIRNESS, NONE, TERMS
-from lib.training.losses import RELIABILITY, WEIGHTINGS
+from lib.training.losses import WEIGHTINGS
 from lib.training.optim import OPTIMIZERS
 from lib.training.schedules import SCHEDULES
 

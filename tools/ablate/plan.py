@@ -13,10 +13,11 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.model.heads import find_head
 from lib.scoring.baselines import is_baseline
+from lib.scoring.ceilings import RELIABILITY
 from lib.sources._across import find_ranges
 from lib.sources.download import Parameters as Download
 from lib.training.fairness import FAIRNESS
-from lib.training.losses import RELIABILITY, WEIGHTINGS
+from lib.training.losses import WEIGHTINGS
 from tools.experiments import Changes, changed
 from tools.parameters import check, parse_change, plain
 from tools.predictors import find_target_group

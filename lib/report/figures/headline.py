@@ -44,5 +44,5 @@ def draw(results: Results, group: TargetGroup) -> Figure:
 
 
 def describe(results: Results, group: TargetGroup) -> str:
-    """Return the explanation of the ceilings if they are known."""
-    return ceilings.explain(results.scores)
+    """Return the explanation of the weights, if labels are weighted, and of the ceilings, if they are known."""
+    return " ".join(filter(None, [words.describe_weighting(results.scores), ceilings.explain(results.scores)]))
