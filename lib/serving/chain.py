@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +73,7 @@ class Chain:
         for name, extract in self._extractors.items():
             inputs = [records[other] for other in self.about["streams"][name]["inputs"]]
             refused = next((record for record in inputs if record.refused), None)
-            records[name] = refused or extract(*(inputs or [raw]))
+            records[name] = refused or (extract(*inputs) if inputs else extract(raw))
         reasons = dict.fromkeys(record.refused for record in records.values() if record.refused)
         if reasons:
             raise InputError("; ".join(reasons))
@@ -89,9 +88,10 @@ class Chain:
     ) -> dict[str, np.ndarray]:
         reads = encoder["reads"]
         references = {reference: (read["stream"], read["array"]) for reference, read in reads.items()}
-        choose = partial(SAMPLERS[encoder["take"]].choose, count=encoder["steps"], rng=None)
+        sampler, steps = SAMPLERS[encoder["take"]], encoder["steps"]
+        selected = select_steps(records, references, lambda present: sampler.choose(present, steps, None))
         arrays = {}
-        for reference, (indices, times) in select_steps(records, references, choose).items():
+        for reference, (indices, times) in selected.items():
             stream, array = references[reference]
             if not len(indices):
                 raise InputError(f"{reference}: no step for the encoder {name}")

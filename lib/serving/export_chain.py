@@ -83,13 +83,12 @@ def describe(predictor: Predictor) -> dict[str, Any]:
         packages.append("numba")
     encoders: dict[str, Any] = {}
     for name, encoder in predictor.served.network.encoder_inputs.items():
-        is_images = isinstance(encoder, images.Settings)
         encoders[name] = {
             "take": encoder.take,
             "steps": encoder.steps,
-            "images": is_images,
-            "shorter_side": encoder.shorter_side if is_images else None,
-            "crop": encoder.crop if is_images else None,
+            "images": isinstance(encoder, images.Settings),
+            "shorter_side": encoder.shorter_side if isinstance(encoder, images.Settings) else None,
+            "crop": encoder.crop if isinstance(encoder, images.Settings) else None,
             "reads": {
                 reference: dict(zip(("stream", "array"), split_reference(reference), strict=True))
                 | {part: export.name_input(name, reference, part) for part in ("values", "times")}
