@@ -370,7 +370,7 @@ def test_training_weighs_labels_by_reliability() -> None:
     rng = np.random.default_rng(0)
     clips = rate(draw_ratings(rng, 20, 3, 1.0)[1]).assign(cold=rng.normal(size=20))
     labels = {"warmth": WARMTH.to_unit(clips[["warm", "cold"]].to_numpy())}
-    settings = SimpleNamespace(label_weighting="reliability")
+    settings = SimpleNamespace(label_weighting="reliability", fairness="none")
 
     def weigh(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
         training: Any = SimpleNamespace(table=table, targets=labels)

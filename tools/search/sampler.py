@@ -1,6 +1,6 @@
 """Trials that Optuna suggests. The same command suggests the same trials, so that it continues an interrupted search."""
 
-from typing import Any
+from typing import Any, Literal
 
 from lib.core.errors import InputError
 from tools.experiments import Changes
@@ -19,7 +19,7 @@ def run(search: Search, space: Space, count: int, seed: int) -> None:
         raise InputError(f"{error.name} is not installed; run `pip install -r requirements-search.txt`") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=search.jobs > 1)
-    direction = "minimize" if search.metric in LOWER_IS_BETTER else "maximize"
+    direction: Literal["minimize", "maximize"] = "minimize" if search.metric in LOWER_IS_BETTER else "maximize"
     study = optuna.create_study(sampler=sampler, direction=direction)
     ranges = {key: _make_distribution(values) for key, values in space.items()}
     while (done := len(study.trials)) < count:
