@@ -518,7 +518,7 @@ def test_ablate_compares_fairness_settings(
     persons.to_csv("data/groups.csv", index=False)
 
     def predict(path: str, rev: str) -> str:
-        """Predictions of which those of women are 0.1 lower for each other setting than none, for test and validation."""
+        """Return predictions of test and validation clips; for each setting but none, those of women are 0.1 lower."""
         train = experiments.parameters[rev]["train"]
         table = pd.read_csv("data/clips.csv").query("split == 'test'")
         rows = table.melt(["clip", "video"], list(TRAITS), "target", "actual").assign(targets="traits", corpus="demo")

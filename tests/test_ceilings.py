@@ -342,7 +342,7 @@ def test_weighted_scores_equal_sklearn_and_weighted_moments() -> None:
     assert compared.loc[WARMTH.columns, "difference"].tolist() == pytest.approx(gain.tolist())
 
 
-def test_weighted_scores_are_named_and_equal_weights_change_nothing() -> None:
+def test_weighted_scores_are_named_and_equal_weights_do_nothing() -> None:
     scored = make_weighted()
     scores, comparisons = score_table(scored), comparison_table(scored)
     assert set(scores["weighting"]) == {"reliability", ""}

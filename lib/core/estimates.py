@@ -60,5 +60,5 @@ def mean_seen(windows: Sequence[Mapping[str, float]]) -> float:
 
     windows: the fraction by stream, for each window.
     """
-    fractions = [float(np.mean([seen[name] for seen in windows])) for name in windows[0]]
+    fractions = [float(np.mean([window[name] for window in windows])) for name in windows[0]]
     return float(np.mean([fraction for fraction in fractions if fraction] or [0.0]))

@@ -59,7 +59,7 @@ def choose_pair(labels: np.ndarray, videos: np.ndarray, groups: np.ndarray) -> t
 def compare_settings(settings: Mapping[str, Sequence[Run]], clips: ComparedClips, bootstrap: Bootstrap) -> pd.DataFrame:
     """Return a row for each setting, measure and target ("mean" and each column).
 
-    settings: by name, a run for each seed; the first setting is the one that the others are compared with. Measures:
+    settings: by name, a run for each seed; the others are compared with the first setting. Measures:
     accuracy (1 - MAE / span) and coverage over all clips; and differences, first group of the pair minus the second, of the
     labels (which no setting changes), predictions, signed errors, accuracy and coverage. value: mean over seeds. low, high:
     ends of its 95 % interval over videos; all seeds and settings use the same resamples. seed_std: standard deviation over
@@ -88,12 +88,12 @@ def compare_settings(settings: Mapping[str, Sequence[Run]], clips: ComparedClips
 def _list_terms(run: Run, clips: ComparedClips) -> np.ndarray:
     """Return the terms (N, 3, K, 6) of all clips and of each group of the pair: label known, label, signed error, absolute
     error, label inside the interval, interval known."""
-    known = np.isfinite(clips.actual)
-    bounded = known & np.isfinite(run.half_widths)
+    has_label = np.isfinite(clips.actual)
+    bounded = has_label & np.isfinite(run.half_widths)
     error = run.predicted - clips.actual
-    parts = [known, clips.actual, error, np.abs(error), bounded & (np.abs(error) <= run.half_widths), bounded]
-    terms = np.where(known[..., None], np.stack(parts, -1), 0.0)
-    sides = np.stack([np.ones(len(known), bool), *(clips.groups == name for name in clips.pair)], 1)
+    parts = [has_label, clips.actual, error, np.abs(error), bounded & (np.abs(error) <= run.half_widths), bounded]
+    terms = np.where(has_label[..., None], np.stack(parts, -1), 0.0)
+    sides = np.stack([np.ones(len(has_label), bool), *(clips.groups == name for name in clips.pair)], 1)
     return sides[..., None, None] * terms[:, None]
 
 

@@ -79,9 +79,9 @@ def cross_groups(persons: pd.DataFrame) -> pd.DataFrame:
     crossed = {}
     kinds = [kind for kind, groups in persons.items() if groups[groups != ""].nunique() > 1]
     for first, second in combinations(kinds, 2):
-        known = persons[first].ne("") & persons[second].ne("")
-        names = (persons[first] + ", " + persons[second]).where(known, "")
-        counts = names[known].value_counts()
+        has_both = persons[first].ne("") & persons[second].ne("")
+        names = (persons[first] + ", " + persons[second]).where(has_both, "")
+        counts = names[has_both].value_counts()
         large = counts.index[counts >= MIN_CLIPS]
         if len(large) > 1:
             crossed[f"{first} × {second}"] = names.where(names.isin(large), "")

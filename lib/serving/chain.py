@@ -105,7 +105,7 @@ class Chain:
         return arrays
 
     def _run(self, clip: Path, span: Span | None) -> _Output:
-        arrays, seen = self.read_inputs(clip, span)
+        arrays, usable = self.read_inputs(clip, span)
         for name, shape in self._shapes.items():
             if isinstance(shape[1], int) and arrays[name].shape[1] != shape[1]:
                 raise InputError(f"{name} has {arrays[name].shape[1]} steps; allowed by this network: {shape[1]}")
@@ -113,7 +113,7 @@ class Chain:
         outputs = self._session.run(names, {name: arrays[name] for name in self._shapes})
         if not all(np.isfinite(values).all() for values in outputs):
             raise InputError("the model's prediction is not a finite number")
-        return _Output({name: values[0].astype(float) for name, values in zip(names, outputs, strict=True)}, seen)
+        return _Output({name: values[0].astype(float) for name, values in zip(names, outputs, strict=True)}, usable)
 
     def _predict(self, clip: Path) -> dict[str, Any]:
         if not clip.is_file() or not clip.stat().st_size:
@@ -147,8 +147,8 @@ class Chain:
             score, deviation = float(mean[index]), None if scale is None else float(scale[index])
             half_width = ranks["half_width"] if ranks and ranks["half_width"] is not None and interval else np.inf
             low, high = find_interval(score, half_width * (deviation or 1.0), group["bounds"])
-            known = ranks is not None and ranks["quantiles"] is not None
-            rank = percentile(score, np.array(ranks["quantiles"])) if known else None
+            has_ranks = ranks is not None and ranks["quantiles"] is not None
+            rank = percentile(score, np.array(ranks["quantiles"])) if has_ranks else None
             estimates[column] = {"score": score, "low": low, "high": high, "percentile": rank, "scale": deviation}
         return estimates
 

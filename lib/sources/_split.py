@@ -114,7 +114,7 @@ def group_out(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
 def hold_out_inner_fold(table: pd.DataFrame, split: pd.Series, settings: SplitSettings) -> pd.Series:
     """Return the split with other training and validation clips, by video: fold `inner_fold` of `inner_folds` validates.
 
-    The test set stays as it is. Settings are compared on the mean over these folds (tools.search).
+    The test set does not change. Settings are compared on the mean over these folds (tools.search).
     """
     if settings.inner_folds == 1 or settings.inner_fold >= settings.inner_folds:
         raise SettingError(

@@ -112,7 +112,7 @@ def download(
     """Write data/raw/, data/clips.csv, data/groups.csv, data/cues.csv and the metrics according to the section `download`.
 
     scored: columns by corpus (`find_scored`). fairness_group: column of data/groups.csv that training needs; None for none.
-    Raises SettingError if there is no such column or the training clips have one group only. Raises InputError, and leaves
+    Raises SettingError if the column is missing, or if the training clips have one group only. Raises InputError, and leaves
     data/ unchanged, if a corpus of `scored` has no label, or if a larger fraction of clips than `allow_missing` is missing
     or rejected.
     """

@@ -70,9 +70,9 @@ class Adversary(FairnessTerm):
     The adversary learns to recognise the group; the gradient that reaches the fused vector has the opposite sign (Ganin et
     al. 2016, Domain-adversarial training of neural networks). The adversary has an optimizer of its own and takes _STEPS
     steps for each part of a batch: one that lags behind makes the fused vector change sides in place of hiding the group.
-    Its L2 penalty keeps it from being certain, because its gradient vanishes then. It reads vectors of unit variance, so
-    that their length is no way out. The weight is constant: with a rising weight, early stopping on the validation loss
-    would keep an epoch before the adversary has an effect. Groups count equally, whatever their frequency.
+    Its L2 penalty keeps it from being certain, because its gradient vanishes then. It reads vectors of unit variance:
+    longer vectors do not hide the group. The weight is constant: with a rising weight, early stopping on the validation
+    loss would keep an epoch before the adversary has an effect. Groups count equally, whatever their frequency.
     """
 
     def __init__(self, width: int, counts: Tensor, weight: float) -> None:
@@ -83,11 +83,8 @@ class Adversary(FairnessTerm):
 
     def forward(self, fused: Tensor, groups: Tensor) -> Tensor:
         """Train the adversary on the clips; return its cross-entropy."""
-        known = groups != UNKNOWN
-        vectors, labels = (
-            fused.float()[known],
-            groups[known],
-        )  # none is allowed: each process has to share its gradients
+        has_group = groups != UNKNOWN
+        vectors, labels = fused.float()[has_group], groups[has_group]  # can be empty: each process shares its gradients
         centre = vectors.detach().sum(0) / max(len(vectors), 1)
         scale = ((vectors.detach() - centre).square().sum() / max(vectors.numel(), 1)).sqrt().clamp(min=1e-6)
         for _ in range(_STEPS):
@@ -95,9 +92,8 @@ class Adversary(FairnessTerm):
             self._compare((vectors.detach() - centre) / scale, labels).backward()
             self._share_gradients()
             self.optimizer.step()
-        reverse = (
-            1 + self.weight
-        ) * vectors.detach() - self.weight * vectors  # equals vectors; its gradient is -weight
+        # equals vectors, with a gradient of -weight
+        reverse = (1 + self.weight) * vectors.detach() - self.weight * vectors
         self.layers.requires_grad_(False)
         value = self._compare((reverse - centre) / scale, labels)
         self.layers.requires_grad_(True)

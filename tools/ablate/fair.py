@@ -39,31 +39,34 @@ def show_fair(
         setting: [_read_folds(of_seed, name, group, level, unseen) for of_seed in zip(*folds, strict=True)]
         for setting, folds in settings.items()
     }
-    first = next(iter(tables.values()))[0]
+    reference = next(iter(tables.values()))[0]
     for setting, seeds in tables.items():
         for table in seeds:
-            check_same_clips(setting, table.index, "none", first.index)
+            check_same_clips(setting, table.index, "none", reference.index)
     persons = read_persons(GROUPS)[column]
     training = read_clip_table(CLIPS).query("split == 'training'")
     training_labels = group.to_unit(training[group.columns].to_numpy(float))
     pair = choose_pair(training_labels, training["video"].to_numpy(), _find_groups(persons, training["clip"]))
     clips = ComparedClips(
-        first["actual"].to_numpy(float),
-        first["video", ""].to_numpy(),
-        _find_groups(persons, first.index),
+        reference["actual"].to_numpy(float),
+        reference["video", ""].to_numpy(),
+        _find_groups(persons, reference.index),
         pair=pair,
         group=group,
     )
     runs = {
         setting: [
-            Run(table.loc[first.index, "predicted"].to_numpy(float), table.loc[first.index, "width"].to_numpy(float))
+            Run(
+                table.loc[reference.index, "predicted"].to_numpy(float),
+                table.loc[reference.index, "width"].to_numpy(float),
+            )
             for table in seeds
         ]
         for setting, seeds in tables.items()
     }
     compared = compare_settings(runs, clips, bootstrap)
-    counts = ", ".join(f"{(clips.groups == one).sum()} {one}" for one in pair)
-    which = f"{len(first)} clips of {len(set(clips.videos))} videos ({counts})" + (
+    counts = ", ".join(f"{(clips.groups == name).sum()} {name}" for name in pair)
+    which = f"{len(reference)} clips of {len(set(clips.videos))} videos ({counts})" + (
         ", unseen in training" if unseen else ""
     )
     print(fairness.format_markdown(compared, which, pair, group, level))

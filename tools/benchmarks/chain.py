@@ -60,10 +60,10 @@ def main() -> None:
 
 def measure(program: Sequence[str], clips: Sequence[str]) -> tuple[float, float, float]:
     """Return a program's start-up and its time per clip in CPU seconds, and its peak memory in MiB."""
-    one, _ = run([*program, clips[0]])
-    every, memory = run([*program, *clips])
-    clip = (every - one) / (len(clips) - 1)
-    return one - clip, clip, memory
+    first_clip, _ = run([*program, clips[0]])
+    all_clips, memory = run([*program, *clips])
+    clip = (all_clips - first_clip) / (len(clips) - 1)
+    return first_clip - clip, clip, memory
 
 
 def run(line: Sequence[str]) -> tuple[float, float]:

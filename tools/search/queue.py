@@ -9,7 +9,7 @@ from tools.experiments import DVC, Changes, make_arguments, run_dvc
 
 ACTIVE = "Queued", "Running"
 SECONDS = 3.0
-"""Time between two looks at the queue, each of which takes a second of a CPU."""
+"""Time between two looks at the queue. Each look takes a second of a CPU."""
 
 
 def run_queue(runs: Mapping[str, Changes], names: set[str], jobs: int) -> set[str]:

@@ -82,11 +82,11 @@ def tabulate_scores(validation: pd.DataFrame, test: pd.DataFrame) -> pd.DataFram
     columns = ["value", "low", "high"]
     before, after = (select_scores(table)[columns] for table in (validation, test))
     table = before.add_prefix("validation_").join(after.add_prefix("test_"), how="inner")
-    below = np.hypot(before["value"] - before["low"], after["high"] - after["value"])
-    above = np.hypot(before["high"] - before["value"], after["value"] - after["low"])
+    to_low = np.hypot(before["value"] - before["low"], after["high"] - after["value"])
+    to_high = np.hypot(before["high"] - before["value"], after["value"] - after["low"])
     table["optimism_value"] = before["value"] - after["value"]
-    table["optimism_low"] = table["optimism_value"] - below
-    table["optimism_high"] = table["optimism_value"] + above
+    table["optimism_low"] = table["optimism_value"] - to_low
+    table["optimism_high"] = table["optimism_value"] + to_high
     for name, scores in (("validation", validation), ("test", test)):
         table[f"{name}_ceiling"] = select_scores(scores, CEILING)["value"].reindex(table.index)
     return table.reset_index()
