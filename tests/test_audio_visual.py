@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -317,7 +318,7 @@ def test_frames_of_different_shapes_form_a_batch() -> None:
     net = Network.from_settings(settings, TRAITS_GROUP, streams).eval()
     clips = []
     for height, width in ((60, 80), (80, 60)):
-        encoded = [images.cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))[1] for _ in range(3)]
+        encoded = [cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))[1] for _ in range(3)]
         arrays = {
             "jpeg": np.concatenate(encoded),
             "offsets": np.cumsum([0, *map(len, encoded)]),

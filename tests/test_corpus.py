@@ -471,6 +471,7 @@ def test_fetch_resumes_and_checks_the_sha256(tmp_path: Path) -> None:
         fetch(url, tmp_path / "c.zip", None, "correct it")
 
 
+@pytest.mark.slow
 def test_planted_glides_differ_only_in_temporal_order() -> None:
     def measure_spectrum(glide: float, rate: float = 1.0) -> np.ndarray:
         _, voice = render(Identity(3), Performance(0.0, rate, glide, 5), 4.0, 5)
@@ -512,6 +513,7 @@ def test_planted_patterns_carry_nothing_alone_or_shifted() -> None:
     assert np.abs(drawn.mean(0)).max() < 0.2  # both states at all times
 
 
+@pytest.mark.slow
 def test_planted_pattern_puts_pink_and_fast_together() -> None:
     seconds, fps = 6.0, 15
     for together in (-1, 1):

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 
 from lib.core import device
@@ -23,6 +24,7 @@ def claim_device(folder: str) -> str:
     return name
 
 
+@pytest.mark.slow
 def test_workers_take_separate_gpus_and_share_if_too_few(tmp_path: Path) -> None:
     with ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as workers:
         names = workers.map(claim_device, [str(tmp_path)] * 3)

@@ -100,6 +100,7 @@ def track(path: Path, person: str | None = None, identity: SFace | None = None) 
     return EveryoneTracker(aligner, detect_by_energy)(record, raw), aligner(record)
 
 
+@pytest.mark.slow
 def test_speakers_by_turns_are_found(tmp_path: Path) -> None:
     truth = write_conversation(tmp_path / "a.mp4", TURNS, 9.0, FPS)
     everyone, main = track(tmp_path / "a.mp4")
