@@ -19,6 +19,7 @@ from lib.report import spread
 from lib.scoring.scores import Bootstrap, score_with_intervals
 from lib.scoring.tables import score_over_seeds
 from tests.conftest import ROOT
+from tools import experiments as dvc_experiments
 from tools import parameters
 from tools.ablate import __main__ as ablate
 from tools.ablate import plan
@@ -58,7 +59,7 @@ class Experiments:
         changes = [
             parameters.parse_change(change)
             for change in command[command.index("-n") + 2 :]
-            if change not in ("-S", experiments.TARGET)
+            if change not in ("-S", dvc_experiments.TARGET)
         ]
         self.parameters[name] = self.current = plan.changed(self.current, dict(changes))
         self.names.append(name)
@@ -128,7 +129,7 @@ def experiments(shipped: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Mon
     table.to_csv("data/clips.csv", index=False)
     Path("params.yaml").write_text("original")
     monkeypatch.setattr(subprocess, "run", stand_in)
-    monkeypatch.setattr(experiments, "run_dvc", lambda arguments: stand_in(arguments).returncode)
+    monkeypatch.setattr(dvc_experiments, "run_dvc", lambda arguments: stand_in(arguments).returncode)
     monkeypatch.setattr(dvc.api, "read", stand_in.predictions)
     monkeypatch.setattr(dvc.api, "params_show", lambda rev=None: deepcopy(stand_in.parameters[rev] if rev else shipped))
     monkeypatch.setattr(plan, "check", lambda values: None)  # the real one imports all stages

@@ -635,7 +635,7 @@ def test_each_person_is_predicted_as_alone(
         decoded.append(path)
         return read_frames(path, *arguments)
 
-    monkeypatch.setattr("lib.media.frames.read_frames", count_frames)
+    monkeypatch.setattr("lib.media.jpeg_frames.read_frames", count_frames)
     persons = everyone.predict_all(clip)
     assert decoded == [clip]
     alone = [main(clip.with_name(f"{index}-both.mp4")) for index in range(2)]
@@ -874,7 +874,7 @@ def test_predict_prints_a_readable_table(project: Path, tmp_path: Path, capsys: 
 
 
 def test_documented_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example, _ = find_code_blocks(ROOT / "docs/predict.md", "python")  # tests/test_wheel.py runs the second
+    example, *_ = find_code_blocks(ROOT / "docs/predict.md", "python")  # test_wheel.py and test_chain.py run the others
     (tmp_path / "data").mkdir()
     save_model_with_references(tmp_path / "data", [1.0, 3.0], 0.1)
     monkeypatch.chdir(tmp_path)

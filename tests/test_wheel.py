@@ -84,7 +84,7 @@ def test_readme_commands_predict_with_wheel_and_folder(installed: Installed) -> 
 def test_wheel_installs_no_other_name(installed: Installed) -> None:
     names = {path.name for path in list_installed(installed.packages)}
     assert {name for name in names if not name.endswith(".dist-info")} == {NAME}
-    script = "import importlib.util as u; print([n for n in ('lib', 'tools', 'stages', 'tests') if u.find_spec(n)])"
+    script = "import importlib.util as u; print([n for n in ('lib', 'tools', 'stages') if u.find_spec(n)])"
     assert installed.run(f'python -P -c "{script}"') == "[]\n"
     (distribution,) = metadata.distributions(name=NAME, path=[str(installed.packages)])
     required = {str(Requirement(line)) for line in distribution.requires or () if "extra ==" not in line}
