@@ -106,7 +106,7 @@ def add(costs: Iterable[Cost]) -> Cost:
         for column in ([cost.kwh for cost in rows], [cost.gpu_kwh for cost in rows])
     )
     seconds, cpu_seconds, gpu_seconds = (
-        sum(getattr(cost, name) for cost in rows) for name in ("seconds", "cpu_seconds", "gpu_seconds")
+        round(sum(getattr(cost, name) for cost in rows), 2) for name in ("seconds", "cpu_seconds", "gpu_seconds")
     )
     return Cost(seconds, cpu_seconds, gpu_seconds, kwh, gpu_kwh)
 
