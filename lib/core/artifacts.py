@@ -9,7 +9,21 @@ SHIPPED_PARAMETERS = Path("params/demo.yaml")
 
 # download
 DATA = Path("data")
-ARCHIVES = DATA / "archives"
+
+
+def find_archives(folder: Path) -> Path:
+    """Return data/archives/ for a command that runs in `folder`.
+
+    DVC runs `dvc exp run --queue` and `--temp` in copies of the project below .dvc/tmp/exps/. A copy reads the project's
+    archives, because git does not track them.
+    """
+    for depth, parent in enumerate(folder.parents, 1):
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return Path(*[".."] * (depth + 3), DATA, "archives")
+    return DATA / "archives"
+
+
+ARCHIVES = find_archives(Path.cwd())
 ARCHIVE_LIST = DATA / "archives.csv"
 WEIGHTS = DATA / "weights"
 RAW = DATA / "raw"
