@@ -4,10 +4,9 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 
 from lib.core.records import Record
 from lib.media import jpeg_frames
@@ -17,6 +16,9 @@ from lib.streams.faces.detect import Detector
 from lib.streams.faces.words import read_faces
 from lib.streams.flow import fields, opencv
 from lib.streams.flow.solver import Solver
+
+if TYPE_CHECKING:  # the repository imports this module without requirements-export.txt, too
+    import onnxruntime
 
 MTCNN = ("pnet.onnx", "rnet.onnx", "onet.onnx")
 """Files of the three networks of face detection."""
@@ -33,8 +35,10 @@ class Extraction(NamedTuple):
     read: Callable[[Record, np.ndarray, str], np.ndarray]
 
 
-def open_network(path: Path, has_fixed_shapes: bool = False) -> onnxruntime.InferenceSession:
+def open_network(path: Path, has_fixed_shapes: bool = False) -> "onnxruntime.InferenceSession":
     """Return an ONNX file's session on the CPU. has_fixed_shapes: whether memory of earlier inputs can be reused."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = count_threads()
     options.enable_cpu_mem_arena = options.enable_mem_pattern = has_fixed_shapes
@@ -56,7 +60,7 @@ def _make_faces(arguments: Mapping[str, Any], folder: Path) -> Extract:
     return Aligner(detector=Detector(options.pop("min_face"), networks), person="main", **options)
 
 
-def _run_network(session: onnxruntime.InferenceSession, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _run_network(session: "onnxruntime.InferenceSession", pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scores, shifts = session.run(None, {"pictures": pictures.astype(np.float32)})
     return scores, shifts
 
