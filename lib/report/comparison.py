@@ -98,6 +98,12 @@ def draw_differences(table: pd.DataFrame, baseline: str, accuracy: str) -> Figur
     return figure
 
 
+def describe_marks(seeds: int) -> str:
+    """Return what the points and bars of a figure over experiments show, for its title."""
+    bars = "bars: 95 % interval over videos"
+    return f"points: mean over {seeds} seeds; {bars}" if seeds > 1 else bars
+
+
 def _select_predictors(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of predictors, without those of the ceilings of R² and CCC."""
     return table[table["predictor"] != CEILING]

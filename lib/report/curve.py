@@ -91,9 +91,7 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
         axes.set_xticks(sizes, map(str, sizes), rotation=45)
         axes.xaxis.set_minor_locator(NullLocator())
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    seeds = table["seeds"].max()
-    points = f"points: mean over {seeds} seeds; bars" if seeds > 1 else "bars"
-    title = f"Mean of {', '.join(group.columns)}\n{which}; {points}: 95 % interval over videos"
+    title = f"Mean of {', '.join(group.columns)}\n{which}; {comparison.describe_marks(table['seeds'].max())}"
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     return figure
 

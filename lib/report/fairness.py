@@ -100,9 +100,8 @@ def draw_panels(table: pd.DataFrame, which: str, pair: tuple[str, str], group: T
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    seeds = table["seeds"].max()
-    points = f"points: mean over {seeds} seeds; bars" if seeds > 1 else "bars"
-    title = f"{which}; {points}: 95 % interval over videos\n{describe_labels(table, pair)}; gaps have the same order"
+    marks = comparison.describe_marks(table["seeds"].max())
+    title = f"{which}; {marks}\n{describe_labels(table, pair)}; gaps have the same order"
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
     return figure
 

@@ -90,8 +90,7 @@ def draw_panels(table: pd.DataFrame, which: str, group: TargetGroup) -> Figure:
         axes.set(xlabel=score_format.label + _RATIOS.get(score, ""), ylim=(len(names) - 0.5, -0.5))
         axes.set_yticks(range(len(names)), map(words.name_predictor, names))
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
-    points = f"points: mean over {seeds} seeds; bars" if seeds > 1 else "bars"
-    figure.suptitle(f"{_mean(group)}\n{which}; {points}: 95 % interval over videos", fontsize=9, x=0.01, ha="left")
+    figure.suptitle(f"{_mean(group)}\n{which}; {comparison.describe_marks(seeds)}", fontsize=9, x=0.01, ha="left")
     return figure
 
 

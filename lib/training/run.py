@@ -67,10 +67,10 @@ def train_model(task: Task, folder: Path) -> bool:
 
     Return whether this process wrote them. Only one of several processes does.
     """
-    settings = task.sections.train
-    strategy = "ddp" if settings.devices > 1 else "auto"
     from lightning_fabric import Fabric
 
+    settings = task.sections.train
+    strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision)
     model: Network | Committee
     if task.sections.model.is_committee:

@@ -67,8 +67,8 @@ def _resize(images: np.ndarray, size: list[int]) -> np.ndarray:
 
 def _solve_level(previous: np.ndarray, next: np.ndarray, flow: np.ndarray, solver: Solver, threads: int) -> None:
     """Solve a pyramid level, starting from `flow` (B, 2, H, W), which is changed in place."""
-    left, right, top, bottom = _MARGIN
-    padded = np.pad(next, ((0, 0), (top, bottom), (left, right)), mode="edge").reshape(len(next), -1)
+    columns, rows = _MARGIN[:2], _MARGIN[2:]
+    padded = np.pad(next, ((0, 0), rows, columns), mode="edge").reshape(len(next), -1)
     images = np.ascontiguousarray(previous), padded, flow
     tau = solver.tau
     scheme = _Scheme(
