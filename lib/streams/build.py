@@ -46,13 +46,14 @@ def make_parameters_model(name: str) -> type[Section]:
 def build_stream(name: str) -> None:
     """Build the stream `name` with the settings of params.yaml: data/NAME/ and its counts, metrics/NAME.json.
 
-    The folder of a disabled stream is empty.
+    The folder of a disabled stream contains only disabled.txt.
     """
     options: Any = parameters.load(name, make_parameters_model(name))
     stream, settings, out = base.load(name), getattr(options, name), DATA / name
     METRICS.mkdir(exist_ok=True)
     if not settings.enabled:
         resume.publish([], out)
+        (out / "disabled.txt").write_text(f"{name}.enabled in params.yaml is false\n")  # DVC warns of empty folders
         stream_metrics(name).write_text(json.dumps({"enabled": False}, indent=2) + "\n")
         return
     input_names = stream.inputs_of(settings.model_dump())
