@@ -18,6 +18,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
+from lib.data import dataset
 from lib.data.dataset import ClipDataset
 from lib.data.shard_cache import read_cached
 from lib.model import checkpoint, folder, infer
@@ -272,8 +273,11 @@ def test_settings_that_do_not_fit_are_rejected(make: Callable[..., Task]) -> Non
         train_committee(Fabric(accelerator="cpu", devices=1), devices, Path("work"), run.train_network)
 
 
-def test_batches_of_single_vectors_equal_their_samples(make: Callable[..., Task]) -> None:
+def test_batches_of_single_vectors_equal_their_samples(
+    make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = make()
+    monkeypatch.setattr(dataset, "_JOINED", 30)  # of 70 clips or more
     inputs = task.sections.model.encoder_inputs()
     joined, single = (ClipDataset(task.training, Path("data"), inputs, STREAMS, {"own": GROUP}, 1) for _ in range(2))
     batch = joined.__getitems__([5, 2, 69])

@@ -48,7 +48,8 @@ def list_true_pairs(clips: pd.DataFrame) -> set[tuple[str, str]]:
 def test_pairs_are_those_of_the_known_persons(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, clips = make_corpus(0, 9, 60)
     complete = find_same_persons(embeddings, clips)
-    monkeypatch.setattr(same_person, "_CELLS", 7 * 60)
+    monkeypatch.setattr(same_person, "_ROWS", 7)
+    monkeypatch.setattr(same_person, "_COLUMNS", 4)
     pairs = find_same_persons(embeddings, clips)
     pd.testing.assert_frame_equal(pairs, complete)
     monkeypatch.setattr(same_person, "MAX_PAIRS", 5)

@@ -190,11 +190,28 @@ def test_blocks_of_resamples_give_the_same_intervals(monkeypatch: pytest.MonkeyP
 
     together = draw()
     monkeypatch.setattr(scores, "_BLOCK", 7 * 40)
+    scores._draws.clear()
     assert scores.split_resamples(100, 40) == [7] * 14 + [2]
     totals, compared = draw()
     assert totals == pytest.approx(together[0], rel=1e-12, abs=1e-12)
     for name, values in compared.items():
         assert values == pytest.approx(together[1][name], rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("kept", [0, 2**29])
+def test_repeated_draws_are_equal_and_advance_the_generator(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    monkeypatch.setattr(scores, "_KEPT", kept)
+    monkeypatch.setattr(scores, "_draws", {})
+    sums, plain = np.random.default_rng(0).normal(size=(30, 2)), np.random.default_rng(5)
+    expected = plain.multinomial(30, np.full(30, 1 / 30), 8) @ sums
+    following = plain.random()
+    for _ in range(2):
+        rng = np.random.default_rng(5)
+        assert resample(sums, 8, rng) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert rng.random() == following
+    assert resample(sums, 8, np.random.default_rng(6)) != pytest.approx(expected)
+    assert resample(sums[:20], 8, np.random.default_rng(5)).shape == (8, 2)
+    assert len(scores._draws) == bool(kept)
 
 
 def test_skill_equals_values_by_hand() -> None:

@@ -41,6 +41,22 @@ def collate(samples: Sequence[Sample] | Sample) -> Sample:
     )
 
 
+def concatenate(batches: Sequence[Sample]) -> Sample:
+    """Return the clips of several batches as one batch. The batches have equal numbers of steps."""
+    first = batches[0]
+    return Sample(
+        {
+            encoder: {
+                name: Steps(*map(torch.cat, zip(*(batch.inputs[encoder][name] for batch in batches), strict=True)))
+                for name in streams
+            }
+            for encoder, streams in first.inputs.items()
+        },
+        {group: torch.cat([batch.targets[group] for batch in batches]) for group in first.targets},
+        torch.cat([batch.index for batch in batches]),
+    )
+
+
 def stack(name: str, clips: Sequence[Steps]) -> Steps:
     """Stack the steps of one stream, padded at the end to the longest clip. A clip without steps is allowed."""
     shapes = {clip.values.shape[1:] for clip in clips}

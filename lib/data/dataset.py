@@ -17,7 +17,7 @@ from lib.core import shards
 from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.core.targets import Targets
-from lib.data.batch import Inputs, Sample, collate
+from lib.data.batch import Inputs, Sample, collate, concatenate
 from lib.data.inputs import EncoderInputs, find_kind, list_streams, split_reference
 from lib.data.samplers import SAMPLERS, jitter_steps, select_steps
 from lib.data.shard_cache import read_cached
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # predictions do not need pandas, which loads slowly
 
 _SMALL = 1 << 16
 """Samples of up to this number of bytes stay in memory."""
+_JOINED = 4096
+"""Number of samples that are joined at a time: a sample needs much more memory than its numbers."""
 _CACHED_RECORDS = 20_000
 """Number of records whose times and present steps stay in memory; reading them takes as long as reading some steps."""
 
@@ -95,14 +97,16 @@ class ClipDataset(Dataset[Sample]):
         """Return a batch of all clips, or None if a clip is not small, has several steps, or has random steps."""
         if self._is_random or not len(self):
             return None
-        for index in range(len(self)):
-            sample = self[index]
-            lengths = {len(steps.times) for streams in sample.inputs.values() for steps in streams.values()}
-            if index not in self._samples or not lengths <= {0, 1}:
-                return None
-        joined = collate([self._samples[index] for index in range(len(self))])
-        self._samples.clear()
-        return joined
+        parts = []
+        for start in range(0, len(self), _JOINED):
+            indices = range(start, min(start + _JOINED, len(self)))
+            for index in indices:
+                sample = self[index]
+                lengths = {len(steps.times) for streams in sample.inputs.values() for steps in streams.values()}
+                if index not in self._samples or not lengths <= {0, 1}:
+                    return None
+            parts.append(collate([self._samples.pop(index) for index in indices]))
+        return concatenate(parts)
 
     @property
     def _is_random(self) -> bool:

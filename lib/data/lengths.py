@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lib.core import shards
 from lib.core.shards import Record
+from lib.data.shard_cache import read_clips
 from lib.streams import base
 
 if TYPE_CHECKING:  # predictions do not need pandas, which loads slowly
@@ -30,10 +30,9 @@ def measure_lengths(tables: Mapping[str, "pd.DataFrame"], data: Path, streams: M
     for split, table in tables.items():
         for shard, rows in table.groupby("shard"):
             for stream in streams:
-                with shards.open_shard(data / stream / f"{shard}.h5") as file:
-                    for record in (shards.read_group(file[clip]) for clip in rows["clip"]):
-                        for name, count in count_steps(stream, record):
-                            counts.setdefault(name, {}).setdefault(split, []).append(count)
+                for record in read_clips(data, stream, str(shard), rows["clip"]):
+                    for name, count in count_steps(stream, record):
+                        counts.setdefault(name, {}).setdefault(split, []).append(count)
     return {
         name: {split: _summarise(lengths) for split, lengths in by_split.items()} for name, by_split in counts.items()
     }

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.core import shards
 from lib.core.shards import Record
+from lib.data.shard_cache import read_uncached
 from lib.streams import base
+from lib.streams.base import Stream
 
 
 def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
@@ -23,25 +24,29 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
     for name in base.names():
         stream = base.load(name)
         if stream.kind == "vectors" and (data / name / base.ABOUT).exists():
-            several = any(
-                len(base.present_steps(record, array)) > 1
-                for record in _read_records(data / name)
-                for array in stream.pooled_arrays
-            )
-            pooled: dict[str, np.ndarray] = {}
-            parts: dict[str, int] = {}
-            columns: list[str] | None = None
-            for record in _read_records(data / name):
-                pooled[record.clip] = base.pool_steps(stream, record, several)
-                columns = base.read_names(record).get("statistics")
-                parts |= json.loads(record.attributes.get("parts", "{}"))
-            tables[name] = pd.DataFrame.from_dict(pooled, orient="index", columns=columns)
+            single = _pool_stream(stream, data, deviations=False)
+            tables[name], parts = single or _pool_stream(stream, data, deviations=True)  # type: ignore[misc]
             ends = np.cumsum([0, *parts.values()])
             for part, start, stop in zip(parts, ends, ends[1:], strict=False) if len(parts) > 1 else ():
                 # for clips with several steps, the standard deviations follow the means
                 in_part = (tables[name].columns % ends[-1] >= start) & (tables[name].columns % ends[-1] < stop)
                 tables[f"{name}.{part}"] = tables[name].loc[:, in_part].dropna(how="all")  # a clip may lack a part
     return tables
+
+
+def _pool_stream(stream: Stream, data: Path, deviations: bool) -> tuple[pd.DataFrame, dict[str, int]] | None:
+    """Return the pooled numbers of each clip and the size of each part; None for several steps without `deviations`."""
+    pooled: dict[str, np.ndarray] = {}
+    parts: dict[str, int] = {}
+    columns: list[str] | None = None
+    for record in _read_records(data, stream.name):
+        if not deviations and any(len(base.present_steps(record, array)) > 1 for array in stream.pooled_arrays):
+            return None
+        pooled[record.clip] = base.pool_steps(stream, record, deviations)
+        columns = base.read_names(record).get("statistics")
+        parts |= json.loads(record.attributes.get("parts", "{}"))
+    rows = np.array([*pooled.values()], float) if pooled else None  # much faster than DataFrame.from_dict
+    return pd.DataFrame(rows, [*pooled], columns), parts
 
 
 def read_statistics(data: Path) -> dict[str, tuple[pd.DataFrame, Mapping[str, str]]]:
@@ -55,13 +60,14 @@ def read_statistics(data: Path) -> dict[str, tuple[pd.DataFrame, Mapping[str, st
         if stream.groups and (data / name / base.ABOUT).exists():
             rows: dict[str, np.ndarray] = {}
             columns: list[str] | None = None
-            for record in _read_records(data / name):
+            for record in _read_records(data, name):
                 rows[record.clip] = record.arrays["statistics"][0]
                 columns = base.read_names(record)["statistics"]
             tables[name] = pd.DataFrame.from_dict(rows, orient="index", columns=columns), stream.groups
     return tables
 
 
-def _read_records(folder: Path) -> Iterator[Record]:
-    for path in sorted(folder.glob("*.h5")):
-        yield from (record for record in shards.read_all(path).values() if not record.refused)
+def _read_records(data: Path, name: str) -> Iterator[Record]:
+    for path in sorted((data / name).glob("*.h5")):
+        records = read_uncached(data, name, path.stem)
+        yield from (record for record in records.values() if not record.refused)

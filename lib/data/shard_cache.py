@@ -27,23 +27,43 @@ def read_cached(data: Path, stream: str, shard: str) -> Mapping[str, Record] | N
     """
     if base.load(stream).kind != "vectors":
         return None
-    path = (data / stream / f"{shard}.h5").absolute()
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise shards.describe_unreadable(path, error) from None
-    key = path, status.st_mtime_ns, status.st_size
+    key = path, _, size = _find_version(data, stream, shard)
     if key in _records:
         return _records[key]
     if not _limit:
         _limit.append(FRACTION * read_available_memory())
     for old in [other for other in _records if other[0] == path]:
         del _records[old], _sizes[old]
-    if status.st_size + sum(_sizes.values()) > _limit[0]:
+    if size + sum(_sizes.values()) > _limit[0]:
         logging.getLogger("data").debug("%s does not fit into memory", path)
         return None
-    _records[key], _sizes[key] = shards.read_all(path), status.st_size
+    _records[key], _sizes[key] = shards.read_all(path), size
     return _records[key]
+
+
+def read_clips(data: Path, stream: str, shard: str, clips: Iterable[str]) -> Iterator[Record]:
+    """Yield the records of a shard's clips. Arrays of shards that are not cached are read on access."""
+    if (cached := read_cached(data, stream, shard)) is not None:
+        yield from map(cached.__getitem__, clips)
+        return
+    with shards.open_shard(data / stream / f"{shard}.h5") as file:
+        yield from (shards.read_group(file[clip]) for clip in clips)
+
+
+def read_uncached(data: Path, stream: str, shard: str) -> Mapping[str, Record]:
+    """Return the records of a shard by clip, from memory if they are there. A shard that is read does not stay in memory."""
+    key = _find_version(data, stream, shard)
+    return _records[key] if key in _records else shards.read_all(key[0])
+
+
+def _find_version(data: Path, stream: str, shard: str) -> _Key:
+    """Return a shard's file, with its time of change and its size. Raises InputError if it is missing."""
+    path = (data / stream / f"{shard}.h5").absolute()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise shards.describe_unreadable(path, error) from None
+    return path, status.st_mtime_ns, status.st_size
 
 
 def describe_memory(data: Path, streams: Iterable[str], shard_of_clip: Mapping[str, str]) -> Iterator[str]:

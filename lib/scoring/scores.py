@@ -1,7 +1,7 @@
 """Scores of predictions, for each target and as the mean over targets, with bootstrap intervals over videos."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,10 @@ MOMENTS = 14
 
 _BLOCK = 1 << 25
 """Number of random draws that are in memory at a time: 256 MB."""
+_KEPT = 1 << 29
+"""Largest number of draws that stay in memory for the next table, one byte each: 512 MB."""
+_draws: dict[tuple[int, int, str], tuple[list[np.ndarray], Any]] = {}
+"""The last draws by number of videos, number of resamples and state of the generator, and its state after them."""
 
 
 class Bootstrap(NamedTuple):
@@ -122,13 +126,29 @@ def sum_by_video(values: np.ndarray, videos: np.ndarray) -> np.ndarray:
 
 def resample(sums: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Return the totals (resamples, ...) of sums (V, ...) by video: each resample draws V videos with replacement."""
-    count = len(sums)
-    shares = np.full(count, 1 / count)
-    totals = [
-        np.tensordot(rng.multinomial(count, shares, rows).astype(float), sums, 1)
-        for rows in split_resamples(resamples, count)
-    ]
-    return np.concatenate(totals)
+    drawn = _draw_videos(len(sums), resamples, rng)
+    return np.concatenate([np.tensordot(block.astype(float), sums, 1) for block in drawn])
+
+
+def _draw_videos(videos: int, resamples: int, rng: np.random.Generator) -> Iterable[np.ndarray]:
+    """Return blocks (rows, V) with the number of times that each resample draws each video.
+
+    Drawing takes most of the time of an interval, and the tables use the same draws, so the last draws stay in memory.
+    """
+    key = videos, resamples, str(rng.bit_generator.state)
+    if videos * resamples > _KEPT:
+        return _draw_blocks(videos, resamples, rng)
+    if key not in _draws:
+        _draws.clear()
+        _draws[key] = [*_draw_blocks(videos, resamples, rng)], rng.bit_generator.state
+    blocks, rng.bit_generator.state = _draws[key]
+    return blocks
+
+
+def _draw_blocks(videos: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    for rows in split_resamples(resamples, videos):
+        drawn = rng.multinomial(videos, np.full(videos, 1 / videos), rows)
+        yield drawn.astype(np.min_scalar_type(drawn.max()))
 
 
 def split_resamples(resamples: int, videos: int) -> list[int]:

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lib.core import resume, shards
+from lib.core import resume
 from lib.core.artifacts import DATA, HISTORY, MODEL, TRAIN_METRICS
 from lib.core.clips import SYNTHETIC
 from lib.core.device import describe_device
 from lib.core.errors import InputError, prefix_errors
-from lib.core.shards import Record
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.data.dataset import ClipDataset
-from lib.data.shard_cache import read_cached
+from lib.data.shard_cache import read_clips
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import Ranges, Reference, TrainingSummary
 from lib.model.committee import Committee
@@ -246,7 +245,7 @@ def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) ->
     values_by_stream: dict[str, dict[str, list[float]]] = {name: {} for name in streams}
     for shard, rows in training.groupby("shard"):
         for name, by_statistic in values_by_stream.items():
-            for record in _read_records(name, str(shard), rows["clip"]):
+            for record in read_clips(DATA, name, str(shard), rows["clip"]):
                 for statistic, value in {} if record.refused else base.load(name).statistics(record).items():
                     by_statistic.setdefault(statistic, []).append(value)
     return {
@@ -254,15 +253,6 @@ def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) ->
         for name, by_statistic in values_by_stream.items()
         if by_statistic
     }
-
-
-def _read_records(stream: str, shard: str, clips: Iterable[str]) -> Iterator[Record]:
-    cached = read_cached(DATA, stream, shard)
-    if cached is not None:
-        yield from map(cached.__getitem__, clips)
-        return
-    with shards.open_shard(DATA / stream / f"{shard}.h5") as file:
-        yield from (shards.read_group(file[clip]) for clip in clips)
 
 
 def find_newest_archive(task: Task) -> str:
