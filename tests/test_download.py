@@ -114,6 +114,15 @@ def test_parquet_table_is_read_like_csv(run_download: RunDownload, videos: list[
     np.testing.assert_array_equal(table[["warm", "cold"]], [[1, 1.25], [2.5, np.nan], [np.nan, 3]])
 
 
+def test_deleted_table_is_not_read_from_the_cache(run_download: RunDownload, videos: list[Path]) -> None:
+    add_own_clips(videos, "file,split,warm,cold\na.mp4,test,1,1\n", "a.mp4")
+    run_download(**OWN_TABLE)
+    Path("data/archives/clips.csv").rename("data/archives/renamed.csv")
+    with pytest.raises(InputError, match=r"download\.table\.path = 'clips\.csv'; allowed: a file in data/archives/"):
+        run_download(**OWN_TABLE)
+    assert [path.name for path in Path("data/.work/download-table/annotations").iterdir()] == ["renamed.csv"]
+
+
 def test_missing_or_unlisted_files_are_rows_with_a_reason(run_download: RunDownload, videos: list[Path]) -> None:
     add_own_clips(
         videos, "file,split,warm,cold\nx/a.mp4,test,1,1\nb.mp4,test,,\nlost.mp4,test,2,2\n", "x/a.mp4", "b.mp4", "c.mp4"

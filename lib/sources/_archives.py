@@ -103,7 +103,7 @@ class Unpacker:
         """Unpack `source` and yield each file's path relative to `target` as soon as the file is complete.
 
         Raises InputError with archive and entry for an unsafe or damaged entry, and if two different files have the same
-        destination.
+        destination. In the end it removes annotations of an earlier run that `source` no longer contains.
         """
         self._origins.clear()
         for path in listing.files(source):
@@ -123,6 +123,9 @@ class Unpacker:
                     yield place
                 else:
                     self._refuse_other(path, place, str(path))
+        for file in sorted((self.target / ANNOTATIONS).rglob("*")):
+            if file.is_file() and file.relative_to(self.target) not in self._origins:
+                file.unlink()
 
     def _unpack_zip(self, file: Path, label: str, name: str, changed: float, depth: int) -> Iterator[Path]:
         if depth > MAX_DEPTH:
