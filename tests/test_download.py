@@ -205,6 +205,15 @@ def test_download_rejects_settings_that_fail_later(
     assert not (tmp_path / "data").exists()
 
 
+def test_two_ranges_of_a_target_are_rejected() -> None:
+    changes = ["download.table.targets={lively: [0, 10]}", "targets.own.columns=[lively]", "targets.own.range=[1, 7]"]
+    message = r"targets\.own\.range = \[1, 7\], but download\.table\.targets\.lively = \[0, 10\]; allowed: one range"
+    with pytest.raises(SettingError, match=message):
+        written.check(written.plain(written.merge_parameters("table", changes)))
+    changes[2:] = ["targets.own.range=[0, 1]", "download.scale=unit"]
+    written.check(written.plain(written.merge_parameters("table", changes)))
+
+
 @pytest.mark.slow
 def test_two_corpora_are_joined_in_one_clip_table(run_download: RunDownload, videos: list[Path]) -> None:
     add_own_clips(

@@ -48,6 +48,24 @@ def check_held_out(settings: Any) -> None:
         )
 
 
+def check_ranges(parameters: Mapping[str, Any], settings: Any) -> None:
+    """Raise SettingError if a target of the user's table has another range in download.table.targets than in `targets`.
+
+    `find_scored` checks a table that is held out. `parameters` is the complete params.yaml.
+    """
+    if settings.scale == UNIT or "table" not in settings.sources or "table" in settings.held_out:
+        return
+    for name in parameters["model"]["targets"]:
+        group = parameters["targets"].get(name, {})
+        for column in group.get("columns", []):
+            entered, wanted = settings.table.targets.get(column), group.get("range")
+            if entered and isinstance(wanted, list) and [*wanted] != entered:
+                raise SettingError(
+                    f"targets.{name}.range = {[*wanted]}, but download.table.targets.{column} ="
+                    f" [{', '.join(f'{end:g}' for end in entered)}]; allowed: one range; make them equal"
+                )
+
+
 def find_scored(parameters: Mapping[str, Any], settings: Any) -> dict[str, list[str]]:
     """Return for each corpus of evaluate.on the columns that are predicted; `parameters` is the complete params.yaml.
 

@@ -79,9 +79,9 @@ class Parameters(Section):
 
 
 def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
-    """Check that each column of model.targets comes from a source of `settings`; `parameters` is the complete params.yaml.
+    """Check that each column of model.targets comes from a source of `settings`, with the range that the user's table has.
 
-    Raises InputError for the first column that no source has. Unknown target groups are reported by the check of `targets`.
+    parameters: the complete params.yaml. Raises InputError for the first column that does not. Unknown target groups are reported by the check of `targets`.
     """
     _across.check_held_out(settings)
     columns = [column for ranges in _across.find_ranges(settings).values() for column in ranges]
@@ -93,6 +93,7 @@ def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
                 f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}; correct the columns, or remove"
                 f" {name} from model.targets"
             )
+    _across.check_ranges(parameters, settings)
 
 
 def find_scored(parameters: Mapping[str, Any], settings: Download) -> dict[str, list[str]]:
