@@ -37,6 +37,11 @@ EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 
             r"^train\.batch_size = \d+ must be a multiple of train\.devices x train\.accumulate = 6; try 18$",
         ),
         (["targets.traits.loss=bce"], r"^targets\.traits\..*allowed"),
+        (
+            ["download.table.targets={lively: 1-7}"],
+            r"^download\.table\.targets\.lively = '1-7'; allowed: two numbers, such as \[1, 7\]$",
+        ),
+        (["targets.traits.range=[1]"], r"^targets\.traits\.range = \[1\]; allowed: two numbers, such as \[1, 7\]$"),
     ],
 )
 def test_parameters_that_fail_later_are_rejected_now(changes: list[str], message: str) -> None:

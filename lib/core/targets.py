@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from lib.core.estimates import INTERVAL_LEVEL as INTERVAL_LEVEL
 from lib.core.parameters import Section
@@ -27,6 +27,16 @@ def list_rating_columns(names: Iterable[str]) -> list[str]:
     return [name for name in every if any(name.removesuffix(end) in every.keys() - {name} for end in (RATERS, SPREAD))]
 
 
+def _check_two_numbers(value: Any) -> Any:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("two numbers, such as [1, 7]")
+    return value
+
+
+Range = Annotated[list[float], BeforeValidator(_check_two_numbers)]
+"""The lowest and the highest value of a target."""
+
+
 class TargetGroup(Section):
     """An entry of the section `targets` of params.yaml: columns of data/clips.csv that one head of the network predicts.
 
@@ -43,7 +53,7 @@ class TargetGroup(Section):
     renamed: ClassVar = {"activation": "head = sigmoid | linear | softmax (lib/model/heads.py lists all)"}
 
     columns: Annotated[list[str], Field(min_length=1)]
-    range: Annotated[list[float], Field(min_length=2, max_length=2)]
+    range: Range
     head: str
     loss: str
     weight: Annotated[float, Field(ge=0, le=1e6)]

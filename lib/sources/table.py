@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
-from lib.core.targets import RATERS, SPREAD, list_rating_columns
+from lib.core.targets import RATERS, SPREAD, Range, list_rating_columns
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources._matching import is_absolute, show_three, split_path
 from lib.sources._spreadsheet import Spreadsheet, read_spreadsheet
@@ -33,7 +33,7 @@ class Settings(Section):
     """The section download.table: the table's path below data/archives/, and the range [lowest, highest] of each target."""
 
     path: Annotated[str, Field(pattern=r"\.(csv|xlsx|parquet)$")]
-    targets: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
+    targets: dict[str, Range]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
