@@ -135,6 +135,8 @@ def test_missing_or_unlisted_files_are_rows_with_a_reason(run_download: RunDownl
         "x_a.mp4": "",
     }
     assert table.loc["lost.mp4", "file"] == ""
+    with pytest.raises(InputError, match=r"1\}; 'lost\.mp4' matches no file; files without a row: c\.mp4\); download"):
+        run_download(**OWN_TABLE)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,9 @@ def test_missing_or_unlisted_files_are_rows_with_a_reason(run_download: RunDownl
         ("clip,warm,cold\na/b,1,1\n", "row 2, column 'clip': 'a/b'; allowed: a name without slashes"),
         ("file,warm,cold\n,1,1\n", "row 2, column 'file': ''; allowed: a name without slashes"),
         ("file,split,warm,cold\na.mp4,train,1,1\n", "row 2, column 'split': 'train'; allowed: training, validation, test"),
+        ("file,split,warm,cold\na.mp4,Train,1,1\n", "training, validation, test, or empty; write training"),
+        ("file,Warm,cold\na.mp4,1,1\n", "no column 'warm', which download.table.targets in params.yaml lists; its columns"
+         " are file, Warm, cold; 'Warm' differs only in case"),
         ("file,warm,warm\na.mp4,1,1\n", "row 1: column 'warm' occurs 2 times; allowed: once"),
         ("file,warm,cold\na.mp4,1\n", "row 2 has 2 cells; allowed: 3, like the header"),
         ("file,warm,cold\nsame,1,1\n", "column 'file': 'same'; allowed: the path of one file; several match: x/same"),

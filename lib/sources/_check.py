@@ -16,6 +16,7 @@ from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS, VIDEO_SUFFIXES, colum
 from lib.core.errors import InputError, describe_internal_error, log_once
 from lib.media.frames import probe_video
 from lib.media.packets import Span, VideoError
+from lib.sources._matching import show_three
 from lib.sources.base import Source
 
 _UNKNOWN_PROPERTIES = {"frames": 0, "duration": math.nan}
@@ -119,6 +120,12 @@ def summary(table: pd.DataFrame, corpus_split: pd.Series, held_out: Sequence[str
         | _list_left_out(split_clips)
         | ({"held_out": counts} if counts else {})
     )
+
+
+def show_unmatched(table: pd.DataFrame) -> str:
+    """Return a clip without a file and three files without annotation, for a message; empty unless there are both."""
+    clips, files = (table.loc[table["reason"] == why, "clip"].tolist() for why in (NO_FILE, NO_ANNOTATION))
+    return f"; {clips[0]!r} matches no file; files without a row: {show_three(files)}" if clips and files else ""
 
 
 def _count_origins(usable: pd.DataFrame, corpus_split: pd.Series) -> dict[str, dict[str, dict[str, int]]]:

@@ -48,6 +48,19 @@ def _stem(name: str) -> str:
     return name.removesuffix(path.suffix) if path.suffix.lower() in VIDEO_SUFFIXES else name
 
 
+def suggest_name(value: str, names: Iterable[str]) -> str:
+    """Return the end of a message about an unknown value: the name that was probably meant, or an empty string.
+
+    That name differs from the value only in case, or begins with it.
+    """
+    for name in names if value else ():
+        if name.lower() == value.lower():
+            return f"; {name!r} differs only in case"
+        if name.startswith(value):
+            return f"; write {name}"
+    return ""
+
+
 def show_three(names: Sequence[str]) -> str:
     """Return the first three of several names for a message."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -20,6 +20,7 @@ from lib.core.parameters import Section
 from lib.core.persons import find_groups
 from lib.sources import _across, _check, _cues, _persons, _split, base, listing
 from lib.sources._check import Corpus
+from lib.sources._matching import suggest_name
 
 MADE_OF = "made_of.json"
 """File below data/raw/CORPUS/ that lists the archives and settings behind the folder's content."""
@@ -81,7 +82,8 @@ class Parameters(Section):
 def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
     """Check that each column of model.targets comes from a source of `settings`, with the range that the user's table has.
 
-    parameters: the complete params.yaml. Raises InputError for the first column that does not. Unknown target groups are reported by the check of `targets`.
+    parameters: the complete params.yaml. Raises InputError for the first column that does not. Unknown target groups are
+    reported by the check of `targets`.
     """
     _across.check_held_out(settings)
     columns = [column for ranges in _across.find_ranges(settings).values() for column in ranges]
@@ -90,8 +92,8 @@ def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
         if missing := [column for column in wanted if column not in columns]:
             raise SettingError(
                 f"targets.{name}.columns has {missing[0]!r}, which no source of download.sources ="
-                f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}; correct the columns, or remove"
-                f" {name} from model.targets"
+                f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}"
+                f"{suggest_name(missing[0], columns)}; correct the columns, or remove {name} from model.targets"
             )
     _across.check_ranges(parameters, settings)
 
@@ -176,8 +178,9 @@ def refuse_if_too_many_are_lost(table: pd.DataFrame, summary: Mapping[str, Any],
     lost = 1 - summary["usable"] / summary["annotated"]
     if lost > allowed:
         table.to_csv(resume.ROOT / "clips.csv", index=False)
+        reasons = f"{summary['refused']}{_check.show_unmatched(table)}"
         raise InputError(
-            f"{lost:.2%} of the annotated clips are missing or rejected ({summary['refused']});"
+            f"{lost:.2%} of the annotated clips are missing or rejected ({reasons});"
             f" download.allow_missing in params.yaml allows {allowed:.2%}. Each clip's reason is in"
             f" {resume.ROOT / 'clips.csv'}: repair the clips, or raise download.allow_missing. Unpacked files stay cached"
         )

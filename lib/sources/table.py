@@ -16,7 +16,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.core.targets import RATERS, SPREAD, Range, list_rating_columns
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
-from lib.sources._matching import is_absolute, show_three, split_path
+from lib.sources._matching import is_absolute, show_three, split_path, suggest_name
 from lib.sources._spreadsheet import Spreadsheet, read_spreadsheet
 from lib.sources.base import Ranges
 
@@ -77,7 +77,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
     if missing := [name for name in settings.targets if name not in sheet.header]:
         raise InputError(
             f"{sheet.name} has no column {missing[0]!r}, which download.table.targets in params.yaml lists;"
-            f" its columns are {', '.join(sheet.header)}"
+            f" its columns are {', '.join(sheet.header)}{suggest_name(missing[0], sheet.header)}"
         )
     limits = settings.targets | dict(_limit_ratings(sheet, settings.targets))
     by_name, row_of, foreign = _files_by_name(files), dict[str, int](), list[str]()
@@ -95,7 +95,8 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFram
             )
         split = cells[columns.split].lower() if columns.split else ""
         if split not in ("", *SPLITS):
-            raise sheet.error(number, str(columns.split), split, f"{', '.join(SPLITS)}, or empty")
+            allowed = f"{', '.join(SPLITS)}, or empty{suggest_name(split, SPLITS)}"
+            raise sheet.error(number, str(columns.split), split, allowed)
         video = (cells[columns.video] if columns.video else "") or _video_of(clip)
         if any(not filecmp.cmp(folder / matching[0], folder / file, shallow=False) for file in matching[1:]):
             paths = ", ".join(Path(*file.parts[1:]).as_posix() for file in matching)
