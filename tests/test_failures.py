@@ -34,10 +34,21 @@ from lib.training import loop
 from stages import train
 from tests.conftest import ROOT
 from tests.processes import wait_until
+from tests.project_copy import Project
 from tests.small_network import TRAITS_GROUP, InMemoryClips, make_network, make_settings, train_network
 from tests.stage_parameters import WARMTH, small_parameters
 from tests.test_contract import STAGES, parameters_of
 from tools import compare, experiments
+
+
+@pytest.mark.slow
+def test_error_of_a_stage_is_above_the_last_line_of_dvc(tmp_path: Path) -> None:
+    project = Project(tmp_path, compiled_flow=False)
+    project.edit({"allow_missing: 0": "allow_missing: 7"})
+    *_, error, last = project.run("dvc", "repro", "download").stdout.strip().splitlines()
+    assert error.startswith("error: params.yaml: download.allow_missing = 7")
+    assert last.startswith("ERROR: failed to reproduce")
+    assert "line that begins with `error:`, above DVC's last line" in (ROOT / "docs/quickstart.md").read_text()
 
 
 def test_nan_validation_loss_stops_and_keeps_earlier_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
