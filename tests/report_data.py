@@ -18,7 +18,7 @@ TRAINING_SUMMARY = {"hardware": "a processor, 2 cores", "clips": {"training": 10
 
 DATA = {
     "sources": ["demo"], "split": "official", "annotated": 110, "files": 104, "usable": 100, "hours": 0.5,
-    "refused": {"no file in data/archives": 7, "no annotation": 1, "too short": 2, "duplicate": 1},
+    "rejected": {"no file in data/archives": 7, "no annotation": 1, "too short": 2, "duplicate": 1},
     "clips": {"training": 30, "validation": 10, "test": 60}, "videos": {"training": 20, "validation": 5, "test": 30},
     "videos_shared_with_training": {"validation": 5, "test": 20},
 }  # fmt: skip

@@ -101,7 +101,7 @@ def make_face(clip: str, grey: int, distance: float) -> Record:
 
 def test_recording_is_measured_from_stored_streams(tmp_path: Path) -> None:
     clips = pd.DataFrame({"clip": ["a", "b", "c"], "duration": [3.0, 4.0, 5.0]})
-    faces = [make_face("a", 51, 20), make_face("b", 204, 30), Record("c", refused="faces: none")]
+    faces = [make_face("a", 51, 20), make_face("b", 204, 30), Record("c", rejected="faces: none")]
     write_stream(tmp_path, "faces", faces, {})
     write_stream(tmp_path, "audio", [], {"shapes": {"log_mel": [2], "mfcc": [3]}})
     audio = pd.DataFrame([[-20.0, -30, 1, 2, 3, 9, 9, 9, 9, 9], [-40, -50, 1, 2, 3, 9, 9, 9, 9, 9]], ["a", "b"])

@@ -92,15 +92,15 @@ def test_click_has_its_time(tmp_path: Path, rate: int) -> None:
 
 
 def test_compute_features_rejects_unreadable_audio(tmp_path: Path) -> None:
-    assert "audio.window is 1.0" in extract_audio(tmp_path, np.zeros(RATE // 2), window=1.0).refused
+    assert "audio.window is 1.0" in extract_audio(tmp_path, np.zeros(RATE // 2), window=1.0).rejected
     (tmp_path / "b.mp4").write_bytes(b"no video")
     damaged, without_video = Raw("b.mp4", tmp_path / "b.mp4", None), Raw("c.mp4", None, None)
     assert (
         "sound cannot be decoded"
-        in audio.compute_features(damaged, audio.Settings(enabled=True, **AUDIO_SETTINGS)).refused
+        in audio.compute_features(damaged, audio.Settings(enabled=True, **AUDIO_SETTINGS)).rejected
     )
     assert (
-        audio.compute_features(without_video, audio.Settings(enabled=True, **AUDIO_SETTINGS)).refused
+        audio.compute_features(without_video, audio.Settings(enabled=True, **AUDIO_SETTINGS)).rejected
         == "audio: no video"
     )
 

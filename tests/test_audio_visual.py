@@ -325,7 +325,7 @@ def test_frames_of_different_shapes_form_a_batch() -> None:
             "times": np.arange(3.0),
         }
         clips.append(make_inputs({"frames": Record("a", arrays)}, net.encoder_inputs, streams, [0]))
-    clips.append(make_inputs({"frames": Record("a", refused="frames: no video")}, net.encoder_inputs, streams, [0]))
+    clips.append(make_inputs({"frames": Record("a", rejected="frames: no video")}, net.encoder_inputs, streams, [0]))
     batch = collate([Sample(inputs, {}, 0) for inputs in clips])
     assert batch.inputs["eyes"]["frames"].values.shape == (3, 3, 3, 32, 32)
     assert net(batch.inputs).predicted["traits"].isfinite().all()
@@ -511,7 +511,7 @@ def test_unusual_audio_has_features_at_its_times(
     options, (begins, ends) = ODD_AUDIO[name]
     path = write_video_with_audio(tmp_path / "a.mkv", **options)
     record = base.make_extractors(streams)["audio"](base.Raw("a.mkv", path, None))
-    assert not record.refused
+    assert not record.rejected
     bands, times = record.arrays["log_mel"], record.arrays["times"]
     at_440 = imports.import_librosa().mel_frequencies(130, fmax=22_050)[1:-1]
     band = int(np.abs(at_440 - 440).argmin())
@@ -528,7 +528,7 @@ def test_silence_is_scored_and_missing_audio_is_rejected(
     network, streams = audio_network
     extract = base.make_extractors(streams)["audio"]
     silent = extract(base.Raw("a.mkv", write_video_with_audio(tmp_path / "a.mkv", np.zeros((1, 4 * 48_000))), None))
-    assert not silent.refused
+    assert not silent.rejected
     assert predict_audio(silent, network, streams).isfinite().all()
     without_audio = extract(base.Raw("b.mkv", write_video_with_audio(tmp_path / "b.mkv", None), None))
-    assert without_audio.refused == "audio: has no sound"
+    assert without_audio.rejected == "audio: has no sound"

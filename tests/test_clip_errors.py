@@ -71,12 +71,12 @@ def test_stage_records_errors_of_clips_and_continues(
         build.build_stream("frames")
     assert shards.read_rejections(folder / "data/frames") == {"b.mp4": reason, "c.mp4": reason}
     summary = json.loads((folder / "metrics/frames.json").read_text())
-    assert (summary["clips"], summary["refused"], summary["internal"]) == (2, {reason: 2}, 2)
+    assert (summary["clips"], summary["rejected"], summary["internal"]) == (2, {reason: 2}, 2)
     assert caplog.text.count("Traceback") == 1
     use_parameters(monkeypatch, small_parameters(download__allow_missing=0.25))
-    with pytest.raises(InputError, match=r"^frames: 50\.00% of .* data/\.work/refused-frames.csv.*allows 25\.00%"):
+    with pytest.raises(InputError, match=r"^frames: 50\.00% of .* data/\.work/rejected-frames.csv.*allows 25\.00%"):
         build.build_stream("frames")
-    assert pd.read_csv("data/.work/refused-frames.csv")["clip"].tolist() == ["b.mp4", "c.mp4"]
+    assert pd.read_csv("data/.work/rejected-frames.csv")["clip"].tolist() == ["b.mp4", "c.mp4"]
     assert len(calls) == 8  # a shard with an internal error is not cached
 
 
@@ -136,6 +136,6 @@ def test_predictor_returns_internal_errors_as_reason(
     (tmp_path / "a.mp4").write_text("not empty")
     predictor = serving.Predictor(tmp_path / "model.pt", torch.device("cpu"))
     for _ in range(2):
-        assert predictor(tmp_path / "a.mp4").refused.startswith("internal: ZeroDivisionError: ")
+        assert predictor(tmp_path / "a.mp4").rejected.startswith("internal: ZeroDivisionError: ")
     assert caplog.text.count("Traceback") == 2  # one in the extractor and one after it
     assert "no such thing" in caplog.text

@@ -304,7 +304,7 @@ def test_cached_shard_equals_the_file_and_notices_changes(make: Callable[..., Ta
     assert read_cached(Path("data"), "features", "all") is cached
     path.unlink()
     with h5py.File(path, "w") as file:
-        shards.write_record(file, Record("other.mp4", refused="features: not in one.csv"))
+        shards.write_record(file, Record("other.mp4", rejected="features: not in one.csv"))
     again = read_cached(Path("data"), "features", "all")
     assert again is not None
-    assert again["other.mp4"].refused == "features: not in one.csv"
+    assert again["other.mp4"].rejected == "features: not in one.csv"

@@ -312,7 +312,7 @@ def test_build_clip_table_gives_a_reason_for_each_rejection(tmp_path: Path) -> N
     }  # fmt: skip
     summary = check.summary(table.reset_index(), pd.Series("training", range(len(table))))
     assert (summary["annotated"], summary["files"], summary["usable"]) == (8, 8, 1)
-    assert summary["corpora"]["mine"]["refused"] == summary["refused"]
+    assert summary["corpora"]["mine"]["rejected"] == summary["rejected"]
     assert summary["origins"] == {"training": {"mine": {"training": 1}}}
     without = check.build_clip_table([corpus_of_clips], False, 2.0, 10)
     assert without["reason"].map(lambda reason: reason.split(":")[0]).value_counts().to_dict() == {"": 7, "score": 1}

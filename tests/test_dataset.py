@@ -46,12 +46,12 @@ def make_record(stream: str, name: str = "a", length: int = 10) -> Record:
     return Record(name, {"log_mel": np.repeat(values, 2, 1), "mfcc": -values, "times": 0.01 * numbers + 0.0125})
 
 
-def write_shards(data: Path, stream: str, clips: Mapping[str, list[str]], refused: str = "", length: int = 10) -> None:
+def write_shards(data: Path, stream: str, clips: Mapping[str, list[str]], rejected: str = "", length: int = 10) -> None:
     (data / stream).mkdir(parents=True)
     for shard, names in clips.items():
         with h5py.File(data / stream / f"{shard}.h5", "w", libver="latest") as file:
             for name in names:
-                record = Record(name, refused="why") if name in refused else make_record(stream, name, length)
+                record = Record(name, rejected="why") if name in rejected else make_record(stream, name, length)
                 shards.write_record(file, record)
 
 
@@ -59,9 +59,9 @@ ALL_CLIPS = {"one": ["a", "b"], "two": ["c"]}
 
 
 def test_select_usable_skips_clips_with_rejected_streams(tmp_path: Path) -> None:
-    write_shards(tmp_path, "faces", ALL_CLIPS, refused="c")
-    write_shards(tmp_path, "flow", ALL_CLIPS, refused="bc")
-    write_shards(tmp_path, "audio", ALL_CLIPS, refused="a")
+    write_shards(tmp_path, "faces", ALL_CLIPS, rejected="c")
+    write_shards(tmp_path, "flow", ALL_CLIPS, rejected="bc")
+    write_shards(tmp_path, "audio", ALL_CLIPS, rejected="a")
 
     def usable_clips(missing: Any, **encoder_inputs: EncoderInputs) -> list[str]:
         return select_usable(TABLE, tmp_path, encoder_inputs, missing)["clip"].tolist()
@@ -78,8 +78,8 @@ def test_select_usable_skips_clips_with_rejected_streams(tmp_path: Path) -> None
 
 
 def test_count_lost_counts_a_clip_at_its_first_rejection(tmp_path: Path) -> None:
-    write_shards(tmp_path, "faces", ALL_CLIPS, refused="c")
-    write_shards(tmp_path, "flow", ALL_CLIPS, refused="bc")
+    write_shards(tmp_path, "faces", ALL_CLIPS, rejected="c")
+    write_shards(tmp_path, "flow", ALL_CLIPS, rejected="bc")
     write_shards(tmp_path, "audio", ALL_CLIPS)
     encoder_inputs = {"faces": FACES, "flow": FLOW, "audio": AUDIO}
     table = TABLE.assign(split=["training", "test", "test"])
@@ -98,7 +98,7 @@ def test_lengths_are_those_of_the_usable_clips_of_each_split(tmp_path: Path) -> 
                 arrays = {"times": np.arange(length) / 5, "found": found.astype(np.uint8)}
                 words = {"words": np.zeros((2 * length, 3), np.float32), "words.times": np.arange(2 * length)}
                 record = Record(name, arrays) if stream == "faces" else Record(name, words, {"words": 3 * length})
-                shards.write_record(file, Record(name, refused="why") if name == "e" else record)
+                shards.write_record(file, Record(name, rejected="why") if name == "e" else record)
     table = pd.DataFrame({"clip": list(lengths), "shard": "one"})
     measured = measure_lengths({"training": table[:3], "test": table[3:]}, tmp_path, {"faces": None, "text": None})
     faces = {"clips": 3, "mean": 6.0, "min": 3, "q05": 3.3, "q25": 4.5, "median": 6.0, "q75": 7.5, "q95": 8.7, "max": 9}
@@ -184,7 +184,7 @@ def test_streams_are_read_at_the_times_of_the_first(seed: list[int] | None) -> N
 
 
 def test_encoder_with_a_rejected_stream_gets_no_steps() -> None:
-    streams = {"audio": Record("a", refused="audio: has no sound")}
+    streams = {"audio": Record("a", rejected="audio: has no sound")}
     inputs = make_encoder_inputs(make_settings("faces", "audio.mfcc", take="parts", steps=4), **streams)
     assert inputs["faces"].values.shape == (0, 3, 4, 4)
     assert inputs["faces"].values.dtype == np.uint8
@@ -238,7 +238,7 @@ def test_mask_labelled_requires_one_label_of_a_group() -> None:
 
 
 def test_collate_pads_and_marks_present_steps(tmp_path: Path) -> None:
-    write_shards(tmp_path, "faces", ALL_CLIPS, refused="b")
+    write_shards(tmp_path, "faces", ALL_CLIPS, rejected="b")
     write_shards(tmp_path, "flow", {"one": ["a", "b"]}, length=3)
     write_shards(tmp_path / "longer", "flow", {"two": ["c"]}, length=8)
     (tmp_path / "longer/flow/two.h5").rename(tmp_path / "flow/two.h5")

@@ -66,7 +66,7 @@ def test_notebook_runs(project: StageRuns, monkeypatch: pytest.MonkeyPatch) -> N
             if cell["cell_type"] == "code":
                 assert cell["outputs"] == []
                 exec("".join(cell["source"]), scope)
-    assert scope["prediction"].refused == ""
+    assert scope["prediction"].rejected == ""
     assert len(scope["windows"]) > 1
     assert Path("plots/quickstart", f"{scope['clip'].stem}.png").stat().st_size > 10_000
     assert scope["faces"].shape[-1] == 3

@@ -40,12 +40,12 @@ def write_stream(data: Path, shape: tuple[int, ...]) -> None:
             for number, clip in enumerate(clips, 1):
                 values = rng.normal(size=(3 * number, *shape)).astype(np.float16 if len(shape) > 1 else np.float32)
                 shards.write_record(file, Record(clip, {"values": values, "times": np.arange(3 * number) / 7}))
-            shards.write_record(file, Record(f"{shard}{REJECTED}", refused="faces: none"))
+            shards.write_record(file, Record(f"{shard}{REJECTED}", rejected="faces: none"))
 
 
 def read_stream(data: Path) -> dict[str, Record]:
     records = [record for path in sorted((data / "embeddings").glob("*.h5")) for record in shards.read_records(path)]
-    return {record.clip: record for record in records if not record.refused}
+    return {record.clip: record for record in records if not record.rejected}
 
 
 def check_round_trip(data: Path, pattern: str) -> None:
@@ -53,7 +53,7 @@ def check_round_trip(data: Path, pattern: str) -> None:
     assert list(records) == list(CLIPS)
     for clip, record in records.items():
         read = features.look_up(Raw(clip, None, data / "export"), [pattern])
-        assert not read.refused
+        assert not read.rejected
         np.testing.assert_array_equal(read.arrays["values"], record.arrays["values"])
         np.testing.assert_array_equal(read.arrays["times"], record.arrays["times"])
 
@@ -156,7 +156,7 @@ def write_behaviour(data: Path) -> None:
                 "times": np.array([0, 0.2, 0.4]),
             }
             shards.write_record(file, Record(clip, arrays, {base.NAMES: json.dumps(names)}))
-        shards.write_record(file, Record(REJECTED, refused="faces: none"))
+        shards.write_record(file, Record(REJECTED, rejected="faces: none"))
 
 
 def test_csv_has_openface_columns_and_a_row_per_clip(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

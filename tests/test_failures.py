@@ -442,7 +442,7 @@ def test_ablate_reruns_experiments_whose_predictions_are_gone(monkeypatch: pytes
     monkeypatch.setattr(experiments, "run_dvc", lambda arguments: run(["python", "-m", "dvc", *arguments]).returncode)
     monkeypatch.setattr(experiments.dvc.api, "read", read)
     monkeypatch.setattr(experiments.dvc.api, "params_show", lambda **_: {})
-    monkeypatch.setattr(experiments, "refuse_other_parameters", lambda *_: None)
+    monkeypatch.setattr(experiments, "check_recorded_parameters", lambda *_: None)
     changes = {"model.fusion": "concat"}
     experiments.run_all("a", {"faces": changes, "flow": changes, "audio": changes}, [0])
     options = ["-S", 'model.fusion="concat"', "-S", "train.seed=0"]

@@ -94,12 +94,12 @@ def test_feature_rows_with_times_are_sorted_by_time(tmp_path: Path) -> None:
 def test_incomplete_features_reject_the_clip_with_a_reason(tmp_path: Path) -> None:
     write_table(tmp_path / "of.csv", f"clip,a,b\n{CLIP},1,2\nhalf.mp4,1,\ninf.mp4,inf,1")
     write_table(tmp_path / "times.csv", f"clip,seconds,a\n{CLIP},0,1\n{CLIP},1,1\nhole.mp4,,1")
-    assert look_up(tmp_path, "of.csv", clip="lost.mp4").refused == "features: not in of.csv"
-    assert look_up(tmp_path, "of.csv", clip="half.mp4").refused == "features: of.csv lacks a number"
-    assert look_up(tmp_path, "of.csv", clip="inf.mp4").refused == "features: of.csv lacks a number"
-    assert look_up(tmp_path, "times.csv", clip="hole.mp4").refused == "features: times.csv lacks a number"
-    assert look_up(tmp_path, "of.csv", "times.csv").refused == "features: times.csv has other times than of.csv"
-    assert "outside the corpus" in features.look_up(Raw(CLIP, None, None), ["of.csv"]).refused
+    assert look_up(tmp_path, "of.csv", clip="lost.mp4").rejected == "features: not in of.csv"
+    assert look_up(tmp_path, "of.csv", clip="half.mp4").rejected == "features: of.csv lacks a number"
+    assert look_up(tmp_path, "of.csv", clip="inf.mp4").rejected == "features: of.csv lacks a number"
+    assert look_up(tmp_path, "times.csv", clip="hole.mp4").rejected == "features: times.csv lacks a number"
+    assert look_up(tmp_path, "of.csv", "times.csv").rejected == "features: times.csv has other times than of.csv"
+    assert "outside the corpus" in features.look_up(Raw(CLIP, None, None), ["of.csv"]).rejected
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_clip_names_of_digits_keep_leading_zeros(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "of.h5", "w") as file:
         file["007"] = np.array([5.0])
     assert look_up(tmp_path, "of.h5", clip="007").arrays["values"].tolist() == [[5]]
-    assert look_up(tmp_path, "of.h5", clip="008").refused == "features: not in of.h5"
+    assert look_up(tmp_path, "of.h5", clip="008").rejected == "features: not in of.h5"
 
 
 @needs_real_clips
@@ -213,7 +213,7 @@ def test_published_embedding_files_have_a_clip_each(tmp_path: Path) -> None:
     short = look_up(tmp_path, "embeddings/*.pt", clip="short.000.mp4")
     np.testing.assert_array_equal(short.arrays["values"], emb[:4].numpy())  # the other rows are padding
     assert short.arrays["times"].tolist() == [0, 5, 10, 15]
-    assert look_up(tmp_path, "embeddings/*.pt", clip="lost.mp4").refused == "features: not in embeddings/*.pt"
+    assert look_up(tmp_path, "embeddings/*.pt", clip="lost.mp4").rejected == "features: not in embeddings/*.pt"
     settings = features.Settings(enabled=True, files=["embeddings/*.pt"])
     names = [path.name for path in features.annotation_files(settings, tmp_path)]
     assert names == ["-x y.000.pt", "short.000.mp4.pt"]
@@ -227,7 +227,7 @@ def test_embedding_times_span_the_clip(tmp_path: Path) -> None:
     part = raw._replace(span=(3.0, 7.0))
     assert features.look_up(part, ["a.pt"]).arrays["times"].tolist() == [0, 1, 2, 3, 4]
     (tmp_path / "a.mp4").write_text("no video")
-    assert "the duration of its video is unknown" in features.look_up(raw, ["a.pt"]).refused
+    assert "the duration of its video is unknown" in features.look_up(raw, ["a.pt"]).rejected
     write_tensors(tmp_path / "b.pt", emb=torch.ones(2, 2), times=torch.tensor([0.25, 0.5]))
     assert features.look_up(raw._replace(clip="b.mp4"), ["b.pt"]).arrays["times"].tolist() == [0.25, 0.5]
     write_tensors(tmp_path / "c.pt", emb=torch.ones(2))  # one vector of the clip
@@ -247,15 +247,15 @@ def test_embedding_times_span_the_clip(tmp_path: Path) -> None:
 )
 def test_invalid_embedding_file_rejects_its_clip(tmp_path: Path, content: dict[str, Any], reason: str) -> None:
     write_tensors(tmp_path / "a.pt", **content)
-    refused = look_up(tmp_path, "*.pt", clip="a.mp4").refused
-    assert refused.startswith("features: *.pt")
-    assert reason in refused
+    rejected = look_up(tmp_path, "*.pt", clip="a.mp4").rejected
+    assert rejected.startswith("features: *.pt")
+    assert reason in rejected
 
 
 def test_damaged_embedding_file_rejects_its_clip(tmp_path: Path) -> None:
     write_tensors(tmp_path / "a.pt", emb=torch.ones(100, 100), length=100)
     (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:1000])
-    assert look_up(tmp_path, "*.pt", clip="a.mp4").refused == "features: *.pt: the file is damaged"
+    assert look_up(tmp_path, "*.pt", clip="a.mp4").rejected == "features: *.pt: the file is damaged"
 
 
 def test_two_embedding_files_of_a_clip_are_rejected(tmp_path: Path) -> None:
@@ -276,8 +276,8 @@ def test_features_with_layers_are_joined_along_the_numbers(tmp_path: Path) -> No
     write_tensors(tmp_path / "flat/a.pt", emb=torch.zeros(2, 1), times=torch.arange(2.0))
     record = look_up(tmp_path, "one/*.pt", "two/*.pt", clip="a.mp4")
     assert record.arrays["values"].shape == (2, 3, 5)
-    refused = look_up(tmp_path, "one/*.pt", "flat/*.pt", clip="a.mp4").refused
-    assert refused == "features: flat/*.pt has other layers than one/*.pt"
+    rejected = look_up(tmp_path, "one/*.pt", "flat/*.pt", clip="a.mp4").rejected
+    assert rejected == "features: flat/*.pt has other layers than one/*.pt"
 
 
 def write_two_patterns(folder: Path) -> None:
@@ -296,8 +296,8 @@ def test_missing_patterns_and_numbers_are_kept_as_nan(tmp_path: Path) -> None:
     np.testing.assert_array_equal(values["both"], [1, 3, np.nan])
     np.testing.assert_array_equal(values["first"], [2, np.nan, np.nan])
     np.testing.assert_array_equal(values["second"], [np.nan, 4, 5])
-    assert features.look_up(Raw("lost", None, tmp_path), ["a.csv", "b.csv"], "keep").refused == "features: in no file"
-    assert look_up(tmp_path, "a.csv", "b.csv", clip="first").refused == "features: not in b.csv"
+    assert features.look_up(Raw("lost", None, tmp_path), ["a.csv", "b.csv"], "keep").rejected == "features: in no file"
+    assert look_up(tmp_path, "a.csv", "b.csv", clip="first").rejected == "features: not in b.csv"
 
 
 def test_ridge_leaves_out_clips_without_the_pattern(tmp_path: Path) -> None:

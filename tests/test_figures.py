@@ -130,7 +130,7 @@ def test_captions_state_values_of_the_tables() -> None:
     data = {
         "annotated": 5,
         "usable": 4,
-        "refused": {"too short": 1},
+        "rejected": {"too short": 1},
         "clips": {"training": 2, "validation": 1, "test": 1},
     }
     lost = pd.DataFrame(columns=["step", "reason", "split", "clips"]).astype({"clips": int})

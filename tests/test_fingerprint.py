@@ -61,7 +61,7 @@ def test_fingerprint_ignores_comments_and_new_modules(code_copy: Path) -> None:
 
 def make_records(folder: Path, name: str) -> Iterator[Record]:
     (folder / f"{name}{len(list(folder.iterdir()))}").touch()
-    yield Record("a.mp4", refused="why")
+    yield Record("a.mp4", rejected="why")
 
 
 def test_changed_constant_rebuilds_shards(code_copy: Path) -> None:

@@ -234,7 +234,7 @@ def test_one_of_four_faces_in_a_gallery_is_tracked(tmp_path: Path) -> None:
     assert np.ptp(noses, axis=0).max() < WIDTH / 4  # it stays in one tile
     others = [align_faces(tmp_path / "a.mp4", gallery, person=str(number)) for number in (1, 2, 3, 4)]
     assert len({tuple((other.arrays["landmarks"][0, 2] > (WIDTH, HEIGHT)).tolist()) for other in others}) == 4
-    assert "person 5 requested, 4 visible" in align_faces(tmp_path / "a.mp4", gallery, person="5").refused
+    assert "person 5 requested, 4 visible" in align_faces(tmp_path / "a.mp4", gallery, person="5").rejected
 
 
 @pytest.mark.parametrize("cover", ["subtitles", "mask"])

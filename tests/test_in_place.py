@@ -160,7 +160,7 @@ def test_queued_experiment_finds_files_of_its_project(project: Path, monkeypatch
 def test_two_files_of_one_name_must_be_equal() -> None:
     write_hdf5("a.h5")
     (ARCHIVES / "sub/a.h5").write_bytes((ARCHIVES / "a.h5").read_bytes())
-    assert not look_up("a.h5").refused
+    assert not look_up("a.h5").rejected
     write_hdf5("sub/b.h5")
     write_hdf5("b.h5", VALUES + np.float16(1))
     with pytest.raises(InputError, match=r"archives/b\.h5 and .*sub/b\.h5 are different files of one name; rename"):

@@ -73,7 +73,7 @@ def test_summary_counts_faces_and_landmarks(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         shards.write_record(file, record)
         shards.write_record(file, Record("b.mp4", record.arrays, {"outside": 3, "pixels_from_template": 2.0}))
-        shards.write_record(file, Record("c.mp4", refused="faces: found in 0% of the frames"))
+        shards.write_record(file, Record("c.mp4", rejected="faces: found in 0% of the frames"))
     mean_distance = round((record.attributes["pixels_from_template"] + 2) / 2, 3)
     assert landmarks.summary(tmp_path) == {
         "faces": 6,

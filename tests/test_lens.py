@@ -72,7 +72,7 @@ def write_statistics(data: Path, measures: pd.DataFrame) -> None:
         for clip, row in measures.iterrows():
             record = Record(str(clip), {"statistics": row.to_numpy(np.float32)[None]}, {base.NAMES: names})
             shards.write_record(file, record)
-        shards.write_record(file, Record("z.mp4", refused="faces: none"))
+        shards.write_record(file, Record("z.mp4", rejected="faces: none"))
 
 
 def test_lens_of_a_run_names_streams_and_groups(

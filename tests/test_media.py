@@ -325,7 +325,7 @@ def test_frames_smaller_than_a_face_are_rejected(tmp_path: Path) -> None:
     for width, height in (32, 32), (320, 16):
         path = write_video_file(tmp_path / "a.mp4", Track(resize_frames(timed_frames(20), width, height)))
         record = aligner(frames.sample_frames(Raw("a", path, None), 5, 640, 90))
-        assert record.refused.startswith("faces: found in 0% of the frames")
+        assert record.rejected.startswith("faces: found in 0% of the frames")
 
 
 def test_container_flags_choose_the_video_stream(tmp_path: Path) -> None:

@@ -211,9 +211,9 @@ def test_each_unusable_file_has_a_row_with_its_reason(project: Project) -> None:
 
 def test_clips_without_a_face_are_rejected_in_flow(project: Project) -> None:
     flow, faces = read_records(project, "flow"), read_records(project, "faces")
-    assert {name for name, record in flow.items() if record.refused} == set(NO_FACE)
+    assert {name for name, record in flow.items() if record.rejected} == set(NO_FACE)
     for name in NO_FACE:
-        assert "faces.min_found is 50%" in flow[name].refused
+        assert "faces.min_found is 50%" in flow[name].rejected
     for name in GOOD:
         times, is_found = faces[name].arrays["times"], faces[name].arrays["found"]
         assert np.diff(times) == pytest.approx(0.2), name
@@ -233,7 +233,7 @@ def test_same_head_is_aligned_in_each_file_format(project: Project, name: str) -
 
 def test_motion_and_tracking_match_the_videos(project: Project) -> None:
     flow, faces = read_records(project, "flow"), read_records(project, "faces")
-    motion = {name: record.attributes["mean_motion"] for name, record in flow.items() if not record.refused}
+    motion = {name: record.attributes["mean_motion"] for name, record in flow.items() if not record.rejected}
     assert motion["still"] < 0.1 < 0.2 < motion["plain"]
     assert len(faces["uneven"].arrays["times"]) == 1 + int(uneven_times()[-1] * 5)
     in_the_pause = np.abs(flow["uneven"].arrays["flow"][4:8]).mean((1, 2, 3))
@@ -247,8 +247,8 @@ def test_motion_and_tracking_match_the_videos(project: Project) -> None:
 
 def test_audio_exists_except_in_the_silent_clip(project: Project) -> None:
     audio = read_records(project, "audio")
-    assert {name for name, record in audio.items() if record.refused} == {"mute"}
-    assert audio["mute"].refused == "audio: has no sound"
+    assert {name for name, record in audio.items() if record.rejected} == {"mute"}
+    assert audio["mute"].rejected == "audio: has no sound"
     lengths = {len(record.arrays["times"]) for name, record in audio.items() if name != "mute"}
     assert min(lengths) > 200
 
@@ -272,4 +272,4 @@ def test_new_clips_rebuild_only_their_shards(project: Project) -> None:
     assert before.items() < after.items()
     assert "training80_90: 1 clips, 0 rejected" in (project.folder / "logs/faces.log").read_text()
     assert (project.folder / "logs/faces.log").read_text().count(" clips, ") == 1
-    assert not read_records(project, "flow")["lost"].refused
+    assert not read_records(project, "flow")["lost"].rejected

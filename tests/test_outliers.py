@@ -50,7 +50,7 @@ def test_datasheet_lists_outliers() -> None:
     clips, vectors = make_clips()
     vectors["text.counts"].loc["c250", 5] = -45.0
     found = find_outliers(clips[:200], clips, TARGETS, vectors)
-    data = make_data("table") | {"corpora": {"table": {"annotated": 5, "files": 4, "usable": 0, "refused": {}}}}
+    data = make_data("table") | {"corpora": {"table": {"annotated": 5, "files": 4, "usable": 0, "rejected": {}}}}
     run = make_run("table")._replace(data=data)
     clips = clips.assign(corpus="other", reason="")
     _, _, persons = make_results("warmth", WARMTH)

@@ -171,7 +171,7 @@ def test_windows_are_rows_with_times() -> None:
     file = io.StringIO()
     output.write([prediction], NAMES, "csv", file, RUN, True, True)
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
-    assert [(row["start"], row["end"], row["seen"], row["refused"]) for row in rows] == [
+    assert [(row["start"], row["end"], row["seen"], row["rejected"]) for row in rows] == [
         ("", "", "0.500", ""),
         ("1.000", "3.000", "0.000", "faces: found in 0% of the frames"),
     ]
@@ -245,7 +245,7 @@ def test_predictor_returns_a_row_for_a_failed_clip(caplog: pytest.LogCaptureFixt
     predictor = Predictor.__new__(Predictor)
     predictor.warnings = ()
     results = list(Predictor.many(predictor, ["a.mp4", ODD_NAME, "b.mp4"], draw))
-    assert [result.refused[:28] for result in results] == ["", "internal: UnicodeEncodeError", ""]
+    assert [result.rejected[:28] for result in results] == ["", "internal: UnicodeEncodeError", ""]
     assert "Traceback" in caplog.text
 
 

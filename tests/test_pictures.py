@@ -84,10 +84,10 @@ def test_clip_with_missing_images_is_rejected(tmp_path: Path) -> None:
     write_images(tmp_path, "drawn", CLIP, {"1.png": make_image(1)})
     write_images(tmp_path, "faces", "damaged.mp4", {"1.png": make_image(1)})
     (tmp_path / "pictures/faces/damaged.mp4/2.png").write_bytes(b"no picture")
-    assert load_images(tmp_path, "ben.mp4").refused == "pictures: none in faces"
-    assert load_images(tmp_path, drawings="drawn").refused == "pictures: 2 faces and 1 drawings"
-    assert load_images(tmp_path, "damaged.mp4").refused == "pictures: 2.png in faces can't be read"
-    assert pictures.load_pictures(Raw(CLIP, None, None), None).refused  # type: ignore[arg-type]
+    assert load_images(tmp_path, "ben.mp4").rejected == "pictures: none in faces"
+    assert load_images(tmp_path, drawings="drawn").rejected == "pictures: 2 faces and 1 drawings"
+    assert load_images(tmp_path, "damaged.mp4").rejected == "pictures: 2.png in faces can't be read"
+    assert pictures.load_pictures(Raw(CLIP, None, None), None).rejected  # type: ignore[arg-type]
 
 
 def test_missing_image_folder_is_named_with_its_key(tmp_path: Path) -> None:
@@ -115,9 +115,9 @@ def test_landmark_files_are_read_and_scaled_with_images(tmp_path: Path) -> None:
         ("{\nnan 2\n}", "10.pts in marks can't be read"),
     ):
         (clip_folder / "10.pts").write_text(text)
-        assert load_images(tmp_path, points="marks").refused == f"pictures: {reason}"
+        assert load_images(tmp_path, points="marks").rejected == f"pictures: {reason}"
     (clip_folder / "10.pts").unlink()
-    assert load_images(tmp_path, points="marks").refused == "pictures: 2 faces and 1 points"
+    assert load_images(tmp_path, points="marks").rejected == "pictures: 2 faces and 1 points"
 
 
 def test_annotation_place_keeps_paths_of_images() -> None:

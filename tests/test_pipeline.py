@@ -150,7 +150,7 @@ def test_predict_gives_the_evaluated_scores(project: Project) -> None:
     predictions = pd.read_csv(project.folder / "data/predictions.csv")
     evaluated = predictions.pivot(index="clip", columns="target", values="predicted")
     assert rows["clip"].tolist() == [*map(str, clips)]
-    assert (rows["refused"] == "").all()
+    assert (rows["rejected"] == "").all()
     assert rows["warnings"].str.startswith("the model was trained on rendered clips, so its scores").all()
     assert result.stderr.startswith("warning: the model was trained on rendered clips")
     for row in rows.itertuples():

@@ -133,7 +133,7 @@ def test_stream_folder_describes_shapes_and_settings(project: Path) -> None:
     values = small_parameters()
     assert all(descriptions[name]["settings"] == values[name] for name in descriptions)
     metrics = json.loads((project / "metrics/audio.json").read_text())
-    assert (metrics["clips"], metrics["refused"]) == (6, {"audio: has no sound": 1})
+    assert (metrics["clips"], metrics["rejected"]) == (6, {"audio: has no sound": 1})
 
 
 def test_disabled_stream_is_an_empty_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +256,7 @@ def test_predictor_equals_evaluation(project: Path, tmp_path: Path, fusion: str)
     evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), trained.network, data, 3, 0)
     assert evaluated["traits"].std(0).min() > 1e-4
     for index, prediction in enumerate(predictor.many([raw_path(project, name) for name in NAMES])):
-        assert (prediction.clip.name, prediction.refused) == (NAMES[index], "")
+        assert (prediction.clip.name, prediction.rejected) == (NAMES[index], "")
         assert list(prediction.targets) == ["traits", "warmth"]
         assert list(prediction.targets["traits"]) == list(TRAITS)
         traits = [target.score for target in prediction.targets["traits"].values()]
@@ -272,10 +272,10 @@ def test_missing_stream_is_handled_as_in_training(project: Path, tmp_path: Path)
     without_audio = keeping(raw_path(project, MUTE))
     assert all(np.isfinite(target.score) for target in without_audio.targets["traits"].values())
     assert without_audio.warnings[1:] == ("audio: has no sound; predicted without it",)
-    assert re.match(r"frames: .*; audio: sound cannot be decoded", keeping(tmp_path / "text.mp4").refused)
-    assert keeping(Path("nowhere.mp4")).refused == "nowhere.mp4 is not a file"
+    assert re.match(r"frames: .*; audio: sound cannot be decoded", keeping(tmp_path / "text.mp4").rejected)
+    assert keeping(Path("nowhere.mp4")).rejected == "nowhere.mp4 is not a file"
     dropping = Predictor(save_random_model(tmp_path, model__missing="drop"), CPU)
-    assert dropping(raw_path(project, MUTE)).refused == "audio: has no sound"
+    assert dropping(raw_path(project, MUTE)).rejected == "audio: has no sound"
     assert not dropping(raw_path(project, MUTE)).targets
     assert dropping(raw_path(project, NAMES[0])).targets["traits"]
 
@@ -441,7 +441,7 @@ def test_predict_prints_a_row_for_each_unusable_file(
     assert run_predict(*unusable, usable, "--model", path) == 1
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["clip"] for row in rows] == [*map(str, unusable), str(usable)]
-    reasons = {Path(row["clip"]).stem[:8]: row["refused"] for row in rows}
+    reasons = {Path(row["clip"]).stem[:8]: row["rejected"] for row in rows}
     assert reasons.pop("v0.000") == ""
     assert all(reasons.values())
     assert not any("internal" in reason for reason in reasons.values()), reasons
@@ -557,7 +557,7 @@ def test_long_clip_score_is_the_mean_of_its_windows(
     ]
     usable_fractions = [window.seen for window in prediction.windows]
     assert usable_fractions == pytest.approx([2 / 3, 2 / 3, 1 / 2, 0, 1 / 2], abs=0.1)  # without audio throughout
-    assert prediction.windows[3].refused
+    assert prediction.windows[3].rejected
     assert window_scores[3] is None
     del usable_fractions[3], window_scores[3]
     assert prediction.targets["traits"]["openness"].score == pytest.approx(
@@ -595,7 +595,7 @@ def test_cut_file_has_a_warning(project: Path, tmp_path: Path) -> None:
     path.write_bytes(content[: round(0.6 * len(content))])
     for seconds in ([1.0, 2.0], [2.0, 8.0]):  # in windows, and at once
         prediction = Predictor(save_model_with_references(tmp_path, seconds, 0.1), CPU)(path)
-        assert not prediction.refused
+        assert not prediction.rejected
         assert re.match(r"the file ends after 3\.\d of 6\.\d s: was the recording", prediction.warnings[0])
 
 
@@ -611,8 +611,8 @@ def test_predictor_warns_of_several_faces_and_cuts(project: Path, tmp_path: Path
         "faces: several in 10 of 15 frames; one of 2 persons is tracked",
         "faces: 1 cut; flow is missing across it",
     )
-    refused = Predictor(tmp_path / "model.pt", CPU, "3")(tmp_path / "two.mp4").refused
-    assert "faces: person 3 requested, 2 visible" in refused
+    rejected = Predictor(tmp_path / "model.pt", CPU, "3")(tmp_path / "two.mp4").rejected
+    assert "faces: person 3 requested, 2 visible" in rejected
     with pytest.raises(InputError, match=r"person = 'tallest'; allowed: main, left, right, largest, all, or a number"):
         Predictor(tmp_path / "model.pt", CPU, "tallest")
     with pytest.raises(
@@ -642,7 +642,7 @@ def test_each_person_is_predicted_as_alone(
     for index, prediction in enumerate(persons):
         person = prediction.person
         assert person is not None
-        assert (person.number, person.count, prediction.refused) == (index + 1, 2, "")
+        assert (person.number, person.count, prediction.rejected) == (index + 1, 2, "")
         assert person.x == pytest.approx(0.25 + 0.5 * index, abs=0.03)
         assert (person.start, person.end, person.visible) == (0.0, pytest.approx(2.8, abs=0.11), 1.0)
         assert person.speaks == pytest.approx((1.0, 2.0)[index], abs=0.21)
@@ -657,7 +657,7 @@ def test_each_person_is_predicted_as_alone(
     assert main_person.targets == main(clip).targets
     with pytest.raises(InputError, match=r"person = 'all' gives a prediction for each person; call predict_all"):
         everyone(clip)
-    assert [p.refused for p in everyone.predict_all(tmp_path / "no.mp4")] == [f"{tmp_path}/no.mp4 is not a file"]
+    assert [p.rejected for p in everyone.predict_all(tmp_path / "no.mp4")] == [f"{tmp_path}/no.mp4 is not a file"]
     assert run_predict(clip, "--model", model, "--person", "all", "--format", "table") == 0
     assert f"{clip}, person 2 of 2" in capsys.readouterr().out
 
@@ -717,7 +717,7 @@ def test_explain_draws_sheets_and_videos(project: Path, tmp_path: Path, capsys: 
     assert panels.shape[1] == 160
     assert all(panels[top : top + 160].std() > 5 for top in (0, 160, 320))
     audio_predictor = Predictor(save_random_model(tmp_path, model__use=["audio"]), CPU)
-    assert not serving_explain.explain(audio_predictor, clip, tmp_path / "heard").refused
+    assert not serving_explain.explain(audio_predictor, clip, tmp_path / "heard").rejected
     assert [path_in_folder.name for path_in_folder in tmp_path.glob("heard*")] == ["heard.png"]
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--explain: the folder .*/file is not writable \(File exists\)"):
@@ -748,7 +748,7 @@ def test_workers_predict_the_same_as_one_process(
     rows = [list(csv.DictReader(io.StringIO(text))) for text in outputs]
     assert sum(bool(row["start"]) for row in rows[0]) == 9  # windows
     for row, other_row in zip(*rows, strict=True):
-        assert all(row[name] == other_row[name] for name in ("clip", "start", "refused"))
+        assert all(row[name] == other_row[name] for name in ("clip", "start", "rejected"))
         assert not row["openness"] or float(row["openness"]) == pytest.approx(float(other_row["openness"]), abs=1e-5)
     assert len(list((tmp_path / "2").iterdir())) == 6
 
@@ -870,7 +870,7 @@ def test_predict_prints_a_readable_table(project: Path, tmp_path: Path, capsys: 
     text = capsys.readouterr().out
     line = r"  extraversion       0\.\d{3}  90 % interval 0\.\d{3} to 0\.\d{3}  higher than \d+ % of training clips"
     assert re.search(line, text)
-    assert text.endswith("nowhere.mp4\n  refused: nowhere.mp4 is not a file\n")
+    assert text.endswith("nowhere.mp4\n  rejected: nowhere.mp4 is not a file\n")
 
 
 def test_documented_example_runs(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -915,8 +915,8 @@ def test_each_unusual_clip_of_a_folder_is_a_row(
     rows = {Path(row["clip"]).name: row for row in csv.DictReader(io.StringIO(printed.out))}
     assert set(rows) == {path_of_clip.name for path_of_clip in ODD.iterdir()} - {"README.md"}
     for row in rows.values():
-        assert bool(row["refused"]) != bool(row["openness"]), row
-        assert not row["refused"].startswith("internal"), row
+        assert bool(row["rejected"]) != bool(row["openness"]), row
+        assert not row["rejected"].startswith("internal"), row
     for name, reason in (
         ("audio_only.mp4", "frames: has no video stream"),
         ("one_frame.mp4", "frames: 1 at 5.0 per second"),
@@ -925,8 +925,8 @@ def test_each_unusual_clip_of_a_folder_is_a_row(
         ("two_faces.mp4", ""),
         ("vfr.mp4", ""),
     ):
-        refused = rows[name]["refused"]
-        assert refused.startswith(reason) if reason else not refused, rows[name]
+        rejected = rows[name]["rejected"]
+        assert rejected.startswith(reason) if reason else not rejected, rows[name]
     assert "Traceback" not in printed.err
 
 

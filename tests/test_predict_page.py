@@ -360,7 +360,7 @@ def test_api_returns_the_objects_of_predict(served: tuple[str, tools.page.Jobs],
     scores = [item["score"] for item in predictions[0]["targets"]["traits"].values()]
     expected = [item.score for item in jobs.predictor(clips["head"]).targets["traits"].values()]
     assert np.array(scores) == pytest.approx(expected, abs=1e-5)
-    assert predictions[1]["refused"]
+    assert predictions[1]["rejected"]
 
 
 def test_port_in_use_is_reported() -> None:

@@ -116,7 +116,7 @@ def test_every_file_of_the_folder_is_read_back(workplace: Path) -> None:
     assert "| `pnet.pt` | MIT License (in the package facenet-pytorch) | stream `faces` |" in page
     assert "| torch | BSD-3-Clause |" in page
     expected = json.loads((workplace / "published" / publish.EXPECTED).read_text())
-    assert expected["refused"] == ""
+    assert expected["rejected"] == ""
     assert expected["clip"] == publish.CLIP
     assert len(expected["targets"]["traits"]) == 5
 
@@ -164,7 +164,7 @@ def test_python_page_shows_predictions_as_data(workplace: Path, monkeypatch: pyt
     scope: dict[str, Any] = {}
     exec(find_code_blocks(ROOT / "docs/python.md", "python")[0], scope)
     assert list(scope["scores"].loc["talk.mp4"].index) == sorted(TRAITS)
-    assert "nothing.mp4 is not a file" in scope["table"]["refused"].tolist()[-1]
+    assert "nothing.mp4 is not a file" in scope["table"]["rejected"].tolist()[-1]
     labels = scope["predictions"][0].labels["traits"]
     assert labels.range == (0, 1)
     assert set(labels.quantiles) == {*TRAITS} - {"neuroticism"}  # it has no training labels
@@ -303,7 +303,7 @@ def test_check_finds_other_scores(workplace: Path, tmp_path: Path, monkeypatch: 
     change(expected, lambda value: value["targets"]["traits"]["openness"].update(score=0.9))
     with pytest.raises(InputError, match=r"scores differ from the expected ones by .*; allowed: 1e-04"):
         call_main(tools.publish, tmp_path, "--check")
-    change(expected, lambda value: value.update(refused="no face"))
+    change(expected, lambda value: value.update(rejected="no face"))
     with pytest.raises(InputError, match=r"clip\.mp4: accepted; expected: no face"):
         call_main(tools.publish, tmp_path, "--check")
 

@@ -113,12 +113,12 @@ def test_subtitles_come_before_recognition(network: Path, clips: Path) -> None:
     assert record.attributes["words"] == 3
     assert "recognised" not in record.arrays
     assert not FakeModel.calls
-    assert recognise(network, clips / "mute.mp4").refused == "text: has no sound"
+    assert recognise(network, clips / "mute.mp4").rejected == "text: has no sound"
     part = recognise(network, clips / "a.mp4", span=(1.0, 2.0))
     assert part.arrays["recognised"].tolist() == [b"word0", b"word1"]  # times count from the begin of the part
     assert part.arrays["recognised.times"][0, 0] == pytest.approx(0, abs=0.05)
     settings = make_settings(files=[], kinds=["counts"])
-    assert text.Extractor(settings)(Raw("a.mp4", clips / "a.mp4", None)).refused.startswith("text: not in ")
+    assert text.Extractor(settings)(Raw("a.mp4", clips / "a.mp4", None)).rejected.startswith("text: not in ")
 
 
 def test_recognised_words_have_times_for_word_vectors(network: Path) -> None:
@@ -217,7 +217,7 @@ def test_real_package_hears_words_of_spoken_sentences(tmp_path: Path, clips: Pat
     assert (np.diff(times, axis=1) >= 0).all()
     assert times.min() >= 0
     assert times.max() <= len(samples) / RATE + 0.1
-    assert recognise(folder, clips / "a.mp4", asr_language="en").refused == "text: without words"  # noise is no speech
+    assert recognise(folder, clips / "a.mp4", asr_language="en").rejected == "text: without words"  # noise is no speech
     call_main(asr, str(folder), "--beam", "1")
     assert re.search(
         r"word error rate \d\.\d{3}: .* 80 spoken words in 10 sentences\n[\d.]+ s of audio", capsys.readouterr().out

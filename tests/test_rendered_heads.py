@@ -90,7 +90,7 @@ def measure_angles(images: list[np.ndarray], detector: str) -> tuple[np.ndarray,
     record = base.extract(
         make_extractor("behaviour"), [frames, faces, landmarks, Record("a.mp4", still, {"scale": 0.1})]
     )
-    assert not record.refused, record.refused
+    assert not record.rejected, record.rejected
     names = base.read_names(record)["steps"]
     return record.arrays["steps"][:, [names.index(name) for name in ("pitch", "yaw", "roll")]], record.arrays[
         "valid"

@@ -191,8 +191,8 @@ def test_datasheet_counts_clips_and_labels() -> None:
     )
     clips = clips.assign(duration=[2.0, 3, 4, 9, 15, 15], audio=[True, False, True, True, True, True])
     clips["warm"], clips["cold"] = [1.0, 2, np.nan, 7, 3, 4], 2.0
-    counts = {"annotated": 5, "files": 4, "usable": 3, "refused": {"too short": 1}}
-    data = make_data("table", "fiv2") | {"corpora": {"table": counts, "fiv2": counts | {"refused": {}}}}
+    counts = {"annotated": 5, "files": 4, "usable": 3, "rejected": {"too short": 1}}
+    data = make_data("table", "fiv2") | {"corpora": {"table": counts, "fiv2": counts | {"rejected": {}}}}
     run = make_run("table")._replace(data=data)
     _, _, persons = make_results("warmth", WARMTH)
     text = datasheet.make_datasheet(clips, persons, NO_OUTLIERS, {"warmth": WARMTH}, run, ["frames", "faces"])
@@ -216,7 +216,7 @@ def test_datasheet_counts_clips_and_labels() -> None:
 def test_documents_name_the_scored_split_and_left_out_clips() -> None:
     _, scores, persons = make_results("traits", FIVE_TRAITS)
     run, targets = make_run("fiv2"), {"traits": FIVE_TRAITS}
-    counts = {"annotated": 5, "files": 4, "usable": 0, "refused": {}}
+    counts = {"annotated": 5, "files": 4, "usable": 0, "rejected": {}}
     data = run.data | {
         "origins": {"test": {"fiv2": {"validation": 60}}, "none": {"fiv2": {"test": 9}}},
         "left_out": {"clips": 9, "first": ["a", "b", "c"]},

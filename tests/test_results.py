@@ -23,11 +23,11 @@ def predict(name: str, score: float = 0.4, **changes: object) -> Prediction:
         "traits": {"openness": Estimate(score, 0.2, 0.6, 40.0), "calm": Estimate(0.5, None, None, None)},
         "mood": {"calm": Estimate(3.0, None, None, None, 0.7)},
     }
-    values = {"targets": targets, "refused": "", "warnings": ("2 cuts", "<dark>"), "seen": 0.9, "labels": LABELS}
+    values = {"targets": targets, "rejected": "", "warnings": ("2 cuts", "<dark>"), "seen": 0.9, "labels": LABELS}
     return Prediction(Path(name), **(values | changes))  # type: ignore[arg-type]
 
 
-REJECTED = predict("b<.mp4", targets={}, refused="faces: found in 0% of the frames", warnings=(), seen=0.0)
+REJECTED = predict("b<.mp4", targets={}, rejected="faces: found in 0% of the frames", warnings=(), seen=0.0)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -43,7 +43,7 @@ def test_prediction_is_readable_as_text() -> None:
     assert repr(REJECTED) == "Prediction(b<.mp4: rejected: faces: found in 0% of the frames)"
     lines = str(predict("a.mp4")).splitlines()
     assert lines[2] == "  calm (traits)  0.500"
-    assert str(REJECTED) == "b<.mp4\n  refused: faces: found in 0% of the frames"
+    assert str(REJECTED) == "b<.mp4\n  rejected: faces: found in 0% of the frames"
 
 
 def test_predictions_become_one_table() -> None:
@@ -54,7 +54,7 @@ def test_predictions_become_one_table() -> None:
     assert table["targets"].tolist()[:3] == ["traits", "traits", "mood"]
     np.testing.assert_array_equal(table["score"], [0.4, 0.5, 3.0, np.nan, 0.6, 0.5, 3.0])
     np.testing.assert_array_equal(table["scale"], [np.nan, np.nan, 0.7, np.nan, np.nan, np.nan, 0.7])
-    assert table["refused"].tolist() == ["", "", "", REJECTED.refused, "", "", ""]
+    assert table["rejected"].tolist() == ["", "", "", REJECTED.rejected, "", "", ""]
     assert list(to_frame([])) == list(COLUMNS)
     assert predict("a.mp4").to_frame().equals(table[:3])
 
@@ -82,7 +82,7 @@ def test_notebook_shows_the_figure_and_escapes_texts() -> None:
 def test_json_contains_no_training_labels() -> None:
     windows = (Window(0.0, 2.0, {}, 0.0, "no face"),)
     assert list(output.to_json(predict("a.mp4", windows=windows))) == [
-        "clip", "targets", "refused", "warnings", "windows", "seen",
+        "clip", "targets", "rejected", "warnings", "windows", "seen",
     ]  # fmt: skip
 
 

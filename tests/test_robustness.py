@@ -183,7 +183,7 @@ def test_robustness_skips_clips_without_streams(clips: ClipDataset, tmp_path: Pa
     for name in STREAMS:
         (tmp_path / name).mkdir()
         with h5py.File(tmp_path / name / "one.h5", "w") as file:
-            shards.write_record(file, make_record(0) if name == "faces" else Record("c00", refused="flow: none"))
+            shards.write_record(file, make_record(0) if name == "faces" else Record("c00", rejected="flow: none"))
     without_flow = ClipDataset(clips.table[:1], tmp_path, FACE_AND_FLOW_INPUTS, STREAMS, {})
     predicted = robustness.predict(Fabric(devices=1), PlantedNetwork(), STREAMS, without_flow, [0], 5)
     assert not predicted[robustness.INTACT]

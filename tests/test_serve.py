@@ -91,7 +91,7 @@ def test_clip_that_cannot_be_used_has_the_reason(client: httpx.Client, tmp_path:
     answer = post(client, tmp_path / "text.mp4").json()
     assert answer["clip"] == "text.mp4"
     assert answer["targets"] == {}
-    assert "cannot be decoded" in answer["refused"]
+    assert "cannot be decoded" in answer["rejected"]
 
 
 def test_model_and_health_describe_the_service(client: httpx.Client) -> None:
@@ -158,10 +158,10 @@ def test_killed_worker_fails_one_request_only(client: httpx.Client, served: serv
         response = failing.result()
     assert "was replaced: its process ended with status -9; allowed" in detail(response, 503)
     assert response.headers["Retry-After"] == "1"
-    assert post(client, folder / "talk.mp4").json()["refused"] == ""
+    assert post(client, folder / "talk.mp4").json()["rejected"] == ""
     worker.process.kill()  # without a clip: no request fails
     worker.process.join()
-    assert post(client, folder / "talk.mp4").json()["refused"] == ""
+    assert post(client, folder / "talk.mp4").json()["rejected"] == ""
     assert not list((folder / "uploads").iterdir())
 
 
@@ -193,7 +193,7 @@ def test_log_has_no_clip_name(client: httpx.Client, folder: Path, caplog: pytest
         post(client, folder / "talk.mp4")
     lines = [json.loads(tools.serve.JsonLines().format(record)) for record in caplog.records if record.name == "serve"]
     assert [line["message"] for line in lines] == ["predict"]
-    assert {"time", "level", "logger", "message", "status", "bytes", "refused", "seconds"} == {*lines[0]}
+    assert {"time", "level", "logger", "message", "status", "bytes", "rejected", "seconds"} == {*lines[0]}
     assert lines[0]["status"] == 200
     assert lines[0]["bytes"] == (folder / "talk.mp4").stat().st_size
     assert "talk" not in caplog.text

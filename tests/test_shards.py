@@ -44,7 +44,7 @@ def make_records(calls: Path, name: str) -> Iterator[Record]:
     jpeg = np.frombuffer(cv2.imencode(".jpg", np.zeros((2, 3, 3), np.uint8))[1].tobytes(), np.uint8)
     arrays = {"jpeg": jpeg, "offsets": np.array([0, len(jpeg)]), "times": np.zeros(1)}
     yield Record("-x y.mp4", arrays | {"faces": np.arange(60 + ord(name)).reshape(1, -1, 1)}, {"scale": 0.5})
-    yield Record("z", refused="why")
+    yield Record("z", rejected="why")
 
 
 def fail_once(calls: Path, fail: Callable[[], None], name: str) -> Iterator[Record]:
@@ -212,7 +212,7 @@ def test_missing_dask_cluster_is_named(tmp_path: Path, calls: Path, monkeypatch:
 def make_slow_records(name: str) -> Iterator[Record]:
     """Return a rejected clip and six clips of 80 bytes; only the first takes 0.5 s, as if it loaded a network."""
     time.sleep(0.5)
-    yield Record("a", refused="why")
+    yield Record("a", rejected="why")
     for number in range(6):
         yield Record(f"b{number}", {"values": np.zeros((10, 1)), "times": np.zeros(0)})
         time.sleep(0.01)
@@ -224,7 +224,7 @@ def test_cost_is_measured_without_the_time_of_loading() -> None:
     assert 0.01 <= seconds < 0.1
     alone = measure_cost(lambda name: list(make_slow_records(name))[:2], ["a"])
     assert alone[0] >= 0.5
-    assert measure_cost(lambda name: [Record("a", refused="why")], ["a", "b"]) == (0, 0, 0)
+    assert measure_cost(lambda name: [Record("a", rejected="why")], ["a", "b"]) == (0, 0, 0)
 
 
 def test_cost_is_printed_before_an_expensive_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

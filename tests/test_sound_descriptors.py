@@ -98,13 +98,15 @@ def test_audio_descriptors_list_their_parts(tmp_path: Path) -> None:
 
 def test_audio_descriptors_reject_missing_or_nan_audio(tmp_path: Path) -> None:
     raw = Raw("a.mp4", None, tmp_path)
-    refused = audio.compute_features(raw, audio.Settings(enabled=True, **AUDIO_SETTINGS))
-    assert base.extract(sound_descriptors.make_extractor(make_settings()), [refused, raw]).refused == "audio: no video"
+    rejected = audio.compute_features(raw, audio.Settings(enabled=True, **AUDIO_SETTINGS))
+    assert (
+        base.extract(sound_descriptors.make_extractor(make_settings()), [rejected, raw]).rejected == "audio: no video"
+    )
     record = Record("a.mp4", {"log_mel": np.full((4, 2), np.nan), "mfcc": np.zeros((4, 2))})
     extracted = sound_descriptors.make_extractor(make_settings(kinds=["spectra"]))(record, raw)
-    assert extracted.refused == "sound_descriptors: spectra has values that are not finite"
+    assert extracted.rejected == "sound_descriptors: spectra has values that are not finite"
     record = Record("a.mp4", {"log_mel": np.zeros((4, 2)), "mfcc": np.zeros((4, 2))})
-    assert sound_descriptors.make_extractor(make_settings())(record, raw).refused == "sound_descriptors: no video"
+    assert sound_descriptors.make_extractor(make_settings())(record, raw).rejected == "sound_descriptors: no video"
 
 
 @pytest.mark.parametrize(

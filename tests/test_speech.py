@@ -143,11 +143,11 @@ def test_long_audio_is_computed_in_parts_of_bounded_length(wavlm: Path, tmp_path
 
 
 def test_clip_without_enough_audio_is_rejected(wavlm: Path, clip: Raw, tmp_path: Path) -> None:
-    assert extract(wavlm, Raw("b.mp4", None, None)).refused == "speech: no video"
-    short = extract(wavlm, clip._replace(span=(0.0, 0.02))).refused
+    assert extract(wavlm, Raw("b.mp4", None, None)).rejected == "speech: no video"
+    short = extract(wavlm, clip._replace(span=(0.0, 0.02))).rejected
     assert short == "speech: 0.020 s of audio, the network needs 0.025 s"
     (tmp_path / "c.mp4").write_bytes(b"no video")
-    assert extract(wavlm, Raw("c.mp4", tmp_path / "c.mp4", None)).refused.startswith("speech: sound cannot be decoded")
+    assert extract(wavlm, Raw("c.mp4", tmp_path / "c.mp4", None)).rejected.startswith("speech: sound cannot be decoded")
 
 
 def test_folder_that_is_no_audio_network_is_rejected(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def test_sample_frames_limits_the_side_and_decodes_again(tmp_path: Path) -> None
     images = frames.decode_all_frames(record)
     assert images.shape == (10, 32, 48, 3)
     assert images.mean() == pytest.approx(100, abs=2)
-    assert "flow needs 2" in frames.sample_frames(raw(tmp_path / "a.mp4"), 0.3, 48, 90).refused
-    assert frames.sample_frames(Raw("c.mp4", None, None), 5, 48, 90).refused == "frames: no video"
+    assert "flow needs 2" in frames.sample_frames(raw(tmp_path / "a.mp4"), 0.3, 48, 90).rejected
+    assert frames.sample_frames(Raw("c.mp4", None, None), 5, 48, 90).rejected == "frames: no video"
     two_steps = frames.read_steps(record, np.array([7, 2]))
     assert two_steps.shape == (2, 3, 32, 48)
     assert (two_steps.transpose(0, 2, 3, 1) == images[[7, 2]]).all()
@@ -112,10 +112,10 @@ def test_aligner_finds_demo_faces_and_rejects_blank_clips(tmp_path: Path) -> Non
     assert record.arrays["faces"].shape == (15, 64, 64, 3)
     assert (record.arrays["found"] == DETECTED).mean() > 0.9
     write_grey_levels(tmp_path / "b.mp4", [0] * 45, 15)
-    assert "found in 0%" in aligner(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
+    assert "found in 0%" in aligner(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).rejected
     lenient = align.Aligner(64, Detector(40, load_networks(CPU)), 0.0, 1.0, 1.0)
     assert (
-        "found in 0%" in lenient(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).refused
+        "found in 0%" in lenient(frames.sample_frames(raw(tmp_path / "b.mp4"), 5, 640, 90)).rejected
     )  # a clip without any face is always rejected
 
 
@@ -184,13 +184,13 @@ class Doubler(base.BatchExtractor):
 
 def test_extract_all_computes_batches_and_isolates_failures() -> None:
     records = [Record(f"{number}", {"values": np.array([number])}) for number in range(6)]
-    records[1], records[4] = Record("1", refused="faces: none"), Record("4")
+    records[1], records[4] = Record("1", rejected="faces: none"), Record("4")
     doubler = Doubler()
     extracted = list(base.extract_all(doubler, [(record,) for record in records]))
     assert [record.clip for record in extracted] == ["0", "1", "2", "3", "4", "5"]
     # the first clip; up to four, without the rejected clip; they fail, so each clip alone; the rest
     assert doubler.batches == [1, 3, 1, 1, 1, 1]
-    assert [record.refused for record in extracted] == ["", "faces: none", "", "", "internal: KeyError: 'values'", ""]
-    assert [record.arrays["values"][0] for record in extracted if not record.refused] == [0, 4, 6, 10]
+    assert [record.rejected for record in extracted] == ["", "faces: none", "", "", "internal: KeyError: 'values'", ""]
+    assert [record.arrays["values"][0] for record in extracted if not record.rejected] == [0, 4, 6, 10]
     single = list(base.extract_all(doubler.__call__, [(record,) for record in records[2:4]]))
     assert [record.arrays["values"][0] for record in single] == [4, 6]

@@ -102,14 +102,14 @@ def test_texts_are_found_by_clip_in_pickles_and_tables(tmp_path: Path) -> None:
     np.testing.assert_array_equal(record.arrays["counts"][0], vectors.compute_counts(Transcript(GREETING)))
     assert extract(tmp_path, "bytes.mp4").attributes["words"] == 4
     for clip in ("empty.mp4", "marks.mp4", "n"):
-        assert extract(tmp_path, clip).refused == "text: without words"
-    assert extract(tmp_path, "lost.mp4").refused == "text: not in transcription_*.pkl, .srt, .vtt, .txt"
+        assert extract(tmp_path, clip).rejected == "text: without words"
+    assert extract(tmp_path, "lost.mp4").rejected == "text: not in transcription_*.pkl, .srt, .vtt, .txt"
     rows = pd.DataFrame({"file": ["a/b.mp4", "NA"], "said": ["two words", None], "warm": [1, 2]})
     rows.to_csv(tmp_path / "clips.csv", index=False)
     rows.to_parquet(tmp_path / "clips.parquet", index=False)
     for table in ("clips.csv", "clips.parquet"):
         assert extract(tmp_path, "a_b.mp4", [table], column="said").attributes["words"] == 2
-        assert extract(tmp_path, "NA", [table], column="said").refused == "text: without words"
+        assert extract(tmp_path, "NA", [table], column="said").rejected == "text: without words"
 
 
 def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
     counts = dict(zip(COUNTS, extract(tmp_path, "a.mp4", []).arrays["counts"][0], strict=True))
     assert (counts["words"], counts["words_a_second"]) == (4, 1)
     assert extract(tmp_path, "b.mp4", []).attributes["words"] == 3
-    assert extract(tmp_path, "c.mp4", []).refused == "text: not in .srt, .vtt, .txt"
+    assert extract(tmp_path, "c.mp4", []).rejected == "text: not in .srt, .vtt, .txt"
     outside = transcripts.look_up(
         Raw("a.mp4", tmp_path / "a.mp4", None), ["transcription_*.pkl"], "text"
     )  # prediction has no folder of annotations
@@ -158,7 +158,7 @@ def test_subtitles_are_read_without_times_and_tags(tmp_path: Path) -> None:
 def test_unusual_texts_give_finite_vectors(tmp_path: Path, words: str) -> None:
     write_pickle(tmp_path / "transcription_training.pkl", {CLIP: words})
     record = extract(tmp_path)
-    assert not record.refused
+    assert not record.rejected
     for kind in ("hashing", "counts"):
         assert np.isfinite(record.arrays[kind]).all()
         assert record.arrays[kind].any()
@@ -231,11 +231,11 @@ def test_demo_texts_predict_extraversion_only() -> None:
 
 @needs_real_clips
 def test_real_transcripts_are_read() -> None:
-    refused = [
-        record.refused
+    rejected = [
+        record.rejected
         for split in ("training", "validation")
         for clip in transcripts.read_texts(REAL / f"transcription_{split}.pkl", "text")
-        if (record := extract(REAL, clip, kinds=["counts"])).refused
+        if (record := extract(REAL, clip, kinds=["counts"])).rejected
     ]
-    assert set(refused) == {"text: without words"}
-    assert 8 <= len(refused) <= 20
+    assert set(rejected) == {"text: without words"}
+    assert 8 <= len(rejected) <= 20

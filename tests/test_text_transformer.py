@@ -90,10 +90,10 @@ def test_batched_texts_equal_single_texts(folder: Path, tmp_path: Path) -> None:
     texts = {f"{length}.mp4": "we know " * length for length in (1, 50, 3, 200, 7, 20)} | {"empty.mp4": "..."}
     together = extract(folder, texts, tmp_path, ("hashing", "transformer"))
     assert list(together) == list(texts)
-    assert together["empty.mp4"].refused == "text: without words"
+    assert together["empty.mp4"].rejected == "text: without words"
     for clip, words in texts.items():
         alone = extract(folder, {clip: words}, tmp_path, ("transformer", "hashing"))[clip]
-        assert together[clip].refused == alone.refused
+        assert together[clip].rejected == alone.rejected
         for name, array in alone.arrays.items():
             assert together[clip].arrays[name] == pytest.approx(array, abs=1e-5), name
 

@@ -29,7 +29,7 @@ from lib.training.losses import LOSSES
 from lib.training.optim import OPTIMIZERS, build_optimizer, group_parameters
 from lib.training.order import mix_corpora
 from lib.training.prepare import shuffle_labels
-from lib.training.run import refuse_bfloat16
+from lib.training.run import check_precision
 from lib.training.schedules import SCHEDULES, DefaultPlateau, Progress
 from lib.training.settings import Parameters, Train
 from tests.conftest import ROOT
@@ -137,11 +137,11 @@ def test_bfloat16_trains_and_rejects_3d_convolutions_on_cpu(tmp_path: Path) -> N
         assert np.isfinite(history[0]["validation_loss"])
     assert not same_weights(*weights.values())
     with_flow = make_network(["faces", "flow"], "concat")
-    refuse_bfloat16(with_flow, "cuda", "bf16-mixed")
-    refuse_bfloat16(with_flow, "cpu", "32-true")
-    refuse_bfloat16(make_network(["faces"], "concat"), "cpu", "bf16-mixed")
+    check_precision(with_flow, "cuda", "bf16-mixed")
+    check_precision(with_flow, "cpu", "32-true")
+    check_precision(make_network(["faces"], "concat"), "cpu", "bf16-mixed")
     with pytest.raises(InputError, match=r"^precision = bf16-mixed; allowed for 3D convolutions on a CPU: 32-true"):
-        refuse_bfloat16(with_flow, "cpu", "bf16-mixed")
+        check_precision(with_flow, "cpu", "bf16-mixed")
 
 
 @pytest.mark.slow

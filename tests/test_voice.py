@@ -180,11 +180,11 @@ def test_voice_of_a_clip_has_all_names_and_times(tmp_path: Path) -> None:
 
 
 def test_clip_without_sound_is_rejected(tmp_path: Path) -> None:
-    assert extract_voice(tmp_path / "a.mp4").refused.startswith("voice: ")
+    assert extract_voice(tmp_path / "a.mp4").rejected.startswith("voice: ")
     write_video(tmp_path / "b.mp4", np.full((15, 64, 64, 3), 90, np.uint8), 15, np.zeros(RATE), RATE)
     short = Raw("b.mp4", tmp_path / "b.mp4", None, (0.0, 0.03))
     stream = base.load("voice")
-    assert stream.make_extractor(stream.settings(**VALUES))(short).refused.startswith("voice: 0.0")
+    assert stream.make_extractor(stream.settings(**VALUES))(short).rejected.startswith("voice: 0.0")
 
 
 def test_missing_silero_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

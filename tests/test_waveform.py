@@ -70,11 +70,11 @@ def test_full_scale_audio_does_not_overflow(tmp_path: Path) -> None:
 
 def test_clip_without_enough_audio_is_rejected(tmp_path: Path) -> None:
     short = write_clip(tmp_path / "a.mp4", np.zeros(RATE))._replace(span=(0.0, 0.015))
-    assert waveform.read_waveform(short, RATE).refused == "waveform: 0.015 s of audio, a chunk has 0.02 s"
-    assert waveform.read_waveform(Raw("b.mp4", None, None), RATE).refused == "waveform: no video"
+    assert waveform.read_waveform(short, RATE).rejected == "waveform: 0.015 s of audio, a chunk has 0.02 s"
+    assert waveform.read_waveform(Raw("b.mp4", None, None), RATE).rejected == "waveform: no video"
     (tmp_path / "c.mp4").write_bytes(b"no video")
     damaged = waveform.read_waveform(Raw("c.mp4", tmp_path / "c.mp4", None), RATE)
-    assert damaged.refused.startswith("waveform: sound cannot be decoded")
+    assert damaged.rejected.startswith("waveform: sound cannot be decoded")
 
 
 def test_batch_of_different_lengths_is_padded_and_masked() -> None:
@@ -84,7 +84,7 @@ def test_batch_of_different_lengths_is_padded_and_masked() -> None:
         Record("a", {"samples": np.full((count, 320), 16_384, np.int16), "times": 0.02 * np.arange(count) + 0.01})
         for count in (5, 2)
     ]
-    records.append(Record("c", refused="waveform: has no sound"))
+    records.append(Record("c", rejected="waveform: has no sound"))
     samples = [
         Sample(make_inputs({"waveform": record}, inputs, stream, None), {}, index)
         for index, record in enumerate(records)
@@ -126,7 +126,7 @@ def test_predictor_reads_the_waveform_as_training(tmp_path: Path) -> None:
     inputs = make_inputs({"waveform": waveform.read_waveform(raw, RATE)}, network.encoder_inputs, streams, None)
     with torch.no_grad():
         expected = network(collate([Sample(inputs, {}, 0)]).inputs).predicted["traits"][0]
-    assert prediction.refused == ""
+    assert prediction.rejected == ""
     assert [target.score for target in prediction.targets["traits"].values()] == pytest.approx(
         expected.tolist(), abs=1e-6
     )

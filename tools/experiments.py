@@ -95,7 +95,7 @@ def find_done(runs: Mapping[str, Changes], names: set[str], shared: dict[str, An
     """
     done = [label for label in runs if label in names and kept(label)]
     for label in done:
-        refuse_other_parameters(label, shared, runs[label])
+        check_recorded_parameters(label, shared, runs[label])
     return done
 
 
@@ -165,7 +165,7 @@ def kept(label: str) -> bool:
     return True
 
 
-def refuse_other_parameters(label: str, shared: dict[str, Any], changes: Changes) -> None:
+def check_recorded_parameters(label: str, shared: dict[str, Any], changes: Changes) -> None:
     """Raise InputError if an experiment was run with other parameters than `shared` with these changes."""
     expected = {
         key: section

@@ -268,7 +268,7 @@ def show(by_clip: Sequence[Sequence["Prediction"]], predictor: "Predictor", to: 
 def _without_folder(prediction: "Prediction") -> "Prediction":
     """Return a prediction with the clip's name only: the folder of uploads means nothing to the user."""
     name = prediction.clip.name
-    return replace(prediction, clip=Path(name), refused=prediction.refused.replace(str(prediction.clip), name))
+    return replace(prediction, clip=Path(name), rejected=prediction.rejected.replace(str(prediction.clip), name))
 
 
 def render_example(folder: Path, seconds: Sequence[float]) -> Path:

@@ -180,7 +180,7 @@ def write_file(
             print(f"{out} contains {len(clips) - len(todo)} of {len(clips)} clips, which are skipped", file=sys.stderr)
         predictions = predictor.many(todo, predict, arguments.workers)
         options = {"header": not file.tell(), "over_time": False, "persons": persons}
-        return output.write(predictions, names, output_format, file, run, **options) or before.refused
+        return output.write(predictions, names, output_format, file, run, **options) or before.rejected
 
 
 def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":

@@ -28,7 +28,7 @@ def find_marked_cells(
     """
     points = _list_points(cells)
     times = step_times(records["frames"])
-    if stream in ALIGNED and "faces" in records and not records["faces"].refused:
+    if stream in ALIGNED and "faces" in records and not records["faces"].rejected:
         landmarks = records["faces"].arrays["landmarks"][()].astype(float)
         height, width = frames.decode_frames(records["frames"], np.arange(1))[0].shape[:2]
         places = np.stack([_to_frame(points, five, (width, height)) for five in landmarks])

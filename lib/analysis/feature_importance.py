@@ -84,7 +84,7 @@ def find_named_inputs(context: Context, sample: Sequence[int]) -> dict[str, list
     read = {reference: parts for reference, parts in read.items() if parts[0] in named}
     for index in sample if read else ():
         records = context.clips.records(index, {stream for stream, _ in read.values()})
-        if not any(record.refused for record in records.values()):
+        if not any(record.rejected for record in records.values()):
             return {reference: base.read_names(records[stream])[array] for reference, (stream, array) in read.items()}
     return {}
 

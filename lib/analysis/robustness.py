@@ -172,7 +172,7 @@ def predict(
 
 def corrupt(record: Record, name: str, strength: float) -> Record:
     """Return a clip's record of faces after a corruption; a rejected clip's record is unchanged."""
-    if record.refused:
+    if record.rejected:
         return record
     change, _ = CORRUPTIONS[name]
     arrays = {key: values[()] for key, values in record.arrays.items()}
@@ -187,7 +187,7 @@ def corrupt(record: Record, name: str, strength: float) -> Record:
 
 def leave_out(frames: Record, name: str, strength: float) -> Record:
     """Return a clip's record of frames without those that the corruption of the faces leaves out."""
-    if frames.refused or CORRUPTIONS[name][0] is not None:
+    if frames.rejected or CORRUPTIONS[name][0] is not None:
         return frames
     return select_frames(frames, np.arange(0, len(frames.arrays["times"]), int(strength)))
 

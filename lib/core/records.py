@@ -15,7 +15,7 @@ class Record:
     clip: str
     arrays: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    refused: str = ""
+    rejected: str = ""
 
 
 class Raw(NamedTuple):
@@ -46,7 +46,7 @@ def present_steps(record: Record, array: str = "") -> np.ndarray:
 
 def fraction_seen(record: Record) -> float:
     """Return the fraction of a stream's time steps that could be used."""
-    return 0.0 if record.refused else len(present_steps(record)) / len(step_times(record))
+    return 0.0 if record.rejected else len(present_steps(record)) / len(step_times(record))
 
 
 def _has_own_times(record: Record, array: str) -> bool:

@@ -18,8 +18,8 @@ from lib.core.references import Joined
 def write_record(file: h5py.File, record: Record) -> None:
     """Add a clip to a shard. Equal records in the same order give equal bytes."""
     group = file.create_group(record.clip)
-    if record.refused:
-        group.attrs["refused"] = record.refused
+    if record.rejected:
+        group.attrs["rejected"] = record.rejected
         return
     arrays, attributes = dict(record.arrays), dict(record.attributes)
     for name, array in record.arrays.items():
@@ -44,7 +44,10 @@ def read_records(path: Path) -> Iterator[Record]:
         for group in file.values():
             record = read_group(group)
             yield Record(
-                record.clip, {name: data[()] for name, data in record.arrays.items()}, record.attributes, record.refused
+                record.clip,
+                {name: data[()] for name, data in record.arrays.items()},
+                record.attributes,
+                record.rejected,
             )
 
 
@@ -57,8 +60,8 @@ def read_all(path: Path) -> dict[str, Record]:
             group = h5py.h5g.open(file.id, name.encode())
             attributes = dict(h5py.Group(group).attrs) if h5py.h5a.get_num_attrs(group) else {}
             arrays = {array.decode(): _read_array(group, array) for array in group}
-            refused = attributes.pop("refused", "")
-            records[name] = Record(name, arrays | references.load(attributes, arrays), attributes, refused)
+            rejected = attributes.pop("rejected", "")
+            records[name] = Record(name, arrays | references.load(attributes, arrays), attributes, rejected)
     return records
 
 
@@ -94,9 +97,9 @@ def describe_unreadable(path: Path, error: Exception) -> InputError:
 def read_group(group: h5py.Group) -> Record:
     """Return a clip's record with h5py data sets as arrays, so that single steps can be read."""
     attributes = dict(group.attrs)
-    refused = attributes.pop("refused", "")
+    rejected = attributes.pop("rejected", "")
     joined = references.load(attributes, group)
-    return Record(group.name.removeprefix("/"), ChainMap(joined, group) if joined else group, attributes, refused)
+    return Record(group.name.removeprefix("/"), ChainMap(joined, group) if joined else group, attributes, rejected)
 
 
 def clip_names(path: Path) -> list[str]:
@@ -125,14 +128,14 @@ def read_attributes(folder: Path, name: str) -> Iterator[Any]:
 
 def read_rejections(folder: Path) -> dict[str, str]:
     """Return the rejected clips of a folder of shards with their reasons."""
-    refused: dict[str, str] = {}
+    rejected: dict[str, str] = {}
     for path in sorted(folder.glob("*.h5")):
         with open_shard(path) as file:
-            refused |= {clip: group.attrs["refused"] for clip, group in file.items() if "refused" in group.attrs}
-    return refused
+            rejected |= {clip: group.attrs["rejected"] for clip, group in file.items() if "rejected" in group.attrs}
+    return rejected
 
 
 def _groups(folder: Path) -> Iterator[h5py.Group]:
     for path in sorted(folder.glob("*.h5")):
         with open_shard(path) as file:
-            yield from (group for group in file.values() if "refused" not in group.attrs)
+            yield from (group for group in file.values() if "rejected" not in group.attrs)

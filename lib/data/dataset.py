@@ -194,7 +194,7 @@ def make_inputs(
     for encoder, encoder_settings in encoder_inputs.items():
         rng = None if seed is None else np.random.default_rng(seed)
         references = {reference: split_reference(reference) for reference in encoder_settings.reads}
-        if any(records[stream].refused for stream, _ in references.values()):
+        if any(records[stream].rejected for stream, _ in references.values()):
             inputs[encoder] = {
                 reference: _none(encoder_settings, find_kind(reference), streams[stream].shapes[array])
                 for reference, (stream, array) in references.items()

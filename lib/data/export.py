@@ -49,7 +49,7 @@ def read_vectors(data: Path, reference: str) -> Iterator[ClipVectors]:
         )
     for path in sorted(folder.glob("*.h5")):
         for record in shards.read_records(path):
-            if not record.refused and len(indices := base.present_steps(record, array)):
+            if not record.rejected and len(indices := base.present_steps(record, array)):
                 times = base.step_times(record, array)[indices]
                 yield ClipVectors(record.clip, stream.read(record, indices, array), times)
 

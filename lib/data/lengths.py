@@ -40,7 +40,7 @@ def measure_lengths(tables: Mapping[str, "pd.DataFrame"], data: Path, streams: M
 
 def count_steps(stream: str, record: Record) -> Iterator[tuple[str, int]]:
     """Yield the name and the number of present steps of a record, and of its arrays that have their own steps."""
-    if record.refused:
+    if record.rejected:
         return
     if "times" in record.arrays:
         yield stream, len(base.present_steps(record))

@@ -70,4 +70,4 @@ def read_statistics(data: Path) -> dict[str, tuple[pd.DataFrame, Mapping[str, st
 def _read_records(data: Path, name: str) -> Iterator[Record]:
     for path in sorted((data / name).glob("*.h5")):
         records = read_uncached(data, name, path.stem)
-        yield from (record for record in records.values() if not record.refused)
+        yield from (record for record in records.values() if not record.rejected)

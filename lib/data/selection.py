@@ -47,21 +47,21 @@ def read_rejections(table: "pd.DataFrame", data: Path, stream: str) -> dict[str,
         if not path.exists():
             raise InputError(f"{path} is missing; run `dvc repro {stream}`")
         if (cached := read_cached(data, stream, str(shard))) is not None:
-            _refuse_missing(path, stream, rows["clip"], cached)
-            reasons |= {clip: cached[clip].refused for clip in rows["clip"] if cached[clip].refused}
+            _check_available(path, stream, rows["clip"], cached)
+            reasons |= {clip: cached[clip].rejected for clip in rows["clip"] if cached[clip].rejected}
             continue
         with shards.open_shard(path) as file:
-            _refuse_missing(path, stream, rows["clip"], file)
+            _check_available(path, stream, rows["clip"], file)
             attributes = {clip: file[clip].attrs for clip in rows["clip"]}
             reasons |= {
-                clip: str(attributes_of_clip["refused"])
+                clip: str(attributes_of_clip["rejected"])
                 for clip, attributes_of_clip in attributes.items()
-                if "refused" in attributes_of_clip
+                if "rejected" in attributes_of_clip
             }
     return reasons
 
 
-def _refuse_missing(path: Path, stream: str, clips: Iterable[str], available: Iterable[str]) -> None:
+def _check_available(path: Path, stream: str, clips: Iterable[str], available: Iterable[str]) -> None:
     if missing := sorted(set(clips) - set(available)):
         raise InputError(
             f"clip {missing[0]} is missing in {path} ({len(missing)} clips in total); run `dvc repro {stream}`"

@@ -50,7 +50,7 @@ def write_tables(data: Path, reference: str, out: Path) -> dict[str, int]:
 def _read_records(folder: Path) -> Iterator[Record]:
     """Yield the records of a stream's folder that are not rejected."""
     for path in sorted(folder.glob("*.h5")):
-        yield from (record for record in shards.read_records(path) if not record.refused)
+        yield from (record for record in shards.read_records(path) if not record.rejected)
 
 
 def _make_rows(stream: base.Stream, record: Record, array: str) -> Iterator[list[str]]:

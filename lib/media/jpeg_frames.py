@@ -23,9 +23,9 @@ def sample_frames(raw: Raw, fps: float, max_side: int, quality: int) -> Record:
             encoded += cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].data
             offsets.append(len(encoded))
     except VideoError as error:
-        return Record(raw.clip, refused=f"frames: {error}")
+        return Record(raw.clip, rejected=f"frames: {error}")
     if len(times) < 2:
-        return Record(raw.clip, refused=f"frames: {len(times)} at {fps} per second, flow needs 2")
+        return Record(raw.clip, rejected=f"frames: {len(times)} at {fps} per second, flow needs 2")
     jpeg = np.frombuffer(encoded, np.uint8)
     return Record(raw.clip, {"times": np.array(times), "jpeg": jpeg, "offsets": np.array(offsets)})
 

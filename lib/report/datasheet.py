@@ -64,7 +64,7 @@ def describe_composition(clips: pd.DataFrame, counted: Mapping[str, Any]) -> str
     clips: the corpus' rows of data/clips.csv. counted: its entry under `corpora` of metrics/data.json.
     """
     usable = clips[clips["reason"] == ""]
-    rejected = ", ".join(f"{reason}: {count}" for reason, count in counted["refused"].items()) or "none"
+    rejected = ", ".join(f"{reason}: {count}" for reason, count in counted["rejected"].items()) or "none"
     text = (
         f"{counted['annotated']} annotated clips, {counted['files']} files, {counted['usable']} usable; rejected:"
         f" {rejected}."

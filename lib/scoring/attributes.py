@@ -93,7 +93,7 @@ def _read_faces(folder: Path, sample_pixels: bool) -> Iterator[tuple[str, tuple[
         with shards.open_shard(path) as file:
             for clip, group in file.items():
                 record = shards.read_group(group)
-                if record.refused:
+                if record.rejected:
                     continue
                 if sample_pixels:
                     size, brightness, _ = faces.statistics(record).values()

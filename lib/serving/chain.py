@@ -57,14 +57,14 @@ class Chain:
         self._shapes = {node.name: node.shape for node in self._session.get_inputs()}
 
     def __call__(self, clip: Path) -> dict[str, Any]:
-        """Return a clip's prediction: `clip`; `refused`, the reason why it is rejected, or ""; and `targets`, by group and
+        """Return a clip's prediction: `clip`; `rejected`, the reason why it is rejected, or ""; and `targets`, by group and
         column score, low and high end of the interval, percentile and scale, null where they are not known."""
         try:
-            return {"clip": str(clip), "targets": self._predict(clip), "refused": ""}
+            return {"clip": str(clip), "targets": self._predict(clip), "rejected": ""}
         except InputError as error:
-            return {"clip": str(clip), "targets": {}, "refused": str(error)}
+            return {"clip": str(clip), "targets": {}, "rejected": str(error)}
         except Exception as error:  # a file can break any package that reads it
-            return {"clip": str(clip), "targets": {}, "refused": describe_internal_error(error)[0]}
+            return {"clip": str(clip), "targets": {}, "rejected": describe_internal_error(error)[0]}
 
     def read_inputs(self, clip: Path, span: Span | None = None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Return the network's inputs (1, T, ...) by name, and the fraction of usable steps by stream, of a clip or of a
@@ -72,9 +72,9 @@ class Chain:
         raw, records = Raw(clip.name, clip, None, span), dict[str, Record]()
         for name, extract in self._extractors.items():
             inputs = [records[other] for other in self.about["streams"][name]["inputs"]]
-            refused = next((record for record in inputs if record.refused), None)
-            records[name] = refused or (extract(*inputs) if inputs else extract(raw))
-        reasons = dict.fromkeys(record.refused for record in records.values() if record.refused)
+            rejected = next((record for record in inputs if record.rejected), None)
+            records[name] = rejected or (extract(*inputs) if inputs else extract(raw))
+        reasons = dict.fromkeys(record.rejected for record in records.values() if record.rejected)
         if reasons:
             raise InputError("; ".join(reasons))
         arrays: dict[str, np.ndarray] = {}
@@ -167,9 +167,9 @@ def main() -> None:
             np.savez(arguments.save_inputs, **chain.read_inputs(arguments.clips[0])[0])  # type: ignore[arg-type]
         except InputError as error:
             parser.exit(1, f"{arguments.clips[0]}: {error}\n")
-    refused = False
+    any_rejected = False
     for clip in arguments.clips:
         prediction = chain(clip)
-        refused |= bool(prediction["refused"])
+        any_rejected |= bool(prediction["rejected"])
         print(json.dumps(prediction), flush=True)
-    sys.exit(int(refused))
+    sys.exit(int(any_rejected))

@@ -13,7 +13,7 @@ from lib.streams import base
 def find_warnings(model: TrainedModel, records: Mapping[str, Record], span: Span | None) -> Iterator[str]:
     """Yield reasons to doubt the prediction of a clip, or of a window if `span` is given, from its streams' records."""
     for name, record in records.items():
-        if not record.refused:
+        if not record.rejected:
             yield from base.load(name).warnings(record)
             yield from _statistics_out_of_range(model, name, record)
     ends = [float(times[-1]) for record in records.values() if len(times := record.arrays.get("times", ()))]

@@ -64,7 +64,7 @@ def explain_all(
 
         predictions = predictor.predict_all(clip, watch, report)
     for prediction in predictions:
-        if not prediction.refused:
+        if not prediction.rejected:
             video, path = (name_results(to, prediction.person, ending) for ending in (".mp4", ".png"))
             name = prediction.describe(title or clip.name)
             draw_sheet(prediction, recordings[video].on_sheet, name).savefig(path, dpi=110)

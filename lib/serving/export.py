@@ -35,8 +35,8 @@ def windows_of(predictor: Predictor, clip: Path) -> list[Inputs]:
     """Return the network's inputs for each window of a clip. Raises InputError if the clip is rejected or lacks a stream."""
     evidence: list[Evidence] = []
     prediction = predictor(clip, evidence.append)
-    if prediction.refused:
-        raise InputError(f"{clip} is rejected: {prediction.refused}; choose another clip")
+    if prediction.rejected:
+        raise InputError(f"{clip} is rejected: {prediction.rejected}; choose another clip")
     inputs = [window.inputs for window in evidence]
     for window_inputs in inputs:
         for encoder, streams in window_inputs.items():

@@ -189,8 +189,8 @@ def measure_difference(predictor: Predictor, folder: Path, clips: list[Path]) ->
     run, largest = chain.Chain(folder), 0.0
     for clip in clips:
         expected, exported = predictor(clip), run(clip)
-        if bool(expected.refused) != bool(exported["refused"]):
-            reason = exported["refused"] or expected.refused
+        if bool(expected.rejected) != bool(exported["rejected"]):
+            reason = exported["rejected"] or expected.rejected
             raise InputError(f"only one of PyTorch and the exported chain rejects {clip}: {reason}")
         largest = max([largest, *_differences(expected.targets, exported["targets"])])
     return largest

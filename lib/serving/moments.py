@@ -84,7 +84,7 @@ def colour_flow(flow: np.ndarray) -> np.ndarray:
 
 def _usable(evidence: Evidence, stream: str) -> Record | None:
     record = evidence.records.get(stream)
-    return None if record is None or record.refused else record
+    return None if record is None or record.rejected else record
 
 
 def _attention(evidence: Evidence) -> Attention:

@@ -50,7 +50,7 @@ def _checksum(model: Path) -> str:
 class Before(NamedTuple):
     """The rows of an earlier run: whether a clip was rejected, and the finished clips."""
 
-    refused: bool
+    rejected: bool
     clips: set[str]
 
 
@@ -75,16 +75,16 @@ def write(
     A prediction is a CSV row, a JSON line or a paragraph of text. over_time: write the scores of each window too. persons:
     write PERSON_COLUMNS too; the persons of a clip are written together.
     """
-    refused = False
+    any_rejected = False
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
     times = ["start", "end"] if over_time else []
     first = ["clip", *(PERSON_COLUMNS if persons else ()), *times]
-    columns = [*first, *names.values(), *parts, "seen", "warnings", "refused", "model", "options"]
+    columns = [*first, *names.values(), *parts, "seen", "warnings", "rejected", "model", "options"]
     writer = csv.DictWriter(file, columns)
     if header and form == "csv":
         writer.writeheader()
     for prediction in predictions:
-        refused |= bool(prediction.refused)
+        any_rejected |= bool(prediction.rejected)
         if form == "csv":
             writer.writerow(to_cells(prediction, names) | asdict(run))
             for window in prediction.windows if over_time else ():
@@ -95,7 +95,7 @@ def write(
             file.write(prediction.to_text(over_time))
         if prediction.person is None or prediction.person.number == prediction.person.count:
             file.flush()
-    return refused
+    return any_rejected
 
 
 def write_windows(
@@ -104,7 +104,7 @@ def write_windows(
     """Write a CSV file with a row for each window of each prediction. persons: write PERSON_COLUMNS too."""
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
     first = ["clip", *(PERSON_COLUMNS if persons else ()), "start", "end"]
-    writer = csv.DictWriter(file, [*first, *names.values(), *parts, "seen", "refused", "model", "options"])
+    writer = csv.DictWriter(file, [*first, *names.values(), *parts, "seen", "rejected", "model", "options"])
     writer.writeheader()
     for prediction in predictions:
         for window in prediction.windows:
@@ -113,7 +113,7 @@ def write_windows(
 
 def to_cells(prediction: Prediction | Window, names: Names) -> dict[str, str]:
     """Return a prediction as cells by column."""
-    cells = {"refused": prediction.refused, "seen": f"{prediction.seen:.3f}"}
+    cells = {"rejected": prediction.rejected, "seen": f"{prediction.seen:.3f}"}
     if isinstance(prediction, Prediction):
         cells |= {"clip": str(prediction.clip), "warnings": "; ".join(prediction.warnings)}
         cells |= _person_cells(prediction)
@@ -184,7 +184,7 @@ def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
     file.truncate(len(complete.encode("utf-8", ERRORS)))
     file.seek(0, os.SEEK_END)
     rows = _parse(path, complete)
-    expected = {"clip", "refused", "model", "options"} | ({*names.values()} if path.suffix == ".csv" else set())
+    expected = {"clip", "rejected", "model", "options"} | ({*names.values()} if path.suffix == ".csv" else set())
     if not all(expected <= row.keys() for row in rows):
         raise InputError(f"--out {path} contains no predictions of this model; choose another file, or remove this one")
     for field in ("model", "options"):
@@ -193,7 +193,7 @@ def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
                 f"--out {path} contains predictions with another {field} ({other}); this run has"
                 f" {getattr(run, field)}: choose another file, or remove this one"
             )
-    return Before(any(row["refused"] for row in rows), {row["clip"] for row in rows})
+    return Before(any(row["rejected"] for row in rows), {row["clip"] for row in rows})
 
 
 def _drop_unfinished(path: Path, text: str) -> str:

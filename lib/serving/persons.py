@@ -32,8 +32,8 @@ class Scene:
     ) -> None:
         begin("frames")
         self.tracker, self.frames = tracker, base.extract(extract_frames, [raw])
-        if self.frames.refused:
-            raise InputError(self.frames.refused)
+        if self.frames.rejected:
+            raise InputError(self.frames.rejected)
         begin("faces")
         self.everyone = tracker.track(self.frames, raw)
         if not self.everyone.tracks:
@@ -57,7 +57,7 @@ class PersonScene:
         steps = self._find_steps(span)
         part = scene.frames if span is None else frames.cut_frames(scene.frames, steps, span[0])
         align = scene.tracker.align
-        faces = part if part.refused else align(part, scene.everyone, self._index, steps)
+        faces = part if part.rejected else align(part, scene.everyone, self._index, steps)
         return {"frames": part, "faces": faces, **scene.shared.get(span, {})}
 
     def share(self, span: Span | None, stream: str, record: Record) -> None:
@@ -73,7 +73,9 @@ class PersonScene:
     def describe_shared(self, streams: list[str]) -> list[str]:
         """Return a warning about those of the model's streams that do not depend on the person."""
         sources = [{"frames": self._scene.frames}, *self._scene.shared.values()]
-        shared = [name for name in streams if any(name in records and not records[name].refused for records in sources)]
+        shared = [
+            name for name in streams if any(name in records and not records[name].rejected for records in sources)
+        ]
         count = self.person.count
         return [f"{', '.join(shared)}: the same for all {count} persons"] if shared and count > 1 else []
 

@@ -184,7 +184,7 @@ class Predictor:
             _check_file(clip)
             scene = Scene(self.tracker, self.extractors["frames"], Raw(clip.name, clip, None), observers.begin)
         except Exception as error:
-            return [self._refuse(clip, error)]
+            return [self._reject(clip, error)]
         predictions = []
         for person in scene.persons:
             prediction = self._guard(clip, observers._replace(scene=person))
@@ -198,9 +198,9 @@ class Predictor:
         try:
             return self._predict(clip, observers)
         except Exception as error:
-            return self._refuse(clip, error)
+            return self._reject(clip, error)
 
-    def _refuse(self, clip: Path, error: Exception) -> Prediction:
+    def _reject(self, clip: Path, error: Exception) -> Prediction:
         if isinstance(error, InputError):
             return Prediction(clip, {}, str(error), self.warnings)
         reason, trace = describe_internal_error(error)
@@ -231,7 +231,7 @@ class Predictor:
     ) -> Prediction:
         """Return the prediction of a clip that is longer than the training clips: the mean over its windows."""
         windows, usable, warnings = self._predict_windows(clip, spans, observers)
-        reason = next((window.refused for window in windows if window.refused), "")
+        reason = next((window.rejected for window in windows if window.rejected), "")
         if not usable:
             raise InputError(reason)
         usable_fraction = mean_seen([values.seen for values in usable]) * len(usable) / len(spans)
@@ -270,9 +270,9 @@ class Predictor:
         records = self._records(clip, span, observers)
         network = self.served.network
         inputs = make_inputs(records, network.encoder_inputs, self.served.streams, seed=None)
-        refused = list(dict.fromkeys(record.refused for record in records.values() if record.refused))
+        rejected = list(dict.fromkeys(record.rejected for record in records.values() if record.rejected))
         if not self._enough(inputs):
-            raise InputError("; ".join(refused))
+            raise InputError("; ".join(rejected))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
         if span is not None:
             _return_freed_memory()
@@ -284,7 +284,7 @@ class Predictor:
         if observers.watch is not None:
             evidence = Evidence(span, records, batch.inputs, output, estimate(self.served, values))
             observers.watch(evidence if observers.scene is None else observers.scene.describe(evidence))
-        warnings = [f"{reason}; predicted without it" for reason in refused]
+        warnings = [f"{reason}; predicted without it" for reason in rejected]
         warnings += find_warnings(self.served, records, span)
         return Values(
             values, {name: fraction_seen(records[name]) for name in list_streams(network.encoder_inputs)}, warnings

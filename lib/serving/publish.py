@@ -113,8 +113,8 @@ def measure_difference(published: Path) -> float:
     except (OSError, ValueError) as error:
         raise InputError(f"{published / EXPECTED} can't be read ({error}); get the folder again") from None
     predicted = predict_smoke_test(published)
-    if bool(expected["refused"]) != bool(predicted["refused"]):
-        reasons = [predicted["refused"] or "accepted", expected["refused"] or "accepted"]
+    if bool(expected["rejected"]) != bool(predicted["rejected"]):
+        reasons = [predicted["rejected"] or "accepted", expected["rejected"] or "accepted"]
         raise InputError(f"{published / CLIP}: {reasons[0]}; expected: {reasons[1]}. Do not use the folder here")
     return max(
         (

@@ -35,7 +35,7 @@ COLUMNS = (
     "scale",
     "seen",
     "warnings",
-    "refused",
+    "rejected",
 )
 """The columns of a table of predictions."""
 
@@ -85,7 +85,7 @@ class Person:
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The prediction of a clip. A clip that can't be used has no targets; `refused` is the reason.
+    """The prediction of a clip. A clip that can't be used has no targets; `rejected` is the reason.
 
     windows: predictions of parts of the clip. A clip that is clearly longer than the training clips always has windows, and
     its targets are their mean, weighted by `seen`; another clip has windows on request. warnings: reasons to doubt the
@@ -107,7 +107,7 @@ class Prediction:
 
     clip: Path
     targets: Estimates
-    refused: str
+    rejected: str
     warnings: tuple[str, ...]
     windows: tuple[Window, ...] = ()
     seen: float = 0.0
@@ -127,7 +127,7 @@ class Prediction:
         count = len(self.warnings)
         warnings = f"; {count} warning{'s' if count > 1 else ''}" if count else ""
         number = f", person {self.person.number}" if self.person else ""
-        return f"Prediction({self.clip}{number}: {scores or f'rejected: {self.refused}'}{warnings})"
+        return f"Prediction({self.clip}{number}: {scores or f'rejected: {self.rejected}'}{warnings})"
 
     def __str__(self) -> str:
         return self.to_text().rstrip("\n")
@@ -135,7 +135,7 @@ class Prediction:
     def to_text(self, over_time: bool = False) -> str:
         """Return what tools.predict prints on a terminal. over_time: include the scores of each window."""
         names = name_columns(self.targets)
-        lines = [self.describe()] + [f"  refused: {self.refused}"] * bool(self.refused)
+        lines = [self.describe()] + [f"  rejected: {self.rejected}"] * bool(self.rejected)
         width = max(map(len, names.values()), default=0)
         for (group, column), name in names.items():
             estimate = self.targets[group][column]
@@ -147,7 +147,7 @@ class Prediction:
         for window in self.windows if over_time else ():
             scores = [f"{name} {window.targets[group][column].score:.3f}" for (group, column), name in names.items()
                       if window.targets]  # fmt: skip
-            lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.refused}")
+            lines.append(f"  {window.start:.1f} to {window.end:.1f} s: {', '.join(scores) or window.rejected}")
         return "\n".join([*lines, *(f"  warning: {warning}" for warning in self.warnings)]) + "\n"
 
     def to_frame(self) -> "pd.DataFrame":
@@ -162,13 +162,13 @@ class Prediction:
         from lib.serving.figure import draw_groups  # a slow import
 
         if not self.targets:
-            raise InputError(f"{self.clip} is rejected: {self.refused}; plot a clip with scores")
+            raise InputError(f"{self.clip} is rejected: {self.rejected}; plot a clip with scores")
         return draw_groups(self.targets, self.labels)
 
     def _repr_html_(self) -> str:
         """Return what notebooks show: the name, warnings, and the figure of `plot`."""
         lines = [f"<strong>{escape(self.describe())}</strong>"]
-        lines += [f"<div>rejected: {escape(self.refused)}</div>"] if self.refused else []
+        lines += [f"<div>rejected: {escape(self.rejected)}</div>"] if self.rejected else []
         lines += [f"<div>warning: {escape(warning)}</div>" for warning in self.warnings]
         if self.targets:
             image = io.StringIO()
@@ -185,8 +185,8 @@ def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
 
     >>> first = Prediction(Path("a.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", (), seen=1.0)
     >>> rejected = Prediction(Path("b.mp4"), {}, "faces: found in 0% of the frames", ())
-    >>> to_frame([first, rejected])[["clip", "refused", "target", "score", "low"]]
-        clip                           refused target  score  low
+    >>> to_frame([first, rejected])[["clip", "rejected", "target", "score", "low"]]
+        clip                          rejected target  score  low
     0  a.mp4                                     warm    5.2  4.0
     1  b.mp4  faces: found in 0% of the frames           NaN  NaN
     """
@@ -203,7 +203,7 @@ def _list_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
         "clip": str(prediction.clip),
         "seen": prediction.seen,
         "warnings": "; ".join(prediction.warnings),
-        "refused": prediction.refused,
+        "rejected": prediction.rejected,
         **describe_person(prediction.person),
     }
     if not prediction.targets:

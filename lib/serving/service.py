@@ -24,7 +24,7 @@ from lib.serving.workers import TooLongError, Work, Worker, WorkerError
 
 KEY_HEADER = "X-API-Key"
 _DESCRIPTION = """POST a video clip to /predict, and get the object that `tools.predict --format jsonl` writes. A clip that
-can't be used has no targets, and `refused` is the reason. Uploads are deleted after their prediction."""
+can't be used has no targets, and `rejected` is the reason. Uploads are deleted after their prediction."""
 _UPLOAD = {
     "required": True,
     "content": {
@@ -143,8 +143,8 @@ class Service:
             ) from None
         finally:
             await run_in_threadpool(path.unlink, missing_ok=True)
-        values["refused"] = bool(prediction["refused"])
-        return prediction | {"clip": upload.name, "refused": prediction["refused"].replace(path.name, upload.name)}
+        values["rejected"] = bool(prediction["rejected"])
+        return prediction | {"clip": upload.name, "rejected": prediction["rejected"].replace(path.name, upload.name)}
 
     async def _predict(self, clip: Path) -> dict[str, Any]:
         worker = await self.free.get()

@@ -67,7 +67,7 @@ def _describe_clip(clip: DisplayedClip, model: TrainedModel) -> dict[str, Any]:
     prediction = clip.prediction
     return {
         "name": prediction.describe(prediction.clip.name),
-        "refused": prediction.refused.replace(str(prediction.clip), prediction.clip.name),
+        "rejected": prediction.rejected.replace(str(prediction.clip), prediction.clip.name),
         "warnings": clip.warnings,
         "sheet": clip.sheet,
         "video": clip.video,

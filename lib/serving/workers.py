@@ -133,7 +133,7 @@ def predict_upload(predictor: "Predictor", clip: Path, max_seconds: float) -> di
     if max_seconds < seconds < math.inf:
         raise TooLongError(f"takes {seconds:.0f} s; allowed: up to {max_seconds:g} s; cut the clip")
     prediction = predictor(clip)
-    prediction = replace(prediction, clip=Path(clip.name), refused=prediction.refused.replace(f"{clip}", clip.name))
+    prediction = replace(prediction, clip=Path(clip.name), rejected=prediction.rejected.replace(f"{clip}", clip.name))
     return to_json(prediction)
 
 

@@ -122,7 +122,7 @@ class Unpacker:
                         shutil.copystat(path, self.target / place)
                     yield place
                 else:
-                    self._refuse_other(path, place, str(path))
+                    self._check_equal(path, place, str(path))
         for file in sorted((self.target / ANNOTATIONS).rglob("*")):
             if file.is_file() and file.relative_to(self.target) not in self._origins:
                 file.unlink()
@@ -136,7 +136,7 @@ class Unpacker:
             raise InputError(f"{label} is not a complete zip archive ({error}); download it again") from None
         with archive:
             entries = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
-            self._refuse_hostile(entries, label)
+            self._check_entries(entries, label)
             for info in entries:
                 inside, entry = PurePosixPath(name) / _text(info), f"{label}/{_text(info)}"
                 if inside.suffix.lower() == ".zip":
@@ -153,7 +153,7 @@ class Unpacker:
                         yield place
                     else:
                         self._extract(archive, info, partial, label)
-                        self._refuse_other(partial, place, entry)
+                        self._check_equal(partial, place, entry)
                         partial.unlink()
 
     def _is_first(self, place: Path, origin: str) -> bool:
@@ -161,11 +161,11 @@ class Unpacker:
         self._origins.setdefault(place, origin)
         return first
 
-    def _refuse_other(self, file: Path, place: Path, origin: str) -> None:
+    def _check_equal(self, file: Path, place: Path, origin: str) -> None:
         if not filecmp.cmp(file, self.target / place, shallow=False):
             raise InputError(f"{self._origins[place]} and {origin} are different files for {place}; keep the right one")
 
-    def _refuse_hostile(self, entries: list[pyzipper.ZipInfo], label: str) -> None:
+    def _check_entries(self, entries: list[pyzipper.ZipInfo], label: str) -> None:
         for info in entries:
             path = PurePosixPath(_text(info).replace("\\", "/"))
             if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", info.filename):

@@ -148,7 +148,7 @@ def _counts(table: pd.DataFrame) -> dict[str, Any]:
         "annotated": int((table["reason"] != NO_ANNOTATION).sum()),
         "files": int((table["file"] != "").sum()),
         "usable": len(usable),
-        "refused": dict(sorted(Counter(reason.split(":")[0] for reason in table["reason"] if reason).items())),
+        "rejected": dict(sorted(Counter(reason.split(":")[0] for reason in table["reason"] if reason).items())),
         "clips": {split: int((usable["split"] == split).sum()) for split in SPLITS},
     }
 

@@ -144,7 +144,7 @@ def download(
         find_groups(groups.set_index("clip"), training, fairness_group)
     summary = summarise(corpora, table, corpus_split, groups, settings)
     report(summary)
-    refuse_if_too_many_are_lost(table, summary, settings.allow_missing)
+    check_missing_fraction(table, summary, settings.allow_missing)
     resume.publish(
         [(corpus.folder / file, Path(corpus.name, file)) for corpus in corpora for file in corpus.files], RAW
     )
@@ -170,7 +170,7 @@ def summarise(
     return summary
 
 
-def refuse_if_too_many_are_lost(table: pd.DataFrame, summary: Mapping[str, Any], allowed: float) -> None:
+def check_missing_fraction(table: pd.DataFrame, summary: Mapping[str, Any], allowed: float) -> None:
     """Raise InputError if a larger fraction of the annotated clips than `allowed` is not usable.
 
     The table is saved first, so that the user can read the reasons.
@@ -178,7 +178,7 @@ def refuse_if_too_many_are_lost(table: pd.DataFrame, summary: Mapping[str, Any],
     lost = 1 - summary["usable"] / summary["annotated"]
     if lost > allowed:
         table.to_csv(resume.ROOT / "clips.csv", index=False)
-        reasons = f"{summary['refused']}{_check.show_unmatched(table)}"
+        reasons = f"{summary['rejected']}{_check.show_unmatched(table)}"
         raise InputError(
             f"{lost:.2%} of the annotated clips are missing or rejected ({reasons});"
             f" download.allow_missing in params.yaml allows {allowed:.2%}. Each clip's reason is in"
@@ -344,13 +344,13 @@ def write(path: Path, text: str) -> None:
 
 def report(summary: dict[str, Any]) -> None:
     """Print the number of clips, missing and unlabelled files first, then the origin of each split."""
-    missing = summary["refused"].get(_check.NO_FILE, 0)
-    unlabelled = summary["refused"].get(_check.NO_ANNOTATION, 0)
+    missing = summary["rejected"].get(_check.NO_FILE, 0)
+    unlabelled = summary["rejected"].get(_check.NO_ANNOTATION, 0)
     print(
         f"{summary['annotated']} clips are annotated; {missing} of them have no file."
         f" {unlabelled} files have no annotation. {summary['usable']} clips are usable: {summary['clips']}"
     )
-    for reason, count in summary["refused"].items():
+    for reason, count in summary["rejected"].items():
         print(f"  rejected, {reason}: {count}")
     for name, state in summary.get("annotation_files", {}).items():
         print(f"  {name}: {state}")

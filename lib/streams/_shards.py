@@ -99,7 +99,7 @@ def measure_cost(make: Callable[[str], Iterable[Record]], names: Iterable[str]) 
     for name in names:
         ends, sizes, in_place = [time.perf_counter()], list[int](), list[int]()
         for record in make(name):
-            if not record.refused:
+            if not record.rejected:
                 ends.append(time.perf_counter())
                 arrays = record.arrays.values()
                 sizes.append(sum(array.nbytes for array in arrays))
@@ -119,7 +119,7 @@ def _shapes(stream: Stream, paths: Iterable[Path]) -> dict[str, list[int]]:
         with shards.open_shard(path) as file:
             for group in file.values():
                 record = shards.read_group(group)
-                if not record.refused:
+                if not record.rejected:
                     return {
                         array: list(stream.read(record, base.present_steps(record, array)[:1], array).shape[1:])
                         for array in stream.arrays or ("",)
@@ -134,13 +134,13 @@ def write_shard(path: Path, make: Callable[[str], Iterable[Record]], name: str) 
     """
     started = time.perf_counter()
     partial = path.with_name(f"{path.stem}.{socket.gethostname()}.{os.getpid()}{_PARTIAL}")
-    clips = refused = 0
+    clips = rejected = 0
     failed: list[str] = []
     noted = started
     with h5py.File(partial, "w", libver="latest") as file:
         for record in make(name):
             shards.write_record(file, record)
-            clips, refused = clips + 1, refused + bool(record.refused)
+            clips, rejected = clips + 1, rejected + bool(record.rejected)
             failed += [record.attributes[TRACEBACK]] if TRACEBACK in record.attributes else []
             if time.perf_counter() > noted + _NOTED:  # a file for each clip takes as long as a vector
                 path.with_suffix(_COUNT).write_text(str(clips))
@@ -148,7 +148,7 @@ def write_shard(path: Path, make: Callable[[str], Iterable[Record]], name: str) 
     path.with_suffix(_COUNT).write_text(str(clips))
     resume.write_checksum(path, partial)
     resume.finish_file(partial, path)
-    return clips, refused, time.perf_counter() - started, failed
+    return clips, rejected, time.perf_counter() - started, failed
 
 
 def _wait_for_shards(stage: str, running: dict[Future, str], folder: Path, bar: tqdm) -> dict[str, int]:
@@ -161,8 +161,8 @@ def _wait_for_shards(stage: str, running: dict[Future, str], folder: Path, bar: 
     while running:
         for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
-            clips, refused, seconds, failed = _result(stage, name, future)
-            log.info("%s: %d clips, %d rejected, %.1f s; %d shards to do", name, clips, refused, seconds, len(running))
+            clips, rejected, seconds, failed = _result(stage, name, future)
+            log.info("%s: %d clips, %d rejected, %.1f s; %d shards to do", name, clips, rejected, seconds, len(running))
             for trace in failed:
                 log_once(stage, trace)
             failures |= {name: len(failed)} if failed else {}

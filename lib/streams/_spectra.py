@@ -38,10 +38,10 @@ def compute_features(raw: Raw, bands: Bands) -> Record:
     try:
         start, samples = read_audio(raw.path, rate, raw.span)
     except VideoError as error:
-        return Record(raw.clip, refused=f"audio: {error}")
+        return Record(raw.clip, rejected=f"audio: {error}")
     length, hop = round(window * rate), round(bands.step * rate)
     if len(samples) < length:
-        return Record(raw.clip, refused=f"audio: {len(samples) / rate:.3f} s of audio, audio.window is {window}")
+        return Record(raw.clip, rejected=f"audio: {len(samples) / rate:.3f} s of audio, audio.window is {window}")
     options: dict[str, Any] = {"mels": bands.mels, "mfcc": bands.mfcc, "edges": bands.edges, "top_db": bands.top_db}
     log_mel, coefficients = compute_spectra(samples, bands.filter_rate or rate, length, hop, **options)
     first = length / 2 if bands.edges == "inside" else 0

@@ -66,7 +66,7 @@ class Stream:
     kind: the contents of one step.
     settings: the model of its section of params.yaml.
     make_extractor: takes the settings, loads networks once, and returns a function from a clip's input records (a Raw for
-        RAW), in the order of `inputs`, to its Record. A clip that can't be used gets a Record with `refused`, a reason that
+        RAW), in the order of `inputs`, to its Record. A clip that can't be used gets a Record with `rejected`, a reason that
         begins with the stream's name and a colon.
     read_steps: takes a record and the indices (K,) of steps and returns their values (K, ...). If the stream has `arrays`,
         the third argument is the name of an array.
@@ -222,7 +222,7 @@ def extract_all(make: Callable[..., Record], clips: Iterable[tuple[Any, ...]]) -
 
 
 def _extract_batch(make: Any, batch: list[tuple[Any, ...]]) -> list[Record]:
-    usable = [inputs for inputs in batch if not any(isinstance(part, Record) and part.refused for part in inputs)]
+    usable = [inputs for inputs in batch if not any(isinstance(part, Record) and part.rejected for part in inputs)]
     try:
         computed = {record.clip: record for record in (make.extract_clips(usable) if usable else [])}
     except InputError:
@@ -239,14 +239,14 @@ def extract(make: Callable[..., Record], inputs: Iterable[Raw | Record]) -> Reco
     it concerns more than one clip.
     """
     inputs = list(inputs)
-    refused = next((record for record in inputs if isinstance(record, Record) and record.refused), None)
+    rejected = next((record for record in inputs if isinstance(record, Record) and record.rejected), None)
     try:
-        return refused or make(*inputs)
+        return rejected or make(*inputs)
     except InputError:
         raise
     except Exception as error:
         reason, trace = describe_internal_error(error)
-        return Record(inputs[0].clip, attributes={TRACEBACK: trace}, refused=reason)
+        return Record(inputs[0].clip, attributes={TRACEBACK: trace}, rejected=reason)
 
 
 def check_enabled(parameters: Mapping[str, Any]) -> None:

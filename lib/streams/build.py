@@ -78,10 +78,10 @@ def build_stream(name: str) -> None:
 
     clip_count = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / input_streams[0])
     seconds, internal = write_shards(stream, settings, out, inputs, make, clips=clip_count, options=options.parallel)
-    refused = shards.read_rejections(out)
+    rejected = shards.read_rejections(out)
     summary = {
-        "clips": clip_count - len(refused),
-        "refused": dict(sorted(Counter(refused.values()).items())),
+        "clips": clip_count - len(rejected),
+        "rejected": dict(sorted(Counter(rejected.values()).items())),
         "internal": internal,
         **stream.summary(out),
         "seconds": seconds,
@@ -92,13 +92,13 @@ def build_stream(name: str) -> None:
             f"{name}: {internal} clips are rejected because of errors in the program itself; logs/{name}.log contains the"
             " tracebacks"
         )
-    if len(refused) > options.download.allow_missing * clip_count:
-        reasons = resume.ROOT / f"refused-{name}.csv"
+    if len(rejected) > options.download.allow_missing * clip_count:
+        reasons = resume.ROOT / f"rejected-{name}.csv"
         with reasons.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([("clip", "reason"), *sorted(refused.items())])
-        kind, count = Counter(refused.values()).most_common(1)[0]
+            csv.writer(file, lineterminator="\n").writerows([("clip", "reason"), *sorted(rejected.items())])
+        kind, count = Counter(rejected.values()).most_common(1)[0]
         raise InputError(
-            f"{name}: {len(refused) / clip_count:.2%} of the clips are rejected ({count} of {clip_count}: {kind}; each"
+            f"{name}: {len(rejected) / clip_count:.2%} of the clips are rejected ({count} of {clip_count}: {kind}; each"
             f" clip's reason is in {reasons}); download.allow_missing in params.yaml allows"
             f" {options.download.allow_missing:.2%}. Repair or remove the clips, or raise it; finished shards are kept"
         )

@@ -64,28 +64,28 @@ def look_up(raw: Raw, patterns: list[str], missing: Literal["drop", "keep"] = "d
     rejected if no pattern has it. With `in_place`, `values` refers to files of uncompressed or HDF5 arrays.
     """
     if raw.annotations is None:
-        return Record(raw.clip, refused="features: not available for a clip outside the corpus")
+        return Record(raw.clip, rejected="features: not available for a clip outside the corpus")
     available: dict[str, Vectors] = {}
     for pattern in patterns:
         vectors = _find(raw, pattern, raw.annotations)
         if vectors is None and missing == "keep":
             continue
         if vectors is None:
-            return Record(raw.clip, refused=f"features: not in {pattern}")
+            return Record(raw.clip, rejected=f"features: not in {pattern}")
         if isinstance(vectors, str):
-            return Record(raw.clip, refused=f"features: {pattern}: {vectors}")
+            return Record(raw.clip, rejected=f"features: {pattern}: {vectors}")
         invalid = np.isinf(vectors.values) if missing == "keep" else ~np.isfinite(vectors.values)
         if invalid.any() or not np.isfinite(vectors.times).all():
-            return Record(raw.clip, refused=f"features: {pattern} lacks a number")
+            return Record(raw.clip, rejected=f"features: {pattern} lacks a number")
         available[pattern] = vectors
     if not available:
-        return Record(raw.clip, refused="features: in no file")
+        return Record(raw.clip, rejected="features: in no file")
     leading, first = next(iter(available.items()))
     for pattern, other in available.items():
         if not np.array_equal(first.times, other.times):
-            return Record(raw.clip, refused=f"features: {pattern} has other times than {leading}")
+            return Record(raw.clip, rejected=f"features: {pattern} has other times than {leading}")
         if other.values.shape[1:-1] != first.values.shape[1:-1]:
-            return Record(raw.clip, refused=f"features: {pattern} has other layers than {leading}")
+            return Record(raw.clip, rejected=f"features: {pattern} has other layers than {leading}")
     joined = Joined(
         [
             (available[pattern].locate() if in_place else None) or available[pattern].values

@@ -49,7 +49,7 @@ def cut_frames(record: Record, steps: slice, start: float) -> Record:
     """Return the frames `steps` of a record; times begin at `start` seconds. Fewer than two frames are rejected."""
     times, offsets = record.arrays["times"][steps] - start, record.arrays["offsets"]
     if len(times) < 2:
-        return Record(record.clip, refused=f"frames: {len(times)} from {start:.1f} s on, flow needs 2")
+        return Record(record.clip, rejected=f"frames: {len(times)} from {start:.1f} s on, flow needs 2")
     ends = offsets[steps.start : steps.stop + 1]
     return Record(
         record.clip,

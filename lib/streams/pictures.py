@@ -63,27 +63,27 @@ def load_pictures(raw: Raw, settings: Settings) -> Record:
     read, or with different numbers of images of two kinds.
     """
     if raw.annotations is None:
-        return Record(raw.clip, refused="pictures: not available for a clip outside the corpus")
+        return Record(raw.clip, rejected="pictures: not available for a clip outside the corpus")
     arrays: dict[str, np.ndarray] = {}
     for key, folder in _named_folders(settings).items():
         paths_by_clip = _folders(raw.annotations, key, folder)
         paths = paths_by_clip.get(raw.clip) or paths_by_clip.get(raw.clip.rpartition(".")[0]) or []
         if not paths:
-            return Record(raw.clip, refused=f"pictures: none in {folder}")
+            return Record(raw.clip, rejected=f"pictures: none in {folder}")
         contents = [_points(path) if key == "points" else cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths]
         if damaged := [path.name for path, image in zip(paths, contents, strict=True) if image is None]:
-            return Record(raw.clip, refused=f"pictures: {damaged[0]} in {folder} can't be read")
+            return Record(raw.clip, rejected=f"pictures: {damaged[0]} in {folder} can't be read")
         images = [image for image in contents if image is not None]
         if key == "faces":
             scales = [settings.side / np.array(image.shape[1::-1], np.float32) for image in images]
         if key == "points" and len({len(image) for image in images}) > 1:
             counted = " and ".join(sorted({str(len(image)) for image in images}))
-            return Record(raw.clip, refused=f"pictures: images in {folder} have {counted} points")
+            return Record(raw.clip, rejected=f"pictures: images in {folder} have {counted} points")
         arrays[key] = np.stack(images if key == "points" else [_scaled(image, settings.side) for image in images])
     counts = {len(array) for array in arrays.values()}
     if len(counts) > 1:
         return Record(
-            raw.clip, refused=f"pictures: {' and '.join(f'{len(array)} {key}' for key, array in arrays.items())}"
+            raw.clip, rejected=f"pictures: {' and '.join(f'{len(array)} {key}' for key, array in arrays.items())}"
         )
     if "points" in arrays:
         arrays["points"] = arrays["points"] * np.stack(scales)[:, None]

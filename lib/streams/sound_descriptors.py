@@ -76,10 +76,10 @@ def make_extractor(settings: Settings) -> Callable[[Record, Raw], Record]:
             try:
                 samples = read_audio(raw.path, RATE, raw.span)[1]
             except VideoError as error:
-                return Record(raw.clip, refused=f"sound_descriptors: {error}")
+                return Record(raw.clip, rejected=f"sound_descriptors: {error}")
             arrays |= {kind: compute[kind](samples) for kind in wanted}
         if wrong := [kind for kind, values in arrays.items() if not np.isfinite(values).all()]:
-            return Record(raw.clip, refused=f"sound_descriptors: {wrong[0]} has values that are not finite")
+            return Record(raw.clip, rejected=f"sound_descriptors: {wrong[0]} has values that are not finite")
         parts = json.dumps({kind: len(values) for kind, values in arrays.items()})
         return Record(
             raw.clip, {kind: values[None].astype(np.float32) for kind, values in arrays.items()}, {"parts": parts}

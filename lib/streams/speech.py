@@ -94,18 +94,18 @@ def extract_speech(speech: SpeechNetwork, raw: Raw) -> Record:
     try:
         start, samples = read_audio(raw.path, rate, raw.span)
     except VideoError as error:
-        return Record(raw.clip, refused=f"speech: {error}")
+        return Record(raw.clip, rejected=f"speech: {error}")
     if len(samples) < speech.audio.shortest:
         least = speech.audio.shortest / rate
         return Record(
-            raw.clip, refused=f"speech: {len(samples) / rate:.3f} s of audio, the network needs {least:.3f} s"
+            raw.clip, rejected=f"speech: {len(samples) / rate:.3f} s of audio, the network needs {least:.3f} s"
         )
     values, window = compute_in_memory(speech, samples, settings.window)
     times = start + (np.arange(len(values)) * speech.audio.hop + speech.audio.shortest / 2) / rate
     if settings.rate is not None:
         values, times = pool_to_rate(values, times, settings.rate)
     if not np.isfinite(values).all():
-        return Record(raw.clip, refused="speech: the network's hidden states are not finite")
+        return Record(raw.clip, rejected="speech: the network's hidden states are not finite")
     attributes = {} if window == settings.window else {"window": window}
     return Record(raw.clip, {"values": values, "times": times}, attributes)
 

@@ -49,11 +49,11 @@ def read_waveform(raw: Raw, sample_rate: int) -> Record:
     try:
         start, audio = read_audio(raw.path, sample_rate, raw.span)
     except VideoError as error:
-        return Record(raw.clip, refused=f"waveform: {error}")
+        return Record(raw.clip, rejected=f"waveform: {error}")
     length = round(CHUNK * sample_rate)
     count = len(audio) // length
     if not count:
-        return Record(raw.clip, refused=f"waveform: {len(audio) / sample_rate:.3f} s of audio, a chunk has {CHUNK} s")
+        return Record(raw.clip, rejected=f"waveform: {len(audio) / sample_rate:.3f} s of audio, a chunk has {CHUNK} s")
     levels = np.rint(audio[: count * length] * _FULL_SCALE).clip(-_FULL_SCALE, _FULL_SCALE - 1)
     times = start + (np.arange(count) + 0.5) * length / sample_rate
     return Record(raw.clip, {"samples": levels.astype(np.int16).reshape(count, length), "times": times})

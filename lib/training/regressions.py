@@ -75,7 +75,7 @@ def _divide(training: pd.DataFrame, stream: str, width: int) -> list[tuple[str, 
     sizes: dict[str, int] = {}
     for shard, clips in training.groupby("shard")["clip"]:
         with shards.open_shard(DATA / stream / f"{shard}.h5") as file:
-            accepted = next((clip for clip in clips if "refused" not in file[clip].attrs), None)
+            accepted = next((clip for clip in clips if "rejected" not in file[clip].attrs), None)
             if accepted is not None:
                 sizes = json.loads(file[accepted].attrs.get("parts", "{}"))
                 break

@@ -117,7 +117,7 @@ def train_network(fabric: "Fabric", task: Task, folder: Path, log: bool = True) 
     folder.mkdir(parents=True, exist_ok=True)
     network = build_network(task)
     with prefix_errors("train."):
-        refuse_bfloat16(network, fabric.device.type, settings.precision)
+        check_precision(network, fabric.device.type, settings.precision)
     if settings.devices > 1:
         fabric.launch()  # from here on once in each process
         # shared statistics make all processes wait for one that may have no clip for an encoder
@@ -206,7 +206,7 @@ def summarise(history: Sequence[Row], derived: Mapping[str, float]) -> Row:
     }
 
 
-def refuse_bfloat16(network: torch.nn.Module, device: str, precision: str) -> None:
+def check_precision(network: torch.nn.Module, device: str, precision: str) -> None:
     """Raise InputError for 3D convolutions in bfloat16 on a CPU: there PyTorch 2.11's gradients of their weights contain
     uninitialised memory."""
     if (
@@ -246,7 +246,7 @@ def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) ->
     for shard, rows in training.groupby("shard"):
         for name, by_statistic in values_by_stream.items():
             for record in read_clips(DATA, name, str(shard), rows["clip"]):
-                for statistic, value in {} if record.refused else base.load(name).statistics(record).items():
+                for statistic, value in {} if record.rejected else base.load(name).statistics(record).items():
                     by_statistic.setdefault(statistic, []).append(value)
     return {
         name: {statistic: (min(values), max(values)) for statistic, values in by_statistic.items()}

@@ -111,9 +111,9 @@ def main() -> None:
     options["out"] = options["out"] or Path("plots", name)
     if kind in ("sizes", "folds", "groups", "corpora"):
         ignored = ["labels", "split", "resamples", "seed", *([] if kind == "sizes" else ["unseen"])]
-        refuse_set(kind, parser, options, ignored)
+        check_ignored(kind, parser, options, ignored)
     if kind == "fair":
-        refuse_set(kind, parser, options, ["labels", "split"])
+        check_ignored(kind, parser, options, ["labels", "split"])
     if kind in ("folds", "groups") and len(seeds) > 1:
         raise InputError(f"--{kind} with {len(seeds)} seeds; allowed: one, for example --seeds 0")
     if kind != "ablation" and baseline:
@@ -146,7 +146,7 @@ def main() -> None:
     print("params.yaml is unchanged; data/ and metrics/ are those of the last run, until you run `dvc repro`")
 
 
-def refuse_set(kind: str, parser: argparse.ArgumentParser, options: dict[str, Any], names: list[str]) -> None:
+def check_ignored(kind: str, parser: argparse.ArgumentParser, options: dict[str, Any], names: list[str]) -> None:
     """Raise InputError if one of these options, which experiments of this kind ignore, is set."""
     if ignored := [name for name in names if options[name] != parser.get_default(name)]:
         raise InputError(

@@ -62,7 +62,7 @@ def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, An
         return "losses", losses(name, group, asked.get("losses") or [group.loss], weightings)
     available = variants(shared["model"])
     names = asked.get("variants") or list(available)
-    refuse_unknown("--variants", names, available)
+    check_choices("--variants", names, available)
     return "ablation", {name: available[name] for name in names}
 
 
@@ -135,8 +135,8 @@ def variants(model: dict[str, Any]) -> dict[str, Changes]:
 def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[str]) -> dict[str, Changes]:
     """Return every loss of the target group `name` with every weighting, by LOSS-WEIGHTING; by LOSS for weighting none."""
     permitted = find_head(group).losses
-    refuse_unknown("--losses", chosen, permitted, f" with targets.{name}.head = {group.head}")
-    refuse_unknown("--weightings", weightings, (*WEIGHTINGS, RELIABILITY))
+    check_choices("--losses", chosen, permitted, f" with targets.{name}.head = {group.head}")
+    check_choices("--weightings", weightings, (*WEIGHTINGS, RELIABILITY))
     return {
         loss if weighting == "none" else f"{loss}-{weighting}": {
             f"targets.{name}.loss": loss,
@@ -173,7 +173,7 @@ def networks(words: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
     """
     stream, *names = words
     streams = [name for name, section in shared.items() if isinstance(section, dict) and "network" in section]
-    refuse_unknown("--networks", [stream], streams)
+    check_choices("--networks", [stream], streams)
     model = shared["model"]
     read = {reference.partition(".")[0] for name in model["use"] for reference in model["encoders"][name]["reads"]}
     if not names or stream not in read:
@@ -203,7 +203,7 @@ def sizes(counts: list[int], shared: dict[str, Any]) -> dict[str, Changes]:
     return settings
 
 
-def refuse_unknown(option: str, names: Iterable[str], allowed: Iterable[str], where: str = "") -> None:
+def check_choices(option: str, names: Iterable[str], allowed: Iterable[str], where: str = "") -> None:
     """Raise InputError if one of the names isn't allowed."""
     if unknown := [name for name in names if name not in allowed]:
         raise InputError(f"{option} {unknown[0]!r}; allowed{where}: {', '.join(allowed)}")

@@ -123,12 +123,12 @@ def load_faces(path: Path) -> list[tuple[str, Tensor]]:
         sampled = frames.sample_frames(Raw(path.name, path, None), 5, 640, 90)
         records = [
             sampled
-            if sampled.refused
+            if sampled.rejected
             else Aligner(SIZE, Detector(40, load_networks(best_device())), 0.5, 1.0, 1.0)(sampled)
         ]
     for record in records:
-        if record.refused:
-            raise InputError(f"{path}: {record.refused}")
+        if record.rejected:
+            raise InputError(f"{path}: {record.rejected}")
     return [
         (record.clip, torch.from_numpy(to_grey(record.arrays["faces"][record.arrays["found"] > 0])))
         for record in records

@@ -82,9 +82,9 @@ def measure(values: dict[str, Any], clips: list[Path], folder: Path) -> Iterator
         for raw, by_stream in zip(raws, records, strict=True):
             inputs = [raw if key == RAW else by_stream[key] for key in stream.inputs_of(values[name])]
             by_stream[name] = base.extract(make, inputs)
-            if by_stream[name].refused:
+            if by_stream[name].rejected:
                 raise InputError(
-                    f"{raw.clip}: {by_stream[name].refused}; allowed: clips that no stream rejects; name another clip"
+                    f"{raw.clip}: {by_stream[name].rejected}; allowed: clips that no stream rejects; name another clip"
                 )
             size += sum(array.nbytes for array in by_stream[name].arrays.values())
         seconds = (clock() - loaded) / len(clips)

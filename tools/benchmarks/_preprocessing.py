@@ -176,8 +176,8 @@ def sampled(path: Path) -> Record:
 
 def usable(path: Path, record: Record) -> Record:
     """Return the record. Raises InputError if the clip is rejected."""
-    if record.refused:
-        raise InputError(f"{path}: {record.refused}")
+    if record.rejected:
+        raise InputError(f"{path}: {record.rejected}")
     return record
 
 

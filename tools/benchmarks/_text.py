@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     difference = max(
         float(np.abs(record.arrays["transformer"] - other.arrays["transformer"]).max())
         for record, other in zip(alone, together, strict=True)
-        if not record.refused
+        if not record.rejected
     )
     print(f"{len(clips)} transcripts; CPU seconds per clip: {single / len(clips):.4f} one by one,")
     print(f"{batched / len(clips):.4f} in batches; largest difference of the vectors {difference:.1e}")

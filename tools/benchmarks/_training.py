@@ -29,7 +29,7 @@ from lib.streams import base
 from lib.training import run as training_run
 from lib.training.data import TrainData
 from lib.training.settings import Parameters
-from tools.ablate.plan import Changes, refuse_unknown, variants
+from tools.ablate.plan import Changes, check_choices, variants
 from tools.parameters import merge_parameters, plain
 
 SECONDS, FRAMES, FPS = 15.3, 77, 5  # of each random clip
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         streams = list_streams(parameters.check(model, Settings).encoder_inputs())
         clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, values, streams)
         changes_by_name: dict[str, Changes] = variants(model) | {"asis": {}}
-        refuse_unknown("--variants", arguments.variants or (), changes_by_name)
+        check_choices("--variants", arguments.variants or (), changes_by_name)
         for name in arguments.variants or variants(model):
             changed = model | {key.removeprefix("model."): value for key, value in changes_by_name[name].items()}
             sections = {"model": changed, "targets": values["targets"], "train": train}

@@ -56,8 +56,8 @@ def count_by_step(
 
     data: contents of metrics/data.json. lost: table of data/lost.csv.
     """
-    rejected = {reason: count for reason, count in data["refused"].items() if reason not in (NO_FILE, NO_ANNOTATION)}
-    without_file = {NO_FILE: data["refused"][NO_FILE]} if NO_FILE in data["refused"] else {}
+    rejected = {reason: count for reason, count in data["rejected"].items() if reason not in (NO_FILE, NO_ANNOTATION)}
+    without_file = {NO_FILE: data["rejected"][NO_FILE]} if NO_FILE in data["rejected"] else {}
     steps: list[tuple[str, int, dict[str, int]]] = [
         ("annotated", data["annotated"], {}),
         ("found", data["annotated"] - sum(without_file.values()), without_file),

@@ -87,7 +87,7 @@ class Aligner:
             faces_by_frame, detected.looks, detected.cut, times, self._person or MAIN, identify=detected.identify
         )
         if self._person and self._person.isdecimal() and int(self._person) > tracked.persons:
-            return Record(record.clip, refused=f"faces: person {self._person} requested, {tracked.persons} visible")
+            return Record(record.clip, rejected=f"faces: person {self._person} requested, {tracked.persons} visible")
         track = self.fill_gaps(detected, tracked.faces, tracked.cuts, times)
         counts = {
             "frames_with_several_faces": int(sum(len(detected.boxes) > 1 for detected in faces_by_frame)),
@@ -116,7 +116,7 @@ class Aligner:
         if fraction < self._min_found or fraction == 0:
             return Record(
                 record.clip,
-                refused=f"faces: found in {fraction:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
+                rejected=f"faces: found in {fraction:.0%} of the frames, faces.min_found is {self._min_found:.0%}",
             )
         faces = np.zeros((len(states), self._side, self._side, 3), np.uint8)
         for index, frame in enumerate(frame for batch in batches or _Batches(record) for frame in batch):

@@ -51,7 +51,7 @@ class EveryoneTracker:
         """
         detected = self.aligner.detect(record)
         main = self.aligner.align_one(record, detected)
-        if main.refused:
+        if main.rejected:
             return main
         everyone = self._follow_all(record, detected, raw)
         tracks = everyone.tracks

@@ -65,7 +65,7 @@ class Extractor(BatchExtractor):
         return [
             _make_record(raw.clip, transcript, next(arrays))
             if isinstance(transcript, Transcript)
-            else Record(raw.clip, refused=f"text: {transcript}")
+            else Record(raw.clip, rejected=f"text: {transcript}")
             for (raw,), transcript in zip(inputs, lookups, strict=True)
         ]
 
@@ -120,7 +120,7 @@ def _merge(kinds: Sequence[Arrays | str]) -> Arrays | str:
 
 def _make_record(clip: str, transcript: Transcript, arrays: Arrays | str) -> Record:
     if isinstance(arrays, str):
-        return Record(clip, refused=f"text: {arrays}")
+        return Record(clip, rejected=f"text: {arrays}")
     parts = {kind: arrays[kind].shape[-1] for kind in ARRAYS if kind in arrays and kind not in STREAM.detailed}
     if transcript.recognised:
         arrays = arrays | store_words(transcript)

@@ -31,9 +31,9 @@ def measure_voice(raw: Raw, detect: Detect, settings: Mapping[str, float]) -> Re
     try:
         start, samples = read_audio(raw.path, RATE, raw.span)
     except VideoError as error:
-        return Record(raw.clip, refused=f"voice: {error}")
+        return Record(raw.clip, rejected=f"voice: {error}")
     if len(samples) < _PITCH_WINDOW:
-        return Record(raw.clip, refused=f"voice: {len(samples) / RATE:.3f} s of audio, 0.064 s are needed")
+        return Record(raw.clip, rejected=f"voice: {len(samples) / RATE:.3f} s of audio, 0.064 s are needed")
     columns, statistics = describe_voice(np.asarray(samples, float), detect, settings)
     steps = np.column_stack([*columns.values()]).astype(np.float32)
     times = start + _STEP * np.arange(len(steps))
