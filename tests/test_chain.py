@@ -197,7 +197,7 @@ def test_exported_network_takes_other_numbers_of_clips_and_steps(clips: list[Pat
     outputs = session.run(["traits"], {node.name: arrays[node.name] for node in session.get_inputs()})
     steps = Steps(values, times, torch.ones(3, 97, dtype=torch.bool))
     with torch.no_grad():
-        expected = predictor.served.network({"audio": {"audio.mfcc": steps}}).predicted["traits"]
+        expected = predictor.trained.network({"audio": {"audio.mfcc": steps}}).predicted["traits"]
     np.testing.assert_allclose(outputs[0], expected.numpy(), atol=1e-4)
 
 

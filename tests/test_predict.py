@@ -250,7 +250,7 @@ def test_predictor_equals_evaluation(project: Path, tmp_path: Path, fusion: str)
     predictor = Predictor(
         save_random_model(tmp_path, model__fusion=fusion, model__use=encoders, model__encoders__audio__width=width), CPU
     )
-    trained, table = predictor.served, read_clip_table(Path("data/clips.csv"))
+    trained, table = predictor.trained, read_clip_table(Path("data/clips.csv"))
     assert list(trained.streams) == ["frames", *encoders]
     data = ClipDataset(table, Path("data"), trained.network.encoder_inputs, trained.streams, {})
     evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), trained.network, data, 3, 0)
@@ -454,7 +454,7 @@ def test_predict_prints_a_row_for_each_unusable_file(
 def test_references_come_from_the_models_own_clips(project: Path) -> None:
     train.main()
     predictor = Predictor(project / "data/model.pt", CPU)
-    reference = predictor.served.training.references["warmth"]
+    reference = predictor.trained.training.references["warmth"]
     labels = np.array([2, 3, 4])  # of the training clips
     assert reference.quantiles[:, 0].numpy() == pytest.approx(np.quantile(labels, np.linspace(0, 1, 101)), abs=1e-6)
     assert not np.isfinite(reference.half_widths.numpy()[0])  # only one validation clip has a label
@@ -466,7 +466,7 @@ def test_references_come_from_the_models_own_clips(project: Path) -> None:
 def test_predictor_warns_of_clips_unlike_training_clips(project: Path, tmp_path: Path) -> None:
     train.main()
     predictor = Predictor(project / "data/model.pt", CPU)
-    ranges = predictor.served.training.ranges["faces"]
+    ranges = predictor.trained.training.ranges["faces"]
     for index, name in enumerate(NAMES[:4]):  # the training clips lie within the ranges
         with h5py.File("data/faces/demo-one.h5") as file:
             landmarks = file[name]["landmarks"][()]

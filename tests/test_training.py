@@ -499,9 +499,9 @@ def test_warm_start_beats_cold_start_at_equal_epochs(tmp_path: Path) -> None:
         _, history = train_network(tmp_path / name, net, epochs=2, learning_rate=default_rate(3e-3), clips=24)
         losses[name] = history[-1]["validation_loss"]
     assert losses["warm"] < 0.7 * losses["cold"]
-    served = checkpoint.load(tmp_path / "old.pt", torch.device("cpu"))
-    assert same_weights(served.network.state_dict(), old_weights)
-    assert (served.targets, served.training.corpora) == (TRAITS_GROUP, ["demo"])
+    trained = checkpoint.load(tmp_path / "old.pt", torch.device("cpu"))
+    assert same_weights(trained.network.state_dict(), old_weights)
+    assert (trained.targets, trained.training.corpora) == (TRAITS_GROUP, ["demo"])
     with pytest.raises(InputError, match=r"is a model of another shape \(\d+ weights differ, first"):
         checkpoint.warm_start(make_network(["faces"]), tmp_path / "old.pt", TRAITS_GROUP)
     with pytest.raises(InputError, match=r"^init = 'nowhere' is not a file"):

@@ -158,7 +158,7 @@ def export_network(arguments: argparse.Namespace) -> None:
 
     predictor = Predictor(arguments.model, torch.device("cpu"))
     windows = [window for clip in arguments.clips for window in export.windows_of(predictor, clip)]
-    window = export.Window(predictor.served.network, predictor.served.targets, windows[0])
+    window = export.Window(predictor.trained.network, predictor.trained.targets, windows[0])
     complete_windows = [parts for parts in map(window.parts, windows) if parts is not None]
     if not complete_windows:
         raise InputError(
@@ -166,9 +166,9 @@ def export_network(arguments: argparse.Namespace) -> None:
         )
     program = export.export_program(window, complete_windows[0], onnx=file_format == "onnx")
     metadata = {
-        "targets": {name: group.model_dump() for name, group in predictor.served.targets.items()},
-        "streams": {name: stream._asdict() for name, stream in predictor.served.streams.items()},
-        "estimates": export.describe_targets(predictor.served),
+        "targets": {name: group.model_dump() for name, group in predictor.trained.targets.items()},
+        "streams": {name: stream._asdict() for name, stream in predictor.trained.streams.items()},
+        "estimates": export.describe_targets(predictor.trained),
     }
     run = (
         export.write_onnx(program, window, out, metadata)

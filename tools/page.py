@@ -238,7 +238,7 @@ def write_tables(by_clip: Sequence[Sequence["Prediction"]], predictor: "Predicto
     from lib.serving import output
 
     persons = predictor.person == "all"
-    names, run = output.column_names(predictor.served.targets, persons), output.describe_run(predictor)
+    names, run = output.column_names(predictor.trained.targets, persons), output.describe_run(predictor)
     predictions = [_without_folder(prediction) for of_clip in by_clip for prediction in of_clip]
     with (to / "scores.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
         output.write(predictions, names, "csv", file, run, header=True, over_time=False, persons=persons)
@@ -262,7 +262,7 @@ def show(by_clip: Sequence[Sequence["Prediction"]], predictor: "Predictor", to: 
     for index, prediction in ((index, prediction) for index, of_clip in enumerate(by_clip) for prediction in of_clip):
         own_warnings = prediction.warnings[len(predictor.warnings) :]  # the others are at the top of the page
         results.append(web.DisplayedClip(prediction, own_warnings, *(find(index, prediction, end) for end in _ENDINGS)))
-    return web.render(results, predictor.served)
+    return web.render(results, predictor.trained)
 
 
 def _without_folder(prediction: "Prediction") -> "Prediction":
@@ -332,11 +332,11 @@ def introduce(title: str, predictor: "Predictor") -> str:
 
     from lib.report.card import list_cautions
 
-    served = predictor.served
-    cautions, *notes = list_cautions(served.training.corpora, served.targets)
+    trained = predictor.trained
+    cautions, *notes = list_cautions(trained.training.corpora, trained.targets)
     first, _, rest = cautions.partition(". ")
     warnings = [f"{warning[0].upper()}{warning[1:]}" for warning in predictor.warnings]
-    names = [column for group in served.targets.values() for column in group.columns]
+    names = [column for group in trained.targets.values() for column in group.columns]
     if len(names) > _MOST_NAMES:
         names[_MOST_NAMES:] = [f"{len(names) - _MOST_NAMES} more"]
     template = Environment(autoescape=True).from_string(_TOP)
@@ -375,7 +375,7 @@ def connect(gradio: Any, jobs: Jobs, parts: Parts) -> None:
     outputs = [parts.predictions, parts.result, parts.files]
     parts.clips.change(check, parts.clips, [parts.button, parts.note], **quiet)
     parts.example.click(
-        lambda: [str(render_example(jobs.folder, jobs.predictor.served.training.seconds))], None, parts.clips, **quiet
+        lambda: [str(render_example(jobs.folder, jobs.predictor.trained.training.seconds))], None, parts.clips, **quiet
     )
     clicked = parts.button.click(begin, None, inputs, **quiet)
     done = clicked.then(predict, parts.clips, outputs, api_name="predict", show_progress_on=parts.result)

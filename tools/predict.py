@@ -150,7 +150,7 @@ def print_predictions(
     predict = make_explainer(clips, arguments)
     predictions = predictor.many(clips, predict, arguments.workers)
     persons = arguments.person == ALL
-    names, run = output.column_names(predictor.served.targets, persons), output.describe_run(predictor)
+    names, run = output.column_names(predictor.trained.targets, persons), output.describe_run(predictor)
     if output_format == "table":
         predictions = (without(prediction, predictor.warnings) for prediction in predictions)
     options = {"header": True, "over_time": arguments.over_time, "persons": persons}
@@ -171,7 +171,7 @@ def write_file(
     out: Path = arguments.out
     check_writable("--out", out.parent)
     persons = arguments.person == ALL
-    names, run = output.column_names(predictor.served.targets, persons), output.describe_run(predictor)
+    names, run = output.column_names(predictor.trained.targets, persons), output.describe_run(predictor)
     predict = make_explainer(clips, arguments)
     with output.locked(out) as file:
         before = output.read_before(out, file, names, run)

@@ -77,12 +77,12 @@ _ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 def describe(predictor: Predictor) -> dict[str, Any]:
     """Return the contents of chain.json. Raises InputError for a stream or an encoder that can't be exported."""
-    streams = {name: describe_arguments(name, info) for name, info in predictor.served.streams.items()}
+    streams = {name: describe_arguments(name, info) for name, info in predictor.trained.streams.items()}
     packages = list(_PACKAGES)
     if "flow" in streams and streams["flow"]["arguments"]["backend"] == "torch":
         packages.append("numba")
     encoders: dict[str, Any] = {}
-    for name, encoder in predictor.served.network.encoder_inputs.items():
+    for name, encoder in predictor.trained.network.encoder_inputs.items():
         encoders[name] = {
             "take": encoder.take,
             "steps": encoder.steps,
@@ -98,10 +98,10 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     return {
         "format": chain.FORMAT,
         "packages": packages,
-        "seconds": list(predictor.served.training.seconds),
+        "seconds": list(predictor.trained.training.seconds),
         "streams": streams,
         "encoders": encoders,
-        "targets": export.describe_targets(predictor.served),
+        "targets": export.describe_targets(predictor.trained),
     }
 
 
@@ -112,7 +112,7 @@ def write_chain(predictor: Predictor, clip: Path, folder: Path) -> None:
     """
     description = describe(predictor)
     window = export.Window(
-        predictor.served.network, predictor.served.targets, inputs := export.windows_of(predictor, clip)[0]
+        predictor.trained.network, predictor.trained.targets, inputs := export.windows_of(predictor, clip)[0]
     )
     parts = window.parts(inputs)
     assert parts is not None

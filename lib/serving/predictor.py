@@ -95,25 +95,25 @@ class Predictor:
         self._device = best_device() if device is None else device
         self.path = _path("model", model)
         self._options: _Options = self.path.absolute(), self._device, person, window, min_seen
-        self.served = checkpoint.load(self.path, self._device)
-        self.labels = summarise_labels(self.served)
-        self.extractors = base.make_extractors(self.served.streams)
+        self.trained = checkpoint.load(self.path, self._device)
+        self.labels = summarise_labels(self.trained)
+        self.extractors = base.make_extractors(self.trained.streams)
         if person not in (*ASKED, ALL) and not (person.isdecimal() and int(person)):
             raise InputError(
                 f"person = {person!r}; allowed: {', '.join(ASKED)}, {ALL}, or a number from 1 on, counted from the left"
             )
         self.tracker: EveryoneTracker | None = None
         if "faces" in self.extractors:
-            settings = check(self.served.streams["faces"].settings, faces.Settings, "faces")
+            settings = check(self.trained.streams["faces"].settings, faces.Settings, "faces")
             settings = settings.model_copy(update={"persons": MAIN})
             self.extractors["faces"] = faces.make_extractor(settings, MAIN if person == ALL else person)
             self.tracker = faces.make_tracker(settings) if person == ALL else None
         elif person != MAIN:
             raise InputError(f"person = {person!r}, but the model {self.path} does not use faces; allowed: {MAIN}")
-        self._settings = {name: info.settings for name, info in self.served.streams.items()}
+        self._settings = {name: info.settings for name, info in self.trained.streams.items()}
         self.warnings: tuple[str, ...] = ()
         """Warnings about every prediction of this model."""
-        if not {*SYNTHETIC}.isdisjoint(self.served.training.corpora):
+        if not {*SYNTHETIC}.isdisjoint(self.trained.training.corpora):
             self.warnings = (_PLANTED,)
 
     @classmethod
@@ -188,7 +188,7 @@ class Predictor:
         predictions = []
         for person in scene.persons:
             prediction = self._guard(clip, observers._replace(scene=person))
-            shared = person.describe_shared(list_streams(self.served.network.encoder_inputs))
+            shared = person.describe_shared(list_streams(self.trained.network.encoder_inputs))
             warnings = (*prediction.warnings, *(shared if prediction.targets else ()))
             predictions.append(replace(prediction, person=person.person, warnings=warnings))
         return predictions
@@ -209,21 +209,21 @@ class Predictor:
 
     def spans(self, clip: Path) -> list[Span]:
         """Return the windows of a clip that is clearly longer than the longest training clip; an empty list otherwise."""
-        return long_clip_spans(clip_seconds(clip), self.served.training.seconds, self.window)
+        return long_clip_spans(clip_seconds(clip), self.trained.training.seconds, self.window)
 
     def _predict(self, clip: Path, observers: "_Observers") -> Prediction:
         _check_file(clip)
         seconds, cut = clip_seconds(clip), warn_of_cut(clip)
-        if spans := long_clip_spans(seconds, self.served.training.seconds, self.window):
+        if spans := long_clip_spans(seconds, self.trained.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
         usable_fraction = mean_seen([values.seen])
         check_seen(usable_fraction, self.min_seen, 1, 1, "")
         spans = requested_spans(seconds, self.window)
         windows, _, warnings = self._predict_windows(clip, spans, _Observers(scene=observers.scene))
-        bias = list(biased_windows(self.served, self.window)) if windows else []
+        bias = list(biased_windows(self.trained, self.window)) if windows else []
         warnings = [*self.warnings, *cut, *values.warnings, *bias, *warnings]
-        targets = estimate(self.served, values.groups)
+        targets = estimate(self.trained, values.groups)
         return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
 
     def _predict_long(
@@ -240,9 +240,9 @@ class Predictor:
         mean = {
             name: average_predictions([values.groups[name] for values in usable], weights) for name in usable[0].groups
         }
-        window_warnings = [describe_windows(spans, self.served.training.seconds[1], len(usable), reason)]
-        window_warnings += biased_windows(self.served, self.window)
-        targets = estimate(self.served, mean, interval=len(spans) == 1)
+        window_warnings = [describe_windows(spans, self.trained.training.seconds[1], len(usable), reason)]
+        window_warnings += biased_windows(self.trained, self.window)
+        targets = estimate(self.trained, mean, interval=len(spans) == 1)
         warnings = [*self.warnings, *cut, *window_warnings, *warnings]
         return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
 
@@ -251,7 +251,7 @@ class Predictor:
     ) -> tuple[tuple[Window, ...], list[Values], list[str]]:
         """Return the prediction of each window, the values of the usable windows, and warnings."""
         windows, usable, warnings = [], [], list[tuple[Span, str]]()
-        calibrated = not any(True for _ in biased_windows(self.served, self.window))
+        calibrated = not any(True for _ in biased_windows(self.trained, self.window))
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
                 values = self._run(clip, span, observers)
@@ -259,7 +259,7 @@ class Predictor:
                 windows.append(Window(*span, {}, 0.0, str(error)))
                 continue
             usable.append(values)
-            targets = estimate(self.served, values.groups, calibrated)
+            targets = estimate(self.trained, values.groups, calibrated)
             windows.append(Window(*span, targets, float(np.mean([*values.seen.values()])), ""))
             warnings += [(span, warning) for warning in values.warnings]
         return tuple(windows), usable, merge_warnings(warnings)
@@ -268,8 +268,8 @@ class Predictor:
     def _run(self, clip: Path, span: Span | None, observers: "_Observers") -> Values:
         """Run the network on a clip, or on a window if `span` is given. Raises InputError if the clip can't be used."""
         records = self._records(clip, span, observers)
-        network = self.served.network
-        inputs = make_inputs(records, network.encoder_inputs, self.served.streams, seed=None)
+        network = self.trained.network
+        inputs = make_inputs(records, network.encoder_inputs, self.trained.streams, seed=None)
         rejected = list(dict.fromkeys(record.rejected for record in records.values() if record.rejected))
         if not self._enough(inputs):
             raise InputError("; ".join(rejected))
@@ -282,10 +282,10 @@ class Predictor:
             raise InputError("the model's prediction is not a finite number")
         values = {name: prediction.clip_arrays(0) for name, prediction in output.predictions.items()}
         if observers.watch is not None:
-            evidence = Evidence(span, records, batch.inputs, output, estimate(self.served, values))
+            evidence = Evidence(span, records, batch.inputs, output, estimate(self.trained, values))
             observers.watch(evidence if observers.scene is None else observers.scene.describe(evidence))
         warnings = [f"{reason}; predicted without it" for reason in rejected]
-        warnings += find_warnings(self.served, records, span)
+        warnings += find_warnings(self.trained, records, span)
         return Values(
             values, {name: fraction_seen(records[name]) for name in list_streams(network.encoder_inputs)}, warnings
         )
@@ -294,7 +294,7 @@ class Predictor:
         """Return whether the clip has time steps for all encoders. If the model was trained with missing = "keep", one
         encoder is enough."""
         has_steps = [all(len(steps.times) for steps in streams.values()) for streams in inputs.values()]
-        return any(has_steps) if self.served.settings.missing == "keep" else all(has_steps)
+        return any(has_steps) if self.trained.settings.missing == "keep" else all(has_steps)
 
     def _records(self, clip: Path, span: Span | None, observers: "_Observers") -> dict[str, Record]:
         """Return the clip's records of all streams that the model uses, each computed after its inputs."""
@@ -304,7 +304,7 @@ class Predictor:
             if name in records:
                 continue
             observers.begin(name)
-            input_names = base.load(name).inputs_of(self.served.streams[name].settings)
+            input_names = base.load(name).inputs_of(self.trained.streams[name].settings)
             inputs = [raw if input_name == RAW else records[input_name] for input_name in input_names]
             records[name] = base.extract(extract, inputs)
             if trace := records[name].attributes.get(TRACEBACK):

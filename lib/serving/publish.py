@@ -56,8 +56,8 @@ def publish(model: Path, card: Path, provenance: Path, to: Path) -> None:
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to} exists; allowed: a new or an empty folder; remove it, or choose another")
-    served = checkpoint.load(model, torch.device("cpu"))
-    _check_card(served.provenance, card, provenance)
+    trained = checkpoint.load(model, torch.device("cpu"))
+    _check_card(trained.provenance, card, provenance)
     saved = checkpoint.read(model)
     partial = to.with_name(f"{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -65,11 +65,11 @@ def publish(model: Path, card: Path, provenance: Path, to: Path) -> None:
     folder.write(saved, partial)
     preprocessing = json.loads((partial / folder.PREPROCESSING).read_text())
     licences = make_licences(
-        served.training.corpora, saved["model"]["encoders"], preprocessing["requires"], preprocessing["packages"]
+        trained.training.corpora, saved["model"]["encoders"], preprocessing["requires"], preprocessing["packages"]
     )
     (partial / LICENCES).write_text(licences)
     (partial / CARD).write_text(card.read_text() + _USE + describe_requirements(preprocessing["requires"]))
-    write_smoke_test(partial, served.training.seconds[0] if served.training.seconds else 0.0)
+    write_smoke_test(partial, trained.training.seconds[0] if trained.training.seconds else 0.0)
     if to.exists():
         to.rmdir()
     partial.rename(to)
@@ -126,12 +126,12 @@ def measure_difference(published: Path) -> float:
     )
 
 
-def _check_card(trained: Mapping[str, Any], card: Path, provenance: Path) -> None:
+def _check_card(recorded: Mapping[str, Any], card: Path, provenance: Path) -> None:
     for path in (card, provenance):
         if not path.is_file():
             raise InputError(f"{path} is missing; it describes the model's evaluation: run `dvc repro`")
     described = json.loads(provenance.read_text())
-    different = [name for name in _PROVENANCE if trained.get(name) != described.get(name)]
+    different = [name for name in _PROVENANCE if recorded.get(name) != described.get(name)]
     if different:
         raise InputError(
             f"{provenance} describes another training than the model ({', '.join(different)} differ); allowed: the card of"

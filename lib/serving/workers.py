@@ -141,17 +141,17 @@ def describe_model(predictor: "Predictor") -> dict[str, Any]:
     """Return what the service reports about its model: checksum, options, targets, training, streams, warnings, versions."""
     from lib.serving.output import describe_run
 
-    served = predictor.served
-    targets = {name: {"columns": group.columns, "range": list(group.range)} for name, group in served.targets.items()}
+    trained = predictor.trained
+    targets = {name: {"columns": group.columns, "range": list(group.range)} for name, group in trained.targets.items()}
     description = {
         **asdict(describe_run(predictor)),
         "targets": targets,
-        "corpora": list(served.training.corpora),
-        "training_seconds": list(served.training.seconds),
+        "corpora": list(trained.training.corpora),
+        "training_seconds": list(trained.training.seconds),
         "streams": list(predictor.extractors),
         "warnings": list(predictor.warnings),
-        "commit": served.provenance.get("commit"),
-        "versions": served.provenance.get("versions", {}),
+        "commit": trained.provenance.get("commit"),
+        "versions": trained.provenance.get("versions", {}),
         "python": sys.version.split()[0],
     }
     return dict(json.loads(json.dumps(description)))

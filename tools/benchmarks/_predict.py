@@ -135,18 +135,18 @@ def time_parts(predictor: Predictor, clip: Path, device: torch.device, cpu: bool
             torch.cuda.synchronize()
         seconds[part] = clock() - started
 
-    served = predictor.served
+    trained = predictor.trained
     for name, make in predictor.extractors.items():
         inputs_of_stream = [
             Raw(clip.name, clip, None) if input_name == RAW else records[input_name]
-            for input_name in base.load(name).inputs_of(served.streams[name].settings)
+            for input_name in base.load(name).inputs_of(trained.streams[name].settings)
         ]
         started = clock()
         records[name] = base.extract(make, inputs_of_stream)
         record_seconds(name, started)
     started = clock()
-    inputs = make_inputs(records, served.network.encoder_inputs, served.streams, seed=None)
-    served.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
+    inputs = make_inputs(records, trained.network.encoder_inputs, trained.streams, seed=None)
+    trained.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
     record_seconds("network", started)
     seconds["sum"] = sum(seconds.values())
     started = clock()
