@@ -34,21 +34,21 @@ TURNS = [0, 1, 2, NO_SPEAKER, 1, 0]
 
 def find_in_scene(scene: Sequence[Sequence[Sighting]], cuts: Sequence[int] = (), embed: bool = False) -> np.ndarray:
     """Return the persons that `find_persons` finds at 5 frames per second, as the number of each frame's person or -1."""
-    detections, looks = [], []
+    detections, thumbnails = [], []
     for time, sightings in enumerate(scene):
         boxes = np.array([[x - half, 50 - half, x + half, 50 + half] for _, x, half in sightings]).reshape(-1, 4)
         detections.append(Faces(boxes, np.ones(len(boxes)), np.zeros((len(boxes), 5, 2))))
-        looks_of_frame = [APPEARANCES[0 if embed else number].copy() for number, _, _ in sightings]
-        for look in looks_of_frame:
-            look[20:26, 10:22] = 255 - look[20:26, 10:22] if time % 2 else look[20:26, 10:22]
-        looks.append(np.array(looks_of_frame, np.uint8).reshape(-1, 32, 32))
+        thumbnails_of_frame = [APPEARANCES[0 if embed else number].copy() for number, _, _ in sightings]
+        for thumbnail in thumbnails_of_frame:
+            thumbnail[20:26, 10:22] = 255 - thumbnail[20:26, 10:22] if time % 2 else thumbnail[20:26, 10:22]
+        thumbnails.append(np.array(thumbnails_of_frame, np.uint8).reshape(-1, 32, 32))
 
     def identify(sightings: Sequence[tuple[int, int]]) -> np.ndarray:
         return np.eye(3)[[scene[time][face][0] for time, face in sightings]] + 0.1
 
     times = np.arange(len(scene)) / 5
     cut = np.isin(np.arange(len(scene)), cuts)
-    persons = find_persons(detections, looks, cut, times, identify if embed else None).faces
+    persons = find_persons(detections, thumbnails, cut, times, identify if embed else None).faces
     numbers = [
         [scene[time][face][0] if face >= 0 else -1 for time, face in enumerate(of_person)] for of_person in persons
     ]

@@ -17,9 +17,9 @@ from lib.core.shards import Record
 from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
+from lib.streams.faces.constants import DETECTED
 from lib.streams.faces.detect import Detector
 from lib.streams.faces.mtcnn import load_networks
-from lib.streams.faces.words import DETECTED
 from lib.streams.flow import fields, make, tvl1
 from lib.streams.flow.solver import Solver
 from tests.conftest import REAL, needs_real_clips

@@ -16,6 +16,7 @@ from lib.streams import frames
 from lib.streams.base import Raw
 from lib.streams.faces import align
 from lib.streams.faces.align import describe_faces
+from lib.streams.faces.constants import DETECTED
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import TrackedPerson, follow
 from lib.streams.faces.frame import Frame
@@ -23,7 +24,6 @@ from lib.streams.faces.mtcnn import load_networks
 from lib.streams.faces.sface import SFace
 from lib.streams.faces.track import Tracker
 from lib.streams.faces.tracks import Identify
-from lib.streams.faces.words import DETECTED
 from lib.streams.flow import make
 from tests.conftest import REAL, needs_real_clips
 from tests.video_files import Track, write_video_file
@@ -48,17 +48,17 @@ def follow_scene(
     identify: Identify | None = None,
 ) -> TrackedPerson:
     """Return the person that `follow` tracks at 5 frames per second. Persons not in `still` move their mouths."""
-    detections, looks = [], []
+    detections, thumbnails = [], []
     for time, sightings in enumerate(scene):
         boxes = np.array([[x - half, 50 - half, x + half, 50 + half] for _, x, half in sightings]).reshape(-1, 4)
         detections.append(Faces(boxes, np.ones(len(boxes)), np.zeros((len(boxes), 5, 2))))
-        looks_of_frame = [APPEARANCES[number].copy() for number, _, _ in sightings]
-        for (number, _, _), look in zip(sightings, looks_of_frame, strict=True):
+        thumbnails_of_frame = [APPEARANCES[number].copy() for number, _, _ in sightings]
+        for (number, _, _), thumbnail in zip(sightings, thumbnails_of_frame, strict=True):
             if number not in still and time % 2:
-                look[20:26, 10:22] = 255 - look[20:26, 10:22]
-        looks.append(np.array(looks_of_frame, np.uint8).reshape(-1, 32, 32))
+                thumbnail[20:26, 10:22] = 255 - thumbnail[20:26, 10:22]
+        thumbnails.append(np.array(thumbnails_of_frame, np.uint8).reshape(-1, 32, 32))
     times = np.arange(len(scene)) / 5
-    return follow(detections, looks, np.isin(np.arange(len(scene)), cuts), times, person, identify)
+    return follow(detections, thumbnails, np.isin(np.arange(len(scene)), cuts), times, person, identify)
 
 
 def test_follow_tracks_a_portrait_only_if_no_face_moves() -> None:
@@ -88,7 +88,7 @@ def test_follow_tracks_a_person_across_a_cut_by_appearance() -> None:
 def test_person_who_turns_after_a_jump_cut_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = [[(0, 50, 20)]] * 8 + [[(1, 50, 20)]] * 6  # 1: another pose of the same person
     monkeypatch.setattr(
-        "lib.streams.faces.tracks._UNLIKE", -1.0
+        "lib.streams.faces.tracks._MIN_LIKENESS", -1.0
     )  # a head turns more slowly than from one frame to the next
     turned = follow_scene(scene, cuts=[6])
     assert turned.faces.tolist() == [0] * 14

@@ -16,11 +16,11 @@ from lib.sources.demo.head import SAMPLE_RATE, Performance
 from lib.streams import base, frames
 from lib.streams.base import Raw, StreamInfo
 from lib.streams.faces import align
+from lib.streams.faces.constants import DETECTED
 from lib.streams.faces.detect import Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.mtcnn import load_networks
-from lib.streams.faces.words import DETECTED
 from tests.video_files import write_talking_head
 
 CPU = torch.device("cpu")
@@ -75,11 +75,13 @@ def test_follow_keeps_to_the_same_person() -> None:
 
 def follow_still_faces(detections: list[Faces]) -> list[int]:
     """Return the faces that `follow` tracks in one shot if all faces look the same and do not move."""
-    looks = [
+    thumbnails = [
         np.stack([np.eye(32)] * len(faces_of_frame.boxes)) if len(faces_of_frame.boxes) else np.empty((0, 32, 32))
         for faces_of_frame in detections
     ]
-    return follow(detections, looks, np.zeros(len(detections), bool), np.arange(len(detections)) / 5).faces.tolist()
+    return follow(
+        detections, thumbnails, np.zeros(len(detections), bool), np.arange(len(detections)) / 5
+    ).faces.tolist()
 
 
 def test_interpolate_fills_and_marks_short_gaps() -> None:

@@ -144,7 +144,7 @@ def print_predictions(
 ) -> bool:
     """Print predictions; return whether a clip was rejected."""
     from lib.serving import output
-    from lib.streams.faces.words import ALL
+    from lib.streams.faces.constants import ALL
 
     sys.stdout.reconfigure(errors=output.ERRORS)  # type: ignore[union-attr]
     predict = make_explainer(clips, arguments)
@@ -166,7 +166,7 @@ def write_file(
 ) -> bool:
     """Append the predictions of clips that --out does not contain yet; return whether it has a rejected clip."""
     from lib.serving import output
-    from lib.streams.faces.words import ALL
+    from lib.streams.faces.constants import ALL
 
     out: Path = arguments.out
     check_writable("--out", out.parent)

@@ -12,8 +12,8 @@ from lib.core.records import Record
 from lib.media import jpeg_frames
 from lib.streams import _spectra
 from lib.streams.faces.align import Aligner
+from lib.streams.faces.constants import read_faces
 from lib.streams.faces.detect import Detector
-from lib.streams.faces.words import read_faces
 from lib.streams.flow import fields, opencv
 from lib.streams.flow.solver import Solver
 

@@ -46,7 +46,7 @@ from lib.serving.windows import (
 )
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
-from lib.streams.faces.words import ALL, ASKED, MAIN
+from lib.streams.faces.constants import ALL, MAIN, PERSON_CHOICES
 
 if TYPE_CHECKING:
     from lib.streams.faces.everyone import EveryoneTracker
@@ -98,9 +98,10 @@ class Predictor:
         self.trained = checkpoint.load(self.path, self._device)
         self.labels = summarise_labels(self.trained)
         self.extractors = base.make_extractors(self.trained.streams)
-        if person not in (*ASKED, ALL) and not (person.isdecimal() and int(person)):
+        if person not in (*PERSON_CHOICES, ALL) and not (person.isdecimal() and int(person)):
             raise InputError(
-                f"person = {person!r}; allowed: {', '.join(ASKED)}, {ALL}, or a number from 1 on, counted from the left"
+                f"person = {person!r}; allowed: {', '.join(PERSON_CHOICES)}, {ALL}, or a number from 1 on, counted from the"
+                " left"
             )
         self.tracker: EveryoneTracker | None = None
         if "faces" in self.extractors:

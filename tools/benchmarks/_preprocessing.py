@@ -30,11 +30,11 @@ from lib.streams import base, frames
 from lib.streams._shards import write_shards
 from lib.streams.base import Raw, Stream, StreamSettings
 from lib.streams.faces.align import Aligner, describe_faces, take_landmarks, warp
+from lib.streams.faces.constants import DETECTED
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.mtcnn import load_networks
-from lib.streams.faces.words import DETECTED
 from lib.streams.flow import fields, make, tvl1
 from tools.benchmarks._flow import PEER, SIZE, SOLVER
 from tools.flow_quality import energy
@@ -194,8 +194,8 @@ def straightforward(path: Path) -> tuple[tuple[list[Faces], np.ndarray, int], li
     detect = Facenet(MTCNN_MIN_FACE)
     faces_by_frame = [detect([picture])[0] for picture in pictures]
     frames_of_clip = list(map(Frame, pictures))
-    looks, cut = describe_faces(faces_by_frame, [frames_of_clip])
-    face_of = follow(faces_by_frame, looks, cut, np.arange(len(pictures)) / FPS).faces
+    thumbnails, cut = describe_faces(faces_by_frame, [frames_of_clip])
+    face_of = follow(faces_by_frame, thumbnails, cut, np.arange(len(pictures)) / FPS).faces
     landmarks, visible = take_landmarks(faces_by_frame, face_of)
     crops = np.stack([warp(frames_of_clip[index], landmarks[index], SIZE) for index in np.flatnonzero(visible)])
     moments.append(clock())

@@ -14,7 +14,7 @@ from lib.streams._measures import find_runs, make_record, summarise_steps
 from lib.streams.behaviour.measures import MEASURES
 from lib.streams.behaviour.pose import camera_matrix, fit_pose, frame_scale, to_frame
 from lib.streams.faces.align import TEMPLATE
-from lib.streams.faces.words import DETECTED
+from lib.streams.faces.constants import DETECTED
 
 _EYES = float(np.linalg.norm(TEMPLATE[1] - TEMPLATE[0])) / 112  # distance of the eyes in sides of the aligned face
 _MIDDLE = float(TEMPLATE[2, 1] + TEMPLATE[:2, 1].mean()) / 224  # row that separates upper and lower face

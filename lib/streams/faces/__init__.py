@@ -12,8 +12,8 @@ from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.core.weight_files import find_file
 from lib.streams.base import RAW, Stream, StreamInfo, StreamSettings
-from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
-from lib.streams.faces.words import read_faces as read_steps
+from lib.streams.faces.constants import ABSENT, DETECTED, INTERPOLATED, MAIN
+from lib.streams.faces.constants import read_faces as read_steps
 
 if TYPE_CHECKING:  # slow imports
     from lib.streams.faces.align import Aligner
@@ -59,9 +59,9 @@ def validate_inputs(settings: Settings, inputs: Mapping[str, StreamInfo]) -> Non
 def make_extractor(settings: Settings, person: str | None = None) -> Callable[..., Record]:
     """Return a function that detects, tracks and aligns a person's face in a clip's frames.
 
-    person: one of `lib.streams.faces.words.ASKED`, or None for the main person. If it is not None, the record also has the
-    attribute `persons`, the number of persons. With `persons: all` the function also takes the clip, and the record also has
-    the tracks of all persons (`lib.streams.faces.everyone`).
+    person: one of `lib.streams.faces.constants.PERSON_CHOICES`, or None for the main person. If it is not None, the record
+    also has the attribute `persons`, the number of persons. With `persons: all` the function also takes the clip, and the
+    record also has the tracks of all persons (`lib.streams.faces.everyone`).
     """
     if settings.persons == "all":
         return make_tracker(settings, person)

@@ -9,13 +9,13 @@ import numpy as np
 from lib.core.face_template import TEMPLATE as TEMPLATE
 from lib.core.records import Record
 from lib.media import jpeg_frames
+from lib.streams.faces.constants import ABSENT, DETECTED, INTERPOLATED, MAIN
 from lib.streams.faces.detect import BATCH, Detector, Faces
 from lib.streams.faces.follow import follow
 from lib.streams.faces.frame import Frame
-from lib.streams.faces.looks import SIDE
+from lib.streams.faces.thumbnails import SIDE
 from lib.streams.faces.track import Tracker, find_cuts
 from lib.streams.faces.tracks import Identify
-from lib.streams.faces.words import ABSENT, DETECTED, INTERPOLATED, MAIN
 
 if TYPE_CHECKING:  # few models recognise persons
     from lib.streams.faces.sface import SFace
@@ -33,12 +33,12 @@ class PersonTrack(NamedTuple):
 
 
 class Detected(NamedTuple):
-    """All faces of a clip: its frames in batches, the faces of each frame, their looks (`describe_faces`), whether each
+    """All faces of a clip: its frames in batches, the faces of each frame, their thumbnails (`describe_faces`), whether each
     frame begins a new shot (T,), and the function that embeds faces, or None."""
 
     batches: Iterable[Sequence[Frame]]
     faces: Sequence[Faces]
-    looks: list[np.ndarray]
+    thumbnails: list[np.ndarray]
     cut: np.ndarray
     identify: Identify | None
 
@@ -48,8 +48,9 @@ class Aligner:
 
     Faces are detected every `key_seconds` and tracked in between; 0 detects in every frame. A clip is rejected if its face
     is detected in less than the fraction `min_found` of the frames. Gaps of up to `max_gap` seconds between two detections
-    are filled by linear interpolation of the five points. person: one of ASKED, or None for the main person; then the record
-    has no attribute `persons`. identity: the network that recognises a person after a cut; None for small grey images.
+    are filled by linear interpolation of the five points. person: one of PERSON_CHOICES, or None for the main person; then
+    the record has no attribute `persons`. identity: the network that recognises a person after a cut; None for small grey
+    images.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Aligner:
         """Return the record of the person to track, given all faces."""
         times, faces_by_frame = record.arrays["times"], detected.faces
         tracked = follow(
-            faces_by_frame, detected.looks, detected.cut, times, self._person or MAIN, identify=detected.identify
+            faces_by_frame, detected.thumbnails, detected.cut, times, self._person or MAIN, identify=detected.identify
         )
         if self._person and self._person.isdecimal() and int(self._person) > tracked.persons:
             return Record(record.clip, rejected=f"faces: person {self._person} requested, {tracked.persons} visible")
@@ -158,21 +159,21 @@ class _Batches:
 def describe_faces(
     faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the looks of each frame's faces, T of (n, S, S), and whether each frame begins a new shot (T,).
+    """Return the thumbnails of each frame's faces, T of (n, S, S), and whether each frame begins a new shot (T,).
 
     faces_by_frame: all faces of a clip's frames. batches: the frames in batches.
     """
-    looks: list[np.ndarray] = []
+    thumbnails: list[np.ndarray] = []
     cut: list[np.ndarray] = []
     last: list[Frame] = []
     for batch in batches:
         cut.append(find_cuts([*last, *batch])[len(last) :])
         last = [batch[-1]]
         for frame in batch:
-            aligned = [warp(frame, points, SIDE) for points in faces_by_frame[len(looks)].points]
+            aligned = [warp(frame, points, SIDE) for points in faces_by_frame[len(thumbnails)].points]
             grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in aligned]
-            looks.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
-    return looks, np.concatenate(cut)
+            thumbnails.append(np.stack(grey) if grey else np.empty((0, SIDE, SIDE), np.uint8))
+    return thumbnails, np.concatenate(cut)
 
 
 def make_identify(network: "SFace", faces_by_frame: Sequence[Faces], batches: Iterable[Sequence[Frame]]) -> Identify:

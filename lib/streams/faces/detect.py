@@ -15,13 +15,13 @@ _FACTOR = 0.709  # ratio of the sizes of consecutive pyramid levels
 _WINDOW = 12  # side in pixels of the first network's windows, and the smallest size of a pyramid level
 _STRIDE = 2  # pixels between windows of the first network
 _SECOND_WINDOW, _LAST_WINDOW = 24, 48  # sides in pixels of the second and the last network's inputs
-_SURE = 0.6, 0.7, 0.7  # lowest accepted score of each network
+_MIN_SCORES = 0.6, 0.7, 0.7  # lowest accepted score of each network
 _INPUT_RATIO = 0.93  # side of the last network's input square relative to the side of its box (mean over real clips)
 _SAME_LEVEL = 0.5  # boxes of one pyramid level with a larger intersection over union are one face
 _SAME_FACE = 0.7  # same for boxes of different levels, and finally for the intersection over the smaller box
 _INSIDE = 0.5  # lowest fraction of a box that must lie in the frame
 _GRID = 32  # positions of tracked faces are rounded to this part of a pixel (`_snap`)
-_EARLIER = 1.5  # pixels by which MTCNN's crops, cut at integer pixels, start before its squares (mean)
+_CROP_OFFSET = 1.5  # pixels by which MTCNN's crops, cut at integer pixels, start before its squares (mean)
 
 
 Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -73,18 +73,18 @@ class Detector:
         for run in range(runs):
             if len(frames):
                 height, width = frames[0].pixels.shape[:2]
-                valid[valid] = _inside(boxes[valid], width, height) >= _INSIDE
+                valid[valid] = _measure_visible_fractions(boxes[valid], width, height) >= _INSIDE
             squares = _snap(_input_squares(boxes[valid]))
-            crops = _resampled([frames[index] for index in frame_index[valid]], squares)
+            crops = _resample_crops([frames[index] for index in frame_index[valid]], squares)
             boxes[valid], scores[valid], points[run, valid] = self._last_network(squares, crops)
-            valid &= scores > _SURE[2]
+            valid &= scores > _MIN_SCORES[2]
         refined: list[Faces | None] = []
         for frame in range(len(frames)):
             in_frame = np.flatnonzero(frame_index == frame)
             complete = (
                 len(in_frame)
                 and valid[in_frame].all()
-                and len(_distinct(boxes[in_frame], scores[in_frame])) == len(in_frame)
+                and len(_suppress_contained(boxes[in_frame], scores[in_frame])) == len(in_frame)
             )
             refined.append(
                 Faces(boxes[in_frame], scores[in_frame], _snap(points[-2:, in_frame].mean(0))) if complete else None
@@ -96,13 +96,13 @@ class Detector:
         sums = [cv2.integral(frame_pixels) for frame_pixels in frames]
         squares, frame_index = self._first_network(sums)
         squares, frame_index = self._second_network(sums, frame_index, squares)
-        boxes, scores, points = self._last_network(squares, _crops(sums, frame_index, squares, _LAST_WINDOW))
-        sure = scores > _SURE[2]
-        frame_index, boxes, scores, points = frame_index[sure], boxes[sure], scores[sure], points[sure]
+        boxes, scores, points = self._last_network(squares, _cut_crops(sums, frame_index, squares, _LAST_WINDOW))
+        accepted = scores > _MIN_SCORES[2]
+        frame_index, boxes, scores, points = frame_index[accepted], boxes[accepted], scores[accepted], points[accepted]
         results = []
         for frame in range(len(frames)):
             in_frame = np.flatnonzero(frame_index == frame)
-            in_frame = in_frame[_distinct(boxes[in_frame], scores[in_frame])]
+            in_frame = in_frame[_suppress_contained(boxes[in_frame], scores[in_frame])]
             in_frame = in_frame[np.argsort(-np.prod(boxes[in_frame, 2:] - boxes[in_frame, :2], axis=1))]
             results.append(Faces(boxes[in_frame], scores[in_frame], points[in_frame]))
         return results
@@ -118,18 +118,18 @@ class Detector:
             (np.empty((0, 4), np.float32), np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, int))
         ]
         while min(height, width) * scale >= _WINDOW:
-            level = np.stack([_scaled(integral, int(height * scale + 1), int(width * scale + 1)) for integral in sums])
+            level = np.stack([_scale(integral, int(height * scale + 1), int(width * scale + 1)) for integral in sums])
             scores, shift = self._networks[0](level)
-            frame, y, x = hits = np.nonzero(scores >= _SURE[0])
+            frame, y, x = hits = np.nonzero(scores >= _MIN_SCORES[0])
             corner = _STRIDE * np.stack([x, y], axis=1).astype(np.float32)
             boxes = np.floor(np.hstack([corner + 1, corner + _WINDOW]) / np.float32(scale))
-            best = _unlike(boxes, scores[hits], frame, _SAME_LEVEL)
+            best = _suppress_overlaps(boxes, scores[hits], frame, _SAME_LEVEL)
             levels.append((boxes[best], shift[frame, :, y, x][best], scores[hits][best], frame[best]))
             scale *= _FACTOR
         boxes, shift, scores, frame_index = map(np.concatenate, zip(*levels, strict=True))
-        best = _unlike(boxes, scores, frame_index, _SAME_FACE)
+        best = _suppress_overlaps(boxes, scores, frame_index, _SAME_FACE)
         boxes, shift = boxes[best], shift[best]
-        return _square(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), frame_index[best]
+        return _make_squares(boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)), frame_index[best]
 
     def _second_network(
         self, sums: Sequence[np.ndarray], frame_index: np.ndarray, squares: np.ndarray
@@ -137,10 +137,10 @@ class Detector:
         """Return the accepted candidates of the squares (n, 4), moved to fit better, and their frames' indices."""
         if not len(squares):
             return squares, frame_index
-        scores, shift = self._networks[1](_crops(sums, frame_index, squares, _SECOND_WINDOW))
-        sure = np.flatnonzero(scores > _SURE[1])
-        sure = sure[_unlike(squares[sure], scores[sure], frame_index[sure], _SAME_FACE)]
-        return _square(_moved(squares[sure], shift[sure])), frame_index[sure]
+        scores, shift = self._networks[1](_cut_crops(sums, frame_index, squares, _SECOND_WINDOW))
+        accepted = np.flatnonzero(scores > _MIN_SCORES[1])
+        accepted = accepted[_suppress_overlaps(squares[accepted], scores[accepted], frame_index[accepted], _SAME_FACE)]
+        return _make_squares(_shift_edges(squares[accepted], shift[accepted])), frame_index[accepted]
 
     def _last_network(self, squares: np.ndarray, crops: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes (n, 4), scores (n,) and points (n, 5, 2) of the faces in squares (n, 4), by MTCNN's last network.
@@ -152,10 +152,10 @@ class Detector:
         scores, rest = self._networks[2](crops)
         sides = (squares[:, 2:] - squares[:, :2] + 1)[:, None]
         points = rest[:, 4:].reshape(-1, 2, 5).transpose(0, 2, 1) * sides + squares[:, None, :2] - 1
-        return _moved(squares, rest[:, :4]).astype(float), scores.astype(float), points.astype(float)
+        return _shift_edges(squares, rest[:, :4]).astype(float), scores.astype(float), points.astype(float)
 
 
-def _crops(sums: Sequence[np.ndarray], frame_index: np.ndarray, squares: np.ndarray, side: int) -> np.ndarray:
+def _cut_crops(sums: Sequence[np.ndarray], frame_index: np.ndarray, squares: np.ndarray, side: int) -> np.ndarray:
     """Return the contents (n, side, side, 3), 0 to 255, of squares (n, 4) in the frames with indices `frame_index` (n,).
 
     sums: the frames' integral images (H + 1, W + 1, 3).
@@ -166,11 +166,11 @@ def _crops(sums: Sequence[np.ndarray], frame_index: np.ndarray, squares: np.ndar
         # a square outside the frame gets the frame's nearest pixels
         y_start, x_start = min(max(y0, 1), height) - 1, min(max(x0, 1), width) - 1
         y_end, x_end = max(min(y1, height), y_start + 1), max(min(x1, width), x_start + 1)
-        crops[index] = _scaled(sums[frame][y_start : y_end + 1, x_start : x_end + 1], side, side)
+        crops[index] = _scale(sums[frame][y_start : y_end + 1, x_start : x_end + 1], side, side)
     return crops
 
 
-def _resampled(frames: Sequence[Frame], squares: np.ndarray) -> np.ndarray:
+def _resample_crops(frames: Sequence[Frame], squares: np.ndarray) -> np.ndarray:
     """Return the contents (n, 48, 48, 3), 0 to 255, of squares (n, 4) at subpixel positions in the frames (n).
 
     They are the input of MTCNN's last network. Outside the frame, the nearest pixels are repeated.
@@ -178,40 +178,43 @@ def _resampled(frames: Sequence[Frame], squares: np.ndarray) -> np.ndarray:
     crops = np.empty((len(squares), _LAST_WINDOW, _LAST_WINDOW, 3), np.uint8)
     for index, (frame, (x_start, y_start, x_end, _)) in enumerate(zip(frames, squares.tolist(), strict=True)):
         scale = _LAST_WINDOW / (x_end - x_start + 1)
-        x, y = x_start - _EARLIER, y_start - _EARLIER  # start of the crop, between pixels
+        x, y = x_start - _CROP_OFFSET, y_start - _CROP_OFFSET  # start of the crop, between pixels
         crops[index] = frame.resampled(
             np.array([[scale, 0, scale * (0.5 - x) - 0.5], [0, scale, scale * (0.5 - y) - 0.5]]), _LAST_WINDOW
         )
     return crops
 
 
-def _scaled(sums: np.ndarray, height: int, width: int) -> np.ndarray:
+def _scale(sums: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return an image scaled to float32 (height, width, 3), given its integral image int32 (H + 1, W + 1, 3).
 
     Each pixel is the mean over a box of pixels, as in adaptive average pooling, which takes eight times longer. The sums of
     large images overflow at 2^32, but their differences are still correct.
     """
-    (y_starts, y_ends), (x_starts, x_ends) = _edges(len(sums) - 1, height), _edges(sums.shape[1] - 1, width)
+    (y_starts, y_ends), (x_starts, x_ends) = (
+        _split_length(len(sums) - 1, height),
+        _split_length(sums.shape[1] - 1, width),
+    )
     rows = sums[y_ends] - sums[y_starts]
     pixels = ((y_ends - y_starts)[:, None] * (x_ends - x_starts))[:, :, None]
     return (rows.take(x_ends, axis=1) - rows.take(x_starts, axis=1)) / pixels.astype(np.float32)
 
 
 @lru_cache(4096)
-def _edges(length: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+def _split_length(length: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the first and the last + 1 pixel of each of `parts` equal parts of a length. Neighbours can share a pixel."""
     indices = np.arange(parts)
     return indices * length // parts, -(-(indices + 1) * length // parts)
 
 
-def _inside(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+def _measure_visible_fractions(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """Return the fraction (n,) of each box (n, 4) that lies in the frame; 0 for a box without area."""
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 0)
     visible = np.minimum(boxes[:, 2:], [width, height]) - np.maximum(boxes[:, :2], 0)
     return np.prod(np.maximum(visible, 0), axis=1) / np.maximum(np.prod(sides, axis=1), 1e-9)
 
 
-def _square(boxes: np.ndarray) -> np.ndarray:
+def _make_squares(boxes: np.ndarray) -> np.ndarray:
     """Return squares (n, 4) with the centres and the longer sides of boxes (n, 4)."""
     sides = boxes[:, 2:] - boxes[:, :2]
     side = sides.max(1, keepdims=True, initial=0)
@@ -219,7 +222,7 @@ def _square(boxes: np.ndarray) -> np.ndarray:
     return np.hstack([corner, corner + side])
 
 
-def _moved(squares: np.ndarray, shift: np.ndarray) -> np.ndarray:
+def _shift_edges(squares: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """Return boxes (n, 4): squares (n, 4) whose edges are shifted by `shift` (n, 4), in units of the squares' sides."""
     return squares + shift * np.tile(squares[:, 2:] - squares[:, :2] + 1, 2)
 
@@ -240,7 +243,9 @@ def _snap(positions: np.ndarray) -> np.ndarray:
     return np.round(positions * _GRID) / _GRID
 
 
-def _unlike(boxes: np.ndarray, scores: np.ndarray, frame_index: np.ndarray, max_overlap: float) -> np.ndarray:
+def _suppress_overlaps(
+    boxes: np.ndarray, scores: np.ndarray, frame_index: np.ndarray, max_overlap: float
+) -> np.ndarray:
     """Return the indices of the boxes (n, 4) that remain after non-maximum suppression in each frame, the best first.
 
     A box is suppressed if its intersection over union with a better box of the same frame is above `max_overlap`.
@@ -250,7 +255,7 @@ def _unlike(boxes: np.ndarray, scores: np.ndarray, frame_index: np.ndarray, max_
     return np.asarray(cv2.dnn.NMSBoxesBatched(*lists, 0.0, max_overlap), int)
 
 
-def _distinct(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def _suppress_contained(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return the indices of the boxes (n, 4) of different faces in a frame, the best first.
 
     This is MTCNN's last non-maximum suppression, by the intersection divided by the area of the smaller box.

@@ -81,12 +81,12 @@ class EveryoneTracker:
 
     def _follow_all(self, record: Record, detected: Detected, raw: Raw) -> Everyone:
         times = record.arrays["times"]
-        faces, cuts = find_persons(detected.faces, detected.looks, detected.cut, times, identify=detected.identify)
-        lips = measure_lips(detected.looks, faces, cuts, times)
+        faces, cuts = find_persons(detected.faces, detected.thumbnails, detected.cut, times, identify=detected.identify)
+        lips = measure_lips(detected.thumbnails, faces, cuts, times)
         speech = self._find_speech(raw, times)
         speakers = find_speakers(lips, np.zeros(len(times), bool) if speech is None else speech, times)
         tracks = [self.aligner.fill_gaps(detected, of_person, cuts, times) for of_person in faces]
-        main = follow(detected.faces, detected.looks, detected.cut, times, identify=detected.identify).faces
+        main = follow(detected.faces, detected.thumbnails, detected.cut, times, identify=detected.identify).faces
         common = [int(((of_person == main) & (main >= 0)).sum()) for of_person in faces]
         return Everyone(
             tracks=tracks,

@@ -5,10 +5,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lib.streams.faces.constants import MAIN
 from lib.streams.faces.detect import Faces
-from lib.streams.faces.person import LIVING, SEEN, Person, choose_stride, is_near, measure_life, measure_sizes
+from lib.streams.faces.person import (
+    MIN_LIVENESS,
+    Person,
+    choose_stride,
+    is_near,
+    measure_liveness,
+    measure_sizes,
+    select_persons,
+    sort_by_size,
+)
 from lib.streams.faces.tracks import Identify, Track, embed_tracks, make_tracks
-from lib.streams.faces.words import MAIN
 
 
 class TrackedPerson(NamedTuple):
@@ -27,16 +36,16 @@ class TrackedPerson(NamedTuple):
 
 def follow(
     frames: Sequence[Faces],
-    looks: Sequence[np.ndarray],
+    thumbnails: Sequence[np.ndarray],
     cut: np.ndarray,
     times: np.ndarray,
     person_choice: str = MAIN,
     identify: Identify | None = None,
 ) -> TrackedPerson:
-    """Return the person to track in a clip's frames (T) at `times` (T,): the main person, or another of ASKED.
+    """Return the person to track in a clip's frames (T) at `times` (T,): the main person, or another of PERSON_CHOICES.
 
-    looks: T of (n, S, S), the small grey images of each frame's faces. cut: (T,) whether a frame begins a new shot.
-    identify: embeds faces, so that persons are compared across cuts by embeddings in place of looks.
+    thumbnails: T of (n, S, S), the small grey images of each frame's faces. cut: (T,) whether a frame begins a new shot.
+    identify: embeds faces, so that persons are compared across cuts by embeddings in place of thumbnails.
 
     Boxes are linked over time by overlap (Hungarian assignment), not across cuts. Tracks at different times belong to one
     person if they are near each other and of similar size within a shot, or look similar in different shots. The main person
@@ -44,40 +53,51 @@ def follow(
     by motion, so that an image of a face is tracked only if no person moves. `person_choice` selects among the persons who
     move and are visible in a tenth of the frames with faces; no face is tracked if the number exceeds theirs.
     """
-    tracks, cut = make_tracks(frames, looks, cut)
+    tracks, cut = make_tracks(frames, thumbnails, cut)
     if identify and cut.any():
         embed_tracks(tracks, identify)
-    persons, shots = list[Person](), np.cumsum(cut)
+    shots = np.cumsum(cut)
     sizes = measure_sizes(frames, shots)
-    tracks.sort(key=lambda track: -sum(sizes[time][face] for time, face in zip(track.times, track.faces, strict=True)))
-    for track in tracks:
-        of_track = track.looks(looks)
-        same = (person for person in persons if _is_of(person, track, of_track, frames, shots))
-        person = next(same, None)
-        if person is None:
-            persons.append(person := Person(len(frames)))
-        person.take(track, of_track)
+    persons = _join_tracks(sort_by_size(tracks, sizes), frames, thumbnails, shots)
     if not persons:
         return TrackedPerson(np.full(len(frames), -1), cut, 0, 0)
     stride = choose_stride(times)
     is_only_person = len(persons) == 1  # no other person to distinguish
-    life = [1.0 if is_only_person else measure_life(person.faces, looks, cut, stride) for person in persons]
-    size = [sum(sizes[time][person.faces[time]] for time in np.flatnonzero(person.faces >= 0)) for person in persons]
-    order = np.argsort(-np.multiply(size, life), kind="stable")
-    least = SEEN * sum(len(faces.boxes) > 0 for faces in frames)
-    candidates = [
-        persons[index].faces
-        for rank, index in enumerate(order)
-        if rank == 0 or (life[index] >= LIVING and (persons[index].faces >= 0).sum() >= least)
+    liveness = [
+        1.0 if is_only_person else measure_liveness(person.faces, thumbnails, cut, stride) for person in persons
     ]
-    main = _asked(candidates, frames, person_choice)
-    others = [person.faces >= 0 for person, liveliness in zip(persons, life, strict=True) if liveliness >= LIVING]
-    others_visible = np.any(others, axis=0) & (main < 0) if others else np.zeros(len(frames), bool)
-    visible = (main >= 0)[(main >= 0) | others_visible]
-    return TrackedPerson(main, cut, int((visible[1:] != visible[:-1]).sum()), len(candidates))
+    candidates = select_persons(persons, liveness, sizes)
+    selected = _select_person(candidates, frames, person_choice)
+    living = [person.faces for person, value in zip(persons, liveness, strict=True) if value >= MIN_LIVENESS]
+    return TrackedPerson(selected, cut, _count_changes(selected, living), len(candidates))
 
 
-def _asked(persons: Sequence[np.ndarray], frames: Sequence[Faces], person_choice: str) -> np.ndarray:
+def _join_tracks(
+    tracks: Sequence[Track], frames: Sequence[Faces], thumbnails: Sequence[np.ndarray], shots: np.ndarray
+) -> list[Person]:
+    """Return the persons to whom the tracks belong. A track joins the first person that it can belong to."""
+    persons = list[Person]()
+    for track in tracks:
+        of_track = track.select_thumbnails(thumbnails)
+        same = (person for person in persons if _can_belong_to(person, track, of_track, frames, shots))
+        person = next(same, None)
+        if person is None:
+            persons.append(person := Person(len(frames)))
+        person.add_track(track, of_track)
+    return persons
+
+
+def _count_changes(selected: np.ndarray, living: Sequence[np.ndarray]) -> int:
+    """Return the number of switches between frames that show the selected person and frames that show only others.
+
+    selected: the person's faces (T,). living: the faces (T,) of each living person.
+    """
+    others_visible = (np.stack(living) >= 0).any(axis=0) & (selected < 0) if living else np.zeros(len(selected), bool)
+    visible = (selected >= 0)[(selected >= 0) | others_visible]
+    return int((visible[1:] != visible[:-1]).sum())
+
+
+def _select_person(persons: Sequence[np.ndarray], frames: Sequence[Faces], person_choice: str) -> np.ndarray:
     """Return the faces (T,) of the selected person; -1 everywhere if its number exceeds the number of persons.
 
     persons: the faces (T,) of each person, the main person first.
@@ -97,13 +117,15 @@ def _asked(persons: Sequence[np.ndarray], frames: Sequence[Faces], person_choice
     return persons[from_left[index]] if index < len(persons) else np.full(len(frames), -1)
 
 
-def _is_of(person: Person, track: Track, looks: np.ndarray, frames: Sequence[Faces], shots: np.ndarray) -> bool:
+def _can_belong_to(
+    person: Person, track: Track, thumbnails: np.ndarray, frames: Sequence[Faces], shots: np.ndarray
+) -> bool:
     """Return whether a track can belong to a person.
 
     The track must have other times than the person. At the two sightings that are closest in time, it must be near and of
-    similar size if they are in the same shot; otherwise the looks must be similar.
+    similar size if they are in the same shot; otherwise the thumbnails must be similar.
     """
     if person.is_visible_with(track):
         return False
     before, now = person.find_nearest(track)
-    return is_near(person, track, frames) if shots[before] == shots[now] else person.looks_like(track, looks)
+    return is_near(person, track, frames) if shots[before] == shots[now] else person.resembles(track, thumbnails)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib.streams.faces.looks import EDGE, blur, measure_change
 from lib.streams.faces.person import choose_stride
+from lib.streams.faces.thumbnails import EDGE, blur, measure_change
 
 NO_SPEAKER = -1
 """The speaker where the voice is silent, or where no visible person's mouth moves."""
@@ -20,18 +20,18 @@ _UNSEEN = -0.3  # evidence of a frame without the face: a short gap ends no turn
 _PER_SECOND, _SWITCH = 5.0, 1.0  # weight of a second of evidence, and the evidence that a change of speaker needs
 
 
-def measure_lips(looks: Sequence[np.ndarray], faces: np.ndarray, cut: np.ndarray, times: np.ndarray) -> np.ndarray:
+def measure_lips(thumbnails: Sequence[np.ndarray], faces: np.ndarray, cut: np.ndarray, times: np.ndarray) -> np.ndarray:
     """Return how much each person's mouth moves in each frame (P, T), compared with the upper face: 1.5 log(motion of the
     mouth) - 0.5 log(motion of the upper face), in per cent of the contrast; NaN where the person is not visible.
 
-    looks: T of (n, S, S), the small grey images of each frame's faces. faces: (P, T), the index of each person's face in
-    each frame, or -1. cut: (T,), whether a frame begins a new shot. Motion is the change within 0.2 s before and after the
-    frame, after the best affine motion and change of light.
+    thumbnails: T of (n, S, S), the small grey images of each frame's faces. faces: (P, T), the index of each person's face
+    in each frame, or -1. cut: (T,), whether a frame begins a new shot. Motion is the change within 0.2 s before and after
+    the frame, after the best affine motion and change of light.
     """
     stride, shots = choose_stride(times), np.cumsum(cut)
     lips = np.full(faces.shape, np.nan)
     for person, face_of in enumerate(faces.tolist()):
-        blurred = [blur(looks[time][face]) if face >= 0 else None for time, face in enumerate(face_of)]
+        blurred = [blur(thumbnails[time][face]) if face >= 0 else None for time, face in enumerate(face_of)]
         motions: list[list[float]] = [[] for _ in blurred]
         for time in range(stride, len(blurred)):
             before, after = blurred[time - stride], blurred[time]

@@ -7,12 +7,12 @@ import numpy as np
 
 from lib.streams.faces.assign import assign
 from lib.streams.faces.detect import Faces
-from lib.streams.faces.looks import average_looks, compute_likeness
+from lib.streams.faces.thumbnails import average_thumbnails, compute_likeness
 
 _SAME_FACE = 0.3  # lowest intersection over union of a face's boxes in consecutive sightings
-_UNLIKE = 0.6  # a lower likeness means that another person has taken the face's place ...
-_AROUND = 5  # ... in this number of sightings before and after
-_IDENTIFIED = 5  # number of a track's faces, evenly spaced, whose embeddings are averaged
+_MIN_LIKENESS = 0.6  # a lower likeness means that another person has taken the face's place ...
+_NEIGHBOURS = 5  # ... in this number of sightings before and after
+_EMBEDDED_FACES = 5  # number of a track's faces, evenly spaced, whose embeddings are averaged
 
 
 Identify = Callable[[Sequence[tuple[int, int]]], np.ndarray]
@@ -28,25 +28,25 @@ class Track:
     faces: list[int]
     embedding: np.ndarray | None = None
 
-    def looks(self, looks_by_frame: Sequence[np.ndarray]) -> np.ndarray:
-        return np.stack([looks_by_frame[time][face] for time, face in zip(self.times, self.faces, strict=True)])
+    def select_thumbnails(self, thumbnails_by_frame: Sequence[np.ndarray]) -> np.ndarray:
+        return np.stack([thumbnails_by_frame[time][face] for time, face in zip(self.times, self.faces, strict=True)])
 
 
 def make_tracks(
-    frames: Sequence[Faces], looks: Sequence[np.ndarray], cut: np.ndarray
+    frames: Sequence[Faces], thumbnails: Sequence[np.ndarray], cut: np.ndarray
 ) -> tuple[list[Track], np.ndarray]:
     """Return the tracks of all faces, and whether each frame begins a new shot (T,).
 
-    Boxes are linked over time by overlap (Hungarian assignment), not across cuts. looks: T of (n, S, S), the small grey
+    Boxes are linked over time by overlap (Hungarian assignment), not across cuts. thumbnails: T of (n, S, S), the small grey
     images of each frame's faces. cut: (T,) whether a frame begins a new shot; frames in which a track continues with another
     person's face are added.
     """
-    tracks = _linked(frames, cut)
-    sudden = _become_others(tracks, looks, len(frames))
-    return (_linked(frames, cut | sudden), cut | sudden) if sudden.any() else (tracks, cut)
+    tracks = _link_faces(frames, cut)
+    sudden = _find_replaced_faces(tracks, thumbnails, len(frames))
+    return (_link_faces(frames, cut | sudden), cut | sudden) if sudden.any() else (tracks, cut)
 
 
-def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[Track]:
+def _link_faces(frames: Sequence[Faces], cut: np.ndarray) -> list[Track]:
     """Return the tracks of all faces. Tracks end at cuts."""
     done: list[Track] = []
     tracks: list[Track] = []
@@ -54,9 +54,9 @@ def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[Track]:
         if cut[time]:
             done, tracks = done + tracks, []
         last = [frames[track.times[-1]].boxes[track.faces[-1]] for track in tracks]
-        overlap = np.array([[_overlap(before, box) for box in faces.boxes] for before in last])
+        overlap = np.array([[_compute_overlap(before, box) for box in faces.boxes] for before in last])
         linked: set[int] = set()
-        for track, face in _assigned(overlap):
+        for track, face in _assign_pairs(overlap):
             if overlap[track, face] >= _SAME_FACE:
                 tracks[track].times.append(time)
                 tracks[track].faces.append(int(face))
@@ -68,7 +68,8 @@ def _linked(frames: Sequence[Faces], cut: np.ndarray) -> list[Track]:
 def embed_tracks(tracks: Sequence[Track], identify: Identify) -> None:
     """Set the embedding of each track."""
     sampled = [
-        np.unique(np.linspace(0, len(track.times) - 1, _IDENTIFIED).round().astype(int)).tolist() for track in tracks
+        np.unique(np.linspace(0, len(track.times) - 1, _EMBEDDED_FACES).round().astype(int)).tolist()
+        for track in tracks
     ]
     sightings = [
         (track.times[index], track.faces[index])
@@ -82,29 +83,31 @@ def embed_tracks(tracks: Sequence[Track], identify: Identify) -> None:
         track.embedding = of_track.sum(0)
 
 
-def _assigned(overlap: np.ndarray) -> Iterable[tuple[int, int]]:
+def _assign_pairs(overlap: np.ndarray) -> Iterable[tuple[int, int]]:
     """Return the pairs of row and column with the largest total overlap (Hungarian assignment)."""
     if overlap.size <= 1:
         return [(0, 0)] * overlap.size
     return assign(-overlap)
 
 
-def _become_others(tracks: Sequence[Track], looks: Sequence[np.ndarray], length: int) -> np.ndarray:
+def _find_replaced_faces(tracks: Sequence[Track], thumbnails: Sequence[np.ndarray], length: int) -> np.ndarray:
     """Return (T,) whether a track continues with another person's face in a frame: a cut that changes only the face."""
     changed = np.zeros(length, bool)
     for track in tracks:
-        track_looks = track.looks(looks)
-        for index in range(1, len(track_looks)):
-            before, after = track_looks[max(index - _AROUND, 0) : index], track_looks[index : index + _AROUND]
+        of_track = track.select_thumbnails(thumbnails)
+        for index in range(1, len(of_track)):
+            before, after = of_track[max(index - _NEIGHBOURS, 0) : index], of_track[index : index + _NEIGHBOURS]
             if (
-                compute_likeness(average_looks(before[-1:]), average_looks(after[:1])) < _UNLIKE
+                compute_likeness(average_thumbnails(before[-1:]), average_thumbnails(after[:1])) < _MIN_LIKENESS
                 and min(len(before), len(after)) > 1
             ):
-                changed[track.times[index]] |= compute_likeness(average_looks(before), average_looks(after)) < _UNLIKE
+                changed[track.times[index]] |= (
+                    compute_likeness(average_thumbnails(before), average_thumbnails(after)) < _MIN_LIKENESS
+                )
     return changed
 
 
-def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+def _compute_overlap(first: np.ndarray, second: np.ndarray) -> float:
     """Return the intersection over union of two boxes."""
     sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     common = float(np.prod(np.maximum(sides, 0)))

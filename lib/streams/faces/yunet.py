@@ -13,7 +13,7 @@ from lib.streams.faces.detect import Detector, Faces, Network
 NAME = "yunet"
 """Its name in `lib.core.weight_files`."""
 
-_SURE = 0.6  # score
+_MIN_SCORE = 0.6  # score
 _SMALLEST = 0.6  # smallest face relative to `min_face`; MTCNN also finds faces of this size
 _SAME_FACE = 0.3  # boxes with a larger intersection over union are one face
 
@@ -35,7 +35,7 @@ class YuNet(Detector):
                 f" face_detection_yunet_2023mar.onnx; run python -m tools.weights {NAME} and set it to null"
             )
         try:
-            self._yunet = cv2.FaceDetectorYN.create(str(path), "", (0, 0), _SURE, _SAME_FACE)
+            self._yunet = cv2.FaceDetectorYN.create(str(path), "", (0, 0), _MIN_SCORE, _SAME_FACE)
         except cv2.error as error:
             raise SettingError(
                 f"faces.weights: {path} can't be read as YuNet's weights ({error.err}); allowed: the file that"

@@ -13,7 +13,7 @@ MAIN = "main"
 ALL = "all"
 """All persons: the value of `faces.persons`, and the choice of a predictor, that stand for each person of a clip."""
 
-ASKED = (MAIN, "left", "right", "largest")
+PERSON_CHOICES = (MAIN, "left", "right", "largest")
 """Choices of the person to track. A number N as text is also allowed: the Nth person from the left, starting at 1."""
 
 
