@@ -8,7 +8,10 @@ import pandas as pd
 import pytest
 
 from lib.media.writing import write_video
+from lib.sources import table
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
+from tests.code_blocks import find_code_blocks
+from tests.conftest import ROOT
 from tests.stage_runs import StageRuns
 
 CLIPS = {"anna.mov": "training", "ben.mp4": "validation", "carla.mp4": "test"}
@@ -23,15 +26,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
             pictures, voice = render(Identity(number), Performance(0.5, 1.5, 0.5, number), 3.0, 15)
             write_video(project.folder / name, pictures, 15, voice, SAMPLE_RATE)
             file.write(project.folder / name, f"session {number}/{name}")
-    table = pd.DataFrame(
+    ratings = pd.DataFrame(
         {"file": CLIPS.keys(), "split": CLIPS.values(), "warm": [2.0, 5.5, 6.0], "dominant": [7, 1, None]}
     )
     project.use_table(
-        table, "download.table.targets={warm: [1, 7], dominant: [1, 7]}", "targets.own.columns=[warm, dominant]",
+        ratings, "download.table.targets={warm: [1, 7], dominant: [1, 7]}", "targets.own.columns=[warm, dominant]",
         "train.epochs=2", "evaluate.resamples=200", "analyse.control_repeats=1",
     )  # fmt: skip
     project.run_stages(draw=["predicted_against_actual"])
     return project
+
+
+def test_tables_of_the_tutorial_are_read(tmp_path: Path) -> None:
+    settings = table.Settings(path="clips.csv", targets={"warmth": [1, 7], "dominance": [1, 7]})
+    (tmp_path / "annotations").mkdir()
+    splits = []
+    for text in find_code_blocks(ROOT / "docs/tutorials/own_clips.md", "text"):
+        (tmp_path / "annotations/clips.csv").write_text(text)
+        splits.append(table.rows(settings, tmp_path, [])["split"].tolist())
+    assert splits == [[""] * 4, ["training", "validation", "test"]]
 
 
 def test_own_clips_in_a_zip_get_a_report(project: StageRuns) -> None:
