@@ -1,5 +1,6 @@
 """Make every addition that docs/development.md describes in one copy of the project, then run that copy completely."""
 
+import re
 import shutil
 import sys
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from tests.project_copy import Project, run_tests
 
 MEMBERS = {"stream": "loudness", "encoder": "highest", "source": "others", "analysis": "spread", "figure": "spans"}
@@ -116,6 +118,13 @@ def project(extended: Project) -> Project:
     result = extended.run(sys.executable, "-c", script)
     assert result.returncode == 0, result.stdout
     return extended
+
+
+def test_documented_dictionaries_are_those_of_the_additions() -> None:
+    sentence = re.search(r"Add yours to the dictionary.*?\.", (ROOT / "docs/development.md").read_text(), re.DOTALL)
+    assert sentence
+    dictionaries = {before.strip("\n:") for _, before, _ in EDITS if re.fullmatch(r"\n\n[A-Z]+:", before)}
+    assert {*re.findall(r"`([A-Z]+)`", sentence[0])} == dictionaries
 
 
 def test_dvc_has_the_new_stage(extended: Project) -> None:
