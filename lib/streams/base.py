@@ -171,21 +171,35 @@ def take_steps(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
     return record.arrays[array][()][indices] if array in record.arrays else np.zeros((len(indices), 0), np.float32)
 
 
-def load_stream_info(data: Path, streams: Iterable[str]) -> dict[str, StreamInfo]:
+def require_enabled(stream: str, enabled: bool, needed_by: str, otherwise: str = "") -> None:
+    """Raise SettingError if a needed stream is disabled. needed_by: a clause. otherwise: another way out, after a comma."""
+    if not enabled:
+        raise SettingError(
+            f"{stream}.enabled = false, but {needed_by}; allowed: true; set {stream}.enabled to true{otherwise}"
+        )
+
+
+def load_stream_info(
+    data: Path, streams: Iterable[str], needed_by: str = "the stream is needed", otherwise: str = ""
+) -> dict[str, StreamInfo]:
     """Return the info of streams and of all their inputs, from the folders in `data`. Inputs come first.
 
-    Raises InputError for a disabled stream.
+    Raises SettingError for a disabled stream, with `needed_by` and `otherwise` as in `require_enabled`.
     """
     infos: dict[str, StreamInfo] = {}
     for name in streams:
         path = data / name / ABOUT
-        if not path.exists():
-            raise SettingError(f"{name}.enabled = false, but the stream is needed; allowed: true; set it to true")
+        require_enabled(name, path.exists(), needed_by, otherwise)
         info = StreamInfo(**json.loads(path.read_text()))
-        inputs = [name_of_input for name_of_input in load(name).inputs_of(info.settings) if name_of_input != RAW]
-        infos |= {key: value for key, value in load_stream_info(data, inputs).items() if key not in infos}
+        infos |= {key: value for key, value in load_input_info(data, name, info.settings).items() if key not in infos}
         infos[name] = info
     return infos
+
+
+def load_input_info(data: Path, name: str, settings: Mapping[str, Any]) -> dict[str, StreamInfo]:
+    """Return the info of all inputs of the stream `name`. Raises SettingError for a disabled input."""
+    inputs = [input_name for input_name in load(name).inputs_of(settings) if input_name != RAW]
+    return load_stream_info(data, inputs, f"{name} is made from it", f", or {name}.enabled to false")
 
 
 def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[..., Record]]:
@@ -260,14 +274,9 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
         for reference in encoders.get(encoder, {}).get("reads", []):
             name = reference.partition(".")[0]
             for needed in list_with_inputs(name, parameters) if name in names() else ():
-                if not parameters[needed]["enabled"]:
-                    reason = f"model.encoders.{encoder}.reads has {reference}" + (
-                        f", which is made from {needed}" if needed != name else ""
-                    )
-                    raise SettingError(
-                        f"{needed}.enabled = false, but model.use has {encoder} and {reason}; allowed: true;"
-                        f" set {needed}.enabled to true, or remove {encoder} from model.use"
-                    )
+                reason = f"model.use has {encoder} and model.encoders.{encoder}.reads has {reference}"
+                reason += f", which is made from {needed}" if needed != name else ""
+                require_enabled(needed, parameters[needed]["enabled"], reason, f", or remove {encoder} from model.use")
 
 
 def list_with_inputs(name: str, settings: Mapping[str, Any]) -> list[str]:

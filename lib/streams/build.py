@@ -13,13 +13,13 @@ from pydantic import ConfigDict, Field, create_model
 from lib.core import parameters, resume, shards
 from lib.core.artifacts import CLIPS, DATA, METRICS, stream_metrics
 from lib.core.clips import read_clip_table, split_by_shard
-from lib.core.errors import InputError, SettingError
+from lib.core.errors import InputError
 from lib.core.parallel import Parallel
 from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.streams import base
 from lib.streams._shards import write_shards
-from lib.streams.base import ABOUT, RAW, Raw, Stream, StreamSettings
+from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 if TYPE_CHECKING:  # the stage of a disabled stream ends sooner without it
     import pandas as pd
@@ -58,13 +58,7 @@ def build_stream(name: str) -> None:
         return
     input_names = stream.inputs_of(settings.model_dump())
     input_streams = [input_name for input_name in input_names if input_name != RAW]
-    for input_name in input_streams:
-        if not (DATA / input_name / ABOUT).exists():
-            raise SettingError(
-                f"{name}.enabled is true and {input_name}.enabled is false, but {name} is made from"
-                f" {input_name}; set {input_name}.enabled to true or {name}.enabled to false"
-            )
-    stream.validate_inputs(settings, base.load_stream_info(DATA, input_streams))
+    stream.validate_inputs(settings, base.load_input_info(DATA, name, settings.model_dump()))
     rows = _clips_by_shard() if RAW in input_names else {}
     inputs = _shard_inputs(stream, settings, rows)
 

@@ -17,7 +17,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.persons import find_groups, read_persons
 from lib.core.targets import Targets, list_rating_columns
 from lib.data.dataset import ClipDataset
-from lib.data.inputs import EncoderInputs, list_streams, split_reference
+from lib.data.inputs import EncoderInputs, list_streams
 from lib.data.selection import mask_labelled, select_usable, select_videos
 from lib.data.shard_cache import describe_memory
 from lib.model import encoders
@@ -48,14 +48,11 @@ class Task:
 
 def load_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> dict[str, StreamInfo]:
     """Return the info of the streams that the encoders read. Raises SettingError for a disabled stream."""
+    infos: dict[str, StreamInfo] = {}
     for name, encoder_settings in encoder_inputs.items():
-        for stream in dict.fromkeys(split_reference(reference)[0] for reference in encoder_settings.reads):
-            if not (DATA / stream / base.ABOUT).exists():
-                raise SettingError(
-                    f"model.use has {name}, whose encoder reads {stream}, but {stream}.enabled is false; set"
-                    f" {stream}.enabled to true, or remove {name} from model.use"
-                )
-    return base.load_stream_info(DATA, list_streams(encoder_inputs))
+        needed_by, otherwise = f"model.use has {name}, which reads it", f", or remove {name} from model.use"
+        infos |= base.load_stream_info(DATA, list_streams({name: encoder_settings}), needed_by, otherwise)
+    return infos
 
 
 def select_clips(
