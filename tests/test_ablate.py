@@ -141,12 +141,12 @@ def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     ablate.main()
 
 
-def settings(shipped: dict[str, Any], **options: list[Any]) -> tuple[str, dict[str, plan.Changes]]:
-    return plan.settings(shipped, None, options)
+def plan_shipped(shipped: dict[str, Any], **options: list[Any]) -> tuple[str, dict[str, plan.ParameterChanges]]:
+    return plan.plan_experiments(shipped, None, options)
 
 
 def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, Any]) -> None:
-    crossed = settings(shipped, losses=["mse", "ccc"], weightings=["none", "label_distribution_smoothing"])
+    crossed = plan_shipped(shipped, losses=["mse", "ccc"], weightings=["none", "label_distribution_smoothing"])
     loss, weighting = "targets.traits.loss", "train.label_weighting"
     assert crossed == (
         "losses",
@@ -159,15 +159,15 @@ def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, 
     )
     shipped["train"][weighting.partition(".")[2]] = "label_distribution_smoothing"
     shipped["model"]["targets"] = ["emotions", "traits"]
-    assert settings(shipped, losses=["kl"])[1] == {
+    assert plan_shipped(shipped, losses=["kl"])[1] == {
         "kl-label_distribution_smoothing": {
             "targets.emotions.loss": "kl",
             weighting: "label_distribution_smoothing",
         }
     }
-    assert settings(shipped, weightings=["none"])[1] == {"kl": {"targets.emotions.loss": "kl", weighting: "none"}}
+    assert plan_shipped(shipped, weightings=["none"])[1] == {"kl": {"targets.emotions.loss": "kl", weighting: "none"}}
     with pytest.raises(InputError, match=r"--targets 'interview'; allowed: one of model\.targets: emotions, traits"):
-        plan.settings(shipped, "interview", {"losses": ["mse"]})
+        plan.plan_experiments(shipped, "interview", {"losses": ["mse"]})
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_ablate_rejects_invalid_options_before_any_run(
     shipped: dict[str, Any], options: dict[str, list[str]], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        settings(shipped, **options)
+        plan_shipped(shipped, **options)
 
 
 def test_ablate_reads_yaml_values_in_a_grid(shipped: dict[str, Any]) -> None:
@@ -211,7 +211,7 @@ def test_ablate_reads_yaml_values_in_a_grid(shipped: dict[str, Any]) -> None:
         "one=model.use=[faces, flow] train.init=null  train.learning_rate.default=1e-3",
         "two=train.init=a.pt",
     ]
-    assert settings(shipped, grid=grid) == (
+    assert plan_shipped(shipped, grid=grid) == (
         "grid",
         {
             "asis": {},
@@ -319,7 +319,7 @@ def test_ablate_rejects_invalid_networks(shipped: dict[str, Any], networks: list
     shipped["model"]["encoders"]["text"]["reads"] = ["text.transformer"]
     shipped["text"]["enabled"] = True
     with pytest.raises(InputError, match=message):
-        plan.networks(networks, shipped)
+        plan.plan_networks(networks, shipped)
 
 
 def test_ablate_draws_a_learning_curve_over_sizes(
@@ -553,7 +553,7 @@ def test_ablate_compares_fairness_settings(
 def test_ablate_runs_fairness_settings_in_each_fold(shipped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "check", lambda values: None)
     shipped["download"] |= {"split": "folds", "folds": 3}
-    kind, chosen = plan.settings(shipped, None, {"fair": "age"})
+    kind, chosen = plan.plan_experiments(shipped, None, {"fair": "age"})
     assert kind == "fair"
     assert len(chosen) == 12
     assert chosen["matching-fold2"] == {

@@ -6,6 +6,7 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 
+from lib.core.clips import NO_FILE
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.sources import _check as checks
@@ -128,6 +129,6 @@ def test_each_real_segment_is_a_row_with_its_reason(tmp_path: Path) -> None:
     assert (table["happiness"] > 0).mean() == pytest.approx(0.54, abs=0.005)
     corpus = Corpus("mosei", mosei, tmp_path, [Path("annotations/labels.csv")], table)  # type: ignore[arg-type]
     clip_table = checks.build_clip_table([corpus], videos=True, min_seconds=1, min_frames=10)
-    assert set(clip_table["reason"]) == {checks.NO_FILE}
+    assert set(clip_table["reason"]) == {NO_FILE}
     without = checks.build_clip_table([corpus], videos=False, min_seconds=1, min_frames=10)
     assert without["reason"].value_counts().to_dict() == {"": 22_860, "split: in no fold": 399}

@@ -144,7 +144,7 @@ def test_disabled_stream_is_an_empty_folder(project: Path, monkeypatch: pytest.M
     build.build_stream("audio")
     assert not list((project / "data/audio").iterdir())
     use_parameters(monkeypatch, small_parameters())
-    monkeypatch.setattr(_shards, "write_shard", lambda *_: pytest.fail("what was made is kept"))
+    monkeypatch.setattr(_shards, "write_shard", lambda *_: pytest.fail("a finished shard is written again"))
     build.build_stream("audio")
     for path in (project / "kept").iterdir():
         assert path.read_bytes() == (project / "data/audio" / path.name).read_bytes()

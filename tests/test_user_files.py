@@ -14,8 +14,8 @@ import pytest
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError, SettingError
 from lib.scoring import predictions
+from lib.sources import _import, fiv2, listing, table
 from lib.sources import _persons as persons
-from lib.sources import download, fiv2, listing, table
 from lib.sources._archives import Unpacker
 from lib.sources.fiv2 import LATTICE, SCORES
 from lib.streams import features
@@ -238,7 +238,7 @@ def test_folders_limit_the_corpus_to_sub_folders_or_splits() -> None:
     )  # fmt: skip
 
     def select(*folders: str) -> tuple[list[str], list[str]]:
-        kept, chosen = download.select_folders(rows, files, list(folders))
+        kept, chosen = _import.select_folders(rows, files, list(folders))
         return [path.as_posix() for path in kept if path.suffix == ".mp4"], chosen["clip"].tolist()
 
     assert select() == ([path.as_posix() for path in files[:5]], ["a", "b", "c", "d"])
@@ -246,7 +246,7 @@ def test_folders_limit_the_corpus_to_sub_folders_or_splits() -> None:
     assert select("test") == (["two/c.mp4"], ["c"])
     assert select("one", "test") == (["one/a.mp4", "two/c.mp4", "one/extra.mp4"], ["a", "c"])
     labels = rows.assign(file="")
-    assert download.select_folders(labels, files[5:], ["test"])[1]["clip"].tolist() == ["c"]
+    assert _import.select_folders(labels, files[5:], ["test"])[1]["clip"].tolist() == ["c"]
     with pytest.raises(SettingError, match=r"download\.folders has 'three'; allowed: .*: one, test, training, two"):
         select("three")
 

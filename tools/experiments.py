@@ -29,7 +29,7 @@ from tools.parameters import put
 DVC = sys.executable, "-m", "dvc"
 TARGET = "evaluate"
 """The last stage of an experiment: the comparison needs no analyses and figures."""
-Changes = dict[str, Any]
+ParameterChanges = dict[str, Any]
 """New values by key of params.yaml, as `dvc exp run -S` takes them."""
 
 
@@ -41,7 +41,7 @@ def value_of(shared: dict[str, Any], key: str) -> list[Any]:
     return [shared[last]] if last in shared else []
 
 
-def changed(shared: dict[str, Any], changes: Changes) -> dict[str, Any]:
+def changed(shared: dict[str, Any], changes: ParameterChanges) -> dict[str, Any]:
     """Return a copy of the parameters with changes."""
     parameters = deepcopy(shared)
     for key, value in changes.items():
@@ -54,7 +54,7 @@ def experiment(name: str, variant: str, seed: int) -> str:
     return f"{name}-{variant}-seed{seed}"
 
 
-def run_all(name: str, chosen: dict[str, Changes], seeds: list[int]) -> None:
+def run_all(name: str, chosen: dict[str, ParameterChanges], seeds: list[int]) -> None:
     """Run the experiments that `dvc exp list` doesn't have; raises InputError if a listed one has other parameters.
 
     Each run sets every key that any run changes, because `dvc exp run` leaves the previous run's values in params.yaml.
@@ -88,7 +88,7 @@ def list_names() -> set[str]:
     return set(listed.stdout.split())
 
 
-def find_done(runs: Mapping[str, Changes], names: set[str], shared: dict[str, Any]) -> list[str]:
+def find_done(runs: Mapping[str, ParameterChanges], names: set[str], shared: dict[str, Any]) -> list[str]:
     """Return the finished experiments among `runs`; raises InputError if one has other parameters.
 
     names: those of `list_names`. `dvc gc` keeps the name of an experiment whose predictions it removes.
@@ -99,13 +99,13 @@ def find_done(runs: Mapping[str, Changes], names: set[str], shared: dict[str, An
     return done
 
 
-def make_arguments(label: str, changes: Changes, names: set[str], queue: bool = False) -> list[str]:
+def make_arguments(label: str, changes: ParameterChanges, names: set[str], queue: bool = False) -> list[str]:
     """Return the arguments of DVC that run an experiment, or add it to DVC's queue; names: those of `list_names`."""
     overwrite = ["--force"] if label in names else []
     return ["exp", "run", *(["--queue"] if queue else []), "-n", label, *overwrite, *make_options(changes), TARGET]
 
 
-def make_options(changes: Changes) -> list[str]:
+def make_options(changes: ParameterChanges) -> list[str]:
     """Return changes of parameters as options of `dvc exp run`."""
     return [part for key, value in changes.items() for part in ("-S", f"{key}={json.dumps(value)}")]
 
@@ -165,7 +165,7 @@ def kept(label: str) -> bool:
     return True
 
 
-def check_recorded_parameters(label: str, shared: dict[str, Any], changes: Changes) -> None:
+def check_recorded_parameters(label: str, shared: dict[str, Any], changes: ParameterChanges) -> None:
     """Raise InputError if an experiment was run with other parameters than `shared` with these changes."""
     expected = {
         key: section

@@ -19,7 +19,7 @@ from lib.core.errors import InputError
 from tools.compare import add_options
 
 if TYPE_CHECKING:  # it takes seconds to load, and --help does not need it
-    from tools.ablate.plan import Changes
+    from tools.ablate.plan import ParameterChanges
 
 FUSIONS = ("multitask", "multitask_pooled")
 
@@ -60,7 +60,7 @@ def main() -> None:
     print("params.yaml is unchanged. data/ and metrics/ belong to the last run; `dvc repro` restores them")
 
 
-def singles(model: dict[str, Any]) -> "dict[str, Changes]":
+def singles(model: dict[str, Any]) -> "dict[str, ParameterChanges]":
     """Return the changes of params.yaml that train each of model.targets alone, by target group.
 
     Raises InputError unless there is a suitable encoder for each group.
@@ -83,9 +83,9 @@ def singles(model: dict[str, Any]) -> "dict[str, Changes]":
     }
 
 
-def together(model: dict[str, Any], weights: dict[str, Path]) -> "dict[str, Changes]":
+def together(model: dict[str, Any], weights: dict[str, Path]) -> "dict[str, ParameterChanges]":
     """Return the changes of params.yaml that train all of model.targets with the single models' encoders, by fusion."""
-    loaded: Changes = {f"model.{key}": model[key] for key in ("use", "targets", "hidden")}
+    loaded: ParameterChanges = {f"model.{key}": model[key] for key in ("use", "targets", "hidden")}
     for name, path in zip(model["use"], weights.values(), strict=True):
         loaded |= {f"model.encoders.{name}.weights": str(path), f"model.encoders.{name}.frozen": True}
     return {fusion: {"model.fusion": fusion} | loaded for fusion in FUSIONS}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.data.batch import Sample
-from lib.data.changes import Augment, Changes
+from lib.data.changes import Augment, ClipChanges
 from lib.data.geometry import make_turns, mirror_clips, mirror_points, shift_clips, turn_clips, turn_points
 from lib.data.inputs import find_vectors
 from lib.data.masking import add_noise, drop_words, erase_boxes, mask_bands, mask_times
@@ -28,7 +28,7 @@ class Draws:
     gain: Tensor
     offset: Tensor
     shift: int
-    changes: Changes | None = None
+    changes: ClipChanges | None = None
 
     def select(self, members: slice) -> "Draws":
         """Return the draws for a slice of the clips."""
@@ -37,7 +37,7 @@ class Draws:
         return Draws(flipped, steps, gain, offset, self.shift, changes)
 
 
-def draw(count: int, settings: Augment, generator: torch.Generator, changes: Changes | None = None) -> Draws:
+def draw(count: int, settings: Augment, generator: torch.Generator, changes: ClipChanges | None = None) -> Draws:
     """Return the draws for `count` clips: mirrored with probability 0.5, shifted, light changed. `changes` are added."""
     even = torch.rand(count, 3, generator=generator)
     steps = torch.randint(0, 2 * settings.shift + 1, (count, 2), generator=generator)
@@ -106,11 +106,11 @@ def _augment_points(points: Tensor, draws: Draws, size: tuple[int, int]) -> Tens
     return points + moved[:, None, None]
 
 
-def _turns(changes: Changes) -> bool:
+def _turns(changes: ClipChanges) -> bool:
     return bool(changes.angle.any() or (changes.zoom != 1).any())
 
 
-def _change_colours(images: Tensor, changes: Changes) -> Tensor:
+def _change_colours(images: Tensor, changes: ClipChanges) -> Tensor:
     """Return images (B, T, 3, H, W) in [0, 1] with another saturation and hue, the same for all images of a clip."""
     from torchvision.transforms.v2 import functional as colour  # it loads PyTorch's compiler, which takes a second
 
@@ -121,7 +121,7 @@ def _change_colours(images: Tensor, changes: Changes) -> Tensor:
     return torch.stack(clips)
 
 
-def _augment_audio(steps: Steps, changes: Changes, kind: Kind) -> Steps:
+def _augment_audio(steps: Steps, changes: ClipChanges, kind: Kind) -> Steps:
     if changes.noise:
         steps = add_noise(steps, changes.seed, changes.noise, kind)
     if kind != "waveform" and (changes.band[:, 1] > 0).any():

@@ -20,8 +20,8 @@ _ERASED_AREA, _ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)
 
 
 class Augment(Section):
-    """Random changes of the training clips; params.yaml explains each. The names of all that are off by default are
-    those of `Changes` and `Mixture` in plain words."""
+    """Random changes of the training clips; params.yaml explains each key. Keys that are off by default correspond to fields
+    of `ClipChanges` and `Mixture`."""
 
     mirror: bool
     shift: Annotated[int, Field(ge=0, le=512)]
@@ -57,7 +57,7 @@ MIXING_RATES = ("mixed_batches", "cutmix_batches")
 
 
 @dataclass(frozen=True)
-class Changes:
+class ClipChanges:
     """The random draws for B clips, of all changes that are off by default.
 
     angle: (B,) in radians, clockwise. zoom: (B,) magnification. saturation: (B,) factor. hue: (B,) shift in turns of the
@@ -77,13 +77,13 @@ class Changes:
     noise: float
     word_dropout: float
 
-    def select(self, members: slice) -> "Changes":
+    def select(self, members: slice) -> "ClipChanges":
         """Return the draws for a slice of the clips."""
         of_clips = [field.name for field in fields(self) if isinstance(getattr(self, field.name), Tensor)]
         return replace(self, **{name: getattr(self, name)[members] for name in of_clips})
 
 
-def draw_changes(count: int, settings: Augment, rng: np.random.Generator) -> Changes | None:
+def draw_changes(count: int, settings: Augment, rng: np.random.Generator) -> ClipChanges | None:
     """Return the draws for `count` clips, or None if all changes are off.
 
     The numbers that are drawn do not depend on the settings, so switching one change on leaves the others as they are.
@@ -105,7 +105,7 @@ def draw_changes(count: int, settings: Augment, rng: np.random.Generator) -> Cha
         "band": np.stack([begin[:, 1], begin[:, 1] + length[:, 1]], 1),
     }
     tensors = {name: torch.from_numpy(array).float() for name, array in values.items()}
-    return Changes(**tensors, seed=torch.from_numpy(seed), noise=settings.noise, word_dropout=settings.word_dropout)
+    return ClipChanges(**tensors, seed=torch.from_numpy(seed), noise=settings.noise, word_dropout=settings.word_dropout)
 
 
 def _draw_boxes(even: np.ndarray, probability: float) -> np.ndarray:

@@ -20,7 +20,6 @@ from lib.sources._matching import show_three
 from lib.sources.base import Source
 
 _UNKNOWN_PROPERTIES = {"frames": 0, "duration": math.nan}
-NO_FILE, NO_ANNOTATION = NO_FILE, NO_ANNOTATION
 
 
 @dataclass(frozen=True)

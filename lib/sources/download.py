@@ -1,69 +1,28 @@
-"""Bring in all corpora, verify and split their clips, and write the outputs of the stage `download`."""
+"""Import all corpora, verify and split their clips, and write the outputs of the stage `download`."""
 
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pandas as pd
-from pydantic import Field, create_model
-from tqdm import tqdm
+from pydantic import create_model
 
 from lib.core import resume
-from lib.core.artifacts import ARCHIVES, CLIPS, CUES, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
-from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names, describe_left_out, describe_origins
+from lib.core.artifacts import CLIPS, CUES, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
+from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS, column_names, describe_left_out, describe_origins
 from lib.core.errors import InputError, SettingError
-from lib.core.fetch import fetch
 from lib.core.parameters import Section
 from lib.core.persons import find_groups
-from lib.sources import _across, _check, _cues, _persons, _split, base, listing
+from lib.sources import _across, _check, _cues, _persons, _split, base
 from lib.sources._check import Corpus
+from lib.sources._import import import_corpus, write_file
 from lib.sources._matching import suggest_name
-
-MADE_OF = "made_of.json"
-"""File below data/raw/CORPUS/ that lists the archives and settings behind the folder's content."""
-
-MAX_SECONDS = 24 * 3600
+from lib.sources._settings import Download, Group
 
 _SCORE_THEM = " To score the corpus' test split, set download.split to official"
-
-
-class Url(Section):
-    url: str
-    sha256: str | None
-
-
-class Group(Section):
-    """A group of persons: a column of data/groups.csv and one of its values."""
-
-    column: str
-    value: str
-
-
-class Download(Section):
-    """The settings that all sources share. `Complete` adds a section for each source."""
-
-    sources: Annotated[list[str], Field(min_length=1)]
-    videos: bool
-    held_out: list[str] = Field(default_factory=list)
-    scale: Literal["original", "unit"] = "original"
-    split: Literal[*_split.SPLITTERS]  # type: ignore[valid-type]
-    group: Group
-    split_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
-    split_fractions: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=3, max_length=3)] | None
-    folds: Annotated[int, Field(ge=3, le=1000)]
-    fold: Annotated[int, Field(ge=0, le=999)]
-    inner_folds: Annotated[int, Field(ge=0, le=1000)]
-    inner_fold: Annotated[int, Field(ge=0, le=999)]
-    allow_missing: Annotated[float, Field(ge=0, le=1)]
-    min_seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS)]
-    min_frames: Annotated[int, Field(ge=2, le=10_000_000)]
-    max_seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)]
-    max_damaged: Annotated[float, Field(ge=0, le=1)]
-    urls: dict[str, Url]
-    folders: list[str] = Field(default_factory=list)
 
 
 def _section(settings: type[Section]) -> tuple[type[Section], Any]:
@@ -120,7 +79,7 @@ def download(
     or rejected.
     """
     began = time.monotonic()
-    corpora = [bring_corpus(name, settings) for name in dict.fromkeys(settings.sources)]
+    corpora = [import_corpus(name, settings) for name in dict.fromkeys(settings.sources)]
     limits = settings.min_seconds, settings.min_frames, settings.max_seconds, settings.max_damaged
     table = _check.build_clip_table(corpora, settings.videos, *limits)
     _across.require_labels(table, scored)
@@ -143,16 +102,16 @@ def download(
         training = table.loc[is_usable & (table["split"] == "training"), "clip"]
         find_groups(groups.set_index("clip"), training, fairness_group)
     summary = summarise(corpora, table, corpus_split, groups, settings)
-    report(summary)
+    print_summary(summary)
     check_missing_fraction(table, summary, settings.allow_missing)
     resume.publish(
         [(corpus.folder / file, Path(corpus.name, file)) for corpus in corpora for file in corpus.files], RAW
     )
-    write(CLIPS, table.to_csv(index=False))
-    write(GROUPS, groups.to_csv(index=False))
-    write(CUES, cues.to_csv(index=False))
-    write(DATA_METRICS, json.dumps(summary, indent=2) + "\n")
-    write(DOWNLOAD_METRICS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
+    write_file(CLIPS, table.to_csv(index=False))
+    write_file(GROUPS, groups.to_csv(index=False))
+    write_file(CUES, cues.to_csv(index=False))
+    write_file(DATA_METRICS, json.dumps(summary, indent=2) + "\n")
+    write_file(DOWNLOAD_METRICS, json.dumps({"seconds": round(time.monotonic() - began, 1)}) + "\n")
 
 
 def summarise(
@@ -163,7 +122,7 @@ def summarise(
     summary = {"sources": sources, "split": settings.split} | _check.summary(table, corpus_split, settings.held_out)
     if settings.split == "group_out":
         summary["group"] = settings.group.model_dump()
-    if checked := dict(annotation_files(corpora)):
+    if checked := dict(check_annotation_files(corpora)):
         summary["annotation_files"] = checked
     for kind in groups.columns[1:]:
         summary.setdefault("groups", {})[kind] = groups[kind].value_counts().sort_index().to_dict()
@@ -186,102 +145,6 @@ def check_missing_fraction(table: pd.DataFrame, summary: Mapping[str, Any], allo
         )
 
 
-def bring_corpus(name: str, settings: Download) -> Corpus:
-    """Bring in a source's files and read its labels.
-
-    If archives are missing and data/raw/ was built from exactly these archives, its files are used instead.
-    """
-    source, own_settings = base.load(name), getattr(settings, name)
-    folder = resume.ROOT / f"download-{name}"
-    made_of: dict[str, Any] = {"settings": own_settings.model_dump(), "videos": settings.videos}
-    if settings.folders:
-        made_of["folders"] = settings.folders
-    if source.ARCHIVES:
-        listed = listing.read(listing.LISTING)
-        made_of |= {
-            "archives": {path: file.sha256 for path, file in sorted(listed.items())},
-            "urls": sorted(settings.urls),
-        }
-        gone = listing.missing(ARCHIVES, listed, settings.urls)
-        gone += [url for url in settings.urls if not (ARCHIVES / url).exists() and url not in gone]
-        if gone and is_made_of(RAW / name, made_of):
-            print(
-                f"{len(gone)} files are missing in {ARCHIVES}/ ({gone[0]}, ...); using {RAW / name}/, built from them"
-            )
-            folder = RAW / name
-        else:
-            have_archives(settings.urls, listed, gone)
-    if folder != RAW / name:
-        folder.mkdir(parents=True, exist_ok=True)
-        brought = source.bring(own_settings, ARCHIVES, folder, settings.videos)
-        files = sorted(set(tqdm(brought, desc=f"unpack {name}", unit="file", disable=None)))
-        if source.ARCHIVES:
-            write(folder / MADE_OF, json.dumps(made_of, indent=2) + "\n")
-            files.append(Path(MADE_OF))
-    else:
-        files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    rows = source.rows(own_settings, folder, files)
-    if settings.scale == _across.UNIT:
-        rows = _across.to_unit(rows, source.columns(own_settings))
-    return Corpus(name, source, folder, *select_folders(rows, files, settings.folders))
-
-
-def select_folders(rows: pd.DataFrame, files: list[Path], folders: list[str]) -> tuple[list[Path], pd.DataFrame]:
-    """Return the files and annotated clips in some sub-folders or splits of a corpus; all of them if `folders` is empty.
-
-    Raises SettingError if a folder has no clip.
-    """
-    if not folders:
-        return files, rows
-    has_file = rows["file"] != ""
-    with_files = rows[has_file] if has_file.any() else rows  # without videos, clips have no file
-    allowed = sorted({*with_files["shard"], *with_files["split"]} - {""})
-    if unknown := [folder for folder in folders if folder not in allowed]:
-        raise SettingError(
-            f"download.folders has {unknown[0]!r}; allowed: sub-folders and splits with clips: {', '.join(allowed[:20])}"
-        )
-    chosen = with_files[with_files["shard"].isin(folders) | with_files["split"].isin(folders)]
-    others = {*with_files["file"]} - {*chosen["file"]}
-    files_of_chosen = [
-        file
-        for file in files
-        if file.suffix.lower() not in VIDEO_SUFFIXES
-        or file.as_posix() in {*chosen["file"]}
-        or (file.as_posix() not in others and file.parts[0] in folders)
-    ]
-    return files_of_chosen, chosen.reset_index(drop=True)
-
-
-def is_made_of(folder: Path, wanted: dict[str, Any]) -> bool:
-    """Return whether `folder` was built from these archives and settings."""
-    path = folder / MADE_OF
-    return path.exists() and json.loads(path.read_text()) == wanted
-
-
-def have_archives(urls: dict[str, Url], listed: dict[str, listing.File], gone: list[str]) -> None:
-    """Download the missing archives that have a URL in `urls`.
-
-    Raises InputError if a missing archive has no URL, or if no archive is listed at all.
-    """
-    for name in gone:
-        if name in urls:
-            if Path(name).name != name:
-                raise SettingError(f"download.urls has the key {name!r}; allowed: a file name without folders")
-            fetch(urls[name].url, ARCHIVES / name, urls[name].sha256, "correct download.urls in params.yaml")
-    if unavailable := [name for name in gone if name not in urls]:
-        raise InputError(
-            f"{len(unavailable)} files that {listing.LISTING} lists are missing in {ARCHIVES}/"
-            f" ({', '.join(unavailable[:3])}), and {RAW}/ was not built from them; put them back, or restore {RAW}/ with"
-            f" `dvc pull`, or list the files again: {listing.COMMAND}. Nothing was changed"
-        )
-    if not listed and not urls:
-        raise InputError(
-            f"download.sources needs archives, and {ARCHIVES}/ is empty; put or link your archives or unpacked folders"
-            f" there ({ARCHIVES}/README.md lists them) and run {listing.COMMAND}, or enter their URLs under"
-            " download.urls in params.yaml"
-        )
-
-
 def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download) -> pd.Series:
     """Return the split of each clip. The usable clips of each corpus are split according to the settings.
 
@@ -291,7 +154,7 @@ def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download)
     split_settings = _split.SplitSettings(settings.split_seed, settings.folds, settings.fold, fractions)
     split_settings = split_settings._replace(inner_folds=settings.inner_folds, inner_fold=settings.inner_fold)
     if settings.split == "group_out":
-        group_of_clip = known_groups(groups, settings.group)
+        group_of_clip = find_groups_of_clips(groups, settings.group)
         split_settings = split_settings._replace(groups=group_of_clip.to_dict(), tested=settings.group.value)
     result = table["split"].copy()
     for corpus, usable in table[table["reason"] == ""].groupby("corpus"):
@@ -305,7 +168,7 @@ def assign_splits(table: pd.DataFrame, groups: pd.DataFrame, settings: Download)
     return result
 
 
-def known_groups(groups: pd.DataFrame, group: Group) -> pd.Series:
+def find_groups_of_clips(groups: pd.DataFrame, group: Group) -> pd.Series:
     """Return the group of each clip's person, indexed by clip; clips of unknown group are left out.
 
     Raises InputError if the groups have no such column or value.
@@ -326,7 +189,7 @@ def known_groups(groups: pd.DataFrame, group: Group) -> pd.Series:
     return group_of_clip
 
 
-def annotation_files(corpora: list[Corpus]) -> Iterator[tuple[str, str]]:
+def check_annotation_files(corpora: list[Corpus]) -> Iterator[tuple[str, str]]:
     """Yield each annotation file with a known checksum, and whether its content is as its authors distribute it."""
     for corpus in corpora:
         for name, checksum in corpus.source.CHECKSUMS.items():
@@ -335,17 +198,10 @@ def annotation_files(corpora: list[Corpus]) -> Iterator[tuple[str, str]]:
                 yield name, "as distributed" if resume.hash_file(path) == checksum else "not as distributed"
 
 
-def write(path: Path, text: str) -> None:
-    """Write a new file. The old one is removed first, because it may be a link into DVC's cache."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_text(text)
-
-
-def report(summary: dict[str, Any]) -> None:
+def print_summary(summary: dict[str, Any]) -> None:
     """Print the number of clips, missing and unlabelled files first, then the origin of each split."""
-    missing = summary["rejected"].get(_check.NO_FILE, 0)
-    unlabelled = summary["rejected"].get(_check.NO_ANNOTATION, 0)
+    missing = summary["rejected"].get(NO_FILE, 0)
+    unlabelled = summary["rejected"].get(NO_ANNOTATION, 0)
     print(
         f"{summary['annotated']} clips are annotated; {missing} of them have no file."
         f" {unlabelled} files have no annotation. {summary['usable']} clips are usable: {summary['clips']}"

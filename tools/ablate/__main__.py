@@ -97,16 +97,16 @@ def main() -> None:
         from lib.scoring.baselines import is_baseline
         from lib.scoring.scores import Bootstrap
         from tools.ablate.fair import show_fair
-        from tools.ablate.plan import ASKED, settings
+        from tools.ablate.plan import EXPERIMENT_OPTIONS, plan_experiments
         from tools.ablate.results import show_corpora, show_curve, show_folds, show_groups, show_spread
         from tools.experiments import experiment, run_all
         from tools.predictors import compare
 
     name, seeds, baseline = (options.pop(key) for key in ("name", "seeds", "baseline"))
-    shared, asked = dvc.api.params_show(), {key: options.pop(key) for key in ASKED}
-    if asked["fair"] == PARAMETERS_COLUMN:
-        asked["fair"] = shared["train"]["fairness_group"]
-    kind, chosen = settings(shared, options["targets"], asked)
+    shared, chosen_options = dvc.api.params_show(), {key: options.pop(key) for key in EXPERIMENT_OPTIONS}
+    if chosen_options["fair"] == PARAMETERS_COLUMN:
+        chosen_options["fair"] = shared["train"]["fairness_group"]
+    kind, chosen = plan_experiments(shared, options["targets"], chosen_options)
     name = name or kind
     options["out"] = options["out"] or Path("plots", name)
     if kind in ("sizes", "folds", "groups", "corpora"):
@@ -140,7 +140,7 @@ def main() -> None:
         show_corpora(sources, options["targets"], options["out"])
     elif kind == "fair":
         bootstrap = Bootstrap(options["resamples"], options["seed"])
-        show_fair(sources, asked["fair"], options["targets"], options["unseen"], bootstrap, out=options["out"])
+        show_fair(sources, chosen_options["fair"], options["targets"], options["unseen"], bootstrap, out=options["out"])
     else:
         show_spread(sources, **options)
     print("params.yaml is unchanged; data/ and metrics/ are those of the last run, until you run `dvc repro`")

@@ -18,55 +18,69 @@ from lib.sources._across import find_ranges
 from lib.sources.download import Parameters as Download
 from lib.training.fairness import FAIRNESS
 from lib.training.losses import WEIGHTINGS
-from tools.experiments import Changes, changed
+from tools.experiments import ParameterChanges, changed
 from tools.parameters import check, parse_change, plain
 from tools.predictors import find_target_group
 
-ASKED = "variants", "losses", "weightings", "grid", "networks", "sizes", "folds", "groups", "corpora", "fair"
+EXPERIMENT_OPTIONS = (
+    "variants",
+    "losses",
+    "weightings",
+    "grid",
+    "networks",
+    "sizes",
+    "folds",
+    "groups",
+    "corpora",
+    "fair",
+)
 """The options that say which experiments are run."""
 
 
-def settings(shared: dict[str, Any], targets: str | None, asked: Mapping[str, Any]) -> tuple[str, dict[str, Changes]]:
+def plan_experiments(
+    shared: dict[str, Any], targets: str | None, options: Mapping[str, Any]
+) -> tuple[str, dict[str, ParameterChanges]]:
     """Return the kind of experiments, and their changes to the parameters `shared`, by name.
 
-    asked: values of the options ASKED. Raises InputError for options that exclude each other or have invalid values.
+    options: values of the options EXPERIMENT_OPTIONS. Raises InputError for options that exclude each other or have invalid
+    values.
     """
-    is_loss = bool(asked.get("losses") or asked.get("weightings"))
-    exclusive = {"--variants": asked.get("variants"), "--losses/--weightings": is_loss}
-    exclusive |= {f"--{name}": asked.get(name) for name in ASKED[3:]}
+    is_loss = bool(options.get("losses") or options.get("weightings"))
+    exclusive = {"--variants": options.get("variants"), "--losses/--weightings": is_loss}
+    exclusive |= {f"--{name}": options.get(name) for name in EXPERIMENT_OPTIONS[3:]}
     if len(several := [option for option, values in exclusive.items() if values]) > 1:
         raise InputError(f"{', '.join(several)} exclude each other; give one")
-    if asked.get("grid"):
-        return "grid", grid(asked["grid"], shared)
-    if asked.get("networks"):
-        return "networks", networks(asked["networks"], shared)
-    if asked.get("sizes"):
-        return "sizes", sizes(asked["sizes"], shared)
-    if asked.get("folds"):
+    if options.get("grid"):
+        return "grid", plan_grid(options["grid"], shared)
+    if options.get("networks"):
+        return "networks", plan_networks(options["networks"], shared)
+    if options.get("sizes"):
+        return "sizes", plan_sizes(options["sizes"], shared)
+    if options.get("folds"):
         if (split := shared["download"]["split"]) != "folds":
             raise InputError(f"--folds needs params.yaml: download.split = folds; it is {split!r}")
         return "folds", {f"fold{fold}": {"download.fold": fold} for fold in range(shared["download"]["folds"])}
-    if asked.get("groups"):
-        return "groups", groups_out(asked["groups"])
-    if asked.get("corpora"):
-        return "corpora", corpora_out(shared)
-    if asked.get("fair"):
-        return "fair", fair(asked["fair"], shared)
+    if options.get("groups"):
+        return "groups", plan_groups(options["groups"])
+    if options.get("corpora"):
+        return "corpora", plan_corpora(shared)
+    if options.get("fair"):
+        return "fair", plan_fairness(options["fair"], shared)
     if is_loss:
         name, group = find_target_group(targets)
         if name not in shared["model"]["targets"]:
             raise InputError(
                 f"--targets {name!r}; allowed: one of model.targets: {', '.join(shared['model']['targets'])}"
             )
-        weightings = asked.get("weightings") or [shared["train"]["label_weighting"]]
-        return "losses", losses(name, group, asked.get("losses") or [group.loss], weightings)
-    available = variants(shared["model"])
-    names = asked.get("variants") or list(available)
+        weightings = options.get("weightings") or [shared["train"]["label_weighting"]]
+        return "losses", plan_losses(name, group, options.get("losses") or [group.loss], weightings)
+    available = plan_variants(shared["model"])
+    names = options.get("variants") or list(available)
     check_choices("--variants", names, available)
     return "ablation", {name: available[name] for name in names}
 
 
-def groups_out(column: str) -> dict[str, Changes]:
+def plan_groups(column: str) -> dict[str, ParameterChanges]:
     """Return the changes that test each group of a column of data/groups.csv, by group."""
     table = pd.read_csv(GROUPS, dtype=str, keep_default_na=False) if GROUPS.exists() else pd.DataFrame()
     if column not in table.columns[1:]:
@@ -89,7 +103,7 @@ def groups_out(column: str) -> dict[str, Changes]:
     return changes
 
 
-def corpora_out(shared: dict[str, Any]) -> dict[str, Changes]:
+def plan_corpora(shared: dict[str, Any]) -> dict[str, ParameterChanges]:
     """Return the changes that hold out each corpus with targets of the model, and score on all of them, by corpus."""
     columns = {column for name in shared["model"]["targets"] for column in shared["targets"][name]["columns"]}
     ranges = find_ranges(parameters.check({"download": shared["download"]}, Download).download)
@@ -99,32 +113,32 @@ def corpora_out(shared: dict[str, Any]) -> dict[str, Changes]:
             f"--corpora needs two corpora with targets of model.targets = {shared['model']['targets']} in params.yaml:"
             f" download.sources = {shared['download']['sources']}; these have some: {', '.join(corpora) or 'none'}"
         )
-    settings = {corpus: {"download.held_out": [corpus], "evaluate.on": corpora} for corpus in corpora}
-    for changes in settings.values():
+    changes_by_name = {corpus: {"download.held_out": [corpus], "evaluate.on": corpora} for corpus in corpora}
+    for changes in changes_by_name.values():
         check(changed(shared, changes))
-    return settings
+    return changes_by_name
 
 
-def fair(column: str, shared: dict[str, Any]) -> dict[str, Changes]:
+def plan_fairness(column: str, shared: dict[str, Any]) -> dict[str, ParameterChanges]:
     """Return the changes for each value of train.fairness, by its name; with download.split = folds, for each fold, too.
 
     column: of data/groups.csv. Raises InputError if a stage would reject one.
     """
-    settings = {name: {"train.fairness": name, "train.fairness_group": column} for name in FAIRNESS}
-    for changes in settings.values():
+    changes_by_name = {name: {"train.fairness": name, "train.fairness_group": column} for name in FAIRNESS}
+    for changes in changes_by_name.values():
         check(changed(shared, changes))
     if shared["download"]["split"] != "folds":
-        return settings
+        return changes_by_name
     return {
         f"{name}-fold{fold}": changes | {"download.fold": fold}
-        for fold, (name, changes) in product(range(shared["download"]["folds"]), settings.items())
+        for fold, (name, changes) in product(range(shared["download"]["folds"]), changes_by_name.items())
     }
 
 
-def variants(model: dict[str, Any]) -> dict[str, Changes]:
+def plan_variants(model: dict[str, Any]) -> dict[str, ParameterChanges]:
     """Return the variants of the section `model`, by name."""
     use = model["use"]
-    models: dict[str, Changes] = {name: {"use": [name], "fusion": "concat", "queries": []} for name in use}
+    models: dict[str, ParameterChanges] = {name: {"use": [name], "fusion": "concat", "queries": []} for name in use}
     if len(use) > 1:
         models |= {fusion: {"use": use, "fusion": fusion, "queries": []} for fusion in ("late_average", "concat")}
         models |= {f"queries_{name}": {"use": use, "fusion": "cross_attention", "queries": [name]} for name in use}
@@ -132,7 +146,7 @@ def variants(model: dict[str, Any]) -> dict[str, Changes]:
     return {name: {f"model.{key}": value for key, value in changes.items()} for name, changes in models.items()}
 
 
-def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[str]) -> dict[str, Changes]:
+def plan_losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[str]) -> dict[str, ParameterChanges]:
     """Return every loss of the target group `name` with every weighting, by LOSS-WEIGHTING; by LOSS for weighting none."""
     permitted = find_head(group).losses
     check_choices("--losses", chosen, permitted, f" with targets.{name}.head = {group.head}")
@@ -146,12 +160,12 @@ def losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[st
     }
 
 
-def grid(texts: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
+def plan_grid(texts: list[str], shared: dict[str, Any]) -> dict[str, ParameterChanges]:
     """Return the changes of NAME='KEY=VALUE KEY=VALUE', by name. Raises InputError if a stage would reject one."""
-    settings: dict[str, Changes] = {}
+    changes_by_name: dict[str, ParameterChanges] = {}
     for text in texts:
         name, _, pairs = text.partition("=")
-        if not re.fullmatch(r"[\w-]+", name) or name in settings or is_baseline(name):
+        if not re.fullmatch(r"[\w-]+", name) or name in changes_by_name or is_baseline(name):
             raise InputError(
                 f"--grid {text!r}; allowed: NAME='KEY=VALUE KEY=VALUE', each NAME once, of letters, digits, _, -"
             )
@@ -162,11 +176,11 @@ def grid(texts: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
         if "train.seed" in changes:
             raise InputError(f"--grid {text!r}: --seeds sets train.seed; remove it from --grid")
         check(changed(shared, changes))
-        settings[name] = changes
-    return settings
+        changes_by_name[name] = changes
+    return changes_by_name
 
 
-def networks(words: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
+def plan_networks(words: list[str], shared: dict[str, Any]) -> dict[str, ParameterChanges]:
     """Return the changes of STREAM NETWORK[=WEIGHTS] ..., by the network's name with _ for / and other signs.
 
     Raises InputError if the model does not read the stream, or a stage would reject a network.
@@ -181,26 +195,28 @@ def networks(words: list[str], shared: dict[str, Any]) -> dict[str, Changes]:
         raise InputError(
             f"--networks {' '.join(words)}: {problem}; allowed: a stream that the model reads, and its networks"
         )
-    settings: dict[str, Changes] = {}
+    changes_by_name: dict[str, ParameterChanges] = {}
     for text in names:
         network, _, weights = text.partition("=")
         name = re.sub(r"[^\w-]+", "_", network).strip("_")
-        if not name or name in settings:
+        if not name or name in changes_by_name:
             raise InputError(f"--networks {text!r}; allowed: NETWORK or NETWORK=WEIGHTS, each network once")
         if weights and "weights" not in shared[stream]:
             raise InputError(f"--networks {text!r}; allowed for {stream}: NETWORK, whose folder contains its weights")
         changes = {f"{stream}.network": network}
-        settings[name] = changes | ({f"{stream}.weights": weights or None} if "weights" in shared[stream] else {})
-        check(changed(shared, settings[name]))
-    return settings
+        changes_by_name[name] = changes | (
+            {f"{stream}.weights": weights or None} if "weights" in shared[stream] else {}
+        )
+        check(changed(shared, changes_by_name[name]))
+    return changes_by_name
 
 
-def sizes(counts: list[int], shared: dict[str, Any]) -> dict[str, Changes]:
+def plan_sizes(counts: list[int], shared: dict[str, Any]) -> dict[str, ParameterChanges]:
     """Return the changes for each number of training clips, rising. Raises InputError if a stage would reject one."""
-    settings: dict[str, Changes] = {str(clips): {"train.clips": clips} for clips in sorted(set(counts))}
-    for changes in settings.values():
+    changes_by_name: dict[str, ParameterChanges] = {str(clips): {"train.clips": clips} for clips in sorted(set(counts))}
+    for changes in changes_by_name.values():
         check(changed(shared, changes))
-    return settings
+    return changes_by_name
 
 
 def check_choices(option: str, names: Iterable[str], allowed: Iterable[str], where: str = "") -> None:

@@ -29,7 +29,7 @@ from lib.streams import base
 from lib.training import run as training_run
 from lib.training.data import TrainData
 from lib.training.settings import Parameters
-from tools.ablate.plan import Changes, check_choices, variants
+from tools.ablate.plan import ParameterChanges, check_choices, plan_variants
 from tools.parameters import merge_parameters, plain
 
 SECONDS, FRAMES, FPS = 15.3, 77, 5  # of each random clip
@@ -47,9 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         streams = list_streams(parameters.check(model, Settings).encoder_inputs())
         clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, values, streams)
-        changes_by_name: dict[str, Changes] = variants(model) | {"asis": {}}
+        changes_by_name: dict[str, ParameterChanges] = plan_variants(model) | {"asis": {}}
         check_choices("--variants", arguments.variants or (), changes_by_name)
-        for name in arguments.variants or variants(model):
+        for name in arguments.variants or plan_variants(model):
             changed = model | {key.removeprefix("model."): value for key, value in changes_by_name[name].items()}
             sections = {"model": changed, "targets": values["targets"], "train": train}
             settings = parameters.check(sections, Parameters)

@@ -5,14 +5,14 @@ import time
 from collections.abc import Mapping
 
 from lib.core.errors import InputError
-from tools.experiments import DVC, Changes, make_arguments, run_dvc
+from tools.experiments import DVC, ParameterChanges, make_arguments, run_dvc
 
 ACTIVE = "Queued", "Running"
 SECONDS = 3.0
 """Time between two looks at the queue. Each look takes a second of a CPU."""
 
 
-def run_queue(runs: Mapping[str, Changes], names: set[str], jobs: int) -> set[str]:
+def run_queue(runs: Mapping[str, ParameterChanges], names: set[str], jobs: int) -> set[str]:
     """Run the experiments in DVC's queue, `jobs` at a time, and return the names of those that failed.
 
     names: the experiments that `dvc exp list` has. Ctrl-C ends the running experiments and removes the waiting ones. Raises
@@ -46,7 +46,7 @@ def run_queue(runs: Mapping[str, Changes], names: set[str], jobs: int) -> set[st
         raise
 
 
-def wait_for(runs: Mapping[str, Changes]) -> set[str]:
+def wait_for(runs: Mapping[str, ParameterChanges]) -> set[str]:
     """Wait until the queue has finished the experiments, and return the names of those that failed."""
     finished: set[str] = set()
     while True:

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from lib.core.errors import InputError
-from tools.experiments import Changes
+from tools.experiments import ParameterChanges
 from tools.search.space import Range, Space
 from tools.search.trials import LOWER_IS_BETTER, Search, is_valid
 
@@ -45,7 +45,7 @@ def _make_distribution(values: Any) -> Any:
     return distributions.FloatDistribution(values.low, values.high, log=values.log)
 
 
-def _read_changes(params: dict[str, Any], space: Space) -> Changes:
+def _read_changes(params: dict[str, Any], space: Space) -> ParameterChanges:
     """Return the changes of params.yaml for the suggested numbers and indices."""
     return {
         key: params[key] if isinstance(values, Range) else values.values[params[key]] for key, values in space.items()

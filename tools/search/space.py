@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from lib.core.errors import InputError
-from tools.experiments import Changes, changed, value_of
+from tools.experiments import ParameterChanges, changed, value_of
 from tools.parameters import check, parse_change, plain
 
 RESERVED = "download", "evaluate", "analyse", "figures", "parallel"
@@ -95,7 +95,7 @@ def _parse_choices(text: str, key: str, written: str) -> Choices:
     return Choices(values)
 
 
-def make_grid(space: Space, shared: dict[str, Any]) -> list[Changes]:
+def make_grid(space: Space, shared: dict[str, Any]) -> list[ParameterChanges]:
     """Return the changes of each combination of values. Raises InputError if a stage would reject one."""
     combinations = product(*(choices.values for choices in space.values() if isinstance(choices, Choices)))
     trials = [dict(zip(space, values, strict=True)) for values in combinations]
@@ -104,12 +104,12 @@ def make_grid(space: Space, shared: dict[str, Any]) -> list[Changes]:
     return trials
 
 
-def name_trial(name: str, changes: Changes) -> str:
+def name_trial(name: str, changes: ParameterChanges) -> str:
     """Return the name of a trial, which depends on its changes, so that the same changes are run once."""
     return f"{name}-{hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:8]}"
 
 
-def format_changes(changes: Changes) -> str:
+def format_changes(changes: ParameterChanges) -> str:
     """Return changes as KEY=VALUE KEY=VALUE."""
     return " ".join(f"{key}={format_cell(value)}" for key, value in changes.items())
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.core.errors import InputError
 from lib.report.folds import combine_folds
-from tools.experiments import Changes, changed, find_done, list_names, make_arguments, read_scores, run_dvc
+from tools.experiments import ParameterChanges, changed, find_done, list_names, make_arguments, read_scores, run_dvc
 from tools.parameters import check
 from tools.search.queue import run_queue
 from tools.search.space import format_changes, name_trial
@@ -36,16 +36,16 @@ class Search:
     folds: int
     jobs: int
     shared: dict[str, Any] = field(default_factory=lambda: dvc.api.params_show())
-    changes: dict[str, Changes] = field(default_factory=dict)
+    changes: dict[str, ParameterChanges] = field(default_factory=dict)
     scores: dict[str, pd.DataFrame | None] = field(default_factory=dict)
 
-    def run(self, trials: Sequence[Changes]) -> list[float | None]:
+    def run(self, trials: Sequence[ParameterChanges]) -> list[float | None]:
         """Run the trials that have no scores yet, and return the validation score of each, None for a failed trial.
 
         Raises InputError if no trial has succeeded.
         """
         labels = [name_trial(self.name, changes) for changes in trials]
-        runs: dict[str, Changes] = {}
+        runs: dict[str, ParameterChanges] = {}
         for label, changes in zip(labels, trials, strict=True):
             self.changes.setdefault(label, changes)
             if label not in self.scores:
@@ -60,7 +60,7 @@ class Search:
             )
         return [self.find_score(label) for label in labels]
 
-    def make_runs(self, label: str) -> dict[str, Changes]:
+    def make_runs(self, label: str) -> dict[str, ParameterChanges]:
         """Return the experiments of a trial, which score only validation clips: by name, their changes of params.yaml."""
         changes = self.changes[label] | {"evaluate.split": "validation", "evaluate.on": []}
         if not self.folds:
@@ -106,7 +106,7 @@ class Search:
         return combine_folds([read_scores(name, self.targets, self.subset)]), len(scored)
 
 
-def keep_folds(shared: dict[str, Any]) -> Changes:
+def keep_folds(shared: dict[str, Any]) -> ParameterChanges:
     """Return the changes that set the inner folds of params.yaml."""
     return {f"download.{key}": shared["download"][key] for key in ("inner_folds", "inner_fold")}
 
@@ -116,7 +116,7 @@ def select_scores(table: pd.DataFrame, predictor: str = "model") -> pd.DataFrame
     return table[(table["predictor"] == predictor) & (table["target"] == "mean")].set_index("score")
 
 
-def is_valid(changes: Changes, shared: dict[str, Any]) -> bool:
+def is_valid(changes: ParameterChanges, shared: dict[str, Any]) -> bool:
     """Return whether all stages accept the parameters with these changes; if not, print why."""
     try:
         check(changed(shared, changes))
@@ -126,7 +126,7 @@ def is_valid(changes: Changes, shared: dict[str, Any]) -> bool:
     return True
 
 
-def run_missing(runs: Mapping[str, Changes], shared: dict[str, Any], jobs: int) -> set[str]:
+def run_missing(runs: Mapping[str, ParameterChanges], shared: dict[str, Any], jobs: int) -> set[str]:
     """Run the experiments that are not finished, up to `jobs` at a time, and return the names of those that failed.
 
     With several jobs, the first run of each fold runs in the workspace, where the archives are. The other runs take the
@@ -135,7 +135,7 @@ def run_missing(runs: Mapping[str, Changes], shared: dict[str, Any], jobs: int) 
     names = list_names()
     done = find_done(runs, names, shared)
     prepared = {describe_download(runs[label]) for label in done}
-    failed, queue = set[str](), dict[str, Changes]()
+    failed, queue = set[str](), dict[str, ParameterChanges]()
     for number, (label, changes) in enumerate(runs.items(), 1):
         waits = jobs > 1 and label not in done and describe_download(changes) in prepared
         state = "is there" if label in done else "waits for the queue" if waits else "runs"
@@ -150,6 +150,6 @@ def run_missing(runs: Mapping[str, Changes], shared: dict[str, Any], jobs: int) 
     return failed | run_queue(queue, names, jobs)
 
 
-def describe_download(changes: Changes) -> str:
+def describe_download(changes: ParameterChanges) -> str:
     """Return the changes of the section download as text."""
     return json.dumps({key: value for key, value in changes.items() if key.startswith("download.")})

@@ -40,9 +40,8 @@ class Encoder(encoders.Encoder):
 
     norm: layer norm "after" each part, as published and in Vaswani et al. 2017, or "before" it. mask: whether steps that are
     not there are not looked at either. weights: None, or the path of a published single-task network or of a model.pt with
-    one such encoder. frozen: all of it stays as loaded, and nothing is dropped out of it.
-    Raises InputError if it reads several streams or none of vectors, the heads don't divide the width, or the weights don't
-    fit.
+    one such encoder. frozen: all of it stays as loaded, and nothing is dropped out of it. Raises InputError if it reads
+    several streams or a stream without vectors, the heads don't divide the width, or the weights don't fit.
     """
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:

@@ -96,7 +96,7 @@ class Encoder(encoders.Encoder):
     time. All end in `width` ReLU units. Convolutions are 3 wide and take nothing from beyond the clip; norm: batch norm
     before or after conv2d's ReLU. standardise: by mean and standard deviation of the "clip" (all its numbers together), of
     each "coefficient" over the clip, or of each over the "training" clips, kept with the weights.
-    Raises InputError if it reads several streams or none of vectors.
+    Raises InputError if it reads several streams or a stream without vectors.
     """
 
     mean: Tensor

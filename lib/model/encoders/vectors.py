@@ -45,7 +45,7 @@ class Encoder(encoders.Encoder):
     number (NaN) counts as that mean. With `winsorise`, numbers are first clipped to quantiles of the training clips. net:
     "linear"; "mlp", each token alone; or "transformer", pre-norm layers over all tokens of the clip (Vaswani et al. 2017).
     Of a stream with several layers (L, D), the layers are added with learned weights that sum to 1, as in SUPERB (Yang et
-    al. 2021). Raises InputError if a stream is none of vectors.
+    al. 2021). Raises InputError if a stream has no vectors.
     """
 
     mean: Tensor

@@ -37,7 +37,7 @@ COLOURS = ("#4477aa", "#c73c51", "#b57c00", "#660041", "#40068b", "#a162ff")
 
 SPLIT_STYLES = dict(zip(SPLITS, zip(COLOURS, "osD", strict=False), strict=False))
 """Colour and marker of each split."""
-PANELS_PER_ROW = 6  # number of panels per row
+PANELS_PER_ROW = 6
 COLUMNS = 3.5, 7.2
 """Widths of one and of two columns of a journal's page in inches."""
 _NARROW = 5.0  # inches; wider figures take two columns
