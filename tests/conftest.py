@@ -57,6 +57,18 @@ NUMERIC = (
 """Modules that compare the outputs of networks. They pass with all CPU instruction sets and numbers of threads."""
 
 
+CHOSEN = {"not slow": lambda name: name not in SLOW, "numeric and not slow": lambda name: name in NUMERIC}
+"""Whether a module can have tests that `pytest -m EXPRESSION` runs, by expression and name of the module."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out modules without a chosen test, unless the command names them. Their imports take seconds per process."""
+    name, can_have_tests = collection_path.stem, CHOSEN.get(config.option.markexpr)
+    if can_have_tests is None or not name.startswith("test_") or any(name in argument for argument in config.args):
+        return None
+    return None if can_have_tests(name) else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of slow modules, and start with the slowest modules so that test processes end together.
 

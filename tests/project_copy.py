@@ -72,6 +72,7 @@ class Project:
         self.folder = folder
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONDONTWRITEBYTECODE": "",  # each process would compile the copy's modules again
             **{f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")},
         }
         copy_files(folder, except_for=("dvc.lock", "metrics/"))

@@ -20,7 +20,7 @@ import pytest
 import pyzipper
 from pydantic import ValidationError
 
-from lib.core import imports, pickles, resume
+from lib.core import pickles, resume
 from lib.core.errors import InputError
 from lib.core.fetch import fetch
 from lib.core.targets import TRAITS
@@ -34,6 +34,7 @@ from lib.sources.demo import corpus
 from lib.sources.demo.head import SAMPLE_RATE, Identity, Performance, render
 from lib.sources.demo.patterns import draw_pattern
 from lib.sources.fiv2 import LATTICE, SCORES
+from lib.streams._mel import mel_power
 from tests.conftest import REAL, needs_real_clips
 from tests.rendered_corpus import copy_corpus
 from tests.video_files import write_talking_head
@@ -475,10 +476,7 @@ def test_fetch_resumes_and_checks_the_sha256(tmp_path: Path) -> None:
 def test_planted_glides_differ_only_in_temporal_order() -> None:
     def measure_spectrum(glide: float, rate: float = 1.0) -> np.ndarray:
         _, voice = render(Identity(3), Performance(0.0, rate, glide, 5), 4.0, 5)
-        power = imports.import_librosa().feature.melspectrogram(
-            y=voice, sr=SAMPLE_RATE, n_fft=1024, hop_length=256, n_mels=64
-        )
-        return 10 * np.log10(power + 1e-6)
+        return 10 * np.log10(mel_power(voice, SAMPLE_RATE, length=1024, hop=256, mels=64) + 1e-6)
 
     fall, rise, level = measure_spectrum(-0.9), measure_spectrum(0.9), measure_spectrum(0.0)
     for pool in (np.mean, np.std):

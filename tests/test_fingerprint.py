@@ -64,22 +64,15 @@ def make_records(folder: Path, name: str) -> Iterator[Record]:
     yield Record("a.mp4", rejected="why")
 
 
-def test_changed_constant_rebuilds_shards(code_copy: Path) -> None:
+def test_changed_constant_rebuilds_shards(code_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
     (code_copy / "made").mkdir()
     stream = base.load("descriptors")
     settings = stream.settings(enabled=True, source="faces", face_cells=8, flow_cells=4)
 
     def run() -> int:
-        parallel = Parallel(engine="loky", workers=1)
-        write_shards(
-            stream,
-            settings,
-            code_copy / "out",
-            {"x": 1, "y": 2},
-            partial(make_records, code_copy / "made"),
-            2,
-            parallel,
-        )
+        make, options = partial(make_records, code_copy / "made"), Parallel(engine="loky", workers=1)
+        write_shards(stream, settings, code_copy / "out", {"x": 1, "y": 2}, make, clips=2, options=options)
         return len(list((code_copy / "made").iterdir()))
 
     assert run() == 2
