@@ -66,7 +66,7 @@ def test_attention_lists_clips_by_error(tmp_path: Path, monkeypatch: pytest.Monk
 def test_importance_lists_streams_in_the_models_order(tmp_path: Path) -> None:
     regions = [Region(name, (row, column)) for name in ("zeta", "alpha") for row in range(8) for column in range(8)]
     sizes = {"traits": np.zeros((len(regions), 1))}
-    measured = importance.Importance(regions, dict.fromkeys(importance.METHODS, sizes), {}, {})
+    measured = importance.RegionImportance(regions, dict.fromkeys(importance.METHODS, sizes), {}, {})
     importance.write(tmp_path / "importance.h5", measured)
     with h5py.File(tmp_path / "importance.h5") as file:
         cells = read.read_importance(file).cells

@@ -16,7 +16,7 @@ from lib.data.changes import Augment, Mixture, draw_changes, draw_mixture
 from lib.data.geometry import make_turns, mirror_points, turn_clips, turn_points
 from lib.data.masking import drop_words, mask_bands, mask_times
 from lib.data.mixing import find_partners, mix_clips
-from lib.model.heads import HEADS, Prediction
+from lib.model.heads import HEADS, HeadOutput
 from lib.report import figures
 from lib.report.figures import Results, _read
 from lib.report.privacy import Privacy
@@ -426,7 +426,7 @@ def test_each_loss_of_mixed_targets_is_finite_and_falls(loss: str) -> None:
     vectors, values = torch.randn(8, 4), []
     optimizer = torch.optim.Adam(head.parameters(), 0.02)
     for _ in range(40):
-        prediction: Prediction = head([vectors])
+        prediction: HeadOutput = head([vectors])
         value = LOSSES[loss](prediction, mixed.targets["traits"], weights["traits"])
         optimizer.zero_grad()
         value.backward()

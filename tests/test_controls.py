@@ -14,7 +14,7 @@ from torch import nn
 from lib.analysis import _inputs, attention, controls
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.scoring.scores import Bootstrap
@@ -38,7 +38,7 @@ class PlantedNetwork(nn.Module):
         flow = inputs["move"]["flow"].values.abs().flatten(2).mean(2)
         early = flow[:, : flow.shape[1] // 2].mean(1) - flow[:, flow.shape[1] // 2 :].mean(1)
         values = torch.stack([look, flow.mean(1), early], 1)
-        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
+        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": HeadOutput(values)})
 
 
 def make_sample(index: int) -> Sample:
@@ -169,7 +169,7 @@ def test_attention_figures_show_maps_and_matrix(tmp_path: Path) -> None:
     times = {"voice": np.array([0.0, 1]), "look": np.array([0.0, 1, 2])}
     times["dot"] = np.array([0.5])  # all tokens attend to its only time
     attention_weights = {("look", "dot"): np.ones((1, 6, 1)), ("voice", "look"): weights}
-    clip = read.Attention(attention_weights, times, {"voice": (1, 1), "look": (1, 2), "dot": (1, 1)}, {})
+    clip = read.ClipAttention(attention_weights, times, {"voice": (1, 1), "look": (1, 2), "dot": (1, 1)}, {})
     image = figures.attention_matrix.draw(Results(attention={"c": clip})).axes[1].images[0]
     assert np.asarray(image.get_array()) == pytest.approx(100 * weights[0].reshape(2, 3, 2).sum(2))
     assert image.get_extent() == [-0.5, 2.5, 1.5, -0.5]

@@ -41,7 +41,7 @@ class Tanh(Head):
     losses = ("fourth_power",)
 
     def predict(self, raw):
-        return Prediction((raw.tanh() + 1) / 2)
+        return HeadOutput((raw.tanh() + 1) / 2)
 
 
 HEADS:"""

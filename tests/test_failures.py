@@ -26,7 +26,7 @@ from lib.core.parallel import Parallel
 from lib.core.shards import Record
 from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.scoring.scores import score_columns
 from lib.streams import audio, base
 from lib.streams._shards import write_shards
@@ -54,10 +54,10 @@ def test_error_of_a_stage_is_above_the_last_line_of_dvc(tmp_path: Path) -> None:
 def test_nan_validation_loss_stops_and_keeps_earlier_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictions, calls = loop.predictions, []
 
-    def fail_in_second_epoch(*arguments: Any) -> dict[str, Prediction]:
+    def fail_in_second_epoch(*arguments: Any) -> dict[str, HeadOutput]:
         calls.append(predictions(*arguments))
         return {
-            name: Prediction(prediction.mean * (np.nan if len(calls) > 1 else 1))
+            name: HeadOutput(prediction.mean * (np.nan if len(calls) > 1 else 1))
             for name, prediction in calls[-1].items()
         }
 

@@ -17,7 +17,7 @@ from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.inputs import EncoderInputs
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.scores import Bootstrap
@@ -44,7 +44,7 @@ class BlinkNetwork(nn.Module):
         blinks = inputs["measures"]["behaviour.statistics"].values[:, 0, 2]
         pitch = inputs["moments"]["behaviour.steps"].values[:, :, 0].mean(1)
         values = torch.stack([blinks, pitch], 1)
-        return SimpleNamespace(predicted={"own": values}, predictions={"own": Prediction(values)})
+        return SimpleNamespace(predicted={"own": values}, predictions={"own": HeadOutput(values)})
 
 
 class Clips:

@@ -218,7 +218,7 @@ def test_titles_of_importance_maps_do_not_overlap_on_paper(columns: list[str]) -
         for method in importance_on_the_face.TITLES
         for stream in ("faces", "flow")
     }
-    figure = importance_on_the_face.draw(Results(importance=_read.Importance(maps, {}, {}, {})), group)
+    figure = importance_on_the_face.draw(Results(importance=_read.ImportanceMaps(maps, {}, {}, {})), group)
     assert find_overlaps(figure) == []
     figures.fit_to_paper(figure)
     assert find_overlaps(figure) == []

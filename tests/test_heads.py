@@ -12,7 +12,7 @@ from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup
 from lib.model.checkpoint import Reference
-from lib.model.heads import HEADS, Prediction, average_predictions, find_head
+from lib.model.heads import HEADS, HeadOutput, average_predictions, find_head
 from lib.scoring.evaluation import prediction_table
 from lib.serving.estimates import estimate_group
 from lib.training.losses import LOSSES
@@ -93,25 +93,25 @@ def test_gaussian_head_combines_vectors_to_the_mixture() -> None:
     mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(2)), normals)
     torch.testing.assert_close(prediction.mean, mixture.mean)
     torch.testing.assert_close(prediction.scale, mixture.stddev)
-    arrays = [Prediction(part.mean.detach().numpy(), part.scale.detach().numpy()) for part in predictions]
+    arrays = [HeadOutput(part.mean.detach().numpy(), part.scale.detach().numpy()) for part in predictions]
     window_average = average_predictions(arrays, [0.5, 0.5])
     np.testing.assert_allclose(window_average.mean, prediction.mean.detach(), rtol=1e-5)
     np.testing.assert_allclose(window_average.scale, prediction.scale.detach(), rtol=1e-5)
 
 
 def test_average_of_windows_is_weighted() -> None:
-    windows = [Prediction(np.array([0.2]), np.array([0.1])), Prediction(np.array([0.6]), np.array([0.3]))]
+    windows = [HeadOutput(np.array([0.2]), np.array([0.1])), HeadOutput(np.array([0.6]), np.array([0.3]))]
     average = average_predictions(windows, [3, 1])
     assert average.mean == pytest.approx([0.3])
     # variance within the windows, 0.75 x 0.01 + 0.25 x 0.09, plus between them, 0.75 x 0.01 + 0.25 x 0.09
     assert average.scale == pytest.approx([np.sqrt(0.06)])
-    assert average_predictions([Prediction(window.mean) for window in windows], [3, 1]).scale is None
+    assert average_predictions([HeadOutput(window.mean) for window in windows], [3, 1]).scale is None
 
 
 def test_gaussian_estimate_has_scale_and_interval_in_table_units() -> None:
     group = TargetGroup(**GAUSSIAN)
     reference = Reference(torch.linspace(1, 7, 101)[:, None].repeat(1, 2), torch.tensor([2.0, torch.inf]))
-    estimates = estimate_group(group, reference, Prediction(np.array([0.5, 0.5]), np.array([0.1, 0.2])))
+    estimates = estimate_group(group, reference, HeadOutput(np.array([0.5, 0.5]), np.array([0.1, 0.2])))
     assert estimates["warm"].score == pytest.approx(4)
     assert estimates["warm"].scale == pytest.approx(0.6)
     assert (estimates["warm"].low, estimates["warm"].high) == pytest.approx((2.8, 5.2))
@@ -143,11 +143,11 @@ def test_gaussian_head_learns_noise_and_its_intervals() -> None:
         group,
         actual[training],
         actual[held_out],
-        Prediction(mean[held_out], scale[held_out]),
+        HeadOutput(mean[held_out], scale[held_out]),
         np.arange(len(mean))[held_out],
     )
     clips = [
-        estimate_group(group, reference, Prediction(*mean_and_scale))
+        estimate_group(group, reference, HeadOutput(*mean_and_scale))
         for mean_and_scale in zip(mean[new], scale[new], strict=True)
     ]
     low, high = (np.array([getattr(clip["warm"], end) for clip in clips]) for end in ("low", "high"))
@@ -165,7 +165,7 @@ def test_prediction_table_has_scales_of_gaussian_heads() -> None:
     tables = {"training": table[:0], "test": table}
     evaluation: Any = SimpleNamespace(trained=SimpleNamespace(targets=targets), tables=tables)
     values = np.array([[0.25, 0.5]])
-    unit = {"own": Prediction(values), "noisy": Prediction(values, np.array([[0.1, 0.2]]))}
+    unit = {"own": HeadOutput(values), "noisy": HeadOutput(values, np.array([[0.1, 0.2]]))}
     predicted = {"test": {name: prediction.from_unit(targets[name]) for name, prediction in unit.items()}}
     rows = prediction_table(evaluation, predicted).set_index(["targets", "target"])
     assert rows["scale"].loc["own"].isna().all()

@@ -16,7 +16,7 @@ from lib.analysis.importance import deletion_table
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.inputs import EncoderInputs
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results, read
 from lib.streams.base import Steps
@@ -37,7 +37,7 @@ class PlantedNetwork(nn.Module):
         red = inputs["look"]["faces"].values[:, :, 0, 4:6, 10:12].flatten(1).mean(1)
         moved = (inputs["move"]["flow"].values[:, 10:12, :, 12:14, 6:8].flatten(1) ** 2).mean(1)
         values = torch.stack([red, moved, red * moved, 0 * red + 0.5], 1)
-        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
+        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": HeadOutput(values)})
 
 
 def make_sample(index: int) -> Sample:
@@ -56,19 +56,19 @@ SAMPLES = [make_sample(index) for index in range(12)]
 FRACTIONS, DRAWS = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0), importance.Draws(3, 0)
 
 
-def measure(samples: list[Sample], grid: int = 8, moments: int = 8) -> importance.Importance:
+def measure(samples: list[Sample], grid: int = 8, moments: int = 8) -> importance.RegionImportance:
     network = PlantedNetwork()
     regions = list(list_regions(network, samples, grid, moments))
     return importance.measure_importance(Fabric(devices=1), network, samples, regions, 5)
 
 
 @pytest.fixture(scope="module")
-def measured() -> importance.Importance:
+def measured() -> importance.RegionImportance:
     return measure(SAMPLES)
 
 
 @pytest.mark.parametrize("method", importance.METHODS)
-def test_importance_finds_planted_regions_and_times(measured: importance.Importance, method: str) -> None:
+def test_importance_finds_planted_regions_and_times(measured: importance.RegionImportance, method: str) -> None:
     sizes = dict(zip(measured.regions, measured.sizes[method]["planted"], strict=True))
     assert len(sizes) == 2 * (64 + 8)
     red, moved = Region("faces", BROW), Region("flow", MOUTH)
@@ -82,7 +82,7 @@ def test_importance_finds_planted_regions_and_times(measured: importance.Importa
     assert sizes[moments[3]][0] == pytest.approx(sizes[red][0] / 8, rel=1e-3)
 
 
-def test_integrated_gradients_add_up_to_the_prediction(measured: importance.Importance) -> None:
+def test_integrated_gradients_add_up_to_the_prediction(measured: importance.RegionImportance) -> None:
     assert measured.missed["planted"].shape == (12, 4)
     assert np.abs(measured.missed["planted"]).max() < 1e-4
     of_two = measure(SAMPLES[:2])
@@ -105,7 +105,7 @@ def test_importance_grid_sets_the_numbers_of_cells_and_moments(tmp_path: Path) -
         assert file["sizes/planted/occlusion/flow/moments"].shape == (2, 4)
 
 
-def test_deletion_removes_important_regions_first(measured: importance.Importance) -> None:
+def test_deletion_removes_important_regions_first(measured: importance.RegionImportance) -> None:
     deleted = importance.delete(Fabric(devices=1), PlantedNetwork(), SAMPLES, measured, FRACTIONS, DRAWS, 5)
     assert {len(deleted[importance.RANDOM, share]["planted"]) for share in (0.0, 1.0)} == {1}
     intact, deleted_completely = (deleted[importance.RANDOM, share]["planted"][0] for share in (0.0, 1.0))
@@ -130,7 +130,7 @@ def test_region_has_one_step_or_none_without_a_stream() -> None:
     assert removed["move"]["flow"].values.shape == (0, 2, 16, 16)
 
 
-def test_importance_figures_show_maps_and_curves(measured: importance.Importance, tmp_path: Path) -> None:
+def test_importance_figures_show_maps_and_curves(measured: importance.RegionImportance, tmp_path: Path) -> None:
     importance.write(tmp_path / "importance.h5", measured)
     with h5py.File(tmp_path / "importance.h5") as file:
         read_back = read.read_importance(file)
@@ -177,6 +177,6 @@ def test_single_vector_per_clip_has_no_regions() -> None:
     )
     assert list(list_regions(network, clips, 8, 8)) == []
     without_regions = importance.measure_importance(Fabric(devices=1), network, clips, [], 2)
-    assert without_regions == importance.Importance([], {}, {}, {})
+    assert without_regions == importance.RegionImportance([], {}, {}, {})
     assert importance.delete(Fabric(devices=1), network, clips, without_regions, FRACTIONS, DRAWS, 2) == {}
     assert deletion_table({}, np.zeros((2, 4)), GROUP).empty

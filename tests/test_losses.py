@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.core.targets import TRAITS, TargetGroup
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.training.losses import LOSSES, Density, find_loss, label_distribution_smoothing, uniform
 
 
-def from_values(values: Tensor) -> Prediction:
+def from_values(values: Tensor) -> HeadOutput:
     """A prediction with all parts that a loss can read: `values` in (0, 1), a constant scale, and logits."""
-    return Prediction(values, torch.full_like(values, 0.2), torch.logit(values))
+    return HeadOutput(values, torch.full_like(values, 0.2), torch.logit(values))
 
 
 def test_losses_equal_values_by_hand() -> None:
@@ -88,7 +88,7 @@ def test_kl_equals_value_by_hand() -> None:
 def test_bce_equals_torchs_on_known_labels() -> None:
     logits, actual, weights = torch.randn(6, 2), torch.randint(0, 2, (6, 2)).float(), torch.rand(6, 2) + 0.5
     expected = functional.binary_cross_entropy(logits.sigmoid(), actual, weights)
-    predicted = Prediction(logits.sigmoid(), logits=logits)
+    predicted = HeadOutput(logits.sigmoid(), logits=logits)
     assert LOSSES["bce"](predicted, actual, weights).item() == pytest.approx(expected.item(), abs=1e-6)
     actual[:3] = torch.nan
     expected = functional.binary_cross_entropy(logits[3:].sigmoid(), actual[3:], weights[3:])
@@ -97,7 +97,7 @@ def test_bce_equals_torchs_on_known_labels() -> None:
 
 def test_bce_of_a_confident_error_has_a_gradient() -> None:
     logits = torch.tensor([[-40.0, 40.0]], requires_grad=True)  # here 1 - sigmoid is exactly 0 in float32
-    LOSSES["bce"](Prediction(logits.sigmoid(), logits=logits), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)).backward()
+    LOSSES["bce"](HeadOutput(logits.sigmoid(), logits=logits), torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)).backward()
     assert logits.grad is not None
     assert logits.grad.tolist() == [[-0.5, 0.5]]
 
@@ -110,14 +110,14 @@ def test_gaussian_nll_equals_torchs_normal() -> None:
     is_known = actual.isfinite()
     densities = torch.distributions.Normal(mean[is_known], scale[is_known]).log_prob(actual[is_known])
     expected = (weights[is_known] * (-densities - 0.5 * np.log(2 * np.pi))).mean()
-    loss = LOSSES["gaussian_nll"](Prediction(mean, scale), actual, weights)
+    loss = LOSSES["gaussian_nll"](HeadOutput(mean, scale), actual, weights)
     torch.testing.assert_close(loss, expected)
 
 
 def test_gaussian_nll_is_lowest_at_the_errors_size() -> None:
     scales = torch.linspace(0.05, 0.5, 46)[:, None]
     losses = [
-        LOSSES["gaussian_nll"](Prediction(torch.zeros(1, 1), scale[None]), torch.full((1, 1), 0.2), torch.ones(1, 1))
+        LOSSES["gaussian_nll"](HeadOutput(torch.zeros(1, 1), scale[None]), torch.full((1, 1), 0.2), torch.ones(1, 1))
         for scale in scales
     ]
     assert scales[int(torch.stack(losses).argmin())].item() == pytest.approx(0.2)

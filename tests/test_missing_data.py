@@ -14,7 +14,7 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup, Targets
 from lib.data.batch import Sample, collate
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.model.network import Network
 from lib.training.losses import LOSSES, count_known
 from tests.conftest import ROOT
@@ -127,7 +127,7 @@ def test_encoder_rejects_streams_that_it_cannot_read() -> None:
 def test_kl_loss_counts_complete_clips() -> None:
     predicted = torch.full((3, 2), 0.5, requires_grad=True)
     actual = torch.tensor([[0.9, 0.1], [torch.nan, 0.1], [torch.nan, torch.nan]])
-    LOSSES["kl"](Prediction(predicted), actual, torch.ones(3, 2)).backward()
+    LOSSES["kl"](HeadOutput(predicted), actual, torch.ones(3, 2)).backward()
     assert predicted.grad is not None
     assert predicted.grad[0] == pytest.approx(torch.tensor([-1.8, -0.2]))
     assert (predicted.grad[1:] == 0).all()

@@ -21,7 +21,7 @@ from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.inputs import EncoderInputs
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.scores import Bootstrap
@@ -49,7 +49,7 @@ class KnownNetwork(nn.Module):
         pitch = inputs["moments"]["behaviour.steps"].values[:, :, 0].mean(1)
         warm = 0.1 * pitch + (statistics[:, 2] > 0.5)
         values = torch.stack([warm, statistics[:, 1] * statistics[:, 2]], 1)
-        return SimpleNamespace(predicted={"own": values}, predictions={"own": Prediction(values)})
+        return SimpleNamespace(predicted={"own": values}, predictions={"own": HeadOutput(values)})
 
 
 class Clips:

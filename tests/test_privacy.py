@@ -10,8 +10,8 @@ import skimage.data
 
 import tools.predict
 from lib.report import privacy
-from lib.report.figures import Attention, Results
-from lib.report.figures._read import EncoderAttention, Importance, MeanAttention, Sample, SampleArray
+from lib.report.figures import ClipAttention, Results
+from lib.report.figures._read import EncoderAttention, ImportanceMaps, MeanAttention, Sample, SampleArray
 from lib.report.privacy import FacesMode, Privacy, Pseudonyms, hide_face, place_template
 from lib.streams.faces import align
 from tests.published_files import FaceSearch
@@ -31,9 +31,9 @@ def make_results() -> Results:
         map=clips.assign(x=1.0),
         data={"left_out": {"clips": 5, "first": ["c.mp4"]}, "hours": 2},
         samples={"a.mp4": Sample({"faces": STEPS, "frames": STEPS, "flow": FLOW}, {}, np.zeros(0))},
-        attention={"b.mp4": Attention({}, {}, {}, {"look": FACE[None], "scene": FACE[None]})},
+        attention={"b.mp4": ClipAttention({}, {}, {}, {"look": FACE[None], "scene": FACE[None]})},
         mean_attention=MeanAttention(3, {"look": mean, "sound": mean._replace(picture=None)}),
-        importance=Importance({}, {}, {"faces": FACE}, {}),
+        importance=ImportanceMaps({}, {}, {"faces": FACE}, {}),
     )
 
 

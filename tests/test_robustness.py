@@ -19,7 +19,7 @@ from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring.scores import Bootstrap
@@ -55,7 +55,7 @@ class PlantedNetwork(nn.Module):
         mouth = faces[..., 25:28, 15:18].flatten(1).mean(1)
         values = [faces[..., 0, :].flatten(1).mean(1), mouth, flow.abs().flatten(1).mean(1)]
         values = torch.stack(values, 1)
-        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": Prediction(values)})
+        return SimpleNamespace(predicted={"planted": values}, predictions={"planted": HeadOutput(values)})
 
 
 def make_record(index: int) -> Record:
@@ -123,7 +123,7 @@ class MeasuringNetwork(nn.Module):
     def forward(self, inputs: dict) -> SimpleNamespace:
         column = [measure.name for measure in MEASURES if not measure.needs].index("frame_motion")
         values = inputs["moments"]["behaviour.steps"].values[..., column].nanmean(1, keepdim=True)
-        return SimpleNamespace(predicted={"own": values}, predictions={"own": Prediction(values)})
+        return SimpleNamespace(predicted={"own": values}, predictions={"own": HeadOutput(values)})
 
 
 def test_streams_that_also_read_frames_are_recomputed() -> None:

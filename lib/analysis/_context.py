@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from lib.analysis._features import record_features
+from lib.core.records import choose_evenly
 from lib.core.targets import TargetGroup, Targets
 from lib.data.changes import Augment
 from lib.data.dataset import ClipDataset
@@ -68,7 +69,8 @@ class Context:
 
     def sample(self, count: int) -> list[int]:
         """Return the indices of up to `count` clips of the scored split, evenly spaced."""
-        return choose_evenly(len(self.clips), min(count, len(self.clips)))
+        indices: list[int] = choose_evenly(np.arange(len(self.clips)), count).tolist()
+        return indices
 
     def actual(self, rows: list[int], group: TargetGroup) -> np.ndarray:
         """Return the labels (N, K) of these clips of the scored split; NaN where unknown."""
@@ -101,11 +103,6 @@ class Context:
             table = prediction_table(self.evaluation, self.evaluation.predict())
         clips = self.all_clips["clip"]
         return table, {name: pd.DataFrame(np.concatenate(arrays), index=clips) for name, arrays in batches.items()}
-
-
-def choose_evenly(count: int, chosen: int) -> list[int]:
-    """Return up to `chosen` indices, evenly spaced from 0 to `count` - 1."""
-    return np.unique(np.linspace(0, count - 1, chosen).astype(int)).tolist() if chosen else []
 
 
 def concatenate_tables(tables: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:

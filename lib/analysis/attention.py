@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.analysis._context import ClipCount, Context, choose_evenly, create_file, write_array
+from lib.analysis._context import ClipCount, Context, create_file, write_array
 from lib.core.artifacts import ATTENTION, MEAN_ATTENTION
 from lib.core.parameters import Section
+from lib.core.records import choose_evenly
 from lib.data.batch import collate
 from lib.data.dataset import ClipDataset
 from lib.data.images import input_images
 from lib.data.loading import to_device
-from lib.model.fusions import Attention
+from lib.model.fusions import AttentionWeights
 from lib.model.network import Network
 
 OUTPUTS = ATTENTION, MEAN_ATTENTION
@@ -29,7 +30,7 @@ class Settings(Section):
 
 def run(context: Context) -> None:
     clips, order = context.clips, context.clips_by_error
-    chosen = order[choose_evenly(len(order), min(context.settings.attention_clips, len(order)))]
+    chosen = order[choose_evenly(np.arange(len(order)), context.settings.attention_clips)]
     write_attention(ATTENTION, context.network, clips, pd.Index(clips.table["clip"]).get_indexer(chosen))
     sample = context.sample(context.settings.control_clips)
     write_mean_attention(MEAN_ATTENTION, context.network, clips, sample, context.seed)
@@ -123,7 +124,7 @@ def shuffle_weights(network: Network, seed: int) -> Network:
     return other
 
 
-def attention_to(attention: Attention, key: str) -> np.ndarray | None:
+def attention_to(attention: AttentionWeights, key: str) -> np.ndarray | None:
     """Return each head's attention to an encoder's tokens in one clip (heads, N); None if no encoder attends to it.
 
     It is the mean over all queries, in multiples of uniform attention.

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from lib.analysis._context import Context, choose_evenly, create_file, write_array
+from lib.analysis._context import Context, create_file, write_array
 from lib.core.artifacts import AUGMENTED, DATA
 from lib.core.parameters import Section
+from lib.core.records import choose_evenly
 from lib.data.augment import augment, draw
 from lib.data.batch import Sample, collate
 from lib.data.changes import Augment, draw_changes, draw_mixture
@@ -36,7 +37,7 @@ class Settings(Section):
 def run(context: Context) -> None:
     with create_file(AUGMENTED) as file:
         clips, settings = context.evaluation.clips["training"], context.augment
-        table = clips.table.iloc[choose_evenly(len(clips), 2)].reset_index(drop=True)
+        table = clips.table.iloc[choose_evenly(np.arange(len(clips)), 2)].reset_index(drop=True)
         trained = context.evaluation.trained
 
         def read(jitter: int) -> Sample:
@@ -94,7 +95,7 @@ def list_arrays(batch: Sample, full: Mapping[str, float]) -> Arrays:
         for reference, steps in read.items():
             kind = find_kind(reference)
             values, times = _first_clip(steps)
-            chosen = choose_evenly(len(times), min(_IMAGES, len(times)))
+            chosen = choose_evenly(np.arange(len(times)), _IMAGES).tolist()
             if not chosen:
                 continue
             if kind == "pictures":

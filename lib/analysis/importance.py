@@ -47,7 +47,7 @@ class Draws(NamedTuple):
     seed: int
 
 
-class Importance(NamedTuple):
+class RegionImportance(NamedTuple):
     """Importance of the regions for the predictions.
 
     sizes: by method and target group the importance (R, K) of each region, in units of the range, mean over clips. pictures:
@@ -64,7 +64,7 @@ class Importance(NamedTuple):
 def run(context: Context) -> None:
     sample = context.sample(context.settings.importance_clips)
     if not sample:
-        write(IMPORTANCE, Importance([], {}, {}, {}))
+        write(IMPORTANCE, RegionImportance([], {}, {}, {}))
         write_csv(DELETION, concatenate_tables([], _COLUMNS))
         return
     samples = [context.clips[index]._replace(index=place) for place, index in enumerate(sample)]
@@ -77,7 +77,7 @@ def run(context: Context) -> None:
 
 def measure_importance(
     fabric: "Fabric", network: Network, samples: Sequence[Sample], regions: list[Region], batch_size: int
-) -> Importance:
+) -> RegionImportance:
     """Return the importance of each region for the predictions of the samples; empty without any region.
 
     occlusion: the change of a prediction when the region is replaced by the mean of all samples (Zeiler and Fergus 2014).
@@ -85,7 +85,7 @@ def measure_importance(
     """
     means = mean_steps(samples)
     if not regions:
-        return Importance([], {}, {}, {})
+        return RegionImportance([], {}, {}, {})
     moved = measure_occlusion(fabric, network, samples, regions, batch_size)
     columns = {name: values.shape[2] for name, values in moved.items()}
     gradients, missed = integrated_gradients(network, samples, regions, means, columns)
@@ -97,7 +97,7 @@ def measure_importance(
         name: np.stack([change.mean(0) for change in np.moveaxis(values, 1, 0).copy()])
         for name, values in moved.items()
     }
-    return Importance(regions, dict(zip(METHODS, (occlusion, gradients), strict=True)), pictures, missed)
+    return RegionImportance(regions, dict(zip(METHODS, (occlusion, gradients), strict=True)), pictures, missed)
 
 
 def measure_occlusion(
@@ -113,7 +113,7 @@ def measure_occlusion(
 
 
 def measure_deletion(
-    context: Context, sample: list[int], samples: Sequence[Sample], importance: Importance
+    context: Context, sample: list[int], samples: Sequence[Sample], importance: RegionImportance
 ) -> pd.DataFrame:
     """Return the accuracy of each target group without the most important cells, and without random cells."""
     fabric, network, repeats = context.fabric, context.network, context.settings.control_repeats
@@ -152,7 +152,7 @@ def delete(
     fabric: "Fabric",
     network: Network,
     samples: Sequence[Sample],
-    importance: Importance,
+    importance: RegionImportance,
     fractions: Sequence[float],
     draws: Draws,
     batch_size: int,
@@ -186,9 +186,9 @@ def delete(
     return predicted
 
 
-def write(path: Path, importance: Importance) -> None:
+def write(path: Path, importance: RegionImportance) -> None:
     """Write pictures/STREAM, sizes/GROUP/METHOD/STREAM/cells (rows, columns, K) and moments (N, K), and missed/GROUP, as
-    in `Importance`."""
+    in `RegionImportance`."""
     with create_file(path) as file:
         arrays = {f"pictures/{stream}": picture for stream, picture in importance.pictures.items()}
         arrays |= {f"missed/{group}": values for group, values in importance.missed.items()}

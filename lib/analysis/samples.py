@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.analysis._context import Context, choose_evenly, create_file, write_array
+from lib.analysis._context import Context, create_file, write_array
 from lib.core.artifacts import DATA, SAMPLES
 from lib.core.parameters import Section
+from lib.core.records import choose_evenly
 from lib.data.dataset import ClipDataset
 from lib.data.images import colour_flow
 from lib.data.inputs import EncoderInputs, split_reference
@@ -32,7 +33,9 @@ class Settings(Section):
 
 def run(context: Context) -> None:
     order = context.clips_by_error
-    chosen = context.clips.table.set_index("clip").loc[order[choose_evenly(len(order), _CLIPS)]].reset_index()
+    chosen = (
+        context.clips.table.set_index("clip").loc[order[choose_evenly(np.arange(len(order)), _CLIPS)]].reset_index()
+    )
     write_samples(SAMPLES, chosen, DATA, context.network.encoder_inputs, context.evaluation.trained.streams)
 
 

@@ -10,7 +10,7 @@ from lib.core.targets import Targets
 from lib.data.batch import Inputs
 from lib.data.inputs import EncoderInputs
 from lib.model.fusions import Fusion
-from lib.model.heads import Head, Prediction
+from lib.model.heads import Head, HeadOutput
 from lib.model.network import STACKED, Network, Output, Settings
 from lib.model.stack import Stack, list_regressed, pool_inputs
 from lib.streams.base import StreamInfo
@@ -57,7 +57,7 @@ class Committee(nn.Module):
         if len(self.stacks):
             numbers = pool_inputs(inputs, self._regressed)
             predictions = {
-                name: Prediction(self.stacks[name](numbers, prediction.mean).clamp(0, 1))
+                name: HeadOutput(self.stacks[name](numbers, prediction.mean).clamp(0, 1))
                 for name, prediction in predictions.items()
             }
         attention = {

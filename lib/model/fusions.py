@@ -10,7 +10,7 @@ from lib.core.errors import InputError
 from lib.model.cross_attention import Block
 from lib.model.tokens import Tokens, measure_distance, of_clip
 
-Attention = dict[tuple[str, str], Tensor]
+AttentionWeights = dict[tuple[str, str], Tensor]
 """Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
 
 
@@ -68,7 +68,7 @@ class Fusion(nn.Module):
     def build(self, options: FusionOptions) -> None:
         """Create the layers; by default the fusion has no layers."""
 
-    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, AttentionWeights]:
         """Return vectors (B, vectors, output_dim) and, if `attend`, attention weights.
 
         tokens: (B, N, width) of each encoder, by name; N differs between encoders. Tokens that are not present
@@ -80,7 +80,7 @@ class Fusion(nn.Module):
 class Concat(Fusion):
     """Mean of each encoder's tokens, concatenated."""
 
-    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, AttentionWeights]:
         """Return one vector for each clip."""
         return torch.cat([mean(tokens[name]) for name in self.names], 1)[:, None], {}
 
@@ -102,7 +102,7 @@ class LateAverage(Concat):
         """Create no layers; there is a vector for each encoder."""
         self.vectors, self.output_dim = len(options.widths), options.width
 
-    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, AttentionWeights]:
         """Return one vector for each encoder."""
         return torch.stack([mean(tokens[name]) for name in self.names], 1), {}
 
@@ -133,9 +133,9 @@ class CrossAttention(Fusion):
             for _ in range(options.depth)
         )
 
-    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, AttentionWeights]:
         """Return one vector for each clip, and the attention of the last block."""
-        attention: Attention = {}
+        attention: AttentionWeights = {}
         for block in self.blocks:
             updated = {name: of_encoder.values for name, of_encoder in tokens.items()}
             for query, key in self.pairs:
@@ -181,14 +181,14 @@ class Multitask(Fusion):
         self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in self.names})
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, Attention]:
+    def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, AttentionWeights]:
         """Return one vector for each clip."""
         encoded: dict[str, Tokens] = {}
         for name in self.names:
             inputs = average_tokens(tokens[name]) if self.pooled else tokens[name]
             values = self.encoders[name](inputs.values, src_key_padding_mask=~inputs.mask())
             encoded[name] = inputs._replace(values=values)
-        attention: Attention = {}
+        attention: AttentionWeights = {}
         vectors = []
         for query, key in (self.names, self.names[::-1]):
             values, others = encoded[query].values, encoded[key].values

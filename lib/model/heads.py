@@ -17,7 +17,7 @@ ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
 """Losses that compare the mean with the label, and so fit any head of numbers."""
 
 
-class Prediction(NamedTuple):
+class HeadOutput(NamedTuple):
     """Predictions of a target group: tensors (B, K), or arrays (N, K) of a complete split; in units of the group's range
     unless `from_unit` has converted them.
 
@@ -34,9 +34,9 @@ class Prediction(NamedTuple):
         scale = None if self.scale is None else self.scale * group.span
         return self._replace(mean=group.from_unit(self.mean), scale=scale)
 
-    def clip_arrays(self, index: int) -> "Prediction":
+    def clip_arrays(self, index: int) -> "HeadOutput":
         """Return the prediction of one clip of a batch as float64 arrays (K,)."""
-        return Prediction(*(None if part is None else part[index].double().cpu().numpy() for part in self))
+        return HeadOutput(*(None if part is None else part[index].double().cpu().numpy() for part in self))
 
 
 class Head(nn.Module):
@@ -71,7 +71,7 @@ class Head(nn.Module):
     def initialise(self, layer: nn.Linear) -> None:
         """Set the linear layer's weights before training; by default they stay as PyTorch sets them."""
 
-    def predict(self, raw: Tensor) -> Prediction:
+    def predict(self, raw: Tensor) -> HeadOutput:
         """Return the prediction from the linear layer's output (B, outputs * K)."""
         raise NotImplementedError
 
@@ -80,11 +80,11 @@ class Head(nn.Module):
         """Return the linear layer's output (N, K) for which the mean would be `labels` (N, K), in units of the range."""
         raise NotImplementedError
 
-    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+    def combine(self, predictions: Sequence[HeadOutput]) -> HeadOutput:
         """Return one prediction from those of several vectors: the mean."""
-        return Prediction(torch.stack([one.mean for one in predictions]).mean(0))
+        return HeadOutput(torch.stack([one.mean for one in predictions]).mean(0))
 
-    def forward(self, vectors: Sequence[Tensor], path: Tensor | None = None) -> Prediction:
+    def forward(self, vectors: Sequence[Tensor], path: Tensor | None = None) -> HeadOutput:
         """Return the prediction from the fusion's vectors, (B, inputs) each.
 
         path: (B, K), is added to the output of each linear layer.
@@ -111,9 +111,9 @@ class Sigmoid(Head):
         inside = labels.clip(0.02, 0.98)
         return np.log(inside / (1 - inside))
 
-    def predict(self, raw: Tensor) -> Prediction:
+    def predict(self, raw: Tensor) -> HeadOutput:
         """Squash each value into the range."""
-        return Prediction(raw.sigmoid())
+        return HeadOutput(raw.sigmoid())
 
 
 class Linear(Head):
@@ -131,9 +131,9 @@ class Linear(Head):
         """Set the bias to the middle of the range."""
         nn.init.constant_(layer.bias, 0.5)
 
-    def predict(self, raw: Tensor) -> Prediction:
+    def predict(self, raw: Tensor) -> HeadOutput:
         """Return the values without change."""
-        return Prediction(raw)
+        return HeadOutput(raw)
 
 
 class Softmax(Head):
@@ -141,9 +141,9 @@ class Softmax(Head):
 
     losses = ("kl", *ON_MEANS)
 
-    def predict(self, raw: Tensor) -> Prediction:
+    def predict(self, raw: Tensor) -> HeadOutput:
         """Return the softmax over the group's targets."""
-        return Prediction(raw.softmax(-1))
+        return HeadOutput(raw.softmax(-1))
 
     @classmethod
     def check(cls, group: TargetGroup) -> None:
@@ -162,15 +162,15 @@ class Binary(Head):
 
     losses = ("bce",)
 
-    def predict(self, raw: Tensor) -> Prediction:
+    def predict(self, raw: Tensor) -> HeadOutput:
         """Return probabilities and logits."""
-        return Prediction(raw.sigmoid(), logits=raw)
+        return HeadOutput(raw.sigmoid(), logits=raw)
 
-    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+    def combine(self, predictions: Sequence[HeadOutput]) -> HeadOutput:
         """Return the mean probability, and its logit, computed from the logits."""
         logits = torch.stack([one.logits for one in predictions])
         present, absent = (functional.logsigmoid(sign * logits).logsumexp(0) for sign in (1, -1))
-        return Prediction(logits.sigmoid().mean(0), logits=present - absent)
+        return HeadOutput(logits.sigmoid().mean(0), logits=present - absent)
 
 
 class Gaussian(Head):
@@ -192,16 +192,16 @@ class Gaussian(Head):
         nn.init.constant_(means, 0.5)
         nn.init.constant_(scales, math.log(math.expm1(0.15 - self.lowest_scale)))  # the inverse of softplus
 
-    def predict(self, raw: Tensor) -> Prediction:
+    def predict(self, raw: Tensor) -> HeadOutput:
         """Return means and scales."""
         means, scales = raw.chunk(2, -1)
-        return Prediction(means, self.lowest_scale + functional.softplus(scales))
+        return HeadOutput(means, self.lowest_scale + functional.softplus(scales))
 
-    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+    def combine(self, predictions: Sequence[HeadOutput]) -> HeadOutput:
         """Return mean and standard deviation of the mixture of the normal distributions."""
         means = torch.stack([one.mean for one in predictions])
         variances = torch.stack([one.scale for one in predictions]).square()
-        return Prediction(means.mean(0), (variances.mean(0) + means.var(0, correction=0)).sqrt())
+        return HeadOutput(means.mean(0), (variances.mean(0) + means.var(0, correction=0)).sqrt())
 
 
 HEADS: dict[str, type[Head]] = {
@@ -213,7 +213,7 @@ HEADS: dict[str, type[Head]] = {
 }
 
 
-def average_predictions(predictions: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
+def average_predictions(predictions: Sequence[HeadOutput], weights: Sequence[float]) -> HeadOutput:
     """Return the weighted mean of predictions that are arrays, for instance of a clip's windows.
 
     The scale is that of the mixture: it contains how far the predictions differ.
@@ -221,7 +221,7 @@ def average_predictions(predictions: Sequence[Prediction], weights: Sequence[flo
     means = np.array([prediction.mean for prediction in predictions])
     has_scale = predictions[0].scale is not None
     scales = np.array([prediction.scale for prediction in predictions]) if has_scale else None
-    return Prediction(*average_windows(means, scales, weights))
+    return HeadOutput(*average_windows(means, scales, weights))
 
 
 def check_heads(targets: Targets) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from lib.data.batch import Sample
 from lib.data.dataset import ClipDataset
 from lib.data.loading import gather, make_loader
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 
 if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
     from lightning_fabric import Fabric
@@ -38,7 +38,7 @@ def predictions(
     batch_size: int,
     workers: int,
     bar: str | None = None,
-) -> dict[str, Prediction]:
+) -> dict[str, HeadOutput]:
     """Return the prediction of each target group as float64 arrays (N, K), in every process.
 
     Values are in units of the group's range, and clips in the order of the table. Each process predicts a part of the clips;
@@ -50,7 +50,7 @@ def predictions(
     batches = [
         (
             batch.index.cpu().numpy(),
-            {name: Prediction(*map(_to_array, tensors)) for name, tensors in model(batch.inputs).predictions.items()},
+            {name: HeadOutput(*map(_to_array, tensors)) for name, tensors in model(batch.inputs).predictions.items()},
         )
         for batch in tqdm(
             make_loader(fabric, clips, parts, workers), desc=bar, unit="batch", disable=True if bar is None else None
@@ -59,7 +59,7 @@ def predictions(
     all_batches = [batch for batches_of_process in gather(fabric, batches) for batch in batches_of_process]
     order = np.argsort(np.concatenate([index for index, _ in all_batches]))
     return {
-        name: Prediction(
+        name: HeadOutput(
             *(
                 _join([predictions[name][part] for _, predictions in all_batches], order)
                 for part in range(len(prediction))

@@ -16,8 +16,8 @@ from lib.data.batch import Inputs
 from lib.data.inputs import EncoderInputs, split_reference
 from lib.model import encoders
 from lib.model.encoders import Encoder
-from lib.model.fusions import FUSIONS, Attention, Fusion
-from lib.model.heads import Head, Prediction, check_heads, find_head
+from lib.model.fusions import FUSIONS, AttentionWeights, Fusion
+from lib.model.heads import Head, HeadOutput, check_heads, find_head
 from lib.model.positions import position_encoding
 from lib.model.stack import Stack, list_regressed, pool_inputs
 from lib.model.tokens import Tokens
@@ -118,8 +118,8 @@ class Output(NamedTuple):
     training the sum of the encoders' penalties, to be added to the loss. fused: the fusion's vectors (B, V, D); None for a
     mean over networks."""
 
-    predictions: dict[str, Prediction]
-    attention: Attention
+    predictions: dict[str, HeadOutput]
+    attention: AttentionWeights
     tokens: dict[str, Tokens]
     penalty: Tensor
     fused: Tensor | None = None

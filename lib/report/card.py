@@ -13,6 +13,7 @@ from lib.report.page import Run
 from lib.report.verdict import describe_leakage, join, select_group
 from lib.scoring.ceilings import CEILING
 from lib.scoring.scores import MIN_VIDEOS
+from lib.scoring.stacking import STACKED_RIDGE_LOOKUP
 
 _FIV2 = (
     "First Impressions V2 has first impressions as labels. Workers of a crowdsourcing platform saw two clips of about 15"
@@ -242,7 +243,7 @@ def _list_better_baselines(group: TargetGroup, scores: pd.DataFrame, comparisons
     compared = comparisons[(comparisons["subset"] == "all") & (comparisons["target"] == "mean")].set_index("predictor")
     better = []
     for name, value in accuracy.items():
-        if value > accuracy["model"] and name != words.LEAK:
+        if value > accuracy["model"] and name != STACKED_RIDGE_LOOKUP:
             is_tested = name in compared.index and pd.notna(compared["p_holm"][name])
             tested = f", {words.format_p(compared.loc[name])}" if is_tested else ""
             better.append(f"{words.name_predictor(str(name))} ({value:.3f}{tested})")

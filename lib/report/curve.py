@@ -13,6 +13,7 @@ from lib.core.targets import TargetGroup
 from lib.report import ceilings, comparison, words
 from lib.report.figures import COLOURS
 from lib.scoring.ceilings import CEILING
+from lib.scoring.stacking import STACKED_RIDGE
 
 _MARKERS = "osD^v"
 _BLIND = ("mean_predictor", "shrunk_video_lookup")
@@ -43,7 +44,7 @@ def select_predictors(table: pd.DataFrame) -> list[str]:
     mean, and the video look-up if it differs from the training mean."""
     available = [name for name in dict.fromkeys(table["predictor"]) if name not in words.ATTRIBUTE_BASELINES]
     regressions = (
-        ["stacked_ridge"] if "stacked_ridge" in available else [name for name in available if name.startswith("ridge_")]
+        [STACKED_RIDGE] if STACKED_RIDGE in available else [name for name in available if name.startswith("ridge_")]
     )
     mean, look_up = (table.loc[table["predictor"] == name, "value"].to_numpy() for name in _BLIND)
     blind = _BLIND if len(look_up) and not np.array_equal(mean, look_up, equal_nan=True) else _BLIND[:1]

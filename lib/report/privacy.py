@@ -12,8 +12,8 @@ from pydantic import Field
 
 from lib.core.face_template import TEMPLATE as TEMPLATE
 from lib.core.parameters import Section
-from lib.report.figures import Attention, Results
-from lib.report.figures._read import Importance, MeanAttention, Sample, SampleArray
+from lib.report.figures import ClipAttention, Results
+from lib.report.figures._read import ImportanceMaps, MeanAttention, Sample, SampleArray
 
 FacesMode = Literal["show", "blur", "landmarks", "none"]
 NamesMode = Literal["clip", "pseudonym"]
@@ -125,7 +125,7 @@ class Privacy:
             hide_face(image, mode, place_template(image) if name in self.aligned else None) for image in steps.values
         ])  # fmt: skip
 
-    def _hide_attention(self, attention: Attention) -> Attention:
+    def _hide_attention(self, attention: ClipAttention) -> ClipAttention:
         return attention._replace(
             pictures={name: self._hide_images(name, images) for name, images in attention.pictures.items()}
         )
@@ -140,7 +140,7 @@ class Privacy:
             }
         )
 
-    def _hide_importance(self, importance: Importance) -> Importance:
+    def _hide_importance(self, importance: ImportanceMaps) -> ImportanceMaps:
         pictures = {name: self._hide_image(name, image) for name, image in importance.pictures.items()}
         return importance._replace(pictures=pictures)
 

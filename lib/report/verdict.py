@@ -9,6 +9,7 @@ from lib.core.artifacts import SAME_PERSON
 from lib.core.targets import TargetGroup
 from lib.report import ceilings, words
 from lib.scoring import same_person
+from lib.scoring.stacking import STACKED_RIDGE_LOOKUP
 
 LEVEL = 0.05
 """Significance level of the headline's tests."""
@@ -53,7 +54,7 @@ def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> l
     for target in group.columns:
         by_score = rows[rows["target"] == target].set_index(["score", "predictor"])
         r2, accuracy = by_score.loc[("r2", "model")], by_score.loc[("accuracy", "model")]
-        baselines = by_score.loc["accuracy"].drop(["model", words.LEAK], errors="ignore")["value"].dropna()
+        baselines = by_score.loc["accuracy"].drop(["model", STACKED_RIDGE_LOOKUP], errors="ignore")["value"].dropna()
         best, name = (
             ("–", "") if baselines.empty else (f"{baselines.max():.3f}", words.name_predictor(baselines.idxmax()))
         )

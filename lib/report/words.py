@@ -9,6 +9,7 @@ import pandas as pd
 from lib.core.clips import describe_left_out, describe_origins
 from lib.core.targets import TargetGroup
 from lib.scoring.scores import MIN_VIDEOS
+from lib.scoring.stacking import STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES
 from lib.scoring.tables import LABELS
 
 SUBSETS = {
@@ -74,22 +75,20 @@ PREDICTORS = {
     ),
     "ridge_groups": ("ridge on groups", "ridge regression on the person's groups alone"),
     "ridge_recording": ("ridge on recording", "ridge regression on the recording alone"),
-    "boosted_trees": ("boosted trees", "gradient boosting on the clip's vectors"),
+    TREES: ("boosted trees", "gradient boosting on the clip's vectors"),
     "ceiling": ("ceiling", "the highest expected score, given how reliable the labels are"),
     "always_present": ("always present", "predicts that every emotion is present"),
     "majority": ("majority", "predicts the more frequent class of the training clips, present or absent"),
-    "stacked_ridge": (
+    STACKED_RIDGE: (
         "stacked ridge",
         "ridge regressions on all vectors of the clip, summed with non-negative weights",
     ),
-    "stacked_ridge_and_video_lookup": (
+    STACKED_RIDGE_LOOKUP: (
         "stacked ridge + look-up",
         "stacked ridge and the video look-up; a leak, because it uses the name of the video",
     ),
 }
 """Name and description of each predictor of data/scores.csv."""
-STACKED = "stacked_ridge"
-LEAK = "stacked_ridge_and_video_lookup"
 _FEELINGS = (
     "Predicted emotions are strangers' labels of expressions in faces and voices, which do not tell what a person feels"
     " (Barrett et al. 2019). In the European Union, systems that infer emotions at work or in education are prohibited,"
@@ -97,7 +96,7 @@ _FEELINGS = (
 )
 _FROZEN = "ridge_embeddings"
 ATTRIBUTES = "ridge_attributes"
-_RIVALS = ("model", "mean_predictor", "video_lookup", ATTRIBUTES, STACKED)
+_RIVALS = ("model", "mean_predictor", "video_lookup", ATTRIBUTES, STACKED_RIDGE)
 _PARTS = ("ridge_groups", "ridge_recording")  # of the attributes
 ATTRIBUTE_BASELINES = (ATTRIBUTES, *_PARTS)
 _EMOTIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -115,7 +114,9 @@ def select_headline_predictors(predictors: Iterable[str]) -> dict[str, str]:
     it is missing), and ridge on a frozen network's embeddings, as far as they are among `predictors`.
     """
     available = [name for name in predictors if name not in _PARTS]
-    ridge = [name for name in available if name.startswith("ridge_") and (STACKED not in available or name == _FROZEN)]
+    ridge = [
+        name for name in available if name.startswith("ridge_") and (STACKED_RIDGE not in available or name == _FROZEN)
+    ]
     return {name: name_predictor(name) for name in dict.fromkeys([*_RIVALS, *ridge]) if name in available}
 
 

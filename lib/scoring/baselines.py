@@ -9,8 +9,8 @@ import pandas as pd
 from lib.core.targets import TargetGroup
 from lib.scoring.stacking import (
     FOLDS,
-    STACKED,
-    STACKED_LOOKUP,
+    STACKED_RIDGE,
+    STACKED_RIDGE_LOOKUP,
     STRENGTHS,
     TREES,
     assign_folds,
@@ -21,7 +21,7 @@ from lib.scoring.stacking import (
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Baselines that use at most the name of a clip's video. Others: ridge_NAME, on the vectors NAME, and JOINT, on all."""
-JOINT = (STACKED, STACKED_LOOKUP, TREES)
+JOINT = (STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES)
 PRESENCE = ("always_present", "majority")
 """Predictors of presence that use no clip (`predict_presence`)."""
 

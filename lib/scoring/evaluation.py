@@ -20,7 +20,7 @@ from lib.data.dataset import ClipDataset
 from lib.data.lengths import Lengths, measure_lengths
 from lib.data.selection import count_lost, mask_labelled, select_usable, select_videos
 from lib.model import checkpoint, infer
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.scoring.baselines import is_seen
 from lib.scoring.outliers import find_outliers
 from lib.scoring.scores import Bootstrap
@@ -40,7 +40,7 @@ class Scoring(Section, extra="ignore"):
         return Bootstrap(self.resamples, self.seed)
 
 
-Predictions = dict[str, dict[str, Prediction]]
+Predictions = dict[str, dict[str, HeadOutput]]
 """Arrays (N, K) by split and target group, in the table's units."""
 
 

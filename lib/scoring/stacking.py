@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import solve
 
 from lib.scoring import trees as boosted
 
 FOLDS = 5
 PENALTIES = np.logspace(0, 6, 13)
-STACKED, STACKED_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
+STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
 LIMIT = 3.0
 """Ridge clips each input to this number of standard deviations around its training mean.
 
@@ -63,11 +62,11 @@ def predict_stacked(
     """Return predictions (N, K) for the test clips, by name; none with fewer than two regressions or FOLDS videos.
 
     A regression is ridge on one of `vectors` (a row for each clip, by name; clips may be missing) or, with `trees`, TREES:
-    gradient boosted trees (Friedman 2001) on all vectors of at most a thousand numbers. STACKED: for each column, the sum of
-    the regressions with weights that `fit_weights` fits to their out-of-fold predictions. Folds are of training clips; no
-    video is in two folds. They choose every penalty by the lowest mean absolute error. STACKED_LOOKUP adds a look-up of the
-    video, not of the clip: the mean out-of-fold residual of the video's training clips, for a training clip that of the
-    others, shrunk towards 0 by n / (n + k).
+    gradient boosted trees (Friedman 2001) on all vectors of at most a thousand numbers. STACKED_RIDGE: for each column, the
+    sum of the regressions with weights that `fit_weights` fits to their out-of-fold predictions. Folds are of training
+    clips; no video is in two folds. They choose every penalty by the lowest mean absolute error. STACKED_RIDGE_LOOKUP adds a
+    look-up of the video, not of the clip: the mean out-of-fold residual of the video's training clips, for a training clip
+    that of the others, shrunk towards 0 by n / (n + k).
     """
     training = training[training[list(columns)].notna().any(axis=1)]
     videos = training["video"].to_numpy()
@@ -87,7 +86,7 @@ def predict_stacked(
     predicted = fit_weights(parts, targets).combine(np.stack(outside))
     corrections = _look_up(targets - out_of_fold, videos, test["video"])
     alone = {TREES: outside[-1]} if small else {}
-    return alone | {STACKED: predicted, STACKED_LOOKUP: predicted + corrections}
+    return alone | {STACKED_RIDGE: predicted, STACKED_RIDGE_LOOKUP: predicted + corrections}
 
 
 def assign_folds(videos: np.ndarray) -> np.ndarray:
@@ -274,6 +273,8 @@ def _centre(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _solve(x: np.ndarray, y: np.ndarray, penalties: np.ndarray) -> Iterator[np.ndarray]:
     """Yield for each penalty the weights of ridge: (D, K) of the numbers x (N, D), or (N, K) of the rows if D > N."""
+    from scipy.linalg import solve  # slow, and reports import the names of this module
+
     is_wide = x.shape[1] > x.shape[0]
     gram, right = (x @ x.T, y) if is_wide else (x.T @ x, x.T @ y)
     for penalty in penalties:

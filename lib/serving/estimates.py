@@ -6,7 +6,7 @@ from dataclasses import replace
 from lib.core.estimates import find_interval, percentile
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.model.checkpoint import Reference, TrainedModel
-from lib.model.heads import Prediction, find_head
+from lib.model.heads import HeadOutput, find_head
 from lib.serving.scores import Estimate, Labels
 
 _SHOWN = [5, 25, 50, 75, 95]
@@ -14,7 +14,7 @@ _SHOWN = [5, 25, 50, 75, 95]
 
 
 def estimate(
-    model: TrainedModel, values: Mapping[str, Prediction], interval: bool = True
+    model: TrainedModel, values: Mapping[str, HeadOutput], interval: bool = True
 ) -> dict[str, dict[str, Estimate]]:
     """Return the estimates by target group and column, given the values (K,) of each group in units of its range.
 
@@ -33,7 +33,7 @@ def estimate(
 
 
 def estimate_group(
-    group: TargetGroup, reference: Reference | None, values: Prediction, level: float = INTERVAL_LEVEL
+    group: TargetGroup, reference: Reference | None, values: HeadOutput, level: float = INTERVAL_LEVEL
 ) -> dict[str, Estimate]:
     """Return a group's estimates by column, given its values (K,) in units of its range, and the intervals' level."""
     scores, standard_deviation, _ = values.from_unit(group)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lib.core.shards import Record
 from lib.data import images
-from lib.report.figures import Attention
+from lib.report.figures import ClipAttention
 from lib.report.figures.attention_on_the_face import measure_attention
 from lib.report.privacy import FacesMode, hide_face, place_template
 from lib.serving.marks import draw_marks, write_text
@@ -87,9 +87,9 @@ def _usable(evidence: Evidence, stream: str) -> Record | None:
     return None if record is None or record.rejected else record
 
 
-def _attention(evidence: Evidence) -> Attention:
+def _attention(evidence: Evidence) -> ClipAttention:
     tokens = evidence.output.tokens
-    return Attention(
+    return ClipAttention(
         {pair: weights[0].cpu().numpy() for pair, weights in evidence.output.attention.items()},
         {name: stream_tokens.times[0].cpu().numpy() for name, stream_tokens in tokens.items()},
         {name: stream_tokens.grid for name, stream_tokens in tokens.items()},

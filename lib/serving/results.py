@@ -243,7 +243,7 @@ class Values(NamedTuple):
     groups: values (K,) of each target group, in units of its range. seen: fraction of usable time steps by stream.
     """
 
-    groups: dict[str, heads.Prediction]
+    groups: dict[str, heads.HeadOutput]
     seen: dict[str, float]
     warnings: list[str]
 

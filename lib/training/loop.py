@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lib.core.errors import InputError
 from lib.data.loading import gather
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.model.infer import predictions
 from lib.scoring.scores import score_columns
 from lib.training.data import Epoch, Part, TrainData
@@ -123,7 +123,7 @@ def validate(state: TrainState, data: TrainData) -> Row:
     total, row = 0.0, {}
     for name, group in data.targets.items():
         actual = data.validation.targets[name].astype(np.float32).astype(float)
-        prediction = Prediction(*(None if part is None else torch.from_numpy(part) for part in predicted[name]))
+        prediction = HeadOutput(*(None if part is None else torch.from_numpy(part) for part in predicted[name]))
         value = find_loss(group)(prediction, torch.from_numpy(actual), torch.ones(actual.shape, dtype=torch.float64))
         total += group.weight * value.item()
         scored = score_columns(actual, predicted[name].mean, group.columns, span=1.0)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 
 _EPSILON = 1e-8  # keeps logarithms and quotients finite; in `kl` the value of SSL-MEPR
 
@@ -24,26 +24,26 @@ class Loss(Protocol):
     nothing is known it returns 0 that still depends on the prediction. It must be finite wherever the prediction is.
     """
 
-    def __call__(self, predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor: ...
+    def __call__(self, predicted: HeadOutput, actual: Tensor, weights: Tensor) -> Tensor: ...
 
 
-def mse(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
+def mse(predicted: HeadOutput, actual: Tensor, weights: Tensor) -> Tensor:
     """Mean squared error."""
     return _mean(weights * (predicted.mean - actual.nan_to_num()).square(), actual.isfinite())
 
 
-def mae(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
+def mae(predicted: HeadOutput, actual: Tensor, weights: Tensor) -> Tensor:
     """Mean absolute error: 1 - accuracy."""
     return _mean(weights * (predicted.mean - actual.nan_to_num()).abs(), actual.isfinite())
 
 
-def huber(predicted: Prediction, actual: Tensor, weights: Tensor, delta: float = 0.1) -> Tensor:
+def huber(predicted: HeadOutput, actual: Tensor, weights: Tensor, delta: float = 0.1) -> Tensor:
     """Quadratic for errors up to `delta`, linear beyond (Huber 1964)."""
     of_each = functional.huber_loss(predicted.mean, actual.nan_to_num(), reduction="none", delta=delta)
     return _mean(weights * of_each, actual.isfinite())
 
 
-def ccc(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
+def ccc(predicted: HeadOutput, actual: Tensor, weights: Tensor) -> Tensor:
     """1 - Lin's (1989) concordance correlation coefficient of each target over the batch, weighted moments, averaged."""
     weights, actual = weights * actual.isfinite(), actual.nan_to_num()
     total = weights.sum(0)
@@ -55,7 +55,7 @@ def ccc(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
     return _mean(1 - 2 * covariance / (spread + (mean - actual_mean).square() + _EPSILON), total > 0)
 
 
-def mse_ccc(predicted: Prediction, actual: Tensor, weights: Tensor, std: float = 0.15) -> Tensor:
+def mse_ccc(predicted: HeadOutput, actual: Tensor, weights: Tensor, std: float = 0.15) -> Tensor:
     """Mean squared error divided by the square of `std`, plus 1 - CCC.
 
     With the standard deviation of the labels, 0.15 in FIV2, both terms are about 1 for a constant prediction.
@@ -63,20 +63,20 @@ def mse_ccc(predicted: Prediction, actual: Tensor, weights: Tensor, std: float =
     return mse(predicted, actual, weights) / std**2 + ccc(predicted, actual, weights)
 
 
-def kl(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
+def kl(predicted: HeadOutput, actual: Tensor, weights: Tensor) -> Tensor:
     """Kullback-Leibler divergence of predicted from actual shares, the mean over clips whose shares are all known."""
     shares = actual.nan_to_num()
     logarithms = (shares + _EPSILON).log() - predicted.mean.clamp(min=_EPSILON).log()
     return _mean((weights * shares * logarithms).sum(1), actual.isfinite().all(1))
 
 
-def bce(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
+def bce(predicted: HeadOutput, actual: Tensor, weights: Tensor) -> Tensor:
     """Binary cross-entropy on logits, for targets that are present or absent."""
     of_each = functional.binary_cross_entropy_with_logits(predicted.logits, actual.nan_to_num(), reduction="none")
     return _mean(weights * of_each, actual.isfinite())
 
 
-def gaussian_nll(predicted: Prediction, actual: Tensor, weights: Tensor) -> Tensor:
+def gaussian_nll(predicted: HeadOutput, actual: Tensor, weights: Tensor) -> Tensor:
     """Negative log-likelihood of the labels under normal distributions, without the constant log(2 pi) / 2."""
     errors = (predicted.mean - actual.nan_to_num()) / predicted.scale
     return _mean(weights * (0.5 * errors.square() + predicted.scale.log()), actual.isfinite())

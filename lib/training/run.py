@@ -24,7 +24,7 @@ from lib.data.shard_cache import read_clips
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import Ranges, Reference, TrainingSummary
 from lib.model.committee import Committee
-from lib.model.heads import Prediction
+from lib.model.heads import HeadOutput
 from lib.model.network import Network
 from lib.scoring import conformal
 from lib.sources import listing
@@ -224,7 +224,7 @@ def make_reference(
     group: TargetGroup,
     training: np.ndarray,
     actual: np.ndarray,
-    predicted: Prediction,
+    predicted: HeadOutput,
     videos: np.ndarray,
     level: float = INTERVAL_LEVEL,
 ) -> Reference:

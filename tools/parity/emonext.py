@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from lib.core.parameters import check
 from lib.core.targets import TargetGroup
-from lib.model.encoders.emonext import Attention
-from lib.model.heads import Prediction
+from lib.model.encoders.emonext import AttentionPenalty
+from lib.model.heads import HeadOutput
 from lib.model.network import Network, Settings
 from lib.scoring import detection
 from lib.sources import mosei
@@ -84,7 +84,7 @@ def _base(arrays: Arrays, folder: Path) -> Outputs:
 
 def _trained_by(embedding: Tensor, weights: dict[str, Tensor]) -> Outputs:
     """Return the embedding, the published head's logits, and the weights of the attention that is used only in training."""
-    attention = Attention(embedding.shape[1])
+    attention = AttentionPenalty(embedding.shape[1])
     published = _below(weights, "attention.")
     attention.load_state_dict({name: published[name] for name in attention.state_dict()})
     return {
@@ -209,7 +209,7 @@ def _loss_and_metrics(arrays: Arrays, folder: Path) -> Outputs:
     }
     labels = {"predicted_labels": shares[:, 1:] >= group.detect_from, "target_labels": inputs["targets"][:, 1:] > 0}
     labels = {name: metric.long() for name, metric in labels.items()}
-    return {"loss": LOSSES["kl"](Prediction(shares), inputs["targets"], weights)} | labels | scored
+    return {"loss": LOSSES["kl"](HeadOutput(shares), inputs["targets"], weights)} | labels | scored
 
 
 def _tensors(arrays: Arrays, kind: str) -> dict[str, Tensor]:

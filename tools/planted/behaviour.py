@@ -12,6 +12,7 @@ from lib.core.targets import TargetGroup
 from lib.data.pooled import pool_vectors
 from lib.scoring.baselines import predict_ridge
 from lib.scoring.scores import Bootstrap
+from lib.scoring.stacking import STACKED_RIDGE
 from lib.scoring.tables import score_over_seeds
 from tools.experiments import run_dvc
 from tools.planted.parameters import planted_targets, use_parameters
@@ -29,7 +30,7 @@ SETTINGS = [
 MEAN_FACE = "ridge_mean_face"
 """Ridge on the mean of a clip's aligned faces."""
 
-_PREDICTORS = ("model", "ridge_behaviour", "ridge_voice", "stacked_ridge", MEAN_FACE, "mean_predictor")
+_PREDICTORS = ("model", "ridge_behaviour", "ridge_voice", STACKED_RIDGE, MEAN_FACE, "mean_predictor")
 _MOST = 3
 
 

@@ -34,8 +34,8 @@ class Settings(EncoderInputs):
 class Encoder(encoders.Encoder):
     """EmoNeXt (El Boudouri and Bohi 2023) over pictures of any size from 32 pixels on, an embedding each.
 
-    In training with `attention_loss` the module has a `penalty`, that weight times `Attention`'s loss over the batch's
-    pictures. Raises InputError if the pictures or the weights don't fit.
+    In training with `attention_loss` the module has a `penalty`, that weight times `AttentionPenalty`'s loss over the
+    batch's pictures. Raises InputError if the pictures or the weights don't fit.
     """
 
     mean: Tensor
@@ -61,7 +61,7 @@ class Encoder(encoders.Encoder):
         if settings.weights is not None:
             networks.load_emonext(self.network, settings.network, settings.weights, "train")
         self.output_dim, self._weight = channels[-1], settings.attention_loss
-        self.attention = Attention(self.output_dim) if self._weight else None
+        self.attention = AttentionPenalty(self.output_dim) if self._weight else None
         mean, std = networks.get_normalisation(settings.network)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -76,7 +76,7 @@ class Encoder(encoders.Encoder):
         return of_maps(maps, images.times, images.present)
 
 
-class Attention(nn.Module):
+class AttentionPenalty(nn.Module):
     """EmoNeXt's attention over the embeddings of a batch. It only regularises training: the attended values are not used,
     and prediction does not call it."""
 

@@ -17,12 +17,12 @@ from lib.report.figures._base import fit_to_paper as fit_to_paper
 from lib.report.figures._base import hide_axes as hide_axes
 from lib.report.figures._base import is_empty as is_empty
 from lib.report.figures._base import make_figure as make_figure
-from lib.report.figures._read import Attention as Attention
+from lib.report.figures._read import ClipAttention as ClipAttention
 
 __all__ = [
     "COLOURS",
     "FIGURES",
-    "Attention",
+    "ClipAttention",
     "FigureModule",
     "Results",
     "draw_all",

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
 from lib.report import ceilings
-from lib.report.figures._read import Attention, Importance, MeanAttention, Sample
+from lib.report.figures._read import ClipAttention, ImportanceMaps, MeanAttention, Sample
 from lib.report.words import format_range
 
 mpl.rcParams |= {
@@ -47,7 +47,7 @@ _EMPTY = "empty"
 
 
 _NOWHERE = MeanAttention(0, {})
-_NOTHING = Importance({}, {}, {}, {})
+_NOTHING = ImportanceMaps({}, {}, {}, {})
 
 
 def _no_rows() -> pd.DataFrame:
@@ -77,7 +77,7 @@ class Results:
     scores: pd.DataFrame = field(default_factory=_no_rows)
     split_scores: pd.DataFrame = field(default_factory=_no_rows)
     corpus_scores: pd.DataFrame = field(default_factory=_no_rows)
-    attention: Mapping[str, Attention] = field(default_factory=dict)
+    attention: Mapping[str, ClipAttention] = field(default_factory=dict)
     samples: Mapping[str, Sample] = field(default_factory=dict)
     augmented: Mapping[str, Sample] = field(default_factory=dict)
     targets: Targets = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Results:
     lost: pd.DataFrame = field(default_factory=_no_rows)
     controls: pd.DataFrame = field(default_factory=_no_rows)
     mean_attention: MeanAttention = _NOWHERE
-    importance: Importance = _NOTHING
+    importance: ImportanceMaps = _NOTHING
     deletion: pd.DataFrame = field(default_factory=_no_rows)
     robustness: pd.DataFrame = field(default_factory=_no_rows)
     probes: pd.DataFrame = field(default_factory=_no_rows)

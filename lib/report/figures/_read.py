@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Attention(NamedTuple):
+class ClipAttention(NamedTuple):
     """The attention weights of a clip.
 
     looks: weights (heads, queries, keys) by pair of encoders (query, key). times, grids: by encoder, the times (t,) of
@@ -21,7 +21,7 @@ class Attention(NamedTuple):
     pictures: Mapping[str, np.ndarray]
 
 
-def read_attention(file: Mapping[str, Any]) -> dict[str, Attention]:
+def read_attention(file: Mapping[str, Any]) -> dict[str, ClipAttention]:
     """Return the contents of data/attention.h5 (an open h5py.File) by clip, for clips with attention weights."""
     attention = {}
     for clip, group in file.items():
@@ -32,7 +32,7 @@ def read_attention(file: Mapping[str, Any]) -> dict[str, Attention]:
             if f"{query}_to_{key}" in weights
         }
         if looks:
-            attention[clip] = Attention(
+            attention[clip] = ClipAttention(
                 looks,
                 {name: dataset["times"][()] for name, dataset in tokens.items()},
                 {name: (int(dataset["grid"][0]), int(dataset["grid"][1])) for name, dataset in tokens.items()},
@@ -75,7 +75,7 @@ def read_mean_attention(file: Any) -> MeanAttention:
     return MeanAttention(int(file.attrs["clips"]), encoders)
 
 
-class Importance(NamedTuple):
+class ImportanceMaps(NamedTuple):
     """The importance of regions and times for predictions, in units of the targets' range.
 
     cells, times: by target group, method and stream, the importance of each cell of the face (g, g, K) and of each part of
@@ -88,19 +88,19 @@ class Importance(NamedTuple):
     pictures: Mapping[str, np.ndarray]
     missed: Mapping[str, np.ndarray]
 
-    def select_targets(self, targets: str) -> "Importance":
+    def select_targets(self, targets: str) -> "ImportanceMaps":
         """Return the importance for one target group."""
         cells, times = ({key: values for key, values in part.items() if key[0] == targets} for part in self[:2])
         return self._replace(cells=cells, times=times)
 
-    def first(self, count: int) -> "Importance":
+    def first(self, count: int) -> "ImportanceMaps":
         """Return the importance for the first `count` targets of each group."""
         cells, times = ({key: values[..., :count] for key, values in part.items()} for part in self[:2])
         missed = {name: values[..., :count] for name, values in self.missed.items()}
         return self._replace(cells=cells, times=times, missed=missed)
 
 
-def read_importance(file: Mapping[str, Any]) -> Importance:
+def read_importance(file: Mapping[str, Any]) -> ImportanceMaps:
     """Return the contents of data/importance.h5 (an open h5py.File)."""
     sizes = {
         (group, method, stream): values
@@ -114,7 +114,7 @@ def read_importance(file: Mapping[str, Any]) -> Importance:
     pictures, missed = (
         {name: values[()] for name, values in file.get(what, {}).items()} for what in ("pictures", "missed")
     )
-    return Importance(cells, times, pictures, missed)
+    return ImportanceMaps(cells, times, pictures, missed)
 
 
 class SampleArray(NamedTuple):

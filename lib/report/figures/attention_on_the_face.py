@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure, wrap_name
-from lib.report.figures._read import Attention
+from lib.report.figures._read import ClipAttention
 
 _PICTURES = 6  # number of evenly spaced images of an encoder
 
@@ -39,7 +39,7 @@ def draw(results: Results) -> Figure:
     return figure
 
 
-def _maps(clip: Attention) -> list[tuple[str, np.ndarray | None, np.ndarray]]:
+def _maps(clip: ClipAttention) -> list[tuple[str, np.ndarray | None, np.ndarray]]:
     """Return a clip's panels: title, image (H, W, 3) or None, and attention (h, w) in multiples of uniform."""
     panels: list[tuple[str, np.ndarray | None, np.ndarray]] = []
     for key in clip.grids:
@@ -57,7 +57,7 @@ def _maps(clip: Attention) -> list[tuple[str, np.ndarray | None, np.ndarray]]:
     return panels
 
 
-def measure_attention(clip: Attention, key: str) -> np.ndarray | None:
+def measure_attention(clip: ClipAttention, key: str) -> np.ndarray | None:
     """Return the other encoders' attention to an encoder's cells at each time (t, h, w), in multiples of uniform attention.
 
     The result is None if no encoder attends to it, or if it has no spatial grid.
