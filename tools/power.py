@@ -3,8 +3,8 @@
 FOLDER is a project folder after `dvc repro evaluate`, or a folder with predictions.csv. The labels and the predictions come
 from this file. A difference is shown by a paired, two-sided test over videos at a level of 5 %, with a power of 80 %.
 
-The answer depends on how similar the two models are. The residual is the part of a prediction that is no linear function of
-the label: similar models have residuals with a high correlation. --with measures it for a second run, such as another seed.
+The answer depends on how similar the two models are. The residual is the part of a prediction that is not linear in the
+label: similar models have residuals with a high correlation. --with measures it for a second run, such as another seed.
 """
 
 import argparse

@@ -75,13 +75,15 @@ def load_results(split: str, targets: Targets) -> RunResults:
     )
     provenance = json.loads(files.PROVENANCE.read_text())
     parameters = read_yaml(files.PARAMETERS)
-    used = cost.describe(cost.read_costs()) or cost.describe(
+    run_cost = cost.describe(cost.read_costs()) or cost.describe(
         cost.parse(provenance.get("cost", {})), "for the stages up to train, in another folder"
     )
     same_persons = describe_same_persons(_read_table(files.SAME_PERSON), parameters, data, split)
     shipped, lengths = read_yaml(files.SHIPPED_PARAMETERS), json.loads(files.LENGTHS.read_text())
     cues = None if results.cue_scores.empty else results.cue_scores
-    run = page.Run(provenance, data, split, parameters, shipped, same_persons, cost=used, lengths=lengths, cues=cues)
+    run = page.Run(
+        provenance, data, split, parameters, shipped, same_persons, cost=run_cost, lengths=lengths, cues=cues
+    )
     groups, comparisons, outliers = map(_read_table, (files.GROUP_SCORES, files.COMPARISONS, files.OUTLIERS))
     return RunResults(results, groups, comparisons, outliers, run)
 

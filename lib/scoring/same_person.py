@@ -61,8 +61,8 @@ def _find_pairs(
         row, column = np.divmod(np.flatnonzero(cosine >= bound), cosine.shape[1])
         is_pair = video[rows][row] != video[columns][column]
         row, column = row[is_pair], column[is_pair]
-        found = np.column_stack([order[rows][row], order[columns][column], cosine[row, column]])
-        pairs = np.concatenate([pairs, found])
+        similar = np.column_stack([order[rows][row], order[columns][column], cosine[row, column]])
+        pairs = np.concatenate([pairs, similar])
         if len(pairs) > MAX_PAIRS:
             pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0], -pairs[:, 2]))][:MAX_PAIRS]
             bound = pairs[-1, 2]

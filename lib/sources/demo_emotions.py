@@ -22,7 +22,7 @@ ARCHIVES = False
 
 CHECKSUMS: Mapping[str, str] = {}
 
-LABELS, KNOWN_TRAITS = "labels.csv", "traits.csv"
+LABELS, TRAIT_LABELS = "labels.csv", "traits.csv"
 """Annotation files: CMU-MOSEI's table, and the traits of the segments that have trait labels."""
 
 
@@ -37,11 +37,16 @@ class Settings(Section):
 
 def bring(settings: Settings, archives: Path, folder: Path, videos: bool) -> Iterator[Path]:
     """Render the corpus unless an earlier run did, and bring it in like CMU-MOSEI."""
-    from lib.sources.demo import films  # a slow import that other sources do not need
+    from lib.sources.demo import segmented_videos  # a slow import that other sources do not need
 
-    rendered = resume.ROOT / f"demo_emotions-{resume.fingerprint(['lib.sources.demo.films'], settings.model_dump())}"
+    rendered = (
+        resume.ROOT
+        / f"demo_emotions-{resume.fingerprint(['lib.sources.demo.segmented_videos'], settings.model_dump())}"
+    )
     if not rendered.exists():
-        films.write(rendered, **settings.model_dump(), tables=(LABELS, KNOWN_TRAITS))
+        segmented_videos.write_videos(
+            rendered, settings.clips, settings.seconds, settings.seed, settings.both, tables=(LABELS, TRAIT_LABELS)
+        )
     yield from mosei.bring(mosei.Settings(labels=LABELS), rendered, folder, videos)
 
 
@@ -52,5 +57,5 @@ def columns(settings: Settings) -> Ranges:
 
 def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
     """Return the segments as for CMU-MOSEI, with the traits of the segments that have trait labels (NaN elsewhere)."""
-    traits = read_csv(folder / ANNOTATIONS / KNOWN_TRAITS, ["clip"]).set_index("clip")
+    traits = read_csv(folder / ANNOTATIONS / TRAIT_LABELS, ["clip"]).set_index("clip")
     return mosei.rows(mosei.Settings(labels=LABELS), folder, files).join(traits, on="clip")

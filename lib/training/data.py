@@ -162,7 +162,7 @@ class Epoch:
                 name: world * counts[part[rank::world]].sum() / max(counts[members].sum(), 1)
                 for name, counts in data.label_counts.items()
             }
-            known = data.group_codes != UNKNOWN
+            has_group = data.group_codes != UNKNOWN
             yield Part(
                 changed,
                 weights,
@@ -171,7 +171,7 @@ class Epoch:
                 last=end == len(members),
                 waited=waited,
                 groups=torch.from_numpy(data.group_codes[sample.index.cpu().numpy()]).to(self._fabric.device),
-                group_share=world * known[part[rank::world]].sum() / max(known[members].sum(), 1),
+                group_share=world * has_group[part[rank::world]].sum() / max(has_group[members].sum(), 1),
             )
             start = end
 

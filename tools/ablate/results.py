@@ -62,9 +62,11 @@ def show_groups(sources: Sources, targets: str | None, out: Path) -> None:
     columns = words.list_headline_scores(group)
     means = table[(table["target"] == "mean") & table["score"].isin(columns)]
     rows, bounds = (means[means["predictor"] == predictor] for predictor in ("model", CEILING))
-    shown = rows.pivot(index="group", columns="score", values="value")[list(columns)]
-    shown = shown.join(bounds.pivot(index="group", columns="score", values="value").add_prefix("ceiling of "))
-    print(shown.round(4).to_string())
+    scores_by_group = rows.pivot(index="group", columns="score", values="value")[list(columns)]
+    scores_by_group = scores_by_group.join(
+        bounds.pivot(index="group", columns="score", values="value").add_prefix("ceiling of ")
+    )
+    print(scores_by_group.round(4).to_string())
     out.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(out.with_suffix(".csv"), index=False, float_format="%.6f")
     print(f"\nwritten: {out}.csv")

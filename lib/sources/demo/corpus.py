@@ -164,11 +164,11 @@ def _names(clips: int, shared: float, rng: np.random.Generator) -> Iterator[dict
             yield clip_of(old_video(training), split)
 
 
-def render_all(films: Mapping[Path, pd.DataFrame], seconds: float, unit: str) -> None:
+def render_all(videos: Mapping[Path, pd.DataFrame], seconds: float, unit: str) -> None:
     """Render the videos that do not exist yet: for each path, one part of `seconds` for each of its rows of `plan`."""
-    tasks = (joblib.delayed(_write)(path, rows, seconds) for path, rows in films.items())
+    tasks = (joblib.delayed(_write)(path, rows, seconds) for path, rows in videos.items())
     done = joblib.Parallel(n_jobs=-1, return_as="generator_unordered")(tasks)
-    for _ in tqdm(done, desc=f"demo {unit}s", total=len(films), unit=unit, disable=None):
+    for _ in tqdm(done, desc=f"demo {unit}s", total=len(videos), unit=unit, disable=None):
         pass
 
 

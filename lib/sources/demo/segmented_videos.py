@@ -8,11 +8,13 @@ from lib.sources.demo.corpus import plan, render_all
 from lib.sources.mosei import EMOTIONS
 
 
-def write(folder: Path, clips: int, seconds: float, seed: int, both: int, tables: tuple[str, str]) -> None:
+def write_videos(
+    folder: Path, clips: int, seconds: float, seed: int, clips_with_traits: int, tables: tuple[str, str]
+) -> None:
     """Write complete videos with consecutive segments of `seconds`, and two `tables`.
 
-    The first table has the labels, the second the traits of the first `both` training segments, which therefore have both
-    kinds of label. Videos from an interrupted call are reused.
+    The first table has the labels, the second the traits of the first `clips_with_traits` training segments, which therefore
+    have both kinds of label. Videos from an interrupted call are reused.
     """
     labels_name, traits_name = tables
     table = plan(clips, 0.0, seed, 1.0)
@@ -20,7 +22,7 @@ def write(folder: Path, clips: int, seconds: float, seed: int, both: int, tables
     table = table.sort_values(["video", "segment"])
     rendered = folder.with_name(folder.name + ".partial")
     rendered.mkdir(parents=True, exist_ok=True)
-    render_all({rendered / f"{name}.mp4": rows for name, rows in table.groupby("video")}, seconds, "film")
+    render_all({rendered / f"{name}.mp4": rows for name, rows in table.groupby("video")}, seconds, "video")
     labels = table[["video", "segment"]].copy()
     labels["start"] = seconds * table.groupby("video").cumcount()
     labels["end"] = labels["start"] + seconds
@@ -28,7 +30,7 @@ def write(folder: Path, clips: int, seconds: float, seed: int, both: int, tables
     labels["sentiment"] = ((6 * table["appearance"] - 3) * 3).round() / 3
     labels[list(EMOTIONS.values())] = table[list(EMOTIONS)].to_numpy()
     labels.to_csv(rendered / labels_name, index=False, float_format="%.4f")
-    labelled = table[table["split"] == "training"].head(both)
+    labelled = table[table["split"] == "training"].head(clips_with_traits)
     names = (labelled["video"] + "_" + labelled["segment"].astype(str) + ".mp4").rename("clip")
     labelled[list(TRAITS)].set_index(names).to_csv(rendered / traits_name)
     shutil.rmtree(folder, ignore_errors=True)
