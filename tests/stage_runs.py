@@ -15,8 +15,7 @@ import joblib
 import pytest
 
 from lib.core import parallel
-from lib.core.artifacts import STAGES
-from lib.core.parameters import read_yaml
+from lib.core.parameters import read_stages
 from lib.report import figures
 from lib.streams import base, build
 from tests.project_copy import Project, copy_files
@@ -28,7 +27,7 @@ def run_stages(first: str = "download", last: str = "figures", draw: Sequence[st
 
     draw: the figures to draw.
     """
-    names = [*read_yaml(STAGES)["stages"]]
+    names = [*read_stages()]
     with pytest.MonkeyPatch.context() as patch, joblib.parallel_config(backend="sequential"):
         patch.setenv("SOURCE_DATE_EPOCH", "0")  # the stage figures sets it
         patch.setattr(parallel, "start_executor", lambda *_, **__: ThreadPoolExecutor(1))

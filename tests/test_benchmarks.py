@@ -65,6 +65,7 @@ def test_made_corpus_fits_its_parameters(tmp_path: Path) -> None:
     assert values["download"]["videos"] is False
 
 
+@pytest.mark.slow
 def test_corpus_benchmark_measures_a_process(tmp_path: Path) -> None:
     (tmp_path / "data/archives").mkdir(parents=True)
     code = "import sys; from pathlib import Path; from tools.benchmarks import corpus"

@@ -154,6 +154,7 @@ def test_chain_scores_of_ten_clips_equal_pytorchs(
     assert silent["rejected"] == predictor(tmp_path / "text.mp4").rejected
 
 
+@pytest.mark.slow
 def test_stacked_model_predicts_and_exports(
     clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +171,7 @@ def test_stacked_model_predicts_and_exports(
             assert prediction["targets"][group][column]["score"] == pytest.approx(estimate["score"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_documented_program_predicts_outside_the_repository(clips: list[Path], tmp_path: Path) -> None:
     model = save_sound_model(tmp_path / "model.pt", model__targets=["traits"])
     call_main(tools.export, clips[0], "--model", model, "--save-inputs", tmp_path / "inputs.npz")
@@ -186,6 +188,7 @@ def test_documented_program_predicts_outside_the_repository(clips: list[Path], t
             assert float(number) == pytest.approx(value, abs=tolerance)
 
 
+@pytest.mark.slow
 def test_exported_network_takes_other_numbers_of_clips_and_steps(clips: list[Path], tmp_path: Path) -> None:
     model = save_model(tmp_path / "model.pt", model__use=["audio"], model__fusion="concat")  # an LSTM
     call_main(tools.export, clips[0], "--model", model)

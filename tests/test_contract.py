@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -45,6 +46,11 @@ MAX_LINES, MAX_PARAMETERS, MAX_POSITIONAL = 60, 8, 6
 """Limits: lines and parameters of a function, positional arguments of a call."""
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def file_of(module: str) -> str:
     path = Path(module.replace(".", "/"))
     return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
@@ -77,7 +83,7 @@ def test_stages_are_scripts_of_at_most_40_lines() -> None:
 def test_functions_and_calls_are_small(folder: str) -> None:
     too_large = []
     for path in sorted((ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parse(path)):
             place = f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines, count = (node.end_lineno or 0) - node.lineno + 1, count_parameters(node.args)
@@ -90,7 +96,7 @@ def test_functions_and_calls_are_small(folder: str) -> None:
 
 def test_library_errors_name_settings_and_no_file() -> None:
     for path in (ROOT / "lib").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parse(path)):
             if isinstance(node, ast.Raise) and node.exc is not None:
                 assert "params.yaml: " not in ast.unparse(node.exc), f"{path}:{node.lineno}: raise a SettingError"
 
@@ -108,7 +114,7 @@ def test_packages_import_downward_only() -> None:
     } <= set(ORDER)
     for path in (ROOT / "lib").rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parse(path)):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -140,7 +146,7 @@ def imported_by(path: Path) -> set[str]:
     module.
     """
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -179,7 +185,7 @@ def test_stage_deps_cover_all_imported_modules(stage: str) -> None:
     elif stage == "download":
         modules += [f"lib.sources.{name}" for name in sources.names()]
     files = {file_of(name) for name in resume.find_imported_modules(modules)}
-    used_files = {file for file in files if len(ast.parse((ROOT / file).read_text()).body) > 1}  # not only a docstring
+    used_files = {file for file in files if len(parse(ROOT / file).body) > 1}  # not only a docstring
     for file in used_files:
         assert any(file == path or file.startswith(f"{path}/") for path in listed), f"{stage} lacks {file}"
     for path in listed:
@@ -222,7 +228,7 @@ def test_parameter_names_are_not_ignored_by_dvcs_run_cache() -> None:
 def test_each_package_has_a_docstring() -> None:
     for path in (ROOT / "lib").rglob("__init__.py"):
         if path.parent != ROOT / "lib":
-            assert ast.get_docstring(ast.parse(path.read_text())), path
+            assert ast.get_docstring(parse(path)), path
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def train_planted(folder: Path, **changes: Any) -> tuple[Network, PlantedClips, 
     return network, clips, history
 
 
+@pytest.mark.slow
 def test_adversary_and_matching_hide_the_planted_group(tmp_path: Path) -> None:
     recalls, accuracies = {}, {}
     for name in ("none", "adversarial", "matching"):

@@ -225,6 +225,7 @@ def test_jump_cut_keeps_the_person_and_has_no_flow(tmp_path: Path) -> None:
     assert not flow.arrays["flow"][9].any()
 
 
+@pytest.mark.slow
 def test_one_of_four_faces_in_a_gallery_is_tracked(tmp_path: Path) -> None:
     heads = [render(Identity(number), Performance(0.5, 1.5, 0.5, number), 2.0, 5)[0] for number in (1, 2, 3, 4)]
     gallery = np.concatenate([np.concatenate(heads[:2], 2), np.concatenate(heads[2:], 2)], 1)

@@ -1,10 +1,14 @@
 """Settings are checked before any work starts."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from lib.core import command, parameters
 from lib.core.errors import InputError, SettingError, prefix_errors
 from lib.core.parallel import Parallel
+from tests.conftest import ROOT
 from tools.parameters import check, merge_parameters
 
 EMOTIONS = "{columns: [anger], range: [0, 1], head: sigmoid, loss: mse, weight: 1.0}"
@@ -69,3 +73,22 @@ def test_prefix_errors_turns_arguments_into_settings() -> None:
 
 def raise_error(error: Exception) -> None:
     raise error
+
+
+def test_changed_stages_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^dvc\.yaml is missing"):
+        parameters.read_stages()
+    for name in ("train", "evaluate"):
+        Path("dvc.yaml").write_text(f"stages:\n  {name}:\n    cmd: python\n")
+        os.utime("dvc.yaml", ns=(0, len(name)))
+        assert [*parameters.read_stages()] == [name]
+
+
+def test_changes_of_merged_parameters_stay_with_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    before = merge_parameters("fiv2", ["train.epochs=77"])
+    before["model"]["use"].append("audio")
+    after = merge_parameters("fiv2", [])
+    assert after["train"]["epochs"] != 77
+    assert after["model"]["use"] != before["model"]["use"]

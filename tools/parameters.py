@@ -7,6 +7,8 @@ The result is checked before params.yaml is written.
 import argparse
 import importlib
 from collections.abc import Mapping, MutableMapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.comments import CommentedMap
 
 from lib.core import command, interrupts, parameters, weight_files
-from lib.core.artifacts import PARAMETERS, STAGES
+from lib.core.artifacts import PARAMETERS
 from lib.core.errors import InputError
 
 FOLDER = Path("params")
@@ -45,14 +47,25 @@ def main() -> None:
 
 def merge_parameters(name: str, changes: list[str]) -> CommentedMap:
     """Return the complete parameters of params/NAME.yaml with `changes` KEY=VALUE. Raises InputError for a wrong key."""
-    complete = _yaml().load(FOLDER / f"{_COMPLETE}.yaml")
+    complete = _load_file(_COMPLETE)
     if name != _COMPLETE:
-        changes_of_file = _yaml().load(FOLDER / f"{name}.yaml")
+        changes_of_file = _load_file(name)
         _merge(complete, changes_of_file, f"params/{name}.yaml")
         complete.ca.comment = changes_of_file.ca.comment
     for change in changes:
         put(complete, *parse_change(change))
     return complete
+
+
+def _load_file(name: str) -> CommentedMap:
+    """Return the parameters of params/NAME.yaml with their comments. The file is parsed once unless it changes."""
+    path = (FOLDER / f"{name}.yaml").absolute()
+    return deepcopy(_parse_file(path, path.stat().st_mtime_ns))
+
+
+@cache
+def _parse_file(path: Path, changed: int) -> CommentedMap:
+    return _yaml().load(path)
 
 
 def parse_change(change: str) -> tuple[str, Any]:
@@ -91,7 +104,7 @@ def check(values: Mapping[str, Any]) -> None:
         from lib.sources import download
         from lib.streams import base, build
 
-    for stage in parameters.read_yaml(STAGES)["stages"]:
+    for stage in parameters.read_stages():
         model: Any = (
             build.make_parameters_model(stage)
             if stage in base.names()

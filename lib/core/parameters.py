@@ -1,6 +1,7 @@
 """Read the parameters that DVC tracks for a stage, and check them against the stage's pydantic model."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -55,7 +56,7 @@ def load(stage: str, model: type[ModelT]) -> ModelT:
 
     Raises InputError with a line for each wrong key: its name, the value seen and what is allowed.
     """
-    keys = read_yaml(STAGES)["stages"][stage]["params"]
+    keys = read_stages()[stage]["params"]
     values = load_all()
     selected: dict[str, Any] = {}
     for key in keys:
@@ -71,6 +72,17 @@ def load(stage: str, model: type[ModelT]) -> ModelT:
 def load_all() -> dict[str, Any]:
     """Return all of params.yaml, for checks across sections; a stage's own parameters come from `load`."""
     return read_yaml(PARAMETERS)
+
+
+def read_stages() -> dict[str, Any]:
+    """Return the stages of dvc.yaml by name. The file is parsed once unless it changes. Raises InputError as `read_yaml`."""
+    return _parse_stages(STAGES.absolute(), STAGES.stat().st_mtime_ns if STAGES.is_file() else 0)
+
+
+@cache
+def _parse_stages(path: Path, changed: int) -> dict[str, Any]:
+    stages: dict[str, Any] = read_yaml(STAGES)["stages"]
+    return stages
 
 
 def read_yaml(path: Path) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lib.core.errors import InputError
 
@@ -33,11 +33,7 @@ def fingerprint(modules: Iterable[str], *inputs: Any) -> str:
     """
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     for name in sorted(find_imported_modules(modules)):
-        tree = ast.parse(_path(name).read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-                del node.body[0]
-        digest.update(f"{name} {ast.dump(tree)}".encode())
+        digest.update(f"{name} {_parse_module(name).code}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -51,12 +47,35 @@ def find_imported_modules(modules: Iterable[str]) -> set[str]:
             continue
         imported.add(name)
         todo += [name.rpartition(".")[0]]  # importing a module runs its packages
-        for node in ast.walk(ast.parse(_path(name).read_text())):
-            if isinstance(node, ast.Import):
-                todo += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                todo += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        todo += _parse_module(name).imports
     return imported
+
+
+class _Module(NamedTuple):
+    """A module of this project: the hash of its syntax tree without docstrings, and the names that it imports."""
+
+    code: str
+    imports: list[str]
+
+
+def _parse_module(name: str) -> _Module:
+    """Parse a module, once unless it changes: a process needs most modules for several fingerprints."""
+    path = _path(name)
+    status = path.stat()
+    return _parse_file(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _parse_file(path: Path, changed: int, size: int) -> _Module:
+    tree, imports = ast.parse(path.read_text()), list[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imports += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return _Module(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports)
 
 
 def _path(module: str) -> Path:

@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lib.core.artifacts import STAGES
-from lib.core.parameters import read_yaml
+from lib.core.parameters import read_stages
 from lib.model import encoders
 from lib.streams import base, build
 
@@ -17,7 +16,7 @@ Schema = dict[str, Any]
 def section_schemas() -> dict[str, Schema]:
     """Return the JSON schema of each section, from the settings class of the stage that reads all of it."""
     schemas: dict[str, Schema] = {}
-    for stage in read_yaml(STAGES)["stages"]:
+    for stage in read_stages():
         model = (
             build.make_parameters_model(stage)
             if stage in base.names()
