@@ -8,7 +8,7 @@ from lib.core.persons import read_persons
 from lib.data import pooled
 from lib.scoring import across, results
 from lib.scoring.attributes import tabulate_attributes
-from lib.scoring.evaluation import load_evaluation, prediction_table
+from lib.scoring.evaluation import load_evaluation, tabulate_predictions
 
 
 class Parameters(parameters.Section):
@@ -26,7 +26,7 @@ def main() -> None:
     provenance = evaluation.provenance | {"cost": cost.tabulate(cost.read_training_costs())}
     artifacts.PROVENANCE.write_text(json.dumps(provenance, indent=2) + "\n")
     predicted = evaluation.predict()
-    write_csv(artifacts.PREDICTIONS, prediction_table(evaluation, predicted))
+    write_csv(artifacts.PREDICTIONS, tabulate_predictions(evaluation, predicted))
     write_csv(artifacts.OUTLIERS, evaluation.find_outliers(vectors))
     persons = read_persons(artifacts.GROUPS)
     attributes = tabulate_attributes(evaluation.usable, persons, vectors, artifacts.DATA)

@@ -33,7 +33,7 @@ def run_stages(first: str = "download", last: str = "figures", draw: Sequence[st
         patch.setattr(parallel, "start_executor", lambda *_, **__: ThreadPoolExecutor(1))
         patch.setattr(figures, "FIGURES", {name: figures.FIGURES[name] for name in draw})
         for name in names[names.index(first) : names.index(last) + 1]:
-            if name in base.names():
+            if name in base.list_names():
                 build.build_stream(name)
             else:
                 import_module(f"stages.{name}").main()

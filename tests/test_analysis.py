@@ -14,14 +14,14 @@ from tests.conftest import ROOT
 
 
 def test_analyses_write_the_outputs_of_the_stage_once_each() -> None:
-    written = [path for name in analysis.names() for path in analysis.load(name).OUTPUTS]
+    written = [path for name in analysis.list_names() for path in analysis.load(name).OUTPUTS]
     assert sorted(written) == sorted(artifacts.OUTPUTS["analyse"])
 
 
 def test_names_leave_helpers_out() -> None:
-    assert {"attention", "controls", "importance", "probes"} <= set(analysis.names())
-    assert not [name for name in analysis.names() if name.startswith("_")]
-    assert all(Path(analysis.__file__).with_name(f"{name}.py").exists() for name in analysis.names())
+    assert {"attention", "controls", "importance", "probes"} <= set(analysis.list_names())
+    assert not [name for name in analysis.list_names() if name.startswith("_")]
+    assert all(Path(analysis.__file__).with_name(f"{name}.py").exists() for name in analysis.list_names())
 
 
 def test_settings_are_the_keys_of_params_yaml() -> None:

@@ -31,23 +31,23 @@ def test_listing_has_path_size_checksum_and_rereads_changes(tmp_path: Path) -> N
         os.utime(file, (1577934245, 1577934245))
     (folder / "link").symlink_to(tmp_path / "elsewhere")
     (folder / "sub" / "loop").symlink_to(folder)
-    assert listing.write(folder, path, cache_path) == 3
+    assert listing.write_list(folder, path, cache_path) == 3
     assert (
         path.read_text()
         == f'{HEADER}b.zip,5,{HELLO}{DATE}link/linked.zip,5,{HELLO}{DATE}"sub/a, b.csv",5,{HELLO}{DATE}'
     )
-    assert listing.write(folder, path, cache_path) == 0
+    assert listing.write_list(folder, path, cache_path) == 0
     os.utime(folder / "b.zip")  # a copy with another date: the list keeps the first date
-    assert listing.write(folder, path, cache_path) == 1
+    assert listing.write_list(folder, path, cache_path) == 1
     assert path.read_text().count(DATE) == 3
     (folder / "b.zip").write_bytes(b"")
-    assert listing.write(folder, path, cache_path) == 1
-    assert listing.read(path)["b.zip"].bytes == 0
-    assert listing.read(path)["b.zip"].modified > "2026"
-    assert listing.missing(folder, listing.read(path), ()) == []
+    assert listing.write_list(folder, path, cache_path) == 1
+    assert listing.read_list(path)["b.zip"].bytes == 0
+    assert listing.read_list(path)["b.zip"].modified > "2026"
+    assert listing.find_missing(folder, listing.read_list(path), ()) == []
     (folder / "gone").symlink_to("nowhere")
     with pytest.raises(InputError, match="gone is a link to nowhere, which does not exist"):
-        listing.write(folder, path, cache_path)
+        listing.write_list(folder, path, cache_path)
 
 
 def test_listing_names_differences_and_the_command(tmp_path: Path) -> None:
@@ -56,15 +56,15 @@ def test_listing_names_differences_and_the_command(tmp_path: Path) -> None:
     (folder / "a.zip").write_bytes(b"hello")
     (folder / "b.zip.part").write_bytes(b"half")
     with pytest.raises(InputError, match=r"archives/a\.zip is not listed in .*: python -m tools\.archives"):
-        listing.missing(folder, {}, ["b.zip"])
-    assert listing.missing(folder, {}, ["a.zip", "b.zip"]) == []
+        listing.find_missing(folder, {}, ["b.zip"])
+    assert listing.find_missing(folder, {}, ["a.zip", "b.zip"]) == []
     listed = {"a.zip": listing.File(5, HELLO), "c.zip": listing.File(5, HELLO)}
-    assert listing.missing(folder, listed, ["b.zip"]) == ["c.zip"]
+    assert listing.find_missing(folder, listed, ["b.zip"]) == ["c.zip"]
     with pytest.raises(InputError, match=r"a\.zip has 5 bytes, .* lists 6; .*python -m tools\.archives"):
-        listing.missing(folder, {"a.zip": listing.File(6, HELLO)}, ["b.zip"])
+        listing.find_missing(folder, {"a.zip": listing.File(6, HELLO)}, ["b.zip"])
     path.write_text("name,size\na.zip,5\n")
     with pytest.raises(InputError, match=r"archives\.csv is not a list of archives"):
-        listing.read(path)
+        listing.read_list(path)
 
 
 def clone(project: Project, folder: Path) -> Project:

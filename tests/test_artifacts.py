@@ -19,14 +19,14 @@ def paths_of(entries: list[str | dict]) -> set[Path]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_outputs_are_the_outs_and_metrics_of_dvc_yaml(stage: str) -> None:
     written = paths_of(STAGES[stage].get("outs", [])) | paths_of(STAGES[stage].get("metrics", []))
-    expected = artifacts.stream_outputs(stage) if stage in base.names() else artifacts.OUTPUTS[stage]
+    expected = artifacts.stream_outputs(stage) if stage in base.list_names() else artifacts.OUTPUTS[stage]
     assert written == {*expected}
 
 
 def test_each_output_belongs_to_one_stage() -> None:
     all_outputs = [path for outputs in artifacts.OUTPUTS.values() for path in outputs]
     assert len(all_outputs) == len(set(all_outputs))
-    assert artifacts.OUTPUTS.keys() | {*base.names()} == STAGES.keys()
+    assert artifacts.OUTPUTS.keys() | {*base.list_names()} == STAGES.keys()
 
 
 def test_other_modules_do_not_repeat_artifact_paths() -> None:

@@ -111,7 +111,7 @@ class Checker:
             self.params = parameters.merge_parameters(arguments[0], arguments[1:])
             parameters.check(self.params)
         elif name == "stages.stream":
-            assert arguments[0] in (*base.names(), *ALSO_STREAMS)
+            assert arguments[0] in (*base.list_names(), *ALSO_STREAMS)
         elif name.startswith("tools."):
             self.parse_arguments(name, arguments)
         else:

@@ -63,7 +63,7 @@ def script_and_stream(stage: str) -> tuple[str, str]:
     if script == "stages.stream":
         return script, arguments[0]
     assert not arguments
-    return script, stage if stage in base.names() else ""
+    return script, stage if stage in base.list_names() else ""
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -156,7 +156,7 @@ def imported_by(path: Path) -> set[str]:
     return modules
 
 
-@pytest.mark.parametrize("name", sources.names())
+@pytest.mark.parametrize("name", sources.list_names())
 def test_source_declares_all_names_of_the_interface(name: str) -> None:
     members = {*sources.Source.__annotations__, *(key for key in vars(sources.Source) if key[0] != "_")}
     assert members >= {"Settings", "bring", "rows"}
@@ -176,14 +176,14 @@ def test_stage_deps_cover_all_imported_modules(stage: str) -> None:
     script, stream = script_and_stream(stage)
     modules = [script, *([f"lib.streams.{stream}"] if stream else [])]
     if stage in ("train", "evaluate", "analyse"):  # these import by names in the parameters
-        modules += [f"lib.streams.{name}" for name in base.names()]
-        modules += [encoders.module_of(kind) for kind in encoders.kinds()]
+        modules += [f"lib.streams.{name}" for name in base.list_names()]
+        modules += [encoders.find_module_name(kind) for kind in encoders.list_kinds()]
     if stage == "figures":
         modules += [f"lib.report.figures.{name}" for name in FIGURES]
     if stage == "analyse":
-        modules += [f"lib.analysis.{name}" for name in analysis.names()]
+        modules += [f"lib.analysis.{name}" for name in analysis.list_names()]
     elif stage == "download":
-        modules += [f"lib.sources.{name}" for name in sources.names()]
+        modules += [f"lib.sources.{name}" for name in sources.list_names()]
     files = {file_of(name) for name in resume.find_imported_modules(modules)}
     used_files = {file for file in files if len(parse(ROOT / file).body) > 1}  # not only a docstring
     for file in used_files:

@@ -55,7 +55,7 @@ def run_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDownload
         values = {"download": load_yaml(ROOT / "params.yaml")["download"] | changes}
         monkeypatch.setattr(parameters, "load", lambda _, model: parameters.check(values, model))
         monkeypatch.setattr(parameters, "load_all", lambda: everything)
-        listing.write(Path("data/archives"), listing.LISTING, resume.ROOT / resume.CHECKSUMS)
+        listing.write_list(Path("data/archives"), listing.LISTING, resume.ROOT / resume.CHECKSUMS)
         download.main()
         return read_clip_table(Path("data/clips.csv"), usable_only=False)
 
@@ -71,7 +71,7 @@ def add_own_clips(videos: list[Path], text: str, *names: str) -> None:
 
 
 def test_unknown_source_lists_the_allowed_ones(run_download: RunDownload) -> None:
-    assert base.names() == ["demo", "demo_emotions", "fiv2", "mosei", "table", "vlogs"]
+    assert base.list_names() == ["demo", "demo_emotions", "fiv2", "mosei", "table", "vlogs"]
     with pytest.raises(
         InputError, match=r"download\.sources has 'iemocap'; allowed: demo, demo_emotions, fiv2, mosei, table, vlogs"
     ):

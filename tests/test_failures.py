@@ -52,7 +52,7 @@ def test_error_of_a_stage_is_above_the_last_line_of_dvc(tmp_path: Path) -> None:
 
 
 def test_nan_validation_loss_stops_and_keeps_earlier_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    predictions, calls = loop.predictions, []
+    predictions, calls = loop.predict_outputs, []
 
     def fail_in_second_epoch(*arguments: Any) -> dict[str, HeadOutput]:
         calls.append(predictions(*arguments))
@@ -61,7 +61,7 @@ def test_nan_validation_loss_stops_and_keeps_earlier_epochs(tmp_path: Path, monk
             for name, prediction in calls[-1].items()
         }
 
-    monkeypatch.setattr(loop, "predictions", fail_in_second_epoch)
+    monkeypatch.setattr(loop, "predict_outputs", fail_in_second_epoch)
     with pytest.raises(
         InputError, match=r"^the validation loss is nan in epoch 2; lower train\.learning_rate .* kept$"
     ):

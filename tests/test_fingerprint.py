@@ -117,7 +117,7 @@ def test_new_weights_in_the_same_file_rebuild_shards(tmp_path: Path, monkeypatch
         build.build_stream("embeddings")
 
 
-@pytest.mark.parametrize("name", base.names())
+@pytest.mark.parametrize("name", base.list_names())
 def test_each_stream_lists_existing_files(name: str) -> None:
     settings = base.load(name).settings(**plain(merge_parameters("demo", []))[name])
     assert all(path.is_file() for path in base.load(name).files(settings))

@@ -13,7 +13,7 @@ from lib.core.parameters import check
 from lib.core.targets import TargetGroup
 from lib.model.checkpoint import Reference
 from lib.model.heads import HEADS, HeadOutput, average_predictions, find_head
-from lib.scoring.evaluation import prediction_table
+from lib.scoring.evaluation import tabulate_predictions
 from lib.serving.estimates import estimate_group
 from lib.training.losses import LOSSES
 from lib.training.run import make_reference
@@ -167,7 +167,7 @@ def test_prediction_table_has_scales_of_gaussian_heads() -> None:
     values = np.array([[0.25, 0.5]])
     unit = {"own": HeadOutput(values), "noisy": HeadOutput(values, np.array([[0.1, 0.2]]))}
     predicted = {"test": {name: prediction.from_unit(targets[name]) for name, prediction in unit.items()}}
-    rows = prediction_table(evaluation, predicted).set_index(["targets", "target"])
+    rows = tabulate_predictions(evaluation, predicted).set_index(["targets", "target"])
     assert rows["scale"].loc["own"].isna().all()
     assert rows["scale"].loc["noisy"].tolist() == pytest.approx([0.6, 1.2])
     assert rows["predicted"].loc["own"].tolist() == [0.25, 0.5]

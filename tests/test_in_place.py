@@ -271,7 +271,7 @@ def test_changed_array_file_changes_the_raw_folder() -> None:
     contents = []
     for offset in (0, 0, 1):
         write_hdf5("plain.h5", VALUES + np.float16(offset))
-        listing.write(ARCHIVES, listing.LISTING, resume.ROOT / resume.CHECKSUMS)
+        listing.write_list(ARCHIVES, listing.LISTING, resume.ROOT / resume.CHECKSUMS)
         download.download(parameters.check({"download": values}, download.Parameters).download)
         files = [path for path in sorted(Path("data/raw").rglob("*")) if path.is_file()]
         contents.append({path: path.read_bytes() for path in files})

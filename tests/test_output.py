@@ -16,7 +16,7 @@ import pytest
 
 from lib.core import command
 from lib.core.errors import InputError
-from lib.core.estimates import check_seen, mean_seen
+from lib.core.estimates import average_usable_fraction, check_usable_fraction
 from lib.core.targets import TargetGroup
 from lib.serving import output
 from lib.serving.clips import find_clips, parse_list
@@ -252,11 +252,11 @@ def test_predictor_returns_a_row_for_a_failed_clip(caplog: pytest.LogCaptureFixt
 def test_check_seen_rejects_clips_with_few_usable_parts() -> None:
     half = Values({}, {"faces": 1.0, "audio": 0.0}, [])
     poor = Values({}, {"faces": 0.5, "audio": 0.0}, [])
-    assert mean_seen([half.seen, poor.seen]) == pytest.approx(
+    assert average_usable_fraction([half.seen, poor.seen]) == pytest.approx(
         0.75
     )  # the mean ignores streams that the clip does not have
-    check_seen(0.5, 0.5, 4, 8, "")
+    check_usable_fraction(0.5, 0.5, 4, 8, "")
     with pytest.raises(
         InputError, match=r"^only 12 % of the clip can be used, 1 of its 8 windows \(min_seen is 50 %\); .*: no face$"
     ):
-        check_seen(0.12, 0.5, 1, 8, "no face")
+        check_usable_fraction(0.12, 0.5, 1, 8, "no face")

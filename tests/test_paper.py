@@ -86,7 +86,7 @@ def test_methods_name_only_the_streams_of_the_model(name: str) -> None:
     needed = {stream for ref in references for stream in base.list_with_inputs(ref.partition(".")[0], parameters)}
     assert find_streams(parameters, references) == needed
     described = marks(parameters)
-    assert described.keys() == set(base.names())
+    assert described.keys() == set(base.list_names())
     shared = {mark for stream, mark in described.items() if stream in needed}
     for stream, mark in described.items():
         assert (mark in text) == (stream in needed or mark in shared), stream

@@ -224,7 +224,7 @@ def test_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
     record = load_images(tmp_path, drawings="drawn", side=32)
     settings = plain(merge_parameters("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.drawings"], "landmarks": "drawing", "init": "reference"}
-    encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
+    encoder_settings = encoders.check_settings({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
     inputs = make_inputs({"pictures": record}, {"s2d": encoder_settings}, {"pictures": StreamInfo({}, shapes)}, None)[
         "s2d"
@@ -240,7 +240,7 @@ def test_encoder_reads_faces_and_landmarks(tmp_path: Path) -> None:
     record = load_images(tmp_path, side=32, points="marks")
     settings = plain(merge_parameters("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.points"], "landmarks": "points", "init": "reference"}
-    encoder_settings = encoders.settings_of({"s2d": settings})["s2d"]
+    encoder_settings = encoders.check_settings({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}
     inputs = make_inputs({"pictures": record}, {"s2d": encoder_settings}, {"pictures": StreamInfo({}, shapes)}, None)
     assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]

@@ -426,7 +426,7 @@ def test_folder_files_enter_the_fingerprint_of_training(tmp_path: Path, monkeypa
 )
 def test_invalid_settings_name_key_and_remedy(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        encoders.settings_of({"voice": SETTINGS | {"network": "folder", "reads": ["waveform"]} | changes})
+        encoders.check_settings({"voice": SETTINGS | {"network": "folder", "reads": ["waveform"]} | changes})
 
 
 def test_networks_that_do_not_fit_are_rejected(wavlm: Path, dinov2: Path, tmp_path: Path) -> None:

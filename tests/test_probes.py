@@ -84,12 +84,12 @@ def test_plane_keeps_neighbours_and_colours_videos(
     videos = table["video"].to_numpy()
     plane = maps.embed_in_plane(vectors["person"].to_numpy(), 0)
     assert np.array_equal(plane, maps.embed_in_plane(vectors["person"].to_numpy(), 0))
-    assert maps.same_video_rates(plane, videos)[0] > 0.9
-    rate, expected_rate = maps.same_video_rates(vectors["person"].to_numpy(), videos)
+    assert maps.measure_same_video_rates(plane, videos)[0] > 0.9
+    rate, expected_rate = maps.measure_same_video_rates(vectors["person"].to_numpy(), videos)
     assert rate > 0.95
     assert expected_rate == pytest.approx(3 / 239)
-    assert maps.same_video_rates(vectors["reader"].to_numpy(), videos)[0] < 0.1
-    assert np.isnan(maps.same_video_rates(vectors["reader"].to_numpy(), np.arange(240))).all()
+    assert maps.measure_same_video_rates(vectors["reader"].to_numpy(), videos)[0] < 0.1
+    assert np.isnan(maps.measure_same_video_rates(vectors["reader"].to_numpy(), np.arange(240))).all()
     assert np.isnan(maps.embed_in_plane(np.zeros((3, 2)), 0)).all()
     map_table = table[["clip", "video", "split"]].assign(features="person", x=plane[:, 0], y=plane[:, 1])
     map_table = map_table.assign(same_video=rate, same_video_by_chance=expected_rate)

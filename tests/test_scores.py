@@ -60,7 +60,7 @@ def test_baselines_equal_values_by_hand() -> None:
     assert predictions["median_predictor"][:, 0] == pytest.approx([0.4, 0.4])
     assert predictions["video_lookup"][:, 0] == pytest.approx([0.3, 0.5])
     assert "shrunk_video_lookup" not in predictions
-    assert baselines.is_seen(training, test).tolist() == [True, False]
+    assert baselines.is_video_in_training(training, test).tolist() == [True, False]
     # video a has two clips with mean 0.3, all clips have mean 0.5: k = 2 gives 0.4, the smallest k about 0.3
     validation = pd.DataFrame({"video": ["a"], **dict.fromkeys(FIVE, [0.4])})
     assert baselines.predict(training, test, validation, FIVE, {})["shrunk_video_lookup"][:, 4] == pytest.approx(

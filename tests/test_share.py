@@ -33,7 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("lab") / "project"
     folder.mkdir()
     project = Project(folder, compiled_flow=False)
-    outputs = [*artifacts.OUTPUTS.values(), *map(artifacts.stream_outputs, base.names())]
+    outputs = [*artifacts.OUTPUTS.values(), *map(artifacts.stream_outputs, base.list_names())]
     for path in (folder / output for of_stage in outputs for output in of_stage):
         file = path if path.suffix else path / "shard.h5"
         file.parent.mkdir(parents=True, exist_ok=True)

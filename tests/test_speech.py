@@ -119,7 +119,7 @@ def test_rate_gives_means_over_equal_intervals(wavlm: Path, clip: Raw) -> None:
 @pytest.mark.parametrize("length", [400, 719, 720, 16_000, 48_000, 48_001, 48_479, 48_480, 100_000, 161_234])
 def test_parts_of_long_audio_cover_each_step_once(length: int) -> None:
     audio, steps = AudioInput(RATE, True, 320, 400), []
-    for begin, end, first, count in speech.divide(length, audio, 3.0):
+    for begin, end, first, count in speech.divide_into_windows(length, audio, 3.0):
         assert begin >= 0
         assert end <= length
         assert end - begin <= 5 * RATE + 400

@@ -124,8 +124,8 @@ def test_aligner_finds_demo_faces_and_rejects_blank_clips(tmp_path: Path) -> Non
 def test_load_finds_streams_by_name_and_lists_them() -> None:
     names = ["audio", "behaviour", "descriptors", "embeddings", "faces", "features", "flow", "frames", "landmarks"]
     names += ["pictures", "scenes", "sound_descriptors", "speech", "text", "voice", "waveform"]
-    assert base.names() == names
-    kinds = {name: base.load(name).kind for name in base.names()}
+    assert base.list_names() == names
+    kinds = {name: base.load(name).kind for name in base.list_names()}
     assert kinds == dict.fromkeys(kinds, "vectors") | {
         "faces": "pictures",
         "frames": "pictures",

@@ -171,7 +171,7 @@ def test_positions_come_from_the_network_and_its_tokenizer(folder: Path, tmp_pat
 
 
 def test_windows_are_divided_into_batches_of_similar_length() -> None:
-    parts = list(transformer.divide([2000, 10, 3000, 20, 1500]))
+    parts = list(transformer.divide_into_windows([2000, 10, 3000, 20, 1500]))
     assert parts == [[1, 3], [4, 0], [2]]
 
 

@@ -103,7 +103,7 @@ def test_listing_does_not_follow_links_to_parents(archives: Path) -> None:
     for name in ("one", "two"):
         (archives / "sub" / name).symlink_to(archives)
         (archives / name).symlink_to(archives / "sub")
-    paths = [path.relative_to(archives).as_posix() for path in listing.files(archives)]
+    paths = [path.relative_to(archives).as_posix() for path in listing.list_files(archives)]
     assert paths == ["one/a.mp4", "sub/a.mp4", "two/a.mp4"]
 
 

@@ -13,8 +13,8 @@ def main() -> None:
         description=__doc__,
         epilog="Only files whose size or time has changed since the last run are read again.",
     ).parse_args()
-    read_count = listing.write(ARCHIVES, listing.LISTING, resume.ROOT / resume.CHECKSUMS)
-    count = len(listing.read(listing.LISTING))
+    read_count = listing.write_list(ARCHIVES, listing.LISTING, resume.ROOT / resume.CHECKSUMS)
+    count = len(listing.read_list(listing.LISTING))
     print(
         f"{listing.LISTING} lists {count} files; {read_count} new or changed files were read. To track the list, run"
         f" `git add {listing.LISTING}`"

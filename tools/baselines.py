@@ -113,7 +113,7 @@ def score_baselines(
         splits = training, test, validation, columns, vectors
         fitted = baselines.predict(*splits, options["trees"], options["attributes"])
         parts.append(fitted | baselines.predict_presence(training, test, group))
-        tests.append(test.assign(seen=baselines.is_seen(training, test)))
+        tests.append(test.assign(seen=baselines.is_video_in_training(training, test)))
     names = [name for name in parts[0] if all(name in fitted for fitted in parts)]
     joined = {name: np.concatenate([fitted[name] for fitted in parts]) for name in names}
     predictions, clipped = baselines.clip_predictions(joined, group.range)

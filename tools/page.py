@@ -215,9 +215,9 @@ def predict_clip(
     from lib.serving import web
     from lib.serving.explain import explain_all, name_results
     from lib.serving.results import Prediction
-    from lib.serving.windows import clip_seconds
+    from lib.serving.windows import measure_clip_seconds
 
-    seconds = clip_seconds(clip)
+    seconds = measure_clip_seconds(clip)
     if max_seconds < seconds < math.inf:
         reason = (
             f"takes {seconds:.0f} s; allowed: up to {max_seconds:.0f} s. `python -m tools.predict` takes any length"

@@ -107,7 +107,7 @@ def check(values: Mapping[str, Any]) -> None:
     for stage in parameters.read_stages():
         model: Any = (
             build.make_parameters_model(stage)
-            if stage in base.names()
+            if stage in base.list_names()
             else importlib.import_module(f"stages.{stage}").Parameters
         )
         section_values = parameters.check({name: plain(values[name]) for name in model.model_fields}, model)

@@ -17,7 +17,7 @@ from lib.data import pooled
 from lib.report import ceilings, comparison, words
 from lib.scoring import baselines, paired, predictions
 from lib.scoring.attributes import tabulate_attributes
-from lib.scoring.baselines import is_baseline, is_seen
+from lib.scoring.baselines import is_baseline, is_video_in_training
 from lib.scoring.ceilings import bound_scores, find_reliability, read_error_variance
 from lib.scoring.scores import Bootstrap
 from lib.sources import fiv2
@@ -71,7 +71,7 @@ def gather_predictions(
     columns = group.columns
     table = read_labels(labels, name, columns)
     training, in_split = table[table["split"] == "training"], table[table["split"] == split]
-    test = in_split[~is_seen(training, in_split)] if unseen else in_split
+    test = in_split[~is_video_in_training(training, in_split)] if unseen else in_split
     if training.empty or test.empty:
         kind = "training" if training.empty else f"{'unseen ' if unseen else ''}{split}"
         raise InputError(f"no {kind} clip has labels; select other clips with --labels, --split or --unseen")

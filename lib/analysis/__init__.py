@@ -32,7 +32,7 @@ class Analysis(Protocol):
     def run(self, context: Any) -> None: ...
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """Return the names of all analyses."""
     return list_members(Path(__file__).parent)
 

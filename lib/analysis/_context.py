@@ -16,7 +16,7 @@ from lib.core.targets import TargetGroup, Targets
 from lib.data.changes import Augment
 from lib.data.dataset import ClipDataset
 from lib.model.network import Network
-from lib.scoring.evaluation import Evaluation, actual_values, clips_by_error, prediction_table
+from lib.scoring.evaluation import Evaluation, select_labels, sort_clips_by_error, tabulate_predictions
 from lib.scoring.scores import Bootstrap
 
 if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
@@ -74,12 +74,12 @@ class Context:
 
     def actual(self, rows: list[int], group: TargetGroup) -> np.ndarray:
         """Return the labels (N, K) of these clips of the scored split; NaN where unknown."""
-        return actual_values(self.clips.table.iloc[rows], group)
+        return select_labels(self.clips.table.iloc[rows], group)
 
     @cached_property
     def clips_by_error(self) -> pd.Index:
         """The scored clips with a known target of the first group, from the lowest to the highest error."""
-        return clips_by_error(self.scored_predictions(next(iter(self.targets))))
+        return sort_clips_by_error(self.scored_predictions(next(iter(self.targets))))
 
     def scored_predictions(self, targets: str) -> pd.DataFrame:
         """Return the predictions of the scored clips for a target group, a row for each clip and target."""
@@ -100,7 +100,7 @@ class Context:
     @cached_property
     def _predicted(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
         with record_features(self.network) as batches:
-            table = prediction_table(self.evaluation, self.evaluation.predict())
+            table = tabulate_predictions(self.evaluation, self.evaluation.predict())
         clips = self.all_clips["clip"]
         return table, {name: pd.DataFrame(np.concatenate(arrays), index=clips) for name, arrays in batches.items()}
 

@@ -29,7 +29,7 @@ def project_to_plane(features: Mapping[str, pd.DataFrame], clips: pd.DataFrame, 
     """Return the coordinates of up to `count` clips on a plane, for each of the `features`.
 
     Clips are those of random videos, all clips of each video, except perhaps of the last. Columns: features, clip, video,
-    split, x and y; and, one value for all clips, same_video and same_video_by_chance from `maps.same_video_rates`.
+    split, x and y; and, one value for all clips, same_video and same_video_by_chance from `maps.measure_same_video_rates`.
     """
     videos = np.random.default_rng(seed).permutation(clips["video"].unique())
     order = np.argsort(pd.Index(videos).get_indexer(clips["video"]), kind="stable")
@@ -38,7 +38,7 @@ def project_to_plane(features: Mapping[str, pd.DataFrame], clips: pd.DataFrame, 
     for name, vectors in features.items() if len(selected) else ():
         values = vectors.loc[selected["clip"]].to_numpy()
         x, y = maps.embed_in_plane(values, seed).T
-        same_video, by_chance = maps.same_video_rates(values, selected["video"].to_numpy())
+        same_video, by_chance = maps.measure_same_video_rates(values, selected["video"].to_numpy())
         table = selected[["clip", "video", "split"]].assign(features=name, x=x, y=y)
         tables.append(table.assign(same_video=same_video, same_video_by_chance=by_chance))
     return concatenate_tables(tables, _COLUMNS)

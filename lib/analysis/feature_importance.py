@@ -75,7 +75,7 @@ def find_named_inputs(context: Context, sample: Sequence[int]) -> dict[str, list
 
     They are those of the first clip of the sample that has all these streams.
     """
-    named = {name for name in base.names() if base.load(name).groups}
+    named = {name for name in base.list_names() if base.load(name).groups}
     read = {
         reference: split_reference(reference)
         for settings in context.network.encoder_inputs.values()

@@ -15,7 +15,7 @@ from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.model import checkpoint
 from lib.scoring.baselines import predict_ridge
-from lib.scoring.evaluation import Evaluation, actual_values
+from lib.scoring.evaluation import Evaluation, select_labels
 from lib.scoring.scores import Bootstrap, score_with_intervals
 
 OUTPUTS = (PROBES,)
@@ -37,7 +37,7 @@ def run_probes(context: Context) -> pd.DataFrame:
     vectors = context.features | pretrained_features(evaluation)
     training, test, tables = evaluation.tables["training"], evaluation.test, []
     for name, group in context.targets.items():
-        labelled = test[np.isfinite(actual_values(test, group)).any(1)].reset_index(drop=True)
+        labelled = test[np.isfinite(select_labels(test, group)).any(1)].reset_index(drop=True)
         table = probe_table(training, labelled, evaluation.validation, group, vectors, context.bootstrap)
         tables.append(table.assign(targets=name))
     return concatenate_tables(tables, _COLUMNS)

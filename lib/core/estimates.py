@@ -42,7 +42,7 @@ def average_windows(
     return mean, np.sqrt(np.average(scales**2 + (means - mean) ** 2, 0, weights))
 
 
-def check_seen(usable_fraction: float, min_seen: float, usable: int, windows: int, reason: str) -> None:
+def check_usable_fraction(usable_fraction: float, min_seen: float, usable: int, windows: int, reason: str) -> None:
     """Raise InputError if less than the fraction `min_seen` of a clip could be used.
 
     usable, windows: numbers of usable and of all windows. reason: why a window could not be used, or ''.
@@ -55,7 +55,7 @@ def check_seen(usable_fraction: float, min_seen: float, usable: int, windows: in
         )
 
 
-def mean_seen(windows: Sequence[Mapping[str, float]]) -> float:
+def average_usable_fraction(windows: Sequence[Mapping[str, float]]) -> float:
     """Return the fraction of time steps that could be used: the mean over windows and over the streams that the clip has.
 
     windows: the fraction by stream, for each window.

@@ -44,7 +44,7 @@ def present_steps(record: Record, array: str = "") -> np.ndarray:
     return np.arange(len(step_times(record, array)))
 
 
-def fraction_seen(record: Record) -> float:
+def measure_usable_fraction(record: Record) -> float:
     """Return the fraction of a stream's time steps that could be used."""
     return 0.0 if record.rejected else len(present_steps(record)) / len(step_times(record))
 

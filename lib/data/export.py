@@ -37,7 +37,7 @@ def read_vectors(data: Path, reference: str) -> Iterator[ClipVectors]:
     """
     name, array = split_reference(reference)
     if find_kind(reference) != "vectors":
-        vectors = [stream for stream in base.names() if base.load(stream).kind == "vectors"]
+        vectors = [stream for stream in base.list_names() if base.load(stream).kind == "vectors"]
         raise InputError(
             f"{reference} has steps of kind {find_kind(reference)}; allowed: vectors: {', '.join(vectors)}"
         )

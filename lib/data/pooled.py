@@ -21,7 +21,7 @@ def pool_vectors(data: Path) -> dict[str, pd.DataFrame]:
     of the streams.
     """
     tables = {}
-    for name in base.names():
+    for name in base.list_names():
         stream = base.load(name)
         if stream.kind == "vectors" and (data / name / base.ABOUT).exists():
             single = _pool_stream(stream, data, deviations=False)
@@ -55,7 +55,7 @@ def read_statistics(data: Path) -> dict[str, tuple[pd.DataFrame, Mapping[str, st
     A table has a row for each clip and the columns MEASURE.STATISTIC. data: the folder of the streams.
     """
     tables = {}
-    for name in base.names():
+    for name in base.list_names():
         stream = base.load(name)
         if stream.groups and (data / name / base.ABOUT).exists():
             rows: dict[str, np.ndarray] = {}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.model.cross_attention import Block
-from lib.model.tokens import Tokens, measure_distance, of_clip
+from lib.model.tokens import Tokens, make_clip_token, measure_distance
 
 AttentionWeights = dict[tuple[str, str], Tensor]
 """Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
@@ -227,4 +227,4 @@ def mean(tokens: Tokens) -> Tensor:
 
 def average_tokens(tokens: Tokens) -> Tokens:
     """Return one token for each clip, the mean of the tokens that are present."""
-    return of_clip(mean(tokens), tokens.times, tokens.present)
+    return make_clip_token(mean(tokens), tokens.times, tokens.present)

@@ -25,13 +25,13 @@ def predict(
     workers: int,
     bar: str | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the means (N, K) of `predictions`."""
-    predicted = predictions(fabric, model, clips, batch_size, workers, bar)
+    """Return the means (N, K) of `predict_outputs`."""
+    predicted = predict_outputs(fabric, model, clips, batch_size, workers, bar)
     return {name: prediction.mean for name, prediction in predicted.items()}
 
 
 @torch.no_grad()
-def predictions(
+def predict_outputs(
     fabric: "Fabric",
     model: nn.Module,
     clips: ClipDataset | Sequence[Sample],

@@ -57,7 +57,7 @@ class Settings(Section):
 
     def encoder_inputs(self) -> dict[str, EncoderInputs]:
         """Return the checked settings of the encoders in use. Raises InputError for invalid settings and contradictions."""
-        available = encoders.settings_of(self.encoders)
+        available = encoders.check_settings(self.encoders)
         for key, chosen, among in (("use", self.use, available), ("queries", self.queries, self.use)):
             if unknown := [name for name in chosen if name not in among]:
                 raise SettingError(f"model.{key} has {unknown[0]!r}; allowed: {', '.join(among)}")

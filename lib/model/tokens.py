@@ -22,13 +22,13 @@ class Tokens(NamedTuple):
         return self.present.repeat_interleave(height * width, dim=1)
 
 
-def of_maps(maps: Tensor, times: Tensor, present: Tensor) -> Tokens:
+def make_map_tokens(maps: Tensor, times: Tensor, present: Tensor) -> Tokens:
     """Return feature maps (B, D, t, h, w) as tokens."""
     height, width = maps.shape[3:]
     return Tokens(maps.flatten(2).transpose(1, 2), times, present, (height, width))
 
 
-def of_clip(values: Tensor, times: Tensor, present: Tensor) -> Tokens:
+def make_clip_token(values: Tensor, times: Tensor, present: Tensor) -> Tokens:
     """Return one vector per clip (B, D) as a token at the mean time of the steps (B, T) that are present."""
     weights = present.to(times.dtype)
     middle = (times * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True)

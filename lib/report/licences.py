@@ -30,7 +30,7 @@ def make_licences(
     encoders: the section model.encoders, as it was trained. requires, packages: of preprocessing.json.
     """
     data = [(*DATA_SETS.get(name, (name, "that of its files")), f"corpus `{name}`") for name in corpora]
-    packages_table = [(name, str(licence_of(name)), version) for name, version in packages.items()]
+    packages_table = [(name, str(find_licence(name)), version) for name, version in packages.items()]
     return "\n".join(
         [
             "# Licences\n",
@@ -49,7 +49,7 @@ def make_licences(
     )
 
 
-def licence_of(name: str) -> str | None:
+def find_licence(name: str) -> str | None:
     """Return the licence that an installed package's metadata states, or None if it isn't installed."""
     try:
         metadata = importlib.metadata.metadata(name)
@@ -87,7 +87,7 @@ def _list_required(requires: Mapping[str, Any]) -> Iterator[tuple[str, str, str]
             weight_set = by_file.get(file["file"]) or WEIGHT_SETS.get(str(file["source"]))
             licence = f"{weight_set.licence}: {weight_set.allows}" if weight_set else _UNKNOWN
             if file["package"]:
-                licence = f"{licence_of(file['package'])} (in the package {file['package']})"
+                licence = f"{find_licence(file['package'])} (in the package {file['package']})"
             yield f"`{file['file']}`", licence, f"stream `{stream}`"
 
 

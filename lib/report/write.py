@@ -159,7 +159,7 @@ def write_pages(loaded: RunResults, drawn: list[page.ReportFigure], dpi: int) ->
     files.REPORT.write_text(
         page.render_report(scores, loaded.comparisons, groups, results.clips, targets, figures=drawn, run=run, dpi=dpi)
     )
-    archives = listing.read(files.ARCHIVE_LIST)
+    archives = listing.read_list(files.ARCHIVE_LIST)
     described = croissant.make_croissant(results.clips, groups, targets, run, files.CLIPS, archives)
     files.CROISSANT.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     header = make_header(scores, targets, run)

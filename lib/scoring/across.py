@@ -10,10 +10,10 @@ from pydantic import Field
 from lib.core.errors import SettingError
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
-from lib.scoring.baselines import JOINT, predict_within
+from lib.scoring.baselines import JOINT, predict_out_of_fold_ridge
 from lib.scoring.ceilings import find_reliability, read_error_variance
 from lib.scoring.corpus_scores import COLUMNS, RANGE, RANK, Align, CorpusClips, align_ranks, score_corpus
-from lib.scoring.evaluation import Evaluation, Predictions, Scoring, actual_values
+from lib.scoring.evaluation import Evaluation, Predictions, Scoring, select_labels
 
 _LEFT_OUT = ("median_predictor", "video_lookup", "shrunk_video_lookup", *JOINT[1:])
 
@@ -86,10 +86,10 @@ def gather_corpora(
         predictions = {"model": predicted[corpus][targets].mean}
         predictions |= {name: values[rows] for name, values in fitted.items() if name not in _LEFT_OUT}
         trained = corpus in evaluation.trained.training.corpora
-        actual, errors = actual_values(table, group), read_error_variance(table, group.columns)
+        actual, errors = select_labels(table, group), read_error_variance(table, group.columns)
         reliability = find_reliability(actual, errors, group)
         if align == RANK and not trained:
-            actual = align_ranks(actual, actual_values(training, group))
+            actual = align_ranks(actual, select_labels(training, group))
             reliability = np.full(len(group.columns), np.nan)  # that of the ratings is not that of their quantiles
         labelled, columns = np.isfinite(actual).any(1), np.isfinite(actual).any(0)
         if not labelled.any():
@@ -134,6 +134,6 @@ def _fit_within(
     tables = {f"ridge_{name}": vector for name, vector in vectors.items()} | (
         {} if inputs is None else {"model": inputs}
     )
-    fitted = {name: predict_within(table, actual, tables[name]) for name in predictions if name in tables}
+    fitted = {name: predict_out_of_fold_ridge(table, actual, tables[name]) for name in predictions if name in tables}
     low, high = group.range
     return {name: values.clip(low, high) for name, values in fitted.items() if values is not None}

@@ -92,7 +92,7 @@ def select_parts(vectors: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]
 
 def select_joint_clips(training: pd.DataFrame, test: pd.DataFrame, validation: pd.DataFrame) -> pd.DataFrame:
     """Return the clips to which JOINT baselines are fitted."""
-    unseen = test["video"][~is_seen(training, test)]
+    unseen = test["video"][~is_video_in_training(training, test)]
     return pd.concat([training, validation[~validation["video"].isin(unseen)]], ignore_index=True)
 
 
@@ -116,7 +116,7 @@ def is_baseline(name: str) -> bool:
     return name in (*NAMES, *JOINT) or name.startswith(_RIDGE)
 
 
-def is_seen(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+def is_video_in_training(training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     """Return for each test clip whether the training table has clips of its video: (N,) bool."""
     return test["video"].isin(training["video"]).to_numpy()
 
@@ -158,7 +158,7 @@ def predict_ridge(
     return predicted
 
 
-def predict_within(table: pd.DataFrame, actual: np.ndarray, vectors: pd.DataFrame) -> np.ndarray | None:
+def predict_out_of_fold_ridge(table: pd.DataFrame, actual: np.ndarray, vectors: pd.DataFrame) -> np.ndarray | None:
     """Return the predictions (N, K) of ridge for each clip of `table`, fitted to its clips of other videos in FOLDS folds.
 
     actual (N, K): labels, NaN where unknown. The penalty has the lowest mean absolute error on these predictions. A clip

@@ -68,9 +68,9 @@ def score_corpus(clips: CorpusClips, bootstrap: Bootstrap) -> pd.DataFrame:
     """Return a row for each predictor, fit, score and target ("mean" and each column): value, low, high, and p.
 
     Scores are SCORES; low and high are ends of the 95 % bootstrap interval over videos. `drop` is the score of the ridge
-    regression that is fitted to the corpus itself (`predict_within`) minus that of the predictor, on the same clips; its
-    interval uses the same resamples for both. p: of a correlation (`permute_correlation`). The predictor CEILING has the
-    ceilings of r, where they are known.
+    regression that is fitted to the corpus itself (`predict_out_of_fold_ridge`) minus that of the predictor, on the same
+    clips; its interval uses the same resamples for both. p: of a correlation (`permute_correlation`). The predictor CEILING
+    has the ceilings of r, where they are known.
     """
     tables = []
     for fit, predictions in ((TRAINING, clips.predictions), (WITHIN, clips.within_corpus)):

@@ -21,7 +21,7 @@ from lib.data.lengths import Lengths, measure_lengths
 from lib.data.selection import count_lost, mask_labelled, select_usable, select_videos
 from lib.model import checkpoint, infer
 from lib.model.heads import HeadOutput
-from lib.scoring.baselines import is_seen
+from lib.scoring.baselines import is_video_in_training
 from lib.scoring.outliers import find_outliers
 from lib.scoring.scores import Bootstrap
 
@@ -111,7 +111,7 @@ class Evaluation:
 
         fabric, network, targets = Fabric(devices=1), self.trained.network, self.trained.targets
         predicted = {
-            name: infer.predictions(fabric, network, data, self.batch_size, 0, bar=f"predict {name}")
+            name: infer.predict_outputs(fabric, network, data, self.batch_size, 0, bar=f"predict {name}")
             for name, data in clips.items()
         }
         return {
@@ -149,7 +149,7 @@ def load_evaluation(scored_split: str, batch_size: int, model: Path = MODEL) -> 
             " numbers of rejected clips. Choose another split"
         )
     for name, group in trained.targets.items():
-        if not np.isfinite(actual_values(scored, group)).any():
+        if not np.isfinite(select_labels(scored, group)).any():
             raise SettingError(
                 f"model.targets has {name}, but no {scored_split} clip has labels for"
                 f" {', '.join(group.columns)}; add labels, or remove {name}"
@@ -157,12 +157,12 @@ def load_evaluation(scored_split: str, batch_size: int, model: Path = MODEL) -> 
     return Evaluation(trained, verified, available, tables, scored_split, batch_size)
 
 
-def actual_values(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
+def select_labels(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
     """Return the clips' labels (N, K) with the precision that the network is trained with; NaN where unknown."""
     return table[list(group.columns)].to_numpy(np.float32).astype(float)
 
 
-def prediction_table(evaluation: Evaluation, predicted: Predictions) -> pd.DataFrame:
+def tabulate_predictions(evaluation: Evaluation, predicted: Predictions) -> pd.DataFrame:
     """Return a row for each clip and target: clip, video, corpus, split, seen, targets, target, actual, predicted,
     scale.
 
@@ -176,15 +176,15 @@ def prediction_table(evaluation: Evaluation, predicted: Predictions) -> pd.DataF
             table = evaluation.tables[split]
             repeated = table.index.repeat(len(group.columns))
             rows = table.loc[repeated, ["clip", "video", "corpus", "split"]]
-            is_in_training = np.repeat(is_seen(evaluation.tables["training"], table), len(group.columns))
+            is_in_training = np.repeat(is_video_in_training(evaluation.tables["training"], table), len(group.columns))
             rows = rows.assign(seen=is_in_training, targets=name, target=group.columns * len(table))
-            actual = actual_values(table, group)
+            actual = select_labels(table, group)
             scales = np.full_like(mean, np.nan) if scale is None else scale
             tables.append(rows.assign(actual=actual.ravel(), predicted=mean.ravel(), scale=scales.ravel()))
     return pd.concat(tables, ignore_index=True)
 
 
-def clips_by_error(predictions: pd.DataFrame) -> pd.Index:
+def sort_clips_by_error(predictions: pd.DataFrame) -> pd.Index:
     """Return the clips with a known target, from the lowest to the highest mean absolute error."""
     errors = (predictions["predicted"] - predictions["actual"]).abs()
     return errors.groupby(predictions["clip"]).mean().dropna().sort_values(kind="stable").index

@@ -21,7 +21,7 @@ def embed_in_plane(vectors: np.ndarray, seed: int) -> np.ndarray:
         return np.asarray(TSNE(perplexity=perplexity, init="random", random_state=seed).fit_transform(scaled), float)
 
 
-def same_video_rates(vectors: np.ndarray, videos: np.ndarray) -> tuple[float, float]:
+def measure_same_video_rates(vectors: np.ndarray, videos: np.ndarray) -> tuple[float, float]:
     """Return the fraction of clips whose nearest neighbour is of the same video, and the fraction expected at random.
 
     Neighbours are by standardised vectors (N, D). Only clips count whose video has another clip; NaN if no video has two.

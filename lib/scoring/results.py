@@ -15,9 +15,9 @@ from lib.core.clips import write_csv
 from lib.core.errors import SettingError
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines, same_person
-from lib.scoring.baselines import is_seen
+from lib.scoring.baselines import is_video_in_training
 from lib.scoring.ceilings import RELIABILITY, read_error_variance, weigh_by_reliability
-from lib.scoring.evaluation import Evaluation, Predictions, actual_values
+from lib.scoring.evaluation import Evaluation, Predictions, select_labels
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import ScoredClips, comparison_table, group_table, headline, score_table, split_table
 from lib.streams.base import ABOUT
@@ -111,7 +111,7 @@ def _score_group(
 ) -> Results:
     """Return the tables of one target group."""
     training, test, columns = evaluation.tables["training"], evaluation.test, group.columns
-    actual = actual_values(test, group)
+    actual = select_labels(test, group)
     labelled = np.isfinite(actual).any(1)
     mean, scale, _ = predicted[evaluation.scored_split][name]
     tables_of_split = training, test, evaluation.validation
@@ -119,7 +119,7 @@ def _score_group(
     fitted, outside = baselines.clip_predictions(fitted, group.range)
     predictions = {predictor: values[labelled] for predictor, values in ({"model": mean} | fitted).items()}
     clipped = {predictor: values[labelled] for predictor, values in outside.items()}
-    in_training, videos = is_seen(training, test)[labelled], test["video"][labelled].to_numpy()
+    in_training, videos = is_video_in_training(training, test)[labelled], test["video"][labelled].to_numpy()
     scored = ScoredClips(actual[labelled], predictions, videos, in_training, group, options.bootstrap)
     errors = read_error_variance(test, columns)[labelled]
     scored = replace(scored, clipped=clipped, error_variance=errors)
@@ -129,7 +129,7 @@ def _score_group(
         half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
         scored = replace(scored, half_widths=half_widths[labelled])
     splits = {
-        split: (actual_values(table, group), predicted[split][name].mean, table["video"].to_numpy())
+        split: (select_labels(table, group), predicted[split][name].mean, table["video"].to_numpy())
         for split, table in evaluation.tables.items()
         if split in predicted
     }

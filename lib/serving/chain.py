@@ -14,13 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lib.core.errors import InputError, describe_internal_error
-from lib.core.estimates import average_windows, check_seen, find_interval, mean_seen, percentile
-from lib.core.records import Raw, Record, fraction_seen
+from lib.core.estimates import (
+    average_usable_fraction,
+    average_windows,
+    check_usable_fraction,
+    find_interval,
+    percentile,
+)
+from lib.core.records import Raw, Record, measure_usable_fraction
 from lib.data.crops import scale_and_crop
 from lib.data.samplers import SAMPLERS, select_steps
 from lib.media.packets import Span
 from lib.serving.chain_streams import EXTRACTIONS, open_network
-from lib.serving.windows import clip_seconds, long_clip_spans
+from lib.serving.windows import measure_clip_seconds, split_long_clip
 
 DESCRIPTION, NETWORK = "chain.json", "network.onnx"
 FORMAT = 1
@@ -81,7 +87,7 @@ class Chain:
         for name, encoder in self.about["encoders"].items():
             arrays |= self._read_encoder(name, encoder, records)
         streams = {read["stream"] for encoder in self.about["encoders"].values() for read in encoder["reads"].values()}
-        return arrays, {name: fraction_seen(records[name]) for name in streams}
+        return arrays, {name: measure_usable_fraction(records[name]) for name in streams}
 
     def _read_encoder(
         self, name: str, encoder: Mapping[str, Any], records: Mapping[str, Record]
@@ -118,7 +124,9 @@ class Chain:
     def _predict(self, clip: Path) -> dict[str, Any]:
         if not clip.is_file() or not clip.stat().st_size:
             raise InputError(f"{clip} is not a file" if not clip.is_file() else "the file is empty")
-        spans: Sequence[Span | None] = long_clip_spans(clip_seconds(clip), self.about["seconds"], None) or [None]
+        spans: Sequence[Span | None] = split_long_clip(measure_clip_seconds(clip), self.about["seconds"], None) or [
+            None
+        ]
         usable, reason = list[_Output](), ""
         for span in spans:
             try:
@@ -127,8 +135,8 @@ class Chain:
                 reason = reason or str(error)
         if not usable:
             raise InputError(reason)
-        fraction = mean_seen([output.seen for output in usable]) * len(usable) / len(spans)
-        check_seen(fraction, _MIN_SEEN, len(usable), len(spans), reason)
+        fraction = average_usable_fraction([output.seen for output in usable]) * len(usable) / len(spans)
+        check_usable_fraction(fraction, _MIN_SEEN, len(usable), len(spans), reason)
         weights = [float(np.mean([*output.seen.values()])) for output in usable]
         return {
             name: self._estimate(name, group, usable, weights, len(spans) == 1)

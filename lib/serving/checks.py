@@ -24,7 +24,7 @@ def find_warnings(model: TrainedModel, records: Mapping[str, Record], span: Span
         yield f"the clip takes {seconds:.1f} s, the training clips {shortest:.1f} to {longest:.1f} s"
 
 
-def biased_windows(model: TrainedModel, window: float | None) -> Iterator[str]:
+def warn_of_short_windows(model: TrainedModel, window: float | None) -> Iterator[str]:
     """Yield a warning if windows are clearly shorter than the training clips, because no interval is calibrated for them."""
     if window and model.training.seconds and window < (1 - NEARLY) * (shortest := model.training.seconds[0]):
         yield (

@@ -20,10 +20,10 @@ from lib.core.clips import SYNTHETIC
 from lib.core.command import disk_is_full
 from lib.core.device import best_device
 from lib.core.errors import InputError, describe_internal_error, log_once
-from lib.core.estimates import check_seen, mean_seen
+from lib.core.estimates import average_usable_fraction, check_usable_fraction
 from lib.core.parallel import Parallel
 from lib.core.parameters import check
-from lib.core.records import Record, fraction_seen
+from lib.core.records import Record, measure_usable_fraction
 from lib.data.batch import Inputs, Sample, collate
 from lib.data.dataset import make_inputs
 from lib.data.inputs import list_streams
@@ -31,17 +31,17 @@ from lib.data.loading import to_device
 from lib.media.packets import Span
 from lib.model import checkpoint
 from lib.model.heads import average_predictions
-from lib.serving.checks import biased_windows, find_warnings
+from lib.serving.checks import find_warnings, warn_of_short_windows
 from lib.serving.estimates import estimate, summarise_labels
 from lib.serving.persons import PersonScene, Scene
 from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch
 from lib.serving.scores import Window
 from lib.serving.windows import (
-    clip_seconds,
     describe_windows,
-    long_clip_spans,
+    measure_clip_seconds,
     merge_warnings,
-    requested_spans,
+    split_by_request,
+    split_long_clip,
     warn_of_cut,
 )
 from lib.streams import base, faces
@@ -210,19 +210,19 @@ class Predictor:
 
     def spans(self, clip: Path) -> list[Span]:
         """Return the windows of a clip that is clearly longer than the longest training clip; an empty list otherwise."""
-        return long_clip_spans(clip_seconds(clip), self.trained.training.seconds, self.window)
+        return split_long_clip(measure_clip_seconds(clip), self.trained.training.seconds, self.window)
 
     def _predict(self, clip: Path, observers: "_Observers") -> Prediction:
         _check_file(clip)
-        seconds, cut = clip_seconds(clip), warn_of_cut(clip)
-        if spans := long_clip_spans(seconds, self.trained.training.seconds, self.window):
+        seconds, cut = measure_clip_seconds(clip), warn_of_cut(clip)
+        if spans := split_long_clip(seconds, self.trained.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
-        usable_fraction = mean_seen([values.seen])
-        check_seen(usable_fraction, self.min_seen, 1, 1, "")
-        spans = requested_spans(seconds, self.window)
+        usable_fraction = average_usable_fraction([values.seen])
+        check_usable_fraction(usable_fraction, self.min_seen, 1, 1, "")
+        spans = split_by_request(seconds, self.window)
         windows, _, warnings = self._predict_windows(clip, spans, _Observers(scene=observers.scene))
-        bias = list(biased_windows(self.trained, self.window)) if windows else []
+        bias = list(warn_of_short_windows(self.trained, self.window)) if windows else []
         warnings = [*self.warnings, *cut, *values.warnings, *bias, *warnings]
         targets = estimate(self.trained, values.groups)
         return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
@@ -235,14 +235,14 @@ class Predictor:
         reason = next((window.rejected for window in windows if window.rejected), "")
         if not usable:
             raise InputError(reason)
-        usable_fraction = mean_seen([values.seen for values in usable]) * len(usable) / len(spans)
-        check_seen(usable_fraction, self.min_seen, len(usable), len(spans), reason)
+        usable_fraction = average_usable_fraction([values.seen for values in usable]) * len(usable) / len(spans)
+        check_usable_fraction(usable_fraction, self.min_seen, len(usable), len(spans), reason)
         weights = [float(np.mean([*values.seen.values()])) for values in usable]
         mean = {
             name: average_predictions([values.groups[name] for values in usable], weights) for name in usable[0].groups
         }
         window_warnings = [describe_windows(spans, self.trained.training.seconds[1], len(usable), reason)]
-        window_warnings += biased_windows(self.trained, self.window)
+        window_warnings += warn_of_short_windows(self.trained, self.window)
         targets = estimate(self.trained, mean, interval=len(spans) == 1)
         warnings = [*self.warnings, *cut, *window_warnings, *warnings]
         return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
@@ -252,7 +252,7 @@ class Predictor:
     ) -> tuple[tuple[Window, ...], list[Values], list[str]]:
         """Return the prediction of each window, the values of the usable windows, and warnings."""
         windows, usable, warnings = [], [], list[tuple[Span, str]]()
-        calibrated = not any(True for _ in biased_windows(self.trained, self.window))
+        calibrated = not any(True for _ in warn_of_short_windows(self.trained, self.window))
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
                 values = self._run(clip, span, observers)
@@ -288,7 +288,9 @@ class Predictor:
         warnings = [f"{reason}; predicted without it" for reason in rejected]
         warnings += find_warnings(self.trained, records, span)
         return Values(
-            values, {name: fraction_seen(records[name]) for name in list_streams(network.encoder_inputs)}, warnings
+            values,
+            {name: measure_usable_fraction(records[name]) for name in list_streams(network.encoder_inputs)},
+            warnings,
         )
 
     def _enough(self, inputs: Inputs) -> bool:

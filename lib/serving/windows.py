@@ -13,7 +13,7 @@ NEARLY = 0.1
 """Largest relative difference from the training clips without a warning."""
 
 
-def clip_seconds(clip: Path) -> float:
+def measure_clip_seconds(clip: Path) -> float:
     """Return a clip's duration in seconds, or 0 if it can't be read; then the streams report the error."""
     try:
         return measure_duration(clip)
@@ -30,7 +30,7 @@ def warn_of_cut(clip: Path) -> list[str]:
     return [cut] if cut else []
 
 
-def long_clip_spans(seconds: float, training: Sequence[float], window: float | None) -> list[Span]:
+def split_long_clip(seconds: float, training: Sequence[float], window: float | None) -> list[Span]:
     """Return windows that cover a clip if it is clearly longer than the longest training clip, else an empty list.
 
     training: shortest and longest duration of the training clips, empty if unknown. window: length of a window in seconds;
@@ -38,15 +38,15 @@ def long_clip_spans(seconds: float, training: Sequence[float], window: float | N
     """
     if not training or not (1 + NEARLY) * training[1] + 1 < seconds < math.inf:
         return []
-    return cover(seconds, min(window or training[1], seconds))
+    return place_windows(seconds, min(window or training[1], seconds))
 
 
-def requested_spans(seconds: float, window: float | None) -> list[Span]:
+def split_by_request(seconds: float, window: float | None) -> list[Span]:
     """Return windows that cover a clip if the user requests windows shorter than the clip, else an empty list."""
-    return cover(seconds, window) if window and window < seconds < math.inf else []
+    return place_windows(seconds, window) if window and window < seconds < math.inf else []
 
 
-def cover(seconds: float, window: float) -> list[Span]:
+def place_windows(seconds: float, window: float) -> list[Span]:
     """Return windows that cover a clip. Each window overlaps the previous window by at least half."""
     count = math.ceil((seconds - window) / (window / 2)) + 1
     return [(float(start), float(start) + window) for start in np.linspace(0, seconds - window, count)]

@@ -127,9 +127,9 @@ def run_worker(connection: Connection, work: Work) -> None:
 def predict_upload(predictor: "Predictor", clip: Path, max_seconds: float) -> dict[str, Any]:
     """Return a prediction as a JSON-able dictionary. Raises TooLongError for a clip of more than `max_seconds`."""
     from lib.serving.output import to_json
-    from lib.serving.windows import clip_seconds
+    from lib.serving.windows import measure_clip_seconds
 
-    seconds = clip_seconds(clip)
+    seconds = measure_clip_seconds(clip)
     if max_seconds < seconds < math.inf:
         raise TooLongError(f"takes {seconds:.0f} s; allowed: up to {max_seconds:g} s; cut the clip")
     prediction = predictor(clip)

@@ -106,7 +106,7 @@ class Unpacker:
         destination. In the end it removes annotations of an earlier run that `source` no longer contains.
         """
         self._origins.clear()
-        for path in listing.files(source):
+        for path in listing.list_files(source):
             if path.suffix.lower() == ".zip":
                 changed = max(path.stat().st_mtime, path.stat().st_ctime)
                 yield from self._unpack_zip(path, str(path), path.stem, changed, depth=1)

@@ -31,12 +31,12 @@ def import_corpus(name: str, settings: Download) -> Corpus:
     if settings.folders:
         origin["folders"] = settings.folders
     if source.ARCHIVES:
-        listed = listing.read(listing.LISTING)
+        listed = listing.read_list(listing.LISTING)
         origin |= {
             "archives": {path: file.sha256 for path, file in sorted(listed.items())},
             "urls": sorted(settings.urls),
         }
-        gone = listing.missing(ARCHIVES, listed, settings.urls)
+        gone = listing.find_missing(ARCHIVES, listed, settings.urls)
         gone += [url for url in settings.urls if not (ARCHIVES / url).exists() and url not in gone]
         if gone and is_built_from(RAW / name, origin):
             print(

@@ -54,13 +54,13 @@ class Source(Protocol):
         """Return the reason to reject a clip because of its name or targets, as KIND: TEXT, or an empty string."""
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """Return the names of all sources: the modules of this folder, except helpers, whose names begin with "_"."""
     return list_members(Path(__file__).parent, _CONTRACT)
 
 
 def load(name: str) -> Source:
     """Import a source by name. Raises InputError with the choices if the name is unknown."""
-    if name not in names():
-        raise SettingError(f"download.sources has {name!r}; allowed: {', '.join(names())}")
+    if name not in list_names():
+        raise SettingError(f"download.sources has {name!r}; allowed: {', '.join(list_names())}")
     return cast(Source, importlib.import_module(f"lib.sources.{name}"))

@@ -30,7 +30,7 @@ def _section(settings: type[Section]) -> tuple[type[Section], Any]:
     return settings, (... if settings.model_fields else settings())
 
 
-_SECTIONS: dict[str, Any] = {name: _section(base.load(name).Settings) for name in base.names()}
+_SECTIONS: dict[str, Any] = {name: _section(base.load(name).Settings) for name in base.list_names()}
 Complete = create_model("Complete", __base__=Download, **_SECTIONS)
 
 

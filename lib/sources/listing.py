@@ -25,7 +25,7 @@ class File(NamedTuple):
     modified: str = ""
 
 
-def files(folder: Path) -> Iterator[Path]:
+def list_files(folder: Path) -> Iterator[Path]:
     """Yield all files below `folder`, sorted by folder, without hidden files and the folder's README.md.
 
     Links are followed, except links to a parent folder. Raises InputError for a broken link.
@@ -37,7 +37,7 @@ def files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def read(path: Path) -> dict[str, File]:
+def read_list(path: Path) -> dict[str, File]:
     """Return the list's lines by path below data/archives/. Raises InputError if the file is not such a list."""
     try:
         with path.open(newline="", errors="surrogateescape") as file:
@@ -49,18 +49,18 @@ def read(path: Path) -> dict[str, File]:
         raise InputError(f"{path} is not a list of archives ({error!r}); write it again: {COMMAND}") from None
 
 
-def write(folder: Path, path: Path, checksums: Path) -> int:
+def write_list(folder: Path, path: Path, checksums: Path) -> int:
     """Write the list of `folder` to `path` and return the number of files that had to be read.
 
     `checksums` stores size, time and checksum of each file, so that only changed files are read again, even after an
     interruption. A file with the listed checksum keeps its listed date, because a copy's own date says little.
     """
     try:
-        listed = read(path)
+        listed = read_list(path)
     except InputError:  # a missing or damaged list is replaced below
         listed = {}
     checksums.parent.mkdir(parents=True, exist_ok=True)
-    paths = {file.relative_to(folder).as_posix(): file for file in files(folder)}
+    paths = {file.relative_to(folder).as_posix(): file for file in list_files(folder)}
     changed = [file for file in paths.values() if not resume.is_hashed(file, checksums)]
     total = sum(file.stat().st_size for file in changed)
     with tqdm(total=total, desc="checksums", unit="B", unit_scale=True, disable=None) as bar:
@@ -79,12 +79,12 @@ def write(folder: Path, path: Path, checksums: Path) -> int:
     return len(changed)
 
 
-def missing(folder: Path, listed: dict[str, File], exempt: Iterable[str]) -> list[str]:
+def find_missing(folder: Path, listed: dict[str, File], exempt: Iterable[str]) -> list[str]:
     """Return the listed files that are missing in `folder`, after checking the files that are present.
 
     Raises InputError if a file is not listed or has another size than listed; files in `exempt` need not be listed.
     """
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files(folder)}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in list_files(folder)}
     exempt = {*exempt, *(f"{name}.part" for name in exempt)}
     for name, size in sizes.items():
         if name not in listed and name not in exempt:

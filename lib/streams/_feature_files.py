@@ -48,7 +48,7 @@ def match(pattern: str, annotations: Path) -> Files:
     return _match(pattern, annotations, Path.cwd())
 
 
-def names_of(clip: str) -> tuple[str, str]:
+def name_clip_entries(clip: str) -> tuple[str, str]:
     """Return the names by which a file can name a clip: with and without suffix."""
     return clip, clip.rpartition(".")[0]
 
@@ -59,7 +59,7 @@ def read_clip(path: Path, clip: str) -> Vectors | None:
     Raises InputError for a file that can't be read, or vectors without times.
     """
     opened = open_file(path)
-    name = next((candidate for candidate in names_of(clip) if candidate in opened), None)
+    name = next((candidate for candidate in name_clip_entries(clip) if candidate in opened), None)
     if name is None:
         return None
     entry = opened[name]

@@ -146,7 +146,7 @@ class Stream:
         return self.read_steps(record, indices, array) if self.arrays else self.read_steps(record, indices)
 
 
-def names() -> list[str]:
+def list_names() -> list[str]:
     """Return the names of all streams: the modules of this folder, except helpers, whose names begin with "_"."""
     return list_members(Path(__file__).parent, _CONTRACT)
 
@@ -154,8 +154,8 @@ def names() -> list[str]:
 @cache
 def load(name: str) -> Stream:
     """Return the stream of that name. Raises InputError for an unknown name."""
-    if name not in names():
-        raise InputError(f"unknown stream {name!r}; allowed: {', '.join(names())}, the modules of lib/streams")
+    if name not in list_names():
+        raise InputError(f"unknown stream {name!r}; allowed: {', '.join(list_names())}, the modules of lib/streams")
     return replace(importlib.import_module(f"{__package__}.{name}").STREAM, name=name)
 
 
@@ -273,7 +273,7 @@ def check_enabled(parameters: Mapping[str, Any]) -> None:
     for encoder in parameters["model"]["use"]:
         for reference in encoders.get(encoder, {}).get("reads", []):
             name = reference.partition(".")[0]
-            for needed in list_with_inputs(name, parameters) if name in names() else ():
+            for needed in list_with_inputs(name, parameters) if name in list_names() else ():
                 reason = f"model.use has {encoder} and model.encoders.{encoder}.reads has {reference}"
                 reason += f", which is made from {needed}" if needed != name else ""
                 require_enabled(needed, parameters[needed]["enabled"], reason, f", or remove {encoder} from model.use")

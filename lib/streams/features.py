@@ -125,7 +125,7 @@ def _measure_width(pattern: str, annotations: Path) -> tuple[int, np.dtype]:
 
 def _find(raw: Raw, pattern: str, annotations: Path) -> Vectors | str | None:
     """Return a clip's vectors in the files of a pattern, why its file can't be used, or None without a file."""
-    files, names = _feature_files.match(pattern, annotations), _feature_files.names_of(raw.clip)
+    files, names = _feature_files.match(pattern, annotations), _feature_files.name_clip_entries(raw.clip)
     if path := next((files.tensors[name] for name in names if name in files.tensors), None):
         return _tensors.read_vectors(path, raw)
     return next((vectors for path in files.tables if (vectors := _feature_files.read_clip(path, raw.clip))), None)

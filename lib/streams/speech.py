@@ -144,12 +144,12 @@ def compute_hidden_states(speech: SpeechNetwork, samples: np.ndarray, window: fl
     with torch.inference_mode():
         parts = [
             _run(speech, inputs[:, begin:end])[first : first + count]
-            for begin, end, first, count in divide(inputs.shape[1], audio, window)
+            for begin, end, first, count in divide_into_windows(inputs.shape[1], audio, window)
         ]
     return np.concatenate(parts)
 
 
-def divide(length: int, audio: AudioInput, window: float) -> Iterator[tuple[int, int, int, int]]:
+def divide_into_windows(length: int, audio: AudioInput, window: float) -> Iterator[tuple[int, int, int, int]]:
     """Yield begin and end of each part of `length` samples, with the first and the number of its hidden states to keep.
 
     Together the parts have the same hidden states at the same times as a single part.

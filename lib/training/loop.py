@@ -12,7 +12,7 @@ from torch import Tensor
 from lib.core.errors import InputError
 from lib.data.loading import gather
 from lib.model.heads import HeadOutput
-from lib.model.infer import predictions
+from lib.model.infer import predict_outputs
 from lib.scoring.scores import score_columns
 from lib.training.data import Epoch, Part, TrainData
 from lib.training.gpu import GpuMeter
@@ -117,7 +117,7 @@ def validate(state: TrainState, data: TrainData) -> Row:
     predict.
     """
     with state.averaged():
-        predicted = predictions(
+        predicted = predict_outputs(
             state.fabric, state.model, data.validation, data.settings.part_size, data.settings.workers
         )
     total, row = 0.0, {}

@@ -139,7 +139,7 @@ def fingerprint(
 
     groups: of `select_groups`. Without fairness, data/groups.csv has no effect on the hash.
     """
-    encoder_modules = [encoders.module_of(encoder_settings.kind) for encoder_settings in encoder_inputs.values()]
+    encoder_modules = [encoders.find_module_name(encoder_settings.kind) for encoder_settings in encoder_inputs.values()]
     stream_names = list_streams(encoder_inputs)
     modules = ["stages.train", "lib.training.run", *encoder_modules]
     model, training = sections.model.model_dump(), sections.train.model_dump()

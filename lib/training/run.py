@@ -82,7 +82,7 @@ def train_model(task: Task, folder: Path) -> bool:
     model.to(fabric.device)
     newest = find_newest_archive(task)
     held_out = ClipDataset(task.validation, DATA, model.encoder_inputs, task.streams, task.targets)
-    predicted = infer.predictions(fabric, model, held_out, settings.part_size, settings.workers)
+    predicted = infer.predict_outputs(fabric, model, held_out, settings.part_size, settings.workers)
     fabric.barrier()
     if fabric.global_rank == 0:
         (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history, derived), indent=2) + "\n")
@@ -260,4 +260,4 @@ def find_newest_archive(task: Task) -> str:
     where all clips are synthetic. Raises InputError if the list can't be read."""
     if set(task.training["corpus"]) <= set(SYNTHETIC) or not listing.LISTING.is_file():
         return ""
-    return max((file.modified for file in listing.read(listing.LISTING).values()), default="")
+    return max((file.modified for file in listing.read_list(listing.LISTING).values()), default="")

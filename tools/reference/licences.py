@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from lib.core.weight_files import WEIGHT_SETS
-from lib.report.licences import licence_of
+from lib.report.licences import find_licence
 
 LICENCES_PAGE = Path("docs/licences.md")
 BEGIN, END = "<!-- dependencies -->", "<!-- end of dependencies -->"
@@ -37,7 +37,7 @@ def _replace_dependencies(page: str) -> str:
     rows = {match[1]: match[0] for match in re.finditer(r"^\| ([\w.-]+) \|.*$", old, re.MULTILINE)}
     lines = ["| package | file | licence in its metadata |", "|---|---|---|"]
     for name, file in dependencies().items():
-        licence = licence_of(name)
+        licence = find_licence(name)
         lines.append(rows[name] if licence is None and name in rows else f"| {name} | `{file}` | {licence} |")
     return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
 

@@ -19,7 +19,7 @@ def section_schemas() -> dict[str, Schema]:
     for stage in read_stages():
         model = (
             build.make_parameters_model(stage)
-            if stage in base.names()
+            if stage in base.list_names()
             else importlib.import_module(f"stages.{stage}").Parameters
         )
         complete = model.model_json_schema(by_alias=True)
@@ -36,7 +36,7 @@ def allowed_at(schemas: Mapping[str, Schema], values: Mapping[str, Any], key: st
     defs = schema["$defs"]
     if section == "model" and names[:1] == ["encoders"]:
         kind = values["model"]["encoders"][names[1]]["kind"]
-        settings: type[BaseModel] = importlib.import_module(encoders.module_of(kind)).Settings
+        settings: type[BaseModel] = importlib.import_module(encoders.find_module_name(kind)).Settings
         schema, names = settings.model_json_schema(by_alias=True), names[2:]
         defs = schema.get("$defs", {})
     for name in names:

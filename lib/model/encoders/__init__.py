@@ -51,26 +51,26 @@ class Encoder(nn.Module):
         return {}
 
 
-def kinds() -> list[str]:
+def list_kinds() -> list[str]:
     """Return the names of all kinds of encoders."""
     return list_members(Path(__file__).parent)
 
 
-def module_of(kind: str) -> str:
+def find_module_name(kind: str) -> str:
     """Return the name of the module of a kind."""
     return f"{__name__}.{kind}"
 
 
-def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderInputs]:
+def check_settings(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderInputs]:
     """Return the checked settings of the encoders under model.encoders. Raises InputError for invalid settings."""
     settings: dict[str, EncoderInputs] = {}
     for name, values in encoders.items():
         key, kind = f"model.encoders.{name}", values.get("kind")
         if not _NAME.fullmatch(name) or name == "head":
             raise SettingError(f"{key}; allowed: names of letters, digits and _, but not head")
-        if kind not in kinds():
-            raise SettingError(f"{key}.kind = {kind!r}; allowed: {', '.join(kinds())}")
-        settings[name] = check(dict(values), importlib.import_module(module_of(str(kind))).Settings, key)
+        if kind not in list_kinds():
+            raise SettingError(f"{key}.kind = {kind!r}; allowed: {', '.join(list_kinds())}")
+        settings[name] = check(dict(values), importlib.import_module(find_module_name(str(kind))).Settings, key)
         if not settings[name].reads:
             raise SettingError(f"{key}.reads = []; allowed: one or several streams")
         for reference in settings[name].reads:
@@ -81,7 +81,7 @@ def settings_of(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderI
     return settings
 
 
-def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], *channels: int) -> str:
+def require_image_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], *channels: int) -> str:
     """Return the reference to the one stream that is read.
 
     channels: allowed numbers of channels C. Raises InputError if there are several streams, or its steps are not (C, H, W).
@@ -99,6 +99,6 @@ def only_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], *chann
 
 def build(name: str, settings: EncoderInputs, shapes: Sequence[Sequence[int]]) -> Encoder:
     """Return the encoder `name` of params.yaml. Raises InputError if its settings don't fit its streams."""
-    module = importlib.import_module(module_of(settings.kind))
+    module = importlib.import_module(find_module_name(settings.kind))
     with prefix_errors(f"model.encoders.{name}."):
         return module.Encoder(settings, shapes)

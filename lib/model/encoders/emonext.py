@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError
 from lib.data.inputs import EncoderInputs
 from lib.model import encoders
-from lib.model.tokens import Tokens, of_maps
+from lib.model.tokens import Tokens, make_map_tokens
 from lib.streams.base import Steps
 from lib.streams.embeddings import networks
 from lib.streams.embeddings.emonext import SIZES, EmoNeXt, Se
@@ -43,7 +43,7 @@ class Encoder(encoders.Encoder):
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self._stream = encoders.only_stream(settings, shapes, 3)
+        self._stream = encoders.require_image_stream(settings, shapes, 3)
         if min(shapes[0][1:]) < _LEAST:
             raise InputError(
                 f"reads = {settings.reads}, images of {shapes[0][2]} x {shapes[0][1]} pixels; allowed for emonext: from"
@@ -73,7 +73,7 @@ class Encoder(encoders.Encoder):
         if self.attention is not None and self.training:
             self.penalty = self._weight * self.attention(embeddings[images.present.flatten()])
         maps = embeddings.unflatten(0, images.times.shape).transpose(1, 2)[..., None, None]
-        return of_maps(maps, images.times, images.present)
+        return make_map_tokens(maps, images.times, images.present)
 
 
 class AttentionPenalty(nn.Module):

@@ -19,7 +19,7 @@ from lib.data.crops import scale_and_crop
 from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.recurrent import Last
-from lib.model.tokens import Tokens, of_clip, of_maps
+from lib.model.tokens import Tokens, make_clip_token, make_map_tokens
 from lib.streams.base import Steps
 
 PARTS = 5
@@ -82,7 +82,7 @@ class Encoder(encoders.Encoder):
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self._stream = encoders.only_stream(settings, shapes, 3)
+        self._stream = encoders.require_image_stream(settings, shapes, 3)
         backbone, frozen = settings.backbone, settings.frozen
         network, divide = _build(backbone, settings.filters)
         load_weights(network, backbone, settings.weights, "imagenet")
@@ -114,14 +114,14 @@ class Encoder(encoders.Encoder):
         else:  # nothing is kept for gradients, so that memory is that of a part
             features = torch.cat([self._maps(part) for part in values.split(AT_ONCE)])
         features = features.unflatten(0, (batch, steps)).transpose(1, 2)  # (B, D, T, h, w)
-        tokens = of_maps(features, pictures.times, pictures.present)
+        tokens = make_map_tokens(features, pictures.times, pictures.present)
         if self._time == "keep":
             return tokens
         if self.over_time is None:
             values = tokens.values.masked_fill(~pictures.present[..., None], -torch.inf).amax(1)
         else:
             values = self.over_time(tokens.values, pictures.present)
-        return of_clip(values, pictures.times, pictures.present)
+        return make_clip_token(values, pictures.times, pictures.present)
 
     def _maps(self, pictures: Tensor) -> Tensor:
         """Maps (N, D, h, w), or (N, D, 1, 1) where they are pooled, of pictures (N, 3, H, W) in [0, 1]."""

@@ -15,7 +15,7 @@ from lib.core.pretrained import PretrainedSettings
 from lib.data.inputs import EncoderInputs, find_kind
 from lib.model import encoders, pretrained
 from lib.model.pretrained_readers import AudioReader, ImageReader, TimmReader
-from lib.model.tokens import Tokens, of_clip
+from lib.model.tokens import Tokens, make_clip_token
 from lib.streams.base import Steps
 from lib.streams.embeddings.pretrained_images import TIMM, find_timm_hub_name, is_timm_folder, load_timm_network
 
@@ -128,7 +128,7 @@ class Encoder(encoders.Encoder):
         weights = present[..., None].to(values.dtype)
         if self._settings.tokens == "steps":
             return Tokens(values * weights, times, present, (1, 1))
-        return of_clip((values * weights).sum(1) / weights.sum(1), times, present)
+        return make_clip_token((values * weights).sum(1) / weights.sum(1), times, present)
 
     def list_layer_weights(self) -> dict[str, Tensor]:
         return {} if self.layer_weights is None else {self._stream: self.layer_weights.softmax(0)}

@@ -22,7 +22,7 @@ from lib.core.weights import (
 from lib.data.inputs import EncoderInputs
 from lib.model import encoders, s2d, s2d_weights
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
-from lib.model.tokens import Tokens, of_clip
+from lib.model.tokens import Tokens, make_clip_token
 from lib.streams.base import Steps
 
 _SPREAD = 1.0  # standard deviation of a point's Gaussian, in sides of a patch
@@ -127,7 +127,7 @@ class Encoder(encoders.Encoder):
         weights = present[..., None].to(vectors.dtype)
         means = (vectors * weights).sum(1) / weights.sum(1)  # of each window
         values = torch.stack([windows_of_clip.mean(0) for windows_of_clip in means.split(counts)])
-        return of_clip(values, first.times, first.present)
+        return make_clip_token(values, first.times, first.present)
 
     def _maps(self, pictures: Tensor, others: Sequence[Tensor]) -> Tensor:
         """Landmark maps (W, F, C, h, w) on the grid of the pictures' patches."""

@@ -14,7 +14,7 @@ from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.encoders.vectors import compute_mean_and_std, pool_steps
 from lib.model.recurrent import Last
-from lib.model.tokens import Tokens, of_clip
+from lib.model.tokens import Tokens, make_clip_token
 from lib.streams.base import Steps
 
 _KERNEL = 3
@@ -128,7 +128,7 @@ class Encoder(encoders.Encoder):
         read = inputs[self._stream]
         values, times, present = pool_steps(self._standardise(read), read, self._settings.pool)
         if self._settings.tokens == "clip":
-            return of_clip(self.last(self.network(values, present)), times, present)
+            return make_clip_token(self.last(self.network(values, present)), times, present)
         states, present = cast(Any, self.network).run(values, present)
         lost = times.shape[1] - states.shape[1]  # half of them at each end
         return Tokens(self.last(states), times[:, lost // 2 : times.shape[1] - lost // 2], present, (1, 1))

@@ -12,7 +12,7 @@ from lib.core.errors import InputError
 from lib.core.weights import load_weights
 from lib.data.inputs import EncoderInputs
 from lib.model import encoders
-from lib.model.tokens import Tokens, of_maps
+from lib.model.tokens import Tokens, make_map_tokens
 from lib.streams.base import Steps
 
 FLOW_UNIT = 2.0  # pixels; brings typical flow near unit variance
@@ -90,7 +90,7 @@ class Encoder(encoders.Encoder):
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        self._stream = encoders.only_stream(settings, shapes, FLOW_CHANNELS, IMAGE_CHANNELS)
+        self._stream = encoders.require_image_stream(settings, shapes, FLOW_CHANNELS, IMAGE_CHANNELS)
         backbone, weights, channels = settings.backbone, settings.weights, shapes[0][0]
         if backbone == "conv3d" and weights is not None:
             raise InputError(f"weights = {weights!r} with backbone = conv3d; allowed: null")
@@ -129,7 +129,7 @@ class Encoder(encoders.Encoder):
         features = self.network((steps.values.transpose(1, 2) - self.mean) / self.std)  # (B, D, t, h, w)
         times = steps.times[:, :: self.time_stride]
         present = torch.arange(features.shape[2], device=times.device) < -(-lengths // self.time_stride)[:, None]
-        return of_maps(features, times, present)
+        return make_map_tokens(features, times, present)
 
     def _mask_padding(self, channels: int) -> None:
         """Set what lies beyond a clip's end to zero before each convolution over time."""

@@ -127,7 +127,7 @@ def compute_states(text_network: TextNetwork, texts: Sequence[str]) -> list[Toke
     )  # fmt: skip
     windows = [np.array(window) for window in encoded["input_ids"]]
     states: list[np.ndarray] = [np.zeros(0)] * len(windows)
-    for part in divide([len(window) for window in windows]):
+    for part in divide_into_windows([len(window) for window in windows]):
         for index, values in zip(part, run_windows(text_network, [windows[index] for index in part]), strict=True):
             states[index] = values
     parts: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in texts]
@@ -138,7 +138,7 @@ def compute_states(text_network: TextNetwork, texts: Sequence[str]) -> list[Toke
     return [TokenStates(*map(np.concatenate, zip(*part, strict=True))) for part in parts]
 
 
-def divide(lengths: Sequence[int]) -> Iterator[list[int]]:
+def divide_into_windows(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield the indices of windows of similar length, in batches of up to 4096 tokens with padding."""
     part: list[int] = []
     for index in np.argsort(lengths, kind="stable"):
