@@ -14,7 +14,7 @@ import pytest
 
 from lib.core.errors import InputError
 from tests.conftest import ROOT
-from tools.benchmarks import corpus
+from tools.benchmarks import corpus, tracked_files
 from tools.benchmarks._predict import describe_rate
 from tools.parameters import check, merge_parameters
 
@@ -91,3 +91,11 @@ def test_corpus_benchmark_compares_medians_of_two_checkouts(tmp_path: Path) -> N
 
     assert [*corpus.compare(measure, tmp_path, 3)] == [("train", "6.0 | 2.0 | 3.0")]
     assert order == [tmp_path, corpus.ROOT] * 3
+
+
+@pytest.mark.slow
+def test_tracked_files_benchmark_measures_each_command(tmp_path: Path) -> None:
+    costs = dict(tracked_files.measure_commands(tmp_path, 3))
+    assert list(costs) == list(tracked_files.COMMANDS)
+    assert all(cost.cpu > 0 for cost in costs.values())
+    assert not list(tmp_path.iterdir())

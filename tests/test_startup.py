@@ -27,6 +27,7 @@ TOOLS = (
     "benchmarks.service",
     "benchmarks.speech",
     "benchmarks.text",
+    "benchmarks.tracked_files",
     "benchmarks.training",
     "compare",
     "export",

@@ -214,6 +214,10 @@ def test_sentence_vectors_of_similar_texts_are_close(tmp_path: Path) -> None:
     assert np.linalg.norm(vectors["a"]) == pytest.approx(1, abs=1e-5)
     assert vectors["a"] @ vectors["b"] > vectors["a"] @ vectors["c"] + 0.2
     assert vectors["a"] @ vectors["long"] > vectors["a"] @ vectors["c"]
+    extractor = text.Extractor(make_settings(files=["transcription_*.pkl"], kinds=["sentence"]))
+    together = extractor.extract_clips([(Raw(clip, None, tmp_path),) for clip in texts])
+    for record in together:  # batches change only the rounding
+        assert record.arrays["sentence"][0] == pytest.approx(vectors[record.clip], abs=1e-5)
 
 
 def test_demo_texts_predict_extraversion_only() -> None:

@@ -20,14 +20,17 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"{arguments.transcripts} is not a file; allowed: a pickle {{clip: text}}; correct the path")
     clips = list(read_texts(arguments.transcripts, ""))[: arguments.clips]
     folder = arguments.transcripts.parent
-    changes = ["text.enabled=true", "text.kinds=[transformer]", f"text.network={arguments.network}"]
+    kind = "transformer" if arguments.network else "sentence"
+    changes = ["text.enabled=true", f"text.kinds=[{kind}]"]
+    changes += [f"text.network={arguments.network}"] if arguments.network else []
     section = plain(merge_parameters("demo", changes))["text"] | {"files": [arguments.transcripts.name]}
     extractor = text.Extractor(text.Settings(**section))
     inputs = [(Raw(clip, None, folder),) for clip in clips]
+    base.extract(extractor, [*inputs[0]])  # the first clip loads packages
     single, alone = measure(lambda: [base.extract(extractor, [raw]) for (raw,) in inputs])
     batched, together = measure(lambda: base.extract_all(extractor, inputs))
     difference = max(
-        float(np.abs(record.arrays["transformer"] - other.arrays["transformer"]).max())
+        float(np.abs(record.arrays[kind] - other.arrays[kind]).max())
         for record, other in zip(alone, together, strict=True)
         if not record.rejected
     )
