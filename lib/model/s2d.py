@@ -105,7 +105,7 @@ class S2D(nn.Module):
             patches, landmarks = self._run(self._prompted, 0, patches, landmarks, present)
         else:
             patches = patches + landmarks
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches], 1) + self.pos_embed
         tokens = self.dropout(tokens)
         if self.temporal_embedding is not None:
             tokens = tokens + self.temporal_embedding[:, :steps].expand(batch, -1, -1).flatten(0, 1)[:, None]
@@ -220,7 +220,7 @@ class TMA(nn.Module):
         """Patches (B T, N, D) and present (B, T) to (B T, N, D)."""
         over_time = patches.unflatten(0, present.shape).transpose(1, 2).flatten(0, 1)  # (B N, T, D)
         adapted = self.temporal(over_time, present.repeat_interleave(patches.shape[1], 0))
-        adapted = adapted.unflatten(0, (len(present), -1)).transpose(1, 2).flatten(0, 1)
+        adapted = adapted.unflatten(0, (present.shape[0], -1)).transpose(1, 2).flatten(0, 1)
         return self.spatial(self.norm(adapted))
 
 

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,9 @@ from lib.streams.base import Steps
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+_COLOUR = re.compile(r"\x1b\[\d*m")
+_ROOT = Path(__file__).parents[2]
 
 
 def windows_of(predictor: Predictor, clip: Path) -> list[Inputs]:
@@ -138,7 +143,9 @@ def export_program(window: Window, like: tuple[Tensor, ...], onnx: bool = True) 
             program = torch.export.export(window, twice, dynamic_shapes=(sizes,))
             return program if _takes_any_batch(program) else torch.export.export(window, like)
     except Exception as error:  # torch.export raises errors of many types
-        raise InputError(f"this network can't be exported ({type(error).__name__}: {_line(error)})") from None
+        raise InputError(
+            f"this network can't be exported{_find_code(error)} ({type(error).__name__}: {_line(error)})"
+        ) from None
 
 
 def _takes_any_batch(program: "ExportedProgram") -> bool:
@@ -212,5 +219,18 @@ def measure_difference(
     return max(float(np.abs(values - expected.numpy()).max()) for values, expected in pairs)
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def _find_code(error: Exception) -> str:
+    """Return the place in this project and the code of the operation that raised an error, or "" if it was elsewhere."""
+    places = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_ROOT / "lib")]
+    frame = places[-1]
+    if frame.filename == __file__:
+        return ""
+    return f" because of {Path(frame.filename).relative_to(_ROOT)}, line {frame.lineno}: `{frame.line}`"
+
+
+def _line(error: BaseException) -> str:
+    """Return the messages of an error and its causes in a line. The first cause is first, because it names the operator."""
+    causes = [error]
+    while (cause := causes[0].__cause__) is not None:
+        causes.insert(0, cause)
+    return "; ".join(" ".join(_COLOUR.sub("", str(cause)).split())[:300] for cause in causes)[:600]

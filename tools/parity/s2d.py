@@ -180,7 +180,7 @@ def _frames(arrays: Arrays, folder: Path) -> Mapping[str, Any]:
         take: Any = {"train": "window", "test": "all"}[subset]
         rng: Any = _PublishedGenerator(seed)
         sampled = SAMPLERS[take].choose(np.arange(int(count)), length, rng)
-        _, _, steps, _ = windows(torch.ones(1, len(sampled), dtype=torch.bool), max(length, len(sampled)), repeat=True)
+        _, steps, _ = windows(torch.ones(1, len(sampled), dtype=torch.bool), max(length, len(sampled)), repeat=True)
         outputs[name] = sampled[steps[0].numpy()]
     return outputs
 

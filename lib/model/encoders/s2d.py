@@ -120,14 +120,13 @@ class Encoder(encoders.Encoder):
     def forward(self, inputs: Mapping[str, Steps]) -> Tokens:
         """From images (B, T, 3, H, W) in [0, 1], and landmarks if a second stream is read, to a token per clip (B, 1, D)."""
         first = inputs[self._settings.reads[0]]
-        counts, clips, steps, present = windows(first.present, self._settings.frames, self._settings.short == "repeat")
+        clips, steps, present = windows(first.present, self._settings.frames, self._settings.short == "repeat")
         pictures, *others = (inputs[name].values[clips[:, None], steps] for name in self._settings.reads)  # (W, F, ...)
         maps = self._maps(pictures, others)
         vectors = self.network((pictures - self.mean) / self.std, maps, present)  # (W, F, D)
         weights = present[..., None].to(vectors.dtype)
         means = (vectors * weights).sum(1) / weights.sum(1)  # of each window
-        values = torch.stack([windows_of_clip.mean(0) for windows_of_clip in means.split(counts)])
-        return make_clip_token(values, first.times, first.present)
+        return make_clip_token(_average(means, clips, first.present.shape[0]), first.times, first.present)
 
     def _maps(self, pictures: Tensor, others: Sequence[Tensor]) -> Tensor:
         """Landmark maps (W, F, C, h, w) on the grid of the pictures' patches."""
@@ -147,25 +146,39 @@ class Encoder(encoders.Encoder):
         return functional.adaptive_avg_pool2d(maps, grid).unflatten(0, pictures.shape[:2])
 
 
-def windows(present: Tensor, frames: int, repeat: bool) -> tuple[list[int], Tensor, Tensor, Tensor]:
+def windows(present: Tensor, frames: int, repeat: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Divide clips with the present steps `present` (B, T) into windows of `frames` steps.
 
-    Return the number of windows of each clip, and for all W windows the clip (W,), its steps (W, F) and whether these are
-    present (W, F). A clip of up to `frames` steps has one window. Its end is not present, or repeats the last step with
-    `repeat`. A longer clip has the smallest number of windows that cover it, evenly spaced.
+    Return for all W windows the clip (W,), its steps (W, F) and whether these are present (W, F). A clip of up to `frames`
+    steps has one window. Its end is not present, or repeats the last step with `repeat`. A longer clip has the smallest
+    number of windows that cover it, evenly spaced.
     """
-    on_cpu = present.cpu()
-    lengths = on_cpu.sum(1).clamp(min=1).tolist()
-    counts = [-(-length // frames) for length in lengths]
-    order = on_cpu.int().argsort(dim=1, descending=True, stable=True)  # present steps first
-    within = torch.arange(frames if repeat else min(frames, max(lengths)))
-    starts = [torch.linspace(0, max(length - frames, 0), count) for length, count in zip(lengths, counts, strict=True)]
-    clips = torch.arange(len(lengths)).repeat_interleave(torch.tensor(counts))
-    positions = torch.cat(starts).round().long()[:, None] + within
-    last = torch.tensor(lengths)[clips, None] - 1
-    steps = order[clips].gather(1, positions.minimum(last))
-    is_present = (positions <= last) | repeat
-    return counts, clips.to(present.device), steps.to(present.device), is_present.to(present.device)
+    on_cpu, most = present.cpu(), present.shape[1]
+    lengths = on_cpu.sum(1).clamp(min=1)
+    counts = (lengths + frames - 1) // frames
+    if torch.compiler.is_exporting():  # all steps are present, so the shape determines the number of windows
+        count, width = (most + frames - 1) // frames, frames
+        clips = torch.arange(present.shape[0])[:, None].expand(-1, count).flatten()
+        numbers = torch.arange(count).repeat(present.shape[0])
+    else:
+        clips, numbers = (torch.arange(int(counts.max())) < counts[:, None]).nonzero(as_tuple=True)
+        width = frames if repeat else min(frames, int(lengths.max()))
+    last = lengths[clips] - 1
+    starts = numbers * (last + 1 - frames).clamp(min=0) / (counts[clips] - 1).clamp(min=1)
+    positions = starts.round().long()[:, None] + torch.arange(width)
+    steps = positions.minimum(last[:, None])
+    if not torch.compiler.is_exporting():
+        order = on_cpu.int().argsort(dim=1, descending=True, stable=True)  # present steps first
+        steps = order[clips].gather(1, steps)
+    is_present = (positions <= last[:, None]) | repeat
+    return clips.to(present.device), steps.to(present.device), is_present.to(present.device)
+
+
+def _average(values: Tensor, clips: Tensor, count: int) -> Tensor:
+    """Return the means (B, D) over the windows of each of `count` clips. values: (W, D). clips: of each window (W,)."""
+    if torch.compiler.is_exporting():  # all clips have the same number of windows
+        return values.unflatten(0, (count, -1)).mean(1)
+    return torch.stack([rows.mean(0) for rows in values.split(clips.bincount(minlength=count).tolist())])
 
 
 def drawn(points: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
