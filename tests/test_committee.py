@@ -26,6 +26,7 @@ from lib.model.committee import Committee
 from lib.model.encoders import vectors
 from lib.model.network import Network, Settings
 from lib.model.stack import Stack, pool_inputs
+from lib.scoring import ridge as ridge_regression
 from lib.scoring import stacking, trees
 from lib.serving import export
 from lib.streams.base import Steps, StreamInfo
@@ -113,13 +114,13 @@ def test_stack_predicts_as_the_functions_that_fit_it() -> None:
     loaded.load_state_dict(stack.state_dict())
     predicted = loaded(torch.from_numpy(values), torch.from_numpy(others).float()).numpy()
 
-    folds = stacking.assign_folds(videos)
+    folds = ridge_regression.assign_folds(videos)
     outside, inside = [], []
     for positions in parts.values():
         inputs = values[:, positions].astype(float)
         present = ~np.isnan(inputs).all(1)
-        out_of_fold, penalty = stacking.choose_penalty(inputs, present, labels, folds)
-        ridge = stacking.fit_ridge(inputs[present], labels[present], penalty)
+        out_of_fold, penalty = ridge_regression.choose_penalty(inputs, present, labels, folds)
+        ridge = ridge_regression.fit_ridge(inputs[present], labels[present], penalty)
         standardised = np.nan_to_num((inputs.clip(ridge.low, ridge.high) - ridge.mean) / ridge.std)
         outside.append(out_of_fold)
         inside.append(standardised @ ridge.coefficients + ridge.level)

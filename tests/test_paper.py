@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lib.report import citations, figures, latex, page, paper
-from lib.report.figures._base import COLUMNS, make_panels
+from lib.report.figures._base import make_panels
+from lib.report.figures._paper import COLUMNS
 from lib.report.latex import escape
 from lib.report.methods import describe_methods
 from lib.report.methods_inputs import find_references, find_streams

@@ -36,7 +36,7 @@ from lib.model import checkpoint, infer
 from lib.model.checkpoint import TrainingSummary
 from lib.model.fusions import FUSIONS
 from lib.model.network import STACKED, Network
-from lib.report import words
+from lib.report.provenance import describe_newest_input
 from lib.serving import explain as serving_explain
 from lib.serving.clips import find_clips
 from lib.serving.predictor import Predictor
@@ -220,7 +220,7 @@ def test_repeated_training_writes_the_same_bytes(
     assert models[0] == models[1]
     provenance = checkpoint.load(tmp_path / "model.pt", CPU).provenance
     assert provenance["newest_input"] == newest
-    assert words.describe_newest_input(provenance).endswith(" (newest archive)")
+    assert describe_newest_input(provenance).endswith(" (newest archive)")
 
 
 def save_random_model(folder: Path, **changes: Any) -> Path:

@@ -20,6 +20,8 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.model import checkpoint
 from lib.model.checkpoint import Reference, TrainingSummary
+from lib.serving import jobs as jobs_module
+from lib.serving.jobs import Jobs
 from lib.serving.predictor import Predictor
 from lib.serving.web import STEPS
 from lib.sources.demo.head import Performance
@@ -47,7 +49,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, tools.page.Jobs]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Jobs]]:
     """The page's address and its jobs. The model has random weights, and its file names the demo as training corpus."""
     folder = tmp_path_factory.mktemp("served")
     random_model = checkpoint.load(write_random_model("demo", folder / "chance.pt"), CPU)
@@ -63,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, tool
     environment, files = dict(os.environ), folder / "files"
     files.mkdir()
     gradio = tools.page.offline(files)
-    jobs = tools.page.Jobs(Predictor(folder / "model.pt", CPU), files, MAX_SECONDS)
+    jobs = Jobs(Predictor(folder / "model.pt", CPU), files, MAX_SECONDS)
     blocks = tools.page.make_page(gradio, jobs, 100)
     yield tools.page.launch(blocks, files, "127.0.0.1", None, 100), jobs
     blocks.close()
@@ -100,9 +102,7 @@ class Visit:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_uploads_are_predicted(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser, width: int
-) -> None:
+def test_uploads_are_predicted(served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser, width: int) -> None:
     url, jobs = served
     visit = Visit(browser, url, width)
     chosen = [clips[name] for name in ("head", "long", "no_face", "text", "hours")]
@@ -130,9 +130,7 @@ def test_uploads_are_predicted(
     visit.context.close()
 
 
-def test_page_begins_with_purpose_and_one_line_of_warning(
-    served: tuple[str, tools.page.Jobs], browser: Browser
-) -> None:
+def test_page_begins_with_purpose_and_one_line_of_warning(served: tuple[str, Jobs], browser: Browser) -> None:
     visit = Visit(browser, served[0])
     text = visit.page.inner_text("body")
     assert text.startswith("Predict ratings from video clips\n")
@@ -150,7 +148,7 @@ def test_page_begins_with_purpose_and_one_line_of_warning(
 
 
 def test_scores_of_several_clips_begin_with_a_table(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser
 ) -> None:
     visit = Visit(browser, served[0])
     visit.predict(clips["head"])
@@ -174,10 +172,10 @@ def test_scores_of_several_clips_begin_with_a_table(
 
 
 def test_predict_is_inactive_without_clips_and_while_it_runs(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser, monkeypatch: pytest.MonkeyPatch
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, predict = threading.Event(), tools.page.predict_clip
-    monkeypatch.setattr(tools.page, "predict_clip", lambda *arguments: (go_on.wait(60), predict(*arguments))[1])
+    go_on, predict = threading.Event(), jobs_module.predict_clip
+    monkeypatch.setattr(jobs_module, "predict_clip", lambda *arguments: (go_on.wait(60), predict(*arguments))[1])
     visit = Visit(browser, served[0])
     expect(visit.button).to_be_disabled()
     before = visit.page.locator(".block", has=visit.page.locator("input[type=file]")).first.bounding_box()
@@ -198,7 +196,7 @@ def test_predict_is_inactive_without_clips_and_while_it_runs(
 
 
 def test_files_are_a_row_per_clip_and_a_row_per_window(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser
 ) -> None:
     visit, tables = Visit(browser, served[0]), {}
     visit.predict(clips["head"], clips["long"])
@@ -222,7 +220,7 @@ def test_files_are_a_row_per_clip_and_a_row_per_window(
 
 
 def test_long_clip_has_a_curve_with_axes_and_labels(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser
 ) -> None:
     visit = Visit(browser, served[0])
     visit.predict(clips["long"])
@@ -242,7 +240,7 @@ def test_long_clip_has_a_curve_with_axes_and_labels(
     visit.context.close()
 
 
-def test_progress_names_the_step(served: tuple[str, tools.page.Jobs], clips: dict[str, Path]) -> None:
+def test_progress_names_the_step(served: tuple[str, Jobs], clips: dict[str, Path]) -> None:
     reports: list[tuple[float, str]] = []
     copies = [clips["head"].with_name("copy.mp4"), clips["long"].with_name("second.mp4")]
     for copy, name in zip(copies, ("head", "long"), strict=True):
@@ -259,7 +257,7 @@ def test_progress_names_the_step(served: tuple[str, tools.page.Jobs], clips: dic
     assert 0.5 <= fractions[len(steps)] < fractions[-1] < 1
 
 
-def test_example_clip_is_predicted(served: tuple[str, tools.page.Jobs], browser: Browser) -> None:
+def test_example_clip_is_predicted(served: tuple[str, Jobs], browser: Browser) -> None:
     visit = Visit(browser, served[0])
     visit.page.get_by_role("button", name="Use an example clip").click()
     expect(visit.button).to_be_enabled(timeout=30_000)
@@ -271,7 +269,7 @@ def test_example_clip_is_predicted(served: tuple[str, tools.page.Jobs], browser:
 
 
 def test_two_visitors_may_upload_the_same_file(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser
 ) -> None:
     first, second = Visit(browser, served[0]), Visit(browser, served[0])
     for visit in (first, second):
@@ -289,7 +287,7 @@ def test_two_visitors_may_upload_the_same_file(
 
 
 def test_two_visitors_may_upload_files_of_one_name(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser, tmp_path: Path
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser, tmp_path: Path
 ) -> None:
     (tmp_path / "head.mp4").write_bytes(clips["long"].read_bytes())
     first, second = Visit(browser, served[0]), Visit(browser, served[0])
@@ -304,7 +302,7 @@ def test_two_visitors_may_upload_files_of_one_name(
         visit.context.close()
 
 
-def test_recording_is_predicted(served: tuple[str, tools.page.Jobs], browser: Browser) -> None:
+def test_recording_is_predicted(served: tuple[str, Jobs], browser: Browser) -> None:
     visit = Visit(browser, served[0])
     visit.page.get_by_text("Record a clip").click()
     visit.page.get_by_text("Click to Access Webcam").click()
@@ -319,7 +317,7 @@ def test_recording_is_predicted(served: tuple[str, tools.page.Jobs], browser: Br
 
 
 def test_upload_follows_a_file_that_is_too_large(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser
 ) -> None:
     visit = Visit(browser, served[0])
     visit.upload(clips["large"])
@@ -330,7 +328,7 @@ def test_upload_follows_a_file_that_is_too_large(
 
 
 def test_too_many_clips_are_reported_before_prediction(
-    served: tuple[str, tools.page.Jobs], clips: dict[str, Path], browser: Browser, tmp_path: Path
+    served: tuple[str, Jobs], clips: dict[str, Path], browser: Browser, tmp_path: Path
 ) -> None:
     many = [tmp_path / f"{number}.mp4" for number in range(21)]
     for path in many:
@@ -342,7 +340,7 @@ def test_too_many_clips_are_reported_before_prediction(
     visit.context.close()
 
 
-def test_api_returns_the_objects_of_predict(served: tuple[str, tools.page.Jobs], clips: dict[str, Path]) -> None:
+def test_api_returns_the_objects_of_predict(served: tuple[str, Jobs], clips: dict[str, Path]) -> None:
     from gradio_client import Client, handle_file
 
     url, jobs = served

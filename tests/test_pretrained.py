@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from lib.core import pretrained
 from lib.core.errors import InputError, SettingError
+from lib.core.hidden_states import select_layers
 from lib.core.parameters import check
 from lib.core.pretrained import PretrainedSettings
 from tests.conftest import ROOT
@@ -216,16 +217,16 @@ def test_list_files_omits_readme_and_hidden_files(tmp_path: Path) -> None:
 
 def test_select_layers_combines_hidden_states() -> None:
     states = [torch.full((2, 3, 4), float(number)) for number in range(5)]
-    assert torch.equal(pretrained.select_layers(states, "last"), states[4])
-    assert torch.equal(pretrained.select_layers(states, "mean"), states[2])
-    assert pretrained.select_layers(states, "all")[0, 0, :, 0].tolist() == [0, 1, 2, 3, 4]
-    assert pretrained.select_layers(states, [4, 1])[1, 2, :, 3].tolist() == [4, 1]
+    assert torch.equal(select_layers(states, "last"), states[4])
+    assert torch.equal(select_layers(states, "mean"), states[2])
+    assert select_layers(states, "all")[0, 0, :, 0].tolist() == [0, 1, 2, 3, 4]
+    assert select_layers(states, [4, 1])[1, 2, :, 3].tolist() == [4, 1]
     with pytest.raises(
         InputError, match=r"^layers = \[5\]; allowed for this network: last, mean, all, .* from 0 to 4$"
     ):
-        pretrained.select_layers(states, [5])
+        select_layers(states, [5])
     with pytest.raises(InputError, match=r"^layers = 'all', but this network's layers have different shapes; allowed"):
-        pretrained.select_layers([*states, torch.zeros(2, 3, 8)], "all")
+        select_layers([*states, torch.zeros(2, 3, 8)], "all")
 
 
 @pytest.mark.parametrize("layers", ["first", [], [1, 1], [-1], [1.5], ["last"], True, 3])

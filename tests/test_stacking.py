@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lib.report import words
 from lib.scoring import baselines, stacking
+from lib.scoring import ridge as ridge_regression
 
 COLUMNS = ["warm", "cold"]
 
@@ -116,16 +117,16 @@ def test_stack_does_not_use_test_labels() -> None:
 def test_folds_share_no_video_and_ignore_own_labels() -> None:
     parts, vectors, _ = make_corpus()
     videos = parts[0]["video"].to_numpy()
-    folds = stacking.assign_folds(videos)
+    folds = ridge_regression.assign_folds(videos)
     assert pd.Series(folds).groupby(videos).nunique().max() == 1
-    assert sorted(set(folds)) == list(range(stacking.FOLDS))
+    assert sorted(set(folds)) == list(range(ridge_regression.FOLDS))
     assert np.bincount(folds).min() > 70
     inputs, present = vectors["one"].to_numpy()[:400], np.ones(400, bool)
     targets = parts[0][COLUMNS].to_numpy().copy()
-    before = stacking.predict_out_of_fold(inputs, present, targets, folds)
-    assert before.shape == (len(stacking.PENALTIES), 400, 2)
+    before = ridge_regression.predict_out_of_fold(inputs, present, targets, folds)
+    assert before.shape == (len(ridge_regression.PENALTIES), 400, 2)
     targets[folds == 2] += 100
-    after = stacking.predict_out_of_fold(inputs, present, targets, folds)
+    after = ridge_regression.predict_out_of_fold(inputs, present, targets, folds)
     np.testing.assert_array_equal(after[:, folds == 2], before[:, folds == 2])
     assert (after[:, folds == 1] != before[:, folds == 1]).all()
 
@@ -135,8 +136,8 @@ def test_stacking_ridge_equals_scikit_learns() -> None:
     for rows, numbers in ((50, 20), (20, 50)):
         inputs, targets = rng.normal(3, 2, (rows, numbers)), rng.normal(size=(rows, 2))
         inputs[:, 4] = 0.1  # constant
-        ridges = stacking.predict_ridges(inputs, targets, inputs[:5], limit=np.inf)
-        for penalty, predicted in zip(stacking.PENALTIES, ridges, strict=True):
+        ridges = ridge_regression.predict_ridges(inputs, targets, inputs[:5], limit=np.inf)
+        for penalty, predicted in zip(ridge_regression.PENALTIES, ridges, strict=True):
             model = make_pipeline(StandardScaler(), Ridge(penalty)).fit(inputs, targets)
             np.testing.assert_allclose(predicted, model.predict(inputs[:5]), atol=1e-8)
 
@@ -147,11 +148,11 @@ def test_fitted_ridge_predicts_as_predict_ridges() -> None:
         inputs, targets = rng.normal(3, 2, (rows, numbers)), rng.normal(size=(rows, 2))
         inputs[:, 4] = 0.1
         inputs[0, 0] = 400.0  # is clipped
-        low, high, mean, std, coefficients, level = stacking.fit_ridge(inputs, targets, 10.0)
+        low, high, mean, std, coefficients, level = ridge_regression.fit_ridge(inputs, targets, 10.0)
         new = inputs[:5].copy()
         new[3, 2] = np.nan
         predicted = np.nan_to_num((new.clip(low, high) - mean) / std) @ coefficients + level
-        expected = stacking.predict_ridges(inputs, targets, new, np.array([10.0]))[0]
+        expected = ridge_regression.predict_ridges(inputs, targets, new, np.array([10.0]))[0]
         np.testing.assert_allclose(predicted, expected, atol=1e-8)
 
 
@@ -159,16 +160,16 @@ def test_ridge_clips_far_inputs_and_keeps_two_values() -> None:
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(200, 3))
     targets = inputs @ [[1.0], [0.5], [0.0]]
-    limits = inputs.mean(0) + stacking.LIMIT * inputs.std(0)
+    limits = inputs.mean(0) + ridge_regression.LIMIT * inputs.std(0)
     new = np.array([[45.0, 0, 0], [limits[0], 0, 0]])
-    far, at_limit = np.moveaxis(stacking.predict_ridges(inputs, targets, new), 1, 0)
+    far, at_limit = np.moveaxis(ridge_regression.predict_ridges(inputs, targets, new), 1, 0)
     np.testing.assert_array_equal(far, at_limit)
-    unclipped = stacking.predict_ridges(inputs, targets, new[:1], limit=np.inf)[0, 0, 0]
+    unclipped = ridge_regression.predict_ridges(inputs, targets, new[:1], limit=np.inf)[0, 0, 0]
     assert abs(unclipped) > 10 * abs(far[0, 0])
     rare = np.zeros((200, 2))
     rare[[3, 50], [0, 1]] = 1  # words that one clip in 200 has
-    kept = stacking.predict_ridges(rare, targets, rare[:5])
-    np.testing.assert_allclose(kept, stacking.predict_ridges(rare, targets, rare[:5], limit=np.inf), atol=1e-8)
+    kept = ridge_regression.predict_ridges(rare, targets, rare[:5])
+    np.testing.assert_allclose(kept, ridge_regression.predict_ridges(rare, targets, rare[:5], limit=np.inf), atol=1e-8)
 
 
 def test_clipped_predictions_are_marked() -> None:

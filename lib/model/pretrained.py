@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lib.core import pretrained
 from lib.core.errors import InputError
-from lib.core.pretrained import Layers
+from lib.core.hidden_states import Layers, select_states
 
 CONFIGURATION = "config.json"
 _DESCRIPTIONS = (CONFIGURATION, "preprocessor_config.json", "processor_config.json")
@@ -141,5 +140,5 @@ def pool_image(output: Any, layers: Layers, has_class_token: bool) -> Tensor:
         if layers != "last":
             raise InputError(f"layers = {layers}; allowed for a network of feature maps: last")
         return output.last_hidden_state.mean((2, 3))
-    states = pretrained.select_states(output, layers)
+    states = select_states(output, layers)
     return states[:, 0] if has_class_token else states.mean(1)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.core.pretrained import Layers, has_class_token, import_package, load_image_processor, select_states
+from lib.core.hidden_states import Layers, has_class_token, select_states
+from lib.core.pretrained import import_package, load_image_processor
 from lib.core.pretrained_audio import describe_audio_input
 from lib.model import pretrained
 from lib.model.encoders.images import AT_ONCE

@@ -10,6 +10,7 @@ from lib.core.clips import SYNTHETIC
 from lib.core.targets import TargetGroup, Targets
 from lib.report import ceilings, score_tables, words
 from lib.report.page import Run
+from lib.report.provenance import format_commit
 from lib.report.verdict import describe_leakage, join, select_group
 from lib.scoring.ceilings import CEILING
 from lib.scoring.scores import MIN_VIDEOS
@@ -111,7 +112,7 @@ def _describe_model(targets: Targets, run: Run) -> Iterator[str]:
     outputs = "; ".join(_describe_output(name, group) for name, group in targets.items())
     yield f"- Input: {words.describe_encoders(run.parameters['model'])}"
     yield f"- Output: {outputs}."
-    yield f"- Version: {'trained without git' if commit is None else f'commit {words.format_commit(commit)}'}."
+    yield f"- Version: {'trained without git' if commit is None else f'commit {format_commit(commit)}'}."
     if run.cost:
         yield f"- Cost: {run.cost}."
     yield "- Licence: *to fill in by the owner of the weights.*"

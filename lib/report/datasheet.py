@@ -12,7 +12,7 @@ from lib.report.corpora import BIASES, USES, find_corpus
 from lib.report.lengths import tabulate_lengths
 from lib.report.page import Run
 from lib.scoring.outliers import FAR, MOST, WIDEST
-from lib.scoring.stacking import LIMIT
+from lib.scoring.ridge import LIMIT
 
 _ANSWERS = (
     ("Motivation", "motivation"),

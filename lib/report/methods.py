@@ -16,6 +16,7 @@ from lib.report.methods_inputs import (
     find_streams,
 )
 from lib.report.page import Run
+from lib.report.provenance import format_commit, list_versions
 from lib.report.verdict import join
 
 CITED_CORPORA = {
@@ -148,6 +149,6 @@ def _describe_analyses(parameters: Mapping[str, Any], streams: set[str]) -> Iter
 
 def _describe_provenance(run: Run) -> Iterator[str]:
     commit = run.provenance["commit"]
-    version = "Trained without git" if commit is None else f"Trained at commit {words.format_commit(commit, 12)}"
-    yield f"{version}, on {escape(run.provenance['hardware'])}; {escape(words.list_versions(run.provenance))}."
+    version = "Trained without git" if commit is None else f"Trained at commit {format_commit(commit, 12)}"
+    yield f"{version}, on {escape(run.provenance['hardware'])}; {escape(list_versions(run.provenance))}."
     yield "Model card \\cite{mitchell2019} and data sheet \\cite{gebru2021} accompany the code."

@@ -17,6 +17,7 @@ from lib.core.clips import SYNTHETIC
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
 from lib.report import ceilings, lengths, score_tables, verdict, words
 from lib.report.lengths import list_lengths
+from lib.report.provenance import describe_newest_input, format_commit, list_versions
 from lib.report.verdict import select_group
 from lib.scoring.ceilings import CEILING
 from lib.scoring.scores import MIN_VIDEOS
@@ -218,12 +219,12 @@ def _describe_setup(run: Run) -> dict[str, str]:
         "Data": f"{', '.join(data['sources'])}: {words.count_clips(data)}; {data['hours']:g} hours, split {data['split']}",
         "Scored clips": " ".join(words.describe_scored_clips(data, run.split)) or f"those of the {run.split} split",
         "Trained on": " and ".join(f"{count} {split} clips" for split, count in run.provenance["clips"].items()),
-        "Commit": "unknown: trained without git" if commit is None else words.format_commit(commit),
-        "Date of the newest input": words.describe_newest_input(run.provenance),
+        "Commit": "unknown: trained without git" if commit is None else format_commit(commit),
+        "Date of the newest input": describe_newest_input(run.provenance),
         "Hardware": run.provenance["hardware"],
         **({"Cost": run.cost} if run.cost else {}),
         "Seed": str(run.provenance["seed"]),
-        "Packages": words.list_versions(run.provenance),
+        "Packages": list_versions(run.provenance),
     }
 
 

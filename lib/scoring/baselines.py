@@ -7,15 +7,12 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
+from lib.scoring.ridge import FOLDS, assign_folds, choose_penalty, predict_ridges
 from lib.scoring.stacking import (
-    FOLDS,
     STACKED_RIDGE,
     STACKED_RIDGE_LOOKUP,
     STRENGTHS,
     TREES,
-    assign_folds,
-    choose_penalty,
-    predict_ridges,
     predict_stacked,
 )
 
@@ -44,7 +41,7 @@ def predict(
     mean_predictor, median_predictor: mean and median of the training clips. video_lookup: mean of the labelled training
     clips of the same video; without any, the training mean. shrunk_video_lookup: that mean shrunk towards the training mean
     by n / (n + k) for n clips; k has the lowest mean absolute error on `validation`. ridge_NAME: regression on the
-    standardised vectors[NAME], a row of numbers for each clip by name, each number clipped to stacking.LIMIT standard
+    standardised vectors[NAME], a row of numbers for each clip by name, each number clipped to ridge.LIMIT standard
     deviations; its penalty has the lowest mean absolute error on `validation`. A clip without a vector gets the training
     mean. ridge_NAME for NAME in `attributes` is the same regression; the regressions of JOINT do not read these tables.
     shrunk_video_lookup and ridge are left out if `validation` has no label.

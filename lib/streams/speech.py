@@ -11,6 +11,7 @@ from pydantic import Field
 
 from lib.core import pretrained, pretrained_audio, shards
 from lib.core.errors import InputError, prefix_errors
+from lib.core.hidden_states import select_states
 from lib.core.pretrained import PretrainedSettings
 from lib.core.pretrained_audio import AudioInput
 from lib.core.shards import Record
@@ -182,7 +183,7 @@ def _run(speech: SpeechNetwork, inputs: "torch.Tensor") -> np.ndarray:
     layers, audio = speech.settings.layers, speech.audio
     output = speech.network(inputs.to(speech.device), output_hidden_states=layers != "last")
     with prefix_errors("speech."):
-        states = pretrained.select_states(output, layers)
+        states = select_states(output, layers)
         expected = (inputs.shape[1] - audio.shortest) // audio.hop + 1
         if states.shape[1] != expected:
             raise InputError(

@@ -14,7 +14,7 @@ from lib.data.dataset import ClipDataset
 from lib.model import infer
 from lib.model.committee import Committee, build_model
 from lib.model.network import STACKED, Network
-from lib.scoring.stacking import FOLDS, assign_folds
+from lib.scoring.ridge import FOLDS, assign_folds
 from lib.training.prepare import Task
 from lib.training.regressions import check_videos, fit_stack, read_numbers
 from lib.training.state import Row

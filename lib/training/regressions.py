@@ -19,8 +19,8 @@ from lib.data.inputs import EncoderInputs, split_reference
 from lib.model.heads import find_head
 from lib.model.network import Network
 from lib.model.stack import list_regressed, pool_inputs
-from lib.scoring import stacking
-from lib.scoring.stacking import FOLDS, Ridge, Weights, assign_folds, choose_penalty, fit_ridge, fit_weights
+from lib.scoring.ridge import FOLDS, Ridge, assign_folds, choose_penalty, fill_with_mean, fit_ridge
+from lib.scoring.stacking import Weights, fit_weights
 from lib.scoring.trees import WIDEST, TargetTrees, fit_trees
 from lib.streams.base import StreamInfo
 
@@ -114,7 +114,7 @@ def fit_stack(
     if small:
         positions = np.concatenate(small)
         out_of_fold, models = fit_trees(numbers.values[:, positions].astype(float), labels, folds)
-        predicted.append(stacking.fill_with_mean(out_of_fold, labels))
+        predicted.append(fill_with_mean(out_of_fold, labels))
         tensors |= _tree_tensors(models, positions, labels)
         names.append(TREES)
     if others is not None:
@@ -190,7 +190,7 @@ def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, l
         arrays["right"].append(fill(nodes["right"], own_index))
         arrays["missing_left"].append(fill(nodes["missing_go_to_left"], 0 * own_index))
         arrays["value"].append(np.pad(nodes["value"], (0, most - len(nodes))))
-    mean = stacking.fill_with_mean(np.full(labels.shape[1], np.nan), labels)
+    mean = fill_with_mean(np.full(labels.shape[1], np.nan), labels)
     level = [
         mean[column] if fitted is None else float(np.ravel(fitted.model._baseline_prediction)[0])
         for column, fitted in enumerate(models)

@@ -13,10 +13,10 @@ from lib.core.targets import TargetGroup
 from lib.report.figures import _read as read
 from lib.report.figures._base import COLOURS as COLOURS
 from lib.report.figures._base import Results as Results
-from lib.report.figures._base import fit_to_paper as fit_to_paper
 from lib.report.figures._base import hide_axes as hide_axes
 from lib.report.figures._base import is_empty as is_empty
 from lib.report.figures._base import make_figure as make_figure
+from lib.report.figures._paper import fit_to_paper as fit_to_paper
 from lib.report.figures._read import ClipAttention as ClipAttention
 
 __all__ = [

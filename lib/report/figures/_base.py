@@ -12,8 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
 
 from lib.core.clips import SPLITS
 from lib.core.targets import TargetGroup, Targets
@@ -38,11 +36,6 @@ COLOURS = ("#4477aa", "#c73c51", "#b57c00", "#660041", "#40068b", "#a162ff")
 SPLIT_STYLES = dict(zip(SPLITS, zip(COLOURS, "osD", strict=False), strict=False))
 """Colour and marker of each split."""
 PANELS_PER_ROW = 6
-COLUMNS = 3.5, 7.2
-"""Widths of one and of two columns of a journal's page in inches."""
-_NARROW = 5.0  # inches; wider figures take two columns
-_TICKS_PER_INCH, _MANY_TICKS = 2, 5  # on paper: panels with room for fewer labels on the x axis get fewer
-_POINTS = 7, 9
 _EMPTY = "empty"
 
 
@@ -249,24 +242,6 @@ def draw_forest(
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(label, fontsize=9)
     return figure
-
-
-def fit_to_paper(figure: Figure) -> bool:
-    """Scale a figure to the width of one or two columns (COLUMNS), with text of 7 to 9 points; return whether it takes two
-    columns."""
-    width, height = figure.get_size_inches()
-    wide = bool(width > _NARROW)
-    scale = COLUMNS[wide] / width
-    figure.set_size_inches(COLUMNS[wide], height * min(1, scale**0.5))  # text shrinks less than panels
-    for text in figure.findobj(Text):
-        text.set_fontsize(float(np.clip(text.get_fontsize() * scale, *_POINTS)))
-    for axes in figure.axes:
-        spec, locator = axes.get_subplotspec(), axes.xaxis.get_major_locator()
-        if spec is not None and isinstance(locator, MaxNLocator):
-            count = int(_TICKS_PER_INCH * COLUMNS[wide] / spec.get_gridspec().ncols)
-            if count < _MANY_TICKS:
-                locator.set_params(nbins=max(2, count))
-    return wide
 
 
 def make_empty_figure(reason: str) -> Figure:

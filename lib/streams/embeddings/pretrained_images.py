@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lib.core import pretrained, weights
 from lib.core.errors import InputError
-from lib.core.pretrained import Layers
+from lib.core.hidden_states import Layers, has_class_token, select_layers
 
 TIMM = "timm/"
 """The prefix of the names of timm's networks."""
@@ -39,7 +39,7 @@ class TransformersNetwork:
             )
         self._processor = pretrained.load_image_processor(folder)
         self._layers, self._device = layers, device
-        self._has_class_token = pretrained.has_class_token(network)
+        self._has_class_token = has_class_token(network)
         self._network = network.to(device)
         pretrained.explain_errors(
             lambda: self.embed(self.prepare(np.zeros((1, 3, 64, 64), np.uint8))),
@@ -59,7 +59,7 @@ class TransformersNetwork:
         all_layers = self._layers != "last"
         output = self._network(pixel_values=pixels.to(self._device), output_hidden_states=all_layers)
         if all_layers:
-            return pretrained.select_layers([self._pool(state) for state in output.hidden_states], self._layers)
+            return select_layers([self._pool(state) for state in output.hidden_states], self._layers)
         pooled = getattr(output, "pooler_output", None)
         return self._pool(output.last_hidden_state) if pooled is None else pooled.flatten(1)
 

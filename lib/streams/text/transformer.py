@@ -8,7 +8,8 @@ import numpy as np
 
 from lib.core import pretrained
 from lib.core.errors import InputError, prefix_errors
-from lib.core.pretrained import Layers, PretrainedSettings
+from lib.core.hidden_states import Layers, select_states
+from lib.core.pretrained import PretrainedSettings
 from lib.streams.text.transcripts import Transcript
 from lib.streams.text.vectors import split_timed_words
 
@@ -182,7 +183,7 @@ def run_windows(text_network: TextNetwork, windows: Sequence[np.ndarray]) -> lis
         half = len(windows) // 2
         return run_windows(text_network, windows[:half]) + run_windows(text_network, windows[half:])
     with prefix_errors("text."):
-        states = pretrained.select_states(output, layers)
+        states = select_states(output, layers)
     return [values[: len(row)].float().cpu().numpy() for values, row in zip(states, windows, strict=True)]
 
 
