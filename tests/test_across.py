@@ -17,7 +17,8 @@ from lib.scoring.corpus_scores import CorpusClips, align_ranks, permute_correlat
 from lib.scoring.scores import Bootstrap
 from lib.sources import _across, download
 from tests.conftest import ROOT
-from tests.project_copy import WITHOUT_VIDEO, Project
+from tests.project_copy import WITHOUT_VIDEO
+from tests.stage_runs import StageRuns
 from tests.test_download import RunDownload, run_download, write_fiv2_annotations
 from tests.test_vlogs import write_corpus
 from tools import parameters as written
@@ -161,9 +162,9 @@ def test_figure_pairs_the_fits_and_caption_states_the_drop() -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
     """FIV2's layout with 80 clips and 30 vlogs. One feature is openness in both corpora; no other trait has one."""
-    project, rng = Project(tmp_path_factory.mktemp("across")), np.random.default_rng(0)
+    project, rng = StageRuns(tmp_path_factory.mktemp("across")), np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)
         write_fiv2_annotations({"training": 60, "validation": 20})
@@ -180,13 +181,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "tools.parameters", "fiv2_vlogs", *WITHOUT_VIDEO, "text.enabled=false", "features.enabled=true",
         "features.files=[measures.csv]", "model.use=[features]", "train.epochs=2", "evaluate.resamples=200",
     )  # fmt: skip
-    for stage in (["stages.download"], ["stages.stream", "features"], ["stages.train"], ["stages.evaluate"]):
-        project.run_module(*stage)
+    project.run_stages(last="evaluate")
     return project
 
 
 @pytest.mark.slow
-def test_model_is_scored_on_a_corpus_it_never_read(project: Project) -> None:
+def test_model_is_scored_on_a_corpus_it_never_read(project: StageRuns) -> None:
     table = pd.read_csv(project.folder / "data/corpus_scores.csv")
     model = table[table["predictor"] == "model"].set_index(["corpus", "fit", "score", "target"]).sort_index()
     assert model["trained"].groupby(level="corpus").first().to_dict() == {"fiv2": True, "vlogs": False}
@@ -201,12 +201,12 @@ def test_model_is_scored_on_a_corpus_it_never_read(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_evaluate_rejects_a_corpus_without_clips(project: Project) -> None:
+def test_evaluate_rejects_a_corpus_without_clips(project: StageRuns) -> None:
     text = (project.folder / "params.yaml").read_text()
     project.edit({"on: [fiv2, vlogs]": "on: [demo]"})
-    result = project.run("python", "-m", "stages.evaluate")
+    with pytest.raises(SettingError, match=r"^evaluate\.on has 'demo', which has no usable clip; allowed: corpora"):
+        project.run_stages(first="evaluate", last="evaluate")
     (project.folder / "params.yaml").write_text(text)
-    assert "params.yaml: evaluate.on has 'demo', which has no usable clip; allowed: corpora" in result.stdout
 
 
 def test_parameters_and_benchmark_page_agree() -> None:

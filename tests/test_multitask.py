@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from lib.core.errors import InputError
-from tests.project_copy import WITHOUT_VIDEO, Project
+from tests.experiment_runs import ExperimentRuns
+from tests.project_copy import WITHOUT_VIDEO
+from tests.stage_runs import StageRuns
 from tools import multitask
 
 ENCODER = (
@@ -19,9 +21,9 @@ GROUPS = ("own", "emotions")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
     """Forty clips, half with labels of `warm`, half of three emotions. All labels depend on the first of two features."""
-    project, rng = Project(tmp_path_factory.mktemp("multitask")), np.random.default_rng(0)
+    project, rng = StageRuns(tmp_path_factory.mktemp("multitask")), np.random.default_rng(0)
     rows, features = [], {}
     for number in range(40):
         clip, value = f"person{number}.000.mp4", rng.uniform()
@@ -41,12 +43,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "train.learning_rate={default: 0.001}", "evaluate.resamples=100",
         "analyse.attention_clips=2", "analyse.control_repeats=1",
     )  # fmt: skip
-    project.commit("two tasks")
+    project.run_stages(last="features")
     return project
 
 
-def test_multitask_reuses_single_models_encoders(project: Project) -> None:
-    project.run_module("tools.multitask", "--seeds", "0", "--resamples", "200")
+def test_multitask_reuses_single_models_encoders(project: StageRuns, tmp_path: Path) -> None:
+    experiments, command = ExperimentRuns(tmp_path), ("tools.multitask", "--seeds", "0", "--resamples", "200")
+    with experiments.replace_dvc():
+        project.run_module(*command)
+    assert experiments.runs == [f"multitask-{name}-seed0" for name in (*GROUPS, *multitask.FUSIONS)]
     for group in GROUPS:
         table = pd.read_csv(project.folder / f"plots/multitask-{group}.csv")
         assert {group, "multitask", "multitask_pooled", "mean_predictor"} <= set(table["predictor"])
@@ -59,13 +64,13 @@ def test_multitask_reuses_single_models_encoders(project: Project) -> None:
         assert pooled["model"]["encoders"][f"of_{group}"]["weights"] == str(path)
         name = f"encoders.of_{group}.input_proj.weight"
         assert torch.equal(single["weights"][name], pooled["weights"][name])
-    project.dvc("repro")
+    project.run_stages(first="train", draw=["confusion"])
     assert (project.folder / "plots/figures/emotions/confusion.png").stat().st_size > 5000
     assert "do not tell what a person feels" in (project.folder / "plots/report.html").read_text()
     assert "Article 5(1)(f)" in (project.folder / "docs/model_card.md").read_text()
-    output = project.run_module("tools.multitask", "--seeds", "0", "--resamples", "200")
-    assert output.count(" is there") == 4
-    assert "Running stage" not in output
+    with experiments.replace_dvc():
+        assert project.run_module(*command).count(" is there") == 4
+    assert len(experiments.runs) == 4
 
 
 def test_multitask_rejects_encoders_that_do_not_fit() -> None:

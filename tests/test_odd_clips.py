@@ -1,5 +1,6 @@
 """A corpus of unusual, damaged and hostile clips through the stages download, frames, audio, faces and flow."""
 
+import logging
 import os
 import pickle
 import struct
@@ -18,7 +19,7 @@ from lib.core.shards import Record
 from lib.media.frames import probe_video
 from lib.sources.demo.head import HEIGHT, SAMPLE_RATE, WIDTH, Identity, Performance, render
 from lib.sources.fiv2 import LATTICE, SCORES
-from tests.project_copy import Project
+from tests.stage_runs import StageRuns
 
 FPS, SECONDS = 15, 2.4
 HEAD, VOICE = render(Identity(3), Performance(0.0, 1.2, 0.5, 1), SECONDS, FPS)
@@ -177,8 +178,8 @@ NO_FACE: dict[str, Writer] = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("odd"))
+def project(tmp_path_factory: pytest.TempPathFactory) -> StageRuns:
+    project = StageRuns(tmp_path_factory.mktemp("odd"))
     clips = project.folder / "data/archives/odd"
     clips.mkdir()
     writers = GOOD | NO_FACE | {name: writer for name, (writer, _) in REJECTED.items()}
@@ -189,16 +190,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.folder / "data/archives/annotation_training.pkl").write_bytes(pickle.dumps(scores))
     project.edit({"[demo]": "[fiv2]", "allow_missing: 0.0": "allow_missing: 0.9", "side: 64": "side: 112"})
     project.list_archives()
-    project.dvc("repro", "flow", "audio")
+    project.run_stages(last="flow")
     return project
 
 
-def read_records(project: Project, stream: str) -> dict[str, Record]:
+def read_records(project: StageRuns, stream: str) -> dict[str, Record]:
     paths = sorted((project.folder / "data" / stream).glob("*.h5"))
     return {record.clip.removesuffix(".000.mp4"): record for path in paths for record in shards.read_records(path)}
 
 
-def test_each_unusable_file_has_a_row_with_its_reason(project: Project) -> None:
+def test_each_unusable_file_has_a_row_with_its_reason(project: StageRuns) -> None:
     table = pd.read_csv(project.folder / "data/clips.csv").set_index("clip")["reason"].fillna("")
     table.index = table.index.str.removesuffix(".000.mp4")
     assert set(table.index) == {*GOOD, *NO_FACE, *REJECTED, "lost"}
@@ -209,7 +210,7 @@ def test_each_unusable_file_has_a_row_with_its_reason(project: Project) -> None:
     assert (others == "").all(), others[others != ""]
 
 
-def test_clips_without_a_face_are_rejected_in_flow(project: Project) -> None:
+def test_clips_without_a_face_are_rejected_in_flow(project: StageRuns) -> None:
     flow, faces = read_records(project, "flow"), read_records(project, "faces")
     assert {name for name, record in flow.items() if record.rejected} == set(NO_FACE)
     for name in NO_FACE:
@@ -225,13 +226,13 @@ def test_clips_without_a_face_are_rejected_in_flow(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*GOOD} - {"uneven", "returns", "two", "still", "grey"}))
-def test_same_head_is_aligned_in_each_file_format(project: Project, name: str) -> None:
+def test_same_head_is_aligned_in_each_file_format(project: StageRuns, name: str) -> None:
     faces = read_records(project, "faces")
     plain, other = (faces[clip].arrays["faces"][3].astype(float).mean(-1) for clip in ("plain", name))
     assert np.corrcoef(plain[10:-10, 10:-10].ravel(), other[10:-10, 10:-10].ravel())[0, 1] > 0.9
 
 
-def test_motion_and_tracking_match_the_videos(project: Project) -> None:
+def test_motion_and_tracking_match_the_videos(project: StageRuns) -> None:
     flow, faces = read_records(project, "flow"), read_records(project, "faces")
     motion = {name: record.attributes["mean_motion"] for name, record in flow.items() if not record.rejected}
     assert motion["still"] < 0.1 < 0.2 < motion["plain"]
@@ -245,7 +246,7 @@ def test_motion_and_tracking_match_the_videos(project: Project) -> None:
     assert (faces["two"].attributes["frames_with_several_faces"]) > 6
 
 
-def test_audio_exists_except_in_the_silent_clip(project: Project) -> None:
+def test_audio_exists_except_in_the_silent_clip(project: StageRuns) -> None:
     audio = read_records(project, "audio")
     assert {name for name, record in audio.items() if record.rejected} == {"mute"}
     assert audio["mute"].rejected == "audio: has no sound"
@@ -259,17 +260,18 @@ def test_probe_video_reads_the_rotation(tmp_path: Path) -> None:
     assert (probe.width, probe.height) == (WIDTH, HEIGHT)
 
 
-def test_new_clips_rebuild_only_their_shards(project: Project) -> None:
-    (project.folder / "logs/faces.log").unlink()
+def test_new_clips_rebuild_only_their_shards(project: StageRuns, caplog: pytest.LogCaptureFixture) -> None:
     before = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
     new = project.folder / "data/archives/training80_90"
     new.mkdir()
     video_writer(HEAD[::-1])(new / "lost.000.mp4")
     project.list_archives()
-    project.dvc("repro", "flow", "audio")
+    with caplog.at_level(logging.INFO, logger="faces"):
+        project.run_stages(last="flow")
     after = {path.name: path.stat().st_ino for path in (project.folder / "data/.work/flow").iterdir()}
     assert len(set(after.items()) - set(before.items())) == 1
     assert before.items() < after.items()
-    assert "training80_90: 1 clips, 0 rejected" in (project.folder / "logs/faces.log").read_text()
-    assert (project.folder / "logs/faces.log").read_text().count(" clips, ") == 1
+    lines = [record.getMessage() for record in caplog.records if record.name == "faces"]
+    (line,) = (line for line in lines if " clips, " in line)
+    assert line.startswith("fiv2-training80_90: 1 clips, 0 rejected, ")
     assert not read_records(project, "flow")["lost"].rejected
