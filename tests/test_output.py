@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -21,6 +23,7 @@ from lib.core.targets import TargetGroup
 from lib.serving import output
 from lib.serving.clips import find_clips, parse_list
 from lib.serving.output import Run
+from lib.serving.pool import predict_many
 from lib.serving.predictor import Predictor
 from lib.serving.results import Estimate, Person, Prediction, Values, Window, to_frame
 from tests.conftest import ROOT
@@ -242,9 +245,9 @@ def test_predictor_returns_a_row_for_a_failed_clip(caplog: pytest.LogCaptureFixt
             raise UnicodeEncodeError("utf-8", ODD_NAME, 3, 4, "surrogates not allowed")
         return make_prediction(str(clip))
 
-    predictor = Predictor.__new__(Predictor)
-    predictor.warnings = ()
-    results = list(Predictor.many(predictor, ["a.mp4", ODD_NAME, "b.mp4"], draw))
+    predictor = SimpleNamespace(warnings=())
+    paths = [Path("a.mp4"), Path(ODD_NAME), Path("b.mp4")]
+    results = list(predict_many(predictor, partial(SimpleNamespace), draw, paths, workers=1))
     assert [result.rejected[:28] for result in results] == ["", "internal: UnicodeEncodeError", ""]
     assert "Traceback" in caplog.text
 

@@ -1,5 +1,6 @@
 """The device that a process computes on."""
 
+import ctypes
 import fcntl
 import functools
 import os
@@ -41,3 +42,9 @@ def ran_out_of_memory(error: Exception) -> bool:
     """Return whether an error of PyTorch or NumPy is a lack of memory, of a GPU or of the machine."""
     texts = ("not enough memory", "can't allocate memory")  # of PyTorch on a CPU
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)
+
+
+def return_freed_memory() -> None:
+    """Return freed memory from the C library to the system, because large tensors do not fit into its gaps."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only in glibc
+        trim(0)

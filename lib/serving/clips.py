@@ -44,3 +44,20 @@ def parse_list(content: bytes) -> Iterator[Path]:
             path = path.strip()[1:-1]
         if path.strip():
             yield Path(path)
+
+
+def check_file(clip: Path) -> None:
+    """Raise InputError if a clip is not a file, or is empty."""
+    if not os.path.isfile(clip):  # noqa: PTH113 (Path.is_file raises for a name that is too long)
+        raise InputError(f"{clip} is not a file")
+    if not clip.stat().st_size:
+        raise InputError("the file is empty")
+
+
+def to_path(name: str, value: Path | str) -> Path:
+    """Return a path. Raises InputError for a value of another type."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(
+            f"{name} has the type {type(value).__name__}; allowed: the path of a file, as str or pathlib.Path"
+        )
+    return Path(value)

@@ -11,9 +11,18 @@ from lib.media.packets import Span
 from lib.serving.results import Evidence, Person
 from lib.streams import base, frames
 from lib.streams.base import Raw
+from lib.streams.faces.constants import ALL, PERSON_CHOICES
 
 if TYPE_CHECKING:  # not needed to predict one person
     from lib.streams.faces.everyone import EveryoneTracker
+
+
+def check_person(person: str) -> None:
+    """Raise InputError if `person` does not choose one person or all."""
+    if person not in (*PERSON_CHOICES, ALL) and not (person.isdecimal() and int(person)):
+        raise InputError(
+            f"person = {person!r}; allowed: {', '.join(PERSON_CHOICES)}, {ALL}, or a number from 1 on, counted from the left"
+        )
 
 
 class Scene:

@@ -1,12 +1,9 @@
 """Predict a clip from its video file, with the same functions as the pipeline's stages."""
 
-import ctypes
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -14,14 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lib.core import parallel, pretrained
+from lib.core import pretrained
 from lib.core.artifacts import MODEL
 from lib.core.clips import SYNTHETIC
-from lib.core.command import disk_is_full
-from lib.core.device import best_device
+from lib.core.device import best_device, return_freed_memory
 from lib.core.errors import InputError, describe_internal_error, log_once
 from lib.core.estimates import average_usable_fraction, check_usable_fraction
-from lib.core.parallel import Parallel
 from lib.core.parameters import check
 from lib.core.records import Record, measure_usable_fraction
 from lib.data.batch import Inputs, Sample, collate
@@ -32,8 +27,10 @@ from lib.media.packets import Span
 from lib.model import checkpoint
 from lib.model.heads import average_predictions
 from lib.serving.checks import find_warnings, warn_of_short_windows
+from lib.serving.clips import check_file, to_path
 from lib.serving.estimates import estimate, summarise_labels
-from lib.serving.persons import PersonScene, Scene
+from lib.serving.persons import PersonScene, Scene, check_person
+from lib.serving.pool import Predict, predict_many
 from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch
 from lib.serving.scores import Window
 from lib.serving.windows import (
@@ -46,7 +43,7 @@ from lib.serving.windows import (
 )
 from lib.streams import base, faces
 from lib.streams.base import RAW, TRACEBACK, Raw
-from lib.streams.faces.constants import ALL, MAIN, PERSON_CHOICES
+from lib.streams.faces.constants import ALL, MAIN
 
 if TYPE_CHECKING:
     from lib.streams.faces.everyone import EveryoneTracker
@@ -93,16 +90,12 @@ class Predictor:
             raise InputError(f"min_seen = {min_seen}; allowed: a fraction from 0 to 1")
         self.person, self.window, self.min_seen = person, window, min_seen
         self._device = best_device() if device is None else device
-        self.path = _path("model", model)
+        self.path = to_path("model", model)
         self._options: _Options = self.path.absolute(), self._device, person, window, min_seen
         self.trained = checkpoint.load(self.path, self._device)
         self.labels = summarise_labels(self.trained)
         self.extractors = base.make_extractors(self.trained.streams)
-        if person not in (*PERSON_CHOICES, ALL) and not (person.isdecimal() and int(person)):
-            raise InputError(
-                f"person = {person!r}; allowed: {', '.join(PERSON_CHOICES)}, {ALL}, or a number from 1 on, counted from the"
-                " left"
-            )
+        check_person(person)
         self.tracker: EveryoneTracker | None = None
         if "faces" in self.extractors:
             settings = check(self.trained.streams["faces"].settings, faces.Settings, "faces")
@@ -125,7 +118,7 @@ class Predictor:
         of `Predictor`. Nothing is unpickled, and no code of the folder runs. Raises InputError if the folder is missing, or
         does not fit the installed packages.
         """
-        path = _path("name", name)
+        path = to_path("name", name)
         if path.is_file():
             raise InputError(
                 f"name = {str(name)!r} is a file; allowed: a folder that python -m tools.publish wrote, or a name of the"
@@ -134,7 +127,7 @@ class Predictor:
         return cls(pretrained.find_folder(str(name), revision=revision, download=True, setting="name"), **options)
 
     def many(
-        self, clips: Iterable[Path | str], predict: "Predict | None" = None, workers: int = 1
+        self, clips: Iterable[Path | str], predict: "Predict[Self] | None" = None, workers: int = 1
     ) -> Iterator[Prediction]:
         """Yield the predictions of clips in their order, with a progress bar on a terminal; of each person with
         `person = "all"`.
@@ -142,20 +135,9 @@ class Predictor:
         predict: a function that predicts a clip with a predictor; by default `predict_all`. workers: number of processes on
         this machine, each with a predictor. Raises InputError if a worker was killed.
         """
-        paths = [_path("clip", clip) for clip in clips]
-        with ExitStack() as stack:
-            predictions: Iterable[list[Prediction]] = (_predict_safely(self, predict, path) for path in paths)
-            if workers > 1:
-                pool = stack.enter_context(parallel.start_executor(Parallel(engine="loky", workers=workers), gpu=False))
-                work = partial(_predict_in_worker, self._options, predict)
-                predictions = parallel.map_in_order(pool, work, paths)
-            try:
-                for of_clip in tqdm(predictions, desc="predict", total=len(paths), unit="clip", disable=None):
-                    yield from of_clip
-            except Exception as error:
-                if not parallel.is_worker_death(error):
-                    raise
-                raise InputError("a worker was killed; if memory ran out, use fewer workers") from None
+        paths = [to_path("clip", clip) for clip in clips]
+        make = partial(type(self), *self._options)
+        yield from predict_many(self, make, predict or type(self).predict_all, paths, workers)
 
     def __call__(self, clip: Path | str, watch: Watch | None = None, report: Report | None = None) -> Prediction:
         """Return a clip's prediction. A model trained with missing = "keep" rejects it only if no encoder has an input.
@@ -168,7 +150,7 @@ class Predictor:
             raise InputError(
                 f"person = {ALL!r} gives a prediction for each person; call predict_all, or choose {MAIN!r}"
             )
-        return self._guard(_path("clip", clip), _Observers(watch, report))
+        return self._guard(to_path("clip", clip), _Observers(watch, report))
 
     def predict_all(
         self, clip: Path | str, watch: Watch | None = None, report: Report | None = None
@@ -178,11 +160,11 @@ class Predictor:
         The arguments are those of a call. The video is decoded once, and `watch` is called for one person after the other.
         A clip that can't be used, or without a face, has one prediction, without person.
         """
-        clip, observers = _path("clip", clip), _Observers(watch, report)
+        clip, observers = to_path("clip", clip), _Observers(watch, report)
         if self.tracker is None:
             return [self._guard(clip, observers)]
         try:
-            _check_file(clip)
+            check_file(clip)
             scene = Scene(self.tracker, self.extractors["frames"], Raw(clip.name, clip, None), observers.begin)
         except Exception as error:
             return [self._reject(clip, error)]
@@ -213,7 +195,7 @@ class Predictor:
         return split_long_clip(measure_clip_seconds(clip), self.trained.training.seconds, self.window)
 
     def _predict(self, clip: Path, observers: "_Observers") -> Prediction:
-        _check_file(clip)
+        check_file(clip)
         seconds, cut = measure_clip_seconds(clip), warn_of_cut(clip)
         if spans := split_long_clip(seconds, self.trained.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
@@ -276,7 +258,7 @@ class Predictor:
             raise InputError("; ".join(rejected))
         batch = to_device(collate([Sample(inputs, {}, 0)]), self._device)
         if span is not None:
-            _return_freed_memory()
+            return_freed_memory()
         observers.begin(NETWORK)
         output = network(batch.inputs, attend=observers.watch is not None)
         if not all(values.isfinite().all() for values in output.predicted.values()):
@@ -315,52 +297,3 @@ class Predictor:
             if observers.scene is not None and "faces" not in base.list_with_inputs(name, self._settings):
                 observers.scene.share(span, name, records[name])
         return records
-
-
-Predict = Callable[[Predictor, Path | str], Prediction | list[Prediction]]
-
-
-_cached_predictor = cache(Predictor)
-
-
-def _predict_in_worker(options: _Options, predict: Predict | None, clip: Path) -> list[Prediction]:
-    """Predict a clip in a worker process, which loads its predictor once."""
-    return _predict_safely(_cached_predictor(*options), predict, clip)
-
-
-def _predict_safely(predictor: Predictor, predict: Predict | None, clip: Path) -> list[Prediction]:
-    """Predict a clip. An error that concerns only this clip, for instance in its sheet, becomes its result."""
-    try:
-        predictions = (predict or Predictor.predict_all)(predictor, clip)
-        return [predictions] if isinstance(predictions, Prediction) else predictions
-    except InputError:
-        raise
-    except Exception as error:
-        if disk_is_full(error):
-            raise
-        reason, trace = describe_internal_error(error)
-        log_once("predict", trace)
-        return [Prediction(clip, {}, reason, predictor.warnings)]
-
-
-def _check_file(clip: Path) -> None:
-    """Raise InputError if a clip is not a file, or is empty."""
-    if not os.path.isfile(clip):  # noqa: PTH113 (Path.is_file raises for a name that is too long)
-        raise InputError(f"{clip} is not a file")
-    if not clip.stat().st_size:
-        raise InputError("the file is empty")
-
-
-def _path(name: str, value: Path | str) -> Path:
-    """Return a path. Raises InputError for a value of another type."""
-    if not isinstance(value, str | os.PathLike):
-        raise InputError(
-            f"{name} has the type {type(value).__name__}; allowed: the path of a file, as str or pathlib.Path"
-        )
-    return Path(value)
-
-
-def _return_freed_memory() -> None:
-    """Return freed memory from the C library to the system, because large tensors do not fit into its gaps."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only in glibc
-        trim(0)
