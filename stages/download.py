@@ -1,8 +1,7 @@
 """Bring the corpora in, unpack them and verify every clip: data/raw/, metrics/data.json, and tables of clips in data/."""
 
 from lib.core import command, parameters
-from lib.core.targets import TargetSections
-from lib.model.heads import check_heads
+from lib.core.targets import TargetSections, check_heads
 from lib.sources import download
 from lib.sources.download import Parameters
 from lib.streams import base

@@ -17,7 +17,8 @@ from lib.data.inputs import EncoderInputs
 from lib.model.encoders import images
 from lib.model.fusions import FUSIONS
 from lib.model.heads import find_head
-from lib.model.network import Network, Output, Settings
+from lib.model.network import Network, Output
+from lib.model.settings import Settings
 from lib.streams.base import Steps, StreamInfo
 from lib.training.data import TrainData
 from lib.training.hooks import Loggers

@@ -20,7 +20,8 @@ from lib.core.targets import TargetGroup
 from lib.data.batch import Sample, collate
 from lib.data.dataset import make_inputs
 from lib.model.encoders import images, sound
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings
 from lib.streams import base
 from lib.streams._mel import mel_frequencies
 from lib.streams.base import Steps, StreamInfo

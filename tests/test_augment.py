@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lib.analysis import augmentation
 from lib.core.errors import InputError, SettingError
+from lib.core.targets import LOSSES_OF_HEADS
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample, collate
 from lib.data.changes import Augment, Mixture, draw_changes, draw_mixture
@@ -422,7 +423,7 @@ def test_each_loss_of_mixed_targets_is_finite_and_falls(loss: str) -> None:
     mixture = draw_mixture(make_augment(cutmix=1.0), np.random.default_rng(0))
     assert mixture is not None
     mixed, weights = mix_clips(batch, {"traits": torch.rand(8, 3) + 0.5}, mixture, KINDS)
-    head = next(kind for kind in HEADS.values() if loss in kind.losses)(4, 3)
+    head = next(HEADS[name] for name, losses in LOSSES_OF_HEADS.items() if loss in losses)(4, 3)
     vectors, values = torch.randn(8, 4), []
     optimizer = torch.optim.Adam(head.parameters(), 0.02)
     for _ in range(40):

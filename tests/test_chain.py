@@ -23,7 +23,7 @@ from lib.data.inputs import list_streams
 from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary
 from lib.model.committee import Committee, build_model
-from lib.model.network import Settings
+from lib.model.settings import Settings
 from lib.serving import export_chain
 from lib.serving.predictor import Predictor
 from lib.streams import base

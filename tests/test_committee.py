@@ -24,7 +24,8 @@ from lib.data.shard_cache import read_cached
 from lib.model import checkpoint, folder, infer
 from lib.model.committee import Committee
 from lib.model.encoders import vectors
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings
 from lib.model.stack import Stack, pool_inputs
 from lib.scoring import ridge as ridge_regression
 from lib.scoring import stacking, trees

@@ -16,7 +16,7 @@ from lib.core import parameters, resume
 from lib.core.errors import SettingError
 from lib.core.parameters import Section
 from lib.core.registry import list_members
-from lib.model import encoders
+from lib.model.settings import find_module_name, list_kinds
 from lib.report.figures import FIGURES
 from lib.sources import base as sources
 from lib.streams import base, build
@@ -177,7 +177,7 @@ def test_stage_deps_cover_all_imported_modules(stage: str) -> None:
     modules = [script, *([f"lib.streams.{stream}"] if stream else [])]
     if stage in ("train", "evaluate", "analyse"):  # these import by names in the parameters
         modules += [f"lib.streams.{name}" for name in base.list_names()]
-        modules += [encoders.find_module_name(kind) for kind in encoders.list_kinds()]
+        modules += [find_module_name(kind) for kind in list_kinds()]
     if stage == "figures":
         modules += [f"lib.report.figures.{name}" for name in FIGURES]
     if stage == "analyse":

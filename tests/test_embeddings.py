@@ -19,7 +19,8 @@ from lib.core.weight_files import find_file
 from lib.data.batch import Sample, collate
 from lib.model.encoders import emonext as end
 from lib.model.encoders import sequence_transformer
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings
 from lib.scoring.same_person import find_same_persons
 from lib.streams import base, embeddings
 from lib.streams.base import Steps, StreamInfo

@@ -38,8 +38,6 @@ FUSIONS:"""
 HEAD = """
 
 class Tanh(Head):
-    losses = ("fourth_power",)
-
     def predict(self, raw):
         return HeadOutput((raw.tanh() + 1) / 2)
 
@@ -82,8 +80,10 @@ EDITS: list[tuple[str, str, str]] = [
     ("params.yaml", "optimizer: adamw\n", "optimizer: plain\n"),
     ("lib/model/fusions.py", "\n\nFUSIONS:", FUSION),
     ("lib/model/fusions.py", '"concat": Concat,', '"concat": Concat, "maximum": Maximum,'),
+    ("lib/model/settings/__init__.py", '"concat",', '"concat", "maximum",'),
     ("lib/model/heads.py", "\n\nHEADS:", HEAD),
     ("lib/model/heads.py", '"linear": Linear,', '"linear": Linear, "tanh": Tanh,'),
+    ("lib/core/targets.py", '"linear": _ON_MEANS,', '"linear": _ON_MEANS, "tanh": ("fourth_power",),'),
     ("lib/training/losses.py", "\n\nLOSSES:", LOSS),
     ("lib/training/losses.py", '"bce": bce,', '"bce": bce, "fourth_power": fourth_power,'),
     ("lib/training/optim.py", "\n\nOPTIMIZERS:", OPTIMIZER),

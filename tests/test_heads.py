@@ -10,7 +10,7 @@ import torch
 
 from lib.core.errors import InputError
 from lib.core.parameters import check
-from lib.core.targets import TargetGroup
+from lib.core.targets import LOSSES_OF_HEADS, TargetGroup
 from lib.model.checkpoint import Reference
 from lib.model.heads import HEADS, HeadOutput, average_predictions, find_head
 from lib.scoring.evaluation import tabulate_predictions
@@ -30,7 +30,8 @@ GAUSSIAN: dict[str, Any] = TWO_COLUMNS | {"range": [1, 7], "head": "gaussian", "
 
 
 def test_losses_of_all_heads_exist() -> None:
-    assert {loss for head in HEADS.values() for loss in head.losses} == set(LOSSES)
+    assert {loss for losses in LOSSES_OF_HEADS.values() for loss in losses} == set(LOSSES)
+    assert LOSSES_OF_HEADS.keys() == HEADS.keys()
 
 
 @pytest.mark.parametrize(

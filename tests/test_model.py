@@ -35,7 +35,9 @@ from lib.model.checkpoint import TrainingSummary
 from lib.model.encoders import Encoder, images, vectors, volumes
 from lib.model.encoders.volumes import VIDEO_RESNETS
 from lib.model.fusions import FUSIONS
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import FUSIONS as FUSION_NAMES
+from lib.model.settings import Settings
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps, StreamInfo
 from tests.small_network import (
@@ -63,6 +65,10 @@ def volume_encoder(backbone: str, stream: str, channels: int | None = None, **ch
     settings = {"kind": "volumes", "reads": [stream], "take": "all", "steps": 1, "backbone": backbone, "weights": None}
     shape = [channels or (2 if stream == "flow" else 3), 32, 32]
     return volumes.Encoder(check(settings | changes, volumes.Settings), [shape])
+
+
+def test_settings_name_all_fusions() -> None:
+    assert tuple(FUSIONS) == FUSION_NAMES
 
 
 @pytest.mark.parametrize("fusion", GENERAL_FUSIONS)

@@ -17,6 +17,7 @@ from lib.data.batch import Sample, collate
 from lib.data.dataset import make_inputs
 from lib.data.inputs import find_kind
 from lib.model import encoders
+from lib.model.settings import check_settings
 from lib.sources._archives import annotation_place
 from lib.streams import pictures
 from lib.streams.base import Raw, StreamInfo, load, load_stream_info
@@ -224,7 +225,7 @@ def test_encoder_reads_faces_and_drawings(tmp_path: Path) -> None:
     record = load_images(tmp_path, drawings="drawn", side=32)
     settings = plain(merge_parameters("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.drawings"], "landmarks": "drawing", "init": "reference"}
-    encoder_settings = encoders.check_settings({"s2d": settings})["s2d"]
+    encoder_settings = check_settings({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "drawings": [3, 32, 32]}
     inputs = make_inputs({"pictures": record}, {"s2d": encoder_settings}, {"pictures": StreamInfo({}, shapes)}, None)[
         "s2d"
@@ -240,7 +241,7 @@ def test_encoder_reads_faces_and_landmarks(tmp_path: Path) -> None:
     record = load_images(tmp_path, side=32, points="marks")
     settings = plain(merge_parameters("demo", []))["model"]["encoders"]["s2d"]
     settings |= {"reads": ["pictures.faces", "pictures.points"], "landmarks": "points", "init": "reference"}
-    encoder_settings = encoders.check_settings({"s2d": settings})["s2d"]
+    encoder_settings = check_settings({"s2d": settings})["s2d"]
     shapes = {"faces": [3, 32, 32], "points": [5, 2]}
     inputs = make_inputs({"pictures": record}, {"s2d": encoder_settings}, {"pictures": StreamInfo({}, shapes)}, None)
     assert inputs["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]

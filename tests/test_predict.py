@@ -35,7 +35,8 @@ from lib.media.frames import read_frames
 from lib.model import checkpoint, infer
 from lib.model.checkpoint import TrainingSummary
 from lib.model.fusions import FUSIONS
-from lib.model.network import STACKED, Network
+from lib.model.network import Network
+from lib.model.settings import STACKED
 from lib.report.provenance import describe_newest_input
 from lib.serving import explain as serving_explain
 from lib.serving.clips import find_clips

@@ -19,6 +19,7 @@ from lib.model import checkpoint, encoders
 from lib.model.checkpoint import TrainingSummary
 from lib.model.encoders import pretrained
 from lib.model.network import Network
+from lib.model.settings import check_settings
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps, StreamInfo
 from lib.training import prepare, run
@@ -426,7 +427,7 @@ def test_folder_files_enter_the_fingerprint_of_training(tmp_path: Path, monkeypa
 )
 def test_invalid_settings_name_key_and_remedy(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
-        encoders.check_settings({"voice": SETTINGS | {"network": "folder", "reads": ["waveform"]} | changes})
+        check_settings({"voice": SETTINGS | {"network": "folder", "reads": ["waveform"]} | changes})
 
 
 def test_networks_that_do_not_fit_are_rejected(wavlm: Path, dinov2: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from lib.core.parameters import check
 from lib.core.targets import TRAITS as OUR_TRAITS
 from lib.core.targets import TargetGroup, Targets
 from lib.model import checkpoint
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings
 from lib.model.ssl_mepr_weights import EMOTIONS, TRAITS, find_kind
 from lib.streams.base import StreamInfo
 from tests.conftest import ROOT

@@ -17,11 +17,10 @@ from lightning_fabric import Fabric
 
 from lib.core import parameters
 from lib.core.errors import InputError
-from lib.core.targets import TRAITS, TargetGroup
+from lib.core.targets import LOSSES_OF_HEADS, TRAITS, TargetGroup
 from lib.data.batch import Sample
 from lib.model import checkpoint
 from lib.model.checkpoint import TrainingSummary
-from lib.model.heads import HEADS
 from lib.model.infer import predict
 from lib.model.network import Output
 from lib.streams.base import StreamInfo
@@ -192,7 +191,7 @@ def test_shuffle_labels_keeps_rows_together() -> None:
 @pytest.mark.parametrize("loss", sorted(LOSSES.keys() - {"kl"}))
 def test_each_loss_decreases_in_training(loss: str, weighting: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    head = next(name for name, head in HEADS.items() if loss in head.losses)
+    head = next(name for name, losses in LOSSES_OF_HEADS.items() if loss in losses)
     targets = {"traits": TRAITS_GROUP["traits"].model_copy(update={"loss": loss, "head": head})}
     _, history = train_network(
         tmp_path, TinyNetwork(targets), targets=targets, epochs=20, label_weighting=weighting,

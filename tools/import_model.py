@@ -74,7 +74,8 @@ def write_model(path: Path, state: Any, parameters: dict[str, Any], corpora: lis
     from lib.core.parameters import check as validate
     from lib.core.targets import TargetSections
     from lib.model import checkpoint, ssl_mepr_weights
-    from lib.model.network import Network, Settings
+    from lib.model.network import Network
+    from lib.model.settings import Settings
     from lib.streams import base
 
     settings = validate(parameters["model"], Settings, "model")

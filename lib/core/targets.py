@@ -1,11 +1,12 @@
 """Targets: groups of columns of the clip table that are predicted, each with a range, and the names of the Big Five."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from lib.core.errors import InputError, prefix_errors
 from lib.core.estimates import INTERVAL_LEVEL as INTERVAL_LEVEL
 from lib.core.parameters import Section
 
@@ -17,6 +18,18 @@ MEAN = "mean"
 
 RATERS, SPREAD = "_n", "_sd"
 """Suffixes of the columns NAME_n and NAME_sd: the number of raters of a clip, and the standard deviation between them."""
+
+_ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
+"""Losses that compare the mean with the label, and so fit any head of numbers."""
+
+LOSSES_OF_HEADS: Mapping[str, tuple[str, ...]] = {
+    "sigmoid": _ON_MEANS,
+    "linear": _ON_MEANS,
+    "softmax": ("kl", *_ON_MEANS),
+    "binary": ("bce",),
+    "gaussian": ("gaussian_nll",),
+}
+"""The losses of lib/training/losses.py that can train each head of lib/model/heads.py."""
 
 Values = TypeVar("Values", bound=Any)
 
@@ -110,3 +123,25 @@ class TargetSections(Section):
     """The section `targets` of params.yaml, checked without the others."""
 
     targets: Targets
+
+
+def check_heads(targets: Targets) -> None:
+    """Raise SettingError for the first target group whose head is unknown, or does not fit the group's loss and columns."""
+    for name, group in targets.items():
+        with prefix_errors(f"targets.{name}."):
+            check_head(group)
+
+
+def check_head(group: TargetGroup) -> None:
+    """Raise InputError if a group's head is unknown, or does not fit the group's loss and columns."""
+    if group.head not in LOSSES_OF_HEADS:
+        raise InputError(f"head = {group.head!r}; allowed: {', '.join(LOSSES_OF_HEADS)}")
+    if group.loss not in LOSSES_OF_HEADS[group.head]:
+        raise InputError(
+            f"loss = {group.loss!r}; allowed with head = {group.head}: {', '.join(LOSSES_OF_HEADS[group.head])}"
+        )
+    if group.head == "softmax" and (group.range != [0, 1] or len(group.columns) < 2):
+        raise InputError(
+            f"head = softmax with range {group.range} and {len(group.columns)} columns; allowed: range [0, 1] and two"
+            " columns or more"
+        )

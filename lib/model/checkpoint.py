@@ -17,7 +17,8 @@ from lib.core.targets import INTERVAL_LEVEL, TargetGroup, Targets
 from lib.core.weights import find_mismatches, load_published
 from lib.model import folder, ssl_mepr_weights
 from lib.model.committee import Committee, build_model
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings
 from lib.streams import base
 from lib.streams.base import StreamInfo
 

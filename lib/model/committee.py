@@ -11,8 +11,9 @@ from lib.data.batch import Inputs
 from lib.data.inputs import EncoderInputs
 from lib.model.fusions import Fusion
 from lib.model.heads import Head, HeadOutput
-from lib.model.network import STACKED, Network, Output, Settings
-from lib.model.stack import Stack, list_regressed, pool_inputs
+from lib.model.network import Network, Output
+from lib.model.settings import STACKED, Settings, list_regressed
+from lib.model.stack import Stack, pool_inputs
 from lib.streams.base import StreamInfo
 
 

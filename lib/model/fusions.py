@@ -36,7 +36,8 @@ class FusionOptions(NamedTuple):
 
 
 class Fusion(nn.Module):
-    """Combines the tokens of all encoders into vectors of a clip. Read this before writing a fusion, then add it to FUSIONS.
+    """Combines the tokens of all encoders into vectors of a clip. Read this before writing a fusion, then add it to FUSIONS
+    and its name to `lib.model.settings.FUSIONS`.
 
     A subclass implements `forward`, and `build` if it has layers. If its vectors are not as wide as all encoders' tokens
     together, `build` sets `output_dim`. The arguments are those of FusionOptions.

@@ -9,12 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib.core.errors import InputError, prefix_errors
 from lib.core.estimates import average_windows
-from lib.core.targets import TargetGroup, Targets
-
-ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
-"""Losses that compare the mean with the label, and so fit any head of numbers."""
+from lib.core.targets import TargetGroup, check_head
 
 
 class HeadOutput(NamedTuple):
@@ -40,11 +36,11 @@ class HeadOutput(NamedTuple):
 
 
 class Head(nn.Module):
-    """Predicts one target group. Read this before writing a head, then add the class to HEADS.
+    """Predicts one target group. Read this before writing a head, then add the class to HEADS and its losses to
+    `lib.core.targets.LOSSES_OF_HEADS`.
 
-    A subclass implements `predict`. It may set `outputs`, `losses` and `bounded`, and override `initialise` (the linear
-    layer's weights before training), `combine` (several predictions to one) and `check` (contradictions in the settings).
-    A group's targets are in units of its range, 0 to 1.
+    A subclass implements `predict`. It may set `outputs` and `bounded`, and override `initialise` (the linear layer's
+    weights before training) and `combine` (several predictions to one). A group's targets are in units of its range, 0 to 1.
 
     inputs: width of each vector that the fusion returns. targets: number of columns. vectors: number of vectors that the
     fusion returns for a clip; each has a linear layer of its own, after `dropout`.
@@ -52,8 +48,6 @@ class Head(nn.Module):
 
     outputs: ClassVar[int] = 1
     """Number of values that the linear layer returns for each target."""
-    losses: ClassVar[tuple[str, ...]] = ON_MEANS
-    """Names in lib/training/losses.py that can train this head."""
     scaled: ClassVar[bool] = False
     """Whether predictions have a scale."""
     bounded: ClassVar[bool] = True
@@ -92,12 +86,6 @@ class Head(nn.Module):
         raw = [layer(vector) for layer, vector in zip(self.layers, vectors, strict=True)]
         predictions = [self.predict(values if path is None else values + path) for values in raw]
         return predictions[0] if len(predictions) == 1 else self.combine(predictions)
-
-    @classmethod
-    def check(cls, group: TargetGroup) -> None:
-        """Raise InputError if the settings of a target group contradict this head."""
-        if group.loss not in cls.losses:
-            raise InputError(f"loss = {group.loss!r}; allowed with head = {group.head}: {', '.join(cls.losses)}")
 
 
 class Sigmoid(Head):
@@ -139,28 +127,14 @@ class Linear(Head):
 class Softmax(Head):
     """Shares that add up to 1."""
 
-    losses = ("kl", *ON_MEANS)
-
     def predict(self, raw: Tensor) -> HeadOutput:
         """Return the softmax over the group's targets."""
         return HeadOutput(raw.softmax(-1))
-
-    @classmethod
-    def check(cls, group: TargetGroup) -> None:
-        """Raise InputError for a range other than [0, 1] or for a single column, too."""
-        super().check(group)
-        if group.range != [0, 1] or len(group.columns) < 2:
-            raise InputError(
-                f"head = softmax with range {group.range} and {len(group.columns)} columns; allowed: range [0, 1] and two"
-                " columns or more"
-            )
 
 
 class Binary(Head):
     """Probabilities of what is present or absent, trained on their logits: the gradient never vanishes where a probability
     saturates at 0 or 1."""
-
-    losses = ("bce",)
 
     def predict(self, raw: Tensor) -> HeadOutput:
         """Return probabilities and logits."""
@@ -181,7 +155,6 @@ class Gaussian(Head):
     """
 
     outputs = 2
-    losses = ("gaussian_nll",)
     scaled = True
     bounded = False
     lowest_scale = 0.01
@@ -224,16 +197,7 @@ def average_predictions(predictions: Sequence[HeadOutput], weights: Sequence[flo
     return HeadOutput(*average_windows(means, scales, weights))
 
 
-def check_heads(targets: Targets) -> None:
-    """Raise SettingError for the first target group whose head is unknown, or does not fit the group's loss and columns."""
-    for name, group in targets.items():
-        with prefix_errors(f"targets.{name}."):
-            find_head(group)
-
-
 def find_head(group: TargetGroup) -> type[Head]:
     """Return the class of a group's head. Raises InputError for an unknown head, and for settings that don't fit."""
-    if group.head not in HEADS:
-        raise InputError(f"head = {group.head!r}; allowed: {', '.join(HEADS)}")
-    HEADS[group.head].check(group)
+    check_head(group)
     return HEADS[group.head]

@@ -8,16 +8,14 @@ TMA).
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-Prompts = Literal["deep", "shallow", "none"]
-Norms = Literal["own", "shared"]
-Init = Literal["zero", "reference"]
+from lib.model.settings.s2d import Init, Norms, Prompts
 
 _EPS = 1e-6
 _TMA_EPS = 1e-5  # of the norm inside TMA alone

@@ -7,10 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from lib.data.batch import Inputs
-from lib.data.inputs import EncoderInputs
-
-REGRESSED = "vectors"
-"""The kind of encoders whose streams regressions read."""
 
 _TREE = ("target", "feature", "threshold", "left", "right", "missing_left", "value")
 _RIDGE = ("numbers", "low", "high", "mean", "std")
@@ -107,11 +103,6 @@ class Stack(nn.Module):
                 setattr(self, name, torch.empty_like(saved, device=self.level.device))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self._sizes = [int(size) for size in self.sizes]
-
-
-def list_regressed(encoder_inputs: dict[str, EncoderInputs]) -> list[str]:
-    """Return the names of the encoders whose streams regressions read: those of kind `vectors`."""
-    return [name for name, settings in encoder_inputs.items() if settings.kind == REGRESSED]
 
 
 def pool_inputs(inputs: Inputs, names: Sequence[str]) -> Tensor:

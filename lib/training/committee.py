@@ -13,7 +13,8 @@ from lib.core.errors import SettingError
 from lib.data.dataset import ClipDataset
 from lib.model import infer
 from lib.model.committee import Committee, build_model
-from lib.model.network import STACKED, Network
+from lib.model.network import Network
+from lib.model.settings import STACKED
 from lib.scoring.ridge import FOLDS, assign_folds
 from lib.training.prepare import Task
 from lib.training.regressions import check_videos, fit_stack, read_numbers

@@ -17,7 +17,8 @@ _EPSILON = 1e-8  # keeps logarithms and quotients finite; in `kl` the value of S
 
 
 class Loss(Protocol):
-    """A loss. Read this before writing one, then add it to LOSSES and to the `losses` of the heads that it fits.
+    """A loss. Read this before writing one, then add it to LOSSES, and to the heads that it fits in
+    `lib.core.targets.LOSSES_OF_HEADS`.
 
     It returns one number, the mean over the known targets, which backpropagates to the prediction. All is in units of the
     group's range, (B, K). actual: NaN where a target is unknown. weights: of each clip and target, with the mean 1. Where

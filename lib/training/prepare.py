@@ -20,9 +20,9 @@ from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, list_streams
 from lib.data.selection import mask_labelled, select_usable, select_videos
 from lib.data.shard_cache import describe_memory
-from lib.model import encoders
 from lib.model.encoders import Encoder
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings, find_module_name
 from lib.scoring.ceilings import RELIABILITY
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
@@ -139,7 +139,7 @@ def fingerprint(
 
     groups: of `select_groups`. Without fairness, data/groups.csv has no effect on the hash.
     """
-    encoder_modules = [encoders.find_module_name(encoder_settings.kind) for encoder_settings in encoder_inputs.values()]
+    encoder_modules = [find_module_name(encoder_settings.kind) for encoder_settings in encoder_inputs.values()]
     stream_names = list_streams(encoder_inputs)
     modules = ["stages.train", "lib.training.run", *encoder_modules]
     model, training = sections.model.model_dump(), sections.train.model_dump()

@@ -18,7 +18,8 @@ from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, split_reference
 from lib.model.heads import find_head
 from lib.model.network import Network
-from lib.model.stack import list_regressed, pool_inputs
+from lib.model.settings import list_regressed
+from lib.model.stack import pool_inputs
 from lib.scoring.ridge import FOLDS, Ridge, assign_folds, choose_penalty, fill_with_mean, fit_ridge
 from lib.scoring.stacking import Weights, fit_weights
 from lib.scoring.trees import WIDEST, TargetTrees, fit_trees

@@ -11,7 +11,7 @@ from lib.core.parameters import Section
 from lib.core.targets import TargetGroup, Targets
 from lib.data.changes import Augment
 from lib.data.inputs import EncoderInputs
-from lib.model.network import STACKED, Settings
+from lib.model.settings import STACKED, Settings
 from lib.scoring.ceilings import RELIABILITY
 from lib.training.fairness import FAIRNESS, NONE, TERMS
 from lib.training.losses import WEIGHTINGS

@@ -10,8 +10,7 @@ import pandas as pd
 from lib.core import parameters
 from lib.core.artifacts import GROUPS
 from lib.core.errors import InputError
-from lib.core.targets import TargetGroup
-from lib.model.heads import find_head
+from lib.core.targets import LOSSES_OF_HEADS, TargetGroup, check_head
 from lib.scoring.baselines import is_baseline
 from lib.scoring.ceilings import RELIABILITY
 from lib.sources._across import find_ranges
@@ -148,7 +147,8 @@ def plan_variants(model: dict[str, Any]) -> dict[str, ParameterChanges]:
 
 def plan_losses(name: str, group: TargetGroup, chosen: list[str], weightings: list[str]) -> dict[str, ParameterChanges]:
     """Return every loss of the target group `name` with every weighting, by LOSS-WEIGHTING; by LOSS for weighting none."""
-    permitted = find_head(group).losses
+    check_head(group)
+    permitted = LOSSES_OF_HEADS[group.head]
     check_choices("--losses", chosen, permitted, f" with targets.{name}.head = {group.head}")
     check_choices("--weightings", weightings, (*WEIGHTINGS, RELIABILITY))
     return {

@@ -24,7 +24,8 @@ from lib.data.batch import Inputs, collate
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import list_streams
 from lib.data.loading import to_device
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings
 from lib.streams import base
 from lib.training import run as training_run
 from lib.training.data import TrainData

@@ -11,8 +11,9 @@ from lib.core.parameters import check
 from lib.core.targets import TargetGroup
 from lib.data.batch import Inputs
 from lib.model.encoders import images, sound
-from lib.model.network import Network, Settings
+from lib.model.network import Network
 from lib.model.recurrent import Last
+from lib.model.settings import Settings
 from lib.streams import audio
 from lib.streams.base import Steps, StreamInfo
 from tools.parity._fixture import Arrays, Layout

@@ -13,7 +13,8 @@ from lib.core.parameters import check
 from lib.core.targets import TargetGroup
 from lib.model.encoders.emonext import AttentionPenalty
 from lib.model.heads import HeadOutput
-from lib.model.network import Network, Settings
+from lib.model.network import Network
+from lib.model.settings import Settings
 from lib.scoring import detection
 from lib.sources import mosei
 from lib.streams.base import Steps, StreamInfo

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from lib.core.parameters import read_stages
-from lib.model import encoders
+from lib.model.settings import find_settings
 from lib.streams import base, build
 
 Schema = dict[str, Any]
@@ -36,7 +36,7 @@ def allowed_at(schemas: Mapping[str, Schema], values: Mapping[str, Any], key: st
     defs = schema["$defs"]
     if section == "model" and names[:1] == ["encoders"]:
         kind = values["model"]["encoders"][names[1]]["kind"]
-        settings: type[BaseModel] = importlib.import_module(encoders.find_module_name(kind)).Settings
+        settings: type[BaseModel] = find_settings(kind)
         schema, names = settings.model_json_schema(by_alias=True), names[2:]
         defs = schema.get("$defs", {})
     for name in names:

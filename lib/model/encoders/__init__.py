@@ -2,25 +2,20 @@
 
 A module has two classes. `Settings`, a subclass of EncoderInputs, is the encoder's entry under model.encoders in
 params.yaml; its `kind` is the module's name. `Encoder`, a subclass of the class Encoder below, is built as
-Encoder(settings, shapes), where shapes are those of a step of each stream in settings.reads.
+Encoder(settings, shapes), where shapes are those of a step of each stream in settings.reads. The class Settings can be in
+lib/model/settings/KIND.py, from which the encoder's module then imports it: params.yaml is checked without PyTorch.
 """
 
 import importlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
-from lib.core.errors import InputError, SettingError, prefix_errors
-from lib.core.parameters import check
-from lib.core.registry import list_members
-from lib.data.inputs import EncoderInputs, split_reference
+from lib.core.errors import InputError, prefix_errors
+from lib.data.inputs import EncoderInputs
+from lib.model.settings import find_module_name
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
-
-_NAME = re.compile(r"\w+")
 
 
 class Encoder(nn.Module):
@@ -49,36 +44,6 @@ class Encoder(nn.Module):
     def list_layer_weights(self) -> dict[str, Tensor]:
         """Return the learned weights (L,) of the layers of each stream that has several, by reference; by default none."""
         return {}
-
-
-def list_kinds() -> list[str]:
-    """Return the names of all kinds of encoders."""
-    return list_members(Path(__file__).parent)
-
-
-def find_module_name(kind: str) -> str:
-    """Return the name of the module of a kind."""
-    return f"{__name__}.{kind}"
-
-
-def check_settings(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderInputs]:
-    """Return the checked settings of the encoders under model.encoders. Raises InputError for invalid settings."""
-    settings: dict[str, EncoderInputs] = {}
-    for name, values in encoders.items():
-        key, kind = f"model.encoders.{name}", values.get("kind")
-        if not _NAME.fullmatch(name) or name == "head":
-            raise SettingError(f"{key}; allowed: names of letters, digits and _, but not head")
-        if kind not in list_kinds():
-            raise SettingError(f"{key}.kind = {kind!r}; allowed: {', '.join(list_kinds())}")
-        settings[name] = check(dict(values), importlib.import_module(find_module_name(str(kind))).Settings, key)
-        if not settings[name].reads:
-            raise SettingError(f"{key}.reads = []; allowed: one or several streams")
-        for reference in settings[name].reads:
-            try:
-                split_reference(reference)
-            except InputError as error:
-                raise SettingError(f"{key}.reads has {reference!r}: {error}") from None
-    return settings
 
 
 def require_image_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], *channels: int) -> str:

@@ -1,34 +1,19 @@
 """EmoNeXt over single pictures, trained end to end: a token each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.data.inputs import EncoderInputs
 from lib.model import encoders
+from lib.model.settings.emonext import Settings as Settings
 from lib.model.tokens import Tokens, make_map_tokens
 from lib.streams.base import Steps
 from lib.streams.embeddings import networks
-from lib.streams.embeddings.emonext import SIZES, EmoNeXt, Se
+from lib.streams.embeddings.emonext import SIZES, EmoNeXt
 
 _LEAST = 32  # pixels that become a cell of the last map
-
-
-class Settings(EncoderInputs):
-    """All as params.yaml says."""
-
-    kind: Literal["emonext"]
-    network: Literal[*SIZES]  # type: ignore[valid-type]
-    weights: str | None
-    stn: bool
-    se: Se
-    drop_path: Annotated[float, Field(ge=0, lt=1)]
-    attention_loss: Annotated[float, Field(ge=0, le=1e6)]
-    reduction: Annotated[int, Field(ge=1, le=1024)] = 16
 
 
 class Encoder(encoders.Encoder):

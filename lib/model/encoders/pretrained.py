@@ -1,89 +1,22 @@
 """A pretrained network of `transformers` or `timm` over audio or images, fine-tuned in part or by low-rank adapters."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from lib.core import pretrained as folders
 from lib.core.errors import InputError
-from lib.core.pretrained import PretrainedSettings
-from lib.data.inputs import EncoderInputs, find_kind
+from lib.data.inputs import find_kind
 from lib.model import encoders, pretrained
 from lib.model.pretrained_readers import AudioReader, ImageReader, TimmReader
+from lib.model.settings.pretrained import Settings as Settings
+from lib.model.settings.pretrained import is_audio
 from lib.model.tokens import Tokens, make_clip_token
 from lib.streams.base import Steps
-from lib.streams.embeddings.pretrained_images import TIMM, find_timm_hub_name, is_timm_folder, load_timm_network
-
-_CONSECUTIVE = ("all", "window")
-"""Samplers whose steps are consecutive, as audio needs."""
-
-
-def _check_trainable(value: Any) -> Any:
-    if value != "lora" and not (type(value) is int and value >= 0):
-        raise ValueError("a number of layers from 0 on, or lora")
-    return value
-
-
-class Settings(EncoderInputs, PretrainedSettings):
-    """trainable: number of trained layers, counted from the last, or "lora". rank, alpha: of the adapters of "lora".
-
-    weights: "pretrained", those of the network's folder; None for random weights; for timm also a path. architecture: the
-    contents of the folder's descriptions, which training fills in, so that a model's file can be read without the folder.
-    """
-
-    kind: Literal["pretrained"]
-    weights: str | None
-    trainable: Annotated[int | Literal["lora"], BeforeValidator(_check_trainable)]
-    rank: Annotated[int, Field(ge=1, le=4096)]
-    alpha: Annotated[float, Field(gt=0, le=1e6)]
-    checkpointing: bool
-    tokens: Literal["clip", "steps"]
-    architecture: pretrained.Architecture | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if any(_is_audio(reference) for reference in self.reads) and self.take not in _CONSECUTIVE:
-            raise ValueError(
-                f"take = {self.take} with audio; allowed: {', '.join(_CONSECUTIVE)}, whose steps are consecutive"
-            )
-        return self
-
-    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
-        """Return the settings with the descriptions of the network's folder."""
-        folder = self._find_folder()
-        return self.model_copy(update={"architecture": pretrained.read_architecture(folder) if folder else {}})
-
-    def files(self) -> list[Path]:
-        """Return the files of the network's folder."""
-        folder = self._find_folder()
-        return folders.list_files(folder) if folder else []
-
-    @contextmanager
-    def open_folder(self) -> Iterator[Path | None]:
-        """Give the network's folder, or for a model's file a temporary folder with the descriptions that it contains.
-
-        None for a network of timm whose weights are in no folder.
-        """
-        if self.weights is None and self.architecture and not self.allow_code:
-            with pretrained.write_architecture(self.architecture) as folder:
-                yield folder
-        else:
-            yield self._find_folder()
-
-    def _find_folder(self) -> Path | None:
-        """Return the network's folder; None for a network of timm whose weights are in no folder."""
-        network, is_timm = self.network, self.network.startswith(TIMM)
-        if is_timm and self.weights != "pretrained":
-            return None
-        if not is_timm and self.weights not in (None, "pretrained"):
-            raise InputError(f"weights = {self.weights!r}; allowed with network = {network!r}: null or pretrained")
-        name = find_timm_hub_name(network) if is_timm else network
-        return folders.find_folder(name, revision=self.revision, download=self.download)
+from lib.streams.embeddings.pretrained_images import is_timm_folder, load_timm_network
 
 
 class Encoder(encoders.Encoder):
@@ -96,7 +29,7 @@ class Encoder(encoders.Encoder):
 
     def __init__(self, settings: Settings, shapes: Sequence[Sequence[int]]) -> None:
         super().__init__()
-        audio = _is_audio(settings.reads[0])
+        audio = is_audio(settings.reads[0])
         if len(settings.reads) > 1 or not (audio or find_kind(settings.reads[0]) == "pictures"):
             raise InputError(f"reads = {settings.reads}; allowed for pretrained: waveform, or one stream of images")
         (self._stream,), (shape,) = settings.reads, shapes
@@ -174,7 +107,7 @@ class Encoder(encoders.Encoder):
 def _load(settings: Settings, folder: Path | None, shape: Sequence[int]) -> tuple[Any, AudioReader | ImageReader]:
     """Return the network, and its preparation of audio samples or images with steps of this shape."""
     if folder is None or is_timm_folder(folder):
-        if _is_audio(settings.reads[0]) or settings.layers != "last":
+        if is_audio(settings.reads[0]) or settings.layers != "last":
             raise InputError(
                 f"network = {settings.network!r}, reads = {settings.reads}, layers = {settings.layers}; allowed for timm:"
                 " images and last; name a network of transformers, or change reads and layers"
@@ -183,11 +116,7 @@ def _load(settings: Settings, folder: Path | None, shape: Sequence[int]) -> tupl
         return timm_network, TimmReader(timm_network, shape)
     load = folders.load_network if settings.weights is not None else folders.build_network
     network: Any = load(folder, allow_code=settings.allow_code)
-    if _is_audio(settings.reads[0]):
+    if is_audio(settings.reads[0]):
         return network, AudioReader(folder, network, settings.layers, shape)
     network = getattr(network, "vision_model", network)  # of a network for images and text
     return network, ImageReader(folder, network, settings.layers, shape)
-
-
-def _is_audio(reference: str) -> bool:
-    return reference.partition(".")[0] == "waveform"

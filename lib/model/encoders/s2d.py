@@ -3,10 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -19,9 +17,9 @@ from lib.core.weights import (
     load_published,
     summarise_mismatches,
 )
-from lib.data.inputs import EncoderInputs
 from lib.model import encoders, s2d, s2d_weights
 from lib.model.mobilefacenet import CHANNELS, MobileFaceNet
+from lib.model.settings.s2d import Settings as Settings
 from lib.model.tokens import Tokens, make_clip_token
 from lib.streams.base import Steps
 
@@ -41,37 +39,6 @@ IMAGENET_VITS = {
 """The ViTs of torchvision with weights of ImageNet, by patch, width, depth, heads and feed_forward."""
 
 _HEAD_WIDTH = 64  # of ViT-S, ViT-B, ViT-L and DeiT; the shapes of weights do not show it
-
-Positive = Annotated[int, Field(ge=1, le=65_536)]
-
-
-class Settings(EncoderInputs):
-    """frames: the T of a window; all else as params.yaml says."""
-
-    kind: Literal["s2d"]
-    frames: Positive
-    short: Literal["mask", "repeat"]
-    weights: str | None
-    frozen: bool
-    patch: Positive
-    width: Positive
-    depth: Positive
-    heads: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    prompts: s2d.Prompts
-    prompt_width: Positive
-    norms: s2d.Norms
-    init: s2d.Init
-    tma: bool
-    temporal_embedding: bool
-    adapter_ratio: Annotated[float, Field(gt=0, le=16)]
-    adapter_heads: Positive
-    landmarks: Literal["mobilefacenet", "points", "drawing", "none"]
-    landmark_weights: str | None
-    landmark_input: Literal["bgr", "imagenet"]
-    checkpointing: bool
-    feed_forward: Annotated[int, Field(ge=1, le=64)] = 4
-    standardise: Literal["imagenet", "half"] = "imagenet"
 
 
 class Encoder(encoders.Encoder):

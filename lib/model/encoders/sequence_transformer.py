@@ -2,36 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.core.weights import find_mismatches, load_published, summarise_mismatches
-from lib.data.inputs import EncoderInputs
 from lib.model import encoders
+from lib.model.settings.sequence_transformer import Settings as Settings
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
-
-Positive = Annotated[int, Field(ge=1, le=65_536)]
-
-
-class Settings(EncoderInputs):
-    """positions: the most steps that a clip may have; all else as params.yaml says."""
-
-    kind: Literal["sequence_transformer"]
-    positions: Positive
-    width: Positive
-    heads: Positive
-    feed_forward: Positive
-    depth: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    norm: Literal["before", "after"]
-    mask: bool
-    weights: str | None
-    frozen: bool
 
 
 class Encoder(encoders.Encoder):

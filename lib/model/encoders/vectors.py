@@ -2,40 +2,21 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.core.errors import InputError
-from lib.data.inputs import EncoderInputs
 from lib.model import encoders
 from lib.model.positions import position_encoding
+from lib.model.settings.vectors import Settings as Settings
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
 
 _QUANTILE_STEPS = 20
 """Number of steps of a clip that count for the quantiles of `winsorise`."""
-
-
-class Settings(EncoderInputs):
-    """net, width, depth, dropout, heads, feed_forward: the network over tokens; pool: consecutive steps that are averaged to
-    a token; winsorise: the fraction of training values at each end of a number that limits it, 0 for none; mask: whether
-    the network also reads which numbers are missing."""
-
-    kind: Literal["vectors"]
-    net: Literal["linear", "mlp", "transformer"]
-    width: Annotated[int, Field(ge=6, le=4096)]
-    depth: Annotated[int, Field(ge=1, le=64)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    pool: Annotated[int, Field(ge=1, le=100_000)]
-    heads: Annotated[int, Field(ge=1, le=64)] = 4
-    feed_forward: Annotated[int, Field(ge=1, le=64)] = 2
-    winsorise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    mask: bool = False
 
 
 class Encoder(encoders.Encoder):

@@ -1,17 +1,16 @@
 """A 3D CNN over optical flow or images of any length, feature maps over time and space kept as tokens."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, cast
+from typing import cast
 
 import torch
 import torchvision
-from pydantic import Field
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.core.weights import load_weights
-from lib.data.inputs import EncoderInputs
 from lib.model import encoders
+from lib.model.settings.volumes import Settings as Settings
 from lib.model.tokens import Tokens, make_map_tokens
 from lib.streams.base import Steps
 
@@ -21,9 +20,6 @@ KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0
 """Mean and standard deviation of the channels of Kinetics-400, RGB in [0, 1], as torchvision's weights expect them."""
 
 FLOW_CHANNELS, IMAGE_CHANNELS = 2, 3
-
-PARTS = 5
-"""Largest number of parts of a video ResNet that can be frozen: the stem and four stages."""
 
 
 class Conv3d(nn.Sequential):
@@ -63,15 +59,6 @@ def _video_resnet(name: str, weights: str | None, channels: int) -> nn.Module:
 
 
 VIDEO_RESNETS = ("r3d_18", "mc3_18", "r2plus1d_18")
-
-
-class Settings(EncoderInputs):
-    """backbone, weights: as params.yaml says. frozen: number of parts of a video ResNet that are not trained."""
-
-    kind: Literal["volumes"]
-    backbone: str
-    weights: str | None
-    frozen: Annotated[int, Field(ge=0, le=PARTS)] = 0
 
 
 class Encoder(encoders.Encoder):

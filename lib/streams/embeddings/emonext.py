@@ -2,7 +2,7 @@
 stages."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +12,8 @@ from torchvision.ops import StochasticDepth
 
 from lib.core.errors import InputError
 from lib.core.weights import find_mismatches, summarise_mismatches
-
-Se = Literal["none", "identity", "reference"]
-
-SIZES = {
-    "emonext_tiny": ((3, 3, 9, 3), (96, 192, 384, 768)),
-    "emonext_small": ((3, 3, 27, 3), (96, 192, 384, 768)),
-    "emonext_base": ((3, 3, 27, 3), (128, 256, 512, 1024)),
-    "emonext_large": ((3, 3, 27, 3), (192, 384, 768, 1536)),
-    "emonext_xlarge": ((3, 3, 27, 3), (256, 512, 1024, 2048)),
-}
-"""Blocks and channels of the four stages (Liu et al. 2022, ConvNeXt)."""
+from lib.streams.embeddings.settings import SIZES as SIZES
+from lib.streams.embeddings.settings import Se as Se
 
 _EPS = 1e-6
 _EXPANSION = 4  # of a block's inner layer, as in ConvNeXt (Liu et al. 2022)
