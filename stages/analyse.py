@@ -1,10 +1,10 @@
 """Run every analysis of lib/analysis on the trained model."""
 
-from lib.analysis._run import run_all, settings_model
-from lib.core import command, parameters
+from lib.analysis._settings import settings_model
+from lib.core import command, interrupts, parameters
 from lib.core.parameters import Section
-from lib.data.changes import Augment
-from lib.scoring.evaluation import Scoring
+from lib.data.settings import Augment
+from lib.scoring.settings import Scoring
 
 
 class Train(Section, extra="ignore"):
@@ -21,6 +21,9 @@ class Parameters(Section):
 
 def main() -> None:
     sections = parameters.load("analyse", Parameters)
+    with interrupts.loading():  # PyTorch takes seconds to load
+        from lib.analysis._run import run_all
+
     run_all(sections.analyse, sections.evaluate, sections.train.augment)
 
 

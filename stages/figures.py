@@ -3,11 +3,10 @@
 import os
 from typing import Any
 
-from lib.core import command, parameters
+from lib.core import command, interrupts, parameters
 from lib.core.parameters import Section
 from lib.core.targets import Targets
-from lib.report import write
-from lib.report.privacy import Privacy, Settings
+from lib.report.settings import Settings
 
 
 class Evaluate(Section, extra="ignore"):
@@ -23,6 +22,10 @@ class Parameters(Section):
 
 def main() -> None:
     settings = parameters.load("figures", Parameters)
+    with interrupts.loading():  # pandas and Matplotlib take seconds to load
+        from lib.report import write
+        from lib.report.privacy import Privacy
+
     os.environ["SOURCE_DATE_EPOCH"] = "0"  # PDFs without dates, so that equal figures are equal files
     privacy = Privacy.from_settings(settings.figures.faces, settings.figures.names, settings.model["encoders"])
     loaded = write.hide(write.load_results(settings.evaluate.split, settings.targets), privacy)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.data.batch import Sample, collate
-from lib.data.changes import Augment
 from lib.data.inputs import EncoderInputs
+from lib.data.settings import Augment
 from lib.model.encoders import images
 from lib.model.fusions import FUSIONS
 from lib.model.heads import find_head

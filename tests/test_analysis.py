@@ -6,7 +6,7 @@ import pytest
 from dvc.utils.serialize import load_yaml
 
 from lib import analysis
-from lib.analysis._run import settings_model
+from lib.analysis._settings import settings_model
 from lib.core import artifacts, parameters
 from lib.core.errors import InputError
 from stages import evaluate

@@ -13,10 +13,11 @@ from lib.core.errors import InputError, SettingError
 from lib.core.targets import LOSSES_OF_HEADS
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample, collate
-from lib.data.changes import Augment, Mixture, draw_changes, draw_mixture
+from lib.data.changes import Mixture, draw_changes, draw_mixture
 from lib.data.geometry import make_turns, mirror_points, turn_clips, turn_points
 from lib.data.masking import drop_words, mask_bands, mask_times
 from lib.data.mixing import find_partners, mix_clips
+from lib.data.settings import Augment
 from lib.model.heads import HEADS, HeadOutput
 from lib.report import figures
 from lib.report.figures import Results, _read

@@ -53,6 +53,8 @@ LOSSES:"""
 OPTIMIZER = """
 
 def _plain(groups, settings):
+    from torch.optim import SGD
+
     return SGD(groups)
 
 

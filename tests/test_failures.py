@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from dvc.repo import Repo
+from joblib.externals import loky
 from pydantic import BaseModel
 
 from lib.core import command, parallel, parameters, resume, shards
@@ -147,7 +148,7 @@ def test_train_rejects_more_devices_than_the_machine_has(tmp_path: Path, monkeyp
     values = small_parameters(train__devices=99, train__batch_size=99)
     settings = parameters.check({name: values[name] for name in train.Parameters.model_fields}, train.Parameters)
     monkeypatch.setattr(parameters, "load", lambda *_: settings)
-    monkeypatch.setattr(train.loky, "cpu_count", lambda: 2)
+    monkeypatch.setattr(loky, "cpu_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(InputError, match=r"train\.devices = 99; allowed: up to 2"):
         train.main()

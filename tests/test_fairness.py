@@ -14,8 +14,9 @@ from lib.core.persons import find_groups
 from lib.data.batch import collate
 from lib.model.network import Network
 from lib.sources.download import find_fairness_group
-from lib.training import fairness, loop
-from lib.training.fairness import UNKNOWN, Adversary, Matching, balance_groups
+from lib.training import fairness, fairness_terms, loop
+from lib.training.fairness import UNKNOWN, balance_groups
+from lib.training.fairness_terms import Adversary, Matching
 from lib.training.settings import Train
 from tests.small_network import (
     TRAIN_SETTINGS,
@@ -121,11 +122,15 @@ def test_balanced_training_uses_the_weights(tmp_path: Path, monkeypatch: pytest.
     assert float(expected[codes == 1].mean()) > float(expected[codes == 0].mean())  # b has a third of the clips
 
 
+def test_settings_name_all_terms_of_fairness() -> None:
+    assert tuple(fairness_terms.TERMS) == fairness.TERMS
+
+
 @pytest.mark.parametrize("term", fairness.TERMS)
 def test_terms_ignore_clips_of_unknown_group(term: str) -> None:
     torch.manual_seed(0)
     fused, groups = torch.randn(12, 6, requires_grad=True), torch.tensor([0, 1, UNKNOWN] * 4)
-    compared, again = (fairness.TERMS[term](6, torch.tensor([4, 4]), 0.5) for _ in range(2))
+    compared, again = (fairness_terms.TERMS[term](6, torch.tensor([4, 4]), 0.5) for _ in range(2))
     again.load_state_dict(compared.state_dict())
     value = compared(fused, groups)
     value.backward()

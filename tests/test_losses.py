@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from lib.core.targets import TRAITS, TargetGroup
 from lib.model.heads import HeadOutput
-from lib.training.losses import LOSSES, Density, find_loss, label_distribution_smoothing, uniform
+from lib.training.losses import LOSSES, find_loss
+from lib.training.weightings import Density, label_distribution_smoothing, uniform
 
 
 def from_values(values: Tensor) -> HeadOutput:

@@ -12,7 +12,8 @@ import tools.predict
 from lib.report import privacy
 from lib.report.figures import ClipAttention, Results
 from lib.report.figures._read import EncoderAttention, ImportanceMaps, MeanAttention, Sample, SampleArray
-from lib.report.privacy import FacesMode, Privacy, Pseudonyms, hide_face, place_template
+from lib.report.privacy import Privacy, Pseudonyms, hide_face, place_template
+from lib.report.settings import FacesMode
 from lib.streams.faces import align
 from tests.published_files import FaceSearch
 

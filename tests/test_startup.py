@@ -120,12 +120,3 @@ def test_predict_reports_missing_clips_before_torch(tmp_path: Path) -> None:
     result = run_and_watch("predict", "one.mp4", "two.mp4", "--model", str(model))
     assert result.stdout == "[]\n"
     assert result.stderr.endswith("none of the 2 paths is a file; the first is one.mp4; correct the path\n")
-
-
-def test_parameters_are_checked_without_the_compiler_of_torch() -> None:
-    script = (
-        "import sys; from tools import parameters; parameters.check(parameters.merge_parameters('demo', []));"
-        " print(*(name in sys.modules for name in sys.argv[1:]))"
-    )
-    line = [sys.executable, "-c", script, "torch", "torch._dynamo", "lightning_fabric"]
-    assert subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "True False False\n"

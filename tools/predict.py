@@ -32,7 +32,7 @@ from lib.core.errors import InputError
 from lib.serving.clips import find_clips
 
 if TYPE_CHECKING:  # they take seconds to load, and --help needs none of them
-    from lib.report.privacy import FacesMode, NamesMode
+    from lib.report.settings import FacesMode, NamesMode
     from lib.serving.predictor import Predictor
     from lib.serving.results import Prediction
 

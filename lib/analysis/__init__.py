@@ -20,6 +20,7 @@ class Analysis(Protocol):
     model does not allow, writes tables without rows and HDF5 files without groups, so that figures can say why.
 
     Settings: a pydantic model with the keys of the section `analyse` that `run` reads. Two analyses may read the same key.
+    It is in the analysis' module or, to check params.yaml without PyTorch, an entry of `lib.analysis._settings.SETTINGS`.
 
     run(context): computes and writes OUTPUTS. `context` (`lib.analysis._context.Context`) has the trained model, the clips
     of each split, their predictions, and the settings. Every random draw takes `context.seed`, so that a repeated run writes

@@ -3,27 +3,24 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from lib.analysis._features import record_features
+from lib.analysis._settings import ClipCount as ClipCount
 from lib.core.records import choose_evenly
 from lib.core.targets import TargetGroup, Targets
-from lib.data.changes import Augment
 from lib.data.dataset import ClipDataset
+from lib.data.settings import Augment
 from lib.model.network import Network
 from lib.scoring.evaluation import Evaluation, select_labels, sort_clips_by_error, tabulate_predictions
 from lib.scoring.scores import Bootstrap
 
 if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
     from lightning_fabric import Fabric
-
-ClipCount = Annotated[int, Field(ge=0, le=1_000_000)]
-"""A number of clips in the settings of an analysis; 0 disables it."""
 
 
 @dataclass(frozen=True)

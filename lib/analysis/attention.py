@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.analysis._context import ClipCount, Context, create_file, write_array
+from lib.analysis._context import Context, create_file, write_array
 from lib.core.artifacts import ATTENTION, MEAN_ATTENTION
-from lib.core.parameters import Section
 from lib.core.records import choose_evenly
 from lib.data.batch import collate
 from lib.data.dataset import ClipDataset
@@ -21,11 +20,6 @@ from lib.model.fusions import AttentionWeights
 from lib.model.network import Network
 
 OUTPUTS = ATTENTION, MEAN_ATTENTION
-
-
-class Settings(Section):
-    attention_clips: ClipCount
-    control_clips: ClipCount
 
 
 def run(context: Context) -> None:

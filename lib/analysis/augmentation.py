@@ -7,15 +7,15 @@ import torch
 
 from lib.analysis._context import Context, create_file, write_array
 from lib.core.artifacts import AUGMENTED, DATA
-from lib.core.parameters import Section
 from lib.core.records import choose_evenly
 from lib.data.augment import augment, draw
 from lib.data.batch import Sample, collate
-from lib.data.changes import Augment, draw_changes, draw_mixture
+from lib.data.changes import draw_changes, draw_mixture
 from lib.data.dataset import ClipDataset
 from lib.data.images import colour_flow
 from lib.data.inputs import find_kind, find_vectors
 from lib.data.mixing import mix_clips
+from lib.data.settings import Augment
 from lib.streams.base import Steps
 
 OUTPUTS = (AUGMENTED,)
@@ -28,10 +28,6 @@ _CERTAIN = ("erasing", "mixed_batches")
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray, float | None]]
 """By name below a group: values, times, and for flow the displacement of a saturated colour."""
-
-
-class Settings(Section):
-    """This analysis has no settings."""
 
 
 def run(context: Context) -> None:

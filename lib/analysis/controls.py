@@ -1,17 +1,15 @@
 """Control experiments: predictions after a stream is swapped with another clip's, shuffled in time, or frozen."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from lib.analysis._context import ClipCount, Context, concatenate_tables
+from lib.analysis._context import Context, concatenate_tables
 from lib.analysis._inputs import choose_others, select_steps, shuffle_steps, swap_stream, zero_stream
 from lib.core.artifacts import CONTROLS
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.data.batch import Sample
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import list_streams
@@ -27,11 +25,6 @@ OUTPUTS = (CONTROLS,)
 
 INTACT = "intact"
 """The name of the unchanged inputs."""
-
-
-class Settings(Section):
-    control_clips: ClipCount
-    control_repeats: Annotated[int, Field(ge=1, le=1000)]
 
 
 def run(context: Context) -> None:

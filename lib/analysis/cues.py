@@ -1,19 +1,17 @@
 """Right for the right reason: do the importance maps lie where people marked the evidence for a target (cues.csv)?"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from lib.analysis._context import ClipCount, Context, concatenate_tables
+from lib.analysis._context import Context, concatenate_tables
 from lib.analysis._cue_masks import find_marked_cells, find_marked_moments
 from lib.analysis._regions import Region, list_regions
 from lib.analysis.importance import measure_occlusion
 from lib.core.artifacts import CUE_SCORES, CUES
 from lib.core.clips import read_csv, write_csv
-from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.scoring.scores import Bootstrap, resample, sum_by_video
 from lib.streams import base
@@ -32,13 +30,6 @@ PLACE, TIME = "place", "time"
 _COLUMNS = "targets", "stream", "kind", "score", "map", "target", "clips", "value", "low", "high"
 _SPREAD = 0.25  # standard deviation of the bell in sides of the grid
 _Masks = dict[tuple[str, str], np.ndarray]
-
-
-class Settings(Section):
-    cue_clips: ClipCount
-    importance_grid: Annotated[int, Field(ge=1, le=64)]
-    importance_moments: Annotated[int, Field(ge=1, le=64)]
-    control_repeats: Annotated[int, Field(ge=1, le=1000)]
 
 
 def run(context: Context) -> None:

@@ -5,19 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from lib.analysis._context import ClipCount, Context, concatenate_tables
+from lib.analysis._context import Context, concatenate_tables
 from lib.core.artifacts import EMBEDDING_MAP
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.scoring import maps
 
 OUTPUTS = (EMBEDDING_MAP,)
 
 _COLUMNS = "features", "clip", "video", "split", "x", "y", "same_video", "same_video_by_chance"
-
-
-class Settings(Section):
-    map_clips: ClipCount
 
 
 def run(context: Context) -> None:

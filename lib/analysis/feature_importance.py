@@ -1,18 +1,15 @@
 """Permutation importance of named measures: the loss of accuracy when a measure is swapped with another clip's."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from lib.analysis._context import ClipCount, Context, concatenate_tables
+from lib.analysis._context import Context, concatenate_tables
 from lib.analysis._inputs import choose_others, swap_columns
 from lib.analysis.controls import INTACT, score_experiments
 from lib.core.artifacts import FEATURE_IMPORTANCE
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.data.inputs import split_reference
 from lib.model import infer
 from lib.scoring.tables import CONTROL_COLUMNS
@@ -25,11 +22,6 @@ GROUP = "group"
 
 Columns = dict[str, dict[str, list[int]]]
 """By name of a measure or group and by reference of an encoder, the columns of the vectors that belong to it."""
-
-
-class Settings(Section):
-    feature_clips: ClipCount
-    control_repeats: Annotated[int, Field(ge=1, le=1000)]
 
 
 def run(context: Context) -> None:

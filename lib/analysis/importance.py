@@ -3,18 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
-from lib.analysis._context import ClipCount, Context, concatenate_tables, create_file, write_array
+from lib.analysis._context import Context, concatenate_tables, create_file, write_array
 from lib.analysis._gradients import integrated_gradients
 from lib.analysis._regions import Means, Region, list_regions, mean_steps, remove_regions
 from lib.core.artifacts import DELETION, IMPORTANCE
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.inputs import find_kind, split_reference
@@ -30,14 +28,6 @@ METHODS = ("occlusion", "integrated_gradients")
 RANDOM = "random"
 
 _COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "accuracy", "lowest", "highest"
-
-
-class Settings(Section):
-    importance_clips: ClipCount
-    importance_grid: Annotated[int, Field(ge=1, le=64)]
-    importance_moments: Annotated[int, Field(ge=1, le=64)]
-    deleted: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(max_length=20)]
-    control_repeats: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Draws(NamedTuple):

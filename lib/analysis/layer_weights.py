@@ -8,7 +8,6 @@ import pandas as pd
 from lib.analysis._context import Context
 from lib.core.artifacts import LAYER_WEIGHTS
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.data.inputs import split_reference
 from lib.model.encoders import Encoder
 from lib.model.network import Network
@@ -17,10 +16,6 @@ from lib.streams.base import StreamInfo
 OUTPUTS = (LAYER_WEIGHTS,)
 
 _COLUMNS = "encoder", "stream", "layer", "weight"
-
-
-class Settings(Section):
-    """This analysis has no settings."""
 
 
 def run(context: Context) -> None:

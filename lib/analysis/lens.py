@@ -6,7 +6,6 @@ import pandas as pd
 from lib.analysis._context import Context, concatenate_tables
 from lib.core.artifacts import DATA, LENS
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.pooled import read_statistics
 from lib.scoring.scores import Bootstrap, score_with_intervals
@@ -17,10 +16,6 @@ LABEL, MODEL = "label", "model"
 """The two sides of the lens: a measure's correlation with the label (its validity) and with the model's score (its use)."""
 
 _COLUMNS = "targets", "feature", "kind", "side", "target", "clips", "r", "low", "high"
-
-
-class Settings(Section):
-    """This analysis has no settings."""
 
 
 def run(context: Context) -> None:

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib.analysis._context import ClipCount, Context, concatenate_tables
+from lib.analysis._context import Context, concatenate_tables
 from lib.analysis._dependence import QUANTILES, Feature, find_features, is_read, set_measures
 from lib.analysis.feature_importance import GROUP, find_named_inputs
 from lib.core.artifacts import DATA, PARTIAL_DEPENDENCE
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.pooled import pool_vectors, read_statistics
 from lib.model import infer
@@ -31,10 +30,6 @@ _COLUMNS = (
 Predict = Callable[[Feature], Mapping[str, np.ndarray] | None]
 """A function from a feature to predictions (Q, N, K) by target group, for each value of the feature; None if the model does
 not read it."""
-
-
-class Settings(Section):
-    dependence_clips: ClipCount
 
 
 def run(context: Context) -> None:

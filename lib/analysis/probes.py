@@ -11,7 +11,6 @@ from lib.core.artifacts import MODEL, PROBES
 from lib.core.clips import write_csv
 from lib.core.device import best_device
 from lib.core.errors import InputError
-from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.model import checkpoint
 from lib.scoring.baselines import predict_ridge
@@ -21,10 +20,6 @@ from lib.scoring.scores import Bootstrap, score_with_intervals
 OUTPUTS = (PROBES,)
 
 _COLUMNS = "targets", "features", "width", "target", "r2", "low", "high"
-
-
-class Settings(Section):
-    """This analysis has no settings."""
 
 
 def run(context: Context) -> None:

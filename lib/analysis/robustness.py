@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from lib.analysis._context import ClipCount, Context, concatenate_tables
+from lib.analysis._context import Context, concatenate_tables
 from lib.core.artifacts import ROBUSTNESS
 from lib.core.clips import write_csv
-from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.data.batch import Sample
 from lib.data.dataset import ClipDataset, make_inputs
@@ -91,10 +90,6 @@ CORRUPTIONS: dict[str, tuple[Callable[[np.ndarray, float], np.ndarray] | None, t
 None in place of the function means that frames are left out. The corruptions follow Hendrycks and Dietterich 2019,
 Benchmarking neural network robustness to common corruptions and perturbations.
 """
-
-
-class Settings(Section):
-    robustness_clips: ClipCount
 
 
 def run(context: Context) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 
 from lib.analysis._context import Context, create_file, write_array
 from lib.core.artifacts import DATA, SAMPLES
-from lib.core.parameters import Section
 from lib.core.records import choose_evenly
 from lib.data.dataset import ClipDataset
 from lib.data.images import colour_flow
@@ -25,10 +24,6 @@ _CLIPS = 3
 _IMAGES = 4  # number of evenly spaced images of a clip
 _SIDE = 224  # largest side of an image in pixels
 _AUDIO_STEPS = 2000  # largest number of audio steps, from the middle of the clip
-
-
-class Settings(Section):
-    """This analysis has no settings."""
 
 
 def run(context: Context) -> None:

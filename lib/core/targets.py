@@ -19,6 +19,9 @@ MEAN = "mean"
 RATERS, SPREAD = "_n", "_sd"
 """Suffixes of the columns NAME_n and NAME_sd: the number of raters of a clip, and the standard deviation between them."""
 
+RELIABILITY = "reliability"
+"""The value of train.label_weighting and evaluate.weighting that weighs labels by their reliability."""
+
 _ON_MEANS = ("mse", "mae", "huber", "ccc", "mse_ccc")
 """Losses that compare the mean with the label, and so fit any head of numbers."""
 

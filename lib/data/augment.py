@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from lib.data.batch import Sample
-from lib.data.changes import Augment, ClipChanges
+from lib.data.changes import ClipChanges
 from lib.data.geometry import make_turns, mirror_clips, mirror_points, shift_clips, turn_clips, turn_points
 from lib.data.inputs import find_vectors
 from lib.data.masking import add_noise, drop_words, erase_boxes, mask_bands, mask_times
+from lib.data.settings import Augment
 from lib.streams.base import Kind, Steps
 
 

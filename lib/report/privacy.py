@@ -3,30 +3,19 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from lib.core.face_template import TEMPLATE as TEMPLATE
-from lib.core.parameters import Section
 from lib.report.figures import ClipAttention, Results
 from lib.report.figures._read import ImportanceMaps, MeanAttention, Sample, SampleArray
+from lib.report.settings import FacesMode, NamesMode
 
-FacesMode = Literal["show", "blur", "landmarks", "none"]
-NamesMode = Literal["clip", "pseudonym"]
 _CELLS = 4  # per side of a blurred image; with 6, a detector still finds a few faces
 _GREY, _POINT = 200, (160, 40, 60)
-
-
-class Settings(Section):
-    """The section figures."""
-
-    dpi: Annotated[int, Field(ge=30, le=1200)]
-    faces: FacesMode
-    names: NamesMode
 
 
 def hide_face(image: np.ndarray, mode: FacesMode, points: np.ndarray | None = None) -> np.ndarray:

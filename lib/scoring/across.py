@@ -1,30 +1,20 @@
 """Score a trained model on single corpora, also on those without training clips."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from lib.core.errors import SettingError
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
 from lib.scoring.baselines import JOINT, predict_out_of_fold_ridge
 from lib.scoring.ceilings import find_reliability, read_error_variance
-from lib.scoring.corpus_scores import COLUMNS, RANGE, RANK, Align, CorpusClips, align_ranks, score_corpus
-from lib.scoring.evaluation import Evaluation, Predictions, Scoring, select_labels
+from lib.scoring.corpus_scores import COLUMNS, CorpusClips, align_ranks, score_corpus
+from lib.scoring.evaluation import Evaluation, Predictions, select_labels
+from lib.scoring.settings import RANK, Align, Settings
 
 _LEFT_OUT = ("median_predictor", "video_lookup", "shrunk_video_lookup", *JOINT[1:])
-
-
-class Settings(Scoring, extra="forbid"):
-    """The section `evaluate` of params.yaml."""
-
-    trees: bool
-    weighting: Literal["none", "reliability"] = "none"
-    on: list[str] = Field(default_factory=list)
-    align: Align = RANGE
 
 
 def select_corpora(evaluation: Evaluation, names: Sequence[str]) -> dict[str, pd.DataFrame]:

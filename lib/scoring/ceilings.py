@@ -22,8 +22,6 @@ CEILING = "ceiling"
 """The ceilings' name in the column `predictor` of data/scores.csv."""
 SCORES = ("r2", "pearson", "ccc")
 """Scores that have a ceiling."""
-RELIABILITY = "reliability"
-"""The weighting of `weigh_by_reliability`, which needs more than the labels."""
 
 
 def bound_scores(reliability: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -26,9 +25,6 @@ of `training`."""
 COLUMNS = (
     "targets", "corpus", "trained", "clips", "videos", "predictor", "fit", "score", "target", "value", "low", "high", "p",
 )  # fmt: skip
-Align = Literal["range", "rank"]
-RANGE: Align = "range"
-RANK: Align = "rank"
 
 
 @dataclass(frozen=True)

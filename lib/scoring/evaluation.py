@@ -4,17 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from lib.core.artifacts import CLIPS, DATA, MODEL
 from lib.core.clips import SPLITS, read_clip_table
 from lib.core.device import best_device
 from lib.core.errors import SettingError
-from lib.core.parameters import Section
 from lib.core.targets import TargetGroup
 from lib.data.dataset import ClipDataset
 from lib.data.lengths import Lengths, measure_lengths
@@ -23,22 +21,6 @@ from lib.model import checkpoint, infer
 from lib.model.heads import HeadOutput
 from lib.scoring.baselines import is_video_in_training
 from lib.scoring.outliers import find_outliers
-from lib.scoring.scores import Bootstrap
-
-
-class Scoring(Section, extra="ignore"):
-    """The keys of the section `evaluate` that both stages, evaluate and analyse, use."""
-
-    split: Literal["test", "validation"]
-    batch_size: Annotated[int, Field(ge=1, le=65_536)]
-    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
-
-    @property
-    def bootstrap(self) -> Bootstrap:
-        """Return the random draws of all intervals and tests."""
-        return Bootstrap(self.resamples, self.seed)
-
 
 Predictions = dict[str, dict[str, HeadOutput]]
 """Arrays (N, K) by split and target group, in the table's units."""

@@ -13,10 +13,10 @@ import pandas as pd
 from lib.core.artifacts import COMPARISONS, GROUP_SCORES, SCORES, SPLIT_SCORES, TEST_METRICS
 from lib.core.clips import write_csv
 from lib.core.errors import SettingError
-from lib.core.targets import TargetGroup
+from lib.core.targets import RELIABILITY, TargetGroup
 from lib.scoring import baselines, same_person
 from lib.scoring.baselines import is_video_in_training
-from lib.scoring.ceilings import RELIABILITY, read_error_variance, weigh_by_reliability
+from lib.scoring.ceilings import read_error_variance, weigh_by_reliability
 from lib.scoring.evaluation import Evaluation, Predictions, select_labels
 from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import ScoredClips, comparison_table, group_table, headline, score_table, split_table

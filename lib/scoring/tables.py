@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from lib.core.targets import TargetGroup
+from lib.core.targets import RELIABILITY, TargetGroup
 from lib.scoring import ceilings
 from lib.scoring.conformal import score_coverage
 from lib.scoring.detection import score_detection
@@ -88,7 +88,7 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
             weighted = score_with_intervals(
                 *arrays, group.columns, span=group.span, bootstrap=bootstrap, weights=part.weights
             )
-            parts = [weighted if part.weights is None else weighted.assign(**{WEIGHTING: ceilings.RELIABILITY})]
+            parts = [weighted if part.weights is None else weighted.assign(**{WEIGHTING: RELIABILITY})]
             if group.detect:
                 parts.append(score_detection(actual, values, videos, group, bootstrap))
             if part.half_widths is not None and name == "model":
@@ -135,7 +135,7 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
         tables.append(table.assign(subset=subset, p_holm=adjust_table(table, twins)))
     order = ["subset", "predictor", "target", "difference", "low", "high", "p", "p_holm", "p_floor", "smallest"]
     table = pd.concat(tables, ignore_index=True).reindex(columns=order)
-    return table if scored.weights is None else table.assign(**{WEIGHTING: ceilings.RELIABILITY})
+    return table if scored.weights is None else table.assign(**{WEIGHTING: RELIABILITY})
 
 
 def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:

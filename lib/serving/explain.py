@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.report.privacy import FacesMode
+from lib.report.settings import FacesMode
 from lib.serving.moments import Moment, read_moments
 from lib.serving.overlay import OverlayVideo
 from lib.serving.predictor import Predictor

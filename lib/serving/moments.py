@@ -11,7 +11,8 @@ from lib.core.shards import Record
 from lib.data import images
 from lib.report.figures import ClipAttention
 from lib.report.figures.attention_on_the_face import measure_attention
-from lib.report.privacy import FacesMode, hide_face, place_template
+from lib.report.privacy import hide_face, place_template
+from lib.report.settings import FacesMode
 from lib.serving.marks import draw_marks, write_text
 from lib.serving.results import Evidence
 from lib.streams import base

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import SettingError, prefix_errors
-from lib.core.targets import Targets
+from lib.core.targets import RELIABILITY, Targets
 from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample
 from lib.data.changes import Mixture, draw_changes, draw_mixture
@@ -19,11 +19,12 @@ from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, find_kind
 from lib.data.loading import make_loader
 from lib.data.mixing import mix_clips
-from lib.scoring.ceilings import RELIABILITY, find_reliability, read_error_variance, weigh_by_reliability
+from lib.scoring.ceilings import find_reliability, read_error_variance, weigh_by_reliability
 from lib.training.fairness import BALANCED, UNKNOWN, balance_groups
-from lib.training.losses import WEIGHTINGS, Density, count_known, weigh_columns
+from lib.training.losses import count_known, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches
 from lib.training.settings import Train
+from lib.training.weightings import WEIGHTINGS, Density
 
 if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
     from lightning_fabric import Fabric

@@ -1,12 +1,13 @@
 """Optimizers, each an entry of OPTIMIZERS. `train.optimizer` chooses one by name."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import nn
-from torch.optim import SGD, Adafactor, AdamW, NAdam, Optimizer
+if TYPE_CHECKING:  # settings are checked without PyTorch
+    from torch import nn
+    from torch.optim import Optimizer
 
-from lib.model.network import Network
+    from lib.model.network import Network
 
 Groups = list[dict[str, Any]]
 """Groups of parameters with their learning rates, as PyTorch's optimizers take them."""
@@ -31,23 +32,31 @@ class OptimizerSettings(Protocol):
         ...
 
 
-def _adamw(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+def _adamw(groups: Groups, settings: OptimizerSettings) -> "Optimizer":
+    from torch.optim import AdamW
+
     return AdamW(groups, betas=_betas(settings), weight_decay=settings.weight_decay)
 
 
-def _nadam(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+def _nadam(groups: Groups, settings: OptimizerSettings) -> "Optimizer":
+    from torch.optim import NAdam
+
     return NAdam(groups, betas=_betas(settings), weight_decay=settings.weight_decay, decoupled_weight_decay=True)
 
 
-def _sgd(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+def _sgd(groups: Groups, settings: OptimizerSettings) -> "Optimizer":
+    from torch.optim import SGD
+
     return SGD(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
 
 
-def _adafactor(groups: Groups, settings: OptimizerSettings) -> Optimizer:
+def _adafactor(groups: Groups, settings: OptimizerSettings) -> "Optimizer":
+    from torch.optim import Adafactor
+
     return Adafactor(groups, weight_decay=settings.weight_decay)
 
 
-OPTIMIZERS: dict[str, Callable[[Groups, OptimizerSettings], Optimizer]] = {
+OPTIMIZERS: "dict[str, Callable[[Groups, OptimizerSettings], Optimizer]]" = {
     "adamw": _adamw,
     "nadam": _nadam,
     "sgd": _sgd,
@@ -56,12 +65,12 @@ OPTIMIZERS: dict[str, Callable[[Groups, OptimizerSettings], Optimizer]] = {
 """A function for each name: from the groups of parameters and the settings to the optimizer."""
 
 
-def build_optimizer(network: Network, settings: OptimizerSettings) -> Optimizer:
+def build_optimizer(network: "Network", settings: OptimizerSettings) -> "Optimizer":
     """Return the optimizer of a network's parameters."""
     return OPTIMIZERS[settings.optimizer](group_parameters(network, settings), settings)
 
 
-def group_parameters(network: Network, settings: OptimizerSettings) -> Groups:
+def group_parameters(network: "Network", settings: OptimizerSettings) -> Groups:
     """Return each encoder's parameters, and all others as those of `head`, with their learning rates.
 
     Unless `decay_all`, parameters of norms, biases and embeddings (1, N, D) are groups of their own without weight decay.
@@ -80,7 +89,7 @@ def group_parameters(network: Network, settings: OptimizerSettings) -> Groups:
     return groups
 
 
-def _is_vector(parameter: nn.Parameter) -> bool:
+def _is_vector(parameter: "nn.Parameter") -> bool:
     return parameter.dim() < 2 or (parameter.dim() == 3 and len(parameter) == 1)
 
 

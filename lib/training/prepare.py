@@ -15,7 +15,7 @@ from lib.core.artifacts import CLIPS, DATA, GROUPS
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError, SettingError
 from lib.core.persons import find_groups, read_persons
-from lib.core.targets import Targets, list_rating_columns
+from lib.core.targets import RELIABILITY, Targets, list_rating_columns
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs, list_streams
 from lib.data.selection import mask_labelled, select_usable, select_videos
@@ -23,7 +23,6 @@ from lib.data.shard_cache import describe_memory
 from lib.model.encoders import Encoder
 from lib.model.network import Network
 from lib.model.settings import Settings, find_module_name
-from lib.scoring.ceilings import RELIABILITY
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 from lib.training.fairness import BALANCED, NONE

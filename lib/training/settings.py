@@ -8,15 +8,14 @@ from pydantic_core import PydanticCustomError
 from lib.core.errors import SettingError
 from lib.core.loggers import LOGGERS, check_packages
 from lib.core.parameters import Section
-from lib.core.targets import TargetGroup, Targets
-from lib.data.changes import Augment
+from lib.core.targets import RELIABILITY, TargetGroup, Targets
 from lib.data.inputs import EncoderInputs
+from lib.data.settings import Augment
 from lib.model.settings import STACKED, Settings
-from lib.scoring.ceilings import RELIABILITY
 from lib.training.fairness import FAIRNESS, NONE, TERMS
-from lib.training.losses import WEIGHTINGS
 from lib.training.optim import OPTIMIZERS
 from lib.training.schedules import SCHEDULES
+from lib.training.weightings import WEIGHTINGS
 
 
 class Plateau(Section):
@@ -27,7 +26,7 @@ class Plateau(Section):
 
 
 class LabelDensity(Section):
-    """The density of labels for label_distribution_smoothing. The fields are those of `lib.training.losses.Density`."""
+    """The density of labels for label_distribution_smoothing. The fields are those of `lib.training.weightings.Density`."""
 
     bins: Annotated[int, Field(ge=2, le=100_000)]
     std: Annotated[float, Field(gt=0, le=100_000)]
@@ -46,7 +45,7 @@ class Train(Section):
     a control. clips: largest number of training clips, None for all. init: path of a model.pt whose weights training begins
     with. devices: number of GPUs, or of processes on a CPU. loggers: names in lib/core/loggers.py. batch_size: number of
     clips in a step, over all devices. accumulate: number of parts in which a step is computed. mix: by corpus, how often an
-    epoch has each clip, 1 by default. label_weighting: a name in losses.py. fairness: a name in fairness.py.
+    epoch has each clip, 1 by default. label_weighting: a name in weightings.py. fairness: a name in fairness.py.
     fairness_group: a column of data/groups.csv. fairness_weight: of the fairness term. learning_rate: `default`, and by name
     those of single encoders, or of all other layers, `head`. decay_all: whether weights of norms, biases and embeddings
     decay, too. optimizer: a name in optim.py; betas are for adamw and nadam, momentum for sgd. ema: decay of the moving

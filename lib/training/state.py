@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib.core import resume
 from lib.model.network import Network
-from lib.training.fairness import make_term
+from lib.training.fairness_terms import make_term
 from lib.training.optim import build_optimizer
 from lib.training.schedules import epochs_since_best
 from lib.training.settings import Train

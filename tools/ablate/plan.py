@@ -10,13 +10,12 @@ import pandas as pd
 from lib.core import parameters
 from lib.core.artifacts import GROUPS
 from lib.core.errors import InputError
-from lib.core.targets import LOSSES_OF_HEADS, TargetGroup, check_head
+from lib.core.targets import LOSSES_OF_HEADS, RELIABILITY, TargetGroup, check_head
 from lib.scoring.baselines import is_baseline
-from lib.scoring.ceilings import RELIABILITY
 from lib.sources._across import find_ranges
 from lib.sources.download import Parameters as Download
 from lib.training.fairness import FAIRNESS
-from lib.training.losses import WEIGHTINGS
+from lib.training.weightings import WEIGHTINGS
 from tools.experiments import ParameterChanges, changed
 from tools.parameters import check, parse_change, plain
 from tools.predictors import find_target_group

@@ -1,0 +1,46 @@
+"""The settings of scores: the section `evaluate` of params.yaml."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from lib.core.parameters import Section
+
+Align = Literal["range", "rank"]
+RANGE: Align = "range"
+RANK: Align = "rank"
+
+
+class Bootstrap(NamedTuple):
+    """The random draws of all intervals and permutation tests: number of resamples, and seed."""
+
+    resamples: int
+    seed: int
+
+    def rng(self) -> np.random.Generator:
+        """Return a new generator: every table uses the same draws."""
+        return np.random.default_rng(self.seed)
+
+
+class Scoring(Section, extra="ignore"):
+    """The keys of the section `evaluate` that both stages, evaluate and analyse, use."""
+
+    split: Literal["test", "validation"]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """Return the random draws of all intervals and tests."""
+        return Bootstrap(self.resamples, self.seed)
+
+
+class Settings(Scoring, extra="forbid"):
+    """The section `evaluate` of params.yaml."""
+
+    trees: bool
+    weighting: Literal["none", "reliability"] = "none"
+    on: list[str] = Field(default_factory=list)
+    align: Align = RANGE
