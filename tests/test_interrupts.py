@@ -174,3 +174,22 @@ def test_interrupted_loading_ends_in_one_line(command: list[str], imported: str)
         assert line, f"{imported} is not imported"
     lines = interrupt(process).splitlines()
     assert [line for line in lines if not line.startswith("import time:")] == [LINE]
+
+
+@pytest.mark.parametrize(("lines", "unbuffered"), [(1, ""), (100_000, ""), (1, "1")])
+def test_command_ends_quietly_when_its_reader_has_ended(lines: int, unbuffered: str) -> None:
+    script = f"from lib.core import command; command.run(lambda: [print('line') for _ in range({lines})])"
+    read, write = os.pipe()
+    os.close(read)
+    line = [sys.executable, "-c", script]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(line, cwd=ROOT, env=environment, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_command_reports_another_broken_pipe() -> None:
+    script = "from lib.core import command\ndef main(): raise BrokenPipeError('of a socket')\ncommand.run(main)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("BrokenPipeError: of a socket\n")

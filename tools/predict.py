@@ -154,11 +154,7 @@ def print_predictions(
     if output_format == "table":
         predictions = (without(prediction, predictor.warnings) for prediction in predictions)
     options = {"header": True, "over_time": arguments.over_time, "persons": persons}
-    try:
-        return output.write(predictions, names, output_format, sys.stdout, run, **options)
-    except BrokenPipeError:  # the reader, such as head, has closed the pipe; Python would still flush the rest at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
+    return output.write(predictions, names, output_format, sys.stdout, run, **options)
 
 
 def write_file(

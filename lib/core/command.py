@@ -4,6 +4,8 @@ import argparse
 import errno
 import logging
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
@@ -16,10 +18,17 @@ from lib.core.errors import InputError, SettingError
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`. An InputError, Ctrl-C or a full disk becomes one line on standard error. The exit status
-    is 1, or 130 after Ctrl-C. A SettingError becomes a line per setting, with the name of params.yaml."""
+    is 1, or 130 after Ctrl-C. A SettingError becomes a line per setting, with the name of params.yaml.
+
+    If the reader of standard output has ended, as in `COMMAND | head`, the command ends without a message. Its status is
+    141, that of programs which SIGPIPE ends.
+    """
     try:
         interrupts.end_loading()
-        main()
+        try:
+            main()
+        finally:
+            sys.stdout.flush()  # not at exit, where Python would report that the reader has ended
     except SettingError as error:
         sys.exit(f"error: {error.prefix_lines(str(PARAMETERS))}")
     except InputError as error:
@@ -27,10 +36,22 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print(interrupts.LINE, file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        if not _has_lost_reader():  # another pipe
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if not disk_is_full(error):
             raise
         sys.exit(f"error: {' '.join(str(error).split())}; make room, and run again: what is finished is kept")
+
+
+def _has_lost_reader() -> bool:
+    """Return whether the reader of standard output has ended."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors of the file are always reported
+    return bool(poll.poll(0))
 
 
 def disk_is_full(error: BaseException | None) -> bool:
