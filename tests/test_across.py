@@ -15,7 +15,8 @@ from lib.report.figures import Results
 from lib.scoring import corpus_scores
 from lib.scoring.corpus_scores import CorpusClips, align_ranks, permute_correlation, score_corpus
 from lib.scoring.scores import Bootstrap
-from lib.sources import _across, download
+from lib.sources import _across
+from lib.sources import settings as sources
 from tests.conftest import ROOT
 from tests.project_copy import WITHOUT_VIDEO
 from tests.stage_runs import StageRuns
@@ -35,9 +36,9 @@ def check_settings(**changes: Any) -> dict[str, list[str]]:
     for path, value in changes.items():
         section, _, key = path.partition("__")
         parameters[section][key] = value
-    settings = download.Parameters.model_validate({"download": parameters["download"]}).download
-    download.check_targets(parameters, settings)
-    return download.find_scored(parameters, settings)
+    settings = sources.Parameters.model_validate({"download": parameters["download"]}).download
+    sources.check_targets(parameters, settings)
+    return sources.find_scored(parameters, settings)
 
 
 def test_shipped_parameters_score_traits_on_both_corpora() -> None:

@@ -13,7 +13,7 @@ from lib.core.errors import SettingError
 from lib.core.persons import find_groups
 from lib.data.batch import collate
 from lib.model.network import Network
-from lib.sources.download import find_fairness_group
+from lib.sources.settings import find_fairness_group
 from lib.training import fairness, fairness_terms, loop
 from lib.training.fairness import UNKNOWN, balance_groups
 from lib.training.fairness_terms import Adversary, Matching

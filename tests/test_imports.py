@@ -36,7 +36,8 @@ from tools.parameters import check, merge_parameters
 imported = {}
 
 def watch(step):
-    imported[step] = sorted({"torch", "torchvision", "sklearn", "matplotlib"} & sys.modules.keys())
+    slow = {"torch", "torchvision", "pandas", "scipy", "sklearn", "matplotlib", "joblib"}
+    imported[step] = sorted(slow & sys.modules.keys())
 
 for stage, entry in parameters.read_stages().items():
     importlib.import_module(entry["cmd"].split()[2])

@@ -21,7 +21,7 @@ from lib.core.shards import Record
 from lib.data import pooled, shard_cache
 from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderInputs
-from lib.sources import download, listing
+from lib.sources import download, listing, settings
 from lib.sources._archives import Unpacker, annotation_place
 from lib.streams import base, build, features
 from lib.streams.base import Raw, StreamInfo
@@ -272,7 +272,7 @@ def test_changed_array_file_changes_the_raw_folder() -> None:
     for offset in (0, 0, 1):
         write_hdf5("plain.h5", VALUES + np.float16(offset))
         listing.write_list(ARCHIVES, listing.LISTING, resume.ROOT / resume.CHECKSUMS)
-        download.download(parameters.check({"download": values}, download.Parameters).download)
+        download.download(parameters.check({"download": values}, settings.Parameters).download)
         files = [path for path in sorted(Path("data/raw").rglob("*")) if path.is_file()]
         contents.append({path: path.read_bytes() for path in files})
     assert {path.name for path in contents[0]} == {"clips.csv", "made_of.json"}

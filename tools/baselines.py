@@ -150,7 +150,8 @@ def split_folds(table: "pd.DataFrame", folds: int, fold: int) -> "pd.Series":
     import pandas as pd
 
     from lib.core import parameters
-    from lib.sources.download import Download, Parameters, assign_splits
+    from lib.sources.download import assign_splits
+    from lib.sources.settings import Download, Parameters
 
     settings: Download = parameters.load("download", Parameters).download
     settings = settings.model_copy(update={"split": "folds", "folds": folds, "fold": fold})

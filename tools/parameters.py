@@ -100,8 +100,8 @@ def dump(values: CommentedMap, file: TextIO) -> None:
 
 def check(values: Mapping[str, Any]) -> None:
     """Raise InputError if the parameters are invalid for a stage."""
-    with interrupts.loading():  # they take seconds to load
-        from lib.sources import download
+    with interrupts.loading():  # they are slow to load
+        from lib.sources import settings as sources
         from lib.streams import base, build
 
     for stage in parameters.read_stages():
@@ -114,8 +114,8 @@ def check(values: Mapping[str, Any]) -> None:
         if stage == "train":
             section_values.resolve()
         elif stage == "download":
-            download.check_targets(values, section_values.download)
-            download.find_scored(values, section_values.download)
+            sources.check_targets(values, section_values.download)
+            sources.find_scored(values, section_values.download)
     base.check_enabled(values)
 
 

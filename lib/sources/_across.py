@@ -1,14 +1,15 @@
 """Several corpora together: which are only scored, and a scale that their labels share."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.core.targets import SPREAD, list_rating_columns
 from lib.sources import base
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 ORIGINAL, UNIT = "original", "unit"
 """Values of download.scale."""
@@ -22,7 +23,7 @@ def find_ranges(settings: Any) -> dict[str, base.Ranges]:
     return ranges
 
 
-def to_unit(table: pd.DataFrame, ranges: base.Ranges) -> pd.DataFrame:
+def to_unit(table: "pd.DataFrame", ranges: base.Ranges) -> "pd.DataFrame":
     """Return the clips of a corpus with labels mapped linearly from `ranges` to 0 to 1.
 
     The standard deviations between raters (NAME_sd) are divided by the width of the range.
@@ -102,7 +103,7 @@ def find_scored(parameters: Mapping[str, Any], settings: Any) -> dict[str, list[
     return scored
 
 
-def require_labels(table: pd.DataFrame, scored: Mapping[str, Sequence[str]]) -> None:
+def require_labels(table: "pd.DataFrame", scored: Mapping[str, Sequence[str]]) -> None:
     """Raise InputError if a corpus of `scored` (`find_scored`) has no usable clip with a label of its columns."""
     for corpus, columns in scored.items():
         rows = table[(table["corpus"] == corpus) & (table["reason"] == "")]

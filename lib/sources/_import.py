@@ -14,7 +14,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.fetch import fetch
 from lib.sources import _across, base, listing
 from lib.sources._check import Corpus
-from lib.sources._settings import Download, Url
+from lib.sources.settings import Download, Url
 
 SOURCES_FILE = "made_of.json"
 """File below data/raw/CORPUS/ that lists the archives and settings behind the folder's content."""

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from lib.core.clips import SPLITS, column_names
 from lib.core.errors import SettingError
 from lib.core.targets import TRAITS, list_rating_columns
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 SHARES = {"training": 0.6, "validation": 0.2, "test": 0.2}
 """Fractions for a corpus without an official split."""
@@ -38,7 +40,7 @@ class SplitSettings(NamedTuple):
     inner_fold: int = 0
 
 
-def official(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+def official(table: "pd.DataFrame", settings: SplitSettings) -> "pd.Series":
     """Return the split that the source gives. Raises InputError if a clip has none."""
     without = table["clip"][table["split"] == ""]
     if len(without):
@@ -50,7 +52,7 @@ def official(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     return table["split"]
 
 
-def disjoint(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+def disjoint(table: "pd.DataFrame", settings: SplitSettings) -> "pd.Series":
     """Return a split in which all clips of a video are in the same split, with the wanted fractions or the source's own.
 
     Videos are sorted into ten strata by the mean of their targets. Within each stratum, in random order, each video goes to
@@ -59,7 +61,7 @@ def disjoint(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     return table["video"].map(_assign_videos(table, _target_fractions(table, settings), settings.seed))
 
 
-def random(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+def random(table: "pd.DataFrame", settings: SplitSettings) -> "pd.Series":
     """Return a random split by clip, with the wanted fractions or the source's own.
 
     This leaks: clips of the same video, which resemble each other, fall into different splits.
@@ -68,7 +70,7 @@ def random(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     return table["clip"].map(_assign_videos(one_video_per_clip, _target_fractions(table, settings), settings.seed))
 
 
-def folds(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+def folds(table: "pd.DataFrame", settings: SplitSettings) -> "pd.Series":
     """Return one round of cross-validation by video: `fold` is the test set, the next fold is the validation set."""
     if settings.fold >= settings.folds:
         raise SettingError(f"download.fold = {settings.fold}; allowed: 0 to {settings.folds - 1} (download.folds)")
@@ -78,7 +80,7 @@ def folds(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     return table["video"].map(fold_of_video).map(lambda fold: split_of_fold.get(fold, "training"))
 
 
-def validation_as_test(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+def validation_as_test(table: "pd.DataFrame", settings: SplitSettings) -> "pd.Series":
     """Return the official validation clips as test set, and a tenth of the training videos as validation set.
 
     This is for users without test labels. Clips of the official test set get no split.
@@ -94,7 +96,7 @@ def validation_as_test(table: pd.DataFrame, settings: SplitSettings) -> pd.Serie
     return new.mask((new == "training") & table["video"].isin(validation), "validation")
 
 
-def group_out(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+def group_out(table: "pd.DataFrame", settings: SplitSettings) -> "pd.Series":
     """Return the clips of the tested group of persons as test set, and those of all other groups as training and validation.
 
     Videos of the other groups are assigned in the wanted proportion of training and validation, or the source's own. Clips
@@ -111,7 +113,7 @@ def group_out(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
     return others["video"].map(assigned).reindex(table.index).fillna("").mask(tested, "test")
 
 
-def hold_out_inner_fold(table: pd.DataFrame, split: pd.Series, settings: SplitSettings) -> pd.Series:
+def hold_out_inner_fold(table: "pd.DataFrame", split: "pd.Series", settings: SplitSettings) -> "pd.Series":
     """Return the split with other training and validation clips, by video: fold `inner_fold` of `inner_folds` validates.
 
     The test set does not change. Settings are compared on the mean over these folds (tools.search).
@@ -128,7 +130,7 @@ def hold_out_inner_fold(table: pd.DataFrame, split: pd.Series, settings: SplitSe
     return split.replace("validation", "training").mask(is_held_out, "validation")
 
 
-SPLITTERS: dict[str, Callable[[pd.DataFrame, SplitSettings], pd.Series]] = {
+SPLITTERS: "dict[str, Callable[[pd.DataFrame, SplitSettings], pd.Series]]" = {
     "official": official,
     "disjoint": disjoint,
     "random": random,
@@ -138,7 +140,7 @@ SPLITTERS: dict[str, Callable[[pd.DataFrame, SplitSettings], pd.Series]] = {
 }
 
 
-def _target_fractions(table: pd.DataFrame, settings: SplitSettings) -> dict[str, float]:
+def _target_fractions(table: "pd.DataFrame", settings: SplitSettings) -> dict[str, float]:
     """Return the wanted fraction of clips for each split, or the source's own fractions for the splits that it has.
 
     Raises InputError if the wanted fractions do not add up to 1.
@@ -154,11 +156,13 @@ def _target_fractions(table: pd.DataFrame, settings: SplitSettings) -> dict[str,
     return {split: float(frequencies[split]) for split in SPLITS if split in frequencies} or SHARES
 
 
-def _assign_videos(table: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, str]:
+def _assign_videos(table: "pd.DataFrame", fractions: Mapping[str, float], seed: int) -> dict[str, str]:
     """Return a part (a key of `fractions`) for each video; each part gets at least one video.
 
     Raises InputError if there are fewer videos than parts.
     """
+    import pandas as pd
+
     videos = table.assign(level=_level(table)).groupby("video")["level"].agg(["mean", "size"])
     if len(videos) < len(fractions):
         raise SettingError(
@@ -182,7 +186,7 @@ def _assign_videos(table: pd.DataFrame, fractions: Mapping[str, float], seed: in
     return split_of
 
 
-def _level(table: pd.DataFrame) -> pd.Series:
+def _level(table: "pd.DataFrame") -> "pd.Series":
     """Return the mean of each clip's Big Five scores, or of all its standardised targets if it has no Big Five."""
     others = [*column_names([]), *list_rating_columns(table)]
     targets = table.drop(columns=others, errors="ignore").dropna(axis=1, how="all").select_dtypes("number")

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import pandas as pd
-
 from lib.core.errors import InputError
 
 
@@ -93,6 +91,8 @@ def _read_text(path: Path, name: str) -> tuple[str, list[list[str]]]:
 
 
 def _read_parquet(path: Path, name: str) -> tuple[str, list[list[str]]]:
+    import pandas as pd
+
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors

@@ -3,15 +3,16 @@
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from lib.core.errors import SettingError
 from lib.core.parameters import Section
 from lib.core.registry import list_members
 
-_CONTRACT = ("base", "download", "listing")
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
+
+_CONTRACT = ("base", "download", "listing", "settings")
 """Modules of this folder that other packages use and that are not sources."""
 
 
@@ -42,7 +43,7 @@ class Source(Protocol):
         """Return the target columns that `rows` returns with these settings, with their ranges."""
 
     @staticmethod
-    def rows(settings: Any, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+    def rows(settings: Any, folder: Path, files: Sequence[Path]) -> "pd.DataFrame":
         """Return a table of the annotated clips: clip, video, split ('' if unassigned), shard, file and the targets.
 
         `file` is an element of `files` (paths below `folder`), or '' if the clip's file is missing. Targets are floats, NaN

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 from pydantic import Field
 
 from lib.core import resume
@@ -15,6 +14,9 @@ from lib.sources import mosei
 from lib.sources._archives import ANNOTATIONS
 from lib.sources.base import Ranges
 from lib.sources.mosei import GROUPS, problem
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]
 
@@ -55,7 +57,7 @@ def columns(settings: Settings) -> Ranges:
     return {**mosei.columns(settings), **dict.fromkeys(TRAITS, (0.0, 1.0))}
 
 
-def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> "pd.DataFrame":
     """Return the segments as for CMU-MOSEI, with the traits of the segments that have trait labels (NaN elsewhere)."""
     traits = read_csv(folder / ANNOTATIONS / TRAIT_LABELS, ["clip"]).set_index("clip")
     return mosei.rows(mosei.Settings(labels=LABELS), folder, files).join(traits, on="clip")

@@ -8,64 +8,18 @@ from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
-from pydantic import create_model
 
 from lib.core import resume
 from lib.core.artifacts import CLIPS, CUES, DATA_METRICS, DOWNLOAD_METRICS, GROUPS, RAW
 from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS, column_names, describe_left_out, describe_origins
 from lib.core.errors import InputError, SettingError
-from lib.core.parameters import Section
 from lib.core.persons import find_groups
-from lib.sources import _across, _check, _cues, _persons, _split, base
+from lib.sources import _across, _check, _cues, _persons, _split
 from lib.sources._check import Corpus
 from lib.sources._import import import_corpus, write_file
-from lib.sources._matching import suggest_name
-from lib.sources._settings import Download, Group
+from lib.sources.settings import Download, Group
 
 _SCORE_THEM = " To score the corpus' test split, set download.split to official"
-
-
-def _section(settings: type[Section]) -> tuple[type[Section], Any]:
-    """Return a source's pydantic field. The section is optional for a source without settings."""
-    return settings, (... if settings.model_fields else settings())
-
-
-_SECTIONS: dict[str, Any] = {name: _section(base.load(name).Settings) for name in base.list_names()}
-Complete = create_model("Complete", __base__=Download, **_SECTIONS)
-
-
-class Parameters(Section):
-    download: Complete  # type: ignore[valid-type]
-
-
-def check_targets(parameters: Mapping[str, Any], settings: Download) -> None:
-    """Check that each column of model.targets comes from a source of `settings`, with the range that the user's table has.
-
-    parameters: the complete params.yaml. Raises InputError for the first column that does not. Unknown target groups are
-    reported by the check of `targets`.
-    """
-    _across.check_held_out(settings)
-    columns = [column for ranges in _across.find_ranges(settings).values() for column in ranges]
-    for name in parameters["model"]["targets"]:
-        wanted = parameters["targets"].get(name, {}).get("columns", [])
-        if missing := [column for column in wanted if column not in columns]:
-            raise SettingError(
-                f"targets.{name}.columns has {missing[0]!r}, which no source of download.sources ="
-                f" {settings.sources} has; allowed: {', '.join(dict.fromkeys(columns))}"
-                f"{suggest_name(missing[0], columns)}; correct the columns, or remove {name} from model.targets"
-            )
-    _across.check_ranges(parameters, settings)
-
-
-def find_scored(parameters: Mapping[str, Any], settings: Download) -> dict[str, list[str]]:
-    """Return the predicted columns of each corpus of evaluate.on. Raises SettingError for a corpus without any."""
-    return _across.find_scored(parameters, settings)
-
-
-def find_fairness_group(parameters: Mapping[str, Any]) -> str | None:
-    """Return train.fairness_group, None if train.fairness is none; `parameters` is the complete params.yaml."""
-    train = parameters.get("train", {})  # the stage train checks it
-    return None if train.get("fairness", "none") == "none" else train.get("fairness_group")
 
 
 def download(

@@ -9,9 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lib.core import pickles
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES
@@ -21,6 +19,9 @@ from lib.core.targets import TRAITS
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources._spreadsheet import read_spreadsheet
 from lib.sources.base import Ranges
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 OPTIONAL = "interview"
 """The score that a clip, or a complete file, may lack."""
@@ -101,7 +102,7 @@ def columns(settings: Section) -> Ranges:
     return dict.fromkeys(SCORES, (0.0, 1.0))
 
 
-def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+def rows(settings: Section, folder: Path, files: Sequence[Path]) -> "pd.DataFrame":
     """Return the annotated clips. The split comes from the annotation file, never from a folder's name."""
     table = read_annotations(folder / ANNOTATIONS).rename_axis("clip").reset_index()
     file_of = _files_by_name(folder, files)
@@ -155,13 +156,15 @@ def video_of(clip: str) -> str:
     return match["video"]
 
 
-def read_annotations(folder: Path) -> pd.DataFrame:
+def read_annotations(folder: Path) -> "pd.DataFrame":
     """Return the scores in all annotation_SPLIT.pkl files: one row per clip (the index), with the column `split`.
 
     A split without such a file is read from SPLIT_gt.csv.
 
     Raises InputError if no such file exists, or if a clip is in two splits.
     """
+    import pandas as pd
+
     tables = []
     for split in SPLITS:
         path = folder / f"annotation_{split}.pkl"
@@ -183,12 +186,14 @@ def read_annotations(folder: Path) -> pd.DataFrame:
     return table
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path) -> "pd.DataFrame":
     """Return the scores of an annotation pickle: one row per clip (the index), one column for each of SCORES.
 
     A missing score is NaN. Raises InputError if the pickle would run code, has another structure, or lacks a trait.
     `interview` may be missing.
     """
+    import pandas as pd
+
     content = pickles.load_pickle(path)
     if not isinstance(content, dict) or not all(isinstance(scores, dict) for scores in content.values()):
         raise InputError(f"{path} is not a {{trait: {{clip: score}}}} dictionary; put the distributed file there")
@@ -211,8 +216,10 @@ def read(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns).sort_index()
 
 
-def read_eccv(path: Path) -> pd.DataFrame:
+def read_eccv(path: Path) -> "pd.DataFrame":
     """Return the scores of a CSV file of the ECCV 2016 challenge, as `read` does. `interview` is NaN."""
+    import pandas as pd
+
     sheet = read_spreadsheet(path, f"data/archives/{path.name}")
     if missing := [name for name in ("VideoName", *ECCV_COLUMNS.values()) if sheet.find_column(name.lower()) is None]:
         raise InputError(

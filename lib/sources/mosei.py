@@ -5,9 +5,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 from pydantic import Field
 
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES
@@ -16,6 +15,9 @@ from lib.core.parameters import Section
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder
 from lib.sources._spreadsheet import read_spreadsheet
 from lib.sources.base import Ranges
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 ARCHIVES = True
 
@@ -72,12 +74,14 @@ def list_emotion_columns() -> dict[str, tuple[float, float]]:
     }
 
 
-def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> "pd.DataFrame":
     """Return the labelled segments, called VIDEO_SEGMENT.mp4, with `sentiment` and the columns of `targets`.
 
     A segment's file is VIDEO_SEGMENT with any video suffix. If it does not exist, the segment is the part of VIDEO from
     `start` to `end`. Raises InputError with row, column, value and allowed values at the first mistake.
     """
+    import pandas as pd
+
     path = folder / ANNOTATIONS / settings.labels
     if not path.exists():
         raise SettingError(

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Annotated, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
-import pandas as pd
 from pydantic import Field, model_validator
 
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names
@@ -19,6 +18,9 @@ from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choos
 from lib.sources._matching import is_absolute, show_three, split_path, suggest_name
 from lib.sources._spreadsheet import Spreadsheet, read_spreadsheet
 from lib.sources.base import Ranges
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 ARCHIVES = True
 
@@ -62,8 +64,10 @@ def columns(settings: Settings) -> Ranges:
     return {name: (low, high) for name, (low, high) in settings.targets.items()}
 
 
-def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> "pd.DataFrame":
     """Return the table's clips. Raises InputError with row, column, value and allowed values at the first mistake."""
+    import pandas as pd
+
     if not settings.targets:
         raise SettingError(
             "download.table.targets = {}; allowed: columns of the table with their lowest and highest value,"

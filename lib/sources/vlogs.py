@@ -3,15 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lib.core.clips import VIDEO_SUFFIXES
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder
 from lib.sources.base import Ranges
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 ARCHIVES = True
 
@@ -72,15 +73,17 @@ def _place(path: PurePath) -> Path | None:
     return None if path.suffix.lower() in VIDEO_SUFFIXES else annotation_place(path)
 
 
-def _write(table: pd.DataFrame, folder: Path, name: str) -> Path:
+def _write(table: "pd.DataFrame", folder: Path, name: str) -> Path:
     path = Path(ANNOTATIONS, name)
     (folder / path).unlink(missing_ok=True)  # it may be a link into data/raw/
     table.to_csv(folder / path, index=False)
     return path
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path) -> "pd.DataFrame":
     """Return a file of the distribution as text. Raises InputError with the row for a wrong number of values."""
+    import pandas as pd
+
     try:
         lines = [line.split() for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
@@ -107,11 +110,13 @@ def columns(settings: Section) -> Ranges:
     return dict.fromkeys(TRAITS.values(), (_LOWEST, _HIGHEST))
 
 
-def rows(settings: Section, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+def rows(settings: Section, folder: Path, files: Sequence[Path]) -> "pd.DataFrame":
     """Return the vlogs with a score, each as a clip of its own video, without a split.
 
     Raises InputError with row, column, value and allowed values at the first mistake.
     """
+    import pandas as pd
+
     path = folder / ANNOTATIONS / SCORES
     if not path.exists():
         raise InputError(f"{SCORES} is missing; put the distributed file into data/archives/")

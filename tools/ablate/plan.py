@@ -13,7 +13,7 @@ from lib.core.errors import InputError
 from lib.core.targets import LOSSES_OF_HEADS, RELIABILITY, TargetGroup, check_head
 from lib.scoring.baselines import is_baseline
 from lib.sources._across import find_ranges
-from lib.sources.download import Parameters as Download
+from lib.sources.settings import Parameters as Download
 from lib.training.fairness import FAIRNESS
 from lib.training.weightings import WEIGHTINGS
 from tools.experiments import ParameterChanges, changed

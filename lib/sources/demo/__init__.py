@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import Field, field_validator
 
 from lib.core import resume
@@ -15,6 +14,9 @@ from lib.sources._archives import ANNOTATIONS
 from lib.sources.base import Ranges
 from lib.sources.demo.targets import EMOTION_TABLE, PLANTED, PLANTED_TABLE
 from lib.sources.fiv2 import GROUPS, problem
+
+if TYPE_CHECKING:  # slow; params.yaml is checked without it
+    import pandas as pd
 
 __all__ = ["ARCHIVES", "CHECKSUMS", "GROUPS", "Settings", "bring", "columns", "problem", "rows"]
 
@@ -73,8 +75,10 @@ def columns(settings: Settings) -> Ranges:
     return {**fiv2.columns(settings), **emotions, **{PLANTED[name]: (0.0, 1.0) for name in settings.planted}}
 
 
-def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> pd.DataFrame:
+def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> "pd.DataFrame":
     """Return the clips as for FIV2, with the other targets of `columns`. CMU-MOSEI's are NaN for unlabelled clips."""
+    import pandas as pd
+
     table = fiv2.rows(settings, folder, files)
     if settings.emotions:
         intensities = read_csv(folder / ANNOTATIONS / EMOTION_TABLE, ["clip"]).set_index("clip")
