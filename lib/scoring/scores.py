@@ -1,12 +1,10 @@
 """Scores of predictions, for each target and as the mean over targets, with bootstrap intervals over videos."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-
-from lib.scoring.settings import Bootstrap as Bootstrap
 
 MIN_VIDEOS = 10
 """A score gets an interval if at least this number of videos have labels; with fewer, the interval would be too narrow."""
@@ -20,6 +18,17 @@ _KEPT = 1 << 29
 """Largest number of draws that stay in memory for the next table, one byte each: 512 MB."""
 _draws: dict[tuple[int, int, str], tuple[list[np.ndarray], Any]] = {}
 """The last draws by number of videos, number of resamples and state of the generator, and its state after them."""
+
+
+class Bootstrap(NamedTuple):
+    """The random draws of all intervals and permutation tests: number of resamples, and seed."""
+
+    resamples: int
+    seed: int
+
+    def rng(self) -> np.random.Generator:
+        """Return a new generator: every table uses the same draws."""
+        return np.random.default_rng(self.seed)
 
 
 def score_columns(

@@ -1,26 +1,17 @@
 """The settings of scores: the section `evaluate` of params.yaml."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from lib.core.parameters import Section
 
+if TYPE_CHECKING:  # settings are checked without pandas
+    from lib.scoring.scores import Bootstrap
+
 Align = Literal["range", "rank"]
 RANGE: Align = "range"
 RANK: Align = "rank"
-
-
-class Bootstrap(NamedTuple):
-    """The random draws of all intervals and permutation tests: number of resamples, and seed."""
-
-    resamples: int
-    seed: int
-
-    def rng(self) -> np.random.Generator:
-        """Return a new generator: every table uses the same draws."""
-        return np.random.default_rng(self.seed)
 
 
 class Scoring(Section, extra="ignore"):
@@ -32,8 +23,10 @@ class Scoring(Section, extra="ignore"):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
     @property
-    def bootstrap(self) -> Bootstrap:
+    def bootstrap(self) -> "Bootstrap":
         """Return the random draws of all intervals and tests."""
+        from lib.scoring.scores import Bootstrap
+
         return Bootstrap(self.resamples, self.seed)
 
 
