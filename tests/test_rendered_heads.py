@@ -12,6 +12,7 @@ from scipy.interpolate import RBFInterpolator
 from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.streams import base
+from lib.streams._extraction import extract_clip
 from lib.streams.behaviour import pose
 from tests.conftest import ROOT
 from tools.parameters import merge_parameters, plain
@@ -77,17 +78,17 @@ def make_extractor(name: str, *changes: str) -> Any:
 
 
 def extract_faces(images: list[np.ndarray]) -> Record:
-    return base.extract(make_extractor("faces"), [make_frames(images)])
+    return extract_clip(make_extractor("faces"), [make_frames(images)])
 
 
 def measure_angles(images: list[np.ndarray], detector: str) -> tuple[np.ndarray, np.ndarray]:
     """Return pitch, yaw and roll (T, 3) of each image by the streams faces, landmarks and behaviour, and which are valid."""
     frames = make_frames(images)
-    faces = base.extract(make_extractor("faces"), [frames])
-    landmarks = base.extract(make_extractor("landmarks", f"landmarks.detector={detector}"), [faces])
+    faces = extract_clip(make_extractor("faces"), [frames])
+    landmarks = extract_clip(make_extractor("landmarks", f"landmarks.detector={detector}"), [faces])
     side, steps = faces.arrays["faces"].shape[1], len(images) - 1
     still = {"flow": np.zeros((steps, side, side, 2), np.int8), "valid": np.zeros(steps, bool)}
-    record = base.extract(
+    record = extract_clip(
         make_extractor("behaviour"), [frames, faces, landmarks, Record("a.mp4", still, {"scale": 0.1})]
     )
     assert not record.rejected, record.rejected

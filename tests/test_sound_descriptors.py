@@ -11,6 +11,7 @@ import pytest
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.streams import audio, base, sound_descriptors
+from lib.streams._extraction import extract_clip
 from lib.streams.base import Raw
 from lib.streams.sound_descriptors import PROSODY
 from tests.conftest import REAL, needs_real_clips
@@ -100,7 +101,7 @@ def test_audio_descriptors_reject_missing_or_nan_audio(tmp_path: Path) -> None:
     raw = Raw("a.mp4", None, tmp_path)
     rejected = audio.compute_features(raw, audio.Settings(enabled=True, **AUDIO_SETTINGS))
     assert (
-        base.extract(sound_descriptors.make_extractor(make_settings()), [rejected, raw]).rejected == "audio: no video"
+        extract_clip(sound_descriptors.make_extractor(make_settings()), [rejected, raw]).rejected == "audio: no video"
     )
     record = Record("a.mp4", {"log_mel": np.full((4, 2), np.nan), "mfcc": np.zeros((4, 2))})
     extracted = sound_descriptors.make_extractor(make_settings(kinds=["spectra"]))(record, raw)

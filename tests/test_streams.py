@@ -14,6 +14,7 @@ from lib.media.frames import read_frames
 from lib.media.writing import write_video
 from lib.sources.demo.head import SAMPLE_RATE, Performance
 from lib.streams import base, frames
+from lib.streams._extraction import BatchExtractor, extract_all
 from lib.streams.base import Raw, StreamInfo
 from lib.streams.faces import align
 from lib.streams.faces.constants import DETECTED
@@ -171,7 +172,7 @@ def test_pool_steps_joins_means_and_deviations() -> None:
     assert pooled.tolist() == [3, 5, 1, 1]
 
 
-class Doubler(base.BatchExtractor):
+class Doubler(BatchExtractor):
     """Doubles numbers, four clips together, and fails for a clip without a number."""
 
     clips = 4
@@ -188,11 +189,11 @@ def test_extract_all_computes_batches_and_isolates_failures() -> None:
     records = [Record(f"{number}", {"values": np.array([number])}) for number in range(6)]
     records[1], records[4] = Record("1", rejected="faces: none"), Record("4")
     doubler = Doubler()
-    extracted = list(base.extract_all(doubler, [(record,) for record in records]))
+    extracted = list(extract_all(doubler, [(record,) for record in records]))
     assert [record.clip for record in extracted] == ["0", "1", "2", "3", "4", "5"]
     # the first clip; up to four, without the rejected clip; they fail, so each clip alone; the rest
     assert doubler.batches == [1, 3, 1, 1, 1, 1]
     assert [record.rejected for record in extracted] == ["", "faces: none", "", "", "internal: KeyError: 'values'", ""]
     assert [record.arrays["values"][0] for record in extracted if not record.rejected] == [0, 4, 6, 10]
-    single = list(base.extract_all(doubler.__call__, [(record,) for record in records[2:4]]))
+    single = list(extract_all(doubler.__call__, [(record,) for record in records[2:4]]))
     assert [record.arrays["values"][0] for record in single] == [4, 6]

@@ -22,6 +22,7 @@ from lib.core.shards import Record  # noqa: E402
 from lib.data.dataset import make_inputs  # noqa: E402
 from lib.model.encoders import vectors as vectors_encoder  # noqa: E402
 from lib.streams import base, text  # noqa: E402
+from lib.streams._extraction import extract_all  # noqa: E402
 from lib.streams.base import Raw, StreamInfo  # noqa: E402
 from lib.streams.text import transformer  # noqa: E402
 from lib.streams.text.transcripts import Cue, Transcript  # noqa: E402
@@ -50,7 +51,7 @@ def extract(
     (annotations / name).write_bytes(pickle.dumps(texts))
     settings = make_settings(files=[name], kinds=list(kinds), network=str(network), **changes)
     clips = [(Raw(clip, None, annotations),) for clip in texts]
-    return {record.clip: record for record in base.extract_all(text.Extractor(settings), clips)}
+    return {record.clip: record for record in extract_all(text.Extractor(settings), clips)}
 
 
 def call_directly(network: Path, words: str) -> torch.Tensor:

@@ -22,6 +22,7 @@ from lib.model import infer
 from lib.model.network import Network
 from lib.scoring.tables import control_table
 from lib.streams import base
+from lib.streams._extraction import extract_clip
 from lib.streams.base import StreamInfo
 from lib.streams.faces.align import TEMPLATE
 from lib.streams.frames import select_frames
@@ -155,7 +156,7 @@ def predict(
                     unchanged = {name: leave_out(intact[name], *change) for name in others}
                     for name, extractor in extractors.items():
                         needed = [unchanged.get(source) or records[source] for source in sources[name]]
-                        records[name] = base.extract(extractor, needed)
+                        records[name] = extract_clip(extractor, needed)
                 inputs = make_inputs(records, network.encoder_inputs, streams, None)
                 if all(len(steps.times) for references in inputs.values() for steps in references.values()):
                     samples.append(Sample(inputs, {}, place))

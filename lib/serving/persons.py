@@ -9,7 +9,8 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media.packets import Span
 from lib.serving.results import Evidence, Person
-from lib.streams import base, frames
+from lib.streams import frames
+from lib.streams._extraction import extract_clip
 from lib.streams.base import Raw
 from lib.streams.faces.constants import ALL, PERSON_CHOICES
 
@@ -40,7 +41,7 @@ class Scene:
         begin: Callable[[str], None] = lambda step: None,
     ) -> None:
         begin("frames")
-        self.tracker, self.frames = tracker, base.extract(extract_frames, [raw])
+        self.tracker, self.frames = tracker, extract_clip(extract_frames, [raw])
         if self.frames.rejected:
             raise InputError(self.frames.rejected)
         begin("faces")

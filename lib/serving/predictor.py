@@ -42,6 +42,7 @@ from lib.serving.windows import (
     warn_of_cut,
 )
 from lib.streams import base, faces
+from lib.streams._extraction import extract_clip
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces.constants import ALL, MAIN
 
@@ -291,7 +292,7 @@ class Predictor:
             observers.begin(name)
             input_names = base.load(name).inputs_of(self.trained.streams[name].settings)
             inputs = [raw if input_name == RAW else records[input_name] for input_name in input_names]
-            records[name] = base.extract(extract, inputs)
+            records[name] = extract_clip(extract, inputs)
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
             if observers.scene is not None and "faces" not in base.list_with_inputs(name, self._settings):

@@ -2,16 +2,15 @@
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lib.core.errors import InputError, SettingError, describe_internal_error
+from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section, check
 from lib.core.records import Raw as Raw
 from lib.core.records import Record as Record
@@ -208,59 +207,6 @@ def make_extractors(streams: Mapping[str, StreamInfo]) -> dict[str, Callable[...
         name: load(name).make_extractor(check(info.settings, load(name).settings, name))
         for name, info in streams.items()
     }
-
-
-class BatchExtractor:
-    """An extractor that can compute several clips together. clips: the number of clips in a batch, 1, 2, or at least 4."""
-
-    clips: int
-
-    def extract_clips(self, inputs: list[tuple[Any, ...]]) -> list[Record]:
-        """Return the records of clips, given the inputs of each."""
-        raise NotImplementedError
-
-    def __call__(self, *inputs: Any) -> Record:
-        """Return the record of one clip."""
-        return self.extract_clips([inputs])[0]
-
-
-def extract_all(make: Callable[..., Record], clips: Iterable[tuple[Any, ...]]) -> Iterator[Record]:
-    """Yield a stream's record of each clip, given the inputs of each, as `extract` does. A BatchExtractor gets batches.
-
-    Its first batches have one clip and up to four, so that `measure_cost` need not wait for a larger one.
-    """
-    most, remaining = (make.clips if isinstance(make, BatchExtractor) else 1), iter(clips)
-    sizes = chain((1, min(4, most)), repeat(most))
-    while batch := list(islice(remaining, next(sizes))):
-        yield from _extract_batch(make, batch) if len(batch) > 1 else [extract(make, batch[0])]
-
-
-def _extract_batch(make: Any, batch: list[tuple[Any, ...]]) -> list[Record]:
-    usable = [inputs for inputs in batch if not any(isinstance(part, Record) and part.rejected for part in inputs)]
-    try:
-        computed = {record.clip: record for record in (make.extract_clips(usable) if usable else [])}
-    except InputError:
-        raise
-    except Exception:  # find out which clip fails
-        computed = {}
-    return [computed.get(inputs[0].clip) or extract(make, inputs) for inputs in batch]
-
-
-def extract(make: Callable[..., Record], inputs: Iterable[Raw | Record]) -> Record:
-    """Return a stream's record of a clip, given the clip's inputs. If an input is rejected, return that input.
-
-    If the extractor fails, the record is rejected and has the attribute TRACEBACK. An InputError is raised further, because
-    it concerns more than one clip.
-    """
-    inputs = list(inputs)
-    rejected = next((record for record in inputs if isinstance(record, Record) and record.rejected), None)
-    try:
-        return rejected or make(*inputs)
-    except InputError:
-        raise
-    except Exception as error:
-        reason, trace = describe_internal_error(error)
-        return Record(inputs[0].clip, attributes={TRACEBACK: trace}, rejected=reason)
 
 
 def check_enabled(parameters: Mapping[str, Any]) -> None:

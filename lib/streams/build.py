@@ -18,6 +18,7 @@ from lib.core.parallel import Parallel
 from lib.core.parameters import Section
 from lib.core.shards import Record
 from lib.streams import base
+from lib.streams._extraction import extract_all
 from lib.streams._shards import write_shards
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
@@ -68,7 +69,7 @@ def build_stream(name: str) -> None:
             _raw_clips(rows[shard]) if input_name == RAW else shards.read_records(DATA / input_name / f"{shard}.h5")
             for input_name in input_names
         ]
-        yield from base.extract_all(make_clip, zip(*records_by_input, strict=True))
+        yield from extract_all(make_clip, zip(*records_by_input, strict=True))
 
     clip_count = sum(map(len, rows.values())) if rows else shards.count_clips(DATA / input_streams[0])
     seconds, internal = write_shards(stream, settings, out, inputs, make, clips=clip_count, options=options.parallel)

@@ -20,6 +20,7 @@ from lib.data.inputs import list_streams
 from lib.data.loading import to_device
 from lib.model.network import Network
 from lib.streams import base
+from lib.streams._extraction import extract_clip
 from lib.streams.base import RAW, Raw, StreamInfo
 from lib.training.settings import Parameters
 from tools.parameters import merge_parameters, plain
@@ -81,7 +82,7 @@ def measure(values: dict[str, Any], clips: list[Path], folder: Path) -> Iterator
         loaded, size = clock(), 0
         for raw, by_stream in zip(raws, records, strict=True):
             inputs = [raw if key == RAW else by_stream[key] for key in stream.inputs_of(values[name])]
-            by_stream[name] = base.extract(make, inputs)
+            by_stream[name] = extract_clip(make, inputs)
             if by_stream[name].rejected:
                 raise InputError(
                     f"{raw.clip}: {by_stream[name].rejected}; allowed: clips that no stream rejects; name another clip"

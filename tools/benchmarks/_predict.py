@@ -27,6 +27,7 @@ from lib.model.checkpoint import TrainingSummary
 from lib.model.network import Network
 from lib.serving.predictor import Predictor
 from lib.streams import base
+from lib.streams._extraction import extract_clip
 from lib.streams.base import RAW, Raw, StreamInfo
 from lib.training.settings import Parameters
 from tools.benchmarks._training import load_untrained, random_record
@@ -142,7 +143,7 @@ def time_parts(predictor: Predictor, clip: Path, device: torch.device, cpu: bool
             for input_name in base.load(name).inputs_of(trained.streams[name].settings)
         ]
         started = clock()
-        records[name] = base.extract(make, inputs_of_stream)
+        records[name] = extract_clip(make, inputs_of_stream)
         record_seconds(name, started)
     started = clock()
     inputs = make_inputs(records, trained.network.encoder_inputs, trained.streams, seed=None)

@@ -8,7 +8,8 @@ import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.streams import base, text
+from lib.streams import text
+from lib.streams._extraction import extract_all, extract_clip
 from lib.streams.base import Raw
 from lib.streams.text.transcripts import read_texts
 from tools.parameters import merge_parameters, plain
@@ -26,9 +27,9 @@ def run(arguments: argparse.Namespace) -> None:
     section = plain(merge_parameters("demo", changes))["text"] | {"files": [arguments.transcripts.name]}
     extractor = text.Extractor(text.Settings(**section))
     inputs = [(Raw(clip, None, folder),) for clip in clips]
-    base.extract(extractor, [*inputs[0]])  # the first clip loads packages
-    single, alone = measure(lambda: [base.extract(extractor, [raw]) for (raw,) in inputs])
-    batched, together = measure(lambda: base.extract_all(extractor, inputs))
+    extract_clip(extractor, [*inputs[0]])  # the first clip loads packages
+    single, alone = measure(lambda: [extract_clip(extractor, [raw]) for (raw,) in inputs])
+    batched, together = measure(lambda: extract_all(extractor, inputs))
     difference = max(
         float(np.abs(record.arrays[kind] - other.arrays[kind]).max())
         for record, other in zip(alone, together, strict=True)

@@ -15,6 +15,7 @@ from lib.core.device import best_device, ran_out_of_memory
 from lib.core.errors import InputError, prefix_errors
 from lib.core.shards import Record
 from lib.streams import base, faces, frames, pictures
+from lib.streams._extraction import BatchExtractor
 from lib.streams.embeddings import networks, pretrained_images
 from lib.streams.embeddings.pretrained_images import TIMM, TimmNetwork, TransformersNetwork
 from lib.streams.embeddings.settings import Settings
@@ -62,7 +63,7 @@ class OwnNetwork:
         return self._network(pixels)
 
 
-class Embedder(base.BatchExtractor):
+class Embedder(BatchExtractor):
     """Embeds the images of clips. key: of the section of params.yaml, for messages.
 
     On a GPU, images of several clips are a batch. If memory runs out, smaller batches are used from then on. Raises

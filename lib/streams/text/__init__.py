@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 from lib.core import shards
 from lib.core.pretrained import PretrainedSettings, list_files
 from lib.core.shards import Record
-from lib.streams.base import RAW, BatchExtractor, Raw, Stream, StreamSettings, take_steps
+from lib.streams._extraction import BatchExtractor
+from lib.streams.base import RAW, Raw, Stream, StreamSettings, take_steps
 from lib.streams.text.recognition import RecognitionSettings, find_network_folder, make_recogniser, store_words
 from lib.streams.text.transcripts import CLIP_TEXTS, Transcript, find_files, look_up
 from lib.streams.text.transformer import TRANSFORMER, WORDS, Arrays, make_transformer
