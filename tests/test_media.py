@@ -18,7 +18,9 @@ from lib.core.shards import Record
 from lib.media import jpeg_frames
 from lib.media.audio import read_audio
 from lib.media.frames import probe_video, read_frames
+from lib.media.jpeg_frames import sample_frames, sample_windows
 from lib.media.packets import VideoError, VideoTrack, describe_cut
+from lib.media.windows import read_windows
 from lib.sources import _check as check
 from lib.sources import base
 from lib.sources.fiv2 import LATTICE, SCORES
@@ -526,6 +528,42 @@ def test_skipping_frames_does_not_change_the_samples(
         assert all(
             np.array_equal(image, expected_image) for (_, image), (_, expected_image) in zip(sampled, full, strict=True)
         )
+
+
+@pytest.mark.parametrize("options", [{"bf": "3", "g": "60"}, {"bf": "2", "g": "24", "x264-params": "open-gop=1"}])
+@pytest.mark.parametrize("is_even", [True, False])
+def test_windows_in_one_pass_equal_separate_windows(tmp_path: Path, options: dict[str, str], is_even: bool) -> None:
+    times = None if is_even else (np.cumsum(np.random.default_rng(0).integers(20, 150, 60)) / 1000).tolist()
+    path = write_video_file(tmp_path / "a.mp4", Track(moving_texture(60), options=options, times=times))
+    spans = [(0.0, 1.5), (0.73, 2.23), (1.46, 2.96), (2.5, 9.0), (9.0, 10.5)]  # the last two end after the video
+    raw = Raw("a", path, None)
+    windows = list(sample_windows(raw, spans, 5.0, 80, 90))
+    assert len(windows) == len(spans)
+    for span, window in zip(spans, windows, strict=True):
+        expected = sample_frames(raw._replace(span=span), 5.0, 80, 90)
+        assert window.rejected == expected.rejected
+        assert all(np.array_equal(window.arrays[name], values) for name, values in expected.arrays.items())
+
+
+def test_windows_in_one_pass_decode_and_encode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video_file(tmp_path / "a.mp4", Track(moving_texture(60), options=B_FRAMES))
+    decoded_times, images, decode = list[float](), list[np.ndarray](), VideoTrack.decode
+
+    def count_decoded(track: VideoTrack, begin: float | None = None) -> Iterator[tuple[float, av.VideoFrame]]:
+        for seconds, frame in decode(track, begin):
+            decoded_times.append(seconds)
+            yield seconds, frame
+
+    monkeypatch.setattr(VideoTrack, "decode", count_decoded)
+    list(read_windows(path, 2.0, 80, [(0.0, 2.0), (1.0, 3.0), (2.0, 4.0)], images.append))
+    assert len(decoded_times) <= 60 * 0.75
+    assert len(images) == 8  # at 0, 0.5, ..., 3.5 s
+
+
+def test_windows_end_where_damage_needs_separate_decoding(tmp_path: Path) -> None:
+    path = write_damaged_video(tmp_path / "a.mp4", range(40, 43), {"bf": "3", "g": "20"})
+    windows = list(sample_windows(Raw("a", path, None), [(0.0, 1.5), (1.0, 2.5), (2.5, 3.9)], 5.0, 80, 90))
+    assert len(windows) == 2
 
 
 def test_damaged_video_is_decoded_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def probe_video(path: Path, span: Span | None = None) -> Probe:
         video = VideoTrack(container)
         for seconds, frame in video.decode_span(span):
             if not times:
-                height, width = _to_image(video, frame, _shown_size(video, frame, None)).shape[:2]
+                height, width = to_image(video, frame, _shown_size(video, frame, None)).shape[:2]
             times.append(seconds)
             smeared = (smeared and not frame.key_frame) or (frame.is_corrupt and frame.pict_type != PictureType.B)
             damaged += smeared or frame.is_corrupt
@@ -103,21 +103,35 @@ def read_frames(
 def _plan_frames(path: Path | None, fps: float) -> list[int]:
     """Return the presentation time of the frame shown at each k / fps, and of the last frame, in the stream's units.
 
+    Empty if the packets' time stamps are incomplete, or if the decoder can't skip frames exactly.
+    """
+    times, seconds = list_times(path)
+    if not times:
+        return []
+    return [times[index] for index in find_shown(seconds, 0.0, seconds[-1], fps)] + [times[-1]]
+
+
+def list_times(path: Path | None) -> tuple[list[int], np.ndarray]:
+    """Return the presentation times of a video's frames (T), in the stream's units and in seconds since the first.
+
     They follow from the packets' time stamps alone. Empty if these are incomplete, or if the decoder can't skip frames
     exactly.
     """
     with open_video(path, "cannot be decoded") as container:
         stream = VideoTrack(container).stream
         if stream.codec_context.name not in _SKIPPING:
-            return []
+            return [], np.empty(0)
         stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
         times = sorted(stamp for stamp in stamps if stamp is not None)
         if len(times) < max(len(stamps), 2) or len(set(times)) < len(times):
-            return []
-        seconds = np.array([float((stamp - times[0]) * stream.time_base) for stamp in times])
-    instants = np.arange(math.ceil(seconds[-1] * fps + 1)) / fps
-    on_show = np.searchsorted(seconds, instants + STEP_TOLERANCE, "right") - 1
-    return [times[index] for index in on_show] + [times[-1]]
+            return [], np.empty(0)
+        return times, np.array([float((stamp - times[0]) * stream.time_base) for stamp in times])
+
+
+def find_shown(seconds: np.ndarray, begin: float, end: float, fps: float) -> np.ndarray:
+    """Return the index of the frame shown at each begin + k / fps up to `end`, given the frames' times (T,)."""
+    instants = begin + np.arange(math.ceil((end - begin) * fps + 1)) / fps
+    return np.searchsorted(seconds, instants + STEP_TOLERANCE, "right") - 1
 
 
 def _decode_frames(
@@ -130,26 +144,46 @@ def _decode_frames(
     with open_video(path, "cannot be decoded") as container:
         video = VideoTrack(container)
         video.wanted = frozenset(plan) if plan else None
-        before: av.VideoFrame | None = None
-        size, index, now = (0, 0), 0, 0.0
-
-        def show(frame: av.VideoFrame) -> tuple[float, np.ndarray]:
-            if plan and (index >= len(plan) or frame.pts != plan[index]):
-                raise UnexpectedFrameError
-            return index / fps, _to_image(video, frame, size)
-
+        sampler = Sampler(video, fps, max_side, plan)
         for now, frame in video.decode_span(span):
-            if before is None:
-                size = _shown_size(video, frame, max_side)
-            while before is not None and index / fps < now - STEP_TOLERANCE:
-                yield show(before)
-                index += 1
-            before = frame
-        if span is not None and not video.ended:  # the last frame is shown until the end
-            now = span[1] - span[0] - 2 * STEP_TOLERANCE
-        while before is not None and index / fps <= now + STEP_TOLERANCE:
-            yield show(before)
-            index += 1
+            for seconds, shown in sampler.push(now, frame):
+                yield seconds, to_image(video, shown, sampler.size)
+        for seconds, shown in sampler.finish(None if span is None or video.ended else span[1] - span[0]):
+            yield seconds, to_image(video, shown, sampler.size)
+
+
+class Sampler:
+    """Chooses the frame shown at each k / fps, from frames in rising order of time.
+
+    With a plan, the presentation times of the frames to show, it raises UnexpectedFrameError where they differ. size: width
+    and height of all images, before their rotation: those of the first frame, with sides of up to `max_side`.
+    """
+
+    def __init__(self, video: VideoTrack, fps: float, max_side: int | None, plan: Sequence[int]) -> None:
+        self._video, self._fps, self._max_side, self._plan = video, fps, max_side, plan
+        self._before: av.VideoFrame | None = None
+        self._index, self._now = 0, 0.0
+        self.size = 0, 0
+
+    def push(self, now: float, frame: av.VideoFrame) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Take the frame that is shown from `now` on, in seconds; yield the times k / fps before, and their frame."""
+        if self._before is None:
+            self.size = _shown_size(self._video, frame, self._max_side)
+        while self._before is not None and self._index / self._fps < now - STEP_TOLERANCE:
+            yield self._show(self._before)
+        self._before, self._now = frame, now
+
+    def finish(self, end: float | None) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Yield the remaining times up to the last frame's, or before `end` if the last frame is shown until then."""
+        last = self._now if end is None else end - 2 * STEP_TOLERANCE
+        while self._before is not None and self._index / self._fps <= last + STEP_TOLERANCE:
+            yield self._show(self._before)
+
+    def _show(self, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
+        if self._plan and (self._index >= len(self._plan) or frame.pts != self._plan[self._index]):
+            raise UnexpectedFrameError
+        self._index += 1
+        return (self._index - 1) / self._fps, frame
 
 
 def _shown_size(video: VideoTrack, frame: av.VideoFrame, max_side: int | None) -> tuple[int, int]:
@@ -161,7 +195,7 @@ def _shown_size(video: VideoTrack, frame: av.VideoFrame, max_side: int | None) -
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def _to_image(video: VideoTrack, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+def to_image(video: VideoTrack, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     """Return a frame as shown, RGB uint8 (H, W, 3); for an interlaced frame, only its first field."""
     transfer = _TRANSFERS.get(frame.color_trc)
     pixel_format = "rgb48le" if transfer else "rgb24"

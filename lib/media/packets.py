@@ -131,7 +131,8 @@ class VideoTrack:
         stream.codec_context.thread_count = 1  # with more threads, damage looks different each time
         self.reformat = VideoReformatter().reformat  # shared by all frames: creating one takes as long as using it
         self.aperture = read_aperture(container, stream)
-        self._step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
+        self.step = 1 / float(stream.guessed_rate or stream.average_rate or 25)
+        """Seconds from one frame to the next."""
         self.start: float | None = None
         """The stream's time of the first frame shown; None until a frame with a time stamp is decoded."""
         self.damaged = 0
@@ -148,7 +149,7 @@ class VideoTrack:
         frames that can't be decoded are left out. A frame without a time stamp follows the previous one at the stream's
         rate. Raises VideoError if the time stamps leap.
         """
-        last = -self._step
+        last = -self.step
         if begin is not None:
             self.seek(begin)
             last = math.nan
@@ -165,11 +166,11 @@ class VideoTrack:
                 if self.wanted is not None and (self.damaged or frame.is_corrupt or frame.interlaced_frame):
                     raise UnexpectedFrameError
                 if frame.time is None:
-                    seconds = last + self._step
+                    seconds = last + self.step
                 else:
-                    self.start = frame.time - (last + self._step) if self.start is None else self.start
+                    self.start = frame.time - (last + self.step) if self.start is None else self.start
                     seconds = frame.time - self.start
-                if seconds - last > max(_MAX_GAP, 2 * self._step) or seconds < last - MAX_BACKWARD_LEAP:
+                if seconds - last > max(_MAX_GAP, 2 * self.step) or seconds < last - MAX_BACKWARD_LEAP:
                     raise VideoError(f"its time stamps leap by {seconds - last:.1f} s at {last:.1f} s")
                 if seconds >= last or math.isnan(last):
                     yield seconds, frame
@@ -224,7 +225,7 @@ class VideoTrack:
                 on_show = seconds, frame
         else:
             self.ended = True
-        hidden = self.ended and on_show is not None and on_show[0] + self._step < begin
+        hidden = self.ended and on_show is not None and on_show[0] + self.step < begin
         if on_show is not None and on_show[0] < end and not hidden:
             yield 0.0, on_show[1]
 
@@ -239,7 +240,7 @@ class VideoTrack:
         start, end = self.start or 0.0, math.inf
         for packet in self._container.demux(self.stream):
             if packet.pts is not None and not packet.is_discard:
-                seconds = float(packet.pts * packet.time_base) + self._step
+                seconds = float(packet.pts * packet.time_base) + self.step
                 end = seconds if end == math.inf else max(end, seconds)
         return start, end
 

@@ -41,7 +41,7 @@ from lib.serving.windows import (
     split_long_clip,
     warn_of_cut,
 )
-from lib.streams import base, faces
+from lib.streams import base, faces, frames
 from lib.streams._extraction import extract_clip
 from lib.streams.base import RAW, TRACEBACK, Raw
 from lib.streams.faces.constants import ALL, MAIN
@@ -55,11 +55,13 @@ _Options = tuple[Path, torch.device, str, float | None, float]
 
 
 class _Observers(NamedTuple):
-    """Functions that are called while a clip is predicted. scene: of the person, if all persons are predicted."""
+    """Functions that are called while a clip is predicted. scene: of the person, if all persons are predicted. frames: those
+    of the windows that are not predicted yet."""
 
     watch: Watch | None = None
     report: Report | None = None
     scene: PersonScene | None = None
+    frames: Iterator[Record] = iter(())
 
     def begin(self, step: str) -> None:
         if self.report is not None:
@@ -236,6 +238,7 @@ class Predictor:
         """Return the prediction of each window, the values of the usable windows, and warnings."""
         windows, usable, warnings = [], [], list[tuple[Span, str]]()
         calibrated = not any(True for _ in warn_of_short_windows(self.trained, self.window))
+        observers = observers._replace(frames=self._read_windows(clip, spans, observers))
         for span in tqdm(spans, desc=clip.name, unit="window", leave=False, disable=None):
             try:
                 values = self._run(clip, span, observers)
@@ -247,6 +250,13 @@ class Predictor:
             windows.append(Window(*span, targets, float(np.mean([*values.seen.values()])), ""))
             warnings += [(span, warning) for warning in values.warnings]
         return tuple(windows), usable, merge_warnings(warnings)
+
+    def _read_windows(self, clip: Path, spans: Sequence[Span], observers: "_Observers") -> Iterator[Record]:
+        """Return the frames of windows, which are decoded in one pass; none if each window decodes its frames."""
+        if "frames" not in self.extractors or observers.scene is not None:
+            return iter(())
+        settings = check(self._settings["frames"], frames.Settings, "frames")
+        return frames.extract_windows(settings, Raw(clip.name, clip, None), spans)
 
     @torch.no_grad()
     def _run(self, clip: Path, span: Span | None, observers: "_Observers") -> Values:
@@ -292,7 +302,8 @@ class Predictor:
             observers.begin(name)
             input_names = base.load(name).inputs_of(self.trained.streams[name].settings)
             inputs = [raw if input_name == RAW else records[input_name] for input_name in input_names]
-            records[name] = extract_clip(extract, inputs)
+            of_window = next(observers.frames, None) if name == "frames" else None
+            records[name] = of_window or extract_clip(extract, inputs)
             if trace := records[name].attributes.get(TRACEBACK):
                 log_once("predict", trace)
             if observers.scene is not None and "faces" not in base.list_with_inputs(name, self._settings):

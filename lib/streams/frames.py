@@ -1,6 +1,6 @@
 """A clip's frames at a fixed rate, stored as JPEG bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +11,8 @@ from lib.core import shards
 from lib.core.shards import Record
 from lib.media.jpeg_frames import decode_frames as decode_frames
 from lib.media.jpeg_frames import sample_frames as sample_frames
+from lib.media.jpeg_frames import sample_windows
+from lib.media.packets import Span
 from lib.streams.base import RAW, Raw, Stream, StreamSettings
 
 
@@ -25,6 +27,11 @@ class Settings(StreamSettings):
 def make_extractor(settings: Settings) -> Callable[[Raw], Record]:
     """Return a function that samples a clip's frames."""
     return lambda raw: sample_frames(raw, settings.fps, settings.max_side, settings.quality)
+
+
+def extract_windows(settings: Settings, raw: Raw, spans: Sequence[Span]) -> Iterator[Record]:
+    """Yield the frames of windows of a clip, which is decoded once. It ends before a window that must be read separately."""
+    return sample_windows(raw, spans, settings.fps, settings.max_side, settings.quality)
 
 
 def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
