@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.data.batch import Sample, collate
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.data.settings import Augment
 from lib.model.encoders import images
 from lib.model.fusions import FUSIONS
@@ -121,8 +121,8 @@ class TinyNetwork(torch.nn.Module):
 
     def __init__(self, targets: Targets = TRAITS_GROUP) -> None:
         super().__init__()
-        self.encoder_inputs = {
-            name: EncoderInputs(kind="", reads=[name], take="all", steps=1) for name in ("faces", "flow")
+        self.settings_by_encoder = {
+            name: EncoderSettings(kind="", reads=[name], take="all", steps=1) for name in ("faces", "flow")
         }
         self.heads = torch.nn.ModuleDict(
             {name: find_head(group)(3, len(group.columns)) for name, group in targets.items()}
@@ -191,11 +191,11 @@ def train_network(
     values = TRAIN_SETTINGS | changes
     torch.manual_seed(values["seed"])
     net = net or make_network()
-    use = tuple(net.encoder_inputs)
+    use = tuple(net.settings_by_encoder)
     training = InMemoryClips(clips, use=use) if isinstance(clips, int) else clips
     validation = InMemoryClips(5, use=use) if isinstance(clips, int) else clips
     settings = Train(**values)  # type: ignore[arg-type]
-    data: Any = TrainData(training, validation, targets, settings, net.encoder_inputs, groups=groups or {})  # type: ignore[arg-type]
+    data: Any = TrainData(training, validation, targets, settings, net.settings_by_encoder, groups=groups or {})  # type: ignore[arg-type]
     return train(fabric or cpu_fabric(), net, data, folder, [Loggers(loggers, {"train": values})])  # type: ignore[arg-type]
 
 
@@ -241,6 +241,6 @@ def feature_maps(encoder: images.Encoder, frames: Tensor) -> Tensor:
 
 
 FACE_AND_FLOW_INPUTS = {
-    "look": EncoderInputs(kind="images", reads=["faces"], take="all", steps=1),
-    "move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1),
+    "look": EncoderSettings(kind="images", reads=["faces"], take="all", steps=1),
+    "move": EncoderSettings(kind="volumes", reads=["flow"], take="all", steps=1),
 }

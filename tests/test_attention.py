@@ -13,7 +13,7 @@ from torch import nn
 from lib.analysis import attention, importance, samples
 from lib.analysis._regions import Region
 from lib.data.batch import Sample
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.tokens import Tokens
 from lib.report.figures import read
 from lib.streams.base import Steps, StreamInfo
@@ -77,10 +77,10 @@ def test_samples_list_clips_by_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
     steps = Steps(np.ones((3, 2, 4, 4), np.float32), np.arange(3, dtype=np.float32), np.ones(3, bool))
     clip = SimpleNamespace(inputs={"pictures/flow": {"flow": steps}})
     monkeypatch.setattr(samples, "ClipDataset", lambda *_: [clip] * len(BY_ERROR))
-    encoder_inputs = {"move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1)}
+    settings_by_encoder = {"move": EncoderSettings(kind="volumes", reads=["flow"], take="all", steps=1)}
     table = pd.DataFrame({"clip": BY_ERROR})
     samples.write_samples(
-        tmp_path / "samples.h5", table, tmp_path, encoder_inputs, {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
+        tmp_path / "samples.h5", table, tmp_path, settings_by_encoder, {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
     )
     with h5py.File(tmp_path / "samples.h5") as file:
         assert list(read.read_samples(file)) == BY_ERROR
@@ -93,10 +93,10 @@ def test_flow_of_all_samples_has_one_colour_scale(tmp_path: Path, monkeypatch: p
         for size in (1.0, 3.0, 2.0)
     ]
     monkeypatch.setattr(samples, "ClipDataset", lambda *_: clips)
-    encoder_inputs = {"move": EncoderInputs(kind="volumes", reads=["flow"], take="all", steps=1)}
+    settings_by_encoder = {"move": EncoderSettings(kind="volumes", reads=["flow"], take="all", steps=1)}
     streams = {"flow": StreamInfo({}, {"flow": [2, 4, 4]})}
     samples.write_samples(
-        tmp_path / "samples.h5", pd.DataFrame({"clip": BY_ERROR[:3]}), tmp_path, encoder_inputs, streams
+        tmp_path / "samples.h5", pd.DataFrame({"clip": BY_ERROR[:3]}), tmp_path, settings_by_encoder, streams
     )
     with h5py.File(tmp_path / "samples.h5") as file:
         scales = [sample.pictures["flow"].full for sample in read.read_samples(file).values()]

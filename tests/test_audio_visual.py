@@ -148,10 +148,10 @@ def test_audio_is_standardised_by_clip_coefficient_or_training() -> None:
 def test_audio_length_is_the_training_mean_padded_in_front() -> None:
     settings = check(AUDIO_SETTINGS | {"net": "conv2d", "filters": [2, 2], "pool": 2}, sound.Settings)
     assert (
-        settings.completed(lambda: [20, 0, 60, 40]).length == 20
+        settings.fill_from_clips(lambda: [20, 0, 60, 40]).length == 20
     )  # mean of 40 steps, halved by pooling; clips without audio do not count
     with_length = settings.model_copy(update={"length": 33})
-    assert with_length.completed(list).length == 33
+    assert with_length.fill_from_clips(list).length == 33
     network: Any = make_audio_encoder("conv2d", length=20).network
     values = torch.randn(1, 25, 12)
     assert torch.equal(network.padded(values, torch.ones(1, 25, dtype=torch.bool)), values[:, 5:])
@@ -164,7 +164,7 @@ def test_audio_length_must_be_set_and_is_saved() -> None:
     settings = make_settings(["ears"], encoders={"ears": AUDIO_SETTINGS | {"net": "conv2d", "filters": [2, 2]}})
     with pytest.raises(InputError, match=r"encoders\.ears\.length = null, which training takes from its clips"):
         Network.from_settings(settings, TRAITS_GROUP, {"audio": StreamInfo({}, {"mfcc": [12]})})
-    settings = settings.completed({"ears": [30, 50]}.__getitem__)
+    settings = settings.fill_from_clips({"ears": [30, 50]}.__getitem__)
     assert check(settings.model_dump(), Settings).encoders["ears"]["length"] == 40
     Network.from_settings(settings, TRAITS_GROUP, {"audio": StreamInfo({}, {"mfcc": [12]})})
 
@@ -174,14 +174,14 @@ def test_derived_audio_length_is_logged_and_stored(caplog: pytest.LogCaptureFixt
         encoder = AUDIO_SETTINGS | {"net": "conv2d", "filters": [2, 2]} | change
         settings = make_settings(["ears"], encoders={"ears": encoder})
         with caplog.at_level(logging.INFO):
-            derived = log_derived(settings, settings.completed({"ears": [30, 50]}.__getitem__))
+            derived = log_derived(settings, settings.fill_from_clips({"ears": [30, 50]}.__getitem__))
         assert derived == expected
     assert caplog.messages == ["model.encoders.ears.length = 40, from the training clips"]
     losses = {"training_loss": 0.5, "validation_loss": 0.4}
     summary = summarise([{"epoch": 1, "seconds": 2.0, "clips_per_second": 3.0, **losses}], {"ears_length": 40})
     assert summary == {
         "epochs": 1,
-        "kept_epoch": 1,
+        "best_epoch": 1,
         **losses,
         "seconds": 2.0,
         "clips_per_second": 3.0,
@@ -248,7 +248,7 @@ def build_audio_visual(name: str, *changes: str) -> tuple[Network, dict[str, Any
         "audio": StreamInfo(parameters["audio"], {"mfcc": [24], "log_mel": [128]}),
         "frames": StreamInfo(parameters["frames"], {"": [3, 140, 248]}),
     }
-    settings = check(parameters["model"], Settings, "model").completed(lambda _: [1319])
+    settings = check(parameters["model"], Settings, "model").fill_from_clips(lambda _: [1319])
     targets = {"traits": check(parameters["targets"]["traits"], TargetGroup)}
     return Network.from_settings(settings, targets, streams), parameters
 
@@ -325,8 +325,10 @@ def test_frames_of_different_shapes_form_a_batch() -> None:
             "offsets": np.cumsum([0, *map(len, encoded)]),
             "times": np.arange(3.0),
         }
-        clips.append(make_inputs({"frames": Record("a", arrays)}, net.encoder_inputs, streams, [0]))
-    clips.append(make_inputs({"frames": Record("a", rejected="frames: no video")}, net.encoder_inputs, streams, [0]))
+        clips.append(make_inputs({"frames": Record("a", arrays)}, net.settings_by_encoder, streams, [0]))
+    clips.append(
+        make_inputs({"frames": Record("a", rejected="frames: no video")}, net.settings_by_encoder, streams, [0])
+    )
     batch = collate([Sample(inputs, {}, 0) for inputs in clips])
     assert batch.inputs["eyes"]["frames"].values.shape == (3, 3, 3, 32, 32)
     assert net(batch.inputs).predicted["traits"].isfinite().all()
@@ -428,7 +430,8 @@ def test_full_size_model_reads_and_learns_real_clips() -> None:
     torch.manual_seed(0)
     net = Network.from_settings(model, TRAITS_GROUP, streams)
     clips = [
-        Sample(make_inputs(clip, net.encoder_inputs, streams, [0]), {}, index) for index, clip in enumerate(records)
+        Sample(make_inputs(clip, net.settings_by_encoder, streams, [0]), {}, index)
+        for index, clip in enumerate(records)
     ]
     batch = collate(clips)
     assert batch.inputs["frames"]["frames"].values.shape == (2, 6, 3, 128, 128)
@@ -499,7 +502,7 @@ def audio_network() -> tuple[Network, dict[str, StreamInfo]]:
 
 def predict_audio(record: Record, net: Network, streams: dict[str, StreamInfo]) -> torch.Tensor:
     return net(
-        collate([Sample(make_inputs({"audio": record}, net.encoder_inputs, streams, None), {}, 0)]).inputs
+        collate([Sample(make_inputs({"audio": record}, net.settings_by_encoder, streams, None), {}, 0)]).inputs
     ).predicted["traits"]
 
 

@@ -53,9 +53,9 @@ def save_model(path: Path, **changes: Any) -> Path:
     """Save a network with random weights, and tables of intervals and percentiles."""
     values = small_parameters(**({"model__missing": "drop"} | changes))
     settings = check(values["model"], Settings)
-    targets = settings.chosen({name: check(group, TargetGroup) for name, group in values["targets"].items()})
+    targets = settings.select_targets({name: check(group, TargetGroup) for name, group in values["targets"].items()})
     read = base.list_with_inputs
-    names = [name for stream in list_streams(settings.encoder_inputs()) for name in read(stream, values)]
+    names = [name for stream in list_streams(settings.settings_by_encoder()) for name in read(stream, values)]
     streams = {name: StreamInfo(dict(values[name]), SHAPES[name]) for name in dict.fromkeys(names)}
     torch.manual_seed(1)
     model = build_model(settings, targets, streams)

@@ -124,7 +124,7 @@ def test_predictor_returns_internal_errors_as_reason(
         raise ValueError("no such thing")
 
     loaded = SimpleNamespace(
-        network=SimpleNamespace(encoder_inputs={}),
+        network=SimpleNamespace(settings_by_encoder={}),
         streams={"frames": base.StreamInfo({}, {})},
         targets={},
         training=TrainingSummary([]),

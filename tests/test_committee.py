@@ -33,7 +33,7 @@ from lib.serving import export
 from lib.streams.base import Steps, StreamInfo
 from lib.training import regressions, run
 from lib.training.committee import train_committee
-from lib.training.prepare import Task
+from lib.training.prepare import TrainingJob
 from lib.training.settings import Parameters, Train
 from tests.small_network import TRAIN_SETTINGS
 
@@ -47,8 +47,8 @@ ENCODER: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_task(model: dict[str, Any], train: dict[str, Any], group: TargetGroup = GROUP) -> Task:
-    """Write a corpus of one-vector clips to data/, two clips for each video, and return a task.
+def make_job(model: dict[str, Any], train: dict[str, Any], group: TargetGroup = GROUP) -> TrainingJob:
+    """Write a corpus of one-vector clips to data/, two clips for each video, and return a job.
 
     Labels depend on numbers 0 and 3, and on the square of number 1.
     """
@@ -77,22 +77,22 @@ def make_task(model: dict[str, Any], train: dict[str, Any], group: TargetGroup =
     sections = Parameters(
         model=Settings(**(settings | model)), targets={"own": group}, train=Train(**TRAIN_SETTINGS | train)
     )
-    return Task(sections, {"own": group}, STREAMS, table[:70], table[70:].reset_index(drop=True))
+    return TrainingJob(sections, {"own": group}, STREAMS, table[:70], table[70:].reset_index(drop=True))
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Task]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainingJob]:
     monkeypatch.chdir(tmp_path)
-    return lambda group=GROUP, train=None, **model: make_task(model, train or {}, group)
+    return lambda group=GROUP, train=None, **model: make_job(model, train or {}, group)
 
 
-def train(task: Task) -> checkpoint.TrainedModel:
-    assert run.train_model(task, Path("work"))
+def train(job: TrainingJob) -> checkpoint.TrainedModel:
+    assert run.train_model(job, Path("work"))
     return checkpoint.load(Path("work/model.pt"), CPU)
 
 
-def predict(model: Any, task: Task) -> np.ndarray:
-    clips = ClipDataset(task.validation, Path("data"), model.encoder_inputs, STREAMS, {})
+def predict(model: Any, job: TrainingJob) -> np.ndarray:
+    clips = ClipDataset(job.validation, Path("data"), model.settings_by_encoder, STREAMS, {})
     return infer.predict(Fabric(accelerator="cpu", devices=1), model, clips, 8, 0)["own"]
 
 
@@ -131,60 +131,60 @@ def test_stack_predicts_as_the_functions_that_fit_it() -> None:
     np.testing.assert_allclose(predicted, expected, atol=1e-4)
 
 
-def test_network_with_a_linear_path_begins_as_ridge(make: Callable[..., Task]) -> None:
+def test_network_with_a_linear_path_begins_as_ridge(make: Callable[..., TrainingJob]) -> None:
     group = GROUP.model_copy(update={"head": "linear"})
-    task = make(group, linear_path=True)
-    network = run.build_network(task)
-    numbers = regressions.read_numbers(task.training, network.encoder_inputs, STREAMS)
+    job = make(group, linear_path=True)
+    network = run.build_network(job)
+    numbers = regressions.read_numbers(job.training, network.settings_by_encoder, STREAMS)
     assert list(numbers.parts) == ["features.one", "features.two"]
     assert [len(positions) for positions in numbers.parts.values()] == [3, 2]  # no deviations over time
-    labels = group.to_unit(task.training[group.columns].to_numpy())
-    fitted = regressions.fit_stack(numbers, labels, task.training["video"].to_numpy())
+    labels = group.to_unit(job.training[group.columns].to_numpy())
+    fitted = regressions.fit_stack(numbers, labels, job.training["video"].to_numpy())
     stack = Stack()
     stack.set(**fitted.tensors)
     expected = stack(
-        torch.from_numpy(regressions.read_numbers(task.validation, network.encoder_inputs, STREAMS).values)
+        torch.from_numpy(regressions.read_numbers(job.validation, network.settings_by_encoder, STREAMS).values)
     )
-    np.testing.assert_allclose(predict(network, task), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(predict(network, job), expected.numpy(), atol=1e-5)
 
 
-def test_linear_path_is_kept_if_training_only_harms(make: Callable[..., Task]) -> None:
-    task = make(linear_path=True, train={"learning_rate": {"default": 0.5}, "epochs": 2, "warmup": 0})
-    initial = run.build_network(task)
-    trained = train(task)
-    np.testing.assert_allclose(predict(trained.network, task), predict(initial, task), atol=1e-6)
+def test_linear_path_is_kept_if_training_only_harms(make: Callable[..., TrainingJob]) -> None:
+    job = make(linear_path=True, train={"learning_rate": {"default": 0.5}, "epochs": 2, "warmup": 0})
+    initial = run.build_network(job)
+    trained = train(job)
+    np.testing.assert_allclose(predict(trained.network, job), predict(initial, job), atol=1e-6)
     summary = json.loads(Path("work/train.json").read_text())
-    assert summary["kept_epoch"] == 0
+    assert summary["best_epoch"] == 0
     history = pd.read_csv("work/history.csv")
     assert summary["validation_loss"] == history["initial_validation_loss"].iat[0] < history["validation_loss"].min()
 
 
-def test_members_differ_by_seed_and_predict_their_mean(make: Callable[..., Task]) -> None:
-    task = make(members=2, train={"epochs": 2})
-    model = train(task).network
+def test_members_differ_by_seed_and_predict_their_mean(make: Callable[..., TrainingJob]) -> None:
+    job = make(members=2, train={"epochs": 2})
+    model = train(job).network
     assert isinstance(model, Committee)
     alone = []
     for seed in (1, 2):
-        sections = task.sections.model_copy(update={"train": Train(**TRAIN_SETTINGS | {"seed": seed, "epochs": 2})})
+        sections = job.sections.model_copy(update={"train": Train(**TRAIN_SETTINGS | {"seed": seed, "epochs": 2})})
         model_settings = sections.model.model_copy(update={"members": 1})
-        one = replace(task, sections=sections.model_copy(update={"model": model_settings}))
+        one = replace(job, sections=sections.model_copy(update={"model": model_settings}))
         run.train_model(one, Path(f"seed{seed}"))
-        alone.append(predict(checkpoint.load(Path(f"seed{seed}/model.pt"), CPU).network, task))
+        alone.append(predict(checkpoint.load(Path(f"seed{seed}/model.pt"), CPU).network, job))
     assert not np.allclose(*alone, atol=1e-5)
-    np.testing.assert_allclose(predict(model, task), np.mean(alone, 0), atol=1e-6)
+    np.testing.assert_allclose(predict(model, job), np.mean(alone, 0), atol=1e-6)
 
 
 @pytest.fixture
-def stacked(make: Callable[..., Task]) -> tuple[Task, checkpoint.TrainedModel]:
-    task = make(fusion="stacked", linear_path=True, train={"epochs": 2})
-    return task, train(task)
+def stacked(make: Callable[..., TrainingJob]) -> tuple[TrainingJob, checkpoint.TrainedModel]:
+    job = make(fusion="stacked", linear_path=True, train={"epochs": 2})
+    return job, train(job)
 
 
-def test_stacked_model_saves_publishes_exports_and_helps(stacked: tuple[Task, checkpoint.TrainedModel]) -> None:
-    task, trained = stacked
-    predicted = predict(trained.network, task)
-    labels = GROUP.to_unit(task.validation[GROUP.columns].to_numpy())
-    mean = GROUP.to_unit(task.training[GROUP.columns].to_numpy()).mean(0)
+def test_stacked_model_saves_publishes_exports_and_helps(stacked: tuple[TrainingJob, checkpoint.TrainedModel]) -> None:
+    job, trained = stacked
+    predicted = predict(trained.network, job)
+    labels = GROUP.to_unit(job.validation[GROUP.columns].to_numpy())
+    mean = GROUP.to_unit(job.training[GROUP.columns].to_numpy()).mean(0)
     assert np.square(predicted - labels).mean() < 0.5 * np.square(mean - labels).mean()
     assert np.isfinite(trained.training.references["own"].half_widths.numpy()).all()
     summary = json.loads(Path("work/train.json").read_text())
@@ -194,7 +194,7 @@ def test_stacked_model_saves_publishes_exports_and_helps(stacked: tuple[Task, ch
     Path("published").mkdir()
     folder.write(checkpoint.read(Path("work/model.pt")), Path("published"))
     published = checkpoint.load(Path("published"), CPU)
-    np.testing.assert_array_equal(predict(published.network, task), predicted)
+    np.testing.assert_array_equal(predict(published.network, job), predicted)
     clip = {
         "features": {"features": Steps(torch.randn(1, 1, 5), torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))}
     }
@@ -205,7 +205,7 @@ def test_stacked_model_saves_publishes_exports_and_helps(stacked: tuple[Task, ch
     torch.testing.assert_close(program(*parts), window(*parts))
 
 
-def test_clips_without_a_stream_get_a_finite_prediction(stacked: tuple[Task, checkpoint.TrainedModel]) -> None:
+def test_clips_without_a_stream_get_a_finite_prediction(stacked: tuple[TrainingJob, checkpoint.TrainedModel]) -> None:
     nothing = Steps(torch.zeros(1, 1, 5), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool))
     predicted = stacked[1].network({"features": {"features": nothing}}).predicted["own"]
     assert ((predicted > 0) & (predicted < 1)).all()
@@ -254,34 +254,32 @@ def test_mask_tells_missing_numbers_from_their_mean() -> None:
     assert spread(mask=True) > 0.01
 
 
-def test_settings_that_do_not_fit_are_rejected(make: Callable[..., Task]) -> None:
-    task = make(fusion="stacked")
+def test_settings_that_do_not_fit_are_rejected(make: Callable[..., TrainingJob]) -> None:
+    job = make(fusion="stacked")
     binary = GROUP.model_copy(update={"head": "binary", "loss": "bce"})
     with pytest.raises(
         SettingError, match=r"targets\.own\.head = 'binary' with model\.fusion = stacked; allowed: sigmoid"
     ):
-        run.train_model(replace(task, targets={"own": binary}), Path("work"))
+        run.train_model(replace(job, targets={"own": binary}), Path("work"))
     with pytest.raises(SettingError, match=r"model\.linear_path = true; allowed: sigmoid or linear"):
         Network.from_settings(make(linear_path=True).sections.model, {"own": binary}, STREAMS)
-    few = replace(task, training=task.training.assign(video="v"))
+    few = replace(job, training=job.training.assign(video="v"))
     with pytest.raises(InputError, match=r"are of 1 videos; allowed with model\.linear_path"):
         run.train_model(few, Path("work"))
     with pytest.raises(SettingError, match=r"model\.stack\.network has 'faces'; allowed: features"):
-        make(stack={"network": ["faces"], "trees": True}).sections.model.encoder_inputs()
-    devices = replace(
-        task, sections=task.sections.model_copy(update={"train": Train(**TRAIN_SETTINGS | {"devices": 2})})
-    )
+        make(stack={"network": ["faces"], "trees": True}).sections.model.settings_by_encoder()
+    devices = replace(job, sections=job.sections.model_copy(update={"train": Train(**TRAIN_SETTINGS | {"devices": 2})}))
     with pytest.raises(SettingError, match=r"train\.devices = 2 .* allowed: 1 for several networks"):
         train_committee(Fabric(accelerator="cpu", devices=1), devices, Path("work"), run.train_network)
 
 
 def test_batches_of_single_vectors_equal_their_samples(
-    make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., TrainingJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = make()
+    job = make()
     monkeypatch.setattr(dataset, "_JOINED", 30)  # of 70 clips or more
-    inputs = task.sections.model.encoder_inputs()
-    joined, single = (ClipDataset(task.training, Path("data"), inputs, STREAMS, {"own": GROUP}, 1) for _ in range(2))
+    inputs = job.sections.model.settings_by_encoder()
+    joined, single = (ClipDataset(job.training, Path("data"), inputs, STREAMS, {"own": GROUP}, 1) for _ in range(2))
     batch = joined.__getitems__([5, 2, 69])
     samples = [single[index] for index in (5, 2, 69)]
     assert not isinstance(batch, list)
@@ -293,7 +291,7 @@ def test_batches_of_single_vectors_equal_their_samples(
         np.testing.assert_array_equal(batch.targets["own"][row], sample.targets["own"])
 
 
-def test_cached_shard_equals_the_file_and_notices_changes(make: Callable[..., Task]) -> None:
+def test_cached_shard_equals_the_file_and_notices_changes(make: Callable[..., TrainingJob]) -> None:
     make()
     path = Path("data/features/all.h5")
     cached = read_cached(Path("data"), "features", "all")

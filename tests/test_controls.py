@@ -31,7 +31,7 @@ class PlantedNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder_inputs = FACE_AND_FLOW_INPUTS
+        self.settings_by_encoder = FACE_AND_FLOW_INPUTS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         look = inputs["look"]["faces"].values.flatten(1).mean(1)

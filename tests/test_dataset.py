@@ -15,7 +15,7 @@ from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import collate, stack
 from lib.data.dataset import ClipDataset, make_inputs, scale_labels
-from lib.data.inputs import EncoderInputs, list_streams
+from lib.data.inputs import EncoderSettings, list_streams
 from lib.data.lengths import measure_lengths
 from lib.data.selection import count_lost, mask_labelled, select_usable, select_videos
 from lib.report.lengths import tabulate_lengths
@@ -26,8 +26,8 @@ SHAPES = {"faces": StreamInfo({}, {"": [3, 4, 4]}), "flow": StreamInfo({}, {"": 
           "audio": StreamInfo({}, {"log_mel": [2], "mfcc": [1]})}  # fmt: skip
 
 
-def make_settings(*reads: str, take: Any = "all", steps: int = 1) -> EncoderInputs:
-    return EncoderInputs(kind="", reads=list(reads), take=take, steps=steps)
+def make_settings(*reads: str, take: Any = "all", steps: int = 1) -> EncoderSettings:
+    return EncoderSettings(kind="", reads=list(reads), take=take, steps=steps)
 
 
 FACES, FLOW, AUDIO = make_settings("faces"), make_settings("flow"), make_settings("audio.log_mel")
@@ -63,8 +63,8 @@ def test_select_usable_skips_clips_with_rejected_streams(tmp_path: Path) -> None
     write_shards(tmp_path, "flow", ALL_CLIPS, rejected="bc")
     write_shards(tmp_path, "audio", ALL_CLIPS, rejected="a")
 
-    def usable_clips(missing: Any, **encoder_inputs: EncoderInputs) -> list[str]:
-        return select_usable(TABLE, tmp_path, encoder_inputs, missing)["clip"].tolist()
+    def usable_clips(missing: Any, **settings_by_encoder: EncoderSettings) -> list[str]:
+        return select_usable(TABLE, tmp_path, settings_by_encoder, missing)["clip"].tolist()
 
     assert usable_clips("drop", faces=FACES) == ["a", "b"]
     assert usable_clips("drop", faces=FACES, flow=FLOW) == ["a"]
@@ -81,11 +81,13 @@ def test_count_lost_counts_a_clip_at_its_first_rejection(tmp_path: Path) -> None
     write_shards(tmp_path, "faces", ALL_CLIPS, rejected="c")
     write_shards(tmp_path, "flow", ALL_CLIPS, rejected="bc")
     write_shards(tmp_path, "audio", ALL_CLIPS)
-    encoder_inputs = {"faces": FACES, "flow": FLOW, "audio": AUDIO}
+    settings_by_encoder = {"faces": FACES, "flow": FLOW, "audio": AUDIO}
     table = TABLE.assign(split=["training", "test", "test"])
-    rows = count_lost(table, select_usable(table, tmp_path, encoder_inputs, "drop")["clip"], tmp_path, encoder_inputs)
+    rows = count_lost(
+        table, select_usable(table, tmp_path, settings_by_encoder, "drop")["clip"], tmp_path, settings_by_encoder
+    )
     assert rows.to_numpy().tolist() == [["faces", "why", "test", 1], ["flow", "why", "test", 1], ["audio", "", "", 0]]
-    assert count_lost(table, ["a", "b", "c"], tmp_path, encoder_inputs)["clips"].tolist() == [0, 0, 0]
+    assert count_lost(table, ["a", "b", "c"], tmp_path, settings_by_encoder)["clips"].tolist() == [0, 0, 0]
 
 
 def test_lengths_are_those_of_the_usable_clips_of_each_split(tmp_path: Path) -> None:
@@ -123,12 +125,12 @@ def test_select_usable_names_missing_shards_and_clips(tmp_path: Path) -> None:
 
 
 def make_encoder_inputs(
-    settings: EncoderInputs, seed: list[int] | None = None, length: int = 10, **records: Record
+    settings: EncoderSettings, seed: list[int] | None = None, length: int = 10, **records: Record
 ) -> dict[str, Any]:
     return make_inputs({"faces": make_record("faces", length=length)} | records, {"one": settings}, SHAPES, seed)["one"]
 
 
-def chosen_steps(settings: EncoderInputs, seed: list[int] | None = None, length: int = 10) -> list[int]:
+def chosen_steps(settings: EncoderSettings, seed: list[int] | None = None, length: int = 10) -> list[int]:
     inputs = make_encoder_inputs(settings, seed, length)["faces"]
     assert inputs.present.all()
     assert inputs.times == pytest.approx(inputs.values[:, 0, 0, 0] / 5)
@@ -242,8 +244,8 @@ def test_collate_pads_and_marks_present_steps(tmp_path: Path) -> None:
     write_shards(tmp_path, "flow", {"one": ["a", "b"]}, length=3)
     write_shards(tmp_path / "longer", "flow", {"two": ["c"]}, length=8)
     (tmp_path / "longer/flow/two.h5").rename(tmp_path / "flow/two.h5")
-    encoder_inputs = {"faces": make_settings("faces", take="parts", steps=2), "flow": FLOW}
-    data = ClipDataset(RATED, tmp_path, encoder_inputs, SHAPES, TARGETS)
+    settings_by_encoder = {"faces": make_settings("faces", take="parts", steps=2), "flow": FLOW}
+    data = ClipDataset(RATED, tmp_path, settings_by_encoder, SHAPES, TARGETS)
     batch = collate([data[index] for index in range(3)])
     faces, flow = batch.inputs["faces"]["faces"], batch.inputs["flow"]["flow"]
     assert faces.present.tolist() == [[True, True], [False, False], [True, True]]
@@ -259,8 +261,8 @@ def test_collate_pads_and_marks_present_steps(tmp_path: Path) -> None:
 
 def test_random_steps_change_per_epoch_for_all_encoders(tmp_path: Path) -> None:
     write_shards(tmp_path, "faces", ALL_CLIPS)
-    encoder_inputs = {name: make_settings("faces", take="parts", steps=4) for name in ("faces", "again")}
-    data = ClipDataset(RATED, tmp_path, encoder_inputs, SHAPES, {}, seed=3)
+    settings_by_encoder = {name: make_settings("faces", take="parts", steps=4) for name in ("faces", "again")}
+    data = ClipDataset(RATED, tmp_path, settings_by_encoder, SHAPES, {}, seed=3)
     draws = set()
     for epoch in range(20):
         data.epoch = epoch
@@ -268,9 +270,12 @@ def test_random_steps_change_per_epoch_for_all_encoders(tmp_path: Path) -> None:
         assert (inputs["faces"]["faces"].times == inputs["again"]["faces"].times).all()
         draws.add(tuple(inputs["faces"]["faces"].times))
     assert len(draws) > 10
-    fixed = ClipDataset(RATED, tmp_path, encoder_inputs, SHAPES, {})
+    fixed = ClipDataset(RATED, tmp_path, settings_by_encoder, SHAPES, {})
     assert (fixed[0].inputs["faces"]["faces"].times == fixed[0].inputs["faces"]["faces"].times).all()
-    assert list_streams(encoder_inputs | {"sound": make_settings("audio.mfcc", "audio.log_mel")}) == ["faces", "audio"]
+    assert list_streams(settings_by_encoder | {"sound": make_settings("audio.mfcc", "audio.log_mel")}) == [
+        "faces",
+        "audio",
+    ]
 
 
 def test_dataset_caches_only_small_fixed_samples(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lib.analysis._inputs import choose_others, swap_columns
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results
@@ -28,8 +28,8 @@ COUNT = 40
 GROUP = TargetGroup(columns=["warm", "cold"], range=[0, 1], head="linear", loss="mse", weight=1)
 NAMES = {"steps": ["pitch", "yaw", "blink"], "statistics": ["pitch.mean", "yaw.std", "blink.rate"]}
 INPUTS = {
-    "measures": EncoderInputs(kind="vectors", reads=["behaviour.statistics"], take="all", steps=1),
-    "moments": EncoderInputs(kind="vectors", reads=["behaviour.steps"], take="all", steps=1),
+    "measures": EncoderSettings(kind="vectors", reads=["behaviour.statistics"], take="all", steps=1),
+    "moments": EncoderSettings(kind="vectors", reads=["behaviour.steps"], take="all", steps=1),
 }
 
 
@@ -38,7 +38,7 @@ class BlinkNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder_inputs = INPUTS
+        self.settings_by_encoder = INPUTS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         blinks = inputs["measures"]["behaviour.statistics"].values[:, 0, 2]
@@ -72,7 +72,7 @@ class Clips:
 
 def make_context(clips: Clips, count: int = COUNT, inputs: Any = INPUTS) -> Any:
     network = BlinkNetwork()
-    network.encoder_inputs = inputs
+    network.settings_by_encoder = inputs
     actual = np.stack([clips.statistics[:, 0, 2], clips.steps[:, 0, 0]], 1).astype(float)
     return SimpleNamespace(
         sample=lambda number: list(range(number)),
@@ -114,7 +114,7 @@ def test_importance_finds_the_measure_that_the_network_reads(table: pd.DataFrame
 def test_importance_is_empty_without_clips_or_measures() -> None:
     clips = Clips()
     assert feature_importance.run_importance(make_context(clips, 0)).empty
-    inputs = {"audio": EncoderInputs(kind="vectors", reads=["audio.mfcc"], take="all", steps=1)}
+    inputs = {"audio": EncoderSettings(kind="vectors", reads=["audio.mfcc"], take="all", steps=1)}
     assert feature_importance.run_importance(make_context(clips, inputs=inputs)).empty
 
 

@@ -131,11 +131,12 @@ CLIPS = pd.DataFrame({"clip": ["a", "b"], "corpus": "demo", "shard": "s", "openn
 def fingerprint_of(*changes: str, flow: str = "torch", clips: pd.DataFrame = CLIPS) -> str:
     values = plain(merge_parameters("demo", ["model.use=[faces, flow]", *changes]))
     settings = parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
-    encoder_inputs = settings.model.encoder_inputs()
+    settings_by_encoder = settings.model.settings_by_encoder()
     streams = {
-        name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]}) for name in list_streams(encoder_inputs)
+        name: StreamInfo({"of": flow if name == "flow" else name}, {"": [1]})
+        for name in list_streams(settings_by_encoder)
     }
-    return fingerprint(settings, encoder_inputs, streams, clips, clips)
+    return fingerprint(settings, settings_by_encoder, streams, clips, clips)
 
 
 @pytest.mark.slow

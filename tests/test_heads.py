@@ -52,7 +52,7 @@ def test_find_head_rejects_settings_that_do_not_fit(changes: dict[str, Any], mes
     with pytest.raises(InputError, match=f"^{message}"):
         find_head(group)
     with pytest.raises(InputError, match=rf"^targets\.own\.{message}"):
-        make_settings(targets=["own"]).chosen({"own": group})
+        make_settings(targets=["own"]).select_targets({"own": group})
 
 
 def test_old_key_activation_gives_the_new_key() -> None:

@@ -15,7 +15,7 @@ from lib.analysis._regions import Region, list_regions, mean_steps, remove_regio
 from lib.analysis.importance import deletion_table
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results, read
@@ -31,7 +31,7 @@ class PlantedNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder_inputs = FACE_AND_FLOW_INPUTS
+        self.settings_by_encoder = FACE_AND_FLOW_INPUTS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         red = inputs["look"]["faces"].values[:, :, 0, 4:6, 10:12].flatten(1).mean(1)
@@ -173,7 +173,7 @@ def test_single_vector_per_clip_has_no_regions() -> None:
     steps = Steps(np.ones((1, 3), np.float32), np.zeros(1, np.float32), np.ones(1, bool))
     clips = [Sample({"said": {"features": steps}}, {}, index) for index in range(2)]
     network = SimpleNamespace(
-        encoder_inputs={"said": EncoderInputs(kind="vectors", reads=["features"], take="all", steps=1)}
+        settings_by_encoder={"said": EncoderSettings(kind="vectors", reads=["features"], take="all", steps=1)}
     )
     assert list(list_regions(network, clips, 8, 8)) == []
     without_regions = importance.measure_importance(Fabric(devices=1), network, clips, [], 2)

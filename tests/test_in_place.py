@@ -20,7 +20,7 @@ from lib.core.references import Joined
 from lib.core.shards import Record
 from lib.data import pooled, shard_cache
 from lib.data.dataset import ClipDataset
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.sources import download, listing, settings
 from lib.sources._archives import Unpacker, annotation_place
 from lib.streams import base, build, features
@@ -206,7 +206,7 @@ def test_data_set_reads_in_place_with_and_without_the_cache(monkeypatch: pytest.
     write_hdf5("plain.h5")
     write_shard(look_up("plain.h5"))
     table = pd.DataFrame({"clip": ["c.mp4"], "shard": ["one"]})
-    inputs = {"features": EncoderInputs(kind="", reads=["features"], take="all", steps=1)}
+    inputs = {"features": EncoderSettings(kind="", reads=["features"], take="all", steps=1)}
     for limit in (1e9, 0.0):
         monkeypatch.setattr(shard_cache, "_limit", [limit])
         monkeypatch.setattr(shard_cache, "_records", {})

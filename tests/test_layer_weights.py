@@ -107,7 +107,7 @@ def make_table() -> pd.DataFrame:
             "words": make_encoder((2, 5), reads=("text.words",)),
             "flow": make_encoder((6,)),
         },
-        encoder_inputs={"voice": None, "words": None, "flow": None},
+        settings_by_encoder={"voice": None, "words": None, "flow": None},
     )
     with torch.no_grad():
         network.encoders["voice"].layer_logits[0][3] = np.log(3)

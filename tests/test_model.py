@@ -401,12 +401,12 @@ def test_each_target_group_has_its_own_head() -> None:
 )
 def test_settings_reject_contradictions(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make_settings(**({"use": ["faces"]} | changes)).encoder_inputs()
+        make_settings(**({"use": ["faces"]} | changes)).settings_by_encoder()
 
 
 def test_settings_reject_unknown_target_groups() -> None:
     with pytest.raises(InputError, match=r"model\.targets has 'mood'; allowed: traits"):
-        make_settings(targets=["mood"]).chosen(TRAITS_GROUP)
+        make_settings(targets=["mood"]).select_targets(TRAITS_GROUP)
 
 
 def test_mirror_clips_negates_horizontal_flow() -> None:
@@ -552,7 +552,7 @@ def test_two_vector_arrays_are_standardised_and_joined() -> None:
         mfcc = rng.normal(2, 0.1, (length, 4)).astype(np.float32)
         record = Record("a", {"log_mel": log_mel, "mfcc": mfcc, "times": np.arange(length) / 10})
         streams = {"audio": StreamInfo({}, {"log_mel": [8], "mfcc": [4]})}
-        clips.append(Sample(make_inputs({"audio": record}, net.encoder_inputs, streams, None), {}, index))
+        clips.append(Sample(make_inputs({"audio": record}, net.settings_by_encoder, streams, None), {}, index))
         rows.append(np.concatenate([log_mel, mfcc], 1))
     encoder, all_steps = net.encoders["sound"], np.concatenate(rows)
     encoder.standardise(clip.inputs["sound"] for clip in clips)

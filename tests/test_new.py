@@ -49,8 +49,8 @@ def test_new_encoder_trains_with_the_default_rate(project_folder: Path) -> None:
         from lib.core import parameters
         from lib.training.settings import Parameters
         given = parameters.load("train", Parameters)
-        encoder_inputs, _ = given.resolve()
-        print(*encoder_inputs, given.train.rate("highest") == given.train.learning_rate["default"])
+        settings_by_encoder, _ = given.resolve()
+        print(*settings_by_encoder, given.train.rate("highest") == given.train.learning_rate["default"])
     """
     assert run_python(project_folder, "-c", textwrap.dedent(script)).strip() == "highest True"
 

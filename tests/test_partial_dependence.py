@@ -20,7 +20,7 @@ from lib.analysis._dependence import QUANTILES, find_features, set_measures
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results
@@ -34,15 +34,15 @@ NAMES = ["pitch.mean", "pitch.std", "blink.rate"]
 GROUP = TargetGroup(columns=["warm", "cold"], range=[0, 2], head="linear", loss="mse", weight=1)
 SPLITS = {"training": 200, "validation": 60, "test": 40}
 INPUTS = {
-    "measures": EncoderInputs(kind="vectors", reads=["behaviour.statistics"], take="all", steps=1),
-    "moments": EncoderInputs(kind="vectors", reads=["behaviour.steps"], take="all", steps=1),
+    "measures": EncoderSettings(kind="vectors", reads=["behaviour.statistics"], take="all", steps=1),
+    "moments": EncoderSettings(kind="vectors", reads=["behaviour.steps"], take="all", steps=1),
 }
 
 
 class KnownNetwork(nn.Module):
     """warm: 0.1 x mean of the pitch over time + 1 if blink.rate is above 0.5, in [0, 1]. cold: blink.rate x pitch.std."""
 
-    encoder_inputs = INPUTS
+    settings_by_encoder = INPUTS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         statistics = inputs["measures"]["behaviour.statistics"].values[:, 0]

@@ -109,11 +109,11 @@ def test_repro_runs_all_stages_from_clips_to_report(project: Project) -> None:
     )
     assert split_scores.loc["test", "value"].to_numpy() == pytest.approx(scores.loc[is_chosen, "value"], nan_ok=True)
     history = pd.read_csv(project.folder / "plots/history.csv").set_index("epoch")
-    kept_epoch = json.loads((project.folder / "metrics/train.json").read_text())["kept_epoch"]
+    best_epoch = json.loads((project.folder / "metrics/train.json").read_text())["best_epoch"]
     validation_scores = split_scores.loc["validation"].set_index(["score", "target"])["value"]
     for score in ("accuracy", "r2"):
         assert validation_scores[score, "mean"] == pytest.approx(
-            history.loc[kept_epoch, f"validation_{score}_traits"], abs=2e-6
+            history.loc[best_epoch, f"validation_{score}_traits"], abs=2e-6
         )
     page = (project.folder / "plots/report.html").read_text()
     assert "planted labels" in page

@@ -160,14 +160,16 @@ def test_disabled_input_streams_are_named(tmp_path: Path, monkeypatch: pytest.Mo
     message = "faces.enabled = false, but {}; allowed: true; set faces.enabled to true, or {}"
     assert str(caught.value) == message.format("flow is made from it", "flow.enabled to false")
     with pytest.raises(InputError) as caught:
-        load_streams(training_parameters(model__use=["faces"]).model.encoder_inputs())
+        load_streams(training_parameters(model__use=["faces"]).model.settings_by_encoder())
     assert str(caught.value) == message.format("model.use has faces, which reads it", "remove faces from model.use")
 
 
 def test_select_clips_by_streams_labels_and_mix(project: Path) -> None:
     def select(**changes: Any) -> tuple[list[str], list[str]]:
         settings = training_parameters(**changes)
-        tables = select_clips(settings, settings.model.encoder_inputs(), settings.model.chosen(settings.targets))
+        tables = select_clips(
+            settings, settings.model.settings_by_encoder(), settings.model.select_targets(settings.targets)
+        )
         return tuple(table["clip"].str[1].tolist() for table in tables)  # type: ignore[return-value]
 
     assert select() == (list("0123"), list("45"))
@@ -227,13 +229,15 @@ def test_repeated_training_writes_the_same_bytes(
 def save_random_model(folder: Path, **changes: Any) -> Path:
     """Save a network with random weights, its streams and standardisation."""
     settings = training_parameters(**changes)
-    encoder_inputs, targets = settings.model.encoder_inputs(), settings.model.chosen(settings.targets)
-    streams = load_streams(encoder_inputs)
+    settings_by_encoder, targets = settings.model.settings_by_encoder(), settings.model.select_targets(settings.targets)
+    streams = load_streams(settings_by_encoder)
     torch.manual_seed(1)
     network = Network.from_settings(settings.model, targets, streams)
     for parameter in network.absent.values():
         torch.nn.init.normal_(parameter)
-    standardise(network, read_clip_table(Path("data/clips.csv"))[:4].reset_index(drop=True), encoder_inputs, streams)
+    standardise(
+        network, read_clip_table(Path("data/clips.csv"))[:4].reset_index(drop=True), settings_by_encoder, streams
+    )
     checkpoint.save(
         folder / "model.pt", network.state_dict(), settings.model, targets, streams, TrainingSummary(["demo"])
     )
@@ -253,7 +257,7 @@ def test_predictor_equals_evaluation(project: Path, tmp_path: Path, fusion: str)
     )
     trained, table = predictor.trained, read_clip_table(Path("data/clips.csv"))
     assert list(trained.streams) == ["frames", *encoders]
-    data = ClipDataset(table, Path("data"), trained.network.encoder_inputs, trained.streams, {})
+    data = ClipDataset(table, Path("data"), trained.network.settings_by_encoder, trained.streams, {})
     evaluated = infer.predict(Fabric(accelerator="cpu", devices=1), trained.network, data, 3, 0)
     assert evaluated["traits"].std(0).min() > 1e-4
     for index, prediction in enumerate(predictor.many([raw_path(project, name) for name in NAMES])):
@@ -285,8 +289,8 @@ def test_samples_equal_the_records_of_shards(project: Path, tmp_path: Path) -> N
     def write(name: str, **changes: Any) -> Path:
         trained = checkpoint.load(save_random_model(tmp_path, **changes), CPU)
         table = read_clip_table(Path("data/clips.csv")).iloc[[3, 0, NAMES.index(MUTE)]]
-        encoder_inputs, streams = trained.network.encoder_inputs, trained.streams
-        samples.write_samples(tmp_path / name, table, Path("data"), encoder_inputs, streams)
+        settings_by_encoder, streams = trained.network.settings_by_encoder, trained.streams
+        samples.write_samples(tmp_path / name, table, Path("data"), settings_by_encoder, streams)
         return tmp_path / name
 
     path = write("samples.h5")
@@ -346,7 +350,7 @@ def test_colour_flow_uses_the_standard_colours() -> None:
 def test_attention_files_contain_weights_times_and_faces(project: Path, tmp_path: Path) -> None:
     trained = checkpoint.load(save_random_model(tmp_path), CPU)
     data = ClipDataset(
-        read_clip_table(Path("data/clips.csv")), Path("data"), trained.network.encoder_inputs, trained.streams, {}
+        read_clip_table(Path("data/clips.csv")), Path("data"), trained.network.settings_by_encoder, trained.streams, {}
     )
     attention.write_attention(tmp_path / "attention.h5", trained.network, data, [0, NAMES.index(MUTE)])
     with h5py.File(tmp_path / "attention.h5") as file, h5py.File("data/faces/demo-one.h5") as faces:
@@ -398,7 +402,7 @@ def test_attention_files_contain_weights_times_and_faces(project: Path, tmp_path
 def test_importance_and_robustness_allow_missing_streams(project: Path, tmp_path: Path) -> None:
     trained = checkpoint.load(save_random_model(tmp_path), CPU)
     data = ClipDataset(
-        read_clip_table(Path("data/clips.csv")), Path("data"), trained.network.encoder_inputs, trained.streams, {}
+        read_clip_table(Path("data/clips.csv")), Path("data"), trained.network.settings_by_encoder, trained.streams, {}
     )
     fabric, chosen = Fabric(accelerator="cpu", devices=1), [0, NAMES.index(MUTE)]
     samples = [data[index]._replace(index=number) for number, index in enumerate(chosen)]
@@ -499,8 +503,8 @@ def test_predictor_warns_of_clips_unlike_training_clips(project: Path, tmp_path:
 def save_model_with_references(folder: Path, seconds: list[float], half_width: float) -> Path:
     """Save a network with random weights and the given references."""
     settings = training_parameters()
-    encoder_inputs, targets = settings.model.encoder_inputs(), settings.model.chosen(settings.targets)
-    streams = load_streams(encoder_inputs)
+    settings_by_encoder, targets = settings.model.settings_by_encoder(), settings.model.select_targets(settings.targets)
+    streams = load_streams(settings_by_encoder)
     torch.manual_seed(1)
     weights = Network.from_settings(settings.model, targets, streams).state_dict()
     references = {

@@ -339,7 +339,7 @@ def make_network(folder: Path, reads: str = "waveform", **changes: Any) -> Netwo
 @pytest.mark.parametrize("reads", ["waveform", "faces"])
 def test_saved_model_predicts_the_same_without_the_folder(changes: dict[str, Any], reads: str, tmp_path: Path) -> None:
     folder = (make_speech_folder if reads == "waveform" else make_image_folder)(tmp_path / "network")
-    settings = make_model_settings(folder, reads, layers="all", **changes).completed(lambda name: [])
+    settings = make_model_settings(folder, reads, layers="all", **changes).fill_from_clips(lambda name: [])
     streams = make_streams(reads)
     if reads == "faces":
         streams["faces"] = StreamInfo(_faces_settings(), streams["faces"].shapes)
@@ -367,7 +367,7 @@ def _faces_settings() -> dict[str, Any]:
 
 def test_pretrained_features_need_the_folder(wavlm: Path, tmp_path: Path) -> None:
     folder = make_speech_folder(tmp_path / "network")
-    settings = make_model_settings(folder).completed(lambda name: [])
+    settings = make_model_settings(folder).fill_from_clips(lambda name: [])
     network = Network.from_settings(settings, TRAITS_GROUP, make_streams())
     weights = {name: torch.zeros_like(value) for name, value in network.state_dict().items()}
     checkpoint.save(tmp_path / "model.pt", weights, settings, TRAITS_GROUP, make_streams(), TrainingSummary(["demo"]))
@@ -405,7 +405,7 @@ def test_folder_files_enter_the_fingerprint_of_training(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
 
     def fingerprint() -> str:
-        return prepare.fingerprint(sections, sections.model.encoder_inputs(), make_streams())
+        return prepare.fingerprint(sections, sections.model.settings_by_encoder(), make_streams())
 
     before = fingerprint()
     with (folder / "model.safetensors").open("ab") as file:
@@ -483,7 +483,7 @@ def test_images_of_a_wrong_size_for_the_network_are_rejected(tmp_path: Path) -> 
 def test_pooling_layer_without_weights_is_not_rebuilt(tmp_path: Path) -> None:
     folder = make_image_folder(tmp_path / "network", "vit")
     transformers.ViTModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
-    settings = make_model_settings(folder, "faces").completed(lambda name: [])
+    settings = make_model_settings(folder, "faces").fill_from_clips(lambda name: [])
     streams = {"faces": StreamInfo(_faces_settings(), {"": [3, 40, 40]})}
     network = Network.from_settings(settings, TRAITS_GROUP, streams).eval()
     checkpoint.save(
@@ -498,7 +498,7 @@ def test_pooling_layer_without_weights_is_not_rebuilt(tmp_path: Path) -> None:
 def test_saved_timm_model_predicts_the_same_without_the_folder(name: str, timm_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(timm_folder, tmp_path / "network")
     folder, weights = (Path(name), None) if name != "folder" else (tmp_path / "network", "pretrained")
-    settings = make_model_settings(folder, "faces", weights=weights).completed(lambda name: [])
+    settings = make_model_settings(folder, "faces", weights=weights).fill_from_clips(lambda name: [])
     streams = {"faces": StreamInfo(_faces_settings(), {"": [3, 40, 40]})}
     network = Network.from_settings(settings, TRAITS_GROUP, streams).eval()
     checkpoint.save(
@@ -514,7 +514,11 @@ def test_interrupted_training_resumes_to_the_same_weights(wavlm: Path, tmp_path:
     def train(folder: Path, epochs: int, hooks: tuple[Any, ...] = ()) -> Any:
         network = make_network(wavlm, trainable="lora", layers="all")
         data = TrainData(
-            _Clips(6), _Clips(3), TRAITS_GROUP, Train(**TRAIN_SETTINGS | {"epochs": epochs}), network.encoder_inputs
+            _Clips(6),
+            _Clips(3),
+            TRAITS_GROUP,
+            Train(**TRAIN_SETTINGS | {"epochs": epochs}),
+            network.settings_by_encoder,
         )
         return run.train(cpu_fabric(), network, data, folder, hooks)
 

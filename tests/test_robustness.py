@@ -18,7 +18,7 @@ from lib.core.parameters import check
 from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.dataset import ClipDataset
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results
@@ -48,7 +48,7 @@ class PlantedNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder_inputs = FACE_AND_FLOW_INPUTS
+        self.settings_by_encoder = FACE_AND_FLOW_INPUTS
 
     def forward(self, inputs: dict) -> SimpleNamespace:
         faces, flow = (inputs[encoder][stream].values for encoder, stream in (("look", "faces"), ("move", "flow")))
@@ -116,8 +116,8 @@ def test_corruptions_cost_accuracy_where_they_act(clips: ClipDataset) -> None:
 class MeasuringNetwork(nn.Module):
     """Predicts the mean fraction of pixels that change from frame to frame."""
 
-    encoder_inputs: ClassVar = {
-        "moments": EncoderInputs(kind="vectors", reads=["behaviour.steps"], take="all", steps=1)
+    settings_by_encoder: ClassVar = {
+        "moments": EncoderSettings(kind="vectors", reads=["behaviour.steps"], take="all", steps=1)
     }
 
     def forward(self, inputs: dict) -> SimpleNamespace:
@@ -188,6 +188,6 @@ def test_robustness_skips_clips_without_streams(clips: ClipDataset, tmp_path: Pa
     predicted = robustness.predict(Fabric(devices=1), PlantedNetwork(), STREAMS, without_flow, [0], 5)
     assert not predicted[robustness.INTACT]
     audio_network = SimpleNamespace(
-        encoder_inputs={"voice": EncoderInputs(kind="vectors", reads=["audio"], take="all", steps=1)}
+        settings_by_encoder={"voice": EncoderSettings(kind="vectors", reads=["audio"], take="all", steps=1)}
     )
     assert robustness.predict(Fabric(devices=1), audio_network, {"audio": StreamInfo({}, {})}, clips, [0], 5) == {}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.data.samplers import SAMPLERS, jitter_steps
 
 PRESENT = np.array([0, 1, 2, 4, 5, 7, 8, 9, 11, 12])
@@ -31,7 +31,7 @@ def test_sampler_varies_with_generator_only_if_random(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_encoder_inputs_accept_each_sampler(name: str) -> None:
-    assert EncoderInputs(kind="vectors", reads=["audio"], take=name, steps=3).is_random == SAMPLERS[name].random
+    assert EncoderSettings(kind="vectors", reads=["audio"], take=name, steps=3).is_random == SAMPLERS[name].random
 
 
 def test_jittered_steps_move_by_up_to_the_stated_number() -> None:

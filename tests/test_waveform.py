@@ -13,7 +13,7 @@ from lib.core.shards import Record
 from lib.core.targets import TRAITS, TargetGroup
 from lib.data.batch import Sample, collate
 from lib.data.dataset import make_inputs
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.data.pooled import pool_vectors
 from lib.media.audio import read_audio
 from lib.media.writing import write_video
@@ -79,7 +79,7 @@ def test_clip_without_enough_audio_is_rejected(tmp_path: Path) -> None:
 
 def test_batch_of_different_lengths_is_padded_and_masked() -> None:
     stream = {"waveform": StreamInfo({}, {"": [320]})}
-    inputs = {"voice": EncoderInputs(kind="vectors", reads=["waveform"], take="all", steps=1)}
+    inputs = {"voice": EncoderSettings(kind="vectors", reads=["waveform"], take="all", steps=1)}
     records = [
         Record("a", {"samples": np.full((count, 320), 16_384, np.int16), "times": 0.02 * np.arange(count) + 0.01})
         for count in (5, 2)
@@ -123,7 +123,7 @@ def test_predictor_reads_the_waveform_as_training(tmp_path: Path) -> None:
     network = Network.from_settings(settings, targets, streams).eval()
     checkpoint.save(tmp_path / "model.pt", network.state_dict(), settings, targets, streams, TrainingSummary(["table"]))
     prediction = Predictor(tmp_path / "model.pt", CPU)(tmp_path / "a.mp4")
-    inputs = make_inputs({"waveform": waveform.read_waveform(raw, RATE)}, network.encoder_inputs, streams, None)
+    inputs = make_inputs({"waveform": waveform.read_waveform(raw, RATE)}, network.settings_by_encoder, streams, None)
     with torch.no_grad():
         expected = network(collate([Sample(inputs, {}, 0)]).inputs).predicted["traits"][0]
     assert prediction.rejected == ""

@@ -80,7 +80,7 @@ def write_model(path: Path, state: Any, parameters: dict[str, Any], corpora: lis
 
     settings = validate(parameters["model"], Settings, "model")
     sections = validate({"targets": parameters["targets"]}, TargetSections)
-    targets = settings.chosen(sections.targets)
+    targets = settings.select_targets(sections.targets)
     streams = {
         name: base.StreamInfo(parameters[name], {"": [WIDTH]} if name == STREAM else {})
         for name in base.list_with_inputs(STREAM, parameters)

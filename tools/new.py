@@ -41,6 +41,7 @@ _STAGE = """  NAME:
     - data/audio
     - lib/core
     - lib/streams/NAME.py
+    - lib/streams/_extraction.py
     - lib/streams/_shards.py
     - lib/streams/base.py
     - lib/streams/build.py

@@ -41,7 +41,7 @@ def list_regions(network: Network, samples: Sequence[Sample], grid: int, moments
 
     grid: number of cells along each side. moments: number of equal parts of a clip's time.
     """
-    for stream in list_streams(network.encoder_inputs):
+    for stream in list_streams(network.settings_by_encoder):
         if base.load(stream).kind in _WITH_CELLS:
             yield from (Region(stream, (row, column), parts=grid) for row in range(grid) for column in range(grid))
         if any(len(steps.times) > 1 for sample in samples for _, _, steps in select_steps(sample.inputs, stream)):

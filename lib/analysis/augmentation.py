@@ -37,8 +37,8 @@ def run(context: Context) -> None:
         trained = context.evaluation.trained
 
         def read(jitter: int) -> Sample:
-            encoder_inputs = context.network.encoder_inputs
-            data = ClipDataset(table, DATA, encoder_inputs, trained.streams, {}, seed=context.seed, jitter=jitter)
+            settings_by_encoder = context.network.settings_by_encoder
+            data = ClipDataset(table, DATA, settings_by_encoder, trained.streams, {}, seed=context.seed, jitter=jitter)
             return collate([data[index] for index in range(len(data))])
 
         for name, arrays in list_changes(read(0), read(settings.jitter), settings, context.seed):

@@ -79,7 +79,7 @@ def predict(
     """
     samples = [clips[index]._replace(index=place) for place, index in enumerate(chosen)]
     predicted: dict[str, dict[str, list[np.ndarray]]] = {}
-    for name, changed in _changes(samples, list_streams(network.encoder_inputs), repeats, seed):
+    for name, changed in _changes(samples, list_streams(network.settings_by_encoder), repeats, seed):
         for group, values in infer.predict(fabric, network, changed, batch_size, 0).items():
             predicted.setdefault(name, {}).setdefault(group, []).append(values)
     return predicted

@@ -70,7 +70,7 @@ def find_named_inputs(context: Context, sample: Sequence[int]) -> dict[str, list
     named = {name for name in base.list_names() if base.load(name).groups}
     read = {
         reference: split_reference(reference)
-        for settings in context.network.encoder_inputs.values()
+        for settings in context.network.settings_by_encoder.values()
         for reference in settings.reads
     }
     read = {reference: parts for reference, parts in read.items() if parts[0] in named}

@@ -33,7 +33,7 @@ def list_weights(network: Network, streams: Mapping[str, StreamInfo]) -> pd.Data
     for name, encoder in network.encoders.items():
         for reference, weights in cast(Encoder, encoder).list_layer_weights().items():
             of_stream = streams[split_reference(reference)[0]].settings.get("layers")
-            layers = getattr(network.encoder_inputs[name], "layers", of_stream)
+            layers = getattr(network.settings_by_encoder[name], "layers", of_stream)
             numbers = layers if isinstance(layers, list) else range(len(weights))
             rows += [
                 (name, reference, number, weight) for number, weight in zip(numbers, weights.tolist(), strict=True)

@@ -136,7 +136,7 @@ def predict(
     Predictions are NaN for a clip that is missing an input after the corruption. The dictionary is empty if the network
     reads neither faces nor streams that are computed from faces.
     """
-    read, dependent = list_streams(network.encoder_inputs), streams_from_faces(streams)
+    read, dependent = list_streams(network.settings_by_encoder), streams_from_faces(streams)
     if not {*dependent} & {*read}:
         return {}
     extractors = base.make_extractors({name: streams[name] for name in dependent if name != FACES})
@@ -157,7 +157,7 @@ def predict(
                     for name, extractor in extractors.items():
                         needed = [unchanged.get(source) or records[source] for source in sources[name]]
                         records[name] = extract_clip(extractor, needed)
-                inputs = make_inputs(records, network.encoder_inputs, streams, None)
+                inputs = make_inputs(records, network.settings_by_encoder, streams, None)
                 if all(len(steps.times) for references in inputs.values() for steps in references.values()):
                     samples.append(Sample(inputs, {}, place))
             for group, values in (infer.predict(fabric, network, samples, batch_size, 0) if samples else {}).items():

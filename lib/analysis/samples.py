@@ -13,7 +13,7 @@ from lib.core.artifacts import DATA, SAMPLES
 from lib.core.records import choose_evenly
 from lib.data.dataset import ClipDataset
 from lib.data.images import colour_flow
-from lib.data.inputs import EncoderInputs, split_reference
+from lib.data.inputs import EncoderSettings, split_reference
 from lib.streams import base
 from lib.streams._mel import mel_frequencies
 from lib.streams.base import Steps, StreamInfo
@@ -31,14 +31,14 @@ def run(context: Context) -> None:
     chosen = (
         context.clips.table.set_index("clip").loc[order[choose_evenly(np.arange(len(order)), _CLIPS)]].reset_index()
     )
-    write_samples(SAMPLES, chosen, DATA, context.network.encoder_inputs, context.evaluation.trained.streams)
+    write_samples(SAMPLES, chosen, DATA, context.network.settings_by_encoder, context.evaluation.trained.streams)
 
 
 def write_samples(
     path: Path,
     table: pd.DataFrame,
     data: Path,
-    encoder_inputs: Mapping[str, EncoderInputs],
+    settings_by_encoder: Mapping[str, EncoderSettings],
     streams: Mapping[str, StreamInfo],
 ) -> None:
     """Write a group for each clip of `table`, by name and in its order, with arrays of the network's `streams`.
@@ -51,7 +51,7 @@ def write_samples(
     """
     read = {
         split_reference(reference)
-        for encoder_settings in encoder_inputs.values()
+        for encoder_settings in settings_by_encoder.values()
         for reference in encoder_settings.reads
     }
     clips = ClipDataset(table, data, _select_streams(read, streams), streams, {})
@@ -72,7 +72,7 @@ def write_samples(
                     group[name].attrs["full"] = full
 
 
-def _select_streams(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dict[str, EncoderInputs]:
+def _select_streams(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo]) -> dict[str, EncoderSettings]:
     """Return the streams that are shown of a clip, by the name of their group in the file."""
     by_kind = {
         kind: [name for name in streams if base.load(name).kind == kind] for kind in ("pictures", "points", "flow")
@@ -80,13 +80,15 @@ def _select_streams(read: set[tuple[str, str]], streams: Mapping[str, StreamInfo
     images = [name for name in by_kind["pictures"] if split_reference(name) in read] or by_kind["pictures"][-1:]
     settings = {}
     for name in by_kind["flow"]:
-        settings[f"pictures/{name}"] = EncoderInputs(kind="", reads=[name], take="parts", steps=_IMAGES - 1)
+        settings[f"pictures/{name}"] = EncoderSettings(kind="", reads=[name], take="parts", steps=_IMAGES - 1)
     for name in images:
         reads = [name, *(points for points in by_kind["points"] if base.load(points).inputs == (name,))]
         reads += [f"{name}.{array}" for array in base.load(name).kinds if streams[name].shapes[array] != [0]]
-        settings[f"pictures/{name}"] = EncoderInputs(kind="", reads=reads, take="parts", steps=_IMAGES)
+        settings[f"pictures/{name}"] = EncoderSettings(kind="", reads=reads, take="parts", steps=_IMAGES)
     for array in base.load("audio").arrays if "audio" in streams else ():
-        settings[f"sound/{array}"] = EncoderInputs(kind="", reads=[f"audio.{array}"], take="window", steps=_AUDIO_STEPS)
+        settings[f"sound/{array}"] = EncoderSettings(
+            kind="", reads=[f"audio.{array}"], take="window", steps=_AUDIO_STEPS
+        )
     return settings
 
 

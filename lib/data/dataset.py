@@ -18,7 +18,7 @@ from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.core.targets import Targets
 from lib.data.batch import Inputs, Sample, collate, concatenate
-from lib.data.inputs import EncoderInputs, find_kind, list_streams, split_reference
+from lib.data.inputs import EncoderSettings, find_kind, list_streams, split_reference
 from lib.data.samplers import SAMPLERS, jitter_steps, select_steps
 from lib.data.shard_cache import read_cached
 from lib.streams import base
@@ -47,7 +47,7 @@ class ClipDataset(Dataset[Sample]):
         self,
         table: "pd.DataFrame",
         data: Path,
-        encoder_inputs: Mapping[str, EncoderInputs],
+        settings_by_encoder: Mapping[str, EncoderSettings],
         streams: Mapping[str, StreamInfo],
         targets: Targets,
         seed: int | None = None,
@@ -55,7 +55,7 @@ class ClipDataset(Dataset[Sample]):
     ) -> None:
         self.table, self._data, self._seed, self._jitter = table, data, seed, jitter
         self._clips, self._shards = (table[name].tolist() if name in table else [] for name in ("clip", "shard"))
-        self._encoder_inputs, self._streams = encoder_inputs, streams
+        self._settings_by_encoder, self._streams = settings_by_encoder, streams
         self.targets = scale_labels(table, targets)
         self.epoch = 0
         self._open: dict[Path, h5py.File] = {}
@@ -111,7 +111,7 @@ class ClipDataset(Dataset[Sample]):
     @property
     def _is_random(self) -> bool:
         return self._seed is not None and (
-            self._jitter > 0 or any(settings.is_random for settings in self._encoder_inputs.values())
+            self._jitter > 0 or any(settings.is_random for settings in self._settings_by_encoder.values())
         )
 
     def records(self, index: int, streams: Iterable[str]) -> dict[str, Record]:
@@ -138,10 +138,10 @@ class ClipDataset(Dataset[Sample]):
         return replace(metadata, arrays=ChainMap(dict(metadata.arrays), group))
 
     def _read(self, index: int) -> Sample:
-        records = self.records(index, list_streams(self._encoder_inputs))
+        records = self.records(index, list_streams(self._settings_by_encoder))
         seed = None if self._seed is None else [self._seed, self.epoch, index]
         targets = {group: values[index].astype(np.float32) for group, values in self.targets.items()}
-        inputs = make_inputs(records, self._encoder_inputs, self._streams, seed, self._jitter)
+        inputs = make_inputs(records, self._settings_by_encoder, self._streams, seed, self._jitter)
         return Sample(inputs, targets, index)
 
     def _file(self, path: Path) -> h5py.File:
@@ -179,7 +179,7 @@ def scale_labels(table: "pd.DataFrame", targets: Targets) -> dict[str, np.ndarra
 
 def make_inputs(
     records: Mapping[str, Record],
-    encoder_inputs: Mapping[str, EncoderInputs],
+    settings_by_encoder: Mapping[str, EncoderSettings],
     streams: Mapping[str, StreamInfo],
     seed: list[int] | None,
     jitter: int = 0,
@@ -191,7 +191,7 @@ def make_inputs(
     `jitter` steps.
     """
     inputs: Inputs = {}
-    for encoder, encoder_settings in encoder_inputs.items():
+    for encoder, encoder_settings in settings_by_encoder.items():
         rng = None if seed is None else np.random.default_rng(seed)
         references = {reference: split_reference(reference) for reference in encoder_settings.reads}
         if any(records[stream].rejected for stream, _ in references.values()):
@@ -209,13 +209,13 @@ def make_inputs(
     return inputs
 
 
-def _none(encoder_settings: EncoderInputs, kind: base.Kind, shape: list[int]) -> Steps:
+def _none(encoder_settings: EncoderSettings, kind: base.Kind, shape: list[int]) -> Steps:
     values = encoder_settings.view(np.zeros((1, *shape), np.uint8 if kind == "pictures" else np.float32), None)[:0]
     return Steps(values, np.zeros(0, np.float32), np.zeros(0, bool))
 
 
 def _choose(
-    encoder_settings: EncoderInputs, rng: np.random.Generator | None, jitter: int, indices: np.ndarray
+    encoder_settings: EncoderSettings, rng: np.random.Generator | None, jitter: int, indices: np.ndarray
 ) -> np.ndarray:
     """Return the indices (K,) of the steps that an encoder reads, among those present (T,)."""
     chosen = SAMPLERS[encoder_settings.take].choose(indices, encoder_settings.steps, rng)

@@ -13,7 +13,7 @@ from lib.data.samplers import SAMPLERS
 from lib.streams import base
 
 
-class EncoderInputs(Section):
+class EncoderSettings(Section):
     """The streams and steps that an encoder reads.
 
     kind: kind of encoder. reads: references to streams (`faces`) or to arrays of streams (`audio.mfcc`). Steps are
@@ -26,7 +26,7 @@ class EncoderInputs(Section):
     take: Literal[*SAMPLERS]  # type: ignore[valid-type]
     steps: Annotated[int, Field(ge=1, le=100_000)]
 
-    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
+    def fill_from_clips(self, lengths: Callable[[], Sequence[int]]) -> Self:
         """Return the settings, with values that depend on the training clips set from their numbers of steps (`lengths`)."""
         return self
 
@@ -70,12 +70,12 @@ def split_reference(reference: str) -> tuple[str, str]:
     return name, array or (arrays[0] if arrays else "")
 
 
-def list_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> list[str]:
+def list_streams(settings_by_encoder: Mapping[str, EncoderSettings]) -> list[str]:
     """Return the names of the streams that the encoders read, each once."""
     return list(
         dict.fromkeys(
             split_reference(reference)[0]
-            for encoder_settings in encoder_inputs.values()
+            for encoder_settings in settings_by_encoder.values()
             for reference in encoder_settings.reads
         )
     )

@@ -12,7 +12,7 @@ from lib.core import shards
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import Targets
 from lib.data.dataset import scale_labels
-from lib.data.inputs import EncoderInputs, list_streams, split_reference
+from lib.data.inputs import EncoderSettings, list_streams, split_reference
 from lib.data.shard_cache import read_cached
 
 if TYPE_CHECKING:  # predictions do not need pandas, which loads slowly
@@ -20,7 +20,10 @@ if TYPE_CHECKING:  # predictions do not need pandas, which loads slowly
 
 
 def select_usable(
-    table: "pd.DataFrame", data: Path, encoder_inputs: Mapping[str, EncoderInputs], missing: Literal["drop", "keep"]
+    table: "pd.DataFrame",
+    data: Path,
+    settings_by_encoder: Mapping[str, EncoderSettings],
+    missing: Literal["drop", "keep"],
 ) -> "pd.DataFrame":
     """Return the clips with all streams that the encoders read, or with "keep" those with all streams of one encoder.
 
@@ -29,11 +32,12 @@ def select_usable(
     import pandas as pd
 
     accepted = {
-        stream: ~table["clip"].isin(read_rejections(table, data, stream)) for stream in list_streams(encoder_inputs)
+        stream: ~table["clip"].isin(read_rejections(table, data, stream))
+        for stream in list_streams(settings_by_encoder)
     }
     by_encoder = [
         pd.concat([accepted[split_reference(reference)[0]] for reference in encoder_settings.reads], axis=1).all(axis=1)
-        for encoder_settings in encoder_inputs.values()
+        for encoder_settings in settings_by_encoder.values()
     ]
     is_complete = pd.concat(by_encoder, axis=1)
     return table[is_complete.all(axis=1) if missing == "drop" else is_complete.any(axis=1)].reset_index(drop=True)
@@ -69,7 +73,7 @@ def _check_available(path: Path, stream: str, clips: Iterable[str], available: I
 
 
 def count_lost(
-    table: "pd.DataFrame", usable: Iterable[str], data: Path, encoder_inputs: Mapping[str, EncoderInputs]
+    table: "pd.DataFrame", usable: Iterable[str], data: Path, settings_by_encoder: Mapping[str, EncoderSettings]
 ) -> "pd.DataFrame":
     """Return the number of clips of `table` that are not in `usable`, by stream (step), reason and split.
 
@@ -80,7 +84,7 @@ def count_lost(
 
     lost = table[~table["clip"].isin(set(usable))]
     rows: list[tuple[str, str, str, int]] = []
-    for stream in list_streams(encoder_inputs):
+    for stream in list_streams(settings_by_encoder):
         reasons = read_rejections(lost, data, stream)
         lost_here = lost[lost["clip"].isin(reasons)]
         counts = Counter(

@@ -131,10 +131,10 @@ def pretrained(path: Path) -> dict[str, nn.Module]:
     saved = read(path)
     settings = check(saved["model"], Settings)
     streams = {name: StreamInfo(**info) for name, info in saved["streams"].items()}
-    names = [name for name in settings.of_network().use if settings.encoders[name].get("weights") is not None]
+    names = [name for name in settings.make_member_settings().use if settings.encoders[name].get("weights") is not None]
     if not names:
         return {}
-    network = Network.from_settings(settings.of_network(), {}, streams).eval()
+    network = Network.from_settings(settings.make_member_settings(), {}, streams).eval()
     return {name: network.encoders[name] for name in names}
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from lib.core.errors import SettingError
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.fusions import Fusion
 from lib.model.heads import Head, HeadOutput
 from lib.model.network import Network, Output
@@ -20,17 +20,20 @@ from lib.streams.base import StreamInfo
 class Committee(nn.Module):
     """The mean of several networks' predictions, and with `stacks` the weighted sum of this mean and of regressions.
 
-    networks: of one shape. stacks: by target group. encoder_inputs: the streams and steps of all encoders; networks may read
-    some of them only. Encoders and fusion, for analyses, are those of the first network.
+    networks: of one shape. stacks: by target group. settings_by_encoder: the streams and steps of all encoders; networks may
+    read some of them only. Encoders and fusion, for analyses, are those of the first network.
     """
 
     def __init__(
-        self, networks: Sequence[Network], stacks: Mapping[str, Stack], encoder_inputs: Mapping[str, EncoderInputs]
+        self,
+        networks: Sequence[Network],
+        stacks: Mapping[str, Stack],
+        settings_by_encoder: Mapping[str, EncoderSettings],
     ) -> None:
         super().__init__()
         self.networks, self.stacks = nn.ModuleList(networks), nn.ModuleDict(stacks)
-        self.encoder_inputs = dict(encoder_inputs)
-        self._regressed = list_regressed(self.encoder_inputs)
+        self.settings_by_encoder = dict(settings_by_encoder)
+        self._regressed = list_regressed(self.settings_by_encoder)
 
     @property
     def first(self) -> Network:
@@ -77,10 +80,12 @@ def build_model(settings: Settings, targets: Targets, streams: Mapping[str, Stre
     fusion `stacked`, a committee. Arguments and errors are those of `Network.from_settings`."""
     if not settings.is_committee:
         return Network.from_settings(settings, targets, streams)
-    networks = [Network.from_settings(settings.of_network(), targets, streams) for _ in range(settings.members)]
+    networks = [
+        Network.from_settings(settings.make_member_settings(), targets, streams) for _ in range(settings.members)
+    ]
     stacks = {name: Stack() for name in targets} if settings.fusion == STACKED else {}
     check_stackable(settings, targets)
-    return Committee(networks, stacks, settings.encoder_inputs())
+    return Committee(networks, stacks, settings.settings_by_encoder())
 
 
 def check_stackable(settings: Settings, targets: Targets) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lib.core.errors import InputError, SettingError, prefix_errors
 from lib.core.targets import Targets
 from lib.data.batch import Inputs
-from lib.data.inputs import EncoderInputs, split_reference
+from lib.data.inputs import EncoderSettings, split_reference
 from lib.model import encoders
 from lib.model.encoders import Encoder
 from lib.model.fusions import FUSIONS, AttentionWeights, Fusion
@@ -62,7 +62,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         projections = projections or {}
-        self.encoder_inputs: dict[str, EncoderInputs] = {}
+        self.settings_by_encoder: dict[str, EncoderSettings] = {}
         """The streams and steps that each encoder reads; empty if the network was not built from settings."""
         self.encoders, self.project = nn.ModuleDict(encoders), nn.ModuleDict(projections)
         self.fusion, self.hidden, self.heads = fusion, nn.ModuleList(hidden), nn.ModuleDict(heads)
@@ -80,10 +80,10 @@ class Network(nn.Module):
         streams: how the streams that the encoders read were made, with the shapes of their steps. Raises InputError if an
         encoder or the fusion doesn't fit them.
         """
-        encoder_inputs = settings.encoder_inputs()
+        settings_by_encoder = settings.settings_by_encoder()
         built = {
             name: encoders.build(name, of_encoder, _find_shapes(of_encoder, streams))
-            for name, of_encoder in encoder_inputs.items()
+            for name, of_encoder in settings_by_encoder.items()
         }
         widths = {name: encoder.output_dim for name, encoder in built.items()}
         kind, projections = FUSIONS[settings.fusion], dict[str, nn.Linear]()
@@ -113,7 +113,7 @@ class Network(nn.Module):
         for name, path_head in heads.items() if settings.linear_path else ():
             _start_at_zero(name, targets[name].head, path_head)
         network = cls(built, fusion, heads, projections, hidden, missing=settings.missing, paths=paths)
-        network.encoder_inputs = encoder_inputs
+        network.settings_by_encoder = settings_by_encoder
         return network
 
     def forward(self, inputs: Inputs, attend: bool = False) -> Output:
@@ -163,7 +163,7 @@ class Network(nn.Module):
 
     def _follow_paths(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the outputs (B, K) of the linear paths by target group."""
-        numbers = pool_inputs(inputs, list_regressed(self.encoder_inputs))
+        numbers = pool_inputs(inputs, list_regressed(self.settings_by_encoder))
         return {name: path(numbers) for name, path in self.paths.items() if path.is_fitted}
 
     def _project(self, name: str, tokens: Tokens) -> Tokens:
@@ -191,10 +191,10 @@ def _start_at_zero(name: str, kind: str, head: Head) -> None:
         nn.init.zeros_(parameter)
 
 
-def _find_shapes(encoder_inputs: EncoderInputs, streams: Mapping[str, StreamInfo]) -> list[list[int]]:
+def _find_shapes(encoder_settings: EncoderSettings, streams: Mapping[str, StreamInfo]) -> list[list[int]]:
     """Return the shape of a step of each stream that an encoder reads."""
     shapes = []
-    for stream, array in map(split_reference, encoder_inputs.reads):
+    for stream, array in map(split_reference, encoder_settings.reads):
         if array not in streams[stream].shapes:
             raise InputError(
                 f"stream {stream} rejected every clip; metrics/{stream}.json has the reasons. Repair the clips,"

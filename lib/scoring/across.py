@@ -105,8 +105,8 @@ def gather_corpora(
 
 def select_model_vectors(evaluation: Evaluation, vectors: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
     """Return the vectors that the model's encoders read, joined; None if an encoder reads no vectors."""
-    encoder_inputs = evaluation.trained.network.encoder_inputs
-    references = dict.fromkeys(reference for settings in encoder_inputs.values() for reference in settings.reads)
+    settings_by_encoder = evaluation.trained.network.settings_by_encoder
+    references = dict.fromkeys(reference for settings in settings_by_encoder.values() for reference in settings.reads)
     if not references or not references.keys() <= vectors.keys():
         return None
     return pd.concat([vectors[reference].add_prefix(f"{reference}.") for reference in references], axis=1)

@@ -45,9 +45,9 @@ class Evaluation:
     @cached_property
     def clips(self) -> dict[str, ClipDataset]:
         """The data set of each split that has clips."""
-        encoder_inputs, streams = self.trained.network.encoder_inputs, self.trained.streams
+        settings_by_encoder, streams = self.trained.network.settings_by_encoder, self.trained.streams
         return {
-            split: ClipDataset(rows, DATA, encoder_inputs, streams, {})
+            split: ClipDataset(rows, DATA, settings_by_encoder, streams, {})
             for split, rows in self.tables.items()
             if len(rows)
         }
@@ -83,9 +83,9 @@ class Evaluation:
 
     def predict_clips(self, tables: Mapping[str, pd.DataFrame]) -> Predictions:
         """Return the predictions of other tables of clips, by their names."""
-        encoder_inputs, streams = self.trained.network.encoder_inputs, self.trained.streams
+        settings_by_encoder, streams = self.trained.network.settings_by_encoder, self.trained.streams
         return self._predict(
-            {name: ClipDataset(rows, DATA, encoder_inputs, streams, {}) for name, rows in tables.items()}
+            {name: ClipDataset(rows, DATA, settings_by_encoder, streams, {}) for name, rows in tables.items()}
         )
 
     def _predict(self, clips: Mapping[str, ClipDataset]) -> Predictions:
@@ -107,7 +107,7 @@ class Evaluation:
 
     def count_lost(self) -> pd.DataFrame:
         """Return the number of verified clips that each stream has lost, by reason and split."""
-        return count_lost(self.verified, self.usable["clip"], DATA, self.trained.network.encoder_inputs)
+        return count_lost(self.verified, self.usable["clip"], DATA, self.trained.network.settings_by_encoder)
 
 
 def load_evaluation(scored_split: str, batch_size: int, model: Path = MODEL) -> Evaluation:
@@ -117,7 +117,7 @@ def load_evaluation(scored_split: str, batch_size: int, model: Path = MODEL) -> 
     """
     trained = checkpoint.load(model, best_device())
     verified = read_clip_table(CLIPS)
-    available = select_usable(verified, DATA, trained.network.encoder_inputs, trained.settings.missing)
+    available = select_usable(verified, DATA, trained.network.settings_by_encoder, trained.settings.missing)
     table = available[available["corpus"].isin(trained.training.corpora) | (available["split"] != "training")]
     tables = {split: table[table["split"] == split].reset_index(drop=True) for split in SPLITS}
     if trained.training.clips is not None:

@@ -82,7 +82,7 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     if "flow" in streams and streams["flow"]["arguments"]["backend"] == "torch":
         packages.append("numba")
     encoders: dict[str, Any] = {}
-    for name, encoder in predictor.trained.network.encoder_inputs.items():
+    for name, encoder in predictor.trained.network.settings_by_encoder.items():
         encoders[name] = {
             "take": encoder.take,
             "steps": encoder.steps,

@@ -174,7 +174,7 @@ class Predictor:
         predictions = []
         for person in scene.persons:
             prediction = self._guard(clip, observers._replace(scene=person))
-            shared = person.describe_shared(list_streams(self.trained.network.encoder_inputs))
+            shared = person.describe_shared(list_streams(self.trained.network.settings_by_encoder))
             warnings = (*prediction.warnings, *(shared if prediction.targets else ()))
             predictions.append(replace(prediction, person=person.person, warnings=warnings))
         return predictions
@@ -263,7 +263,7 @@ class Predictor:
         """Run the network on a clip, or on a window if `span` is given. Raises InputError if the clip can't be used."""
         records = self._records(clip, span, observers)
         network = self.trained.network
-        inputs = make_inputs(records, network.encoder_inputs, self.trained.streams, seed=None)
+        inputs = make_inputs(records, network.settings_by_encoder, self.trained.streams, seed=None)
         rejected = list(dict.fromkeys(record.rejected for record in records.values() if record.rejected))
         if not self._enough(inputs):
             raise InputError("; ".join(rejected))
@@ -282,7 +282,7 @@ class Predictor:
         warnings += find_warnings(self.trained, records, span)
         return Values(
             values,
-            {name: measure_usable_fraction(records[name]) for name in list_streams(network.encoder_inputs)},
+            {name: measure_usable_fraction(records[name]) for name in list_streams(network.settings_by_encoder)},
             warnings,
         )
 

@@ -16,7 +16,7 @@ from lib.data.augment import Draws, augment, draw
 from lib.data.batch import Sample
 from lib.data.changes import Mixture, draw_changes, draw_mixture
 from lib.data.dataset import ClipDataset
-from lib.data.inputs import EncoderInputs, find_kind
+from lib.data.inputs import EncoderSettings, find_kind
 from lib.data.loading import make_loader
 from lib.data.mixing import mix_clips
 from lib.scoring.ceilings import find_reliability, read_error_variance, weigh_by_reliability
@@ -41,7 +41,7 @@ class TrainData:
     validation: ClipDataset
     targets: Targets
     settings: Train
-    encoder_inputs: Mapping[str, EncoderInputs]
+    settings_by_encoder: Mapping[str, EncoderSettings]
     groups: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -93,7 +93,7 @@ class TrainData:
     @cached_property
     def kinds(self) -> dict[str, Any]:
         """Kind of each array that the encoders read, by reference."""
-        references = [reference for settings in self.encoder_inputs.values() for reference in settings.reads]
+        references = [reference for settings in self.settings_by_encoder.values() for reference in settings.reads]
         return {reference: find_kind(reference) for reference in references}
 
     def names(self, index: Tensor) -> list[str]:

@@ -17,7 +17,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.persons import find_groups, read_persons
 from lib.core.targets import RELIABILITY, Targets, list_rating_columns
 from lib.data.dataset import ClipDataset
-from lib.data.inputs import EncoderInputs, list_streams
+from lib.data.inputs import EncoderSettings, list_streams
 from lib.data.selection import mask_labelled, select_usable, select_videos
 from lib.data.shard_cache import describe_memory
 from lib.model.encoders import Encoder
@@ -30,7 +30,7 @@ from lib.training.settings import Parameters, Train
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingJob:
     """A training: its settings, the predicted target groups, the streams, and the clips of both splits.
 
     derived: numbers in the settings that come from the training clips, for metrics/train.json. groups: of `select_groups`.
@@ -45,17 +45,17 @@ class Task:
     groups: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_streams(encoder_inputs: Mapping[str, EncoderInputs]) -> dict[str, StreamInfo]:
+def load_streams(settings_by_encoder: Mapping[str, EncoderSettings]) -> dict[str, StreamInfo]:
     """Return the info of the streams that the encoders read. Raises SettingError for a disabled stream."""
     infos: dict[str, StreamInfo] = {}
-    for name, encoder_settings in encoder_inputs.items():
+    for name, encoder_settings in settings_by_encoder.items():
         needed_by, otherwise = f"model.use has {name}, which reads it", f", or remove {name} from model.use"
         infos |= base.load_stream_info(DATA, list_streams({name: encoder_settings}), needed_by, otherwise)
     return infos
 
 
 def select_clips(
-    sections: Parameters, encoder_inputs: Mapping[str, EncoderInputs], targets: Targets
+    sections: Parameters, settings_by_encoder: Mapping[str, EncoderSettings], targets: Targets
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the training clips, up to train.clips, and the validation clips.
 
@@ -68,7 +68,7 @@ def select_clips(
             f"train.mix has {min(unknown)!r}; allowed: the corpora of data/clips.csv,"
             f" {', '.join(sorted(set(table['corpus'])))}"
         )
-    table = select_usable(table, DATA, encoder_inputs, sections.model.missing)
+    table = select_usable(table, DATA, settings_by_encoder, sections.model.missing)
     table = table[mask_labelled(table, targets) & (table["corpus"].map(train.mix).fillna(1) > 0)]
     selected = []
     for split in ("training", "validation"):
@@ -85,12 +85,12 @@ def select_clips(
     return selected[0], selected[1]
 
 
-def print_memory(encoder_inputs: Mapping[str, EncoderInputs], tables: Iterable[pd.DataFrame]) -> None:
+def print_memory(settings_by_encoder: Mapping[str, EncoderSettings], tables: Iterable[pd.DataFrame]) -> None:
     """Print the sizes of the streams of vectors, and whether they fit into memory, in the first of several processes."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return
     shard_of_clip = {clip: shard for table in tables for clip, shard in zip(table["clip"], table["shard"], strict=True)}
-    for line in describe_memory(DATA, list_streams(encoder_inputs), shard_of_clip):
+    for line in describe_memory(DATA, list_streams(settings_by_encoder), shard_of_clip):
         print(line, flush=True)
 
 
@@ -109,27 +109,30 @@ def shuffle_labels(table: pd.DataFrame, columns: list[str], seed: int) -> pd.Dat
 
 
 def read_inputs(
-    name: str, training: pd.DataFrame, encoder_inputs: Mapping[str, EncoderInputs], streams: Mapping[str, StreamInfo]
+    name: str,
+    training: pd.DataFrame,
+    settings_by_encoder: Mapping[str, EncoderSettings],
+    streams: Mapping[str, StreamInfo],
 ) -> Iterator[dict[str, Steps]]:
     """Yield the inputs of the encoder `name` for each training clip, without random choices."""
-    data = ClipDataset(training, DATA, {name: encoder_inputs[name]}, streams, {})
+    data = ClipDataset(training, DATA, {name: settings_by_encoder[name]}, streams, {})
     return (data[index].inputs[name] for index in range(len(data)))
 
 
 def standardise(
     network: Network,
     training: pd.DataFrame,
-    encoder_inputs: Mapping[str, EncoderInputs],
+    settings_by_encoder: Mapping[str, EncoderSettings],
     streams: Mapping[str, StreamInfo],
 ) -> None:
     """Let each encoder compute what it needs from the training clips, for instance means of its input."""
     for name, encoder in network.encoders.items():
-        cast(Encoder, encoder).standardise(read_inputs(name, training, encoder_inputs, streams))
+        cast(Encoder, encoder).standardise(read_inputs(name, training, settings_by_encoder, streams))
 
 
 def fingerprint(
     sections: Parameters,
-    encoder_inputs: Mapping[str, EncoderInputs],
+    settings_by_encoder: Mapping[str, EncoderSettings],
     streams: Mapping[str, StreamInfo],
     *tables: pd.DataFrame,
     groups: Mapping[str, str] | None = None,
@@ -138,16 +141,18 @@ def fingerprint(
 
     groups: of `select_groups`. Without fairness, data/groups.csv has no effect on the hash.
     """
-    encoder_modules = [find_module_name(encoder_settings.kind) for encoder_settings in encoder_inputs.values()]
-    stream_names = list_streams(encoder_inputs)
+    encoder_modules = [find_module_name(encoder_settings.kind) for encoder_settings in settings_by_encoder.values()]
+    stream_names = list_streams(settings_by_encoder)
     modules = ["stages.train", "lib.training.run", *encoder_modules]
     model, training = sections.model.model_dump(), sections.train.model_dump()
-    training["learning_rate"] = {name: sections.train.rate(name) for name in (*encoder_inputs, "head")}
+    training["learning_rate"] = {name: sections.train.rate(name) for name in (*settings_by_encoder, "head")}
     unused = {NONE: ("fairness_group", "fairness_weight"), BALANCED: ("fairness_weight",)}
     training = {key: value for key, value in training.items() if key not in unused.get(training["fairness"], ())}
     settings = {
-        "model": model | {"encoders": {name: model["encoders"][name] for name in encoder_inputs}},
-        "targets": {name: group.model_dump() for name, group in sections.model.chosen(sections.targets).items()},
+        "model": model | {"encoders": {name: model["encoders"][name] for name in settings_by_encoder}},
+        "targets": {
+            name: group.model_dump() for name, group in sections.model.select_targets(sections.targets).items()
+        },
         "train": training,
         "streams": {name: info._asdict() for name, info in streams.items()},
     }
@@ -159,19 +164,21 @@ def fingerprint(
     sums = [resume.hash_file(path) for name in stream_names for path in sorted((DATA / name).glob("*.h5"))]
     files = [sections.train.init, *(encoder.get("weights") for encoder in settings["model"]["encoders"].values())]
     files += [encoder.get("landmark_weights") for encoder in settings["model"]["encoders"].values()]
-    files += [path for encoder_settings in encoder_inputs.values() for path in encoder_settings.files()]
+    files += [path for encoder_settings in settings_by_encoder.values() for path in encoder_settings.files()]
     sums += [resume.hash_file(Path(file)) for file in files if file is not None and Path(file).is_file()]
     return resume.fingerprint([*modules, *(base.load(name).module for name in stream_names)], settings, data, sums)
 
 
 def complete(sections: Parameters, training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Parameters:
     """Return the settings, with the values that encoders derive from the training clips' numbers of steps filled in."""
-    encoder_inputs = sections.model.encoder_inputs()
+    settings_by_encoder = sections.model.settings_by_encoder()
 
     def lengths(name: str) -> list[int]:
-        return [len(next(iter(read.values())).times) for read in read_inputs(name, training, encoder_inputs, streams)]
+        return [
+            len(next(iter(read.values())).times) for read in read_inputs(name, training, settings_by_encoder, streams)
+        ]
 
-    return sections.model_copy(update={"model": sections.model.completed(lengths)})
+    return sections.model_copy(update={"model": sections.model.fill_from_clips(lengths)})
 
 
 def log_derived(before: Settings, after: Settings) -> dict[str, int]:
@@ -181,7 +188,7 @@ def log_derived(before: Settings, after: Settings) -> dict[str, int]:
     """
     derived = {
         (name, key): value
-        for name, encoder_settings in before.encoder_inputs().items()
+        for name, encoder_settings in before.settings_by_encoder().items()
         for key, value in after.encoders[name].items()
         if isinstance(value, int) and getattr(encoder_settings, key) is None
     }

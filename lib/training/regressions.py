@@ -15,7 +15,7 @@ from lib.core.errors import InputError
 from lib.core.targets import Targets
 from lib.data.batch import collate
 from lib.data.dataset import ClipDataset
-from lib.data.inputs import EncoderInputs, split_reference
+from lib.data.inputs import EncoderSettings, split_reference
 from lib.model.heads import find_head
 from lib.model.network import Network
 from lib.model.settings import list_regressed
@@ -47,11 +47,11 @@ class Fitted(NamedTuple):
 
 
 def read_numbers(
-    training: pd.DataFrame, encoder_inputs: Mapping[str, EncoderInputs], streams: Mapping[str, StreamInfo]
+    training: pd.DataFrame, settings_by_encoder: Mapping[str, EncoderSettings], streams: Mapping[str, StreamInfo]
 ) -> Numbers:
     """Return the numbers of the training clips that regressions read, in the order of the table."""
-    names = list_regressed(dict(encoder_inputs))
-    inputs = {name: encoder_inputs[name] for name in names}
+    names = list_regressed(dict(settings_by_encoder))
+    inputs = {name: settings_by_encoder[name] for name in names}
     clips = ClipDataset(training, DATA, inputs, streams, {})
     starts = range(0, len(clips), _BATCH)
     batches = (collate([clips[i] for i in range(start, min(start + _BATCH, len(clips)))]) for start in starts)
@@ -132,7 +132,7 @@ def fit_paths(network: Network, training: pd.DataFrame, targets: Targets, stream
     """
     if not len(network.paths):
         return
-    numbers = read_numbers(training, network.encoder_inputs, streams)
+    numbers = read_numbers(training, network.settings_by_encoder, streams)
     labels = ClipDataset(training, DATA, {}, {}, targets).targets
     for name, group in targets.items():
         unlinked = find_head(group).unlink(labels[name])

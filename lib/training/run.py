@@ -34,7 +34,7 @@ from lib.training import loop
 from lib.training.committee import train_committee
 from lib.training.data import TrainData
 from lib.training.hooks import Checkpoint, History, Hook, Loggers, ProgressBar
-from lib.training.prepare import Task, standardise
+from lib.training.prepare import TrainingJob, standardise
 from lib.training.regressions import fit_paths
 from lib.training.state import INITIAL, Row, TrainState, copy_weights
 
@@ -61,80 +61,80 @@ def train(
     return state.best, state.history
 
 
-def train_model(task: Task, folder: Path) -> bool:
+def train_model(job: TrainingJob, folder: Path) -> bool:
     """Train, and write the model, its history and its summary to `folder`.
 
     Return whether this process wrote them. Only one of several processes does.
     """
     from lightning_fabric import Fabric
 
-    settings = task.sections.train
+    settings = job.sections.train
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(strategy=strategy, devices=settings.devices, precision=settings.precision)
     model: Network | Committee
-    if task.sections.model.is_committee:
-        model, history, weights = train_committee(fabric, task, folder, train_network)
-        derived = {**task.derived, **weights}
+    if job.sections.model.is_committee:
+        model, history, weights = train_committee(fabric, job, folder, train_network)
+        derived = {**job.derived, **weights}
         shutil.copyfile(folder / "member-1" / HISTORY.name, folder / HISTORY.name)
     else:
-        model, history = train_network(fabric, task, folder)
-        derived = {**task.derived}
+        model, history = train_network(fabric, job, folder)
+        derived = {**job.derived}
     model.to(fabric.device)
-    newest = find_newest_archive(task)
-    held_out = ClipDataset(task.validation, DATA, model.encoder_inputs, task.streams, task.targets)
+    newest = find_newest_archive(job)
+    held_out = ClipDataset(job.validation, DATA, model.settings_by_encoder, job.streams, job.targets)
     predicted = infer.predict_outputs(fabric, model, held_out, settings.part_size, settings.workers)
     fabric.barrier()
     if fabric.global_rank == 0:
         (folder / TRAIN_METRICS.name).write_text(json.dumps(summarise(history, derived), indent=2) + "\n")
-        labels = ClipDataset(task.training, DATA, {}, {}, task.targets).targets
-        videos = task.validation["video"].to_numpy()
+        labels = ClipDataset(job.training, DATA, {}, {}, job.targets).targets
+        videos = job.validation["video"].to_numpy()
         references = {
             name: make_reference(
                 group, labels[name], held_out.targets[name], predicted[name], videos=videos, level=settings.interval
             )
-            for name, group in task.targets.items()
+            for name, group in job.targets.items()
         }
         provenance = {
             "hardware": describe_device(fabric.device)
             + (f", {fabric.world_size} of it" if fabric.world_size > 1 else ""),
-            "clips": {"training": len(task.training), "validation": len(task.validation)},
+            "clips": {"training": len(job.training), "validation": len(job.validation)},
             "seed": settings.seed,
             "interval": settings.interval,
             "newest_input": newest,
         }
-        save_model(task, copy_weights(model), references, provenance, folder / MODEL.name)
+        save_model(job, copy_weights(model), references, provenance, folder / MODEL.name)
         for state in (folder / "last.pt", *folder.glob("*/last.pt")):
             state.unlink(missing_ok=True)
     return fabric.global_rank == 0
 
 
-def train_network(fabric: "Fabric", task: Task, folder: Path, log: bool = True) -> tuple[Network, list[Row]]:
+def train_network(fabric: "Fabric", job: TrainingJob, folder: Path, log: bool = True) -> tuple[Network, list[Row]]:
     """Return the network with the weights of its best epoch, and its history, which is also written to `folder`.
 
     log: whether the loggers of train.loggers get the epochs.
     """
-    settings = task.sections.train
+    settings = job.sections.train
     folder.mkdir(parents=True, exist_ok=True)
-    network = build_network(task)
+    network = build_network(job)
     with prefix_errors("train."):
         check_precision(network, fabric.device.type, settings.precision)
     if settings.devices > 1:
         fabric.launch()  # from here on once in each process
         # shared statistics make all processes wait for one that may have no clip for an encoder
-        if fabric.device.type == "cuda" and task.sections.model.missing == "drop":
+        if fabric.device.type == "cuda" and job.sections.model.missing == "drop":
             network = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
     trained_on = ClipDataset(
-        task.training,
+        job.training,
         DATA,
-        network.encoder_inputs,
-        task.streams,
-        task.targets,
+        network.settings_by_encoder,
+        job.streams,
+        job.targets,
         settings.seed,
         jitter=settings.augment.jitter,
     )
-    held_out = ClipDataset(task.validation, DATA, network.encoder_inputs, task.streams, task.targets)
-    data = TrainData(trained_on, held_out, task.targets, settings, network.encoder_inputs, groups=task.groups)
-    loggers = Loggers(settings.loggers if log else (), task.sections.model_dump())
+    held_out = ClipDataset(job.validation, DATA, network.settings_by_encoder, job.streams, job.targets)
+    data = TrainData(trained_on, held_out, job.targets, settings, network.settings_by_encoder, groups=job.groups)
+    loggers = Loggers(settings.loggers if log else (), job.sections.model_dump())
     weights, history = train(fabric, network, data, folder, [loggers, History(folder / HISTORY.name)])
     network.load_state_dict(weights)
     return network, history
@@ -150,39 +150,39 @@ def publish_model(folder: Path) -> None:
             shutil.rmtree(other)
 
 
-def build_network(task: Task) -> Network:
+def build_network(job: TrainingJob) -> Network:
     """Return the network before training: initialised by the seed, or with the weights of train.init."""
-    torch.manual_seed(task.sections.train.seed)
+    torch.manual_seed(job.sections.train.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    network = Network.from_settings(task.sections.model, task.targets, task.streams)
-    standardise(network, task.training, network.encoder_inputs, task.streams)
-    fit_paths(network, task.training, task.targets, task.streams)
-    if task.sections.train.init is not None:
+    network = Network.from_settings(job.sections.model, job.targets, job.streams)
+    standardise(network, job.training, network.settings_by_encoder, job.streams)
+    fit_paths(network, job.training, job.targets, job.streams)
+    if job.sections.train.init is not None:
         with prefix_errors("train."):
-            checkpoint.warm_start(network, Path(task.sections.train.init), task.targets)
+            checkpoint.warm_start(network, Path(job.sections.train.init), job.targets)
     return network
 
 
 def save_model(
-    task: Task,
+    job: TrainingJob,
     weights: Mapping[str, Tensor],
     references: Mapping[str, Reference],
     provenance: Mapping[str, object],
     path: Path,
 ) -> None:
     """Write the model's file, with what predictions are compared with."""
-    durations = task.training["duration"].dropna() if "duration" in task.training else task.training.index[:0]
+    durations = job.training["duration"].dropna() if "duration" in job.training else job.training.index[:0]
     training = TrainingSummary(
-        sorted(set(task.training["corpus"])),
-        clips=task.sections.train.clips,
-        seed=task.sections.train.seed,
+        sorted(set(job.training["corpus"])),
+        clips=job.sections.train.clips,
+        seed=job.sections.train.seed,
         seconds=[float(durations.min()), float(durations.max())] if len(durations) else [],
         references=references,
-        ranges=measure_ranges(task.training, task.streams),
+        ranges=measure_ranges(job.training, job.streams),
     )
     partial = path.with_name("model.partial")
     checkpoint.save(
-        partial, weights, task.sections.model, task.targets, task.streams, training=training, provenance=provenance
+        partial, weights, job.sections.model, job.targets, job.streams, training=training, provenance=provenance
     )
     resume.finish_file(partial, path)
 
@@ -197,7 +197,7 @@ def summarise(history: Sequence[Row], derived: Mapping[str, float]) -> Row:
     initial = best.get(INITIAL, math.inf)
     return {
         "epochs": len(history),
-        "kept_epoch": best["epoch"] if best["validation_loss"] < initial else 0,
+        "best_epoch": best["epoch"] if best["validation_loss"] < initial else 0,
         "training_loss": best["training_loss"],
         "validation_loss": min(best["validation_loss"], initial),
         "seconds": round(sum(row["seconds"] for row in history), 1),
@@ -255,9 +255,9 @@ def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) ->
     }
 
 
-def find_newest_archive(task: Task) -> str:
+def find_newest_archive(job: TrainingJob) -> str:
     """Return when the newest file that data/archives.csv lists was last modified, in UTC; empty where that is not known, or
     where all clips are synthetic. Raises InputError if the list can't be read."""
-    if set(task.training["corpus"]) <= set(SYNTHETIC) or not listing.LISTING.is_file():
+    if set(job.training["corpus"]) <= set(SYNTHETIC) or not listing.LISTING.is_file():
         return ""
     return max((file.modified for file in listing.read_list(listing.LISTING).values()), default="")

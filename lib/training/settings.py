@@ -9,7 +9,7 @@ from lib.core.errors import SettingError
 from lib.core.loggers import LOGGERS, check_packages
 from lib.core.parameters import Section
 from lib.core.targets import RELIABILITY, TargetGroup, Targets
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.data.settings import Augment
 from lib.model.settings import STACKED, Settings
 from lib.training.fairness import FAIRNESS, NONE, TERMS
@@ -154,12 +154,12 @@ class Parameters(Section):
     targets: dict[str, TargetGroup]
     train: Train
 
-    def resolve(self) -> tuple[dict[str, EncoderInputs], Targets]:
+    def resolve(self) -> tuple[dict[str, EncoderSettings], Targets]:
         """Return the inputs of the encoders in use, and the predicted target groups.
 
         Raises SettingError for contradictions in a section and between sections.
         """
-        encoder_inputs, targets = self.model.encoder_inputs(), self.model.chosen(self.targets)
+        settings_by_encoder, targets = self.model.settings_by_encoder(), self.model.select_targets(self.targets)
         allowed = ["default", "head", *self.model.encoders]
         if others := [name for name in self.train.learning_rate if name not in allowed]:
             raise SettingError(f"train.learning_rate has {others[0]!r}; allowed: {', '.join(allowed)}")
@@ -167,4 +167,4 @@ class Parameters(Section):
         self.train.check_mixing()
         self.train.check_fairness(self.model)
         check_packages(self.train.loggers)
-        return encoder_inputs, targets
+        return settings_by_encoder, targets

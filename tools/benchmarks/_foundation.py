@@ -73,9 +73,9 @@ def measure(values: dict[str, Any], clips: list[Path], folder: Path) -> Iterator
     values["text"]["files"] = []
     raws = [_with_words(clip, folder) for clip in clips]
     settings = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
-    encoder_inputs, infos = settings.model.encoder_inputs(), dict[str, StreamInfo]()
+    settings_by_encoder, infos = settings.model.settings_by_encoder(), dict[str, StreamInfo]()
     records: list[dict[str, Record]] = [{} for _ in clips]
-    names = [needed for read in list_streams(encoder_inputs) for needed in base.list_with_inputs(read, values)]
+    names = [needed for read in list_streams(settings_by_encoder) for needed in base.list_with_inputs(read, values)]
     for name in dict.fromkeys(names):
         stream, started = base.load(name), clock()
         make = stream.make_extractor(parameters.check(values[name], stream.settings, name))
@@ -92,9 +92,9 @@ def measure(values: dict[str, Any], clips: list[Path], folder: Path) -> Iterator
         infos[name] = StreamInfo(values[name], _shapes(name, records[0][name]))
         yield f"{name} | {loaded - started:.1f} | {seconds:.2f} | {size // len(clips)} | {peak_memory():.1f}"
         del make
-    targets = settings.model.chosen(settings.targets)
+    targets = settings.model.select_targets(settings.targets)
     network = Network.from_settings(settings.model, targets, infos).to(best_device())
-    samples = [Sample(make_inputs(by_stream, encoder_inputs, infos, None), {}, 0) for by_stream in records]
+    samples = [Sample(make_inputs(by_stream, settings_by_encoder, infos, None), {}, 0) for by_stream in records]
     seconds = _time_training_step(network, to_device(collate(samples), best_device()).inputs, settings)
     yield f"training step | | {seconds / len(clips):.3f} | | {peak_memory():.1f}"
 

@@ -111,13 +111,13 @@ def write_random_model(params: str, path: Path) -> Path:
     """Write the model of params/`params`.yaml with random weights to `path`, and return `path`."""
     values = load_untrained(params)
     checked = parameters.check({key: values[key] for key in ("model", "targets", "train")}, Parameters)
-    streams_read, rng = list_streams(checked.model.encoder_inputs()), np.random.default_rng(0)
+    streams_read, rng = list_streams(checked.model.settings_by_encoder()), np.random.default_rng(0)
     streams = {
         stream: StreamInfo(values[stream], random_record(stream, "", values, rng)[1])
         for name in streams_read
         for stream in base.list_with_inputs(name, values)
     }
-    targets = checked.model.chosen(checked.targets)
+    targets = checked.model.select_targets(checked.targets)
     network = Network.from_settings(checked.model, targets, streams)
     checkpoint.save(path, network.state_dict(), checked.model, targets, streams, TrainingSummary([]))
     return path
@@ -146,7 +146,7 @@ def time_parts(predictor: Predictor, clip: Path, device: torch.device, cpu: bool
         records[name] = extract_clip(make, inputs_of_stream)
         record_seconds(name, started)
     started = clock()
-    inputs = make_inputs(records, trained.network.encoder_inputs, trained.streams, seed=None)
+    inputs = make_inputs(records, trained.network.settings_by_encoder, trained.streams, seed=None)
     trained.network(to_device(collate([Sample(inputs, {}, 0)]), device).inputs)
     record_seconds("network", started)
     seconds["sum"] = sum(seconds.values())

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     columns += ["clips/s", "waiting", "peak GiB", f"hours, {train['epochs']} epochs"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as folder:
-        streams = list_streams(parameters.check(model, Settings).encoder_inputs())
+        streams = list_streams(parameters.check(model, Settings).settings_by_encoder())
         clips = write_shards(Path(folder), train["batch_size"] * arguments.batches, values, streams)
         changes_by_name: dict[str, ParameterChanges] = plan_variants(model) | {"asis": {}}
         check_choices("--variants", arguments.variants or (), changes_by_name)
@@ -125,16 +125,16 @@ COLUMNS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", 
 
 
 def print_row(variant: str, sections: Parameters, table: pd.DataFrame, folder: Path, with_training: bool) -> None:
-    train, encoder_inputs, targets = (
+    train, settings_by_encoder, targets = (
         sections.train,
-        sections.model.encoder_inputs(),
-        sections.model.chosen(sections.targets),
+        sections.model.settings_by_encoder(),
+        sections.model.select_targets(sections.targets),
     )
-    streams = load_infos(folder, list_streams(encoder_inputs))
+    streams = load_infos(folder, list_streams(settings_by_encoder))
     network, device = Network.from_settings(sections.model, targets, streams).to(best_device()), best_device()
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad) / 1e6
-    data = ClipDataset(table, folder, encoder_inputs, streams, targets, seed=0)
+    data = ClipDataset(table, folder, settings_by_encoder, streams, targets, seed=0)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(to_device(collate([data[0]]), device).inputs)
     row = f"| {variant} | {millions:.1f} | {trained:.1f} | {counter.get_total_flops() / 1e9:.1f} |"
@@ -147,12 +147,12 @@ def print_row(variant: str, sections: Parameters, table: pd.DataFrame, folder: P
         work = folder / f"work-{variant}"
         work.mkdir()
         settings = train.model_copy(update={"epochs": 2})
-        validation = ClipDataset(table.head(2), folder, encoder_inputs, streams, targets)
+        validation = ClipDataset(table.head(2), folder, settings_by_encoder, streams, targets)
         on_gpu = fabric.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         _, history = training_run.train(
-            fabric, network, TrainData(data, validation, targets, settings, encoder_inputs), work
+            fabric, network, TrainData(data, validation, targets, settings, settings_by_encoder), work
         )
         peak = (
             torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

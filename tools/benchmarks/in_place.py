@@ -102,7 +102,7 @@ def read_twice() -> list[list[str]]:
     from lib.core.clips import read_clip_table
     from lib.data.batch import collate
     from lib.data.dataset import ClipDataset
-    from lib.data.inputs import EncoderInputs
+    from lib.data.inputs import EncoderSettings
     from lib.data.shard_cache import describe_memory
     from lib.streams import base
 
@@ -111,7 +111,7 @@ def read_twice() -> list[list[str]]:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     table = read_clip_table(CLIPS)
-    inputs = {"features": EncoderInputs(kind="", reads=["features"], take="all", steps=1)}
+    inputs = {"features": EncoderSettings(kind="", reads=["features"], take="all", steps=1)}
     rows, rng = [], np.random.default_rng(0)
     clips = ClipDataset(table, DATA, inputs, base.load_stream_info(DATA, ["features"]), {})
     for number in (1, 2):

@@ -1,6 +1,6 @@
 """Encoders, a module each, found by name: from the steps of one or several streams to tokens.
 
-A module has two classes. `Settings`, a subclass of EncoderInputs, is the encoder's entry under model.encoders in
+A module has two classes. `Settings`, a subclass of EncoderSettings, is the encoder's entry under model.encoders in
 params.yaml; its `kind` is the module's name. `Encoder`, a subclass of the class Encoder below, is built as
 Encoder(settings, shapes), where shapes are those of a step of each stream in settings.reads. The class Settings can be in
 lib/model/settings/KIND.py, from which the encoder's module then imports it: params.yaml is checked without PyTorch.
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from lib.core.errors import InputError, prefix_errors
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.settings import find_module_name
 from lib.model.tokens import Tokens
 from lib.streams.base import Steps
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         return {}
 
 
-def require_image_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]], *channels: int) -> str:
+def require_image_stream(settings: EncoderSettings, shapes: Sequence[Sequence[int]], *channels: int) -> str:
     """Return the reference to the one stream that is read.
 
     channels: allowed numbers of channels C. Raises InputError if there are several streams, or its steps are not (C, H, W).
@@ -62,7 +62,7 @@ def require_image_stream(settings: EncoderInputs, shapes: Sequence[Sequence[int]
     return stream
 
 
-def build(name: str, settings: EncoderInputs, shapes: Sequence[Sequence[int]]) -> Encoder:
+def build(name: str, settings: EncoderSettings, shapes: Sequence[Sequence[int]]) -> Encoder:
     """Return the encoder `name` of params.yaml. Raises InputError if its settings don't fit its streams."""
     module = importlib.import_module(find_module_name(settings.kind))
     with prefix_errors(f"model.encoders.{name}."):

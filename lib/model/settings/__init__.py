@@ -16,7 +16,7 @@ from lib.core.errors import InputError, SettingError, prefix_errors
 from lib.core.parameters import Section, check
 from lib.core.registry import list_members
 from lib.core.targets import Targets, check_heads
-from lib.data.inputs import EncoderInputs, split_reference
+from lib.data.inputs import EncoderSettings, split_reference
 
 STACKED = "stacked"
 """The fusion whose predictions are stacked with regressions (lib/model/committee.py)."""
@@ -66,7 +66,7 @@ class Settings(Section):
     stack: Stacking = Stacking(network=[], trees=True)
     encoders: dict[str, dict[str, Any]]
 
-    def encoder_inputs(self) -> dict[str, EncoderInputs]:
+    def settings_by_encoder(self) -> dict[str, EncoderSettings]:
         """Return the checked settings of the encoders in use. Raises InputError for invalid settings and contradictions."""
         available = check_settings(self.encoders)
         for key, chosen, among in (("use", self.use, available), ("queries", self.queries, self.use)):
@@ -97,12 +97,12 @@ class Settings(Section):
         """Whether the model has several parts (lib/model/committee.py)."""
         return self.members > 1 or self.fusion == STACKED
 
-    def of_network(self) -> Self:
+    def make_member_settings(self) -> Self:
         """Return the settings of one network of a committee."""
         use = (self.stack.network or self.use) if self.fusion == STACKED else self.use
         return self.model_copy(update={"use": use, "members": 1, "queries": [q for q in self.queries if q in use]})
 
-    def chosen(self, targets: Targets) -> Targets:
+    def select_targets(self, targets: Targets) -> Targets:
         """Return the target groups that are predicted.
 
         Raises InputError if one is not under `targets`, or if head, loss and columns of any group don't fit.
@@ -112,16 +112,16 @@ class Settings(Section):
             raise SettingError(f"model.targets has {unknown[0]!r}; allowed: {', '.join(targets)}")
         return {name: targets[name] for name in self.targets}
 
-    def completed(self, lengths: Callable[[str], Sequence[int]]) -> Self:
+    def fill_from_clips(self, lengths: Callable[[str], Sequence[int]]) -> Self:
         """Return the settings, with the values that the encoders in use derive from the training clips filled in.
 
         lengths: takes an encoder's name and returns the number of steps of each training clip.
         """
-        completed = {}
-        for name, settings in self.encoder_inputs().items():
+        filled = {}
+        for name, settings in self.settings_by_encoder().items():
             with prefix_errors(f"model.encoders.{name}."):
-                completed[name] = settings.completed(partial(lengths, name)).model_dump()
-        return self.model_copy(update={"encoders": self.encoders | completed})
+                filled[name] = settings.fill_from_clips(partial(lengths, name)).model_dump()
+        return self.model_copy(update={"encoders": self.encoders | filled})
 
 
 def list_kinds() -> list[str]:
@@ -134,16 +134,16 @@ def find_module_name(kind: str) -> str:
     return f"lib.model.encoders.{kind}"
 
 
-def find_settings(kind: str) -> type[EncoderInputs]:
+def find_settings(kind: str) -> type[EncoderSettings]:
     """Return the class Settings of a kind of encoders, from its module of this folder or else from the encoder's module."""
     module = f"{__name__}.{kind}" if kind in list_members(Path(__file__).parent) else find_module_name(kind)
-    settings: type[EncoderInputs] = importlib.import_module(module).Settings
+    settings: type[EncoderSettings] = importlib.import_module(module).Settings
     return settings
 
 
-def check_settings(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderInputs]:
+def check_settings(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, EncoderSettings]:
     """Return the checked settings of the encoders under model.encoders. Raises InputError for invalid settings."""
-    settings: dict[str, EncoderInputs] = {}
+    settings: dict[str, EncoderSettings] = {}
     for name, values in encoders.items():
         key, kind = f"model.encoders.{name}", values.get("kind")
         if not _NAME.fullmatch(name) or name == "head":
@@ -161,6 +161,6 @@ def check_settings(encoders: Mapping[str, Mapping[str, Any]]) -> dict[str, Encod
     return settings
 
 
-def list_regressed(encoder_inputs: Mapping[str, EncoderInputs]) -> list[str]:
+def list_regressed(settings_by_encoder: Mapping[str, EncoderSettings]) -> list[str]:
     """Return the names of the encoders whose streams regressions read: those of kind `vectors`."""
-    return [name for name, settings in encoder_inputs.items() if settings.kind == REGRESSED]
+    return [name for name, settings in settings_by_encoder.items() if settings.kind == REGRESSED]

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.streams.embeddings.settings import SIZES, Se
 
 
-class Settings(EncoderInputs):
+class Settings(EncoderSettings):
     """All as params.yaml says."""
 
     kind: Literal["emonext"]

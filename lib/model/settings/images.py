@@ -6,13 +6,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from lib.data.crops import scale_and_crop
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 
 PARTS = 5
 """Largest number of parts of a backbone that can be frozen separately: the stem and four stages."""
 
 
-class Settings(EncoderInputs):
+class Settings(EncoderSettings):
     """shorter_side, crop: pixels; backbone, weights, filters, place, time, units: as params.yaml says; frozen: how many of
     the five parts stay as loaded."""
 

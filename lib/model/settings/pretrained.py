@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from lib.core import pretrained as folders
 from lib.core.errors import InputError
 from lib.core.pretrained import PretrainedSettings
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 from lib.model.architecture import Architecture, read_architecture, write_architecture
 
 _CONSECUTIVE = ("all", "window")
@@ -23,7 +23,7 @@ def _check_trainable(value: Any) -> Any:
     return value
 
 
-class Settings(EncoderInputs, PretrainedSettings):
+class Settings(EncoderSettings, PretrainedSettings):
     """trainable: number of trained layers, counted from the last, or "lora". rank, alpha: of the adapters of "lora".
 
     weights: "pretrained", those of the network's folder; None for random weights; for timm also a path. architecture: the
@@ -47,7 +47,7 @@ class Settings(EncoderInputs, PretrainedSettings):
             )
         return self
 
-    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
+    def fill_from_clips(self, lengths: Callable[[], Sequence[int]]) -> Self:
         """Return the settings with the descriptions of the network's folder."""
         folder = self._find_folder()
         return self.model_copy(update={"architecture": read_architecture(folder) if folder else {}})

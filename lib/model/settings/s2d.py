@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 
 Prompts = Literal["deep", "shallow", "none"]
 Norms = Literal["own", "shared"]
@@ -12,7 +12,7 @@ Init = Literal["zero", "reference"]
 Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class Settings(EncoderInputs):
+class Settings(EncoderSettings):
     """frames: the T of a window; all else as params.yaml says."""
 
     kind: Literal["s2d"]

@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 
 Positive = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class Settings(EncoderInputs):
+class Settings(EncoderSettings):
     """positions: the most steps that a clip may have; all else as params.yaml says."""
 
     kind: Literal["sequence_transformer"]

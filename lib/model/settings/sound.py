@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 
 Standardise = Literal["none", "clip", "coefficient", "training"]
 
@@ -27,7 +27,7 @@ PUBLISHED = {
 """The sizes of the audio-visual course's networks, for settings that are null. The units of mlp are not published."""
 
 
-class Settings(EncoderInputs):
+class Settings(EncoderSettings):
     """net, standardise, pool, length, filters, norm, units, width, dropout, tokens: as params.yaml says. filters,
     units and standardise are those of PUBLISHED if they are null."""
 
@@ -67,7 +67,7 @@ class Settings(EncoderInputs):
             self.standardise or published.standardise,
         )
 
-    def completed(self, lengths: Callable[[], Sequence[int]]) -> Self:
+    def fill_from_clips(self, lengths: Callable[[], Sequence[int]]) -> Self:
         """Take conv2d's length, where it is left open, to be the training clips' mean, in pooled steps."""
         if self.net != "conv2d" or self.length is not None:
             return self

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 
 
-class Settings(EncoderInputs):
+class Settings(EncoderSettings):
     """net, width, depth, dropout, heads, feed_forward: the network over tokens; pool: consecutive steps that are averaged to
     a token; winsorise: the fraction of training values at each end of a number that limits it, 0 for none; mask: whether
     the network also reads which numbers are missing."""

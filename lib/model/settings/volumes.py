@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lib.data.inputs import EncoderInputs
+from lib.data.inputs import EncoderSettings
 
 PARTS = 5
 """Largest number of parts of a video ResNet that can be frozen: the stem and four stages."""
 
 
-class Settings(EncoderInputs):
+class Settings(EncoderSettings):
     """backbone, weights: as params.yaml says. frozen: number of parts of a video ResNet that are not trained."""
 
     kind: Literal["volumes"]
