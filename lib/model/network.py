@@ -118,7 +118,7 @@ class Network(nn.Module):
 
     def forward(self, inputs: Inputs, attend: bool = False) -> Output:
         """Return predictions and tokens, and with `attend` the attention weights of a fusion that has some."""
-        tokens = {name: self._tokens(name, read) for name, read in inputs.items() if name in self.encoders}
+        tokens = {name: self._encode(name, read) for name, read in inputs.items() if name in self.encoders}
         fused, attention = self.fusion(tokens, attend)  # (B, V, D)
         vectors = fused.unbind(1)
         if len(self.hidden):
@@ -131,7 +131,7 @@ class Network(nn.Module):
                 penalty, encoder.penalty = penalty + encoder.penalty, None  # the next batch may have no clip for it
         return Output(predictions, attention, tokens, penalty, fused)
 
-    def _tokens(self, name: str, read: Mapping[str, Any]) -> Tokens:
+    def _encode(self, name: str, read: Mapping[str, Any]) -> Tokens:
         """Return an encoder's tokens for the fusion. The encoder does not get clips without steps."""
         complete = torch.stack([steps.present.any(1) for steps in read.values()]).all(0)  # (B,)
         if torch.compiler.is_exporting() or bool(complete.all()):  # an exported network takes complete clips only
@@ -139,13 +139,13 @@ class Network(nn.Module):
             if name in self.absent:  # with several devices each parameter needs a gradient in every batch
                 tokens = tokens._replace(values=tokens.values + 0 * self.absent[name])
             return tokens
-        absent = self.absent[name]
+        if not complete.any():
+            return self._make_absent_tokens(name, complete)
+        return self._insert_absent_token(name, self._encode_complete_clips(name, read, complete), complete)
+
+    def _encode_complete_clips(self, name: str, read: Mapping[str, Any], complete: Tensor) -> Tokens:
+        """Return the tokens of a batch's complete clips (B,), and zeros for the others."""
         rows = complete.nonzero()[:, 0]
-        if len(rows) == 0:
-            modules = (self.encoders[name], *([self.project[name]] if name in self.project else []))
-            unused = sum(0 * parameter.sum() for module in modules for parameter in module.parameters())
-            values, count = (absent + unused).expand(len(complete), 1, -1), len(complete)
-            return Tokens(values, values.new_zeros(count, 1), complete.new_ones(count, 1), (1, 1))
         inputs = {key: type(steps)(*(part[rows] for part in steps)) for key, steps in read.items()}
         tokens = self._project(name, self.encoders[name](inputs))
 
@@ -153,13 +153,25 @@ class Network(nn.Module):
             """Put the rows of the complete clips among those of all clips."""
             return part.new_zeros(len(complete), *part.shape[1:]).index_copy(0, rows, part)
 
-        values, times, present = spread(tokens.values), spread(tokens.times), spread(tokens.present)
+        return Tokens(spread(tokens.values), spread(tokens.times), spread(tokens.present), tokens.grid)
+
+    def _insert_absent_token(self, name: str, tokens: Tokens, complete: Tensor) -> Tokens:
+        """Return the tokens with the encoder's learned token in the clips that are not complete (B,)."""
         height, width = tokens.grid
         # fill all cells of the first time, because they share one mask: equal tokens count as one
-        first = torch.arange(values.shape[1], device=rows.device) < height * width
-        values = torch.where((~complete[:, None] & first)[..., None], absent.to(values.dtype), values)
+        first = torch.arange(tokens.values.shape[1], device=complete.device) < height * width
+        absent = self.absent[name].to(tokens.values.dtype)
+        values = torch.where((~complete[:, None] & first)[..., None], absent, tokens.values)
+        present = tokens.present.clone()
         present[~complete, 0] = True
-        return Tokens(values, times, present, tokens.grid)
+        return tokens._replace(values=values, present=present)
+
+    def _make_absent_tokens(self, name: str, complete: Tensor) -> Tokens:
+        """Return the encoder's learned token for each clip of a batch without complete clips (B,)."""
+        modules = (self.encoders[name], *([self.project[name]] if name in self.project else []))
+        unused = sum(0 * parameter.sum() for module in modules for parameter in module.parameters())
+        values = (self.absent[name] + unused).expand(len(complete), 1, -1)
+        return Tokens(values, values.new_zeros(len(complete), 1), complete.new_ones(len(complete), 1), (1, 1))
 
     def _follow_paths(self, inputs: Inputs) -> dict[str, Tensor]:
         """Return the outputs (B, K) of the linear paths by target group."""
