@@ -120,3 +120,13 @@ def test_predict_reports_missing_clips_before_torch(tmp_path: Path) -> None:
     result = run_and_watch("predict", "one.mp4", "two.mp4", "--model", str(model))
     assert result.stdout == "[]\n"
     assert result.stderr.endswith("none of the 2 paths is a file; the first is one.mp4; correct the path\n")
+
+
+def test_prediction_of_attention_does_not_load_sympy() -> None:
+    script = (
+        "import sys, torch; from lib.model.fusions import CrossAttention; from lib.model.tokens import Tokens;"
+        " tokens = Tokens(torch.randn(1, 5, 12), torch.arange(5.0)[None], torch.ones(1, 5).bool(), (1, 1));"
+        " CrossAttention({'a': 12, 'b': 12}).eval()({'a': tokens, 'b': tokens}); print('sympy' in sys.modules)"
+    )
+    line = [sys.executable, "-c", script]
+    assert subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "False\n"

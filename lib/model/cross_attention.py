@@ -31,18 +31,21 @@ class Block(nn.Module):
         key: (B, M, D). key_padding: (B, M), True to ignore. distance: (B, N, M) in seconds; needed with `time_slope`.
         """
         key = self.norm_key(key)
-        bias = None
         if self.log_slopes is not None and distance is not None:
             bias = -self.log_slopes.exp()[:, None, None] * distance[:, None]  # (B, heads, N, M)
             bias = bias.masked_fill(key_padding[:, None, None], -torch.inf).flatten(0, 1).to(query.dtype)
+        else:
+            bias = self._hide_padding(key_padding, query)
         attended, weights = self.attention(
-            self.norm_query(query),
-            key,
-            key,
-            key_padding if bias is None else None,
-            need_weights=with_attention,
-            attn_mask=bias,
-            average_attn_weights=False,
+            self.norm_query(query), key, key, need_weights=with_attention, attn_mask=bias, average_attn_weights=False
         )
         query = query + attended
         return query + self.forward_(self.norm_forward(query)), weights
+
+    def _hide_padding(self, key_padding: Tensor, query: Tensor) -> Tensor:
+        """Return a bias (B heads, N, M) of the logits that hides padding from queries (B, N, D), a view of (B heads, M).
+
+        It equals the argument `key_padding_mask` of the attention, whose check loads SymPy, which takes 0.4 s.
+        """
+        bias = torch.zeros_like(key_padding, dtype=query.dtype).masked_fill(key_padding, -torch.inf)
+        return bias.repeat_interleave(self.attention.num_heads, 0)[:, None].expand(-1, query.shape[1], -1)
