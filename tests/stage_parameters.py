@@ -19,7 +19,7 @@ def small_parameters(**changes: Any) -> dict[str, Any]:
         "download__allow_missing": 0.2,
         "flow__scales": 2, "flow__warps": 2, "flow__iterations": 10, "audio__mels": 16, "audio__mfcc": 6,
         "model__use": ["faces", "flow", "audio"], "model__width": 24, "model__targets": ["traits", "warmth"],
-        "model__missing": "keep", "targets__warmth": WARMTH, "train__epochs": 2, "train__batch_size": 4,
+        "model__missing": "keep", "targets__warmth": {**WARMTH}, "train__epochs": 2, "train__batch_size": 4,
     }  # fmt: skip
     for path, value in (small | changes).items():
         *sections, key = path.split("__")

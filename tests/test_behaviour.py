@@ -22,7 +22,7 @@ from lib.streams.behaviour.extract import find_blinks
 from lib.streams.behaviour.measures import MEASURES
 from lib.streams.faces.align import TEMPLATE, warp
 from lib.streams.faces.frame import Frame
-from lib.streams.landmarks import align_points, find_landmarks
+from lib.streams.faces.points import align_points, find_landmarks
 from tests.conftest import ROOT
 
 WIDTH, HEIGHT, SIDE, FPS = 640, 360, 112, 15

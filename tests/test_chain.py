@@ -18,77 +18,41 @@ import tools.export
 import tools.predict
 from lib.core.errors import InputError
 from lib.core.parameters import check
-from lib.core.targets import TargetGroup
 from lib.data.inputs import list_streams
-from lib.model import checkpoint
-from lib.model.checkpoint import TrainingSummary
-from lib.model.committee import Committee, build_model
 from lib.model.settings import Settings
 from lib.serving import export_chain
+from lib.serving.export import name_input
 from lib.serving.predictor import Predictor
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
-from lib.training import regressions
+from tests.chain_models import run_without_torch, save_model, save_network, save_sound_model
 from tests.code_blocks import find_code_blocks
 from tests.compiled_flow import compile_flow
 from tests.conftest import ROOT
 from tests.rendered_corpus import render_corpus
 from tests.run_tool import call_main
 from tests.stage_parameters import small_parameters
+from tools.parameters import merge_parameters, plain
 
 pytest.importorskip("onnxscript", reason="requirements-export.txt is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
 
 CLIPS = 10
-BLOCKED = (
-    "torch", "torchvision", "facenet_pytorch", "pydantic", "librosa", "scipy", "pandas", "h5py", "sklearn",
-)  # fmt: skip
-SHAPES: dict[str, dict[str, list[int]]] = {
-    "frames": {"": [3, 240, 320]}, "faces": {"": [3, 64, 64]}, "flow": {"": [2, 64, 64]},
-    "audio": {"log_mel": [16], "mfcc": [6]},
+S2D = {
+    "model__use": ["s2d", "flow", "features"], "model__fusion": "concat", "model__encoders__s2d__landmarks": "points",
+    "model__encoders__s2d__reads": ["faces", "landmarks"], "model__encoders__s2d__take": "all",
+    "model__encoders__s2d__frames": 4, "model__encoders__s2d__steps": 4, "model__encoders__s2d__init": "reference",
+    "model__encoders__features__reads": ["audio.mfcc"], "landmarks__enabled": True,
 }  # fmt: skip
-
-
-def save_model(path: Path, **changes: Any) -> Path:
-    """Save a network with random weights, and tables of intervals and percentiles."""
-    values = small_parameters(**({"model__missing": "drop"} | changes))
-    settings = check(values["model"], Settings)
-    targets = settings.select_targets({name: check(group, TargetGroup) for name, group in values["targets"].items()})
-    read = base.list_with_inputs
-    names = [name for stream in list_streams(settings.settings_by_encoder()) for name in read(stream, values)]
-    streams = {name: StreamInfo(dict(values[name]), SHAPES[name]) for name in dict.fromkeys(names)}
-    torch.manual_seed(1)
-    model = build_model(settings, targets, streams)
-    if isinstance(model, Committee):
-        fit_stacks(model)
-    weights = model.state_dict()
-    references = {
-        name: checkpoint.Reference(
-            torch.linspace(*group.range, 101)[:, None].expand(-1, len(group.columns)),
-            torch.full((len(group.columns),), 0.1),
-        )
-        for name, group in targets.items()
-    }
-    training = TrainingSummary(["fiv2"], seconds=[1.9, 2.1], references=references)
-    checkpoint.save(path, weights, settings, targets, streams, training)
-    return path
-
-
-def fit_stacks(model: Committee) -> None:
-    """Fit the regressions of a stacked model on random numbers of the stream audio.mfcc."""
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(80, 12)).astype(np.float32)
-    for name, stack in model.stacks.items():
-        labels = rng.uniform(size=(80, model.first.heads[name].layers[0][1].out_features))  # type: ignore[index,union-attr]
-        numbers = regressions.Numbers(values, {"audio": np.arange(12)})
-        fitted = regressions.fit_stack(numbers, labels, np.arange(80) // 2, trees=True, others=labels + 0.1)
-        stack.set(**fitted.tensors)  # type: ignore[operator]
-
-
-def save_sound_model(path: Path, **changes: Any) -> Path:
-    """Save a model of one encoder of kind vectors that reads MFCC."""
-    reads = {"model__use": ["features"], "model__encoders__features__reads": ["audio.mfcc"]}
-    return save_model(path, **reads, **changes)
+SMALL_AUDIO_VISUAL = [
+    "model.encoders.audio.units=8", "model.encoders.audio.pool=8", "model.encoders.audio.width=16",
+    "model.encoders.frames.backbone=vgg", "model.encoders.frames.filters=[[4],[8],[8]]",
+    "model.encoders.frames.weights=null", "model.encoders.frames.frozen=0", "model.hidden=16",
+]  # fmt: skip
+SYSTEMS = [
+    "fiv2", "audio_visual", "audio_visual_notebook", "s2d", "s2d_thesis", "traits_embeddings", "emotions", "multitask",
+]  # fmt: skip
+"""Parameters of the five published systems."""
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +71,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def exported(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The paths of a model and of its chain, outside the repository, with compiled flow."""
+    """The paths of a model with S2D, flow and MFCC, and of its chain, outside the repository, with compiled flow."""
     folder = tmp_path_factory.mktemp("exported")
     compile_flow()
-    model = save_model(folder / "model.pt")
+    model = save_model(folder / "model.pt", **S2D)
     call_main(tools.export, clips[0], "--model", model, "--chain", folder / "chain")
     cache = folder / "chain/code/lib/streams/flow/__pycache__"
     cache.mkdir(exist_ok=True)
@@ -119,17 +83,14 @@ def exported(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tup
     return model, folder / "chain"
 
 
-def run_without_torch(folder: Path, *arguments: object) -> list[dict[str, Any]]:
-    """Return the predictions of a chain, in a process that can import neither PyTorch nor this project."""
-    program = str(folder / "predict.py")
-    script = (
-        f"import runpy, sys; sys.modules.update(dict.fromkeys({BLOCKED})); sys.argv[0] = {program!r};"
-        f" runpy.run_path({program!r}, run_name='__main__')"
-    )
-    line = [sys.executable, "-I", "-c", script, *map(str, arguments)]
-    result = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-    assert not result.stderr
-    return [json.loads(text) for text in result.stdout.splitlines()]
+@pytest.fixture(scope="module")
+def lstm(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of a model with an LSTM. The exported network and its inputs for a clip lie next to it."""
+    folder = tmp_path_factory.mktemp("lstm")
+    changes = {"model__use": ["audio"], "model__fusion": "concat", "model__targets": ["traits"]}
+    model = save_model(folder / "model.pt", **changes)
+    call_main(tools.export, clips[0], "--model", model, "--save-inputs", folder / "inputs.npz")
+    return model
 
 
 @pytest.mark.slow
@@ -172,14 +133,14 @@ def test_stacked_model_predicts_and_exports(
 
 
 @pytest.mark.slow
-def test_documented_program_predicts_outside_the_repository(clips: list[Path], tmp_path: Path) -> None:
-    model = save_sound_model(tmp_path / "model.pt", model__targets=["traits"])
-    call_main(tools.export, clips[0], "--model", model, "--save-inputs", tmp_path / "inputs.npz")
+def test_documented_program_predicts_outside_the_repository(clips: list[Path], lstm: Path, tmp_path: Path) -> None:
+    for name in ("model.onnx", "inputs.npz"):
+        shutil.copy2(lstm.with_name(name), tmp_path)
     (program,) = (text for text in find_code_blocks(ROOT / "docs/predict.md", "python") if "onnxruntime" in text)
     (tmp_path / "program.py").write_text(program)
     line = [sys.executable, "-I", "program.py"]
     result = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
-    expected = Predictor(model, torch.device("cpu"))(clips[0]).targets["traits"]
+    expected = Predictor(lstm, torch.device("cpu"))(clips[0]).targets["traits"]
     for text, (column, estimate) in zip(result.stdout.splitlines(), expected.items(), strict=True):
         name, *numbers = re.match(r"(\w+) (\S+), interval (\S+) to (\S+), percentile (\d+)$", text).groups()  # type: ignore[union-attr]
         assert name == column
@@ -188,37 +149,94 @@ def test_documented_program_predicts_outside_the_repository(clips: list[Path], t
             assert float(number) == pytest.approx(value, abs=tolerance)
 
 
-@pytest.mark.slow
-def test_exported_network_takes_other_numbers_of_clips_and_steps(clips: list[Path], tmp_path: Path) -> None:
-    model = save_model(tmp_path / "model.pt", model__use=["audio"], model__fusion="concat")  # an LSTM
-    call_main(tools.export, clips[0], "--model", model)
-    predictor = Predictor(model, torch.device("cpu"))
-    values = torch.randn(3, 97, 6)
-    times = torch.arange(97.0).expand(3, -1) / 100
-    session = onnxruntime.InferenceSession(model.with_suffix(".onnx"))
-    arrays = {"audio_audio_mfcc_values": values.numpy(), "audio_audio_mfcc_times": times.numpy()}
+def check_other_sizes(model: Path, network: Path, clips: int, steps: int) -> None:
+    """Compare the exported network with the model's for random inputs of other sizes."""
+    trained = Predictor(model, torch.device("cpu")).trained
+    times, present = torch.arange(float(steps)).expand(clips, -1) / 5, torch.ones(clips, steps, dtype=torch.bool)
+    arrays, inputs = dict[str, np.ndarray](), dict[str, dict[str, Steps]]()
+    for name, encoder in trained.network.settings_by_encoder.items():
+        for reference in encoder.reads:
+            stream, _, array = reference.partition(".")
+            values = torch.rand(clips, steps, *trained.streams[stream].shapes[array])
+            inputs.setdefault(name, {})[reference] = Steps(values, times, present)
+            arrays[name_input(name, reference, "values")] = values.numpy()
+            arrays[name_input(name, reference, "times")] = times.numpy()
+    session = onnxruntime.InferenceSession(network)
     outputs = session.run(["traits"], {node.name: arrays[node.name] for node in session.get_inputs()})
-    steps = Steps(values, times, torch.ones(3, 97, dtype=torch.bool))
     with torch.no_grad():
-        expected = predictor.trained.network({"audio": {"audio.mfcc": steps}}).predicted["traits"]
-    np.testing.assert_allclose(outputs[0], expected.numpy(), atol=1e-4)
+        expected = trained.network(inputs).predicted["traits"].numpy()
+    np.testing.assert_allclose(outputs[0], expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_exported_lstm_takes_other_numbers_of_clips_and_steps(lstm: Path) -> None:
+    check_other_sizes(lstm, lstm.with_suffix(".onnx"), 3, 97)
+
+
+@pytest.mark.slow
+def test_exported_s2d_takes_other_numbers_of_clips_and_windows(exported: tuple[Path, Path]) -> None:
+    model, folder = exported
+    for clips, steps in ((1, 4), (3, 9), (2, 3)):  # windows of 4 steps: one, three, and one that is not full
+        check_other_sizes(model, folder / "network.onnx", clips, steps)
+
+
+@pytest.mark.slow
+def test_audio_visual_chain_predicts_as_pytorch(clips: list[Path], tmp_path: Path) -> None:
+    model = save_network(tmp_path / "model.pt", plain(merge_parameters("audio_visual", SMALL_AUDIO_VISUAL)))
+    call_main(tools.export, *clips[:2], "--model", model, "--chain", tmp_path / "chain")
+    (prediction,) = run_without_torch(tmp_path / "chain", clips[2])
+    for column, estimate in Predictor(model, torch.device("cpu"))(clips[2]).targets["traits"].items():
+        assert prediction["targets"]["traits"][column]["score"] == pytest.approx(estimate.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_documentation_lists_the_chains_of_published_systems(name: str) -> None:
+    values = plain(merge_parameters(name, []))
+    streams = [
+        stream
+        for read in list_streams(check(values["model"], Settings).settings_by_encoder())
+        for stream in base.list_with_inputs(read, values)
+    ]
+    answer = "yes"
+    if "embeddings" in streams:
+        answer, message = (
+            "no",
+            r"PyTorch \(embeddings\.network\); allowed with --chain: frames, faces, landmarks, flow, audio",
+        )
+        with pytest.raises(InputError, match=message):
+            export_chain.describe_arguments("embeddings", StreamInfo(values["embeddings"], {}))
+    for stream in streams if answer == "yes" else ():
+        export_chain.describe_arguments(stream, StreamInfo(values[stream], {}))
+    (row,) = re.findall(rf"^\|.*`{name}`.*\| (yes|no) \|", (ROOT / "docs/predict.md").read_text(), re.MULTILINE)
+    assert row == answer
+
+
+def test_chain_says_what_prevents_each_other_stream() -> None:
+    names = {path.stem for path in (ROOT / "lib/streams").iterdir() if not path.name.startswith("_")} - {
+        "base",
+        "build",
+    }
+    assert names == set(export_chain.PREVENTS) | {"frames", "faces", "landmarks", "flow", "audio"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"faces__detector": "yunet"}, r"faces\.detector = 'yunet'; allowed with --chain: mtcnn"),
+        ({"landmarks__detector": "dlib"}, r"landmarks\.detector = 'dlib'; allowed with --chain: faces"),
         ({"faces__identity": "sface"}, r"faces\.identity = 'sface'; allowed with --chain: none"),
     ],
 )
 def test_chain_names_settings_that_it_does_not_support(changes: dict[str, Any], message: str) -> None:
-    values = small_parameters(**changes)
+    (stream,) = {name.partition("__")[0] for name in changes}
     with pytest.raises(InputError, match=message):
-        export_chain.describe_arguments("faces", StreamInfo(values["faces"], {}))
+        export_chain.describe_arguments(stream, StreamInfo(small_parameters(**changes)[stream], {}))
 
 
 def test_chain_names_streams_that_it_does_not_support() -> None:
-    with pytest.raises(InputError, match=r"the stream voice, .* allowed with --chain: frames, faces, flow, audio"):
+    with pytest.raises(
+        InputError, match=r"the stream voice: its extraction needs SciPy; allowed with --chain: frames, "
+    ):
         export_chain.describe_arguments("voice", StreamInfo({}, {}))
 
 

@@ -20,6 +20,7 @@ from lib.streams.faces import align
 from lib.streams.faces.detect import Detector
 from lib.streams.faces.frame import Frame
 from lib.streams.faces.mtcnn import load_networks
+from lib.streams.faces.points import _FIVE
 from lib.streams.landmarks import Settings
 from tests.conftest import REAL, needs_real_clips
 from tests.test_s2d import SMALL_SETTINGS, batch_of, make_encoder
@@ -125,7 +126,7 @@ def test_dlib_landmarks_agree_with_the_five_on_a_real_face() -> None:
     five, record = extract_landmarks(faces).arrays["points"], extract_landmarks(faces, "dlib")
     points = record.arrays["points"]
     assert points.shape[1:] == (68, 2)
-    means = np.stack([points[:, members].mean(1) for members in landmarks._FIVE], 1)
+    means = np.stack([points[:, members].mean(1) for members in _FIVE], 1)
     distances = np.linalg.norm(means - five, axis=-1)[faces.arrays["found"] > 0]
     assert np.median(distances) < 0.04 * side
     assert record.attributes["pixels_from_template"] < 0.05 * side

@@ -769,7 +769,9 @@ def test_exported_model_predicts_the_same(
         onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
         pytest.importorskip("onnxscript", reason="requirements-export.txt is not installed")
     gaussian = {"targets__warmth__head": "gaussian", "targets__warmth__loss": "gaussian_nll"}
-    path, names = save_random_model(tmp_path, model__missing="drop", **gaussian), [NAMES[0], NAMES[1], NAMES[3]]
+    faces = {"model__encoders__faces__backbone": "vgg", "model__encoders__faces__filters": [[8], [8]]}
+    small = {"model__use": ["faces", "audio"], "model__missing": "drop", **faces}
+    path, names = save_random_model(tmp_path, **small, **gaussian), [NAMES[0], NAMES[1], NAMES[3]]
     clips = [raw_path(project, name) for name in names]
     call_main(tools.export, *clips, "--model", path, "--format", export_format)
     assert "checked on 3 of 3 windows" in capsys.readouterr().out

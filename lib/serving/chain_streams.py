@@ -14,6 +14,7 @@ from lib.streams import _spectra
 from lib.streams.faces.align import Aligner
 from lib.streams.faces.constants import read_faces
 from lib.streams.faces.detect import Detector
+from lib.streams.faces.points import find_landmarks, read_points
 from lib.streams.flow import fields, opencv
 from lib.streams.flow.solver import Solver
 
@@ -65,6 +66,10 @@ def _run_network(session: "onnxruntime.InferenceSession", pictures: np.ndarray) 
     return scores, shifts
 
 
+def _make_landmarks(arguments: Mapping[str, Any], folder: Path) -> Extract:
+    return partial(find_landmarks, predict=None)
+
+
 def _make_flow(arguments: Mapping[str, Any], folder: Path) -> Extract:
     solver = Solver(**arguments["solver"])
     if arguments["backend"] == "opencv":
@@ -92,6 +97,7 @@ def _read_frames(record: Record, indices: np.ndarray, array: str) -> np.ndarray:
 EXTRACTIONS = {
     "frames": Extraction(_make_frames, _read_frames),
     "faces": Extraction(_make_faces, lambda record, indices, array: read_faces(record, indices)),
+    "landmarks": Extraction(_make_landmarks, lambda record, indices, array: read_points(record, indices)),
     "flow": Extraction(_make_flow, lambda record, indices, array: fields.read_flow(record, indices)),
     "audio": Extraction(_make_audio, _read_array),
 }

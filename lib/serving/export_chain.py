@@ -15,7 +15,7 @@ from lib.data.inputs import split_reference
 from lib.model.encoders import images
 from lib.serving import chain, chain_streams, export
 from lib.serving.predictor import Predictor
-from lib.streams import base, faces, flow
+from lib.streams import base, faces, flow, landmarks
 from lib.streams.base import StreamInfo
 from lib.streams.faces import mtcnn
 
@@ -43,8 +43,8 @@ def describe_arguments(name: str, info: StreamInfo) -> dict[str, Any]:
     """Return the inputs and the arguments of a stream's extraction. Raises InputError if it can't be exported."""
     if name not in _ARGUMENTS:
         raise InputError(
-            f"the model reads the stream {name}, whose extraction needs other packages than NumPy, OpenCV, PyAV and ONNX"
-            f" Runtime; allowed with --chain: {', '.join(_ARGUMENTS)}; export the network alone, without --chain"
+            f"the model reads the stream {name}: {PREVENTS[name]}; allowed with --chain: {', '.join(_ARGUMENTS)}; export the"
+            " network alone, without --chain"
         )
     settings = check(info.settings, base.load(name).settings, name)
     inputs = [other for other in base.load(name).inputs_of(info.settings) if other != base.RAW]
@@ -52,14 +52,19 @@ def describe_arguments(name: str, info: StreamInfo) -> dict[str, Any]:
 
 
 def _describe_faces(settings: faces.Settings) -> dict[str, Any]:
-    for key, value, allowed in (
-        ("detector", settings.detector, "mtcnn"),
-        ("identity", settings.identity, "none"),
-        ("persons", settings.persons, "main"),
-    ):
-        if value != allowed:
-            raise InputError(f"faces.{key} = {value!r}; allowed with --chain: {allowed}; export the network alone")
+    for key, allowed in (("detector", "mtcnn"), ("identity", "none"), ("persons", "main")):
+        _require("faces", key, getattr(settings, key), allowed)
     return settings.model_dump(include={"side", "min_face", "min_found", "max_gap", "key_seconds"})
+
+
+def _describe_landmarks(settings: landmarks.Settings) -> dict[str, Any]:
+    _require("landmarks", "detector", settings.detector, "faces")
+    return {}
+
+
+def _require(section: str, key: str, value: str, allowed: str) -> None:
+    if value != allowed:
+        raise InputError(f"{section}.{key} = {value!r}; allowed with --chain: {allowed}; export the network alone")
 
 
 def _describe_flow(settings: flow.Settings) -> dict[str, Any]:
@@ -70,9 +75,25 @@ def _describe_flow(settings: flow.Settings) -> dict[str, Any]:
 _ARGUMENTS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "frames": lambda settings: settings.model_dump(include={"fps", "max_side", "quality"}),
     "faces": _describe_faces,
+    "landmarks": _describe_landmarks,
     "flow": _describe_flow,
     "audio": lambda settings: settings.model_dump(exclude={"enabled"}),
 }
+
+PREVENTS = {
+    "behaviour": "its extraction needs SciPy",
+    "descriptors": "its extraction is not part of the chain's code",
+    "embeddings": "its extraction runs a network of PyTorch (embeddings.network)",
+    "features": "its vectors are in the user's files",
+    "pictures": "its images are in the user's files",
+    "scenes": "its extraction runs a network of PyTorch (scenes.network)",
+    "sound_descriptors": "its extraction needs librosa, openSMILE or Resemblyzer",
+    "speech": "its extraction runs a network of PyTorch (speech.network)",
+    "text": "its extraction needs a transcript, and scikit-learn or a network of PyTorch",
+    "voice": "its extraction needs SciPy",
+    "waveform": "its extraction is not part of the chain's code",
+}
+"""What prevents the export of a stream's extraction, by name."""
 
 
 def describe(predictor: Predictor) -> dict[str, Any]:

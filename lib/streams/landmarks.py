@@ -11,9 +11,7 @@ from lib.core import shards
 from lib.core.errors import SettingError
 from lib.core.shards import Record
 from lib.streams.base import Stream, StreamSettings
-
-_FIVE = ([*range(36, 42)], [*range(42, 48)], [30], [48], [54])
-"""Indices of the 68 points whose means are the five points: eyes, tip of the nose, corners of the mouth."""
+from lib.streams.faces.points import find_landmarks, read_points
 
 _BOX = np.array([[0.103, 0.204], [0.907, 1.008]])
 """Face box for dlib, as corners in units of the image's side. With it, the predictor's mean shape matches the template."""
@@ -39,11 +37,6 @@ def files(settings: Settings) -> list[Path]:
     return [Path(_dlib_and_models()[1].pose_predictor_model_location())] if settings.detector == "dlib" else []
 
 
-def read_steps(record: Record, indices: np.ndarray) -> np.ndarray:
-    """Return points as float32 (K, P, 2): x and y in pixels from the upper left corner of the aligned face."""
-    return record.arrays["points"][()][indices]
-
-
 def summary(folder: Path) -> dict[str, Any]:
     """Return the numbers of faces, points and points outside the image, and the mean distance from the template."""
     points = [values[np.isfinite(values).all((1, 2))] for values in shards.read_arrays(folder, "points")]
@@ -54,41 +47,6 @@ def summary(folder: Path) -> dict[str, Any]:
         "outside": int(sum(shards.read_attributes(folder, "outside"))),
         "mean_pixels_from_template": round(float(np.mean(far)), 3) if far else None,
     }
-
-
-def find_landmarks(faces: Record, predict: Callable[[np.ndarray], np.ndarray] | None) -> Record:
-    """Return the landmarks of a clip's faces: `points` (T, P, 2), NaN where the face is absent, `found` and `times`.
-
-    Attributes: `outside`, the number of points outside the image, and `pixels_from_template`, the mean distance of the five
-    points from the alignment's template in pixels, which is large if the predictor fails.
-    """
-    from lib.streams.faces.align import TEMPLATE  # not needed to read the stream's shards
-
-    pictures, present = faces.arrays["faces"], np.flatnonzero(faces.arrays["found"])
-    side = pictures.shape[1]
-    template = TEMPLATE * (side / 112) + 0.5
-    if predict is None:
-        face_points = [align_points(points, side) for points in faces.arrays["landmarks"][present]]
-    else:
-        face_points = [predict(picture) for picture in pictures[present]]
-    points = np.full((len(pictures), *face_points[0].shape), np.nan, np.float32)
-    points[present] = face_points
-    five = (
-        points[present] if predict is None else np.stack([points[present][:, indices].mean(1) for indices in _FIVE], 1)
-    )
-    far = np.linalg.norm(five - template, axis=-1).mean()
-    outside = ((points[present] < 0) | (points[present] > side)).any(-1).sum()
-    arrays = {"points": points, "found": faces.arrays["found"], "times": faces.arrays["times"]}
-    return Record(faces.clip, arrays, {"outside": int(outside), "pixels_from_template": float(far)})
-
-
-def align_points(points: np.ndarray, side: int) -> np.ndarray:
-    """Return the position of a frame's five points (5, 2) in the aligned face of `side` pixels."""
-    from lib.streams.faces.align import TEMPLATE, fit_similarity
-
-    points = points.astype(float)
-    to_template = fit_similarity(points, TEMPLATE * (side / 112))
-    return points @ to_template[:, :2].T + to_template[:, 2] + 0.5  # the template's origin is the first pixel's centre
 
 
 def _predictor() -> Callable[[np.ndarray], np.ndarray]:
@@ -144,7 +102,7 @@ STREAM = Stream(
     kind="points",
     settings=Settings,
     make_extractor=make_extractor,
-    read_steps=read_steps,
+    read_steps=read_points,
     files=files,
     summary=summary,
 )
