@@ -64,14 +64,14 @@ def test_each_run_of_a_stage_is_recorded(tmp_path: Path, monkeypatch: pytest.Mon
 def test_cost_is_described_in_a_sentence() -> None:
     costs = {"faces": Cost(30.0, 3600.0, 0.0, None), "train": Cost(90.0, 3600.0, 1800.0, 0.5)}
     assert cost.describe(costs) == (
-        "2.0 minutes, 2.00 CPU hours, 0.50 GPU hours, 0.500 kWh of the processors, energy of the GPUs not reported by this"
-        " machine, over all runs of the stages in this folder"
+        "2.0 minutes, 2.00 CPU hours, 0.50 GPU hours, 0.500 kWh of the processors (measured by RAPL), energy of the GPUs not"
+        " reported by this machine, over all runs of the stages in this folder"
         " (train 90 s / 1.00 CPU h / 0.50 GPU h, faces 30 s / 1.00 CPU h)"
     )
     silent = cost.describe({"faces": costs["faces"]})
     assert "energy of the processors not reported by this machine" in silent
     assert "kWh" not in silent
-    assert "0.250 kWh of the GPUs" in cost.describe({"train": costs["train"]._replace(gpu_kwh=0.25)})
+    assert "0.250 kWh of the GPUs (measured by NVML)" in cost.describe({"train": costs["train"]._replace(gpu_kwh=0.25)})
     assert cost.describe({}) == ""
 
 
@@ -109,7 +109,8 @@ def test_costs_of_training_survive_as_json(tmp_path: Path) -> None:
              ("faces", "train", "evaluate")]  # fmt: skip
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     table = json.loads(json.dumps(cost.tabulate(cost.read_training_costs(path))))
-    assert table["all"] == {"seconds": 4.0, "cpu_seconds": 6.0, "gpu_seconds": 0.0, "kwh": None, "gpu_kwh": None}
+    energies = dict.fromkeys(("kwh", "gpu_kwh", "estimated_kwh", "co2_grams"))
+    assert table["all"] == {"seconds": 4.0, "cpu_seconds": 6.0, "gpu_seconds": 0.0, **energies}
     assert [*cost.parse(table)] == ["faces", "train"]
     assert cost.describe(cost.parse(table), "in another folder").endswith(
         "in another folder (faces 2 s / 0.00 CPU h, train 2 s / 0.00 CPU h)"

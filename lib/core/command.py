@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from lib.core import cost, interrupts
+from lib.core import cost, energy, interrupts
 from lib.core.artifacts import PARAMETERS
 from lib.core.errors import InputError, SettingError
 
@@ -84,7 +84,9 @@ def run_stage(main: Callable[[], None], stage: str | None = None) -> None:
     log = logging.getLogger(stage)
     log.setLevel(logging.INFO)
     log.info("begins")
-    meter = cost.Meter()
+    estimators: list[energy.Estimator | None] = []
+    run(lambda: estimators.append(energy.start_estimator()))
+    meter = cost.Meter(estimator=estimators[0])
     try:
         run(main)
     except BaseException as error:

@@ -1,4 +1,5 @@
-"""The cost of each stage: seconds, CPU and GPU hours, memory, and energy where the machine reports it.
+"""The cost of each stage: seconds, CPU and GPU hours, memory, and energy where the machine reports it or the user asks
+for an estimate.
 
 Each run of a stage adds a line to logs/cost.jsonl. DVC does not watch this file: the cost of a run changes no result, and
 must not start a stage again.
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.core.artifacts import COST
+from lib.core.energy import Estimate, Estimator
 
 POWER = Path("/sys/class/powercap")
 """Linux' folder with the energy counters of processors (RAPL). By default only root can read them."""
@@ -27,14 +29,20 @@ _JOULES_PER_KWH = 3.6e6
 
 
 class Cost(NamedTuple):
-    """What a stage, or several, used. GPU seconds: seconds times number of GPUs. kwh, gpu_kwh: energy of the processors
-    and of the GPUs; None if no counter can be read."""
+    """What a stage, or several, used. GPU seconds: seconds times number of GPUs. kwh, gpu_kwh: measured energy of the
+    processors and of the GPUs; None if no counter can be read. estimated_kwh: the processors' energy by codecarbon, if no
+    counter can be read. co2_grams: of these energies, None if one of them or the intensity of the grid is missing."""
 
     seconds: float
     cpu_seconds: float
     gpu_seconds: float
     kwh: float | None
     gpu_kwh: float | None = None
+    estimated_kwh: float | None = None
+    co2_grams: float | None = None
+
+
+_ENERGIES = ("kwh", "gpu_kwh", "estimated_kwh", "co2_grams")
 
 
 class Meter:
@@ -43,23 +51,25 @@ class Meter:
     Energy is that of all processors of the machine and of the GPUs that this process uses, also for other programs.
     """
 
-    def __init__(self, power: Path = POWER) -> None:
-        self._power, self._gpus = power, _read_gpu_counters()
+    def __init__(self, power: Path = POWER, estimator: Estimator | None = None) -> None:
+        """power: the folder with the processors' counters. estimator: used if it has none that can be read, and for CO2."""
+        self._power, self._gpus, self._estimator = power, _read_gpu_counters(), estimator
         self._began, self._cpu, self._energy = time.monotonic(), _read_cpu_seconds(), _read_counters(power)
 
     def read(self) -> Cost:
-        """Return the cost so far."""
+        """Return the cost so far. Ends the estimate."""
         seconds = time.monotonic() - self._began
         joules = sum_differences(self._energy, _read_counters(self._power))
         gpus = _find_gpus()
         before = {name: value for name, value in self._gpus.items() if name in gpus}
-        return Cost(
+        cost = Cost(
             round(seconds, 2),
             round(_read_cpu_seconds() - self._cpu, 2),
             round(seconds * len(gpus), 2),
             _to_kwh(joules),
             _to_kwh(sum_differences(before, _read_gpu_counters())) if len(before) == len(gpus) else None,
         )
+        return cost if self._estimator is None else _add_estimate(cost, self._estimator.stop())
 
 
 def record(stage: str, cost: Cost, ended: str) -> None:
@@ -101,14 +111,14 @@ def read_training_costs(path: Path = COST) -> dict[str, Cost]:
 def add(costs: Iterable[Cost]) -> Cost:
     """Return the sum of costs. Its energy is that of the costs that have one."""
     rows = [*costs]
-    kwh, gpu_kwh = (
-        sum(energies) if (energies := [energy for energy in column if energy is not None]) else None
-        for column in ([cost.kwh for cost in rows], [cost.gpu_kwh for cost in rows])
-    )
+    columns = ([getattr(cost, name) for cost in rows] for name in _ENERGIES)
+    energies = [
+        sum(present) if (present := [value for value in column if value is not None]) else None for column in columns
+    ]
     seconds, cpu_seconds, gpu_seconds = (
         round(sum(getattr(cost, name) for cost in rows), 2) for name in ("seconds", "cpu_seconds", "gpu_seconds")
     )
-    return Cost(seconds, cpu_seconds, gpu_seconds, kwh, gpu_kwh)
+    return Cost(seconds, cpu_seconds, gpu_seconds, *energies)
 
 
 def tabulate(costs: Mapping[str, Cost]) -> dict[str, dict[str, float | None]]:
@@ -128,8 +138,14 @@ def describe(costs: Mapping[str, Cost], scope: str = "over all runs of the stage
     total = add(costs.values())
     parts = [f"{total.seconds / 60:.1f} minutes", f"{total.cpu_seconds / _HOUR:.2f} CPU hours"]
     parts += [f"{total.gpu_seconds / _HOUR:.2f} GPU hours"] if total.gpu_seconds else []
-    parts += [f"{total.kwh:.3f} kWh of the processors"] if total.kwh is not None else []
-    parts += [f"{total.gpu_kwh:.3f} kWh of the GPUs"] if total.gpu_kwh is not None else []
+    parts += [f"{total.kwh:.3f} kWh of the processors (measured by RAPL)"] if total.kwh is not None else []
+    parts += [f"{total.gpu_kwh:.3f} kWh of the GPUs (measured by NVML)"] if total.gpu_kwh is not None else []
+    if total.estimated_kwh is not None:
+        parts += [
+            f"{total.estimated_kwh:.4f} kWh of the processors (estimated by codecarbon from design power and load)"
+        ]
+    if total.co2_grams is not None:
+        parts += [f"{total.co2_grams:.1f} g CO2e (energy times the grid's intensity, of runs that set it)"]
     silent = ["the processors"] if total.kwh is None else []
     silent += ["the GPUs"] if total.gpu_seconds and total.gpu_kwh is None else []
     parts += [f"energy of {' and '.join(silent)} not reported by this machine"] if silent else []
@@ -145,8 +161,17 @@ def _describe_stage(cost: Cost) -> str:
 
 
 def _parse(line: Mapping[str, Any]) -> Cost:
-    """Return the cost of a line of the log. Lines of earlier versions have no energy of GPUs."""
-    return Cost(line["seconds"], line["cpu_seconds"], line["gpu_seconds"], line["kwh"], line.get("gpu_kwh"))
+    """Return the cost of a line of the log. Lines of earlier versions lack some energies."""
+    return Cost(line["seconds"], line["cpu_seconds"], line["gpu_seconds"], *(line.get(name) for name in _ENERGIES))
+
+
+def _add_estimate(cost: Cost, estimate: Estimate) -> Cost:
+    estimated = round(estimate.kwh, 9) if cost.kwh is None else None
+    energies = [estimate.kwh if cost.kwh is None else cost.kwh] + ([cost.gpu_kwh] if cost.gpu_seconds else [])
+    present = [energy for energy in energies if energy is not None]
+    has_all = len(present) == len(energies)
+    co2 = round(sum(present) * estimate.intensity, 6) if has_all and estimate.intensity is not None else None
+    return cost._replace(estimated_kwh=estimated, co2_grams=co2)
 
 
 def _to_kwh(joules: float | None) -> float | None:
