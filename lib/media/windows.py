@@ -35,7 +35,7 @@ def read_windows(
             _Window(span, Sampler(video, fps, max_side, plan), images) for span, plan in zip(spans, plans, strict=True)
         )
         active: deque[_Window] = deque()
-        last = -np.inf, None
+        last: tuple[float, av.VideoFrame | None] = -np.inf, None
         for now, frame in video.decode():
             while pending and now > pending[0].begin + STEP_TOLERANCE:
                 active.append(pending.popleft())

@@ -25,6 +25,7 @@ from lib.data.inputs import list_streams
 from lib.data.loading import to_device
 from lib.media.packets import Span
 from lib.model import checkpoint
+from lib.model.folding import fold_batch_norm
 from lib.model.heads import average_predictions
 from lib.serving.checks import find_warnings, warn_of_short_windows
 from lib.serving.clips import check_file, to_path
@@ -96,6 +97,8 @@ class Predictor:
         self.path = to_path("model", model)
         self._options: _Options = self.path.absolute(), self._device, person, window, min_seen
         self.trained = checkpoint.load(self.path, self._device)
+        if self._device.type == "cpu":
+            fold_batch_norm(self.trained.network)
         self.labels = summarise_labels(self.trained)
         self.extractors = base.make_extractors(self.trained.streams)
         check_person(person)
