@@ -17,9 +17,10 @@ def fold_batch_norm(network: nn.Module) -> None:
                 layer = layer[-1]
             if not (isinstance(layer, nn.Conv3d) and isinstance(following, nn.BatchNorm3d)):
                 continue
-            scale = following.weight * (following.running_var + following.eps).rsqrt()  # type: ignore[operator]
-            bias = 0 if layer.bias is None else layer.bias
+            mean, variance = following.get_buffer("running_mean"), following.get_buffer("running_var")
+            scale = following.weight / (variance + following.eps).sqrt()
             weight = (layer.weight * scale[:, None, None, None, None]).contiguous(memory_format=torch.channels_last_3d)
+            bias = following.bias + ((0 if layer.bias is None else layer.bias) - mean) * scale
             layer.weight = nn.Parameter(weight, requires_grad=False)
-            layer.bias = nn.Parameter(following.bias + (bias - following.running_mean) * scale, requires_grad=False)
+            layer.bias = nn.Parameter(bias, requires_grad=False)
             sequence[index + 1] = nn.Identity()

@@ -1,6 +1,6 @@
 """A 3D CNN over optical flow or images of any length, feature maps over time and space kept as tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import torch
@@ -113,10 +113,17 @@ class Encoder(encoders.Encoder):
         lengths = steps.present.sum(1)
         is_padded = not torch.compiler.is_exporting() and int(lengths.min()) < steps.values.shape[1]
         self._lengths = lengths if is_padded else None
-        features = self.network((steps.values.transpose(1, 2) - self.mean) / self.std)  # (B, D, t, h, w)
+        features = (steps.values.transpose(1, 2) - self.mean) / self.std
+        for layer in self._list_layers():  # nested modules would keep the inputs of several layers in memory
+            features = layer(features)  # (B, D, t, h, w)
         times = steps.times[:, :: self.time_stride]
         present = torch.arange(features.shape[2], device=times.device) < -(-lengths // self.time_stride)[:, None]
         return make_map_tokens(features, times, present)
+
+    def _list_layers(self) -> Iterator[nn.Module]:
+        """Yield the layers and residual blocks of the network in their order."""
+        for part in self.network.children():
+            yield from part.children() if isinstance(part, nn.Sequential) else [part]
 
     def _mask_padding(self, channels: int) -> None:
         """Set what lies beyond a clip's end to zero before each convolution over time."""
