@@ -1,5 +1,8 @@
 """tools/multitask.py trains two target groups with one network, on the encoders of single models, and compares them."""
 
+import json
+import subprocess
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from tests.experiment_runs import ExperimentRuns
 from tests.project_copy import WITHOUT_VIDEO
 from tests.stage_runs import StageRuns
 from tools import multitask
+from tools.experiments import DVC
 
 ENCODER = (
     "{kind: sequence_transformer, reads: [features], take: all, steps: 1, positions: 3, width: 24, heads: 2,"
@@ -71,6 +75,20 @@ def test_multitask_reuses_single_models_encoders(project: StageRuns, tmp_path: P
     with experiments.replace_dvc():
         assert project.run_module(*command).count(" is there") == 4
     assert len(experiments.runs) == 4
+
+
+def test_save_model_reads_the_model_of_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for role, field in product(("AUTHOR", "COMMITTER"), ("NAME", "EMAIL")):
+        monkeypatch.setenv(f"GIT_{role}_{field}", "a@b")
+    stage = {"cmd": "mkdir -p data && cp params.yaml data/model.pt", "params": ["seed"], "outs": ["data/model.pt"]}
+    Path("dvc.yaml").write_text(json.dumps({"stages": {"train": stage}}))
+    Path("params.yaml").write_text("seed: 0\n")
+    commands = ["git init -q", "dvc init -q", "git add -A", "git commit -qm start", "dvc exp run -q -n other -S seed=1"]
+    for program, *arguments in map(str.split, commands):
+        subprocess.run([*(DVC if program == "dvc" else [program]), *arguments], check=True)
+    Path("data/model.pt").unlink()
+    assert multitask.save_model("other").read_text() == "seed: 1\n"
 
 
 def test_multitask_rejects_encoders_that_do_not_fit() -> None:
