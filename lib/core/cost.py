@@ -178,11 +178,6 @@ def _to_kwh(joules: float | None) -> float | None:
     return None if joules is None else round(joules / _JOULES_PER_KWH, 6)
 
 
-def describe_bytes(size: float) -> str:
-    """Return a size as text, in GB or MB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"
-
-
 def sum_differences(before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]) -> float | None:
     """Return the joules between two readings of counters, by name (value, largest value before it begins at 0 again).
 

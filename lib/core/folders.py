@@ -17,3 +17,8 @@ def walk_files(folder: Path, parents: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield path
         elif path.resolve() not in parents:
             yield from walk_files(path, parents)
+
+
+def describe_bytes(size: float) -> str:
+    """Return a size as text, in GB or MB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 0.1):.1f} MB"

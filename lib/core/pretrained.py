@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from lib.core.cost import describe_bytes
 from lib.core.errors import InputError
+from lib.core.folders import describe_bytes
 from lib.core.hidden_states import Layers, check_layers
 from lib.core.parameters import Section
 

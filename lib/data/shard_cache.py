@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lib.core import shards
-from lib.core.cost import describe_bytes
+from lib.core.folders import describe_bytes
 from lib.core.references import Joined
 from lib.core.shards import Record
 from lib.streams import base

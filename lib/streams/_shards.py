@@ -14,8 +14,8 @@ import h5py
 from tqdm import tqdm
 
 from lib.core import parallel, resume, shards
-from lib.core.cost import describe_bytes
 from lib.core.errors import InputError, log_once
+from lib.core.folders import describe_bytes
 from lib.core.parallel import Parallel
 from lib.core.pretrained import describe_cost
 from lib.core.references import Joined
