@@ -25,6 +25,8 @@ SLOW = (
     "test_archives",
     "test_checkouts",
     "test_predict",
+    "test_stages",
+    "test_analysis_outputs",
     "test_publish",
     "test_wheel",
     "test_serve",
@@ -48,6 +50,9 @@ SLOW = (
 NUMERIC = (
     "test_s2d",
     "test_model",
+    "test_encoders",
+    "test_vectors",
+    "test_checkpoint",
     "test_missing_data",
     "test_audio_visual",
     "test_embeddings",

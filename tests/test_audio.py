@@ -83,7 +83,7 @@ def test_filter_rate_of_half_shifts_a_tone_by_an_octave(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_click_has_its_time(tmp_path: Path, rate: int) -> None:
+def test_audio_times_locate_a_click(tmp_path: Path, rate: int) -> None:
     samples = np.zeros(2 * rate)
     samples[rate : rate + rate // 100] = 0.9
     record = extract_audio(tmp_path, samples, rate)

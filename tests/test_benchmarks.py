@@ -20,7 +20,7 @@ from tools.parameters import check, merge_parameters
 
 
 @pytest.mark.parametrize(("seconds", "twice", "rate"), [(10.0, 14.0, "120.0"), (30.0, 60.0, "16.0")])
-def test_rate_leaves_out_the_start(seconds: float, twice: float, rate: str) -> None:
+def test_describe_rate_excludes_start_up(seconds: float, twice: float, rate: str) -> None:
     assert describe_rate(8, seconds, twice) == rate
 
 

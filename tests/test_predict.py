@@ -1,18 +1,15 @@
-"""A small corpus through the streams' stages, training and prediction, without DVC. Prediction equals evaluation."""
+"""Prediction of clips equals evaluation; windows, persons, warnings, sheets, export and the command."""
 
 import csv
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import h5py
 import numpy as np
@@ -23,13 +20,10 @@ from lightning_fabric import Fabric
 
 import tools.export
 import tools.predict
-from lib.analysis import attention, importance, robustness, samples
-from lib.analysis._regions import list_regions
-from lib.core import parallel, parameters, resume
+from lib.core import parallel
 from lib.core.clips import read_clip_table
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
-from lib.data import images
 from lib.data.dataset import ClipDataset
 from lib.media.frames import read_frames
 from lib.model import checkpoint, infer
@@ -37,215 +31,35 @@ from lib.model.checkpoint import TrainingSummary
 from lib.model.fusions import FUSIONS
 from lib.model.network import Network
 from lib.model.settings import STACKED
-from lib.report.provenance import describe_newest_input
 from lib.serving import explain as serving_explain
 from lib.serving.clips import find_clips
 from lib.serving.predictor import Predictor
-from lib.sources import listing
 from lib.sources.demo.head import Identity, Performance, render
-from lib.streams import _shards, build
-from lib.training.prepare import load_streams, select_clips, standardise
-from lib.training.settings import Parameters
+from lib.training.prepare import load_streams
 from stages import train
 from tests.code_blocks import find_code_blocks
 from tests.conftest import ODD, ROOT
 from tests.run_tool import call_main
-from tests.stage_parameters import small_parameters, use_parameters
+from tests.small_corpus import (
+    CPU,
+    FPS,
+    MUTE,
+    NAMES,
+    START_LOKY,
+    raw_path,
+    save_random_model,
+    training_parameters,
+    write_video_without_audio,
+)
+from tests.small_corpus import corpus_with_streams as corpus_with_streams
+from tests.small_corpus import use_small_corpus as use_small_corpus
 from tests.video_files import (
     Track,
     resize_frames,
     timed_frames,
     write_conversation,
-    write_talking_head,
     write_video_file,
 )
-
-CPU, FPS = torch.device("cpu"), 15
-START_LOKY = parallel.start_executor  # the fixture `project` replaces it
-NAMES = [f"v{index}.000.mp4" for index in range(7)]
-MUTE = NAMES[2]
-SPLITS = ["training", "training", "training", "training", "validation", "validation", "test"]
-STREAMS = ["frames", "audio", "features", "faces", "flow"]
-
-
-def write_video_without_audio(path: Path, frames: np.ndarray) -> None:
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder, with seven clips and their streams. One clip has no audio."""
-    folder = tmp_path_factory.mktemp("project")
-    raw = folder / "data/raw/demo/one"
-    raw.mkdir(parents=True)
-    for index, name in enumerate(NAMES):
-        performance = Performance(index / 3 - 1, 0.5 + index / 5, index / 4 - 0.5, index)
-        if name == MUTE:
-            write_video_without_audio(raw / name, render(Identity(index), performance, 2.0, FPS)[0])
-        else:
-            write_talking_head(raw / name, index, performance, 2.0, FPS)
-    table = pd.DataFrame({"clip": NAMES, "video": NAMES, "split": SPLITS}).assign(
-        corpus=["demo"] * 5 + ["own"] * 2,
-        shard="demo-one",
-        file=[f"demo/one/{name}" for name in NAMES],
-        sha256=[resume.hash_file(raw / name) for name in NAMES],
-        **{trait: np.linspace(0.2, 0.8, 7) for trait in TRAITS},
-        warm=[np.nan, 2, 3, 4, 5, np.nan, 7],
-        start=np.nan,
-        end=np.nan,
-        reason="",
-    )
-    table.loc[3, list(TRAITS)] = np.nan
-    table.to_csv(folder / "data/clips.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
-        use_parameters(patch, small_parameters())
-        for name in STREAMS:
-            build.build_stream(name)
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def _small_parameters(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_parameters(monkeypatch, small_parameters())
-
-
-def training_parameters(**changes: Any) -> Parameters:
-    values = small_parameters(**changes)
-    return parameters.check({name: values[name] for name in Parameters.model_fields}, Parameters)
-
-
-def test_stream_folder_describes_shapes_and_settings(project: Path) -> None:
-    descriptions = {
-        name: json.loads((project / f"data/{name}/stream.json").read_text()) for name in STREAMS if name != "features"
-    }
-    assert {name: description["shapes"] for name, description in descriptions.items()} == {
-        "frames": {"": [3, 240, 320]},
-        "audio": {"log_mel": [16], "mfcc": [6]},
-        "faces": {"": [3, 64, 64]},
-        "flow": {"": [2, 64, 64]},
-    }
-    values = small_parameters()
-    assert all(descriptions[name]["settings"] == values[name] for name in descriptions)
-    metrics = json.loads((project / "metrics/audio.json").read_text())
-    assert (metrics["clips"], metrics["rejected"]) == (6, {"audio: has no sound": 1})
-
-
-def test_disabled_stream_is_an_empty_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not list((project / "data/features").iterdir())
-    assert json.loads((project / "metrics/features.json").read_text()) == {"enabled": False}
-    shutil.copytree(project / "data/audio", project / "kept")
-    use_parameters(monkeypatch, small_parameters(audio__enabled=False))
-    build.build_stream("audio")
-    assert not list((project / "data/audio").iterdir())
-    use_parameters(monkeypatch, small_parameters())
-    monkeypatch.setattr(_shards, "write_shard", lambda *_: pytest.fail("a finished shard is written again"))
-    build.build_stream("audio")
-    for path in (project / "kept").iterdir():
-        assert path.read_bytes() == (project / "data/audio" / path.name).read_bytes()
-
-
-def test_disabled_input_streams_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    use_parameters(monkeypatch, small_parameters(faces__enabled=False))
-    build.build_stream("faces")
-    with pytest.raises(InputError) as caught:
-        build.build_stream("flow")
-    message = "faces.enabled = false, but {}; allowed: true; set faces.enabled to true, or {}"
-    assert str(caught.value) == message.format("flow is made from it", "flow.enabled to false")
-    with pytest.raises(InputError) as caught:
-        load_streams(training_parameters(model__use=["faces"]).model.settings_by_encoder())
-    assert str(caught.value) == message.format("model.use has faces, which reads it", "remove faces from model.use")
-
-
-def test_select_clips_by_streams_labels_and_mix(project: Path) -> None:
-    def select(**changes: Any) -> tuple[list[str], list[str]]:
-        settings = training_parameters(**changes)
-        tables = select_clips(
-            settings, settings.model.settings_by_encoder(), settings.model.select_targets(settings.targets)
-        )
-        return tuple(table["clip"].str[1].tolist() for table in tables)  # type: ignore[return-value]
-
-    assert select() == (list("0123"), list("45"))
-    assert select(model__missing="drop") == (list("013"), list("45"))
-    assert select(model__targets=["traits"]) == (list("012"), list("45"))  # one clip has no trait label
-    assert select(model__use=["faces"], model__missing="drop") == (list("0123"), list("45"))
-    with pytest.raises(InputError, match=r"train\.mix has 'fiv2'; allowed: the corpora .*, demo, own"):
-        select(train__mix={"fiv2": 1.0})
-    assert select(train__mix={"own": 0.0}) == (list("0123"), ["4"])
-    with pytest.raises(InputError, match="no clip of the training split is usable"):
-        select(train__mix={"demo": 0.0})
-
-
-def test_train_reuses_a_finished_training(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outs = [project / path for path in ("data/model.pt", "plots/history.csv", "metrics/train.json")]
-    train.main()
-    contents = [path.read_bytes() for path in outs]
-    history = pd.read_csv(outs[1])
-    assert len(history) == 2
-    assert {f"validation_{score}_{group}" for score in ("accuracy", "r2", "ccc", "spread")
-            for group in ("traits", "warmth")} <= set(history)  # fmt: skip
-    assert {"training_accuracy_traits", "training_accuracy_warmth"} <= set(history)
-    for path in outs:
-        path.unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "train_model", lambda *_: pytest.fail("nothing that it uses has changed"))
-        use_parameters(patch, small_parameters(audio__enabled=True, model__encoders__features__width=96))
-        train.main()
-    assert [path.read_bytes() for path in outs] == contents
-    (cached,) = (project / "data/.work/train").iterdir()
-    assert not (cached / "last.pt").exists()
-    use_parameters(monkeypatch, small_parameters(train__epochs=1))
-    train.main()
-    assert len(pd.read_csv(outs[1])) == 1
-    assert cached not in (project / "data/.work/train").iterdir()  # only the last training is cached
-
-
-def test_repeated_training_writes_the_same_bytes(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    newest, listed = "2026-01-02T03:04:05+00:00", tmp_path / "archives.csv"
-    listed.write_text(f"path,bytes,sha256,modified\na,1,0,2025-01-01T00:00:00+00:00\nb,1,0,{newest}\nc,1,0,\n")
-    monkeypatch.setattr(listing, "LISTING", listed)
-    monkeypatch.setattr("lib.training.run.SYNTHETIC", ())
-    monkeypatch.setattr("lib.training.run.MODEL", tmp_path / "model.pt")
-    models = []
-    for run in ("one", "two"):
-        monkeypatch.setattr(resume, "ROOT", tmp_path / run)
-        train.main()
-        models.append((tmp_path / "model.pt").read_bytes())
-    assert models[0] == models[1]
-    provenance = checkpoint.load(tmp_path / "model.pt", CPU).provenance
-    assert provenance["newest_input"] == newest
-    assert describe_newest_input(provenance).endswith(" (newest archive)")
-
-
-def save_random_model(folder: Path, **changes: Any) -> Path:
-    """Save a network with random weights, its streams and standardisation."""
-    settings = training_parameters(**changes)
-    settings_by_encoder, targets = settings.model.settings_by_encoder(), settings.model.select_targets(settings.targets)
-    streams = load_streams(settings_by_encoder)
-    torch.manual_seed(1)
-    network = Network.from_settings(settings.model, targets, streams)
-    for parameter in network.absent.values():
-        torch.nn.init.normal_(parameter)
-    standardise(
-        network, read_clip_table(Path("data/clips.csv"))[:4].reset_index(drop=True), settings_by_encoder, streams
-    )
-    checkpoint.save(
-        folder / "model.pt", network.state_dict(), settings.model, targets, streams, TrainingSummary(["demo"])
-    )
-    return folder / "model.pt"
-
-
-def raw_path(project: Path, name: str) -> Path:
-    return project / "data/raw/demo/one" / name
 
 
 @pytest.mark.parametrize("fusion", sorted(FUSIONS.keys() - {STACKED}))  # `stacked` needs fitted regressions
@@ -283,149 +97,6 @@ def test_missing_stream_is_handled_as_in_training(project: Path, tmp_path: Path)
     assert dropping(raw_path(project, MUTE)).rejected == "audio: has no sound"
     assert not dropping(raw_path(project, MUTE)).targets
     assert dropping(raw_path(project, NAMES[0])).targets["traits"]
-
-
-def test_samples_equal_the_records_of_shards(project: Path, tmp_path: Path) -> None:
-    def write(name: str, **changes: Any) -> Path:
-        trained = checkpoint.load(save_random_model(tmp_path, **changes), CPU)
-        table = read_clip_table(Path("data/clips.csv")).iloc[[3, 0, NAMES.index(MUTE)]]
-        settings_by_encoder, streams = trained.network.settings_by_encoder, trained.streams
-        samples.write_samples(tmp_path / name, table, Path("data"), settings_by_encoder, streams)
-        return tmp_path / name
-
-    path = write("samples.h5")
-    assert path.read_bytes() == write("again.h5").read_bytes()
-    with (
-        h5py.File(path) as file,
-        h5py.File("data/faces/demo-one.h5") as faces,
-        h5py.File("data/audio/demo-one.h5") as audio,
-    ):
-        assert list(file) == [NAMES[3], NAMES[0], MUTE]
-        group, audio_records, face_records = file[NAMES[3]], audio[NAMES[3]], faces[NAMES[3]]
-        assert set(group["pictures"]) == {"faces", "flow"}
-        assert group["pictures/flow/values"].shape == (4, 64, 64, 3)  # the last one is the wheel
-        assert len(group["pictures/flow/times"]) == 3
-        assert group["pictures/flow"].attrs["full"] > 0.1
-        times = group["pictures/faces/times"][()]
-        assert len(times) == 4
-        assert (np.diff(times) > 0).all()
-        indices = [np.abs(face_records["times"][()] - time).argmin() for time in times]
-        assert np.array_equal(group["pictures/faces/values"], face_records["faces"][()][indices])
-        for array in ("log_mel", "mfcc"):
-            assert np.array_equal(group[f"sound/{array}/values"], audio_records[array])
-            assert group[f"sound/{array}/times"][()] == pytest.approx(audio_records["times"][()])
-        is_read = {name: bool(group[name].attrs["read"]) for name in ("pictures/faces", "sound/log_mel", "sound/mfcc")}
-        assert is_read == {"pictures/faces": True, "sound/log_mel": False, "sound/mfcc": True}
-        assert "sound" not in file[MUTE]
-        # mel bands are equally spaced on a scale that is linear to 1000 Hz and logarithmic above
-        centres = group["sound/log_mel/frequencies"][()]
-        mel = np.where(centres < 1000, centres * 3 / 200, 15 + 27 * np.log(np.maximum(centres, 1) / 1000) / np.log(6.4))
-        assert mel == pytest.approx(mel[0] * np.arange(1, 17))
-        assert 17 * mel[0] == pytest.approx(15 + 27 * np.log(8) / np.log(6.4))
-    with h5py.File(write("flow.h5", model__use=["flow"])) as file:  # flow is computed from faces
-        assert set(file[MUTE]) == {"pictures"}
-        assert not file[f"{MUTE}/pictures/faces"].attrs["read"]
-    with h5py.File(write("audio.h5", model__use=["audio"])) as file:
-        assert set(file[NAMES[0]]) == {"sound"}
-        assert not list(file[MUTE])
-
-
-def test_colour_flow_uses_the_standard_colours() -> None:
-    rng = np.random.default_rng(0)
-    flow = rng.normal(0, 2, (3, 2, 16, 20)).astype(np.float32)
-    flow[0, :, 0, 0], flow[0, :, 0, 1], flow[0, :, 0, 2] = 0, (-100, 0), (0, 100)
-    colours, full = images.colour_flow(flow)
-    assert colours.shape == (4, 3, 16, 20)
-    assert (np.linalg.norm(flow, axis=1) > full).mean() == pytest.approx(0.01, abs=0.002)
-    assert (colours[0, :, 0, 0] == 255).all()
-    wheel = colours[3]
-    assert (wheel[:, [0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
-    left, down = colours[0, :, 0, 1].astype(int), colours[0, :, 0, 2].astype(int)
-    assert np.abs(wheel[:, 7:9, 1].astype(int) - left[:, None]).max() < 60
-    assert np.abs(wheel[:, 14, 9:11].astype(int) - down[:, None]).max() < 60
-    assert np.abs(left - down).max() > 100
-    assert images.colour_flow(np.zeros((2, 2, 16, 16), np.float32))[0][:2].min() == 255
-
-
-def test_attention_files_contain_weights_times_and_faces(project: Path, tmp_path: Path) -> None:
-    trained = checkpoint.load(save_random_model(tmp_path), CPU)
-    data = ClipDataset(
-        read_clip_table(Path("data/clips.csv")), Path("data"), trained.network.settings_by_encoder, trained.streams, {}
-    )
-    attention.write_attention(tmp_path / "attention.h5", trained.network, data, [0, NAMES.index(MUTE)])
-    with h5py.File(tmp_path / "attention.h5") as file, h5py.File("data/faces/demo-one.h5") as faces:
-        assert set(file) == {NAMES[0], MUTE}
-        group = file[NAMES[0]]
-        encoders = ["faces", "flow", "audio"]
-        assert set(group["attention"]) == {
-            f"{query}_to_{key}" for query in encoders for key in encoders if query != key
-        }
-        counts = {}
-        for name in encoders:
-            times, grid = group[f"tokens/{name}/times"][()], group[f"tokens/{name}/grid"][()]
-            counts[name] = len(times) * grid.prod()
-            assert (np.diff(times) > 0).all()
-        assert group["tokens/audio/grid"][()].tolist() == [1, 1]
-        for pair, weights in group["attention"].items():
-            query, key = pair.split("_to_")
-            assert weights.shape == (4, counts[query], counts[key])
-            assert weights[()].sum(-1) == pytest.approx(1, abs=1e-5)
-        assert list(group["pictures"]) == ["faces"]
-        faces_of_clip = faces[NAMES[0]]["faces"][()]
-        images = group["pictures/faces"][()]
-        assert images.shape == (4, 64, 64, 3)
-        indices = np.searchsorted(faces[NAMES[0]]["times"][()], group["tokens/faces/times"][()] - 1e-6)
-        assert (images == faces_of_clip[indices]).all()
-        assert file[MUTE]["tokens/audio/times"].shape == (1,)
-    sample = [0, 1, NAMES.index(MUTE)]
-    attention.write_mean_attention(tmp_path / "mean.h5", trained.network, data, sample, 0)
-    with h5py.File(tmp_path / "mean.h5") as file:
-        assert (set(file), file.attrs["clips"]) == ({"faces", "flow"}, 3)  # audio is one token
-        for name in file:
-            for part in ("heads", "shuffled"):
-                attention_maps = file[name][part][()]
-                assert attention_maps.shape[0] == 4
-                assert attention_maps.mean((1, 2)) == pytest.approx(1, abs=1e-5)
-            assert len(file[name]["correlations"]) == 3
-            assert np.abs(file[name]["correlations"]).max() <= 1
-        assert not np.allclose(file["faces/heads"], file["faces/shuffled"])
-        assert file["faces/picture"].shape == (64, 64, 3)
-        assert "picture" not in file["flow"]
-    concat = checkpoint.load(save_random_model(tmp_path, model__fusion="concat"), CPU)
-    attention.write_attention(tmp_path / "none.h5", concat.network, data, [0])
-    attention.write_mean_attention(tmp_path / "no_mean.h5", concat.network, data, [0], 0)
-    for name in ("none.h5", "no_mean.h5"):
-        with h5py.File(tmp_path / name) as file:
-            assert not list(file)
-
-
-def test_importance_and_robustness_allow_missing_streams(project: Path, tmp_path: Path) -> None:
-    trained = checkpoint.load(save_random_model(tmp_path), CPU)
-    data = ClipDataset(
-        read_clip_table(Path("data/clips.csv")), Path("data"), trained.network.settings_by_encoder, trained.streams, {}
-    )
-    fabric, chosen = Fabric(accelerator="cpu", devices=1), [0, NAMES.index(MUTE)]
-    samples = [data[index]._replace(index=number) for number, index in enumerate(chosen)]
-    regions = list(list_regions(trained.network, samples, 8, 8))
-    measured = importance.measure_importance(fabric, trained.network, samples, regions, 2)
-    assert {(region.stream, region.cell is None) for region in measured.regions} == {
-        ("faces", False), ("faces", True), ("flow", False), ("flow", True), ("audio", True),
-    }  # fmt: skip
-    for method in importance.METHODS:
-        sizes = measured.sizes[method]["traits"]
-        assert sizes.shape == (2 * 64 + 3 * 8, 5)
-        for stream in ("faces", "flow", "audio"):
-            assert sizes[[region.stream == stream for region in measured.regions]].max() > 0
-    predicted = infer.predict(fabric, trained.network, data, 2, 0)["traits"][chosen]
-    assert np.abs(measured.missed["traits"]).max() < 0.2 * np.ptp(predicted)
-    degraded = robustness.predict(fabric, trained.network, trained.streams, data, chosen, 2)
-    assert degraded[robustness.INTACT]["traits"][0] == pytest.approx(predicted[0], abs=1e-6)
-    assert np.isnan(degraded[robustness.INTACT]["traits"][1]).all()  # not measured for a clip without audio
-    assert all(
-        np.abs(predictions["traits"][0] - predicted[0]).max() > 1e-7
-        for corruption, predictions in degraded.items()
-        if corruption != robustness.INTACT
-    )
 
 
 def test_predict_prints_a_row_for_each_unusable_file(
