@@ -1,10 +1,12 @@
 """The stream speech: hidden states of small random WavLM, HuBERT and wav2vec 2.0 networks, and unusual clips and folders."""
 
+import itertools
 import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from lib.core.errors import InputError, SettingError
 from lib.core.pretrained_audio import AudioInput
 from lib.core.shards import Record
 from lib.media.audio import read_audio
-from lib.streams import base, speech
+from lib.streams import _shards, base, speech
 from lib.streams._shards import write_shards
 from lib.streams.base import Raw
 from tests.conftest import REAL, needs_real_clips
@@ -212,6 +214,7 @@ def test_stage_prints_the_cost_of_the_corpus_first(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parallel, "start_executor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr(_shards, "time", SimpleNamespace(perf_counter=itertools.count(step=0.01).__next__))
     settings = make_stream_settings(wavlm, layers="all", rate=2.0)
     options = parallel.Parallel(engine="loky", workers=1)
 
@@ -222,8 +225,8 @@ def test_stage_prints_the_cost_of_the_corpus_first(
     stream, out = base.load("speech"), tmp_path / "data/speech"
     write_shards(stream, settings, out, {"one": 1, "two": 2}, make, clips=4, options=options)
     size = len(next(shards.read_arrays(out, "times"))) * (3 * 16 * 2 + 8)
-    assert "speech: 4 clips need about < 1 min and 0.1 MB (0.0" in (printed := capsys.readouterr().out)
-    assert f"and {size} bytes per clip)" in printed
+    expected = f"speech: 4 clips need about < 1 min and 0.1 MB (0.01 s and {size} bytes per clip)"
+    assert expected in capsys.readouterr().out
     assert json.loads((out / base.ABOUT).read_text())["shapes"] == {"": [3, 16]}
     write_shards(stream, settings, out, {"one": 1, "two": 2}, make, clips=4, options=options)
     assert capsys.readouterr().out == ""
