@@ -134,7 +134,9 @@ def test_dvc_has_the_new_stage(extended: Project) -> None:
 
 
 def test_additions_pass_the_contract_and_their_tests(extended: Project) -> None:
-    run_tests(extended.folder, "tests/test_contract.py", *(f"tests/test_{name}.py" for name in MEMBERS.values()))
+    run_tests(
+        extended.folder, "tests/test_contract.py", *(f"tests/test_{kind}_{name}.py" for kind, name in MEMBERS.items())
+    )
 
 
 def test_new_stream_encoder_and_source_are_used(project: Project) -> None:

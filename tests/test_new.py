@@ -24,7 +24,21 @@ def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_new_members_pass_their_tests_and_the_contract(project_folder: Path) -> None:
     written = {kind: new.create(kind, name) for kind, name in KINDS.items()}
     assert [len(files) for files in written.values()] == [5, 4, 2, 6, 2]
-    run_tests(project_folder, *(f"tests/test_{name}.py" for name in KINDS.values()), "tests/test_contract.py")
+    written["brightness"] = new.create("stream", "brightness", "raw")
+    written["gaze"], written["gaze encoder"] = (
+        new.create("stream", "gaze", "faces"),
+        new.create("encoder", "gaze", "gaze"),
+    )
+    run_tests(project_folder, *(str(files[1]) for files in written.values()), "tests/test_contract.py")
+
+
+def test_new_prints_the_next_steps(project_folder: Path) -> None:
+    printed = run_python(project_folder, "-m", "tools.new", "stream", "gaze", "--input", "faces").splitlines()
+    assert printed[:2] == ["written: lib/streams/gaze.py", "written: tests/test_stream_gaze.py"]
+    assert printed[-1] == "use it: set gaze.enabled: true, and reads: [gaze] in an encoder of model.use (params.yaml)"
+    printed = run_python(project_folder, "-m", "tools.new", "encoder", "gaze", "--reads", "gaze").splitlines()
+    assert printed[-2] == "test it: python -m pytest -n 0 tests/test_encoder_gaze.py tests/test_contract.py"
+    assert "reads: [gaze], which must be enabled" in printed[-1]
 
 
 def test_documented_numbers_of_files_are_true(project_folder: Path) -> None:
@@ -61,3 +75,6 @@ def test_new_rejects_invalid_names_and_existing_files(project_folder: Path) -> N
             new.create("stream", name)
     with pytest.raises(InputError, match=r"lib/streams/faces exists already"):
         new.create("stream", "faces")
+    for kind, source in (("stream", "audio.mfcc"), ("stream", "smell"), ("encoder", "raw")):
+        with pytest.raises(InputError, match=f"stream '{source}' does not exist; allowed: "):
+            new.create(kind, "gaze", source)

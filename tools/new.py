@@ -2,7 +2,7 @@
 
 A new stream also gets a section in params.yaml and a stage in dvc.yaml; an encoder gets an entry under model.encoders; an
 analysis gets a key in params.yaml and an output in lib/core/artifacts.py and dvc.yaml. Existing files are never overwritten.
-Test the result with `python -m pytest tests/test_NAME.py tests/test_contract.py`.
+A stream is made from the clips' files or from another stream (`--input`), an encoder reads a stream (`--reads`).
 """
 
 import argparse
@@ -10,8 +10,9 @@ import keyword
 import re
 from pathlib import Path
 
-from lib.core import command
+from lib.core import command, parameters
 from lib.core.errors import InputError
+from lib.core.registry import list_members
 
 TEMPLATES = Path(__file__).parent / "templates"
 PARAMETERS = (Path("params.yaml"), Path("params/demo.yaml"))
@@ -31,22 +32,14 @@ NAME:
 """
 _ENCODER_ENTRY = """    NAME:
       kind: NAME
-      reads: [audio.mfcc]
+      reads: [SOURCE]
       take: all
       steps: 1
 """
 _STAGE = """  NAME:
     cmd: python -m stages.stream NAME
     deps:
-    - data/audio
-    - lib/core
-    - lib/streams/NAME.py
-    - lib/streams/_extraction.py
-    - lib/streams/_shards.py
-    - lib/streams/base.py
-    - lib/streams/build.py
-    - stages/__init__.py
-    - stages/stream.py
+DEPS
     params:
     - NAME
     - parallel
@@ -57,6 +50,19 @@ _STAGE = """  NAME:
     - metrics/NAME.json:
         cache: false
 """
+RAW = "raw"
+"""The source of a stream that is made from the clips' files."""
+_RAW_STREAM = "waveform"
+"""A stream with this source that uses only files of lib/streams that every stream uses."""
+_DEFAULT_SOURCES = {"stream": "audio", "encoder": "audio.mfcc"}
+_NEXT = {
+    "stream": "set NAME.enabled: true, and reads: [NAME] in an encoder of model.use (params.yaml)",
+    "encoder": "add NAME to model.use; its entry in model.encoders has reads: [SOURCE], which must be enabled (params.yaml)",
+    "source": "add NAME to download.sources (params.yaml)",
+    "analysis": "dvc repro analyse",
+    "figure": "dvc repro figures",
+}
+"""What to do when the module is ready, by kind."""
 _ANALYSIS_KEY = """  # number of clips for the analysis NAME (data/NAME.csv); 0 disables it
   NAME_clips: 100
 """
@@ -72,39 +78,65 @@ def main() -> None:
     )
     parser.add_argument("kind", choices=FOLDERS, help="kind of module")
     parser.add_argument("name", help="name of the new module, in lower case")
+    parser.add_argument(
+        "--input", metavar="raw|STREAM", help="of a stream: raw, the clips' files, or another stream; default: audio"
+    )
+    parser.add_argument(
+        "--reads", metavar="STREAM", help="of an encoder: the stream or array that it reads; default: audio.mfcc"
+    )
     options = parser.parse_args()
-    for path in create(options.kind, options.name):
+    for key, kind in (("input", "stream"), ("reads", "encoder")):
+        if getattr(options, key) and options.kind != kind:
+            raise InputError(f"--{key} with a new {options.kind}; allowed: with a new {kind}; leave it out")
+    source = options.input or options.reads or _DEFAULT_SOURCES.get(options.kind, "")
+    files = create(options.kind, options.name, source)
+    for path in files:
         print(f"written: {path}")
+    print(f"test it: python -m pytest -n 0 {files[1]} tests/test_contract.py")
+    print(f"use it: {_NEXT[options.kind].replace('NAME', options.name).replace('SOURCE', source)}")
 
 
-def create(kind: str, name: str) -> list[Path]:
-    """Write the skeleton of a new module of a kind; return the files that were written or changed.
+def create(kind: str, name: str, source: str = "") -> list[Path]:
+    """Write the skeleton of a new module of a kind; return its file, its test and the files that were changed.
 
-    Raises InputError, and writes nothing, if the name is not allowed for a module or a file of that name exists.
+    source: of a stream, RAW or its input; of an encoder, the stream or array that it reads. Raises InputError, and writes
+    nothing, if the name is not allowed for a module, a file of that name exists, or there is no such stream.
     """
+    source = source or _DEFAULT_SOURCES.get(kind, "")
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or not name.islower():
         raise InputError(
             f"name = {name!r}; allowed: lower-case letters, digits and _, beginning with a letter; try my_{kind}"
         )
-    module, test = Path(FOLDERS[kind], f"{name}.py"), Path("tests", f"test_{name}.py")
+    module, test = Path(FOLDERS[kind], f"{name}.py"), Path("tests", f"test_{kind}_{name}.py")
     if existing := [path for path in (module, module.with_suffix(""), test) if path.exists()]:
         raise InputError(f"name = {name!r}, but {existing[0]} exists already; choose another name")
-    texts = {module: _fill_template(kind, name), test: _fill_template(f"test_{kind}", name), **_edit_files(kind, name)}
+    streams = list_members(Path(FOLDERS["stream"]), ("base", "build"))
+    stream, streams = (source, [RAW, *streams]) if kind == "stream" else (source.partition(".")[0], streams)
+    if source and stream not in streams:
+        raise InputError(
+            f"stream {source!r} does not exist; allowed: {', '.join(streams)}; write it first, or choose another"
+        )
+    template = "stream_raw" if (kind, source) == ("stream", RAW) else kind
+    texts = {
+        module: _fill_template(template, name, source),
+        test: _fill_template(f"test_{template}", name, source),
+        **_edit_files(kind, name, source),
+    }
     for path, text in texts.items():
         path.write_text(text)
     return list(texts)
 
 
-def _edit_files(kind: str, name: str) -> dict[Path, str]:
-    """Return the new contents of the existing files that a new module of a kind changes."""
+def _edit_files(kind: str, name: str, source: str) -> dict[Path, str]:
+    """Return the new contents of the existing files that a new module of a kind changes. source: of `create`."""
     pipeline = PIPELINE.read_text()
     if kind == "stream":
         return {
             **_edit_parameters(_STREAM_SECTION.replace("NAME", name), "targets", 2),
-            PIPELINE: _add_stage(pipeline, name),
+            PIPELINE: _add_stage(pipeline, name, source),
         }
     if kind == "encoder":
-        return _edit_parameters(_ENCODER_ENTRY.replace("NAME", name), "train", 1)
+        return _edit_parameters(_ENCODER_ENTRY.replace("NAME", name).replace("SOURCE", source), "train", 1)
     if kind == "analysis":
         output = _LAST_OUTPUT.replace("  figures", f"    - data/{name}.csv\n  figures")
         artifacts = ARTIFACTS.read_text().replace(
@@ -123,9 +155,10 @@ def _edit_parameters(text: str, section: str, after: int) -> dict[Path, str]:
     return {path: _insert(path.read_text(), text, section, after) for path in PARAMETERS}
 
 
-def _fill_template(template: str, name: str) -> str:
+def _fill_template(template: str, name: str, source: str) -> str:
     """Return the text of a template with the name filled in; a figure gets the last place in its report section."""
     text = (TEMPLATES / f"{template}.txt").read_text().replace("NAME", name).replace("UPPER", name.upper())
+    text = text.replace("SOURCE", source)
     if "NUMBER" in text:
         figures = Path(FOLDERS["figure"]).glob("[!_]*.py")
         orders = [
@@ -143,10 +176,18 @@ def _insert(content: str, text: str, section: str, after: int) -> str:
     return content[:place] + text + content[place:]
 
 
-def _add_stage(content: str, name: str) -> str:
+def _add_stage(content: str, name: str, source: str) -> str:
     """Return dvc.yaml with a new stage before train, on whose folder the stages that read streams depend."""
+    stages = parameters.read_yaml(PIPELINE)["stages"]
+    deps = [path for path in stages[_RAW_STREAM]["deps"] if path != f"lib/streams/{_RAW_STREAM}.py"]
+    if source != RAW:  # the new module imports that of its input
+        deps = [path for path in deps if not path.startswith(("data/", "lib/media"))]
+        deps += [f"data/{source}", *(path for path in stages[source]["deps"] if path.startswith("lib/"))]
+    deps.append(f"lib/streams/{name}.py")
+    lines = "\n".join(f"    - {path}" for path in sorted(set(deps)))
     content = content.replace(_FOLDERS, f"{_FOLDERS}    - data/{name}\n")
-    return content.replace("\n  train:\n", "\n" + _STAGE.replace("NAME", name) + "  train:\n", 1)
+    stage = _STAGE.replace("DEPS", lines).replace("NAME", name)
+    return content.replace("\n  train:\n", f"\n{stage}  train:\n", 1)
 
 
 if __name__ == "__main__":
