@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lib.core.errors import InputError
 from lib.model.encoders import Encoder
 from lib.model.fusions import FUSIONS, Fusion
 from lib.model.heads import Sigmoid
@@ -50,9 +51,18 @@ def test_python_page_network_ignores_padding(page: dict[str, Any]) -> None:
 def test_each_fusion_needs_only_the_widths_of_encoders(page: dict[str, Any], name: str) -> None:
     fusion = FUSIONS[name]({"voice": 24, "words": 24})
     assert isinstance(fusion, Fusion)
-    network = Network(page["encoders"], fusion, {"own": Sigmoid(fusion.output_dim, 2, fusion.vectors)})
+    heads = {"own": Sigmoid(fusion.output_dim, 2, fusion.vectors)}
+    network = Network(page["encoders"], fusion, heads, page["projections"] if fusion.projected else {})
     output = network({"voice": {"audio.mfcc": page["voice"]}, "words": {"text": page["words"]}})
     assert output.predictions["own"].mean.shape == (2, 2)
+
+
+def test_network_rejects_cross_attention_without_projections(page: dict[str, Any]) -> None:
+    projections = {"voice": page["projections"]["voice"]}
+    with pytest.raises(
+        InputError, match=r"^projections has no 'words', but CrossAttention needs tokens with positions"
+    ):
+        Network(page["encoders"], page["fusion"], page["heads"], projections)
 
 
 def test_projections_give_tokens_one_width(page: dict[str, Any]) -> None:
@@ -82,7 +92,7 @@ def test_penalty_of_an_encoder_is_returned_once_in_training(page: dict[str, Any]
             return tokens
 
     strict = Strict(page["encoders"]["voice"])
-    fusion = FUSIONS["concat"]({"voice": 24})
+    fusion = FUSIONS["plain_concat"]({"voice": 24})
     network = Network({"voice": strict}, fusion, {"own": Sigmoid(24, 2)})
     inputs = {"voice": {"audio.mfcc": page["voice"]}}
     output = network(inputs)

@@ -43,11 +43,11 @@ class Network(nn.Module):
     """Predicts target groups: encoders turn streams into tokens, a fusion combines the tokens, heads predict.
 
     encoders: by name; the input of `forward` has the same names. fusion: built with the widths of the tokens that it gets.
-    heads: by target group, built with the width of the vectors that they get. projections: linear layers by encoder; tokens
-    of an encoder that has one are projected, and contain their position in time and space. hidden: a module for each vector
+    heads: by target group, built with the width of the vectors that they get. projections: a linear layer for each encoder
+    if the fusion is `projected`; projected tokens contain their position in time and space. hidden: a module for each vector
     of the fusion, between fusion and heads. missing: with "keep" a learnt token stands for an encoder that a clip has no
     step for; with "drop" there are no such clips. paths: by target group, a regression whose output is added to that of the
-    head's linear layer; its inputs are those of the encoders of kind vectors.
+    head's linear layer; its inputs are those of the encoders of kind vectors. Raises InputError if a projection is missing.
     """
 
     def __init__(
@@ -62,6 +62,11 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         projections = projections or {}
+        if missing_layers := [name for name in encoders if fusion.projected and name not in projections]:
+            raise InputError(
+                f"projections has no {missing_layers[0]!r}, but {type(fusion).__name__} needs tokens with positions;"
+                " allowed: a linear layer for each encoder; add it, or choose a fusion that is not projected"
+            )
         self.settings_by_encoder: dict[str, EncoderSettings] = {}
         """The streams and steps that each encoder reads; empty if the network was not built from settings."""
         self.encoders, self.project = nn.ModuleDict(encoders), nn.ModuleDict(projections)
