@@ -1,16 +1,21 @@
-"""The code of the tutorial docs/tutorials/add_a_stream.md runs."""
+"""The code of the tutorials docs/tutorials/add_a_stream.md and add_an_encoder.md runs."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from lib.core.errors import InputError
+from lib.core.parameters import read_yaml
 from lib.core.shards import Record
 from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
 from tests.project_copy import copy_files, run_python, run_tests
 
 PAGE = ROOT / "docs/tutorials/add_a_stream.md"
+ENCODER_PAGE = ROOT / "docs/tutorials/add_an_encoder.md"
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +53,22 @@ def test_new_stream_passes_the_contract(project: Path) -> None:
     run_python(project, "-m", "tools.parameters", "demo", "model.use=[faces,flow,audio,loudness]")
     run_python(project, "-m", "tools.parameters", "demo")
     run_tests(project, "tests/test_contract.py", "-k", "loudness or train")
+
+
+def test_new_encoder_passes_its_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, tests = find_code_blocks(ENCODER_PAGE, "python")
+    module = ModuleType("lib.model.encoders.changes")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(code, module.__dict__)
+    scope: dict = {"__name__": "test_encoder_changes"}
+    exec(tests, scope)
+    functions = [function for name, function in scope.items() if name.startswith("test_")]
+    assert len(functions) == 2
+    for function in functions:
+        function()
+    (tmp_path / "entry.yaml").write_text(find_code_blocks(ENCODER_PAGE, "yaml")[0])
+    settings = module.Settings(**read_yaml(tmp_path / "entry.yaml")["changes"])
+    assert module.Encoder(settings, [[13]]).output_dim == 24
+    for shapes in ([[13], [2]], [[3, 64, 64]]):
+        with pytest.raises(InputError, match="allowed for changes: one stream of vectors"):
+            module.Encoder(settings, shapes)
