@@ -264,6 +264,25 @@ def test_long_clip_score_is_the_mean_of_its_windows(
     assert re.search(r"  1\.0 to 3\.0 s: extraversion 0\.\d+", capsys.readouterr().out)
 
 
+def test_windows_are_decoded_in_one_pass(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_path = save_model_with_references(tmp_path, [1.5, 2.0], 0.1)
+    clip, separate = tmp_path / "clip.mp4", list[object]()
+    write_video_without_audio(clip, render(Identity(0), Performance(0.0, 1.0, 0.0, 0), 2.0, FPS)[0])
+
+    def record_spans(*arguments: Any) -> Iterator[tuple[float, np.ndarray]]:
+        separate.append(arguments[3])
+        return read_frames(*arguments)
+
+    monkeypatch.setattr("lib.media.jpeg_frames.read_frames", record_spans)
+    predictor = Predictor(model_path, CPU, window=1.0)
+    windows = predictor(clip).windows
+    assert separate == [None]
+    monkeypatch.setattr(Predictor, "_read_windows", lambda *arguments: iter(()))
+    assert predictor(clip).windows == windows
+    assert separate == [None, None, (0, 1), (0.5, 1.5), (1, 2)]
+    assert all(window.targets for window in windows)
+
+
 def test_cut_file_has_a_warning(project: Path, tmp_path: Path) -> None:
     frames, _ = render(Identity(1), Performance(0.0, 1.0, 0.0, 1), 6.0, FPS)
     path = write_video_file(tmp_path / "a.mp4", Track(frames, options={"g": "15"}), options={"movflags": "faststart"})
