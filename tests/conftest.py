@@ -25,6 +25,7 @@ SLOW = (
     "test_archives",
     "test_checkouts",
     "test_predict",
+    "test_predict_command",
     "test_stages",
     "test_analysis_outputs",
     "test_publish",
@@ -49,6 +50,7 @@ SLOW = (
 
 NUMERIC = (
     "test_s2d",
+    "test_s2d_weights",
     "test_model",
     "test_encoders",
     "test_vectors",

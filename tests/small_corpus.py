@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+import tools.predict
 from lib.core import parallel, parameters, resume
 from lib.core.clips import read_clip_table
 from lib.core.targets import TRAITS
@@ -21,6 +22,7 @@ from lib.sources.demo.head import Identity, Performance, render
 from lib.streams import build
 from lib.training.prepare import load_streams, standardise
 from lib.training.settings import Parameters
+from tests.run_tool import call_main
 from tests.stage_parameters import small_parameters, use_parameters
 from tests.video_files import (
     write_talking_head,
@@ -107,3 +109,35 @@ def save_random_model(folder: Path, **changes: Any) -> Path:
 
 def raw_path(project: Path, name: str) -> Path:
     return project / "data/raw/demo/one" / name
+
+
+def run_predict(*arguments: object) -> int:
+    """Return the exit status of tools/predict.py."""
+    with pytest.raises(SystemExit) as caught:
+        call_main(tools.predict, *arguments)
+    return int(caught.value.code)  # type: ignore[arg-type]
+
+
+def save_model_with_references(folder: Path, seconds: list[float], half_width: float) -> Path:
+    """Save a network with random weights and the given references."""
+    settings = training_parameters()
+    settings_by_encoder, targets = settings.model.settings_by_encoder(), settings.model.select_targets(settings.targets)
+    streams = load_streams(settings_by_encoder)
+    torch.manual_seed(1)
+    weights = Network.from_settings(settings.model, targets, streams).state_dict()
+    references = {
+        name: checkpoint.Reference(
+            torch.linspace(*group.range, 101)[:, None].expand(-1, len(group.columns)),
+            torch.full((len(group.columns),), half_width),
+        )
+        for name, group in targets.items()
+    }
+    checkpoint.save(
+        folder / "model.pt",
+        weights,
+        settings.model,
+        targets,
+        streams,
+        TrainingSummary(["own"], seconds=seconds, references=references),
+    )
+    return folder / "model.pt"

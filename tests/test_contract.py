@@ -123,6 +123,14 @@ def test_functions_and_calls_are_small(folder: str) -> None:
     assert not too_large
 
 
+def test_files_are_short() -> None:
+    limits = dict.fromkeys(("lib", "tools", "stages", "apparent_personality"), 300) | {"tests": 600}
+    for folder, limit in limits.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            lines = len(path.read_text().splitlines())
+            assert lines <= limit, f"{path.relative_to(ROOT)} has {lines} lines; allowed: {limit}. Split it"
+
+
 def test_library_errors_name_settings_and_no_file() -> None:
     for path in (ROOT / "lib").rglob("*.py"):
         for node in ast.walk(parse(path)):

@@ -1,14 +1,14 @@
 """Predict all persons of a clip from one pass over its frames."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.media.packets import Span
-from lib.serving.results import Evidence, Person
+from lib.serving.results import Evidence, Person, Report, Watch
 from lib.streams import frames
 from lib.streams._extraction import extract_clip
 from lib.streams.base import Raw
@@ -110,3 +110,17 @@ class PersonScene:
             visible=len(present) / len(times),
             speaks=float((everyone.speakers == self._index).sum() * step) if everyone.heard else None,
         )
+
+
+class Observers(NamedTuple):
+    """Functions that are called while a clip is predicted. scene: of the person, if all persons are predicted. frames: those
+    of the windows that are not predicted yet."""
+
+    watch: Watch | None = None
+    report: Report | None = None
+    scene: PersonScene | None = None
+    frames: Iterator[Record] = iter(())
+
+    def begin(self, step: str) -> None:
+        if self.report is not None:
+            self.report(step)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from lib.model.heads import average_predictions
 from lib.serving.checks import find_warnings, warn_of_short_windows
 from lib.serving.clips import check_file, to_path
 from lib.serving.estimates import estimate, summarise_labels
-from lib.serving.persons import PersonScene, Scene, check_person
+from lib.serving.persons import Observers, Scene, check_person
 from lib.serving.pool import Predict, predict_many
 from lib.serving.results import NETWORK, Evidence, Prediction, Report, Values, Watch
 from lib.serving.scores import Window
@@ -53,20 +53,6 @@ if TYPE_CHECKING:
 MIN_SEEN = 0.5
 _PLANTED = "the model was trained on rendered clips, so its scores of real people mean nothing"
 _Options = tuple[Path, torch.device, str, float | None, float]
-
-
-class _Observers(NamedTuple):
-    """Functions that are called while a clip is predicted. scene: of the person, if all persons are predicted. frames: those
-    of the windows that are not predicted yet."""
-
-    watch: Watch | None = None
-    report: Report | None = None
-    scene: PersonScene | None = None
-    frames: Iterator[Record] = iter(())
-
-    def begin(self, step: str) -> None:
-        if self.report is not None:
-            self.report(step)
 
 
 class Predictor:
@@ -156,7 +142,7 @@ class Predictor:
             raise InputError(
                 f"person = {ALL!r} gives a prediction for each person; call predict_all, or choose {MAIN!r}"
             )
-        return self._guard(to_path("clip", clip), _Observers(watch, report))
+        return self._guard(to_path("clip", clip), Observers(watch, report))
 
     def predict_all(
         self, clip: Path | str, watch: Watch | None = None, report: Report | None = None
@@ -166,7 +152,7 @@ class Predictor:
         The arguments are those of a call. The video is decoded once, and `watch` is called for one person after the other.
         A clip that can't be used, or without a face, has one prediction, without person.
         """
-        clip, observers = to_path("clip", clip), _Observers(watch, report)
+        clip, observers = to_path("clip", clip), Observers(watch, report)
         if self.tracker is None:
             return [self._guard(clip, observers)]
         try:
@@ -182,7 +168,7 @@ class Predictor:
             predictions.append(replace(prediction, person=person.person, warnings=warnings))
         return predictions
 
-    def _guard(self, clip: Path, observers: "_Observers") -> Prediction:
+    def _guard(self, clip: Path, observers: Observers) -> Prediction:
         """Return a prediction; if it fails, the reason why the clip is rejected."""
         try:
             return self._predict(clip, observers)
@@ -200,7 +186,7 @@ class Predictor:
         """Return the windows of a clip that is clearly longer than the longest training clip; an empty list otherwise."""
         return split_long_clip(measure_clip_seconds(clip), self.trained.training.seconds, self.window)
 
-    def _predict(self, clip: Path, observers: "_Observers") -> Prediction:
+    def _predict(self, clip: Path, observers: Observers) -> Prediction:
         check_file(clip)
         seconds, cut = measure_clip_seconds(clip), warn_of_cut(clip)
         if spans := split_long_clip(seconds, self.trained.training.seconds, self.window):
@@ -209,15 +195,13 @@ class Predictor:
         usable_fraction = average_usable_fraction([values.seen])
         check_usable_fraction(usable_fraction, self.min_seen, 1, 1, "")
         spans = split_by_request(seconds, self.window)
-        windows, _, warnings = self._predict_windows(clip, spans, _Observers(scene=observers.scene))
+        windows, _, warnings = self._predict_windows(clip, spans, Observers(scene=observers.scene))
         bias = list(warn_of_short_windows(self.trained, self.window)) if windows else []
         warnings = [*self.warnings, *cut, *values.warnings, *bias, *warnings]
         targets = estimate(self.trained, values.groups)
         return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
 
-    def _predict_long(
-        self, clip: Path, spans: Sequence[Span], observers: "_Observers", cut: Sequence[str]
-    ) -> Prediction:
+    def _predict_long(self, clip: Path, spans: Sequence[Span], observers: Observers, cut: Sequence[str]) -> Prediction:
         """Return the prediction of a clip that is longer than the training clips: the mean over its windows."""
         windows, usable, warnings = self._predict_windows(clip, spans, observers)
         reason = next((window.rejected for window in windows if window.rejected), "")
@@ -236,7 +220,7 @@ class Predictor:
         return Prediction(clip, targets, "", tuple(warnings), windows, usable_fraction, labels=self.labels)
 
     def _predict_windows(
-        self, clip: Path, spans: Sequence[Span], observers: "_Observers"
+        self, clip: Path, spans: Sequence[Span], observers: Observers
     ) -> tuple[tuple[Window, ...], list[Values], list[str]]:
         """Return the prediction of each window, the values of the usable windows, and warnings."""
         windows, usable, warnings = [], [], list[tuple[Span, str]]()
@@ -254,7 +238,7 @@ class Predictor:
             warnings += [(span, warning) for warning in values.warnings]
         return tuple(windows), usable, merge_warnings(warnings)
 
-    def _read_windows(self, clip: Path, spans: Sequence[Span], observers: "_Observers") -> Iterator[Record]:
+    def _read_windows(self, clip: Path, spans: Sequence[Span], observers: Observers) -> Iterator[Record]:
         """Return the frames of windows, which are decoded in one pass; none if each window decodes its frames."""
         if "frames" not in self.extractors or observers.scene is not None:
             return iter(())
@@ -262,7 +246,7 @@ class Predictor:
         return frames.extract_windows(settings, Raw(clip.name, clip, None), spans)
 
     @torch.no_grad()
-    def _run(self, clip: Path, span: Span | None, observers: "_Observers") -> Values:
+    def _run(self, clip: Path, span: Span | None, observers: Observers) -> Values:
         """Run the network on a clip, or on a window if `span` is given. Raises InputError if the clip can't be used."""
         records = self._records(clip, span, observers)
         network = self.trained.network
@@ -295,7 +279,7 @@ class Predictor:
         has_steps = [all(len(steps.times) for steps in streams.values()) for streams in inputs.values()]
         return any(has_steps) if self.trained.settings.missing == "keep" else all(has_steps)
 
-    def _records(self, clip: Path, span: Span | None, observers: "_Observers") -> dict[str, Record]:
+    def _records(self, clip: Path, span: Span | None, observers: Observers) -> dict[str, Record]:
         """Return the clip's records of all streams that the model uses, each computed after its inputs."""
         raw = Raw(clip.name, clip, None, span)
         records: dict[str, Record] = {} if observers.scene is None else observers.scene.cut(span)
