@@ -43,7 +43,8 @@ def test_stages_and_tools_set_the_policy_before_torch(package: str) -> None:
 @pytest.mark.slow
 def test_stage_keeps_the_users_wait_policy() -> None:
     assert (
-        environment_of("stages.train", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="ACTIVE") == "['2', 'ACTIVE', None] True\n"
+        environment_of("stages.train, torch", OMP_NUM_THREADS="2", OMP_WAIT_POLICY="ACTIVE")
+        == "['2', 'ACTIVE', None] True\n"
     )
 
 
