@@ -69,11 +69,11 @@ def save_network(path: Path, values: dict[str, Any]) -> Path:
 def fit_stacks(model: Committee) -> None:
     """Fit the regressions of a stacked model on random numbers of the stream audio.mfcc."""
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(80, 12)).astype(np.float32)
+    values = rng.normal(size=(40, 12)).astype(np.float32)
     for name, stack in model.stacks.items():
-        labels = rng.uniform(size=(80, model.first.heads[name].layers[0][1].out_features))  # type: ignore[index,union-attr]
+        labels = rng.uniform(size=(40, model.first.heads[name].layers[0][1].out_features))  # type: ignore[index,union-attr]
         numbers = regressions.Numbers(values, {"audio": np.arange(12)})
-        fitted = regressions.fit_stack(numbers, labels, np.arange(80) // 2, trees=True, others=labels + 0.1)
+        fitted = regressions.fit_stack(numbers, labels, np.arange(40) // 2, trees=True, others=labels + 0.1)
         stack.set(**fitted.tensors)  # type: ignore[operator]
 
 

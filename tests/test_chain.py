@@ -21,6 +21,7 @@ from lib.core.parameters import check
 from lib.data.inputs import list_streams
 from lib.model.settings import Settings
 from lib.serving import export_chain
+from lib.serving.chain import Chain
 from lib.serving.export import name_input
 from lib.serving.predictor import Predictor
 from lib.streams import base
@@ -39,7 +40,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt
 
 CLIPS = 10
 S2D = {
-    "model__use": ["s2d", "flow", "features"], "model__fusion": "concat", "model__encoders__s2d__landmarks": "points",
+    "model__use": ["s2d", "flow", "features"], "model__fusion": "plain_concat", "model__encoders__s2d__landmarks": "points",
     "model__encoders__s2d__reads": ["faces", "landmarks"], "model__encoders__s2d__take": "all",
     "model__encoders__s2d__frames": 4, "model__encoders__s2d__steps": 4, "model__encoders__s2d__init": "reference",
     "model__encoders__features__reads": ["audio.mfcc"], "landmarks__enabled": True,
@@ -84,13 +85,12 @@ def exported(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tup
 
 
 @pytest.fixture(scope="module")
-def lstm(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The path of a model with an LSTM. The exported network and its inputs for a clip lie next to it."""
-    folder = tmp_path_factory.mktemp("lstm")
-    changes = {"model__use": ["audio"], "model__fusion": "concat", "model__targets": ["traits"]}
-    model = save_model(folder / "model.pt", **changes)
-    call_main(tools.export, clips[0], "--model", model, "--save-inputs", folder / "inputs.npz")
-    return model
+def audio_visual(clips: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The paths of a small model with the parameters of a published system, which has LSTMs, and of its chain."""
+    folder = tmp_path_factory.mktemp("audio_visual")
+    model = save_network(folder / "model.pt", plain(merge_parameters("audio_visual", SMALL_AUDIO_VISUAL)))
+    call_main(tools.export, *clips[:2], "--model", model, "--chain", folder / "chain")
+    return model, folder / "chain"
 
 
 @pytest.mark.slow
@@ -126,24 +126,28 @@ def test_stacked_model_predicts_and_exports(
     printed = json.loads(capsys.readouterr().out.splitlines()[0])["targets"]
     call_main(tools.export, *clips[:2], "--model", model, "--chain", tmp_path / "chain")
     assert "numba" not in (tmp_path / "chain/requirements.txt").read_text()
-    (prediction,) = run_without_torch(tmp_path / "chain", clips[0])
+    exported = Chain(tmp_path / "chain")(clips[0])["targets"]
     for group, estimates in printed.items():
         for column, estimate in estimates.items():
-            assert prediction["targets"][group][column]["score"] == pytest.approx(estimate["score"], abs=1e-4)
+            assert exported[group][column]["score"] == pytest.approx(estimate["score"], abs=1e-4)
 
 
 @pytest.mark.slow
-def test_documented_program_predicts_outside_the_repository(clips: list[Path], lstm: Path, tmp_path: Path) -> None:
-    for name in ("model.onnx", "inputs.npz"):
-        shutil.copy2(lstm.with_name(name), tmp_path)
+def test_documented_program_predicts_as_the_audio_visual_chain(
+    clips: list[Path], audio_visual: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, folder = audio_visual
+    (chained,) = run_without_torch(folder, clips[2], "--save-inputs", tmp_path / "inputs.npz")
+    shutil.copy2(folder / "network.onnx", tmp_path / "model.onnx")
     (program,) = (text for text in find_code_blocks(ROOT / "docs/predict.md", "python") if "onnxruntime" in text)
     (tmp_path / "program.py").write_text(program)
     line = [sys.executable, "-I", "program.py"]
     result = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
-    expected = Predictor(lstm, torch.device("cpu"))(clips[0]).targets["traits"]
+    expected = Predictor(model, torch.device("cpu"))(clips[2]).targets["traits"]
     for text, (column, estimate) in zip(result.stdout.splitlines(), expected.items(), strict=True):
         name, *numbers = re.match(r"(\w+) (\S+), interval (\S+) to (\S+), percentile (\d+)$", text).groups()  # type: ignore[union-attr]
         assert name == column
+        assert chained["targets"]["traits"][column]["score"] == pytest.approx(estimate.score, abs=1e-4)
         values = [estimate.score, estimate.low, estimate.high, estimate.percentile]
         for number, value, tolerance in zip(numbers, values, [1e-3, 1e-3, 1e-3, 0.6], strict=True):
             assert float(number) == pytest.approx(value, abs=tolerance)
@@ -151,17 +155,16 @@ def test_documented_program_predicts_outside_the_repository(clips: list[Path], l
 
 def check_other_sizes(model: Path, network: Path, clips: int, steps: int) -> None:
     """Compare the exported network with the model's for random inputs of other sizes."""
-    trained = Predictor(model, torch.device("cpu")).trained
+    trained, session = Predictor(model, torch.device("cpu")).trained, onnxruntime.InferenceSession(network)
+    shapes = {node.name: node.shape for node in session.get_inputs()}
     times, present = torch.arange(float(steps)).expand(clips, -1) / 5, torch.ones(clips, steps, dtype=torch.bool)
     arrays, inputs = dict[str, np.ndarray](), dict[str, dict[str, Steps]]()
     for name, encoder in trained.network.settings_by_encoder.items():
         for reference in encoder.reads:
-            stream, _, array = reference.partition(".")
-            values = torch.rand(clips, steps, *trained.streams[stream].shapes[array])
+            values = torch.rand(clips, steps, *shapes[name_input(name, reference, "values")][2:])
             inputs.setdefault(name, {})[reference] = Steps(values, times, present)
             arrays[name_input(name, reference, "values")] = values.numpy()
             arrays[name_input(name, reference, "times")] = times.numpy()
-    session = onnxruntime.InferenceSession(network)
     outputs = session.run(["traits"], {node.name: arrays[node.name] for node in session.get_inputs()})
     with torch.no_grad():
         expected = trained.network(inputs).predicted["traits"].numpy()
@@ -169,8 +172,9 @@ def check_other_sizes(model: Path, network: Path, clips: int, steps: int) -> Non
 
 
 @pytest.mark.slow
-def test_exported_lstm_takes_other_numbers_of_clips_and_steps(lstm: Path) -> None:
-    check_other_sizes(lstm, lstm.with_suffix(".onnx"), 3, 97)
+def test_exported_lstm_takes_other_numbers_of_clips_and_steps(audio_visual: tuple[Path, Path]) -> None:
+    model, folder = audio_visual
+    check_other_sizes(model, folder / "network.onnx", 3, 40)
 
 
 @pytest.mark.slow
@@ -178,15 +182,6 @@ def test_exported_s2d_takes_other_numbers_of_clips_and_windows(exported: tuple[P
     model, folder = exported
     for clips, steps in ((1, 4), (3, 9), (2, 3)):  # windows of 4 steps: one, three, and one that is not full
         check_other_sizes(model, folder / "network.onnx", clips, steps)
-
-
-@pytest.mark.slow
-def test_audio_visual_chain_predicts_as_pytorch(clips: list[Path], tmp_path: Path) -> None:
-    model = save_network(tmp_path / "model.pt", plain(merge_parameters("audio_visual", SMALL_AUDIO_VISUAL)))
-    call_main(tools.export, *clips[:2], "--model", model, "--chain", tmp_path / "chain")
-    (prediction,) = run_without_torch(tmp_path / "chain", clips[2])
-    for column, estimate in Predictor(model, torch.device("cpu"))(clips[2]).targets["traits"].items():
-        assert prediction["targets"]["traits"][column]["score"] == pytest.approx(estimate.score, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

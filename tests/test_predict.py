@@ -431,10 +431,12 @@ def test_exported_model_predicts_the_same(
         pytest.importorskip("onnxscript", reason="requirements-export.txt is not installed")
     gaussian = {"targets__warmth__head": "gaussian", "targets__warmth__loss": "gaussian_nll"}
     faces = {"model__encoders__faces__backbone": "vgg", "model__encoders__faces__filters": [[8], [8]]}
-    small = {"model__use": ["faces", "audio"], "model__missing": "drop", **faces}
+    reads = {"model__encoders__features__reads": ["audio.mfcc"]}
+    small = {"model__use": ["faces", "features"], "model__missing": "drop", **reads, **faces}
     path, names = save_random_model(tmp_path, **small, **gaussian), [NAMES[0], NAMES[1], NAMES[3]]
     clips = [raw_path(project, name) for name in names]
-    call_main(tools.export, *clips, "--model", path, "--format", export_format)
+    saved = tmp_path / "inputs.npz"
+    call_main(tools.export, *clips, "--model", path, "--format", export_format, "--save-inputs", saved)
     assert "checked on 3 of 3 windows" in capsys.readouterr().out
     predictor, samples = Predictor(path, CPU), list[Any]()
     prediction = predictor(raw_path(project, names[2]), samples.append)
@@ -444,6 +446,9 @@ def test_exported_model_predicts_the_same(
         for stream, steps in steps_by_stream.items()
         for part in ("values", "times")
     }
+    with np.load(saved) as arrays:
+        assert arrays.keys() == inputs.keys()
+        assert all(np.array_equal(arrays[name][2:], values.numpy()) for name, values in inputs.items())
     if export_format == "onnx":
         session = onnxruntime.InferenceSession(path.with_suffix(".onnx"))
         assert json.loads(session.get_modelmeta().custom_metadata_map["targets"])["traits"]["columns"] == list(TRAITS)

@@ -138,7 +138,8 @@ def write_chain(predictor: Predictor, clip: Path, folder: Path) -> None:
     parts = window.parts(inputs)
     assert parts is not None
     folder.mkdir(parents=True)
-    export.write_onnx(export.export_program(window, parts), window, folder / chain.NETWORK, {})
+    metadata = {"estimates": description["targets"]}
+    export.write_onnx(export.export_program(window, parts), window, folder / chain.NETWORK, metadata)
     if "faces" in description["streams"]:
         _write_mtcnn(folder)
     (folder / chain.DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
