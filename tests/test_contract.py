@@ -5,7 +5,6 @@ import importlib
 import re
 from functools import cache
 from io import StringIO
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -65,34 +64,6 @@ def script_and_stream(stage: str) -> tuple[str, str]:
         return script, arguments[0]
     assert not arguments
     return script, stage if stage in base.list_names() else ""
-
-
-def test_documented_graph_of_stages_is_that_of_dvc_yaml() -> None:
-    graph = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "docs/reference/stages.md").read_text(), re.M | re.S)[0]
-    drawn: dict[str, set[str]] = {stage: set() for stage in STAGES}
-    for line in graph.splitlines()[1:]:
-        groups = [group.split(" & ") for group in line.strip().split(" --> ")]
-        for producers, consumers in pairwise(groups):
-            for consumer in consumers:
-                drawn[consumer] |= {*producers}
-    writers = {
-        path if isinstance(path, str) else next(iter(path)): stage for stage in STAGES for path in outputs_of(stage)
-    }
-    read = {stage: {writers[path] for path in STAGES[stage]["deps"] if path in writers} for stage in STAGES}
-    for stage in STAGES:
-        assert drawn[stage] <= read[stage], stage
-        assert read[stage] <= find_earlier(drawn, stage), stage
-        if stage in base.list_names():
-            assert read[stage] - {"download"} == drawn[stage] - {"download"}, stage
-
-
-def outputs_of(stage: str) -> list:
-    return [path for kind in ("outs", "metrics", "plots") for path in STAGES[stage].get(kind, [])]
-
-
-def find_earlier(drawn: dict[str, set[str]], stage: str) -> set[str]:
-    """Return all stages from which arrows lead to a stage."""
-    return drawn[stage].union(*(find_earlier(drawn, before) for before in drawn[stage]))
 
 
 @pytest.mark.parametrize("stage", STAGES)

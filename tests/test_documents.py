@@ -1,13 +1,16 @@
-"""The pages of the documentation: links, reachability, length of the front page, and the image of the planted signals."""
+"""The documentation: links, reachability, length of the front page, graph of stages, and image of the planted signals."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+from lib.streams import base
 from tests.conftest import ROOT
+from tests.test_contract import STAGES
 from tools.planted import image
 
 GENERATED = {ROOT / "docs/model_card.md", ROOT / "docs/data_sheet.md"}  # the pipeline writes these
@@ -72,3 +75,31 @@ def test_planted_image_equals_its_table(tmp_path: Path) -> None:
     drawn, committed = (matplotlib.image.imread(path) for path in (tmp_path / "now.png", folder / "planted.png"))
     assert drawn.shape == committed.shape
     assert (np.abs(drawn - committed) > 0.1).mean() < 1e-5  # a changed digit exceeds this
+
+
+def test_documented_graph_of_stages_is_that_of_dvc_yaml() -> None:
+    graph = re.findall(r"^```mermaid\n(.*?)^```", (ROOT / "docs/reference/stages.md").read_text(), re.M | re.S)[0]
+    drawn: dict[str, set[str]] = {stage: set() for stage in STAGES}
+    for line in graph.splitlines()[1:]:
+        groups = [group.split(" & ") for group in line.strip().split(" --> ")]
+        for producers, consumers in pairwise(groups):
+            for consumer in consumers:
+                drawn[consumer] |= {*producers}
+    writers = {
+        path if isinstance(path, str) else next(iter(path)): stage for stage in STAGES for path in outputs_of(stage)
+    }
+    read = {stage: {writers[path] for path in STAGES[stage]["deps"] if path in writers} for stage in STAGES}
+    for stage in STAGES:
+        assert drawn[stage] <= read[stage], stage
+        assert read[stage] <= find_earlier(drawn, stage), stage
+        if stage in base.list_names():
+            assert read[stage] - {"download"} == drawn[stage] - {"download"}, stage
+
+
+def outputs_of(stage: str) -> list:
+    return [path for kind in ("outs", "metrics", "plots") for path in STAGES[stage].get(kind, [])]
+
+
+def find_earlier(drawn: dict[str, set[str]], stage: str) -> set[str]:
+    """Return all stages from which arrows lead to a stage."""
+    return drawn[stage].union(*(find_earlier(drawn, before) for before in drawn[stage]))

@@ -100,7 +100,7 @@ def create(kind: str, name: str, source: str = "") -> list[Path]:
     """Write the skeleton of a new module of a kind; return its file, its test and the files that were changed.
 
     source: of a stream, RAW or its input; of an encoder, the stream or array that it reads. Raises InputError, and writes
-    nothing, if the name is not allowed for a module, a file of that name exists, or there is no such stream.
+    nothing, if the name is not allowed for a module, a file of that name exists, or the stream does not exist.
     """
     source = source or _DEFAULT_SOURCES.get(kind, "")
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_") or not name.islower():
