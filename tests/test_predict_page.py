@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,6 +72,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Jobs
     blocks.close()
     os.environ.clear()
     os.environ.update(environment)
+
+
+def test_page_starts_although_a_busy_machine_answers_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradio = pytest.importorskip("gradio")
+    monkeypatch.setattr(gradio.networking, "url_ok", lambda url: False)  # as after Gradio's 3 s
+    with gradio.Blocks(analytics_enabled=False) as blocks:
+        gradio.HTML("the page")
+    address = tools.page.launch(blocks, tmp_path, "127.0.0.1", None, 1)
+    try:
+        assert urllib.request.urlopen(address).status == 200
+    finally:
+        blocks.close()
 
 
 class Visit:

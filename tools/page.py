@@ -135,6 +135,7 @@ def launch(blocks: "gradio.Blocks", folder: Path, host: str, port: int | None, m
         enable_monitoring=False,
         prevent_thread_lock=True,
         quiet=True,
+        _frontend=False,  # without it, Gradio ends if the first answer takes 3 s, as on a busy machine
         theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
     )
     return str(address)
