@@ -1,7 +1,7 @@
 """Estimates of the processors' energy and of carbon by codecarbon, for users who turn them on. Nothing uses a network.
 
-An estimate is no measurement: codecarbon takes the processors' design power from a table (4 W per thread if it is not there)
-and scales it with the load of all programs (10 % when idle, then with the cube of the load).
+An estimate differs from a measurement: codecarbon takes the processors' design power from a table (4 W per
+thread if it is not there) and scales it with the load of all programs (10 % when idle, then with the cube of the load).
 """
 
 import logging
@@ -29,7 +29,7 @@ class Estimator:
     """Estimates the energy that all processors of the machine use from its creation on, also for other programs."""
 
     def __init__(self, intensity: float | None = None, country: str | None = None) -> None:
-        """Start codecarbon. intensity: g CO2e per kWh. country: a code of which codecarbon has the intensity."""
+        """Start codecarbon. intensity: g CO2e per kWh. country: its code in codecarbon's table."""
         logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it warns before it reads log_level
         import codecarbon
 
@@ -83,9 +83,7 @@ def start_estimator() -> Estimator | None:
     except ValueError:
         return Estimator(country=_find_country(value))
     if not 0 <= intensity < math.inf:
-        raise InputError(
-            f"environment: {SETTING} = {value} is no finite number from 0 on; {_ALLOWED}; correct or unset it"
-        )
+        raise InputError(f"environment: {SETTING} = {value} is negative or not finite; {_ALLOWED}; correct or unset it")
     return Estimator(intensity)
 
 
