@@ -31,6 +31,7 @@ PROGRAMS = (
     "git",
     "pip",
     "find",
+    "ln",
     "sed",
     "mkdocs",
     "ruff",
