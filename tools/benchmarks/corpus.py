@@ -71,7 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=2, help="epochs of the training (%(default)s)")
     parser.add_argument("--resamples", type=int, default=2000, help="resamples of each interval (%(default)s)")
-    parser.add_argument("--folder", type=Path, help="where temporary folders are made; 1 million clips need 6 GB")
+    parser.add_argument("--folder", type=Path, help="where temporary folders are made; 1 million clips need 1 GB")
     parser.add_argument(
         "--other", type=Path, help="another checkout of the project, for instance of an earlier version"
     )
