@@ -123,8 +123,10 @@ def test_predictor_returns_internal_errors_as_reason(
     def fail(raw: Raw) -> Record:
         raise ValueError("no such thing")
 
+    network = torch.nn.Module()
+    network.settings_by_encoder = {}
     loaded = SimpleNamespace(
-        network=SimpleNamespace(settings_by_encoder={}),
+        network=network,
         streams={"frames": base.StreamInfo({}, {})},
         targets={},
         training=TrainingSummary([]),

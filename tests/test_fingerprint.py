@@ -154,7 +154,7 @@ def test_training_fingerprint_depends_on_used_settings_and_code(code_copy: Path)
     assert fingerprint_of(clips=CLIPS.assign(openness=[0.5, 0.7])) != before
     assert fingerprint_of(clips=CLIPS.assign(duration=[1.0, 2.0])) == before
     replace_in(code_copy / "lib/training/loop.py", "def fit(", "# a comment\ndef fit(")
-    replace_in(code_copy / "lib/model/encoders/vectors.py", "] = 4", "] = 2")
+    replace_in(code_copy / "lib/model/encoders/vectors.py", "STEPS = 20", "STEPS = 30")
     assert fingerprint_of() == before
     replace_in(code_copy / "lib/model/encoders/volumes.py", "FLOW_UNIT = 2.0", "FLOW_UNIT = 3.0")
     assert fingerprint_of() != before

@@ -312,7 +312,7 @@ def test_validation_scores_predict_no_test_clip(
     monkeypatch: pytest.MonkeyPatch, scored: str, expected: set[str]
 ) -> None:
     monkeypatch.setattr(Evaluation, "clips", dict.fromkeys(("validation", "test")))
-    monkeypatch.setattr(infer, "predictions", lambda *_, **__: {})
+    monkeypatch.setattr(infer, "predict_outputs", lambda *_, **__: {})
     trained: Any = type("Trained", (), {"network": None, "targets": {}})
     table = pd.DataFrame()
     assert set(Evaluation(trained, table, table, {}, scored, 2).predict()) == expected

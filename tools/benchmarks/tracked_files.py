@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.core import command
+from lib.core.artifacts import RAW
 from lib.core.errors import InputError
 from tools.benchmarks.corpus import ROOT, Cost, run_module
 
-FOLDER = Path("data/raw")
 PIPELINE = f"""stages:
   read:
     cmd: touch read.txt
-    deps: [{FOLDER}]
+    deps: [{RAW}]
     outs: [read.txt]
   write:
-    cmd: cp -r {FOLDER} data/copy
-    deps: [{FOLDER}]
+    cmd: cp -r {RAW} data/copy
+    deps: [{RAW}]
     outs: [data/copy]
 """
 COMMANDS = {
@@ -59,15 +59,15 @@ def measure_commands(parent: Path | None, files: int) -> Iterator[tuple[str, Cos
     """Yield the name and the cost of each command on a folder of `files` files, in a temporary folder below `parent`."""
     with tempfile.TemporaryDirectory(dir=parent) as name:
         folder = Path(name)
-        (folder / FOLDER).mkdir(parents=True)
+        (folder / RAW).mkdir(parents=True)
         for number in range(files):  # DVC stores equal files once
-            (folder / FOLDER / f"{number:07d}.bin").write_bytes(number.to_bytes(8, "big") * 128)
+            (folder / RAW / f"{number:07d}.bin").write_bytes(number.to_bytes(8, "big") * 128)
         (folder / "dvc.yaml").write_text(PIPELINE)
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
         run_module(folder, "dvc", "init", "-q")
         shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
         for label, options in COMMANDS.items():
-            extra = [str(FOLDER)] if options == "add" else []
+            extra = [str(RAW)] if options == "add" else []
             yield label, run_module(folder, "dvc", *options.split(), *extra)
 
 
