@@ -30,6 +30,7 @@ def extract_audio(folder: Path, samples: np.ndarray, rate: int = RATE, **setting
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hertz", [220, 440, 1760])
 def test_tone_has_its_frequency_band_and_level(tmp_path: Path, hertz: int) -> None:
     record = extract_audio(tmp_path, 0.5 * np.sin(2 * np.pi * hertz * SECONDS))

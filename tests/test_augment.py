@@ -479,6 +479,7 @@ def test_mixing_needs_two_clips_in_a_part() -> None:
     Train(**(TRAIN_SETTINGS | {"accumulate": 2, "augment": MIXED.model_dump()})).check_mixing()
 
 
+@pytest.mark.slow
 def test_figure_shows_each_change_next_to_the_original(tmp_path: Path) -> None:
     clips = InMemoryClips(2, use=tuple(ALL))
     batch = collate([clips[0], clips[1]])

@@ -30,6 +30,7 @@ def test_rate_within_the_noise_is_not_measurable(twice: float, more: str) -> Non
     assert describe_rate(8, 10.0, twice) == text
 
 
+@pytest.mark.slow
 def test_busy_processes_end_when_the_benchmark_is_killed() -> None:
     code = (
         "import time\n"

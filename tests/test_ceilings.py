@@ -236,6 +236,7 @@ def test_comparison_keeps_its_tables_apart_from_the_explanation() -> None:
     assert ceilings.ABOUT in lines[:header]
 
 
+@pytest.mark.slow
 def test_figures_of_epochs_and_of_predictions_have_ceilings() -> None:
     scored = make_scored(RELIABLE, 0.3)
     scores = score_table(scored).assign(targets="warmth")

@@ -180,6 +180,7 @@ def stacked(make: Callable[..., TrainingJob]) -> tuple[TrainingJob, checkpoint.T
     return job, train(job)
 
 
+@pytest.mark.slow
 def test_stacked_model_saves_publishes_exports_and_helps(stacked: tuple[TrainingJob, checkpoint.TrainedModel]) -> None:
     job, trained = stacked
     predicted = predict(trained.network, job)
@@ -205,6 +206,7 @@ def test_stacked_model_saves_publishes_exports_and_helps(stacked: tuple[Training
     torch.testing.assert_close(program(*parts), window(*parts))
 
 
+@pytest.mark.slow
 def test_clips_without_a_stream_get_a_finite_prediction(stacked: tuple[TrainingJob, checkpoint.TrainedModel]) -> None:
     nothing = Steps(torch.zeros(1, 1, 5), torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.bool))
     predicted = stacked[1].network({"features": {"features": nothing}}).predicted["own"]

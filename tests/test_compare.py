@@ -73,6 +73,7 @@ def test_compare_reads_published_predictions(labels: pd.DataFrame, tmp_path: Pat
     assert (tmp_path / "out.pdf").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_compare_reads_letters_and_arrays(labels: pd.DataFrame, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     predicted = labels[list(TRAITS)] + rng.normal(0, 0.05, (len(labels), 5))
@@ -108,6 +109,7 @@ def test_compare_reads_letters_and_arrays(labels: pd.DataFrame, tmp_path: Path) 
         assert message in result.stderr
 
 
+@pytest.mark.slow
 def test_compare_prints_ccc_and_p_at_the_floor(labels: pd.DataFrame, tmp_path: Path) -> None:
     write_predictions(labels, tmp_path / "near.csv", 0.01)
     result = compare(tmp_path, f"near={tmp_path}/near.csv", "--baseline", "mean_predictor")

@@ -17,6 +17,7 @@ from lib.core.errors import InputError
 WORK = "import time; began = time.process_time()\nwhile time.process_time() - began < 0.3: pass"
 
 
+@pytest.mark.slow
 def test_meter_counts_this_process_and_its_children() -> None:
     meter = Meter()
     subprocess.run([sys.executable, "-c", WORK], check=True)

@@ -45,6 +45,7 @@ def describe(folder: Path, source: str, names: str = "clip", labels: tuple[str, 
     return described
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["fiv2", "mosei", "vlogs", "demo", "table"])
 def test_croissant_is_valid_for_each_source(tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture) -> None:
     labels = ("w/h", "a b", "warm_n", "warm_sd", "warm") if source == "table" else TRAITS

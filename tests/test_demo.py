@@ -22,6 +22,7 @@ from tests.test_unpacker import unpack
 from tests.video_files import write_talking_head
 
 
+@pytest.mark.slow
 def test_rendered_heads_are_reproducible(tmp_path: Path) -> None:
     written = set()
     for _ in range(4):

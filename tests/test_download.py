@@ -78,6 +78,7 @@ def test_unknown_source_lists_the_allowed_ones(run_download: RunDownload) -> Non
         run_download(sources=["iemocap"])
 
 
+@pytest.mark.slow
 def test_own_clips_are_read_with_their_own_targets(run_download: RunDownload, videos: list[Path]) -> None:
     add_own_clips(
         videos,

@@ -37,6 +37,7 @@ def test_export_names_the_code_that_prevents_it(monkeypatch: pytest.MonkeyPatch)
         export.export_program(window, (torch.rand(1, 3),))
 
 
+@pytest.mark.slow
 def test_export_names_the_operator_that_onnx_lacks(tmp_path: Path) -> None:
     program = torch.export.export(SortStably(), (torch.rand(2, 3),))
     window: Any = SimpleNamespace(names=["values"], outputs=["order"])

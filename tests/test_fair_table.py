@@ -63,6 +63,7 @@ def test_choose_pair_needs_two_groups_with_ten_videos() -> None:
         choose_pair(labels[:12], videos[:12], groups[:12])
 
 
+@pytest.mark.slow
 def test_fairness_table_and_caption_name_the_sign_of_labels(compared: pd.DataFrame, tmp_path: Path) -> None:
     text = fairness.format_markdown(compared, "60 clips of 30 videos", PAIR, GROUP, 0.9)
     assert "Mean of warm, calm on 60 clips of 30 videos; labels, f minus m: +0.20" in text

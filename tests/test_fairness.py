@@ -169,6 +169,7 @@ def test_matching_is_zero_for_equal_distributions_only() -> None:
     assert matching(same, torch.zeros(400, dtype=torch.long)).item() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_interrupted_adversarial_training_resumes_identically(tmp_path: Path, accumulate: int) -> None:
     changes = {"fairness": "adversarial", "accumulate": accumulate}

@@ -198,6 +198,7 @@ def test_titles_of_panels_do_not_overlap(columns: list[str]) -> None:
     assert [find_overlaps(figure) for figure in drawn] == [[]] * 4
 
 
+@pytest.mark.slow
 def test_ticks_of_the_loss_are_numbers() -> None:
     keys = ["training_accuracy_own", "validation_accuracy_own", "validation_r2_own", "validation_ccc_own"]
     history = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.03, 0.004], "validation_loss": [0.04, 0.02]})
@@ -210,6 +211,7 @@ def test_ticks_of_the_loss_are_numbers() -> None:
     assert not any("$" in text for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [[*TRAITS[:2]], [*TRAITS], [*TRAITS, *LONG]], ids=len)
 def test_titles_of_importance_maps_do_not_overlap_on_paper(columns: list[str]) -> None:
     group = TargetGroup(columns=columns, range=[0, 1], head="sigmoid", loss="mse", weight=1)

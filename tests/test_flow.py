@@ -51,6 +51,7 @@ def test_flow_of_deformed_faces_beats_opencvs(face: np.ndarray, amplitude: float
     assert endpoint_error(ours[0], known_flow) < 0.1 + 0.1 * amplitude
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amplitude", [0.5, 1, 2, 4, 8])
 @pytest.mark.parametrize("noise", [2.0, 4.0])
 def test_flow_of_noisy_faces_is_close_to_opencvs(face: np.ndarray, amplitude: float, noise: float) -> None:

@@ -175,6 +175,7 @@ def align_faces(path: Path, images: np.ndarray, person: str | None = None) -> Re
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("noise", [0, 5])
 def test_speaker_is_tracked_next_to_a_larger_portrait(tmp_path: Path, first: bool, noise: float) -> None:
@@ -211,6 +212,7 @@ def test_longer_visible_of_two_real_persons_is_tracked(tmp_path: Path, first_fra
     assert stream.warnings(record)[1:] == ["faces: the face changes once, perhaps to another person"]
 
 
+@pytest.mark.slow
 @needs_real_clips
 def test_jump_cut_keeps_the_person_and_has_no_flow(tmp_path: Path) -> None:
     name = "0ObEtA6Q8vU.004.mp4"

@@ -415,6 +415,7 @@ def test_concealed_damage_is_counted_and_limited(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"bf": "0", "g": "60"}, {"bf": "0", "g": "15"}, {"bf": "2", "b-pyramid": "none", "g": "60"}],

@@ -45,6 +45,7 @@ def test_emotion_intensities_become_fractions_or_neutral(tmp_path: Path) -> None
     assert [mosei.problem(row) for row in table.to_dict("records")] == ["", "split: in no fold", ""]
 
 
+@pytest.mark.slow
 def test_segments_become_clips_with_start_and_end(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     write_video_file(tmp_path / "videos/a.mp4", Track(timed_frames(90), options={"g": "30"}), Track(make_tone(6)))

@@ -113,6 +113,7 @@ def test_clip_with_missing_persons_is_predicted_again(tmp_path: Path, suffix: st
     assert "person" not in to_frame([make_prediction("a.mp4")])
 
 
+@pytest.mark.slow
 def test_full_disk_ends_a_run_and_keeps_the_rows(tmp_path: Path) -> None:
     script = (
         "import resource, sys; from pathlib import Path; from lib.core import command; from tests import test_output\n"

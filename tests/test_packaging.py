@@ -45,6 +45,7 @@ def test_hooks_use_pinned_tools_without_a_network() -> None:
     assert {hook["entry"].split()[0] for hook in config["repos"][0]["hooks"]} <= pinned
 
 
+@pytest.mark.slow
 def test_downloaded_zip_runs_after_git_init(tmp_path: Path) -> None:
     copy_files(tmp_path)  # without .git
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}

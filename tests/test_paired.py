@@ -41,6 +41,7 @@ def test_difference_p_and_interval_agree_with_scipy() -> None:
         assert (comparison["low"][1 + column], comparison["high"][1 + column]) == pytest.approx((low, high), abs=0.03)
 
 
+@pytest.mark.slow
 def test_video_intervals_cover_the_truth_and_naive_do_not() -> None:
     """About 1000 simulated test sets (170 of six columns) of clips clustered in videos; the true difference is 0."""
     covered = covered_naively = false_positives = 0

@@ -180,6 +180,7 @@ def test_timm_tokens_equal_a_direct_call(timm_folder: Path) -> None:
     torch.testing.assert_close(tokens.values[0], expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_convnext"])
 @pytest.mark.parametrize("trainable", [0, 1, "lora"])
 def test_timm_networks_train_only_chosen_parameters(name: str, trainable: object) -> None:

@@ -121,6 +121,7 @@ def make_timm(seed: int, **options: Any) -> torch.nn.Module:
     return timm.create_model("test_vit", **options)
 
 
+@pytest.mark.slow
 def test_timm_vectors_equal_a_direct_call_of_timm(tmp_path: Path) -> None:
     record = face_record(3)
     expected = call_timm(make_timm(3, num_classes=0), record)

@@ -202,6 +202,7 @@ def make_whisper(folder: Path) -> Path:
     return folder / "ctranslate2"
 
 
+@pytest.mark.slow
 def test_real_package_hears_words_of_spoken_sentences(tmp_path: Path, clips: Path, capsys: Any) -> None:
     for package in ("faster_whisper", "jiwer", "espeakng_loader"):
         pytest.importorskip(package, reason="requirements-asr.txt is not installed")

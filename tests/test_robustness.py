@@ -126,6 +126,7 @@ class MeasuringNetwork(nn.Module):
         return SimpleNamespace(predicted={"own": values}, predictions={"own": HeadOutput(values)})
 
 
+@pytest.mark.slow
 def test_streams_that_also_read_frames_are_recomputed() -> None:
     records = dict(zip(("frames", "faces", "landmarks", "flow"), make_still(points=5), strict=True))
     records["frames"] = make_frames(30, slice(480, 640))  # every second frame is brighter

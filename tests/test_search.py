@@ -161,6 +161,7 @@ def test_failed_trial_is_listed_and_tried_again(experiments: Experiments, capsys
         call_main(search, GRID[1])
 
 
+@pytest.mark.slow
 def test_optuna_continues_with_the_same_trials(experiments: Experiments) -> None:
     pytest.importorskip("optuna", reason="requirements-search.txt is not installed")
     command = "--optuna", "13", f"{RATE}=1e-6..1e-1:log", "model.use=[faces],[faces, flow]", "train.patience=2..9"

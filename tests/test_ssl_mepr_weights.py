@@ -120,6 +120,7 @@ def test_network_of_another_form_is_rejected(
         checkpoint.warm_start(make_small_network(targets, use, width), tmp_path / "multitask_fusion_model.pth", targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FILES)
 def test_published_names_and_shapes_become_a_model_file(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -46,6 +46,7 @@ def test_stack_of_two_vectors_beats_each() -> None:
     assert errors["ridge_one"] == with_both["ridge_one"]  # does not depend on the other vectors
 
 
+@pytest.mark.slow
 def test_regressions_read_vectors_with_missing_numbers() -> None:
     parts, vectors, _ = make_corpus()
     training, validation = parts[0][:300], parts[0][300:]

@@ -198,6 +198,7 @@ def test_text_settings_and_files_are_validated(tmp_path: Path) -> None:
         extract(tmp_path, kinds=["sentence"], sentence="/nowhere")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("all_minilm_l6_v2") is None, reason="requirements-text.txt is not installed"
 )
@@ -233,6 +234,7 @@ def test_demo_texts_predict_extraversion_only() -> None:
     assert max(r2.values()) < 0.05
 
 
+@pytest.mark.slow
 @needs_real_clips
 def test_real_transcripts_are_read() -> None:
     rejected = [

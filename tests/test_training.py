@@ -125,6 +125,7 @@ def test_each_backbone_trains_except_frozen_parts(
         assert (name in changed) != is_frozen or name.endswith(("k_proj.bias", "num_batches_tracked")), name
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_and_rejects_3d_convolutions_on_cpu(tmp_path: Path) -> None:
     weights = {}
     for precision in ("32-true", "bf16-mixed"):

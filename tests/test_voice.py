@@ -71,6 +71,7 @@ def extract_voice(path: Path, **changes: Any) -> Record:
     return stream.make_extractor(stream.settings(**VALUES | changes))(Raw(path.name, path, None))
 
 
+@pytest.mark.slow
 def test_turns_and_pauses_are_within_5_percent() -> None:
     samples = make_talk(TURNS, GAPS, PITCHES)
     columns, statistics = describe(samples)
@@ -114,6 +115,7 @@ def test_slope_of_pitch_and_level_are_found() -> None:
     assert statistics["level.p90"] == pytest.approx(-3 - 0.1 * 18, abs=1)
 
 
+@pytest.mark.slow
 def test_syllables_are_counted_within_5_percent() -> None:
     seconds = np.arange(5 * RATE) / RATE
     beats = make_tone(5, 140) * (0.15 + 0.85 * np.sin(np.pi * 4 * seconds) ** 2)  # four peaks per second
