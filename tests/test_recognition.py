@@ -218,7 +218,7 @@ def test_real_package_hears_words_of_spoken_sentences(tmp_path: Path, clips: Pat
     assert (np.diff(times, axis=1) >= 0).all()
     assert times.min() >= 0
     assert times.max() <= len(samples) / RATE + 0.1
-    assert recognise(folder, clips / "a.mp4", asr_language="en").rejected == "text: without words"  # noise is no speech
+    assert recognise(folder, clips / "a.mp4", asr_language="en").rejected == "text: without words"  # noise, not speech
     call_main(asr, str(folder), "--beam", "1")
     assert re.search(
         r"word error rate \d\.\d{3}: .* 80 spoken words in 10 sentences\n[\d.]+ s of audio", capsys.readouterr().out

@@ -178,7 +178,7 @@ def _insert(content: str, text: str, section: str, after: int) -> str:
 
 def _add_stage(content: str, name: str, source: str) -> str:
     """Return dvc.yaml with a new stage before train, on whose folder the stages that read streams depend."""
-    stages = parameters.read_yaml(PIPELINE)["stages"]
+    stages = parameters.read_stages()
     deps = [path for path in stages[_RAW_STREAM]["deps"] if path != f"lib/streams/{_RAW_STREAM}.py"]
     if source != RAW:  # the new module imports that of its input
         deps = [path for path in deps if not path.startswith(("data/", "lib/media"))]

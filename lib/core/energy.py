@@ -68,9 +68,8 @@ def start_estimator() -> Estimator | None:
     Raises InputError if the environment variable has another value, or codecarbon is not installed.
     """
     value = os.environ.get(SETTING, "").strip()
-    if (
-        not value or os.environ.get("LOCAL_RANK", "0") != "0"
-    ):  # the first process of a training on several devices estimates
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # of the processes of a training on several devices
+    if not value or not is_first:
         return None
     if find_spec("codecarbon") is None:
         raise InputError(

@@ -17,6 +17,7 @@ _LAYERS = "allowed: last, mean, all, or a list of different numbers of hidden st
 
 
 def check_layers(layers: Any) -> Any:
+    """Return `layers` if it is one of Layers, with different numbers; raise ValueError otherwise."""
     if layers in ("last", "mean", "all"):
         return layers
     numbers = isinstance(layers, list) and all(type(layer) is int and layer >= 0 for layer in layers)

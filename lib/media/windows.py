@@ -48,8 +48,10 @@ def read_windows(
                 if now > window.begin + STEP_TOLERANCE:
                     window.push(now - window.begin, frame)
             last = now, frame
-        for window in chain(active, pending):
-            if window in pending and last[1] is not None and last[0] + video.step >= window.begin:
+        for window in active:
+            yield window.finish(ended=True)
+        for window in pending:
+            if last[1] is not None and last[0] + video.step >= window.begin:
                 window.push(0.0, last[1])
             yield window.finish(ended=True)
 

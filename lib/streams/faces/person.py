@@ -25,7 +25,7 @@ _SAME_PERSON = 0.5
 """Lowest cosine similarity of mean SFace embeddings of one person before and after a cut. It lies halfway between the
 medians of clips of one video (0.744) and of two videos (0.269) of First Impressions V2."""
 MIN_LIVENESS = 0.25
-"""Lowest liveness of a person who is not an image."""
+"""Lowest liveness of a living person; that of a portrait is lower."""
 MIN_VISIBLE_FRACTION = 0.1
 """Lowest fraction of the frames with faces in which a selectable person is visible."""
 
