@@ -388,7 +388,7 @@ def test_full_disk_gives_an_error_of_one_line(tmp_path: Path, function: str) -> 
     )  # fmt: skip
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
-    assert result.stderr.endswith("; make room, and run again: what is finished is kept\n")
+    assert result.stderr.endswith("; free disk space and run the command again (finished parts are kept)\n")
     assert result.stderr.count("\n") == 1
     with pytest.raises(OSError, match="denied"):
         command.run(lambda: (_ for _ in ()).throw(PermissionError("denied")))
@@ -424,7 +424,7 @@ def test_interrupt_prints_one_line(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert message == "interrupted; what is finished is kept, the same command goes on from there\n"
+    assert message == "interrupted; finished parts are kept; run the same command to continue\n"
 
 
 def test_ablate_reruns_experiments_whose_predictions_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.report import card, datasheet, figures, latex, methods, page, verdict, words
 from lib.report.figures import Results, read
 from lib.scoring import tables
+from lib.scoring.baselines import LEAKING
 from lib.scoring.scores import Bootstrap
 from tests.conftest import ROOT
 from tests.report_data import FIVE_TRAITS, TRAINING_SUMMARY, WARMTH
@@ -499,9 +500,25 @@ def test_result_of_a_target_follows_its_interval(low: float, value: float, resul
     target_result = verdict.find_results(scores, WARMTH, synthetic=False)[0]
     assert (target_result.target, target_result.result, target_result.cause) == ("warm", result, "")
     assert target_result.r2 == f"{value:.2f} [{low:.2f}, 0.60]".replace("-", "−")
-    rows = scores[(scores["subset"] == "all") & (scores["target"] == "warm") & (scores["score"] == "accuracy")]
-    best = rows[rows["predictor"] != "model"]["value"].max()
-    assert target_result.baseline == f"{best:.3f}"
+    rows = scores[
+        (scores["subset"] == "unseen_videos") & (scores["target"] == "warm") & (scores["score"] == "accuracy")
+    ]
+    accuracy = rows.set_index("predictor")["value"]
+    assert target_result.baseline == f"{accuracy.drop(['model', *LEAKING], errors='ignore').max():.3f}"
+
+
+def test_targets_are_judged_on_unseen_videos_if_there_are_any() -> None:
+    _, scores, _ = make_results("warmth", WARMTH)
+    is_r2 = (scores["target"] == "warm") & (scores["predictor"] == "model") & (scores["score"] == "r2")
+    for subset, low in (("all", 0.1), ("unseen_videos", -0.1)):
+        scores.loc[is_r2 & (scores["subset"] == subset), ["value", "low", "high"]] = 0.3, low, 0.6
+    for rows, expected in (
+        (scores, ("uncertain", "unseen videos")),
+        (scores[scores["subset"] != "unseen_videos"], ("predicted", "all clips")),
+        (scores[scores["subset"] != "seen_videos"], ("predicted", "all clips, all of unseen videos")),
+    ):
+        result = verdict.find_results(rows, WARMTH, synthetic=False)[0].result
+        assert (result, verdict.select_judged(rows)[1]) == expected
 
 
 def test_page_has_a_section_across_corpora_if_scored(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ A predictor is NAME=SOURCE, or NAME=SOURCE,SOURCE,... for several seeds, or SOUR
 - ARRAY.npy@CLIPS.txt@OCEAN: an array with a row per clip, a text file with the clips' names, and the order of the columns
 - a baseline of lib/scoring/baselines.py
 
-Every table also contains all baselines, fitted to all labelled training clips.
+Every table also contains all baselines, fitted to all labelled training clips; stacked ridge and boosted trees also to
+validation clips.
 """
 
 import argparse

@@ -44,7 +44,8 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:
         if not disk_is_full(error):
             raise
-        sys.exit(f"error: {' '.join(str(error).split())}; make room, and run again: what is finished is kept")
+        reason = " ".join(str(error).split())
+        sys.exit(f"error: {reason}; free disk space and run the command again (finished parts are kept)")
 
 
 def _has_lost_reader() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-LINE = "interrupted; what is finished is kept, the same command goes on from there"
+LINE = "interrupted; finished parts are kept; run the same command to continue"
 
 
 def begin_loading() -> None:

@@ -185,6 +185,7 @@ def _describe_group(
     notes = words.describe_clipped(scores, group), words.describe_weighting(scores), ceilings.explain(scores)
     return {
         "findings": verdict.find_results(scores, group, run.is_synthetic),
+        "judged": verdict.select_judged(scores)[1],
         "headline": verdict.describe_headline(scores, comparisons, group),
         "leakage": verdict.describe_leakage(scores, group, run.data, run.split),
         "about": f"{', '.join(group.columns)}; scale {words.format_range(group)}. Accuracy is {words.name_accuracy(group)}."

@@ -9,7 +9,7 @@ from lib.core.artifacts import SAME_PERSON
 from lib.core.targets import TargetGroup
 from lib.report import ceilings, words
 from lib.scoring import same_person
-from lib.scoring.stacking import STACKED_RIDGE_LOOKUP
+from lib.scoring.tables import rank_baselines
 
 LEVEL = 0.05
 """Significance level of the headline's tests."""
@@ -43,23 +43,29 @@ def select_group(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table[table["targets"] == name]
 
 
-def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> list[Finding]:
-    """Return a line per target for all clips, given a target group's rows of data/scores.csv.
+def select_judged(scores: pd.DataFrame) -> tuple[str, str]:
+    """Return the subset on which targets are judged, and its title: unseen videos, or all clips if there are none."""
+    titles = words.list_headline_subsets(scores)
+    subset = "unseen_videos" if "unseen_videos" in titles and "unseen_videos" in set(scores["subset"]) else "all"
+    return subset, titles[subset]
 
-    synthetic: whether labels are planted, so that their causes are known. The best baseline is the most accurate baseline
-    without a leak.
+
+def find_results(scores: pd.DataFrame, group: TargetGroup, synthetic: bool) -> list[Finding]:
+    """Return a line per target for the clips of `select_judged`, given a target group's rows of data/scores.csv.
+
+    synthetic: whether labels are planted, so that their causes are known. The best baseline is the most accurate one that
+    does not use the name of the clip's video.
     """
     findings = []
-    rows = scores[scores["subset"] == "all"]
+    subset, _ = select_judged(scores)
+    rows = scores[scores["subset"] == subset]
     for target in group.columns:
         by_score = rows[rows["target"] == target].set_index(["score", "predictor"])
         r2, accuracy = by_score.loc[("r2", "model")], by_score.loc[("accuracy", "model")]
-        baselines = by_score.loc["accuracy"].drop(["model", STACKED_RIDGE_LOOKUP], errors="ignore")["value"].dropna()
-        best, name = (
-            ("–", "") if baselines.empty else (f"{baselines.max():.3f}", words.name_predictor(baselines.idxmax()))
-        )
+        ranked = rank_baselines(by_score.loc["accuracy"]["value"])
+        best, name = ("–", "") if ranked.empty else (f"{ranked.iloc[0]:.3f}", words.name_predictor(ranked.index[0]))
         cause = words.find_cause(target) if synthetic else ""
-        bound = ceilings.find(scores, "r2", target)
+        bound = ceilings.find(scores, "r2", target, subset)
         findings.append(
             Finding(
                 target,

@@ -19,6 +19,8 @@ from lib.scoring.stacking import (
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Baselines that use at most the name of a clip's video. Others: ridge_NAME, on the vectors NAME, and JOINT, on all."""
 JOINT = (STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES)
+LEAKING = ("video_lookup", "shrunk_video_lookup", STACKED_RIDGE_LOOKUP)
+"""Baselines that use the name of a clip's video: a leak, if the video has training clips."""
 PRESENCE = ("always_present", "majority")
 """Predictors of presence that use no clip (`predict_presence`)."""
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from lib.core.targets import RELIABILITY, TargetGroup
 from lib.scoring import ceilings
+from lib.scoring.baselines import LEAKING
 from lib.scoring.conformal import score_coverage
 from lib.scoring.detection import score_detection
 from lib.scoring.paired import adjust_table, compare_errors, compare_predictors, find_twins
@@ -249,20 +250,31 @@ def headline(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]
     """Return the numbers of metrics/test.json for one target group, from its `score_table`.
 
     By subset of the clips ("all" and "unseen", those of videos without training clips): accuracy, R² and CCC, means over
-    targets, of the model and of the best baseline, the one with the highest accuracy on that subset. A subset without clips
-    is left out; an undefined score is None.
+    targets, of the model and of the best baseline of `rank_baselines`. A subset without clips is left out; an undefined
+    score is None.
     """
     means = table[table["target"] == "mean"]
     headlines: dict[str, dict[str, dict[str, float | None]]] = {}
     for subset, name in (("all", "all"), ("unseen_videos", "unseen")):
         rows = means[means["subset"] == subset].pivot(index="predictor", columns="score", values="value")
         if not rows.empty:
-            ranked = rows.drop(index="model").sort_values("accuracy", ascending=False, kind="stable")  # NaN last
+            best = rank_baselines(rows["accuracy"]).index[0]
             headlines[name] = {
-                label: {score: _number(row[score]) for score in HEADLINE_SCORES}
-                for label, row in (("model", rows.loc["model"]), ("best_baseline", ranked.iloc[0]))
+                label: {score: _number(rows.loc[predictor, score]) for score in HEADLINE_SCORES}
+                for label, predictor in (("model", "model"), ("best_baseline", best))
             }
     return headlines
+
+
+def rank_baselines(accuracy: pd.Series) -> pd.Series:
+    """Return the baselines of a series of accuracies by predictor, best first, undefined last.
+
+    Those that use the name of a clip's video (`baselines.LEAKING`) are left out, because on clips of unseen videos they
+    know nothing.
+    """
+    return accuracy.drop(["model", ceilings.CEILING, *LEAKING], errors="ignore").sort_values(
+        ascending=False, kind="stable"
+    )
 
 
 def _number(value: float) -> float | None:
