@@ -7,7 +7,7 @@ import pytest
 
 from lib.core.weight_files import WEIGHT_SETS
 from tests.conftest import ROOT
-from tools.reference import api, licences, parameters, schema
+from tools.reference import api, commands, licences, parameters, schema
 from tools.reference.__main__ import PARAMETERS_PAGE, pages
 
 
@@ -55,3 +55,17 @@ def test_licences_list_every_dependency(monkeypatch: pytest.MonkeyPatch) -> None
 def test_licences_list_every_set_of_weights(generated: dict[Path, str]) -> None:
     table = generated[licences.LICENCES_PAGE].split(licences.WEIGHTS_BEGIN)[1].split(licences.WEIGHTS_END)[0]
     assert re.findall(r"^\| `(.*?)` \|", table, re.MULTILINE) == list(WEIGHT_SETS)
+
+
+def test_stages_page_lists_every_tool(generated: dict[Path, str]) -> None:
+    rows = dict(
+        re.findall(r"^\| `python -m (tools\.[\w.]+)` \| (.+) \|$", generated[commands.STAGES_PAGE], re.MULTILINE)
+    )
+    programs = {
+        re.sub(r"^tools\.benchmarks\.\w+", "tools.benchmarks.NAME", name)
+        for path in (ROOT / "tools").rglob("*.py")
+        for name in re.findall(r'prog="python -m ([\w.]+)"', path.read_text())
+    }
+    assert {"tools.new", "tools.ablate", "tools.benchmarks.NAME"} < programs
+    assert set(rows) == programs
+    assert all(sentence.endswith(".") for sentence in rows.values())
