@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-SCORES = Path("metrics/test.json")
+SCORES = Path("metrics/scores.json")
 TOLERANCES = {"accuracy": 0.01, "r2": 0.1, "ccc": 0.1}
 """Largest allowed difference between two processors: five times that of two of them, with accuracies of 0.9203 and 0.9221. A
 model that loses a planted cause differs by more: the R² of that trait falls to 0, and the mean of five by over 0.1."""
 
 
 def list_scores(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:
-    """Yield the name and the value of each score of the model, such as `traits.all.model.r2`."""
+    """Yield the name and the value of each score of the model, such as `test.traits.all.model.r2`."""
     for name, value in metrics.items():
         if isinstance(value, Mapping):
             yield from list_scores(value, f"{prefix}{name}.")

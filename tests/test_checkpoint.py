@@ -105,13 +105,13 @@ def test_pretrained_returns_encoders_as_before_training(tmp_path: Path) -> None:
 
 def test_outputs_of_a_run_do_not_mark_its_commit_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("params.yaml", "dvc.lock", "metrics/test.json"):
+    for name in ("params.yaml", "dvc.lock", "metrics/scores.json"):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text("1")
     for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b.c commit -qm a"):
         subprocess.run(["git", *command.split()], check=True)
     Path("dvc.lock").write_text("2")
-    Path("metrics/test.json").unlink()
+    Path("metrics/scores.json").unlink()
     assert re.fullmatch(r"[0-9a-f]{40}", str(find_commit()))
     Path("params.yaml").write_text("2")
     assert re.fullmatch(r"[0-9a-f]{40}\+", str(find_commit()))

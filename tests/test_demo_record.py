@@ -59,10 +59,10 @@ def test_comparison_of_the_demo_finds_lost_causes() -> None:
     assert [*list_scores(committed)]
     assert find_differences(committed, committed) == []
     measured = copy.deepcopy(committed)
-    model = measured["traits"]["all"]["model"]
+    model = measured["test"]["traits"]["all"]["model"]
     model["accuracy"] += TOLERANCES["accuracy"] / 2
     assert find_differences(committed, measured) == []
     model["r2"] -= 2 * TOLERANCES["r2"]
-    assert [line.partition(":")[0] for line in find_differences(committed, measured)] == ["traits.all.model.r2"]
+    assert [line.partition(":")[0] for line in find_differences(committed, measured)] == ["test.traits.all.model.r2"]
     del model["ccc"]
     assert len(find_differences(committed, measured)) == 2

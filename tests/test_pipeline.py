@@ -134,8 +134,8 @@ def test_repro_runs_all_stages_from_clips_to_report(project: Project) -> None:
     assert "cores" in provenance["hardware"] or "NVIDIA" in provenance["hardware"]
     card = (project.folder / "docs/model_card.md").read_text()
     assert "2 encoders, fused by `cross_attention`" in card
-    accuracy = json.loads((project.folder / "metrics/test.json").read_text())["traits"]["all"]["model"]["accuracy"]
-    assert f"| mean | {accuracy:.4f} | " in card  # no interval: too few videos
+    headline = json.loads((project.folder / "metrics/scores.json").read_text())["test"]["traits"]["all"]
+    assert f"| mean | {headline['model']['accuracy']:.4f} | " in card  # no interval: too few videos
     assert "Scored are 4 of 4 clips" in card
     lengths = json.loads((project.folder / "metrics/lengths.json").read_text())
     assert lengths["faces"]["training"]["clips"] == 12

@@ -54,7 +54,7 @@ CORPUS_SCORES = DATA / "corpus_scores.csv"
 SAME_PERSON = DATA / "same_person.csv"
 OUTLIERS = DATA / "outliers.csv"
 PROVENANCE = DATA / "provenance.json"
-TEST_METRICS = METRICS / "test.json"
+HEADLINE = METRICS / "scores.json"
 LENGTHS = METRICS / "lengths.json"
 
 # analyse
@@ -92,7 +92,7 @@ OUTPUTS: dict[str, tuple[Path, ...]] = {
     "train": (MODEL, HISTORY, TRAIN_METRICS),
     "evaluate": (
         PREDICTIONS, SCORES, COMPARISONS, GROUP_SCORES, SPLIT_SCORES, CORPUS_SCORES, LOST, OUTLIERS, SAME_PERSON, PROVENANCE,
-        TEST_METRICS, LENGTHS,
+        HEADLINE, LENGTHS,
     ),
     "analyse": (
         ATTENTION, MEAN_ATTENTION, CONTROLS, IMPORTANCE, DELETION, ROBUSTNESS, PROBES, LENS,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lib.core.artifacts import COMPARISONS, GROUP_SCORES, SCORES, SPLIT_SCORES, TEST_METRICS
+from lib.core.artifacts import COMPARISONS, GROUP_SCORES, HEADLINE, SCORES, SPLIT_SCORES
 from lib.core.clips import write_csv
 from lib.core.errors import SettingError
 from lib.core.targets import RELIABILITY, TargetGroup
@@ -32,14 +32,14 @@ class Results(NamedTuple):
     split_scores: pd.DataFrame
 
 
-def write(results: Results) -> None:
-    """Write the tables, and the headline to metrics/test.json."""
+def write(results: Results, split: str) -> None:
+    """Write the tables, and the headline to metrics/scores.json under the name of the scored split."""
     write_csv(SCORES, results.scores)
     write_csv(COMPARISONS, results.comparisons)
     write_csv(GROUP_SCORES, results.group_scores)
     write_csv(SPLIT_SCORES, results.split_scores)
-    headlines = {name: headline(table) for name, table in results.scores.groupby("targets", sort=False)}
-    TEST_METRICS.write_text(json.dumps(headlines, indent=2) + "\n")
+    headlines = {split: {name: headline(table) for name, table in results.scores.groupby("targets", sort=False)}}
+    HEADLINE.write_text(json.dumps(headlines, indent=2) + "\n")
 
 
 def compare_clips(data: Path, vectors: Mapping[str, pd.DataFrame], clips: pd.DataFrame) -> pd.DataFrame:

@@ -29,4 +29,4 @@ def evaluate(settings: Settings) -> None:
     attributes = tabulate_attributes(evaluation.usable, persons, vectors, artifacts.DATA)
     options = results.Options(settings.trees, settings.bootstrap, attributes, settings.weighting)
     write_csv(artifacts.CORPUS_SCORES, across.score_corpora(evaluation, corpora, vectors, settings))
-    results.write(results.score_all(evaluation, predicted, persons, vectors, options))
+    results.write(results.score_all(evaluation, predicted, persons, vectors, options), evaluation.scored_split)

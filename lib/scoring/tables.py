@@ -247,7 +247,7 @@ def score_over_seeds(
 
 
 def headline(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Return the numbers of metrics/test.json for one target group, from its `score_table`.
+    """Return the numbers of metrics/scores.json for one target group, from its `score_table`.
 
     By subset of the clips ("all" and "unseen", those of videos without training clips): accuracy, R² and CCC, means over
     targets, of the model and of the best baseline of `rank_baselines`. A subset without clips is left out; an undefined
