@@ -119,7 +119,7 @@ class Checker:
             assert importlib.util.find_spec(name), name
 
     def parse_arguments(self, name: str, arguments: list[str]) -> None:
-        package = importlib.util.find_spec(name)
+        package = importlib.util.find_spec(name.removesuffix(".NAME"))  # any module of a folder
         assert package, name
         module = importlib.import_module(f"{name}.__main__" if package.submodule_search_locations else name)
         self.monkeypatch.setattr(sys, "argv", [name, *arguments])
@@ -164,7 +164,7 @@ def test_commands_are_valid(page: Path, checker: Checker, tmp_path: Path) -> Non
 def test_inline_commands_have_known_options(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in re.findall(r"`(?:\w+=\S+ )*python -m ((?:tools|stages)[^`]*)`", page.read_text()):
         name, *arguments = command.split()
-        package = importlib.util.find_spec(name)
+        package = importlib.util.find_spec(name.removesuffix(".NAME"))  # any module of a folder
         assert package, f"{page}: {command}"
         options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
         if not options:
