@@ -170,6 +170,28 @@ def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, 
         plan.plan_experiments(shipped, "interview", {"losses": ["mse"]})
 
 
+def test_ablation_runs_encoders_and_fusions(shipped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    encoders, fusions = ["faces", "flow", "audio"], ["cross_attention", "concat", "late_average"]
+    queries = [f"queries_{name}" for name in encoders]
+    assert list(plan_shipped(shipped)[1]) == [*encoders, *queries, *fusions]
+    monkeypatch.setattr(plan, "FUSIONS", (*plan.FUSIONS, "maximum"))
+    variants = plan_shipped(shipped)[1]
+    assert list(variants) == [*encoders, *queries, *fusions, "maximum"]
+    assert variants["maximum"] == {"model.use": encoders, "model.fusion": "maximum", "model.queries": []}
+    shipped["model"] |= {"use": ["audio"], "fusion": "plain_concat"}
+    assert list(plan_shipped(shipped)[1]) == ["audio", "plain_concat", "maximum"]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "params").glob("*.yaml")))
+def test_variants_of_each_file_of_parameters_are_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    values = parameters.plain(parameters.merge_parameters(name, []))
+    variants = plan.plan_variants(values["model"])
+    assert values["model"]["fusion"] in variants or len(values["model"]["use"]) == 1
+    for changes in variants.values():
+        parameters.check(plan.changed(values, changes))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -182,7 +204,7 @@ def test_ablate_crosses_losses_and_weightings_of_first_group(shipped: dict[str, 
             {"weightings": ["inverse"]},
             "--weightings 'inverse'; allowed: none, label_distribution_smoothing, reliability$",
         ),
-        ({"variants": ["sum"]}, "--variants 'sum'; allowed: faces, flow, audio, late_average"),
+        ({"variants": ["sum"]}, "--variants 'sum'; allowed: faces, flow, audio, queries_faces"),
         ({"variants": ["faces"], "weightings": ["none"]}, "--variants, --losses/--weightings exclude each other"),
         ({"grid": ["a"], "sizes": [10]}, "--grid, --sizes exclude each other"),
         ({"sizes": [10, 0]}, "train.clips.* = 0; allowed: greater than or equal to 1"),

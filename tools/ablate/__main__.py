@@ -1,8 +1,9 @@
 """Run variants of the model, of losses or of any settings as DVC experiments, with every seed, and compare them.
 
 --variants, the default: variants of params.yaml's model. Each encoder of model.use alone, by its name; all encoders by
-late_average, concat and cross_attention; and queries_ENCODER, cross-attention in which only that encoder's tokens are
-queries. The result is the table of tools.compare.
+late_average, concat, cross_attention, params.yaml's own fusion, and every fusion that you add to the project; and
+queries_ENCODER, cross-attention in which only that encoder's tokens are queries. plain_concat, multitask, multitask_pooled
+and stacked are variants only if params.yaml names them. The result is the table of tools.compare.
 
 --losses and --weightings: every loss of the target group (--targets) with every train.label_weighting. --grid: settings by
 name, each a list of KEY=VALUE as in `dvc exp run -S`, for instance --grid small=train.batch_size=8

@@ -11,6 +11,7 @@ from lib.core import parameters
 from lib.core.artifacts import GROUPS
 from lib.core.errors import InputError
 from lib.core.targets import LOSSES_OF_HEADS, RELIABILITY, TargetGroup, check_head
+from lib.model.settings import FUSIONS, STACKED
 from lib.scoring.baselines import is_baseline
 from lib.sources._across import find_ranges
 from lib.sources.settings import Parameters as Download
@@ -33,6 +34,13 @@ EXPERIMENT_OPTIONS = (
     "fair",
 )
 """The options that say which experiments are run."""
+
+ONLY_IF_CHOSEN = ("plain_concat", "multitask", "multitask_pooled", STACKED)
+"""Fusions that are run only if params.yaml names them. plain_concat is concat without projection. The multitask fusions need
+two encoders of one width. stacked needs an encoder of kind vectors, and trains five more networks."""
+
+EQUAL_FOR_ONE_ENCODER = ("cross_attention", "concat", "late_average")
+"""Fusions that are equal if there is only one encoder."""
 
 
 def plan_experiments(
@@ -134,13 +142,19 @@ def plan_fairness(column: str, shared: dict[str, Any]) -> dict[str, ParameterCha
 
 
 def plan_variants(model: dict[str, Any]) -> dict[str, ParameterChanges]:
-    """Return the variants of the section `model`, by name."""
+    """Return the variants of the section `model`, by name.
+
+    They are: each encoder alone; all encoders by each fusion, but by those of ONLY_IF_CHOSEN only if `model` names it; and
+    cross-attention with the queries of one encoder. A fusion that is added to FUSIONS is a variant, too.
+    """
     use = model["use"]
+    fusions = [name for name in FUSIONS if name not in ONLY_IF_CHOSEN or name == model["fusion"]]
     models: dict[str, ParameterChanges] = {name: {"use": [name], "fusion": "concat", "queries": []} for name in use}
-    if len(use) > 1:
-        models |= {fusion: {"use": use, "fusion": fusion, "queries": []} for fusion in ("late_average", "concat")}
+    if len(use) == 1:
+        fusions = [name for name in fusions if name not in EQUAL_FOR_ONE_ENCODER]
+    else:
         models |= {f"queries_{name}": {"use": use, "fusion": "cross_attention", "queries": [name]} for name in use}
-        models["cross_attention"] = {"use": use, "fusion": "cross_attention", "queries": []}
+    models |= {fusion: {"use": use, "fusion": fusion, "queries": []} for fusion in fusions}
     return {name: {f"model.{key}": value for key, value in changes.items()} for name, changes in models.items()}
 
 
