@@ -23,7 +23,7 @@ GROUP = TargetGroup(columns=["signal", "noise"], range=[0, 1], head="linear", lo
 
 
 def test_recorded_features_are_means_of_present_tokens() -> None:
-    network = SimpleNamespace(fusion=LateAverage({"look": 2, "move": 2}, [], 1, 1, 0.0))
+    network = SimpleNamespace(fusion=LateAverage({"look": 2, "move": 2}))
     values = torch.arange(12.0).reshape(2, 3, 2)
     present = torch.tensor([[True, True, False], [True, False, False]])
     tokens = {"look": Tokens(values, torch.zeros(2, 3), present, (1, 1)),

@@ -1,38 +1,18 @@
 """Fusions of encoders' tokens: built with each encoder's width, they return vectors of a clip and attention weights."""
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
 from lib.model.cross_attention import Block
+from lib.model.settings import FusionOptions
 from lib.model.tokens import Tokens, make_clip_token, measure_distance
 
 AttentionWeights = dict[tuple[str, str], Tensor]
 """Of (query, key), two encoders' names: (B, heads, N_query, N_key)."""
-
-
-class FusionOptions(NamedTuple):
-    """Arguments of a fusion.
-
-    widths: width of each encoder's tokens, by name. queries, heads, depth, dropout, feed_forward, time_slope: as in the
-    section model of params.yaml; a fusion may ignore any.
-    """
-
-    widths: Mapping[str, int]
-    queries: Sequence[str]
-    heads: int
-    depth: int
-    dropout: float
-    feed_forward: int | None
-    time_slope: float | None = None
-
-    @property
-    def width(self) -> int:
-        """The width of the tokens of all encoders, where it is the same."""
-        return next(iter(self.widths.values()))
 
 
 class Fusion(nn.Module):
@@ -40,7 +20,7 @@ class Fusion(nn.Module):
     and its name to `lib.model.settings.FUSIONS`.
 
     A subclass implements `forward`, and `build` if it has layers. If its vectors are not as wide as all encoders' tokens
-    together, `build` sets `output_dim`. The arguments are those of FusionOptions.
+    together, `build` sets `output_dim`. widths: width of each encoder's tokens, by name.
     """
 
     projected: ClassVar[bool] = True
@@ -50,21 +30,15 @@ class Fusion(nn.Module):
     output_dim: int
     """Width D of a vector."""
 
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        queries: Sequence[str] = (),
-        heads: int = 4,
-        depth: int = 1,
-        dropout: float = 0.0,
-        feed_forward: int | None = None,
-        time_slope: float | None = None,
-    ) -> None:
+    def __init__(self, widths: Mapping[str, int], options: FusionOptions | None = None) -> None:
         super().__init__()
-        self.names, self.output_dim = tuple(widths), sum(widths.values())
-        self.build(
-            FusionOptions(widths, queries, heads, depth, dropout, feed_forward=feed_forward, time_slope=time_slope)
-        )
+        self.widths, self.names, self.output_dim = dict(widths), tuple(widths), sum(widths.values())
+        self.build(options or FusionOptions())
+
+    @property
+    def width(self) -> int:
+        """The width of the tokens of all encoders, where it is the same."""
+        return next(iter(self.widths.values()))
 
     def build(self, options: FusionOptions) -> None:
         """Create the layers; by default the fusion has no layers."""
@@ -101,7 +75,7 @@ class LateAverage(Concat):
 
     def build(self, options: FusionOptions) -> None:
         """Create no layers; there is a vector for each encoder."""
-        self.vectors, self.output_dim = len(options.widths), options.width
+        self.vectors, self.output_dim = len(self.widths), self.width
 
     def forward(self, tokens: Mapping[str, Tokens], attend: bool = False) -> tuple[Tensor, AttentionWeights]:
         """Return one vector for each encoder."""
@@ -125,9 +99,7 @@ class CrossAttention(Fusion):
         self.blocks = nn.ModuleList(
             nn.ModuleDict(
                 {
-                    f"{query}_to_{key}": Block(
-                        options.width, options.heads, options.dropout, factor, options.time_slope
-                    )
+                    f"{query}_to_{key}": Block(self.width, options.heads, options.dropout, factor, options.time_slope)
                     for query, key in self.pairs
                 }
             )
@@ -165,10 +137,10 @@ class Multitask(Fusion):
 
     def build(self, options: FusionOptions) -> None:
         """Create the layers of both encoders. Raises InputError unless there are two of one width that heads divide."""
-        width, heads, dropout = options.width, options.heads, options.dropout
-        if len(options.widths) != 2 or set(options.widths.values()) != {width} or width % heads:
+        width, heads, dropout = self.width, options.heads, options.dropout
+        if len(self.widths) != 2 or set(self.widths.values()) != {width} or width % heads:
             raise InputError(
-                f"fusion = multitask with encoders of widths {dict(options.widths)} and heads = {heads}; allowed:"
+                f"fusion = multitask with encoders of widths {self.widths} and heads = {heads}; allowed:"
                 " two encoders of one width that heads divide"
             )
         inner = (options.feed_forward or self.feed_forward) * width

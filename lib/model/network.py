@@ -96,15 +96,7 @@ class Network(nn.Module):
             projections = {name: nn.Linear(width, settings.width) for name, width in widths.items()}
             widths = dict.fromkeys(widths, settings.width)
         with prefix_errors("model."):
-            fusion = kind(
-                widths,
-                settings.queries,
-                heads=settings.heads,
-                depth=settings.depth,
-                dropout=settings.dropout,
-                feed_forward=settings.feed_forward,
-                time_slope=settings.time_slope,
-            )
+            fusion = kind(widths, settings.fusion_options)
         size, vectors = settings.hidden or fusion.output_dim, fusion.vectors
         hidden = [
             nn.Sequential(nn.Linear(fusion.output_dim, size), nn.ReLU())

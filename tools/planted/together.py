@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lib.core.targets import TargetGroup
 from lib.model.fusions import FUSIONS
 from lib.model.positions import position_encoding
+from lib.model.settings import FusionOptions
 from lib.model.tokens import Tokens
 from lib.report import comparison, words
 from lib.scoring.paired import compare_predictors
@@ -84,7 +85,7 @@ class Model(nn.Module):
                 for name, width in widths.items()
             }
         )
-        self.fusion = FUSIONS[fusion](dict.fromkeys(widths, _WIDTH), heads=4, time_slope=time_slope)
+        self.fusion = FUSIONS[fusion](dict.fromkeys(widths, _WIDTH), FusionOptions(time_slope=time_slope))
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(self.fusion.output_dim, _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, 1))
             for _ in range(self.fusion.vectors)

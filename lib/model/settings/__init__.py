@@ -46,21 +46,27 @@ class Stacking(Section):
     trees: bool
 
 
-class Settings(Section):
+class FusionOptions(Section):
+    """Options of a fusion: keys of the section `model` of params.yaml. A fusion may ignore any.
+    The defaults are for Python."""
+
+    queries: list[str] = Field(default_factory=list)
+    heads: Annotated[int, Field(ge=1, le=64)] = 4
+    depth: Annotated[int, Field(ge=1, le=64)] = 1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    feed_forward: Annotated[int, Field(ge=1, le=64)] | None = None
+    time_slope: Annotated[float, Field(gt=0, le=1000)] | None = None
+
+
+class Settings(FusionOptions):
     """The section `model` of params.yaml."""
 
     use: Annotated[list[str], Field(min_length=1)]
     fusion: str
-    queries: list[str]
     targets: Annotated[list[str], Field(min_length=1)]
     missing: Literal["drop", "keep"]
     width: Annotated[int, Field(ge=6, le=4096)]
-    heads: Annotated[int, Field(ge=1, le=64)]
-    depth: Annotated[int, Field(ge=1, le=64)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
     hidden: Annotated[int, Field(ge=0, le=65_536)]
-    feed_forward: Annotated[int, Field(ge=1, le=64)] | None = None
-    time_slope: Annotated[float, Field(gt=0, le=1000)] | None = None
     linear_path: bool = False
     members: Annotated[int, Field(ge=1, le=100)] = 1
     stack: Stacking = Stacking(network=[], trees=True)
@@ -91,6 +97,11 @@ class Settings(Section):
                     " several of them; add one, or choose another value"
                 )
         return inputs
+
+    @property
+    def fusion_options(self) -> FusionOptions:
+        """The options of the fusion."""
+        return FusionOptions(**{name: getattr(self, name) for name in FusionOptions.model_fields})
 
     @property
     def is_committee(self) -> bool:
