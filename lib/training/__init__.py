@@ -1,1 +1,1 @@
-"""The training loop, with its losses, schedules and loggers."""
+"""The training loop, with its losses and schedules."""
