@@ -77,25 +77,25 @@ def make_card(
         f" {words.count_clips(data)}.\n",
         *(f"{sentence}\n" for sentence in words.describe_scored_clips(data, run.split)),
     ]
-    for name, group in targets.items():
-        lines.append(f"{describe_leakage(select_group(scores, name), group, data, run.split)}\n")
+    for name, target_group in targets.items():
+        lines.append(f"{describe_leakage(select_group(scores, name), target_group, data, run.split)}\n")
     lines += ["An unseen video may show a known person: the corpora do not identify people.\n"]
     lines += [f"{run.same_persons}\n"] if run.same_persons else []
     lines.append("## Results\n")
-    for name, group in targets.items():
+    for name, target_group in targets.items():
         of_group = select_group(scores, name)
-        lines += _tabulate_scores(name, group, of_group, data["clips"][run.split], run.split)
+        lines += _tabulate_scores(name, target_group, of_group, data["clips"][run.split], run.split)
     lines.append("## Limits\n")
-    for name, group in targets.items():
+    for name, target_group in targets.items():
         tables = (select_group(table, name) for table in (scores, comparisons, robustness))
         lines += [
             *([f"### {name}: limits\n"] if len(targets) > 1 else []),
-            *_list_limits(group, run.interval, *tables),
+            *_list_limits(target_group, run.interval, *tables),
             "",
         ]
     lines += ["## Subgroups\n", f"{words.NO_GROUPS if groups.empty else words.ABOUT_GROUPS}\n"]
-    for name, group in targets.items() if len(groups) else ():
-        lines += _tabulate_groups(name, group, select_group(groups, name))
+    for name, target_group in targets.items() if len(groups) else ():
+        lines += _tabulate_groups(name, target_group, select_group(groups, name))
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -103,13 +103,13 @@ def list_cautions(sources: Iterable[str], targets: Targets) -> list[str]:
     """Return the warnings to show next to predictions of a model trained on these corpora: uses to avoid, then notes on
     targets."""
     limits = _IMPRESSIONS if {*sources} <= {*SYNTHETIC, "fiv2", "vlogs"} else _ANY
-    notes = (words.note_emotions(group) for group in targets.values())
+    notes = (words.note_emotions(target_group) for target_group in targets.values())
     return [limits, *dict.fromkeys(note for note in notes if note)]
 
 
 def _describe_model(targets: Targets, run: Run) -> Iterator[str]:
     commit = run.provenance["commit"]
-    outputs = "; ".join(_describe_output(name, group) for name, group in targets.items())
+    outputs = "; ".join(_describe_output(name, target_group) for name, target_group in targets.items())
     yield f"- Input: {words.describe_encoders(run.parameters['model'])}"
     yield f"- Output: {outputs}."
     yield f"- Version: {'trained without git' if commit is None else f'commit {format_commit(commit)}'}."
@@ -119,15 +119,17 @@ def _describe_model(targets: Targets, run: Run) -> Iterator[str]:
     yield "- Contact: *to fill in.*\n"
 
 
-def _describe_output(name: str, group: TargetGroup) -> str:
+def _describe_output(name: str, target_group: TargetGroup) -> str:
     bounds = {
-        "sigmoid": words.format_range(group),
-        "linear": f"unbounded; labels are {words.format_range(group)}",
-        "gaussian": f"unbounded, with a standard deviation; labels are {words.format_range(group)}",
+        "sigmoid": words.format_range(target_group),
+        "linear": f"unbounded; labels are {words.format_range(target_group)}",
+        "gaussian": f"unbounded, with a standard deviation; labels are {words.format_range(target_group)}",
         "softmax": "fractions that add up to 1",
         "binary": "probabilities",
     }
-    return f"{name}: {', '.join(group.columns)} ({bounds.get(group.head, words.format_range(group))})"
+    return (
+        f"{name}: {', '.join(target_group.columns)} ({bounds.get(target_group.head, words.format_range(target_group))})"
+    )
 
 
 def describe_labels(source: str, data: Mapping[str, Any]) -> str:
@@ -144,11 +146,11 @@ def describe_labels(source: str, data: Mapping[str, Any]) -> str:
 
 
 def _note_stability(sources: list[str], targets: Targets) -> list[str]:
-    notes = (words.note_stability(sources, group) for group in targets.values())
+    notes = (words.note_stability(sources, target_group) for target_group in targets.values())
     return [f"{note}\n" for note in dict.fromkeys(notes) if note]
 
 
-def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips: int, split: str) -> list[str]:
+def _tabulate_scores(name: str, target_group: TargetGroup, scores: pd.DataFrame, clips: int, split: str) -> list[str]:
     """Return a row per target: the model's scores on all clips and on unseen videos, and the baselines' accuracy."""
     subsets = {"all": scores[scores["subset"] == "all"], "unseen": scores[scores["subset"] == "unseen_videos"]}
     counts = [
@@ -179,17 +181,17 @@ def _tabulate_scores(name: str, group: TargetGroup, scores: pd.DataFrame, clips:
     columns |= {
         f"ceiling of {title}": (subsets["all"][subsets["all"]["predictor"] == CEILING], score, 3)
         for title, score in (("R²", "r2"), ("CCC", "ccc"))
-        if np.isfinite([ceilings.find(scores, score, target) for target in group.columns]).any()
+        if np.isfinite([ceilings.find(scores, score, target) for target in target_group.columns]).any()
     }
     cells = {title: _format_column(*column) for title, column in columns.items()}
     lines = [
         f"{name.capitalize()}: {split} split ({'; '.join(counts)}). Scored are {scores['clips'].max()} of {clips} clips:"
-        f" those with labels and with the streams that the model needs. Accuracy is {words.name_accuracy(group)}. Brackets:"
-        f" 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on.\n",
+        f" those with labels and with the streams that the model needs. Accuracy is {words.name_accuracy(target_group)}."
+        f" Brackets: 95 % intervals by bootstrap over videos, from {MIN_VIDEOS} videos on.\n",
         "| target | " + " | ".join(cells) + " |",
         "|---|" + "---|" * len(cells),
     ]
-    for target in ("mean", *group.columns):
+    for target in ("mean", *target_group.columns):
         lines.append(f"| {target} | " + " | ".join(column.get(target, "–") for column in cells.values()) + " |")
     return [*lines, "", *(f"{text}\n" for text in (words.describe_weighting(scores), ceilings.explain(scores)) if text)]
 
@@ -200,7 +202,7 @@ def _format_column(rows: pd.DataFrame, score: str, digits: int) -> dict[str, str
 
 
 def _list_limits(
-    group: TargetGroup, level: float, scores: pd.DataFrame, comparisons: pd.DataFrame, robustness: pd.DataFrame
+    target_group: TargetGroup, level: float, scores: pd.DataFrame, comparisons: pd.DataFrame, robustness: pd.DataFrame
 ) -> Iterator[str]:
     """Yield a line for each limit of the model. level: of the prediction intervals."""
     model = scores[scores["predictor"] == "model"].set_index(["subset", "score", "target"])["value"]
@@ -209,12 +211,12 @@ def _list_limits(
     def find(score: str, target: str = "mean", subset: str = "all") -> float:
         return float(model.get((subset, score, target), np.nan))
 
-    mae = means["all", "mae", "mean_predictor"]
-    yield f"- Mean absolute error: {find('mae'):.3f} (scale {words.format_range(group)}); the training mean's is {mae:.3f}."
-    failed = [target for target in group.columns if not find("r2", target) > 0]
+    mae, scale = means["all", "mae", "mean_predictor"], words.format_range(target_group)
+    yield f"- Mean absolute error: {find('mae'):.3f} (scale {scale}); the training mean's is {mae:.3f}."
+    failed = [target for target in target_group.columns if not find("r2", target) > 0]
     if failed:
         yield f"- No better than a constant (R² not above 0): {', '.join(failed)}."
-    yield from _list_better_baselines(group, scores, comparisons)
+    yield from _list_better_baselines(target_group, scores, comparisons)
     ratio, regression = find("std_ratio"), find("regression_to_mean")
     compared = "less than" if ratio < 1 else "at least as much as"
     yield (
@@ -226,18 +228,18 @@ def _list_limits(
     seen_accuracy, unseen_accuracy = (find("accuracy", subset=subset) for subset in ("seen_videos", "unseen_videos"))
     if np.isfinite(seen_accuracy - unseen_accuracy):
         yield (
-            f"- {words.name_accuracy(group)} is {seen_accuracy:.3f} on videos seen in training and {unseen_accuracy:.3f} on"
-            " unseen videos."
+            f"- {words.name_accuracy(target_group)} is {seen_accuracy:.3f} on videos seen in training and"
+            f" {unseen_accuracy:.3f} on unseen videos."
         )
     losses = robustness[robustness["target"] == "mean"].dropna(subset="loss") if len(robustness) else robustness
     for row in losses.nlargest(1, "loss").itertuples() if len(losses) else ():
         yield (
-            f"- Largest loss under degradation: {row.loss:.3f} in {words.name_accuracy(group)},"
+            f"- Largest loss under degradation: {row.loss:.3f} in {words.name_accuracy(target_group)},"
             f" {words.describe_corruption(row.corruption, row.strength)}. The model was not trained for it."
         )
 
 
-def _list_better_baselines(group: TargetGroup, scores: pd.DataFrame, comparisons: pd.DataFrame) -> Iterator[str]:
+def _list_better_baselines(target_group: TargetGroup, scores: pd.DataFrame, comparisons: pd.DataFrame) -> Iterator[str]:
     """Yield a line on the baselines that reach a higher accuracy than the model on all clips; leaks are left out."""
     rows = scores[(scores["subset"] == "all") & (scores["target"] == "mean") & (scores["score"] == "accuracy")]
     accuracy = rows.set_index("predictor")["value"].sort_values(ascending=False)
@@ -249,12 +251,12 @@ def _list_better_baselines(group: TargetGroup, scores: pd.DataFrame, comparisons
             tested = f", {words.format_p(compared.loc[name])}" if is_tested else ""
             better.append(f"{words.name_predictor(str(name))} ({value:.3f}{tested})")
     if better:
-        score = f"{accuracy['model']:.3f} in {words.name_accuracy(group)}"
+        score = f"{accuracy['model']:.3f} in {words.name_accuracy(target_group)}"
         yield f"- Simpler predictors are more accurate than the model ({score}): {join(better)}."
 
 
-def _tabulate_groups(name: str, group: TargetGroup, groups: pd.DataFrame) -> list[str]:
-    scores, small = words.list_group_scores(group), score_tables.describe_small_groups(groups)
+def _tabulate_groups(name: str, target_group: TargetGroup, groups: pd.DataFrame) -> list[str]:
+    scores, small = words.list_group_scores(target_group), score_tables.describe_small_groups(groups)
     rows = []
     for kind, of_kind in groups.groupby("kind", sort=False):
         tables = {label: score_tables.make_group_table(of_kind, *score) for score, label in scores.items()}
@@ -263,6 +265,6 @@ def _tabulate_groups(name: str, group: TargetGroup, groups: pd.DataFrame) -> lis
             continue
         means = pd.DataFrame(filled).reindex(columns=list(scores.values()), fill_value="–").fillna("–")
         rows += [f"| {kind} | {label} | " + " | ".join(cells) + " |" for label, cells in means.iterrows()]
-    lines = [f"{name.capitalize()}: mean over {', '.join(group.columns)}, with 95 % intervals over videos.\n"]
+    lines = [f"{name.capitalize()}: mean over {', '.join(target_group.columns)}, with 95 % intervals over videos.\n"]
     lines += ["| | group | " + " | ".join(scores.values()) + " |", "|---|---|" + "---|" * len(scores), *rows, ""]
     return [*(lines if rows else []), *([small, ""] if small else [])]

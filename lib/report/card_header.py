@@ -26,9 +26,9 @@ def make_header(scores: pd.DataFrame, targets: Targets, run: Run) -> str:
         {
             "task": {"type": _TASK, "name": f"regression of {name}"},
             "dataset": {"name": " and ".join(sources), "type": "-".join(sources), "split": run.split},
-            "metrics": list(_list_metrics(select_group(scores, name), group)),
+            "metrics": list(_list_metrics(select_group(scores, name), target_group)),
         }
-        for name, group in targets.items()
+        for name, target_group in targets.items()
     ]
     header = {
         "license": "unknown",
@@ -42,12 +42,12 @@ def make_header(scores: pd.DataFrame, targets: Targets, run: Run) -> str:
     return f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=1000)}---\n"
 
 
-def _list_metrics(scores: pd.DataFrame, group: TargetGroup) -> Iterator[dict[str, Any]]:
+def _list_metrics(scores: pd.DataFrame, target_group: TargetGroup) -> Iterator[dict[str, Any]]:
     """Yield the model's scores of the mean of all targets and of each target, with 95 % intervals where they are known."""
     model = scores[scores["predictor"] == "model"].set_index(["subset", "score", "target"])
     for subset, described in _SUBSETS.items():
         for score, title in _SCORES.items():
-            for target in ("mean", *group.columns):
+            for target in ("mean", *target_group.columns):
                 if (subset, score, target) not in model.index:
                     continue
                 row = model.loc[(subset, score, target)]

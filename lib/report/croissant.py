@@ -101,7 +101,7 @@ def _describe_responsibility(clips: pd.DataFrame, groups: pd.DataFrame, targets:
         f"{source}: {describe_composition(clips[clips['corpus'] == source], data['corpora'][source])}"
         for source in sources
     )
-    notes = dict.fromkeys(words.note_stability(sources, group) for group in targets.values())
+    notes = dict.fromkeys(words.note_stability(sources, target_group) for target_group in targets.values())
     cautions, *more = list_cautions(sources, targets)
     enabled = [name for name, section in run.parameters.items() if isinstance(section, dict) and section.get("enabled")]
     return {
@@ -192,9 +192,9 @@ def _describe_records(columns: Sequence[str], targets: Targets, *, is_planted: b
 
 def _describe_label(column: str, targets: Targets, is_planted: bool) -> str:
     text = f"The label {column}"
-    for name, group in targets.items():
-        if column in group.columns:
-            text += f", {words.format_range(group)}, predicted in the group {name}"
+    for name, target_group in targets.items():
+        if column in target_group.columns:
+            text += f", {words.format_range(target_group)}, predicted in the group {name}"
             break
     if is_planted and column in words.PLANTED:
         text += f"; planted in {words.PLANTED[column]}"

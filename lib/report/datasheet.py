@@ -46,10 +46,10 @@ def make_datasheet(
         lines += [f"## {source}\n", *(f"**{title}.** {getattr(corpus, field)}\n" for title, field in _ANSWERS)]
         of_source = clips[clips["corpus"] == source]
         lines.append(f"**Composition.** {describe_composition(of_source, data['corpora'][source])}\n")
-    for name, group in targets.items():
-        lines.append(f"**Labels: {name}.**\n\n{_tabulate_labels(clips, list(group.columns))}\n")
+    for name, target_group in targets.items():
+        lines.append(f"**Labels: {name}.**\n\n{_tabulate_labels(clips, list(target_group.columns))}\n")
     lines += ["## Outliers\n", _tabulate_outliers(outliers) + "\n"]
-    notes = dict.fromkeys(words.note_stability(data["sources"], group) for group in targets.values())
+    notes = dict.fromkeys(words.note_stability(data["sources"], target_group) for target_group in targets.values())
     lines += ["## Splits\n", *_tabulate_splits(data), *(f"{note}\n" for note in notes if note)]
     lines += ["## Lengths\n", tabulate_lengths(run.lengths) + "\n"]
     lines += ["## Subgroups\n", describe_groups(groups) + "\n", "## Preprocessing\n"]

@@ -26,8 +26,10 @@ def _list_limitations(run: Run, targets: Targets, groups: pd.DataFrame) -> Itera
         if split == run.split and shared.get(split):
             yield f"Of the {run.data['videos'][split]} videos of the {split} split, {shared[split]} have training clips."
     yield "The corpus does not say which videos show one person, so an unseen video may show a person of the training clips."
-    yield from (note for group in targets.values() if (note := words.note_stability(run.data["sources"], group)))
-    yield from dict.fromkeys(note for group in targets.values() if (note := words.note_emotions(group)))
+    yield from (
+        note for target_group in targets.values() if (note := words.note_stability(run.data["sources"], target_group))
+    )
+    yield from dict.fromkeys(note for target_group in targets.values() if (note := words.note_emotions(target_group)))
     yield words.NO_GROUPS if groups.empty else "Errors were measured by group; annotators judged the groups by sight."
     yield "Intervals describe one trained model; another seed, corpus, language or culture may give other results."
 

@@ -31,9 +31,12 @@ def explain(pair: tuple[str, str], level: float) -> str:
     )
 
 
-def list_measures(group: TargetGroup) -> dict[str, str]:
+def list_measures(target_group: TargetGroup) -> dict[str, str]:
     """Return the measures of the table with their labels."""
-    first = {"accuracy": f"accuracy ({words.name_accuracy(group)})", "prediction_difference": "gap of the predictions"}
+    first = {
+        "accuracy": f"accuracy ({words.name_accuracy(target_group)})",
+        "prediction_difference": "gap of the predictions",
+    }
     return first | GAPS | {"coverage": "coverage"}
 
 
@@ -43,23 +46,25 @@ def describe_labels(table: pd.DataFrame, pair: tuple[str, str], target: str = ME
     return f"labels, {pair[0]} minus {pair[1]}: {_signed(row.value)} [{_signed(row.low)}, {_signed(row.high)}]"
 
 
-def format_markdown(table: pd.DataFrame, which: str, pair: tuple[str, str], group: TargetGroup, level: float) -> str:
+def format_markdown(
+    table: pd.DataFrame, which: str, pair: tuple[str, str], target_group: TargetGroup, level: float
+) -> str:
     """Return a row for each setting with the means over targets; `which`: name of the clips."""
-    measures = list_measures(group)
+    measures = list_measures(target_group)
     lines = [
-        f"Mean of {', '.join(group.columns)} on {which}; {escape_markdown(describe_labels(table, pair))}\n",
+        f"Mean of {', '.join(target_group.columns)} on {which}; {escape_markdown(describe_labels(table, pair))}\n",
         f"| train.fairness | {' | '.join(measures.values())} |",
         "|---|" + "---|" * len(measures),
     ]
-    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in _cells(table, group).items()]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in _cells(table, target_group).items()]
     lines.append(f"\nChange compared with {table['setting'].iloc[0]}, paired over videos\n")
     lines += [f"| train.fairness | {' | '.join(measures.values())} |", "|---|" + "---|" * len(measures)]
-    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in [*_changes(table, group).items()][1:]]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in [*_changes(table, target_group).items()][1:]]
     lines.append(
         "\n| target | difference of labels | " + " | ".join(f"signed error, {name}" for name in _names(table)) + " |"
     )
     lines.append("|---|---|" + "---|" * len(_names(table)))
-    for target in group.columns:
+    for target in target_group.columns:
         label = describe_labels(table, pair, target).partition(": ")[2]
         rows = table[(table["measure"] == "error_difference") & (table["target"] == target)]
         lines.append(f"| {escape_markdown(target)} | {label} | {' | '.join(_cell(row) for row in rows.itertuples())} |")
@@ -67,19 +72,25 @@ def format_markdown(table: pd.DataFrame, which: str, pair: tuple[str, str], grou
     return "\n".join(lines)
 
 
-def write(table: pd.DataFrame, which: str, pair: tuple[str, str], group: TargetGroup, level: float, out: Path) -> None:
+def write(
+    table: pd.DataFrame, which: str, pair: tuple[str, str], target_group: TargetGroup, level: float, out: Path
+) -> None:
     """Write out.csv (each target too), out.tex (booktabs), out.png and out.pdf."""
-    cells = pd.DataFrame.from_dict(_cells(table, group), orient="index", columns=list(list_measures(group).values()))
-    caption = f"Mean of {', '.join(group.columns)} on {which}; {describe_labels(table, pair)}. {explain(pair, level)}."
-    comparison.save(table, cells, caption, draw_panels(table, which, pair, group), out)
+    cells = pd.DataFrame.from_dict(
+        _cells(table, target_group), orient="index", columns=list(list_measures(target_group).values())
+    )
+    caption = (
+        f"Mean of {', '.join(target_group.columns)} on {which}; {describe_labels(table, pair)}. {explain(pair, level)}."
+    )
+    comparison.save(table, cells, caption, draw_panels(table, which, pair, target_group), out)
 
 
-def draw_panels(table: pd.DataFrame, which: str, pair: tuple[str, str], group: TargetGroup) -> Figure:
+def draw_panels(table: pd.DataFrame, which: str, pair: tuple[str, str], target_group: TargetGroup) -> Figure:
     """Return a figure of accuracy against each gap for the mean over targets, and against the gap of the signed error for
     the first targets; with 95 % intervals in both directions."""
     panels = [(MEAN, gap) for gap in GAPS]
-    if len(group.columns) > 1:
-        panels += [(column, "error_difference") for column in group.columns[:MOST]]
+    if len(target_group.columns) > 1:
+        panels += [(column, "error_difference") for column in target_group.columns[:MOST]]
     rows = -(-len(panels) // _A_ROW)
     figure = Figure(figsize=(9, 1.4 + 2.5 * rows), layout="constrained")
     grid = figure.subplots(rows, _A_ROW, squeeze=False).ravel()
@@ -96,7 +107,7 @@ def draw_panels(table: pd.DataFrame, which: str, pair: tuple[str, str], group: T
             axes.axvline(
                 opposite, color="black", linewidth=0.8, linestyle=":", label="equal predictions for both groups"
             )
-        axes.set(xlabel=GAPS[gap], ylabel=words.name_accuracy(group), title=shorten(target))
+        axes.set(xlabel=GAPS[gap], ylabel=words.name_accuracy(target_group), title=shorten(target))
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
@@ -110,22 +121,24 @@ def _names(table: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(table["setting"]))
 
 
-def _cells(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[str]]:
+def _cells(table: pd.DataFrame, target_group: TargetGroup) -> dict[str, list[str]]:
     """Return for each setting the mean over targets of each measure, as text."""
     means = table[table["target"] == MEAN].set_index(["setting", "measure"])
     return {
         name: [
             _cell(means.loc[(name, measure)], measure not in ("accuracy", "coverage"))
-            for measure in list_measures(group)
+            for measure in list_measures(target_group)
         ]
         for name in _names(table)
     }
 
 
-def _changes(table: pd.DataFrame, group: TargetGroup) -> dict[str, list[str]]:
+def _changes(table: pd.DataFrame, target_group: TargetGroup) -> dict[str, list[str]]:
     renamed = table.assign(value=table["change"], low=table["change_low"], high=table["change_high"], seed_std=np.nan)
     means = renamed[renamed["target"] == MEAN].set_index(["setting", "measure"])
-    return {name: [_cell(means.loc[(name, measure)]) for measure in list_measures(group)] for name in _names(table)}
+    return {
+        name: [_cell(means.loc[(name, measure)]) for measure in list_measures(target_group)] for name in _names(table)
+    }
 
 
 def _cell(row: object, is_signed: bool = True) -> str:

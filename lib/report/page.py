@@ -142,10 +142,10 @@ def render_report(
                 select_group(comparisons, name),
                 select_group(groups, name),
                 clips,
-                group,
+                target_group,
                 run if run.cues is None else run._replace(cues=select_group(run.cues, name)),
             )
-            for name, group in targets.items()
+            for name, target_group in targets.items()
         },
         figures=[_embed(figure, dpi) for figure in figures],
         setup=_describe_setup(run),
@@ -168,7 +168,7 @@ def _describe_group(
     comparisons: pd.DataFrame,
     groups: pd.DataFrame,
     clips: pd.DataFrame,
-    group: TargetGroup,
+    target_group: TargetGroup,
     run: Run,
 ) -> dict[str, Any]:
     """Return the template's variables for a target group; the tables contain only rows of this group."""
@@ -180,19 +180,20 @@ def _describe_group(
             subsets[f"{title.capitalize()}: none"] = None
             continue
         title = f"{title.capitalize()} ({rows['clips'].iloc[0]} clips, {rows['videos'].iloc[0]} videos)"
-        main, further = score_tables.list_score_tables(scores, comparisons, group, subset, run.interval)
+        main, further = score_tables.list_score_tables(scores, comparisons, target_group, subset, run.interval)
         subsets[title] = {"main": main, "further": further, "folded": subset != "all"}
-    notes = words.describe_clipped(scores, group), words.describe_weighting(scores), ceilings.explain(scores)
+    notes = words.describe_clipped(scores, target_group), words.describe_weighting(scores), ceilings.explain(scores)
     return {
-        "findings": verdict.find_results(scores, group, run.is_synthetic),
+        "findings": verdict.find_results(scores, target_group, run.is_synthetic),
         "judged": verdict.select_judged(scores)[1],
-        "headline": verdict.describe_headline(scores, comparisons, group),
-        "leakage": verdict.describe_leakage(scores, group, run.data, run.split),
-        "about": f"{', '.join(group.columns)}; scale {words.format_range(group)}. Accuracy is {words.name_accuracy(group)}."
+        "headline": verdict.describe_headline(scores, comparisons, target_group),
+        "leakage": verdict.describe_leakage(scores, target_group, run.data, run.split),
+        "about": f"{', '.join(target_group.columns)}; scale {words.format_range(target_group)}."
+        f" Accuracy is {words.name_accuracy(target_group)}."
         f" {' '.join(filter(None, notes))}".rstrip(),
-        "labels": score_tables.list_label_tables(clips, group),
+        "labels": score_tables.list_label_tables(clips, target_group),
         "subsets": subsets,
-        "persons": score_tables.list_group_tables(groups, group),
+        "persons": score_tables.list_group_tables(groups, target_group),
         "small": score_tables.describe_small_groups(groups),
         "cues": {} if run.cues is None else score_tables.list_cue_tables(run.cues),
     }
@@ -232,8 +233,8 @@ def _describe_setup(run: Run) -> dict[str, str]:
 def _list_limits(run: Run, targets: Targets) -> list[str]:
     notes = [
         note
-        for group in targets.values()
-        for note in (words.note_stability(run.data["sources"], group), words.note_emotions(group))
+        for target_group in targets.values()
+        for note in (words.note_stability(run.data["sources"], target_group), words.note_emotions(target_group))
         if note
     ]
     return [*dict.fromkeys(notes), *_LIMITS]

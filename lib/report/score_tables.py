@@ -22,7 +22,11 @@ _FIRST = ("accuracy", "r2", "ccc")
 
 
 def list_score_tables(
-    scores: pd.DataFrame, comparisons: pd.DataFrame, group: TargetGroup, subset: str, level: float = INTERVAL_LEVEL
+    scores: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    target_group: TargetGroup,
+    subset: str,
+    level: float = INTERVAL_LEVEL,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
     """Return the tables of a subset of the clips by title: the main scores and differences, then all further scores.
 
@@ -30,8 +34,8 @@ def list_score_tables(
     """
     rows = scores[scores["subset"] == subset]
     coverage = f"Coverage: fraction of labels within the {level:.0%} interval of tools.predict"
-    labels = {"accuracy": f"Accuracy ({words.name_accuracy(group)})"} | _SCORES | {"coverage": coverage}
-    labels |= _name_detections(group)
+    labels = {"accuracy": f"Accuracy ({words.name_accuracy(target_group)})"} | _SCORES | {"coverage": coverage}
+    labels |= _name_detections(target_group)
     measured = {score: label for score, label in labels.items() if (rows["score"] == score).any()}
     measured = {score: _name_weighted(label, rows[rows["score"] == score]) for score, label in measured.items()}
     main = {label: make_score_table(rows, score) for score, label in measured.items() if score in _FIRST}
@@ -60,7 +64,7 @@ def make_score_table(rows: pd.DataFrame, score: str, digits: int = 3) -> pd.Data
     ).T
 
 
-def list_group_tables(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
+def list_group_tables(groups: pd.DataFrame, target_group: TargetGroup) -> dict[str, pd.DataFrame]:
     """Return a table for each kind of group of persons and each score, given a target group's rows of data/group_scores.csv.
 
     Kinds without any large group are left out.
@@ -68,7 +72,7 @@ def list_group_tables(groups: pd.DataFrame, group: TargetGroup) -> dict[str, pd.
     tables = {
         f"{kind}: {label}": make_group_table(rows, predictor, score)
         for kind, rows in groups.groupby("kind", sort=False)
-        for (predictor, score), label in words.list_group_scores(group).items()
+        for (predictor, score), label in words.list_group_scores(target_group).items()
     }
     return {title: table for title, table in tables.items() if not table.empty}
 
@@ -118,9 +122,9 @@ def _find_small_groups(rows: pd.DataFrame) -> pd.DataFrame:
     return small.drop_duplicates(["kind", "group"])
 
 
-def list_label_tables(clips: pd.DataFrame, group: TargetGroup) -> dict[str, pd.DataFrame]:
+def list_label_tables(clips: pd.DataFrame, target_group: TargetGroup) -> dict[str, pd.DataFrame]:
     """Return the labels' statistics by split, and their correlations over all clips; `clips` as in data/clips.csv."""
-    columns = list(group.columns)
+    columns = list(target_group.columns)
     cells: dict[Any, dict[str, str]] = {}
     for split in SPLITS:
         of_split = clips.loc[clips["split"] == split, columns]
@@ -134,11 +138,11 @@ def list_label_tables(clips: pd.DataFrame, group: TargetGroup) -> dict[str, pd.D
     }
 
 
-def _name_detections(group: TargetGroup) -> dict[str, str]:
-    if not group.detect:
+def _name_detections(target_group: TargetGroup) -> dict[str, str]:
+    if not target_group.detect:
         return {}
-    threshold = group.from_unit(group.detect_from)
-    rule = f"Present: label above {group.range[0]:g}; detected: prediction of {threshold:.3g} or more."
+    threshold = target_group.from_unit(target_group.detect_from)
+    rule = f"Present: label above {target_group.range[0]:g}; detected: prediction of {threshold:.3g} or more."
     return {
         "f1": f"F1 of the class present. {rule}",
         "macro_f1": "Macro F1: mean of the classes present and absent",

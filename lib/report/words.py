@@ -169,20 +169,20 @@ def _describe_weights(weights: str | None) -> str:
     return "pretrained" if weights == "pretrained" else f"pretrained on {weights}"
 
 
-def name_accuracy(group: TargetGroup) -> str:
+def name_accuracy(target_group: TargetGroup) -> str:
     """Return the definition of accuracy for the range of these targets."""
-    return "1 − MAE" if group.span == 1 else f"1 − MAE / {group.span:g}"
+    return "1 − MAE" if target_group.span == 1 else f"1 − MAE / {target_group.span:g}"
 
 
-def format_range(group: TargetGroup) -> str:
+def format_range(target_group: TargetGroup) -> str:
     """Return the targets' range: `0 to 1`."""
-    return f"{group.range[0]:g} to {group.range[1]:g}"
+    return f"{target_group.range[0]:g} to {target_group.range[1]:g}"
 
 
-def list_group_scores(group: TargetGroup) -> dict[tuple[str, str], str]:
+def list_group_scores(target_group: TargetGroup) -> dict[tuple[str, str], str]:
     """Return the scores that are reported by group of persons: (predictor, score) and a label."""
     return {
-        ("model", "accuracy"): f"accuracy ({name_accuracy(group)})",
+        ("model", "accuracy"): f"accuracy ({name_accuracy(target_group)})",
         ("model", "bias"): "mean signed error (prediction − label)",
         ("mean_predictor", "bias"): "mean signed error of the training mean",
         ("model", "coverage"): "coverage of the prediction intervals",
@@ -199,15 +199,15 @@ def describe_corruption(name: str, strength: float) -> str:
     return f"for {title} at {strength:g}{unit}"
 
 
-def note_stability(sources: Sequence[str], group: TargetGroup) -> str:
+def note_stability(sources: Sequence[str], target_group: TargetGroup) -> str:
     """Return the notes about neuroticism in FIV2 and in the vlogs, or '' for other targets and corpora."""
     notes = (note for source, note in _STABILITY.items() if source in sources)
-    return " ".join(notes) if "neuroticism" in group.columns else ""
+    return " ".join(notes) if "neuroticism" in target_group.columns else ""
 
 
-def note_emotions(group: TargetGroup) -> str:
+def note_emotions(target_group: TargetGroup) -> str:
     """Return the note about predicted emotions, or '' for other targets."""
-    return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in group.columns) else ""
+    return _FEELINGS if any(column.split("_")[0] in _EMOTIONS for column in target_group.columns) else ""
 
 
 def describe_scored_clips(data: Mapping[str, Any], split: str) -> list[str]:
@@ -231,7 +231,7 @@ def describe_weighting(scores: pd.DataFrame) -> str:
     return text if is_weighted(scores) else ""
 
 
-def describe_clipped(scores: pd.DataFrame, group: TargetGroup) -> str:
+def describe_clipped(scores: pd.DataFrame, target_group: TargetGroup) -> str:
     """Return a sentence on the clipped predictions of the baselines, or '' without any.
 
     scores: a target group's rows of data/scores.csv.
@@ -239,7 +239,7 @@ def describe_clipped(scores: pd.DataFrame, group: TargetGroup) -> str:
     rows = scores[(scores["score"] == "clipped") & (scores["subset"] == "all") & (scores["target"] != "mean")]
     counts = rows.groupby("predictor", sort=False)["value"].sum()
     listed = ", ".join(f"{count:.0f} of {name_predictor(str(name))}" for name, count in counts.items() if count)
-    return f"Predictions of baselines outside {format_range(group)} were clipped: {listed}." if listed else ""
+    return f"Predictions of baselines outside {format_range(target_group)} were clipped: {listed}." if listed else ""
 
 
 def count_clips(data: Mapping[str, Any]) -> str:
@@ -249,9 +249,9 @@ def count_clips(data: Mapping[str, Any]) -> str:
     )
 
 
-def list_headline_scores(group: TargetGroup) -> dict[str, tuple[str, int]]:
+def list_headline_scores(target_group: TargetGroup) -> dict[str, tuple[str, int]]:
     """Return the label and number of digits of each score in the headline and in tables of experiments."""
-    return {"accuracy": (name_accuracy(group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
+    return {"accuracy": (name_accuracy(target_group), 4), "r2": ("R²", 3), "ccc": ("CCC", 3)}
 
 
 def is_p_at_floor(row: Any) -> bool:

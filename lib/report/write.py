@@ -104,19 +104,19 @@ def write_figures(loaded: RunResults, dpi: int) -> tuple[list[page.ReportFigure]
     """Write every figure as PNG and PDF; return the figures of the report and of the paper."""
     drawn, included = [], []
     results = names.prepare_figures(loaded.results)
-    for name, group in (("", None), *results.targets.items()):
-        note = names.describe_limit(loaded.targets[name]) if group else ""
+    for name, target_group in (("", None), *results.targets.items()):
+        note = names.describe_limit(loaded.targets[name]) if target_group else ""
         png, pdf = files.PNG_FIGURES / name, files.PDF_FIGURES / name
         for folder in (png, pdf):
             folder.mkdir(parents=True, exist_ok=True)
-        for title, figure in figures.draw_all(results.select_targets(name), group):
+        for title, figure in figures.draw_all(results.select_targets(name), target_group):
             figure.savefig(png / f"{title}.png", dpi=dpi)
             page.shrink_png(png / f"{title}.png")
             is_wide = figures.fit_to_paper(figure)
             figure.savefig(pdf / f"{title}.pdf")
             module = figures.FIGURES[title]
             words = title.replace("_", " ").capitalize()
-            caption = figures.make_caption(module, results.select_targets(name), group) + note
+            caption = figures.make_caption(module, results.select_targets(name), target_group) + note
             drawn.append(page.ReportFigure(name, module.SECTION, words, caption, png / f"{title}.png"))
             if not figures.is_empty(figure):
                 included.append(paper.PaperFigure(Path(name, title).as_posix(), is_wide))
@@ -140,12 +140,12 @@ def write_latex(loaded: RunResults, drawn: list[page.ReportFigure], included: li
     files.CAPTIONS.write_text(latex.format_captions(captions))
     files.LATEX_TABLES.mkdir(parents=True, exist_ok=True)
     headlines = {}
-    for name, group in loaded.targets.items():
+    for name, target_group in loaded.targets.items():
         scores, compared = select_group(results.scores, name), select_group(loaded.comparisons, name)
         for kind, tabulate in (("", latex.tabulate_headline), ("_targets", latex.tabulate_targets)):
-            text = tabulate(scores, group, run.split, f"tab:{name}{kind}")
+            text = tabulate(scores, target_group, run.split, f"tab:{name}{kind}")
             (files.LATEX_TABLES / f"{name}{kind}.tex").write_text(text)
-        headlines[name] = describe_headline(scores, compared, group)
+        headlines[name] = describe_headline(scores, compared, target_group)
     files.PAPER.parent.mkdir(parents=True, exist_ok=True)
     text = paper.make_paper(included, headlines, run, loaded.targets, loaded.comparisons, loaded.groups)
     files.PAPER.write_text(text)

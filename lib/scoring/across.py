@@ -65,10 +65,10 @@ def gather_corpora(
 
     align: of the labels of corpora that the model was not trained on (`align_ranks`).
     """
-    group, training = evaluation.trained.targets[targets], evaluation.tables["training"]
+    target_group, training = evaluation.trained.targets[targets], evaluation.tables["training"]
     joined = pd.concat([*tables.values()], ignore_index=True)
-    fitted = baselines.predict(training, joined, evaluation.validation, group.columns, vectors)
-    fitted, _ = baselines.clip_predictions(fitted, group.range)
+    fitted = baselines.predict(training, joined, evaluation.validation, target_group.columns, vectors)
+    fitted, _ = baselines.clip_predictions(fitted, target_group.range)
     inputs = select_model_vectors(evaluation, vectors)
     start = 0
     for corpus, table in tables.items():
@@ -76,28 +76,28 @@ def gather_corpora(
         predictions = {"model": predicted[corpus][targets].mean}
         predictions |= {name: values[rows] for name, values in fitted.items() if name not in _LEFT_OUT}
         trained = corpus in evaluation.trained.training.corpora
-        actual, errors = select_labels(table, group), read_error_variance(table, group.columns)
-        reliability = find_reliability(actual, errors, group)
+        actual, errors = select_labels(table, target_group), read_error_variance(table, target_group.columns)
+        reliability = find_reliability(actual, errors, target_group)
         if align == RANK and not trained:
-            actual = align_ranks(actual, select_labels(training, group))
-            reliability = np.full(len(group.columns), np.nan)  # that of the ratings is not that of their quantiles
+            actual = align_ranks(actual, select_labels(training, target_group))
+            # the reliability of the ratings is not that of their quantiles
+            reliability = np.full(len(target_group.columns), np.nan)
         labelled, columns = np.isfinite(actual).any(1), np.isfinite(actual).any(0)
         if not labelled.any():
             continue
-        within_corpus = (
-            {} if trained else _fit_within(table[labelled], actual[labelled], predictions, vectors, inputs, group)
-        )
+        arrays = table[labelled], actual[labelled], predictions
+        within_corpus = {} if trained else _fit_within(*arrays, vectors, inputs, target_group)
         where = np.ix_(labelled, columns)
         yield (
             corpus,
             CorpusClips(
-                columns=[name for name, is_labelled in zip(group.columns, columns, strict=True) if is_labelled],
+                columns=[name for name, is_labelled in zip(target_group.columns, columns, strict=True) if is_labelled],
                 actual=actual[where],
                 videos=table["video"].to_numpy()[labelled],
                 predictions={name: values[where] for name, values in predictions.items()},
                 within_corpus={name: values[:, columns] for name, values in within_corpus.items()},
                 trained=trained,
-                span=group.span,
+                span=target_group.span,
                 reliability=reliability[columns],
             ),
         )
@@ -118,12 +118,12 @@ def _fit_within(
     predictions: Mapping[str, np.ndarray],
     vectors: Mapping[str, pd.DataFrame],
     inputs: pd.DataFrame | None,
-    group: TargetGroup,
+    target_group: TargetGroup,
 ) -> dict[str, np.ndarray]:
     """Return for each predictor the out-of-fold predictions of ridge on the same vectors, fitted to the corpus itself."""
     tables = {f"ridge_{name}": vector for name, vector in vectors.items()} | (
         {} if inputs is None else {"model": inputs}
     )
     fitted = {name: predict_out_of_fold_ridge(table, actual, tables[name]) for name in predictions if name in tables}
-    low, high = group.range
+    low, high = target_group.range
     return {name: values.clip(low, high) for name, values in fitted.items() if values is not None}

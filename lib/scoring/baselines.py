@@ -95,18 +95,18 @@ def select_joint_clips(training: pd.DataFrame, test: pd.DataFrame, validation: p
     return pd.concat([training, validation[~validation["video"].isin(unseen)]], ignore_index=True)
 
 
-def predict_presence(training: pd.DataFrame, test: pd.DataFrame, group: TargetGroup) -> dict[str, np.ndarray]:
+def predict_presence(training: pd.DataFrame, test: pd.DataFrame, target_group: TargetGroup) -> dict[str, np.ndarray]:
     """Return predictions (N, K) of presence that use no clip; none for a group without `detect`.
 
     always_present: the highest value for each column. majority: the highest value for a column that is present in at least
     half of the labelled training clips, else the lowest.
     """
-    if not group.detect:
+    if not target_group.detect:
         return {}
-    low, high = group.range
-    present = (training[list(group.columns)] > low).where(training[list(group.columns)].notna()).mean()
+    low, high = target_group.range
+    present = (training[list(target_group.columns)] > low).where(training[list(target_group.columns)].notna()).mean()
     majority = np.where(present >= 0.5, high, low)
-    predictions = np.full((len(test), len(group.columns)), high), np.tile(majority, (len(test), 1))
+    predictions = np.full((len(test), len(target_group.columns)), high), np.tile(majority, (len(test), 1))
     return dict(zip(PRESENCE, predictions, strict=True))
 
 

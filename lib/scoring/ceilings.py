@@ -64,13 +64,13 @@ def estimate_reliability(
 
 
 def find_reliability(
-    actual: np.ndarray, error_variance: np.ndarray | None, group: TargetGroup, weights: np.ndarray | None = None
+    actual: np.ndarray, error_variance: np.ndarray | None, target_group: TargetGroup, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the reliability (K,) of each target: the one in the settings of the group, else that of these labels (N, K)."""
-    estimated = np.full(len(group.columns), np.nan)
+    """Return the reliability (K,) of each target: the one in the target group's settings, else that of the labels (N, K)."""
+    estimated = np.full(len(target_group.columns), np.nan)
     if error_variance is not None:
         estimated = estimate_reliability(actual, error_variance, weights)
-    configured = np.array([group.reliability.get(column, np.nan) for column in group.columns])
+    configured = np.array([target_group.reliability.get(column, np.nan) for column in target_group.columns])
     return np.where(np.isfinite(configured), configured, estimated)
 
 

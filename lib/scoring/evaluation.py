@@ -130,18 +130,18 @@ def load_evaluation(scored_split: str, batch_size: int, model: Path = MODEL) -> 
             f"evaluate.split = {scored_split!r}, but no clip of that split is usable; metrics/ has the"
             " numbers of rejected clips. Choose another split"
         )
-    for name, group in trained.targets.items():
-        if not np.isfinite(select_labels(scored, group)).any():
+    for name, target_group in trained.targets.items():
+        if not np.isfinite(select_labels(scored, target_group)).any():
             raise SettingError(
                 f"model.targets has {name}, but no {scored_split} clip has labels for"
-                f" {', '.join(group.columns)}; add labels, or remove {name}"
+                f" {', '.join(target_group.columns)}; add labels, or remove {name}"
             )
     return Evaluation(trained, verified, available, tables, scored_split, batch_size)
 
 
-def select_labels(table: pd.DataFrame, group: TargetGroup) -> np.ndarray:
+def select_labels(table: pd.DataFrame, target_group: TargetGroup) -> np.ndarray:
     """Return the clips' labels (N, K) with the precision that the network is trained with; NaN where unknown."""
-    return table[list(group.columns)].to_numpy(np.float32).astype(float)
+    return table[list(target_group.columns)].to_numpy(np.float32).astype(float)
 
 
 def tabulate_predictions(evaluation: Evaluation, predicted: Predictions) -> pd.DataFrame:
@@ -152,15 +152,17 @@ def tabulate_predictions(evaluation: Evaluation, predicted: Predictions) -> pd.D
     deviation of the label; empty for heads without one.
     """
     tables = []
-    for name, group in evaluation.trained.targets.items():
+    for name, target_group in evaluation.trained.targets.items():
         for split, by_group in predicted.items():
             mean, scale, _ = by_group[name]
             table = evaluation.tables[split]
-            repeated = table.index.repeat(len(group.columns))
+            repeated = table.index.repeat(len(target_group.columns))
             rows = table.loc[repeated, ["clip", "video", "corpus", "split"]]
-            is_in_training = np.repeat(is_video_in_training(evaluation.tables["training"], table), len(group.columns))
-            rows = rows.assign(seen=is_in_training, targets=name, target=group.columns * len(table))
-            actual = select_labels(table, group)
+            is_in_training = np.repeat(
+                is_video_in_training(evaluation.tables["training"], table), len(target_group.columns)
+            )
+            rows = rows.assign(seen=is_in_training, targets=name, target=target_group.columns * len(table))
+            actual = select_labels(table, target_group)
             scales = np.full_like(mean, np.nan) if scale is None else scale
             tables.append(rows.assign(actual=actual.ravel(), predicted=mean.ravel(), scale=scales.ravel()))
     return pd.concat(tables, ignore_index=True)

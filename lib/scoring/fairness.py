@@ -27,25 +27,26 @@ class Run(NamedTuple):
 
 
 class ComparedClips(NamedTuple):
-    """actual: labels (N, K), NaN where unknown. videos (N,). groups (N,): of persons, '' where unknown. pair: the two groups
-    whose difference, first minus second, is a gap. group: of the K targets."""
+    """actual: labels (N, K), NaN where unknown. videos (N,). person_groups (N,): names, '' where unknown. pair: the two
+    groups of persons whose difference, first minus second, is a gap. target_group: of the K targets."""
 
     actual: np.ndarray
     videos: np.ndarray
-    groups: np.ndarray
+    person_groups: np.ndarray
     pair: tuple[str, str]
-    group: TargetGroup
+    target_group: TargetGroup
 
 
-def choose_pair(labels: np.ndarray, videos: np.ndarray, groups: np.ndarray) -> tuple[str, str]:
+def choose_pair(labels: np.ndarray, videos: np.ndarray, person_groups: np.ndarray) -> tuple[str, str]:
     """Return the groups with the highest and the lowest mean label, of those with MIN_VIDEOS videos or more.
 
-    The mean is over all targets. labels (N, K), videos and groups (N,) are those of training clips: errors on test clips do
-    not choose the pair, so intervals of its gaps are valid. Raises InputError if fewer than two groups are large enough.
+    The mean is over all targets. labels (N, K), videos and person_groups (N,) are those of training clips: errors on test
+    clips do not choose the pair, so intervals of its gaps are valid. Raises InputError if fewer than two groups are large
+    enough.
     """
     means = {}
-    for name in sorted(set(groups) - {""}):
-        members = groups == name
+    for name in sorted(set(person_groups) - {""}):
+        members = person_groups == name
         if len(set(videos[members])) >= MIN_VIDEOS:
             means[str(name)] = float(np.nanmean(labels[members]))
     if len(means) < 2:
@@ -66,7 +67,7 @@ def compare_settings(settings: Mapping[str, Sequence[Run]], clips: ComparedClips
     seeds. change, change_low, change_high: value minus that of the first setting. Intervals need MIN_VIDEOS videos of both
     groups.
     """
-    columns, span, tables, first = clips.group.columns, clips.group.span, [], None
+    columns, span, tables, first = clips.target_group.columns, clips.target_group.span, [], None
     for name, runs in settings.items():
         terms = [_list_terms(run, clips) for run in runs]
         sums = sum_by_video(np.mean(terms, axis=0), clips.videos)  # (V, 3, K, 6)
@@ -93,7 +94,7 @@ def _list_terms(run: Run, clips: ComparedClips) -> np.ndarray:
     error = run.predicted - clips.actual
     parts = [has_label, clips.actual, error, np.abs(error), bounded & (np.abs(error) <= run.half_widths), bounded]
     terms = np.where(has_label[..., None], np.stack(parts, -1), 0.0)
-    sides = np.stack([np.ones(len(has_label), bool), *(clips.groups == name for name in clips.pair)], 1)
+    sides = np.stack([np.ones(len(has_label), bool), *(clips.person_groups == name for name in clips.pair)], 1)
     return sides[..., None, None] * terms[:, None]
 
 

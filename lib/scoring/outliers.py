@@ -27,7 +27,7 @@ def find_outliers(
     the targets.
     """
     divided = {name.partition(".")[0] for name in vectors if "." in name}
-    columns = dict.fromkeys(column for group in targets.values() for column in group.columns)
+    columns = dict.fromkeys(column for target_group in targets.values() for column in target_group.columns)
     tables = [_find("label", "labels", training["clip"], clips, clips.set_index("clip")[list(columns)])]
     tables += [
         _find("feature", name, training["clip"], clips, table)

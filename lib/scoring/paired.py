@@ -106,7 +106,7 @@ def compare_predictors(
     actual: np.ndarray,
     videos: np.ndarray,
     baseline: str,
-    group: TargetGroup,
+    target_group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return a row for each predictor and target, "mean" and each column, with scores and the comparison to the baseline.
@@ -118,7 +118,7 @@ def compare_predictors(
 
     predictions: arrays (N, K) by name, one for each seed; actual (N, K) is NaN where unknown.
     """
-    columns, span, counts = group.columns, group.span, np.isfinite(actual).sum(0)
+    columns, span, counts = target_group.columns, target_group.span, np.isfinite(actual).sum(0)
     errors = {
         name: np.stack([np.abs(array - actual) for array in arrays]) / span for name, arrays in predictions.items()
     }

@@ -31,43 +31,44 @@ def score_groups(
     predicted: np.ndarray,
     baseline: np.ndarray,
     videos: np.ndarray,
-    labels: np.ndarray,
-    group: TargetGroup,
+    person_groups: np.ndarray,
+    target_group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return the rows of `score_with_intervals` for each group of clips, for its difference to the others, and for the gap.
 
-    labels (N,) are the groups' names, empty for clips without a group. Columns before those of `score_with_intervals`: what,
-    group, clips, videos. what is "value", the group's score; "difference", that score minus the score of the clips of all
-    other groups, with the same resamples for both; or "gap", the highest score of a group minus the lowest, among groups
-    with labels for at least MIN_VIDEOS videos. `group` names the two groups of a gap. A gap has no interval, because the
-    same data select the two groups.
+    person_groups (N,): the name of each clip's group of persons, empty for clips without a group. target_group: of the K
+    targets. Columns before those of `score_with_intervals`: what, group, clips, videos. what is "value", the group's score;
+    "difference", that score minus the score of the clips of all other groups, with the same resamples for both; or "gap",
+    the highest score of a group minus the lowest, among groups with labels for at least MIN_VIDEOS videos. `group` names
+    the two groups of a gap. A gap has no interval, because the same data select the two groups.
     """
-    names = _list_names(labels)
-    moments = _group_moments(actual, predicted, baseline, labels, names)
+    names = _list_names(person_groups)
+    moments = _group_moments(actual, predicted, baseline, person_groups, names)
     sums = sum_by_video(moments, videos)  # (V, G, 2, K, MOMENTS)
-    return _tabulate(sums, partial(scores_from_moments, span=group.span), videos, labels, group.columns, bootstrap)
+    scores_from_sums = partial(scores_from_moments, span=target_group.span)
+    return _tabulate(sums, scores_from_sums, videos, person_groups, target_group.columns, bootstrap)
 
 
 def average_groups(
     score: str,
     values: np.ndarray,
     videos: np.ndarray,
-    labels: np.ndarray,
+    person_groups: np.ndarray,
     columns: Sequence[str],
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return the rows of `score_groups` for the mean of `values` (N, K) in each group; NaN where a clip has no value."""
-    is_known, names = np.isfinite(values), _list_names(labels)
+    is_known, names = np.isfinite(values), _list_names(person_groups)
     parts = np.where(is_known[..., None], np.stack([is_known, values], -1), 0.0)  # (N, K, 2)
-    sides = np.stack([[labels == name, (labels != name) & (labels != "")] for name in names]).transpose(2, 0, 1)
+    sides = np.stack([_split_members(person_groups, name) for name in names]).transpose(2, 0, 1)  # (N, G, 2)
     sums = sum_by_video(sides[..., None, None] * parts[:, None, None], videos)  # (V, G, 2, K, 2)
 
     def average(total: np.ndarray) -> dict[str, np.ndarray]:
         with np.errstate(divide="ignore", invalid="ignore"):
             return prepend_mean({score: total[..., 1] / total[..., 0]})
 
-    return _tabulate(sums, average, videos, labels, columns, bootstrap)
+    return _tabulate(sums, average, videos, person_groups, columns, bootstrap)
 
 
 def cross_groups(persons: pd.DataFrame) -> pd.DataFrame:
@@ -88,48 +89,54 @@ def cross_groups(persons: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(crossed, index=persons.index)
 
 
-def _list_names(labels: np.ndarray) -> list[str]:
-    return [name for name in np.unique(labels) if name]
+def _list_names(person_groups: np.ndarray) -> list[str]:
+    return [name for name in np.unique(person_groups) if name]
+
+
+def _split_members(person_groups: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return which clips (N,) belong to the group with this name, and which to any other group."""
+    members = person_groups == name
+    return members, ~members & (person_groups != "")
 
 
 def _tabulate(
     sums: np.ndarray,
     scores_from_sums: Callable[[np.ndarray], Mapping[str, np.ndarray]],
     videos: np.ndarray,
-    labels: np.ndarray,
+    person_groups: np.ndarray,
     columns: Sequence[str],
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return the rows of `score_groups`. sums: (V, G, 2, K, M), the first of the M counts clips with a value.
     scores_from_sums: converts sums over videos to {score: (..., K + 1)}."""
-    names = _list_names(labels)
+    names = _list_names(person_groups)
     values = scores_from_sums(sums.sum(0))  # {score: (G, 2, K + 1)}
     resampled = scores_from_sums(resample(sums, bootstrap.resamples, bootstrap.rng()))
     counts = count_videos(sums)  # (G, 2, K + 1)
     tables = []
     for index, name in enumerate(names):
-        members = labels == name
+        members, others = _split_members(person_groups, name)
         rows = interval_rows(_select(values, index), _select(resampled, index), counts[index, 0], columns)
         tables.append(_describe(rows, "value", name, videos[members]))
-        if ((labels != name) & (labels != "")).any():
+        if others.any():
             differences, drawn = _subtract_others(values, index), _subtract_others(resampled, index)
             rows = interval_rows(differences, drawn, counts[index].min(0), columns)
             tables.append(_describe(rows, "difference", name, videos[members]))
     large = counts[:, 0] >= MIN_VIDEOS  # (G, K + 1)
     if (large.sum(0) > 1).any():
         pairs, rows = _find_gaps(names, values, large, columns)
-        tables.append(_describe(rows, "gap", pairs, videos[labels != ""]))
+        tables.append(_describe(rows, "gap", pairs, videos[person_groups != ""]))
     return pd.concat(tables, ignore_index=True)
 
 
 def _group_moments(
-    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, labels: np.ndarray, names: Sequence[str]
+    actual: np.ndarray, predicted: np.ndarray, baseline: np.ndarray, person_groups: np.ndarray, names: Sequence[str]
 ) -> np.ndarray:
     """Return the moments (N, G, 2, K, MOMENTS) of the clips in each of G groups, and in all other groups; 0 for all other
     clips."""
     moments = np.zeros((len(actual), len(names), 2, actual.shape[1], MOMENTS))
     for index, name in enumerate(names):
-        for side, members in enumerate((labels == name, (labels != name) & (labels != ""))):
+        for side, members in enumerate(_split_members(person_groups, name)):
             if members.any():
                 moments[members, index, side] = compute_moments(actual[members], predicted[members], baseline[members])
     return moments

@@ -18,7 +18,7 @@ def find_smallest(
     predicted: np.ndarray,
     others: np.ndarray,
     videos: np.ndarray,
-    group: TargetGroup,
+    target_group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> dict[str, np.ndarray]:
     """Return for each of SCORES the smallest difference (K + 1,), first of the mean over columns, that these clips show.
@@ -29,19 +29,19 @@ def find_smallest(
     actual, predicted (N, K): NaN where the label is unknown; others (R, N, K): predictions of R rivals; videos (N,).
     """
     errors = []
-    scores = _resample_scores(actual, predicted, videos, group, bootstrap)
+    scores = _resample_scores(actual, predicted, videos, target_group, bootstrap)
     for other in others:
-        rival = _resample_scores(actual, other, videos, group, bootstrap)
+        rival = _resample_scores(actual, other, videos, target_group, bootstrap)
         errors.append([np.nanvar(scores[name] - rival[name], 0, ddof=1) for name in SCORES])
     return dict(zip(SCORES, DETECTABLE * np.sqrt(np.mean(errors, 0)), strict=True))
 
 
 def _resample_scores(
-    actual: np.ndarray, predicted: np.ndarray, videos: np.ndarray, group: TargetGroup, bootstrap: Bootstrap
+    actual: np.ndarray, predicted: np.ndarray, videos: np.ndarray, target_group: TargetGroup, bootstrap: Bootstrap
 ) -> dict[str, np.ndarray]:
     """Return the scores (resamples, K + 1) of each resample of the videos; every call uses the same resamples."""
     sums = sum_by_video(compute_moments(actual, predicted, actual), videos)
-    return scores_from_moments(resample(sums, bootstrap.resamples, bootstrap.rng()), group.span)
+    return scores_from_moments(resample(sums, bootstrap.resamples, bootstrap.rng()), target_group.span)
 
 
 def imitate_rivals(

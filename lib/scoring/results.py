@@ -81,8 +81,8 @@ def score_all(
     by name a row of numbers for each clip.
     """
     tables = [
-        _score_group(evaluation, name, group, predicted, persons, vectors=vectors, options=options)
-        for name, group in evaluation.trained.targets.items()
+        _score_group(evaluation, name, target_group, predicted, persons, vectors=vectors, options=options)
+        for name, target_group in evaluation.trained.targets.items()
     ]
     return Results(*(pd.concat(parts) for parts in zip(*tables, strict=True)))
 
@@ -103,24 +103,24 @@ def weigh_labels(actual: np.ndarray, error_variance: np.ndarray, columns: Sequen
 def _score_group(
     evaluation: Evaluation,
     name: str,
-    group: TargetGroup,
+    target_group: TargetGroup,
     predicted: Predictions,
     persons: pd.DataFrame,
     vectors: Mapping[str, pd.DataFrame],
     options: Options,
 ) -> Results:
     """Return the tables of one target group."""
-    training, test, columns = evaluation.tables["training"], evaluation.test, group.columns
-    actual = select_labels(test, group)
+    training, test, columns = evaluation.tables["training"], evaluation.test, target_group.columns
+    actual = select_labels(test, target_group)
     labelled = np.isfinite(actual).any(1)
     mean, scale, _ = predicted[evaluation.scored_split][name]
     tables_of_split = training, test, evaluation.validation
     fitted = baselines.predict(*tables_of_split, columns, vectors, options.trees, options.attributes)
-    fitted, outside = baselines.clip_predictions(fitted, group.range)
+    fitted, outside = baselines.clip_predictions(fitted, target_group.range)
     predictions = {predictor: values[labelled] for predictor, values in ({"model": mean} | fitted).items()}
     clipped = {predictor: values[labelled] for predictor, values in outside.items()}
     in_training, videos = is_video_in_training(training, test)[labelled], test["video"][labelled].to_numpy()
-    scored = ScoredClips(actual[labelled], predictions, videos, in_training, group, options.bootstrap)
+    scored = ScoredClips(actual[labelled], predictions, videos, in_training, target_group, options.bootstrap)
     errors = read_error_variance(test, columns)[labelled]
     scored = replace(scored, clipped=clipped, error_variance=errors)
     if options.weighting == RELIABILITY:
@@ -129,7 +129,7 @@ def _score_group(
         half_widths = reference.half_widths.numpy() * (np.ones_like(mean) if scale is None else scale)
         scored = replace(scored, half_widths=half_widths[labelled])
     splits = {
-        split: (select_labels(table, group), predicted[split][name].mean, table["video"].to_numpy())
+        split: (select_labels(table, target_group), predicted[split][name].mean, table["video"].to_numpy())
         for split, table in evaluation.tables.items()
         if split in predicted
     }
@@ -137,6 +137,6 @@ def _score_group(
         score_table(scored),
         comparison_table(scored),
         group_table(scored, persons.loc[test["clip"]][labelled]),
-        split_table(splits, group, options.bootstrap),
+        split_table(splits, target_group, options.bootstrap),
     )
     return Results(*(table.assign(targets=name)[["targets", *table.columns]] for table in tables))

@@ -41,7 +41,7 @@ class ScoredClips:
     predictions: Mapping[str, np.ndarray]
     videos: np.ndarray
     seen: np.ndarray
-    group: TargetGroup
+    target_group: TargetGroup
     bootstrap: Bootstrap
     half_widths: np.ndarray | None = None
     clipped: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -69,7 +69,8 @@ class ScoredClips:
     def has_few_videos(self, targets: pd.Series) -> pd.Series:
         """Return for each target ("mean" or a column) whether fewer than MIN_VIDEOS videos have a label for it."""
         known = np.isfinite(self.actual).T
-        videos = {name: len(set(self.videos[rows])) for name, rows in zip(self.group.columns, known, strict=True)}
+        columns = self.target_group.columns
+        videos = {name: len(set(self.videos[rows])) for name, rows in zip(columns, known, strict=True)}
         return targets.map(videos | {"mean": min(videos.values())}) < MIN_VIDEOS
 
 
@@ -81,26 +82,28 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
     With `half_widths`, the coverage of the model's prediction intervals is a score, too. For a predictor with clipped
     predictions, so is their number.
     """
-    group, bootstrap, tables = scored.group, scored.bootstrap, []
+    target_group, bootstrap, tables = scored.target_group, scored.bootstrap, []
     for subset, part in scored.subsets():
         actual, videos, mean = part.actual, part.videos, part.predictions["mean_predictor"]
         for name, values in part.predictions.items():
             arrays = actual, values, mean, videos
             weighted = score_with_intervals(
-                *arrays, group.columns, span=group.span, bootstrap=bootstrap, weights=part.weights
+                *arrays, target_group.columns, span=target_group.span, bootstrap=bootstrap, weights=part.weights
             )
             parts = [weighted if part.weights is None else weighted.assign(**{WEIGHTING: RELIABILITY})]
-            if group.detect:
-                parts.append(score_detection(actual, values, videos, group, bootstrap))
+            if target_group.detect:
+                parts.append(score_detection(actual, values, videos, target_group, bootstrap))
             if part.half_widths is not None and name == "model":
-                parts.append(score_coverage(actual, values, part.half_widths, videos, group.columns, bootstrap))
+                parts.append(score_coverage(actual, values, part.half_widths, videos, target_group.columns, bootstrap))
             if scored.clipped.get(name, np.zeros(0)).any():
-                parts.append(_count_clipped(part.clipped[name] & np.isfinite(actual), group.columns))
+                parts.append(_count_clipped(part.clipped[name] & np.isfinite(actual), target_group.columns))
             table = pd.concat(parts, ignore_index=True)
             keys = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
             tables.append(table.assign(**keys)[[*keys, *table.columns]])
-        bounds = ceilings.bound_scores(ceilings.find_reliability(actual, part.error_variance, group, part.weights))
-        table = ceilings.tabulate(bounds, group.columns).assign(**keys | {"predictor": ceilings.CEILING})
+        bounds = ceilings.bound_scores(
+            ceilings.find_reliability(actual, part.error_variance, target_group, part.weights)
+        )
+        table = ceilings.tabulate(bounds, target_group.columns).assign(**keys | {"predictor": ceilings.CEILING})
         tables += [table] if len(table) else []
     order = list(tables[0].columns)
     joined = pd.concat(tables, ignore_index=True)[order]
@@ -123,11 +126,13 @@ def comparison_table(scored: ScoredClips) -> pd.DataFrame:
     """
     tables = []
     for subset, part in scored.subsets():
-        errors = {name: np.abs(values - part.actual) / part.group.span for name, values in part.predictions.items()}
+        errors = {
+            name: np.abs(values - part.actual) / part.target_group.span for name, values in part.predictions.items()
+        }
         rows = []
         for name in errors.keys() - {"model"}:
             compared = compare_errors(errors["model"], errors[name], part.videos, part.bootstrap, part.weights)
-            rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *part.group.columns], **compared}))
+            rows.append(pd.DataFrame({"predictor": name, "target": ["mean", *part.target_group.columns], **compared}))
         if not rows:
             continue
         table = pd.concat(rows, ignore_index=True).sort_values("predictor", kind="stable", ignore_index=True)
@@ -147,7 +152,7 @@ def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:
     The table is empty if no clip is in a group.
     """
     order = ["kind", "predictor", "what", "group", "clips", "videos", "score", "target", "value", "low", "high"]
-    mean, group, tables = scored.predictions["mean_predictor"], scored.group, []
+    mean, target_group, tables = scored.predictions["mean_predictor"], scored.target_group, []
     persons = pd.concat([persons, cross_groups(persons)], axis=1)
     averaged = [(LABELS, "label", scored.actual)]
     if (half_widths := scored.half_widths) is not None:
@@ -155,19 +160,22 @@ def group_table(scored: ScoredClips, persons: pd.DataFrame) -> pd.DataFrame:
         is_known = np.isfinite(scored.actual) & np.isfinite(half_widths)
         averaged.append(("model", "coverage", np.where(is_known, inside, np.nan)))
     for kind in persons.columns[persons.ne("").any()]:
-        labels, videos = persons[kind].to_numpy(), scored.videos
+        person_groups, videos = persons[kind].to_numpy(), scored.videos
         for name in ("model", "mean_predictor"):
             values = scored.predictions[name]
-            table = score_groups(scored.actual, values, mean, videos, labels, group=group, bootstrap=scored.bootstrap)
+            arrays = scored.actual, values, mean, videos, person_groups
+            table = score_groups(*arrays, target_group=target_group, bootstrap=scored.bootstrap)
             tables.append(table.assign(kind=kind, predictor=name)[order])
         for name, score, values in averaged:
-            table = average_groups(score, values, videos, labels, group.columns, bootstrap=scored.bootstrap)
+            table = average_groups(
+                score, values, videos, person_groups, target_group.columns, bootstrap=scored.bootstrap
+            )
             tables.append(table.assign(kind=kind, predictor=name)[order])
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=order)
 
 
 def split_table(
-    splits: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], group: TargetGroup, bootstrap: Bootstrap
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], target_group: TargetGroup, bootstrap: Bootstrap
 ) -> pd.DataFrame:
     """Return a row for each split, score (r2, accuracy) and target: value, and the ends of its 95 % interval.
 
@@ -182,7 +190,7 @@ def split_table(
         actual, predicted, videos = actual[labelled], predicted[labelled], videos[labelled]
         # skill is not used: any array serves as its baseline
         scored = score_with_intervals(
-            actual, predicted, predicted, videos, group.columns, span=group.span, bootstrap=bootstrap
+            actual, predicted, predicted, videos, target_group.columns, span=target_group.span, bootstrap=bootstrap
         )
         scored = scored[scored["score"].isin(["r2", "accuracy"])]
         scored.insert(0, "split", split)
@@ -195,7 +203,7 @@ def control_table(
     intact: str,
     actual: np.ndarray,
     videos: np.ndarray,
-    group: TargetGroup,
+    target_group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return the loss of accuracy compared with the predictions named `intact`: a row for each name and target.
@@ -206,8 +214,8 @@ def control_table(
 
     predictions: arrays (N, K) by name, one for each repeat; actual (N, K) is NaN where unknown; videos (N,).
     """
-    table = compare_predictors(predictions, actual, videos, intact, group, bootstrap)
-    scored = ScoredClips(actual, {}, videos, np.ones(len(actual), bool), group, bootstrap)
+    table = compare_predictors(predictions, actual, videos, intact, target_group, bootstrap)
+    scored = ScoredClips(actual, {}, videos, np.ones(len(actual), bool), target_group, bootstrap)
     table.loc[scored.has_few_videos(table["target"]), ["low", "high", "p", "p_holm"]] = np.nan
     table = table.assign(loss=-table["difference"], low=-table["high"], high=-table["low"], clips=len(actual))
     table = table.rename(columns={"predictor": "control", "seeds": "repeats"})
@@ -218,7 +226,7 @@ def score_over_seeds(
     predictions: Mapping[str, Sequence[np.ndarray]],
     actual: np.ndarray,
     videos: np.ndarray,
-    group: TargetGroup,
+    target_group: TargetGroup,
     bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """Return a row for each predictor, target ("mean" and each column) and score of `score_columns`.
@@ -228,7 +236,7 @@ def score_over_seeds(
 
     predictions: arrays (N, K) by name, one for each seed; actual (N, K) is NaN where unknown; videos (N,).
     """
-    columns, span, tables = group.columns, group.span, []
+    columns, span, tables = target_group.columns, target_group.span, []
     for name, arrays in predictions.items():
         seed_scores = [score_columns(actual, array, columns, span) for array in arrays]
         indices = range(len(columns))

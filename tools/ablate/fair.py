@@ -30,13 +30,13 @@ def show_fair(
 
     sources: experiments of each seed by SETTING, or by SETTING-foldN for cross-validation, whose folds are scored together.
     """
-    name, group = find_target_group(targets)
+    name, target_group = find_target_group(targets)
     level = float(dvc.api.params_show()["train"]["interval"])
     settings: dict[str, list[list[str]]] = {}
     for source, labels in sources.items():
         settings.setdefault(source.partition("-")[0], []).append(labels)
     tables = {
-        setting: [_read_folds(of_seed, name, group, level, unseen) for of_seed in zip(*folds, strict=True)]
+        setting: [_read_folds(of_seed, name, target_group, level, unseen) for of_seed in zip(*folds, strict=True)]
         for setting, folds in settings.items()
     }
     reference = next(iter(tables.values()))[0]
@@ -45,14 +45,14 @@ def show_fair(
             check_same_clips(setting, table.index, "none", reference.index)
     persons = read_persons(GROUPS)[column]
     training = read_clip_table(CLIPS).query("split == 'training'")
-    training_labels = group.to_unit(training[group.columns].to_numpy(float))
+    training_labels = target_group.to_unit(training[target_group.columns].to_numpy(float))
     pair = choose_pair(training_labels, training["video"].to_numpy(), _find_groups(persons, training["clip"]))
     clips = ComparedClips(
         reference["actual"].to_numpy(float),
         reference["video", ""].to_numpy(),
         _find_groups(persons, reference.index),
         pair=pair,
-        group=group,
+        target_group=target_group,
     )
     runs = {
         setting: [
@@ -65,12 +65,12 @@ def show_fair(
         for setting, seeds in tables.items()
     }
     compared = compare_settings(runs, clips, bootstrap)
-    counts = ", ".join(f"{(clips.groups == name).sum()} {name}" for name in pair)
+    counts = ", ".join(f"{(clips.person_groups == name).sum()} {name}" for name in pair)
     which = f"{len(reference)} clips of {len(set(clips.videos))} videos ({counts})" + (
         ", unseen in training" if unseen else ""
     )
-    print(fairness.format_markdown(compared, which, pair, group, level))
-    fairness.write(compared, which, pair, group, level=level, out=out)
+    print(fairness.format_markdown(compared, which, pair, target_group, level))
+    fairness.write(compared, which, pair, target_group, level=level, out=out)
     print(f"\nwritten: {out}.csv, .tex, .png, .pdf")
 
 
@@ -78,17 +78,19 @@ def _find_groups(persons: pd.Series, clips: Sequence[str] | pd.Series | pd.Index
     return persons.reindex([*clips]).fillna("").to_numpy(str)
 
 
-def _read_folds(labels: Sequence[str], name: str, group: TargetGroup, level: float, unseen: bool) -> pd.DataFrame:
+def _read_folds(
+    labels: Sequence[str], name: str, target_group: TargetGroup, level: float, unseen: bool
+) -> pd.DataFrame:
     """Return the test clips (index) of all folds, with columns (actual | predicted | width, TARGET) and (video, "")."""
-    table = pd.concat([_read_run(label, name, group, level, unseen) for label in labels])
+    table = pd.concat([_read_run(label, name, target_group, level, unseen) for label in labels])
     return table.sort_index()
 
 
-def _read_run(label: str, name: str, group: TargetGroup, level: float, unseen: bool) -> pd.DataFrame:
+def _read_run(label: str, name: str, target_group: TargetGroup, level: float, unseen: bool) -> pd.DataFrame:
     """Return the test clips of one experiment. The validation clips set the widths of the intervals, as in training."""
     rows = read_csv(io.StringIO(dvc.api.read(str(PREDICTIONS), rev=label)), TEXT_COLUMNS[PREDICTIONS])
     rows = rows[rows["targets"] == name]
-    splits = {split: _widen(rows[rows["split"] == split], group) for split in (_TEST, _VALIDATION)}
+    splits = {split: _widen(rows[rows["split"] == split], target_group) for split in (_TEST, _VALIDATION)}
     test, held_out = splits[_TEST], splits[_VALIDATION]
     if unseen:
         test = test[~test["seen", ""].astype(bool)]
@@ -102,16 +104,16 @@ def _read_run(label: str, name: str, group: TargetGroup, level: float, unseen: b
     actual, predicted = (held_out[part].to_numpy(float) for part in ("actual", "predicted"))
     widths = compute_half_widths(actual, predicted, held_out["video", ""].to_numpy(), scale_or_none, level)
     widths = widths * (np.ones_like(test_scale) if scale_or_none is None else test_scale)
-    of_targets = pd.DataFrame(widths, test.index, pd.MultiIndex.from_product([["width"], group.columns]))
+    of_targets = pd.DataFrame(widths, test.index, pd.MultiIndex.from_product([["width"], target_group.columns]))
     return test.join(of_targets)
 
 
-def _widen(rows: pd.DataFrame, group: TargetGroup) -> pd.DataFrame:
+def _widen(rows: pd.DataFrame, target_group: TargetGroup) -> pd.DataFrame:
     """Return a row for each clip with a label, with columns (actual, predicted or scale, TARGET), and video and seen."""
     values = rows.pivot(index="clip", columns="target", values=["actual", "predicted", "scale"])
-    values = values[[(part, column) for part in ("actual", "predicted", "scale") for column in group.columns]].astype(
-        float
-    )
+    values = values[
+        [(part, column) for part in ("actual", "predicted", "scale") for column in target_group.columns]
+    ].astype(float)
     by_clip: Mapping[str, pd.Series] = {name: rows.groupby("clip")[name].first() for name in ("video", "seen")}
     for name, of_clip in by_clip.items():
         values[name, ""] = of_clip
