@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TRAITS, TargetGroup
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.tables import ScoredClips, comparison_table, score_table
 
 WARMTH = TargetGroup(columns=["warm", "cold"], range=[1, 7], head="linear", loss="mse", weight=1)

@@ -16,7 +16,7 @@ from dvc.utils.serialize import load_yaml
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup
 from lib.report import spread
-from lib.scoring.scores import Bootstrap, score_with_intervals
+from lib.scoring.bootstrap import Bootstrap, score_with_intervals
 from lib.scoring.tables import score_over_seeds
 from tests.conftest import ROOT
 from tools import experiments as dvc_experiments

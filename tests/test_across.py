@@ -13,8 +13,8 @@ from lib.core.targets import TRAITS, TargetGroup
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring import corpus_scores
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.corpus_scores import CorpusClips, align_ranks, permute_correlation, score_corpus
-from lib.scoring.scores import Bootstrap
 from lib.sources import _across
 from lib.sources import settings as sources
 from tests.conftest import ROOT

@@ -28,9 +28,10 @@ from lib.report import (
 )  # fmt: skip
 from lib.report.figures import Results
 from lib.scoring import results
-from lib.scoring.ceilings import CEILING, bound_scores, estimate_reliability, read_error_variance, weigh_by_reliability
+from lib.scoring.ceilings import CEILING, bound_scores
 from lib.scoring.corpus_scores import CorpusClips, score_corpus
 from lib.scoring.paired import compare_predictors
+from lib.scoring.reliability import estimate_reliability, read_error_variance, weigh_by_reliability
 from lib.scoring.scores import score_columns
 from lib.scoring.tables import ScoredClips, comparison_table, score_over_seeds, score_table
 from lib.sources import _split, table

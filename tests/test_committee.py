@@ -27,8 +27,8 @@ from lib.model.encoders import vectors
 from lib.model.network import Network
 from lib.model.settings import Settings
 from lib.model.stack import Stack, pool_inputs
-from lib.scoring import ridge as ridge_regression
-from lib.scoring import stacking, trees
+from lib.regression import ridge as ridge_regression
+from lib.regression import stacking, trees
 from lib.serving import export
 from lib.streams.base import Steps, StreamInfo
 from lib.training import regressions, run

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lib.scoring import conformal
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
+from lib.scoring.coverage import score_coverage
 
 
 def test_half_width_is_the_right_order_statistic() -> None:
@@ -74,7 +75,7 @@ def test_coverage_counts_labelled_clips_with_an_interval() -> None:
     actual, predicted = rng.uniform(size=(60, 2)), rng.uniform(size=(60, 2))
     actual[:10, 0] = np.nan
     videos = np.repeat([f"v{number}" for number in range(20)], 3)
-    table = conformal.score_coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], Bootstrap(200, 0))
+    table = score_coverage(actual, predicted, np.array([0.3, np.inf]), videos, ["a", "b"], Bootstrap(200, 0))
     rows = table.set_index("target")
     assert rows.loc["a", "value"] == pytest.approx((np.abs(predicted - actual)[10:, 0] <= 0.3).mean())
     assert rows.loc["a", "low"] < rows.loc["a", "value"] < rows.loc["a", "high"]

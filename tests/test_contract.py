@@ -33,6 +33,7 @@ ORDER = [
     "streams",
     "data",
     "model",
+    "regression",
     "scoring",
     "analysis",
     "training",
@@ -198,6 +199,11 @@ def test_stage_deps_cover_all_imported_modules(stage: str) -> None:
         assert any(file == path or file.startswith(f"{path}/") for path in listed), f"{stage} lacks {file}"
     for path in listed:
         assert any(file == path or file.startswith(f"{path}/") for file in used_files), f"{stage} does not use {path}"
+
+
+def test_train_uses_no_bootstrap_and_no_baseline() -> None:
+    scoring = {path for path in STAGES["train"]["deps"] if path.startswith("lib/scoring")}
+    assert scoring == {"lib/scoring/conformal.py", "lib/scoring/reliability.py", "lib/scoring/scores.py"}
 
 
 def parameters_of(stage: str) -> type[Section]:

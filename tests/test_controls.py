@@ -17,7 +17,7 @@ from lib.data.batch import Sample
 from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results, read
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams.base import Steps
 from tests.report_data import WARMTH

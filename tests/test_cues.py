@@ -18,7 +18,7 @@ from lib.core.face_template import TEMPLATE
 from lib.core.shards import Record
 from lib.report import figures
 from lib.report.figures import Results
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.sources._cues import COLUMNS, read_cues
 from lib.sources.demo.cues import list_boxes
 from lib.sources.demo.head import HEIGHT, WIDTH, Identity, Performance, render

@@ -10,7 +10,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.report import figures
 from lib.scoring import detection, tables
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.training import losses
 
 COLUMNS = ["neutral", "anger", "joy"]

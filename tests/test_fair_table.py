@@ -9,9 +9,9 @@ import pytest
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.report import fairness
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.fairness import ComparedClips, Run, choose_pair, compare_settings
 from lib.scoring.person_groups import MIN_CLIPS, average_groups, cross_groups
-from lib.scoring.scores import Bootstrap
 from lib.scoring.tables import LABELS, ScoredClips, group_table
 
 GROUP = TargetGroup(columns=["warm", "calm"], range=[0, 2], head="linear", loss="mse", weight=1)

@@ -17,7 +17,7 @@ from lib.core.targets import TargetGroup
 from lib.data.pooled import read_statistics
 from lib.report import figures
 from lib.report.figures import Results
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.streams import base
 
 GROUP = TargetGroup(columns=["warm", "cold"], range=[0, 1], head="linear", loss="mse", weight=1)

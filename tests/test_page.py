@@ -12,7 +12,7 @@ from lib.report import figures, latex, page, verdict
 from lib.report.figures import Results
 from lib.report.figures.clips_used import count_by_step
 from lib.report.lengths import COLUMNS
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.tables import ScoredClips, group_table
 from tests.report_data import CLIPS_AND_VIDEOS, DATA, FIVE_TRAITS, TRAINING_SUMMARY, WARMTH, score_model
 

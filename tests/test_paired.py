@@ -7,7 +7,7 @@ from scipy import stats
 
 from lib.core.targets import TargetGroup
 from lib.scoring import paired
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from tests.test_scores import make_group
 
 FIVE = ("a", "b", "c", "d", "e")

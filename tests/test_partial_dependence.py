@@ -22,10 +22,10 @@ from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
+from lib.regression.trees import _OPTIONS
 from lib.report import figures
 from lib.report.figures import Results
-from lib.scoring.scores import Bootstrap
-from lib.scoring.trees import _OPTIONS
+from lib.scoring.bootstrap import Bootstrap
 from lib.streams import base
 from lib.streams.base import Steps
 from tests.test_lens import write_statistics

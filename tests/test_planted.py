@@ -15,7 +15,7 @@ from lib.core.targets import TargetGroup
 from lib.model.fusions import FUSIONS
 from lib.model.settings import FusionOptions
 from lib.model.tokens import Tokens
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.sources.demo.head import Performance
 from lib.sources.demo.targets import RANGES
 from lib.sources.demo.voice import SAMPLE_RATE, draw_turns, synthesise

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 import tools.power
 from lib.core.artifacts import PREDICTIONS
 from lib.scoring import power
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from tests.report_data import WARMTH
 from tests.run_tool import run_tool
 

@@ -17,7 +17,7 @@ from lib.model.tokens import Tokens
 from lib.report import figures
 from lib.report.figures import Results
 from lib.scoring import maps
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 
 GROUP = TargetGroup(columns=["signal", "noise"], range=[0, 1], head="linear", loss="mse", weight=1)
 

@@ -15,7 +15,7 @@ from lib.report import card, datasheet, figures, latex, methods, page, verdict, 
 from lib.report.figures import Results, read
 from lib.scoring import tables
 from lib.scoring.baselines import LEAKING
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from tests.conftest import ROOT
 from tests.report_data import FIVE_TRAITS, TRAINING_SUMMARY, WARMTH
 

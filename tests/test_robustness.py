@@ -22,7 +22,7 @@ from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
 from lib.report.figures import Results
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams import base, flow
 from lib.streams.base import StreamInfo

@@ -7,11 +7,12 @@ from scipy import stats
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from lib.core.targets import TargetGroup
-from lib.scoring import baselines, scores
+from lib.scoring import baselines, bootstrap
 from lib.scoring.baselines import LEAKING
+from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, resample, score_with_intervals
 from lib.scoring.paired import compare_errors
 from lib.scoring.person_groups import score_groups
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, resample, score_columns, score_with_intervals
+from lib.scoring.scores import score_columns
 from lib.scoring.tables import HEADLINE_SCORES, ScoredClips, headline, score_table, split_table
 
 FIVE = ("a", "b", "c", "d", "e")
@@ -190,9 +191,9 @@ def test_blocks_of_resamples_give_the_same_intervals(monkeypatch: pytest.MonkeyP
         return resample(sums, 100, bootstrap.rng()), compare_errors(gains[0], gains[1], videos, bootstrap)
 
     together = draw()
-    monkeypatch.setattr(scores, "_BLOCK", 7 * 40)
-    scores._draws.clear()
-    assert scores.split_resamples(100, 40) == [7] * 14 + [2]
+    monkeypatch.setattr(bootstrap, "_BLOCK", 7 * 40)
+    bootstrap._draws.clear()
+    assert bootstrap.split_resamples(100, 40) == [7] * 14 + [2]
     totals, compared = draw()
     assert totals == pytest.approx(together[0], rel=1e-12, abs=1e-12)
     for name, values in compared.items():
@@ -201,8 +202,8 @@ def test_blocks_of_resamples_give_the_same_intervals(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kept", [0, 2**29])
 def test_repeated_draws_are_equal_and_advance_the_generator(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
-    monkeypatch.setattr(scores, "_KEPT", kept)
-    monkeypatch.setattr(scores, "_draws", {})
+    monkeypatch.setattr(bootstrap, "_KEPT", kept)
+    monkeypatch.setattr(bootstrap, "_draws", {})
     sums, plain = np.random.default_rng(0).normal(size=(30, 2)), np.random.default_rng(5)
     expected = plain.multinomial(30, np.full(30, 1 / 30), 8) @ sums
     following = plain.random()
@@ -212,7 +213,7 @@ def test_repeated_draws_are_equal_and_advance_the_generator(monkeypatch: pytest.
         assert rng.random() == following
     assert resample(sums, 8, np.random.default_rng(6)) != pytest.approx(expected)
     assert resample(sums[:20], 8, np.random.default_rng(5)).shape == (8, 2)
-    assert len(scores._draws) == bool(kept)
+    assert len(bootstrap._draws) == bool(kept)
 
 
 def test_skill_equals_values_by_hand() -> None:

@@ -7,9 +7,10 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from lib.regression import ridge as ridge_regression
+from lib.regression import stacking
 from lib.report import words
-from lib.scoring import baselines, stacking
-from lib.scoring import ridge as ridge_regression
+from lib.scoring import baselines, stacked_baselines
 
 COLUMNS = ["warm", "cold"]
 
@@ -111,7 +112,7 @@ def test_stack_does_not_use_test_labels() -> None:
     parts, vectors, _ = make_corpus()
     predictions = baselines.predict(*parts, COLUMNS, vectors)
     parts[1][COLUMNS] = np.nan
-    for name in (stacking.STACKED_RIDGE, stacking.STACKED_RIDGE_LOOKUP):
+    for name in (stacked_baselines.STACKED_RIDGE, stacked_baselines.STACKED_RIDGE_LOOKUP):
         np.testing.assert_array_equal(baselines.predict(*parts, COLUMNS, vectors)[name], predictions[name])
 
 
@@ -245,7 +246,7 @@ def test_stack_uses_parts_in_place_of_joined_vectors() -> None:
     joined = pd.concat(vectors.values(), axis=1, ignore_index=True)
     with_parts = {"x": joined, "x.one": vectors["one"], "x.other": vectors["other"]}
     predictions = baselines.predict(*parts, COLUMNS, with_parts)
-    for name in (stacking.STACKED_RIDGE, stacking.STACKED_RIDGE_LOOKUP):
+    for name in (stacked_baselines.STACKED_RIDGE, stacked_baselines.STACKED_RIDGE_LOOKUP):
         np.testing.assert_array_equal(predictions[name], baselines.predict(*parts, COLUMNS, vectors)[name])
         assert baselines.is_baseline(name)
         assert "stacked" in words.name_predictor(name)

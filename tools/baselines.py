@@ -104,8 +104,8 @@ def score_baselines(
     import pandas as pd
 
     from lib.scoring import baselines
-    from lib.scoring.ceilings import read_error_variance
-    from lib.scoring.scores import Bootstrap
+    from lib.scoring.bootstrap import Bootstrap
+    from lib.scoring.reliability import read_error_variance
     from lib.scoring.tables import ScoredClips
 
     columns, tests, parts = list(group.columns), [], []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they take seconds to load, and --help does not need them
     import pandas as pd
 
     from lib.core.targets import TargetGroup
-    from lib.scoring.scores import Bootstrap
+    from lib.scoring.bootstrap import Bootstrap
 
 COLUMNS = ("clip", "video", "split", "targets", "target", "actual", "predicted")
 
@@ -46,7 +46,7 @@ def main() -> None:
     if arguments.resamples < 100:
         raise InputError(f"--resamples {arguments.resamples}; allowed: 100 or more, so that the spread is estimated")
     with interrupts.loading():
-        from lib.scoring.scores import MIN_VIDEOS, Bootstrap
+        from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap
 
     table = read_run(arguments.folder, arguments.targets)
     scored = table[table["split"] == arguments.split]

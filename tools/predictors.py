@@ -18,8 +18,9 @@ from lib.report import ceilings, comparison, words
 from lib.scoring import baselines, paired, predictions
 from lib.scoring.attributes import tabulate_attributes
 from lib.scoring.baselines import is_baseline, is_video_in_training
-from lib.scoring.ceilings import bound_scores, find_reliability, read_error_variance
-from lib.scoring.scores import Bootstrap
+from lib.scoring.bootstrap import Bootstrap
+from lib.scoring.ceilings import bound_scores
+from lib.scoring.reliability import find_reliability, read_error_variance
 from lib.sources import fiv2
 from lib.sources._persons import read_groups
 

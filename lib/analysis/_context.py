@@ -16,8 +16,8 @@ from lib.core.targets import TargetGroup, Targets
 from lib.data.dataset import ClipDataset
 from lib.data.settings import Augment
 from lib.model.network import Network
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.evaluation import Evaluation, select_labels, sort_clips_by_error, tabulate_predictions
-from lib.scoring.scores import Bootstrap
 
 if TYPE_CHECKING:  # it takes a second to load; checks of parameters and predictions do not need it
     from lightning_fabric import Fabric

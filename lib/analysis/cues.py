@@ -13,7 +13,7 @@ from lib.analysis.importance import measure_occlusion
 from lib.core.artifacts import CUE_SCORES, CUES
 from lib.core.clips import read_csv, write_csv
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import Bootstrap, resample, sum_by_video
+from lib.scoring.bootstrap import Bootstrap, resample, sum_by_video
 from lib.streams import base
 
 OUTPUTS = (CUE_SCORES,)

@@ -8,7 +8,7 @@ from lib.core.artifacts import DATA, LENS
 from lib.core.clips import write_csv
 from lib.core.targets import TargetGroup
 from lib.data.pooled import read_statistics
-from lib.scoring.scores import Bootstrap, score_with_intervals
+from lib.scoring.bootstrap import Bootstrap, score_with_intervals
 
 OUTPUTS = (LENS,)
 

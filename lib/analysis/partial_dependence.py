@@ -14,10 +14,11 @@ from lib.core.clips import write_csv
 from lib.core.targets import TargetGroup
 from lib.data.pooled import pool_vectors, read_statistics
 from lib.model import infer
+from lib.regression.trees import fit_target
 from lib.scoring import baselines
-from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
-from lib.scoring.stacking import TREES, select_tree_inputs
-from lib.scoring.trees import fit_target
+from lib.scoring.bootstrap import Bootstrap, estimate_intervals, sum_by_video
+from lib.scoring.scores import prepend_mean
+from lib.scoring.stacked_baselines import TREES, select_tree_inputs
 
 OUTPUTS = (PARTIAL_DEPENDENCE,)
 

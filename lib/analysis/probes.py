@@ -14,8 +14,8 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.model import checkpoint
 from lib.scoring.baselines import predict_ridge
+from lib.scoring.bootstrap import Bootstrap, score_with_intervals
 from lib.scoring.evaluation import Evaluation, select_labels
-from lib.scoring.scores import Bootstrap, score_with_intervals
 
 OUTPUTS = (PROBES,)
 

@@ -25,7 +25,7 @@ class Stack(nn.Module):
     feature (T, M): the position of the number that is compared with threshold (T, M). left, right (T, M): the next node for
     a number up to the threshold, and above it; a leaf points to itself. missing_left (T, M): 1 if a missing number goes to
     the left. value (T, M): of leaves. trees_level (K,): is added to the trees' sums. weights, centres (P, K), level (K,):
-    the stack of all P parts, as in lib.scoring.stacking.Weights: ridges first, then trees, then the other prediction.
+    the stack of all P parts, as in lib.regression.stacking.Weights: ridges first, then trees, then the other prediction.
 
     Positions are stored as float64: a moving average of weights would truncate integers.
     """

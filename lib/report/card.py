@@ -12,9 +12,9 @@ from lib.report import ceilings, score_tables, words
 from lib.report.page import Run
 from lib.report.provenance import format_commit
 from lib.report.verdict import describe_leakage, join, select_group
+from lib.scoring.bootstrap import MIN_VIDEOS
 from lib.scoring.ceilings import CEILING
-from lib.scoring.scores import MIN_VIDEOS
-from lib.scoring.stacking import STACKED_RIDGE_LOOKUP
+from lib.scoring.stacked_baselines import STACKED_RIDGE_LOOKUP
 
 _FIV2 = (
     "First Impressions V2 has first impressions as labels. Workers of a crowdsourcing platform saw two clips of about 15"

@@ -13,7 +13,7 @@ from lib.core.targets import TargetGroup
 from lib.report import ceilings, comparison, words
 from lib.report.figures import COLOURS
 from lib.scoring.ceilings import CEILING
-from lib.scoring.stacking import STACKED_RIDGE
+from lib.scoring.stacked_baselines import STACKED_RIDGE
 
 _MARKERS = "osD^v"
 _BLIND = ("mean_predictor", "shrunk_video_lookup")

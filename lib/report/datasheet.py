@@ -7,12 +7,12 @@ import pandas as pd
 
 from lib.core.clips import SPLITS, describe_left_out, describe_origins
 from lib.core.targets import Targets
+from lib.regression.ridge import LIMIT
 from lib.report import words
 from lib.report.corpora import BIASES, USES, find_corpus
 from lib.report.lengths import tabulate_lengths
 from lib.report.page import Run
 from lib.scoring.outliers import FAR, MOST, WIDEST
-from lib.scoring.ridge import LIMIT
 
 _ANSWERS = (
     ("Motivation", "motivation"),

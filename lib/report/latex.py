@@ -7,8 +7,8 @@ import pandas as pd
 
 from lib.core.targets import TargetGroup
 from lib.report import words
+from lib.scoring.bootstrap import MIN_VIDEOS
 from lib.scoring.ceilings import CEILING
-from lib.scoring.scores import MIN_VIDEOS
 
 STAR = "⁎"
 """The mark of a significant difference."""

@@ -19,8 +19,8 @@ from lib.report import ceilings, lengths, score_tables, verdict, words
 from lib.report.lengths import list_lengths
 from lib.report.provenance import describe_newest_input, format_commit, list_versions
 from lib.report.verdict import select_group
+from lib.scoring.bootstrap import MIN_VIDEOS
 from lib.scoring.ceilings import CEILING
-from lib.scoring.scores import MIN_VIDEOS
 
 SECTIONS = {
     "run": "Setup",

@@ -7,7 +7,7 @@ import pandas as pd
 from lib.core.clips import SPLITS
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.report import words
-from lib.scoring.scores import MIN_VIDEOS
+from lib.scoring.bootstrap import MIN_VIDEOS
 
 _SCORES = {
     "r2": "R²",

@@ -7,8 +7,8 @@ import pandas as pd
 
 from lib.core.clips import describe_left_out, describe_origins
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import MIN_VIDEOS
-from lib.scoring.stacking import STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES
+from lib.scoring.bootstrap import MIN_VIDEOS
+from lib.scoring.stacked_baselines import STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES
 from lib.scoring.tables import LABELS
 
 SUBSETS = {

@@ -9,9 +9,9 @@ from lib.core.errors import SettingError
 from lib.core.targets import TargetGroup
 from lib.scoring import baselines
 from lib.scoring.baselines import JOINT, predict_out_of_fold_ridge
-from lib.scoring.ceilings import find_reliability, read_error_variance
 from lib.scoring.corpus_scores import COLUMNS, CorpusClips, align_ranks, score_corpus
 from lib.scoring.evaluation import Evaluation, Predictions, select_labels
+from lib.scoring.reliability import find_reliability, read_error_variance
 from lib.scoring.settings import RANK, Align, Settings
 
 _LEFT_OUT = ("median_predictor", "video_lookup", "shrunk_video_lookup", *JOINT[1:])

@@ -7,14 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.ridge import FOLDS, assign_folds, choose_penalty, predict_ridges
-from lib.scoring.stacking import (
-    STACKED_RIDGE,
-    STACKED_RIDGE_LOOKUP,
-    STRENGTHS,
-    TREES,
-    predict_stacked,
-)
+from lib.regression.ridge import FOLDS, assign_folds, choose_penalty, predict_ridges
+from lib.scoring.stacked_baselines import STACKED_RIDGE, STACKED_RIDGE_LOOKUP, STRENGTHS, TREES, predict_stacked
 
 NAMES = ("mean_predictor", "median_predictor", "video_lookup", "shrunk_video_lookup")
 """Baselines that use at most the name of a clip's video. Others: ridge_NAME, on the vectors NAME, and JOINT, on all."""
@@ -48,9 +42,9 @@ def predict(
     mean. ridge_NAME for NAME in `attributes` is the same regression; the regressions of JOINT do not read these tables.
     shrunk_video_lookup and ridge are left out if `validation` has no label.
 
-    JOINT: regressions on all vectors together (lib/scoring/stacking.py); parts NAME.PART replace the vector NAME. They
-    select penalties by cross-validation, so they are fitted to training and validation clips, without the validation clips
-    of test videos that have no training clips.
+    JOINT: regressions on all vectors together (`predict_stacked`); parts NAME.PART replace the vector NAME. They select
+    penalties by cross-validation, so they are fitted to training and validation clips, without the validation clips of test
+    videos that have no training clips.
     """
     vectors = select_known(vectors, training)
     targets = training[list(columns)]

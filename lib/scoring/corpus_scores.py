@@ -7,16 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lib.scoring import ceilings
-from lib.scoring.scores import (
-    MIN_VIDEOS,
-    MOMENTS,
-    Bootstrap,
-    compute_moments,
-    estimate_intervals,
-    score_with_intervals,
-    scores_from_moments,
-    sum_by_video,
-)
+from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, estimate_intervals, score_with_intervals, sum_by_video
+from lib.scoring.scores import MOMENTS, compute_moments, scores_from_moments
 
 SCORES = ("accuracy", "pearson", "spearman")
 TRAINING, WITHIN, DROP = "training", "within_corpus", "drop"

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import Bootstrap, estimate_intervals, prepend_mean, sum_by_video
+from lib.scoring.bootstrap import Bootstrap, estimate_intervals, sum_by_video
+from lib.scoring.scores import prepend_mean
 
 DETECTIONS = ("f1", "macro_f1", "weighted_f1", "uar", "auc")
 """Names of the scores."""
@@ -29,7 +30,7 @@ def score_detection(
     the unweighted average recall, is the mean of both recalls, which papers about MOSEI call weighted accuracy (Zadeh et
     al. 2018). As in scikit-learn, F1 is 0 if nothing is detected or present, and a recall 0 if there is nothing to recall.
     auc is the area under the ROC curve, undefined if all or none are present. Ties get their middle rank; ranks are those
-    among all clips, also in a resample. Intervals are as in `lib.scoring.scores.score_with_intervals`.
+    among all clips, also in a resample. Intervals are as in `lib.scoring.bootstrap.score_with_intervals`.
     """
     return estimate_intervals(
         sum_by_video(_counts(actual, predicted, target_group), videos), _from_counts, target_group.detect, bootstrap

@@ -8,15 +8,8 @@ import pandas as pd
 
 from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import (
-    MIN_VIDEOS,
-    Bootstrap,
-    count_videos,
-    interval_rows,
-    prepend_mean,
-    resample,
-    sum_by_video,
-)
+from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, count_videos, interval_rows, resample, sum_by_video
+from lib.scoring.scores import prepend_mean
 
 
 class Run(NamedTuple):

@@ -9,7 +9,7 @@ from scipy.linalg import solve
 from sklearn.feature_extraction.text import CountVectorizer
 
 from lib.core.errors import InputError
-from lib.scoring.ridge import FOLDS, PENALTIES, assign_folds, predict_out_of_fold
+from lib.regression.ridge import FOLDS, PENALTIES, assign_folds, predict_out_of_fold
 
 
 class _Regression(NamedTuple):

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import Bootstrap, resample, score_columns, split_resamples, sum_by_video
+from lib.scoring.bootstrap import Bootstrap, resample, split_resamples, sum_by_video
+from lib.scoring.scores import score_columns
 
 _LEVEL = 1.959964  # of the standard normal, two-sided 5 %
 _POWER = 0.841621  # of the standard normal, 80 %

@@ -8,18 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup
-from lib.scoring.scores import (
-    MIN_VIDEOS,
-    MOMENTS,
-    Bootstrap,
-    compute_moments,
-    count_videos,
-    interval_rows,
-    prepend_mean,
-    resample,
-    scores_from_moments,
-    sum_by_video,
-)
+from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, count_videos, interval_rows, resample, sum_by_video
+from lib.scoring.scores import MOMENTS, compute_moments, prepend_mean, scores_from_moments
 
 MIN_CLIPS = 30
 """An intersection of two groups is shown if it has at least this number of clips. The standard deviation of a model's error

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from lib.core.targets import TargetGroup
+from lib.scoring.bootstrap import Bootstrap, resample, sum_by_video
 from lib.scoring.paired import DETECTABLE
-from lib.scoring.scores import Bootstrap, compute_moments, resample, scores_from_moments, sum_by_video
+from lib.scoring.scores import compute_moments, scores_from_moments
 
 SCORES = ("accuracy", "r2", "ccc")
 RIVALS = 10

@@ -16,9 +16,9 @@ from lib.core.errors import SettingError
 from lib.core.targets import RELIABILITY, TargetGroup
 from lib.scoring import baselines, same_person
 from lib.scoring.baselines import is_video_in_training
-from lib.scoring.ceilings import read_error_variance, weigh_by_reliability
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.evaluation import Evaluation, Predictions, select_labels
-from lib.scoring.scores import Bootstrap
+from lib.scoring.reliability import read_error_variance, weigh_by_reliability
 from lib.scoring.tables import ScoredClips, comparison_table, group_table, headline, score_table, split_table
 from lib.streams.base import ABOUT
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from lib.core.parameters import Section
 
 if TYPE_CHECKING:  # settings are checked without pandas
-    from lib.scoring.scores import Bootstrap
+    from lib.scoring.bootstrap import Bootstrap
 
 Align = Literal["range", "rank"]
 RANGE: Align = "range"
@@ -25,7 +25,7 @@ class Scoring(Section, extra="ignore"):
     @property
     def bootstrap(self) -> "Bootstrap":
         """Return the random draws of all intervals and tests."""
-        from lib.scoring.scores import Bootstrap
+        from lib.scoring.bootstrap import Bootstrap
 
         return Bootstrap(self.resamples, self.seed)
 

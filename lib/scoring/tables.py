@@ -9,11 +9,13 @@ import pandas as pd
 from lib.core.targets import RELIABILITY, TargetGroup
 from lib.scoring import ceilings
 from lib.scoring.baselines import LEAKING
-from lib.scoring.conformal import score_coverage
+from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, score_with_intervals
+from lib.scoring.coverage import score_coverage
 from lib.scoring.detection import score_detection
 from lib.scoring.paired import adjust_table, compare_errors, compare_predictors, find_twins
 from lib.scoring.person_groups import average_groups, cross_groups, score_groups
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, score_columns, score_with_intervals
+from lib.scoring.reliability import find_reliability
+from lib.scoring.scores import score_columns
 
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
@@ -100,9 +102,7 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
             table = pd.concat(parts, ignore_index=True)
             keys = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
             tables.append(table.assign(**keys)[[*keys, *table.columns]])
-        bounds = ceilings.bound_scores(
-            ceilings.find_reliability(actual, part.error_variance, target_group, part.weights)
-        )
+        bounds = ceilings.bound_scores(find_reliability(actual, part.error_variance, target_group, part.weights))
         table = ceilings.tabulate(bounds, target_group.columns).assign(**keys | {"predictor": ceilings.CEILING})
         tables += [table] if len(table) else []
     order = list(tables[0].columns)

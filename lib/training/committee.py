@@ -15,7 +15,7 @@ from lib.model import infer
 from lib.model.committee import Committee, build_model
 from lib.model.network import Network
 from lib.model.settings import STACKED
-from lib.scoring.ridge import FOLDS, assign_folds
+from lib.regression.ridge import FOLDS, assign_folds
 from lib.training.prepare import TrainingJob
 from lib.training.regressions import check_videos, fit_stack, read_numbers
 from lib.training.state import Row

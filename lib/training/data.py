@@ -19,7 +19,7 @@ from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderSettings, find_kind
 from lib.data.loading import make_loader
 from lib.data.mixing import mix_clips
-from lib.scoring.ceilings import find_reliability, read_error_variance, weigh_by_reliability
+from lib.scoring.reliability import find_reliability, read_error_variance, weigh_by_reliability
 from lib.training.fairness import BALANCED, UNKNOWN, balance_groups
 from lib.training.losses import count_known, weigh_columns
 from lib.training.order import draw_batches, mix_corpora, split_batches

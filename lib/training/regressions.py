@@ -20,9 +20,9 @@ from lib.model.heads import find_head
 from lib.model.network import Network
 from lib.model.settings import list_regressed
 from lib.model.stack import pool_inputs
-from lib.scoring.ridge import FOLDS, Ridge, assign_folds, choose_penalty, fill_with_mean, fit_ridge
-from lib.scoring.stacking import Weights, fit_weights
-from lib.scoring.trees import WIDEST, TargetTrees, fit_trees
+from lib.regression.ridge import FOLDS, Ridge, assign_folds, choose_penalty, fill_with_mean, fit_ridge
+from lib.regression.stacking import Weights, fit_weights
+from lib.regression.trees import WIDEST, TargetTrees, fit_trees
 from lib.streams.base import StreamInfo
 
 _BATCH = 32  # clips

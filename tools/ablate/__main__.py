@@ -96,7 +96,7 @@ def main() -> None:
         import dvc.api
 
         from lib.scoring.baselines import is_baseline
-        from lib.scoring.scores import Bootstrap
+        from lib.scoring.bootstrap import Bootstrap
         from tools.ablate.fair import show_fair
         from tools.ablate.plan import EXPERIMENT_OPTIONS, plan_experiments
         from tools.ablate.results import show_corpora, show_curve, show_folds, show_groups, show_spread

@@ -14,10 +14,10 @@ from lib.core.errors import InputError
 from lib.core.persons import read_persons
 from lib.core.targets import TargetGroup
 from lib.report import fairness
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.conformal import compute_half_widths
 from lib.scoring.fairness import ComparedClips, Run, choose_pair, compare_settings
 from lib.scoring.predictions import check_same_clips
-from lib.scoring.scores import Bootstrap
 from tools.predictors import Sources, find_target_group
 
 _TEST, _VALIDATION = "test", "validation"

@@ -11,8 +11,8 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.data.pooled import pool_vectors
 from lib.scoring.baselines import predict_ridge
-from lib.scoring.scores import Bootstrap
-from lib.scoring.stacking import STACKED_RIDGE
+from lib.scoring.bootstrap import Bootstrap
+from lib.scoring.stacked_baselines import STACKED_RIDGE
 from lib.scoring.tables import score_over_seeds
 from tools.experiments import run_dvc
 from tools.planted.parameters import planted_targets, use_parameters

@@ -15,8 +15,9 @@ from lib.model.positions import position_encoding
 from lib.model.settings import FusionOptions
 from lib.model.tokens import Tokens
 from lib.report import comparison, words
+from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.paired import compare_predictors
-from lib.scoring.scores import Bootstrap, score_columns
+from lib.scoring.scores import score_columns
 from lib.sources.demo.patterns import draw_pattern
 
 TRAINING, TEST, STEPS, SECONDS = 256, 300, 16, 0.5

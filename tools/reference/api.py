@@ -12,6 +12,7 @@ API = (
     "lib.core.shards",
     "lib.core.errors",
     "lib.scoring.scores",
+    "lib.scoring.bootstrap",
     "lib.scoring.baselines",
 )
 """The modules whose public functions and classes the page shows."""

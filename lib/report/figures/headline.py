@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from lib.core.targets import TargetGroup
 from lib.report import ceilings, words
 from lib.report.figures._base import COLOURS, Results, draw_intervals
-from lib.scoring.scores import MIN_VIDEOS
+from lib.scoring.bootstrap import MIN_VIDEOS
 
 SECTION, ORDER = "headline", 10
 CAPTION = (

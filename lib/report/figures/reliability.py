@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from lib.core.targets import TargetGroup
 from lib.report.figures._base import COLOURS, Results, draw_identity_line, format_title, label_left, make_panels
 from lib.report.words import format_range
-from lib.scoring.scores import MIN_VIDEOS, Bootstrap, resample, sum_by_video
+from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, resample, sum_by_video
 
 _BINS = 10
 _MIN_CLIPS = 4  # lowest number of clips of a bin, if there are more clips than bins

@@ -7,7 +7,7 @@ from lib.core.targets import TargetGroup
 from lib.report import ceilings
 from lib.report.figures._base import SPLIT_STYLES, Results, draw_intervals
 from lib.report.words import name_accuracy
-from lib.scoring.scores import MIN_VIDEOS
+from lib.scoring.bootstrap import MIN_VIDEOS
 
 SECTION, ORDER = "results", 50
 CAPTION = (

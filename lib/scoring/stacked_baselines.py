@@ -1,33 +1,16 @@
-"""Stacked regressions (Wolpert 1992; Breiman 1996): ridge, and boosted trees, on all vectors together."""
+"""Baselines that stack regressions on all vectors of a clip: ridge, and boosted trees."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib.scoring import trees as boosted
-from lib.scoring.ridge import FOLDS, assign_folds, choose_penalty, fill_with_mean, predict_ridges
+from lib.regression import trees as boosted
+from lib.regression.ridge import FOLDS, assign_folds, choose_penalty, fill_with_mean, predict_ridges
+from lib.regression.stacking import fit_weights
 
 STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
-SHRINKAGE = 30
-"""Number of clips whose evidence equals that of the prior, which is that the best part alone is the best stack."""
 STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
-
-
-class Weights(NamedTuple):
-    """A weighted sum of R predictions of K targets.
-
-    weights (R, K): of the predictions' distances from `centres` (R, K). level (K,): is added to the sum.
-    """
-
-    weights: np.ndarray
-    centres: np.ndarray
-    level: np.ndarray
-
-    def combine(self, parts: np.ndarray) -> np.ndarray:
-        """Return the weighted sums (M, K) of predictions (R, M, K)."""
-        return np.einsum("rmk,rk->mk", parts - self.centres[:, None], self.weights) + self.level
 
 
 def predict_stacked(
@@ -65,29 +48,6 @@ def predict_stacked(
     corrections = _look_up(targets - out_of_fold, videos, test["video"])
     alone = {TREES: outside[-1]} if small else {}
     return alone | {STACKED_RIDGE: predicted, STACKED_RIDGE_LOOKUP: predicted + corrections}
-
-
-def fit_weights(parts: np.ndarray, targets: np.ndarray) -> Weights:
-    """Return the weights that predict targets (N, K), NaN where unknown, from out-of-fold predictions (R, N, K).
-
-    For each column the weights are non-negative (Breiman 1996). They minimise the squared error plus SHRINKAGE times the
-    mean variance of the parts times the squared distance to weights that select the best part alone.
-    """
-    from scipy.optimize import nnls  # it takes half a second to load
-
-    shape = len(parts), targets.shape[1]
-    weights, centres = np.zeros(shape), np.zeros(shape)
-    for column, target in enumerate(targets.T):
-        is_labelled = np.isfinite(target)
-        if not is_labelled.any():
-            continue
-        inputs, y = parts[:, is_labelled, column].T, target[is_labelled]
-        best = np.square(inputs - y[:, None]).sum(0).argmin()
-        strength = np.sqrt(SHRINKAGE * inputs.var(0).mean())
-        rows = np.vstack([inputs - inputs.mean(0), strength * np.eye(len(parts))])
-        weights[:, column] = nnls(rows, np.concatenate([y - y.mean(), strength * np.eye(len(parts))[best]]))[0]
-        centres[:, column] = inputs.mean(0)
-    return Weights(weights, centres, fill_with_mean(np.full(targets.shape[1], np.nan), targets))
 
 
 def _look_up(residuals: np.ndarray, videos: np.ndarray, test_videos: pd.Series) -> np.ndarray:
