@@ -96,7 +96,7 @@ def predict(model: Any, job: TrainingJob) -> np.ndarray:
     return infer.predict(Fabric(accelerator="cpu", devices=1), model, clips, 8, 0)["own"]
 
 
-def test_stack_predicts_as_the_functions_that_fit_it() -> None:
+def test_stack_predicts_as_its_out_of_fold_functions() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(120, 6)).astype(np.float32)
     values[3:9, :4] = np.nan  # these clips lack the first part
@@ -121,10 +121,12 @@ def test_stack_predicts_as_the_functions_that_fit_it() -> None:
         inputs = values[:, positions].astype(float)
         present = ~np.isnan(inputs).all(1)
         out_of_fold, penalty = ridge_regression.choose_penalty(inputs, present, labels, folds)
-        ridge = ridge_regression.fit_ridge(inputs[present], labels[present], penalty)
-        standardised = np.nan_to_num((inputs.clip(ridge.low, ridge.high) - ridge.mean) / ridge.std)
+        predicted_part = np.full(labels.shape, np.nan)
+        predicted_part[present] = ridge_regression.predict_ridges(
+            inputs[present], labels[present], inputs[present], np.array([penalty])
+        )[0]
         outside.append(out_of_fold)
-        inside.append(standardised @ ridge.coefficients + ridge.level)
+        inside.append(ridge_regression.fill_with_mean(predicted_part, labels))
     out_of_fold, models = trees.fit_trees(values.astype(float), labels, folds)
     weights = stacking.fit_weights(np.stack([*outside, out_of_fold, others]), labels)
     expected = weights.combine(np.stack([*inside, trees.predict_trees(models, values.astype(float)), others]))

@@ -144,18 +144,25 @@ def test_stacking_ridge_equals_scikit_learns() -> None:
             np.testing.assert_allclose(predicted, model.predict(inputs[:5]), atol=1e-8)
 
 
-def test_fitted_ridge_predicts_as_predict_ridges() -> None:
+def test_ridge_of_a_target_uses_its_labelled_clips_only() -> None:
     rng = np.random.default_rng(0)
-    for rows, numbers in ((50, 20), (20, 50)):
-        inputs, targets = rng.normal(3, 2, (rows, numbers)), rng.normal(size=(rows, 2))
-        inputs[:, 4] = 0.1
-        inputs[0, 0] = 400.0  # is clipped
-        low, high, mean, std, coefficients, level = ridge_regression.fit_ridge(inputs, targets, 10.0)
-        new = inputs[:5].copy()
-        new[3, 2] = np.nan
-        predicted = np.nan_to_num((new.clip(low, high) - mean) / std) @ coefficients + level
-        expected = ridge_regression.predict_ridges(inputs, targets, new, np.array([10.0]))[0]
-        np.testing.assert_allclose(predicted, expected, atol=1e-8)
+    for numbers in (20, 80):
+        inputs, targets = rng.normal(3, 2, (60, numbers)), rng.normal(size=(60, 4))
+        inputs[0, 0], inputs[59, 1] = 400.0, -300.0  # are clipped
+        targets[:25, 1] = np.nan
+        targets[40:, 2:] = np.nan
+        new = rng.normal(3, 2, (5, numbers))
+        predicted = ridge_regression.predict_ridges(inputs, targets, new, np.array([10.0]))[0]
+        for target, values in zip(targets.T, predicted.T, strict=True):
+            rows = np.isfinite(target)
+            mean, deviation = inputs[rows].mean(0), ridge_regression.LIMIT * inputs[rows].std(0)
+            x, z = (array.clip(mean - deviation, mean + deviation) for array in (inputs[rows], new))
+            model = make_pipeline(StandardScaler(), Ridge(10.0)).fit(x, target[rows])
+            np.testing.assert_allclose(values, model.predict(z), atol=1e-8)
+    fitted = ridge_regression.fit_ridges(inputs, targets, np.array([10.0]))
+    assert sorted(ridge.columns.tolist() for ridge in fitted) == [
+        [False, False, True, True], [False, True, False, False], [True, False, False, False]
+    ]  # fmt: skip
 
 
 def test_ridge_clips_far_inputs_and_keeps_two_values() -> None:

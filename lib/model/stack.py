@@ -18,6 +18,9 @@ class Stack(nn.Module):
     All tensors are buffers. They have no elements before `set`. When a model is loaded, they take the shapes of the saved
     ones, which depend on the training clips.
 
+    A part of ridge regressions has one for each set of targets with labels for the same clips. The weights of its other
+    targets are 0.
+
     sizes (R,): number of numbers that each ridge regression reads; the next tensors have these C numbers one ridge after the
     other. numbers (C,): positions among the numbers of `pool_inputs`. low, high, mean, std (C,): limits of each number; mean
     and standard deviation inside them. coefficients (C, K): of standardised numbers. levels (R, K): the prediction of each
@@ -74,13 +77,20 @@ class Stack(nn.Module):
         return (stacked * self.weights[:, None]).sum(0) + self.level
 
     def predict_ridges(self, numbers: Tensor) -> list[Tensor]:
-        """Return the prediction (B, K) of each ridge; its level for a clip without any of its numbers."""
+        """Return the prediction (B, K) of each ridge; the mean of the labels for a clip without any of its numbers."""
         read = numbers[:, self.numbers.long()]
         missing = read.isnan()
         standardised = (read.clamp(self.low, self.high) - self.mean) / self.std
         standardised = torch.where(missing, 0, standardised)
-        parts = zip(standardised.split(self._sizes, 1), self.coefficients.split(self._sizes), self.levels, strict=True)
-        return [values @ coefficients + level for values, coefficients, level in parts]
+        arrays = (
+            standardised.split(self._sizes, 1),
+            missing.split(self._sizes, 1),
+            self.coefficients.split(self._sizes),
+        )
+        return [
+            torch.where(is_missing.all(1, keepdim=True), self.level, values @ coefficients + level)
+            for values, is_missing, coefficients, level in zip(*arrays, self.levels, strict=True)
+        ]
 
     def predict_trees(self, numbers: Tensor) -> Tensor:
         """Return the trees' prediction (B, K)."""

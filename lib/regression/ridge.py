@@ -26,18 +26,24 @@ def assign_folds(videos: np.ndarray) -> np.ndarray:
 
 
 class Ridge(NamedTuple):
-    """A fitted ridge regression of K targets on D numbers.
+    """Ridge regressions of the C of K targets that have labels for the same training clips, for P penalties.
 
-    low, high (D,): limits to which the numbers are clipped. mean, std (D,): of the clipped numbers; infinite std for a
-    constant. coefficients (D, K): of standardised numbers. level (K,): the prediction for the mean.
+    columns (K,): marks the C targets. low, high (D,): limits to which the numbers are clipped. mean, std (D,): of the
+    clipped numbers; infinite std for a constant. coefficients (P, D, C): of standardised numbers. level (C,): the prediction
+    for the mean.
     """
 
+    columns: np.ndarray
     low: np.ndarray
     high: np.ndarray
     mean: np.ndarray
     std: np.ndarray
     coefficients: np.ndarray
     level: np.ndarray
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the predictions (P, M, C) for inputs (M, D)."""
+        return _standardise(inputs, self[1:5]) @ self.coefficients + self.level
 
 
 def predict_out_of_fold(
@@ -89,42 +95,34 @@ def predict_ridges(
     penalties: np.ndarray = PENALTIES,
     limit: float = LIMIT,
 ) -> np.ndarray:
-    """Return for each penalty the predictions (P, M, K) of ridge on standardised inputs (N, D) for `new_inputs` (M, D).
+    """Return for each penalty the predictions (P, M, K) of `fit_ridges(inputs, targets)` for `new_inputs` (M, D).
 
-    Inputs are clipped to `limit` standard deviations around the mean of `inputs`. A column without labels is NaN. Columns
-    with labels in the same rows are fitted at once.
+    A column without labels is NaN.
     """
     predicted = np.full((len(penalties), len(new_inputs), targets.shape[1]), np.nan)
-    for rows, columns in _group_columns(targets):
-        filled = _fill(inputs[rows])
-        scaler = _fit_scaler(filled, limit)
-        x, z = _standardise(filled, scaler), _standardise(new_inputs, scaler)
-        y, level = _centre(targets[np.ix_(rows, columns)])
-        is_wide = x.shape[1] > x.shape[0]
-        factor = z @ x.T if is_wide else z
-        for index, weights in enumerate(_solve(x, y, penalties)):
-            predicted[index][:, columns] = factor @ weights + level
+    for ridge in fit_ridges(inputs, targets, penalties, limit):
+        predicted[..., ridge.columns] = ridge.predict(new_inputs)
     return predicted
 
 
-def fit_ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> Ridge:
-    """Return the ridge regression of targets (N, K), NaN where unknown, on inputs (N, D), NaN where missing.
+def fit_ridges(
+    inputs: np.ndarray, targets: np.ndarray, penalties: np.ndarray = PENALTIES, limit: float = LIMIT
+) -> list[Ridge]:
+    """Return ridge regressions of targets (N, K), NaN where unknown, on inputs (N, D), NaN where missing.
 
-    All columns share the inputs' limits, means and deviations over the clips with any label. A column without labels has
-    coefficients of 0.
+    A target is fitted to the clips that have its label. The inputs' means, deviations and limits, `limit` standard
+    deviations around the mean, are those of these clips. Targets with labels for the same clips share one `Ridge`; a target
+    without labels is in none.
     """
-    inputs, targets = (array[np.isfinite(targets).any(1)] for array in (inputs, targets))
-    inputs = _fill(inputs)
-    scaler = _fit_scaler(inputs, LIMIT)
-    coefficients, levels = np.zeros((inputs.shape[1], targets.shape[1])), np.zeros(targets.shape[1])
+    ridges = []
     for rows, columns in _group_columns(targets):
-        x, (y, level) = _standardise(inputs[rows], scaler), _centre(targets[np.ix_(rows, columns)])
-        centre = x.mean(0)
-        x = x - centre
-        (weights,) = _solve(x, y, np.array([penalty]))
-        coefficients[:, columns] = x.T @ weights if x.shape[1] > x.shape[0] else weights
-        levels[columns] = level - centre @ coefficients[:, columns]
-    return Ridge(*scaler, coefficients, levels)
+        filled = _fill(inputs[rows])
+        scaler = _fit_scaler(filled, limit)
+        labels = targets[np.ix_(rows, columns)]
+        level = labels.mean(0)
+        coefficients = np.stack([*_solve(_standardise(filled, scaler), labels - level, penalties)])
+        ridges.append(Ridge(columns, *scaler, coefficients, level))
+    return ridges
 
 
 def _group_columns(targets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -135,20 +133,15 @@ def _group_columns(targets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray
             yield rows, (labelled == rows[:, None]).all(0)
 
 
-def _centre(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return targets (N, K) minus their mean (K,), and the mean."""
-    level = targets.mean(0)
-    return targets - level, level
-
-
 def _solve(x: np.ndarray, y: np.ndarray, penalties: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield for each penalty the weights of ridge: (D, K) of the numbers x (N, D), or (N, K) of the rows if D > N."""
+    """Yield for each penalty the coefficients (D, K) of ridge of targets y (N, K) on numbers x (N, D)."""
     from scipy.linalg import solve  # slow, and reports import this module's constants
 
     is_wide = x.shape[1] > x.shape[0]
     gram, right = (x @ x.T, y) if is_wide else (x.T @ x, x.T @ y)
     for penalty in penalties:
-        yield solve(gram + penalty * np.eye(len(gram)), right, assume_a="pos")
+        weights = solve(gram + penalty * np.eye(len(gram)), right, assume_a="pos")
+        yield x.T @ weights if is_wide else weights
 
 
 _Scaler = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -20,7 +20,7 @@ from lib.model.heads import find_head
 from lib.model.network import Network
 from lib.model.settings import list_regressed
 from lib.model.stack import pool_inputs
-from lib.regression.ridge import FOLDS, Ridge, assign_folds, choose_penalty, fill_with_mean, fit_ridge
+from lib.regression.ridge import FOLDS, Ridge, assign_folds, choose_penalty, fill_with_mean, fit_ridges
 from lib.regression.stacking import Weights, fit_weights
 from lib.regression.trees import WIDEST, TargetTrees, fit_trees
 from lib.streams.base import StreamInfo
@@ -44,6 +44,14 @@ class Fitted(NamedTuple):
     tensors: dict[str, Tensor]
     names: list[str]
     weights: np.ndarray
+
+
+class _PartRidge(NamedTuple):
+    """A ridge regression of some targets: the number of its part of a stack, and the positions of its numbers."""
+
+    part: int
+    positions: np.ndarray
+    fitted: Ridge
 
 
 def read_numbers(
@@ -101,16 +109,17 @@ def fit_stack(
     """
     check_videos(videos)
     folds = assign_folds(videos)
-    ridges: list[tuple[np.ndarray, Ridge]] = []
+    ridges: list[_PartRidge] = []
     predicted = []
-    for positions in numbers.parts.values():
+    for part, positions in enumerate(numbers.parts.values()):
         inputs = numbers.values[:, positions].astype(float)
         present = ~np.isnan(inputs).all(1)
         out_of_fold, penalty = choose_penalty(inputs, present, labels, folds)
         predicted.append(out_of_fold)
-        ridges.append((positions, fit_ridge(inputs[present], labels[present], penalty)))
+        fitted = fit_ridges(inputs[present], labels[present], np.array([penalty]))
+        ridges += [_PartRidge(part, positions, ridge) for ridge in fitted]
     names = list(numbers.parts)
-    tensors = _ridge_tensors(ridges)
+    tensors = _ridge_tensors(ridges, labels.shape[1])
     small = [positions for positions in numbers.parts.values() if len(positions) <= WIDEST] if trees else []
     if small:
         positions = np.concatenate(small)
@@ -122,7 +131,7 @@ def fit_stack(
         predicted.append(others)
         names.append(NETWORK)
     weights = fit_weights(np.stack(predicted), labels)
-    return Fitted(tensors | _weight_tensors(weights), names, weights.weights)
+    return Fitted(tensors | _weight_tensors(weights, ridges, len(numbers.parts)), names, weights.weights)
 
 
 def fit_paths(network: Network, training: pd.DataFrame, targets: Targets, streams: Mapping[str, StreamInfo]) -> None:
@@ -149,18 +158,28 @@ def check_videos(videos: np.ndarray) -> None:
         )
 
 
-def _ridge_tensors(ridges: Sequence[tuple[np.ndarray, Ridge]]) -> dict[str, Tensor]:
-    def join(arrays: Sequence[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(arrays)).float()
+def _ridge_tensors(ridges: Sequence[_PartRidge], targets: int) -> dict[str, Tensor]:
+    """Return the tensors of ridge regressions; each predicts 0 for the targets that are not its own."""
 
-    finite = [ridge._replace(std=np.minimum(ridge.std, np.finfo(np.float32).max)) for _, ridge in ridges]
+    def join(arrays: Sequence[np.ndarray], *columns: int) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.zeros((0, *columns)), *arrays]))
+
+    largest = np.finfo(np.float32).max
+    fitted = [ridge.fitted._replace(std=np.minimum(ridge.fitted.std, largest)) for ridge in ridges]
     return {
-        "sizes": torch.tensor([float(len(positions)) for positions, _ in ridges], dtype=torch.float64),
-        "numbers": torch.from_numpy(np.concatenate([positions for positions, _ in ridges])).double(),
-        **{name: join([getattr(ridge, name) for ridge in finite]) for name in ("low", "high", "mean", "std")},
-        "coefficients": join([ridge.coefficients for ridge in finite]),
-        "levels": join([ridge.level[None] for ridge in finite]),
+        "sizes": torch.tensor([float(len(ridge.positions)) for ridge in ridges], dtype=torch.float64),
+        "numbers": join([ridge.positions for ridge in ridges]),
+        **{name: join([getattr(ridge, name) for ridge in fitted]).float() for name in ("low", "high", "mean", "std")},
+        "coefficients": join([_widen(ridge.coefficients[0], ridge.columns) for ridge in fitted], targets).float(),
+        "levels": join([_widen(ridge.level[None], ridge.columns) for ridge in fitted], targets).float(),
     }
+
+
+def _widen(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return values (M, C) of the C targets of `columns` (K,) as (M, K), 0 for the other targets."""
+    widened = np.zeros((len(values), len(columns)))
+    widened[:, columns] = values
+    return widened
 
 
 def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
@@ -201,5 +220,13 @@ def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, l
     return tensors | {"target": target, "trees_level": torch.tensor(level, dtype=torch.float64)}
 
 
-def _weight_tensors(weights: Weights) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(values).float() for name, values in weights._asdict().items()}
+def _weight_tensors(weights: Weights, ridges: Sequence[_PartRidge], parts: int) -> dict[str, Tensor]:
+    """Return the tensors of a stack whose first `parts` parts are divided into ridge regressions for some targets each."""
+    rows = [ridge.part for ridge in ridges]
+    own = [_widen(weights.weights[[ridge.part]][:, ridge.fitted.columns], ridge.fitted.columns) for ridge in ridges]
+    divided = Weights(
+        np.concatenate([*own, weights.weights[parts:]]),
+        np.concatenate([weights.centres[rows], weights.centres[parts:]]),
+        weights.level,
+    )
+    return {name: torch.from_numpy(values).float() for name, values in divided._asdict().items()}
