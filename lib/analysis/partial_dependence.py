@@ -120,7 +120,9 @@ def _predict_ridge(context: Context, vectors: Mapping[str, pd.DataFrame], stream
         changed.index = [f"{number} {clip}" for number, clip in enumerate(changed.index)]  # distinct from real clips
         inputs, new = pd.concat([statistics, changed]), pd.DataFrame({"clip": changed.index})
         predicted = {
-            name: baselines.predict_ridge(tables["training"], new, context.evaluation.validation, group.columns, inputs)
+            name: baselines.predict_ridge(
+                tables["training"], new, context.evaluation.tuning_clips, group.columns, inputs
+            )
             for name, group in context.targets.items()
         }
         return {
@@ -137,7 +139,9 @@ def _predict_trees(context: Context, vectors: Mapping[str, pd.DataFrame], clips:
     evaluation = context.evaluation
     parts = select_tree_inputs(baselines.select_parts(vectors))
     columns = pd.concat([table.add_prefix(f"{name}.") for name, table in parts.items()], axis=1)
-    learnt = baselines.select_joint_clips(evaluation.tables["training"], evaluation.test, evaluation.validation)
+    learnt = baselines.select_joint_clips(
+        evaluation.tables["training"], evaluation.scored_clips, evaluation.tuning_clips
+    )
     inputs = columns.reindex(learnt["clip"]).to_numpy(float)
     models = {
         name: [_fit_column(inputs, learnt[column].to_numpy(float)) for column in group.columns]

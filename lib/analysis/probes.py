@@ -30,10 +30,10 @@ def run_probes(context: Context) -> pd.DataFrame:
     """Return R² of a linear probe of each feature vector, for each target group."""
     evaluation = context.evaluation
     vectors = context.features | pretrained_features(evaluation)
-    training, test, tables = evaluation.tables["training"], evaluation.test, []
+    training, scored_clips, tables = evaluation.tables["training"], evaluation.scored_clips, []
     for name, group in context.targets.items():
-        labelled = test[np.isfinite(select_labels(test, group)).any(1)].reset_index(drop=True)
-        table = probe_table(training, labelled, evaluation.validation, group, vectors, context.bootstrap)
+        labelled = scored_clips[np.isfinite(select_labels(scored_clips, group)).any(1)].reset_index(drop=True)
+        table = probe_table(training, labelled, evaluation.tuning_clips, group, vectors, context.bootstrap)
         tables.append(table.assign(targets=name))
     return concatenate_tables(tables, _COLUMNS)
 

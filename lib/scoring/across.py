@@ -24,7 +24,7 @@ def select_corpora(evaluation: Evaluation, names: Sequence[str]) -> dict[str, pd
     """
     trained_on, tables = evaluation.trained.training.corpora, {}
     for name in names:
-        table = evaluation.test if name in trained_on else evaluation.usable
+        table = evaluation.scored_clips if name in trained_on else evaluation.usable
         tables[name] = table[table["corpus"] == name].reset_index(drop=True)
         if tables[name].empty:
             raise SettingError(
@@ -67,7 +67,7 @@ def gather_corpora(
     """
     target_group, training = evaluation.trained.targets[targets], evaluation.tables["training"]
     joined = pd.concat([*tables.values()], ignore_index=True)
-    fitted = baselines.predict(training, joined, evaluation.validation, target_group.columns, vectors)
+    fitted = baselines.predict(training, joined, evaluation.tuning_clips, target_group.columns, vectors)
     fitted, _ = baselines.clip_predictions(fitted, target_group.range)
     inputs = select_model_vectors(evaluation, vectors)
     start = 0

@@ -23,7 +23,7 @@ from lib.scoring.baselines import is_video_in_training
 from lib.scoring.outliers import find_outliers
 
 Predictions = dict[str, dict[str, HeadOutput]]
-"""Arrays (N, K) by split and target group, in the table's units."""
+"""Arrays (N, K) by name of the table (a split or a corpus) and target group, in the table's units."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Evaluation:
         }
 
     @property
-    def test(self) -> pd.DataFrame:
+    def scored_clips(self) -> pd.DataFrame:
         """The clips of the split that is scored."""
         return self.tables[self.scored_split]
 
     @property
-    def validation(self) -> pd.DataFrame:
-        """The clips that choose a baseline's strength; empty if the validation split itself is scored."""
+    def tuning_clips(self) -> pd.DataFrame:
+        """The validation clips, which choose a baseline's strength; empty if the validation split itself is scored."""
         table = self.tables["validation"]
         return table[:0] if self.scored_split == "validation" else table
 
@@ -97,8 +97,8 @@ class Evaluation:
             for name, data in clips.items()
         }
         return {
-            split: {name: prediction.from_unit(targets[name]) for name, prediction in by_group.items()}
-            for split, by_group in predicted.items()
+            table: {name: prediction.from_unit(targets[name]) for name, prediction in by_group.items()}
+            for table, by_group in predicted.items()
         }
 
     def measure_lengths(self) -> Lengths:

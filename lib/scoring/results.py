@@ -110,18 +110,19 @@ def _score_group(
     options: Options,
 ) -> Results:
     """Return the tables of one target group."""
-    training, test, columns = evaluation.tables["training"], evaluation.test, target_group.columns
-    actual = select_labels(test, target_group)
+    training, scored_clips, columns = evaluation.tables["training"], evaluation.scored_clips, target_group.columns
+    actual = select_labels(scored_clips, target_group)
     labelled = np.isfinite(actual).any(1)
     mean, scale, _ = predicted[evaluation.scored_split][name]
-    tables_of_split = training, test, evaluation.validation
-    fitted = baselines.predict(*tables_of_split, columns, vectors, options.trees, options.attributes)
+    clip_tables = training, scored_clips, evaluation.tuning_clips
+    fitted = baselines.predict(*clip_tables, columns, vectors, options.trees, options.attributes)
     fitted, outside = baselines.clip_predictions(fitted, target_group.range)
     predictions = {predictor: values[labelled] for predictor, values in ({"model": mean} | fitted).items()}
     clipped = {predictor: values[labelled] for predictor, values in outside.items()}
-    in_training, videos = is_video_in_training(training, test)[labelled], test["video"][labelled].to_numpy()
+    in_training = is_video_in_training(training, scored_clips)[labelled]
+    videos = scored_clips["video"][labelled].to_numpy()
     scored = ScoredClips(actual[labelled], predictions, videos, in_training, target_group, options.bootstrap)
-    errors = read_error_variance(test, columns)[labelled]
+    errors = read_error_variance(scored_clips, columns)[labelled]
     scored = replace(scored, clipped=clipped, error_variance=errors)
     if options.weighting == RELIABILITY:
         scored = replace(scored, weights=weigh_labels(actual[labelled], errors, columns))
@@ -136,7 +137,7 @@ def _score_group(
     tables = (
         score_table(scored),
         comparison_table(scored),
-        group_table(scored, persons.loc[test["clip"]][labelled]),
+        group_table(scored, persons.loc[scored_clips["clip"]][labelled]),
         split_table(splits, target_group, options.bootstrap),
     )
     return Results(*(table.assign(targets=name)[["targets", *table.columns]] for table in tables))
