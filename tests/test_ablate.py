@@ -17,7 +17,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TRAITS, TargetGroup
 from lib.report import spread
 from lib.scoring.bootstrap import Bootstrap, score_with_intervals
-from lib.scoring.tables import score_over_seeds
+from lib.scoring.seeds import score_over_seeds
 from tests.conftest import ROOT
 from tools import experiments as dvc_experiments
 from tools import parameters

@@ -33,7 +33,8 @@ from lib.scoring.corpus_scores import CorpusClips, score_corpus
 from lib.scoring.paired import compare_predictors
 from lib.scoring.reliability import estimate_reliability, read_error_variance, weigh_by_reliability
 from lib.scoring.scores import score_columns
-from lib.scoring.tables import ScoredClips, comparison_table, score_over_seeds, score_table
+from lib.scoring.seeds import score_over_seeds
+from lib.scoring.tables import ScoredClips, comparison_table, score_table
 from lib.sources import _split, table
 from lib.training.data import TrainData
 from tests.conftest import ROOT

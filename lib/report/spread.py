@@ -1,4 +1,4 @@
-"""Spread, regression to the mean and accuracy (lib.scoring.tables.score_over_seeds) as Markdown, LaTeX and figure."""
+"""Spread, regression to the mean and accuracy (lib.scoring.seeds.score_over_seeds) as Markdown, LaTeX and figure."""
 
 from pathlib import Path
 from typing import NamedTuple

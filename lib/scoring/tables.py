@@ -1,4 +1,4 @@
-"""Tables of all scores of one target group: on subsets of the clips, for groups of persons, by split and over seeds."""
+"""Tables of all scores of one target group: on subsets of the clips, for groups of persons, and by split."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,6 @@ from lib.scoring.detection import score_detection
 from lib.scoring.paired import adjust_table, compare_errors, compare_predictors, find_twins
 from lib.scoring.person_groups import average_groups, cross_groups, score_groups
 from lib.scoring.reliability import find_reliability
-from lib.scoring.scores import score_columns
 
 CONTROL_COLUMNS = (
     "targets", "control", "target", "clips", "repeats", "accuracy", "r2", "loss", "low", "high", "p", "p_holm",
@@ -87,6 +86,7 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
     target_group, bootstrap, tables = scored.target_group, scored.bootstrap, []
     for subset, part in scored.subsets():
         actual, videos, mean = part.actual, part.videos, part.predictions["mean_predictor"]
+        described = {"subset": subset, "clips": len(actual), "videos": len(set(videos))}
         for name, values in part.predictions.items():
             arrays = actual, values, mean, videos
             weighted = score_with_intervals(
@@ -100,13 +100,14 @@ def score_table(scored: ScoredClips) -> pd.DataFrame:
             if scored.clipped.get(name, np.zeros(0)).any():
                 parts.append(_count_clipped(part.clipped[name] & np.isfinite(actual), target_group.columns))
             table = pd.concat(parts, ignore_index=True)
-            keys = {"subset": subset, "clips": len(actual), "videos": len(set(videos)), "predictor": name}
-            tables.append(table.assign(**keys)[[*keys, *table.columns]])
-        bounds = ceilings.bound_scores(find_reliability(actual, part.error_variance, target_group, part.weights))
-        table = ceilings.tabulate(bounds, target_group.columns).assign(**keys | {"predictor": ceilings.CEILING})
-        tables += [table] if len(table) else []
-    order = list(tables[0].columns)
-    joined = pd.concat(tables, ignore_index=True)[order]
+            tables.append(table.assign(predictor=name, **described))
+        reliability = find_reliability(actual, part.error_variance, target_group, part.weights)
+        bounds = ceilings.tabulate(ceilings.bound_scores(reliability), target_group.columns)
+        if not bounds.empty:
+            tables.append(bounds.assign(predictor=ceilings.CEILING, **described))
+    joined = pd.concat(tables, ignore_index=True)
+    first = ["subset", "clips", "videos", "predictor"]
+    joined = joined[[*first, *joined.columns.drop(first)]]
     return joined if scored.weights is None else joined.fillna({WEIGHTING: ""})
 
 
@@ -220,38 +221,6 @@ def control_table(
     table = table.assign(loss=-table["difference"], low=-table["high"], high=-table["low"], clips=len(actual))
     table = table.rename(columns={"predictor": "control", "seeds": "repeats"})
     return table[[*CONTROL_COLUMNS[1:]]]
-
-
-def score_over_seeds(
-    predictions: Mapping[str, Sequence[np.ndarray]],
-    actual: np.ndarray,
-    videos: np.ndarray,
-    target_group: TargetGroup,
-    bootstrap: Bootstrap,
-) -> pd.DataFrame:
-    """Return a row for each predictor, target ("mean" and each column) and score of `score_columns`.
-
-    value: mean over seeds. low, high: ends of the 95 % interval of that mean; all seeds use the same resamples. seed_std:
-    standard deviation over seeds, NaN for a single seed.
-
-    predictions: arrays (N, K) by name, one for each seed; actual (N, K) is NaN where unknown; videos (N,).
-    """
-    columns, span, tables = target_group.columns, target_group.span, []
-    for name, arrays in predictions.items():
-        seed_scores = [score_columns(actual, array, columns, span) for array in arrays]
-        indices = range(len(columns))
-        for target, which in (("mean", [*indices]), *((columns[index], [index]) for index in indices)):
-            # all seeds' columns next to each other; their mean is the mean over seeds
-            repeated = np.tile(actual[:, which], len(arrays))
-            predicted = np.hstack([array[:, which] for array in arrays])
-            names = list(map(str, range(predicted.shape[1])))
-            rows = score_with_intervals(repeated, predicted, repeated, videos, names, span=span, bootstrap=bootstrap)
-            rows = rows[(rows["target"] == "mean") & rows["score"].isin(seed_scores[0])]
-            values = np.array([[scores[score][target] for score in rows["score"]] for scores in seed_scores], float)
-            stds = values.std(0, ddof=1) if len(arrays) > 1 else np.nan
-            keys = {"predictor": name, "seeds": len(arrays), "target": target}
-            tables.append(rows.assign(**keys, seed_std=stds)[[*keys, "score", "value", "low", "high", "seed_std"]])
-    return pd.concat(tables, ignore_index=True)
 
 
 def headline(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:

@@ -10,7 +10,7 @@ from lib.core.artifacts import CORPUS_SCORES
 from lib.report import curve, folds, left_out_corpora, spread, words
 from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.ceilings import CEILING, bound_scores, tabulate
-from lib.scoring.tables import score_over_seeds
+from lib.scoring.seeds import score_over_seeds
 from tools.experiments import read_scores, read_table
 from tools.predictors import Sources, find_target_group, gather_predictions
 

@@ -12,8 +12,8 @@ from lib.core.targets import TargetGroup
 from lib.data.pooled import pool_vectors
 from lib.scoring.baselines import predict_ridge
 from lib.scoring.bootstrap import Bootstrap
+from lib.scoring.seeds import score_over_seeds
 from lib.scoring.stacked_baselines import STACKED_RIDGE
-from lib.scoring.tables import score_over_seeds
 from tools.experiments import run_dvc
 from tools.planted.parameters import planted_targets, use_parameters
 from tools.predictors import find_target_group
