@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 from tqdm import tqdm
@@ -47,47 +47,83 @@ def write_shards(
         started = time.perf_counter()
         folder = resume.ROOT / stream.name
         folder.mkdir(parents=True, exist_ok=True)
-        values = settings.model_dump(by_alias=True)
-        # `enabled` does not change the contents of a stream
-        fingerprint = resume.fingerprint([stream.module, "lib.core.shards"], {**values, "enabled": True})
-        paths = {
-            name: folder / f"{name}-{resume.fingerprint([], fingerprint, inputs[name])}.h5" for name in sorted(inputs)
-        }
-        todo = {name: path for name, path in paths.items() if not resume.is_complete(path)}
-        damaged = [path for path in todo.values() if path.exists()]
-        for path in damaged:
-            logging.getLogger(stream.name).warning("%s is damaged and will be rebuilt", path)
-            path.unlink()  # not overwritten: it may be a hard link to the published file and to DVC's cache
-        # after a run that was killed at its end, stream.json may be a hard link to the published file
-        for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
-            left_over.unlink()
-        log = logging.getLogger(stream.name)
-        log.info("%d shards are reused, %d are to be built", len(paths) - len(todo), len(todo))
-        failed: dict[str, int] = {}
-        if todo:
-            initial = sum(len(shards.clip_names(path)) for name, path in paths.items() if name not in todo)
-            with parallel.start_executor(options, stream.on_gpu) as executor:
-                if stream.costly:
-                    measured = executor.submit(measure_cost, make, list(todo))
-                    seconds, size, in_place = _result(stream.name, next(iter(todo)), measured)
-                    seconds /= parallel.count_workers(options, stream.on_gpu)
-                    line = describe_cost(clips - initial, seconds, size)
-                    line += f"; {describe_bytes((clips - initial) * in_place)} are read in place" if in_place else ""
-                    print(f"{stream.name}: {line}", flush=True)
-                with tqdm(total=clips, initial=initial, desc=stream.name, unit="clip", disable=None) as bar:
-                    running = {executor.submit(write_shard, path, make, name): name for name, path in todo.items()}
-                    failed = _wait_for_shards(stream.name, running, folder, bar)
-        for path in damaged:
+        plan = plan_shards(stream, settings, folder, inputs)
+        remove_leftovers(folder, plan.damaged)
+        finished = len(plan.paths) - len(plan.todo)
+        logging.getLogger(stream.name).info("%d shards are reused, %d are to be built", finished, len(plan.todo))
+        failed = build_shards(stream, plan, make, clips, options) if plan.todo else {}
+        for path in plan.damaged:
             resume.remove_from_cache(path)
-        info_path = folder / ABOUT
-        info_path.write_text(
-            json.dumps({"settings": values, "shapes": _shapes(stream, paths.values())}, indent=2) + "\n"
-        )
-        resume.publish([(info_path, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in paths.items())], out)
-        for stale in set(folder.iterdir()) - {path for name, path in paths.items() if name not in failed}:
-            stale.unlink()
-            (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
+        publish_shards(stream, settings, plan, out)
+        remove_stale(folder, {path for name, path in plan.paths.items() if name not in failed})
         return round(time.perf_counter() - started, 1), sum(failed.values())
+
+
+class Plan(NamedTuple):
+    """paths: the file of each shard in `folder`, by name. todo: those to be built. damaged: unreadable files among these."""
+
+    folder: Path
+    paths: dict[str, Path]
+    todo: dict[str, Path]
+    damaged: list[Path]
+
+
+def plan_shards(stream: Stream, settings: StreamSettings, folder: Path, inputs: Mapping[str, Any]) -> Plan:
+    """Return which shards of `inputs` can be reused; a file's name contains the fingerprint of code, settings and inputs."""
+    # `enabled` does not change the contents of a stream
+    values = {**settings.model_dump(by_alias=True), "enabled": True}
+    fingerprint = resume.fingerprint([stream.module, "lib.core.shards"], values)
+    paths = {name: folder / f"{name}-{resume.fingerprint([], fingerprint, inputs[name])}.h5" for name in sorted(inputs)}
+    todo = {name: path for name, path in paths.items() if not resume.is_complete(path)}
+    return Plan(folder, paths, todo, [path for path in todo.values() if path.exists()])
+
+
+def remove_leftovers(folder: Path, damaged: Iterable[Path]) -> None:
+    """Remove damaged shards and the temporary files of interrupted runs."""
+    for path in damaged:
+        logging.getLogger(folder.name).warning("%s is damaged and will be rebuilt", path)
+        path.unlink()  # not overwritten: it may be a hard link to the published file and to DVC's cache
+    # after a run that was killed at its end, stream.json may be a hard link to the published file
+    for left_over in (*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_COUNT}"), *folder.glob(ABOUT)):
+        left_over.unlink()
+
+
+def build_shards(
+    stream: Stream, plan: Plan, make: Callable[[str], Iterable[Record]], clips: int, options: Parallel
+) -> dict[str, int]:
+    """Write the shards that are to be built, in parallel; return the number of failed clips by shard."""
+    reused = sum(len(shards.clip_names(path)) for name, path in plan.paths.items() if name not in plan.todo)
+    with parallel.start_executor(options, stream.on_gpu) as executor:
+        if stream.costly:
+            measured = executor.submit(measure_cost, make, list(plan.todo))
+            cost = _result(stream.name, next(iter(plan.todo)), measured)
+            print_cost(stream.name, clips - reused, cost, parallel.count_workers(options, stream.on_gpu))
+        with tqdm(total=clips, initial=reused, desc=stream.name, unit="clip", disable=None) as bar:
+            running = {executor.submit(write_shard, path, make, name): name for name, path in plan.todo.items()}
+            return _wait_for_shards(stream.name, running, plan.folder, bar)
+
+
+def print_cost(stage: str, clips: int, cost: tuple[float, int, int], workers: int) -> None:
+    """Print the expected time and size of the clips that are to be built. cost: of a clip, from `measure_cost`."""
+    seconds, size, in_place = cost
+    line = describe_cost(clips, seconds / workers, size)
+    line += f"; {describe_bytes(clips * in_place)} are read in place" if in_place else ""
+    print(f"{stage}: {line}", flush=True)
+
+
+def publish_shards(stream: Stream, settings: StreamSettings, plan: Plan, out: Path) -> None:
+    """Link the shards into `out`, with a file of the stream's settings and the shapes of its arrays."""
+    about = {"settings": settings.model_dump(by_alias=True), "shapes": _shapes(stream, plan.paths.values())}
+    info_path = plan.folder / ABOUT
+    info_path.write_text(json.dumps(about, indent=2) + "\n")
+    resume.publish([(info_path, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in plan.paths.items())], out)
+
+
+def remove_stale(folder: Path, reusable: Iterable[Path]) -> None:
+    """Remove all files of `folder` but the shards that a later run can reuse, and their checksums."""
+    for stale in set(folder.iterdir()) - set(reusable):
+        stale.unlink()
+        (resume.checksum_folder(folder) / stale.name).unlink(missing_ok=True)
 
 
 def measure_cost(make: Callable[[str], Iterable[Record]], names: Iterable[str]) -> tuple[float, int, int]:
