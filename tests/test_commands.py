@@ -47,8 +47,8 @@ PROGRAMS = (
 )
 STAND_IN = '{name}() {{ local words; printf -v words "%s\\037" {name} "$@"; printf "%s\\036" "$words" >&3; }}'
 """A program's stand-in. It writes all words at once, because the programs of a pipeline run at the same time."""
-ADDED = "loudness", "changes"
-"""The stream and the encoder that tutorials add."""
+ADDED = "loudness", "changes", "attention_pooling"
+"""The stream, the encoder and the fusion that tutorials add."""
 HEADERS = sorted((ROOT / "params").glob("*.yaml"))
 
 
@@ -139,6 +139,7 @@ class Checker:
     def check_module(self, name: str, arguments: list[str]) -> None:
         if name == "tools.parameters" and arguments:
             changes = [re.sub(rf",({'|'.join(ADDED)})\b", "", change) for change in arguments[1:]]
+            changes = [change for change in changes if change.partition("=")[2] not in ADDED]
             self.params = parameters.merge_parameters(arguments[0], changes)
             parameters.check(self.params)
         elif name == "stages.stream":

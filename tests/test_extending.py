@@ -12,8 +12,15 @@ import torch
 from tests.conftest import ROOT
 from tests.project_copy import Project, run_tests
 
-MEMBERS = {"stream": "loudness", "encoder": "highest", "source": "others", "analysis": "spread", "figure": "spans"}
-"""The members that `tools.new` writes as separate files."""
+MEMBERS = {
+    "stream": "loudness",
+    "encoder": "highest",
+    "fusion": "maximum",
+    "source": "others",
+    "analysis": "spread",
+    "figure": "spans",
+}
+"""The members that `tools.new` writes."""
 
 NOT_NEEDED = "faces", "flow", "descriptors"
 """Streams that no addition reads. They take most of the time of a run."""
@@ -27,14 +34,6 @@ targets:
     loss: fourth_power
     weight: 2.0"""
 
-FUSION = """
-
-class Maximum(Concat):
-    def forward(self, tokens, attend=False):
-        return torch.cat([tokens[name].values.amax(1) for name in self.names], 1)[:, None], {}
-
-
-FUSIONS:"""
 HEAD = """
 
 class Tanh(Head):
@@ -80,9 +79,6 @@ EDITS: list[tuple[str, str, str]] = [
     ("params.yaml", "targets: [traits]", "targets: [traits, lively]"),
     ("params.yaml", "fusion: cross_attention\n", "fusion: maximum\n"),
     ("params.yaml", "optimizer: adamw\n", "optimizer: plain\n"),
-    ("lib/model/fusions.py", "\n\nFUSIONS:", FUSION),
-    ("lib/model/fusions.py", '"concat": Concat,', '"concat": Concat, "maximum": Maximum,'),
-    ("lib/model/settings/__init__.py", '"concat",', '"concat", "maximum",'),
     ("lib/model/heads.py", "\n\nHEADS:", HEAD),
     ("lib/model/heads.py", '"linear": Linear,', '"linear": Linear, "tanh": Tanh,'),
     ("lib/core/targets.py", '"linear": _ON_MEANS,', '"linear": _ON_MEANS, "tanh": ("fourth_power",),'),

@@ -10,7 +10,14 @@ from lib.core.errors import InputError
 from tests.project_copy import copy_files, run_python, run_tests
 from tools import new
 
-KINDS = {"stream": "loudness", "encoder": "highest", "source": "others", "analysis": "spread", "figure": "spans"}
+KINDS = {
+    "stream": "loudness",
+    "encoder": "highest",
+    "fusion": "maximum",
+    "source": "others",
+    "analysis": "spread",
+    "figure": "spans",
+}
 
 
 @pytest.fixture
@@ -23,7 +30,7 @@ def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_new_members_pass_their_tests_and_the_contract(project_folder: Path) -> None:
     written = {kind: new.create(kind, name) for kind, name in KINDS.items()}
-    assert [len(files) for files in written.values()] == [5, 4, 2, 6, 2]
+    assert [len(files) for files in written.values()] == [5, 4, 5, 2, 6, 2]
     written["brightness"] = new.create("stream", "brightness", "raw")
     written["gaze"], written["gaze encoder"] = (
         new.create("stream", "gaze", "faces"),
@@ -46,6 +53,7 @@ def test_documented_numbers_of_files_are_true(project_folder: Path) -> None:
     rows = {
         "stream": "a stream that the model reads",
         "encoder": "a kind of encoder",
+        "fusion": "a fusion",
         "source": "a source",
         "analysis": "an analysis",
         "figure": "a figure",
@@ -75,6 +83,9 @@ def test_new_rejects_invalid_names_and_existing_files(project_folder: Path) -> N
             new.create("stream", name)
     with pytest.raises(InputError, match=r"lib/streams/faces exists already"):
         new.create("stream", "faces")
+    for name in ("multitask", "plain_concat", "fusion"):
+        with pytest.raises(InputError, match=rf"name = '{name}', but lib/model/fusions\.py has"):
+            new.create("fusion", name)
     for kind, source in (("stream", "audio.mfcc"), ("stream", "smell"), ("encoder", "raw")):
         with pytest.raises(InputError, match=f"stream '{source}' does not exist; allowed: "):
             new.create(kind, "gaze", source)

@@ -1,5 +1,6 @@
-"""The code of the tutorials docs/tutorials/add_a_stream.md and add_an_encoder.md runs."""
+"""The code of the tutorials add_a_stream.md, add_an_encoder.md and add_a_fusion.md in docs/tutorials/ runs."""
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,9 +14,11 @@ from lib.core.shards import Record
 from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
 from tests.project_copy import copy_files, run_python, run_tests
+from tools import new
 
 PAGE = ROOT / "docs/tutorials/add_a_stream.md"
 ENCODER_PAGE = ROOT / "docs/tutorials/add_an_encoder.md"
+FUSION_PAGE = ROOT / "docs/tutorials/add_a_fusion.md"
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +75,22 @@ def test_new_encoder_passes_its_tests(tmp_path: Path, monkeypatch: pytest.Monkey
     for shapes in ([[13], [2]], [[3, 64, 64]]):
         with pytest.raises(InputError, match="allowed for changes: one stream of vectors"):
             module.Encoder(settings, shapes)
+
+
+def test_new_fusion_trains_with_its_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code, option, tests = find_code_blocks(FUSION_PAGE, "python")
+    (entry,) = find_code_blocks(FUSION_PAGE, "yaml")
+    fusions, test, settings, *parameters = new.create("fusion", "attention_pooling")
+    skeleton = re.search(r"class AttentionPooling.*?\n\n\n", fusions.read_text(), re.DOTALL)
+    assert skeleton
+    fusions.write_text(fusions.read_text().replace(skeleton[0], f"{code}\n\n"))
+    last = re.search(r"    time_slope: .*\n", settings.read_text())
+    assert last
+    settings.write_text(settings.read_text().replace(last[0], f"{last[0]}    {option}"))
+    for path in parameters:
+        path.write_text(re.sub(r"(\n  fusion: .*\n)", rf"\1{entry}", path.read_text()))
+    test.write_text(tests)
+    run_python(tmp_path, "-m", "tools.parameters", "demo", "model.fusion=attention_pooling", "model.temperature=2.0")
+    run_tests(tmp_path, str(test), "tests/test_model.py", "-k", "attention_pooling or fusion")

@@ -1,7 +1,8 @@
-"""Write a working skeleton of a new stream, encoder, source, analysis or figure, and a test for it.
+"""Write a working skeleton of a new stream, encoder, fusion, source, analysis or figure, and a test for it.
 
 A new stream also gets a section in params.yaml and a stage in dvc.yaml; an encoder gets an entry under model.encoders; an
-analysis gets a key in params.yaml and an output in lib/core/artifacts.py and dvc.yaml. Existing files are never overwritten.
+analysis gets a key in params.yaml and an output in lib/core/artifacts.py and dvc.yaml. A fusion is a class in
+lib/model/fusions.py, and gets a line in the comment of model.fusion. Existing files are never overwritten.
 A stream is made from the clips' files or from another stream (`--input`), an encoder reads a stream (`--reads`).
 """
 
@@ -17,6 +18,7 @@ from lib.core.registry import list_members
 TEMPLATES = Path(__file__).parent / "templates"
 PARAMETERS = (Path("params.yaml"), Path("params/demo.yaml"))
 PIPELINE, ARTIFACTS = Path("dvc.yaml"), Path("lib/core/artifacts.py")
+FUSIONS, FUSION_NAMES = Path("lib/model/fusions.py"), Path("lib/model/settings/__init__.py")
 FOLDERS = {
     "stream": "lib/streams",
     "encoder": "lib/model/encoders",
@@ -24,6 +26,8 @@ FOLDERS = {
     "analysis": "lib/analysis",
     "figure": "lib/report/figures",
 }
+FUSION = "fusion"
+KINDS = (*FOLDERS, FUSION)
 
 _STREAM_SECTION = """# describe the stream here
 NAME:
@@ -58,6 +62,7 @@ _DEFAULT_SOURCES = {"stream": "audio", "encoder": "audio.mfcc"}
 _NEXT = {
     "stream": "set NAME.enabled: true, and reads: [NAME] in an encoder of model.use (params.yaml)",
     "encoder": "add NAME to model.use; its entry in model.encoders has reads: [SOURCE], which must be enabled (params.yaml)",
+    "fusion": "model.fusion: NAME (params.yaml); describe it in the comment of this key and in docs/explanation/model.md",
     "source": "add NAME to download.sources (params.yaml)",
     "analysis": "dvc repro analyse",
     "figure": "dvc repro figures",
@@ -76,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.new", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=FOLDERS, help="kind of module")
+    parser.add_argument("kind", choices=KINDS, help="kind of module")
     parser.add_argument("name", help="name of the new module, in lower case")
     parser.add_argument(
         "--input", metavar="raw|STREAM", help="of a stream: raw, the clips' files, or another stream; default: audio"
@@ -107,8 +112,10 @@ def create(kind: str, name: str, source: str = "") -> list[Path]:
         raise InputError(
             f"name = {name!r}; allowed: lower-case letters, digits and _, beginning with a letter; try my_{kind}"
         )
-    module, test = Path(FOLDERS[kind], f"{name}.py"), Path("tests", f"test_{kind}_{name}.py")
-    if existing := [path for path in (module, module.with_suffix(""), test) if path.exists()]:
+    test = Path("tests", f"test_{kind}_{name}.py")
+    module = FUSIONS if kind == FUSION else Path(FOLDERS[kind], f"{name}.py")
+    new_paths = (test,) if kind == FUSION else (module, module.with_suffix(""), test)
+    if existing := [path for path in new_paths if path.exists()]:
         raise InputError(f"name = {name!r}, but {existing[0]} exists already; choose another name")
     streams = list_members(Path(FOLDERS["stream"]), ("base", "build"))
     stream, streams = (source, [RAW, *streams]) if kind == "stream" else (source.partition(".")[0], streams)
@@ -118,7 +125,7 @@ def create(kind: str, name: str, source: str = "") -> list[Path]:
         )
     template = "stream_raw" if (kind, source) == ("stream", RAW) else kind
     texts = {
-        module: _fill_template(template, name, source),
+        module: _add_fusion(name) if kind == FUSION else _fill_template(template, name, source),
         test: _fill_template(f"test_{template}", name, source),
         **_edit_files(kind, name, source),
     }
@@ -137,6 +144,11 @@ def _edit_files(kind: str, name: str, source: str) -> dict[Path, str]:
         }
     if kind == "encoder":
         return _edit_parameters(_ENCODER_ENTRY.replace("NAME", name).replace("SOURCE", source), "train", 1)
+    if kind == FUSION:
+        names = re.sub(r"(?m)^(FUSIONS = \([^)]*)\)", rf'\g<1>    "{name}",\n)', FUSION_NAMES.read_text())
+        comment = f"\n  # | {name}: describe the fusion here\n  fusion: "
+        texts = {path: path.read_text().replace("\n  fusion: ", comment, 1) for path in PARAMETERS}
+        return {FUSION_NAMES: names, **texts}
     if kind == "analysis":
         output = _LAST_OUTPUT.replace("  figures", f"    - data/{name}.csv\n  figures")
         artifacts = ARTIFACTS.read_text().replace(
@@ -148,6 +160,16 @@ def _edit_files(kind: str, name: str, source: str) -> dict[Path, str]:
             ARTIFACTS: artifacts.replace("EMBEDDING_MAP, SAMPLES,", f"EMBEDDING_MAP, SAMPLES, {name.upper()},"),
         }
     return {}
+
+
+def _add_fusion(name: str) -> str:
+    """Return the module of fusions with a new class and its name. Raises InputError if it has one of the two."""
+    content, class_name = FUSIONS.read_text(), "".join(part.capitalize() for part in name.split("_"))
+    if f'"{name}"' in content or re.search(rf"\b{class_name}\b", content):
+        raise InputError(f"name = {name!r}, but {FUSIONS} has {name} or {class_name} already; choose another name")
+    text = _fill_template(FUSION, name, "").replace("CLASS", class_name)
+    content = content.replace("\n\nFUSIONS:", f"\n\n{text}\n\nFUSIONS:", 1)
+    return re.sub(r"(?m)^(FUSIONS: [^}]*)\}", rf'\g<1>    "{name}": {class_name},\n}}', content)
 
 
 def _edit_parameters(text: str, section: str, after: int) -> dict[Path, str]:
