@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pypdfium2
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from skimage.color import rgb2lab
@@ -142,7 +143,7 @@ def test_captions_state_values_of_the_tables() -> None:
         "controls": "Here the largest mean loss is 0.200 in 1 − MAE (no motion).",
         "robustness": "Here the largest mean loss is 0.300 in 1 − MAE, when one frame in 3 is kept.",
         "predicted_against_actual": "Here r is highest for warm (0.50) and lowest for cold (−0.25).",
-        "learning_curve": "Here epoch 2 of 2 is kept (loss: training 0.125, validation 0.25).",
+        "learning_curve": "Here epoch 2 of 2 is the best (loss: training 0.125, validation 0.25).",
         "scores_by_split": "Here mean R² is 0.90 on training, −0.10 on test clips.",
         "clips_used": "Here 1 of 5 annotated clips were lost.",
     }
@@ -161,10 +162,13 @@ def test_caption_without_results_is_unchanged() -> None:
 
 
 def find_overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """Return the pairs of panels' titles, labels of axes and legends that overlap."""
+    """Return the pairs of panels' titles, labels and ticks of x axes, and legends that overlap."""
     figure.draw_without_rendering()
     renderer = figure._get_renderer()
     texts = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label) if axes.get_visible()]
+    for axes in filter(Axes.get_visible, figure.axes):
+        low, high = sorted(axes.get_xlim())
+        texts += [text for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high]
     texts += [text for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
     return [(first, second) for (first, box), (second, other) in combinations(boxes, 2) if box.overlaps(other)]
@@ -180,7 +184,7 @@ def test_titles_of_panels_do_not_overlap(columns: list[str]) -> None:
     rng = np.random.default_rng(0)
     table = pd.concat(make_predictions(20).assign(target=column) for column in columns)
     intervals = [
-        {"of": name, "target": column, "value": 0.1, "low": 0.0, "high": 0.2}
+        {"of": name, "target": column, "value": 0.02, "low": -0.01, "high": 0.08}
         for name in ("faces", "flow in another order")
         for column in ("mean", *columns)
     ]

@@ -307,16 +307,16 @@ def test_learning_curve_shows_loss_and_scores_of_all_groups() -> None:
     accuracy_lines = {line.get_label(): list(line.get_ydata()) for line in accuracy.lines}
     assert accuracy_lines.keys() == {
         "warmth: training, during the epoch", "warmth: validation, after it",
-        "traits: training, during the epoch", "traits: validation, after it", "kept: epoch 2",
+        "traits: training, during the epoch", "traits: validation, after it", "best epoch: 2",
         *WARMTH.columns, *FIVE_TRAITS.columns,
     }  # fmt: skip
     for axes in (r2, ccc):
         lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-        assert lines.keys() == {"warmth: mean", "traits: mean", "kept: epoch 2", *WARMTH.columns, *FIVE_TRAITS.columns}
+        assert lines.keys() == {"warmth: mean", "traits: mean", "best epoch: 2", *WARMTH.columns, *FIVE_TRAITS.columns}
         assert lines["cold"] == [0.1, 0.2, 0.3]
     assert accuracy_lines["traits: validation, after it"] == [1.4, 1.5, 1.4]
     assert accuracy_lines["warmth: training, during the epoch"] == [0.1, 0.2, 0.3]
-    assert [line.get_label() for line in loss.lines][-1] == "kept: epoch 2"
+    assert [line.get_label() for line in loss.lines][-1] == "best epoch: 2"
     assert list(loss.lines[0].get_ydata()) == [3, 2, 1]
     assert accuracy.get_ylabel() == "1 − MAE / width of the range"
     assert (

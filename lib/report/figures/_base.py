@@ -237,7 +237,7 @@ def draw_forest(
         ceilings.draw(axes, bounds.get(target, np.nan))
         axes.set_title(wrap_name(target, 18), fontsize=9)
         axes.tick_params(labelbottom=True)
-        axes.locator_params(axis="x", nbins=4)
+        axes.locator_params(axis="x", nbins=3)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel(label, fontsize=9)

@@ -44,7 +44,7 @@ def draw(results: Results) -> Figure:
                 values = history[f"validation_{score}_{name}.{column}"]
                 axes.plot(history["epoch"], values, color=colour, linestyle=style, linewidth=0.7, label=column)
     for axes in (loss, accuracy_panel, r2, ccc):
-        axes.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best:.0f}")
+        axes.axvline(best, color="grey", linestyle=":", label=f"best epoch: {best:.0f}")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         below = offset_copy(axes.transAxes, figure, y=-30, units="points")  # of the label of the axis
@@ -74,7 +74,7 @@ def _format_tick(value: float, _: int | None = None) -> str:
 
 
 def describe(results: Results) -> str:
-    """Return the kept epoch and its losses."""
+    """Return the best epoch and its losses."""
     row = results.history.loc[results.history["validation_loss"].idxmin()]
     losses = f"training {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"
-    return f"Here epoch {row['epoch']:.0f} of {len(results.history)} is kept (loss: {losses})."
+    return f"Here epoch {row['epoch']:.0f} of {len(results.history)} is the best (loss: {losses})."
