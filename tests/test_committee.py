@@ -120,7 +120,7 @@ def test_stack_predicts_as_its_out_of_fold_functions() -> None:
     for positions in parts.values():
         inputs = values[:, positions].astype(float)
         present = ~np.isnan(inputs).all(1)
-        out_of_fold, penalty = ridge_regression.choose_penalty(inputs, present, labels, folds)
+        out_of_fold, penalty = ridge_regression.choose_penalty(inputs, labels, folds)
         predicted_part = np.full(labels.shape, np.nan)
         predicted_part[present] = ridge_regression.predict_ridges(
             inputs[present], labels[present], inputs[present], np.array([penalty])
@@ -131,6 +131,10 @@ def test_stack_predicts_as_its_out_of_fold_functions() -> None:
     weights = stacking.fit_weights(np.stack([*outside, out_of_fold, others]), labels)
     expected = weights.combine(np.stack([*inside, trees.predict_trees(models, values.astype(float)), others]))
     np.testing.assert_allclose(predicted, expected, atol=1e-4)
+
+    inputs = [values[:, positions].astype(float) for positions in parts.values()]
+    deployed = stacking.fit_parts(inputs, labels, folds, trees=True).predict(inputs)
+    np.testing.assert_allclose(predicted, weights.combine(np.stack([*deployed, others])), atol=1e-4)
 
 
 def test_network_with_a_linear_path_begins_as_ridge(make: Callable[..., TrainingJob]) -> None:

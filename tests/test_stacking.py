@@ -123,12 +123,12 @@ def test_folds_share_no_video_and_ignore_own_labels() -> None:
     assert pd.Series(folds).groupby(videos).nunique().max() == 1
     assert sorted(set(folds)) == list(range(ridge_regression.FOLDS))
     assert np.bincount(folds).min() > 70
-    inputs, present = vectors["one"].to_numpy()[:400], np.ones(400, bool)
+    inputs = vectors["one"].to_numpy()[:400]
     targets = parts[0][COLUMNS].to_numpy().copy()
-    before = ridge_regression.predict_out_of_fold(inputs, present, targets, folds)
+    before = ridge_regression.predict_out_of_fold(inputs, targets, folds)
     assert before.shape == (len(ridge_regression.PENALTIES), 400, 2)
     targets[folds == 2] += 100
-    after = ridge_regression.predict_out_of_fold(inputs, present, targets, folds)
+    after = ridge_regression.predict_out_of_fold(inputs, targets, folds)
     np.testing.assert_array_equal(after[:, folds == 2], before[:, folds == 2])
     assert (after[:, folds == 1] != before[:, folds == 1]).all()
 
@@ -163,6 +163,26 @@ def test_ridge_of_a_target_uses_its_labelled_clips_only() -> None:
     assert sorted(ridge.columns.tolist() for ridge in fitted) == [
         [False, False, True, True], [False, True, False, False], [True, False, False, False]
     ]  # fmt: skip
+
+
+def test_deployed_ridge_predicts_as_that_of_the_folds() -> None:
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.normal(3, 2, (100, 8)), rng.normal(size=(100, 3))
+    targets += inputs[:, :3]
+    inputs[::9], inputs[5, 2] = np.nan, 90.0
+    targets[:40, 1] = np.nan
+    targets[30:, 2] = np.nan
+    folds = ridge_regression.assign_folds(np.arange(100) // 2)
+    expected, penalty = ridge_regression.choose_penalty(inputs, targets, folds)
+    for fold in range(ridge_regression.FOLDS):
+        rest, held_out = folds != fold, folds == fold
+        present = rest & ridge_regression.has_numbers(inputs)
+        fitted = ridge_regression.fit_ridges(inputs[present], targets[present], np.array([penalty]))
+        parts = stacking.Parts([fitted], [], np.nanmean(targets[rest], 0), np.zeros((1, 0, 3)))
+        np.testing.assert_allclose(parts.predict([inputs[held_out]])[0], expected[held_out], atol=1e-12)
+    parts = stacking.fit_parts([inputs], targets, folds)
+    np.testing.assert_array_equal(parts.out_of_fold[0], expected)
+    np.testing.assert_allclose(parts.predict([inputs[::9]])[0], np.tile(np.nanmean(targets, 0), (12, 1)))
 
 
 def test_ridge_clips_far_inputs_and_keeps_two_values() -> None:

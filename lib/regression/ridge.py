@@ -46,14 +46,13 @@ class Ridge(NamedTuple):
         return _standardise(inputs, self[1:5]) @ self.coefficients + self.level
 
 
-def predict_out_of_fold(
-    inputs: np.ndarray, present: np.ndarray, targets: np.ndarray, folds: np.ndarray, limit: float = LIMIT
-) -> np.ndarray:
+def predict_out_of_fold(inputs: np.ndarray, targets: np.ndarray, folds: np.ndarray, limit: float = LIMIT) -> np.ndarray:
     """Return for each of PENALTIES the predictions (P, N, K) for each clip, by ridge that was fitted on the other folds.
 
-    inputs (N, D) count for the clips that are `present` (N,); all others get the mean. targets (N, K) are NaN where unknown.
-    limit: as in `predict_ridges`.
+    inputs (N, D): NaN where missing; clips without any number get the mean. targets (N, K): NaN where unknown. limit: as in
+    `fit_ridges`.
     """
+    present = has_numbers(inputs)
     predicted = np.full((len(PENALTIES), *targets.shape), np.nan)
     for fold in range(FOLDS):
         fitted, held_out = folds != fold, folds == fold
@@ -64,14 +63,12 @@ def predict_out_of_fold(
     return predicted
 
 
-def choose_penalty(
-    inputs: np.ndarray, present: np.ndarray, targets: np.ndarray, folds: np.ndarray
-) -> tuple[np.ndarray, float]:
+def choose_penalty(inputs: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the out-of-fold predictions (N, K) with the lowest mean absolute error, and their penalty.
 
     Arguments as for `predict_out_of_fold`.
     """
-    predicted = predict_out_of_fold(inputs, present, targets, folds)
+    predicted = predict_out_of_fold(inputs, targets, folds)
     best = _best(predicted, targets)
     return predicted[best], float(PENALTIES[best])
 
@@ -79,6 +76,11 @@ def choose_penalty(
 def _best(predicted: np.ndarray, targets: np.ndarray) -> int:
     """Return the index of the penalty with the lowest mean absolute error."""
     return int(np.nanargmin([np.nanmean(np.abs(array - targets)) for array in predicted]))
+
+
+def has_numbers(inputs: np.ndarray) -> np.ndarray:
+    """Return for each clip whether any of its inputs (N, D) is not missing: (N,) bool."""
+    return ~np.isnan(inputs).all(1)
 
 
 def fill_with_mean(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -161,7 +161,7 @@ def predict_out_of_fold_ridge(table: pd.DataFrame, actual: np.ndarray, vectors: 
     if len(set(videos)) < FOLDS or not present.any():
         return None
     inputs = vectors.reindex(table["clip"]).to_numpy(float)
-    return choose_penalty(inputs, present, actual, assign_folds(videos))[0]
+    return choose_penalty(inputs, actual, assign_folds(videos))[0]
 
 
 def clip_predictions(

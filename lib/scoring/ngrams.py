@@ -100,7 +100,7 @@ def _prepare(
     inputs /= np.maximum(inputs.std(0), 1e-9)
     residuals = _partial_out(covariates, targets, equal)
     folds = assign_folds(videos)
-    predicted = predict_out_of_fold(inputs, np.ones(len(tokens), bool), residuals, folds, limit=np.inf)
+    predicted = predict_out_of_fold(inputs, residuals, folds, limit=np.inf)
     penalty = PENALTIES[int(np.argmin(np.abs(predicted - residuals).mean((1, 2))))]
     return _Regression(covariates, inputs, targets, penalty)
 

@@ -1,13 +1,13 @@
 """Baselines that stack regressions on all vectors of a clip: ridge, and boosted trees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from lib.regression import trees as boosted
-from lib.regression.ridge import FOLDS, assign_folds, choose_penalty, fill_with_mean, predict_ridges
-from lib.regression.stacking import fit_weights
+from lib.regression.ridge import FOLDS, assign_folds
+from lib.regression.stacking import fit_parts, fit_weights
+from lib.regression.trees import WIDEST
 
 STACKED_RIDGE, STACKED_RIDGE_LOOKUP, TREES = "stacked_ridge", "stacked_ridge_and_video_lookup", "boosted_trees"
 STRENGTHS = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)  # clips
@@ -32,22 +32,26 @@ def predict_stacked(
     training = training[training[list(columns)].notna().any(axis=1)]
     videos = training["video"].to_numpy()
     tables = {name: table for name, table in vectors.items() if training["clip"].isin(table.index).any()}
-    small = [*select_tree_inputs(tables).values()] if trees else []
-    if len(tables) + bool(small) < 2 or len(set(videos)) < FOLDS:
+    has_trees = trees and bool(select_tree_inputs(tables))
+    if len(tables) + has_trees < 2 or len(set(videos)) < FOLDS:
         return {}
     targets, folds = training[list(columns)].to_numpy(float), assign_folds(videos)
-    regressions = [_fit_ridge(training, test, targets, folds, table) for table in tables.values()]
-    if small:
-        regressions.append(_fit_trees(training, test, targets, folds, small))
-    inside, outside = zip(*regressions, strict=True)
-    parts, out_of_fold = np.stack(inside), np.empty_like(targets)
+    parts = fit_parts(_read_inputs(tables, training), targets, folds, trees)
+    inside, outside = parts.out_of_fold, parts.predict(_read_inputs(tables, test))
+    out_of_fold = np.empty_like(targets)
     for fold in range(FOLDS):
         held_out = folds == fold
-        out_of_fold[held_out] = fit_weights(parts[:, ~held_out], targets[~held_out]).combine(parts[:, held_out])
-    predicted = fit_weights(parts, targets).combine(np.stack(outside))
+        out_of_fold[held_out] = fit_weights(inside[:, ~held_out], targets[~held_out]).combine(inside[:, held_out])
+    predicted = fit_weights(inside, targets).combine(outside)
     corrections = _look_up(targets - out_of_fold, videos, test["video"])
-    alone = {TREES: outside[-1]} if small else {}
+    alone = {TREES: outside[-1]} if has_trees else {}
     return alone | {STACKED_RIDGE: predicted, STACKED_RIDGE_LOOKUP: predicted + corrections}
+
+
+def _read_inputs(tables: Mapping[str, pd.DataFrame], clips: pd.DataFrame) -> Iterator[np.ndarray]:
+    """Yield the numbers (N, D) of each table for the clips, NaN for a clip that it does not have."""
+    for table in tables.values():
+        yield table.reindex(clips["clip"]).to_numpy(float)
 
 
 def _look_up(residuals: np.ndarray, videos: np.ndarray, test_videos: pd.Series) -> np.ndarray:
@@ -65,34 +69,6 @@ def _look_up(residuals: np.ndarray, videos: np.ndarray, test_videos: pd.Series) 
     return total / (count + strength)
 
 
-def _fit_ridge(
-    training: pd.DataFrame, test: pd.DataFrame, targets: np.ndarray, folds: np.ndarray, vectors: pd.DataFrame
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the predictions of ridge on `vectors` for the training clips, out of fold, and for the test clips."""
-    (inputs, present), (test_inputs, test_present) = (
-        (vectors.reindex(table["clip"]).to_numpy(float), table["clip"].isin(vectors.index).to_numpy())
-        for table in (training, test)
-    )
-    out_of_fold, penalty = choose_penalty(inputs, present, targets, folds)
-    predicted = np.full((len(test), targets.shape[1]), np.nan)
-    predicted[test_present] = predict_ridges(
-        inputs[present], targets[present], test_inputs[test_present], np.array([penalty])
-    )[0]
-    return out_of_fold, fill_with_mean(predicted, targets)
-
-
-def _fit_trees(
-    training: pd.DataFrame, test: pd.DataFrame, targets: np.ndarray, folds: np.ndarray, vectors: Sequence[pd.DataFrame]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the predictions of trees on all `vectors` for the training clips, out of fold, and for the test clips."""
-    inputs, test_inputs = (
-        np.hstack([vector.reindex(table["clip"]).to_numpy(float) for vector in vectors]) for table in (training, test)
-    )
-    out_of_fold, models = boosted.fit_trees(inputs, targets, folds)
-    predicted = boosted.predict_trees(models, test_inputs)
-    return fill_with_mean(out_of_fold, targets), fill_with_mean(predicted, targets)
-
-
 def select_tree_inputs(vectors: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Return the vectors that trees read: those of at most a thousand numbers."""
-    return {name: table for name, table in vectors.items() if table.shape[1] <= boosted.WIDEST}
+    return {name: table for name, table in vectors.items() if table.shape[1] <= WIDEST}

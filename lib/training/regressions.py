@@ -20,9 +20,9 @@ from lib.model.heads import find_head
 from lib.model.network import Network
 from lib.model.settings import list_regressed
 from lib.model.stack import pool_inputs
-from lib.regression.ridge import FOLDS, Ridge, assign_folds, choose_penalty, fill_with_mean, fit_ridges
-from lib.regression.stacking import Weights, fit_weights
-from lib.regression.trees import WIDEST, TargetTrees, fit_trees
+from lib.regression.ridge import FOLDS, Ridge, assign_folds
+from lib.regression.stacking import Weights, fit_parts, fit_weights
+from lib.regression.trees import WIDEST, TargetTrees
 from lib.streams.base import StreamInfo
 
 _BATCH = 32  # clips
@@ -108,29 +108,22 @@ def fit_stack(
     InputError for fewer than FOLDS videos.
     """
     check_videos(videos)
-    folds = assign_folds(videos)
-    ridges: list[_PartRidge] = []
-    predicted = []
-    for part, positions in enumerate(numbers.parts.values()):
-        inputs = numbers.values[:, positions].astype(float)
-        present = ~np.isnan(inputs).all(1)
-        out_of_fold, penalty = choose_penalty(inputs, present, labels, folds)
-        predicted.append(out_of_fold)
-        fitted = fit_ridges(inputs[present], labels[present], np.array([penalty]))
-        ridges += [_PartRidge(part, positions, ridge) for ridge in fitted]
-    names = list(numbers.parts)
-    tensors = _ridge_tensors(ridges, labels.shape[1])
-    small = [positions for positions in numbers.parts.values() if len(positions) <= WIDEST] if trees else []
-    if small:
-        positions = np.concatenate(small)
-        out_of_fold, models = fit_trees(numbers.values[:, positions].astype(float), labels, folds)
-        predicted.append(fill_with_mean(out_of_fold, labels))
-        tensors |= _tree_tensors(models, positions, labels)
+    inputs = (numbers.values[:, positions].astype(float) for positions in numbers.parts.values())
+    parts = fit_parts(inputs, labels, assign_folds(videos), trees)
+    ridges = [
+        _PartRidge(part, positions, ridge)
+        for part, (positions, fitted) in enumerate(zip(numbers.parts.values(), parts.ridges, strict=True))
+        for ridge in fitted
+    ]
+    names, tensors, predicted = list(numbers.parts), _ridge_tensors(ridges, labels.shape[1]), parts.out_of_fold
+    if parts.trees:
+        narrow = [positions for positions in numbers.parts.values() if len(positions) <= WIDEST]
+        tensors |= _tree_tensors(parts.trees, np.concatenate(narrow), parts.level)
         names.append(TREES)
     if others is not None:
-        predicted.append(others)
+        predicted = np.concatenate([predicted, others[None]])
         names.append(NETWORK)
-    weights = fit_weights(np.stack(predicted), labels)
+    weights = fit_weights(predicted, labels)
     return Fitted(tensors | _weight_tensors(weights, ridges, len(numbers.parts)), names, weights.weights)
 
 
@@ -182,8 +175,11 @@ def _widen(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return widened
 
 
-def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, labels: np.ndarray) -> dict[str, Tensor]:
-    """Return the tensors of all targets' trees. Trees with fewer nodes than others are filled with leaves of value 0."""
+def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, mean: np.ndarray) -> dict[str, Tensor]:
+    """Return the tensors of all targets' trees; `mean` (K,) of the labels is predicted for a target without trees.
+
+    Trees with fewer nodes than others are filled with leaves of value 0.
+    """
     trees = [
         (column, fitted, tree[0].nodes)
         for column, fitted in enumerate(models)
@@ -210,7 +206,6 @@ def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, l
         arrays["right"].append(fill(nodes["right"], own_index))
         arrays["missing_left"].append(fill(nodes["missing_go_to_left"], 0 * own_index))
         arrays["value"].append(np.pad(nodes["value"], (0, most - len(nodes))))
-    mean = fill_with_mean(np.full(labels.shape[1], np.nan), labels)
     level = [
         mean[column] if fitted is None else float(np.ravel(fitted.model._baseline_prediction)[0])
         for column, fitted in enumerate(models)
